@@ -11,10 +11,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from chatbots.credentials import BucketCredential
 from chatbots.storage_state import BucketCheck, SilentStorage
 
 # Models in modules of their own.
-__all__ = ["BucketCheck", "SilentStorage"]
+__all__ = ["BucketCheck", "BucketCredential", "SilentStorage"]
 
 # The canonical form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"

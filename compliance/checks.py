@@ -36,6 +36,41 @@ def no_embedded_servers(**_: object) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
+    """Check the identity that manages IAM users, and that it is only where it is used."""
+    key_id, secret = settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY
+    problems: list[CheckMessage] = []
+    if bool(key_id) != bool(secret):
+        hint = "Set both IAM_ACCESS_KEY_ID and IAM_SECRET_ACCESS_KEY, or neither."
+        problems.append(Error("The identity for IAM is incomplete.", hint=hint, id="compliance.E005"))
+    if key_id and key_id == settings.S3_ACCESS_KEY_ID:
+        problems.append(
+            Error(
+                "The identity for IAM is that of the bucket: the key that every process has could create users.",
+                hint="Create another user that may only manage users below /dca/ (docs/bucket-credentials.md).",
+                id="compliance.E006",
+            )
+        )
+    if key_id:
+        problems.append(
+            checks.Warning(
+                "This environment has the identity for IAM, which the web server and the workers do not use.",
+                hint="Set IAM_* only for the commands that issue and revoke credentials.",
+                id="compliance.W003",
+            )
+        )
+    if key_id and not settings.IAM_ENDPOINT_URL and not settings.IAM_BOUNDARY_ARN:
+        problems.append(
+            checks.Warning(
+                "Nothing limits the rights of the IAM users that this service creates.",
+                hint="Set IAM_BOUNDARY_ARN to a permissions boundary (docs/bucket-credentials.md).",
+                id="compliance.W004",
+            )
+        )
+    return problems
+
+
+@register(Tags.security, deploy=True)
 def second_factor_is_required(**_: object) -> list[CheckMessage]:
     if settings.SECOND_FACTOR_REQUIRED:
         return []

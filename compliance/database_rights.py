@@ -34,6 +34,11 @@ RIGHTS: Mapping[str, Rights] = {
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
     "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),
     "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),
+    "chatbots.BucketCredential": Rights(
+        "SELECT, INSERT, UPDATE (access_key_id, active_at, revoking_at, revoked_at, failure)",
+        # For `health`: whether any was interrupted, not which key it is.
+        "SELECT (id, chatbot_id, created_at, active_at, revoking_at, revoked_at)",
+    ),
     "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),
     "chatbots.SilentStorage": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "chatbots.Membership": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT"),

@@ -308,6 +308,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.CallbackSecret": "signs our calls to the client company",
     "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
     "chatbots.Bucket": "settings of the client company",
+    "chatbots.BucketCredential": "credentials of the client company; the secret is not stored",
     "chatbots.SilentStorage": "that a bucket does not answer; a chatbot and times",
     "chatbots.BucketCheck": "what a check of a bucket has found; permissions, codes and times",
     "chatbots.Membership": "staff, not chatters",

@@ -148,6 +148,24 @@ S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
 # Hosted files of all chatbots, and uploads under a prefix of their own.
 S3_BUCKET = env.str("S3_BUCKET", "data-compliance") if DEVELOPMENT else env.str("S3_BUCKET")
 
+# --- Clients' credentials for the operator's bucket -------------------------------------------------------
+
+# An identity that manages IAM users and does nothing else. Without it credentials are made by hand.
+_iam = control.iam_key(S3_SECRET_ACCESS_KEY) if EMBEDDED_S3 else ("", "")
+IAM_ACCESS_KEY_ID = env.str("IAM_ACCESS_KEY_ID", _iam[0])
+IAM_SECRET_ACCESS_KEY = env.str("IAM_SECRET_ACCESS_KEY", _iam[1])
+# Some stores other than AWS have IAM and S3 at one address.
+IAM_ENDPOINT_URL: str | None = env.str("IAM_ENDPOINT_URL", "") or S3_ENDPOINT_URL
+IAM_REGION = env.str("IAM_REGION", "") or S3_REGION
+# A managed policy that limits what any of these users can be granted.
+IAM_BOUNDARY_ARN = env.str(
+    "IAM_BOUNDARY_ARN",
+    "",
+    validate=Regexp(
+        r"(arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[!-~]+)?\Z", error="Must be the ARN of a managed policy."
+    ),
+)
+
 # --- Clients' buckets ----------------------------------------------------------------------------------
 
 # Private networks where clients' buckets are allowed, such as `10.1.0.0/16`; comma-separated.

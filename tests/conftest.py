@@ -17,7 +17,7 @@ from common.storage import ObjectStorage, errors
 from devservers import control
 from tests import databases, factories, statements, under_roles
 from tests.clients import empty
-from tests.iam import iam_server  # noqa: F401  (a fixture)
+from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
 from tests.statements import statements_name_their_chatbots  # noqa: F401  (a fixture)
 
 control.start()
@@ -25,6 +25,8 @@ _NUMBER = databases.number_of_this_process()
 under_roles.install()
 statements.WATCH.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
+# Tests that issue credentials do so on a server of their own (`iam_storage`), which is discarded with its users.
+django_settings.IAM_ACCESS_KEY_ID = django_settings.IAM_SECRET_ACCESS_KEY = ""
 # Each S3 client would read botocore's service descriptions from disk again, and tests create many clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 # A hash is slow on purpose, and tests make many users. Programs that they start read the second one.

@@ -9,7 +9,7 @@ from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFacto
 from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
-from chatbots.models import ApiKey, Bucket, Chatbot, Variable
+from chatbots.models import ApiKey, Bucket, BucketCredential, Chatbot, Variable
 from common.crypto import digest
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
@@ -129,6 +129,22 @@ class ApiKeyFactory(DjangoModelFactory[ApiKey]):
     type = ApiKey.Type.TOKEN
     prefix = Sequence(lambda n: f"key{n}")
     secret_sha256 = b"\0" * 32
+
+
+class BucketCredentialFactory(DjangoModelFactory[BucketCredential]):
+    """Active credentials that were recorded by hand; use `issue_bucket_credential` for some that work."""
+
+    class Meta:
+        model = BucketCredential
+
+    id = LazyFunction(uuid7)
+    chatbot = SubFactory(ChatbotFactory)
+    origin = BucketCredential.Origin.BY_HAND
+    label = "test"
+    access_key_id = Sequence(lambda n: f"AKIA{n}")
+    place = 1
+    created_by = "command"
+    active_at = LazyFunction(timezone.now)
 
 
 class RequestFactory(DjangoModelFactory[ComplianceRequest]):

@@ -153,6 +153,16 @@ def forget_storages() -> None:
 os.register_at_fork(after_in_child=forget_storages)
 
 
+def hosted_place(chatbot: Chatbot) -> dict[str, str]:
+    """Return what a client needs, beside its credentials, to reach its files in the operator's bucket."""
+    return {
+        "bucket": settings.S3_BUCKET,
+        "prefix": f"{chatbot.slug}/",
+        "region": settings.S3_REGION,
+        "endpoint": settings.S3_PUBLIC_ENDPOINT_URL or "",
+    }
+
+
 def access_policy(*, chatbot: Chatbot) -> Policy:
     """Return the policy for access to a chatbot's files. Raises ValidationError if no bucket is set.
 

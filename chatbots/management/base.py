@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
-from chatbots.models import Bucket, Chatbot, Variable
+from chatbots.models import Bucket, BucketCredential, Chatbot, Variable
 from chatbots.operations.buckets import BucketCheckResult
 from chatbots.operations.chatbots import NewVariable
 
@@ -60,6 +60,20 @@ def bucket_as_json(bucket: Bucket) -> dict[str, Any]:
         where = {"bucket": settings.S3_BUCKET, "region": settings.S3_REGION, "prefix": f"{bucket.chatbot.slug}/"}
         return {"slug": bucket.chatbot.slug, "hosting": "hosted", **where}
     return {"slug": bucket.chatbot.slug, "hosting": "client", **{name: getattr(bucket, name) for name in _PUBLIC}}
+
+
+def credential_as_json(credential: BucketCredential) -> dict[str, Any]:
+    times = {name: getattr(credential, name) for name in ("created_at", "active_at", "revoked_at")}
+    return {
+        "chatbot": credential.chatbot.slug,
+        "access_key_id": credential.access_key_id,
+        "user": credential.user_name,
+        "label": credential.label,
+        "origin": credential.origin,
+        "state": credential.state,
+        "created_by": credential.created_by,
+        **{name: at and at.isoformat() for name, at in times.items()},
+    }
 
 
 def result_as_json(result: BucketCheckResult) -> dict[str, Any]:

@@ -19,6 +19,30 @@ def test_embedded_servers_are_refused_in_production(settings) -> None:
     assert checks.no_embedded_servers() == []
 
 
+def test_an_identity_for_iam_is_apart_and_only_where_it_is_used(settings) -> None:
+    def found(**changes: object) -> list[str]:
+        for name, value in (APART | changes).items():
+            setattr(settings, name, value)
+        return [str(problem.id) for problem in checks.iam_identity_is_apart()]
+
+    assert checks.iam_identity_is_apart in registry.deployment_checks
+    assert found(IAM_ACCESS_KEY_ID="", IAM_SECRET_ACCESS_KEY="") == []
+    assert found() == ["compliance.W003"]
+    assert found(IAM_SECRET_ACCESS_KEY="") == ["compliance.E005", "compliance.W003"]
+    assert found(S3_ACCESS_KEY_ID="AKIAIAM") == ["compliance.E006", "compliance.W003"]
+    assert found(IAM_BOUNDARY_ARN="") == ["compliance.W003", "compliance.W004"]
+    assert found(IAM_BOUNDARY_ARN="", IAM_ENDPOINT_URL="https://s3.example.com") == ["compliance.W003"]
+
+
+APART = {
+    "S3_ACCESS_KEY_ID": "AKIAS3",
+    "IAM_ACCESS_KEY_ID": "AKIAIAM",
+    "IAM_SECRET_ACCESS_KEY": "a-secret",
+    "IAM_ENDPOINT_URL": None,
+    "IAM_BOUNDARY_ARN": "arn:aws:iam::123456789012:policy/dca-boundary",
+}
+
+
 def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     settings.SECOND_FACTOR_REQUIRED = False
     (warning,) = checks.second_factor_is_required()

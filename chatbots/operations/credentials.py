@@ -1,0 +1,319 @@
+"""Issue, record and revoke a client's credentials for its folder of the hosted bucket.
+
+The row is written first, then IAM is called, then the row is marked. So no IAM user is without a row, whatever is
+killed: an interrupted row stays listed, and revoking it removes what there is.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from chatbots import changelog
+from chatbots.buckets.locations import access_policy, require_bucket
+from chatbots.buckets.trial import TrialFailed, try_credentials
+from chatbots.credentials import MOST_ACTIVE, USER_PREFIX
+from chatbots.models import Bucket, BucketCredential, Chatbot
+from common import outbound
+from common.storage import StorageError
+from common.storage.iam import AccessKey, IamUsers
+
+Origin = BucketCredential.Origin
+
+# Of all calls to IAM and to the storage together.
+ISSUING_SECONDS = 60.0
+# Longer than that, so that what is being issued is not removed meanwhile.
+_INTERRUPTED_AFTER = timedelta(seconds=90)
+_MOST_REPORTED = 20
+
+_INTERRUPTED = Q(revoked_at__isnull=True) & (
+    Q(active_at__isnull=True, created_at__lt=Now() - _INTERRUPTED_AFTER)
+    | Q(revoking_at__lt=Now() - _INTERRUPTED_AFTER)
+)
+
+_BY_HAND = (
+    "Create a user in the storage by hand, with the policy that bucket_policy prints and an access key, and record "
+    "the key: manage.py issue_bucket_credentials {slug} --made-by-hand KEY_ID."
+)
+
+
+class NoIam(ValidationError):
+    """Credentials cannot be issued here. `policy` is what a user that is created by hand needs."""
+
+    def __init__(self, reason: str, *, chatbot: Chatbot) -> None:
+        super().__init__(f"{reason} {_BY_HAND.format(slug=chatbot.slug)}")
+        self.policy: Mapping[str, Any] = access_policy(chatbot=chatbot)
+
+
+@dataclass(frozen=True)
+class NewCredential:
+    """New credentials. The secret can be shown only now: it is stored nowhere."""
+
+    credential: BucketCredential
+    secret: str = field(repr=False)
+
+
+class Comparison(NamedTuple):
+    """What differs between our rows and the IAM users: users without a row, and rows whose user is gone."""
+
+    unknown_users: list[str]
+    missing: list[BucketCredential]
+
+
+def can_issue() -> bool:
+    """Return whether this process has an identity that manages IAM users."""
+    return bool(settings.IAM_ACCESS_KEY_ID)
+
+
+def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewCredential:
+    """Create an IAM user that reads the chatbot's folder of the hosted bucket, try its key, and return both.
+
+    Takes a minute at most, so do not call it in a transaction. A key that grants anything else is removed again.
+    Raises ValidationError, and NoIam where there is no IAM.
+    """
+    _require_hosted(chatbot)
+    if not can_issue():
+        raise NoIam("IAM_ACCESS_KEY_ID is not set here, so credentials cannot be issued.", chatbot=chatbot)
+    credential = _insert(BucketCredential(chatbot=chatbot, origin=Origin.ISSUED, label=label, created_by=actor))
+    failure: StorageError | TrialFailed
+    try:
+        with outbound.within(ISSUING_SECONDS):
+            refusal = _create_user(credential)
+            if refusal is None:
+                key = _create_key(credential)
+                try_credentials(chatbot=chatbot, access_key_id=key.id, secret=key.secret)
+        if refusal is None:
+            _mark_active(credential, actor=actor)
+            return NewCredential(credential, key.secret)
+    except (StorageError, TrialFailed) as error:
+        failure = error
+        left = _take_back(credential, failure, actor=actor)
+    except Exception:
+        _take_back(credential, TrialFailed("internal_error", "An unexpected error."), actor=actor)
+        raise
+    else:
+        failure, left = refusal, ""
+        _end(credential, failure, actor=actor)
+    if failure.code == "iam_missing":
+        raise NoIam(failure.detail, chatbot=chatbot)
+    raise ValidationError(f"No credentials were issued. {failure.detail} {left}".strip())
+
+
+def record_bucket_credential(*, chatbot: Chatbot, access_key_id: str, label: str, actor: str) -> BucketCredential:
+    """Record credentials that were created in the storage by hand. They are not tried. Raises ValidationError."""
+    _require_hosted(chatbot)
+    credential = BucketCredential(
+        chatbot=chatbot, origin=Origin.BY_HAND, label=label, access_key_id=access_key_id.strip(), created_by=actor
+    )
+    if not credential.access_key_id:
+        raise ValidationError({"access_key_id": "Give the id of the access key."})
+    with transaction.atomic():
+        _insert(credential)
+        _mark_active(credential, actor=actor)
+    return credential
+
+
+def revoke_bucket_credential(
+    *, chatbot: Chatbot, name: str, actor: str, removed_by_hand: bool = False
+) -> BucketCredential:
+    """Remove the IAM user of credentials with all its keys, and mark them as revoked.
+
+    `name` is the id of the access key or of the row, or the name of the IAM user. `removed_by_hand` marks them only:
+    whoever calls has removed the user. It is needed for credentials that were created by hand. Can be repeated after
+    a failure. Do not call it in a transaction. Raises ValidationError.
+    """
+    credential = _begin_revoking(chatbot, name, removed_by_hand=removed_by_hand)
+    if not removed_by_hand:
+        failure = _remove_user(credential)
+        if failure:
+            message = f"The credentials are not revoked yet. {failure.detail} Then revoke them again."
+            raise ValidationError(message)
+    with transaction.atomic():
+        still = BucketCredential.objects.filter(pk=credential.pk, revoked_at__isnull=True)
+        if still.update(revoked_at=Now()):
+            data = {"origin": str(credential.origin)}
+            _log("bucket_credential.revoked", credential, actor=actor, data=data)
+    credential.refresh_from_db()
+    return credential
+
+
+def compare_with_iam() -> Comparison:
+    """Compare the credentials of all chatbots with the users in IAM. Calls IAM. Raises ValidationError."""
+    if not can_issue():
+        raise ValidationError("IAM_ACCESS_KEY_ID is not set here, so there are no users to compare with.")
+    failure = None
+    try:
+        users = {name for name in _iam().names() if name.startswith(USER_PREFIX)}
+    except StorageError as error:
+        failure = error
+    if failure:
+        raise ValidationError(failure.detail)
+    issued = BucketCredential.objects.filter(origin=Origin.ISSUED, revoked_at__isnull=True)
+    rows = {row.user_name: row for row in issued.select_related("chatbot").order_by("pk")}
+    return Comparison(sorted(users - rows.keys()), [row for name, row in rows.items() if name not in users])
+
+
+def list_bucket_credentials() -> list[BucketCredential]:
+    """Return the credentials of all chatbots that are not revoked, with their chatbots."""
+    present = BucketCredential.objects.filter(revoked_at__isnull=True).select_related("chatbot")
+    return list(present.order_by("chatbot__slug", "created_at", "pk"))
+
+
+def interrupted_chatbots(chatbots: Collection[int] | None = None) -> list[str]:
+    """Return the slugs of chatbots, of all or of these, with credentials whose issuing or revoking did not end."""
+    rows = BucketCredential.objects.filter(_INTERRUPTED)
+    if chatbots is not None:
+        rows = rows.filter(chatbot__in=chatbots)
+    return list(rows.order_by("chatbot__slug").values_list("chatbot__slug", flat=True).distinct()[:_MOST_REPORTED])
+
+
+def _iam() -> IamUsers:
+    return IamUsers(
+        endpoint_url=settings.IAM_ENDPOINT_URL,
+        region=settings.IAM_REGION,
+        access_key_id=settings.IAM_ACCESS_KEY_ID,
+        secret_access_key=settings.IAM_SECRET_ACCESS_KEY,
+        boundary_arn=settings.IAM_BOUNDARY_ARN,
+    )
+
+
+def _require_hosted(chatbot: Chatbot) -> None:
+    if require_bucket(chatbot).hosting != Bucket.Hosting.HOSTED:
+        raise ValidationError("The files go to the client's own bucket, so the client has access already.")
+
+
+def _insert(credential: BucketCredential) -> BucketCredential:
+    """Store a new row in a free place. Raises ValidationError."""
+    credential.pk = uuid7()
+    try:
+        with transaction.atomic():
+            Chatbot.objects.select_for_update(no_key=True).get(pk=credential.chatbot_id)
+            present = BucketCredential.objects.filter(chatbot=credential.chatbot_id, revoked_at__isnull=True)
+            taken = set(present.values_list("place", flat=True))
+            credential.place = next((place for place in range(1, MOST_ACTIVE + 1) if place not in taken), 0)
+            if not credential.place:
+                raise ValidationError(f"There are {MOST_ACTIVE} already. Revoke one of them first.")
+            credential.clean_fields(exclude=["chatbot"])
+            credential.save(force_insert=True)
+            return credential
+    except IntegrityError:
+        pass  # the place was free and the fields are checked, so the key is known
+    raise ValidationError({"access_key_id": "This access key is recorded already."})
+
+
+def _begin_revoking(chatbot: Chatbot, name: str, *, removed_by_hand: bool) -> BucketCredential:
+    """Mark credentials as being revoked, and return them. Raises ValidationError."""
+    with transaction.atomic():
+        is_named, identifier = Q(access_key_id=name), _id_of(name)
+        if identifier is not None:
+            is_named |= Q(pk=identifier)
+        named = BucketCredential.objects.select_for_update().filter(is_named, chatbot=chatbot)
+        credential = named.order_by(F("revoked_at").desc(nulls_first=True)).first() if name else None
+        if credential is None:
+            raise ValidationError({"name": "This chatbot has no such credentials."})
+        if credential.revoked_at is not None:
+            raise ValidationError({"name": "They are revoked already."})
+        is_interrupted = BucketCredential.objects.filter(_INTERRUPTED, pk=credential.pk).exists()
+        if credential.state == "issuing" and not is_interrupted:
+            raise ValidationError({"name": "They are being issued now. Try again in two minutes."})
+        if not removed_by_hand:
+            _check_removable(credential)
+        if credential.revoking_at is None:
+            BucketCredential.objects.filter(pk=credential.pk).update(revoking_at=Now())
+    return credential
+
+
+def _check_removable(credential: BucketCredential) -> None:
+    if credential.origin == Origin.BY_HAND:
+        raise ValidationError(
+            "This key was created by hand. Remove it in the storage, then confirm that it is removed."
+        )
+    if not can_issue():
+        raise ValidationError(
+            f"IAM_ACCESS_KEY_ID is not set here. Revoke them where it is, or remove the user {credential.user_name} "
+            "in the storage by hand, then confirm that it is removed."
+        )
+
+
+def _id_of(name: str) -> UUID | None:
+    """Return the id of credentials that is given as such, or as the name of their IAM user."""
+    try:
+        return UUID(hex=name.removeprefix(USER_PREFIX))
+    except ValueError:
+        return None
+
+
+def _create_user(credential: BucketCredential) -> StorageError | None:
+    """Create the IAM user. Return the refusal if there is none now for sure."""
+    try:
+        _iam().create(credential.user_name)
+    except StorageError as error:
+        if error.retryable:
+            raise
+        return error
+    return None
+
+
+def _create_key(credential: BucketCredential) -> AccessKey:
+    users, name = _iam(), credential.user_name
+    users.grant(name, access_policy(chatbot=credential.chatbot))
+    key = users.create_key(name)
+    credential.access_key_id = key.id
+    # Before the trial, so that an interrupted one can be told by its key.
+    _update(credential, access_key_id=key.id)
+    return key
+
+
+def _mark_active(credential: BucketCredential, *, actor: str) -> None:
+    with transaction.atomic():
+        _update(credential, active_at=Now())
+        _log("bucket_credential.issued", credential, actor=actor, data={"origin": str(credential.origin)})
+    credential.refresh_from_db()
+
+
+def _update(credential: BucketCredential, **values: Any) -> None:
+    """Raises TrialFailed if the credentials were revoked meanwhile."""
+    still = BucketCredential.objects.filter(pk=credential.pk, revoking_at__isnull=True, revoked_at__isnull=True)
+    if not still.update(**values):
+        raise TrialFailed("credential_revoked", "They were revoked meanwhile.")
+
+
+def _take_back(credential: BucketCredential, failure: StorageError | TrialFailed, *, actor: str) -> str:
+    """Remove what was created, and mark the row. Return what is left to do, or nothing."""
+    noted = BucketCredential.objects.filter(pk=credential.pk)
+    noted.update(revoking_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500])
+    if unremoved := _remove_user(credential):
+        return f"Its IAM user {credential.user_name} could not be removed: {unremoved.detail} Revoke it later."
+    _end(credential, failure, actor=actor)
+    return ""
+
+
+def _end(credential: BucketCredential, failure: StorageError | TrialFailed, *, actor: str) -> None:
+    """Mark credentials that were not issued, of which nothing is left."""
+    with transaction.atomic():
+        still = BucketCredential.objects.filter(pk=credential.pk, revoked_at__isnull=True)
+        if still.update(revoked_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500]):
+            _log("bucket_credential.not_issued", credential, actor=actor, data={"code": failure.code})
+
+
+def _remove_user(credential: BucketCredential) -> StorageError | None:
+    """Remove the IAM user and its keys. Return the failure, if any."""
+    try:
+        with outbound.within(ISSUING_SECONDS):
+            _iam().remove(credential.user_name)
+    except StorageError as error:
+        return error
+    return None
+
+
+def _log(event: str, credential: BucketCredential, *, actor: str, data: changelog.Data) -> None:
+    named = {"credential": str(credential.pk), "key": credential.access_key_id}
+    changelog.record(event, chatbot_id=credential.chatbot_id, actor=actor, data={**named, **data})

@@ -1,0 +1,125 @@
+"""The commands for clients' credentials, used by the AWS CLI as a client does."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from chatbots.models import BucketCredential, Chatbot
+from common.storage import ObjectStorage
+from tests.iam import FILES, names_of_users, users
+
+
+def run(*words: str) -> tuple[str, str, int]:
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    try:
+        call_command(*words, stdout=out, stderr=err)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    return out.getvalue(), err.getvalue(), code
+
+
+def aws(issued: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_ACCESS_KEY_ID": issued["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": issued["secret_access_key"],
+        "AWS_DEFAULT_REGION": issued["region"],
+    }
+    command = [sys.executable, "-m", "awscli", "--endpoint-url", issued["endpoint"], *words]
+    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+
+
+def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
+    out, err, code = run("issue_bucket_credentials", "acme", "--label", "Data team")
+    row = BucketCredential.objects.get()
+    [line, secret] = out.splitlines()
+    assert (code, line) == (0, f"Issued the key {row.access_key_id} of acme.")
+    assert len(secret) >= 20
+    assert "not shown again" in err
+
+    out, _, code = run("bucket_credentials")
+    assert code == 0
+    assert f"acme  {row.access_key_id}  active" in out
+    assert "Data team" in out
+    assert secret not in out
+
+    out, _, code = run("revoke_bucket_credentials", "acme", row.access_key_id)
+    assert (code, out) == (0, f"Revoked {row.access_key_id} of acme.\n")
+    listed = json.loads(run("bucket_credentials", "--json")[0])
+    assert listed == {"credentials": [], "compared": True, "unknown": [], "missing": []}
+    assert names_of_users() == set()
+
+
+@pytest.mark.long(reason="starts the awscli some twenty times")
+def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(
+    chatbot: Chatbot, iam_storage: ObjectStorage
+) -> None:
+    issued = json.loads(run("issue_bucket_credentials", "acme", "--json")[0])
+    root = f"s3://{issued['bucket']}/"
+    own = aws(issued, "s3", "cp", f"{root}acme/export.csv", "-")
+    assert (own.returncode, own.stdout) == (0, b"text of the file\n"), own.stderr
+    assert b"export.csv" in aws(issued, "s3", "ls", f"{root}{issued['prefix']}").stdout
+
+    others = [["s3", "cp", f"{root}{key}", "-"] for key in FILES[1:]]
+    listings = [["s3", "ls", f"{root}{prefix}"] for prefix in ("", "acme", "acme-2/", "neighbour/", "uploads/")]
+    for words in (
+        *others,
+        *listings,
+        ["s3", "rm", f"{root}acme/export.csv"],
+        ["s3api", "put-object", "--bucket", issued["bucket"], "--key", "acme/new.csv"],
+    ):
+        refused = aws(issued, *words)
+        assert refused.returncode != 0, words
+        assert b"AccessDenied" in refused.stderr or b"403" in refused.stderr, (words, refused.stderr)
+    assert set(iam_storage.keys()) == set(FILES)
+    for words in (["iam", "list-users"], ["iam", "create-user", "--user-name", "another"]):
+        assert aws(issued, *words).returncode != 0, words
+    assert names_of_users() == {issued["user"]}
+
+    run("revoke_bucket_credentials", "acme", issued["access_key_id"])
+
+    for words in (["s3", "cp", f"{root}acme/export.csv", "-"], ["s3", "ls", f"{root}acme/"]):
+        refused = aws(issued, *words)
+        assert refused.returncode != 0
+        assert b"InvalidAccessKeyId" in refused.stderr or b"403" in refused.stderr, refused.stderr
+
+
+def test_without_iam_it_prints_the_policy_and_says_what_to_do(
+    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
+) -> None:
+    settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="--made-by-hand KEY_ID"):
+        call_command("issue_bucket_credentials", "acme", stdout=out)
+    assert json.loads(out.getvalue()) == json.loads(run("bucket_policy", "acme")[0])
+
+    assert (
+        run("issue_bucket_credentials", "acme", "--made-by-hand", "AKIA1")[0] == "Recorded the key AKIA1 of acme.\n"
+    )
+    listed = json.loads(run("bucket_credentials", "--json")[0])
+    assert (listed["compared"], listed["credentials"][0]["origin"]) == (False, "by_hand")
+    with pytest.raises(CommandError, match="Remove it in the storage"):
+        run("revoke_bucket_credentials", "acme", "AKIA1")
+    shown = json.loads(run("revoke_bucket_credentials", "acme", "AKIA1", "--removed-by-hand", "--json")[0])
+    assert shown["state"] == "revoked"
+
+
+def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
+    users().create("dca-unknown")
+    out, _, code = run("bucket_credentials")
+    assert (code, out) == (3, "IAM user without credentials here: dca-unknown\n")
+    users().remove("dca-unknown")
+
+    run("issue_bucket_credentials", "acme")
+    row = BucketCredential.objects.get()
+    users().remove(row.user_name)
+    out, _, code = run("bucket_credentials")
+    assert code == 3
+    assert f"The IAM user is gone: {row.user_name}." in out

@@ -1,0 +1,418 @@
+"""A client's credentials for the hosted bucket, on a real S3 server with IAM."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db.models.functions import Now
+from pytest_django import Settings
+
+from chatbots.buckets import trial
+from chatbots.buckets.locations import storage_read_with
+from chatbots.models import Bucket, BucketCredential, ChangeLogEntry, Chatbot
+from chatbots.operations import credentials
+from chatbots.operations.credentials import (
+    NewCredential,
+    NoIam,
+    compare_with_iam,
+    interrupted_chatbots,
+    issue_bucket_credential,
+    record_bucket_credential,
+    revoke_bucket_credential,
+)
+from common.storage import ObjectStorage, StorageError
+from common.storage.iam import IamUsers
+from tests.clients import use_bucket_at
+from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted, users
+from tests.s3_server import Identity, S3Server, running
+
+OWN, FOREIGN = FILES[0], FILES[1:]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def issue(chatbot: Chatbot, label: str = "Data team") -> NewCredential:
+    return issue_bucket_credential(chatbot=chatbot, label=label, actor="command")
+
+
+def revoke(chatbot: Chatbot, name: str, **options: Any) -> BucketCredential:
+    return revoke_bucket_credential(chatbot=chatbot, name=name, actor="command", **options)
+
+
+def reader(new: NewCredential) -> ObjectStorage:
+    return storage_read_with(access_key_id=new.credential.access_key_id, secret=new.secret)
+
+
+def listing(storage: ObjectStorage, prefix: str) -> list[str]:
+    return list(storage.keys(prefix))
+
+
+def is_denied(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except StorageError as error:
+        return error.code == "storage_access_denied"
+    return False
+
+
+def events() -> list[tuple[str, dict[str, Any]]]:
+    entries = ChangeLogEntry.objects.filter(event__startswith="bucket_credential.").order_by("pk")
+    return list(entries.values_list("event", "data"))
+
+
+def some_time_later() -> None:
+    BucketCredential.objects.update(created_at=Now() - timedelta(minutes=5))
+    BucketCredential.objects.filter(revoking_at__isnull=False).update(revoking_at=Now() - timedelta(minutes=5))
+
+
+def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(
+    chatbot: Chatbot, iam_storage: ObjectStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    new = issue(chatbot)
+    theirs = reader(new)
+
+    assert theirs.read(OWN) == b"text of the file\n"
+    assert list(theirs.keys("acme/")) == [OWN]
+    for key in FOREIGN:
+        assert is_denied(partial(theirs.read, key)), key
+    for prefix in ("", "acme", "acme-2/", "neighbour/", "uploads/"):
+        assert is_denied(partial(listing, theirs, prefix)), prefix
+    for key in ("acme/new.csv", *FILES):
+        assert is_denied(partial(theirs.put, key, b"x", "text/csv")), key
+    assert is_denied(lambda: theirs.purge(OWN))
+    # The trial has removed what it wrote.
+    assert set(iam_storage.keys()) == set(FILES)
+
+    row = BucketCredential.objects.get()
+    assert (row.label, row.created_by, row.state, row.origin) == ("Data team", "command", "active", "issued")
+    assert names_of_users() == {row.user_name}
+    data = {"credential": str(row.pk), "key": row.access_key_id, "origin": "issued"}
+    assert events() == [("bucket_credential.issued", data)]
+    stored = [*BucketCredential.objects.values_list(), *ChangeLogEntry.objects.values_list()]
+    assert new.secret not in f"{stored}{caplog.text}{new!r}"
+
+
+def test_revoked_credentials_are_refused_at_once(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
+    new, other = issue(chatbot), issue(chatbot, "Other")
+    theirs = reader(new)
+    assert theirs.read(OWN)
+
+    revoked = revoke(chatbot, new.credential.access_key_id)
+
+    assert is_denied(lambda: theirs.read(OWN))
+    assert reader(other).read(OWN)
+    assert revoked.state == "revoked"
+    assert names_of_users() == {other.credential.user_name}
+    assert [event for event, _ in events()][-1] == "bucket_credential.revoked"
+    with pytest.raises(ValidationError, match="revoked already"):
+        revoke(chatbot, new.credential.access_key_id)
+
+
+def test_revoking_ends_the_keys_that_a_user_has_made_for_itself(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
+    new = issue(chatbot)
+    own = users().create_key(new.credential.user_name)
+    assert storage_read_with(access_key_id=own.id, secret=own.secret).read(OWN)
+
+    revoke(chatbot, new.credential.user_name)
+
+    assert is_denied(lambda: storage_read_with(access_key_id=own.id, secret=own.secret).read(OWN))
+    assert names_of_users() == set()
+
+
+def test_there_are_two_at_most(chatbot: Chatbot, neighbour: Chatbot, iam_storage: ObjectStorage) -> None:
+    first = issue(chatbot)
+    record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command")
+    with pytest.raises(ValidationError, match="There are 2 already"):
+        issue(chatbot)
+    assert names_of_users() == {first.credential.user_name}
+    issue(neighbour)
+
+    revoke(chatbot, first.credential.access_key_id)
+
+    assert issue(chatbot).credential.state == "active"
+
+
+def policy_of(*statements: tuple[list[str], list[str]]) -> dict[str, Any]:
+    """A policy of (actions, resources below the bucket)."""
+    bucket = "arn:aws:s3:::clients"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": [f"{bucket}{below}" for below in resources]}
+            for actions, resources in statements
+        ],
+    }
+
+
+READ = (["s3:GetObject"], ["/acme/*"])
+LIST = (["s3:ListBucket"], [""])
+LIST_OWN = {
+    "Effect": "Allow",
+    "Action": "s3:ListBucket",
+    "Resource": "arn:aws:s3:::clients",
+    "Condition": {"StringLike": {"s3:prefix": "acme/*"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "complaint"),
+    [
+        (policy_of(READ, LIST), "list the whole bucket, list another folder"),
+        (policy_of((["s3:GetObject"], ["/*"])), "read files of others"),
+        (policy_of((["s3:GetObject"], ["/acme*"])), "read files of others"),
+        (policy_of(READ, (["s3:PutObject"], ["/acme/*"])), "write files"),
+        (policy_of(READ, (["s3:DeleteObject"], ["/acme/*"])), "remove files"),
+        (policy_of(READ, (["s3:ListBucketVersions"], [""])), "list versions in the whole bucket"),
+        (policy_of(READ, (["s3:List*"], [""])), "list open uploads"),
+    ],
+    ids=["list", "read", "begins-alike", "write", "remove", "versions", "uploads"],
+)
+def test_a_key_that_may_do_more_is_taken_back(
+    chatbot: Chatbot,
+    iam_storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: dict[str, Any],
+    complaint: str,
+) -> None:
+    if LIST[0] != policy["Statement"][-1]["Action"]:
+        policy["Statement"].append(LIST_OWN)
+    monkeypatch.setattr(credentials, "access_policy", lambda chatbot: policy)
+
+    with pytest.raises(ValidationError, match=f"No credentials were issued. .* allows to .*{complaint}"):
+        issue(chatbot)
+
+    assert_nothing_left(iam_storage, "credential_reads_more")
+
+
+def test_a_key_that_reads_nothing_is_taken_back(
+    chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "PROPAGATION_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "access_policy", lambda chatbot: policy_of((["s3:GetObject"], ["/neighbour/*"])))
+
+    with pytest.raises(ValidationError, match="refuses to list the chatbot's folder and read a file in it"):
+        issue(chatbot)
+
+    assert_nothing_left(iam_storage, "credential_reads_nothing")
+
+
+def assert_nothing_left(storage: ObjectStorage, code: str) -> None:
+    row = BucketCredential.objects.get()
+    assert (row.state, row.failure.partition(":")[0]) == ("not_issued", code)
+    assert names_of_users() == set()
+    assert {version.key for version in storage.versions()} == set(FILES)
+    assert list(storage.uploads()) == []
+    [(event, data)] = events()
+    assert (event, data["code"]) == ("bucket_credential.not_issued", code)
+
+
+STEPS = [(IamUsers, "create"), (IamUsers, "grant"), (IamUsers, "create_key"), (credentials, "try_credentials")]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS, ids=[name for _, name in STEPS])
+def test_an_interrupted_issue_stays_listed_and_is_removed_by_revoking(
+    chatbot: Chatbot,
+    iam_storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[Any, str],
+    moment: str,
+) -> None:
+    where, name = step
+    call = getattr(where, name)
+
+    def killed(*args: Any, **options: Any) -> None:
+        if moment == "after":
+            call(*args, **options)
+        raise Killed
+
+    monkeypatch.setattr(where, name, killed)
+    with pytest.raises(Killed):
+        issue(chatbot)
+    monkeypatch.setattr(where, name, call)
+
+    row = BucketCredential.objects.get()
+    assert row.state == "issuing"
+    # Every user that there may be has a row.
+    assert names_of_users() <= {row.user_name}
+    assert interrupted_chatbots() == []
+    with pytest.raises(ValidationError, match="being issued now"):
+        revoke(chatbot, row.user_name)
+
+    some_time_later()
+    assert interrupted_chatbots() == ["acme"]
+    revoke(chatbot, row.user_name)
+
+    assert names_of_users() == set()
+    assert interrupted_chatbots() == []
+    assert [event for event, _ in events()] == ["bucket_credential.revoked"]
+
+
+@pytest.mark.parametrize("call", ["DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"])
+def test_a_revocation_that_fails_half_way_is_done_by_the_next(
+    chatbot: Chatbot, iam_storage: ObjectStorage, iam_server: S3Server, settings: Settings, call: str
+) -> None:
+    new = issue(chatbot)
+    lesser = Identity("lesser", [action for action in MANAGER.actions if not action.endswith(f":{call}")])
+    iam_server.set_identities(MANAGER, lesser)
+    use_as_hosted(settings, iam_server, manager=lesser)
+
+    with pytest.raises(ValidationError, match=f"not revoked yet. IAM denies iam:{call} .* Then revoke them again"):
+        revoke(chatbot, new.credential.access_key_id)
+
+    row = BucketCredential.objects.get()
+    assert (row.state, events()[-1][0]) == ("revoking", "bucket_credential.issued")
+    some_time_later()
+    assert interrupted_chatbots() == ["acme"]
+    use_as_hosted(settings, iam_server)
+    revoke(chatbot, new.credential.access_key_id)
+    assert names_of_users() == set()
+    assert is_denied(lambda: reader(new).read(OWN))
+
+
+def test_a_failed_issue_that_cannot_be_taken_back_stays_listed(
+    chatbot: Chatbot, iam_storage: ObjectStorage, iam_server: S3Server, settings: Settings
+) -> None:
+    lesser = Identity("lesser", ["iam:CreateUser"])
+    iam_server.set_identities(MANAGER, lesser)
+    use_as_hosted(settings, iam_server, manager=lesser)
+
+    with pytest.raises(ValidationError, match=r"denies iam:PutUserPolicy .* could not be removed"):
+        issue(chatbot)
+
+    row = BucketCredential.objects.get()
+    assert (row.state, names_of_users_of(iam_server, settings)) == ("revoking", {row.user_name})
+    revoke(chatbot, row.user_name)
+    assert names_of_users() == set()
+
+
+def names_of_users_of(server: S3Server, settings: Settings) -> set[str]:
+    use_as_hosted(settings, server)
+    return names_of_users()
+
+
+def test_an_identity_that_may_create_no_user_leaves_nothing(
+    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
+) -> None:
+    settings.IAM_SECRET_ACCESS_KEY = "another-secret"
+
+    with pytest.raises(ValidationError, match="IAM rejects IAM_ACCESS_KEY_ID"):
+        issue(chatbot)
+
+    assert BucketCredential.objects.get().state == "not_issued"
+    assert interrupted_chatbots() == []
+
+
+def test_without_iam_the_refusal_says_what_to_do(
+    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
+) -> None:
+    settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
+
+    with pytest.raises(NoIam) as refused:
+        issue(chatbot)
+
+    [text] = refused.value.messages
+    assert "IAM_ACCESS_KEY_ID is not set" in text
+    assert "issue_bucket_credentials acme --made-by-hand KEY_ID" in text
+    assert refused.value.policy["Statement"][0]["Action"] == ["s3:GetObject"]
+    assert not BucketCredential.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("off", "actions", "complaint"),
+    [
+        (["s3.iam"], MANAGER.actions, "The server at IAM_ENDPOINT_URL does not offer IAM"),
+        ([], [], "IAM denies iam:CreateUser"),
+    ],
+)
+def test_a_server_that_creates_no_user_is_told(
+    chatbot: Chatbot, settings: Settings, off: list[str], actions: list[str], complaint: str
+) -> None:
+    manager = Identity("manager", actions)
+    with running(manager, off=off) as server:
+        use_as_hosted(settings, server, manager=manager)
+        with pytest.raises(ValidationError, match=complaint) as refused:
+            issue(chatbot)
+    assert isinstance(refused.value, NoIam) == bool(off)
+    assert BucketCredential.objects.get().state == "not_issued"
+    assert interrupted_chatbots() == []
+
+
+def test_credentials_created_by_hand_are_recorded_and_marked(
+    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
+) -> None:
+    settings.IAM_ACCESS_KEY_ID = ""
+    row = record_bucket_credential(chatbot=chatbot, access_key_id=" AKIA1 ", label="By hand", actor="user:7")
+    assert (row.state, row.access_key_id, row.user_name) == ("active", "AKIA1", "")
+    with pytest.raises(ValidationError, match="recorded already"):
+        record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command")
+    with pytest.raises(ValidationError, match="letters, digits"):
+        record_bucket_credential(chatbot=chatbot, access_key_id="no key", label="", actor="command")
+    with pytest.raises(ValidationError, match="Remove it in the storage"):
+        revoke(chatbot, "AKIA1")
+
+    assert revoke(chatbot, "AKIA1", removed_by_hand=True).state == "revoked"
+    assert [event for event, _ in events()] == ["bucket_credential.issued", "bucket_credential.revoked"]
+
+
+def test_issued_ones_are_not_marked_without_iam_unless_a_person_says_so(
+    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
+) -> None:
+    new = issue(chatbot)
+    use_nobody(settings)
+    with pytest.raises(ValidationError, match=f"IAM_ACCESS_KEY_ID is not set here.*{new.credential.user_name}"):
+        revoke(chatbot, new.credential.access_key_id)
+    assert BucketCredential.objects.get().state == "active"
+
+    revoke(chatbot, new.credential.access_key_id, removed_by_hand=True)
+
+    assert BucketCredential.objects.get().state == "revoked"
+    settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY = MANAGER.access_key, MANAGER.secret_key
+    assert compare_with_iam().unknown_users == [new.credential.user_name]
+
+
+def use_nobody(settings: Settings) -> None:
+    settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
+
+
+def test_a_comparison_finds_users_without_a_row_and_rows_without_a_user(
+    chatbot: Chatbot, iam_storage: ObjectStorage
+) -> None:
+    kept, lost = issue(chatbot), issue(chatbot, "Lost")
+    assert compare_with_iam() == ([], [])
+    users().remove(lost.credential.user_name)
+    users().create("dca-of-a-later-time")
+    users().create("of-somebody-else")
+
+    assert compare_with_iam() == (["dca-of-a-later-time"], [lost.credential])
+    assert kept.credential.user_name in names_of_users()
+    users().remove("of-somebody-else")
+
+
+def test_only_the_hosted_bucket_has_credentials(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
+    use_bucket_at(chatbot, "https://s3.example.com")
+    for refused in (
+        lambda: issue(chatbot),
+        lambda: record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command"),
+    ):
+        with pytest.raises(ValidationError, match="client's own bucket"):
+            refused()
+    Bucket.objects.all().delete()
+    with pytest.raises(ValidationError, match="has no bucket"):
+        issue(chatbot)
+    assert not BucketCredential.objects.exists()
+
+
+def test_nobody_revokes_another_chatbot_s(chatbot: Chatbot, neighbour: Chatbot, iam_storage: ObjectStorage) -> None:
+    new = issue(chatbot)
+    for name in (new.credential.access_key_id, new.credential.user_name, str(new.credential.pk), "", "nonsense"):
+        with pytest.raises(ValidationError, match="no such credentials"):
+            revoke(neighbour, name)
+    assert reader(new).read(OWN)
