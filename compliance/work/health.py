@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
 from compliance.work import heartbeats, notify, occurrences
 from compliance.work.heartbeats import Cluster, Condition
@@ -144,6 +145,7 @@ class Code(StrEnum):
     BUCKET_SILENT = "bucket_silent"
     STORAGE_SILENT = "storage_silent"
     CLAIMS_EXPIRED = "claims_expired"
+    CREDENTIALS_INTERRUPTED = "credentials_interrupted"
     UNEXPECTED_TASK = "unexpected_task"
 
 
@@ -178,6 +180,11 @@ _ADVICE = {
         "The client's bucket of {slug} has not answered since {since}. {waiting} wait for it; other chatbots do not. "
         "It is tried again by itself. Ask the client to check the bucket; manage.py check_bucket {slug} tries it now."
     ),
+    Code.CREDENTIALS_INTERRUPTED: (
+        "Issuing or revoking a client's credentials for the hosted bucket of {slugs} was interrupted, so they may "
+        "still exist in the storage. manage.py bucket_credentials lists them; manage.py revoke_bucket_credentials "
+        "revokes them."
+    ),
     Code.UNEXPECTED_TASK: (
         "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "
         "write to the database (the log has queue.unexpected_task)."
@@ -205,6 +212,7 @@ class Health:
     unexpected_tasks: occurrences.Last
     restarts: occurrences.Last
     silent: list[SilentBucket]
+    interrupted_credentials: list[str]  # the slugs of their chatbots
 
     @property
     def alive(self) -> int:
@@ -242,6 +250,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         unexpected_tasks=last[occurrences.Name.UNEXPECTED_TASK],
         restarts=last[occurrences.Name.CLUSTER_RESTARTED],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
+        interrupted_credentials=interrupted_chatbots(chatbots),
     )
 
 
@@ -299,6 +308,8 @@ def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
         else:
             waiting = f"{_number(silent.requests, 'request')} and {_number(silent.days, 'daily extract')}"
             yield _problem(Code.BUCKET_SILENT, since=since, slug=silent.slug, waiting=waiting)
+    if health.interrupted_credentials:
+        yield _problem(Code.CREDENTIALS_INTERRUPTED, slugs=", ".join(health.interrupted_credentials))
     if health.unexpected_tasks.last_at and health.at - health.unexpected_tasks.last_at < _TASKS_REPORTED:
         yield _problem(Code.UNEXPECTED_TASK)
 

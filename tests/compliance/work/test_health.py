@@ -11,13 +11,13 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import OrmQ, Task
 
-from chatbots.models import Bucket, Chatbot, SilentStorage
+from chatbots.models import Bucket, BucketCredential, Chatbot, SilentStorage
 from common import proc
 from compliance import tasks
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
 from compliance.work import health, heartbeats, notify, occurrences
 from compliance.work.heartbeats import Condition
-from tests.factories import ClaimFactory, deletion_of, export_of
+from tests.factories import BucketCredentialFactory, ClaimFactory, deletion_of, export_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
 
@@ -282,6 +282,28 @@ def test_a_silent_bucket_is_shown_to_members_of_its_chatbot(chatbot: Chatbot, ne
     silent(chatbot)
     assert [one.slug for one in health.check(chatbots=[chatbot.pk]).silent] == ["acme"]
     assert health.check(chatbots=[neighbour.pk]).silent == []
+
+
+def test_interrupted_credentials_are_reported_to_members_of_their_chatbot(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    cluster()
+    long_ago = timezone.now() - 11 * MINUTE
+    BucketCredentialFactory.create(chatbot=neighbour)
+    credential = BucketCredentialFactory.create(chatbot=chatbot, active_at=None)
+    assert codes() == []
+    BucketCredential.objects.filter(pk=credential.pk).update(created_at=long_ago)
+    assert codes() == ["credentials_interrupted"]
+    BucketCredential.objects.filter(pk=credential.pk).update(active_at=long_ago)
+    assert codes() == []
+    BucketCredential.objects.filter(pk=credential.pk).update(revoking_at=long_ago)
+
+    [problem] = health.check(chatbots=[chatbot.pk]).problems
+
+    assert (problem.code, "bucket of acme was" in problem.detail) == ("credentials_interrupted", True)
+    assert health.check(chatbots=[neighbour.pk]).problems == []
+    BucketCredential.objects.filter(pk=credential.pk).update(revoked_at=long_ago)
+    assert codes() == []
 
 
 def test_a_silent_hosted_bucket_is_reported(chatbot: Chatbot) -> None:
