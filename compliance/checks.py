@@ -51,12 +51,21 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
                 id="compliance.E006",
             )
         )
-    if key_id:
+    if key_id and not settings.IAM_CONSOLE:
         problems.append(
             checks.Warning(
                 "This environment has the identity for IAM, which the web server and the workers do not use.",
-                hint="Set IAM_* only for the commands that issue and revoke credentials.",
+                hint="Set IAM_* only for the commands that issue and revoke credentials, or IAM_CONSOLE=true for the "
+                "web server.",
                 id="compliance.W003",
+            )
+        )
+    if settings.IAM_CONSOLE and not key_id:
+        problems.append(
+            checks.Warning(
+                "The console is to issue credentials, but has no identity for IAM.",
+                hint="Set IAM_ACCESS_KEY_ID and IAM_SECRET_ACCESS_KEY, or remove IAM_CONSOLE.",
+                id="compliance.W005",
             )
         )
     if key_id and not settings.IAM_ENDPOINT_URL and not settings.IAM_BOUNDARY_ARN:

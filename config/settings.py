@@ -165,6 +165,8 @@ IAM_BOUNDARY_ARN = env.str(
         r"(arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[!-~]+)?\Z", error="Must be the ARN of a managed policy."
     ),
 )
+# Whether superusers issue and revoke credentials in the console. Otherwise its web server needs none of these.
+IAM_CONSOLE = env.bool("IAM_CONSOLE", DEVELOPMENT)
 
 # --- Clients' buckets ----------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from chatbots.models import Chatbot
 from console.common.pages import chatbot_or_404, page, render
 
 # In the order in which they are followed. Each is `docs/guides/<name>.md`, and linked from the settings page.
-GUIDES = ("data-compliance", "daily-extracts", "retention")
+GUIDES = ("data-compliance", "daily-extracts", "retention", "bucket-credentials")
 
 # What code in the files names.
 EXAMPLE_ORIGIN, EXAMPLE_SLUG = "https://compliance.example.com", "acme"

@@ -27,6 +27,7 @@ ANYTHING: Mapping[str, Any] = {
     "prefix": "0123456789ab",
     "callback": every_call.ANYTHING["request_id"],
     "extract": 999_999_999,
+    "credential": every_call.ANYTHING["request_id"],
 }
 
 
@@ -99,6 +100,9 @@ TABLE = (
     Page("check_access", DECIDE, "POST"),
     Page("check_progress", READ),
     Page("save_bucket", SUPERUSER_ONLY, "POST"),
+    Page("issue_credentials", SUPERUSER_ONLY, "POST"),
+    Page("record_credentials", SUPERUSER_ONLY, "POST"),
+    Page("revoke_credentials", SUPERUSER_ONLY, "POST"),
     Page("save_rules", SUPERUSER_ONLY, "POST"),
     Page("create_key", SUPERUSER_ONLY, "POST"),
     Page("revoke_key", SUPERUSER_ONLY, "POST", body={"sure": "on"}),

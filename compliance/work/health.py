@@ -182,8 +182,8 @@ _ADVICE = {
     ),
     Code.CREDENTIALS_INTERRUPTED: (
         "Issuing or revoking a client's credentials for the hosted bucket of {slugs} was interrupted, so they may "
-        "still exist in the storage. manage.py bucket_credentials lists them; manage.py revoke_bucket_credentials "
-        "revokes them."
+        "still exist in the storage. manage.py bucket_credentials lists them; manage.py revoke_bucket_credentials or "
+        "the chatbot's settings page revokes them."
     ),
     Code.UNEXPECTED_TASK: (
         "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "

@@ -4,22 +4,30 @@ They open no transaction, since saving a bucket or a callback URL resolves a hos
 """
 
 from collections.abc import Callable
+from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from accounts.proof import require_password
-from chatbots.models import Bucket, Chatbot
+from chatbots.buckets.locations import hosted_place
+from chatbots.models import Bucket, BucketCredential, Chatbot
 from chatbots.operations import chatbots, keys
 from chatbots.operations.buckets import set_bucket
+from chatbots.operations.credentials import (
+    issue_bucket_credential,
+    record_bucket_credential,
+    revoke_bucket_credential,
+)
 from compliance.work import bucket_checks
 from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
 from console.settings import forms
+from console.settings.credentials import NewCredentialForm, RecordCredentialForm, by_hand, may_issue, revoke_form
 from console.settings.page import RefusedForm, settings_of, variables_of
 
 
@@ -93,6 +101,54 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
         return _back(chatbot, "bucket")
 
     return saved(request, chatbot, RefusedForm("check", forms.ConsoleForm(request.POST)), call)
+
+
+@action
+def issue_credentials(request: HttpRequest, slug: str) -> HttpResponse:
+    """Answer with the secret, once, as `create_key` does. Calls IAM and the hosted bucket, for a minute at most."""
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    require_password(request)
+    form = NewCredentialForm(request.POST)
+
+    @sensitive_variables("new")
+    def call() -> HttpResponse:
+        if not may_issue():
+            raise ValidationError("The console does not issue credentials here. Use issue_bucket_credentials.")
+        new = issue_bucket_credential(chatbot=chatbot, label=form.cleaned_data["label"], actor=actor_of(request))
+        template, place = "console/settings/new_credentials.html", hosted_place(chatbot)
+        return render(request, template, title="New credentials", chatbot=chatbot, new=new, place=place)
+
+    return saved(request, chatbot, RefusedForm("credentials", form), call)
+
+
+@action
+def record_credentials(request: HttpRequest, slug: str) -> HttpResponse:
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    require_password(request)
+    form = RecordCredentialForm(request.POST)
+
+    def call() -> str:
+        record_bucket_credential(chatbot=chatbot, actor=actor_of(request), **form.cleaned_data)
+        return "Credentials recorded."
+
+    return saved(request, chatbot, RefusedForm("record", form), call, section="bucket")
+
+
+@action
+def revoke_credentials(request: HttpRequest, slug: str, credential: UUID) -> HttpResponse:
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    found = BucketCredential.objects.filter(chatbot=chatbot, pk=credential).first()
+    if found is None:
+        raise Http404
+    form = revoke_form(found, request.POST)
+
+    def call() -> str:
+        revoke_bucket_credential(
+            chatbot=chatbot, name=str(found.pk), removed_by_hand=by_hand(found), actor=actor_of(request)
+        )
+        return "Credentials revoked."
+
+    return saved(request, chatbot, RefusedForm("revoke_credentials", form, str(found.pk)), call, section="bucket")
 
 
 @action

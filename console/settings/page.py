@@ -21,6 +21,13 @@ from config.openapi.samples import post_samples
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
 from console.settings import forms
+from console.settings.credentials import (
+    CredentialRow,
+    NewCredentialForm,
+    RecordCredentialForm,
+    credential_rows,
+    may_issue,
+)
 from conversations.usage import UciCount, conversations_by_uci
 
 SECTIONS = {
@@ -39,7 +46,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class RefusedForm:
-    """A form with errors: its name on the page, and the prefix of the API key if it is about one."""
+    """A form with errors: its name on the page, and what identifies the API key or credentials it is about."""
 
     name: str
     form: forms.ConsoleForm
@@ -108,6 +115,8 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
         first_run=policy.waiting_first_run(chatbot),
         latest_run=policy.latest_run(chatbot),
         policies=list(_policies(overview)),
+        credentials=_credentials(chatbot, refused),
+        may_issue=may_issue(),
         callback_secret=_callback_secret(chatbot),
         opened_at=now(),
         callback_receiver=receiver_of(chatbot.callback_url),
@@ -134,6 +143,8 @@ def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm |
         "variables": forms.VariableForm(),
         "bucket": forms.BucketForm(stored=overview.bucket),
         "retention": forms.RetentionForm(chatbot=overview.chatbot),
+        "credentials": NewCredentialForm(),
+        "record": RecordCredentialForm(),
         "rules": forms.RulesForm(chatbot=overview.chatbot),
         "keys": forms.NewApiKeyForm(),
         "callbacks": forms.CallbackSecretForm(),
@@ -152,6 +163,11 @@ def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:
     yield "access", title, _as_text(access_policy(chatbot=overview.chatbot))
     if bucket.role_arn:
         yield "trust", "Trust policy of the client's role", _as_text(trust_policy(chatbot=overview.chatbot))
+
+
+def _credentials(chatbot: Chatbot, refused: RefusedForm | None) -> dict[str, list[CredentialRow]]:
+    is_one = refused is not None and refused.name == "revoke_credentials"
+    return credential_rows(chatbot, refused.form if refused and is_one else None, refused.prefix if refused else "")
 
 
 def _as_text(policy: dict[str, Any]) -> str:

@@ -26,12 +26,14 @@ def test_an_identity_for_iam_is_apart_and_only_where_it_is_used(settings) -> Non
         return [str(problem.id) for problem in checks.iam_identity_is_apart()]
 
     assert checks.iam_identity_is_apart in registry.deployment_checks
-    assert found(IAM_ACCESS_KEY_ID="", IAM_SECRET_ACCESS_KEY="") == []
-    assert found() == ["compliance.W003"]
-    assert found(IAM_SECRET_ACCESS_KEY="") == ["compliance.E005", "compliance.W003"]
-    assert found(S3_ACCESS_KEY_ID="AKIAIAM") == ["compliance.E006", "compliance.W003"]
-    assert found(IAM_BOUNDARY_ARN="") == ["compliance.W003", "compliance.W004"]
-    assert found(IAM_BOUNDARY_ARN="", IAM_ENDPOINT_URL="https://s3.example.com") == ["compliance.W003"]
+    assert found() == []
+    assert found(IAM_ACCESS_KEY_ID="", IAM_SECRET_ACCESS_KEY="", IAM_CONSOLE=False) == []
+    assert found(IAM_SECRET_ACCESS_KEY="") == ["compliance.E005"]
+    assert found(S3_ACCESS_KEY_ID="AKIAIAM") == ["compliance.E006"]
+    assert found(IAM_CONSOLE=False) == ["compliance.W003"]
+    assert found(IAM_ACCESS_KEY_ID="", IAM_SECRET_ACCESS_KEY="") == ["compliance.W005"]
+    assert found(IAM_BOUNDARY_ARN="") == ["compliance.W004"]
+    assert found(IAM_BOUNDARY_ARN="", IAM_ENDPOINT_URL="https://s3.example.com") == []
 
 
 APART = {
@@ -40,6 +42,7 @@ APART = {
     "IAM_SECRET_ACCESS_KEY": "a-secret",
     "IAM_ENDPOINT_URL": None,
     "IAM_BOUNDARY_ARN": "arn:aws:iam::123456789012:policy/dca-boundary",
+    "IAM_CONSOLE": True,
 }
 
 

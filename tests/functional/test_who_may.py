@@ -20,6 +20,7 @@ from conversations.models import DailyExtract
 from tests.every_page import ANYTHING, OF_ONESELF, RECORDS, STAFF, TABLE, Page, admin_page, patterns
 from tests.factories import (
     ApiKeyFactory,
+    BucketCredentialFactory,
     CallbackFactory,
     ExportFactory,
     UploadedFileFactory,
@@ -65,6 +66,7 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
         "extract": extract.pk,
         "callback": callback.pk,
         "prefix": ApiKeyFactory.create(chatbot=chatbot).prefix,
+        "credential": BucketCredentialFactory.create(chatbot=chatbot).pk,
     }
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.contrib.auth.models import User
 from django.db import connections
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from chatbots.models import ApiKey, Chatbot, Variable
@@ -55,6 +56,34 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     dialog.get_by_label("Name").press("Enter")
     expect(page.locator("#uci .messages")).to_contain_text("Variable created")
     expect(page.get_by_role("radio", name="plan_b")).to_be_visible()
+
+
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_credentials_are_issued_and_revoked_with_ease(
+    live_server, chromium, admin_user: User, chatbot: Chatbot, iam_storage: ObjectStorage
+):
+    factories.BucketCredentialFactory.create(chatbot=chatbot, place=2, revoked_at=timezone.now())
+    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot))
+    page = watched.page
+    page.locator("summary", has_text="Issue credentials").click()
+    page.get_by_label("Label").locator("visible=true").fill("Data team")
+    page.get_by_role("button", name="Issue credentials").click()
+    expect(page.get_by_text("This secret is shown once")).to_be_visible()
+    is_easy_to_use(page)
+    page.get_by_role("link", name="Done").click()
+    credentials = page.locator("#credentials")
+    expect(credentials).to_contain_text("Data team")
+    for folded in page.locator("#bucket summary").all():
+        folded.click()
+    is_easy_to_use(page)
+    stays_at_home(watched, live_server.url)
+
+    credentials.get_by_label("Yes, revoke these credentials").check()
+    credentials.get_by_role("button", name="Revoke credentials").click()
+    expect(page.locator("#bucket .messages")).to_contain_text("Credentials revoked")
+    expect(credentials).to_contain_text("No credentials")
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

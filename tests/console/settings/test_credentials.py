@@ -1,0 +1,139 @@
+"""Clients' credentials on the settings page: issued, shown once, listed, revoked."""
+
+import logging
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from pytest_django import Settings
+
+from chatbots.buckets.locations import storage_read_with
+from chatbots.models import BucketCredential, ChangeLogEntry, Chatbot
+from chatbots.operations.credentials import issue_bucket_credential
+from common.storage import ObjectStorage, StorageError
+from tests import factories
+from tests.clients import use_bucket_at
+from tests.console.settings.saving import assert_refused, assert_saved, save, shown
+from tests.console.settings.test_secrets import traces
+from tests.iam import names_of_users
+from tests.people import Role, client_of, staff
+
+
+def issue(client: Client, chatbot: Chatbot, label: str = "Data team"):
+    return save(client, chatbot, "credentials", label=label)
+
+
+def test_a_superuser_issues_and_revokes_them_and_the_secret_is_shown_once(
+    admin_client: Client,
+    admin_user: User,
+    chatbot: Chatbot,
+    iam_storage: ObjectStorage,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    answer = issue(admin_client, chatbot)
+
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert "shown once" in answer.text
+    secret = answer.context["new"].secret
+    assert answer.text.count(secret) == 1
+    row = BucketCredential.objects.get()
+    for told in (row.access_key_id, "s3://clients/acme/", f"--endpoint-url {iam_storage.endpoint_url}"):
+        assert told in answer.text
+    theirs = storage_read_with(access_key_id=row.access_key_id, secret=secret)
+    assert theirs.read("acme/export.csv")
+    assert secret not in traces(admin_client, chatbot, caplog)
+    actor = f"user:{admin_user.pk}"
+    assert (row.label, row.created_by, ChangeLogEntry.objects.get(event="bucket_credential.issued").actor) == (
+        "Data team",
+        actor,
+        actor,
+    )
+    text = shown(admin_client, chatbot)
+    for told in (row.access_key_id, "Data team", f"by {admin_user.get_username()}"):
+        assert told in text
+
+    assert_refused(save(admin_client, chatbot, f"credentials/{row.pk}/revoke"), "Select this to revoke")
+    assert theirs.read("acme/export.csv")
+    assert_saved(save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on"), chatbot, "bucket")
+    with pytest.raises(StorageError):
+        theirs.read("acme/export.csv")
+    assert names_of_users() == set()
+    assert "Revoked or not issued: 1" in shown(admin_client, chatbot)
+    assert_refused(save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on"), "revoked already")
+
+
+def test_a_third_one_is_refused_at_its_form(
+    admin_client: Client, chatbot: Chatbot, iam_storage: ObjectStorage
+) -> None:
+    for place in (1, 2):
+        factories.BucketCredentialFactory.create(chatbot=chatbot, place=place)
+    assert_refused(issue(admin_client, chatbot), "There are 2 already")
+    assert_refused(issue(admin_client, chatbot, label=""), "This field is required")
+
+
+def test_an_officer_sees_them_and_changes_nothing(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
+    row = issue_bucket_credential(chatbot=chatbot, label="Data team", actor="command").credential
+    client = client_of(staff(chatbot, Role.OFFICER))
+
+    text = shown(client, chatbot)
+
+    assert row.access_key_id in text
+    assert "Operator (command)" in text
+    assert "/credentials/" not in text
+    assert issue(client, chatbot).status_code == 403
+
+
+@pytest.mark.parametrize("setting", ["IAM_CONSOLE", "IAM_ACCESS_KEY_ID"])
+def test_without_iam_in_the_console_it_says_what_to_do_and_records_keys(
+    admin_client: Client, chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings, setting: str
+) -> None:
+    issued = issue_bucket_credential(chatbot=chatbot, label="Data team", actor="command").credential
+    setattr(settings, setting, "")
+
+    text = shown(admin_client, chatbot)
+    assert "manage.py issue_bucket_credentials acme" in text
+    assert 'action="/admin/settings/acme/credentials/"' not in text
+    assert_refused(issue(admin_client, chatbot), "does not issue credentials here")
+
+    recorded = {"access_key_id": "AKIA1", "label": "By hand"}
+    assert_refused(
+        save(admin_client, chatbot, "credentials/record", label="x", access_key_id="a b"), "letters, digits"
+    )
+    assert_saved(save(admin_client, chatbot, "credentials/record", **recorded), chatbot, "bucket")
+    assert "AKIA1" in shown(admin_client, chatbot)
+    for row in BucketCredential.objects.all():
+        assert "removed in the storage" in revoking(shown(admin_client, chatbot), row)
+        assert_saved(save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on"), chatbot, "bucket")
+    assert names_of_users() == {issued.user_name} if setting == "IAM_CONSOLE" else True
+    assert not BucketCredential.objects.filter(revoked_at__isnull=True).exists()
+
+
+def revoking(text: str, row: BucketCredential) -> str:
+    """The form that revokes credentials."""
+    start = text.index(f"/credentials/{row.pk}/revoke/")
+    return text[start : text.index("</form>", start)]
+
+
+def test_interrupted_ones_say_so(admin_client: Client, chatbot: Chatbot) -> None:
+    factories.BucketCredentialFactory.create(chatbot=chatbot, origin="issued", active_at=None, access_key_id="")
+    text = shown(admin_client, chatbot)
+    assert "Being issued" in text
+    assert "it was interrupted" in text
+
+
+def test_a_client_s_own_bucket_has_none(admin_client: Client, chatbot: Chatbot) -> None:
+    use_bucket_at(chatbot, "https://s3.example.com")
+    assert 'id="credentials"' not in shown(admin_client, chatbot)
+    factories.BucketCredentialFactory.create(chatbot=chatbot)
+    text = shown(admin_client, chatbot)
+    assert 'id="credentials"' in text
+    assert "Issue credentials" not in text
+
+
+def test_nobody_revokes_another_chatbot_s(admin_client: Client, chatbot: Chatbot, neighbour: Chatbot) -> None:
+    row = factories.BucketCredentialFactory.create(chatbot=neighbour)
+    assert save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on").status_code == 404
+    assert BucketCredential.objects.get().state == "active"
