@@ -23,7 +23,8 @@ WITH conversation AS (
            'widget', 'en', 'Some Name', began.at, began.at + interval '1 hour', %(messages)s, FALSE, FALSE, FALSE
       FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
      CROSS JOIN LATERAL (
-           SELECT date_trunc('day', now()) - interval '60 days' + n * %(apart)s * interval '1 second') began(at)
+           SELECT date_trunc('day', now()) - %(days)s * interval '1 day' + n * %(apart)s * interval '1 second'
+     ) AS began(at)
     RETURNING id, external_id, started_at
 ), identity AS (
     INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest)
@@ -54,10 +55,12 @@ class Filled:
         return digest("chatter", self.scope, value)
 
 
-def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10, apart: int = 1) -> Filled:
+def fill(
+    slug: str, *, chatters: int, conversations: int = 5, messages: int = 10, apart: int = 1, days: int = 60
+) -> Filled:
     """Create a chatbot with chatters, conversations for each, and messages for each conversation.
 
-    The first conversation begins 60 days ago at midnight, UTC, and each next one `apart` seconds later.
+    The first conversation begins `days` ago at midnight, UTC, and each next one `apart` seconds later.
     """
     chatbot = create_chatbot(
         slug=slug,
@@ -73,11 +76,11 @@ def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10
     uci = chatbot.variables.get()
     values = [f"member-{number}" for number in range(chatters)]
     filled = Filled(chatbot.pk, uci.pk, uci.public_id, slug, values)
-    insert(filled, range(1, chatters * conversations + 1), messages=messages, apart=apart)
+    insert(filled, range(1, chatters * conversations + 1), messages=messages, apart=apart, days=days)
     return filled
 
 
-def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1) -> None:
+def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1, days: int = 60) -> None:
     """Add conversations with these numbers, which are new. The chatters have one after the other."""
 
     def fill_some(some: range) -> None:
@@ -97,6 +100,7 @@ def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1) -> 
         "chatters": chatters,
         "messages": messages,
         "apart": apart,
+        "days": days,
     }
     with ThreadPoolExecutor(_CONNECTIONS) as threads:
         list(threads.map(fill_some, [numbers[start : start + step] for start in range(0, len(numbers), step)]))

@@ -20,4 +20,5 @@ NAMES = (
     "importing",
     "growth",
     "oversized",
+    "retention",
 )

@@ -6,16 +6,16 @@ their wait is the median on the idle cluster before. No target is set.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle, pairwise
 from statistics import median
-from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from benchmarks import world
+from benchmarks.beside import one, waits_beside
 from benchmarks.exporting import Floor
-from benchmarks.filing import are_completed, completed_among, file, wait
+from benchmarks.filing import are_completed, file
 from benchmarks.filling import Filled, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
@@ -26,7 +26,6 @@ from compliance.models import Export
 _MESSAGES_OF_A_CONVERSATION = 1_000
 _CHUNK = 20_000
 _IDLE_SAMPLES = 5
-_PAUSE_S = 1.0
 
 _FIND = (
     "SELECT conversation_id FROM conversations_identity WHERE chatbot_id = %s AND variable_id = %s AND digest = %s"
@@ -58,10 +57,11 @@ def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple
     values = cycle(small.values)
     world.settle()
     with cluster() as workers, longest_transaction() as longest:
-        idle = [_one(small, next(values), kind) for _ in range(_IDLE_SAMPLES)]
+        idle = [one(small, next(values), kind) for _ in range(_IDLE_SAMPLES)]
         workers.forget_peak()
         longest.seconds = 0.0
-        seconds, waits = _oversized_and_small(oversized, small, values, kind)
+        file(oversized, oversized.values, kind)
+        seconds, waits = waits_beside(small, values, kind, is_over=lambda: are_completed(oversized, kind))
         peak = workers.peak_mib()
     if kind == "export":
         hosted_storage().purge(str(Export.objects.get(chatbot=oversized.chatbot).key))
@@ -69,33 +69,6 @@ def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple
     run.add(Result(f"oversized {kind}: longest transaction", messages, floor_longest_s, longest.seconds, None))
     run.add(Result(f"oversized {kind}: longest wait beside it", messages, median(idle), max(waits), None))
     run.note(f"oversized {kind}: {len(waits)} small ones went beside it, median wait {median(waits):.2f} s")
-
-
-def _oversized_and_small(
-    oversized: Filled, small: Filled, values: Iterator[str], kind: str
-) -> tuple[float, list[float]]:
-    """File the large request, and small ones until it is completed; return its seconds and the waits of the small."""
-    file(oversized, oversized.values, kind)
-    began = due = time.perf_counter()
-    ended = 0.0
-    filed: dict[UUID, float] = {}
-    waits: list[float] = []
-    while not ended or not are_completed(small, kind):
-        if not ended and time.perf_counter() >= due:
-            (one,) = file(small, [next(values)], kind)
-            filed[one] = time.perf_counter()
-            due += _PAUSE_S
-        waits += [time.perf_counter() - filed.pop(one) for one in completed_among(filed)]
-        if not ended and are_completed(oversized, kind):
-            ended = time.perf_counter()
-        time.sleep(0.01)
-    return ended - began, waits + [time.perf_counter() - since for since in filed.values()]
-
-
-def _one(small: Filled, value: str, kind: str) -> float:
-    time.sleep(0.2)
-    file(small, [value], kind)
-    return wait(small, kind, every=0.002)
 
 
 def _fresh(messages: int) -> Filled:

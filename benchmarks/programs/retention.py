@@ -1,0 +1,118 @@
+"""A retention run on a million conversations of which half are due, while another chatbot's small requests go on.
+
+The floor is plain SQL, 2,500 conversations a transaction. Beside the run a small deletion is filed every second, the
+first one at once; the floor of their wait is the median on the idle cluster before. No target is set.
+"""
+
+import time
+from datetime import timedelta
+from itertools import cycle, pairwise
+from statistics import median
+
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from benchmarks import world
+from benchmarks.beside import one, waits_beside
+from benchmarks.filing import NotCompleted, completed_among
+from benchmarks.filling import Filled, fill
+from benchmarks.results import Result, Run
+from benchmarks.running import cluster
+from benchmarks.watching import longest_transaction
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from compliance.retention import policy
+from conversations.models import Conversation
+
+_DAYS = 90
+_CHUNK = 2_500
+_MESSAGES_OF_A_CONVERSATION = 4
+_IDLE_SAMPLES = 5
+
+_FIND = """
+SELECT id FROM conversations_conversation
+ WHERE chatbot_id = %s AND deletion_request_id IS NULL AND last_message_at < now() - make_interval(days => %s)
+ ORDER BY id
+"""
+_ERASE = (
+    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
+    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
+    """
+    UPDATE conversations_conversation
+       SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
+           message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
+           started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+     WHERE id = ANY(%(ids)s)
+    """,
+)
+
+
+def run(run: Run) -> None:
+    conversations = run.size(1_000_000, 20_000)
+    for _ in range(run.rounds(1)):
+        _measure(run, conversations)
+
+
+def _measure(run: Run, conversations: int) -> None:
+    floor_s, floor_longest_s = _floor(_fresh(conversations))
+    large = _fresh(conversations)
+    cutoff = timezone.now() - timedelta(days=_DAYS)
+    young = Conversation.objects.filter(chatbot=large.chatbot, last_message_at__gte=cutoff).count()
+    small = fill("small", chatters=run.size(1_000, 50))
+    values = cycle(small.values)
+    world.settle()
+    with cluster() as workers, longest_transaction() as longest:
+        idle = [one(small, next(values), "deletion") for _ in range(_IDLE_SAMPLES)]
+        workers.forget_peak()
+        longest.seconds = 0.0
+        request = _file(large)
+        seconds, waits = waits_beside(small, values, "deletion", is_over=lambda: _is_over(request))
+        peak = workers.peak_mib()
+    request.refresh_from_db()
+    left = Conversation.objects.filter(chatbot=large.chatbot, deletion_request_id=None).count()
+    # As time passes, one becomes due each quarter of a minute.
+    if left + request.conversations != conversations or not young - conversations // 1_000 <= left <= young:
+        raise NotCompleted(f"{left} of {young} young conversations are left, {request.conversations} were erased.")
+    run.add(Result("retention, conversations due", request.conversations, floor_s, seconds, None, peak_mib=peak))
+    run.add(Result("retention: longest transaction", conversations, floor_longest_s, longest.seconds, None))
+    run.add(Result("retention: longest wait beside it", conversations, median(idle), max(waits), None))
+    run.note(f"retention: {len(waits)} small deletions went beside it, median wait {median(waits):.2f} s")
+
+
+def _file(large: Filled) -> ComplianceRequest:
+    Chatbot.objects.filter(pk=large.chatbot).update(retention_days=_DAYS)
+    request = policy.file_run(Chatbot.objects.get(pk=large.chatbot), actor="command")
+    if request is None:
+        raise NotCompleted("Nothing is due.")
+    return request
+
+
+def _is_over(request: ComplianceRequest) -> bool:
+    return bool(completed_among([request.pk]))
+
+
+def _fresh(conversations: int) -> Filled:
+    """Conversations of the last 180 days."""
+    world.empty()
+    filled = fill(
+        "large",
+        chatters=conversations // 5,
+        messages=_MESSAGES_OF_A_CONVERSATION,
+        apart=2 * _DAYS * 86_400 // conversations,
+        days=2 * _DAYS,
+    )
+    world.settle()
+    return filled
+
+
+def _floor(large: Filled) -> tuple[float, float]:
+    """Erase in chunks; return the seconds of all and of the longest transaction."""
+    marks = [time.perf_counter()]
+    with world.plain_connection() as connection:
+        ids = [row[0] for row in connection.execute(_FIND, [large.chatbot, _DAYS])]
+        for start in range(0, len(ids), _CHUNK):
+            for statement in _ERASE:
+                connection.execute(statement, {"ids": ids[start : start + _CHUNK], "request": uuid7()}, prepare=True)
+            connection.commit()
+            marks.append(time.perf_counter())
+    return marks[-1] - marks[0], max(now - before for before, now in pairwise(marks))
