@@ -12,10 +12,14 @@ from functools import partial
 
 from chatbots.buckets.locations import hosted_location, storage_read_with
 from chatbots.models import Chatbot
+from common import outbound
 from common.storage import ObjectStorage, StorageError, Version
 
 # AWS knows a new key and its policy after some seconds.
 PROPAGATION_SECONDS = 20.0
+# Of the whole trial, and of the removal of its objects, which follows in any case.
+TRIAL_SECONDS = 30.0
+_REMOVAL_SECONDS = 15.0
 _PAUSE_SECONDS = 1.0
 
 _TEXT = b"A check of what a client's credentials may read. It removes this object itself."
@@ -45,14 +49,16 @@ def try_credentials(*, chatbot: Chatbot, access_key_id: str, secret: str) -> Non
         name=f"access_check_{secrets.token_hex(8)}",
     )
     try:
-        for key in (trial.own, *trial.foreign):
-            ours.put(key, _TEXT, "text/plain")
-        _check_allowed(trial)
-        _check_forbidden(trial)
+        with outbound.within(TRIAL_SECONDS):
+            for key in (trial.own, *trial.foreign):
+                ours.put(key, _TEXT, "text/plain")
+            _check_allowed(trial)
+            _check_forbidden(trial)
     finally:
-        # Also what the credentials should not have been able to write.
-        for key in (trial.own, *trial.foreign, *trial.written):
-            ours.purge(key)
+        with outbound.within(_REMOVAL_SECONDS):
+            # Also what the credentials should not have been able to write.
+            for key in (trial.own, *trial.foreign, *trial.written):
+                ours.purge(key)
 
 
 def _check_allowed(trial: "_Trial") -> None:

@@ -28,10 +28,10 @@ from common.storage.iam import AccessKey, IamUsers
 
 Origin = BucketCredential.Origin
 
-# Of all calls to IAM and to the storage together.
-ISSUING_SECONDS = 60.0
-# Longer than that, so that what is being issued is not removed meanwhile.
-_INTERRUPTED_AFTER = timedelta(seconds=90)
+# Of the calls to IAM that create a user, or that remove one. The trial in between has limits of its own.
+IAM_SECONDS = 15.0
+# Longer than all of them, so that what is being issued is not removed meanwhile.
+_INTERRUPTED_AFTER = timedelta(minutes=2)
 _MOST_REPORTED = 20
 
 _INTERRUPTED = Q(revoked_at__isnull=True) & (
@@ -85,12 +85,12 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
     credential = _insert(BucketCredential(chatbot=chatbot, origin=Origin.ISSUED, label=label, created_by=actor))
     failure: StorageError | TrialFailed
     try:
-        with outbound.within(ISSUING_SECONDS):
+        with outbound.within(IAM_SECONDS):
             refusal = _create_user(credential)
             if refusal is None:
                 key = _create_key(credential)
-                try_credentials(chatbot=chatbot, access_key_id=key.id, secret=key.secret)
         if refusal is None:
+            try_credentials(chatbot=chatbot, access_key_id=key.id, secret=key.secret)
             _mark_active(credential, actor=actor)
             return NewCredential(credential, key.secret)
     except (StorageError, TrialFailed) as error:
@@ -307,7 +307,7 @@ def _end(credential: BucketCredential, failure: StorageError | TrialFailed, *, a
 def _remove_user(credential: BucketCredential) -> StorageError | None:
     """Remove the IAM user and its keys. Return the failure, if any."""
     try:
-        with outbound.within(ISSUING_SECONDS):
+        with outbound.within(IAM_SECONDS):
             _iam().remove(credential.user_name)
     except StorageError as error:
         return error

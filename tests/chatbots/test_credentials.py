@@ -203,6 +203,18 @@ def test_a_key_that_reads_nothing_is_taken_back(
     assert_nothing_left(iam_storage, "credential_reads_nothing")
 
 
+def test_a_trial_that_takes_too_long_leaves_nothing(
+    chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 1.0)
+    monkeypatch.setattr(credentials, "access_policy", lambda chatbot: policy_of((["s3:GetObject"], ["/neighbour/*"])))
+
+    with pytest.raises(ValidationError, match="The storage does not answer"):
+        issue(chatbot)
+
+    assert_nothing_left(iam_storage, "storage_unavailable")
+
+
 def assert_nothing_left(storage: ObjectStorage, code: str) -> None:
     row = BucketCredential.objects.get()
     assert (row.state, row.failure.partition(":")[0]) == ("not_issued", code)
