@@ -76,9 +76,20 @@ SELECT own.id, r.id
   FROM compliance_compliancerequest r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own(id)
  WHERE r.id = ANY(%(ids)s::uuid[])
 """
+# Those that hold what a retention run has erased: it left them their time.
+_ERASED_BEFORE = f"""
+SELECT held.export_id, r.id
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+ CROSS JOIN LATERAL (
+       SELECT export_id FROM compliance_exportconversation
+        WHERE conversation_id = named.conversation_id OFFSET 0) AS held
+ WHERE r.id = ANY(%(ids)s::uuid[])
+   AND (SELECT EXISTS (SELECT FROM compliance_retentionrun WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
+"""
 _EXPIRE_HOLDING = _EXPIRE.format(met=_HOLDING)
-_EXPIRE_ERASED = _EXPIRE.format(met=f"{_HOLDING} UNION ALL {_OWN}")
-_EXPIRE_MARKED = _EXPIRE.format(met=f"{_MARKED} UNION ALL {_OWN}")
+_EXPIRE_ERASED = _EXPIRE.format(met=f"{_HOLDING} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
+_EXPIRE_MARKED = _EXPIRE.format(met=f"{_MARKED} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
 
 # What a completed deletion has met and left. Copies in a client's former bucket are noted when they are given up
 # (`objects`).

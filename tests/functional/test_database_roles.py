@@ -218,7 +218,6 @@ FORBIDDEN_TO_WORKER = {
     "make a member": "INSERT INTO chatbots_membership (role) VALUES ('officer')",
     "change a bucket": "UPDATE chatbots_bucket SET bucket = 'x'",
     "change a chatbot": "UPDATE chatbots_chatbot SET name = 'x'",
-    "file a request": "INSERT INTO compliance_compliancerequest (kind) VALUES ('deletion')",
     "say something": "INSERT INTO conversations_message (text) VALUES ('x')",
     "read the log": f"SELECT * FROM {LOG}",
     "read a second factor": "SELECT key FROM otp_totp_totpdevice",

@@ -33,7 +33,7 @@ SELECT request_id, array_agg(event) FROM chatbots_changelogentry
  WHERE event IN ('request.completed', 'request.cancelled', 'request.rejected') GROUP BY request_id
 """
 _COUNTS = """
-SELECT sum(conversations), sum(messages), sum(files) FROM compliance_compliancerequest WHERE kind = 'deletion'
+SELECT sum(conversations), sum(messages), sum(files) FROM compliance_compliancerequest WHERE kind <> 'export'
 """
 
 

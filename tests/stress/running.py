@@ -98,6 +98,7 @@ class Play:
             "say": world.say,
             "upload": world.upload,
             "days": world.make_days,
+            "retain": world.retain,
             "refuse": world.refuse,
             "mend": world.mend,
             "hour": world.hour_passes,

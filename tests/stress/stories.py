@@ -4,6 +4,7 @@
 ("upload", bot, conversation)
 ("delete" | "export", request, bot, chatter, flags)
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
+("retain", request, bot)            a run for a period of 90 days
 ("cancel" | "approve" | "reject" | "retry", request)
 ("days", bot)                       the extracts of two days are made
 ("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
@@ -23,6 +24,8 @@ Story = list[Rule]
 
 _BEGINNINGS = [None, None, "long ago", "lately", "now", "soon"]
 _HOWS = ["denied", "busy"]
+# Days ago: longer than the period of a retention run.
+AGES = 200
 
 
 class Author:
@@ -38,6 +41,7 @@ class Author:
         self._has_days, self._has_files, self._has_late = self._luck(0.6), self._luck(0.7), self._luck(0.35)
         self._has_ids, self._has_exports, self._has_neighbour = self._luck(0.4), self._luck(0.7), self._luck(0.3)
         self._has_faults, self._has_stops, self._has_holds = self._luck(0.8), self._luck(0.6), self._luck(0.3)
+        self._has_age = self._luck(0.35)
 
     def story(self) -> Story:
         rules = list(self._beginning())
@@ -55,9 +59,10 @@ class Author:
 
     def _beginning(self) -> Iterator[Rule]:
         for name in self._names:
-            began: str | None = self._random.choice(["long ago", "lately"])
+            is_old = self._has_age and self._luck(0.6)
+            began: str | None = "ages ago" if is_old else self._random.choice(["long ago", "lately"])
             for person in self._of[name]:
-                yield ("say", "acme", name, person, began, self._day())
+                yield ("say", "acme", name, person, began, AGES if is_old else self._day())
                 began = None
             if self._has_files and self._luck(0.6):
                 yield ("upload", "acme", name)
@@ -85,6 +90,8 @@ class Author:
             ways += [(1, lambda: [("upload", "acme", self._name())])]
         if self._has_days:
             ways += [(1, lambda: [("days", "acme")])]
+        if self._has_age:
+            ways += [(4, self._retain)]
         if self._has_late:
             ways += [(3, self._late)]
         if self._has_faults:
@@ -113,6 +120,11 @@ class Author:
             return [(f"{kind}_ids", name, "acme", tuple(sorted(names)), flags), *then]
         bot = "neighbour" if self._has_neighbour and self._luck(0.1) else "acme"
         return [(kind, name, bot, person or self._person(), flags), *then]
+
+    def _retain(self) -> Story:
+        name = f"r{len(self._requests) + 1}"
+        self._requests.append((name, "retain"))
+        return [("retain", name, "acme"), *(self._work() if self._luck(0.6) else [])]
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""

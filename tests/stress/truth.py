@@ -6,7 +6,7 @@ Of what happens side by side only that is held to be certain which was answered 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 # A chatbot's name and the platform's id of a conversation.
@@ -15,6 +15,8 @@ Place = tuple[str, str]
 _PLANTED = re.compile(rb"planted\.(\w+)\.(\w+)\.")
 
 DELETIONS = {"delete", "delete_ids"}
+EXPORTS = {"export", "export_ids"}
+RETAINED_FOR = timedelta(days=90)
 ENDED_WITHOUT = {"cancelled", "rejected"}
 FINAL = {"completed", "cancelled", "rejected"}
 
@@ -43,6 +45,7 @@ class ModelConversation:
     number: int | None = None
     began: datetime | None = None
     asked_at: datetime | None = None
+    last_at: datetime | None = None
     people: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
@@ -81,8 +84,12 @@ class Filed:
         return self.kind in DELETIONS
 
     @property
+    def is_export(self) -> bool:
+        return self.kind in EXPORTS
+
+    @property
     def is_hosted_export(self) -> bool:
-        return not self.is_deletion and self.status == "completed"
+        return self.is_export and self.status == "completed"
 
     def __str__(self) -> str:
         whom = self.chatter or "+".join(self.ids)
@@ -120,12 +127,20 @@ class Truth:
 
     @property
     def exports(self) -> list[Filed]:
-        return [one for one in list(self.filed.values()) if not one.is_deletion and one.id]
+        return [one for one in list(self.filed.values()) if one.is_export and one.id]
+
+    @property
+    def erasures(self) -> list[Filed]:
+        """Deletions and retention runs."""
+        return [one for one in list(self.filed.values()) if not one.is_export and one.id]
 
     def accounts(self, deletion: Filed, entry: ModelConversation) -> bool:
-        """Return whether this deletion may have erased this conversation."""
+        """Return whether this deletion or retention run may have erased this conversation."""
         if deletion.status in ENDED_WITHOUT or entry.place[0] != deletion.bot:
             return False
+        if deletion.kind == "retain":
+            assert deletion.received_at
+            return entry.last_at is not None and entry.last_at < deletion.received_at - RETAINED_FOR
         is_new = bool(deletion.completed_at and entry.asked_at and entry.asked_at > deletion.completed_at)
         if deletion.chatter is None:
             return entry.place[1] in deletion.ids and not is_new

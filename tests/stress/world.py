@@ -10,19 +10,25 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import F
 from django.test import Client
 
+from chatbots.models import Chatbot
 from compliance import worker
+from compliance.models import RetentionRun
+from compliance.retention import policy
+from conversations.extracts.days import ONE_DAY
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
-from tests.stress.truth import Filed, ModelConversation, Truth, now, planted
+from tests.stress.truth import RETAINED_FOR, Filed, ModelConversation, Truth, now, planted
 
 BOTS = ("acme", "neighbour")
 
 _BEGINNINGS: dict[str, Callable[[], datetime]] = {
+    "ages ago": lambda: now() - timedelta(days=300),
     "long ago": lambda: now() - timedelta(days=30),
     "lately": lambda: _noon(2) - timedelta(hours=1),
     "now": now,
@@ -103,6 +109,7 @@ class World:
                 entry.named.add(chatter)
             return
         entry.messages.add(text)
+        entry.last_at = max(filter(None, [entry.last_at, began_at, sent_at]))
         if chatter:
             entry.named.add(chatter)
             entry.people.add(chatter)
@@ -138,6 +145,27 @@ class World:
         answer = self._post(bot, "data-deletion" if filed.is_deletion else "data-export", body)
         filed.received_at = datetime.fromisoformat(answer["received_at"])
         filed.id = UUID(answer["request_id"])
+
+    def retain(self, name: str, bot: str) -> None:
+        """File the retention run of another day, unless one is under way or nothing is due."""
+        if name in self.truth.filed:
+            return
+        filed = self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
+        # No sweep sees the period, and files a run that the model does not know.
+        with transaction.atomic():
+            chatbot = Chatbot.objects.select_for_update(no_key=True).get(slug=bot)
+            RetentionRun.objects.filter(chatbot=chatbot).update(day=F("day") - ONE_DAY)
+            Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=RETAINED_FOR.days)
+            chatbot.refresh_from_db()
+            try:
+                request = policy.file_run(chatbot, actor="command")
+            except policy.NotFiled:
+                request = None
+            Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=None)
+        if request is None:
+            del self.truth.filed[name]
+        else:
+            filed.received_at, filed.id = request.received_at, request.pk
 
     def decide(self, decision: str, name: str) -> bool:
         """Cancel, approve, reject or retry; return whether it was taken."""

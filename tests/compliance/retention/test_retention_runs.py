@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -137,6 +138,34 @@ def test_a_finished_export_keeps_its_time(chatbot: Chatbot, drain: Drain, storag
     assert (request.status, request.conversations, request.exports) == (Status.COMPLETED, 1, 0)
     assert (after.key, after.expires_at) == (before.key, before.expires_at)
     assert storage.read(str(after.key))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("by_chunks", [False, True])
+def test_a_later_deletion_ends_anothers_export_of_what_it_erased(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, *, by_chunks: bool
+) -> None:
+    """Bob's file holds what Alice wrote. The run leaves it its time, and her deletion its grace alone."""
+    factories.conversation_of(chatbot, "alice", "bob", started_at=ago(91), last_message_at=ago(91))
+    export = factories.export_of(chatbot, "bob", include_shared=True)
+    drain()
+    file_run(chatbot)
+    drain()
+    kept_until = Export.objects.get(request=export).expires_at
+    if by_chunks:
+        monkeypatch.setattr(rows, "fits_one_chunk", lambda _sizes: False)
+
+    deletion = factories.deletion_of(chatbot, "alice")
+    drain()
+
+    deletion.refresh_from_db()
+    assert deletion.status == Status.COMPLETED
+    after = Export.objects.get(request=export)
+    assert after.finished_at is not None
+    assert (kept_until, after.expires_at) == (
+        after.finished_at + settings.HOSTED_FILE_DAYS,
+        after.finished_at + settings.EXPORT_GRACE_DAYS,
+    )
 
 
 def test_it_works_in_slices_and_goes_on_after_a_kill(
