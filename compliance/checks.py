@@ -115,7 +115,7 @@ def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, *
         Error(
             f"HOSTED_FILE_DAYS is {settings.HOSTED_FILE_DAYS.days}, the shortest retention period {shortest} days.",
             hint="Retention runs would have to rebuild daily extracts. Set HOSTED_FILE_DAYS below the period.",
-            id="compliance.E005",
+            id="compliance.E007",
         )
     ]
 

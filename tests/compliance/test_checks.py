@@ -1,5 +1,12 @@
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
 from django.core.checks.registry import registry
 
+from chatbots.models import Chatbot
 from compliance import checks, inventory
 
 
@@ -53,3 +60,27 @@ def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     assert checks.second_factor_is_required in registry.deployment_checks
     settings.SECOND_FACTOR_REQUIRED = True
     assert checks.second_factor_is_required() == []
+
+
+@pytest.mark.django_db
+def test_hosted_files_that_outlive_the_shortest_retention_period_are_refused(
+    chatbot: Chatbot, neighbour: Chatbot, settings: Any
+) -> None:
+    def found(**periods: int | None) -> list[str]:
+        Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=periods.get("ours"))
+        Chatbot.objects.filter(pk=neighbour.pk).update(retention_days=periods.get("theirs"))
+        problems = checks.retention_outlives_hosted_files(databases=["default"])
+        return [str(problem.id) for problem in problems]
+
+    assert checks.retention_outlives_hosted_files in registry.deployment_checks
+    assert found(ours=90, theirs=365) == []
+    settings.HOSTED_FILE_DAYS = timedelta(days=180)
+    assert found() == []
+    assert found(ours=365) == []
+    assert found(ours=365, theirs=180) == ["compliance.E007"]
+    assert checks.retention_outlives_hosted_files(databases=None) == []
+
+
+def test_each_check_has_an_id_of_its_own() -> None:
+    ids = re.findall(r'id="(compliance\.\w+)"', Path(checks.__file__).read_text())
+    assert len(ids) == len(set(ids)) > 8
