@@ -40,15 +40,23 @@ def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
 
 
 def find_writable(call: Request, request_id: UUID) -> ComplianceRequest:
-    """Return a request as `find_request`, if the key may file such ones.
+    """Return a request as `find_request`, if the key may file such ones; a retention run, if it may file deletions.
+
+    Raises Problem (`scope_missing`).
+    """
+    found = find_request(call, request_id)
+    caller_of(call).require_scope(WRITE_SCOPES.get(ComplianceRequest.Kind(found.kind), Scope.DELETIONS_WRITE))
+    return found
+
+
+def find_cancellable(call: Request, request_id: UUID) -> ComplianceRequest:
+    """Return a request as `find_writable`.
 
     Raises Problem (`scope_missing`; `not_cancellable` for a retention run, which staff set up).
     """
-    found = find_request(call, request_id)
-    scope = WRITE_SCOPES.get(ComplianceRequest.Kind(found.kind))
-    if scope is None:
+    found = find_writable(call, request_id)
+    if found.kind == ComplianceRequest.Kind.RETENTION:
         raise Problem("not_cancellable", "A retention run is cancelled in the console, with its period.")
-    caller_of(call).require_scope(scope)
     return found
 
 

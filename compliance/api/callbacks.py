@@ -86,8 +86,8 @@ class ResendView(WritingView):
         summary="Send the callbacks of a request again",
         description="""
             Sends all callbacks of the request again, also delivered ones, with the same `callback_id`. Needs the
-            write scope of the request's kind. They go to the request's own address; once that is forgotten, to the
-            chatbot's.
+            write scope of the request's kind, for a retention run that of deletions. They go to the request's own
+            address; once that is forgotten, to the chatbot's.
             """,
         tag=REQUESTS,
         request=OpenApiRequest(

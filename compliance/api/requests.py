@@ -22,8 +22,8 @@ from common.times import Instant
 from compliance.api.base import (
     ComplianceView,
     WritingView,
+    find_cancellable,
     find_request,
-    find_writable,
     request_objects,
 )
 from compliance.api.bodies import (
@@ -243,12 +243,12 @@ class CancelView(WritingView):
         summary="Withdraw a request",
         description="""
             As long as it waits: `accepted`, or `on_hold`. Needs the write scope of its kind. A request that is
-            already cancelled is returned as it is.
+            already cancelled is returned as it is. A retention run is cancelled in the console.
             """,
         refuses=["not_cancellable"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _decide(request, request_id, decisions.cancel, CancelBody, find=find_writable)
+        return _decide(request, request_id, decisions.cancel, CancelBody, find=find_cancellable)
 
 
 class ApproveView(ComplianceView):

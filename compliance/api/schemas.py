@@ -288,7 +288,7 @@ class CallbackBody(ResponseModel):
     chatbot: str
     """The chatbot's slug."""
     request_id: str
-    kind: Literal["deletion", "export"]
+    kind: Literal["deletion", "export", "retention"]
     reference: str
     """Your own. Empty if you gave none, or if it is no longer kept."""
     status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]

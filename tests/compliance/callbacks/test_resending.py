@@ -10,10 +10,12 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import worker
 from compliance.api.schemas import CallbackBody
 from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
 from tests.calls import SigningCaller, TokenCaller, problem
+from tests.compliance.retention.runs import conversation_aged, file_run
 from tests.factories import CallbackFactory, deletion_of, export_of
 from tests.receivers import Receiver
 
@@ -71,6 +73,26 @@ def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
     assert caller.post(paths(request_)[1], {}).status_code == 200
     deliver()
     assert [one.path for one in receiver.received] == ["/own", "/chatbot"]
+
+
+def test_a_retention_run_is_called_back_as_described_and_again(chatbot: Chatbot, receiver: Receiver) -> None:
+    SigningCaller(chatbot)  # its key signs
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/chatbot"))
+    conversation_aged(chatbot, 91)
+    run = file_run(chatbot)
+    assert not worker.drain(seconds=60)
+    deliver()
+
+    reading, exporting = (TokenCaller(chatbot, [scope]) for scope in ("requests:read", "exports:write"))
+    for caller in (reading, exporting):
+        problem(caller.post(paths(run)[1], {}), 403, "scope_missing")
+    assert TokenCaller(chatbot, ["deletions:write"]).post(paths(run)[1], {}).status_code == 200
+    deliver()
+
+    first, again = receiver.received
+    assert first.payload == again.payload
+    body = CallbackBody.model_validate(first.payload)
+    assert (body.kind, body.event, body.status) == ("retention", "request.completed", "completed")
 
 
 def test_it_asks_for_the_write_scope_of_the_kind(chatbot: Chatbot, request_: ComplianceRequest) -> None:
