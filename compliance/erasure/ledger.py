@@ -68,13 +68,14 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
 
 
 def read_runs(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
-    """Return the ledger entries of these retention runs: chatbot and age say what was due."""
+    """Return the ledger entries of these retention runs: chatbot, age and the last number say what was due."""
     runs = RetentionRun.objects.filter(request__in=request_ids).select_related("chatbot")
     return {
         cast("UUID", run.request_id): {
             "request_id": str(run.request_id),
             "chatbot": str(run.chatbot.public_id),
             "older_than": run.older_than.isoformat(),
+            "up_to": run.examined_number,
         }
         for run in runs
     }

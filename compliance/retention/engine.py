@@ -22,7 +22,7 @@ from compliance.erasure.engine import ErasureRun, Found
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
-from compliance.retention import due
+from compliance.retention import due, policy
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
 from compliance.work.transitions import completion, requeue
@@ -86,7 +86,7 @@ class _RetentionErasure(ErasureRun):
         if not entries or self._close_next():
             return {}
         try:
-            ledger.write(list(entries.values()))
+            ledger.write(list(self._read_ledger(list(entries)).values()))
         except StepFailed as failure:
             self._fail(dict.fromkeys(entries, failure))
             return {}
@@ -98,23 +98,32 @@ class _RetentionErasure(ErasureRun):
         return {}
 
     def _close_next(self) -> bool:
-        """Close the next slice, or requeue the run past the deadline; return False if nothing is left to close."""
+        """Close the next slice, or requeue the run past the deadline; return False if nothing is left to close.
+
+        Nor is there where the period was lengthened or turned off meanwhile: then the run has examined less than all.
+        """
         [request_id] = self._active
         request = ComplianceRequest.objects.select_related("retention_run").get(pk=request_id)
         run = request.retention_run
         of_run: dict[str, Any] = {"chatbot_id": request.chatbot_id, "older_than": run.older_than}
         while examined := due.examine(after=run.examined_number, last=request.cutoff_number or 0, **of_run):
             with self._held.transaction():
+                if not policy.holds(run):
+                    return False
                 closed = due.close(examined.due, request_id=request_id, **of_run)
                 run.examined_number = examined.last
                 run.left_out += closed.left_out
                 run.save(update_fields=["examined_number", "left_out"])
                 ComplianceRequest.objects.filter(pk=request_id).update(
-                    slice=closed.numbers, conversations_total=F("conversations_total") + len(closed.numbers)
+                    slice=closed.numbers,
+                    conversations_total=F("conversations_total") + len(closed.numbers),
                 )
             if closed.numbers:
                 return True
             if time.monotonic() > self._deadline:
                 self._requeue([request_id], WaitingFor.TURN)
                 return True
+        with self._held.transaction():
+            run.examined_number = request.cutoff_number or 0
+            run.save(update_fields=["examined_number"])
         return False

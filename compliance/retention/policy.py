@@ -7,12 +7,12 @@ meanwhile. Cancelling or rejecting it sets the period back (`set_back`).
 
 from datetime import date, datetime, time, timedelta
 from typing import NamedTuple, cast
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
@@ -33,6 +33,8 @@ _COUNT_SECONDS = 3.0
 
 _NOW = "SELECT statement_timestamp()"
 _OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
+# A failed one can be retried.
+_NOT_ENDED = [*_OPEN, Status.FAILED]
 _CHATBOTS = """
 SELECT c.id, c.timezone, statement_timestamp()
   FROM chatbots_chatbot c
@@ -61,7 +63,7 @@ class Forecast(NamedTuple):
 
 def forecast(chatbot: Chatbot, days: int) -> Forecast:
     """Count what the first run of this period would erase, and how many more become due within FORECAST."""
-    first_run_at = timezone.now() + FIRST_RUN_WAITS
+    first_run_at = _now() + FIRST_RUN_WAITS
     first = due.count(chatbot, first_run_at - timedelta(days=days), seconds=_COUNT_SECONDS)
     later = due.count(chatbot, first_run_at + FORECAST - timedelta(days=days), seconds=_COUNT_SECONDS)
     return Forecast(first.number, max(later.number - first.number, 0), is_whole=first.is_whole and later.is_whole)
@@ -70,8 +72,9 @@ def forecast(chatbot: Chatbot, days: int) -> Forecast:
 def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: int | None = None) -> Chatbot:
     """Set the period in days, or None for none, and return the chatbot.
 
-    A shorter period than before, or the first one, needs `confirmed`: the number that `forecast` has shown for the
-    first run, which this files. A longer one, or none, ends a run that waits.
+    A shorter period than the one in force, or the first one, needs `confirmed`: the number that `forecast` has shown
+    for the first run, which this files. Any change ends a run that waits, and one under way that erases more than
+    the new period would.
     Raises ValidationError (`retention_days`, `confirmed`).
     """
     if days is not None and days not in Chatbot.RetentionDays.values:
@@ -101,8 +104,26 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
 
 
 def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
-    """Return whether this period is the chatbot's first one, or shorter than the present one."""
-    return chatbot.retention_days is None or days < chatbot.retention_days
+    """Return whether this period is the chatbot's first one, or shorter than the one in force.
+
+    One whose first run waits is not in force yet: it has not erased anything.
+    """
+    if days == chatbot.retention_days:
+        return False
+    waiting = waiting_first_run(chatbot)
+    in_force = waiting.previous_days if waiting else chatbot.retention_days
+    return in_force is None or days < in_force
+
+
+def holds(run: RetentionRun) -> bool:
+    """Return whether the chatbot still has the period of this run, or a shorter one."""
+    return Chatbot.objects.filter(pk=run.chatbot_id, retention_days__lte=run.retention_days).exists()
+
+
+def lock_chatbot_of(request_id: UUID) -> None:
+    """Lock the chatbot of a retention run, whose period a decision may set back, before the run is locked."""
+    of_run = ComplianceRequest.objects.filter(pk=request_id, kind=ComplianceRequest.Kind.RETENTION)
+    list(Chatbot.objects.select_for_update(no_key=True).filter(pk__in=of_run.values("chatbot")))
 
 
 def count_due(chatbot: Chatbot) -> int | None:
@@ -142,9 +163,9 @@ def file_run(chatbot: Chatbot, *, actor: str) -> ComplianceRequest | None:
 
 
 def waiting_first_run(chatbot: Chatbot) -> RetentionRun | None:
-    """Return the announced first run while it has not begun, with its request."""
-    runs = RetentionRun.objects.filter(chatbot=chatbot, announced__isnull=False, request__status__in=_OPEN)
-    return runs.filter(request__cutoff_at=None).select_related("request").first()
+    """Return the announced first run while it has not begun, with its request. It may have failed."""
+    runs = RetentionRun.objects.filter(chatbot=chatbot, announced__isnull=False, request__status__in=_NOT_ENDED)
+    return runs.filter(request__cutoff_at=None).select_related("request").order_by("-pk").first()
 
 
 def latest_run(chatbot: Chatbot) -> RetentionRun | None:
@@ -230,17 +251,19 @@ def _file(
 
 def _under_way(chatbot: Chatbot) -> RetentionRun | None:
     runs = RetentionRun.objects.filter(chatbot=chatbot, request__status__in=_OPEN)
-    return runs.order_by("-day", "-pk").first()
+    # After a first run that failed before it began, the next one would not be compared with the number.
+    return runs.order_by("-day", "-pk").first() or waiting_first_run(chatbot)
 
 
 def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
     """Cancel the runs that have not begun: they are of a period that no longer holds."""
     waiting = ComplianceRequest.objects.select_for_update().filter(
-        chatbot=chatbot, kind=ComplianceRequest.Kind.RETENTION, status__in=_OPEN, cutoff_at=None, claim=None
+        chatbot=chatbot, kind=ComplianceRequest.Kind.RETENTION, status__in=_NOT_ENDED, cutoff_at=None, claim=None
     )
     for request in waiting:
         request.status, request.hold_reason, request.cancelled_at = Status.CANCELLED, None, _now()
-        request.save(update_fields=["status", "hold_reason", "cancelled_at"])
+        request.failed_at = None
+        request.save(update_fields=["status", "hold_reason", "cancelled_at", "failed_at"])
         changelog.record("request.cancelled", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor)
         announce([request.pk])
 

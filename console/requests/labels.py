@@ -111,7 +111,8 @@ def _accepted(request: ComplianceRequest) -> str:
         most = errors.REFUSED_ATTEMPTS if request.error_code in errors.REFUSALS else MAX_ATTEMPTS
         return f"An attempt failed ({request.attempts} of {most}): {request.error_detail} {again}"
     if waits:
-        sets_back = " Cancelling it sets the retention period back." if request.kind == Kind.RETENTION else ""
+        is_first = request.kind == Kind.RETENTION and request.retention_run.announced is not None
+        sets_back = " Cancelling it sets the retention period back." if is_first else ""
         return f"It starts at {_clock(request)}. It can be cancelled until then.{sets_back}"
     return "It waits in the queue for a worker."
 
@@ -145,6 +146,8 @@ def _held(request: ComplianceRequest) -> str:
 
 
 def _completed(request: ComplianceRequest) -> str:
+    if request.kind == Kind.RETENTION and request.retention_run.examined_number < (request.cutoff_number or 0):
+        return "The retention period was lengthened or turned off meanwhile, so it ended early."
     if request.result == ComplianceRequest.Result.NOTHING_FOUND:
         return "There was no data to export." if request.kind == Kind.EXPORT else "There was no data to erase."
     if request.kind == Kind.EXPORT:

@@ -21,7 +21,8 @@ class Command(TeachingCommand):
     examples = """\
 Says first how many conversations the first run will erase, and changes nothing: to set the period, say it again with
 --confirm and that number. The first run starts 24 hours later, and can be cancelled until then (cancel_request).
-After that a run follows each night, after 03:00 in the chatbot's time zone. A longer one, or off, needs no --confirm.
+After that a run follows each night, after 03:00 in the chatbot's time zone. A longer one
+than that in force, or off, needs no --confirm, and ends a run under way. One whose first run waits is not in force.
 
 examples:
   manage.py set_retention acme 365                    how many conversations it would erase

@@ -43,3 +43,30 @@ def run_of(request: ComplianceRequest) -> RetentionRun:
 def deleted(*conversations: Conversation) -> list[bool]:
     rows = Conversation.objects.in_bulk([one.pk for one in conversations])
     return [rows[one.pk].deleted_at is not None for one in conversations]
+
+
+def period_of(chatbot: Chatbot) -> int | None:
+    return Chatbot.objects.get(pk=chatbot.pk).retention_days
+
+
+def set_period(chatbot: Chatbot, days: int | None, confirmed: int | None = None) -> None:
+    policy.change_period(chatbot=chatbot, days=days, actor="user:7", confirmed=confirmed)
+
+
+def first_run(chatbot: Chatbot) -> ComplianceRequest:
+    run = policy.waiting_first_run(chatbot)
+    assert run is not None
+    assert run.request is not None
+    return run.request
+
+
+def begin_now(request: ComplianceRequest) -> None:
+    """As if the day that a first run waits were over."""
+    ComplianceRequest.objects.filter(pk=request.pk).update(not_before=ago(0))
+
+
+def zone_where_it_is(*, hour: int) -> str:
+    """Return a time zone in which it is about this hour now."""
+    ahead = (hour - timezone.now().hour + 12) % 24 - 12
+    # In these names east is negative.
+    return f"Etc/GMT{-ahead:+d}"

@@ -14,32 +14,24 @@ from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import policy
 from tests.compliance.conftest import Drain
-from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for, run_of
+from tests.compliance.retention.runs import (
+    ago,
+    begin_now,
+    conversation_aged,
+    deleted,
+    file_run,
+    first_run,
+    keep_for,
+    period_of,
+    run_of,
+    set_period,
+    zone_where_it_is,
+)
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
 
 pytestmark = pytest.mark.django_db
-
-
-def period_of(chatbot: Chatbot) -> int | None:
-    return Chatbot.objects.get(pk=chatbot.pk).retention_days
-
-
-def set_period(chatbot: Chatbot, days: int | None, confirmed: int | None = None) -> None:
-    policy.change_period(chatbot=chatbot, days=days, actor="user:7", confirmed=confirmed)
-
-
-def first_run(chatbot: Chatbot) -> ComplianceRequest:
-    run = policy.waiting_first_run(chatbot)
-    assert run is not None
-    assert run.request is not None
-    return run.request
-
-
-def begin_now(request: ComplianceRequest) -> None:
-    """As if the day that a first run waits were over."""
-    ComplianceRequest.objects.filter(pk=request.pk).update(not_before=ago(0))
 
 
 def test_the_forecast_counts_the_first_run_and_the_month_after_it(chatbot: Chatbot, neighbour: Chatbot) -> None:
@@ -103,6 +95,7 @@ def test_a_second_change_takes_the_place_of_the_first(chatbot: Chatbot) -> None:
 
 @pytest.mark.parametrize("days", [None, 365])
 def test_a_longer_period_or_none_ends_a_run_that_waits(chatbot: Chatbot, days: int | None) -> None:
+    keep_for(chatbot, 180)
     set_period(chatbot, 90, confirmed=0)
     request = first_run(chatbot)
 
@@ -151,7 +144,7 @@ def test_rejecting_a_held_first_run_sets_the_period_back(chatbot: Chatbot, drain
 def test_each_night_has_one_run(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
     keep_for(chatbot, 90)
     keep_for(neighbour, 90)
-    Chatbot.objects.update(timezone=_zone_in_the_morning())
+    Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
     old = conversation_aged(chatbot, 91)
     young = conversation_aged(neighbour, 89)
 
@@ -170,7 +163,7 @@ def test_a_cancelled_run_of_the_night_keeps_the_period(chatbot: Chatbot, drain: 
     old = conversation_aged(chatbot, 91)
     request = file_run(chatbot)
     decisions.cancel(request_id=request.pk, actor="user:8")
-    Chatbot.objects.update(timezone=_zone_in_the_morning())
+    Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
     worker.sweep()
     drain()
     assert (period_of(chatbot), deleted(old), RetentionRun.objects.count()) == (90, [False], 1)
@@ -187,7 +180,7 @@ def test_a_night_without_three_o_clock_has_its_run() -> None:
 def test_before_three_o_clock_nothing_is_filed(chatbot: Chatbot) -> None:
     keep_for(chatbot, 90)
     conversation_aged(chatbot, 91)
-    Chatbot.objects.update(timezone=_zone_where_it_is(hour=1))
+    Chatbot.objects.update(timezone=zone_where_it_is(hour=1))
 
     worker.sweep()
 
@@ -226,14 +219,3 @@ def test_set_retention_says_the_number_before_it_sets_anything(
     assert (period_of(chatbot), run_of(first_run(chatbot)).announced) == (90, 1)
     call_command("set_retention", "acme", "off")
     assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (None, None)
-
-
-def _zone_in_the_morning() -> str:
-    return _zone_where_it_is(hour=12)
-
-
-def _zone_where_it_is(*, hour: int) -> str:
-    """Return a time zone in which it is about this hour now."""
-    ahead = (hour - timezone.now().hour + 12) % 24 - 12
-    # In these names east is negative.
-    return f"Etc/GMT{-ahead:+d}"

@@ -66,6 +66,7 @@ def test_it_erases_what_is_due_and_nothing_younger(
         "request_id": str(request.pk),
         "chatbot": str(chatbot.public_id),
         "older_than": run_of(request).older_than.isoformat(),
+        "up_to": young[-2].pk,
     }
 
 
