@@ -3,7 +3,8 @@
 A run can name millions of conversations. So it closes at most `due.SLICE` at a time; each slice is erased in chunks
 and verified at every store before the next one is closed, and no statement grows with the run
 (`compliance.erasure.scope`). The conversations of the slice stand in the request, what was examined in the run's row,
-both written with the mark: after a kill the next claim goes on there.
+both written with the mark: after a kill the next claim goes on there. Attempts are counted for each slice: a run of
+hours may meet several short faults.
 
 Nothing keeps intake out: a document locks the row of its conversation before anything of it is stored. So either it
 comes first, and the conversation is not due any more, or it finds the mark and is refused.
@@ -17,7 +18,7 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from compliance.erasure import ledger
+from compliance.erasure import ledger, rows
 from compliance.erasure.engine import ErasureRun, Found
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
@@ -82,6 +83,11 @@ class _RetentionErasure(ErasureRun):
     def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
         return ledger.read_runs(clean)
 
+    def _note(self, found: Found) -> None:
+        super()._note(found)
+        if any(left.is_nothing and left.digests_left for left in found.values()):
+            rows.forget_names(self._active)
+
     def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
         if not entries or self._close_next():
             return {}
@@ -117,6 +123,9 @@ class _RetentionErasure(ErasureRun):
                 ComplianceRequest.objects.filter(pk=request_id).update(
                     slice=closed.numbers,
                     conversations_total=F("conversations_total") + len(closed.numbers),
+                    attempts=0,
+                    error_code="",
+                    error_detail="",
                 )
             if closed.numbers:
                 return True

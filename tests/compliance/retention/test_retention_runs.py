@@ -1,6 +1,8 @@
 """A retention run, from filing to completion, with the workers' own functions in this process."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
+from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import ledger, rows, verify
 from compliance.models import ComplianceRequest, Export
@@ -200,6 +202,48 @@ def test_it_works_in_slices_and_goes_on_after_a_kill(
     assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 10, 10)
     assert deleted(*conversations) == [n % 2 == 1 for n in range(20)]
     assert not Identity.objects.filter(conversation__deleted_at__isnull=False).exists()
+
+
+def with_a_file(storage: ObjectStorage, conversation: Conversation) -> None:
+    file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
+    storage.put(file.object_key, b"picture", "image/png")
+
+
+def test_each_slice_has_its_own_attempts(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may take all night: a few short faults, hours apart, do not fail it."""
+    monkeypatch.setattr(due, "SLICE", 1)
+    for number in range(4):
+        with_a_file(storage, conversation_aged(chatbot, 91, str(number)))
+    request = file_run(chatbot)
+    purge, calls = ObjectStorage.purge_many, Counter[str]()
+
+    def fails_twice(self: ObjectStorage, keys: Sequence[str]) -> Any:
+        calls.update(keys)
+        if min(calls[key] for key in keys) <= 2:
+            raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+        return purge(self, keys)
+
+    monkeypatch.setattr(ObjectStorage, "purge_many", fails_twice)
+    for _ in range(9):
+        drain()
+        ComplianceRequest.objects.update(not_before=None)
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.error_code) == (Status.COMPLETED, 4, "")
+
+
+def test_the_digests_of_people_go_with_the_last_copy(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    """As a deletion forgets them: a file kept them for its own removal."""
+    for number in range(3):
+        with_a_file(storage, conversation_aged(chatbot, 91, str(number)))
+    file_run(chatbot)
+
+    drain()
+
+    assert not UploadedFile.objects.exists()
+    assert not Identity.objects.exists()
 
 
 def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -> None:
