@@ -211,6 +211,7 @@ def _decide(
     _check_reason(decision, reason)
     text = notes.checked(note)
     with transaction.atomic():
+        policy.lock_chatbot_of(request_id)
         # Without its chatbot, which would be read before the lock is waited for.
         request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
         if request is None:

@@ -10,6 +10,7 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest, RetentionRun
+from compliance.requests import decisions
 from compliance.retention import due, policy
 from compliance.work import notify
 from conversations.intake import store
@@ -102,6 +103,26 @@ def test_a_message_that_comes_later_is_refused(chatbot: Chatbot) -> None:
     assert outcomes == ["refused", "conversation_deleted"]
 
 
+def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbot) -> None:
+    """The chatbot first: else each would wait for what the other has locked."""
+    policy.change_period(chatbot=chatbot, days=90, actor="command", confirmed=0)
+    request = ComplianceRequest.objects.get()
+
+    def cancel() -> None:
+        decisions.cancel(request_id=request.pk, actor="command")
+        connections.close_all()
+
+    thread = threading.Thread(target=cancel)
+    with transaction.atomic():
+        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        thread.start()
+        wait_until(_waits_for_a_row)
+        ComplianceRequest.objects.select_for_update(nowait=True).get(pk=request.pk)
+    thread.join()
+    request.refresh_from_db()
+    assert request.status == Status.CANCELLED
+
+
 def test_a_killed_cluster_leaves_a_run_that_another_ends(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
 ) -> None:
@@ -139,6 +160,7 @@ SELECT c.chatbot_id, c.id, 'bulk-' || n, 'user', 'text', 'message ' || n, now() 
 
 def _waits_for_a_row() -> bool:
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction reads the same state again and again
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
