@@ -32,8 +32,6 @@ HoldReason = ComplianceRequest.HoldReason
 Status = ComplianceRequest.Status
 WaitingFor = ComplianceRequest.WaitingFor
 
-# More than was announced by this part needs an approval: meanwhile something else may have changed than time alone.
-TOLERANCE = 0.1
 _COUNT_SECONDS = 20.0
 
 
@@ -45,8 +43,8 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     [request_id] = held.request_ids
     request = ComplianceRequest.objects.select_related("chatbot", "retention_run").get(pk=request_id)
     if request.cutoff_at is None:
-        if _exceeds_announcement(request):
-            requeue.hold(held, {request_id: HoldReason.TOO_MANY_CONVERSATIONS}, pending={})
+        if reason := _reason_to_hold(request):
+            requeue.hold(held, {request_id: reason}, pending={})
             return
         _begin(held, request)
     else:
@@ -56,12 +54,18 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     _RetentionErasure(held, marked, deadline).run()
 
 
-def _exceeds_announcement(request: ComplianceRequest) -> bool:
-    announced = request.retention_run.announced
-    if announced is None or HoldReason.TOO_MANY_CONVERSATIONS in request.approved_holds:
-        return False
-    found = due.count(request.chatbot, request.retention_run.older_than, seconds=_COUNT_SECONDS)
-    return found.number > announced * (1 + TOLERANCE)
+def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
+    """Return why a first run must not begin. The runs after it need nobody: its period was approved."""
+    run = request.retention_run
+    if run.announced is None:
+        return None
+    if HoldReason.TOO_MANY_CONVERSATIONS not in request.approved_holds:
+        found = due.count(request.chatbot, run.older_than, seconds=_COUNT_SECONDS)
+        if found.number > run.announced * (1 + policy.TOLERANCE):
+            return HoldReason.TOO_MANY_CONVERSATIONS
+    if request.chatbot.four_eyes and HoldReason.AWAITING_APPROVAL not in request.approved_holds:
+        return HoldReason.AWAITING_APPROVAL
+    return None
 
 
 def _begin(held: HeldClaim, request: ComplianceRequest) -> None:

@@ -127,22 +127,28 @@ _WHY_HELD = {
 }
 
 
-_MORE_THAN_ANNOUNCED = (
-    "It would erase over a tenth more conversations than were confirmed when the period was set ({announced:,}). "
-    "Find out why before it starts."
-)
+_WHY_RUN_HELD = {
+    HoldReason.TOO_MANY_CONVERSATIONS: "It would erase over a tenth more conversations than were confirmed when the "
+    "period was set ({announced:,}). Find out why before it starts.",
+    HoldReason.AWAITING_APPROVAL: "In this chatbot, the first run of a period needs the approval of a second person.",
+}
 
 
 def _held(request: ComplianceRequest) -> str:
     if request.kind == Kind.RETENTION:
-        reason = _MORE_THAN_ANNOUNCED.format(announced=request.retention_run.announced or 0)
-        decision = "An officer must approve or reject it; rejecting it sets the retention period back."
+        reason = _WHY_RUN_HELD[HoldReason(str(request.hold_reason))].format(
+            announced=request.retention_run.announced or 0
+        )
+        decision = f"{_who(request)} must approve or reject it; rejecting it sets the retention period back."
         return f"{reason} Nothing has been erased. {decision}"
     reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
         guard=request.chatbot.max_conversations_per_deletion
     )
-    officer = "An officer who did not file it" if request.chatbot.four_eyes else "An officer"
-    return f"{reason} Nothing has been erased. {officer} must approve or reject it."
+    return f"{reason} Nothing has been erased. {_who(request)} must approve or reject it."
+
+
+def _who(request: ComplianceRequest) -> str:
+    return "An officer who did not file it" if request.chatbot.four_eyes else "An officer"
 
 
 def _completed(request: ComplianceRequest) -> str:

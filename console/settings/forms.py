@@ -1,5 +1,6 @@
 """The forms of the settings page. The operations validate what they submit; a stored secret is never shown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, timedelta
 from typing import Any, ClassVar
@@ -151,8 +152,8 @@ class RulesForm(ConsoleForm):
     four_eyes = forms.BooleanField(
         label="Four eyes",
         required=False,
-        help_text="Each deletion needs the approval of a person who did not file it. All API keys count as one "
-        "person.",
+        help_text="Each deletion, and the first run of a retention period, needs the approval of a person who did "
+        "not file it. All API keys count as one person.",
     )
     grace_minutes = forms.IntegerField(
         label="Grace period in minutes",
@@ -209,11 +210,22 @@ class RetentionForm(ConsoleForm):
 _NUMBER_HOLDS_SECONDS = 30 * 60
 
 
+class ShownNumberField(forms.IntegerField):
+    """A whole number that may be typed as pages show it, with a comma or a space before each three digits."""
+
+    def to_python(self, value: Any) -> int | None:
+        text = str(value or "").strip()
+        return super().to_python(re.sub(r"[,\s]", "", text) if _GROUPED.fullmatch(text) else value)
+
+
+_GROUPED = re.compile(r"[0-9]{1,3}(?:[,\s][0-9]{3})+")
+
+
 class RetentionConfirmationForm(ConsoleForm):
     """The number that the page has shown, typed. `shown` holds it, signed."""
 
     shown = forms.CharField(widget=forms.HiddenInput)
-    confirmed = forms.IntegerField(
+    confirmed = ShownNumberField(
         label="Number of conversations",
         min_value=0,
         widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),

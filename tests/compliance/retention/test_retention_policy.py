@@ -10,9 +10,11 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
+from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import policy
+from console.requests.labels import what_next
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
     ago,
@@ -129,6 +131,34 @@ def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(
     assert (request.status, request.conversations) == (Status.COMPLETED, stored)
 
 
+def test_with_four_eyes_a_second_person_approves_the_first_run(chatbot: Chatbot, drain: Drain) -> None:
+    """An officer alone cannot erase one person's conversations there, nor all of them."""
+    Chatbot.objects.update(four_eyes=True)
+    old = conversation_aged(chatbot, 91)
+    set_period(chatbot, 90, confirmed=1)
+    request = first_run(chatbot)
+    begin_now(request)
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
+    assert "the approval of a second person" in what_next(request)
+    with pytest.raises(Refused, match="someone other"):
+        decisions.approve(request_id=request.pk, actor="user:7")
+    assert deleted(old) == [False]
+    decisions.approve(request_id=request.pk, actor="user:8")
+    drain()
+    assert deleted(old) == [True]
+
+
+def test_with_four_eyes_the_runs_of_an_approved_period_need_nobody(chatbot: Chatbot, drain: Drain) -> None:
+    Chatbot.objects.update(four_eyes=True)
+    old = conversation_aged(chatbot, 91)
+    file_run(chatbot)
+    drain()
+    assert deleted(old) == [True]
+
+
 def test_rejecting_a_held_first_run_sets_the_period_back(chatbot: Chatbot, drain: Drain) -> None:
     set_period(chatbot, 90, confirmed=0)
     old = conversation_aged(chatbot, 91)
@@ -217,5 +247,6 @@ def test_set_retention_says_the_number_before_it_sets_anything(
 
     call_command("set_retention", "acme", "90", "--confirm", "1")
     assert (period_of(chatbot), run_of(first_run(chatbot)).announced) == (90, 1)
+    assert "--confirm" not in capsys.readouterr().out
     call_command("set_retention", "acme", "off")
     assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (None, None)
