@@ -63,11 +63,15 @@ class Forecast(NamedTuple):
     is_whole: bool
 
 
-def forecast(chatbot: Chatbot, days: int) -> Forecast:
-    """Count what the first run of this period would erase, and how many more become due within FORECAST."""
+def forecast(chatbot: Chatbot, days: int, *, is_quick: bool = True) -> Forecast:
+    """Count what the first run of this period would erase, and how many more become due within FORECAST.
+
+    For a few seconds, unless `is_quick` is false.
+    """
+    seconds = _COUNT_SECONDS if is_quick else None
     first_run_at = _now() + FIRST_RUN_WAITS
-    first = due.count(chatbot, first_run_at - timedelta(days=days), seconds=_COUNT_SECONDS)
-    later = due.count(chatbot, first_run_at + FORECAST - timedelta(days=days), seconds=_COUNT_SECONDS)
+    first = due.count(chatbot, first_run_at - timedelta(days=days), seconds=seconds)
+    later = due.count(chatbot, first_run_at + FORECAST - timedelta(days=days), seconds=seconds)
     return Forecast(first.number, max(later.number - first.number, 0), is_whole=first.is_whole and later.is_whole)
 
 

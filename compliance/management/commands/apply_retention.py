@@ -67,7 +67,7 @@ def _sentence(one: dict[str, Any]) -> str:
     if one["refused"]:
         return str(one["refused"])
     if one["due"] is not None:
-        return f"{one['due']:,} conversations are due"
+        return f"{one['due']:,} {'conversation is' if one['due'] == 1 else 'conversations are'} due"
     if one["retention_days"] is None:
         return "retention is off"
     return f"filed as request {one['request_id']}" if one["request_id"] else "nothing is due"

@@ -20,9 +20,10 @@ class Command(TeachingCommand):
     )
     examples = """\
 Says first how many conversations the first run will erase, and changes nothing: to set the period, say it again with
---confirm and that number. The first run starts 24 hours later, and can be cancelled until then (cancel_request).
-After that a run follows each night, after 03:00 in the chatbot's time zone. A longer one
-than that in force, or off, needs no --confirm, and ends a run under way. One whose first run waits is not in force.
+--confirm and that number, which may have changed by a tenth since. The first run starts 24 hours later, and can be
+cancelled until then (cancel_request). After that a run follows each night, after 03:00 in the chatbot's time zone.
+A longer period than that in force, or off, needs no --confirm, and ends a run under way. A period whose first run
+waits is not in force.
 
 examples:
   manage.py set_retention acme 365                    how many conversations it would erase
@@ -43,11 +44,11 @@ exit codes: 0 set, 1 there is no such chatbot, 2 the command line is wrong, 3 no
     def handle(self, *args: Any, **options: Any) -> None:
         chatbot, days = find_chatbot(options["slug"]), options["days"]
         if days is not None and policy.needs_confirmation(chatbot, days):
-            found = policy.forecast(chatbot, days)
-            if options["confirm"] != found.first_run:
+            found = policy.forecast(chatbot, days, is_quick=False)
+            if not _is_about(options["confirm"], found.first_run):
                 self.stdout.write(
-                    f"The first run, 24 hours after you set this, erases {_number(found.first_run, found)} "
-                    f"conversations; in the 30 days after it {_number(found.later, found)} more become due.\n"
+                    f"The first run, 24 hours after you set this, erases {found.first_run:,} conversations; "
+                    f"in the 30 days after it {found.later:,} more become due.\n"
                     f"Nothing is set yet. To set it: --confirm {found.first_run}"
                 )
                 sys.exit(NOT_CONFIRMED)
@@ -74,5 +75,6 @@ def _days(text: str) -> int | None:
         raise ArgumentTypeError(f"choose from {periods}, off") from None
 
 
-def _number(number: int, found: policy.Forecast) -> str:
-    return f"{number:,}" if found.is_whole else f"at least {number:,}"
+def _is_about(confirmed: int | None, number: int) -> bool:
+    """Return whether this number was counted not long ago: it changes while an operator reads it."""
+    return confirmed is not None and abs(number - confirmed) <= confirmed * policy.TOLERANCE

@@ -1,5 +1,6 @@
 """The period of a chatbot, the announced first run, and the run of each night."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from compliance import worker
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
-from compliance.retention import policy
+from compliance.retention import due, policy
 from console.requests.labels import what_next
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
@@ -229,7 +230,7 @@ def test_a_run_is_filed_by_hand_once_a_day(chatbot: Chatbot, capsys: pytest.Capt
     conversation_aged(chatbot, 91)
     assert apply("acme") == (3, "acme: Retention is off. Set a period with set_retention, or in the console.\n")
     keep_for(chatbot, 90)
-    assert apply("acme", "--dry-run") == (0, "acme: 1 conversations are due\n")
+    assert apply("acme", "--dry-run") == (0, "acme: 1 conversation is due\n")
     assert not RetentionRun.objects.exists()
     assert apply("--all")[1].startswith("acme: filed as request ")
     assert apply("acme")[0] == 3
@@ -250,3 +251,17 @@ def test_set_retention_says_the_number_before_it_sets_anything(
     assert "--confirm" not in capsys.readouterr().out
     call_command("set_retention", "acme", "off")
     assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (None, None)
+
+
+@pytest.mark.parametrize(("confirmed", "is_set"), [(20, True), (22, True), (18, False), (24, False), (201, False)])
+def test_the_number_for_the_command_may_be_some_minutes_old(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, confirmed: int, *, is_set: bool
+) -> None:
+    """More may become due between the two calls. It counts everything, however long that takes."""
+    monkeypatch.setattr(policy, "_COUNT_SECONDS", 0.0)
+    monkeypatch.setattr(due, "SLICE", 1)
+    for _ in range(21):
+        conversation_aged(chatbot, 91, messages=0)
+    with nullcontext() if is_set else pytest.raises(SystemExit):
+        call_command("set_retention", "acme", "90", "--confirm", str(confirmed))
+    assert period_of(chatbot) == (90 if is_set else None)
