@@ -4,13 +4,15 @@ import re
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
-from tests.compliance.retention.runs import conversation_aged, keep_for
+from console.settings import forms
+from tests.compliance.retention.runs import conversation_aged, file_run, keep_for
 from tests.console.request_pages import decide
 from tests.console.settings.saving import assert_saved, save, shown
 from tests.people import Role, member
@@ -57,6 +59,32 @@ def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, offi
     assert "It was confirmed for 2 conversations" in text
     assert "set back to off" in text
     assert "deleted 90 days after their last message" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_right"),
+    [("1,203", True), ("1 203", True), ("1\u202f203", True), (" 1203 ", True), ("12.03", False), ("1203e0", False)],
+)
+def test_the_number_may_be_typed_as_it_is_shown(
+    chatbot: Chatbot, officer: Client, monkeypatch: pytest.MonkeyPatch, typed: str, *, is_right: bool
+) -> None:
+    monkeypatch.setattr(policy, "forecast", lambda *_: policy.Forecast(1203, 0, is_whole=True))
+    page = save(officer, chatbot, "retention", days="90")
+    assert "<strong>1,203</strong> conversations" in page.text
+    save(officer, chatbot, "retention", days="90", shown=token_of(page), confirmed=typed)
+    assert period_of(chatbot) == (90 if is_right else None)
+
+
+def test_a_number_of_another_chatbot_or_of_an_hour_ago_is_refused(
+    chatbot: Chatbot, neighbour: Chatbot, officer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = token_of(save(member(neighbour, Role.OFFICER), neighbour, "retention", days="90"))
+    assert save(officer, chatbot, "retention", days="90", shown=theirs, confirmed="0").status_code == 400
+    ours = token_of(save(officer, chatbot, "retention", days="90"))
+    with monkeypatch.context() as patch:
+        patch.setattr(forms, "_NUMBER_HOLDS_SECONDS", -1)
+        assert save(officer, chatbot, "retention", days="90", shown=ours, confirmed="0").status_code == 400
+    assert period_of(chatbot) is None
 
 
 @pytest.mark.parametrize("forged", ["", "2", "another period's"])
@@ -108,3 +136,20 @@ def test_a_period_below_the_days_of_hosted_files_is_refused(chatbot: Chatbot, of
     answer = save(officer, chatbot, "retention", days="90", shown=token_of(page), confirmed="0")
     assert period_of(chatbot) is None
     assert "choose longer" in answer.text
+
+
+def test_a_run_under_way_shows_what_it_has_deleted_so_far(chatbot: Chatbot, officer: Client) -> None:
+    """The total is not known before its end."""
+    conversation_aged(chatbot, 91)
+    request = file_run(chatbot)
+    ComplianceRequest.objects.filter(pk=request.pk).update(
+        status=Status.PROCESSING,
+        started_at=Now(),
+        cutoff_at=Now(),
+        cutoff_number=1,
+        conversations_total=5_000,
+        conversations=4_321,
+    )
+    text = officer.get(reverse("console:request", args=[request.pk])).text
+    assert "4,321 conversations erased so far" in text
+    assert "of 5,000" not in text
