@@ -12,6 +12,7 @@ comes first, and the conversation is not due any more, or it finds the mark and 
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -91,6 +92,12 @@ class _RetentionErasure(ErasureRun):
         super()._note(found)
         if any(left.is_nothing and left.digests_left for left in found.values()):
             rows.forget_names(self._active)
+
+    def _requeue(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
+        """As any request, but it waits anew from now: a run of hours has not waited since it was filed."""
+        with self._held.transaction() as now:
+            ComplianceRequest.objects.filter(pk__in=request_ids).update(queued_at=now)
+            super()._requeue(request_ids, waiting_for, wait)
 
     def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
         if not entries or self._close_next():

@@ -17,8 +17,8 @@ from compliance.erasure import ledger, rows, verify
 from compliance.models import ComplianceRequest, Export
 from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
-from compliance.retention import due
-from compliance.work import claims
+from compliance.retention import due, engine
+from compliance.work import claims, health
 from conversations.intake import store
 from conversations.models import Conversation, ErasedChatter, Identity, Message, UploadedFile
 from tests import factories
@@ -275,6 +275,27 @@ def test_it_takes_turns_and_requeues_past_its_deadline(
     request.refresh_from_db()
     assert (request.status, request.conversations) == (Status.COMPLETED, 9)
     assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.requeued").exists()
+
+
+def test_between_turns_it_has_not_waited_since_it_was_filed(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run takes hours. Monitoring would else report that no worker takes requests."""
+    monkeypatch.setattr(due, "SLICE", 1)
+    for number in range(3):
+        conversation_aged(chatbot, 91, str(number))
+    request = file_run(chatbot)
+    ComplianceRequest.objects.filter(pk=request.pk).update(queued_at=ago(0.2))
+    held = claims.take(Kind.RETENTION, ComplianceRequest.Lane.LARGE)
+    assert held is not None
+
+    engine.run(held, deadline=0.0)
+
+    request.refresh_from_db()
+    assert (request.status, request.waiting_for) == (Status.ACCEPTED, "turn")
+    oldest = health.oldest_waiting()
+    assert oldest is not None
+    assert (oldest.request_id, oldest.age < timedelta(minutes=5)) == (request.pk, True)
 
 
 def test_only_one_worker_of_a_cluster_runs_one(chatbot: Chatbot) -> None:
