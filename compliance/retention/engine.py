@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from compliance.erasure import ledger, rows
+from compliance.erasure import ledger, rows, verify
 from compliance.erasure.engine import ErasureRun, Found
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
@@ -89,7 +89,14 @@ class _RetentionErasure(ErasureRun):
         return ledger.read_runs(clean)
 
     def _note(self, found: Found) -> None:
+        """As of any request, but add up the daily extracts that were rebuilt for each slice."""
+        ours = ComplianceRequest.objects.filter(pk__in=[each for each in self._active if each in found])
+        before = dict(ours.values_list("pk", "extracts"))
+        waited_for = dict(ours.values_list("pk", "extracts_left"))
         super()._note(found)
+        for request_id, rebuilt in before.items():
+            gone = max(waited_for[request_id] - found[request_id].rows[verify.EXTRACTS], 0)
+            ComplianceRequest.objects.filter(pk=request_id).update(extracts=rebuilt + gone)
         if any(left.is_nothing and left.digests_left for left in found.values()):
             rows.forget_names(self._active)
 
@@ -134,6 +141,7 @@ class _RetentionErasure(ErasureRun):
                 ComplianceRequest.objects.filter(pk=request_id).update(
                     slice=closed.numbers,
                     conversations_total=F("conversations_total") + len(closed.numbers),
+                    extracts_left=0,
                     attempts=0,
                     error_code="",
                     error_detail="",

@@ -1,0 +1,166 @@
+"""Retention runs that meet exports, daily extracts, refusing storage, and the API's keys."""
+
+import csv
+import io
+import logging
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage, StorageError
+from compliance import worker
+from compliance.erasure import verify
+from compliance.models import ComplianceRequest, Export, RetentionRun
+from compliance.requests import decisions
+from compliance.requests.selectors import ByConversations, ByUci
+from compliance.requests.submit import submit
+from compliance.retention import due
+from conversations.models import Conversation, Identity
+from tests import factories
+from tests.calls import TokenCaller, problem
+from tests.compliance.conftest import Drain
+from tests.compliance.exporting import carry_out, patch_pieces, taken
+from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
+from tests.extracting import conversation_on, make_all, planned, texts
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def texts_in(storage: ObjectStorage, key: str | None) -> set[str]:
+    return {row["text"] for row in csv.DictReader(io.StringIO(storage.read(str(key)).decode("utf-8-sig")))}
+
+
+@pytest.mark.parametrize("by_ids", [False, True], ids=["by value", "by ids"])
+@pytest.mark.parametrize(("days", "is_kept"), [(1, True), (31, False)])
+def test_an_export_that_is_being_written_has_all_or_what_the_run_left(
+    chatbot: Chatbot,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    days: int,
+    *,
+    is_kept: bool,
+    by_ids: bool,
+) -> None:
+    """The run passes after everything was read, and before the file ends."""
+    old = conversation_aged(chatbot, 91, external_id="c-old", text="old words")
+    young = conversation_aged(chatbot, 5, external_id="c-young", text="young words")
+    about = ByConversations(("c-old", "c-young")) if by_ids else ByUci("member_id", "42")
+    export = submit(chatbot=chatbot, kind=Kind.EXPORT, about=about, origin="api", actor="command")
+    ComplianceRequest.objects.filter(pk=export.pk).update(received_at=ago(days), queued_at=ago(days))
+    held = taken(export)
+    request = file_run(chatbot)
+
+    with monkeypatch.context() as patch:
+        patch_pieces(patch, lambda: worker.drain(seconds=60))
+        carry_out(held)
+    assert not worker.drain(seconds=60)
+
+    for one in (export, request):
+        one.refresh_from_db()
+        assert one.status == Status.COMPLETED
+    assert deleted(old, young) == [not is_kept, False]
+    assert texts_in(storage, Export.objects.get(request=export).key) == {"young words", *(["old words"] * is_kept)}
+    assert (run_of(request).left_out, request.conversations) == ((1, 0) if is_kept else (0, 1))
+    assert not verify.audit([request.pk]).left
+
+
+def _on(chatbot: Chatbot, value: str, *days: datetime, last_message_at: datetime) -> None:
+    conversation = conversation_on(chatbot, value, *days, text=f"words of {value}")
+    Conversation.objects.filter(pk=conversation.pk).update(last_message_at=last_message_at)
+
+
+def test_daily_extracts_are_rebuilt_and_counted_for_all_slices(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 1)
+    days = [ago(100 + number).replace(hour=12) for number in range(3)]
+    for number, day in enumerate(days):
+        _on(chatbot, f"old {number}", day, last_message_at=day)
+    _on(chatbot, "young", *days, last_message_at=ago(1))
+    planned(chatbot, days[-1].date(), days[0].date())
+    make_all()
+    assert texts(storage, chatbot, days[0].date()) == {"words of old 0", "words of young"}
+    request = file_run(chatbot)
+
+    for _ in range(6):
+        assert not worker.drain(seconds=60)
+        ComplianceRequest.objects.update(not_before=None)
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.extracts) == (Status.COMPLETED, 3, 3)
+    assert all(texts(storage, chatbot, day.date()) == {"words of young"} for day in days)
+
+
+@pytest.mark.usefixtures("refused_at_once")
+def test_a_run_that_storage_refuses_leaves_the_rest_to_the_next_night(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(due, "SLICE", 2)
+    conversations = [
+        conversation_aged(chatbot, 91, f"planted {n}", user_name=f"planted name {n}", external_id=f"planted-{n}")
+        for n in range(5)
+    ]
+    for conversation in conversations:
+        file = factories.UploadedFileFactory.create(conversation=conversation, stored=True, name="planted.jpg")
+        storage.put(file.object_key, b"picture", "image/png")
+
+    def refuse(*_args: Any) -> None:
+        raise StorageError("storage_locked", "An object lock forbids it.")
+
+    first = file_run(chatbot)
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "purge_many", refuse)
+        assert not worker.drain(seconds=60)
+    first.refresh_from_db()
+    assert (first.status, first.error_code) == (Status.FAILED, "storage_locked")
+
+    RetentionRun.objects.update(day=ago(1).date())
+    second = file_run(chatbot)
+    assert not worker.drain(seconds=60)
+    decisions.retry(request_id=first.pk, actor="user:7")
+    assert not worker.drain(seconds=60)
+
+    for one, number in ((first, 2), (second, 3)):
+        one.refresh_from_db()
+        assert (one.status, one.conversations, one.files) == (Status.COMPLETED, number, number)
+    assert all(deleted(*conversations))
+    assert not Identity.objects.exists()
+    assert not list(storage.keys("uploads/"))
+    assert "planted" not in caplog.text
+
+
+def test_keys_read_runs_and_decide_nothing(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
+    """Nor does it matter whether requests may be filed."""
+    Chatbot.objects.update(compliance_enabled=False)
+    conversation_aged(chatbot, 91)
+    request = file_run(chatbot)
+    caller, path = TokenCaller(chatbot), f"requests/{request.pk}"
+
+    for action, code in (("cancel", "not_cancellable"), ("approve", "not_held"), ("reject", "not_held")):
+        problem(caller.post(f"{path}/{action}", {}), 409, code)
+    problem(TokenCaller(neighbour).get(path), 404, "not_found")
+    drain()
+
+    shown = caller.get(path).json()
+    assert caller.get("requests?kind=retention").json()["results"] == [shown]
+    assert (shown["status"], shown["selector"], shown["retention"]["days"]) == ("completed", "age", 90)
+
+
+def test_of_a_shared_conversation_nobody_is_left_and_their_others_are(chatbot: Chatbot, drain: Drain) -> None:
+    shared = factories.conversation_of(chatbot, "a", "b", started_at=ago(91), last_message_at=ago(91))
+    other = conversation_aged(chatbot, 5, "b")
+    people = list(Identity.objects.filter(conversation=other).values())
+    request = file_run(chatbot)
+
+    drain()
+
+    assert deleted(shared, other) == [True, False]
+    assert list(Identity.objects.values()) == people
+    request.refresh_from_db()
+    assert request.shared_conversations == 1
