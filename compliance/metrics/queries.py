@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
@@ -77,13 +79,11 @@ SELECT e.state, count(*),
 """
 
 # Each night has a run, or an entry that nothing was due.
-_RETENTION_LATE = """
-SELECT count(*)
+_RETENTION = """
+SELECT c.timezone, statement_timestamp(),
+       (SELECT day FROM compliance_retentionrun WHERE chatbot_id = c.id ORDER BY day DESC, id DESC LIMIT 1)
   FROM chatbots_chatbot c
  WHERE c.id = ANY(%(chatbots)s::bigint[]) AND c.retention_days IS NOT NULL
-   AND NOT EXISTS (SELECT FROM compliance_retentionrun run
-                    WHERE run.chatbot_id = c.id
-                      AND run.day >= (statement_timestamp() AT TIME ZONE c.timezone)::date - 1)
 """
 
 _EXPIRED_FILES = """
@@ -139,8 +139,13 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
         open=[OpenRequests(*row) for row in fetch(_OPEN, values)],
         callbacks={state: Queued(*row) for state, *row in fetch(_CALLBACKS, values)},
         extracts={state: Queued(*row) for state, *row in fetch(_EXTRACTS, values | {"most": _MOST})},
-        retention_late=int(fetch(_RETENTION_LATE, values)[0][0]),
+        retention_late=sum(_is_late(*row) for row in fetch(_RETENTION, values)),
     )
+
+
+def _is_late(timezone: str, now: datetime, latest: date | None) -> bool:
+    """Return whether neither yesterday nor today has a run. PostgreSQL may not know each time zone of ours."""
+    return latest is None or latest < now.astimezone(ZoneInfo(timezone)).date() - timedelta(days=1)
 
 
 def files_kept_too_long() -> dict[str, float]:

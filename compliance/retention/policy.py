@@ -37,16 +37,15 @@ _NOW = "SELECT statement_timestamp()"
 _OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
 # A failed one can be retried.
 _NOT_ENDED = [*_OPEN, Status.FAILED]
+# With the day of the latest run. One that was announced and cancelled is of a period that does not hold.
 _CHATBOTS = """
-SELECT c.id, c.timezone, statement_timestamp()
+SELECT c.id, c.timezone, statement_timestamp(),
+       (SELECT run.day
+          FROM compliance_retentionrun run LEFT JOIN compliance_compliancerequest r ON r.id = run.request_id
+         WHERE run.chatbot_id = c.id AND (run.announced IS NULL OR r.status NOT IN ('cancelled', 'rejected'))
+         ORDER BY run.day DESC, run.id DESC LIMIT 1)
   FROM chatbots_chatbot c
  WHERE c.retention_days IS NOT NULL
-   AND NOT EXISTS (SELECT FROM compliance_retentionrun run
-                     LEFT JOIN compliance_compliancerequest r ON r.id = run.request_id
-                    WHERE run.chatbot_id = c.id
-                      AND run.day >= (statement_timestamp() AT TIME ZONE c.timezone)::date
-                      -- One that was announced and cancelled is of a period that does not hold.
-                      AND (run.announced IS NULL OR r.status NOT IN ('cancelled', 'rejected')))
  ORDER BY c.id
 """
 
@@ -142,8 +141,10 @@ def count_due(chatbot: Chatbot) -> int | None:
 def file_due_runs() -> int:
     """File today's run for each chatbot whose time has come, and return how many. Called by every sweep."""
     filed = 0
-    for chatbot_id, zone, now in fetch(_CHATBOTS):
-        if is_time(ZoneInfo(zone), now):
+    for chatbot_id, timezone, now, latest in fetch(_CHATBOTS):
+        # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
+        zone = ZoneInfo(timezone)
+        if is_time(zone, now) and (latest is None or latest < now.astimezone(zone).date()):
             filed += _file_if_due(chatbot_id, actor="worker") is not None
     return filed
 

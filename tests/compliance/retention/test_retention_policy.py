@@ -1,7 +1,10 @@
 """The period of a chatbot, the announced first run, and the run of each night."""
 
+import struct
+import zoneinfo
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,6 +15,7 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
 from compliance.errors import Refused
+from compliance.metrics.queries import chatbot_stats
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, policy
@@ -206,6 +210,36 @@ def test_a_night_without_three_o_clock_has_its_run() -> None:
     assert not policy.is_time(helsinki, datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC))
     assert policy.is_time(helsinki, datetime(2026, 3, 29, 1, 0, tzinfo=UTC))
     assert not policy.is_time(helsinki, datetime(2026, 3, 28, 22, 0, tzinfo=UTC)), "midnight"
+
+
+def test_a_zone_that_postgresql_does_not_know_stops_nobody(
+    chatbot: Chatbot, neighbour: Chatbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has time zones of its own, of another year's rules."""
+    (tmp_path / "New").mkdir()
+    (tmp_path / "New" / "Zone").write_bytes(b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4) + _UTC)
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath([str(tmp_path), *before])
+    try:
+        for one in (chatbot, neighbour):
+            keep_for(one, 90)
+            conversation_aged(one, 91)
+        Chatbot.objects.filter(pk=chatbot.pk).update(timezone="New/Zone")
+        Chatbot.objects.filter(pk=neighbour.pk).update(timezone=zone_where_it_is(hour=12))
+        monkeypatch.setattr(policy, "is_time", lambda *_: True)
+        assert chatbot_stats([chatbot.pk, neighbour.pk]).retention_late == 2
+
+        worker.sweep()
+
+        assert set(RetentionRun.objects.values_list("chatbot", flat=True)) == {chatbot.pk, neighbour.pk}
+        assert chatbot_stats([chatbot.pk, neighbour.pk]).retention_late == 0
+        RetentionRun.objects.filter(chatbot=neighbour).update(day=ago(3).date())
+        assert chatbot_stats([chatbot.pk, neighbour.pk]).retention_late == 1
+    finally:
+        zoneinfo.reset_tzpath(before)
+
+
+_UTC = struct.pack(">l2B", 0, 0, 0) + b"UTC\0"
 
 
 def test_before_three_o_clock_nothing_is_filed(chatbot: Chatbot) -> None:
