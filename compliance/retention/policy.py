@@ -264,8 +264,9 @@ def _under_way(chatbot: Chatbot) -> RetentionRun | None:
 
 def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
     """Cancel the runs that have not begun: they are of a period that no longer holds."""
-    waiting = ComplianceRequest.objects.select_for_update().filter(
-        chatbot=chatbot, kind=ComplianceRequest.Kind.RETENTION, status__in=_NOT_ENDED, cutoff_at=None, claim=None
+    # By the chatbot's runs, which are few, where its requests may be many.
+    waiting = ComplianceRequest.objects.select_for_update(of=("self",)).filter(
+        retention_run__chatbot=chatbot, chatbot=chatbot, status__in=_NOT_ENDED, cutoff_at=None, claim=None
     )
     for request in waiting:
         request.status, request.hold_reason, request.cancelled_at = Status.CANCELLED, None, _now()
