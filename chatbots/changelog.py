@@ -31,7 +31,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "file.downloaded": frozenset({"file", "conversation"}),
     "export.downloaded": frozenset({"file"}),
     "storage.reconciled": frozenset({"orphans", "old_versions", "uploads", "exports", "extracts"}),
-    "request.accepted": frozenset({"kind", "origin"}),
+    "request.accepted": frozenset({"kind", "origin", "reason"}),
     "request.reused": frozenset({"origin", "times"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),

@@ -155,6 +155,7 @@ class ApiKey(models.Model):
         REQUESTS_APPROVE = "requests:approve", "Approve and reject held requests"
         CONVERSATIONS_WRITE = "conversations:write", "Send conversations and files"
         CONVERSATIONS_READ = "conversations:read", "Read the conversations log"
+        MESSAGES_REDACT = "messages:redact", "Redact messages"
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="api_keys")
     label = models.CharField(max_length=100)
@@ -195,6 +196,7 @@ class ApiKey(models.Model):
                         "requests:approve",
                         "conversations:write",
                         "conversations:read",
+                        "messages:redact",
                     ]
                 ),
             ),

@@ -18,7 +18,7 @@ from django.conf import settings
 _FORMAT = "v1"
 _NONCE_BYTES = 12
 
-OfClients = Literal["conversation", "chatter", "replay", "body"]
+OfClients = Literal["conversation", "message", "chatter", "replay", "body"]
 OfStaff = Literal["login", "authenticator", "recovery_code"]
 
 _FINGERPRINT = b"fingerprint of DIGEST_KEY"
@@ -59,8 +59,8 @@ def digest(purpose: OfStaff, scope: int, value: str | bytes) -> bytes: ...
 def digest(purpose: OfClients | OfStaff, scope: UUID | int, value: str | bytes) -> bytes:
     """Return the 32-byte keyed digest of `value`. Equal values in different scopes have unrelated digests.
 
-    `scope` is the chatbot's public id for a conversation's id or a call, the variable's public id for a UCI value,
-    the user's number for a credential.
+    `scope` is the chatbot's public id for the id of a conversation or message, and for a call, the variable's public
+    id for a UCI value, the user's number for a credential.
     """
     data = value if isinstance(value, bytes) else value.encode()
     return hmac.digest(settings.DIGEST_KEY, f"{purpose}:{scope}:".encode() + data, "sha256")

@@ -58,6 +58,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "not_retryable": (409, "The request cannot be retried"),
     "conversation_deleted": (410, "The conversation was deleted"),
     "chatter_erased": (410, "The chatter was erased"),
+    "message_redacted": (410, "The message was redacted"),
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "rate_limited": (429, "Too many calls"),
@@ -117,7 +118,10 @@ HELP: Mapping[str, Help] = {
         "The file is not finished, or is being rebuilt.",
         "For an export, follow the `status_url`; for a daily extract, try again later.",
     ),
-    "export_expired": Help("The export has expired, or a deletion removed it.", "File another export."),
+    "export_expired": Help(
+        "The export has expired, or a deletion or redaction removed it.",
+        "File another export, or fetch the one that `repeated_by` names.",
+    ),
     "not_held": Help("The request is not on hold.", "Check its status: it may have been decided already."),
     "not_retryable": Help(
         "The request has not failed, or the chatter has been erased since.",
@@ -131,6 +135,7 @@ HELP: Mapping[str, Help] = {
     "chatter_erased": Help(
         "In a result: it names an erased chatter in a conversation begun before the erasure.", "Stop sending it."
     ),
+    "message_redacted": Help("The message that the file came with was redacted.", "Stop sending the file."),
     "too_large": Help(
         "The body, the file or the response exceeds the limit.",
         "Send fewer documents or ids at once, or a smaller file.",

@@ -50,17 +50,19 @@ RIGHTS: Mapping[str, Rights] = {
     "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "INSERT"),
     # The web server takes in and marks what is late; it never erases.
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
-    "conversations.Message": Rights("SELECT, INSERT", "SELECT, DELETE"),
+    "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),
     "conversations.Identity": Rights("SELECT, INSERT", "SELECT, UPDATE (value), DELETE"),
     "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
-    "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id), DELETE"),
+    "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),
     "conversations.ErasedChatter": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
     "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),
     "conversations.ExtractConversation": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     # The web server files and decides, the workers carry out.
-    # A worker files the retention runs.
+    # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
     "compliance.RetentionRun": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.Redaction": Rights("SELECT, INSERT", "SELECT"),
+    "compliance.RepeatedExport": Rights("SELECT", "SELECT, INSERT"),
     "compliance.RequestNote": Rights("SELECT, INSERT", "SELECT, UPDATE (text)"),
     "compliance.Replay": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
     "compliance.Callback": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"),

@@ -289,6 +289,24 @@ STORES: tuple[Store, ...] = (
         ),
     ),
     Store(
+        compliance.Redaction,
+        ReachedBy.REQUEST,
+        _all(
+            "id chatbot request conversation_id message_numbers reason",
+            Disposition.KEPT,
+            "which messages were redacted, by numbers of ours, and a code for the reason",
+        ),
+    ),
+    Store(
+        compliance.RepeatedExport,
+        ReachedBy.REQUEST,
+        _all(
+            "id chatbot redaction removed repeat",
+            Disposition.KEPT,
+            "which export was filed again because of a redaction; requests alone",
+        ),
+    ),
+    Store(
         compliance.Replay,
         ReachedBy.CALL,
         _all(

@@ -15,7 +15,7 @@ from uuid import UUID
 from common.db import execute, fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.models.requests import MOST_CHARACTERS_OF_NOTE
+from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.work import sql
 
 # Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.

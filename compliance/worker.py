@@ -19,6 +19,7 @@ from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
+from compliance.redaction import engine as redaction
 from compliance.retention import cleanup, policy
 from compliance.retention import engine as retention
 from compliance.work import bucket_checks, claims, scheduling
@@ -181,6 +182,8 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
     try:
         if held.kind == Kind.RETENTION:
             retention.run(held, deadline=deadline)
+        elif held.kind == Kind.REDACTION:
+            redaction.run(held, deadline=deadline)
         elif held.kind == Kind.DELETION:
             erasure.run(held, measure(held), deadline=deadline)
         else:

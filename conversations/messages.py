@@ -117,7 +117,7 @@ def details(conversation: Conversation) -> ConversationDetails:
     """Return what a conversation holds beside its messages, in three statements."""
     identities = Identity.objects.filter(**_of(conversation)).select_related("variable")
     values = VariableValue.objects.filter(**_of(conversation), expires_at__gt=Now()).select_related("variable")
-    files = UploadedFile.objects.filter(**_of(conversation)).order_by("id")
+    files = UploadedFile.objects.filter(**_of(conversation)).exclude(state=UploadedFile.State.REMOVING).order_by("id")
     return ConversationDetails(
         list(identities.order_by("variable_id", "value")[:MAX_IDENTITIES]),
         sorted(values, key=lambda value: value.variable.name),

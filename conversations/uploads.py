@@ -10,6 +10,9 @@ Objects have no locks, so the order of the steps closes the races with an erasur
 4. `finalise`: under the row lock again, make the row `stored`. If the conversation is marked or the row was deleted,
    purge the object here.
 
+A redaction of the message that a file came with is an erasure of that file: each step refuses, as for a marked
+conversation.
+
 No call to storage happens inside a transaction. A process that is killed leaves a row in state `uploading`; after a
 day a sweep removes what storage has of it. It first removes the upload's id from the row: an upload without one is
 not finalised any more.
@@ -42,6 +45,10 @@ _MISLEADING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u
 
 class ConversationDeleted(Exception):
     """The conversation was deleted, before or during the upload. Nothing of the file remains."""
+
+
+class MessageRedacted(Exception):
+    """The message that the file came with was redacted, before or during the upload. Nothing of the file remains."""
 
 
 class UploadInvalid(Exception):
@@ -81,16 +88,20 @@ def open_upload(
 ) -> UploadedFile:
     """Begin an upload and return its row.
 
-    Raises ConversationDeleted, UploadInvalid (including for a message that is not stored), StorageError.
+    Raises ConversationDeleted, MessageRedacted, UploadInvalid (including for a message that is not stored),
+    StorageError.
     """
     _check(name, content_type)
     with transaction.atomic():
         if not _lock_open(conversation.chatbot_id, conversation.pk):
             raise ConversationDeleted
+        message_id = _message_id(conversation, message_external_id)
+        if _is_redacted(conversation.chatbot_id, message_id):
+            raise MessageRedacted
         upload = UploadedFile.objects.create(
             chatbot_id=conversation.chatbot_id,
             conversation=conversation,
-            message_id=_message_id(conversation, message_external_id),
+            message_id=message_id,
             object_key=f"uploads/{conversation.chatbot_id}/{uuid4().hex}",
             name=name,
             content_type=content_type,
@@ -101,6 +112,8 @@ def open_upload(
         )
         with transaction.atomic():
             is_open = _lock_open(upload.chatbot_id, upload.conversation_id)
+            if _is_redacted(upload.chatbot_id, upload.message_id):
+                raise MessageRedacted
             if not (is_open and _row_of(upload).update(upload_id=upload.upload_id)):
                 raise ConversationDeleted
     except BaseException:
@@ -112,30 +125,38 @@ def open_upload(
 def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
     """Send the content and complete the object. On any error there is no object.
 
-    Raises ConversationDeleted if an erasure has aborted the upload, else StorageError, or what `chunks` raises.
+    Raises ConversationDeleted or MessageRedacted if an erasure has aborted the upload, else StorageError, or what
+    `chunks` raises.
     """
     try:
         return hosted_storage().write_parts(upload.object_key, upload.upload_id or "", chunks)
     except StorageError:
         if _conversation_of(upload).filter(deletion_request_id__isnull=False).exists():
             raise ConversationDeleted from None
+        if _is_redacted(upload.chatbot_id, upload.message_id):
+            raise MessageRedacted from None
         raise
 
 
 def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
     """Make a written upload part of its conversation.
 
-    Removes the object and raises ConversationDeleted, or StorageError if the sweep has taken it for abandoned.
+    Removes the object and raises ConversationDeleted, MessageRedacted, or StorageError if the sweep has taken it for
+    abandoned.
     """
     with transaction.atomic():
         is_open = _lock_open(upload.chatbot_id, upload.conversation_id)
-        is_stored = is_open and _row_of(upload).filter(upload_id=upload.upload_id).update(
+        is_redacted = _is_redacted(upload.chatbot_id, upload.message_id)
+        may_store = is_open and not is_redacted
+        is_stored = may_store and _row_of(upload).filter(upload_id=upload.upload_id).update(
             state=UploadedFile.State.STORED, size=written.bytes, sha256=written.sha256, upload_id=None
         )
         if is_stored:
             _conversation_of(upload).update(has_file_upload=True)
     if not is_stored:
         hosted_storage().purge(upload.object_key)
+        if is_open and is_redacted:
+            raise MessageRedacted
         if is_open:
             raise StorageError("storage_incomplete", "The upload took so long that it was removed.", retryable=True)
         raise ConversationDeleted
@@ -171,6 +192,14 @@ def _lock_open(chatbot_id: int, conversation_id: int) -> bool:
     """Lock the conversation's row, and return whether it is neither marked nor erased."""
     marks = Conversation.objects.select_for_update().filter(chatbot=chatbot_id, pk=conversation_id)
     return list(marks.values_list("deletion_request_id", flat=True)) == [None]
+
+
+def _is_redacted(chatbot_id: int, message_id: int | None) -> bool:
+    """Return whether the message was redacted. Under the conversation's lock it stays so, or not."""
+    if message_id is None:
+        return False
+    redacted = Message.objects.filter(chatbot=chatbot_id, pk=message_id, kind=Message.Kind.REDACTED)
+    return redacted.exists()
 
 
 def _message_id(conversation: Conversation, external_id: str | None) -> int | None:

@@ -23,6 +23,12 @@ WRITE_SCOPES = {
     ComplianceRequest.Kind.DELETION: Scope.DELETIONS_WRITE,
     ComplianceRequest.Kind.EXPORT: Scope.EXPORTS_WRITE,
 }
+# Of every kind: what it takes to change a request, or to have its callbacks sent again.
+_SCOPES_OF_KINDS = {
+    **WRITE_SCOPES,
+    ComplianceRequest.Kind.RETENTION: Scope.DELETIONS_WRITE,
+    ComplianceRequest.Kind.REDACTION: Scope.MESSAGES_REDACT,
+}
 
 
 class ComplianceView(ChatbotView):
@@ -45,7 +51,7 @@ def find_writable(call: Request, request_id: UUID) -> ComplianceRequest:
     Raises Problem (`scope_missing`).
     """
     found = find_request(call, request_id)
-    caller_of(call).require_scope(WRITE_SCOPES.get(ComplianceRequest.Kind(found.kind), Scope.DELETIONS_WRITE))
+    caller_of(call).require_scope(_SCOPES_OF_KINDS[ComplianceRequest.Kind(found.kind)])
     return found
 
 
@@ -61,9 +67,15 @@ def find_cancellable(call: Request, request_id: UUID) -> ComplianceRequest:
 
 
 class WritingView(ComplianceView):
-    """A view for both kinds of request: the body, or the request in the path, determines the scope."""
+    """A view for deletions and exports: the body determines the scope."""
 
     either_scope = list(WRITE_SCOPES.values())
+
+
+class ChangingView(ComplianceView):
+    """A view for every kind of request: the request in the path determines the scope."""
+
+    either_scope = list(dict.fromkeys(_SCOPES_OF_KINDS.values()))
 
 
 def request_objects(call: Request, requests: Sequence[ComplianceRequest]) -> list[dict[str, Any]]:

@@ -15,18 +15,18 @@ from common.bodies import parse_json
 from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, Redaction
 from compliance.models.requests import REFERENCE
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.inputs import RequestInput
-from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
+from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
 from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind
 
-# The limits of `ByConversations`, so that errors name the item.
-_ConversationId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
+# The limits of `ByConversations` and `ByMessages`, so that errors name the item.
+_Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
 
 # The two selectors. A condition in place of two alternatives: client generators would make a class of each of those,
 # without the other fields. `_selector_errors` checks it.
@@ -61,7 +61,7 @@ class _SelectorBase(BaseModel):
     # The limit is also what makes pydantic look for unpaired surrogates.
     unique_chatter_identifier_value: str | None = Field(None, max_length=512, json_schema_extra=_NO_PLACEHOLDER)
     """The chatter: an exact string. Placeholders that broken integrations send are refused."""
-    conversation_ids: list[_ConversationId] | None = Field(
+    conversation_ids: list[_Id] | None = Field(
         None, min_length=1, max_length=MOST_CONVERSATIONS, json_schema_extra={"uniqueItems": True}
     )
     """Instead of a chatter: the platform's ids of the conversations."""
@@ -85,8 +85,10 @@ class _SelectorBase(BaseModel):
         return value
 
 
-class _RequestBody(_SelectorBase):
-    """Fields of both kinds. In optional fields, `null` means absent."""
+class _FiledBody(BaseModel):
+    """Fields of every request. In optional fields, `null` means absent."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
 
     reference: str | None = Field(None, pattern=REFERENCE)
     """Your own ticket. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended, so it must not
@@ -99,15 +101,6 @@ class _RequestBody(_SelectorBase):
     )
     """Where callbacks go, in place of the chatbot's address."""
 
-    def _as_input(self, kind: Kind, **options: bool | None) -> RequestInput:
-        return RequestInput(
-            kind=kind,
-            about=self.about,
-            reference=self.reference or "",
-            callback_url=self.callback_url or "",
-            **{name: value or False for name, value in options.items()},
-        )
-
     @field_validator("callback_url")
     @classmethod
     def _can_be_called(cls, value: str | None) -> str | None:
@@ -116,6 +109,28 @@ class _RequestBody(_SelectorBase):
         except UrlRefused as refused:
             fault = str(refused)
         raise ValueError(fault)
+
+
+class RedactionBody(_FiledBody):
+    """A redaction."""
+
+    ids: Annotated[list[_Id], Field(min_length=1, max_length=MOST_IDS, json_schema_extra={"uniqueItems": True})]
+    """The platform's ids of the messages, all of this conversation."""
+    reason: Redaction.Reason = Field(strict=False)
+    """Kept in the change log."""
+
+
+class _RequestBody(_SelectorBase, _FiledBody):
+    """Fields of deletions and exports."""
+
+    def _as_input(self, kind: Kind, **options: bool | None) -> RequestInput:
+        return RequestInput(
+            kind=kind,
+            about=self.about,
+            reference=self.reference or "",
+            callback_url=self.callback_url or "",
+            **{name: value or False for name, value in options.items()},
+        )
 
 
 class DeletionBody(_RequestBody):

@@ -11,7 +11,7 @@ from chatbots.authentication import caller_of
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
 from common.times import rfc3339
-from compliance.api.base import ComplianceView, WritingView, find_request, find_writable
+from compliance.api.base import ChangingView, ComplianceView, find_request, find_writable
 from compliance.api.bodies import NoBody, require_no_body
 from compliance.api.schemas import CallbackBody, RequestCallbacks
 from compliance.callbacks import resend
@@ -80,7 +80,7 @@ class CallbacksView(ComplianceView):
         return _respond_with_callbacks(find_request(request, request_id))
 
 
-class ResendView(WritingView):
+class ResendView(ChangingView):
     @describe(
         operation_id="resendCallbacks",
         summary="Send the callbacks of a request again",

@@ -39,6 +39,9 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "kept_exports": [],
         "delivered_extracts": [],
         "retention": None,
+        "redaction": None,
+        "repeated_by": None,
+        "repeats": None,
         "error": None,
         **fields,
     }

@@ -20,8 +20,8 @@ from common.problems import Problem
 from common.query import read_query
 from common.times import Instant
 from compliance.api.base import (
+    ChangingView,
     ComplianceView,
-    WritingView,
     find_cancellable,
     find_request,
     request_objects,
@@ -234,7 +234,7 @@ def _describe_decision(model: type[DecisionBody], reason: Choices, to: str, **mo
     )
 
 
-class CancelView(WritingView):
+class CancelView(ChangingView):
     @_describe_decision(
         CancelBody,
         CancelReason.WITHDRAWN_BY_PERSON,

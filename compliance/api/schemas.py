@@ -5,7 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 from chatbots.models import Bucket
-from compliance.models import Callback, ComplianceRequest
+from compliance.models import Callback, ComplianceRequest, Redaction
 from config.openapi.operations import Problem, ResponseModel
 
 
@@ -104,8 +104,29 @@ class Retention(ResponseModel):
     """Conversations that were due and kept, since an export that has not ended names them: for 30 days at most."""
 
 
+class RemovedExport(ResponseModel):
+    """An export that a redaction removed."""
+
+    request_id: UUID
+    repeated_by: UUID | None
+    """The export that was filed in its place, for the same subject and with the same options. Null if nothing of the
+    subject is stored any more."""
+
+
+class Redacted(ResponseModel):
+    """What a redaction removes."""
+
+    number: int
+    """Of the conversation."""
+    messages: int
+    """How many it names; `counts` says how many still had a text."""
+    reason: Redaction.Reason
+    removed_exports: list[RemovedExport]
+    """The finished hosted exports that held the conversation."""
+
+
 class RequestObject(ResponseModel):
-    """A deletion, an export or a retention run, and how far it is."""
+    """A deletion, an export, a retention run or a redaction, and how far it is."""
 
     request_id: UUID
     kind: ComplianceRequest.Kind
@@ -116,7 +137,7 @@ class RequestObject(ResponseModel):
     """While on hold."""
     selector: ComplianceRequest.Selector
     """By what it names whom it is about: a chatter's UCI value, or conversations' ids. A retention run names nobody:
-    `age`."""
+    `age`, a redaction messages of a conversation: `messages`."""
     result: ComplianceRequest.Result | None
     """Once completed."""
     reference: str
@@ -138,11 +159,17 @@ class RequestObject(ResponseModel):
     counts: Counts
     export: ExportFile | None
     kept_exports: list[KeptExport]
-    """Of a completed deletion: the exports that it left."""
+    """Of a completed deletion or redaction: the exports that it left."""
     delivered_extracts: list[DeliveredExtract]
-    """Of a completed deletion: the daily extracts in your own bucket that hold what was erased."""
+    """Of a completed deletion or redaction: the daily extracts in your own bucket that hold what was erased."""
     retention: Retention | None
     """Of a retention run."""
+    redaction: Redacted | None
+    """Of a redaction."""
+    repeated_by: UUID | None
+    """Of an export that a redaction removed: the export that was filed in its place."""
+    repeats: UUID | None
+    """Of an export that was filed because a redaction removed another: that one."""
     error: Failure | None
     """While failed."""
 
@@ -288,7 +315,7 @@ class CallbackBody(ResponseModel):
     chatbot: str
     """The chatbot's slug."""
     request_id: str
-    kind: Literal["deletion", "export", "retention"]
+    kind: Literal["deletion", "export", "retention", "redaction"]
     reference: str
     """Your own. Empty if you gave none, or if it is no longer kept."""
     status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]

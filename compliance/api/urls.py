@@ -1,12 +1,13 @@
 from django.urls import path
 
-from compliance.api import callbacks, preview, requests, submissions
+from compliance.api import callbacks, preview, redaction, requests, submissions
 
 app_name = "compliance-api"
 
 urlpatterns = [
     path("data-deletion", submissions.DataDeletionView.as_view(), name="data-deletion"),
     path("data-export", submissions.DataExportView.as_view(), name="data-export"),
+    path("conversations/<int:number>/messages/redact", redaction.RedactView.as_view(), name="redact"),
     path("preview", preview.PreviewView.as_view(), name="preview"),
     path("requests", requests.RequestsView.as_view(), name="requests"),
     path("requests/batch", submissions.BatchView.as_view(), name="batch"),

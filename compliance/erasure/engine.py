@@ -22,12 +22,11 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
 from compliance.erasure import exports, extracts, ledger, marking, objects, rows, verify
+from compliance.erasure.findings import EXPORTS, EXTRACTS, FILES, VerificationResult
 from compliance.erasure.marking import Marked
-from compliance.erasure.verify import VerificationResult
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
@@ -92,7 +91,7 @@ class ErasureRun:
         """Erase what can be locked. Returns False if the deadline came first."""
         while True:
             with self._held.transaction():
-                more = bool(rows.erase_chunk(self._active))
+                more = self._erase_chunk()
             if not more:
                 return True
             # After a chunk, so that each claim makes progress.
@@ -103,7 +102,7 @@ class ErasureRun:
     def _verify(self) -> tuple[Found, dict[UUID, ledger.Entry]]:
         """Return what is left, and the ledger entries of requests that left nothing."""
         with self._held.transaction():
-            found = verify.find_leftovers(self._active)
+            found = self._find(self._active)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead; the rest of the claim must not wait for it.
             self._active = requeue.move_to_client_lane(self._held, self._active, at_clients)
@@ -119,7 +118,7 @@ class ErasureRun:
         ours = {each: found[each] for each in self._active if each in found}
         completion.note_left(
             {
-                each: completion.Left(left.erased_before, left.extracts_clean, left.rows[verify.EXTRACTS])
+                each: completion.Left(left.erased_before, left.extracts_clean, left.rows[EXTRACTS])
                 for each, left in ours.items()
             }
         )
@@ -183,7 +182,7 @@ class ErasureRun:
         failures = {each: left.failure for each, left in waiting.items() if left.failure and each not in self._new}
         if again := [each for each, left in waiting.items() if left.failure and each in self._new]:
             with self._held.transaction():
-                extracts.try_again(again)
+                self._try_extracts_again(again)
         self._fail(failures)
         if unbuilt := [each for each in waiting if each not in failures]:
             self._requeue(unbuilt, WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
@@ -197,21 +196,39 @@ class ErasureRun:
         """
         left = {each: found.get(each, VerificationResult()) for each in self._active}
         gone = 0
-        # Exports in a client's bucket are in the client lane by now, unless this claim may call it.
-        erase_exports = partial(objects.erase_exports, at_clients=self._held.bucket_of is not None)
-        for store, erase in ((verify.FILES, objects.erase_files), (verify.EXPORTS, erase_exports)):
+        for store, erase in ((FILES, self._erase_files), (EXPORTS, self._erase_exports)):
             having = [each for each in self._active if left[each].rows[store]]
             if having:
-                failures = erase(self._held.transaction, having)
+                failures = erase(having)
                 self._fail(failures)
                 gone += len(having) - len(failures)
         if self._active and not gone:
             with self._held.transaction():
-                gone = len(rows.erase_chunk(self._active))
+                gone = int(self._erase_chunk())
         if not gone:
             self._requeue(self._active, WaitingFor.ROWS, marking.WAIT_FOR_ROWS)
         elif time.monotonic() > self._deadline:
             self._requeue(self._active, WaitingFor.TURN)
+
+    # What a redaction does in its own way.
+
+    def _find(self, request_ids: Collection[UUID]) -> Found:
+        return verify.find_leftovers(request_ids)
+
+    def _erase_chunk(self) -> bool:
+        """Erase a chunk of rows in the caller's transaction; return False if none is left that can be locked."""
+        return bool(rows.erase_chunk(self._active))
+
+    def _erase_files(self, request_ids: Sequence[UUID]) -> objects.Failures:
+        return objects.erase_files(self._held.transaction, request_ids)
+
+    def _erase_exports(self, request_ids: Sequence[UUID]) -> objects.Failures:
+        # Exports in a client's bucket are in the client lane by now, unless this claim may call it.
+        at_clients = self._held.bucket_of is not None
+        return objects.erase_exports(self._held.transaction, request_ids, at_clients=at_clients)
+
+    def _try_extracts_again(self, request_ids: Sequence[UUID]) -> None:
+        extracts.try_again(request_ids)
 
     def _fail(self, failures: Mapping[UUID, StepFailed]) -> None:
         if failures:

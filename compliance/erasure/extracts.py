@@ -91,7 +91,7 @@ UPDATE compliance_compliancerequest SET not_before = NULL
         ORDER BY seq FOR NO KEY UPDATE SKIP LOCKED))
 """
 
-_TRY_AGAIN = f"""
+_TRY_AGAIN = """
 UPDATE conversations_dailyextract e
    SET state = CASE WHEN e.made_version IS NULL THEN 'pending' ELSE 'stale' END,
        stale_at = coalesce(e.stale_at, clock_timestamp()), attempts = 0, not_before = NULL, error_code = '',
@@ -99,15 +99,16 @@ UPDATE conversations_dailyextract e
   FROM (SELECT id FROM conversations_dailyextract
          WHERE id = ANY(ARRAY(
                SELECT t.extract_id
-                 FROM compliance_compliancerequest r
-                CROSS JOIN LATERAL ({IN_SCOPE}) AS s
+                 FROM ({conversations}) AS s
                 CROSS JOIN LATERAL (
                       SELECT extract_id FROM conversations_extractconversation
-                       WHERE conversation_id = s.id OFFSET 0) AS t
-                WHERE r.id = ANY(%(ids)s)))
+                       WHERE conversation_id = s.id OFFSET 0) AS t))
            AND state = 'failed'
          ORDER BY id FOR NO KEY UPDATE) failed
  WHERE e.id = failed.id
+"""
+_IN_SCOPE = f"""
+SELECT s.id FROM compliance_compliancerequest r CROSS JOIN LATERAL ({IN_SCOPE}) AS s WHERE r.id = ANY(%(ids)s)
 """
 
 
@@ -166,9 +167,9 @@ def release(chatbot_ids: Collection[int]) -> None:
         execute(_RELEASE, {"chatbot": chatbot_id})
 
 
-def try_again(request_ids: Collection[UUID]) -> None:
-    """Try failed extracts again that these deletions wait for."""
-    execute(_TRY_AGAIN, subjects(request_ids))
+def try_again(request_ids: Collection[UUID], *, conversations: str = _IN_SCOPE) -> None:
+    """Try failed extracts again that these deletions wait for. `conversations` is the SQL of what is in scope."""
+    execute(_TRY_AGAIN.format(conversations=conversations), subjects(request_ids))
 
 
 def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -> list[DailyExtract]:

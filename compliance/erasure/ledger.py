@@ -17,11 +17,13 @@ from django.conf import settings
 from django.utils import timezone
 
 from chatbots.buckets import hosted_storage
+from common import crypto
 from common.db import array, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
-from compliance.models import RetentionRun
+from compliance.models import Redaction, RetentionRun
 from compliance.work.sql import subjects
+from conversations.models import Conversation, Message
 
 PREFIX = "erasure_ledger/"
 
@@ -79,6 +81,32 @@ def read_runs(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
         }
         for run in runs
     }
+
+
+def read_redactions(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
+    """Return the ledger entries of these redactions: the conversation and its messages, by digests of their ids.
+
+    Without those that a deletion has erased meanwhile: its own entry names the conversation.
+    """
+    entries: dict[UUID, Entry] = {}
+    for redaction in Redaction.objects.filter(request__in=request_ids).select_related("chatbot"):
+        chatbot = redaction.chatbot
+        messages = Message.objects.filter(
+            chatbot=chatbot, conversation=redaction.conversation_id, pk__in=redaction.message_numbers
+        )
+        named = Conversation.objects.filter(chatbot=chatbot, pk=redaction.conversation_id)
+        of_conversation = named.values_list("external_id_digest", flat=True).first()
+        of_conversation_hex = bytes(of_conversation or b"").hex()
+        entries[redaction.request_id] = {
+            "request_id": str(redaction.request_id),
+            "chatbot": str(chatbot.public_id),
+            "conversation": of_conversation_hex,
+            "messages": [
+                crypto.digest("message", chatbot.public_id, f"{of_conversation_hex}:{external_id}").hex()
+                for external_id in messages.order_by("pk").values_list("external_id", flat=True)
+            ],
+        }
+    return entries
 
 
 def write(erased: Sequence[Entry]) -> None:

@@ -22,6 +22,7 @@ from django.db import transaction
 from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
+from compliance.erasure import redacted
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
@@ -54,11 +55,11 @@ class Located(NamedTuple):
 
 # Two deletions can have the same file in scope: it is tried for one, and if that fails for the other as well.
 _FILES = f"""
-SELECT f.id, f.object_key, r.id, f.state = 'stored', f.chatbot_id, 'hosted', '', ''
+SELECT f.id, f.object_key, r.id, f.size IS NOT NULL, f.chatbot_id, 'hosted', '', ''
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({IN_SCOPE}) AS s
  CROSS JOIN LATERAL (
-       SELECT id, object_key, chatbot_id, state
+       SELECT id, object_key, chatbot_id, size
          FROM conversations_uploadedfile
         WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
  WHERE r.id = ANY(%(ids)s)
@@ -74,18 +75,18 @@ SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.end
  WHERE r.id = ANY(%(ids)s) AND {GOES}
 """
 # From now on every deletion that meets them removes them, and they are no longer handed out.
-_EXPIRE_GOING = f"""
+_EXPIRE_GOING = """
 WITH going AS (
     SELECT id FROM compliance_export
-     WHERE id = ANY(ARRAY(SELECT id FROM ({_GOING}) AS e)) ORDER BY id FOR NO KEY UPDATE
+     WHERE id = ANY(ARRAY(SELECT id FROM ({going}) AS e)) ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE compliance_export e SET expires_at = clock_timestamp()
   FROM going WHERE e.id = going.id AND e.expires_at > clock_timestamp()
 """
-_EXPORTS = f"""
+_EXPORTS = """
 SELECT e.id, e.key, e.request_id, TRUE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
-  FROM ({_GOING}) AS e
- WHERE {{reach}}
+  FROM ({going}) AS e
+ WHERE {reach}
  LIMIT %(most)s
 """
 
@@ -97,10 +98,27 @@ SELECT f.id, f.key, e.request_id, FALSE, e.chatbot_id, e.hosting, e.bucket, e.en
  WHERE {reach}
  LIMIT %(most)s
 """
+_GOING_OUT_OF_REACH = f"""
+SELECT e.chatbot_id, e.request_id, e.id FROM ({{going}}) AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
+"""
 _ANYWHERE = "TRUE"
 _IN_HOSTED = "e.hosting = 'hosted'"
-_GOING_COPIES = {reach: _COPIES.format(exports=_GOING, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
-_GOING_EXPORTS = {reach: _EXPORTS.format(reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
+
+
+class Searches:
+    """The statements that find the objects of some requests: of deletions, or of redactions."""
+
+    def __init__(self, *, files: str, going: str) -> None:
+        self.files = files
+        self.expire = _EXPIRE_GOING.format(going=going)
+        self.out_of_reach = _GOING_OUT_OF_REACH.format(going=going)
+        self.exports = {reach: _EXPORTS.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
+        self.copies = {reach: _COPIES.format(exports=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
+
+
+OF_DELETIONS = Searches(files=_FILES, going=_GOING)
+OF_REDACTIONS = Searches(files=redacted.FILES, going=redacted.GOING)
+
 _COPIES_OF_REQUESTS = _COPIES.format(
     exports="SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s)", reach=_ANYWHERE
 )
@@ -129,10 +147,6 @@ UPDATE compliance_export e SET key = NULL, upload_id = NULL
   FROM lost WHERE e.id = lost.id
 RETURNING e.id
 """
-_GOING_OUT_OF_REACH = f"""
-SELECT e.chatbot_id, e.request_id, e.id FROM ({_GOING}) AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
-"""
-
 _FORGET_FILES = f"""
 DELETE FROM conversations_uploadedfile
  WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GONE}) RETURNING id
@@ -166,12 +180,17 @@ RETURNING e.id
 """
 
 
-def erase_files(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
-    """Remove the uploaded files in the scope of these deletions, with open uploads, then their rows."""
-    return _erase(begin, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
+def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Searches = OF_DELETIONS) -> Failures:
+    """Remove the uploaded files in the scope of these deletions, with open uploads, then their rows.
+
+    With `of=OF_REDACTIONS`, those of redactions; `erase_exports` alike.
+    """
+    return _erase(begin, request_ids, find=of.files, counter="files", forget=_FORGET_FILES)
 
 
-def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool) -> Failures:
+def erase_exports(
+    begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool, of: Searches = OF_DELETIONS
+) -> Failures:
     """Remove the exports that these deletions meet and that have to go, copies first. Their rows stay, without keys.
 
     Those in clients' buckets only with `at_clients`: calling one can hold up the rest of a claim.
@@ -179,8 +198,8 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
     reach = _ANYWHERE if at_clients else _IN_HOSTED
     with begin():
         # Locks all that go, in the order of the ids.
-        execute(_EXPIRE_GOING, subjects(request_ids))
-        if out_of_reach := fetch(_GOING_OUT_OF_REACH, subjects(request_ids)):
+        execute(of.expire, subjects(request_ids))
+        if out_of_reach := fetch(of.out_of_reach, subjects(request_ids)):
             # The deletions' status names them: what is left there cannot be known.
             LeftCopy.objects.bulk_create(
                 [
@@ -190,9 +209,9 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(begin, request_ids, find=_GOING_COPIES[reach], forget=_FORGET_COPIES)
+    failures = _erase(begin, request_ids, find=of.copies[reach], forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(begin, left, find=_GOING_EXPORTS[reach], counter="exports", forget=_FORGET_EXPORTS)
+    return failures | _erase(begin, left, find=of.exports[reach], counter="exports", forget=_FORGET_EXPORTS)
 
 
 def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:

@@ -7,9 +7,9 @@ on the chatter's requests are searched beside it. Objects are searched when they
 Results name stores and count rows; they contain no content.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
@@ -17,52 +17,15 @@ from psycopg import sql
 
 from common.db import fetch
 from compliance import notes
+from compliance.erasure import redacted
+from compliance.erasure.findings import EXPORTS, EXTRACTS, VerificationResult
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
-from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
-from compliance.models import ComplianceRequest, Export, RequestNote
+from compliance.models import ComplianceRequest, RequestNote
 from compliance.work.sql import subjects
-from conversations.models import DailyExtract, Identity, UploadedFile
+from conversations.models import Identity
 
 _AT_ONCE = 500
-
-EXPORTS, EXTRACTS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
-
-
-@dataclass
-class VerificationResult:
-    """What is left of one deletion's data. `rows` are counted by table, daily extracts included.
-
-    `erased_before`: conversations that another deletion had erased before this one's mark. `extracts_clean`: rebuilt
-    extracts. `copies_kept`: copies left where they are. `at_clients`: exports to remove from a client's bucket.
-    `digests_left`: digests of people in erased conversations. `failure`: why an extract could not be rebuilt.
-    """
-
-    rows: Counter[str] = field(default_factory=Counter)
-    erased_before: int = 0
-    extracts_clean: int = 0
-    copies_kept: int = 0
-    at_clients: int = 0
-    digests_left: int = 0
-    failure: StepFailed | None = None
-
-    @property
-    def is_nothing(self) -> bool:
-        return not self.rows
-
-    @property
-    def is_stuck(self) -> bool:
-        """Return whether rows are left of erased conversations: no step removes them."""
-        return bool(self.rows.keys() - {FILES, EXPORTS, EXTRACTS}) and not self.rows[CONVERSATION.table]
-
-    @property
-    def only_extracts_left(self) -> bool:
-        """Return whether only daily extracts are left, which other workers rebuild."""
-        return self.rows.keys() == {EXTRACTS}
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
-
 
 # The conversations in scope are read once, and each store is searched for their rows. The inner count keeps
 # PostgreSQL from another join order, which without statistics reads whole tables. `thing` is the number of what is
@@ -168,7 +131,7 @@ def find_leftovers(request_ids: Collection[UUID]) -> dict[UUID, VerificationResu
     """
     found: dict[UUID, VerificationResult] = defaultdict(VerificationResult)
     for what, request_id, count, error in fetch(_question(), subjects(request_ids)):
-        _add(found[request_id], what, count, error)
+        found[request_id].add(what, count, error)
     return dict(found)
 
 
@@ -198,7 +161,7 @@ class Audit:
 
 
 def audit(request_ids: Sequence[UUID]) -> Audit:
-    """Verify completed deletions.
+    """Verify completed deletions, retention runs and redactions.
 
     Their values are forgotten: chatters and conversations are found by keyed digests, so data that a restored backup
     brought back is found too. Digests are kept for ERASURE_LEDGER_DAYS; for older deletions only their marks are
@@ -207,27 +170,15 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     left: dict[UUID, VerificationResult] = {}
     for start in range(0, len(request_ids), _AT_ONCE):
         some = request_ids[start : start + _AT_ONCE]
-        found = verify(some)
+        found = {**verify(some), **redacted.find(some)}
         for request_id, count in fetch(_LEFT_KEYS, subjects(some)):
             found.setdefault(request_id, VerificationResult()).rows["keys in compliance_export"] = count
         left |= {request_id: result for request_id, result in found.items() if not result.is_nothing}
-    # A retention run names nobody: its marks are all it ever had.
+    # A retention run or redaction names nobody: there is nothing to forget.
     old = ComplianceRequest.objects.filter(
         pk__in=request_ids, uci_digest__isnull=True, conversation_digests__isnull=True
-    ).exclude(kind=ComplianceRequest.Kind.RETENTION)
+    ).exclude(kind__in=[ComplianceRequest.Kind.RETENTION, ComplianceRequest.Kind.REDACTION])
     return Audit(verified=len(request_ids), by_marks=old.count(), left=left)
-
-
-def _add(result: VerificationResult, what: str, count: int, error: str | None) -> None:
-    if what in {"erased_before", "extracts_clean", "copies_kept", "at_clients", "digests_left"}:
-        setattr(result, what, count)
-        return
-    result.rows[what] = count
-    if error is not None:
-        code, _, detail = error.partition("\n")
-        # The extract has used up its attempts; more of the deletion's would not help.
-        detail = f"A daily extract could not be rebuilt. {detail}"
-        result.failure = StepFailed(code, detail, retryable=False)
 
 
 @cache

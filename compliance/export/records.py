@@ -77,6 +77,7 @@ WITH given_up AS (
 UPDATE compliance_export e SET key = NULL, upload_id = NULL, expires_at = NULL FROM given_up WHERE e.id = given_up.id
 """
 
+# Closed by a deletion, or with messages that were redacted after the export began: its snapshot may still have them.
 _CLOSED = """
 SELECT DISTINCT wanted.export_id
   FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
@@ -84,6 +85,19 @@ SELECT DISTINCT wanted.export_id
        SELECT FROM conversations_conversation
         WHERE id = wanted.conversation_id AND chatbot_id = ANY(%(chatbots)s)
           AND deletion_request_id IS NOT NULL OFFSET 0) AS c
+ UNION
+SELECT wanted.export_id
+  FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
+ CROSS JOIN LATERAL (
+       SELECT request_id FROM compliance_redaction WHERE conversation_id = wanted.conversation_id OFFSET 0) AS x
+ CROSS JOIN LATERAL (
+       SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS redacted
+ CROSS JOIN LATERAL (
+       SELECT began.cutoff_at
+         FROM (SELECT request_id FROM compliance_export WHERE id = wanted.export_id OFFSET 0) AS e
+        CROSS JOIN LATERAL (
+              SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS began) AS began
+ WHERE redacted.cutoff_at >= began.cutoff_at
 """
 _HOLD = """
 INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
@@ -148,8 +162,9 @@ def record_conversations(contents: Collection[tuple[Target, int]]) -> set[Target
     """Record which conversations exports will hold, in the caller's transaction and under the intake locks.
 
     Before anything of them is sent: so a mark comes either before, and the conversation is found closed here, or
-    after, and finds the record. Returns the targets with a closed conversation, or that have expired: they must not
-    be sent.
+    after, and finds the record. A redaction comes before, and the export has begun after it, or else must not be
+    sent; or it finds the record as well. Returns the targets with a closed conversation, or that have expired: they
+    must not be sent.
     """
     values = {
         "exports": array(target.export_id for target, _ in contents),

@@ -1,4 +1,4 @@
-"""Requests, the notes on them, and the calls that they answer.
+"""Requests: the queue of all work, and the record of it.
 
 ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
 `compliance/requests/__init__.py`; what workers take, in `compliance/work/claims.py`.
@@ -15,7 +15,6 @@ from compliance.models.workers import Claim
 
 # What a client may name a request by. Compared whole.
 REFERENCE = r"^[A-Za-z0-9._:-]{1,64}$"
-MOST_CHARACTERS_OF_NOTE = 1_000
 
 
 class ComplianceRequest(models.Model):
@@ -23,6 +22,7 @@ class ComplianceRequest(models.Model):
         DELETION = "deletion", "Deletion"
         EXPORT = "export", "Export"
         RETENTION = "retention", "Retention run"
+        REDACTION = "redaction", "Redaction"
 
     class Origin(models.TextChoices):
         API = "api", "API"
@@ -55,6 +55,7 @@ class ComplianceRequest(models.Model):
         UCI = "uci", "One chatter, by the UCI value"
         CONVERSATIONS = "conversations", "Conversations, by the platform's ids"
         AGE = "age", "Conversations, by their last message"
+        MESSAGES = "messages", "Messages of a conversation"
 
     class WaitingFor(models.TextChoices):
         """Each ends by itself: no request waits for another person's request."""
@@ -121,7 +122,8 @@ class ComplianceRequest(models.Model):
     held_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     cutoff_at = models.DateTimeField(
-        null=True, help_text="When a deletion marked its conversations, or an export read its snapshot."
+        null=True,
+        help_text="When a deletion marked, a redaction emptied its messages, or an export read its snapshot.",
     )
     cutoff_number = models.BigIntegerField(
         null=True, help_text="The highest conversation number of the chatbot when a deletion marked."
@@ -271,7 +273,7 @@ class ComplianceRequest(models.Model):
         ]
         constraints = [
             models.CheckConstraint(
-                name="request_kind_known", condition=Q(kind__in=["deletion", "export", "retention"])
+                name="request_kind_known", condition=Q(kind__in=["deletion", "export", "retention", "redaction"])
             ),
             models.CheckConstraint(
                 name="request_status_known",
@@ -293,7 +295,7 @@ class ComplianceRequest(models.Model):
             ),
             models.CheckConstraint(
                 name="request_cutoff_is_whole",
-                condition=Q(kind="export")
+                condition=Q(kind__in=["export", "redaction"])
                 | Q(cutoff_at__isnull=True, cutoff_number__isnull=True)
                 | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
             ),
@@ -315,11 +317,15 @@ class ComplianceRequest(models.Model):
                 condition=~Q(kind="retention") | Q(variable__isnull=True, conversation_digests__isnull=True),
             ),
             models.CheckConstraint(
+                name="request_redaction_names_nobody",
+                condition=~Q(kind="redaction") | Q(variable__isnull=True, conversation_digests__isnull=True),
+            ),
+            models.CheckConstraint(
                 name="request_open_names_somebody",
                 condition=~Q(status__in=["accepted", "on_hold", "processing"])
                 | Q(uci_value__isnull=False, uci_digest__isnull=False)
                 | Q(conversation_digests__isnull=False)
-                | Q(kind="retention"),
+                | Q(kind__in=["retention", "redaction"]),
             ),
             models.CheckConstraint(
                 name="request_names_some_conversations",
@@ -364,55 +370,6 @@ class ComplianceRequest(models.Model):
         """The selector type; known even after the value is cleared."""
         if self.kind == self.Kind.RETENTION:
             return self.Selector.AGE
+        if self.kind == self.Kind.REDACTION:
+            return self.Selector.MESSAGES
         return self.Selector.UCI if self.variable_id is not None else self.Selector.CONVERSATIONS
-
-
-class RequestNote(models.Model):
-    """The note of one decision; its entry in the change log has the actor, time and reason.
-
-    The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS;
-    the row stays.
-    """
-
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="notes", db_index=False)
-    entry_id = models.BigIntegerField(help_text="The decision's entry of the change log; no database constraint.")
-    text = models.CharField(max_length=MOST_CHARACTERS_OF_NOTE, null=True, help_text="Null once erased.")
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    class Meta:
-        indexes = [
-            # Those that hold something, by when it has to go; also shows at once whether there is any.
-            models.Index(name="requestnote_kept", fields=["created_at"], condition=Q(text__isnull=False)),
-        ]
-        constraints = [
-            # Also finds a request's notes.
-            models.UniqueConstraint(name="requestnote_once", fields=["request", "entry_id"]),
-            models.CheckConstraint(name="requestnote_says_something", condition=~Q(text="")),
-        ]
-
-    def __str__(self) -> str:
-        return f"note {self.pk}"
-
-
-class Replay(models.Model):
-    """A call that was answered: the same call on the same path gets the same request for an answer."""
-
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    path = models.CharField(max_length=200)
-    digest = models.BinaryField(max_length=32, help_text="Keyed digest of the signature or Idempotency-Key.")
-    body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
-    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
-    existing = models.BooleanField(
-        default=False, db_default=False, help_text="Whether the response was an equal export that was filed before."
-    )
-    expires_at = models.DateTimeField()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(name="replay_once", fields=["chatbot", "path", "digest"]),
-        ]
-        indexes = [models.Index(name="replay_expiry", fields=["expires_at"])]
-
-    def __str__(self) -> str:
-        return f"replay {self.pk}"

@@ -191,11 +191,13 @@ def is_cancellable(request: ComplianceRequest) -> bool:
 
 def is_retryable(request: ComplianceRequest) -> bool:
     names_somebody = request.uci_value is not None or request.conversation_digests is not None
-    return request.status == Status.FAILED and (names_somebody or request.kind == Kind.RETENTION)
+    return request.status == Status.FAILED and (names_somebody or request.kind in {Kind.RETENTION, Kind.REDACTION})
 
 
 # The second half of `is_retryable`, for queries that do not read the subject.
-HAS_SUBJECT = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False) | Q(kind=Kind.RETENTION)
+HAS_SUBJECT = (
+    Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False) | Q(kind__in=[Kind.RETENTION, Kind.REDACTION])
+)
 
 
 def _party(actor: str) -> str:

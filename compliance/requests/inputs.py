@@ -16,7 +16,7 @@ from common.network_guard import UrlRefused
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.models.requests import REFERENCE
-from compliance.requests.selectors import ByUci, Selector
+from compliance.requests.selectors import ByUci, Names, Selector
 
 Kind = ComplianceRequest.Kind
 
@@ -143,8 +143,8 @@ def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_
     if isinstance(about, ByUci):
         config.find_uci(about.key)
     about.check()
-    _check_reference(reference, about)
-    checked_url = _checked_callback_url(callback_url, about, config)
+    check_reference(reference, about)
+    checked_url = checked_callback_url(callback_url, about, config)
     if isinstance(about, ByUci):
         uci = config.find_uci(about.key)
         return Subject(uci, digest("chatter", uci.public_id, about.value)), checked_url
@@ -152,7 +152,8 @@ def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_
     return Subject(None, None, [digest("conversation", public_id, one) for one in about.ids]), checked_url
 
 
-def _check_reference(reference: str, about: Selector) -> None:
+def check_reference(reference: str, about: Names) -> None:
+    """Raise Refused(`invalid`) for a reference of another form, or one that says whom the request is about."""
     if reference and not re.fullmatch(REFERENCE, reference):
         raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
     if reference and about.is_in(reference):
@@ -163,8 +164,11 @@ def _check_reference(reference: str, about: Selector) -> None:
         )
 
 
-def _checked_callback_url(url: str, about: Selector, config: ChatbotConfig) -> str:
-    """Return the normalized URL. Its address is checked when it is called: the name service may be slow."""
+def checked_callback_url(url: str, about: Names, config: ChatbotConfig) -> str:
+    """Return the normalized URL. Its address is checked when it is called: the name service may be slow.
+
+    Raises Refused (`invalid`, `signing_key_missing`).
+    """
     if not url:
         return ""
     try:

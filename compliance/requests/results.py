@@ -16,11 +16,14 @@ from chatbots.models import Bucket
 from common.db import array
 from common.storage import StorageError
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy, RetentionRun
+from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy, Redaction, RepeatedExport, RetentionRun
 from conversations.models import DailyExtract
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
+
+# Who files an export again.
+BY_WORKER = "worker"
 
 # The request's counter, and what it counts.
 COUNTED: Mapping[str, str] = {
@@ -32,6 +35,9 @@ COUNTED: Mapping[str, str] = {
     "exports": "Earlier exports",
     "extracts": "Daily extracts rebuilt",
 }
+
+# What a redaction removes.
+REDACTED = ("messages", "files", "exports", "extracts")
 
 # What an export's file can hold.
 EXPORTED = ("conversations", "messages", "files")
@@ -50,38 +56,57 @@ SELECT f.* FROM unnest(%s::bigint[]) AS ours(id)
        SELECT * FROM compliance_exportfile WHERE export_id = ours.id ORDER BY file_id LIMIT %s) AS f
  ORDER BY f.export_id, f.file_id
 """
+# By one of two indexes each.
+_REPEATED = """
+SELECT * FROM compliance_repeatedexport WHERE removed_id = ANY(%(removed)s::uuid[])
+ UNION
+SELECT * FROM compliance_repeatedexport WHERE repeat_id = ANY(%(repeats)s::uuid[])
+"""
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """By the request's id, copied files by the export's: exports, the copies of uploaded files beside them, and the
     exports and daily extracts that deletions left where they are. Some may have been removed since. `runs` are of
-    retention runs."""
+    retention runs. Of redactions, what they name and the exports they `removed`; of those exports the ones that were
+    filed in their place (`repeated_by`, and `repeats` from there)."""
 
     exports: Mapping[UUID, Export]
     copies: Mapping[int, Sequence[ExportFile]]
     kept: Mapping[UUID, Sequence[Export]]
     delivered: Mapping[UUID, Sequence[DailyExtract]]
     runs: Mapping[UUID, RetentionRun]
+    redactions: Mapping[UUID, Redaction]
+    removed: Mapping[UUID, Sequence[RepeatedExport]]
+    repeated_by: Mapping[UUID, UUID]
+    repeats: Mapping[UUID, UUID]
 
 
 def read(requests: Collection[ComplianceRequest]) -> Outcomes:
     """Read the outcomes of requests. An export that a request has already (`select_related`) is not read again."""
     exports = _exports([request for request in requests if request.kind == Kind.EXPORT])
     completed = [
-        request.pk for request in requests if request.kind == Kind.DELETION and request.status == Status.COMPLETED
+        request.pk
+        for request in requests
+        if request.kind in {Kind.DELETION, Kind.REDACTION} and request.status == Status.COMPLETED
     ]
     with_copies = [
         exports[request.pk].pk
         for request in requests
         if request.pk in exports and request.include_files and exports[request.pk].finished_at
     ]
+    redactions = [request.pk for request in requests if request.kind == Kind.REDACTION]
+    repeated = _repeated(requests, exports)
     return Outcomes(
         exports=exports,
         copies=_copies(with_copies) if with_copies else {},
         kept=kept_exports(completed) if completed else {},
         delivered=_delivered(completed) if completed else {},
         runs=_runs([request.pk for request in requests if request.kind == Kind.RETENTION]),
+        redactions=_redactions(redactions) if redactions else {},
+        removed=_removed(redactions) if redactions else {},
+        repeated_by={one.removed_id: one.repeat_id for one in repeated if one.repeat_id},
+        repeats={one.repeat_id: one.removed_id for one in repeated if one.repeat_id},
     )
 
 
@@ -160,7 +185,7 @@ def _link(export: Export, key: str, file_id: int | None) -> str:
 
 
 def _expired() -> Refused:
-    return Refused("export_expired", "The export's time is over, or a deletion has removed it.")
+    return Refused("export_expired", "The export's time is over, or a deletion or redaction has removed it.")
 
 
 def _delivered(request_ids: Collection[UUID]) -> dict[UUID, list[DailyExtract]]:
@@ -187,6 +212,26 @@ def _runs(request_ids: Collection[UUID]) -> dict[UUID, RetentionRun]:
         return {}
     runs = RetentionRun.objects.filter(request__in=request_ids)
     return {run.request_id: run for run in runs if run.request_id}
+
+
+def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Redaction]:
+    return {one.request_id: one for one in Redaction.objects.filter(request__in=request_ids)}
+
+
+def _removed(request_ids: Collection[UUID]) -> dict[UUID, list[RepeatedExport]]:
+    removed: dict[UUID, list[RepeatedExport]] = defaultdict(list)
+    for one in RepeatedExport.objects.filter(redaction__in=request_ids).order_by("pk"):
+        removed[one.redaction_id].append(one)
+    return dict(removed)
+
+
+def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Export]) -> list[RepeatedExport]:
+    """Return what was filed again of these exports, and what these were filed for. Asks only where that can be."""
+    gone = [one.request_id for one in exports.values() if one.finished_at and (one.key is None or one.is_due)]
+    made = [one.pk for one in requests if one.kind == Kind.EXPORT and one.filed_by == BY_WORKER]
+    if not gone and not made:
+        return []
+    return list(RepeatedExport.objects.raw(_REPEATED, {"removed": array(gone), "repeats": array(made)}))
 
 
 def _copies(export_ids: Collection[int]) -> dict[int, list[ExportFile]]:

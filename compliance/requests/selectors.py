@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from django.conf import settings
 
 from common.matching import holds, is_storable
 from compliance.errors import Refused
 
-MOST_CONVERSATIONS = 100
+MOST_CONVERSATIONS = MOST_IDS = 100
 LONGEST_ID = 200
 
 
@@ -35,10 +36,13 @@ class ByUci:
 
 
 @dataclass(frozen=True)
-class ByConversations:
-    """Certain conversations, by the platform's ids. An id that no conversation has is no error."""
+class _ByIds:
+    """Things by the platform's ids, in a field of the body at `_pointer`."""
 
     ids: tuple[str, ...]
+
+    _pointer: ClassVar[str]
+    _things: ClassVar[str]
 
     def check(self) -> None:
         """Raise Refused(`invalid`) at the first fault; see `faults`."""
@@ -47,22 +51,43 @@ class ByConversations:
 
     def faults(self) -> Iterator[Refused]:
         """Yield what is wrong with the ids, each with a pointer; no detail quotes one."""
-        pointer = "/conversation_ids"
-        if not 1 <= len(self.ids) <= MOST_CONVERSATIONS:
-            yield Refused("invalid", f"Name 1 to {MOST_CONVERSATIONS} conversations.", pointer=pointer)
+        if not 1 <= len(self.ids) <= MOST_IDS:
+            yield Refused("invalid", f"Name 1 to {MOST_IDS} {self._things}.", pointer=self._pointer)
             return
         seen: Counter[str] = Counter()
         for place, one in enumerate(self.ids):
             seen[one] += 1
             if not 1 <= len(one) <= LONGEST_ID or not is_storable(one):
                 detail = f"An id must be 1 to {LONGEST_ID} characters, without NUL or unpaired surrogates."
-                yield Refused("invalid", detail, pointer=f"{pointer}/{place}")
+                yield Refused("invalid", detail, pointer=f"{self._pointer}/{place}")
             elif seen[one] > 1:
-                yield Refused("invalid", "This id is in the list twice.", pointer=f"{pointer}/{place}")
+                yield Refused("invalid", "This id is in the list twice.", pointer=f"{self._pointer}/{place}")
 
     def is_in(self, text: str) -> bool:
         """Return whether the text contains one of the ids, in any case or form; see `holds`."""
         return holds(text, *self.ids)
 
 
+@dataclass(frozen=True)
+class ByConversations(_ByIds):
+    """Certain conversations, by the platform's ids. An id that no conversation has is no error."""
+
+    _pointer = "/conversation_ids"
+    _things = "conversations"
+
+
+@dataclass(frozen=True)
+class ByMessages(_ByIds):
+    """Certain messages of one conversation, by the platform's ids."""
+
+    _pointer = "/ids"
+    _things = "messages"
+
+
 Selector = ByUci | ByConversations
+
+
+class Names(Protocol):
+    """Whom or what a request is about: what we keep of the request must not contain it."""
+
+    def is_in(self, text: str) -> bool: ...

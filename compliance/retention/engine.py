@@ -19,8 +19,9 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from compliance.erasure import ledger, rows, verify
+from compliance.erasure import ledger, rows
 from compliance.erasure.engine import ErasureRun, Found
+from compliance.erasure.findings import EXTRACTS
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
@@ -95,7 +96,7 @@ class _RetentionErasure(ErasureRun):
         waited_for = dict(ours.values_list("pk", "extracts_left"))
         super()._note(found)
         for request_id, rebuilt in before.items():
-            gone = max(waited_for[request_id] - found[request_id].rows[verify.EXTRACTS], 0)
+            gone = max(waited_for[request_id] - found[request_id].rows[EXTRACTS], 0)
             ComplianceRequest.objects.filter(pk=request_id).update(extracts=rebuilt + gone)
         if any(left.is_nothing and left.digests_left for left in found.values()):
             rows.forget_names(self._active)

@@ -34,7 +34,7 @@ _MOST_WAITING = 1_000
 # call a storage that does not answer are left out, since that is reported by itself.
 FIRST_IN_QUEUES = f"""
   FROM chatbots_chatbot c
- CROSS JOIN unnest(ARRAY['deletion', 'export', 'retention']) AS k(kind)
+ CROSS JOIN unnest(ARRAY['deletion', 'export', 'retention', 'redaction']) AS k(kind)
  CROSS JOIN unnest(ARRAY['normal', 'isolated', 'large', 'client']) AS l(lane)
  CROSS JOIN LATERAL (
     SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.conversation_digests, {DUE_AT} AS waits_since

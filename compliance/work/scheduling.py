@@ -17,7 +17,7 @@ Lane = ComplianceRequest.Lane
 
 # Requests per claim in the normal lane; in the others it is one. Deletions are erased set-wise: 500 take a fifth less
 # than 200 each, and hold intake's lock for some 150 ms. Exports share a snapshot, one COPY and a few transactions.
-CLAIM_SIZE = {Kind.EXPORT: 100, Kind.DELETION: 500, Kind.RETENTION: 1}
+CLAIM_SIZE = {Kind.EXPORT: 100, Kind.DELETION: 500, Kind.RETENTION: 1, Kind.REDACTION: 1}
 
 _LANES = f"""
 SELECT k.kind, l.lane FROM unnest(%(kinds)s::text[]) AS k(kind) CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
@@ -47,7 +47,9 @@ SELECT each.kind, each.lane, array_agg(each.chatbot_id)
          UNION ALL
         SELECT 'deletion', 'client', unnest(%(deleting)s::bigint[])
          UNION ALL
-        SELECT 'retention', 'client', unnest(%(expiring)s::bigint[])) AS each
+        SELECT 'retention', 'client', unnest(%(expiring)s::bigint[])
+         UNION ALL
+        SELECT 'redaction', 'client', unnest(%(redacting)s::bigint[])) AS each
  WHERE each.chatbot_id <> ALL(%(busy)s::bigint[])
    AND NOT EXISTS (SELECT FROM compliance_claim c WHERE c.bucket_of_id = each.chatbot_id)
    AND NOT EXISTS (SELECT FROM chatbots_silentstorage s
@@ -149,6 +151,7 @@ def pick_bucket(busy: Collection[int]) -> BucketRequests | None:
         "lanes": _WORKERS_LANES,
         "deleting": array(waiting_chatbots(Kind.DELETION, Lane.CLIENT)),
         "expiring": array(waiting_chatbots(Kind.RETENTION, Lane.CLIENT)),
+        "redacting": array(waiting_chatbots(Kind.REDACTION, Lane.CLIENT)),
         "busy": array(busy),
     }
     lanes = fetch(_FOR_BUCKETS, values)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.models.requests import MOST_CHARACTERS_OF_NOTE
+from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests import decisions
 from compliance.requests.decisions import REASONS, Decision
 from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, has_role, may

@@ -160,7 +160,7 @@ class FilesView(ChatbotView):
                 ("picture", examples.FILE_OF_MESSAGE | {"number": 17}, "A picture of a message"),
             )
         },
-        refuses=["conversation_deleted"],
+        refuses=["conversation_deleted", "message_redacted"],
     )
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
         with _open_conversation(request, number) as conversation:
@@ -230,6 +230,8 @@ def _store_file(request: Request, conversation: Conversation) -> Response:
         )
     except uploads.ConversationDeleted:
         raise Problem("conversation_deleted") from None
+    except uploads.MessageRedacted:
+        raise Problem("message_redacted") from None
     except uploads.UploadInvalid as invalid:
         pointer = "/message_id" if invalid.field == "message_id" else "/file"
         raise invalid_field(pointer, invalid.code, invalid.detail) from None

@@ -276,6 +276,7 @@ class Message(_OfConversation):
         PUSH = "push", "Push"
         FILE = "file", "File"
         EVENT = "event", "Event"
+        REDACTED = "redacted", "Redacted"
 
     external_id = models.CharField(max_length=200)
     sender = models.CharField(max_length=8, choices=Sender)
@@ -291,8 +292,11 @@ class Message(_OfConversation):
             ),
             models.CheckConstraint(name="message_sender_known", condition=Q(sender__in=["user", "bot", "agent"])),
             models.CheckConstraint(
-                name="message_kind_known", condition=Q(kind__in=["text", "quick_reply", "push", "file", "event"])
+                name="message_kind_known",
+                condition=Q(kind__in=["text", "quick_reply", "push", "file", "event", "redacted"]),
             ),
+            # What is sent again under its id is not stored.
+            models.CheckConstraint(name="message_redacted_holds_nothing", condition=~Q(kind="redacted") | Q(text="")),
         ]
         indexes = [
             # The messages of a day, for the daily extract.
@@ -301,11 +305,16 @@ class Message(_OfConversation):
 
 
 class UploadedFile(_OfConversation):
-    """An uploaded file. The row and its key exist before the first byte is sent to storage."""
+    """An uploaded file. The row and its key exist before the first byte is sent to storage.
+
+    `removing`: its message was redacted. It is shown and copied nowhere, and its name is gone; the row names the
+    object until that is removed.
+    """
 
     class State(models.TextChoices):
         UPLOADING = "uploading", "Uploading"
         STORED = "stored", "Stored"
+        REMOVING = "removing", "Being removed"
 
     message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
     object_key = models.CharField(max_length=1024, help_text="Holds no name and no UCI value.")
@@ -323,7 +332,8 @@ class UploadedFile(_OfConversation):
             models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key", "chatbot"]),
             models.CheckConstraint(
                 name="uploadedfile_state_fits",
-                condition=Q(state="uploading") | Q(state="stored", size__isnull=False, sha256__isnull=False),
+                condition=Q(state__in=["uploading", "removing"])
+                | Q(state="stored", size__isnull=False, sha256__isnull=False),
             ),
         ]
         indexes = [

@@ -28,6 +28,8 @@ TABLES = (
     "compliance_exportconversation",
     "compliance_exportfile",
     "compliance_leftcopy",
+    "compliance_redaction",
+    "compliance_repeatedexport",
     "compliance_replay",
     "compliance_callback",
     "chatbots_changelogentry",
@@ -209,6 +211,20 @@ SELECT t.chatbot_id, c.deletion_request_id, NULL::bigint, t.extract_id
 SELECT held.chatbot_id, c.deletion_request_id, held.export_id, NULL
   FROM compliance_exportconversation held JOIN conversations_conversation c ON c.id = held.conversation_id
  WHERE c.deletion_request_id IS NOT NULL
+""",
+    # As if so many requests had been redactions, each of a message of the conversation with its number.
+    "redactions": """
+INSERT INTO compliance_redaction (chatbot_id, request_id, conversation_id, message_numbers, reason)
+SELECT c.chatbot_id, r.id, c.id,
+       ARRAY(SELECT id FROM conversations_message WHERE conversation_id = c.id LIMIT 1), 'other'
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL (SELECT ('x' || right(r.id::text, 8))::bit(32)::int AS n) AS request
+  JOIN conversations_conversation c ON c.external_id = 'filling-' || n
+ WHERE n %% 4 = 0
+""",
+    "repeated exports": """
+INSERT INTO compliance_repeatedexport (chatbot_id, redaction_id, removed_id)
+SELECT chatbot_id, id, id FROM compliance_compliancerequest WHERE kind = 'export'
 """,
     "files": """
 INSERT INTO conversations_uploadedfile (chatbot_id, conversation_id, object_key, name, content_type, size, sha256,

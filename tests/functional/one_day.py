@@ -68,6 +68,7 @@ class Day:
             self.browsing,
             self.looking,
             self.being_watched,
+            self.redacting,
             self.retaining,
         ):
             with self.watch.step(f"{step.__name__}, {self.name}"):
@@ -356,6 +357,41 @@ class Day:
         prometheus = Client(headers={"authorization": f"Bearer {settings.METRICS_TOKEN}"})
         for query in ("", f"?chatbot={self.chatbot.slug}"):
             assert prometheus.get(f"/metrics{query}").status_code == 200
+
+    def redacting(self) -> None:
+        """A message with a file, in an export and in a day, is redacted; then its conversation is exported again."""
+        member, said = f"{self.name} redacted", {**message("m0"), "sent_at": timezone.now().isoformat()}
+        with self.watch.paused():
+            assert results(self.chatbot, parsed(member, custom_variables={"member_id": member}, messages=[said])) == [
+                "created"
+            ]
+            conversation = Conversation.objects.get(chatbot=self.chatbot, external_id=member)
+        for subject in (
+            {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": member},
+            {"conversation_ids": [member]},
+        ):
+            assert self.token.post("data-export", subject).status_code == 200
+        assert not worker.drain(seconds=60)
+        uploads.receive(
+            conversation=conversation,
+            name="photo.jpg",
+            content_type="image/jpeg",
+            chunks=[b"photo"],
+            message_external_id="m0",
+        )
+        filed = self.token.post(
+            f"conversations/{conversation.pk}/messages/redact", {"ids": ["m0"], "reason": "payment_data"}
+        )
+        assert filed.status_code == 200
+        assert not worker.drain(seconds=60)
+        shown = self.token.get(f"requests/{filed.json()['request_id']}").json()
+        assert (shown["status"], len(shown["redaction"]["removed_exports"])) == ("completed", 2)
+        for one in shown["redaction"]["removed_exports"]:
+            for request_id in one.values():
+                assert self.token.get(f"requests/{request_id}").json()["status"] == "completed"
+        assert not verify.audit([UUID(shown["request_id"])]).left
+        page = self.admin.get(reverse("console:request", args=[shown["request_id"]]))
+        assert page.status_code == 200
 
     def retaining(self) -> None:
         """A period's numbers, and a run of a day on which few are due."""

@@ -218,6 +218,7 @@ FORBIDDEN_TO_WORKER = {
     "make a member": "INSERT INTO chatbots_membership (role) VALUES ('officer')",
     "change a bucket": "UPDATE chatbots_bucket SET bucket = 'x'",
     "change a chatbot": "UPDATE chatbots_chatbot SET name = 'x'",
+    "file a redaction": "INSERT INTO compliance_redaction (reason) VALUES ('other')",
     "say something": "INSERT INTO conversations_message (text) VALUES ('x')",
     "read the log": f"SELECT * FROM {LOG}",
     "read a second factor": "SELECT key FROM otp_totp_totpdevice",

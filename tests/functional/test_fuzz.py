@@ -75,6 +75,7 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
         "number": list(Conversation.objects.order_by("pk").values_list("pk", flat=True)),
         "file_id": [file.pk for file in files],
         "day": ["2026-11-23"],
+        "message_ids": [one.external_id for one in _first_conversation().message_set.order_by("pk")],
         "cursor": _cursors(chatbot),
     }
 

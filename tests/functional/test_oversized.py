@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
-from compliance.erasure import rows, verify
+from compliance.erasure import findings, rows, verify
 from compliance.requests import decisions
 from compliance.work.claims import BY_INDEX, MAX_ATTEMPTS
 from compliance.work.sizes import LARGE_CONVERSATIONS
@@ -81,7 +81,7 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
     work()
 
     left = verify.find_leftovers([UUID(second)])[UUID(second)]
-    assert (left.erased_before, left.rows[verify.EXTRACTS]) == (times, 1)
+    assert (left.erased_before, left.rows[findings.EXTRACTS]) == (times, 1)
     assert rows_looked_at(verify._question(), subjects([UUID(second)])) < _LOOKS * times
 
 

@@ -53,7 +53,7 @@ UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added
 _NOTE = """
 UPDATE compliance_compliancerequest r
    SET conversations_total = counted.total, erased_before = counted.before, extracts_left = noted.days,
-       extracts = CASE WHEN counted.total > 0 THEN noted.clean ELSE 0 END
+       extracts = CASE WHEN counted.total > 0 OR r.kind = 'redaction' THEN noted.clean ELSE 0 END
   FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[]) AS noted(id, before, clean, days)
  CROSS JOIN LATERAL (
        SELECT greatest(was.erased_before, noted.before) AS before,
@@ -130,7 +130,7 @@ _COMPLETE = """
 UPDATE compliance_compliancerequest
    SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
        extracts_left = 0, conversations_total = greatest(conversations_total, conversations),
-       result = CASE WHEN conversations_total + conversations + files + exports > 0
+       result = CASE WHEN conversations_total + conversations + messages + files + exports > 0
                        OR EXISTS (SELECT FROM compliance_leftcopy
                                    WHERE deletion_id = compliance_compliancerequest.id)
                      THEN 'done' ELSE 'nothing_found' END,

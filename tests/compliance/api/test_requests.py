@@ -21,7 +21,7 @@ FIELDS = {
     *("request_id", "kind", "status", "hold_reason", "selector", "result", "reference", "received_at", "not_before"),
     *("due_at", "started_at", "finished_at", "status_url", "progress", "counts", "export", "error"),
     "kept_exports",
-    *("waiting_for", "delivered_extracts", "retention"),
+    *("waiting_for", "delivered_extracts", "retention", "redaction", "repeated_by", "repeats"),
 }
 
 NO_EXTRACTS = {"extracts_done": 0, "extracts_total": 0}

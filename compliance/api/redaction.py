@@ -1,0 +1,84 @@
+"""Redact messages of a conversation."""
+
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import json_body
+from chatbots.authentication import caller_of
+from chatbots.models import ApiKey
+from compliance.api.base import ComplianceView, request_objects
+from compliance.api.bodies import RedactionBody, parse
+from compliance.api.callbacks import REQUEST_CHANGED
+from compliance.api.examples import links
+from compliance.api.examples import request as example
+from compliance.api.schemas import RequestObject
+from compliance.models import ComplianceRequest
+from compliance.redaction.filing import redact
+from config.openapi.document import CONVERSATIONS
+from config.openapi.operations import describe
+
+_FILED = example(
+    "redaction",
+    selector="messages",
+    redaction={"number": 17, "messages": 1, "reason": "payment_data", "removed_exports": []},
+)
+
+
+class RedactView(ComplianceView):
+    """Tokens alone: a signature does not cover the path, which names the conversation."""
+
+    scope = ApiKey.Scope.MESSAGES_REDACT
+
+    @describe(
+        operation_id="redactMessages",
+        summary="Redact messages",
+        description="""
+            Removes the text and the files of single messages, such as one with a card number. The messages stay, with
+            time and sender, as `"kind": "redacted"`; sent again they stay so. The response comes at once; workers do
+            the rest. Hosted exports that hold the conversation are removed and filed again, and hosted daily extracts
+            are rebuilt. A message that is redacted already is no error.
+            """,
+        tag=CONVERSATIONS,
+        request=OpenApiRequest(
+            RedactionBody,
+            examples=[
+                OpenApiExample("one", {"ids": ["m1"], "reason": "payment_data"}, summary="A card number"),
+                OpenApiExample(
+                    "all_fields",
+                    {
+                        "ids": ["m1", "m2"],
+                        "reason": "credentials",
+                        "reference": "TICKET-7",
+                        "callback_url": "https://hooks.example.com/privacy",
+                    },
+                    summary="With your ticket's number, and callbacks to an address of its own",
+                ),
+            ],
+        ),
+        responses={
+            200: OpenApiResponse(
+                RequestObject,
+                "The request.",
+                examples=[OpenApiExample("accepted", _FILED, summary="Just filed")],
+            )
+        },
+        refuses=["compliance_disabled", "conversation_deleted", "signing_key_missing"],
+        callbacks=[REQUEST_CHANGED],
+        links=links("follow", "callbacks"),
+    )
+    def post(self, request: Request, *, number: int, **_path: str) -> Response:
+        body = parse(RedactionBody, json_body(request))
+        caller = caller_of(request)
+        filed = redact(
+            chatbot=caller.chatbot,
+            number=number,
+            ids=body.ids,
+            reason=body.reason,
+            origin=ComplianceRequest.Origin.API,
+            actor=caller.actor,
+            reference=body.reference or "",
+            callback_url=body.callback_url or "",
+        )
+        [shown] = request_objects(request, [filed])
+        return Response(shown)

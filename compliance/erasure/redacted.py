@@ -1,0 +1,252 @@
+"""Redactions in the data: messages emptied, and whatever else holds their text found, by conversation and number.
+
+As for deletions (`scope`), what a redaction has to see gone is a question to the data, whoever began to remove it:
+
+- its messages, where they still have a text;
+- files that came with them, also unfinished uploads;
+- exports that hold the conversation, and began before the redaction emptied the messages (`cutoff_at`). Of those in a
+  client's bucket only the unfinished ones: the others are the client's, and are named;
+- hosted daily extracts that were read before.
+
+For a row `x` of the redactions, and `r` of their requests.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple, cast
+from uuid import UUID
+
+from common.db import array, execute, fetch
+from compliance.erasure import extracts
+from compliance.erasure.extracts import DeletedSpan
+from compliance.erasure.findings import VerificationResult
+from compliance.models import Redaction
+from compliance.work.sql import subjects
+
+_OURS = """
+(SELECT x.request_id, x.chatbot_id, x.conversation_id, x.message_numbers, r.cutoff_at
+   FROM compliance_redaction AS x JOIN compliance_compliancerequest AS r ON r.id = x.request_id
+  WHERE x.request_id = ANY(%(ids)s::uuid[]) AND r.cutoff_at IS NOT NULL OFFSET 0)
+"""
+_THEIRS = "conversation_id = x.conversation_id AND chatbot_id = ANY(%(chatbots)s::bigint[])"
+
+# One that starts over has a new time of its beginning before its former object is removed; but it has expired.
+_HOLDING = """
+SELECT e.*
+  FROM (SELECT DISTINCT export_id FROM compliance_exportconversation
+         WHERE conversation_id = x.conversation_id OFFSET 0) AS held
+ CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = held.export_id OFFSET 0) AS e
+ CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
+ WHERE filed.cutoff_at <= x.cutoff_at OR e.expires_at <= statement_timestamp()
+"""
+_GOES = "e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)"
+
+# Whether a day may hold one of the messages. Where a deletion has erased them, their days are not known any more.
+_IN_DAY = f"""
+(EXISTS (SELECT FROM conversations_message
+          WHERE id = ANY(x.message_numbers) AND {_THEIRS} AND sent_at >= e.starts_at AND sent_at < e.ends_at)
+ OR NOT EXISTS (SELECT FROM conversations_message WHERE id = ANY(x.message_numbers) AND {_THEIRS}))
+"""
+
+# The columns of `objects`' statements for deletions.
+GOING = f"""
+SELECT e.id, e.key, x.request_id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
+  FROM {_OURS} AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
+ WHERE {_GOES}
+"""
+FILES = f"""
+SELECT f.id, f.object_key, x.request_id, f.size IS NOT NULL, f.chatbot_id, 'hosted', '', ''
+  FROM {_OURS} AS x
+ CROSS JOIN LATERAL (
+       SELECT id, object_key, chatbot_id, size, message_id
+         FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
+ WHERE f.message_id = ANY(x.message_numbers)
+ LIMIT %(most)s
+"""
+
+_LOCK = """
+SELECT id FROM conversations_conversation
+ WHERE id = %(conversation)s AND chatbot_id = ANY(%(chatbots)s::bigint[]) FOR UPDATE SKIP LOCKED
+"""
+_EMPTY = """
+UPDATE conversations_message SET kind = 'redacted', text = ''
+ WHERE id = ANY(%(messages)s::bigint[]) AND conversation_id = %(conversation)s
+   AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind <> 'redacted'
+RETURNING sent_at
+"""
+# Nothing reads them any more, and no export that begins now names them.
+_HIDE_FILES = """
+UPDATE conversations_uploadedfile SET state = 'removing', name = ''
+ WHERE conversation_id = %(conversation)s AND chatbot_id = ANY(%(chatbots)s::bigint[])
+   AND message_id = ANY(%(messages)s::bigint[])
+"""
+# When the last of these messages was redacted, if all of them are.
+_REDACTED_AT = """
+SELECT max(r.cutoff_at)
+  FROM (SELECT * FROM compliance_redaction WHERE conversation_id = %(conversation)s OFFSET 0) AS x
+ CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS r
+ WHERE x.message_numbers && %(messages)s::bigint[]
+   AND (SELECT count(*) FROM conversations_message
+         WHERE id = ANY(%(messages)s::bigint[]) AND conversation_id = %(conversation)s
+           AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'redacted') = cardinality(%(messages)s::bigint[])
+"""
+
+# In the order of the ids, as everywhere. Whether one has finished is read once its row is locked.
+_EXPIRE = f"""
+WITH locked AS (
+    SELECT e.id, e.finished_at
+      FROM compliance_export AS e
+     WHERE e.id = ANY(ARRAY(
+           SELECT held.export_id FROM compliance_exportconversation AS held WHERE conversation_id = %(conversation)s))
+       AND {_GOES} AND (e.expires_at IS NULL OR e.expires_at > statement_timestamp())
+     ORDER BY e.id
+       FOR NO KEY UPDATE
+)
+UPDATE compliance_export AS e SET expires_at = statement_timestamp()
+  FROM locked WHERE e.id = locked.id
+RETURNING e.request_id, locked.finished_at IS NOT NULL
+"""
+
+_SEARCH = f"""
+WITH ours AS MATERIALIZED (SELECT * FROM {_OURS} AS x), held AS MATERIALIZED (
+    SELECT x.request_id AS redaction_id, e.*, coalesce({_GOES}, FALSE) AS goes
+      FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
+), days AS MATERIALIZED (
+    SELECT x.request_id AS redaction_id, x.cutoff_at, e.*, coalesce(e.made_version, 0) >= t.version AS is_clean
+      FROM ours AS x
+     CROSS JOIN LATERAL (
+           SELECT extract_id, version FROM conversations_extractconversation
+            WHERE conversation_id = x.conversation_id OFFSET 0) AS t
+     CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
+     WHERE {_IN_DAY}
+)
+SELECT 'conversations_message', x.request_id, count(*), NULL
+  FROM ours AS x
+ CROSS JOIN LATERAL (
+       SELECT FROM conversations_message
+        WHERE id = ANY(x.message_numbers) AND {_THEIRS} AND kind <> 'redacted' OFFSET 0) AS left_over
+ GROUP BY 2
+ UNION ALL
+SELECT 'conversations_uploadedfile', x.request_id, count(*), NULL
+  FROM ours AS x
+ CROSS JOIN LATERAL (
+       SELECT message_id FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
+ WHERE f.message_id = ANY(x.message_numbers)
+ GROUP BY 2
+ UNION ALL
+SELECT 'compliance_export', redaction_id, count(*), NULL FROM held WHERE goes GROUP BY 2
+ UNION ALL
+SELECT 'at_clients', redaction_id, count(*), NULL FROM held WHERE goes AND hosting = 'client' GROUP BY 2
+ UNION ALL
+SELECT 'copies_kept', redaction_id, count(*), NULL
+  FROM (SELECT redaction_id FROM held WHERE finished_at IS NOT NULL AND hosting = 'client'
+         UNION ALL
+        SELECT redaction_id FROM days
+         WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL) AS kept
+ GROUP BY 2
+ UNION ALL
+SELECT 'extracts_clean', redaction_id, count(*), NULL
+  FROM days WHERE hosting = 'hosted' AND is_clean AND finished_at > cutoff_at GROUP BY 2
+ UNION ALL
+SELECT 'conversations_dailyextract', redaction_id, count(*),
+       max(CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END)
+  FROM days WHERE hosting = 'hosted' AND NOT is_clean AND key IS NOT NULL GROUP BY 2
+"""
+
+_LEAVE = f"""
+INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
+SELECT x.chatbot_id, x.request_id, e.id
+  FROM {_OURS} AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
+ WHERE e.finished_at IS NOT NULL AND e.hosting = 'client'
+ ORDER BY x.request_id, e.id
+    ON CONFLICT DO NOTHING
+"""
+_LEAVE_DAYS = f"""
+INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, extract_id)
+SELECT x.chatbot_id, x.request_id, e.id
+  FROM {_OURS} AS x
+ CROSS JOIN LATERAL (
+       SELECT extract_id, version FROM conversations_extractconversation
+        WHERE conversation_id = x.conversation_id OFFSET 0) AS t
+ CROSS JOIN LATERAL (
+       SELECT * FROM conversations_dailyextract
+        WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e
+ WHERE {_IN_DAY}
+    ON CONFLICT DO NOTHING
+"""
+
+_CONVERSATIONS = f"SELECT x.conversation_id AS id FROM {_OURS} AS x"
+
+
+class RowsInUse(Exception):
+    """Another worker, or intake, has locked the conversation. The transaction writes nothing."""
+
+
+class ExpiredExport(NamedTuple):
+    """An export that can no longer be fetched; an unfinished one starts over by itself."""
+
+    request_id: UUID
+    was_finished: bool
+
+
+def lock(redaction: Redaction) -> None:
+    """Lock the redaction's conversation for the caller's transaction. Raises RowsInUse."""
+    if not fetch(_LOCK, _values(redaction)):
+        raise RowsInUse
+
+
+def redacted_at(redaction: Redaction) -> datetime | None:
+    """Return when the messages of a locked conversation were redacted, if all of them are."""
+    [(at,)] = fetch(_REDACTED_AT, _values(redaction))
+    return cast("datetime | None", at)
+
+
+def empty(redaction: Redaction) -> int:
+    """Empty the messages of a locked conversation, hide their files, and flag the extracts of their days.
+
+    Returns how many messages had not been redacted. In the caller's transaction. Messages that are gone, or redacted
+    already, are passed over.
+    """
+    execute(_HIDE_FILES, _values(redaction))
+    sent = [at for (at,) in fetch(_EMPTY, _values(redaction))]
+    extracts.flag([DeletedSpan(redaction.conversation_id, redaction.chatbot_id, at, at) for at in sent])
+    return len(sent)
+
+
+def expire_exports(redaction: Redaction) -> list[ExpiredExport]:
+    """Expire all exports that hold the conversation, but finished ones in a client's bucket, and return them.
+
+    In the transaction that empties the messages, after that.
+    """
+    return [ExpiredExport(*row) for row in fetch(_EXPIRE, _values(redaction))]
+
+
+def find(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
+    """Search every store for what these redactions must remove; return an entry for each that has findings.
+
+    Other requests, and redactions that have not begun, have none.
+    """
+    found: dict[UUID, VerificationResult] = defaultdict(VerificationResult)
+    for what, request_id, count, error in fetch(_SEARCH, subjects(request_ids)):
+        found[request_id].add(what, count, error)
+    return dict(found)
+
+
+def leave(request_ids: Collection[UUID]) -> None:
+    """Record which copies in clients' buckets these redactions leave, in the transaction that completes them."""
+    execute(_LEAVE, subjects(request_ids))
+    execute(_LEAVE_DAYS, subjects(request_ids))
+
+
+def try_extracts_again(request_ids: Sequence[UUID]) -> None:
+    """Try failed extracts again that these redactions wait for, in the caller's transaction."""
+    extracts.try_again(request_ids, conversations=_CONVERSATIONS)
+
+
+def _values(redaction: Redaction) -> dict[str, str | int]:
+    return {
+        "conversation": redaction.conversation_id,
+        "messages": array(redaction.message_numbers),
+        "chatbots": array([redaction.chatbot_id]),
+    }

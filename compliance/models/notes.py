@@ -1,0 +1,61 @@
+"""The notes on requests, and the calls that requests answer."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from chatbots.models import Chatbot
+from compliance.models.requests import ComplianceRequest
+
+MOST_CHARACTERS_OF_NOTE = 1_000
+
+
+class RequestNote(models.Model):
+    """The note of one decision; its entry in the change log has the actor, time and reason.
+
+    The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS;
+    the row stays.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="notes", db_index=False)
+    entry_id = models.BigIntegerField(help_text="The decision's entry of the change log; no database constraint.")
+    text = models.CharField(max_length=MOST_CHARACTERS_OF_NOTE, null=True, help_text="Null once erased.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [
+            # Those that hold something, by when it has to go; also shows at once whether there is any.
+            models.Index(name="requestnote_kept", fields=["created_at"], condition=Q(text__isnull=False)),
+        ]
+        constraints = [
+            # Also finds a request's notes.
+            models.UniqueConstraint(name="requestnote_once", fields=["request", "entry_id"]),
+            models.CheckConstraint(name="requestnote_says_something", condition=~Q(text="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"note {self.pk}"
+
+
+class Replay(models.Model):
+    """A call that was answered: the same call on the same path gets the same request for an answer."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    path = models.CharField(max_length=200)
+    digest = models.BinaryField(max_length=32, help_text="Keyed digest of the signature or Idempotency-Key.")
+    body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
+    existing = models.BooleanField(
+        default=False, db_default=False, help_text="Whether the response was an equal export that was filed before."
+    )
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="replay_once", fields=["chatbot", "path", "digest"]),
+        ]
+        indexes = [models.Index(name="replay_expiry", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk}"

@@ -1,0 +1,80 @@
+"""What a redaction names, and the exports that were filed again because of one."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from chatbots.models import Chatbot
+from compliance.models.requests import ComplianceRequest
+
+MOST_MESSAGES = 100
+
+
+class Redaction(models.Model):
+    """The messages that a redaction empties, by numbers of ours: of one conversation.
+
+    The messages themselves remember that they are redacted, as long as their conversation is stored.
+    """
+
+    class Reason(models.TextChoices):
+        PAYMENT_DATA = "payment_data", "Payment data, such as a card number"
+        CREDENTIALS = "credentials", "A password or another secret"
+        IDENTITY_DOCUMENT = "identity_document", "An identity document, or its number"
+        SENSITIVE_DATA = "sensitive_data", "Health data, or other sensitive data"
+        OTHER_PERSON = "other_person", "Data of another person"
+        OTHER = "other", "Another reason"
+
+    request = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="redaction")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
+    message_numbers = ArrayField(
+        models.BigIntegerField(), help_text="The messages' numbers, 1 to 100; no database constraint."
+    )
+    reason = models.CharField(max_length=24, choices=Reason)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="redaction_names_some_messages", condition=Q(message_numbers__len__range=(1, MOST_MESSAGES))
+            ),
+            models.CheckConstraint(
+                name="redaction_reason_known",
+                condition=Q(
+                    reason__in=[
+                        "payment_data",
+                        "credentials",
+                        "identity_document",
+                        "sensitive_data",
+                        "other_person",
+                        "other",
+                    ]
+                ),
+            ),
+        ]
+        indexes = [
+            # From a conversation that is exported to its redactions.
+            models.Index(name="redaction_conversation", fields=["conversation_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"redaction {self.pk}"
+
+
+class RepeatedExport(models.Model):
+    """A finished hosted export that a redaction removed, and the export that was filed in its place.
+
+    None was filed where nothing of the subject is known any more.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    redaction = models.ForeignKey(
+        ComplianceRequest, on_delete=models.PROTECT, related_name="removed_exports", db_index=False
+    )
+    removed = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="repeated_by")
+    repeat = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="repeats", null=True)
+
+    class Meta:
+        indexes = [models.Index(name="repeatedexport_redaction", fields=["redaction"])]
+
+    def __str__(self) -> str:
+        return f"repeated export {self.pk}"

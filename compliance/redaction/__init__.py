@@ -1,0 +1,1 @@
+"""Redactions: the text and the files of single messages are removed, and the messages stay."""

@@ -1,0 +1,213 @@
+"""Carry out a redaction: empty its messages, then remove what else holds their text, by the steps of a deletion.
+
+    hold? -> empty the messages, flag days, expire exports and file them again (one transaction)
+          -> verify -> files, exports -> verify -> ledger -> verify and complete
+               |
+               +-> daily extracts to be rebuilt: requeue until they are
+
+The transaction that empties holds intake's lock alone, as a deletion's mark does, and sets `cutoff_at`. So an export
+shares the lock either before, and its conversations are recorded and found here; or after, and it finds that it began
+before the redaction (`compliance.export.records`). A first daily extract waits for it.
+
+Within it the conversation's row is locked, as by intake and uploads: a document with a redacted message changes
+nothing, and an upload of its file finds it redacted, whenever it began (`conversations.uploads`).
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
+from uuid_utils.compat import uuid7
+
+from chatbots import changelog
+from common.db import fetch
+from compliance.erasure import ledger, marking, objects, redacted
+from compliance.erasure.engine import ErasureRun, Found
+from compliance.erasure.marking import Marked
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest, RepeatedExport
+from compliance.requests import results
+from compliance.work import notify
+from compliance.work.claims import HeldClaim
+from compliance.work.outbox import log
+from compliance.work.transitions import completion, requeue
+from conversations import locks
+from conversations.models import Identity
+
+HoldReason = ComplianceRequest.HoldReason
+Status = ComplianceRequest.Status
+WaitingFor = ComplianceRequest.WaitingFor
+
+_NOW = "SELECT clock_timestamp()"
+
+
+def run(held: HeldClaim, *, deadline: float) -> None:
+    """Carry out the claim's redaction until `deadline`, a `time.monotonic()` value; then it is requeued.
+
+    Raises ClaimLost.
+    """
+    [request_id] = held.request_ids
+    request = ComplianceRequest.objects.select_related("chatbot", "redaction").get(pk=request_id)
+    is_new = request.cutoff_at is None
+    if is_new:
+        if reason := _reason_to_hold(request):
+            requeue.hold(held, {request_id: reason}, pending={})
+            return
+        if not _begin(held, request):
+            requeue.requeue(held, [request_id], waiting_for=WaitingFor.ROWS, wait=marking.WAIT_FOR_ROWS)
+            return
+    else:
+        with held.transaction():
+            ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
+    new = {request_id} if is_new else set()
+    marked = Marked([request_id], new=new, leaves_rows=True, chatbot_ids={request.chatbot_id})
+    _RedactionErasure(held, request, marked, deadline).run()
+
+
+def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
+    """Return why the redaction must not begin, unless that was approved. All that can hold one is asked here."""
+    reason = HoldReason.AWAITING_APPROVAL
+    return reason if request.chatbot.four_eyes and reason not in request.approved_holds else None
+
+
+def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
+    """Empty the messages; return False if the conversation or intake's lock was not free in time."""
+    try:
+        with held.transaction():
+            locks.exclude_intake(request.chatbot_id, number=held.id)
+            redacted.lock(request.redaction)
+            [(now,)] = fetch(_NOW)
+            if earlier := redacted.redacted_at(request.redaction):
+                # What holds the texts began before then, and has expired; what began since is clean.
+                cutoff, emptied = earlier, 0
+            else:
+                cutoff, emptied = now, redacted.empty(request.redaction)
+                expired = redacted.expire_exports(request.redaction)
+                _file_again(request, [one.request_id for one in expired if one.was_finished])
+            ComplianceRequest.objects.filter(pk=request.pk).update(
+                status=Status.PROCESSING,
+                started_at=Coalesce("started_at", now),
+                cutoff_at=cutoff,
+                messages=F("messages") + emptied,
+            )
+            log("request.started", [(request.pk, request.chatbot_id, {})])
+    except (locks.Busy, redacted.RowsInUse):
+        return False
+    return True
+
+
+def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> None:
+    """File these exports again, for the same subjects with the same options, in the caller's transaction."""
+    entries: list[changelog.Entry] = []
+    for removed in ComplianceRequest.objects.filter(pk__in=removed_ids).order_by("seq"):
+        repeat = _repeat_of(removed)
+        RepeatedExport.objects.create(
+            chatbot_id=removed.chatbot_id, redaction=redaction, removed=removed, repeat=repeat
+        )
+        if repeat:
+            data = {"kind": str(repeat.kind), "origin": str(repeat.origin)}
+            entries.append(
+                changelog.entry(
+                    "request.accepted",
+                    chatbot_id=repeat.chatbot_id,
+                    request_id=repeat.pk,
+                    actor="worker",
+                    data=data,
+                )
+            )
+    changelog.record_all(entries)
+    if entries:
+        notify.notify_workers_after_commit()
+
+
+def _repeat_of(removed: ComplianceRequest) -> ComplianceRequest | None:
+    """File an export again; return None if its subject is not known any more.
+
+    A completed request has forgotten its chatter's value. The chatter's conversations have it.
+    """
+    value = None
+    if removed.variable_id is not None:
+        identities = Identity.objects.filter(
+            chatbot=removed.chatbot_id,
+            variable=removed.variable_id,
+            variable__gt=0,
+            digest=removed.uci_digest,
+            value__isnull=False,
+        )
+        value = next(iter(identities.values_list("value", flat=True)[:1]), None)
+    if value is None and removed.conversation_digests is None:
+        return None
+    return ComplianceRequest.objects.create(
+        id=uuid7(),
+        chatbot_id=removed.chatbot_id,
+        kind=ComplianceRequest.Kind.EXPORT,
+        origin=ComplianceRequest.Origin.SCHEDULE,
+        filed_by=results.BY_WORKER,
+        variable_id=removed.variable_id,
+        uci_value=value,
+        uci_digest=removed.uci_digest,
+        conversation_digests=removed.conversation_digests,
+        reference=removed.reference,
+        callback_url=removed.callback_url,
+        include_shared=removed.include_shared,
+        include_files=removed.include_files,
+        due_at=Now() + settings.DUE_DAYS,
+    )
+
+
+class _RedactionErasure(ErasureRun):
+    """An ErasureRun of one request that has emptied its messages."""
+
+    def __init__(self, held: HeldClaim, request: ComplianceRequest, marked: Marked, deadline: float) -> None:
+        super().__init__(held, marked, deadline)
+        self._redaction = request.redaction
+
+    def _find(self, request_ids: Collection[UUID]) -> Found:
+        return redacted.find(request_ids)
+
+    def _erase_chunk(self) -> bool:
+        """Empty what still has a text: a restored backup can bring that about."""
+        try:
+            redacted.lock(self._redaction)
+        except redacted.RowsInUse:
+            return False
+        emptied = redacted.empty(self._redaction)
+        completion.add_counts({self._redaction.request_id: Counter(messages=emptied)} if emptied else {})
+        return emptied > 0
+
+    def _erase_files(self, request_ids: Sequence[UUID]) -> objects.Failures:
+        return objects.erase_files(self._held.transaction, request_ids, of=objects.OF_REDACTIONS)
+
+    def _erase_exports(self, request_ids: Sequence[UUID]) -> objects.Failures:
+        at_clients = self._held.bucket_of is not None
+        return objects.erase_exports(
+            self._held.transaction, request_ids, at_clients=at_clients, of=objects.OF_REDACTIONS
+        )
+
+    def _try_extracts_again(self, request_ids: Sequence[UUID]) -> None:
+        redacted.try_extracts_again(request_ids)
+
+    def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
+        return ledger.read_redactions(clean)
+
+    def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
+        if not entries:
+            return {}
+        try:
+            ledger.write(list(entries.values()))
+        except StepFailed as failure:
+            self._fail(dict.fromkeys(entries, failure))
+            return {}
+        with self._held.transaction() as now:
+            found = redacted.find(entries)
+            self._note(found)
+            done = [each for each in entries if each not in found or found[each].is_nothing]
+            redacted.leave(done)
+            completion.complete(self._held, done, now)
+            self._drop(done)
+            if not self._active:
+                self._held.release()
+        return found

@@ -1,0 +1,100 @@
+"""File a redaction: check the conversation and its messages, and store the request with what it names."""
+
+from collections.abc import Mapping, Sequence
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from chatbots import changelog
+from chatbots.models import Chatbot
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest, Redaction
+from compliance.models.redaction import MOST_MESSAGES
+from compliance.requests.inputs import ChatbotConfig, check_reference, checked_callback_url
+from compliance.requests.selectors import ByMessages
+from compliance.work import notify
+from conversations.models import Conversation, Message
+
+
+def redact(
+    *,
+    chatbot: Chatbot,
+    number: int,
+    ids: Sequence[str] = (),
+    message_numbers: Sequence[int] = (),
+    reason: str,
+    origin: ComplianceRequest.Origin,
+    actor: str,
+    reference: str = "",
+    callback_url: str = "",
+) -> ComplianceRequest:
+    """File the redaction of messages of the conversation with this number, and return its request.
+
+    The messages are given by the platform's `ids`, or by numbers of ours. Workers take it at once, without the
+    chatbot's grace period. A message that is redacted already is no error. `actor` is as in the change log.
+
+    Raises Refused with the codes `compliance_disabled`, `not_found`, `conversation_deleted`, `invalid`,
+    `signing_key_missing`; nothing is stored then.
+    """
+    config = ChatbotConfig(chatbot)
+    config.require_compliance()
+    if reason not in Redaction.Reason.values:
+        detail = f"The reason must be one of {', '.join(Redaction.Reason.values)}."
+        raise Refused("invalid", detail, pointer="/reason")
+    _require_open(chatbot, number)
+    numbers = _numbers_of(chatbot, number, ids) if ids else _ours(chatbot, number, message_numbers)
+    about = ByMessages(tuple(ids))
+    check_reference(reference, about)
+    request = ComplianceRequest(
+        id=uuid7(),
+        chatbot=chatbot,
+        kind=ComplianceRequest.Kind.REDACTION,
+        origin=origin,
+        filed_by=actor,
+        reference=reference,
+        callback_url=checked_callback_url(callback_url, about, config),
+        due_at=Now() + settings.DUE_DAYS,
+    )
+    with transaction.atomic():
+        request.save(force_insert=True)
+        Redaction.objects.create(
+            request=request, chatbot=chatbot, conversation_id=number, message_numbers=numbers, reason=reason
+        )
+        data = {"kind": str(request.kind), "origin": str(request.origin), "reason": reason}
+        changelog.record("request.accepted", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor, data=data)
+        notify.notify_workers_after_commit()
+    request.refresh_from_db()
+    return request
+
+
+def _require_open(chatbot: Chatbot, number: int) -> None:
+    conversation = Conversation.objects.filter(chatbot=chatbot, pk=number).first()
+    if conversation is None:
+        raise Refused("not_found", "The chatbot has no conversation with this number.")
+    if conversation.is_closed:
+        raise Refused("conversation_deleted", "The conversation was deleted, or is being deleted.")
+
+
+def _numbers_of(chatbot: Chatbot, number: int, ids: Sequence[str]) -> list[int]:
+    """Return our numbers of the messages with these ids. Raises Refused(`invalid`) at the first fault."""
+    for fault in ByMessages(tuple(ids)).faults():
+        raise fault
+    found = Message.objects.filter(chatbot=chatbot, conversation=number, external_id__in=ids)
+    by_id: Mapping[str, int] = dict(found.values_list("external_id", "pk"))
+    for place, one in enumerate(ids):
+        if one not in by_id:
+            detail = "The conversation has no message with this id."
+            raise Refused("invalid", detail, pointer=f"/ids/{place}")
+    return [by_id[one] for one in ids]
+
+
+def _ours(chatbot: Chatbot, number: int, message_numbers: Sequence[int]) -> list[int]:
+    wanted = sorted(set(message_numbers))
+    if not 1 <= len(wanted) <= MOST_MESSAGES:
+        raise Refused("invalid", f"Select 1 to {MOST_MESSAGES} messages.", pointer="/ids")
+    found = Message.objects.filter(chatbot=chatbot, conversation=number, pk__in=wanted).values_list("pk", flat=True)
+    if set(found) != set(wanted):
+        raise Refused("not_found", "A selected message is not in this conversation.")
+    return wanted

@@ -1,0 +1,299 @@
+"""One message is removed: its text and file are nowhere afterwards, and all else is as it was."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chatbots.buckets import hosted_storage
+from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.erasure import ledger, verify
+from compliance.models import ComplianceRequest, Export
+from compliance.requests import decisions
+from conversations.models import Conversation, DailyExtract, Message, UploadedFile
+from tests.clients import CLIENT, empty, use_client_bucket, use_hosted_bucket
+from tests.functional.company import (
+    DAY,
+    Company,
+    attempts,
+    became,
+    document,
+    events,
+    postpone,
+    settle,
+    work,
+)
+from tests.functional.redacting import KEPT, NAME, PICTURE, SECRET, found, message_of, redact, said, talk, upload
+from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
+from tests.functional.support import dump, everything_in, rows_of
+from tests.s3_server import S3Server, running
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_nothing_of_the_message_is_left_and_all_else_is_as_it_was(
+    company: Company, neighbour: Chatbot, versioned: ObjectStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    other_company = Company(neighbour)
+    number, other = talk(company, "c-1", "alice"), company.talk("c-2", "bob", has_file=True)
+    elsewhere = other_company.talk("c-1", "alice", has_file=True)
+    export = company.exported("alice", include_files=True)
+    of_bob = company.exported("bob", include_files=True)
+    by_id = company.exported(["c-1"])
+    company.make_day()
+    assert found(versioned) == {SECRET, NAME, PICTURE}
+    before = message_of(number)
+    neighbours = [number, other, elsewhere]
+    kept = list(Message.objects.filter(conversation__in=neighbours).exclude(pk=before.pk).order_by("pk").values())
+    conversations = list(Conversation.objects.order_by("pk").values())
+    files = list(UploadedFile.objects.filter(conversation__in=[other, elsewhere]).order_by("pk").values())
+    untouched = {key: versioned.read(key) for key in versioned.keys("") if str(of_bob.key) in key}
+
+    redaction = redact(company, number, reference="TICKET-7")
+    settle()
+
+    shown = company.request_object(redaction)
+    assert (shown["status"], shown["result"], shown["selector"]) == ("completed", "done", "messages")
+    counted = {name: count for name, count in shown["counts"].items() if count}
+    assert counted == {"messages": 1, "files": 1, "exports": 2, "extracts": 1}
+    assert found(versioned) == set()
+    assert not [record for record in caplog.records if SECRET in record.getMessage() or NAME in record.getMessage()]
+    after = message_of(number)
+    assert (after.kind, after.text, after.sender, after.sent_at) == ("redacted", "", before.sender, before.sent_at)
+    assert kept == list(
+        Message.objects.filter(conversation__in=neighbours).exclude(pk=before.pk).order_by("pk").values()
+    )
+    assert conversations == list(Conversation.objects.order_by("pk").values())
+    assert files == list(UploadedFile.objects.order_by("pk").values())
+    assert untouched == {key: versioned.read(key) for key in untouched}
+    of_bob.refresh_from_db()
+    assert of_bob.key
+    # The exports are filed again, and told of.
+    removed = {one["request_id"]: one["repeated_by"] for one in shown["redaction"]["removed_exports"]}
+    assert removed.keys() == {str(export.request_id), str(by_id.request_id)}
+    for old, new in removed.items():
+        repeat = company.request_object(new)
+        assert (repeat["status"], repeat["repeats"], repeat["kind"]) == ("completed", old, "export")
+        assert company.request_object(old)["repeated_by"] == new
+        csv = versioned.read(repeat["export"]["key"]).decode()
+        assert KEPT in csv
+        assert '"m1","2026-11-01T12:00:00.000000Z","user","redacted","","",""' in csv
+    first = ComplianceRequest.objects.get(pk=removed[str(export.request_id)])
+    assert (first.include_files, first.variable_id, first.uci_value) == (True, export.request.variable_id, None)
+    assert not verify.audit([UUID(redaction)]).left
+    assert events(redaction)[0] == "request.accepted"
+    entry = ChangeLogEntry.objects.filter(request_id=redaction).earliest("pk")
+    assert entry.data == {"kind": "redaction", "origin": "api", "reason": "payment_data"}
+
+
+@pytest.fixture
+def versioned(storage: ObjectStorage, settings: Any, chatbot: Chatbot) -> Iterator[ObjectStorage]:
+    """The hosted bucket with versioning."""
+    settings.S3_BUCKET = f"{settings.S3_BUCKET}-versioned"
+    bucket = hosted_storage()
+    bucket.create_bucket_if_missing()
+    versioning = {"Status": "Enabled"}
+    bucket.connection.meta.client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration=versioning)
+    empty(bucket)
+    yield bucket
+    empty(bucket)
+
+
+def test_it_shows_as_redacted_in_transcript_and_day(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    company.make_day()
+    redact(company, number)
+    settle()
+
+    entries = company.caller.get(f"conversations/{number}/messages").json()["results"]
+    assert [(one["id"], one["kind"], one["text"], one["files"]) for one in entries] == [
+        ("m1", "redacted", "", []),
+        ("m2", "text", KEPT, []),
+    ]
+    extract = DailyExtract.objects.get(chatbot=company.chatbot, day=DAY)
+    assert '"m1","2026-11-01T12:00:00.000000Z","user","redacted","","",""' in storage.read(str(extract.key)).decode()
+
+
+def test_what_is_sent_again_stays_redacted(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    redact(company, number)
+    settle()
+
+    again = company.send(document("c-1", "alice", messages=[said("m1", SECRET), said("m3", "new")]))
+    assert became(again) == ["updated"]
+    assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
+    refused = upload(company, number)
+    assert (refused.status_code, refused.json()["code"]) == (410, "message_redacted")
+    assert upload(company, number, "m2").status_code == 201
+    assert UploadedFile.objects.filter(message_id=message_of(number).pk).count() == 0
+    settle()
+    assert SECRET not in dump() + everything_in(storage)
+
+
+def test_a_second_redaction_finds_nothing_and_both_complete(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    company.exported("alice")
+    both = redact(company, number), redact(company, number)
+    settle()
+
+    assert sorted(company.request_object(one)["result"] for one in both) == ["done", "nothing_found"]
+    assert found(storage) == set()
+    assert ComplianceRequest.objects.filter(kind="export").count() == 2, "It is filed again once."
+
+
+@pytest.mark.parametrize("part", [FILES, EXPORTS])
+def test_a_storage_that_refuses_is_tried_again(
+    company: Company, storage: ObjectStorage, refusals: Refusals, part: str
+) -> None:
+    number = talk(company, "c-1", "alice")
+    export = company.exported("alice")
+    refusals.busy.add(part)
+    redaction = redact(company, number)
+    work()
+
+    assert company.status(redaction) == "accepted"
+    assert attempts(redaction) == [1]
+    assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
+    gone = company.caller.get(f"requests/{export.request_id}/download")
+    assert (gone.status_code, gone.json()["code"]) == (409, "export_expired")
+
+    refusals.end()
+    settle()
+    assert company.status(redaction) == "completed"
+    assert found(storage) == set()
+    assert company.request_object(redaction)["counts"]["messages"] == 1
+
+
+def test_one_that_failed_can_be_retried(company: Company, storage: ObjectStorage, refusals: Refusals) -> None:
+    number = talk(company, "c-1", "alice")
+    company.exported("alice")
+    refusals.locked.add(EXPORTS)
+    redaction = redact(company, number)
+    for _ in range(10):
+        work()
+    failed = company.request_object(redaction)
+    assert (failed["status"], failed["error"]["retryable"]) == ("failed", True)
+
+    refusals.end()
+    decisions.retry(request_id=UUID(redaction), actor="command")
+    settle()
+    assert company.status(redaction) == "completed"
+    assert found(storage) == set()
+
+
+def test_it_waits_for_a_day_that_cannot_be_rebuilt(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    number = talk(company, "c-1", "alice")
+    company.make_day()
+    refusals.unwritable.add(EXTRACTS)
+    redaction = redact(company, number)
+    work()
+
+    waiting = company.request_object(redaction)
+    assert (waiting["status"], waiting["waiting_for"]) == ("accepted", "extracts")
+    assert (waiting["progress"]["extracts_done"], waiting["progress"]["extracts_total"]) == (0, 1)
+    refusals.end()
+    settle()
+    assert company.request_object(redaction)["progress"]["extracts_done"] == 1
+    assert found(storage) == set()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(CLIENT) as server:
+        yield server
+
+
+def test_copies_in_a_clients_bucket_are_named_and_left(
+    company: Company, storage: ObjectStorage, server: S3Server
+) -> None:
+    number = talk(company, "c-1", "alice")
+    use_client_bucket(company.chatbot, server, identity=CLIENT)
+    delivered = company.exported("alice")
+    day = company.make_day()
+    use_hosted_bucket(company.chatbot)
+    redaction = redact(company, number)
+    settle()
+
+    shown = company.request_object(redaction)
+    assert shown["status"] == "completed"
+    assert [one["request_id"] for one in shown["kept_exports"]] == [str(delivered.request_id)]
+    assert [one["day"] for one in shown["delivered_extracts"]] == [day.day.isoformat()]
+    assert shown["redaction"]["removed_exports"] == []
+    assert SECRET in everything_in(server.storage())
+    assert SECRET not in dump()
+
+
+def test_four_eyes_hold_it_until_an_officer_approves(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    redaction = redact(company, number)
+    work()
+
+    held = company.request_object(redaction)
+    assert (held["status"], held["hold_reason"]) == ("on_hold", "awaiting_approval")
+    assert message_of(number).kind == "file"
+    decisions.approve(request_id=UUID(redaction), actor="staff:1")
+    settle()
+    assert company.status(redaction) == "completed"
+    assert found(storage) == set()
+
+
+def test_an_export_whose_subject_is_gone_is_not_filed_again(company: Company, storage: ObjectStorage) -> None:
+    """The chatter was erased within the grace of the export; the redaction was filed before."""
+    number = talk(company, "c-1", "alice")
+    export = company.exported("alice")
+    redaction = redact(company, number)
+    postpone(redaction)
+    deletion = company.delete("alice")
+    worker.drain(seconds=30)
+    assert company.status(deletion) == "completed"
+    assert SECRET in everything_in(storage), "It is the copy that the person asked for."
+    settle()
+
+    shown = company.request_object(redaction)
+    assert shown["redaction"]["removed_exports"] == [{"request_id": str(export.request_id), "repeated_by": None}]
+    assert found(storage) == set()
+
+
+def test_a_restored_backup_is_found(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    redaction = redact(company, number)
+    settle()
+    Message.objects.filter(pk=message_of(number).pk).update(kind="text", text=SECRET)
+
+    assert verify.audit([UUID(redaction)]).left[UUID(redaction)].rows == {"conversations_message": 1}
+
+
+def test_the_ledger_names_the_messages_by_digest(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    redact(company, number)
+    settle()
+
+    [key] = storage.keys(ledger.PREFIX)
+    content = storage.read(key).decode()
+    assert '"messages":["' in content
+    assert "m1" not in content
+
+
+def test_the_change_leaves_other_tables_alone(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    company.talk("c-2", "bob", has_file=True)
+    before = rows_of(dump())
+    redact(company, number)
+    settle()
+
+    after = rows_of(dump())
+    data = [table for table in before if table.startswith(("conversations_", "compliance_"))]
+    assert {table for table in data if before[table] != after[table]} <= {
+        "conversations_message",
+        "conversations_uploadedfile",
+        "compliance_compliancerequest",
+        "compliance_redaction",
+        "compliance_occurrence",
+    }
+    assert not Export.objects.exists()

@@ -1,0 +1,348 @@
+"""Redactions beside other work: exports, uploads and deletions in flight, workers that stop, two at once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.erasure import ledger, objects, redacted
+from compliance.models import Claim, ComplianceRequest, RepeatedExport
+from compliance.work.transitions import completion
+from conversations import uploads
+from conversations.intake import store
+from conversations.models import Conversation, Message, UploadedFile
+from conversations.transcripts import Transcripts
+from tests.clients import CLIENT, empty, use_client_bucket
+from tests.conversations.documents import parsed
+from tests.functional.company import (
+    NOON,
+    Company,
+    attempts,
+    document,
+    events,
+    postpone,
+    settle,
+    work,
+)
+from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
+from tests.functional.refusing import EXTRACTS, Refusals, in_the_gap
+from tests.functional.support import dump, everything_in
+from tests.s3_server import S3Server, running
+from tests.under_roles import role
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_two_at_once_redact_their_messages(company: Company, storage: ObjectStorage) -> None:
+    number = talk(company, "c-1", "alice")
+    company.exported("alice")
+    company.make_day()
+    both = redact(company, number, "m1"), redact(company, number, "m2")
+    Elsewhere(work)
+    work()
+    settle()
+
+    assert {company.status(one) for one in both} == {"completed"}
+    assert [message_of(number, one).kind for one in ("m1", "m2")] == ["redacted"] * 2
+    assert found(storage) == set()
+    assert KEPT not in everything_in(storage)
+
+
+@pytest.mark.long(reason="three workers carry out some fifty requests at once")
+def test_exports_and_redactions_at_once_leave_nothing_and_all_complete(
+    company: Company, storage: ObjectStorage
+) -> None:
+    numbers = [talk(company, f"c-{place}", "alice", "bob") for place in range(6)]
+    company.make_day()
+    workers = [Elsewhere(lambda: worker.drain(seconds=15)) for _ in range(3)]
+    filed = []
+    for number in numbers:
+        filed += [company.export("alice", include_shared=True, include_files=True), redact(company, number)]
+        filed += [company.export([f"c-{place}" for place in range(6)]), redact(company, number, "m1", "m2")]
+        worker.drain(seconds=0.3)
+    for one in workers:
+        one.end()
+    settle()
+
+    assert {company.status(one) for one in filed} == {"completed"}
+    assert not ComplianceRequest.objects.exclude(status="completed").exists()
+    assert found(storage) == set()
+    assert KEPT not in dump() + everything_in(storage)
+    for repeated in RepeatedExport.objects.all():
+        assert repeated.repeat_id, "Its subject is known."
+
+
+@pytest.mark.parametrize("order", ["deletion first", "redaction first"])
+def test_a_deletion_of_the_same_conversation(company: Company, storage: ObjectStorage, order: str) -> None:
+    number = talk(company, "c-1", "alice")
+    company.exported("alice")
+    company.make_day()
+    deletion, redaction = company.delete("alice"), redact(company, number)
+    postpone(redaction if order == "deletion first" else deletion)
+    worker.drain(seconds=30)
+    settle()
+
+    assert [company.status(one) for one in (deletion, redaction)] == ["completed", "completed"]
+    assert found(storage) == set()
+
+
+CSV, COPY, UPLOAD = ".csv", "_files/", "uploads/"
+GAPS = [
+    ("open_upload", CSV, "before"),
+    ("open_upload", CSV, "after"),
+    ("open_upload", COPY, "after"),
+    ("stream", UPLOAD, "before"),
+    ("write_parts", COPY, "after"),
+    ("write_parts", CSV, "before"),
+    ("write_parts", CSV, "after"),
+]
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=[f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS])
+def test_an_export_in_flight_starts_over(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, gap: tuple[str, str, str]
+) -> None:
+    number = talk(company, "c-1", "alice")
+    redaction = redact(company, number)
+    postpone(redaction)
+    export = company.export("alice", include_files=True)
+    met = in_the_gap(monkeypatch, *gap, work)
+    worker.drain(seconds=30)
+    assert met
+    settle()
+
+    assert [company.status(one) for one in (redaction, export)] == ["completed", "completed"]
+    assert attempts(export) == [0]
+    assert found(storage) == set()
+    assert KEPT in storage.read(company.request_object(export)["export"]["key"]).decode()
+    assert list(storage.uploads()) == []
+
+
+def test_a_redaction_between_snapshot_and_first_row_is_noticed_too(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = talk(company, "c-1", "alice")
+    redaction = redact(company, number)
+    postpone(redaction)
+    export = company.export("alice", include_files=True)
+    count = Transcripts.count
+
+    def count_and_redact(transcripts: Transcripts) -> Any:
+        counts = count(transcripts)
+        monkeypatch.setattr(Transcripts, "count", count)
+        Elsewhere(work).end()
+        return counts
+
+    monkeypatch.setattr(Transcripts, "count", count_and_redact)
+    worker.drain(seconds=30)
+    settle()
+
+    assert [company.status(one) for one in (redaction, export)] == ["completed", "completed"]
+    assert "request.requeued" in events(export)
+    assert found(storage) == set()
+
+
+@pytest.mark.parametrize(
+    ("method", "when"),
+    [("open_upload", "before"), ("open_upload", "after"), ("write_parts", "before"), ("write_parts", "after")],
+)
+def test_an_upload_in_flight_leaves_nothing(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, method: str, when: str
+) -> None:
+    [result] = company.send(document("c-1", "alice", messages=[said("m1", SECRET, kind="file")]))
+    number = result["number"]
+    redaction = redact(company, number)
+    postpone(redaction)
+    assert in_the_gap(monkeypatch, method, UPLOAD, when, work) == []
+
+    refused = upload(company, number)
+
+    assert (refused.status_code, refused.json()["code"]) == (410, "message_redacted")
+    settle()
+    assert company.status(redaction) == "completed"
+    assert found(storage) == set()
+    assert not UploadedFile.objects.exists()
+    assert list(storage.uploads()) == []
+
+
+def test_an_upload_that_ends_just_after_the_redaction_is_refused(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The redaction has emptied the message and cannot remove its objects for now."""
+    [result] = company.send(document("c-1", "alice", messages=[said("m1", SECRET, kind="file")]))
+    number = result["number"]
+    original = uploads.finalise
+
+    def late(**given: Any) -> UploadedFile:
+        with role("owner"):
+            Message.objects.filter(conversation=number).update(kind="redacted", text="")
+        return original(**given)
+
+    monkeypatch.setattr(uploads, "finalise", late)
+
+    refused = upload(company, number)
+
+    assert (refused.status_code, refused.json()["code"]) == (410, "message_redacted")
+    assert PICTURE not in everything_in(storage)
+
+
+def test_it_waits_for_the_day_also_once_a_deletion_has_erased_its_message(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    number = talk(company, "c-1", "alice")
+    company.make_day()
+    refusals.unwritable.add(EXTRACTS)
+    redaction = redact(company, number)
+    work()
+    deletion = company.delete("alice")
+    work()
+    work()
+
+    assert [company.request_object(one)["waiting_for"] for one in (redaction, deletion)] == ["extracts"] * 2
+    assert not Message.objects.filter(conversation=number).exists()
+    refusals.end()
+    settle()
+    assert [company.status(one) for one in (redaction, deletion)] == ["completed"] * 2
+    assert found(storage) == set()
+
+
+# Where a worker stops: after the work of each step is done, before or after its commit.
+STEPS = [
+    (redacted, "empty"),
+    (redacted, "expire_exports"),
+    (redacted, "find"),
+    (objects, "erase_files"),
+    (objects, "erase_exports"),
+    (ledger, "write"),
+    (redacted, "leave"),
+]
+
+
+class _Killed(BaseException):
+    """As if the process were gone."""
+
+
+@pytest.mark.parametrize(("module", "name"), STEPS, ids=[name for _, name in STEPS])
+def test_a_worker_that_stops_at_any_step_is_succeeded(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    number = talk(company, "c-1", "alice")
+    company.exported("alice", include_files=True)
+    redaction = redact(company, number)
+    original = getattr(module, name)
+
+    def stops(*args: Any, **options: Any) -> Any:
+        original(*args, **options)
+        raise _Killed
+
+    monkeypatch.setattr(module, name, stops)
+    with pytest.raises(_Killed):
+        worker.drain(seconds=30)
+    monkeypatch.setattr(module, name, original)
+    Claim.objects.update(expires_at=NOON)
+    settle()
+
+    shown = company.request_object(redaction)
+    assert (shown["status"], shown["counts"]["messages"], shown["counts"]["files"]) == ("completed", 1, 1)
+    assert found(storage) == set()
+    assert ComplianceRequest.objects.filter(kind="export").count() == 2
+    assert events(redaction).count("request.completed") == 1
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(CLIENT) as server:
+        yield server
+
+
+def _holding(lock: Callable[[], object], gate: Gate) -> Callable[[], None]:
+    def hold() -> None:
+        with transaction.atomic():
+            lock()
+            gate.passed()
+
+    return hold
+
+
+@pytest.mark.parametrize("holder", ["intake", "an upload"])
+def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: ObjectStorage, holder: str) -> None:
+    number = talk(company, "c-1", "alice")
+    redaction = redact(company, number)
+    document_again = parsed("c-1", custom_variables={"member_id": "alice"}, messages=[said("m3", "new")])
+
+    def lock() -> object:
+        if holder == "intake":
+            return store(chatbot=company.chatbot, documents=[document_again])
+        return Conversation.objects.select_for_update().get(pk=number)
+
+    gate = Gate()
+    held = Elsewhere(_holding(lock, gate))
+    gate.wait_for_someone()
+    worker.drain(seconds=30)
+
+    waiting = company.request_object(redaction)
+    assert (waiting["status"], waiting["waiting_for"]) == ("accepted", "rows")
+    assert message_of(number).text
+    gate.open()
+    held.end()
+    settle()
+    assert company.status(redaction) == "completed"
+    assert found(storage) == set()
+
+
+def test_an_export_in_flight_to_a_clients_bucket_starts_over(
+    company: Company, storage: ObjectStorage, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = talk(company, "c-1", "alice")
+    use_client_bucket(company.chatbot, server, identity=CLIENT)
+    clients = server.storage()
+    empty(clients)
+    redaction = redact(company, number)
+    postpone(redaction)
+    export = company.export("alice", include_files=True)
+    met = in_the_gap(monkeypatch, "write_parts", CSV, "after", work)
+    worker.drain(seconds=30)
+    assert met
+    settle()
+
+    assert [company.status(one) for one in (redaction, export)] == ["completed", "completed"]
+    assert attempts(export) == [0]
+    assert company.request_object(redaction)["kept_exports"] == []
+    assert found(storage) == set()
+    everything = everything_in(clients)
+    assert SECRET not in everything
+    assert KEPT in everything
+
+
+def test_what_a_failed_export_left_in_a_clients_bucket_is_removed(
+    company: Company, storage: ObjectStorage, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = talk(company, "c-1", "alice")
+    use_client_bucket(company.chatbot, server, identity=CLIENT)
+    clients = server.storage()
+    empty(clients)
+    export = company.export("alice")
+
+    def stops(*_args: Any, **_options: Any) -> Any:
+        raise _Killed
+
+    with monkeypatch.context() as broken:
+        broken.setattr(completion, "complete_exports", stops)
+        with pytest.raises(_Killed):
+            worker.drain(seconds=30)
+    assert SECRET in everything_in(clients), "It is whole, and no one knows."
+    Claim.objects.all().delete()
+    ComplianceRequest.objects.filter(pk=export).update(
+        status="failed", failed_at=NOON, error_code="worker_lost", claim=None
+    )
+    redaction = redact(company, number)
+    work()
+    work()
+
+    assert company.status(redaction) == "completed"
+    assert company.status(export) == "failed"
+    assert everything_in(clients) == ""
