@@ -26,6 +26,7 @@ urlpatterns: list[URLPattern] = [
     path("conversations/", log_page.log, name="conversations"),
     path("conversations/<int:number>/", transcript_page.transcript, name="conversation"),
     path("conversations/<int:number>/files/<int:file_id>/", transcript_page.file, name="conversation_file"),
+    path("conversations/<int:number>/redact/", transcript_page.redact, name="redact"),
     path("lookup/", lookup.look_up, name="lookup"),
     path("requests/", list_page.requests, name="requests"),
     path("requests/decide/", list_page.decide, name="requests_decide"),

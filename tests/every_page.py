@@ -27,6 +27,7 @@ ANYTHING: Mapping[str, Any] = {
     "prefix": "0123456789ab",
     "callback": every_call.ANYTHING["request_id"],
     "extract": 999_999_999,
+    "message": 999_999_999,
     "credential": every_call.ANYTHING["request_id"],
 }
 
@@ -136,6 +137,7 @@ TABLE = (
     Page("conversations", READ, named=True),
     Page("conversation", READ),
     Page("conversation_file", MANAGE_REQUESTS),
+    Page("redact", MANAGE_REQUESTS, "POST", body={"messages": "{message}", "reason": "other"}),
     Page("lookup", READ),
     Page("lookup", READ, named=True),
     Page("lookup", READ, "POST", body={"chatbot": "{slug}", "what": "conversation", "text": "c-1"}),

@@ -1,5 +1,6 @@
 """The transcript of a conversation, one bubble per message by day, and its files."""
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from http import HTTPStatus
@@ -7,15 +8,20 @@ from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from django.contrib import messages as notices
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.urls import reverse
 from rest_framework.pagination import Cursor
 from rest_framework.request import Request
 
 from chatbots.models import Chatbot
 from common.storage import StorageError
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest, Redaction
+from compliance.redaction import filing
 from console.common.lists import paginate
-from console.common.pages import page, refusal, render, require
+from console.common.pages import action, page, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
 from console.conversations.log_page import log_url
 from conversations import messages
@@ -28,6 +34,7 @@ LONGEST = 3_000
 _BEGINNING = 1_500
 # How far back a text is cut at a space.
 _BACK = 200
+_REFUSALS = {"compliance_disabled": HTTPStatus.CONFLICT}
 
 
 class TranscriptPages(MessagePages):
@@ -70,6 +77,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
+        reasons=Redaction.Reason.choices,
         address=reverse("console:conversation", args=[open_one.pk]),
     )
 
@@ -97,6 +105,36 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
         )
 
 
+@action
+def redact(request: HttpRequest, number: int) -> HttpResponse:
+    """File the redaction of the selected messages, and show its request."""
+    conversation, chatbot = _conversation_or_404(request, number)
+    require(request, chatbot, MANAGE_REQUESTS)
+    selected = [one for one in request.POST.getlist("messages") if re.fullmatch(r"[0-9]{1,18}", one)]
+    try:
+        filed = filing.redact(
+            chatbot=chatbot,
+            number=conversation.pk,
+            message_numbers=[int(one) for one in selected],
+            reason=request.POST.get("reason", ""),
+            origin=ComplianceRequest.Origin.CONSOLE,
+            actor=actor_of(request),
+        )
+    except Refused as refused:
+        if refused.code == "not_found":
+            raise Http404 from None
+        if refused.code == "conversation_deleted":
+            return _gone(request, conversation)
+        return refusal(
+            request,
+            status=_REFUSALS.get(refused.code, HTTPStatus.BAD_REQUEST),
+            title="Not filed",
+            text=refused.detail,
+        )
+    notices.success(request, "The redaction is filed.")
+    return redirect("console:request", filed.pk)
+
+
 def _conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation, Chatbot]:
     within = within_scope(Conversation.objects.filter(pk=number), request, chatbot="chatbot_id")
     conversation = within.select_related("chatbot").first()
@@ -120,6 +158,8 @@ def _gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
 
 
 class Bubble(NamedTuple):
+    number: int
+    is_redacted: bool
     sender: str
     sender_label: str
     kind: str
@@ -147,6 +187,8 @@ def _bubble(found: MessageWithFiles) -> Bubble:
     text, rest = _folded(message.text)
     is_plain = message.kind == Message.Kind.TEXT
     return Bubble(
+        number=message.pk,
+        is_redacted=message.kind == Message.Kind.REDACTED,
         sender=message.sender,
         sender_label=Message.Sender(message.sender).label,
         kind=message.kind,

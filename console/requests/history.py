@@ -40,7 +40,7 @@ REQUEUE_REASONS = {
     "bucket_changed": "The chatbot's bucket was changed.",
     "extracts_pending": "Its rows are erased. It waits for daily extracts to be rebuilt.",
     "rows_in_use": "Another worker has locked rows that it needs.",
-    "export_overtaken": "A deletion erased some of its conversations. The file is rebuilt without them.",
+    "export_overtaken": "A deletion or redaction erased some of what it holds. The file is rebuilt without that.",
     "cluster_ended": "Another process of its cluster was lost. It goes on without losing an attempt.",
     "isolated": "A request in its batch caused an error. Each is tried on its own.",
     "storage_resting": "The storage did not respond and is not used for a while.",

@@ -76,6 +76,8 @@ def what_next(request: ComplianceRequest) -> str:
         return _held(request)
     if status == Status.COMPLETED:
         return _completed(request)
+    if status == Status.PROCESSING and request.kind == Kind.REDACTION:
+        return "A worker is removing the messages' texts and files."
     if status == Status.PROCESSING:
         return "A worker is writing the file." if request.kind == Kind.EXPORT else "A worker is erasing the data."
     return _ENDED[status]
@@ -96,9 +98,17 @@ _WAITING = {
 }
 
 
+_REDACTED_WAITS = (
+    "Its messages are redacted. It completes when the daily extracts that contained them are rebuilt: {clean} of "
+    "{total} are."
+)
+
+
 def _accepted(request: ComplianceRequest) -> str:
     waits = request.not_before is not None and request.not_before > timezone.now()
     waiting_for = waits_for(request)
+    if waiting_for == WaitingFor.EXTRACTS and request.kind == Kind.REDACTION and not request.error_code:
+        return _REDACTED_WAITS.format(clean=request.extracts, total=request.extracts + request.extracts_left)
     if waiting_for and not request.error_code:
         return _WAITING[WaitingFor(waiting_for)].format(
             clean=request.extracts, total=request.extracts + request.extracts_left
@@ -120,7 +130,7 @@ def _accepted(request: ComplianceRequest) -> str:
 _WHY_HELD = {
     HoldReason.TOO_MANY_CONVERSATIONS: "It names more conversations than the chatbot's guard allows ({guard:,}). "
     "Often the value is a placeholder or is shared by many people: find out whose it is.",
-    HoldReason.AWAITING_APPROVAL: "In this chatbot, each deletion needs the approval of a second person.",
+    HoldReason.AWAITING_APPROVAL: "In this chatbot, each {kind} needs the approval of a second person.",
     HoldReason.EXPORT_PENDING: "An earlier export of the same chatter or the same conversations has not been "
     "delivered, and its data would be lost. Fix and retry that export, and the deletion continues by itself. "
     "If you approve the deletion instead, the export can no longer be delivered.",
@@ -142,7 +152,7 @@ def _held(request: ComplianceRequest) -> str:
         decision = f"{_who(request)} must approve or reject it; rejecting it sets the retention period back."
         return f"{reason} Nothing has been erased. {decision}"
     reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
-        guard=request.chatbot.max_conversations_per_deletion
+        guard=request.chatbot.max_conversations_per_deletion, kind=request.get_kind_display().lower()
     )
     return f"{reason} Nothing has been erased. {_who(request)} must approve or reject it."
 
@@ -158,6 +168,8 @@ def _completed(request: ComplianceRequest) -> str:
         return "There was no data to export." if request.kind == Kind.EXPORT else "There was no data to erase."
     if request.kind == Kind.EXPORT:
         return "The file is complete."
+    if request.kind == Kind.REDACTION:
+        return "The messages' texts and files are deleted, and verification found nothing left."
     if request.kind == Kind.RETENTION:
         return "Everything that was due is erased, and verification found nothing left."
     return "All data in scope is erased, verification found nothing left, and the value was erased from the request."

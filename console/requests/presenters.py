@@ -12,7 +12,7 @@ from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision
-from compliance.requests.results import COUNTED, EXPORTED, MOST_FILES, Outcomes, counts_of
+from compliance.requests.results import COUNTED, EXPORTED, MOST_FILES, REDACTED, Outcomes, counts_of
 from compliance.work.sql import SHARING
 from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
@@ -61,7 +61,8 @@ def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
         "exports": sum(one.removed_at is None for one in results.kept.get(request.pk, ())),
         "extracts": len(results.delivered.get(request.pk, ())),
     }
-    return [StoreCount(label, numbers[name], kept.get(name)) for name, label in COUNTED.items()]
+    names = REDACTED if request.kind == Kind.REDACTION else COUNTED
+    return [StoreCount(COUNTED[name], numbers[name], kept.get(name)) for name in names]
 
 
 def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | None:
@@ -131,7 +132,7 @@ class MarkedConversations(NamedTuple):
 
 def conversations_of(request: ComplianceRequest) -> MarkedConversations:
     """Return the numbers of conversations that a deletion has marked or erased, up to a limit."""
-    if request.kind == Kind.EXPORT or request.cutoff_at is None:
+    if request.kind in {Kind.EXPORT, Kind.REDACTION} or request.cutoff_at is None:
         return MarkedConversations([], more=False)
     marked = Conversation.objects.filter(chatbot=request.chatbot_id, deletion_request_id=request.pk)
     numbers = sorted(marked.values_list("pk", flat=True)[: MOST_CONVERSATIONS + 1])

@@ -158,6 +158,10 @@ def _answer(
         export=export_of(found, outcomes),
         kept=outcomes.kept.get(found.pk, ()),
         run=outcomes.runs.get(found.pk),
+        redaction=outcomes.redactions.get(found.pk),
+        removed_exports=outcomes.removed.get(found.pk, ()),
+        repeated_by=outcomes.repeated_by.get(found.pk),
+        repeats=outcomes.repeats.get(found.pk),
         delivered=outcomes.delivered.get(found.pk, ()),
         conversations=conversations_of(found),
         # The path of a URL can be a secret.

@@ -152,8 +152,8 @@ class RulesForm(ConsoleForm):
     four_eyes = forms.BooleanField(
         label="Four eyes",
         required=False,
-        help_text="Each deletion, and the first run of a retention period, needs the approval of a person who did "
-        "not file it. All API keys count as one person.",
+        help_text="Each deletion or redaction, and the first run of a retention period, needs the approval of a "
+        "person who did not file it. All API keys count as one person.",
     )
     grace_minutes = forms.IntegerField(
         label="Grace period in minutes",

@@ -64,6 +64,7 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
         "number": conversation.pk,
         "file_id": file.pk,
         "extract": extract.pk,
+        "message": conversation.message_set.earliest("pk").pk,
         "callback": callback.pk,
         "prefix": ApiKeyFactory.create(chatbot=chatbot).prefix,
         "credential": BucketCredentialFactory.create(chatbot=chatbot).pk,

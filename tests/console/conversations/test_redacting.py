@@ -1,0 +1,124 @@
+"""Redacting messages from a transcript's page, and what it and the request's page show afterwards."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, Message
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, export_of
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRET = "4111 5813"
+
+
+@pytest.fixture
+def conversation(chatbot: Chatbot) -> Conversation:
+    return conversation_of(chatbot, "42", text=SECRET)
+
+
+@pytest.fixture
+def support(chatbot: Chatbot) -> Client:
+    return member(chatbot, Role.SUPPORT)
+
+
+def redact(client: Client, conversation: Conversation, *messages: object, reason: str = "payment_data") -> Any:
+    return client.post(
+        reverse("console:redact", args=[conversation.pk]),
+        {"messages": [str(one) for one in messages], "reason": reason},
+    )
+
+
+def page_of(client: Client, conversation: Conversation) -> str:
+    return client.get(reverse("console:conversation", args=[conversation.pk])).content.decode()
+
+
+def test_support_staff_redact_selected_messages(support: Client, conversation: Conversation, drain: Drain) -> None:
+    first, second = conversation.message_set.order_by("pk")
+    assert page_of(support, conversation).count('name="messages"') == 2
+
+    answer = redact(support, conversation, first.pk)
+
+    request = ComplianceRequest.objects.get()
+    assert (answer.status_code, answer.headers["Location"]) == (302, reverse("console:request", args=[request.pk]))
+    assert (request.kind, request.origin, request.not_before) == ("redaction", "console", None)
+    drain()
+    page = page_of(support, conversation)
+    assert page.count(SECRET) == 1
+    assert "This message was redacted." in page
+    assert page.count('name="messages"') == 1, "What is redacted cannot be selected again."
+    second.refresh_from_db()
+    assert (second.kind, second.text) == ("text", SECRET)
+    shown = support.get(answer.headers["Location"]).content.decode()
+    for word in (
+        "Payment data, such as a card number",
+        f"/admin/conversations/{conversation.pk}/",
+        "found nothing left",
+    ):
+        assert word in shown
+    assert SECRET not in shown
+
+
+def test_pages_of_requests_tell_of_exports_that_were_filed_again(
+    support: Client, chatbot: Chatbot, conversation: Conversation, drain: Drain
+) -> None:
+    export = export_of(chatbot, "42")
+    drain()
+    redaction = redact(support, conversation, conversation.message_set.earliest("pk").pk).headers["Location"]
+    drain()
+
+    repeat = ComplianceRequest.objects.exclude(pk=export.pk).get(kind="export")
+    pages = {one: reverse("console:request", args=[one.pk]) for one in (export, repeat)}
+    shown = support.get(redaction).content.decode()
+    assert pages[export] in shown
+    assert pages[repeat] in shown
+    assert "Filed again" in (removed := support.get(pages[export]).content.decode())
+    assert pages[repeat] in removed
+    assert "In place of" in (filed := support.get(pages[repeat]).content.decode())
+    assert pages[export] in filed
+
+
+def test_viewers_are_offered_nothing_and_refused(chatbot: Chatbot, conversation: Conversation) -> None:
+    viewer = member(chatbot, Role.VIEWER)
+    assert 'name="messages"' not in page_of(viewer, conversation)
+    assert redact(viewer, conversation, conversation.message_set.earliest("pk").pk).status_code == 403
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_it_refuses_what_is_missing_or_of_others(
+    support: Client, neighbour: Chatbot, chatbot: Chatbot, conversation: Conversation
+) -> None:
+    other = conversation_of(chatbot, "43")
+    own = conversation.message_set.earliest("pk").pk
+    theirs = other.message_set.earliest("pk").pk
+    for answer in (
+        redact(support, conversation),
+        redact(support, conversation, "x", "-1"),
+        redact(support, conversation, own, reason=""),
+        redact(support, conversation, own, reason="because"),
+    ):
+        assert answer.status_code == 400
+        assert "Not filed" in answer.content.decode()
+    assert redact(support, conversation, own, theirs).status_code == 404
+    elsewhere = conversation_of(neighbour, "42")
+    assert redact(support, elsewhere, elsewhere.message_set.earliest("pk").pk).status_code == 404
+    assert not ComplianceRequest.objects.exists()
+    assert not Message.objects.filter(kind="redacted").exists()
+
+
+def test_a_closed_conversation_is_gone(support: Client, conversation: Conversation) -> None:
+    number = conversation.message_set.earliest("pk").pk
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
+    assert redact(support, conversation, number).status_code == 410
+
+
+def test_data_compliance_has_to_be_on(support: Client, chatbot: Chatbot, conversation: Conversation) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
+    assert redact(support, conversation, conversation.message_set.earliest("pk").pk).status_code == 409
