@@ -103,6 +103,8 @@ class _RetentionErasure(ErasureRun):
 
     def _requeue(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
         """As any request, but it waits anew from now: a run of hours has not waited since it was filed."""
+        if not request_ids:
+            return
         with self._held.transaction() as now:
             ComplianceRequest.objects.filter(pk__in=request_ids).update(queued_at=now)
             super()._requeue(request_ids, waiting_for, wait)

@@ -262,7 +262,7 @@ def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -
 
 
 def test_it_takes_turns_and_requeues_past_its_deadline(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
@@ -274,6 +274,7 @@ def test_it_takes_turns_and_requeues_past_its_deadline(
 
     request.refresh_from_db()
     assert (request.status, request.conversations) == (Status.COMPLETED, 9)
+    assert "claim.lost" not in caplog.text
     assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.requeued").exists()
 
 
