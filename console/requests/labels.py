@@ -80,13 +80,18 @@ def what_next(request: ComplianceRequest) -> str:
         return "A worker is removing the messages' texts and files."
     if status == Status.PROCESSING:
         return "A worker is writing the file." if request.kind == Kind.EXPORT else "A worker is erasing the data."
-    return _ENDED[status]
+    return (_RUN_ENDED if request.kind == Kind.RETENTION else _ENDED)[status]
 
 
 _ENDED = {
     Status.FAILED: "It does not continue by itself. See below what to do.",
     Status.CANCELLED: "It was cancelled before it started. Nothing was changed, and the value it named was erased.",
     Status.REJECTED: "It was not carried out. Nothing was changed, and the value it named was erased.",
+}
+_RUN_ENDED = {
+    Status.FAILED: _ENDED[Status.FAILED],
+    Status.CANCELLED: "It was cancelled before it started. No conversation was erased.",
+    Status.REJECTED: "It was not carried out. No conversation was erased.",
 }
 
 

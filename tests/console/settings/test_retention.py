@@ -119,6 +119,9 @@ def test_the_run_says_what_it_does_and_cancelling_sets_the_period_back(chatbot: 
     assert decide(officer, run.request, "cancel", "filed_by_mistake").status_code == 302
 
     assert period_of(chatbot) == 365
+    text = officer.get(url).text
+    assert "It was cancelled before it started. No conversation was erased." in text
+    assert "the value it named" not in text
     values = ChangeLogEntry.objects.filter(event="chatbot.changed").order_by("pk").values_list("data", flat=True)
     assert [one["value"] for one in values] == [90, 365]
 
