@@ -144,6 +144,8 @@ class _RetentionErasure(ErasureRun):
                 ComplianceRequest.objects.filter(pk=request_id).update(
                     slice=closed.numbers,
                     conversations_total=F("conversations_total") + len(closed.numbers),
+                    # The last one may have called a client's bucket.
+                    lane=ComplianceRequest.Lane.LARGE,
                     extracts_left=0,
                     attempts=0,
                     error_code="",

@@ -12,7 +12,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import verify
-from compliance.models import ComplianceRequest, Export, RetentionRun
+from compliance.models import ComplianceRequest, Export, ExportConversation, RetentionRun
 from compliance.requests import decisions
 from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
@@ -20,6 +20,7 @@ from compliance.retention import due
 from conversations.models import Conversation, Identity
 from tests import factories
 from tests.calls import TokenCaller, problem
+from tests.clients import PREFIX
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import carry_out, patch_pieces, taken
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
@@ -67,6 +68,29 @@ def test_an_export_that_is_being_written_has_all_or_what_the_run_left(
     assert texts_in(storage, Export.objects.get(request=export).key) == {"young words", *(["old words"] * is_kept)}
     assert (run_of(request).left_out, request.conversations) == ((1, 0) if is_kept else (0, 1))
     assert not verify.audit([request.pk]).left
+
+
+def test_the_rest_of_an_old_export_in_a_clients_bucket_is_removed_and_the_run_goes_on(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls the bucket for that slice alone: a client whose bucket is down does not keep the others for long."""
+    monkeypatch.setattr(due, "SLICE", 2)
+    conversations = [conversation_aged(chatbot, 91, str(number)) for number in range(6)]
+    filed = factories.export_of(
+        chatbot, "1", status=Status.FAILED, failed_at=ago(39), error_code="storage_locked", received_at=ago(40)
+    )
+    key = f"{PREFIX}chatter_data_exports/1/left.csv"
+    clients.put(key, b"whole, but never told", "text/csv")
+    place = {"hosting": "client", "bucket": "clients", "endpoint": clients.endpoint_url}
+    left = factories.ExportFactory.create(request=filed, key=key, **place)
+    ExportConversation.objects.create(chatbot=chatbot, export=left, conversation_id=conversations[1].pk)
+    request = file_run(chatbot)
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.exports) == (Status.COMPLETED, 6, 1)
+    assert (list(clients.keys(key)), request.lane) == ([], "large")
 
 
 def _on(chatbot: Chatbot, value: str, *days: datetime, last_message_at: datetime) -> None:
