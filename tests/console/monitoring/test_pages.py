@@ -17,6 +17,7 @@ from django_q.models import Task
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from compliance.models import Callback, ComplianceRequest, Export, Heartbeat, Mailbox
+from config.env import BASE_DIR
 from tests import factories
 from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, deletion_of, export_of
 from tests.people import client_of, member, staff
@@ -323,3 +324,10 @@ def test_a_role_that_was_given_meanwhile_keeps_its_mails(chatbot: Chatbot, neigh
 
     assert not Membership.objects.get(user=user, chatbot=chatbot).mails
     assert Membership.objects.get(user=user, chatbot=neighbour).mails
+
+
+def test_each_kind_has_a_colour_in_the_chart() -> None:
+    css = (BASE_DIR / "static" / "console" / "monitoring.css").read_text()
+    for tone in range(1, len(ComplianceRequest.Kind) + 1):
+        assert f".swatch.tone-{tone} {{" in css
+        assert f".chart svg .tone-{tone} {{" in css
