@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from chatbots import changelog
 from chatbots.models import Chatbot
 from compliance import notes
-from compliance.erasure import extracts
+from compliance.erasure import extracts, redacted
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
@@ -149,7 +149,8 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
                 *("error_code", "error_detail"),
             ]
         )
-        extracts.try_again([request.pk])
+        try_extracts_again = redacted.try_extracts_again if request.kind == Kind.REDACTION else extracts.try_again
+        try_extracts_again([request.pk])
     return request
 
 

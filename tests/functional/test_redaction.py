@@ -202,6 +202,23 @@ def test_it_waits_for_a_day_that_cannot_be_rebuilt(
     assert found(storage) == set()
 
 
+def test_a_retry_rebuilds_a_day_that_has_failed(company: Company, storage: ObjectStorage, refusals: Refusals) -> None:
+    number = talk(company, "c-1", "alice")
+    company.make_day()
+    refusals.forbidden.add(EXTRACTS)
+    redaction = redact(company, number)
+    for _ in range(10):
+        work()
+    assert company.extract().state == "failed"
+    assert company.request_object(redaction)["error"]["code"] == "storage_access_denied"
+
+    refusals.end()
+    decisions.retry(request_id=UUID(redaction), actor="command")
+    settle()
+    assert company.status(redaction) == "completed"
+    assert found(storage) == set()
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     with running(CLIENT) as server:
