@@ -101,46 +101,47 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
 
 def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> None:
     """File these exports again, for the same subjects with the same options, in the caller's transaction."""
-    entries: list[changelog.Entry] = []
-    for removed in ComplianceRequest.objects.filter(pk__in=removed_ids).order_by("seq"):
-        repeat = _repeat_of(removed)
-        RepeatedExport.objects.create(
-            chatbot_id=removed.chatbot_id, redaction=redaction, removed=removed, repeat=repeat
-        )
-        if repeat:
-            data = {"kind": str(repeat.kind), "origin": str(repeat.origin)}
-            entries.append(
-                changelog.entry(
-                    "request.accepted",
-                    chatbot_id=repeat.chatbot_id,
-                    request_id=repeat.pk,
-                    actor="worker",
-                    data=data,
-                )
+    every = list(ComplianceRequest.objects.filter(pk__in=removed_ids).order_by("seq"))
+    values = {subject: _value_of(*subject) for subject in {_subject(removed) for removed in every}}
+    repeats = {removed.pk: _repeat_of(removed, values[_subject(removed)]) for removed in every}
+    filed = ComplianceRequest.objects.bulk_create(repeat for repeat in repeats.values() if repeat)
+    RepeatedExport.objects.bulk_create(
+        RepeatedExport(chatbot_id=one.chatbot_id, redaction=redaction, removed=one, repeat=repeats[one.pk])
+        for one in every
+    )
+    changelog.record_all(
+        [
+            changelog.entry(
+                "request.accepted",
+                chatbot_id=repeat.chatbot_id,
+                request_id=repeat.pk,
+                actor="worker",
+                data={"kind": str(repeat.kind), "origin": str(repeat.origin)},
             )
-    changelog.record_all(entries)
-    if entries:
+            for repeat in filed
+        ]
+    )
+    if filed:
         notify.notify_workers_after_commit()
 
 
-def _repeat_of(removed: ComplianceRequest) -> ComplianceRequest | None:
-    """File an export again; return None if its subject is not known any more.
+def _subject(request: ComplianceRequest) -> tuple[int, int | None, bytes]:
+    return request.chatbot_id, request.variable_id, bytes(request.uci_digest or b"")
 
-    A completed request has forgotten its chatter's value. The chatter's conversations have it.
-    """
-    value = None
-    if removed.variable_id is not None:
-        identities = Identity.objects.filter(
-            chatbot=removed.chatbot_id,
-            variable=removed.variable_id,
-            variable__gt=0,
-            digest=removed.uci_digest,
-            value__isnull=False,
-        )
-        value = next(iter(identities.values_list("value", flat=True)[:1]), None)
+
+def _value_of(chatbot_id: int, variable_id: int | None, digest: bytes) -> str | None:
+    """Return a chatter's value from the chatter's conversations: a completed request has forgotten it."""
+    identities = Identity.objects.filter(
+        chatbot=chatbot_id, variable=variable_id, variable__gt=0, digest=digest, value__isnull=False
+    )
+    return next(iter(identities.values_list("value", flat=True)[:1]), None) if variable_id is not None else None
+
+
+def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceRequest | None:
+    """Return a new request for an export, unsaved, or None if its subject is not known any more."""
     if value is None and removed.conversation_digests is None:
         return None
-    return ComplianceRequest.objects.create(
+    return ComplianceRequest(
         id=uuid7(),
         chatbot_id=removed.chatbot_id,
         kind=ComplianceRequest.Kind.EXPORT,

@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -274,6 +276,26 @@ def test_an_export_whose_subject_is_gone_is_not_filed_again(company: Company, st
 
     shown = company.request_object(redaction)
     assert shown["redaction"]["removed_exports"] == [{"request_id": str(export.request_id), "repeated_by": None}]
+    assert found(storage) == set()
+
+
+def test_many_exports_are_filed_again_at_once(company: Company, storage: ObjectStorage) -> None:
+    """Intake waits meanwhile."""
+    number = talk(company, "c-1", "alice")
+    exports = [company.exported(subject) for subject in ("alice", "alice", "alice", ["c-1"], ["c-1"])]
+    redaction = redact(company, number)
+    with CaptureQueriesContext(connection) as queries:
+        work()
+        inserted = [query["sql"].split('"')[1] for query in queries if query["sql"].startswith('INSERT INTO "')]
+
+    removed = company.request_object(redaction)["redaction"]["removed_exports"]
+    assert [one["request_id"] for one in removed] == [str(export.request_id) for export in exports]
+    repeats = [ComplianceRequest.objects.get(pk=one["repeated_by"]) for one in removed]
+    assert [one.seq for one in repeats] == sorted(one.seq for one in repeats)
+    assert [one.variable_id is None for one in repeats] == [False] * 3 + [True] * 2
+    once = "compliance_repeatedexport", "compliance_compliancerequest"
+    assert {table: inserted.count(table) for table in once} == dict.fromkeys(once, 1)
+    settle()
     assert found(storage) == set()
 
 
