@@ -31,14 +31,15 @@ _OURS = """
 """
 _THEIRS = "conversation_id = x.conversation_id AND chatbot_id = ANY(%(chatbots)s::bigint[])"
 
-# One that starts over has a new time of its beginning before its former object is removed; but it has expired.
+# One that starts over has a new time of its beginning before its former object is removed; but it has expired. A
+# finished one that expires keeps its time, and is clean if it began later.
 _HOLDING = """
 SELECT e.*
   FROM (SELECT DISTINCT export_id FROM compliance_exportconversation
          WHERE conversation_id = x.conversation_id OFFSET 0) AS held
  CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = held.export_id OFFSET 0) AS e
  CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
- WHERE filed.cutoff_at <= x.cutoff_at OR e.expires_at <= statement_timestamp()
+ WHERE filed.cutoff_at <= x.cutoff_at OR (e.finished_at IS NULL AND e.expires_at <= statement_timestamp())
 """
 _GOES = "e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)"
 

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -306,6 +307,21 @@ def test_a_restored_backup_is_found(company: Company, storage: ObjectStorage) ->
     Message.objects.filter(pk=message_of(number).pk).update(kind="text", text=SECRET)
 
     assert verify.audit([UUID(redaction)]).left[UUID(redaction)].rows == {"conversations_message": 1}
+
+
+def test_a_clean_export_that_expires_is_not_found(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    number = talk(company, "c-1", "alice")
+    redaction = redact(company, number)
+    settle()
+    later = company.exported("alice", age=settings.HOSTED_FILE_DAYS)
+    refusals.locked.add(EXPORTS)
+    worker.sweep()
+
+    later.refresh_from_db()
+    assert later.key
+    assert not verify.audit([UUID(redaction)]).left
 
 
 def test_the_ledger_names_the_messages_by_digest(company: Company, storage: ObjectStorage) -> None:
