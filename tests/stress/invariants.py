@@ -24,8 +24,15 @@ class Broken(Exception):
         self.kind = (number, what)
 
 
-def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
-    """Check what a deletion has to have erased at the moment it is seen completed."""
+def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
+    """Check what a request has to have erased at the moment it is seen completed."""
+    if one.is_deletion:
+        _is_erased(truth, one, look)
+    elif one.text:
+        is_redacted(truth, one, look)
+
+
+def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     numbers = {place: truth.conversations[place].number for place in deletion.certain}
     rows = look.rows([number for number in numbers.values() if number is not None])
     for place, number in numbers.items():
@@ -40,6 +47,17 @@ def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
         has_to_go = is_earlier and _is_of_the_same(deletion, export) and export not in allowed
         if has_to_go and export.key and _is_in_bucket(export, objects):
             raise Broken(2, "own export", f"{deletion} is completed, and the chatter's {export} is still there")
+
+
+def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
+    """Check that the text of a completed redaction is nowhere."""
+    [name] = redaction.ids
+    number = truth.conversations[redaction.bot, name].number or 0
+    if redaction.text in look.rows([number])[number].texts:
+        raise Broken(2, "redacted rows", f"{redaction} is completed, and its message still has the text")
+    for found in look.objects():
+        if redaction.text in found.texts:
+            raise Broken(2, f"redacted text in {_folder(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 
 def _may_be_in_grace(deletion: Filed, export: Filed) -> bool:
@@ -87,13 +105,15 @@ def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list
         elif demanding:
             raise Broken(2, "late", f"{demanding[0]} is completed, and {_name(entry.place)} is not erased: {row}")
         else:
-            _expect_whole(entry, row, keys[entry.place])
+            redacted = {one.text for one in truth.redactions if one.status == "completed"}
+            _expect_whole(entry, row, keys[entry.place], redacted)
     return gone
 
 
-def _expect_whole(entry: ModelConversation, row: Row, objects: int) -> None:
-    expected = (len(entry.messages), len(entry.files), len(entry.files), len(entry.people))
-    found = (len(set(row.texts) & entry.messages), row.stored_files, objects, row.people)
+def _expect_whole(entry: ModelConversation, row: Row, objects: int, redacted: set[str]) -> None:
+    texts = entry.messages - redacted
+    expected = (len(texts), len(entry.files), len(entry.files), len(entry.people))
+    found = (len(set(row.texts) & texts), row.stored_files, objects, row.people)
     if found != expected or not row.is_named:
         result = f"{_name(entry.place)} has {found} of {expected} messages, files, objects and people: {row}"
         raise Broken(3, "part of a conversation", result)
@@ -126,7 +146,8 @@ def exports_are_accounted_for(truth: Truth, objects: list[Found]) -> None:
             and _may_remove(truth, deletion, export)
             and not (fresh and "erase_exports" not in deletion.flags)
         ]
-        if not reasons:
+        redacted = {(one.bot, *one.ids) for one in truth.redactions if one.status not in ENDED_WITHOUT}
+        if not reasons and not redacted & set(export.held):
             age = "fresh" if fresh else "of 8 days ago"
             names = ", ".join(map(_name, sorted(export.held))) or "nothing"
             raise Broken(3, "export", f"{export}, {age}, is gone; it held {names}")

@@ -12,7 +12,7 @@ from django.db import connection
 
 from common.storage import ObjectStorage
 from tests.stress.actors import ACTING
-from tests.stress.truth import Place, found_in
+from tests.stress.truth import Place, found_in, places_of
 
 _ROWS = """
 SELECT c.id, c.deleted_at IS NOT NULL,
@@ -28,12 +28,18 @@ _REQUESTS = """
 SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key
   FROM compliance_compliancerequest r LEFT JOIN compliance_export e ON e.request_id = r.id
 """
+_REPEATS = """
+SELECT again.removed_id, again.repeat_id, r.received_at
+  FROM compliance_repeatedexport again JOIN compliance_compliancerequest r ON r.id = again.repeat_id
+ ORDER BY r.seq
+"""
 _EVENTS = """
 SELECT request_id, array_agg(event) FROM chatbots_changelogentry
  WHERE event IN ('request.completed', 'request.cancelled', 'request.rejected') GROUP BY request_id
 """
 _COUNTS = """
-SELECT sum(conversations), sum(messages), sum(files) FROM compliance_compliancerequest WHERE kind <> 'export'
+SELECT sum(conversations), sum(messages), sum(files) FROM compliance_compliancerequest
+ WHERE kind IN ('deletion', 'retention')
 """
 
 
@@ -65,10 +71,15 @@ class Request(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A version of an object: its key, and the conversations of which it holds anything."""
+    """A version of an object: its key, and the planted texts that it holds."""
 
     key: str
-    places: frozenset[Place]
+    texts: frozenset[str]
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """The conversations of which it holds anything."""
+        return frozenset(places_of(self.texts))
 
 
 class Onlooker:
@@ -79,13 +90,17 @@ class Onlooker:
         self._storage = storage
         self._reader = psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor})
         self._reader.autocommit = True
-        self._known: dict[tuple[str, str, str], frozenset[Place]] = {}
+        self._known: dict[tuple[str, str, str], frozenset[str]] = {}
 
     def close(self) -> None:
         self._reader.close()
 
     def requests(self) -> list[Request]:
         return [Request(*row) for row in self._read(_REQUESTS)]
+
+    def repeats(self) -> list[tuple[UUID, UUID, datetime]]:
+        """Return the exports that were filed again: the former request, the new one, and when."""
+        return self._read(_REPEATS)
 
     def rows(self, numbers: Iterable[int]) -> dict[int, Row]:
         return {row[0]: Row(*row) for row in self._read(_ROWS, [list(numbers)])}
@@ -111,14 +126,14 @@ class Onlooker:
             pages = client.get_paginator("list_object_versions").paginate(Bucket=self._storage.bucket_name)
             versions = [one for page in pages for one in page.get("Versions", ())]
             return [
-                Found(one["Key"], places)
+                Found(one["Key"], texts)
                 for one in versions
-                if (places := self._places(one["Key"], one["VersionId"], one["ETag"])) is not None
+                if (texts := self._texts(one["Key"], one["VersionId"], one["ETag"])) is not None
             ]
         finally:
             ACTING.reset(acting)
 
-    def _places(self, key: str, version: str, tag: str) -> frozenset[Place] | None:
+    def _texts(self, key: str, version: str, tag: str) -> frozenset[str] | None:
         if key.startswith("erasure_ledger/"):
             return frozenset()
         if (key, version, tag) not in self._known:

@@ -99,6 +99,7 @@ class Play:
             "upload": world.upload,
             "days": world.make_days,
             "retain": world.retain,
+            "redact": world.redact,
             "refuse": world.refuse,
             "mend": world.mend,
             "hour": world.hour_passes,
@@ -205,6 +206,9 @@ class Play:
         self._raise_broken()
         objects = self._look.objects()
         gone = invariants.erased_and_alive(self.truth, self._look, objects)
+        for redaction in self.truth.redactions:
+            if redaction.status == "completed":
+                invariants.is_redacted(self.truth, redaction, self._look)
         invariants.nothing_is_left(self.truth, gone, objects, in_grace=True)
         invariants.exports_are_accounted_for(self.truth, objects)
         invariants.events_and_counts(self.truth, gone, self._look)
@@ -243,7 +247,7 @@ class Play:
             self._watching.release()
 
     def _see(self) -> None:
-        names = {one.id: one for one in self.truth.filed.values() if one.id}
+        names = self._names()
         requests = [request for request in self._look.requests() if request.id in names]
         for request in requests:
             one = names[request.id]
@@ -262,8 +266,16 @@ class Play:
                 held = [found.places for found in self._look.objects() if found.key == one.key]
                 one.held = frozenset().union(*held) if held else None
         for one in new:
-            if one.is_deletion:
-                invariants.at_completion(self.truth, one, self._look)
+            invariants.at_completion(self.truth, one, self._look)
+
+    def _names(self) -> dict[UUID | None, Filed]:
+        """Return the requests by id, also exports that were filed again."""
+        names: dict[UUID | None, Filed] = {one.id: one for one in self.truth.filed.values() if one.id}
+        for removed, repeat, received_at in self._look.repeats():
+            if repeat not in names and removed in names:
+                one = self.truth.repeat(names[removed], request_id=repeat, received_at=received_at)
+                names[one.id] = one
+        return names
 
     def _note_key(self, export: Filed, key: str) -> None:
         for other in self.truth.exports:

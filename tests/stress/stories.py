@@ -5,6 +5,7 @@
 ("delete" | "export", request, bot, chatter, flags)
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
 ("retain", request, bot)            a run for a period of 90 days
+("redact", request, bot, conversation, place)   one of its messages
 ("cancel" | "approve" | "reject" | "retry", request)
 ("days", bot)                       the extracts of two days are made
 ("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
@@ -41,7 +42,7 @@ class Author:
         self._has_days, self._has_files, self._has_late = self._luck(0.6), self._luck(0.7), self._luck(0.35)
         self._has_ids, self._has_exports, self._has_neighbour = self._luck(0.4), self._luck(0.7), self._luck(0.3)
         self._has_faults, self._has_stops, self._has_holds = self._luck(0.8), self._luck(0.6), self._luck(0.3)
-        self._has_age = self._luck(0.35)
+        self._has_age, self._has_redactions = self._luck(0.35), self._luck(0.35)
 
     def story(self) -> Story:
         rules = list(self._beginning())
@@ -92,6 +93,8 @@ class Author:
             ways += [(1, lambda: [("days", "acme")])]
         if self._has_age:
             ways += [(4, self._retain)]
+        if self._has_redactions:
+            ways += [(4, self._redact)]
         if self._has_late:
             ways += [(3, self._late)]
         if self._has_faults:
@@ -125,6 +128,12 @@ class Author:
         name = f"r{len(self._requests) + 1}"
         self._requests.append((name, "retain"))
         return [("retain", name, "acme"), *(self._work() if self._luck(0.6) else [])]
+
+    def _redact(self) -> Story:
+        name = f"r{len(self._requests) + 1}"
+        self._requests.append((name, "redact"))
+        rule = ("redact", name, "acme", self._name(), self._random.randint(0, 2))
+        return [rule, *(self._work() if self._luck(0.6) else [])]
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""

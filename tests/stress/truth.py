@@ -5,14 +5,14 @@ Of what happens side by side only that is held to be certain which was answered 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 # A chatbot's name and the platform's id of a conversation.
 Place = tuple[str, str]
 
-_PLANTED = re.compile(rb"planted\.(\w+)\.(\w+)\.")
+_PLANTED = re.compile(rb"planted\.(\w+)\.(\w+)\.(\w+)")
 
 DELETIONS = {"delete", "delete_ids"}
 EXPORTS = {"export", "export_ids"}
@@ -31,9 +31,14 @@ def planted(place: Place, what: str) -> str:
     return f"planted.{place[0]}.{place[1]}.{what}"
 
 
-def found_in(data: bytes) -> set[Place]:
-    """Return the conversations of which anything is in this."""
-    return {(bot.decode(), name.decode()) for bot, name in _PLANTED.findall(data)}
+def found_in(data: bytes) -> set[str]:
+    """Return the planted texts that are in this."""
+    return {match[0].decode() for match in _PLANTED.finditer(data)}
+
+
+def places_of(texts: Iterable[str]) -> set[Place]:
+    """Return the conversations of these planted texts."""
+    return {(bot, name) for _, bot, name, _ in (text.split(".") for text in texts)}
 
 
 @dataclass
@@ -78,6 +83,8 @@ class Filed:
     has_begun: bool = False
     # The deletions that had begun when the file of an export was seen to be gone.
     gone_with: frozenset[str] | None = None
+    # Of a redaction: the text of its message.
+    text: str = ""
 
     @property
     def is_deletion(self) -> bool:
@@ -132,7 +139,11 @@ class Truth:
     @property
     def erasures(self) -> list[Filed]:
         """Deletions and retention runs."""
-        return [one for one in list(self.filed.values()) if not one.is_export and one.id]
+        return [one for one in list(self.filed.values()) if (one.is_deletion or one.kind == "retain") and one.id]
+
+    @property
+    def redactions(self) -> list[Filed]:
+        return [one for one in list(self.filed.values()) if one.text and one.id]
 
     def accounts(self, deletion: Filed, entry: ModelConversation) -> bool:
         """Return whether this deletion or retention run may have erased this conversation."""
@@ -155,6 +166,18 @@ class Truth:
             return False
         assert deletion.received_at
         return deletion.chatter in entry.named and entry.began is not None and entry.began < deletion.received_at
+
+    def repeat(self, removed: Filed, *, request_id: UUID, received_at: datetime) -> Filed:
+        """Add the export that was filed in place of one that a redaction has removed, and return it."""
+        name = f"{removed.name} again"
+        one = replace(
+            self.file(name, removed.kind, removed.bot, chatter=removed.chatter, ids=removed.ids, flags=removed.flags),
+            asked_at=received_at,
+            received_at=received_at,
+            id=request_id,
+        )
+        self.filed[name] = one
+        return one
 
     def is_own(self, deletion: Filed, export: Filed) -> bool:
         """Return whether the export is about the chatters of the deletion."""

@@ -63,6 +63,11 @@ def _noon(days: int) -> datetime:
     return (now() - timedelta(hours=3, days=days)).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
+def _id_of(text: str) -> str:
+    """Return the id of a message: it stays when the text is redacted."""
+    return text.rpartition(".")[2]
+
+
 class World:
     """Two chatbots, and what their owners' programs do. All of it may be called in any thread."""
 
@@ -91,7 +96,7 @@ class World:
             "user_name": planted(entry.place, "name"),
             "csat": {"comment": planted(entry.place, "comment")},
             "messages": [
-                {"id": text, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
+                {"id": _id_of(text), "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
             ],
         }
         if began_at:
@@ -166,6 +171,23 @@ class World:
             del self.truth.filed[name]
         else:
             filed.received_at, filed.id = request.received_at, request.pk
+
+    def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
+        entry = self.truth.conversation((bot, conversation))
+        if name in self.truth.filed or entry.number is None or not entry.messages:
+            return
+        text = sorted(entry.messages)[place % len(entry.messages)]
+        filed = self.truth.file(name, "redact", bot, chatter=None, ids=(conversation,), flags=())
+        body = json.dumps({"ids": [_id_of(text)], "reason": "payment_data"}).encode()
+        response = self._call(bot, f"conversations/{entry.number}/messages/redact", body, "application/json")
+        if response.status_code != 200:
+            del self.truth.filed[name]
+            if response.status_code != 410:
+                self._report(f"a redaction was answered with {response.status_code}")
+            return
+        answer = response.json()
+        filed.received_at = datetime.fromisoformat(answer["received_at"])
+        filed.text, filed.id = text, UUID(answer["request_id"])
 
     def decide(self, decision: str, name: str) -> bool:
         """Cancel, approve, reject or retry; return whether it was taken."""
