@@ -93,14 +93,15 @@ SELECT max(r.cutoff_at)
            AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'redacted') = cardinality(%(messages)s::bigint[])
 """
 
-# In the order of the ids, as everywhere. Whether one has finished is read once its row is locked.
+# In the order of the ids, as everywhere. Whether one has finished or expired is read once its row is locked: another
+# redaction can have expired it while this one waited, after this statement began.
 _EXPIRE = f"""
 WITH locked AS (
     SELECT e.id, e.finished_at
       FROM compliance_export AS e
      WHERE e.id = ANY(ARRAY(
            SELECT held.export_id FROM compliance_exportconversation AS held WHERE conversation_id = %(conversation)s))
-       AND {_GOES} AND (e.expires_at IS NULL OR e.expires_at > statement_timestamp())
+       AND {_GOES} AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp())
      ORDER BY e.id
        FOR NO KEY UPDATE
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -9,7 +10,7 @@ from django.db import transaction
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import ledger, objects, redacted
-from compliance.models import Claim, ComplianceRequest, RepeatedExport
+from compliance.models import Claim, ComplianceRequest, Export, RepeatedExport
 from compliance.work.transitions import completion
 from conversations import uploads
 from conversations.intake import store
@@ -29,8 +30,9 @@ from tests.functional.company import (
 )
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
-from tests.functional.refusing import EXTRACTS, Refusals, in_the_gap
+from tests.functional.refusing import EXPORTS, EXTRACTS, Refusals, in_the_gap
 from tests.functional.support import dump, everything_in
+from tests.functional.test_killed_worker import wait_until
 from tests.s3_server import S3Server, running
 from tests.under_roles import role
 
@@ -50,6 +52,38 @@ def test_two_at_once_redact_their_messages(company: Company, storage: ObjectStor
     assert [message_of(number, one).kind for one in ("m1", "m2")] == ["redacted"] * 2
     assert found(storage) == set()
     assert KEPT not in everything_in(storage)
+
+
+def test_two_with_the_same_export_file_it_again_once(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    """The first waits for one export while the second expires another, which it cannot remove for now."""
+    one, other = talk(company, "c-1", "alice"), talk(company, "c-2", "bob")
+    exports = [company.exported(["c-1"]), company.exported(["c-1", "c-2"])]
+    refusals.busy.add(EXPORTS)
+    gate = Gate()
+    held = Elsewhere(_holding(lambda: Export.objects.select_for_update().get(pk=exports[0].pk), gate))
+    gate.wait_for_someone()
+    first = redact(company, one)
+    waiting = Elsewhere(lambda: worker.drain(seconds=5))
+    assert waiting.waits
+    second = redact(company, other)
+    overtaking = Elsewhere(lambda: worker.drain(seconds=5))
+    wait_until(lambda: attempts(second) == [1])
+    assert attempts(first) == [0]
+    gate.open()
+    for thread in (held, waiting, overtaking):
+        thread.end()
+
+    refusals.end()
+    settle()
+    assert {company.status(redaction) for redaction in (first, second)} == {"completed"}
+    assert set(RepeatedExport.objects.values_list("removed", "redaction")) == {
+        (exports[0].request_id, UUID(first)),
+        (exports[1].request_id, UUID(second)),
+    }
+    assert not ComplianceRequest.objects.filter(lane="isolated").exists()
+    assert found(storage) == set()
 
 
 @pytest.mark.long(reason="three workers carry out some fifty requests at once")
