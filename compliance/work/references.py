@@ -1,8 +1,8 @@
 """Clear references that contain the value of an erased chatter.
 
 Filing refuses references that name the chatter. This finds older ones: those of the same chatter when its deletion
-completes, the last time that the value is known, and those of requests by conversation ids when one of their
-conversations is erased.
+completes, the last time that the value is known, and those of requests by conversation ids and of redactions when one
+of their conversations is erased.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,6 +29,18 @@ SELECT other.id, other.reference, array_agg(c.id), array_agg(i.value)
  CROSS JOIN LATERAL {sql.NAMING} AS other
  WHERE c.id = ANY(%(conversations)s) AND c.chatbot_id = ANY(%(chatbots)s) AND other.reference <> ''
    AND {sql.IS_ANY}
+ GROUP BY other.id, other.reference
+ UNION ALL
+SELECT other.id, other.reference, array_agg(x.conversation_id), array_agg(i.value)
+  FROM (SELECT request_id, conversation_id FROM compliance_redaction
+         WHERE conversation_id = ANY(%(conversations)s) OFFSET 0) AS x
+ CROSS JOIN LATERAL (
+       SELECT id, reference FROM compliance_compliancerequest
+        WHERE id = x.request_id AND reference <> '' OFFSET 0) AS other
+ CROSS JOIN LATERAL (
+       SELECT value FROM conversations_identity
+        WHERE conversation_id = x.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+          AND value IS NOT NULL OFFSET 0) AS i
  GROUP BY other.id, other.reference
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"

@@ -324,6 +324,20 @@ def test_a_clean_export_that_expires_is_not_found(
     assert not verify.audit([UUID(redaction)]).left
 
 
+def test_a_reference_with_the_chatters_value_goes_with_the_conversation(
+    company: Company, storage: ObjectStorage
+) -> None:
+    number = talk(company, "c-1", "alice")
+    named = redact(company, number, reference="case-alice")
+    other = redact(company, number, reference="TICKET-7")
+    settle()
+    company.delete("alice")
+    settle()
+
+    assert "alice" not in dump() + everything_in(storage)
+    assert [company.request_object(one)["reference"] for one in (named, other)] == ["", "TICKET-7"]
+
+
 def test_the_ledger_names_the_messages_by_digest(company: Company, storage: ObjectStorage) -> None:
     number = talk(company, "c-1", "alice")
     redact(company, number)
