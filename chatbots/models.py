@@ -20,6 +20,9 @@ __all__ = ["BucketCheck", "BucketCredential", "SilentStorage"]
 # The canonical form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
 
+# In the hosted bucket, beside the folders of chatbots.
+SERVICE_FOLDERS = ["uploads", "erasure_ledger"]
+
 
 class Chatbot(models.Model):
     class RetentionDays(models.IntegerChoices):
@@ -74,7 +77,7 @@ class Chatbot(models.Model):
             # In the hosted bucket the folders of chatbots are beside these folders of the service.
             models.CheckConstraint(
                 name="chatbot_slug_not_reserved",
-                condition=~Q(slug__in=["uploads", "erasure_ledger"]),
+                condition=~Q(slug__in=SERVICE_FOLDERS),
                 violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
             ),
         ]

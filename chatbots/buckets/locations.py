@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from chatbots.models import Bucket, Chatbot
+from chatbots.models import SERVICE_FOLDERS, Bucket, Chatbot
 from common.crypto import decrypt
 from common.storage.errors import StorageError
 from common.storage.s3 import LINK_LIFE, ObjectStorage
@@ -151,6 +151,15 @@ def forget_storages() -> None:
 
 # A forked worker must not use its parent's connections.
 os.register_at_fork(after_in_child=forget_storages)
+
+
+def is_folder_shared(slug: str) -> bool:
+    """Return whether another folder of the operator's bucket has this name in upper or lower case.
+
+    Some stores compare the resources of a policy without regard to case, so that it grants both.
+    """
+    same = Chatbot.objects.filter(slug__iexact=slug).exclude(slug=slug)
+    return slug.lower() in SERVICE_FOLDERS or same.exists()
 
 
 def hosted_place(chatbot: Chatbot) -> dict[str, str]:

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from chatbots import changelog
+from chatbots.buckets.locations import is_folder_shared
 from chatbots.callback_urls import canonical_url, check_reachable
 from chatbots.models import Bucket, Chatbot, Membership, Variable
 from common.network_guard import UrlRefused
@@ -75,6 +76,10 @@ def create_chatbot(
     )
     chatbot.clean_fields()
     chatbot.validate_constraints()
+    if is_folder_shared(slug):
+        raise ValidationError(
+            {"slug": "Another folder of the bucket differs from this slug in case only. Choose another."}
+        )
     _check_timezone(timezone)
     _check_variables(variables, uci=uci)
     if enable_extracts and not hosted_bucket:

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
-from chatbots.buckets.locations import access_policy, require_bucket
+from chatbots.buckets.locations import access_policy, is_folder_shared, require_bucket
 from chatbots.buckets.trial import TrialFailed, try_credentials
 from chatbots.credentials import MOST_ACTIVE, USER_PREFIX
 from chatbots.models import Bucket, BucketCredential, Chatbot
@@ -188,6 +188,12 @@ def _iam() -> IamUsers:
 def _require_hosted(chatbot: Chatbot) -> None:
     if require_bucket(chatbot).hosting != Bucket.Hosting.HOSTED:
         raise ValidationError("The files go to the client's own bucket, so the client has access already.")
+    if is_folder_shared(chatbot.slug):
+        # The trial cannot find this: its objects are in none of these folders.
+        raise ValidationError(
+            "Another folder of the bucket has the same name in upper or lower case. Some storages take both for one, "
+            "so credentials for this folder could read the other. Create a chatbot with another slug."
+        )
 
 
 def _insert(credential: BucketCredential) -> BucketCredential:

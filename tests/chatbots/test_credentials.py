@@ -27,6 +27,7 @@ from chatbots.operations.credentials import (
 from common.storage import ObjectStorage, StorageError
 from common.storage.iam import IamUsers
 from tests.clients import use_bucket_at
+from tests.factories import ready_chatbot
 from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted, users
 from tests.s3_server import Identity, S3Server, running
 
@@ -419,6 +420,25 @@ def test_only_the_hosted_bucket_has_credentials(chatbot: Chatbot, iam_storage: O
     Bucket.objects.all().delete()
     with pytest.raises(ValidationError, match="has no bucket"):
         issue(chatbot)
+    assert not BucketCredential.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("slug", "other"), [("Acme", "acme"), ("acme", "ACME"), ("Uploads", None)])
+def test_a_folder_that_the_store_may_take_for_another_has_no_credentials(
+    iam_storage: ObjectStorage, slug: str, other: str | None
+) -> None:
+    """SeaweedFS compares the resources of a policy without regard to case. Such slugs may be there from before."""
+    chatbot = ready_chatbot(slug=slug)
+    if other:
+        ready_chatbot(slug=other)
+    for refused in (
+        lambda: issue(chatbot),
+        lambda: record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command"),
+    ):
+        with pytest.raises(ValidationError, match="in upper or lower case"):
+            refused()
+    assert names_of_users() == set()
     assert not BucketCredential.objects.exists()
 
 

@@ -61,6 +61,14 @@ def test_a_reserved_folder_name_is_refused_as_a_slug(slug: str) -> None:
     assert not Chatbot.objects.exists()
 
 
+@pytest.mark.parametrize("slug", ["TAKEN", "Taken", "Uploads", "ERASURE_LEDGER"])
+def test_a_slug_that_differs_from_another_folder_in_case_only_is_refused(slug: str) -> None:
+    """Some stores take both for one in a policy, so a client's credentials would read the other."""
+    create(slug="taken")
+    assert "in case only" in str(refused(slug=slug))
+    assert Chatbot.objects.count() == 1
+
+
 def test_a_chatbot_requires_only_slug_and_name():
     chatbot = create()
     chatbot.refresh_from_db()
