@@ -23,6 +23,7 @@ from django.db.models.functions import Coalesce, Now
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
+from chatbots.models import Bucket
 from common.db import fetch
 from compliance.erasure import ledger, marking, objects, redacted
 from compliance.erasure.engine import ErasureRun, Found
@@ -100,10 +101,16 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
 
 
 def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> None:
-    """File these exports again, for the same subjects with the same options, in the caller's transaction."""
+    """File these exports again, for the same subjects with the same options, in the caller's transaction.
+
+    Not where the chatbot has no bucket any more: they would fail, and hold the chatter's deletion.
+    """
     every = list(ComplianceRequest.objects.filter(pk__in=removed_ids).order_by("seq"))
+    has_bucket = Bucket.objects.filter(chatbot=redaction.chatbot_id).exists()
     values = {subject: _value_of(*subject) for subject in {_subject(removed) for removed in every}}
-    repeats = {removed.pk: _repeat_of(removed, values[_subject(removed)]) for removed in every}
+    repeats = {
+        removed.pk: _repeat_of(removed, values[_subject(removed)]) if has_bucket else None for removed in every
+    }
     filed = ComplianceRequest.objects.bulk_create(repeat for repeat in repeats.values() if repeat)
     RepeatedExport.objects.bulk_create(
         RepeatedExport(chatbot_id=one.chatbot_id, redaction=redaction, removed=one, repeat=repeats[one.pk])

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.buckets import hosted_storage
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import ledger, verify
@@ -278,6 +278,19 @@ def test_an_export_whose_subject_is_gone_is_not_filed_again(company: Company, st
     shown = company.request_object(redaction)
     assert shown["redaction"]["removed_exports"] == [{"request_id": str(export.request_id), "repeated_by": None}]
     assert found(storage) == set()
+
+
+def test_an_export_that_has_nowhere_to_go_is_not_filed_again(company: Company, storage: ObjectStorage) -> None:
+    """It would fail, and hold the chatter's deletion for a file that nobody waits for."""
+    number = talk(company, "c-1", "alice")
+    export = company.exported("alice")
+    Bucket.objects.filter(chatbot=company.chatbot).delete()
+    redaction = redact(company, number)
+    work()
+
+    shown = company.request_object(redaction)
+    assert shown["redaction"]["removed_exports"] == [{"request_id": str(export.request_id), "repeated_by": None}]
+    assert not ComplianceRequest.objects.filter(kind="export").exclude(pk=export.request_id).exists()
 
 
 def test_many_exports_are_filed_again_at_once(company: Company, storage: ObjectStorage) -> None:
