@@ -258,7 +258,7 @@ class ComplianceRequest(models.Model):
                 condition=Q(conversation_digests__isnull=False, chatbot__gt=0),
             ),
             # Those whose reference has to go, by when: they have ended, and no failed one is among them that may be
-            # retried, so that the sweep reads past none.
+            # retried, but for redactions, so that the sweep reads past few.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_reference_kept",

@@ -83,13 +83,15 @@ UPDATE compliance_compliancerequest
 """
 
 # A reference leads from a request, and so from the rows that it left, to a person whom the client knows. It goes
-# after the same days; a failed request, which may be retried, keeps it as long as a digest. (As the index says it.)
+# after the same days; a failed request, which may be retried, keeps it as long as a digest, a failed redaction, which never has
+# any, as long as it is failed. (As the index says it, but for the last condition.)
 _OLD_REFERENCES = f"""
  FROM compliance_compliancerequest r
 WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
   AND r.reference <> ''
   AND (r.completed_at IS NOT NULL OR r.cancelled_at IS NOT NULL OR r.rejected_at IS NOT NULL
        OR (r.uci_digest IS NULL AND r.conversation_digests IS NULL))
+  AND (r.kind <> 'redaction' OR {_IS_FINAL})
 """
 _EMPTY_REFERENCES = f"""
 UPDATE compliance_compliancerequest SET reference = ''
