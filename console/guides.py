@@ -91,7 +91,8 @@ def _text(name: str) -> str:
 
 
 def _about(code: str, chatbot: Chatbot, origin: str) -> str:
-    return re.sub(rf"\b{EXAMPLE_SLUG}\b(?!-)", chatbot.slug, code.replace(EXAMPLE_ORIGIN, origin))
+    # The slug first: the service's address may have the example's name in it.
+    return re.sub(rf"\b{EXAMPLE_SLUG}\b(?!-)", chatbot.slug, code).replace(EXAMPLE_ORIGIN, origin)
 
 
 def _target(href: str, chatbot: Chatbot) -> str:

@@ -78,6 +78,14 @@ def test_code_is_about_the_chatbot_and_the_service() -> None:
     assert "--bucket acme-files" in html
 
 
+def test_the_services_address_stays_as_it_is() -> None:
+    chatbot = Chatbot(slug="shop")
+
+    html = read_guide("daily-extracts", chatbot=chatbot, origin="https://privacy.acme.example").html
+
+    assert "https://privacy.acme.example/api/v1/chatbots/shop" in html
+
+
 def test_a_guide_that_is_not_there_and_another_chatbots_are_not_found(
     chatbot: Chatbot, neighbour: Chatbot, admin_client: Client
 ) -> None:
