@@ -100,7 +100,7 @@ def test_refusals_are_explained(chatbot) -> None:
     assert refused("approve_request", str(uuid4())).returncode == 2
     assert "a request id is a UUID" in str(refused("approve_request", "7"))
     assert str(refused("verify_erasure")) == "Name one request, or say --all."
-    assert "no completed deletion" in str(refused("verify_erasure", str(uuid4())))
+    assert "no completed deletion, retention run or redaction" in str(refused("verify_erasure", str(uuid4())))
 
 
 def test_held_requests_are_decided(chatbot) -> None:
@@ -126,7 +126,7 @@ def test_verification_finds_data_restored_from_a_backup(chatbot, storage) -> Non
     gone = conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     worker.drain(seconds=60)
-    assert run("verify_erasure", "--all") == (0, "1 deletions looked at, 0 left something.\n")
+    assert run("verify_erasure", "--all") == (0, "Verified: 1. Left something: 0.\n")
 
     factories.MessageFactory.create(conversation=gone)
     conversation_of(chatbot, "42")
@@ -158,7 +158,7 @@ def test_verification_reports_deletions_too_old_to_be_checked_by_digest(chatbot,
     assert (code, out.splitlines()) == (
         0,
         [
-            "2 deletions looked at, 0 left something.",
+            "Verified: 2. Left something: 0.",
             "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone.",
         ],
     )

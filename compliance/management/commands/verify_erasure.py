@@ -11,7 +11,10 @@ from compliance.models import ComplianceRequest
 
 
 class Command(TeachingCommand):
-    help = "Look again whether completed deletions left nothing behind, in every table that they erase from."
+    help = (
+        "Verify again that completed deletions, retention runs and redactions left nothing behind, in every table "
+        "that they erase from."
+    )
     examples = """\
 examples:
   manage.py verify_erasure 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f
@@ -21,12 +24,12 @@ Chatters and conversations are found by their keyed digests, so what a restored 
 Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at by the marks that it has set, alone. The
 bucket is not looked into: reconcile_storage does that.
 
-exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 something is left
+exit codes: 0 nothing is left, 1 there is no such completed request, 3 something is left
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("request_id", nargs="?", type=parse_request_id, help="One completed deletion.")
-        parser.add_argument("--all", action="store_true", help="All completed deletions.")
+        parser.add_argument("request_id", nargs="?", type=parse_request_id, help="One completed request.")
+        parser.add_argument("--all", action="store_true", help="All completed ones.")
         parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,7 +42,7 @@ exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 somethin
                 json.dumps({"verified": outcome.verified, "by_marks_alone": outcome.by_marks, "left": left})
             )
         else:
-            self.stdout.write(f"{outcome.verified} deletions looked at, {len(left)} left something.")
+            self.stdout.write(f"Verified: {outcome.verified:,}. Left something: {len(left):,}.")
             if outcome.by_marks:
                 self.stdout.write(_by_marks(outcome.by_marks))
             for request_id, leftovers in outcome.left.items():
@@ -54,7 +57,7 @@ exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 somethin
         if request_id is None:
             return list(deletions.order_by("seq").values_list("pk", flat=True))
         if not deletions.filter(pk=request_id).exists():
-            raise CommandError("There is no completed deletion with this id.")
+            raise CommandError("There is no completed deletion, retention run or redaction with this id.")
         return [request_id]
 
 
