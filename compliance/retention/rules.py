@@ -83,8 +83,8 @@ UPDATE compliance_compliancerequest
 """
 
 # A reference leads from a request, and so from the rows that it left, to a person whom the client knows. It goes
-# after the same days; a failed request, which may be retried, keeps it as long as a digest, a failed redaction, which never has
-# any, as long as it is failed. (As the index says it, but for the last condition.)
+# after the same days; a failed request, which may be retried, keeps it as long as a digest. A redaction never has
+# one, and keeps it as long as it is failed. (As the index says it, but for the last condition.)
 _OLD_REFERENCES = f"""
  FROM compliance_compliancerequest r
 WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
