@@ -31,6 +31,10 @@ _BODIES: Mapping[str, tuple[bytes, str]] = {
         f"--{BOUNDARY}\r\n".encode() + file(b"x") + f"\r\n--{BOUNDARY}--\r\n".encode(),
         FORM,
     ),
+    "conversations/<int:number>/messages/redact": (
+        json.dumps({"ids": ["m1"], "reason": "payment_data"}).encode(),
+        "application/json",
+    ),
 }
 
 
