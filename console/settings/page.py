@@ -28,6 +28,7 @@ from console.settings.credentials import (
     credential_rows,
     may_issue,
 )
+from console.settings.retention_forms import RetentionForm
 from conversations.usage import UciCount, conversations_by_uci
 
 SECTIONS = {
@@ -142,7 +143,7 @@ def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm |
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
         "bucket": forms.BucketForm(stored=overview.bucket),
-        "retention": forms.RetentionForm(chatbot=overview.chatbot),
+        "retention": RetentionForm(chatbot=overview.chatbot),
         "credentials": NewCredentialForm(),
         "record": RecordCredentialForm(),
         "rules": forms.RulesForm(chatbot=overview.chatbot),

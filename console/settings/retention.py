@@ -8,8 +8,8 @@ from compliance.retention import policy
 from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, actor_of
 from console.settings.actions import saved
-from console.settings.forms import RetentionConfirmationForm, RetentionForm
 from console.settings.page import RefusedForm
+from console.settings.retention_forms import RetentionConfirmationForm, RetentionForm
 
 SECTION = "retention"
 
