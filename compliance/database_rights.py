@@ -51,7 +51,7 @@ RIGHTS: Mapping[str, Rights] = {
     # The web server takes in and marks what is late; it never erases.
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),
-    "conversations.Identity": Rights("SELECT, INSERT", "SELECT, UPDATE (value), DELETE"),
+    "conversations.Identity": Rights("SELECT, INSERT, UPDATE (established_by)", "SELECT, UPDATE (value), DELETE"),
     "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
     "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),
     "conversations.ErasedChatter": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),

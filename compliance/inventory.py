@@ -114,7 +114,7 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CONVERSATION,
         {
             "value": (Disposition.DELETED, ""),
-            **_all("id chatbot conversation variable digest", Disposition.LEDGER, _BY_DIGEST),
+            **_all("id chatbot conversation variable digest established_by", Disposition.LEDGER, _BY_DIGEST),
         },
         counter="identities",
     ),

@@ -31,10 +31,11 @@ class TooLarge(Exception):
 
 
 class Identifier(TypedDict):
-    """A chatter's Unique Chatter Identifier and its value."""
+    """A chatter's Unique Chatter Identifier, its value, and how the value came."""
 
     key: str
     value: str
+    established_by: str
 
 
 class LogEntry(NamedTuple):
@@ -94,7 +95,7 @@ def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
         Identity.objects.filter(chatbot=chatbot, conversation=OuterRef("pk"))
         # In the order of the index, so that no other looks cheaper for the first of a few.
         .order_by("variable_id", "value")
-        .values(identifier=JSONObject(key="variable__name", value="value"))
+        .values(identifier=JSONObject(key="variable__name", value="value", established_by="established_by"))
     )
     found = Conversation.objects.filter(chatbot=chatbot, pk__in=numbers).annotate(
         identifiers=ArraySubquery(identities[:MAX_IDENTIFIERS])

@@ -17,8 +17,11 @@ from django.conf import settings
 from chatbots.models import Chatbot, Variable
 from common.crypto import digest
 from conversations.documents import Document, DocumentError, DocumentInvalid, Message, error_at
+from conversations.models import Identity
 
 MAX_UCI_LENGTH = 512
+
+EstablishedBy = Identity.EstablishedBy
 
 # A variable's id and the keyed digest of a value: how an erased chatter is remembered.
 Chatter = tuple[int, bytes]
@@ -43,6 +46,8 @@ class DeclaredVariables:
     uci_id: int | None
     # Present and former UCIs, under each of which a chatter can have been erased: the scopes of their digests.
     uci_public_ids: dict[int, UUID]
+    # How a value of theirs comes in a document's variables.
+    established_by: dict[int, EstablishedBy]
 
     @classmethod
     def read(cls, chatbot: Chatbot) -> "DeclaredVariables":
@@ -52,6 +57,15 @@ class DeclaredVariables:
             by_name={variable.name: variable for variable in variables},
             uci_id=next((variable.pk for variable in variables if variable.is_uci), None),
             uci_public_ids={one.pk: one.public_id for one in variables if one.is_uci or one.was_uci},
+            established_by={
+                one.pk: (
+                    EstablishedBy.USER_CHANNEL
+                    if one.category == Variable.Category.USER_CHANNEL
+                    else EstablishedBy.CUSTOM
+                )
+                for one in variables
+                if one.is_uci or one.was_uci
+            },
         )
 
     def resolve(self, document: Document | DocumentInvalid) -> IncomingDocument | DocumentInvalid:
@@ -128,6 +142,15 @@ class NewIdentity(NamedTuple):
     variable_id: int
     digest: bytes
     value: str | None
+    established_by: EstablishedBy = EstablishedBy.USER_CHANNEL
+
+
+class StrongerIdentity(NamedTuple):
+    """A stored identity whose value has now come in a stronger way."""
+
+    variable_id: int
+    digest: bytes
+    established_by: EstablishedBy
 
 
 class StoredValue(NamedTuple):
@@ -144,11 +167,13 @@ class MergedConversation:
     row_changed: bool = False
 
     known_messages: set[str] = field(default_factory=set)
-    known_identities: set[bytes] = field(default_factory=set)  # digests under the conversation's own UCI
+    # By their digests under the conversation's own UCI.
+    known_identities: dict[bytes, EstablishedBy] = field(default_factory=dict)
     known_values: dict[int, StoredValue] = field(default_factory=dict)
 
     new_messages: list[Message] = field(default_factory=list)
     new_identities: list[NewIdentity] = field(default_factory=list)
+    stronger_identities: dict[bytes, StrongerIdentity] = field(default_factory=dict)
     new_values: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -178,7 +203,10 @@ class MergedConversation:
         for variable_id, value in incoming.values.items():
             if variable_id == self.row.uci_variable_id:
                 digest = incoming.chatters.get(variable_id)
-                values_changed = self._add_identity(variable_id, value, digest) or values_changed
+                if digest is not None:  # no placeholder
+                    established_by = declared.established_by[variable_id]
+                    added_one = self._add_identity(NewIdentity(variable_id, digest, value, established_by))
+                    values_changed = added_one or values_changed
             elif variable_id not in declared.uci_public_ids:
                 # The value of another UCI is not stored: a deletion by that UCI would not find it here.
                 values_changed = self._set_value(variable_id, value) or values_changed
@@ -204,11 +232,17 @@ class MergedConversation:
         self.row.message_count += len(added)
         return len(added)
 
-    def _add_identity(self, variable_id: int, value: str, digest: bytes | None) -> bool:
-        if digest is None or digest in self.known_identities:
+    def _add_identity(self, new: NewIdentity) -> bool:
+        known = self.known_identities.get(new.digest)
+        if known is not None and not new.established_by.is_stronger_than(known):
             return False
-        self.known_identities.add(digest)
-        self.new_identities.append(NewIdentity(variable_id, digest, value))
+        self.known_identities[new.digest] = new.established_by
+        if known is None:
+            self.new_identities.append(new)
+        else:
+            # Also of one that is new in this call: these are written after the new ones.
+            stronger = StrongerIdentity(new.variable_id, new.digest, new.established_by)
+            self.stronger_identities[new.digest] = stronger
         return True
 
     def _set_value(self, variable_id: int, value: str) -> bool:

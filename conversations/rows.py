@@ -15,7 +15,14 @@ from django.conf import settings
 from django.db import connection
 
 from common.db import execute, fetch
-from conversations.merge import Chatter, ConversationRow, IncomingDocument, MergedConversation, StoredValue
+from conversations.merge import (
+    Chatter,
+    ConversationRow,
+    EstablishedBy,
+    IncomingDocument,
+    MergedConversation,
+    StoredValue,
+)
 
 # A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
@@ -94,14 +101,20 @@ _WHICH_MESSAGES = """
     ) AS found
 """
 _WHICH_IDENTITIES = """
-    SELECT wanted.number, wanted.digest
+    SELECT wanted.number, wanted.digest, found.established_by
     FROM json_to_recordset(%s::json) AS wanted(number bigint, variable bigint, digest bytea)
     CROSS JOIN LATERAL (
-        SELECT 1 FROM conversations_identity i
+        SELECT i.established_by FROM conversations_identity i
         WHERE i.chatbot_id = %s AND i.conversation_id = wanted.number AND i.variable_id = wanted.variable
           AND i.digest = wanted.digest
         LIMIT 1
     ) AS found
+"""
+_STRENGTHEN = """
+    UPDATE conversations_identity AS stored SET established_by = new.established_by
+    FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, digest bytea, established_by text)
+    WHERE stored.chatbot_id = %s AND stored.conversation_id = new.number AND stored.variable_id = new.variable
+      AND stored.digest = new.digest
 """
 _NAME_ERASED = """
     INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, digest)
@@ -183,8 +196,8 @@ def read_known(
             identities.append({"number": number, "variable": uci_id, "digest": one.chatters[uci_id]})
     for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages, chatbot_id):
         by_number[number].known_messages.add(message_id)
-    for number, digest in _which_are_stored(_WHICH_IDENTITIES, identities, chatbot_id):
-        by_number[number].known_identities.add(bytes(digest))
+    for number, digest, established_by in _which_are_stored(_WHICH_IDENTITIES, identities, chatbot_id):
+        by_number[number].known_identities[bytes(digest)] = EstablishedBy(established_by)
     latest_expiry = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
     values = [latest_expiry, list(by_number), chatbot_id]
     for number, variable_id, value, renewal_due in fetch(_READ_VALUES, values):
@@ -238,19 +251,32 @@ def _as_postgresql_text(value: object) -> str:
     return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
-def _write_identities(chatbot_id: int, conversations: Iterable[MergedConversation]) -> None:
+def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     """Store the chatters of conversations; of erased chatters the digests alone, if not stored already."""
-    new = [(conversation.number, *one) for conversation in conversations for one in conversation.new_identities]
-    named = [(chatbot_id, *one) for one in new if one[3] is not None]
+    new = [(conversation.number, one) for conversation in conversations for one in conversation.new_identities]
+    named = [(chatbot_id, number, *one) for number, one in new if one.value is not None]
     erased = [
-        {"number": number, "variable": variable_id, "digest": digest}
-        for number, variable_id, digest, value in new
-        if value is None
+        {"number": number, "variable": one.variable_id, "digest": one.digest}
+        for number, one in new
+        if one.value is None
+    ]
+    stronger = [
+        {
+            "number": conversation.number,
+            "variable": one.variable_id,
+            "digest": one.digest,
+            "established_by": one.established_by,
+        }
+        for conversation in conversations
+        for one in conversation.stronger_identities.values()
     ]
     if named:
-        _copy("conversations_identity (chatbot_id, conversation_id, variable_id, digest, value)", named)
+        columns = "chatbot_id, conversation_id, variable_id, digest, value, established_by"
+        _copy(f"conversations_identity ({columns})", named)
     if erased:
         execute(_NAME_ERASED, [chatbot_id, _json(erased)])
+    if stronger:
+        execute(_STRENGTHEN, [_json(stronger), chatbot_id])
 
 
 def _write_values(chatbot_id: int, conversations: Iterable[MergedConversation]) -> None:

@@ -78,6 +78,7 @@ class IdentityFactory(DjangoModelFactory[Identity]):
     variable = LazyAttribute(lambda row: row.conversation.uci_variable or uci_of(row.conversation.chatbot))
     value = "42"
     digest = LazyAttribute(lambda row: digest("chatter", row.variable.public_id, row.value))
+    established_by = Identity.EstablishedBy.CUSTOM
 
 
 class MessageFactory(DjangoModelFactory[Message]):

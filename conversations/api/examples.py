@@ -40,7 +40,7 @@ CONVERSATION = {
     "push": False,
     "score": 7.5,
     "csat": {"score": 4, "vote": "positive", "comment": "quick"},
-    "unique_chatter_identifiers": [{"key": "member_id", "value": "42"}],
+    "unique_chatter_identifiers": [{"key": "member_id", "value": "42", "established_by": "custom"}],
 }
 DELETED_CONVERSATION = CONVERSATION | {
     "number": 16,

@@ -1,4 +1,5 @@
 from conversations.models.conversations import (
+    Assurance,
     Conversation,
     ErasedChatter,
     Identity,
@@ -9,6 +10,7 @@ from conversations.models.conversations import (
 from conversations.models.extracts import DailyExtract, ExtractConversation
 
 __all__ = [
+    "Assurance",
     "Conversation",
     "DailyExtract",
     "ErasedChatter",

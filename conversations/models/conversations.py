@@ -221,18 +221,56 @@ class _OfConversation(models.Model):
         return f"{self._meta.verbose_name} {self.pk}"
 
 
+class Assurance(models.TextChoices):
+    """How far a chatter's identity can be relied on, the weakest first."""
+
+    USER_CHANNEL = "user_channel", "Claimed: it can be forged on the way"
+    PLATFORM = "platform", "Said by the platform"
+    VERIFIED = "verified", "Verified by the client"
+
+
 class Identity(_OfConversation):
     """A conversation's UCI value. Only added, never overwritten; two if two people used one window.
+
+    `established_by` says how the value came. A stronger way for the same value replaces a weaker one; nothing else of
+    an identity ever changes.
 
     Erasing deletes it, or only its value: while a copy of the conversation may exist (a file, an export, a daily
     extract) the keyed digest is kept, so that each deletion of the chatter finds the copy.
     """
+
+    class EstablishedBy(models.TextChoices):
+        """How a value came, and whether it can be relied on. Several ways are equally strong."""
+
+        USER_CHANNEL = "user_channel", "Claimed through the user channel"
+        CUSTOM = "custom", "Said by the platform"
+        ASSERTED = "asserted", "Asserted by the client's server"
+        SIGNED = "signed", "Signed by the client's backend"
+        RESOLVED = "resolved", "Resolved at the client's address"
+
+        @property
+        def assurance(self) -> Assurance:
+            match self:
+                case Identity.EstablishedBy.USER_CHANNEL:
+                    return Assurance.USER_CHANNEL
+                case Identity.EstablishedBy.CUSTOM:
+                    return Assurance.PLATFORM
+                case _:
+                    return Assurance.VERIFIED
+
+        def is_stronger_than(self, other: "Identity.EstablishedBy") -> bool:
+            ranks = list(Assurance)
+            return ranks.index(self.assurance) > ranks.index(other.assurance)
 
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     value = models.CharField(max_length=512, null=True)
     digest = models.BinaryField(max_length=32, help_text="As ComplianceRequest.uci_digest.")
+    # Of a writer that names none, the weakest: an older version may still be taking in during an upgrade.
+    established_by = models.CharField(
+        max_length=12, choices=EstablishedBy, db_default=EstablishedBy.USER_CHANNEL, editable=False
+    )
 
     class Meta:
         verbose_name_plural = "identities"
@@ -245,6 +283,10 @@ class Identity(_OfConversation):
                 condition=Exact(
                     models.Func(F("digest"), function="octet_length", output_field=models.IntegerField()), 32
                 ),
+            ),
+            models.CheckConstraint(
+                name="identity_established_by_known",
+                condition=Q(established_by__in=["user_channel", "custom", "asserted", "signed", "resolved"]),
             ),
         ]
         indexes = [

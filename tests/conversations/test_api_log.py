@@ -61,8 +61,8 @@ def test_a_conversation_is_shown_whole_in_each_call(chatbot: Chatbot, caller: To
         "score": 7.5,
         "csat": {"score": 4, "vote": "positive", "comment": f"{PLANTED} comment"},
         "unique_chatter_identifiers": [
-            {"key": "member_id", "value": f"{PLANTED} value 0"},
-            {"key": "member_id", "value": "second"},
+            {"key": "member_id", "value": f"{PLANTED} value 0", "established_by": "custom"},
+            {"key": "member_id", "value": "second", "established_by": "custom"},
         ],
     }
     response = caller.get("conversations")

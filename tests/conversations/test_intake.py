@@ -250,6 +250,43 @@ def test_it_adds_a_second_identity_and_overwrites_none(chatbot: Chatbot) -> None
     assert list(Identity.objects.order_by("value").values_list("value", flat=True)) == ["42", "43"]
 
 
+@pytest.mark.parametrize(
+    ("category", "fields"),
+    [
+        ("custom", {}),
+        ("user_channel", {"custom_variables": None, "user_channel_variables": {"member_id": "42"}}),
+    ],
+)
+def test_it_keeps_how_an_identity_came(chatbot: Chatbot, category: str, fields: dict[str, Any]) -> None:
+    Variable.objects.filter(pk=uci_of(chatbot).pk).update(category=category)
+
+    stored(chatbot, parsed(**fields))
+
+    assert Identity.objects.get().established_by == category
+
+
+@pytest.mark.parametrize(
+    ("stored_as", "outcome", "kept"),
+    [
+        ("user_channel", "updated", "custom"),
+        ("custom", "unchanged", "custom"),
+        ("signed", "unchanged", "signed"),
+    ],
+)
+def test_only_a_stronger_way_replaces_how_an_identity_came(
+    chatbot: Chatbot, stored_as: str, outcome: str, kept: str
+) -> None:
+    stored(chatbot, parsed(), parsed("c-2"))
+    first, second = Identity.objects.order_by("conversation")
+    Identity.objects.filter(pk__in=[first.pk, second.pk]).update(established_by=stored_as)
+
+    assert results(chatbot, parsed()) == [outcome]
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.established_by, second.established_by) == (kept, stored_as)
+
+
 @pytest.mark.parametrize("placeholder", ["", "null", "undefined", "None", "anonymous"])
 def test_a_placeholder_identifies_no_chatter(chatbot: Chatbot, placeholder: str) -> None:
     assert results(chatbot, parsed(custom_variables={"member_id": placeholder})) == ["created"]
