@@ -1,20 +1,14 @@
-"""Make one call to a client's receiver: signed, guarded, and over in time whatever the receiver does."""
+"""Make one call to a client's receiver: signed, and guarded (`common.guarded_calls`). Only its status counts."""
 
 import json
 import logging
-import socket
 import ssl
 import time
 from http import HTTPStatus
-from urllib.parse import SplitResult, urlsplit
-
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from chatbots.callback_secrets import Signers
 from common import outbound
-from common.logs import describe_kind
-from common.network_guard import Guarded
+from common.guarded_calls import Answer, CallFailure, GuardedPost
 from common.times import rfc3339
 from compliance.callbacks.leases import Outcome, Taken
 from compliance.models import Callback
@@ -25,23 +19,6 @@ Failure = Callback.Failure
 
 # Of the answer's body, so that the receiver meets no broken connection. It is thrown away.
 _READ_BYTES = 4096
-
-
-class _AddressRefused(Exception):
-    """The connection would reach an address that receivers must not have."""
-
-
-class _Guarded(Guarded):
-    setting = "CALLBACK_PRIVATE_NETWORKS"
-    refusal = _AddressRefused
-
-
-class _HTTPConnection(_Guarded, HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_Guarded, HTTPSConnection):
-    pass
 
 
 def body_of(callback: Taken) -> bytes:
@@ -64,83 +41,43 @@ def body_of(callback: Taken) -> bytes:
 
 
 class Call:
-    """One call, which a thread makes (`run`). Nothing of it happens after its deadline.
-
-    No proxy is asked, whatever the environment says: it would resolve the name, unseen by us. No redirect is
-    followed: it could lead anywhere. Of an answer, the status alone counts.
-    """
+    """One call, which a thread makes (`run`). Nothing of it happens after its deadline."""
 
     def __init__(self, callback: Taken, *, signers: Signers, tls: ssl.SSLContext) -> None:
         self.callback = callback
-        self.deadline = time.monotonic() + outbound.CALLBACK_SECONDS
-        self._signers, self._tls = signers, tls
-        self._status: int | None = None
+        self._signers = signers
+        self._post = GuardedPost(
+            callback.url,
+            seconds=outbound.CALLBACK_SECONDS,
+            answer_bytes=outbound.CALLBACK_ANSWER_BYTES,
+            body_bytes=_READ_BYTES,
+            is_whole=False,
+            tls=tls,
+        )
+
+    @property
+    def deadline(self) -> float:
+        return self._post.deadline
 
     def run(self) -> Outcome:
         """Make the call and return what became of it. Raises nothing."""
-        try:
-            with outbound.within(self.deadline - time.monotonic(), answer_bytes=outbound.CALLBACK_ANSWER_BYTES):
-                self._send()
-        except Exception as error:  # whatever it was, it is this call's alone
-            # An answer that breaks off after its status is one.
-            failure = _failure_of(error)
-            if self._status is None:
-                if failure is Failure.BAD_ANSWER:
-                    logger.warning("callback.failed callback=%s kind=%s", self.callback.id, describe_kind(error))
-                return Outcome(error=failure)
-        return self.so_far()
+        body = body_of(self.callback)
+        timestamp = str(int(time.time()))
+        headers = self._signers.headers(message_id=self.callback.id, timestamp=timestamp, body=body)
+        answer = self._post.run(body=body, headers={"User-Agent": "data-compliance-callbacks/1", **headers})
+        if answer.status is None and answer.kind:
+            logger.warning("callback.failed callback=%s kind=%s", self.callback.id, answer.kind)
+        return _outcome_of(answer)
 
     def so_far(self) -> Outcome:
         """Return the outcome as it is now: also of a call that is not over, since a name is still looked up."""
-        status = self._status
-        if status is None:
-            return Outcome(error=Failure.NO_ANSWER)
-        is_success = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
-        return Outcome(status, None if is_success else Failure.BAD_STATUS)
-
-    def _send(self) -> None:
-        target = urlsplit(self.callback.url)
-        body = body_of(self.callback)
-        timestamp = str(int(time.time()))
-        connection = self._connection(target)
-        try:
-            connection.request(
-                "POST",
-                target.path,
-                body=body,
-                headers={
-                    "Content-Type": "application/json",
-                    "User-Agent": "data-compliance-callbacks/1",
-                    "Connection": "close",
-                    **self._signers.headers(message_id=self.callback.id, timestamp=timestamp, body=body),
-                },
-                preload_content=False,
-            )
-            answer = connection.getresponse()
-            self._status = answer.status
-            answer.read(_READ_BYTES, decode_content=False)
-            answer.close()
-        finally:
-            connection.close()
-
-    def _connection(self, target: SplitResult) -> _HTTPConnection | _HTTPSConnection:
-        host = target.hostname or ""
-        # For each address of the host; what follows has all the time that is left.
-        timeout = outbound.CALLBACK_CONNECT_SECONDS
-        if target.scheme == "http":
-            return _HTTPConnection(host, target.port, timeout=timeout)
-        return _HTTPSConnection(host, target.port, timeout=timeout, ssl_context=self._tls)
+        return _outcome_of(self._post.so_far())
 
 
-def _failure_of(error: Exception) -> Failure:
-    match error:
-        case _AddressRefused():
-            return Failure.ADDRESS_REFUSED
-        case urllib3.exceptions.NameResolutionError() | socket.gaierror() | UnicodeError():
-            return Failure.NAME_UNKNOWN
-        case ssl.SSLError() | urllib3.exceptions.SSLError():
-            return Failure.TLS_FAILED
-        case OSError() | urllib3.exceptions.TimeoutError() | urllib3.exceptions.NewConnectionError():
-            return Failure.NO_ANSWER
-        case _:
-            return Failure.BAD_ANSWER
+def _outcome_of(answer: Answer) -> Outcome:
+    # An answer that breaks off after its status is one.
+    if answer.status is not None:
+        is_success = HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES
+        return Outcome(answer.status, None if is_success else Failure.BAD_STATUS)
+    failure = answer.failure or CallFailure.NO_ANSWER
+    return Outcome(error=Failure.BAD_ANSWER if failure is CallFailure.TOO_LONG else Failure(failure))

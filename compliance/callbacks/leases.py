@@ -5,7 +5,6 @@ worker that has lost a row writes nothing to it. All times are the database's.
 """
 
 import logging
-import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,35 +16,24 @@ from django.db import transaction
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
 from common.db import array, distinct, execute, fetch
-from common.leases import LEASE_END, most_workers
+from common.leases import LEASE_END
 from compliance.models import Callback
 from compliance.work.claims import BY_INDEX
+from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
 
 logger = logging.getLogger(__name__)
 
 State = Callback.State
 Failure = Callback.Failure
 
-# Three times what a call may take: a worker that was killed is known by it.
-LEASE_SECONDS = 30
-# Of one chatbot at a time: a slow receiver must not hold all threads.
-PER_CHATBOT = 4
-
 # The receiver says that this address is gone for good.
 GONE = 410
-# The wait before a further attempt is random, below a limit that doubles each time.
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30, 7200
+# The wait before a further attempt.
+_WAIT = random_wait("c.attempts", first=30, longest=7200)
 # Of those that go to a receiver that rests, how many are put off at a time.
 _PUT_OFF = 5_000
 
 _ACTOR = "worker"
-
-# One worker at a time looks whether it may send, and takes.
-_MESSENGER_LOCK = 0x6463_636D  # "dccm"
-_OTHERS_AT_WORK = """
-SELECT count(DISTINCT token) FROM compliance_callback
- WHERE token IS NOT NULL AND token <> %s AND next_attempt_at > clock_timestamp()
-"""
 
 # Chatbots that have something due, by skipping along the index instead of reading all that waits.
 _CHATBOTS = f"""
@@ -103,8 +91,7 @@ WITH outcome AS (
                         ELSE 'waiting' END,
            next_attempt_at = CASE
                WHEN o.error <> '' AND o.status IS DISTINCT FROM {GONE} AND c.give_up_at > statement_timestamp()
-               THEN least(c.give_up_at, statement_timestamp() + make_interval(secs => 1 + random() * (
-                    least({_LONGEST_WAIT_SECONDS}, {_FIRST_WAIT_SECONDS} * power(2, least(c.attempts, 20))) - 1)))
+               THEN least(c.give_up_at, statement_timestamp() + {_WAIT})
                END
       FROM outcome o
      WHERE c.id = o.id AND c.token = %(token)s
@@ -168,16 +155,13 @@ class Outcome:
 def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
     """Take callbacks that are due, at most `room`; `busy` says how many each chatbot has on its way already.
 
-    Each chatbot gives an equal share, so no backlog makes another chatbot wait. Nothing is taken while as many other
-    workers send as may at a time: one of a cluster's workers is always left for requests.
+    Nothing is taken while as many other workers call clients as may at a time.
     """
     with transaction.atomic():
-        execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
-        [(others,)] = fetch(_OTHERS_AT_WORK, [token])
-        shares = _shares(room, busy) if others < most_workers() else {}
-        if not shares:
+        shared = shares((one for (one,) in fetch(_CHATBOTS)), room=room, busy=busy) if may_take(token) else {}
+        if not shared:
             return []
-        values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(shares), "shares": array(shares.values())}
+        values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(shared), "shares": array(shared.values())}
         return [Taken(*row) for row in fetch(_TAKE, values)]
 
 
@@ -210,14 +194,6 @@ def let_rest(token: UUID, taken: Collection[Taken], *, receiver: tuple[int, str]
         "most": _PUT_OFF,
     }
     _write(_REST, values)
-
-
-def _shares(room: int, busy: Mapping[int, int]) -> dict[int, int]:
-    """Return how many may be taken of which chatbot. With more chatbots than room, a random sample."""
-    free = {chatbot: PER_CHATBOT - busy.get(chatbot, 0) for (chatbot,) in fetch(_CHATBOTS)}
-    waiting = [chatbot for chatbot, most in free.items() if most > 0]
-    picked = random.sample(waiting, min(room, len(waiting)))
-    return {chatbot: min(free[chatbot], room // len(picked)) for chatbot in picked}
 
 
 def _write(statement: str, values: dict[str, Any]) -> None:
