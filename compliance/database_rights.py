@@ -55,6 +55,8 @@ RIGHTS: Mapping[str, Rights] = {
     "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
     "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),
     "conversations.ErasedChatter": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
+    # A worker locks the expired ones.
+    "conversations.RefusedIdentity": Rights("SELECT, INSERT", "SELECT, UPDATE (expires_at), DELETE"),
     "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),
     "conversations.ExtractConversation": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     # The web server files and decides, the workers carry out.

@@ -50,7 +50,7 @@ class Store:
     model: type[Model]
     way: ReachedBy
     fields: Mapping[str, Declared]
-    counter: str = ""  # the request's counter that says how many were erased
+    counter: str = ""  # the request's counter that says how many were erased; empty if none counts them
 
     @property
     def table(self) -> str:
@@ -135,6 +135,15 @@ STORES: tuple[Store, ...] = (
             Disposition.DELETED,
         ),
         counter="files",
+    ),
+    Store(
+        conversations.RefusedIdentity,
+        ReachedBy.CONVERSATION,
+        _all(
+            "id chatbot conversation request_id way at expires_at",
+            Disposition.DELETED,
+            "that an erased chatter was named in the conversation, for ERASURE_LEDGER_DAYS at most",
+        ),
     ),
     CONVERSATION,
     Store(

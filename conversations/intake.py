@@ -171,12 +171,7 @@ def _erased_chatters(
         number, started_at = conversation.number, conversation.row.started_at
     erased: dict[Chatter, rows.Erasure] = {}
     for chatter in incoming.chatters.items():
-        later = [
-            erasure
-            for erasure in erasures.get(chatter, ())
-            if (started_at is not None and started_at < erasure.cutoff_at)
-            or (number is not None and number <= erasure.cutoff_number)
-        ]
-        if later:
-            erased[chatter] = max(later)
+        latest = rows.latest_erasure(erasures, chatter, number=number, started_at=started_at)
+        if latest is not None:
+            erased[chatter] = latest
     return erased

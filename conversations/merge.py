@@ -185,6 +185,11 @@ class MergedConversation:
             raise ValueError("A new conversation needs channel and started_at.")
         return cls(row=ConversationRow(document["id"], incoming.digest, uci_id, channel, started_at))
 
+    @property
+    def is_closed(self) -> bool:
+        """Return whether it is marked or erased: nothing more is stored in it."""
+        return self.row.deletion_request_id is not None
+
     def close(self, request_id: UUID, chatters: Iterable[Chatter]) -> None:
         """Mark it for the deletion that has to erase it, and keep the digests of its erased chatters."""
         self.row.deletion_request_id = request_id
@@ -205,7 +210,7 @@ class MergedConversation:
                 digest = incoming.chatters.get(variable_id)
                 if digest is not None:  # no placeholder
                     established_by = declared.established_by[variable_id]
-                    added_one = self._add_identity(NewIdentity(variable_id, digest, value, established_by))
+                    added_one = self.add_identity(NewIdentity(variable_id, digest, value, established_by))
                     values_changed = added_one or values_changed
             elif variable_id not in declared.uci_public_ids:
                 # The value of another UCI is not stored: a deletion by that UCI would not find it here.
@@ -232,7 +237,8 @@ class MergedConversation:
         self.row.message_count += len(added)
         return len(added)
 
-    def _add_identity(self, new: NewIdentity) -> bool:
+    def add_identity(self, new: NewIdentity) -> bool:
+        """Add a chatter, or note that a known one has come in a stronger way. Return whether anything changed."""
         known = self.known_identities.get(new.digest)
         if known is not None and not new.established_by.is_stronger_than(known):
             return False

@@ -5,7 +5,7 @@ yet" stays true until the new rows are written, so they go in by plain COPY.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from conversations.merge import (
     Chatter,
     ConversationRow,
@@ -34,9 +34,19 @@ class Erasure(NamedTuple):
     cutoff_at: datetime
     cutoff_number: int
     request_id: UUID
+    expires_at: datetime
 
 
 Erasures = dict[Chatter, list[Erasure]]
+
+
+class Refusal(NamedTuple):
+    """A stored, open conversation that was to be given the identity of an erased chatter."""
+
+    conversation: MergedConversation
+    erasure: Erasure
+    way: EstablishedBy
+
 
 _COLUMNS = [column.name for column in fields(ConversationRow)]
 _COLUMN_TYPES = {
@@ -59,7 +69,8 @@ _COLUMN_LIST = ", ".join(_COLUMNS)
 _TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
 
 # One look-up per digest, then the rows by number: asked for all digests at once, the planner may read the whole
-# chatbot, which it takes for small until there are statistics. The digest can be removed while we wait for a lock.
+# chatbot, which it takes for small until there are statistics. The digest can be removed while we wait for a lock:
+# of an erased conversation without one nothing is known any more.
 _LOCK_CONVERSATIONS = f"""
     SELECT id, {_COLUMN_LIST} FROM conversations_conversation
     WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
@@ -68,7 +79,7 @@ _LOCK_CONVERSATIONS = f"""
         CROSS JOIN LATERAL (
             SELECT c.id FROM conversations_conversation c
             WHERE c.chatbot_id = %(chatbot)s AND c.external_id_digest = wanted.digest LIMIT 1
-        ) AS found))
+        ) AS found) || %(numbers)s::bigint[])
       AND external_id_digest IS NOT NULL
     ORDER BY id FOR UPDATE
 """  # noqa: S608
@@ -86,7 +97,7 @@ _UPDATE_CONVERSATIONS = f"""
 """  # noqa: S608
 
 _READ_ERASURES = """
-    SELECT variable_id, digest, cutoff_at, cutoff_number, request_id FROM conversations_erasedchatter
+    SELECT variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at FROM conversations_erasedchatter
     WHERE chatbot_id = %s AND variable_id = ANY(%s) AND digest = ANY(%s::bytea[])
 """
 
@@ -122,6 +133,20 @@ _NAME_ERASED = """
     FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, digest bytea)
     ON CONFLICT DO NOTHING
 """
+_HAVE_IDENTITIES = """
+    SELECT wanted.number
+    FROM unnest(%s::bigint[]) AS wanted(number)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM conversations_identity i
+        WHERE i.chatbot_id = %s AND i.conversation_id = wanted.number LIMIT 1
+    ) AS found
+"""
+_LIST_REFUSED = """
+    INSERT INTO conversations_refusedidentity (chatbot_id, conversation_id, request_id, way, expires_at)
+    SELECT %s, new.number, new.request_id, new.way, new.expires_at
+    FROM json_to_recordset(%s::json) AS new(number bigint, request_id uuid, way text, expires_at timestamptz)
+    ON CONFLICT (conversation_id, request_id, chatbot_id) DO NOTHING
+"""
 # OFFSET 0 has the same effect as LIMIT above.
 _READ_VALUES = """
     SELECT wanted.number, found.variable_id, found.value, found.expires_at < now() + make_interval(secs => %s)
@@ -144,10 +169,12 @@ class ConcurrentIntake(Exception):
     """Another intake has created one of these conversations meanwhile: roll back and start again."""
 
 
-def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[bytes, MergedConversation]:
-    """Lock the stored conversations with these digests, in id order, and return them by digest."""
+def lock_conversations(
+    *, chatbot_id: int, digests: Iterable[bytes], numbers: Iterable[int] = ()
+) -> dict[bytes, MergedConversation]:
+    """Lock the stored conversations with these digests or numbers, in id order, and return them by digest."""
     conversations = {}
-    values = {"chatbot": chatbot_id, "digests": _bytea_array(set(digests))}
+    values = {"chatbot": chatbot_id, "digests": _bytea_array(set(digests)), "numbers": array(set(numbers))}
     for number, *columns in fetch(_LOCK_CONVERSATIONS, values):
         row = ConversationRow(*columns)
         conversations[row.external_id_digest] = MergedConversation(row=row, number=number)
@@ -172,6 +199,19 @@ def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
     return erasures
 
 
+def latest_erasure(
+    erasures: Erasures, chatter: Chatter, *, number: int | None, started_at: datetime | None
+) -> Erasure | None:
+    """Return the latest erasure of a chatter that covers a conversation, if one does."""
+    covering = [
+        erasure
+        for erasure in erasures.get(chatter, ())
+        if (started_at is not None and started_at < erasure.cutoff_at)
+        or (number is not None and number <= erasure.cutoff_number)
+    ]
+    return max(covering, default=None)
+
+
 def read_known(
     conversations: Mapping[bytes, MergedConversation], incoming: Iterable[IncomingDocument], *, chatbot_id: int
 ) -> None:
@@ -184,7 +224,7 @@ def read_known(
     if not by_number:
         return
     messages: list[dict[str, Any]] = []
-    identities: list[dict[str, Any]] = []
+    chatters: list[tuple[MergedConversation, bytes]] = []
     for one in incoming:
         conversation = conversations.get(one.digest)
         if conversation is None or conversation.number not in by_number:
@@ -193,15 +233,49 @@ def read_known(
         if carried := one.document.get("messages"):
             messages.append({"number": number, "items": [message["id"] for message in carried]})
         if uci_id in one.chatters:
-            identities.append({"number": number, "variable": uci_id, "digest": one.chatters[uci_id]})
+            chatters.append((conversation, one.chatters[uci_id]))
     for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages, chatbot_id):
         by_number[number].known_messages.add(message_id)
-    for number, digest, established_by in _which_are_stored(_WHICH_IDENTITIES, identities, chatbot_id):
-        by_number[number].known_identities[bytes(digest)] = EstablishedBy(established_by)
+    read_identities(chatters, chatbot_id=chatbot_id)
     latest_expiry = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
     values = [latest_expiry, list(by_number), chatbot_id]
     for number, variable_id, value, renewal_due in fetch(_READ_VALUES, values):
         by_number[number].known_values[variable_id] = StoredValue(value, renewal_due)
+
+
+def read_identities(chatters: Iterable[tuple[MergedConversation, bytes]], *, chatbot_id: int) -> None:
+    """Add to each stored conversation whether it has the chatter with this digest under its UCI."""
+    by_number: dict[int | None, MergedConversation] = {}
+    wanted = []
+    for conversation, digest in chatters:
+        by_number[conversation.number] = conversation
+        variable_id = conversation.row.uci_variable_id
+        wanted.append({"number": conversation.number, "variable": variable_id, "digest": digest})
+    for number, digest, established_by in _which_are_stored(_WHICH_IDENTITIES, wanted, chatbot_id):
+        by_number[number].known_identities[bytes(digest)] = EstablishedBy(established_by)
+
+
+def with_identities(conversations: Collection[MergedConversation], *, chatbot_id: int) -> set[int]:
+    """Return the numbers of those of these stored conversations that have an identity, of whatever chatter."""
+    if not conversations:
+        return set()
+    numbers = array({one.number for one in conversations if one.number is not None})
+    return {number for (number,) in fetch(_HAVE_IDENTITIES, [numbers, chatbot_id])}
+
+
+def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:
+    """List the refusals for an officer, each conversation once for an erasure."""
+    if refusals:
+        listed = [
+            {
+                "number": one.conversation.number,
+                "request_id": one.erasure.request_id,
+                "way": one.way,
+                "expires_at": one.erasure.expires_at,
+            }
+            for one in refusals
+        ]
+        execute(_LIST_REFUSED, [chatbot_id, _json(listed)])
 
 
 def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot_id: int) -> list[tuple[Any, ...]]:

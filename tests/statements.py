@@ -30,6 +30,7 @@ TABLES = {
     "conversations_variablevalue",
     "conversations_uploadedfile",
     "conversations_erasedchatter",
+    "conversations_refusedidentity",
 }
 
 # Which callers are not asked, by the path of the module that runs the statement, and why.

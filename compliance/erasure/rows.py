@@ -210,7 +210,8 @@ def erase(locked: Sequence[LockedConversation], *, marked_by: Sequence[UUID] = (
         elif store.model is not Identity:
             delete = _DELETE_ROWS.format(table=sql.Identifier(store.table), of_these=_OF_THESE)
             for number, gone in fetch(delete, values):
-                count_of[number][store.counter] += gone
+                if store.counter:
+                    count_of[number][store.counter] += gone
     copies = fetch(_COPIED, values)
     copied, exported = {number for number, _ in copies}, {number for number, is_export in copies if is_export}
     for number, gone in _forget_identities(locked, copied).items():

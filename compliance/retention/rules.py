@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from accounts.models import LoginFailures, StaffLogin
 from compliance.models import Replay
-from conversations.models import ErasedChatter, VariableValue
+from conversations.models import ErasedChatter, RefusedIdentity, VariableValue
 
 # Not while a deletion still has to remove something of the conversation, which it finds by these. OFFSET 0 and arrays
 # look each up by itself: in a join, PostgreSQL may read all files, exports and days for the few old rows.
@@ -164,6 +164,8 @@ FORGETTING = {
     "references": (_OLD_REFERENCES, _EMPTY_REFERENCES),
     "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
     "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
+    # They expire with the erased chatter.
+    "refused_identities": _deleting(RefusedIdentity, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
     "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
     # By their end: the workers' role may not read session keys.
     "sessions": _deleting(Session, "expire_date < now()", order="expire_date", key="expire_date"),

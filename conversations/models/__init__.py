@@ -1,12 +1,12 @@
 from conversations.models.conversations import (
     Assurance,
     Conversation,
-    ErasedChatter,
     Identity,
     Message,
     UploadedFile,
     VariableValue,
 )
+from conversations.models.erased import ErasedChatter, RefusedIdentity
 from conversations.models.extracts import DailyExtract, ExtractConversation
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ExtractConversation",
     "Identity",
     "Message",
+    "RefusedIdentity",
     "UploadedFile",
     "VariableValue",
 ]

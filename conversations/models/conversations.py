@@ -405,29 +405,3 @@ class VariableValue(_OfConversation):
             # What has expired.
             models.Index(name="variablevalue_expiry", fields=["expires_at"]),
         ]
-
-
-class ErasedChatter(models.Model):
-    """An erased chatter, by keyed digest: written with the mark, read by intake to refuse late messages."""
-
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    variable = models.ForeignKey(
-        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
-    )
-    digest = models.BinaryField(max_length=32)
-    cutoff_at = models.DateTimeField(help_text="Conversations begun before this are refused.")
-    cutoff_number = models.BigIntegerField(help_text="Stored conversations up to this number are closed.")
-    request_id = models.UUIDField()
-    expires_at = models.DateTimeField()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(name="erasedchatter_once_per_request", fields=["request_id", "chatbot"]),
-        ]
-        indexes = [
-            models.Index(name="erasedchatter_chatter", fields=["chatbot", "variable", "digest"]),
-            models.Index(name="erasedchatter_expiry", fields=["expires_at"]),
-        ]
-
-    def __str__(self) -> str:
-        return f"erased chatter {self.pk}"

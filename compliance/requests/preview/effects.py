@@ -125,7 +125,7 @@ def count_deletion(subjects: Subjects, finds: Finds, options: Options) -> Deleti
     found = total(finds.live)
     erased = {"conversations": found.conversations, "messages": found.messages}
     for store in stores(ReachedBy.CONVERSATION):
-        if store.counter != "messages":
+        if store.counter not in {"", "messages"}:
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, subjects.chatbot, numbers, condition)
     erased["files"] = count_files(subjects.chatbot, [*numbers, *finds.erased])

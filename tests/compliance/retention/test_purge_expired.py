@@ -18,7 +18,14 @@ from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest, Export, ExportFile, Replay, RequestNote
 from compliance.retention import cleanup
-from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
+from conversations.models import (
+    Conversation,
+    DailyExtract,
+    ErasedChatter,
+    RefusedIdentity,
+    UploadedFile,
+    VariableValue,
+)
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
@@ -72,6 +79,11 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     Export.objects.filter(pk=new.pk).update(expires_at=timezone.now() + timedelta(days=1))
     ExportFile.objects.create(chatbot=neighbour, export=new, file_id=7, key="copy", bytes=5, sha256="0" * 64)
     live = conversation_of(chatbot, "43")
+    for owner, erased in ((chatbot, request), (neighbour, deletion_of(neighbour, "44"))):
+        RefusedIdentity.objects.create(
+            chatbot=owner, conversation=conversation_of(owner, "45"), request_id=erased.pk, way="asserted",
+            expires_at=past,
+        )  # fmt: skip
     for key, age in (("uploads/1/old", LATE), ("uploads/1/new", timedelta(hours=1))):
         factories.UploadedFileFactory.create(conversation=live, object_key=key, created_at=timezone.now() - age)
     for owner, age in ((chatbot, LATE), (neighbour, -LATE)):
@@ -104,6 +116,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "ledger_objects": 1,
         "variable_values": 1,
         "erased_chatters": 1,
+        "refused_identities": 1,
         "replays": 1,
         "callbacks": 1,
         "conversation_digests": 1,
@@ -144,6 +157,8 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(
     assert Export.objects.filter(removed_at__isnull=False, key__isnull=True).count() == 3
     assert UploadedFile.objects.get().object_key == "uploads/1/new"
     assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)
+    # That deletion is not over.
+    assert RefusedIdentity.objects.get().chatbot == neighbour
     assert Conversation.objects.filter(external_id_digest__isnull=False, deleted_at__isnull=False).count() == 1
     assert len(list(storage.keys(ledger.PREFIX))) == 2
     assert {one.objects.get().address for one in (StaffLogin, LoginFailures)} == {"192.0.2.2"}
