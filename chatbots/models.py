@@ -159,6 +159,7 @@ class ApiKey(models.Model):
         CONVERSATIONS_WRITE = "conversations:write", "Send conversations and files"
         CONVERSATIONS_READ = "conversations:read", "Read the conversations log"
         MESSAGES_REDACT = "messages:redact", "Redact messages"
+        IDENTITIES_WRITE = "identities:write", "Say who chatted in a conversation"
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="api_keys")
     label = models.CharField(max_length=100)
@@ -200,6 +201,7 @@ class ApiKey(models.Model):
                         "conversations:write",
                         "conversations:read",
                         "messages:redact",
+                        "identities:write",
                     ]
                 ),
             ),

@@ -41,6 +41,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "scope_missing": (403, "The key lacks the scope for this call"),
     "own_request": (403, "The request must be approved by another person"),
     "not_found": (404, "Not found"),
+    "unknown_conversation": (404, "There is no such conversation"),
     "method_not_allowed": (405, "The method is not allowed"),
     "not_acceptable": (406, "Responses are JSON only"),
     "compliance_disabled": (409, "Data compliance is switched off for this chatbot"),
@@ -94,6 +95,9 @@ HELP: Mapping[str, Help] = {
         "Let another person approve it: a request filed by a key, an officer in the console.",
     ),
     "not_found": Help("No such request, path, or chatbot for this token.", "Check the address."),
+    "unknown_conversation": Help(
+        "In a result: no conversation with this id is stored in the chatbot.", "Send the conversation first."
+    ),
     "method_not_allowed": Help("The path does not support this method.", "See the table of calls."),
     "not_acceptable": Help(
         "The header `Accept` excludes JSON.", "Send `Accept: application/json`, or no such header."

@@ -23,6 +23,7 @@ from config.openapi import views as openapi
 from config.openapi.document import TAGS
 from config.web.limits import SMALL_BODY_BYTES
 from conversations.documents import MAX_MESSAGES, MAX_VARIABLES
+from conversations.identification import MAX_IDENTITIES
 from conversations.intake import MAX_DOCUMENTS
 from conversations.log import MAX_IDS
 
@@ -104,7 +105,7 @@ def _reasons() -> Iterator[str]:
 
 def _limits() -> Iterator[str]:
     sizes = {
-        "Body of `POST conversations` and `requests/batch`": settings.MAX_BODY_BYTES,
+        "Body of `POST conversations`, `conversations/identify` and `requests/batch`": settings.MAX_BODY_BYTES,
         "Body of other calls": SMALL_BODY_BYTES,
         "Uploaded file": settings.UPLOAD_MAX_BYTES,
     }
@@ -120,6 +121,7 @@ def _limits() -> Iterator[str]:
         "Messages in a document": MAX_MESSAGES,
         "Names in each object of variables": MAX_VARIABLES,
         "Ids in `conversations/lookup`": MAX_IDS,
+        "Identities in `conversations/identify`": MAX_IDENTITIES,
         "Errors in a response": MOST_ERRORS,
     }
     rows = [(what, f"{size // 1024:,} KiB") for what, size in sizes.items()]

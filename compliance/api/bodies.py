@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from django.conf import settings
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from rest_framework.request import Request
 
@@ -21,6 +20,7 @@ from compliance.requests.decisions import ApproveReason, CancelReason, RejectRea
 from compliance.requests.inputs import RequestInput
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
+from conversations.api.schemas import UCI_VALUE
 from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind
@@ -40,12 +40,6 @@ _ONE_SELECTOR: dict[str, JsonValue] = {
     },
     "else": {"title": "Conversations", "properties": {name: {"type": "null"} for name in _BY_UCI}},
 }
-# For the API's document; `ByUci.check` checks it.
-_NO_PLACEHOLDER: dict[str, JsonValue] = {
-    "minLength": 1,
-    "pattern": r"^[^\x00]*$",
-    "not": {"enum": [*sorted(settings.UCI_PLACEHOLDERS)]},
-}
 
 
 class _SelectorBase(BaseModel):
@@ -59,7 +53,7 @@ class _SelectorBase(BaseModel):
     unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[^\x00]*$")
     """The name of the chatbot's UCI, present or former."""
     # The limit is also what makes pydantic look for unpaired surrogates.
-    unique_chatter_identifier_value: str | None = Field(None, max_length=512, json_schema_extra=_NO_PLACEHOLDER)
+    unique_chatter_identifier_value: str | None = Field(None, max_length=512, json_schema_extra=UCI_VALUE)
     """The chatter: an exact string. Placeholders that broken integrations send are refused."""
     conversation_ids: list[_Id] | None = Field(
         None, min_length=1, max_length=MOST_CONVERSATIONS, json_schema_extra={"uniqueItems": True}

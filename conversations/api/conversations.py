@@ -160,9 +160,14 @@ class ConversationsView(ChatbotView):
         try:
             results = intake.store(chatbot=caller_of(request).chatbot, documents=documents)
         except intake.IntakeFailed as error:
-            logger.error("Conversations could not be stored: %s", error)  # noqa: TRY400  it says all there is
-            raise Problem("unavailable", "Nothing was stored. Send the call again later.") from None
+            raise unavailable(error) from None
         return Response({"results": [representation.document_result(result) for result in results]})
+
+
+def unavailable(error: intake.IntakeFailed) -> Problem:
+    """Log why nothing was stored, and return the problem of the call."""
+    logger.error("Conversations could not be stored: %s", error)
+    return Problem("unavailable", "Nothing was stored. Send the call again later.")
 
 
 class ConversationView(ChatbotView):

@@ -21,6 +21,20 @@ DOCUMENT = {
 }
 SECOND_DOCUMENT = {"id": "c-2002", "channel": "whatsapp", "started_at": "2026-11-23T10:00:00Z"}
 CREATED = {"id": "c-2001", "number": 17, "outcome": "created", "error": None}
+IDENTITY = {
+    "id": "c-2001",
+    "unique_chatter_identifier_key": "member_id",
+    "unique_chatter_identifier_value": "42",
+}
+OTHER_IDENTITY = IDENTITY | {"id": "c-2002", "unique_chatter_identifier_value": "43"}
+IDENTIFIED = {"id": "c-2001", "number": 17, "outcome": "created", "error": None}
+CONFIRMED = {"id": "c-2002", "number": 18, "outcome": "confirmed", "error": None}
+NOT_IDENTIFIED = {
+    "id": "c-2002",
+    "number": None,
+    "outcome": "refused",
+    "error": problem_example("unknown_conversation"),
+}
 REFUSED = {"id": "c-2002", "number": None, "outcome": "refused", "error": problem_example("chatter_erased")}
 
 CONVERSATION = {

@@ -1,6 +1,7 @@
 """Conversations, messages, files and extracts as the API returns them. All fields are always present."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,8 +11,17 @@ from chatbots.models import Bucket
 from common.problems import CODES, FieldError, Problem
 from common.times import rfc3339
 from conversations import usage as usage_counts
-from conversations.api.schemas import DocumentResult, Extract, File, LoggedConversation, MonthUsage, SaidMessage
+from conversations.api.schemas import (
+    DocumentResult,
+    Extract,
+    File,
+    IdentityResult,
+    LoggedConversation,
+    MonthUsage,
+    SaidMessage,
+)
 from conversations.documents import DocumentError
+from conversations.identification import IdentifyResult
 from conversations.intake import StoreResult
 from conversations.log import LogEntry
 from conversations.messages import MessageWithFiles
@@ -106,13 +116,24 @@ def extract(one: DailyExtract) -> Extract:
 
 
 def document_result(result: StoreResult) -> DocumentResult:
+    error = _problem(result.errors).as_dict() if result.errors else None
+    return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
+
+
+def identity_result(result: IdentifyResult, *, place: int, most_errors: int) -> IdentityResult:
+    """Return the result of the identity at this place of the body."""
     error = None
     if result.errors:
-        first = result.errors[0]
-        # Errors of the document as a whole have a code of their own.
-        code = first.code if first.code in CODES else "invalid"
-        error = Problem(code, first.detail, errors=field_errors(result.errors)).as_dict()
+        problem = _problem([replace(one, pointer=f"/identities/{place}{one.pointer}") for one in result.errors])
+        error = problem.as_dict(most_errors=most_errors)
     return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
+
+
+def _problem(errors: Sequence[DocumentError]) -> Problem:
+    first = errors[0]
+    # Errors of the item as a whole have a code of their own.
+    code = first.code if first.code in CODES else "invalid"
+    return Problem(code, first.detail, errors=field_errors(errors))
 
 
 def field_errors(errors: Iterable[DocumentError]) -> list[FieldError]:

@@ -7,12 +7,14 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, RootModel, with_config
+from django.conf import settings
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, JsonValue, RootModel, with_config
 from typing_extensions import TypedDict
 
 from chatbots.models import Bucket
 from config.openapi.operations import Problem, ResponseModel, ResponsePage
 from conversations.documents import Document, Id
+from conversations.identification import MAX_IDENTITIES, IdentityOutcome
 from conversations.intake import MAX_DOCUMENTS, DocumentOutcome
 from conversations.log import MAX_IDS, Identifier
 from conversations.models import Conversation, DailyExtract, Message
@@ -24,6 +26,47 @@ class LookUpBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
+
+
+# A UCI value in a body, for the API's document; operations check it.
+UCI_VALUE: dict[str, JsonValue] = {
+    "minLength": 1,
+    "pattern": r"^[^\x00]*$",
+    "not": {"enum": [*sorted(settings.UCI_PLACEHOLDERS)]},
+}
+
+
+class IdentityItem(BaseModel):
+    """Who chatted in a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    id: Id
+    """The platform's id of the conversation."""
+    # The limits are also what makes pydantic look for unpaired surrogates.
+    unique_chatter_identifier_key: str = Field(min_length=1, max_length=128)
+    """The UCI that the chatbot had when the conversation began."""
+    unique_chatter_identifier_value: str = Field(max_length=512, json_schema_extra=UCI_VALUE)
+    """The chatter: an exact string. Placeholders that broken integrations send are refused."""
+
+
+_IDENTITIES = Field(min_length=1, max_length=MAX_IDENTITIES)
+
+
+class IdentitiesBody(BaseModel):
+    """Identities as they are read: each is validated by itself."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    identities: list[Any] = _IDENTITIES
+
+
+class Identities(BaseModel):
+    """Up to 1,000 identities."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identities: list[IdentityItem] = _IDENTITIES
 
 
 class Conversations(RootModel[Document | Annotated[list[Document], Field(max_length=MAX_DOCUMENTS)]]):
@@ -58,6 +101,26 @@ class DocumentResults(ResponseModel):
     """The result of each document, in order."""
 
     results: list[DocumentResult]
+
+
+@_response
+class IdentityResult(TypedDict):
+    """The result of one identity."""
+
+    id: str | None
+    """As sent; null if it could not be read."""
+    number: int | None
+    """Ours; null if there is no such conversation."""
+    outcome: IdentityOutcome
+    """`created`: it is stored. `confirmed`: the conversation had this value already."""
+    error: Annotated[dict[str, Any], _documented_as(Problem)] | None
+    """Only of a refused identity."""
+
+
+class IdentityResults(ResponseModel):
+    """The result of each identity, in order."""
+
+    results: list[IdentityResult]
 
 
 @_response

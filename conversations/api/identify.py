@@ -1,0 +1,112 @@
+"""`POST conversations/identify`: who chatted in conversations, as the client's own server knows it."""
+
+from typing import Any, TypeVar
+
+from django.conf import settings
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest
+from pydantic import BaseModel, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import ChatbotView, json_body
+from chatbots.authentication import caller_of
+from chatbots.models import ApiKey
+from common.bodies import parse_json
+from common.matching import is_storable
+from common.problems import MOST_ERRORS, Problem
+from config.openapi.document import CONVERSATIONS
+from config.openapi.operations import answer, describe, link
+from conversations import identification
+from conversations.api import examples, representation, schemas
+from conversations.api.conversations import unavailable
+from conversations.documents import DocumentError, DocumentInvalid, errors_of
+from conversations.identification import NamedIdentity
+from conversations.intake import IntakeFailed
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+# Errors listed for each item of a large body.
+_LEAST_ERRORS = 10
+
+
+class IdentifyView(ChatbotView):
+    """Tokens alone: the call erases nobody, and files nothing."""
+
+    scope = ApiKey.Scope.IDENTITIES_WRITE
+
+    def most_body_bytes(self) -> int:
+        return settings.MAX_BODY_BYTES
+
+    @describe(
+        operation_id="identifyChatters",
+        summary="Say who chatted in conversations",
+        description="""
+            Up to 1,000 identities of stored conversations, from your own server. Requests by this value then find the
+            conversation. A value that the conversation has already is `confirmed`, and from then on kept as
+            `asserted` if it came in a weaker way. A conversation can have several values, if several people used one
+            window. Each item is stored or refused by itself.
+
+            The value of an erased chatter is refused as `chatter_erased` in a conversation that is covered by the
+            deletion, and an officer is told. If the conversation has no value at all, it is deleted too.
+            """,
+        tag=CONVERSATIONS,
+        request=OpenApiRequest(
+            schemas.Identities,
+            examples=[
+                OpenApiExample(
+                    "two", {"identities": [examples.IDENTITY, examples.OTHER_IDENTITY]}, summary="Two conversations"
+                )
+            ],
+        ),
+        responses={
+            200: answer(
+                schemas.IdentityResults,
+                "The result of each identity, in order; also if all were refused.",
+                ("stored", {"results": [examples.IDENTIFIED, examples.CONFIRMED]}, "One stored, one known before"),
+                ("refused", {"results": [examples.IDENTIFIED, examples.NOT_IDENTIFIED]}, "One stored, one refused"),
+            )
+        },
+        links={"conversation": link("getConversation", "Get the first.", number="$response.body#/results/0/number")},
+    )
+    def post(self, request: Request, **_path: str) -> Response:
+        """Answer 200 with one result per identity, in order, even if all are refused."""
+        items = _parse(json_body(request)).identities
+        try:
+            results = identification.identify(
+                chatbot=caller_of(request).chatbot, identities=[_identity(item) for item in items]
+            )
+        except IntakeFailed as error:
+            raise unavailable(error) from None
+        most_errors = max(_LEAST_ERRORS, MOST_ERRORS // len(items))
+        shown = [
+            representation.identity_result(result, place=place, most_errors=most_errors)
+            for place, result in enumerate(results)
+        ]
+        return Response({"results": shown})
+
+
+def _parse(raw: bytes) -> schemas.IdentitiesBody:
+    body = _validated(schemas.IdentitiesBody, parse_json(raw))
+    if isinstance(body, schemas.IdentitiesBody):
+        return body
+    detail = "The body is not one that this call takes: see errors."
+    raise Problem("invalid", detail, errors=representation.field_errors(body))
+
+
+def _identity(item: Any) -> NamedIdentity | DocumentInvalid:
+    valid = _validated(schemas.IdentityItem, item)
+    if isinstance(valid, schemas.IdentityItem):
+        return NamedIdentity(
+            id=valid.id, key=valid.unique_chatter_identifier_key, value=valid.unique_chatter_identifier_value
+        )
+    given = item.get("id") if isinstance(item, dict) else None
+    is_readable = isinstance(given, str) and 0 < len(given) <= 200 and is_storable(given)
+    return DocumentInvalid(tuple(valid), document_id=given if is_readable else None)
+
+
+def _validated(model: type[_Body], value: Any) -> _Body | list[DocumentError]:
+    # Returned, not raised: the context of an error would hold what was sent.
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        return errors_of(error)
