@@ -40,6 +40,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "stale_timestamp": (401, "The timestamp is not current"),
     "scope_missing": (403, "The key lacks the scope for this call"),
     "own_request": (403, "The request must be approved by another person"),
+    "officers_only": (403, "Only officers decide this, in the console"),
     "not_found": (404, "Not found"),
     "unknown_conversation": (404, "There is no such conversation"),
     "method_not_allowed": (405, "The method is not allowed"),
@@ -93,6 +94,9 @@ HELP: Mapping[str, Help] = {
     "own_request": Help(
         "Four eyes: the person who filed cannot approve, and all keys of a chatbot count as one person.",
         "Let another person approve it: a request filed by a key, an officer in the console.",
+    ),
+    "officers_only": Help(
+        "A retention run: a key cannot approve or reject it.", "Have an officer decide on it in the console."
     ),
     "not_found": Help("No such request, path, or chatbot for this token.", "Check the address."),
     "unknown_conversation": Help(

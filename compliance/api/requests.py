@@ -262,9 +262,10 @@ class ApproveView(ComplianceView):
         summary="Let a held request continue",
         description="""
             Past the reason for its hold; if there is another reason, it is held again. If the chatbot requires four
-            eyes, a key approves what staff have filed; what a key has filed is approved in the console.
+            eyes, a key approves what staff have filed; what a key has filed is approved in the console, and so are
+            retention runs.
             """,
-        refuses=["not_held", "own_request"],
+        refuses=["not_held", "officers_only", "own_request"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         return _decide(request, request_id, decisions.approve, ApproveBody)
@@ -279,8 +280,10 @@ class RejectView(ComplianceView):
         "rejected",
         operation_id="rejectRequest",
         summary="End a held request",
-        description="It is not carried out, and forgets whom it named.",
-        refuses=["not_held"],
+        description="""
+            It is not carried out, and forgets whom it named. A retention run is rejected in the console.
+            """,
+        refuses=["not_held", "officers_only"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         return _decide(request, request_id, decisions.reject, RejectBody)

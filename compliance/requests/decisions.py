@@ -90,10 +90,11 @@ def approve(
 ) -> ComplianceRequest:
     """Let a held request continue past this hold. It can be held again for another reason.
 
-    `held_for` is the hold reason that the approver has seen. Raises Refused (`not_found`; `not_held`, also if it is
-    held for another reason by now; `own_request`).
+    `held_for` is the hold reason that the approver has seen. Raises Refused (`not_found`; `officers_only`;
+    `not_held`, also if it is held for another reason by now; `own_request`).
     """
     with _decide(Decision.APPROVE, request_id, actor, reason, note) as request:
+        _require_staff(request, actor)
         _require_held(request)
         if held_for not in {None, request.hold_reason}:
             raise Refused("not_held", "It is held for another reason by now. Check it again.")
@@ -107,8 +108,9 @@ def approve(
 
 
 def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """End a held request without carrying it out. Raises Refused (`not_found`, `not_held`)."""
+    """End a held request without carrying it out. Raises Refused (`not_found`, `officers_only`, `not_held`)."""
     with _decide(Decision.REJECT, request_id, actor, reason, note) as request:
+        _require_staff(request, actor)
         _require_held(request)
         _end(request, Status.REJECTED, actor)
     return request
@@ -240,6 +242,12 @@ def _check_reason(decision: Decision, reason: str | None) -> None:
     known = REASONS[decision].values
     if reason is not None and reason not in known:
         raise Refused("invalid", f"The reason must be one of {', '.join(known)}.", pointer="/reason")
+
+
+def _require_staff(request: ComplianceRequest, actor: str) -> None:
+    """A key may not decide on a retention run, which puts a period of the officers into force or sets it back."""
+    if request.kind == Kind.RETENTION and _party(actor) == "api":
+        raise Refused("officers_only", "Officers decide on a retention run in the console, as on its period.")
 
 
 def _require_held(request: ComplianceRequest) -> None:

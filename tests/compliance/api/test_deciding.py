@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
+from compliance.retention import policy
 from compliance.work import claims
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
@@ -127,6 +128,22 @@ def test_under_four_eyes_a_key_approves_a_request_filed_by_staff(chatbot):
     Chatbot.objects.update(four_eyes=True)
     request = held(chatbot, filed_by="user:1", hold_reason="awaiting_approval")
     assert TokenCaller(chatbot, scopes=APPROVER).post(f"requests/{request.pk}/approve", {}).status_code == 200
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a_key_does_not_decide_on_a_retention_run(caller, chatbot, decision):
+    """It would put the officers' period into force, or set it back."""
+    policy.change_period(chatbot=chatbot, days=90, actor="user:7", confirmed=0)
+    request = ComplianceRequest.objects.get()
+    held_for = {"hold_reason": "too_many_conversations", "held_at": timezone.now()}
+    ComplianceRequest.objects.update(status=Status.ON_HOLD, not_before=None, **held_for)
+
+    answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+
+    assert "in the console" in answer["detail"]
+    assert events(request) == ["request.accepted"]
+    assert Chatbot.objects.get().retention_days == 90
+    assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
 
 
 def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
