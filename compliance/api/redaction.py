@@ -21,7 +21,13 @@ from config.openapi.operations import describe
 _FILED = example(
     "redaction",
     selector="messages",
-    redaction={"number": 17, "messages": 1, "reason": "payment_data", "removed_exports": []},
+    redaction={
+        "number": 17,
+        "messages": 1,
+        "reason": "payment_data",
+        "removed_exports": [],
+        "removed_exports_total": 0,
+    },
 )
 
 

@@ -8,10 +8,10 @@ from uuid import UUID
 from django.conf import settings
 
 from common.times import rfc3339
-from compliance.models import ComplianceRequest, Export, Redaction, RepeatedExport, RetentionRun
+from compliance.models import ComplianceRequest, Export, Redaction, RetentionRun
 from compliance.requests import results
 from compliance.requests.decisions import is_retryable
-from compliance.requests.results import Outcomes, conversations_done, counts_of, waits_for
+from compliance.requests.results import Outcomes, RemovedExports, conversations_done, counts_of, waits_for
 
 Status = ComplianceRequest.Status
 
@@ -76,7 +76,7 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
             for one in came_of.delivered.get(request.pk, ())
         ],
         "retention": _retention(came_of.runs.get(request.pk)),
-        "redaction": _redaction(came_of.redactions.get(request.pk), came_of.removed.get(request.pk, ())),
+        "redaction": _redaction(came_of.redactions.get(request.pk), came_of.removed.get(request.pk)),
         "repeated_by": _id(came_of.repeated_by.get(request.pk)),
         "repeats": _id(came_of.repeats.get(request.pk)),
         "error": error if request.status == Status.FAILED else None,
@@ -89,16 +89,18 @@ def _retention(run: RetentionRun | None) -> dict[str, Any] | None:
     return {"days": run.retention_days, "older_than": rfc3339(run.older_than), "left_out": run.left_out}
 
 
-def _redaction(redaction: Redaction | None, removed: Sequence[RepeatedExport]) -> dict[str, Any] | None:
+def _redaction(redaction: Redaction | None, removed: RemovedExports | None) -> dict[str, Any] | None:
     if redaction is None:
         return None
+    removed = removed or RemovedExports()
     return {
         "number": redaction.conversation_id,
         "messages": len(redaction.message_numbers),
         "reason": redaction.reason,
         "removed_exports": [
-            {"request_id": str(one.removed_id), "repeated_by": _id(one.repeat_id)} for one in removed
+            {"request_id": str(one.removed_id), "repeated_by": _id(one.repeat_id)} for one in removed.first
         ],
+        "removed_exports_total": removed.all,
     }
 
 

@@ -122,7 +122,9 @@ class Redacted(ResponseModel):
     """How many it names; `counts` says how many still had a text."""
     reason: Redaction.Reason
     removed_exports: list[RemovedExport]
-    """The finished hosted exports that held the conversation."""
+    """The finished hosted exports that held the conversation, the first 100 of them."""
+    removed_exports_total: int
+    """How many there are."""
 
 
 class RequestObject(ResponseModel):

@@ -159,7 +159,7 @@ def check_reference(reference: str, about: Names) -> None:
     if reference and about.is_in(reference):
         raise Refused(
             "invalid",
-            "The reference must contain neither the value nor a conversation's id, in any form: it is kept longer.",
+            f"The reference must not contain {about.what}, in any form: it is kept longer.",
             pointer="/reference",
         )
 
@@ -176,11 +176,7 @@ def checked_callback_url(url: str, about: Names, config: ChatbotConfig) -> str:
     except UrlRefused as error:
         fault = str(error)
     else:
-        fault = (
-            "The address must not contain the chatter's value, nor a conversation's id."
-            if about.is_in(checked)
-            else ""
-        )
+        fault = f"The address must not contain {about.what}." if about.is_in(checked) else ""
     if fault:
         raise Refused("invalid", fault, pointer="/callback_url")
     if not config.signs_callbacks:

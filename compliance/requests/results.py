@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import Count, F, Window
+from django.db.models.functions import Now, RowNumber
 
 from chatbots import changelog
 from chatbots.buckets import hosted_storage
@@ -42,8 +42,8 @@ REDACTED = ("messages", "files", "exports", "extracts")
 # What an export's file can hold.
 EXPORTED = ("conversations", "messages", "files")
 
-# An export can have any number of files; the answer stays small.
-MOST_FILES = 100
+# An export can have any number of files, and a conversation be in any number of exports; the answer stays small.
+MOST_FILES = MOST_REMOVED = 100
 
 # OFFSET 0 keeps PostgreSQL at look-ups.
 _EXPORTS = """
@@ -64,6 +64,13 @@ SELECT * FROM compliance_repeatedexport WHERE repeat_id = ANY(%(repeats)s::uuid[
 """
 
 
+class RemovedExports(NamedTuple):
+    """The first exports that a redaction removed, MOST_REMOVED at most, and how many there are in `all`."""
+
+    first: Sequence[RepeatedExport] = ()
+    all: int = 0
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """By the request's id, copied files by the export's: exports, the copies of uploaded files beside them, and the
@@ -77,7 +84,7 @@ class Outcomes:
     delivered: Mapping[UUID, Sequence[DailyExtract]]
     runs: Mapping[UUID, RetentionRun]
     redactions: Mapping[UUID, Redaction]
-    removed: Mapping[UUID, Sequence[RepeatedExport]]
+    removed: Mapping[UUID, RemovedExports]
     repeated_by: Mapping[UUID, UUID]
     repeats: Mapping[UUID, UUID]
 
@@ -218,11 +225,18 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Redaction]:
     return {one.request_id: one for one in Redaction.objects.filter(request__in=request_ids)}
 
 
-def _removed(request_ids: Collection[UUID]) -> dict[UUID, list[RepeatedExport]]:
-    removed: dict[UUID, list[RepeatedExport]] = defaultdict(list)
-    for one in RepeatedExport.objects.filter(redaction__in=request_ids).order_by("pk"):
-        removed[one.redaction_id].append(one)
-    return dict(removed)
+def _removed(request_ids: Collection[UUID]) -> dict[UUID, RemovedExports]:
+    of_one = F("redaction")
+    numbered = RepeatedExport.objects.filter(redaction__in=request_ids).annotate(
+        place=Window(RowNumber(), partition_by=of_one, order_by=F("pk").asc()),
+        number=Window(Count("*"), partition_by=of_one),
+    )
+    first: dict[UUID, list[RepeatedExport]] = defaultdict(list)
+    numbers: dict[UUID, int] = {}
+    for one in numbered.filter(place__lte=MOST_REMOVED).order_by("pk"):
+        first[one.redaction_id].append(one)
+        numbers[one.redaction_id] = one.number
+    return {redaction_id: RemovedExports(removed, numbers[redaction_id]) for redaction_id, removed in first.items()}
 
 
 def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Export]) -> list[RepeatedExport]:

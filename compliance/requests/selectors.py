@@ -21,6 +21,8 @@ class ByUci:
     key: str
     value: str
 
+    what: ClassVar[str] = "the chatter's value"
+
     def check(self) -> None:
         """Raise Refused(`invalid`) unless the value can name a chatter; the detail never quotes it."""
         pointer = "/unique_chatter_identifier_value"
@@ -41,6 +43,7 @@ class _ByIds:
 
     ids: tuple[str, ...]
 
+    what: ClassVar[str]
     _pointer: ClassVar[str]
     _things: ClassVar[str]
 
@@ -72,6 +75,7 @@ class _ByIds:
 class ByConversations(_ByIds):
     """Certain conversations, by the platform's ids. An id that no conversation has is no error."""
 
+    what = "a conversation's id"
     _pointer = "/conversation_ids"
     _things = "conversations"
 
@@ -80,6 +84,7 @@ class ByConversations(_ByIds):
 class ByMessages(_ByIds):
     """Certain messages of one conversation, by the platform's ids."""
 
+    what = "a message's id"
     _pointer = "/ids"
     _things = "messages"
 
@@ -88,6 +93,8 @@ Selector = ByUci | ByConversations
 
 
 class Names(Protocol):
-    """Whom or what a request is about: what we keep of the request must not contain it."""
+    """Whom or what a request is about, by `what`: what we keep of the request must not contain it."""
+
+    what: ClassVar[str]
 
     def is_in(self, text: str) -> bool: ...

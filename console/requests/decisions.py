@@ -46,7 +46,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "Reject",
         "cross",
         "danger",
-        "The request ends without being carried out, and the value it names is erased. This cannot be undone.",
+        "The request ends without being carried out, and any value it names is erased. This cannot be undone.",
         "rejected",
     ),
     Decision.RETRY: DecisionOption(
@@ -64,7 +64,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "Cancel request",
         "leave",
         "",
-        "The request ends before it starts, and the value it names is erased. This cannot be undone.",
+        "The request ends before it starts, and any value it names is erased. This cannot be undone.",
         "cancelled",
     ),
 }

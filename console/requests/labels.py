@@ -80,7 +80,7 @@ def what_next(request: ComplianceRequest) -> str:
         return "A worker is removing the messages' texts and files."
     if status == Status.PROCESSING:
         return "A worker is writing the file." if request.kind == Kind.EXPORT else "A worker is erasing the data."
-    return (_RUN_ENDED if request.kind == Kind.RETENTION else _ENDED)[status]
+    return _ENDED_WITHOUT_VALUE.get(Kind(request.kind), _ENDED)[status]
 
 
 _ENDED = {
@@ -88,10 +88,16 @@ _ENDED = {
     Status.CANCELLED: "It was cancelled before it started. Nothing was changed, and the value it named was erased.",
     Status.REJECTED: "It was not carried out. Nothing was changed, and the value it named was erased.",
 }
-_RUN_ENDED = {
-    Status.FAILED: _ENDED[Status.FAILED],
-    Status.CANCELLED: "It was cancelled before it started. No conversation was erased.",
-    Status.REJECTED: "It was not carried out. No conversation was erased.",
+_ENDED_WITHOUT_VALUE = {
+    kind: {
+        Status.FAILED: _ENDED[Status.FAILED],
+        Status.CANCELLED: f"It was cancelled before it started. {left}",
+        Status.REJECTED: f"It was not carried out. {left}",
+    }
+    for kind, left in (
+        (Kind.RETENTION, "No conversation was erased."),
+        (Kind.REDACTION, "No message was redacted."),
+    )
 }
 
 

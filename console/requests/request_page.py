@@ -159,7 +159,7 @@ def _answer(
         kept=outcomes.kept.get(found.pk, ()),
         run=outcomes.runs.get(found.pk),
         redaction=outcomes.redactions.get(found.pk),
-        removed_exports=outcomes.removed.get(found.pk, ()),
+        removed=outcomes.removed.get(found.pk),
         repeated_by=outcomes.repeated_by.get(found.pk),
         repeats=outcomes.repeats.get(found.pk),
         delivered=outcomes.delivered.get(found.pk, ()),

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from chatbots.models import ApiKey, Chatbot
-from compliance.models import ComplianceRequest, Redaction
+from compliance.models import ComplianceRequest, Redaction, RepeatedExport
+from compliance.requests import results
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.conftest import Drain
@@ -37,7 +38,8 @@ def test_it_files_a_redaction(chatbot: Chatbot, number: int) -> None:
     assert answer.status_code == 200
     assert (shown["kind"], shown["status"], shown["selector"]) == ("redaction", "accepted", "messages")
     assert (shown["reference"], shown["not_before"]) == ("TICKET-7", None)
-    assert shown["redaction"] == {"number": number, "messages": 2, "reason": "credentials", "removed_exports": []}
+    about = {"number": number, "messages": 2, "reason": "credentials"}
+    assert shown["redaction"] == {**about, "removed_exports": [], "removed_exports_total": 0}
     redaction = Redaction.objects.get(request=shown["request_id"])
     assert len(redaction.message_numbers) == 2
     request = ComplianceRequest.objects.get(pk=redaction.request_id)
@@ -83,6 +85,14 @@ def test_it_names_what_is_wrong(
     assert not ComplianceRequest.objects.exists()
 
 
+def test_a_refusal_names_what_the_text_contains(chatbot: Chatbot, number: int) -> None:
+    SigningCaller(chatbot)
+    answer = redact(TokenCaller(chatbot), number, BODY | {"reference": "about-m-1"})
+    assert answer.json()["detail"] == "The reference must not contain a message's id, in any form: it is kept longer."
+    answer = redact(TokenCaller(chatbot), number, BODY | {"callback_url": "https://hooks.example.com/m-1"})
+    assert answer.json()["detail"] == "The address must not contain a message's id."
+
+
 def test_it_refuses_what_is_not_there(chatbot: Chatbot, neighbour: Chatbot, number: int, drain: Drain) -> None:
     caller = TokenCaller(chatbot)
     problem(redact(TokenCaller(neighbour), number), 404, "not_found")
@@ -105,6 +115,24 @@ def test_it_can_be_withdrawn_while_it_waits_with_its_own_scope(chatbot: Chatbot,
 
     problem(TokenCaller(chatbot, ["deletions:write"]).post(f"requests/{request_id}/cancel", {}), 403, "scope_missing")
     assert caller.post(f"requests/{request_id}/cancel", {}).json()["status"] == "cancelled"
+
+
+def test_it_shows_the_first_of_many_removed_exports(
+    chatbot: Chatbot, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MOST_REMOVED", 2)
+    caller = TokenCaller(chatbot)
+    redactions = [redact(caller, number).json()["request_id"] for _ in range(2)]
+    exports = [factories.export_of(chatbot, "42") for _ in range(4)]
+    for redaction_id, removed in zip([redactions[0]] * 3 + [redactions[1]], exports, strict=True):
+        RepeatedExport.objects.create(chatbot=chatbot, redaction_id=redaction_id, removed=removed)
+
+    listed = caller.get("requests?kind=redaction").json()["results"]
+
+    shown = {one["request_id"]: one["redaction"] for one in listed}
+    ids = [[export["request_id"] for export in shown[one]["removed_exports"]] for one in redactions]
+    assert ids == [[str(one.pk) for one in exports[:2]], [str(exports[3].pk)]]
+    assert [shown[one]["removed_exports_total"] for one in redactions] == [3, 1]
 
 
 def test_a_key_for_it_files_and_previews_nothing_else(chatbot: Chatbot) -> None:

@@ -8,9 +8,11 @@ from django.test import Client
 from django.urls import reverse
 
 from chatbots.models import Chatbot
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RepeatedExport
+from compliance.requests import results
 from conversations.models import Conversation, Message
 from tests.compliance.conftest import Drain
+from tests.console.request_pages import decide
 from tests.factories import conversation_of, export_of
 from tests.people import Role, member
 
@@ -81,8 +83,32 @@ def test_pages_of_requests_tell_of_exports_that_were_filed_again(
     assert pages[repeat] in shown
     assert "Filed again" in (removed := support.get(pages[export]).content.decode())
     assert pages[repeat] in removed
+    assert "Exports removed</h2>" in shown
     assert "In place of" in (filed := support.get(pages[repeat]).content.decode())
     assert pages[export] in filed
+
+
+def test_the_page_of_a_redaction_lists_the_first_of_many_exports(
+    support: Client, chatbot: Chatbot, conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MOST_REMOVED", 2)
+    redaction = redact(support, conversation, conversation.message_set.earliest("pk").pk).headers["Location"]
+    request = ComplianceRequest.objects.get()
+    for _ in range(3):
+        RepeatedExport.objects.create(chatbot=chatbot, redaction=request, removed=export_of(chatbot, "42"))
+
+    shown = support.get(redaction).content.decode()
+
+    assert "Exports removed (first 2 of 3)" in shown
+    assert shown.count("not filed again") == 2
+
+
+def test_the_page_of_a_cancelled_redaction_speaks_of_messages(support: Client, conversation: Conversation) -> None:
+    page = redact(support, conversation, conversation.message_set.earliest("pk").pk).headers["Location"]
+
+    assert decide(support, ComplianceRequest.objects.get(), "cancel", "filed_by_mistake").status_code == 302
+
+    assert "It was cancelled before it started. No message was redacted." in support.get(page).text
 
 
 def test_viewers_are_offered_nothing_and_refused(chatbot: Chatbot, conversation: Conversation) -> None:
