@@ -272,10 +272,24 @@ def _create_key(credential: BucketCredential) -> AccessKey:
     users, name = _iam(), credential.user_name
     users.grant(name, access_policy(chatbot=credential.chatbot))
     key = users.create_key(name)
+    if not _is_valid(key.id):
+        raise TrialFailed(
+            "credential_key_invalid",
+            "IAM made an access key whose id is not 1 to 128 characters long, or has others than letters, digits and "
+            "._@:+- in it.",
+        )
     credential.access_key_id = key.id
     # Before the trial, so that an interrupted one can be told by its key.
     _update(credential, access_key_id=key.id)
     return key
+
+
+def _is_valid(key_id: str) -> bool:
+    try:
+        BucketCredential._meta.get_field("access_key_id").clean(key_id, None)
+    except ValidationError:
+        return False
+    return bool(key_id)
 
 
 def _mark_active(credential: BucketCredential, *, actor: str) -> None:

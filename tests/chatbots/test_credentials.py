@@ -1,75 +1,29 @@
-"""A client's credentials for the hosted bucket, on a real S3 server with IAM."""
+"""A client's credentials for the hosted bucket are issued, on a real S3 server with IAM."""
 
 import logging
-from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db.models.functions import Now
 from pytest_django import Settings
 
 from chatbots.buckets import trial
-from chatbots.buckets.locations import storage_read_with
 from chatbots.models import Bucket, BucketCredential, ChangeLogEntry, Chatbot
 from chatbots.operations import credentials
-from chatbots.operations.credentials import (
-    NewCredential,
-    NoIam,
-    compare_with_iam,
-    interrupted_chatbots,
-    issue_bucket_credential,
-    record_bucket_credential,
-    revoke_bucket_credential,
-)
-from common.storage import ObjectStorage, StorageError
+from chatbots.operations.credentials import NoIam, interrupted_chatbots, record_bucket_credential
+from common.storage import ObjectStorage
 from common.storage.iam import IamUsers
+from tests.chatbots.issuing import FOREIGN, OWN, events, is_denied, issue, reader, revoke
 from tests.clients import use_bucket_at
 from tests.factories import ready_chatbot
-from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted, users
+from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted
 from tests.s3_server import Identity, S3Server, running
-
-OWN, FOREIGN = FILES[0], FILES[1:]
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def issue(chatbot: Chatbot, label: str = "Data team") -> NewCredential:
-    return issue_bucket_credential(chatbot=chatbot, label=label, actor="command")
-
-
-def revoke(chatbot: Chatbot, name: str, **options: Any) -> BucketCredential:
-    return revoke_bucket_credential(chatbot=chatbot, name=name, actor="command", **options)
-
-
-def reader(new: NewCredential) -> ObjectStorage:
-    return storage_read_with(access_key_id=new.credential.access_key_id, secret=new.secret)
 
 
 def listing(storage: ObjectStorage, prefix: str) -> list[str]:
     return list(storage.keys(prefix))
-
-
-def is_denied(action: Callable[[], object]) -> bool:
-    try:
-        action()
-    except StorageError as error:
-        return error.code == "storage_access_denied"
-    return False
-
-
-def events() -> list[tuple[str, dict[str, Any]]]:
-    entries = ChangeLogEntry.objects.filter(event__startswith="bucket_credential.").order_by("pk")
-    return list(entries.values_list("event", "data"))
-
-
-def some_time_later() -> None:
-    BucketCredential.objects.update(created_at=Now() - timedelta(minutes=5))
-    BucketCredential.objects.filter(revoking_at__isnull=False).update(revoking_at=Now() - timedelta(minutes=5))
 
 
 def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(
@@ -100,33 +54,6 @@ def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(
     assert new.secret not in f"{stored}{caplog.text}{new!r}"
 
 
-def test_revoked_credentials_are_refused_at_once(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
-    new, other = issue(chatbot), issue(chatbot, "Other")
-    theirs = reader(new)
-    assert theirs.read(OWN)
-
-    revoked = revoke(chatbot, new.credential.access_key_id)
-
-    assert is_denied(lambda: theirs.read(OWN))
-    assert reader(other).read(OWN)
-    assert revoked.state == "revoked"
-    assert names_of_users() == {other.credential.user_name}
-    assert [event for event, _ in events()][-1] == "bucket_credential.revoked"
-    with pytest.raises(ValidationError, match="revoked already"):
-        revoke(chatbot, new.credential.access_key_id)
-
-
-def test_revoking_ends_the_keys_that_a_user_has_made_for_itself(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
-    new = issue(chatbot)
-    own = users().create_key(new.credential.user_name)
-    assert storage_read_with(access_key_id=own.id, secret=own.secret).read(OWN)
-
-    revoke(chatbot, new.credential.user_name)
-
-    assert is_denied(lambda: storage_read_with(access_key_id=own.id, secret=own.secret).read(OWN))
-    assert names_of_users() == set()
-
-
 def test_there_are_two_at_most(chatbot: Chatbot, neighbour: Chatbot, iam_storage: ObjectStorage) -> None:
     first = issue(chatbot)
     record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command")
@@ -153,7 +80,9 @@ def policy_of(*statements: tuple[list[str], list[str]]) -> dict[str, Any]:
 
 
 READ = (["s3:GetObject"], ["/acme/*"])
+
 LIST = (["s3:ListBucket"], [""])
+
 LIST_OWN = {
     "Effect": "Allow",
     "Action": "s3:ListBucket",
@@ -216,6 +145,19 @@ def test_a_trial_that_takes_too_long_leaves_nothing(
     assert_nothing_left(iam_storage, "storage_unavailable")
 
 
+@pytest.mark.parametrize("key_id", ["A" * 129, "a key"])
+def test_a_key_that_cannot_be_recorded_is_taken_back(
+    chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, key_id: str
+) -> None:
+    create_key = IamUsers.create_key
+    monkeypatch.setattr(IamUsers, "create_key", lambda *given: replace(create_key(*given), id=key_id))
+
+    with pytest.raises(ValidationError, match=r"No credentials were issued\. IAM made an access key whose id"):
+        issue(chatbot)
+
+    assert_nothing_left(iam_storage, "credential_key_invalid")
+
+
 def assert_nothing_left(storage: ObjectStorage, code: str) -> None:
     row = BucketCredential.objects.get()
     assert (row.state, row.failure.partition(":")[0]) == ("not_issued", code)
@@ -224,70 +166,6 @@ def assert_nothing_left(storage: ObjectStorage, code: str) -> None:
     assert list(storage.uploads()) == []
     [(event, data)] = events()
     assert (event, data["code"]) == ("bucket_credential.not_issued", code)
-
-
-STEPS = [(IamUsers, "create"), (IamUsers, "grant"), (IamUsers, "create_key"), (credentials, "try_credentials")]
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS, ids=[name for _, name in STEPS])
-def test_an_interrupted_issue_stays_listed_and_is_removed_by_revoking(
-    chatbot: Chatbot,
-    iam_storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    step: tuple[Any, str],
-    moment: str,
-) -> None:
-    where, name = step
-    call = getattr(where, name)
-
-    def killed(*args: Any, **options: Any) -> None:
-        if moment == "after":
-            call(*args, **options)
-        raise Killed
-
-    monkeypatch.setattr(where, name, killed)
-    with pytest.raises(Killed):
-        issue(chatbot)
-    monkeypatch.setattr(where, name, call)
-
-    row = BucketCredential.objects.get()
-    assert row.state == "issuing"
-    # Every user that there may be has a row.
-    assert names_of_users() <= {row.user_name}
-    assert interrupted_chatbots() == []
-    with pytest.raises(ValidationError, match="being issued now"):
-        revoke(chatbot, row.user_name)
-
-    some_time_later()
-    assert interrupted_chatbots() == ["acme"]
-    revoke(chatbot, row.user_name)
-
-    assert names_of_users() == set()
-    assert interrupted_chatbots() == []
-    assert [event for event, _ in events()] == ["bucket_credential.revoked"]
-
-
-@pytest.mark.parametrize("call", ["DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"])
-def test_a_revocation_that_fails_half_way_is_done_by_the_next(
-    chatbot: Chatbot, iam_storage: ObjectStorage, iam_server: S3Server, settings: Settings, call: str
-) -> None:
-    new = issue(chatbot)
-    lesser = Identity("lesser", [action for action in MANAGER.actions if not action.endswith(f":{call}")])
-    iam_server.set_identities(MANAGER, lesser)
-    use_as_hosted(settings, iam_server, manager=lesser)
-
-    with pytest.raises(ValidationError, match=f"not revoked yet. IAM denies iam:{call} .* Then revoke them again"):
-        revoke(chatbot, new.credential.access_key_id)
-
-    row = BucketCredential.objects.get()
-    assert (row.state, events()[-1][0]) == ("revoking", "bucket_credential.issued")
-    some_time_later()
-    assert interrupted_chatbots() == ["acme"]
-    use_as_hosted(settings, iam_server)
-    revoke(chatbot, new.credential.access_key_id)
-    assert names_of_users() == set()
-    assert is_denied(lambda: reader(new).read(OWN))
 
 
 def test_a_failed_issue_that_cannot_be_taken_back_stays_listed(
@@ -358,57 +236,6 @@ def test_a_server_that_creates_no_user_is_told(
     assert interrupted_chatbots() == []
 
 
-def test_credentials_created_by_hand_are_recorded_and_marked(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
-) -> None:
-    settings.IAM_ACCESS_KEY_ID = ""
-    row = record_bucket_credential(chatbot=chatbot, access_key_id=" AKIA1 ", label="By hand", actor="user:7")
-    assert (row.state, row.access_key_id, row.user_name) == ("active", "AKIA1", "")
-    with pytest.raises(ValidationError, match="recorded already"):
-        record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command")
-    with pytest.raises(ValidationError, match="letters, digits"):
-        record_bucket_credential(chatbot=chatbot, access_key_id="no key", label="", actor="command")
-    with pytest.raises(ValidationError, match="Remove it in the storage"):
-        revoke(chatbot, "AKIA1")
-
-    assert revoke(chatbot, "AKIA1", removed_by_hand=True).state == "revoked"
-    assert [event for event, _ in events()] == ["bucket_credential.issued", "bucket_credential.revoked"]
-
-
-def test_issued_ones_are_not_marked_without_iam_unless_a_person_says_so(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
-) -> None:
-    new = issue(chatbot)
-    use_nobody(settings)
-    with pytest.raises(ValidationError, match=f"IAM_ACCESS_KEY_ID is not set here.*{new.credential.user_name}"):
-        revoke(chatbot, new.credential.access_key_id)
-    assert BucketCredential.objects.get().state == "active"
-
-    revoke(chatbot, new.credential.access_key_id, removed_by_hand=True)
-
-    assert BucketCredential.objects.get().state == "revoked"
-    settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY = MANAGER.access_key, MANAGER.secret_key
-    assert compare_with_iam().unknown_users == [new.credential.user_name]
-
-
-def use_nobody(settings: Settings) -> None:
-    settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
-
-
-def test_a_comparison_finds_users_without_a_row_and_rows_without_a_user(
-    chatbot: Chatbot, iam_storage: ObjectStorage
-) -> None:
-    kept, lost = issue(chatbot), issue(chatbot, "Lost")
-    assert compare_with_iam() == ([], [])
-    users().remove(lost.credential.user_name)
-    users().create("dca-of-a-later-time")
-    users().create("of-somebody-else")
-
-    assert compare_with_iam() == (["dca-of-a-later-time"], [lost.credential])
-    assert kept.credential.user_name in names_of_users()
-    users().remove("of-somebody-else")
-
-
 def test_only_the_hosted_bucket_has_credentials(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
     use_bucket_at(chatbot, "https://s3.example.com")
     for refused in (
@@ -440,11 +267,3 @@ def test_a_folder_that_the_store_may_take_for_another_has_no_credentials(
             refused()
     assert names_of_users() == set()
     assert not BucketCredential.objects.exists()
-
-
-def test_nobody_revokes_another_chatbot_s(chatbot: Chatbot, neighbour: Chatbot, iam_storage: ObjectStorage) -> None:
-    new = issue(chatbot)
-    for name in (new.credential.access_key_id, new.credential.user_name, str(new.credential.pk), "", "nonsense"):
-        with pytest.raises(ValidationError, match="no such credentials"):
-            revoke(neighbour, name)
-    assert reader(new).read(OWN)
