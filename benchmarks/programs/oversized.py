@@ -7,13 +7,12 @@ their wait is the median on the idle cluster before. No target is set.
 
 import time
 from collections.abc import Callable
-from itertools import cycle, pairwise
+from itertools import cycle
 from statistics import median
-
-from uuid_utils.compat import uuid7
 
 from benchmarks import world
 from benchmarks.beside import one, waits_beside
+from benchmarks.erasing import erase_in_chunks
 from benchmarks.exporting import Floor
 from benchmarks.filing import are_completed, file
 from benchmarks.filling import Filled, fill
@@ -29,17 +28,6 @@ _IDLE_SAMPLES = 5
 
 _FIND = (
     "SELECT conversation_id FROM conversations_identity WHERE chatbot_id = %s AND variable_id = %s AND digest = %s"
-)
-_ERASE = (
-    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
-    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
-    """
-    UPDATE conversations_conversation
-       SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
-           message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
-           started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-     WHERE id = ANY(%(ids)s)
-    """,
 )
 
 
@@ -84,18 +72,8 @@ def _fresh(messages: int) -> Filled:
 
 
 def _floor_of_deletion(oversized: Filled) -> tuple[float, float]:
-    """Erase in chunks; return the seconds of all and of the longest transaction."""
-    marks = [time.perf_counter()]
-    with world.plain_connection() as connection:
-        who = [oversized.chatbot, oversized.variable, oversized.digest_of(oversized.values[0])]
-        ids = [row[0] for row in connection.execute(_FIND, who)]
-        for start in range(0, len(ids), _CHUNK // _MESSAGES_OF_A_CONVERSATION):
-            chunk = ids[start : start + _CHUNK // _MESSAGES_OF_A_CONVERSATION]
-            for statement in _ERASE:
-                connection.execute(statement, {"ids": chunk, "request": uuid7()}, prepare=True)
-            connection.commit()
-            marks.append(time.perf_counter())
-    return marks[-1] - marks[0], max(now - before for before, now in pairwise(marks))
+    who = [oversized.chatbot, oversized.variable, oversized.digest_of(oversized.values[0])]
+    return erase_in_chunks(_FIND, who, chunk=_CHUNK // _MESSAGES_OF_A_CONVERSATION)
 
 
 def _floor_of_export(oversized: Filled) -> tuple[float, None]:

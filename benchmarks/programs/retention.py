@@ -4,16 +4,15 @@ The floor is plain SQL, 2,500 conversations a transaction. Beside the run a smal
 first one at once; the floor of their wait is the median on the idle cluster before. No target is set.
 """
 
-import time
 from datetime import timedelta
-from itertools import cycle, pairwise
+from itertools import cycle
 from statistics import median
 
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
 from benchmarks import world
 from benchmarks.beside import one, waits_beside
+from benchmarks.erasing import erase_in_chunks
 from benchmarks.filing import NotCompleted, completed_among
 from benchmarks.filling import Filled, fill
 from benchmarks.results import Result, Run
@@ -34,17 +33,6 @@ SELECT id FROM conversations_conversation
  WHERE chatbot_id = %s AND deletion_request_id IS NULL AND last_message_at < now() - make_interval(days => %s)
  ORDER BY id
 """
-_ERASE = (
-    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
-    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
-    """
-    UPDATE conversations_conversation
-       SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
-           message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
-           started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-     WHERE id = ANY(%(ids)s)
-    """,
-)
 
 
 def run(run: Run) -> None:
@@ -54,7 +42,8 @@ def run(run: Run) -> None:
 
 
 def _measure(run: Run, conversations: int) -> None:
-    floor_s, floor_longest_s = _floor(_fresh(conversations))
+    filled = _fresh(conversations)
+    floor_s, floor_longest_s = erase_in_chunks(_FIND, [filled.chatbot, _DAYS], chunk=_CHUNK)
     large = _fresh(conversations)
     cutoff = timezone.now() - timedelta(days=_DAYS)
     young = Conversation.objects.filter(chatbot=large.chatbot, last_message_at__gte=cutoff).count()
@@ -103,16 +92,3 @@ def _fresh(conversations: int) -> Filled:
     )
     world.settle()
     return filled
-
-
-def _floor(large: Filled) -> tuple[float, float]:
-    """Erase in chunks; return the seconds of all and of the longest transaction."""
-    marks = [time.perf_counter()]
-    with world.plain_connection() as connection:
-        ids = [row[0] for row in connection.execute(_FIND, [large.chatbot, _DAYS])]
-        for start in range(0, len(ids), _CHUNK):
-            for statement in _ERASE:
-                connection.execute(statement, {"ids": ids[start : start + _CHUNK], "request": uuid7()}, prepare=True)
-            connection.commit()
-            marks.append(time.perf_counter())
-    return marks[-1] - marks[0], max(now - before for before, now in pairwise(marks))
