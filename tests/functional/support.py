@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import os
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from django.conf import settings
 from django.db import connection
 
 from common.storage import ObjectStorage
-from devservers.postgres import postgres_program
 from tests.under_roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,23 +32,24 @@ def shared_documents() -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+# Also those that no model knows.
+_TABLES = """
+SELECT format('%I.%I', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'm') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+ ORDER BY 1
+"""
+
+
 def dump() -> str:
-    """The whole database as plain text by pg_dump, including unknown tables."""
-    database = connection.settings_dict
-    argv = [
-        postgres_program("pg_dump"),
-        "--host",
-        database["HOST"],
-        "--username",
-        database["USER"],
-        "--dbname",
-        database["NAME"],
-    ]
-    if database["PORT"]:
-        argv += ["--port", str(database["PORT"])]
-    text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    # Each run invents a token for these two lines.
-    return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+    """The rows of all tables as text, in the form of pg_dump, which takes ten times as long."""
+    parts = []
+    with connection.cursor() as cursor:
+        cursor.execute(_TABLES)
+        for (table,) in cursor.fetchall():
+            with cursor.copy(f"COPY {table} TO STDOUT") as copied:
+                parts += [f"COPY {table}\n", b"".join(copied).decode(), "\\.\n"]
+    return "".join(parts)
 
 
 def rows_of(text: str) -> Rows:
