@@ -151,7 +151,12 @@ def test_the_example_names_each_variable_of_compose_once() -> None:
     assert sorted(used) == sorted(EXAMPLE)
 
 
-@pytest.mark.parametrize("service", OURS)
+_SAME_SETTINGS = pytest.mark.long(reason="another process for nearly the same settings as the worker's")
+
+
+@pytest.mark.parametrize(
+    "service", [pytest.param(each, marks=[] if each == "worker" else _SAME_SETTINGS) for each in OURS]
+)
 def test_a_service_passes_the_deployment_checks_with_the_example_filled_in(service: str) -> None:
     done = manage(environment(service), "check", "--deploy", "--fail-level", "WARNING")
 

@@ -34,8 +34,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.fixture
-def server(chatbot: Chatbot) -> Iterator[WebServer]:
+@pytest.fixture(scope="module")
+def server(django_db_setup: None) -> Iterator[WebServer]:
     with web_server(workers=2) as server:
         yield server
 
@@ -103,7 +103,19 @@ def document(messages: int, number: int = 0) -> dict[str, object]:
     return {"id": f"c-{number}", **began, "messages": [{"id": f"m{each}", **message} for each in range(messages)]}
 
 
-@pytest.mark.parametrize("kind", ["one document", "a list", "JSON Lines"])
+_STORES_AS_MANY = pytest.mark.long(
+    reason="60,000 messages are stored once more; small bodies of each form are sent always"
+)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one document",
+        pytest.param("a list", marks=_STORES_AS_MANY),
+        pytest.param("JSON Lines", marks=_STORES_AS_MANY),
+    ],
+)
 def test_10_mb_of_conversations_are_taken(server: WebServer, chatbot: Chatbot, kind: str) -> None:
     caller = TokenCaller(chatbot)
     each = 60 if kind != "one document" else 60_000

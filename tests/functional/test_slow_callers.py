@@ -16,18 +16,17 @@ from tests.functional.web import WebServer, web_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-_SECONDS = 2
+_SECONDS = 1
 _ONE_KIND = pytest.mark.long(reason="five seconds a kind, of which there are seven; all at once are tried always")
 
 
 @pytest.fixture(scope="module")
-def server(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[WebServer]:
-    with django_db_blocker.unblock(), web_server(workers=2) as server:  # type: ignore[attr-defined]
-        for _ in range(20):  # each process makes it once
-            connection = server.connect()
-            connection.request("GET", "/api/schema/")
-            connection.getresponse().read()
-            connection.close()
+def server(django_db_setup: None) -> Iterator[WebServer]:
+    with web_server() as server:
+        connection = server.connect()
+        connection.request("GET", "/api/schema/")  # which is made once
+        connection.getresponse().read()
+        connection.close()
         yield server
 
 
@@ -113,16 +112,16 @@ def send_slowly(server: WebServer, *, seconds: float) -> bytes:
 
 
 def test_the_longest_connected_slow_caller_is_dropped_first(server: WebServer) -> None:
-    with web_server() as one, closing_all() as callers:
+    with closing_all() as callers:
         for _ in range(limits.CONNECTIONS + 5):
-            callers.append(socket.create_connection(("127.0.0.1", one.port), timeout=5))
+            callers.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
         assert callers[0].recv(1) == b""
         callers[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert callers[-1].recv(12) == b"HTTP/1.1 200"
 
 
 def test_a_new_caller_is_served_when_all_connections_are_taken(server: WebServer) -> None:
-    number, most = 2 * limits.CONNECTIONS + 20, allowed(server, "/healthz", 5)
+    number, most = limits.CONNECTIONS + 10, allowed(server, "/healthz", 5)
     with slow_callers(server.port, ["silent"], number=number):
         assert waits(server, "/healthz")[-1] <= most
 
@@ -154,7 +153,7 @@ def test_a_caller_that_reads_no_response_costs_little_memory(server: WebServer) 
             caller.sendall(asked)
             callers.append(caller)
         assert waits(server, "/healthz")
-    # Of two processes. Unbounded it would be 1,500 MB.
+    # Unbounded it would be 1,500 MB.
     assert server.peak_memory_of_all() - before <= 300 * 1024 * 1024
 
 

@@ -40,8 +40,8 @@ def conversation(chatbot: Chatbot, storage: ObjectStorage, settings: Settings) -
     return conversation_of(chatbot, "42")
 
 
-@pytest.fixture
-def server(conversation: Conversation) -> Iterator[WebServer]:
+@pytest.fixture(scope="module")
+def server(django_db_setup: None) -> Iterator[WebServer]:
     with web_server(UPLOAD_MAX_BYTES=str(200 * MIB)) as server:
         yield server
 

@@ -49,7 +49,10 @@ def took(server: WebServer, path: str, headers: dict[str, str]) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize(
+    "threads",
+    [2, pytest.param(4, marks=pytest.mark.long(reason="the same with another web server, of more threads"))],
+)
 def test_one_thread_is_kept_free_while_the_storage_drips(chatbot: Chatbot, slow: Hostile, threads: int) -> None:
     caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
     paths = ["/healthz", "/readyz", caller.url("conversations"), caller.url(f"conversations/{number}")]

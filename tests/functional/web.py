@@ -56,7 +56,7 @@ class WebServer:
 def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) -> Iterator[WebServer]:
     """Start it by the command in the Procfile, with processes of four threads each; stop it at the end.
 
-    What it says goes to `log`, where one is named.
+    It takes seconds: share it where you can. What it says goes to `log`, where one is named.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -73,20 +73,21 @@ def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) ->
     argv = web_command("--log-level", "debug" if log else "critical")
     with nullcontext() if log is None else log.open("wb") as output:
         process = subprocess.Popen(
-            argv, cwd=ROOT, env=worker_environment(role="web") | ours, stdout=output, stderr=output
+            argv,
+            cwd=ROOT,
+            env=worker_environment(role="web") | ours,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         server = WebServer(port, process.pid)
         _wait_for(server, process)
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            # A test that failed has left a connection open. The worker ends when its master is gone.
-            process.kill()
-            process.wait(PATIENCE)
+        # At once. To let open connections end takes seconds (`WebServer.stop`).
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
 
 
 def _wait_for(server: WebServer, process: "subprocess.Popen[bytes]") -> None:
