@@ -5,17 +5,17 @@ These tables hold no personal data of chatters. Invariants are database constrai
 """
 
 from django.conf import settings
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from chatbots.api_keys import ApiKey
 from chatbots.credentials import BucketCredential
 from chatbots.storage_state import BucketCheck, SilentStorage
 
 # Models in modules of their own.
-__all__ = ["BucketCheck", "BucketCredential", "SilentStorage"]
+__all__ = ["ApiKey", "BucketCheck", "BucketCredential", "SilentStorage"]
 
 # The canonical form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
@@ -144,71 +144,6 @@ class DigestKey(models.Model):
 
     def __str__(self) -> str:
         return "fingerprint of DIGEST_KEY"
-
-
-class ApiKey(models.Model):
-    class Type(models.TextChoices):
-        SIGNING = "signing", "Signing key"
-        TOKEN = "token", "Token"
-
-    class Scope(models.TextChoices):
-        DELETIONS_WRITE = "deletions:write", "File, preview and cancel deletions"
-        EXPORTS_WRITE = "exports:write", "File, preview and cancel exports"
-        REQUESTS_READ = "requests:read", "Follow requests and fetch exports"
-        REQUESTS_APPROVE = "requests:approve", "Approve and reject held requests"
-        CONVERSATIONS_WRITE = "conversations:write", "Send conversations and files"
-        CONVERSATIONS_READ = "conversations:read", "Read the conversations log"
-        MESSAGES_REDACT = "messages:redact", "Redact messages"
-        IDENTITIES_WRITE = "identities:write", "Say who chatted in a conversation"
-
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="api_keys")
-    label = models.CharField(max_length=100)
-    type = models.CharField(max_length=8, choices=Type)
-    prefix = models.CharField(max_length=16, unique=True, help_text="Identifies the key in logs; not secret.")
-    scopes = ArrayField(models.CharField(max_length=32, choices=Scope), default=list)
-    secret_encrypted = models.TextField(blank=True, default="", help_text="For a signing key: we sign with it.")
-    secret_sha256 = models.BinaryField(null=True, max_length=32, help_text="For a token: only this is stored.")
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
-    rate_limit = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Calls per minute; empty for RATE_LIMIT_PER_MINUTE."
-    )
-
-    class Meta:
-        verbose_name = "API key"
-        constraints = [
-            models.CheckConstraint(name="apikey_type_known", condition=Q(type__in=["signing", "token"])),
-            models.CheckConstraint(
-                name="apikey_rate_limit_in_range",
-                condition=Q(rate_limit__isnull=True) | Q(rate_limit__range=(1, 1_000_000)),
-                violation_error_message="The rate limit is a number of calls a minute from 1 to 1,000,000.",
-            ),
-            models.CheckConstraint(
-                name="apikey_secret_fits_type",
-                condition=(Q(type="signing", secret_sha256__isnull=True) & ~Q(secret_encrypted=""))
-                | Q(type="token", secret_sha256__isnull=False, secret_encrypted=""),
-            ),
-            models.CheckConstraint(
-                name="apikey_scopes_known",
-                condition=Q(
-                    scopes__contained_by=[
-                        "deletions:write",
-                        "exports:write",
-                        "requests:read",
-                        "requests:approve",
-                        "conversations:write",
-                        "conversations:read",
-                        "messages:redact",
-                        "identities:write",
-                    ]
-                ),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.prefix
 
 
 class CallbackSecret(models.Model):
