@@ -1,15 +1,26 @@
-"""The keys with which a client company calls the API."""
+"""The keys of a client company: those with which it calls the API, and those that verify its identity tokens."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+# What an identity key verifies with: a secret, or the client's public key.
+_VERIFIES = (Q(algorithm="HS256", public_key="") & ~Q(secret_encrypted="")) | (
+    Q(algorithm__in=["ES256", "RS256"], secret_encrypted="") & ~Q(public_key="")
+)
+
 
 class ApiKey(models.Model):
+    """A signing key or a token authenticates calls. An identity key authenticates none: it verifies identity tokens.
+
+    The prefix of an identity key is the `kid` of its tokens.
+    """
+
     class Type(models.TextChoices):
         SIGNING = "signing", "Signing key"
         TOKEN = "token", "Token"
+        IDENTITY = "identity", "Identity key"
 
     class Scope(models.TextChoices):
         DELETIONS_WRITE = "deletions:write", "File, preview and cancel deletions"
@@ -21,13 +32,36 @@ class ApiKey(models.Model):
         MESSAGES_REDACT = "messages:redact", "Redact messages"
         IDENTITIES_WRITE = "identities:write", "Say who chatted in a conversation"
 
+    class Algorithm(models.TextChoices):
+        """The only signature that is taken with an identity key (RFC 7518)."""
+
+        HS256 = "HS256", "HS256: a shared secret"
+        ES256 = "ES256", "ES256: a public key on the curve P-256"
+        RS256 = "RS256", "RS256: a public RSA key"
+
     chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="api_keys")
     label = models.CharField(max_length=100)
     type = models.CharField(max_length=8, choices=Type)
     prefix = models.CharField(max_length=16, unique=True, help_text="Identifies the key in logs; not secret.")
-    scopes = ArrayField(models.CharField(max_length=32, choices=Scope), default=list)
-    secret_encrypted = models.TextField(blank=True, default="", help_text="For a signing key: we sign with it.")
+    scopes = ArrayField(models.CharField(max_length=32, choices=Scope), default=list, blank=True)
+    secret_encrypted = models.TextField(
+        blank=True, default="", help_text="For a signing key, and an identity key with HS256: we sign with it."
+    )
     secret_sha256 = models.BinaryField(null=True, max_length=32, help_text="For a token: only this is stored.")
+    algorithm = models.CharField(
+        max_length=5,
+        choices=Algorithm,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="For an identity key: no other is taken.",
+    )
+    public_key = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="For an identity key with ES256 or RS256: the client's, in PEM.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -39,7 +73,7 @@ class ApiKey(models.Model):
     class Meta:
         verbose_name = "API key"
         constraints = [
-            models.CheckConstraint(name="apikey_type_known", condition=Q(type__in=["signing", "token"])),
+            models.CheckConstraint(name="apikey_type_known", condition=Q(type__in=["signing", "token", "identity"])),
             models.CheckConstraint(
                 name="apikey_rate_limit_in_range",
                 condition=Q(rate_limit__isnull=True) | Q(rate_limit__range=(1, 1_000_000)),
@@ -47,8 +81,16 @@ class ApiKey(models.Model):
             ),
             models.CheckConstraint(
                 name="apikey_secret_fits_type",
-                condition=(Q(type="signing", secret_sha256__isnull=True) & ~Q(secret_encrypted=""))
-                | Q(type="token", secret_sha256__isnull=False, secret_encrypted=""),
+                condition=(
+                    Q(type="signing", secret_sha256__isnull=True, algorithm="", public_key="")
+                    & ~Q(secret_encrypted="")
+                )
+                | Q(type="token", secret_sha256__isnull=False, secret_encrypted="", algorithm="", public_key="")
+                | (Q(type="identity", secret_sha256__isnull=True) & _VERIFIES),
+            ),
+            models.CheckConstraint(
+                name="apikey_identity_makes_no_call",
+                condition=~Q(type="identity") | Q(scopes=[], rate_limit__isnull=True),
             ),
             models.CheckConstraint(
                 name="apikey_scopes_known",

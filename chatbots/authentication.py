@@ -152,7 +152,7 @@ def _key_that_signed(timestamp: bytes, body: bytes, signature: str, *, slug: str
     If none fits, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist. Raises
     Problem(`unavailable`) if a key could not be tried.
     """
-    keys = list(_active_keys(ApiKey.Type.SIGNING).filter(chatbot__slug=slug))
+    keys = list(active_keys(ApiKey.Type.SIGNING).filter(chatbot__slug=slug))
     secrets = [_secret_of(key) for key in keys]
     fits = [_matches(secret or _NO_SECRET, timestamp, body, signature) for secret in secrets]
     for key, secret, fit in zip(keys, secrets, fits, strict=True):
@@ -202,12 +202,13 @@ def _key_of_token(token: str) -> ApiKey | None:
     match = _TOKEN.fullmatch(token)
     if match is None:
         return None
-    key = _active_keys(ApiKey.Type.TOKEN).filter(prefix=match[1]).first()
+    key = active_keys(ApiKey.Type.TOKEN).filter(prefix=match[1]).first()
     stored = bytes(key.secret_sha256 or _NO_DIGEST) if key else _NO_DIGEST
     return key if hmac.compare_digest(token_digest(token), stored) else None
 
 
-def _active_keys(key_type: ApiKey.Type) -> QuerySet[ApiKey]:
+def active_keys(key_type: ApiKey.Type) -> QuerySet[ApiKey]:
+    """Return the keys of a type that are neither revoked nor expired, with their chatbots."""
     unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
     return ApiKey.objects.filter(unexpired, type=key_type, revoked_at__isnull=True).select_related("chatbot")
 
@@ -222,13 +223,13 @@ class SigningKey:
 
 def newest_signing_keys(chatbot_ids: Collection[int]) -> dict[int, SigningKey]:
     """Return the newest active signing key of each chatbot that has one, by the chatbot's id."""
-    keys = _active_keys(ApiKey.Type.SIGNING).filter(chatbot__in=chatbot_ids)
+    keys = active_keys(ApiKey.Type.SIGNING).filter(chatbot__in=chatbot_ids)
     newest = keys.order_by("chatbot_id", "-created_at", "-pk").distinct("chatbot_id")
     return {key.chatbot_id: SigningKey(key.prefix, _secret_of(key)) for key in newest}
 
 
 def has_signing_key(chatbot: Chatbot) -> bool:
-    return _active_keys(ApiKey.Type.SIGNING).filter(chatbot=chatbot).exists()
+    return active_keys(ApiKey.Type.SIGNING).filter(chatbot=chatbot).exists()
 
 
 def _note_use(key: ApiKey) -> None:
@@ -249,7 +250,7 @@ def _slug(request: Request) -> str:
 
 
 def secret_binding(prefix: str) -> str:
-    """Return what the encrypted secret of a signing key is bound to (`common.crypto`)."""
+    """Return what the encrypted secret of a signing key or identity key is bound to (`common.crypto`)."""
     return f"apikey:{prefix}:secret"
 
 

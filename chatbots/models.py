@@ -20,6 +20,9 @@ __all__ = ["ApiKey", "BucketCheck", "BucketCredential", "SilentStorage"]
 # The canonical form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
 
+# Characters of a UCI value.
+MAX_UCI_LENGTH = 512
+
 # In the hosted bucket, beside the folders of chatbots.
 SERVICE_FOLDERS = ["uploads", "erasure_ledger"]
 
@@ -50,6 +53,11 @@ class Chatbot(models.Model):
     require_action = models.BooleanField(
         default=False,
         help_text='Whether a request must carry "action", so that a captured one cannot be sent to another path.',
+    )
+    token_names_conversation = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Whether an identity token must name its conversation, so that one that leaked fits no other.",
     )
     grace_minutes = models.PositiveIntegerField(
         default=0, help_text="How long a request can be cancelled before it starts."

@@ -58,6 +58,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}credentials/<uuid:credential>/revoke/", actions.revoke_credentials, name="revoke_credentials"),
     path(f"{_SETTINGS}rules/", actions.save_rules, name="save_rules"),
     path(f"{_SETTINGS}keys/", actions.create_key, name="create_key"),
+    path(f"{_SETTINGS}keys/identity/", actions.create_identity_key, name="create_identity_key"),
     path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
     path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
     path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),

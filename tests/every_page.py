@@ -106,6 +106,7 @@ TABLE = (
     Page("revoke_credentials", SUPERUSER_ONLY, "POST"),
     Page("save_rules", SUPERUSER_ONLY, "POST"),
     Page("create_key", SUPERUSER_ONLY, "POST"),
+    Page("create_identity_key", SUPERUSER_ONLY, "POST"),
     Page("revoke_key", SUPERUSER_ONLY, "POST", body={"sure": "on"}),
     Page("change_limit", SUPERUSER_ONLY, "POST", body={"rate_limit": "10"}),
     Page("create_callback_secret", SUPERUSER_ONLY, "POST"),

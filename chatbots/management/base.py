@@ -45,12 +45,12 @@ def add_variables_argument(parser: CommandParser) -> None:
     )
 
 
-def read_secret(path: str) -> str:
-    """Return the secret in a file ("-": standard input) without its final newline. Raises CommandError."""
+def read_secret(path: str, what: str = "secret") -> str:
+    """Return the secret or key in a file ("-": standard input) without its final newline. Raises CommandError."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise CommandError(f"Cannot read the secret from {path}: is it a text file that you may read?") from None
+        raise CommandError(f"Cannot read the {what} from {path}: is it a text file that you may read?") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

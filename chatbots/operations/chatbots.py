@@ -27,6 +27,7 @@ SETTINGS = (
     "max_conversations_per_deletion",
     "four_eyes",
     "require_action",
+    "token_names_conversation",
     "grace_minutes",
     "callback_url",
 )

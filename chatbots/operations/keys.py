@@ -1,4 +1,4 @@
-"""API keys, and the secrets that sign callbacks."""
+"""Signing keys and tokens, the secrets that sign callbacks, and what all keys share."""
 
 import base64
 import secrets
@@ -33,7 +33,7 @@ LONGEST_OVERLAP_HOURS = 720
 class NewApiKey:
     """A new key. `secret` can be shown only now: it is stored encrypted or as a digest.
 
-    It is None for a signing key that took over an existing secret.
+    It is None for a signing key that took over an existing secret, and for a client's public key.
     """
 
     api_key: ApiKey
@@ -59,35 +59,51 @@ def create_api_key(
     rate_limit: int | None = None,
     taken_over_secret: str | None = None,
 ) -> NewApiKey:
-    """Create a key and return it with its secret, which cannot be shown again. Raises ValidationError.
+    """Create a signing key or token and return it with its secret, which cannot be shown again.
 
-    A signing key has both of SIGNING_SCOPES by default; a token needs at least one scope. `rate_limit` is in calls a
-    minute; None is the current limit of the settings. `taken_over_secret` is for clients that already sign: it
-    becomes the signing key's secret.
+    Raises ValidationError; identity keys have an operation of their own. A signing key has both of SIGNING_SCOPES by
+    default; a token needs at least one scope. `rate_limit` is in calls a minute; None is the current limit of the
+    settings. `taken_over_secret` is for clients that already sign: it becomes the signing key's secret.
     """
+    if type == ApiKey.Type.IDENTITY:
+        raise ValueError("See create_identity_key.")
     api_key = ApiKey(
         chatbot=chatbot,
         type=type,
         label=label,
-        prefix=secrets.token_hex(6),
+        prefix=new_prefix(),
         scopes=_checked_scopes(type, scopes),
         expires_at=expires_at,
         rate_limit=rate_limit,
     )
     secret = _give_secret(api_key, taken_over_secret)
-    api_key.clean_fields(exclude=["chatbot"])
-    if expires_at is not None and expires_at <= now():
-        raise ValidationError({"expires_at": "This is in the past. Use a future time, or none."})
+    check_key(api_key)
     _check_rate_limit(api_key)
+    store_key(api_key, actor=actor)
+    return NewApiKey(api_key, None if taken_over_secret else secret)
+
+
+def new_prefix() -> str:
+    return secrets.token_hex(6)
+
+
+def check_key(api_key: ApiKey) -> None:
+    """Raise ValidationError for fields that a new key may not have."""
+    api_key.clean_fields(exclude=["chatbot"])
+    if api_key.expires_at is not None and api_key.expires_at <= now():
+        raise ValidationError({"expires_at": "This is in the past. Use a future time, or none."})
+
+
+def store_key(api_key: ApiKey, *, actor: str) -> None:
+    """Insert a new key, with its change-log entry."""
     with transaction.atomic():
         api_key.save(force_insert=True)
         changelog.record(
             "apikey.created",
-            chatbot_id=chatbot.pk,
+            chatbot_id=api_key.chatbot_id,
             actor=actor,
             data={"prefix": api_key.prefix, "type": str(api_key.type)},
         )
-    return NewApiKey(api_key, None if taken_over_secret else secret)
 
 
 def revoke_api_key(*, prefix: str, actor: str, chatbot: Chatbot | None = None) -> ApiKey:
@@ -107,6 +123,8 @@ def change_api_key_rate_limit(*, chatbot: Chatbot, prefix: str, rate_limit: int 
     """
     with transaction.atomic():
         api_key = _active_key(prefix, chatbot)
+        if api_key.type == ApiKey.Type.IDENTITY:
+            raise ValidationError({"rate_limit": "An identity key makes no calls, so it has no rate limit."})
         if api_key.rate_limit == rate_limit:
             return api_key
         api_key.rate_limit = rate_limit

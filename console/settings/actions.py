@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from accounts.proof import require_password
 from chatbots.buckets.locations import hosted_place
 from chatbots.models import Bucket, BucketCredential, Chatbot
-from chatbots.operations import chatbots, keys
+from chatbots.operations import chatbots, identity_keys, keys
 from chatbots.operations.buckets import set_bucket
 from chatbots.operations.credentials import (
     issue_bucket_credential,
@@ -28,6 +28,7 @@ from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
 from console.settings import forms
 from console.settings.credentials import NewCredentialForm, RecordCredentialForm, by_hand, may_issue, revoke_form
+from console.settings.identity_keys import NewIdentityKeyForm
 from console.settings.page import RefusedForm, settings_of, variables_of
 
 
@@ -177,6 +178,23 @@ def create_key(request: HttpRequest, slug: str) -> HttpResponse:
         return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, created=created)
 
     return saved(request, chatbot, RefusedForm("keys", form), call)
+
+
+@action
+@sensitive_post_parameters("public_key")
+def create_identity_key(request: HttpRequest, slug: str) -> HttpResponse:
+    """Answer with what tokens have to name, and with a secret of ours, once, as `create_key` does."""
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    require_password(request)
+    form = NewIdentityKeyForm(request.POST)
+
+    @sensitive_variables("created")
+    def call() -> HttpResponse:
+        created = identity_keys.create_identity_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())
+        template = "console/settings/new_identity_key.html"
+        return render(request, template, title="New identity key", chatbot=chatbot, created=created)
+
+    return saved(request, chatbot, RefusedForm("identity_keys", form), call, section="keys")
 
 
 @action

@@ -1,7 +1,7 @@
 """The forms of the settings page. The operations validate what they submit; a stored secret is never shown."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -165,6 +165,11 @@ class RulesForm(ConsoleForm):
         help_text='API requests must have "action" in their body, so that a captured call cannot be sent to the '
         "other path.",
     )
+    token_names_conversation = forms.BooleanField(
+        label="Identity tokens name their conversation",
+        required=False,
+        help_text='An identity token must have "conversation_id". One that leaked then fits no other conversation.',
+    )
     callback_url = forms.CharField(
         label="Callback URL",
         required=False,
@@ -294,11 +299,26 @@ def _rate_limit() -> forms.IntegerField:
     )
 
 
+def last_day() -> forms.DateField:
+    """Return a field for the last day of a key; `end_of_day` converts it."""
+    return forms.DateField(
+        label="Expires after",
+        required=False,
+        validators=[MaxValueValidator(date(9998, 12, 31))],
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text="Last day of the key in UTC. Leave empty for a key that does not expire.",
+    )
+
+
+def end_of_day(last: date | None) -> datetime | None:
+    return midnight(last + timedelta(days=1), UTC) if last else None
+
+
 class NewApiKeyForm(ConsoleForm):
     names: ClassVar = {"expires_at": "expires_on"}
 
     type = forms.ChoiceField(
-        choices=ApiKey.Type.choices,
+        choices=[(one.value, one.label) for one in (ApiKey.Type.SIGNING, ApiKey.Type.TOKEN)],
         initial=ApiKey.Type.SIGNING.value,
         widget=forms.RadioSelect,
         help_text="A signing key files deletions and exports, and its secret is never sent. A token can do what its "
@@ -312,25 +332,18 @@ class NewApiKeyForm(ConsoleForm):
         help_text="A signing key can have only the first two, and gets both if none is selected. A token needs one "
         "at least.",
     )
-    expires_on = forms.DateField(
-        label="Expires after",
-        required=False,
-        validators=[MaxValueValidator(date(9998, 12, 31))],
-        widget=forms.DateInput(attrs={"type": "date"}),
-        help_text="Last day of the key in UTC. Leave empty for a key that does not expire.",
-    )
+    expires_on = last_day()
     rate_limit = _rate_limit()
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `operations.create_api_key`."""
         data = self.cleaned_data
-        last = data["expires_on"]
         return {
             "type": ApiKey.Type(data["type"]),
             "label": data["label"],
             "scopes": data["scopes"],
             "rate_limit": data["rate_limit"],
-            "expires_at": last and midnight(last + timedelta(days=1), UTC),
+            "expires_at": end_of_day(data["expires_on"]),
         }
 
 
@@ -351,7 +364,7 @@ class RevokeForm(ConsoleForm):
     sure = forms.BooleanField(
         label="Yes, revoke this key",
         error_messages={"required": "Select this to revoke the key."},
-        help_text="Calls with it are refused immediately. This cannot be undone.",
+        help_text="Calls and identity tokens with it are refused immediately. This cannot be undone.",
     )
 
 

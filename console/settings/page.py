@@ -28,6 +28,7 @@ from console.settings.credentials import (
     credential_rows,
     may_issue,
 )
+from console.settings.identity_keys import NewIdentityKeyForm
 from console.settings.retention_forms import RetentionForm
 from conversations.usage import UciCount, conversations_by_uci
 
@@ -78,6 +79,10 @@ class KeyRow:
     @property
     def is_active(self) -> bool:
         return self.key.revoked_at is None and not self.has_expired
+
+    @property
+    def makes_calls(self) -> bool:
+        return self.key.type != ApiKey.Type.IDENTITY
 
 
 @page
@@ -148,6 +153,7 @@ def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm |
         "record": RecordCredentialForm(),
         "rules": forms.RulesForm(chatbot=overview.chatbot),
         "keys": forms.NewApiKeyForm(),
+        "identity_keys": NewIdentityKeyForm(),
         "callbacks": forms.CallbackSecretForm(),
         "members": forms.MemberForm(chatbot=overview.chatbot),
     }
@@ -189,7 +195,7 @@ def _keys(chatbot: Chatbot, refused: RefusedForm | None) -> dict[str, list[KeyRo
 
 def _key_rows(chatbot: Chatbot, refused: RefusedForm | None) -> Iterator[KeyRow]:
     # Neither the encrypted secret nor the digest is read.
-    keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256")
+    keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256", "public_key")
     labels, at = dict(ApiKey.Scope.choices), now()
     for key in keys.order_by("-created_at"):
         own: dict[str, forms.ConsoleForm] = {

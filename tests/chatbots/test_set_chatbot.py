@@ -21,6 +21,7 @@ def run(*words: str) -> str:
 def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour: Chatbot) -> None:
     words = (
         "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
+        " --token-names-conversation"
     )
     shown = json.loads(run(*words.split(), "--variable", "custom:customer", "--uci", "customer", "--json"))
     assert shown == {
@@ -32,6 +33,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
         "max_conversations_per_deletion": 1000,
         "four_eyes": True,
         "require_action": False,
+        "token_names_conversation": True,
         "grace_minutes": 15,
         "callback_receiver": None,
         "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],

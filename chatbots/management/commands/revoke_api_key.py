@@ -7,7 +7,7 @@ from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):
-    help = """Revoke a key for good: the next call with it is refused.
+    help = """Revoke a key for good: the next call with it, or the next identity token of it, is refused.
 
 Create the new key first (create_api_key), let the client company switch, then revoke the old one.
 """

@@ -47,6 +47,11 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
             "--require-action", action=BooleanOptionalAction, help='a request must carry "action" in its body'
         )
         parser.add_argument(
+            "--token-names-conversation",
+            action=BooleanOptionalAction,
+            help="an identity token must name its conversation",
+        )
+        parser.add_argument(
             "--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled before it starts"
         )
         parser.add_argument(

@@ -28,7 +28,7 @@ def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
     Switched-off checkboxes are not sent at all.
     """
     names = ("name", "timezone", "max_conversations_per_deletion", "four_eyes", "grace_minutes", "require_action")
-    present = {name: getattr(chatbot, name) for name in (*names, "callback_url")}
+    present = {name: getattr(chatbot, name) for name in (*names, "token_names_conversation", "callback_url")}
     filled_in = {name: value for name, value in (present | changes).items() if value is not False}
     return filled_in | {f"initial-{name}": value for name, value in present.items()}
 

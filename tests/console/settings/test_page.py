@@ -35,6 +35,7 @@ FOR_SUPERUSERS = {
     "credentials/{credential}/revoke": {"sure": "on"},
     "rules": {"name": "Other", "timezone": "UTC", "max_conversations_per_deletion": 1, "grace_minutes": 0},
     "keys": {"type": "signing", "label": "CRM"},
+    "keys/identity": {"label": "Web shop", "algorithm": "HS256"},
     "callbacks": {"overlap_hours": "0"},
     "members": {"user": "1", "role": "officer"},
     "keys/{prefix}/revoke": {"sure": "on"},

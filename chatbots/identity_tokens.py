@@ -1,0 +1,210 @@
+"""Identity tokens: compact JWS in which a client's backend says who the chatter of a conversation is.
+
+Nothing is fetched and nothing is stored here: a token and a key go in, claims or a refusal come out. A token chooses
+its key by `kid`, and nothing else: each key has one algorithm, which the header has to name too (ADR 0047).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NoReturn
+from uuid import UUID
+
+from django.conf import settings
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, Key, OctKey, RSAKey
+from joserfc.registry import JWS_HEADER_REGISTRY
+from joserfc.util import urlsafe_b64decode
+
+from chatbots.models import MAX_UCI_LENGTH, ApiKey
+from common.matching import is_storable
+
+MAX_CHARACTERS = 8192
+# In whole seconds, as the token's own: a float has no room for every number that JSON can write.
+LONGEST_LIFE_SECONDS = 24 * 60 * 60
+LEEWAY_SECONDS = 60
+
+Algorithm = ApiKey.Algorithm
+
+_HEADER_NAMES = ("alg", "kid", "typ")
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_TYPES = ("JWT", "jwt")
+
+
+class TokenRefused(Exception):
+    """The token proves nothing. `detail` says why, in words of ours: a token is never quoted."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedToken:
+    """A well-formed token, and what its header says; none of it is proven."""
+
+    kid: str
+    algorithm: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityKey:
+    """What verifies the tokens of one key record."""
+
+    algorithm: Algorithm
+    material: Key = field(repr=False)
+
+    @classmethod
+    def build(cls, algorithm: Algorithm, material: str) -> "IdentityKey":
+        """Return the key of a secret, or of a public key in PEM that was checked when it was stored."""
+        match algorithm:
+            case Algorithm.HS256:
+                return cls(algorithm, OctKey.import_key(material))
+            case Algorithm.ES256:
+                return cls(algorithm, ECKey.import_key(material))
+            case Algorithm.RS256:
+                return cls(algorithm, RSAKey.import_key(material))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityClaims:
+    """What a verified token says of a chatter.
+
+    `has_expired` is left to the caller: a conversation that knows the value already goes on with its token.
+    """
+
+    uci_key: str
+    value: str = field(repr=False)
+    conversation_id: str | None = field(repr=False)
+    has_expired: bool
+
+
+def parse(token: str) -> UnverifiedToken:
+    """Read a token's header. Raises TokenRefused."""
+    if len(token) > MAX_CHARACTERS:
+        _refuse(f"The token must have at most {MAX_CHARACTERS:,} characters.")
+    if not _COMPACT.fullmatch(token):
+        _refuse("The token is not a compact JWS: three parts in base64url, joined by dots.")
+    header = _json_object(token.partition(".")[0])
+    if header is None:
+        _refuse("The token's header must be a JSON object that has no name twice.")
+    if not header.keys() <= set(_HEADER_NAMES):
+        _refuse("The token's header may have alg, kid and typ alone: no key comes with a token, nor its address.")
+    kid, algorithm = header.get("kid"), header.get("alg")
+    if not isinstance(kid, str) or not isinstance(algorithm, str):
+        _refuse("The token's header must have kid and alg, both strings.")
+    if header.get("typ", "JWT") not in _TYPES:
+        _refuse("The token's typ must be JWT, or missing.")
+    return UnverifiedToken(kid, algorithm, token)
+
+
+def verify(token: UnverifiedToken, key: IdentityKey | None, *, audience: UUID, at: datetime) -> IdentityClaims:
+    """Return the claims of a token, by the active key that its `kid` names (None: there is none).
+
+    `audience` is the chatbot's public id, `at` the present time. Raises TokenRefused.
+    """
+    if key is None:
+        _refuse("The token's kid names no active identity key of this chatbot.")
+    if token.algorithm != key.algorithm:
+        _refuse("The token's alg is not the algorithm of the key that its kid names.")
+    payload = _verified_payload(token, key)
+    claims = None if payload is None else _parsed(payload)
+    if payload is None:
+        _refuse("The token's signature was not made with the key that its kid names.")
+    if claims is None:
+        _refuse("The token's claims must be a JSON object that has no name twice.")
+    if claims.get("aud") != str(audience):
+        _refuse("The token's aud must be the public id of the chatbot: one string.")
+    has_expired = _check_times(claims, now=at.timestamp())
+    return IdentityClaims(
+        uci_key=_text(claims, "uci_key"),
+        value=_subject(claims),
+        conversation_id=_text(claims, "conversation_id") if "conversation_id" in claims else None,
+        has_expired=has_expired,
+    )
+
+
+class _Registry(jws.JWSRegistry):
+    """Takes one algorithm, and the header's names that `parse` takes."""
+
+    default_header_registry = {name: JWS_HEADER_REGISTRY[name] for name in _HEADER_NAMES}
+    max_payload_length = MAX_CHARACTERS
+
+
+_REGISTRIES: Mapping[Algorithm, _Registry] = {one: _Registry(algorithms=[one.value]) for one in Algorithm}
+
+
+def _verified_payload(token: UnverifiedToken, key: IdentityKey) -> bytes | None:
+    try:
+        return jws.deserialize_compact(token.text, key.material, registry=_REGISTRIES[key.algorithm]).payload
+    except (JoseError, ValueError):
+        return None
+
+
+def _check_times(claims: Mapping[str, Any], *, now: float) -> bool:
+    """Return whether the token has expired. Raises TokenRefused for times that it may not have."""
+    issued_at, expires_at = _seconds(claims, "iat"), _seconds(claims, "exp")
+    if issued_at > now + LEEWAY_SECONDS:
+        _refuse("The token's iat is in the future.")
+    if not issued_at < expires_at <= issued_at + LONGEST_LIFE_SECONDS:
+        _refuse("The token's exp must be after its iat, by 24 hours at most.")
+    if "nbf" in claims and _seconds(claims, "nbf") > now + LEEWAY_SECONDS:
+        _refuse("The token's nbf is in the future.")
+    return now >= expires_at + LEEWAY_SECONDS
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> int:
+    value = claims.get(name)
+    # true is an int to Python.
+    if type(value) is not int:
+        _refuse(f"The token's {name} must be a whole number of seconds since 1970.")
+    return value
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str):
+        _refuse(f"The token's {name} must be a string.")
+    return value
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    value = _text(claims, "sub")
+    if len(value) > MAX_UCI_LENGTH:
+        _refuse(f"The token's sub must have at most {MAX_UCI_LENGTH} characters.")
+    if value in settings.UCI_PLACEHOLDERS:
+        _refuse("The token's sub is empty or a placeholder, which identifies nobody.")
+    if not is_storable(value):
+        _refuse("The token's sub holds a character that cannot be stored.")
+    return value
+
+
+def _json_object(segment: str) -> dict[str, Any] | None:
+    try:
+        return _parsed(urlsafe_b64decode(segment.encode()))
+    except ValueError:
+        return None
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that this is, in UTF-8, or None. One that has a name twice reads as one thinks."""
+    try:
+        found = json.loads(data.decode(), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise TokenRefused(detail)

@@ -1,0 +1,308 @@
+"""Keys that verify identity tokens: created with a secret or a public key, never with a private one."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, transaction
+
+from chatbots.authentication import has_signing_key, newest_signing_keys, secret_binding
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from chatbots.operations.identity_keys import create_identity_key
+from chatbots.operations.keys import change_api_key_rate_limit, revoke_api_key
+from chatbots.overview import overview_of, with_setup
+from common.crypto import decrypt
+from tests.calls import ALICE, Caller, SigningCaller, problem
+from tests.certificates import make_certificate
+from tests.tokens import Backend, private_key, private_pem, public_pem
+
+pytestmark = pytest.mark.django_db
+
+
+def created(chatbot: Chatbot, **arguments: Any) -> ApiKey:
+    return create_identity_key(chatbot=chatbot, label="shop", actor="command", **arguments).api_key
+
+
+def refused(chatbot: Chatbot, **arguments: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        created(chatbot, **arguments)
+    assert not ApiKey.objects.exists()
+    assert not ChangeLogEntry.objects.exists()
+    [(field, [message])] = caught.value.message_dict.items()
+    assert field in {"public_key", "expires_at", "label"}
+    for planted in ("MII", "planted"):
+        assert planted not in message
+    return str(message)
+
+
+def pkcs1(key: rsa.RSAPrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1).decode()
+
+
+def test_hs256_has_a_secret_of_ours(chatbot: Chatbot) -> None:
+    new = create_identity_key(chatbot=chatbot, label="shop", actor="user:1")
+
+    key = ApiKey.objects.get()
+    assert (key.type, key.algorithm, key.public_key, key.scopes, key.rate_limit) == (
+        "identity",
+        "HS256",
+        "",
+        [],
+        None,
+    )
+    assert decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix)) == new.secret
+    assert len((new.secret or "").encode()) >= 32
+    entry = ChangeLogEntry.objects.get()
+    assert (entry.event, entry.actor) == ("apikey.created", "user:1")
+    assert entry.data == {"prefix": key.prefix, "type": "identity"}
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_others_have_the_client_s_public_key(chatbot: Chatbot, algorithm: str, is_named: bool) -> None:
+    pem = public_pem(private_key(algorithm))
+    named = {"algorithm": ApiKey.Algorithm(algorithm)} if is_named else {}
+
+    new = create_identity_key(
+        chatbot=chatbot, label="shop", actor="command", public_key=f"\r\n{pem}\r\n".replace("\n", "\r\n"), **named
+    )
+
+    assert new.secret is None
+    assert (new.api_key.algorithm, new.api_key.public_key) == (algorithm, pem)
+    assert (new.api_key.secret_encrypted, new.api_key.secret_sha256) == ("", None)
+
+
+def test_the_older_form_of_an_rsa_key_is_taken(chatbot: Chatbot) -> None:
+    key = private_key("RS256")
+    assert created(chatbot, public_key=pkcs1(key)).public_key == public_pem(key)
+
+
+def _traditional(key: Any) -> str:
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()), "ascii")
+
+
+def _encrypted(key: Any) -> str:
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")), "ascii")
+
+
+def _openssh(key: Any) -> str:
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), "ascii")
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+@pytest.mark.parametrize("form", [private_pem, _traditional, _encrypted, _openssh])
+def test_a_private_key_is_refused(chatbot: Chatbot, algorithm: str, form: Any) -> None:
+    pem = form(private_key(algorithm))
+    for text in (pem, public_pem(private_key(algorithm)) + pem):
+        assert "This is a private key" in refused(chatbot, public_key=text)
+
+
+def _rsa(n: int, e: int) -> str:
+    public = rsa.RSAPublicNumbers(e, n).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def _modulus() -> int:
+    return int(private_key("RS256").public_key().public_numbers().n)
+
+
+def _good() -> str:
+    return public_pem(private_key("ES256"))
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda: _rsa((1 << 1023) + 0x1234567, 65537), "1024 bits"),
+        (lambda: _rsa((1 << 2046) + 0x1234567, 65537), "2047 bits"),
+        (lambda: _rsa((1 << 8191) + 0x1234567, 65537), "8192 bits"),
+        (lambda: _rsa(_modulus(), 3), "unusual exponent"),
+        (lambda: _rsa(_modulus(), (1 << 200) + 1), "unusual exponent"),
+        (lambda: public_pem(ec.generate_private_key(ec.SECP384R1())), "another curve"),
+        (lambda: public_pem(ec.generate_private_key(ec.SECP256K1())), "another curve"),
+        (lambda: public_pem(ed25519.Ed25519PrivateKey.generate()), "Give an RSA key"),
+        (lambda: "", "one public key in PEM"),
+        (lambda: "planted", "one public key in PEM"),
+        (lambda: _good() + _good(), "one public key in PEM"),
+        (lambda: "planted\n" + _good(), "one public key in PEM"),
+        (lambda: _good() + " " * 10_000, "one public key in PEM"),
+        (lambda: _good().replace("MFk", "MFl"), "damaged"),
+        (lambda: '{"kty": "EC", "d": "planted"}', "one public key in PEM"),
+        (lambda: "ssh-rsa MIIplanted", "one public key in PEM"),
+    ],
+)
+def test_other_keys_are_refused_with_advice(chatbot: Chatbot, make: Callable[[], str], advice: str) -> None:
+    assert advice in refused(chatbot, public_key=make())
+
+
+def test_a_certificate_is_refused(chatbot: Chatbot, tmp_path: Path) -> None:
+    text = make_certificate(tmp_path / "made.pem").read_text()
+    certificate = text[text.index("-----BEGIN CERTIFICATE") :]
+    assert "This is a certificate" in refused(chatbot, public_key=certificate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ({"algorithm": ApiKey.Algorithm.ES256}, "needs your public key"),
+        ({"algorithm": ApiKey.Algorithm.HS256, "public_key": "planted"}, "no public key"),
+        ({"algorithm": ApiKey.Algorithm.RS256, "public_key": "ES256"}, "a key for ES256, not for RS256"),
+    ],
+)
+def test_a_key_that_fits_no_algorithm_is_refused(chatbot: Chatbot, arguments: dict[str, Any], advice: str) -> None:
+    if arguments.get("public_key") == "ES256":
+        arguments = arguments | {"public_key": public_pem(private_key("ES256"))}
+    assert advice in refused(chatbot, **arguments)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"algorithm": ""},
+        {"algorithm": "HS512"},
+        {"algorithm": "ES256"},
+        {"secret_encrypted": ""},
+        {"secret_sha256": b"\0" * 32},
+        {"public_key": "x"},
+        {"scopes": ["requests:read"]},
+        {"rate_limit": 5},
+        {"type": "signing"},
+        {"type": "other"},
+    ],
+    ids=str,
+)
+def test_the_database_refuses_a_key_that_is_half_of_one_type(chatbot: Chatbot, change: dict[str, Any]) -> None:
+    created(chatbot)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ApiKey.objects.update(**change)
+
+
+def test_an_identity_key_authenticates_no_call(chatbot: Chatbot) -> None:
+    new = create_identity_key(chatbot=chatbot, label="shop", actor="command")
+    secret = new.secret or ""
+
+    class Signing(SigningCaller):
+        def __init__(self) -> None:
+            Caller.__init__(self, chatbot)
+            self.secret = secret
+
+    problem(Signing().post("data-deletion", ALICE), 401, "invalid_signature")
+    for token in (f"dca_{new.api_key.prefix}_{secret}", f"dca_{new.api_key.prefix}_{'0' * 64}", secret):
+        answer = Caller(chatbot).get("requests", Authorization=f"Bearer {token}")
+        problem(answer, 401, "not_authenticated")
+    backend = Backend(chatbot)
+    answer = Caller(chatbot).get("requests", Authorization=f"Bearer {backend.token()}")
+    problem(answer, 401, "not_authenticated")
+
+
+def test_an_identity_key_is_no_signing_key(chatbot: Chatbot) -> None:
+    created(chatbot)
+
+    assert newest_signing_keys([chatbot.pk]) == {}
+    assert not has_signing_key(chatbot)
+    gaps = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk)).gaps
+    assert [gap.section for gap in gaps] == ["keys"]
+
+
+def test_it_has_no_rate_limit_and_is_revoked_like_others(chatbot: Chatbot) -> None:
+    key = created(chatbot)
+    with pytest.raises(ValidationError, match="makes no calls"):
+        change_api_key_rate_limit(chatbot=chatbot, prefix=key.prefix, rate_limit=5, actor="command")
+
+    revoke_api_key(prefix=key.prefix, actor="command")
+
+    assert ApiKey.objects.get().revoked_at is not None
+    assert ChangeLogEntry.objects.filter(event="apikey.revoked", data={"prefix": key.prefix}).exists()
+
+
+# --- The command ----------------------------------------------------------------------------------------
+
+
+def run(*words: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("create_api_key", "acme", "--label", "shop", *words, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_the_command_prints_what_tokens_have_to_name(chatbot: Chatbot) -> None:
+    out, err = run("--type", "identity", "--json")
+
+    key = ApiKey.objects.get()
+    assert json.loads(out) == {
+        "type": "identity",
+        "prefix": key.prefix,
+        "secret": decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix)),
+        "chatbot": "acme",
+        "label": "shop",
+        "scopes": [],
+        "rate_limit": None,
+        "kid": key.prefix,
+        "aud": str(chatbot.public_id),
+        "algorithm": "HS256",
+    }
+    assert err == ""
+    out, err = run("--type", "identity")
+    for name, value in (
+        ("kid", ApiKey.objects.latest("pk").prefix),
+        ("aud", chatbot.public_id),
+        ("algorithm", "HS256"),
+    ):
+        assert f"{name}: {value}\n" in out
+    assert "not shown again" in err
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_the_command_takes_a_public_key_from_a_file(
+    chatbot: Chatbot, algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = public_pem(private_key(algorithm))
+    file = tmp_path / "key.pem"
+    file.write_text(pem)
+    out, _ = run("--type", "identity", "--public-key", str(file), "--algorithm", algorithm, "--json")
+    shown = json.loads(out)
+    assert (shown["algorithm"], shown["secret"]) == (algorithm, None)
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(pem))
+    run("--type", "identity", "--public-key", "-")
+    assert list(ApiKey.objects.values_list("public_key", flat=True)) == [pem, pem]
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--type", "identity", "--algorithm", "none"], "invalid choice"),
+        (["--type", "identity", "--algorithm", "RS256"], "needs your public key"),
+        (["--type", "identity", "--public-key", "/no/such/file"], "Cannot read the public key"),
+        (["--type", "identity", "--scope", "requests:read"], "--scope is not for"),
+        (["--type", "identity", "--rate-limit", "5"], "--rate-limit is not for"),
+        (["--type", "identity", "--secret-file", "x"], "--secret-file is not for"),
+        (["--type", "signing", "--algorithm", "HS256"], "--algorithm is not for"),
+        (["--type", "token", "--scope", "requests:read", "--public-key", "x"], "--public-key is not for"),
+    ],
+)
+def test_the_command_refuses_what_fits_no_key(chatbot: Chatbot, words: list[str], advice: str) -> None:
+    with pytest.raises(CommandError, match=advice):
+        run(*words)
+    assert not ApiKey.objects.exists()
+
+
+def test_the_command_refuses_a_private_key_and_prints_none_of_it(chatbot: Chatbot, tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_text(private_pem(private_key("ES256")))
+    with pytest.raises(CommandError, match="This is a private key") as caught:
+        run("--type", "identity", "--public-key", str(file))
+    assert file.read_text().splitlines()[1] not in str(caught.value)
