@@ -20,7 +20,8 @@ Codes are stable; details are our own texts and never quote what was sent.
 | `too_many_errors` | more errors than are listed |
 
 Intake adds the codes that need stored data: `undeclared_variable`, `wrong_category` (a custom variable among the
-user-channel ones or the reverse), `conversation_deleted`, `chatter_erased`.
+user-channel ones or the reverse), `invalid_identity_token`, `identity_mismatch` (the token and the variables name two
+chatters), `conversation_deleted`, `chatter_erased`.
 
 `null` counts as absent: a `Document` may hold None where a field may be missing. Two messages with one id are
 refused, not merged: one of them would be lost silently.
@@ -39,6 +40,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import TypedDict
 
+from chatbots.identity_tokens import MAX_CHARACTERS
 from common.times import Instant
 
 MAX_ERRORS = 100
@@ -58,6 +60,15 @@ Id = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=100_000)]
 Score = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False), AfterValidator(_one_decimal)]
 Variables = Annotated[dict[str, Annotated[str, Field(max_length=10_000)] | None], Field(max_length=MAX_VARIABLES)]
+
+# How long it may be is verified with all else of it (`chatbots.identity_tokens`), so that it has one code.
+IdentityToken = Annotated[
+    str,
+    Field(
+        description="A compact JWS in which your backend says who the chatter is.",
+        json_schema_extra={"maxLength": MAX_CHARACTERS},
+    ),
+]
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -87,6 +98,7 @@ class Document(TypedDict, total=False):
     started_at: Instant | None
     user_channel_variables: Variables | None
     custom_variables: Variables | None
+    identity_token: IdentityToken | None
     agent_handover: bool | None
     push: bool | None
     score: Score | None
@@ -155,6 +167,11 @@ def error_at(path: tuple[str | int, ...], code: str, detail: str) -> DocumentErr
             return DocumentError(pointer, code, f"{detail} (In a field whose name is not shown.)")
         pointer += f"/{step}"
     return DocumentError(pointer, code, detail)
+
+
+def token_error(detail: str) -> DocumentError:
+    """Build the error of a document whose identity token proves nothing."""
+    return error_at(("identity_token",), "invalid_identity_token", detail)
 
 
 # Letters, digits, `_`, `.` and `-`, not beginning with a digit: no spaces, no `@`, no telephone numbers, and

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from chatbots.models import Chatbot
+from chatbots.models import MAX_UCI_LENGTH, Chatbot
 from common.crypto import digest
 from common.logs import describe_database_error
 from common.matching import is_storable
@@ -26,7 +26,6 @@ from conversations.documents import DocumentError, DocumentInvalid, error_at
 from conversations.intake import IntakeFailed
 from conversations.locks import share_with_intake
 from conversations.merge import (
-    MAX_UCI_LENGTH,
     Chatter,
     DeclaredVariables,
     EstablishedBy,

@@ -1,7 +1,7 @@
 """Store documents: at most 1,000 in one transaction, in a number of statements that does not depend on how many.
 
-A document goes through `documents` (parse), `merge` (variables, and what changes), here (refuse or accept) and `rows`
-(SQL).
+A document goes through `documents` (parse), `identity_tokens` (verify, before the transaction), `merge` (variables,
+and what changes), here (refuse or accept) and `rows` (SQL).
 
 Why intake and erasure cannot miss each other. Intake shares the chatbot's advisory lock from before its first read
 until its commit; an erasure's mark holds it alone (`locks`). So every intake lies wholly before or after a mark:
@@ -13,7 +13,8 @@ until its commit; an erasure's mark holds it alone (`locks`). So every intake li
   does not name the chatter.
 
 If a document names the erased chatter of a conversation that is stored and not marked, intake marks it with that
-erasure's request and keeps the chatter's digest; the sweep erases what is marked.
+erasure's request and keeps the chatter's digest; the sweep erases what is marked. Where only an identity token names
+the chatter it is as in `identification`.
 
 Between intakes, uploads and the chunks of an erasure, each conversation's row is locked, in id order. Two intakes of
 one new conversation meet at the unique index on (chatbot, digest of the id): the later one rolls back, starts again,
@@ -28,12 +29,15 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 
 from chatbots.models import Chatbot
+from common.crypto import SecretUnreadable
 from common.logs import describe_database_error
 from conversations import rows
-from conversations.documents import Document, DocumentError, DocumentInvalid, error_at
+from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error
 from conversations.extracts.days import flag_days
+from conversations.identity_tokens import VerifiedToken, verify_tokens
 from conversations.locks import share_with_intake
-from conversations.merge import Chatter, DeclaredVariables, IncomingDocument, MergedConversation
+from conversations.merge import Chatter, DeclaredVariables, EstablishedBy, IncomingDocument, MergedConversation
+from conversations.models import Assurance
 
 MAX_DOCUMENTS = 1000
 
@@ -77,11 +81,12 @@ def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) 
     """
     if len(documents) > MAX_DOCUMENTS:
         raise ValueError(f"At most {MAX_DOCUMENTS} documents can be stored at once.")
+    tokens = _verify_tokens(chatbot, documents)
     for _ in range(_ATTEMPTS):
         failure = ""
         try:
             with transaction.atomic():
-                return _store(chatbot, documents)
+                return _store(chatbot, documents, tokens)
         except rows.ConcurrentIntake:
             continue
         except DatabaseError as error:
@@ -91,10 +96,22 @@ def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) 
     raise IntakeFailed("other intakes of the same conversations kept coming first")
 
 
-def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[StoreResult]:
+def _verify_tokens(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> Sequence[VerifiedToken]:
+    try:
+        return verify_tokens(chatbot, documents)
+    except SecretUnreadable:
+        failure = "an identity key cannot be used until ENCRYPTION_KEYS can decrypt it again"
+    except DatabaseError as error:
+        failure = describe_database_error(error)
+    raise IntakeFailed(failure)
+
+
+def _store(
+    chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid], tokens: Sequence[VerifiedToken]
+) -> list[StoreResult]:
     share_with_intake(chatbot.pk)
     declared = DeclaredVariables.read(chatbot)
-    resolved = [declared.resolve(document) for document in documents]
+    resolved = [declared.resolve(document, token) for document, token in zip(documents, tokens, strict=True)]
     incoming = [one for one in resolved if isinstance(one, IncomingDocument)]
 
     erasures = rows.erasures_of(
@@ -103,14 +120,31 @@ def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) ->
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
     rows.read_known(conversations, incoming, chatbot_id=chatbot.pk)
 
+    identified = rows.with_identities(
+        [
+            conversations[one.digest]
+            for one in incoming
+            if one.digest in conversations and _is_of_erased(one, erasures)
+        ],
+        chatbot_id=chatbot.pk,
+    )
+    refusals: list[rows.Refusal] = []
     results = [
-        _merge(one, conversations=conversations, erasures=erasures, declared=declared)
+        _merge(
+            one,
+            conversations=conversations,
+            erasures=erasures,
+            declared=declared,
+            identified=identified,
+            refusals=refusals,
+        )
         if isinstance(one, IncomingDocument)
         else (StoreResult(one.document_id, DocumentOutcome.REFUSED, one.errors), None)
         for one in resolved
     ]
     merged = list(conversations.values())
     rows.write(chatbot_id=chatbot.pk, conversations=merged)
+    rows.list_refused(refusals, chatbot_id=chatbot.pk)
     flag_days(chatbot_id=chatbot.pk, instants=(message["sent_at"] for one in merged for message in one.new_messages))
     for result, conversation in results:
         result.number = conversation.number if conversation else None
@@ -123,8 +157,13 @@ def _merge(
     conversations: dict[bytes, MergedConversation],
     erasures: rows.Erasures,
     declared: DeclaredVariables,
+    identified: set[int],
+    refusals: list[rows.Refusal],
 ) -> tuple[StoreResult, MergedConversation | None]:
-    """Refuse the document, or merge it into its conversation (a new one is added to `conversations`)."""
+    """Refuse the document, or merge it into its conversation (a new one is added to `conversations`).
+
+    `identified` are conversations with a stored identity, of those whose token names an erased chatter.
+    """
     document_id = incoming.document["id"]
     conversation = conversations.get(incoming.digest)
     if conversation is not None and conversation.row.deletion_request_id is not None:
@@ -135,10 +174,13 @@ def _merge(
         if missing:
             return StoreResult(document_id, DocumentOutcome.REFUSED, missing), None
 
+    if refused := _refused_token(incoming, conversation, declared):
+        return StoreResult(document_id, DocumentOutcome.REFUSED, (refused,)), conversation
+
     erased = _erased_chatters(incoming, conversation, erasures)
     if erased:
         if conversation is not None:
-            conversation.close(max(erased.values()).request_id, erased)
+            _close_or_list(conversation, incoming, erased, identified=identified, refusals=refusals)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
         return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
 
@@ -156,6 +198,51 @@ def _missing_fields(document: Document) -> tuple[DocumentError, ...]:
     missing = [name for name in ("channel", "started_at") if document.get(name) is None]
     detail = "This field is required of a new conversation."
     return tuple(error_at((name,), "missing", detail) for name in missing)
+
+
+def _refused_token(
+    incoming: IncomingDocument, conversation: MergedConversation | None, declared: DeclaredVariables
+) -> DocumentError | None:
+    """Return why a verified token does not fit its conversation, if so.
+
+    One that has expired goes on where its value was verified while it had not.
+    """
+    signed = incoming.signed
+    if signed is None:
+        return None
+    if signed.variable_id != (declared.uci_id if conversation is None else conversation.row.uci_variable_id):
+        return token_error("The token's uci_key is not the Unique Chatter Identifier of this conversation.")
+    identities = {} if conversation is None else conversation.known_identities
+    known = identities.get(incoming.chatters[signed.variable_id])
+    if signed.has_expired and (known is None or known.assurance != Assurance.VERIFIED):
+        return token_error("The token has expired.")
+    return None
+
+
+def _is_of_erased(incoming: IncomingDocument, erasures: rows.Erasures) -> bool:
+    return any(incoming.is_only_signed(chatter) and chatter in erasures for chatter in incoming.chatters.items())
+
+
+def _close_or_list(
+    conversation: MergedConversation,
+    incoming: IncomingDocument,
+    erased: dict[Chatter, rows.Erasure],
+    *,
+    identified: set[int],
+    refusals: list[rows.Refusal],
+) -> None:
+    """Mark a conversation whose document names erased chatters for their erasure.
+
+    One whom only the token names is listed, as `identification` says, and marks it only if it has no identity.
+    """
+    closing = dict(erased)
+    for chatter, erasure in erased.items():
+        if incoming.is_only_signed(chatter):
+            refusals.append(rows.Refusal(conversation, erasure, EstablishedBy.SIGNED))
+            if conversation.number in identified or conversation.known_identities:
+                del closing[chatter]
+    if closing:
+        conversation.close(max(closing.values()).request_id, closing)
 
 
 def _erased_chatters(

@@ -14,12 +14,11 @@ from uuid import UUID
 
 from django.conf import settings
 
-from chatbots.models import Chatbot, Variable
+from chatbots.identity_tokens import IdentityClaims
+from chatbots.models import MAX_UCI_LENGTH, Chatbot, Variable
 from common.crypto import digest
-from conversations.documents import Document, DocumentError, DocumentInvalid, Message, error_at
+from conversations.documents import Document, DocumentError, DocumentInvalid, Message, error_at, token_error
 from conversations.models import Identity
-
-MAX_UCI_LENGTH = 512
 
 EstablishedBy = Identity.EstablishedBy
 
@@ -29,12 +28,31 @@ Chatter = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class IncomingDocument:
-    """A document with its variables by id, and the digests of those values that identify a chatter."""
+    """A document with its variables by id, and the digests of those values that identify a chatter.
+
+    `signed` is the chatter whom its identity token names, who is among `values` and `chatters` too.
+    """
 
     document: Document
     digest: bytes
     values: dict[int, str]
     chatters: dict[int, bytes]
+    signed: "SignedChatter | None" = None
+
+    def is_signed(self, variable_id: int) -> bool:
+        return self.signed is not None and self.signed.variable_id == variable_id
+
+    def is_only_signed(self, chatter: Chatter) -> bool:
+        """Return whether the token names this chatter of the document, and its variables do not."""
+        return self.signed is not None and not self.signed.is_said and self.signed.variable_id == chatter[0]
+
+
+class SignedChatter(NamedTuple):
+    """A chatter whom a verified identity token names; `is_said` if the document's variables do so as well."""
+
+    variable_id: int
+    has_expired: bool
+    is_said: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +86,13 @@ class DeclaredVariables:
             },
         )
 
-    def resolve(self, document: Document | DocumentInvalid) -> IncomingDocument | DocumentInvalid:
-        """Look up the document's variables. Returns DocumentInvalid with an error for each variable refused."""
+    def resolve(
+        self, document: Document | DocumentInvalid, token: IdentityClaims | DocumentError | None = None
+    ) -> IncomingDocument | DocumentInvalid:
+        """Look up the document's variables, and what its identity token says.
+
+        Returns DocumentInvalid with an error for each variable refused, and for the token.
+        """
         if isinstance(document, DocumentInvalid):
             return document
         values: dict[int, str] = {}
@@ -87,6 +110,7 @@ class DeclaredVariables:
                 errors.append(error_at((section, name), "too_long", detail))
             else:
                 values[variable.pk] = value
+        signed = self._signed(token, values, errors)
         if errors:
             return DocumentInvalid(tuple(errors), document_id=document["id"])
         chatters = {
@@ -95,7 +119,27 @@ class DeclaredVariables:
             if variable_id in self.uci_public_ids and value not in settings.UCI_PLACEHOLDERS
         }
         conversation_digest = digest("conversation", self.chatbot.public_id, document["id"])
-        return IncomingDocument(document, conversation_digest, values, chatters)
+        return IncomingDocument(document, conversation_digest, values, chatters, signed)
+
+    def _signed(
+        self, token: IdentityClaims | DocumentError | None, values: dict[int, str], errors: list[DocumentError]
+    ) -> "SignedChatter | None":
+        """Return the chatter whom a token names, and add the value to those of the document, or an error."""
+        if token is None or isinstance(token, DocumentError):
+            errors += [token] if token else []
+            return None
+        variable = self.by_name.get(token.uci_key)
+        if variable is None or variable.pk not in self.uci_public_ids:
+            errors.append(token_error("The token's uci_key names no Unique Chatter Identifier of this chatbot."))
+            return None
+        said = values.get(variable.pk)
+        is_said = said is not None and said not in settings.UCI_PLACEHOLDERS
+        if is_said and said != token.value:
+            detail = "The token names another chatter than the document's variables do."
+            errors.append(error_at(("identity_token",), "identity_mismatch", detail))
+            return None
+        values[variable.pk] = token.value
+        return SignedChatter(variable.pk, has_expired=token.has_expired, is_said=is_said)
 
 
 def _variables_of(document: Document) -> Iterator[tuple[str, str, str, str]]:
@@ -209,7 +253,8 @@ class MergedConversation:
             if variable_id == self.row.uci_variable_id:
                 digest = incoming.chatters.get(variable_id)
                 if digest is not None:  # no placeholder
-                    established_by = declared.established_by[variable_id]
+                    is_signed = incoming.is_signed(variable_id)
+                    established_by = EstablishedBy.SIGNED if is_signed else declared.established_by[variable_id]
                     added_one = self.add_identity(NewIdentity(variable_id, digest, value, established_by))
                     values_changed = added_one or values_changed
             elif variable_id not in declared.uci_public_ids:

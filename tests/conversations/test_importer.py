@@ -18,9 +18,10 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from conversations import importer, intake
 from conversations.intake import DocumentOutcome, IntakeFailed
-from conversations.models import Conversation, Message
+from conversations.models import Conversation, Identity, Message
 from tests.conversations.documents import document
 from tests.factories import ready_chatbot
+from tests.tokens import Backend
 
 
 def lines(*documents: dict[str, Any] | str) -> bytes:
@@ -86,6 +87,26 @@ def test_it_reports_refused_lines_by_number_pointer_and_code(imported: Any, tmp_
         {"line": 4, "errors": [{"pointer": "/channel", "code": "unknown_value"}]},
         {"line": 5, "errors": [{"pointer": "/user_name", "code": "wrong_type"}]},
     ]
+
+
+def test_it_verifies_identity_tokens_and_prints_none(
+    imported: Any, chatbot: Chatbot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = Backend(chatbot)
+    refused = tmp_path / "refused.jsonl"
+    good, bad = backend.token("42"), backend.token("42", aud="planted")
+    summary, code = imported(
+        lines(*(document(f"c-{place}", identity_token=token) for place, token in enumerate((good, bad)))),
+        "--refused",
+        str(refused),
+    )
+
+    assert (summary["created"], summary["refused_by_code"], code) == (1, {"invalid_identity_token": 1}, 3)
+    assert Identity.objects.get().established_by == "signed"
+    [line] = map(json.loads, refused.read_text().splitlines())
+    assert line == {"line": 2, "errors": [{"pointer": "/identity_token", "code": "invalid_identity_token"}]}
+    for part in (*bad.split(".")[1:], "planted"):
+        assert part not in f"{summary}{caplog.text}"
 
 
 def test_it_prints_the_first_refused_lines_without_a_file_for_them(
