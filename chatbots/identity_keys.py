@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.timezone import now
@@ -42,7 +43,8 @@ def note_use(chatbot: Chatbot, kids: Collection[str]) -> None:
     """Update last_used_at of these keys where it is a minute old. Waits for no other call that does the same."""
     due = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - LAST_USED_EVERY)
     found = _active(chatbot, kids).filter(due).select_for_update(skip_locked=True, of=("self",))
-    ApiKey.objects.filter(pk__in=found.values("pk")).update(last_used_at=Now())
+    with transaction.atomic():
+        ApiKey.objects.filter(pk__in=found.values("pk")).update(last_used_at=Now())
 
 
 def _active(chatbot: Chatbot, kids: Iterable[str]) -> QuerySet[ApiKey]:

@@ -18,6 +18,7 @@ from chatbots.models import ApiKey, Chatbot
 from chatbots.operations.identity_keys import create_identity_key
 
 HOUR = 3600
+DAY = 24 * HOUR
 
 Signer = Callable[[bytes], bytes]
 

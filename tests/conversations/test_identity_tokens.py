@@ -16,10 +16,8 @@ from conversations.models import Conversation, Identity, Message, RefusedIdentit
 from tests.calls import TokenCaller
 from tests.conversations.documents import document, message, parsed, update
 from tests.conversations.intakes import STARTED, erase, results, stored
-from tests.factories import VariableFactory
-from tests.tokens import HOUR, Backend, compact, hmac_signer
-
-DAY = 24 * HOUR
+from tests.factories import VariableFactory, ready_chatbot
+from tests.tokens import DAY, HOUR, Backend, compact, hmac_signer
 
 
 @pytest.fixture
@@ -301,6 +299,15 @@ def test_the_use_of_a_key_is_noted_once_a_minute(chatbot: Chatbot, backend: Back
     ApiKey.objects.update(last_used_at=STARTED)
     stored(chatbot, signed(backend.token()))
     assert last_used() > STARTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_use_is_noted_where_no_transaction_is_open() -> None:
+    chatbot = ready_chatbot(slug="acme")
+    backend = Backend(chatbot)
+
+    assert results(chatbot, signed(backend.token())) == ["created"]
+    assert ApiKey.objects.get().last_used_at is not None
 
 
 def test_no_part_of_a_token_is_kept_or_logged(
