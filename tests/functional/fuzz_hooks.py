@@ -85,6 +85,8 @@ def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
         key = schema.get("properties", {}).get("unique_chatter_identifier_key")
         if key is not None:
             key["enum"] = ["member_id", None]
+    tokens = raw_schema["components"]["schemas"]["Document"]["properties"]["identity_token"]
+    tokens["enum"] = WORLD["identity_tokens"]
     ids = raw_schema["components"]["schemas"]["RedactionBody"]["properties"]["ids"]
     ids["items"]["enum"] = WORLD["message_ids"]
     for path, cursor in WORLD["cursor"].items():

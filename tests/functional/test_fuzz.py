@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from chatbots.models import Chatbot
+from chatbots.models import ApiKey, Chatbot
 from conversations.models import Conversation, DailyExtract
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.document import operations
 from tests.functional.support import ROOT
 from tests.functional.web import web_server
+from tests.tokens import DAY, Backend
 
 SECRET = "a_secure_secret"
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "1")
@@ -75,9 +77,16 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
         "number": list(Conversation.objects.order_by("pk").values_list("pk", flat=True)),
         "file_id": [file.pk for file in files],
         "day": ["2026-11-23"],
+        "identity_tokens": _identity_tokens(chatbot),
         "message_ids": [one.external_id for one in _first_conversation().message_set.order_by("pk")],
         "cursor": _cursors(chatbot),
     }
+
+
+def _identity_tokens(chatbot: Chatbot) -> list[str | None]:
+    """Return a token of each algorithm, each also with a changed signature, and none."""
+    tokens = [Backend(chatbot, algorithm).token("1", exp=int(time.time()) + DAY) for algorithm in ApiKey.Algorithm]
+    return [*tokens, *(f"{token[:-8]}AAAAAAAA" for token in tokens), None]
 
 
 def _first_conversation() -> Conversation:
