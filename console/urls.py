@@ -6,7 +6,7 @@ from accounts import login, pages
 from console import changelog, chatbots, guides, lookup
 from console.conversations import log_page, transcript_page
 from console.filing import views
-from console.monitoring import dashboard, files, notifications
+from console.monitoring import dashboard, files, notifications, refused
 from console.requests import list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_page
@@ -41,6 +41,7 @@ urlpatterns: list[URLPattern] = [
     path("exports/", files.exports, name="exports"),
     path("extracts/", files.extracts, name="extracts"),
     path("extracts/again/", files.rebuild, name="extracts_again"),
+    path("refused-identities/", refused.refused_identities, name="refused_identities"),
     path("chatbots/", chatbots.chatbots, name="chatbots"),
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
     path(_SETTINGS, settings_page, name="settings"),

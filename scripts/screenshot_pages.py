@@ -107,6 +107,7 @@ PICTURES = (
     Picture("conversations", lambda scene: f"/admin/conversations/?chatbot={scene.slug}"),
     Picture("transcript", lambda scene: f"/admin/conversations/{scene.conversation}/"),
     Picture("gone", lambda scene: f"/admin/conversations/{scene.deleted_conversation}/", status=410),
+    Picture("refused", lambda scene: f"/admin/refused-identities/?chatbot={scene.slug}"),
     Picture("lookup", lambda scene: f"/admin/lookup/?chatbot={scene.slug}", then=_look_up),
     Picture("chatbots", lambda _: "/admin/chatbots/", "superuser"),
     Picture("settings", lambda scene: f"/admin/settings/{scene.slug}/", "superuser"),

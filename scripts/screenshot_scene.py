@@ -35,6 +35,7 @@ from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
 from conversations.extracts import days
+from conversations.identification import NamedIdentity, identify
 from conversations.models import Conversation, DailyExtract, Identity
 from devdata.sample_data import COMPANIES
 
@@ -76,6 +77,7 @@ def build(start: Callable[[], str]) -> Scene:
     _set_up(chatbot)
     values = _chatters(chatbot)
     requests = _requests(chatbot, values, officer=people["officer"])
+    _refuse(chatbot, values[0])
     _callbacks(requests)
     _extracts(chatbot)
     _history(chatbot)
@@ -224,6 +226,14 @@ def _take(request: ComplianceRequest) -> None:
     marked = {"cutoff_at": now, "cutoff_number": Conversation.objects.latest("pk").pk}
     _write(request, status=Status.PROCESSING, claim=claim, lane="large", started_at=now, **marked, **counts)
     _record("request.started", request, conversations=counts["conversations_total"])
+
+
+def _refuse(chatbot: Chatbot, erased: str) -> None:
+    """Name an erased chatter in conversations of others."""
+    others = Identity.objects.filter(chatbot=chatbot, conversation__deletion_request_id=None).order_by("pk")[:3]
+    identities = [NamedIdentity(number=one.conversation_id, key=SHOWN.uci.name, value=erased) for one in others]
+    for way in (Identity.EstablishedBy.ASSERTED, Identity.EstablishedBy.RESOLVED):
+        identify(chatbot=chatbot, identities=identities[:2] if way == "asserted" else identities, way=way)
 
 
 def _callbacks(requests: dict[str, ComplianceRequest]) -> None:

@@ -147,6 +147,8 @@ TABLE = (
     Page("extracts", READ),
     Page("extracts", READ, named=True),
     Page("extracts_again", DECIDE, "POST", body={"selected": "{extract}"}),
+    Page("refused_identities", DECIDE),
+    Page("refused_identities", DECIDE, named=True),
     Page("callbacks", READ),
     Page("callbacks", READ, named=True),
     Page("callbacks_resend", MANAGE_REQUESTS, "POST", body={"selected": "{callback}"}),

@@ -113,13 +113,18 @@ class ChatbotScope:
         return self.chosen.slug if self.chosen else ""
 
 
-def scope_of(request: HttpRequest) -> ChatbotScope:
-    """Return the chatbots of `?chatbot=`, all without it. Raises Http404 for one that the user may not see."""
-    visible = visible_chatbots(request)
+def scope_of(request: HttpRequest, *, roles: Collection[Role] = READ) -> ChatbotScope:
+    """Return the chatbots of `?chatbot=`; without it all in which the user has one of the roles.
+
+    Raises Http404 for one that the user may not see, PermissionDenied where they have none of the roles.
+    """
+    seen = visible_chatbots(request)
     wanted = request.GET.get("chatbot", "")
-    if not wanted:
-        return ChatbotScope(visible, visible[0] if len(visible) == 1 else None)
-    return ChatbotScope(visible, _named(visible, wanted))
+    chosen = _named(seen, wanted) if wanted else None
+    visible = [one for one in seen if may(request, one, roles)]
+    if (chosen and chosen not in visible) or not (visible or is_superuser(request)):
+        raise PermissionDenied
+    return ChatbotScope(visible, visible[0] if chosen is None and len(visible) == 1 else chosen)
 
 
 def one_of(visible: list[Chatbot], given: QueryDict) -> Chatbot | None:

@@ -84,7 +84,7 @@ class FileOne(FilingFlow[OneForm]):
         return found
 
     def _about_conversation(self) -> HttpResponse:
-        """Show the form for the chatters of a conversation, whose page sends its number."""
+        """Show the form for the chatters of a conversation, whose number was sent; `alone` selects it alone."""
         number = self.request.POST.get("conversation", "")
         if not (number.isascii() and number.isdigit() and len(number) <= 18):
             raise Http404
@@ -99,6 +99,8 @@ class FileOne(FilingFlow[OneForm]):
         action = self.request.POST.get("action")
         # With two people in a conversation none is preselected, so that a quick click cannot choose the wrong one.
         chosen = tokens[0] if len(tokens) <= 2 else None
+        if self.request.POST.get("alone"):
+            chosen = tokens[-1]
         initial = {"subject": chosen, "offered": tokens, "action": action if action in KINDS else None}
         return self.ask(self.form(initial=initial))
 

@@ -19,7 +19,7 @@ from compliance.work.health import Waiting
 from compliance.work.heartbeats import Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
-from console.common.scope import ChatbotScope, is_superuser, scope_of, visible_chatbots
+from console.common.scope import DECIDE, ChatbotScope, is_superuser, may, scope_of, visible_chatbots
 from console.monitoring import dashboard_queries as queries
 from console.monitoring.dashboard_queries import Number, Period
 from console.templatetags.console import duration
@@ -60,6 +60,9 @@ class Links:
     def requests(self, **filters: str) -> str:
         return _address("console:requests", {**self._chatbot, "view": "all", **filters})
 
+    def refused_identities(self) -> str:
+        return _address("console:refused_identities", self._chatbot)
+
     def conversations(self, **filters: str) -> str:
         return _address("console:conversations", {**self._chatbot, **filters}) if self._chatbot else ""
 
@@ -77,6 +80,11 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     oldest = health.oldest_waiting(scope.ids)
     alive = sum(cluster.condition is Condition.ALIVE for cluster in clusters)
     waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
+    tiles = _tiles(queries.open_now(scope.ids), oldest, links, alive=alive, waits_long=waits_long)
+    decides = [one.pk for one in scope.visible if one.pk in scope.ids and may(request, one, DECIDE)]
+    if decides:
+        refused = queries.refused_identities(decides)
+        tiles.append(_tile("Refused identities", refused, links.refused_identities(), "warn", "of erased chatters"))
     return render(
         request,
         "console/monitoring/dashboard.html",
@@ -84,7 +92,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         scope=scope,
         days=days,
         periods=PERIODS,
-        tiles=_tiles(queries.open_now(scope.ids), oldest, links, alive=alive, waits_long=waits_long),
+        tiles=tiles,
         alive=alive,
         waits_long=waits_long,
         needs=queries.needs_attention(scope.ids),

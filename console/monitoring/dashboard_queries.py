@@ -21,6 +21,8 @@ _MOST_READ = 40_000
 # Of a period.
 MOST_OF_PERIOD = 200_000
 _MOST_SHOWN = 8
+# Of refused identities, of all chatbots together.
+_MOST_LISTED = 1_000
 
 # Each state is a range of the index whose condition is repeated here.
 _OPEN_OF_CHATBOTS = """
@@ -72,6 +74,12 @@ SELECT (SELECT count(*) FROM seen),
             SELECT kind, count(*) AS number,
                    percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS seconds
               FROM seen WHERE status = 'completed' GROUP BY 1) AS one)
+"""
+
+_REFUSED_IDENTITIES = """
+SELECT count(*) FROM (
+    SELECT FROM conversations_refusedidentity
+     WHERE chatbot_id = ANY(%s::bigint[]) AND chatbot_id > 0 LIMIT %s) AS listed
 """
 
 
@@ -159,6 +167,12 @@ def needs_attention(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> li
     """Return what needs attention: what is overdue first, then what is held or failed, the first due first."""
     values = _of(chatbots) | {"most": most, "shown": most}
     return [AttentionItem(*row) for row in fetch(_NEEDS_ATTENTION, values)]
+
+
+def refused_identities(chatbots: Collection[int]) -> Number:
+    """Count the refused identities that are listed."""
+    [(found,)] = fetch(_REFUSED_IDENTITIES, [array(chatbots), _MOST_LISTED + 1])
+    return Number(min(found, _MOST_LISTED), found <= _MOST_LISTED)
 
 
 def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Period:

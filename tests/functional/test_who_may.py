@@ -16,7 +16,7 @@ from django.test import Client
 
 from chatbots.models import Chatbot
 from compliance.models import ExportFile
-from conversations.models import DailyExtract
+from conversations.models import DailyExtract, RefusedIdentity
 from tests.every_page import ANYTHING, OF_ONESELF, RECORDS, STAFF, TABLE, Page, admin_page, patterns
 from tests.factories import (
     ApiKeyFactory,
@@ -58,6 +58,9 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
     expires_at = datetime.now(UTC) + timedelta(days=1)
     export = ExportFactory.create(request=request, key=f"{chatbot.slug}/export.csv", expires_at=expires_at, **made)
     ExportFile.objects.create(chatbot=chatbot, export=export, file_id=file.pk, key=f"{chatbot.slug}/copy")
+    RefusedIdentity.objects.create(
+        chatbot=chatbot, conversation=conversation, request_id=request.pk, way="asserted", expires_at=expires_at
+    )
     return {
         "slug": chatbot.slug,
         "request_id": request.pk,

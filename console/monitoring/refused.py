@@ -1,0 +1,23 @@
+"""The list of refused identities: conversations that were to be given the value of an erased chatter."""
+
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+
+from console.common.lists import MergedQuery
+from console.common.pages import page, render
+from console.common.scope import DECIDE, scope_of
+from conversations.models import RefusedIdentity
+
+
+@page
+def refused_identities(request: HttpRequest) -> HttpResponse:
+    scope = scope_of(request, roles=DECIDE)
+    ours = Q(chatbot__in=scope.ids)
+    rows = RefusedIdentity.objects.select_related("chatbot").filter(ours)
+    return render(
+        request,
+        "console/monitoring/refused.html",
+        title="Refused identities",
+        scope=scope,
+        page=MergedQuery(rows, scope.ids, conditions=(ours,)).page(request),
+    )

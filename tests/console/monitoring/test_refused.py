@@ -1,0 +1,123 @@
+"""The list of refused identities, and the way from it to a deletion of the conversation."""
+
+from uuid import UUID
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.models import Chatbot, Membership
+from conversations.identification import NamedIdentity, identify
+from conversations.models import Conversation, RefusedIdentity
+from tests.calls import TokenCaller
+from tests.console.filing_pages import Answer, Filer
+from tests.conversations.intakes import erase
+from tests.factories import NOON, conversation_of
+from tests.people import client_of, member, staff
+
+Role = Membership.Role
+
+PAGE = "/admin/refused-identities/"
+ERASED, STRANGER = "jane.doe@example.org", "john.roe@example.org"
+
+pytestmark = pytest.mark.django_db
+
+
+def refused(chatbot: Chatbot) -> tuple[Conversation, UUID]:
+    """Name an erased chatter in a stranger's conversation; return it, and the request of the erasure."""
+    request_id = erase(chatbot, ERASED, cutoff_at=NOON.replace(year=2027))
+    conversation = conversation_of(chatbot, STRANGER, external_id="c-1")
+    identify(chatbot=chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value=ERASED)])
+    return conversation, request_id
+
+
+def tile(client: Client, query: str = "") -> str:
+    """Return what the dashboard says of refused identities, or nothing."""
+    text = Answer(client.get(f"/admin/{query}")).text
+    return text.partition("Refused identities ")[2].partition(" of erased chatters")[0]
+
+
+def test_an_officer_sees_the_conversation_the_erasure_and_how_the_value_came(chatbot: Chatbot) -> None:
+    conversation, request_id = refused(chatbot)
+
+    page = Answer(member(chatbot, Role.OFFICER).get(PAGE))
+
+    assert reverse("console:conversation", args=[conversation.pk]) in page.links
+    assert reverse("console:request", args=[request_id]) in page.links
+    assert "Asserted by the client&#x27;s server" in page.html
+    assert not any(value in page.html for value in (ERASED, STRANGER, "c-1"))
+
+
+def test_the_dashboard_counts_them_for_officers_alone(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    officer, superuser = staff(chatbot, Role.OFFICER), staff(neighbour, Role.OFFICER)
+    superuser.is_superuser = True
+    superuser.save()
+    assert tile(client_of(officer)) == "0"
+    for one in (chatbot, neighbour):
+        refused(one)
+
+    assert tile(client_of(officer)) == "1"
+    assert tile(client_of(superuser)) == "2"
+    assert tile(client_of(superuser), "?chatbot=acme") == "1"
+    assert tile(member(chatbot, Role.SUPPORT)) == ""
+    Membership.objects.create(user=officer, chatbot=neighbour, role=Role.VIEWER)
+    assert tile(client_of(officer)) == "1"
+    assert tile(client_of(officer), "?chatbot=neighbour") == ""
+
+
+def test_an_officer_sees_only_the_chatbots_of_that_role(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    ours, _ = refused(chatbot)
+    theirs, _ = refused(neighbour)
+    user = staff(chatbot, Role.OFFICER)
+    Membership.objects.create(user=user, chatbot=neighbour, role=Role.SUPPORT)
+
+    links = Answer(client_of(user).get(PAGE)).links
+
+    assert reverse("console:conversation", args=[ours.pk]) in links
+    assert reverse("console:conversation", args=[theirs.pk]) not in links
+    assert client_of(user).get(f"{PAGE}?chatbot=neighbour").status_code == 403
+    assert client_of(user).get(f"{PAGE}?chatbot=nobody").status_code == 404
+    assert member(chatbot, Role.SUPPORT).get(PAGE).status_code == 403
+
+
+def test_it_leads_to_a_deletion_of_the_conversation_alone(chatbot: Chatbot, filer: Filer) -> None:
+    conversation, _ = refused(chatbot)
+    row = {"conversation": conversation.pk, "action": "delete", "alone": "on"}
+    html = Answer(member(chatbot, Role.OFFICER).get(PAGE)).html
+    assert all(f'name="{name}" value="{value}"' in html for name, value in row.items())
+    assert reverse("console:file_request", args=[chatbot.slug]) in html
+
+    form = filer.post(row).form("preview")
+    assert form["subject"] == [form["offered"][-1]]
+    preview = filer.post(form)
+
+    assert preview.is_preview
+    assert "1 conversation by ID" in preview.text
+    assert STRANGER not in preview.text
+
+
+def test_the_list_has_pages_and_says_when_it_is_empty(chatbot: Chatbot) -> None:
+    client = member(chatbot, Role.OFFICER)
+    assert "No identity was refused" in Answer(client.get(PAGE)).text
+    conversation, _ = refused(chatbot)
+    one = RefusedIdentity.objects.values("chatbot_id", "conversation_id", "way", "expires_at").get()
+    RefusedIdentity.objects.bulk_create(RefusedIdentity(**one, request_id=UUID(int=number)) for number in range(60))
+
+    page = Answer(client.get(PAGE))
+
+    link = reverse("console:conversation", args=[conversation.pk])
+    assert page.links.count(link) == 50
+    [older] = [each for each in page.links if "cursor=" in each]
+    assert Answer(client.get(older)).links.count(link) == 11
+
+
+def test_the_call_and_the_list_are_of_one_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    refused(chatbot)
+    body = {
+        "id": "c-1",
+        "unique_chatter_identifier_key": "member_id",
+        "unique_chatter_identifier_value": ERASED,
+    }
+    [result] = TokenCaller(neighbour).post("conversations/identify", {"identities": [body]}).json()["results"]
+    assert result["error"]["code"] == "unknown_conversation"
+    assert "No identity was refused" in Answer(member(neighbour, Role.OFFICER).get(PAGE)).text
