@@ -21,6 +21,7 @@ TABLES = (
     "conversations_variablevalue",
     "conversations_uploadedfile",
     "conversations_erasedchatter",
+    "conversations_refusedidentity",
     "conversations_dailyextract",
     "conversations_extractconversation",
     "compliance_compliancerequest",
@@ -136,6 +137,15 @@ SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
        (ARRAY['widget', 'whatsapp', 'messenger'])[1 + n %% 3], 'en', 'somebody',
        now() - interval '365 days' + n * interval '5 minutes', now(), 10, FALSE, n %% 7 = 0, FALSE
   FROM generate_series(1, %(live)s) AS n {_OWNER} ORDER BY n
+""",
+    # Each erased chatter was named in a conversation of somebody else.
+    "refused identities": """
+INSERT INTO conversations_refusedidentity (chatbot_id, conversation_id, request_id, way, expires_at)
+SELECT e.chatbot_id, c.id, e.request_id, 'asserted', e.expires_at
+  FROM conversations_erasedchatter e
+ CROSS JOIN LATERAL (SELECT ('x' || right(e.request_id::text, 8))::bit(32)::int AS n) AS request
+  JOIN conversations_conversation c
+    ON c.chatbot_id = e.chatbot_id AND c.external_id_digest = sha256(('live' || n)::bytea)
 """,
     # Four conversations a chatter.
     "identities": """

@@ -73,6 +73,11 @@ class Day(DayOfReaders):
         assert set(results(self.chatbot, *more)) == {"updated"}
         anonymous = [parsed(f"{self.name} late {number}", custom_variables={}) for number in range(3)]
         assert set(results(self.chatbot, *anonymous)) == {"created"}
+        assert self._identify("unknown", self.members[:3]) == {"unknown_conversation"}
+        strangers = [parsed(f"{self.name} stranger {number}", custom_variables={}) for number in range(3)]
+        assert set(results(self.chatbot, *strangers)) == {"created"}
+        for outcome in ("created", "confirmed"):
+            assert self._identify("stranger", ["a stranger"] * 3) == {outcome}
         with self.watch.paused():
             open_one = Conversation.objects.get(chatbot=self.chatbot, external_id=f"{self.name} 0")
         uploads.receive(
@@ -185,6 +190,7 @@ class Day(DayOfReaders):
             for number in range(3)
         ]
         assert set(results(self.chatbot, *late)) == {"chatter_erased"}
+        assert self._identify("stranger", self.members[:3]) == {"chatter_erased"}
 
     def extracting(self) -> None:
         with self.watch.paused():
@@ -280,6 +286,19 @@ class Day(DayOfReaders):
             run = RetentionRun.objects.select_related("request").get(chatbot=self.chatbot)
             assert run.request
             assert (run.request.status, run.request.conversations) == (Status.COMPLETED, 300)
+
+    def _identify(self, what: str, values: list[str]) -> set[str]:
+        """Name the chatters of the first conversations of a kind; return the outcomes, or the codes of errors."""
+        identities = [
+            {
+                "id": f"{self.name} {what} {number}",
+                "unique_chatter_identifier_key": "member_id",
+                "unique_chatter_identifier_value": value,
+            }
+            for number, value in enumerate(values)
+        ]
+        answer = self.token.post("conversations/identify", {"identities": identities}).json()
+        return {one["error"]["code"] if one["error"] else one["outcome"] for one in answer["results"]}
 
     def _lose_a_claim(self) -> None:
         """Two requests were claimed by a worker that died; the rest is unclaimed."""

@@ -142,7 +142,8 @@ class DayOfReaders:
             row = records._default_manager.order_by("-pk").first()
             if row:
                 assert self.admin.get(admin_page(records, "change", row.pk)).status_code == 200
-        pages = [reverse("console:workers"), *self._pages_of_the_change_log(request)]
+        pages = [*map(reverse, ("console:workers", "console:refused_identities"))]
+        pages += self._pages_of_the_change_log(request)
         for page in (*pages, *(reverse("console:request", args=[one.pk]) for one in (request, large))):
             assert self.admin.get(page).status_code == 200
 

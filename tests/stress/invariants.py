@@ -112,10 +112,10 @@ def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list
 
 def _expect_whole(entry: ModelConversation, row: Row, objects: int, redacted: set[str]) -> None:
     texts = entry.messages - redacted
-    expected = (len(texts), len(entry.files), len(entry.files), len(entry.people))
-    found = (len(set(row.texts) & texts), row.stored_files, objects, row.people)
+    expected = (len(texts), len(entry.files), len(entry.files), len(entry.people), bool(entry.refused))
+    found = (len(set(row.texts) & texts), row.stored_files, objects, row.people, row.refused > 0)
     if found != expected or not row.is_named:
-        result = f"{_name(entry.place)} has {found} of {expected} messages, files, objects and people: {row}"
+        result = f"{_name(entry.place)} has {found} of {expected} messages, files, objects, people, refusals: {row}"
         raise Broken(3, "part of a conversation", result)
 
 

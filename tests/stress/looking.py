@@ -21,7 +21,8 @@ SELECT c.id, c.deleted_at IS NOT NULL,
        (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id),
        (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id AND f.state = 'stored'),
        (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id AND i.value IS NOT NULL),
-       (SELECT count(*) FROM conversations_variablevalue v WHERE v.conversation_id = c.id)
+       (SELECT count(*) FROM conversations_variablevalue v WHERE v.conversation_id = c.id),
+       (SELECT count(*) FROM conversations_refusedidentity r WHERE r.conversation_id = c.id)
   FROM conversations_conversation c WHERE c.id = ANY(%s)
 """
 _REQUESTS = """
@@ -54,10 +55,12 @@ class Row(NamedTuple):
     stored_files: int
     people: int
     values: int
+    refused: int
 
     @property
     def is_empty(self) -> bool:
-        return self.is_erased and not (self.is_named or self.texts or self.files or self.people or self.values)
+        left = self.is_named or self.texts or self.files or self.people or self.values or self.refused
+        return self.is_erased and not left
 
 
 class Request(NamedTuple):

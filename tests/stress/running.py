@@ -96,6 +96,7 @@ class Play:
         world = self.world
         plain: dict[str, Callable[..., None]] = {
             "say": world.say,
+            "identify": world.identify,
             "upload": world.upload,
             "days": world.make_days,
             "retain": world.retain,

@@ -1,6 +1,7 @@
 """A story is a list of rules: plain tuples that stay sensible when others are left out.
 
 ("say", bot, conversation, chatter or None, when it began or None, day)     a document with one more message
+("identify", bot, conversation, chatter)
 ("upload", bot, conversation)
 ("delete" | "export", request, bot, chatter, flags)
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
@@ -43,6 +44,7 @@ class Author:
         self._has_ids, self._has_exports, self._has_neighbour = self._luck(0.4), self._luck(0.7), self._luck(0.3)
         self._has_faults, self._has_stops, self._has_holds = self._luck(0.8), self._luck(0.6), self._luck(0.3)
         self._has_age, self._has_redactions = self._luck(0.35), self._luck(0.35)
+        self._has_identities = self._luck(0.35)
 
     def story(self) -> Story:
         rules = list(self._beginning())
@@ -67,6 +69,8 @@ class Author:
                 began = None
             if self._has_files and self._luck(0.6):
                 yield ("upload", "acme", name)
+        if self._has_identities:
+            yield ("say", "acme", "anon", None, self._random.choice(["long ago", "lately"]), self._day())
         if self._has_neighbour:
             yield ("say", "neighbour", "c1", "ann", "lately", 1)
             yield ("upload", "neighbour", "c1")
@@ -91,10 +95,9 @@ class Author:
             ways += [(1, lambda: [("upload", "acme", self._name())])]
         if self._has_days:
             ways += [(1, lambda: [("days", "acme")])]
-        if self._has_age:
-            ways += [(4, self._retain)]
-        if self._has_redactions:
-            ways += [(4, self._redact)]
+        ways += [(4, self._retain)] * self._has_age
+        ways += [(4, self._redact)] * self._has_redactions
+        ways += [(5, self._identify)] * self._has_identities
         if self._has_late:
             ways += [(3, self._late)]
         if self._has_faults:
@@ -134,6 +137,14 @@ class Author:
         self._requests.append((name, "redact"))
         rule = ("redact", name, "acme", self._name(), self._random.randint(0, 2))
         return [rule, *(self._work() if self._luck(0.6) else [])]
+
+    def _identify(self) -> Story:
+        """Somebody is named in a window of others or of nobody, before or after a deletion."""
+        name = self._random.choice([*self._names, "anon"])
+        strangers = [person for person in self._people if person not in self._of.get(name, [])]
+        person = self._random.choice(strangers or self._people)
+        rule = ("identify", "acme", name, person)
+        return [rule, *self._delete(person)] if self._luck(0.4) else [*self._delete(person), *self._work(), rule]
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""

@@ -4,6 +4,7 @@ Of what happens side by side only that is held to be certain which was answered 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -43,8 +44,10 @@ def places_of(texts: Iterable[str]) -> set[Place]:
 
 @dataclass
 class ModelConversation:
-    """A conversation. `people` are those whom a stored document named; `named` also those whom a document named that
-    was refused when the conversation was there; `tried` also those of other documents, with an answer or without."""
+    """A conversation. `people` are those whom a stored document or an identity named; `named` also those by whom it
+    was closed, since a document or an identity named them; `tried` also those of other documents, with an answer or
+    without. `claimed` counts the calls that identify somebody; `refused` are the erased ones of these who closed
+    nothing."""
 
     place: Place
     number: int | None = None
@@ -54,6 +57,8 @@ class ModelConversation:
     people: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
+    claimed: Counter[str] = field(default_factory=Counter)
+    refused: set[str] = field(default_factory=set)
     messages: set[str] = field(default_factory=set)
     files: list[str] = field(default_factory=list)
     failed_uploads: int = 0

@@ -122,6 +122,41 @@ class World:
             entry.asked_at, entry.began = asked_at, began_at
             entry.number = result["number"]
 
+    def identify(self, bot: str, name: str, chatter: str) -> None:
+        """Say who chatted in a conversation, and compare the outcome with what the model expects."""
+        entry = self.truth.conversation((bot, name))
+        before, was_stored = frozenset(entry.people), entry.number is not None
+        entry.claimed[chatter] += 1
+        body = {
+            "id": name,
+            "unique_chatter_identifier_key": "member_id",
+            "unique_chatter_identifier_value": chatter,
+        }
+        [result] = self._post(bot, "conversations/identify", {"identities": [body]})["results"]
+        outcome = result["error"]["code"] if result["error"] else result["outcome"]
+        expected = {
+            "created": was_stored and chatter not in before,
+            "confirmed": chatter in entry.tried or entry.claimed[chatter] > 1,
+            "unknown_conversation": not was_stored,
+            "conversation_deleted": any(one.bot == bot for one in self.truth.erasures),
+            "chatter_erased": any((one.bot, one.chatter) == (bot, chatter) for one in self.truth.deletions),
+        }
+        if not expected.get(outcome):
+            self._report(f"an identity became {outcome}")
+        if outcome in {"created", "confirmed"}:
+            entry.tried.add(chatter)
+            entry.named.add(chatter)
+            entry.people.add(chatter)
+        elif outcome == "chatter_erased":
+            # Nobody else can have been named meanwhile.
+            if not entry.tried and set(entry.claimed) == {chatter}:
+                entry.tried.add(chatter)
+                entry.named.add(chatter)
+            elif before:
+                entry.refused.add(chatter)
+            else:
+                entry.tried.add(chatter)
+
     def upload(self, bot: str, name: str) -> None:
         entry = self.truth.conversation((bot, name))
         if entry.number is None:
