@@ -138,9 +138,10 @@ def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> t
     """Return the condition and the statement that delete `old` rows (SQL). Locked rows are left for the next run."""
     table = model._meta.db_table
     rows = f" FROM {table} AS old WHERE {old}"
+    # An array, since PostgreSQL may expect thousands, and would join by reading the whole table.
     delete = f"""
 DELETE FROM {table}
- WHERE {key} IN (SELECT {key} {rows} ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+ WHERE {key} = ANY(ARRAY(SELECT {key} {rows} ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
     return rows, delete
 

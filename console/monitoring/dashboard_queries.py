@@ -11,6 +11,7 @@ from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import CLOCKS_APART, first_id
+from conversations.models.conversations import EARLIEST
 
 Status = ComplianceRequest.Status
 
@@ -79,7 +80,7 @@ SELECT (SELECT count(*) FROM seen),
 _REFUSED_IDENTITIES = """
 SELECT count(*) FROM (
     SELECT FROM conversations_refusedidentity
-     WHERE chatbot_id = ANY(%s::bigint[]) AND chatbot_id > 0 LIMIT %s) AS listed
+     WHERE chatbot_id = ANY(%s::bigint[]) AND at > %s LIMIT %s) AS listed
 """
 
 
@@ -171,7 +172,7 @@ def needs_attention(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> li
 
 def refused_identities(chatbots: Collection[int]) -> Number:
     """Count the refused identities that are listed."""
-    [(found,)] = fetch(_REFUSED_IDENTITIES, [array(chatbots), _MOST_LISTED + 1])
+    [(found,)] = fetch(_REFUSED_IDENTITIES, [array(chatbots), EARLIEST, _MOST_LISTED + 1])
     return Number(min(found, _MOST_LISTED), found <= _MOST_LISTED)
 
 

@@ -7,12 +7,14 @@ from console.common.lists import MergedQuery
 from console.common.pages import page, render
 from console.common.scope import DECIDE, scope_of
 from conversations.models import RefusedIdentity
+from conversations.models.conversations import EARLIEST
 
 
 @page
 def refused_identities(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request, roles=DECIDE)
-    ours = Q(chatbot__in=scope.ids)
+    # By the index of the list.
+    ours = Q(chatbot__in=scope.ids, at__gt=EARLIEST)
     rows = RefusedIdentity.objects.select_related("chatbot").filter(ours)
     return render(
         request,

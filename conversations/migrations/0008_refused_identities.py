@@ -1,5 +1,7 @@
 """Identities that were refused since they name an erased chatter. Of the same chatbot as their conversations."""
 
+from datetime import UTC, datetime
+
 import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
@@ -58,7 +60,7 @@ class Migration(migrations.Migration):
                     models.Index(
                         models.F("chatbot"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("chatbot__gt", 0)),
+                        condition=models.Q(("at__gt", datetime(1, 1, 1, tzinfo=UTC))),
                         name="refusedidentity_newest",
                     ),
                     models.Index(fields=["expires_at"], name="refusedidentity_expiry"),

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot, Variable
-from conversations.models.conversations import Conversation, Identity
+from conversations.models.conversations import EARLIEST, Conversation, Identity
 
 
 class ErasedChatter(models.Model):
@@ -61,8 +61,8 @@ class RefusedIdentity(models.Model):
             ),
         ]
         indexes = [
-            # The list of a chatbot, newest first.
-            models.Index(F("chatbot"), F("id").desc(), name="refusedidentity_newest", condition=Q(chatbot__gt=0)),
+            # The list of a chatbot, newest first. An erasure does not ask for a time: see EARLIEST.
+            models.Index(F("chatbot"), F("id").desc(), name="refusedidentity_newest", condition=Q(at__gt=EARLIEST)),
             models.Index(name="refusedidentity_expiry", fields=["expires_at"]),
         ]
 
