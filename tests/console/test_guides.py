@@ -137,6 +137,7 @@ def test_the_names_that_a_guide_gives_are_those_of_the_console(guide: str) -> No
     assert [one for one in {*names, *said} - _MADE_UP if one.rstrip(":.") not in console] == []
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_the_links_of_the_settings_lead_to_the_guides_by_keyboard(

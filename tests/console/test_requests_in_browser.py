@@ -36,6 +36,7 @@ def decide_by_keyboard(page: Page, reason: str) -> None:
     expect(page.get_by_text("The request is approved.")).to_be_visible()
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(

@@ -12,7 +12,7 @@ from conversations import search
 from conversations.models import Conversation, Identity
 from conversations.search import SearchResult
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
-from tests.factories import NOON, ConversationFactory, IdentityFactory, conversation_of, uci_of
+from tests.factories import NOON, ConversationFactory, conversation_of, uci_of
 from tests.functional.scans import Watch
 
 pytestmark = pytest.mark.django_db
@@ -49,19 +49,32 @@ def test_a_closed_one_is_not_found_by_name(chatbot: Chatbot, close: Any) -> None
     assert search.by_name(chatbot=chatbot, name=PLANTED) == search.NO_RESULT
 
 
+# One in twenty is Ada.
+_FILL = """
+WITH made AS (
+    INSERT INTO conversations_conversation
+           (chatbot_id, external_id, external_id_digest, channel, user_name, started_at, has_file_upload,
+            has_agent_handover, has_push, message_count)
+    SELECT %(chatbot)s, 'c-' || n, sha256(n::text::bytea), 'widget',
+           CASE WHEN n <= 300 THEN 'Ada' ELSE 'Bob ' || n END, now(), FALSE, FALSE, FALSE, 0
+      FROM generate_series(1, 6000) AS n
+    RETURNING id, chatbot_id, user_name
+)
+INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest, established_by)
+SELECT chatbot_id, id, %(uci)s, user_name, CASE user_name WHEN 'Ada' THEN %(ada)s ELSE sha256(user_name::bytea) END,
+       'custom'
+  FROM made
+"""
+
+
 def test_however_many_match_it_reads_few(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where PostgreSQL expects few to match, so that it would rather sort them all."""
     uci = uci_of(chatbot)
-    made = [ConversationFactory.build(chatbot=chatbot, user_name=f"Bob {number}") for number in range(6_000)]
-    for one in made[:300]:
-        one.user_name = "Ada"
-    Conversation.objects.bulk_create(made)
-    Identity.objects.bulk_create(
-        IdentityFactory.build(conversation=one, chatbot=chatbot, variable=uci, value=one.user_name) for one in made
-    )
+    ada = digest("chatter", uci.public_id, "Ada")
+    execute(_FILL, {"chatbot": chatbot.pk, "uci": uci.pk, "ada": ada})
     execute("ANALYZE conversations_conversation, conversations_identity")
     Conversation.objects.update(user_name="Ada Lovelace")
-    Identity.objects.update(value="Ada", digest=digest("chatter", uci.public_id, "Ada"))
+    Identity.objects.update(value="Ada", digest=ada)
     execute("SET LOCAL enable_seqscan = off; SET LOCAL random_page_cost = 1000")
     watch = Watch(
         ["conversations_conversation", "conversations_identity"], most_entries=4_000, monkeypatch=monkeypatch

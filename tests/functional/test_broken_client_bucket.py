@@ -31,11 +31,18 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 Status = ComplianceRequest.Status
 
 
-@pytest.fixture
-def server(chatbot: Chatbot) -> Iterator[S3Server]:
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[S3Server]:
     with running() as server:
-        use_client_bucket(chatbot, server)
         yield server
+
+
+@pytest.fixture
+def server(one_server: S3Server, chatbot: Chatbot) -> S3Server:
+    """The server of the chatbot's bucket, which is empty. A test that stops it starts it again."""
+    empty(one_server.storage())
+    use_client_bucket(chatbot, one_server)
+    return one_server
 
 
 def end_rest(chatbot: Chatbot) -> None:

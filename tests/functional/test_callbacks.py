@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_a_cluster_sends_a_callback_for_a_completion(chatbot: Chatbot, storage: ObjectStorage) -> None:
     signing = SigningCaller(chatbot)
-    with receiving() as receiver, Processes() as processes:
+    with receiving() as receiver, Processes(stop_timeout=0) as processes:
         processes.start(
             "worker", manage("qcluster"), env=worker_environment() | {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
         )

@@ -66,6 +66,7 @@ def test_the_reference_is_accessible_and_readable_on_a_phone(live_server, chromi
     assert _fits_a_phone(page)
 
 
+@pytest.mark.long(reason="a browser draws the page, and axe looks at it")
 def test_the_page_of_errors_is_reached_by_its_anchors_and_by_keyboard(live_server, chromium):
     watched = open_page(chromium, f"{live_server.url}/api/docs/errors#not_ready")
     page = watched.page

@@ -107,7 +107,7 @@ def test_workers_run_only_our_tasks_and_report_others(
     foreign = write_into_the_queue(traces)
     write_a_result(traces)
     log = tmp_path / "cluster.log"
-    with Processes() as processes:
+    with Processes(stop_timeout=0) as processes:
         processes.start("cluster", manage("qcluster"), env=worker_environment(), log=log)
         wait_until(Heartbeat.objects.exists)
         work_is_done(chatbot)

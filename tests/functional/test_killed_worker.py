@@ -20,7 +20,10 @@ Status = ComplianceRequest.Status
 
 CONVERSATIONS, MESSAGES_EACH = 40, 5_000
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.long(reason="two clusters, and 200,000 messages are erased"),
+]
 
 _FILL = """
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)

@@ -123,6 +123,7 @@ def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbo
     assert request.status == Status.CANCELLED
 
 
+@pytest.mark.long(reason="two clusters, and 120,000 messages are erased")
 def test_a_killed_cluster_leaves_a_run_that_another_ends(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
 ) -> None:

@@ -4,6 +4,7 @@ Neither waits for the other forever, and neither completes before everything in 
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SUBJECTS: dict[str, Subject] = {"uci": "alice", "ids": ["c-1"]}
 PAIRS = [(first, second) for first in SUBJECTS for second in SUBJECTS]
+_MORE = pytest.mark.long(reason="every combination; each pair, and each circumstance, is tried always")
 
 
-@pytest.mark.parametrize("is_shared", [True, False], ids=["shared", "alone"])
-@pytest.mark.parametrize(("first", "second"), PAIRS)
+def pairs_with(**circumstances: Any) -> list[Any]:
+    """Return each pair with each of two circumstances as parameters of a test, long but for one of them in turn."""
+    return [
+        pytest.param(*pair, one, id="-".join([*pair, name]), marks=[] if place == turn % 2 else _MORE)
+        for turn, pair in enumerate(PAIRS)
+        for place, (name, one) in enumerate(circumstances.items())
+    ]
+
+
+@pytest.mark.parametrize(("first", "second", "is_shared"), pairs_with(shared=True, alone=False))
 def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, first: str, second: str, is_shared: bool
 ) -> None:
@@ -44,8 +54,7 @@ def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second"])
-@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize(("first", "second", "order"), pairs_with(first=(0, 1), second=(1, 0)))
 def test_both_complete_in_whatever_order_they_are_retried(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, first: str, second: str, order: tuple[int, int]
 ) -> None:
@@ -71,9 +80,8 @@ def test_both_complete_in_whatever_order_they_are_retried(
         assert events(each).count("request.completed") == (company.status(each) == "completed")
 
 
-@pytest.mark.parametrize("second_ends", ["accepted", "failed"])
+@pytest.mark.parametrize(("first", "second", "second_ends"), pairs_with(accepted="accepted", failed="failed"))
 @pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
-@pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
     company: Company,
     storage: ObjectStorage,

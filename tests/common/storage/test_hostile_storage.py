@@ -20,6 +20,8 @@ from tests.certificates import make_certificate, server_context
 from tests.hostile import OK, Behaviour, Hostile, behaving
 
 SECONDS = 1.0
+# Of a call that is to fail in any case.
+SHORT = 0.3
 # Extra seconds for a busy machine.
 PATIENCE = 8.0
 MIB = 1024 * 1024
@@ -80,7 +82,7 @@ def test_a_call_ends_in_time_whatever_the_storage_does(behave: Behaviour, use: U
     # Uploads have their own time limit: 64 seconds for 16 MiB, too long for a test.
     with pytest.MonkeyPatch.context() as patch, behaving(behave) as server:
         patch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
-        code, seconds = refusal(storage_at(server.url()), use)
+        code, seconds = refusal(storage_at(server.url(), call_seconds=SHORT), use)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
 
@@ -95,7 +97,7 @@ def test_a_call_over_tls_ends_in_time(
     monkeypatch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
     use = PUT_MUCH if behave is hostile.never_reads else LIST
     with behaving(behave, server_context(certificate)) as server:
-        code, seconds = refusal(storage_at(server.url("https"), guarded=guarded), use)
+        code, seconds = refusal(storage_at(server.url("https"), guarded=guarded, call_seconds=SHORT), use)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
 
@@ -114,7 +116,7 @@ def test_a_call_through_a_dripping_proxy_ends_in_time(
 ) -> None:
     with behaving(hostile.drips_a_head) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url())
-        code, seconds = refusal(storage_at(f"{scheme}://s3.example.com"), LOOK)
+        code, seconds = refusal(storage_at(f"{scheme}://s3.example.com", call_seconds=SHORT), LOOK)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
     assert proxy.requests[0].startswith(asked)
@@ -225,7 +227,7 @@ def test_a_connection_is_reused_after_the_last_calls_deadline() -> None:
 def test_an_aborted_call_does_not_affect_others_of_the_same_pool() -> None:
     with behaving(answers_politely) as server, ThreadPoolExecutor(1) as thread:
         # A quick call that a busy machine keeps for more than half of this would be tried again.
-        storage = storage_at(server.url(), call_seconds=4)
+        storage = storage_at(server.url(), call_seconds=2)
         assert storage.exists("a/key")
         dripping = thread.submit(refusal, storage, lambda storage: storage.exists("drip"))
         calls = 0
@@ -269,7 +271,7 @@ def test_downloads_are_not_limited_in_time() -> None:
 
 def test_a_failed_upload_is_aborted_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller may hold a lease, and has waited long already."""
-    monkeypatch.setattr("common.storage.s3._ABORTING_SECONDS", SECONDS)
+    monkeypatch.setattr("common.storage.s3._ABORTING_SECONDS", SHORT)
     with behaving(hostile.drips_a_head) as server:
         storage = storage_at(server.url(), call_seconds=60)
         began = time.monotonic()
@@ -289,7 +291,7 @@ def test_an_endless_listing_does_not_block_a_removal() -> None:
             connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     with behaving(behave) as server:
-        code, seconds = refusal(storage_at(server.url()), PURGE)
+        code, seconds = refusal(storage_at(server.url(), call_seconds=SHORT), PURGE)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
 

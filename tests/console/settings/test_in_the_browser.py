@@ -130,6 +130,7 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     stays_at_home(watched, live_server.url)
 
 
+@pytest.mark.long(reason="a browser draws the page")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server, chromium, chatbot: Chatbot):
@@ -146,6 +147,7 @@ def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server,
     expect(page.get_by_role("button", name="Save settings")).to_have_count(0)
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("has_script", [True, False])
