@@ -111,8 +111,8 @@ _SENTENCE = re.compile(r"[.:,]$|`|\"")
 
 def words_of_the_console() -> str:
     """Everything that a page can say, as one text without tags."""
-    sources = [*(ROOT / "templates").rglob("*.html"), *(ROOT / "console").rglob("*.py"), ROOT / "chatbots/models.py"]
-    sources += [*(ROOT / "chatbots/operations").glob("*.py"), ROOT / "chatbots/overview.py"]
+    sources = [*(ROOT / "templates").rglob("*.html"), *(ROOT / "console").rglob("*.py")]
+    sources += [*(ROOT / "chatbots").glob("*.py"), *(ROOT / "chatbots/operations").glob("*.py")]
     sources += [ROOT / "compliance/models/requests.py", ROOT / "conversations/models/extracts.py"]
     return re.sub(r"\s+", " ", " ".join(map(_words_of, sources)))
 
