@@ -65,7 +65,10 @@ Variables = Annotated[dict[str, Annotated[str, Field(max_length=10_000)] | None]
 IdentityToken = Annotated[
     str,
     Field(
-        description="A compact JWS in which your backend says who the chatter is.",
+        description="A compact JWS in which your backend signs who the chatter is, with an identity key. "
+        "Header: `kid`, and the key's `alg` (`HS256`, `ES256` or `RS256`). Claims: `sub` (the value), `uci_key` (the "
+        "name of the conversation's UCI), `aud` (the chatbot's public id), `iat` and `exp` (24 hours later at most), "
+        "optionally `nbf` and `conversation_id` (the document's `id`). It is neither stored nor logged.",
         json_schema_extra={"maxLength": MAX_CHARACTERS},
     ),
 ]

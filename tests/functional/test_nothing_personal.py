@@ -22,12 +22,15 @@ from compliance.work import bucket_checks, notify
 from conversations.models import DailyExtract
 from scripts.processes import Processes, children_of
 from tests import factories
+from tests.calls import TokenCaller
+from tests.conversations.documents import document
 from tests.extracting import conversation_on, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump, manage, rows_of, worker_environment
 from tests.functional.test_killed_worker import wait_until
 from tests.functional.web import web_server
 from tests.hostile import Hostile, behaving
+from tests.tokens import Backend, encoded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -173,8 +176,12 @@ def test_logs_of_a_breaking_web_server_contain_no_personal_data(
     log = tmp_path / "web.log"
     ours = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "METRICS_TOKEN": TOKEN}
     answers = []
+    forged = f"{encoded(Backend(chatbot).header())}.{WORD}.{WORD}"
+    bearer = {"Authorization": f"Bearer {TokenCaller(chatbot).token}", "Content-Type": "application/json"}
+    signed = json.dumps(document(identity_token=forged))
+    sent = [*SENT, ("POST", "/api/v1/chatbots/acme/conversations", signed, bearer)]
     with web_server(log=log, **ours) as server, renamed(WEB_TABLES if is_broken else ()):
-        for method, path, body, headers in SENT:
+        for method, path, body, headers in sent:
             caller = server.connect()
             caller.request(method, path, body or None, headers)
             answer = caller.getresponse()

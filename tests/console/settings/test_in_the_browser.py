@@ -118,7 +118,7 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     assert page.evaluate("navigator.clipboard.readText()").endswith("/api/v1/chatbots/acme/data-deletion")
 
     page.locator("summary", has_text="Create key").click()
-    page.get_by_label("Label").fill("A second CRM")
+    page.get_by_label("Label").locator("visible=true").fill("A second CRM")
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_text("This secret is shown once.")).to_be_visible()
     assert barriers(page) == {}
@@ -127,6 +127,23 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     page.get_by_role("link", name="Done").click()
     expect(page.locator("#keys")).to_contain_text("A second CRM")
     assert str(secret) not in page.content()
+
+    page.locator("summary", has_text="Create identity key").click()
+    form = page.locator("form", has=page.get_by_role("button", name="Create identity key"))
+    form.get_by_label("Label").fill("Web shop")
+    form.get_by_role("radio", name="ES256").check()
+    form.get_by_role("textbox", name="Public key").fill("planted")
+    form.get_by_role("button", name="Create identity key").click()
+    expect(form).to_contain_text("one public key in PEM")
+    assert "planted" not in page.content()
+    is_easy_to_use(page)
+    form.get_by_role("radio", name="HS256").check()
+    form.get_by_role("button", name="Create identity key").click()
+    expect(page.get_by_text("This secret is shown once.")).to_be_visible()
+    is_easy_to_use(page)
+    page.get_by_role("link", name="Done").click()
+    expect(page.locator("#keys")).to_contain_text(str(chatbot.public_id))
+    is_easy_to_use(page)
     stays_at_home(watched, live_server.url)
 
 
