@@ -78,6 +78,8 @@ class Day(DayOfReaders):
         assert set(results(self.chatbot, *strangers)) == {"created"}
         for outcome in ("created", "confirmed"):
             assert self._identify("stranger", ["a stranger"] * 3) == {outcome}
+        assert self._sign("stranger", ["a stranger"] * 3) == {"unchanged"}
+        assert self._sign("stranger", ["another", "another"]) == {"updated"}
         with self.watch.paused():
             open_one = Conversation.objects.get(chatbot=self.chatbot, external_id=f"{self.name} 0")
         uploads.receive(
@@ -191,6 +193,7 @@ class Day(DayOfReaders):
         ]
         assert set(results(self.chatbot, *late)) == {"chatter_erased"}
         assert self._identify("stranger", self.members[:3]) == {"chatter_erased"}
+        assert self._sign("stranger", self.members[:3]) == {"chatter_erased"}
 
     def extracting(self) -> None:
         with self.watch.paused():
@@ -299,6 +302,14 @@ class Day(DayOfReaders):
         ]
         answer = self.token.post("conversations/identify", {"identities": identities}).json()
         return {one["error"]["code"] if one["error"] else one["outcome"] for one in answer["results"]}
+
+    def _sign(self, what: str, values: list[str]) -> set[str]:
+        """Send documents with tokens that name chatters, as `_identify` does otherwise."""
+        documents = [
+            update(f"{self.name} {what} {number}", identity_token=self.backend.token(value))
+            for number, value in enumerate(values)
+        ]
+        return set(results(self.chatbot, *documents))
 
     def _lose_a_claim(self) -> None:
         """Two requests were claimed by a worker that died; the rest is unclaimed."""

@@ -22,6 +22,7 @@ from tests.conversations.documents import parsed
 from tests.conversations.intakes import results
 from tests.every_page import RECORDS, admin_page
 from tests.functional.scans import Watch
+from tests.tokens import Backend
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -35,6 +36,7 @@ class DayOfReaders:
     def __init__(self, watch: Watch, chatbot: Chatbot, superuser: Client, name: str) -> None:
         self.watch, self.chatbot, self.admin, self.name = watch, chatbot, superuser, name
         self.token = TokenCaller(chatbot)
+        self.backend = Backend(chatbot)
         self.members = [f"{name} {number}" for number in range(CHATTERS)]
         self._path = name.replace(" ", "-")
         # No server listens there.

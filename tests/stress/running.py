@@ -97,6 +97,8 @@ class Play:
         plain: dict[str, Callable[..., None]] = {
             "say": world.say,
             "identify": world.identify,
+            "sign": world.sign,
+            "forge": world.forge,
             "upload": world.upload,
             "days": world.make_days,
             "retain": world.retain,

@@ -1,7 +1,7 @@
 """A story is a list of rules: plain tuples that stay sensible when others are left out.
 
 ("say", bot, conversation, chatter or None, when it began or None, day)     a document with one more message
-("identify", bot, conversation, chatter)
+("identify" | "sign" | "forge", bot, conversation, chatter)     by a call, by a token, by a wrong token
 ("upload", bot, conversation)
 ("delete" | "export", request, bot, chatter, flags)
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
@@ -143,8 +143,13 @@ class Author:
         name = self._random.choice([*self._names, "anon"])
         strangers = [person for person in self._people if person not in self._of.get(name, [])]
         person = self._random.choice(strangers or self._people)
-        rule = ("identify", "acme", name, person)
-        return [rule, *self._delete(person)] if self._luck(0.4) else [*self._delete(person), *self._work(), rule]
+        forged = [("forge", "acme", name, person)] if self._luck(0.3) else []
+        rule = (self._random.choice(["identify", "sign"]), "acme", name, person)
+        return (
+            [*forged, rule, *self._delete(person)]
+            if self._luck(0.4)
+            else [*self._delete(person), *self._work(), rule]
+        )
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""

@@ -24,6 +24,7 @@ from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
 from tests.stress.truth import RETAINED_FOR, Filed, ModelConversation, Truth, now, planted
+from tests.tokens import Backend
 
 BOTS = ("acme", "neighbour")
 
@@ -76,11 +77,13 @@ class World:
         self.faults = faults
         self._report = report
         self._callers = {}
+        self._backends = {}
         self._numbers = count()
         for slug in BOTS:
             guard = {"max_conversations_per_deletion": 3} if slug == "acme" else {}
             chatbot = factories.ready_chatbot(slug=slug, **guard)
             self._callers[slug] = TokenCaller(chatbot)
+            self._backends[slug] = Backend(chatbot)
 
     # --- What clients do -------------------------------------------------------------------------------
 
@@ -124,26 +127,49 @@ class World:
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
         """Say who chatted in a conversation, and compare the outcome with what the model expects."""
-        entry = self.truth.conversation((bot, name))
-        before, was_stored = frozenset(entry.people), entry.number is not None
-        entry.claimed[chatter] += 1
         body = {
             "id": name,
             "unique_chatter_identifier_key": "member_id",
             "unique_chatter_identifier_value": chatter,
         }
-        [result] = self._post(bot, "conversations/identify", {"identities": [body]})["results"]
+        self._name(bot, name, chatter, "conversations/identify", {"identities": [body]})
+
+    def sign(self, bot: str, name: str, chatter: str) -> None:
+        """Send a document with nothing but a token that names a chatter, as `identify` does otherwise."""
+        body = {"id": name, "identity_token": self._backends[bot].token(chatter)}
+        self._name(bot, name, chatter, "conversations", body)
+
+    def forge(self, bot: str, name: str, chatter: str) -> None:
+        """Send such a document with a token that others made: nothing may come of it."""
+        [other] = set(BOTS) - {bot}
+        token = self._backends[other].token(chatter, header={"kid": self._backends[bot].key.prefix})
+        [result] = self._post(bot, "conversations", {"id": name, "identity_token": token})["results"]
+        codes = [error["code"] for error in result["error"]["errors"]] if result["error"] else []
+        if codes != ["invalid_identity_token"]:
+            self._report(f"a forged token became {result['outcome']}: {codes}")
+
+    def _name(self, bot: str, name: str, chatter: str, path: str, body: Any) -> None:
+        entry = self.truth.conversation((bot, name))
+        before, was_stored = frozenset(entry.people), entry.number is not None
+        entry.claimed[chatter] += 1
+        [result] = self._post(bot, path, body)["results"]
         outcome = result["error"]["code"] if result["error"] else result["outcome"]
+        was_named = chatter in entry.tried or entry.claimed[chatter] > 1
         expected = {
             "created": was_stored and chatter not in before,
-            "confirmed": chatter in entry.tried or entry.claimed[chatter] > 1,
+            "confirmed": was_named,
+            # By a document: of a value that was only said before, the way has changed.
+            "updated": was_stored,
+            "unchanged": was_named,
+            # A document of a new conversation would need more.
+            "invalid": not was_stored,
             "unknown_conversation": not was_stored,
             "conversation_deleted": any(one.bot == bot for one in self.truth.erasures),
             "chatter_erased": any((one.bot, one.chatter) == (bot, chatter) for one in self.truth.deletions),
         }
         if not expected.get(outcome):
             self._report(f"an identity became {outcome}")
-        if outcome in {"created", "confirmed"}:
+        if outcome in {"created", "confirmed", "updated", "unchanged"}:
             entry.tried.add(chatter)
             entry.named.add(chatter)
             entry.people.add(chatter)
