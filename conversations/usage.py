@@ -33,7 +33,7 @@ SELECT (began.started_at AT TIME ZONE %(zone)s)::date AS day, count(*)
  GROUP BY 1
 """
 
-# In the order of the index on (chatbot, variable, value), which then serves alone: by the statistics of an average
+# In the order of the index on (chatbot, variable, digest), which then serves alone: by the statistics of an average
 # variable, reading the whole table could look cheaper. It counts identities, since the index does not know whether
 # two are of one conversation.
 _PER_UCI = """
@@ -44,7 +44,7 @@ SELECT variable.id, counted.identities
          FROM (SELECT 1
                  FROM conversations_identity
                 WHERE chatbot_id = %(chatbot)s AND variable_id = variable.id AND variable_id > 0
-                ORDER BY chatbot_id, variable_id, value
+                ORDER BY chatbot_id, variable_id, digest
                 LIMIT %(most)s + 1) AS carried
        ) AS counted
  WHERE variable.chatbot_id = %(chatbot)s AND (variable.is_uci OR variable.was_uci)
