@@ -14,6 +14,8 @@ from common import network_guard
 from common.network_guard import PlainUrl, UrlRefused, split_url
 
 MOST_CHARACTERS = 500
+# The canonical form, for constraints: no login, no query, no fragment.
+CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
 
 _EXAMPLE = "https://hooks.example.com/privacy"
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"

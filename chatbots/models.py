@@ -11,14 +11,13 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots.api_keys import ApiKey
+from chatbots.callback_urls import CALLBACK_URL
 from chatbots.credentials import BucketCredential
+from chatbots.resolvers import Resolver
 from chatbots.storage_state import BucketCheck, SilentStorage
 
 # Models in modules of their own.
-__all__ = ["ApiKey", "BucketCheck", "BucketCredential", "SilentStorage"]
-
-# The canonical form of `chatbots.callback_urls`: no login, no query, no fragment.
-CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
+__all__ = ["ApiKey", "BucketCheck", "BucketCredential", "Resolver", "SilentStorage"]
 
 # Characters of a UCI value.
 MAX_UCI_LENGTH = 512

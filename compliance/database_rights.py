@@ -40,6 +40,11 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT (id, chatbot_id, created_at, active_at, revoking_at, revoked_at)",
     ),
     "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),
+    # What is set belongs to the console, what became of the calls to the workers.
+    "chatbots.Resolver": Rights(
+        "SELECT, INSERT, UPDATE, DELETE",
+        "SELECT, UPDATE (called_at, failing_since, last_error, last_error_at)",
+    ),
     "chatbots.SilentStorage": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "chatbots.Membership": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
     "chatbots.DigestKey": Rights("SELECT", "SELECT"),
@@ -51,12 +56,16 @@ RIGHTS: Mapping[str, Rights] = {
     # The web server takes in and marks what is late; it never erases.
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),
-    "conversations.Identity": Rights("SELECT, INSERT, UPDATE (established_by)", "SELECT, UPDATE (value), DELETE"),
+    "conversations.Identity": Rights(
+        "SELECT, INSERT, UPDATE (established_by)", "SELECT, INSERT, UPDATE (value, established_by), DELETE"
+    ),
     "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
+    # Intake queues.
+    "conversations.IdentityLookup": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE, DELETE"),
     "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),
     "conversations.ErasedChatter": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
-    # A worker locks the expired ones.
-    "conversations.RefusedIdentity": Rights("SELECT, INSERT", "SELECT, UPDATE (expires_at), DELETE"),
+    # A worker lists what look-ups have found, and locks the expired ones.
+    "conversations.RefusedIdentity": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
     "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),
     "conversations.ExtractConversation": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     # The web server files and decides, the workers carry out.

@@ -125,13 +125,19 @@ STORES: tuple[Store, ...] = (
         counter="variable_values",
     ),
     Store(
+        conversations.IdentityLookup,
+        ReachedBy.CONVERSATION,
+        _all(
+            "id chatbot conversation state attempts queued_at next_attempt_at token give_up_at last_error "
+            "finished_at expires_at",
+            Disposition.DELETED,
+        ),
+    ),
+    Store(
         conversations.UploadedFile,
         ReachedBy.FILE,
         _all(
-            (
-                "id chatbot conversation message_id object_key upload_id name content_type size sha256 "
-                "state created_at"
-            ),
+            "id chatbot conversation message_id object_key upload_id name content_type size sha256 state created_at",
             Disposition.DELETED,
         ),
         counter="files",
@@ -337,6 +343,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.Bucket": "settings of the client company",
     "chatbots.BucketCredential": "credentials of the client company; the secret is not stored",
     "chatbots.SilentStorage": "that a bucket does not answer; a chatbot and times",
+    "chatbots.Resolver": "the client's own address, and which variables are sent there; times and codes",
     "chatbots.BucketCheck": "what a check of a bucket has found; permissions, codes and times",
     "chatbots.Membership": "staff, not chatters",
     "accounts.StaffLogin": "staff log-ins",

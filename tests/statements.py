@@ -28,6 +28,7 @@ TABLES = {
     "conversations_message",
     "conversations_identity",
     "conversations_variablevalue",
+    "conversations_identitylookup",
     "conversations_uploadedfile",
     "conversations_erasedchatter",
     "conversations_refusedidentity",

@@ -14,6 +14,7 @@ from chatbots import changelog
 from chatbots.buckets.locations import is_folder_shared
 from chatbots.callback_urls import canonical_url, check_reachable
 from chatbots.models import Bucket, Chatbot, Membership, Variable
+from chatbots.operations import resolvers
 from common.network_guard import UrlRefused
 
 Category = Variable.Category
@@ -170,6 +171,7 @@ def designate_uci(*, chatbot: Chatbot, name: str, actor: str) -> Variable:
             variable.is_uci = True
             variable.save(update_fields=["is_uci"])
             changelog.record("variable.designated_uci", chatbot_id=chatbot.pk, actor=actor, data={"variable": name})
+            resolvers.stop(chatbot=chatbot, uci=variable, actor=actor)
     return variable
 
 

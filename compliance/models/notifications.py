@@ -5,7 +5,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from chatbots.models import CALLBACK_URL, Chatbot
+from chatbots.callback_urls import CALLBACK_URL
+from chatbots.models import Chatbot
 from compliance.models.requests import ComplianceRequest
 
 _Status = ComplianceRequest.Status

@@ -10,7 +10,8 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 
-from chatbots.models import CALLBACK_URL, Chatbot, Variable
+from chatbots.callback_urls import CALLBACK_URL
+from chatbots.models import Chatbot, Variable
 from compliance.models.workers import Claim
 
 # What a client may name a request by. Compared whole.

@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from accounts.models import LoginFailures, StaffLogin
 from compliance.models import Replay
-from conversations.models import ErasedChatter, RefusedIdentity, VariableValue
+from conversations.models import ErasedChatter, IdentityLookup, RefusedIdentity, VariableValue
 
 # Not while a deletion still has to remove something of the conversation, which it finds by these. OFFSET 0 and arrays
 # look each up by itself: in a join, PostgreSQL may read all files, exports and days for the few old rows.
@@ -164,6 +164,7 @@ FORGETTING = {
     # After the digests, for those that keep it as long as one.
     "references": (_OLD_REFERENCES, _EMPTY_REFERENCES),
     "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
+    "identity_lookups": _deleting(IdentityLookup, _IS_EXPIRED, order="expires_at"),
     "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
     # They expire with the erased chatter.
     "refused_identities": _deleting(RefusedIdentity, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),

@@ -8,6 +8,7 @@ from conversations.models.conversations import (
 )
 from conversations.models.erased import ErasedChatter, RefusedIdentity
 from conversations.models.extracts import DailyExtract, ExtractConversation
+from conversations.models.lookups import IdentityLookup
 
 __all__ = [
     "Assurance",
@@ -16,6 +17,7 @@ __all__ = [
     "ErasedChatter",
     "ExtractConversation",
     "Identity",
+    "IdentityLookup",
     "Message",
     "RefusedIdentity",
     "UploadedFile",

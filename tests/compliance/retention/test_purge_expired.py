@@ -22,6 +22,7 @@ from conversations.models import (
     Conversation,
     DailyExtract,
     ErasedChatter,
+    IdentityLookup,
     RefusedIdentity,
     UploadedFile,
     VariableValue,
@@ -93,7 +94,12 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         DailyExtract.objects.filter(chatbot=owner).update(key=key, expires_at=timezone.now() - age)
     storage.open_upload("uploads/1/old", content_type="image/jpeg")
     factories.VariableValueFactory.create(conversation=live, expires_at=past)
-    factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "44"))
+    kept = factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "44")).conversation
+    for conversation, expires_at in ((live, past), (kept, timezone.now() + timedelta(days=1))):
+        IdentityLookup.objects.create(
+            chatbot=chatbot, conversation=conversation, state="unknown", finished_at=past, give_up_at=past,
+            expires_at=expires_at,
+        )  # fmt: skip
     storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
     factories.CallbackFactory.create(request=request, expires_at=past, delivered=True)
@@ -115,6 +121,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "forgotten_uploads": 0,
         "ledger_objects": 1,
         "variable_values": 1,
+        "identity_lookups": 1,
         "erased_chatters": 1,
         "refused_identities": 1,
         "replays": 1,
@@ -159,6 +166,7 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(
     assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)
     # That deletion is not over.
     assert RefusedIdentity.objects.get().chatbot == neighbour
+    assert IdentityLookup.objects.count() == 1
     assert Conversation.objects.filter(external_id_digest__isnull=False, deleted_at__isnull=False).count() == 1
     assert len(list(storage.keys(ledger.PREFIX))) == 2
     assert {one.objects.get().address for one in (StaffLogin, LoginFailures)} == {"192.0.2.2"}

@@ -1,0 +1,89 @@
+"""Look-ups of identities at the clients' addresses. Waiting rows are the queue."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from conversations.models.conversations import _OfConversation
+
+
+class IdentityLookup(_OfConversation):
+    """Who a conversation's chatter is, asked at its chatbot's resolver. It has no answer and no value.
+
+    Times are the database's. A pending one that a worker has taken has its token, and `next_attempt_at` is the end of
+    the lease.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Waiting"
+        RESOLVED = "resolved", "Resolved"
+        UNKNOWN = "unknown", "Not known there"
+        FAILED = "failed", "Failed"
+
+    class Failure(models.TextChoices):
+        """Why the last attempt failed, or was not made. Ours, never a library's text."""
+
+        NO_ANSWER = "no_answer", "No answer in time, or it broke off"
+        NAME_UNKNOWN = "name_unknown", "The name of the host does not resolve"
+        ADDRESS_REFUSED = "address_refused", "The address leads into a private network"
+        TLS_FAILED = "tls_failed", "The connection could not be encrypted, or the certificate does not fit"
+        BAD_ANSWER = "bad_answer", "What came back is not HTTP"
+        BAD_STATUS = "bad_status", "The response status is neither 200 nor 404"
+        ANSWER_TOO_LONG = "answer_too_long", "The answer is too long"
+        NOT_JSON = "not_json", "The answer is not JSON"
+        NO_VALUE = "no_value", "The answer has nothing at the pointer"
+        NOT_TEXT = "not_text", "What the answer has at the pointer is neither a string nor null"
+        BAD_VALUE = "bad_value", "The value is empty, too long, a placeholder or not storable"
+        NOT_STORED = "not_stored", "The value could not be stored as this conversation's identity"
+        VALUE_MISSING = "value_missing", "Not tried: a variable to send is not stored any more"
+        SIGNING_KEY_MISSING = (
+            "signing_key_missing",
+            "The chatbot has neither a callback secret nor an active signing key",
+        )
+        SIGNING_KEY_UNREADABLE = "signing_key_unreadable", "The key ring does not open the secret that signs"
+        RESOLVER_RESTING = "resolver_resting", "Not tried: the address failed several times just before"
+
+    state = models.CharField(max_length=8, choices=State, default=State.PENDING)
+    attempts = models.PositiveIntegerField(default=0, help_text="Calls since it was queued last.")
+    queued_at = models.DateTimeField(db_default=Now())
+    next_attempt_at = models.DateTimeField(
+        null=True, help_text="When a worker may take it; while one calls, when another may."
+    )
+    token = models.UUIDField(null=True, help_text="Fencing token of the worker that calls.")
+    give_up_at = models.DateTimeField(help_text="No attempt is made later.")
+    last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(help_text="The row is deleted then.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="identitylookup_once", fields=["conversation", "chatbot"]),
+            models.CheckConstraint(
+                name="identitylookup_state_fits",
+                condition=Q(state="pending", next_attempt_at__isnull=False, finished_at__isnull=True)
+                | Q(
+                    state__in=["resolved", "unknown", "failed"],
+                    next_attempt_at__isnull=True,
+                    token__isnull=True,
+                    finished_at__isnull=False,
+                ),
+            ),
+        ]
+        indexes = [
+            # What may be called, per chatbot.
+            models.Index(
+                name="identitylookup_due", fields=["chatbot", "next_attempt_at"], condition=Q(state="pending")
+            ),
+            # How long it waits.
+            models.Index(name="identitylookup_queued", fields=["chatbot", "queued_at"], condition=Q(state="pending")),
+            # Who is calling.
+            models.Index(name="identitylookup_taken", fields=["token"], condition=Q(token__isnull=False)),
+            # Outcomes, the latest first.
+            models.Index(
+                name="identitylookup_ended",
+                fields=["chatbot", "finished_at"],
+                condition=Q(finished_at__isnull=False, chatbot__gt=0),
+            ),
+            # What has expired.
+            models.Index(name="identitylookup_expiry", fields=["expires_at"]),
+        ]
