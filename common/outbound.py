@@ -41,6 +41,10 @@ STS_SECONDS = 10.0
 CALLBACK_SECONDS = 10.0
 CALLBACK_CONNECT_SECONDS = 5.0
 CALLBACK_ANSWER_BYTES = 64 * 1024
+# One look-up of an identity, including name resolution. Its answer is read: its body up to this, and its head.
+LOOKUP_SECONDS = 5.0
+LOOKUP_BODY_BYTES = 64 * 1024
+LOOKUP_ANSWER_BYTES = 2 * LOOKUP_BODY_BYTES
 # One mail, including the connection.
 MAIL_SECONDS = 20.0
 MAIL_ANSWER_BYTES = 256 * 1024

@@ -12,9 +12,11 @@ from django.conf import settings
 
 from common.logs import describe_kind
 from compliance import worker
-from compliance.callbacks import dispatcher, leases
+from compliance.callbacks import leases
+from compliance.callbacks.dispatcher import Callbacks
+from compliance.lookups.dispatcher import Lookups
 from compliance.notifications import delivery as mails
-from compliance.work import heartbeats, notify, occurrences
+from compliance.work import heartbeats, lookups, notify, occurrences, turns
 from compliance.work.background import BackgroundJobs
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ def sweep() -> None:
     """Runs every minute: do what is due by time, and what lost tasks were for."""
     worker.sweep(_BACKGROUND)
     occurrences.note(occurrences.Name.SWEEP)
-    if leases.is_due():
+    if leases.is_due() or lookups.is_any_due():
         notify.enqueue_callbacks()
     if settings.MAILS:
         notify.enqueue_emails()
@@ -69,8 +71,8 @@ def sweep() -> None:
 
 @_quiet
 def deliver_callbacks() -> None:
-    """Send due callbacks. Enqueues another turn if some are left."""
-    if dispatcher.deliver():
+    """Send due callbacks and make due look-ups, in one turn. Enqueues another if some are left."""
+    if turns.run([Callbacks(), Lookups()], seconds=turns.TURN_SECONDS):
         notify.enqueue_callbacks()
 
 

@@ -144,7 +144,8 @@ def import_lines(
                 ids = frozenset([one["id"] for one in documents if not isinstance(one, DocumentInvalid)])
                 while len(running) == limit or any(not ids.isdisjoint(one.ids) for one in running):
                     yield _finish(running, summary, on_refused)
-                stored = next(submit)(store, chatbot=chatbot, documents=documents)
+                # What is imported has no session of the client any more: nothing is looked up.
+                stored = next(submit)(store, chatbot=chatbot, documents=documents, look_up=False)
                 running.append(_RunningBatch(batch, ids, stored))
             while running:
                 yield _finish(running, summary, on_refused)

@@ -31,7 +31,7 @@ from django.db import transaction
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
 from common.logs import describe_database_error
-from conversations import rows
+from conversations import lookups, rows
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error
 from conversations.extracts.days import flag_days
 from conversations.identity_tokens import VerifiedToken, verify_tokens
@@ -70,12 +70,15 @@ class StoreResult:
     number: int | None = None
 
 
-def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[StoreResult]:
+def store(
+    *, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid], look_up: bool = True
+) -> list[StoreResult]:
     """Store documents in one transaction, and return their results in order.
 
     Several documents of one conversation are stored in order. A document is stored whole or refused whole, and a
     refused one does not affect the others. `unchanged` writes nothing, except that a variable's value that is sent
-    again is kept for another VARIABLE_DAYS (to the hour).
+    again is kept for another VARIABLE_DAYS (to the hour). With `look_up`, identities that are missing are looked up
+    at the chatbot's resolver, if it has one.
 
     Raises ValueError for more than MAX_DOCUMENTS, IntakeFailed when the database refuses.
     """
@@ -86,7 +89,7 @@ def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) 
         failure = ""
         try:
             with transaction.atomic():
-                return _store(chatbot, documents, tokens)
+                return _store(chatbot, documents, tokens, look_up=look_up)
         except rows.ConcurrentIntake:
             continue
         except DatabaseError as error:
@@ -107,7 +110,11 @@ def _verify_tokens(chatbot: Chatbot, documents: Sequence[Document | DocumentInva
 
 
 def _store(
-    chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid], tokens: Sequence[VerifiedToken]
+    chatbot: Chatbot,
+    documents: Sequence[Document | DocumentInvalid],
+    tokens: Sequence[VerifiedToken],
+    *,
+    look_up: bool,
 ) -> list[StoreResult]:
     share_with_intake(chatbot.pk)
     declared = DeclaredVariables.read(chatbot)
@@ -145,6 +152,8 @@ def _store(
     merged = list(conversations.values())
     rows.write(chatbot_id=chatbot.pk, conversations=merged)
     rows.list_refused(refusals, chatbot_id=chatbot.pk)
+    if look_up and declared.looked_up_by:
+        lookups.queue(chatbot_id=chatbot.pk, conversations=merged, declared=declared)
     flag_days(chatbot_id=chatbot.pk, instants=(message["sent_at"] for one in merged for message in one.new_messages))
     for result, conversation in results:
         result.number = conversation.number if conversation else None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import F
 
 from chatbots.identity_tokens import IdentityClaims
 from chatbots.models import MAX_UCI_LENGTH, Chatbot, Variable
@@ -66,10 +67,13 @@ class DeclaredVariables:
     uci_public_ids: dict[int, UUID]
     # How a value of theirs comes in a document's variables.
     established_by: dict[int, EstablishedBy]
+    # What the resolver gets to look up who a chatter is; empty without one.
+    looked_up_by: frozenset[int]
 
     @classmethod
     def read(cls, chatbot: Chatbot) -> "DeclaredVariables":
-        variables = list(Variable.objects.filter(chatbot=chatbot))
+        resolver = F("chatbot__resolver__variable_ids"), F("chatbot__resolver__off_reason")
+        variables = list(Variable.objects.filter(chatbot=chatbot).annotate(sent=resolver[0], off_reason=resolver[1]))
         return cls(
             chatbot=chatbot,
             by_name={variable.name: variable for variable in variables},
@@ -84,6 +88,7 @@ class DeclaredVariables:
                 for one in variables
                 if one.is_uci or one.was_uci
             },
+            looked_up_by=frozenset(variables[0].sent if variables and variables[0].off_reason == "" else ()),
         )
 
     def resolve(
@@ -219,6 +224,8 @@ class MergedConversation:
     new_identities: list[NewIdentity] = field(default_factory=list)
     stronger_identities: dict[bytes, StrongerIdentity] = field(default_factory=dict)
     new_values: dict[int, str] = field(default_factory=dict)
+    # Of these variables the value is new or another one; of the rest of `new_values` it is kept longer.
+    changed_variables: set[int] = field(default_factory=set)
 
     @classmethod
     def begin(cls, incoming: IncomingDocument, *, uci_id: int | None) -> "MergedConversation":
@@ -301,6 +308,7 @@ class MergedConversation:
         if known is None or known.value != value:
             self.new_values[variable_id] = value
             self.known_values[variable_id] = StoredValue(value, renewal_due=False)
+            self.changed_variables.add(variable_id)
             return True
         if known.renewal_due:
             self.new_values[variable_id] = value

@@ -44,6 +44,7 @@ class Receiver:
 
     answers: list[int] = field(default_factory=lambda: [200])
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"thank you"
     before_answer: Callable[[], None] = lambda: None
     received: list[Received] = field(default_factory=list)
     scheme: str = "http"
@@ -73,7 +74,7 @@ def receiving(*answers: int, tls: ssl.SSLContext | None = None, **options: Any) 
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(b"thank you")
+            self.wfile.write(receiver.body)
 
         do_GET = do_POST  # noqa: N815
 

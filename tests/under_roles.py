@@ -22,6 +22,7 @@ from psycopg import errors
 
 from compliance import database_rights, worker
 from compliance.callbacks import dispatcher as callbacks
+from compliance.lookups import dispatcher as lookups
 from compliance.notifications import delivery as mails
 from compliance.work import heartbeats
 
@@ -72,7 +73,13 @@ def role(name: str) -> Iterator[None]:
 def install() -> None:
     """Run pages, a worker's run and commands under their roles, for the rest of this process."""
     _wrap(ClientHandler, "__call__", lambda *_: "web")
-    turns = {worker: ["drain", "sweep"], callbacks: ["deliver"], mails: ["deliver"], heartbeats: ["seen", "worked"]}
+    turns = {
+        worker: ["drain", "sweep"],
+        callbacks: ["deliver"],
+        lookups: ["look_up"],
+        mails: ["deliver"],
+        heartbeats: ["seen", "worked"],
+    }
     for module, names in turns.items():
         for name in names:
             _wrap(module, name, lambda *_: "worker")

@@ -20,6 +20,7 @@ from compliance.metrics import queries
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import health
 from compliance.work.heartbeats import Condition
+from conversations.models import IdentityLookup
 
 _COUNTED = "Counted up to 2,000 of each state, and less of each chatbot the more there are."
 
@@ -85,6 +86,21 @@ def _of_chatbots(
         f"{prefix}_callbacks_oldest_due_seconds",
         "Seconds since the oldest callback was due. Seconds are normal; if it grows, no worker sends callbacks.",
         stats.callbacks.get("waiting", queries.NONE).oldest_seconds,
+        **of,
+    )
+    yield _by_labels(
+        f"{prefix}_identity_lookups",
+        "Look-ups of identities that wait, and by state those of the last hour that ended, where the resolver is "
+        "on. Counted up to 2,000. The settings page of a chatbot has the last error.",
+        {"state": IdentityLookup.State.values},
+        {(state,): queued.number for state, queued in stats.lookups.items()},
+        of,
+    )
+    yield _gauge(
+        f"{prefix}_identity_lookups_oldest_seconds",
+        "Seconds since the oldest look-up of an identity was queued. Seconds are normal; a resolver that is down is "
+        "tried for a day.",
+        stats.lookups.get("pending", queries.NONE).oldest_seconds,
         **of,
     )
     yield _by_labels(

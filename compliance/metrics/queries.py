@@ -12,6 +12,7 @@ from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
+from compliance.work.lookups import called_chatbots
 
 # Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
 _MOST_READ = 8_000
@@ -63,6 +64,26 @@ SELECT 'given_up', count(*), 0
  CROSS JOIN LATERAL (
     SELECT id FROM compliance_callback
      WHERE chatbot_id = c.id AND chatbot_id > 0 AND state = 'given_up' ORDER BY id DESC LIMIT %(most)s) AS one
+"""
+
+# Of chatbots whose resolver may be called. What ended is that of the last hour.
+_LOOKUPS = """
+SELECT 'pending', count(*),
+       coalesce(extract(epoch FROM statement_timestamp() - min(one.queued_at)), 0)::float8
+  FROM unnest(%(called)s::bigint[]) AS c(id)
+ CROSS JOIN LATERAL (
+    SELECT queued_at FROM conversations_identitylookup
+     WHERE chatbot_id = ANY(%(called)s::bigint[]) AND chatbot_id = c.id AND state = 'pending'
+     ORDER BY queued_at LIMIT %(most)s) AS one
+ UNION ALL
+SELECT one.state, count(*), 0
+  FROM unnest(%(called)s::bigint[]) AS c(id)
+ CROSS JOIN LATERAL (
+    SELECT state FROM conversations_identitylookup
+     WHERE chatbot_id = ANY(%(called)s::bigint[]) AND chatbot_id = c.id AND chatbot_id > 0
+       AND finished_at > statement_timestamp() - interval '1 hour'
+     ORDER BY finished_at DESC LIMIT %(most)s) AS one
+ GROUP BY 1
 """
 
 # Only those that can be made: with a bucket, or with a hosted file to replace.
@@ -122,6 +143,7 @@ class ChatbotStats:
     waiting_seconds: dict[tuple[str, ...], float]
     open: list[OpenRequests]
     callbacks: dict[str, Queued]
+    lookups: dict[str, Queued]
     extracts: dict[str, Queued]
     retention_late: int
 
@@ -139,9 +161,16 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
         waiting_seconds={(kind, lane): seconds for kind, lane, seconds in fetch(_WAITING, values)},
         open=[OpenRequests(*row) for row in fetch(_OPEN, values)],
         callbacks={state: Queued(*row) for state, *row in fetch(_CALLBACKS, values)},
+        lookups=_lookups(chatbots, share),
         extracts={state: Queued(*row) for state, *row in fetch(_EXTRACTS, values | {"most": _MOST})},
         retention_late=sum(_is_late(*row) for row in fetch(_RETENTION, values)),
     )
+
+
+def _lookups(chatbots: Collection[int], most: int) -> dict[str, Queued]:
+    called = set(chatbots).intersection(called_chatbots())
+    values = {"called": array(called), "most": most}
+    return {state: Queued(*row) for state, *row in fetch(_LOOKUPS, values)} if called else {}
 
 
 def _is_late(timezone: str, now: datetime, latest: date | None) -> bool:

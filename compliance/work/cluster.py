@@ -33,7 +33,7 @@ from django_q.worker import worker
 
 from common import logs, proc
 from common.logs import describe_kind
-from compliance.work import bucket_checks, claims, health, heartbeats, notify, occurrences
+from compliance.work import bucket_checks, claims, health, heartbeats, lookups, notify, occurrences
 from conversations.extracts import leases
 
 logger = logging.getLogger(__name__)
@@ -166,6 +166,9 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
                 # In case a task was lost, with its process or because the database failed.
                 if health.is_anything_due() or bucket_checks.is_any_waiting():
                     notify.notify_workers()
+                # Intake queues look-ups without a task.
+                if lookups.is_any_due():
+                    notify.enqueue_callbacks()
                 notify.enqueue_sweep()
         except Exception as error:
             logger.warning("cluster.tick_failed %s", describe_kind(error))

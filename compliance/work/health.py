@@ -13,8 +13,9 @@ from uuid import UUID
 
 from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
-from compliance.work import heartbeats, notify, occurrences
+from compliance.work import heartbeats, lookups, notify, occurrences
 from compliance.work.heartbeats import Cluster, Condition
+from compliance.work.lookups import ResolverTrouble
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
 
 # Seconds are normal.
@@ -146,6 +147,9 @@ class Code(StrEnum):
     STORAGE_SILENT = "storage_silent"
     CLAIMS_EXPIRED = "claims_expired"
     CREDENTIALS_INTERRUPTED = "credentials_interrupted"
+    RESOLVER_OFF = "resolver_off"
+    RESOLVER_FAILING = "resolver_failing"
+    LOOKUPS_WAIT = "lookups_wait"
     UNEXPECTED_TASK = "unexpected_task"
 
 
@@ -185,6 +189,18 @@ _ADVICE = {
         "still exist in the storage. manage.py bucket_credentials lists them; manage.py revoke_bucket_credentials or "
         "the chatbot's settings page revokes them."
     ),
+    Code.RESOLVER_OFF: (
+        "The resolver of {slug} is off, since another variable has become the UCI. Set it again for the new one, or "
+        "remove it: manage.py set_resolver."
+    ),
+    Code.RESOLVER_FAILING: (
+        "All calls to the resolver of {slug} have failed since {since}, so chatters stay unknown. The chatbot's "
+        "settings page says why, and lets you try it. Ask the client to check the address."
+    ),
+    Code.LOOKUPS_WAIT: (
+        "Look-ups of identities of {slug} have waited since {since}. Check the clusters and the worker's log; if "
+        "there are too many, the client's address is too slow for them."
+    ),
     Code.UNEXPECTED_TASK: (
         "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "
         "write to the database (the log has queue.unexpected_task)."
@@ -213,6 +229,7 @@ class Health:
     restarts: occurrences.Last
     silent: list[SilentBucket]
     interrupted_credentials: list[str]  # the slugs of their chatbots
+    resolvers: list[ResolverTrouble]
 
     @property
     def alive(self) -> int:
@@ -230,7 +247,12 @@ class Health:
 
     @property
     def problems(self) -> list[HealthProblem]:
-        return [*_cluster_problems(self), *_work_problems(self), *_bucket_problems(self)]
+        return [
+            *_cluster_problems(self),
+            *_work_problems(self),
+            *_bucket_problems(self),
+            *_resolver_problems(self),
+        ]
 
 
 def check(*, chatbots: Collection[int] | None = None) -> Health:
@@ -251,6 +273,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         restarts=last[occurrences.Name.CLUSTER_RESTARTED],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
+        resolvers=lookups.in_trouble(now, chatbots),
     )
 
 
@@ -302,7 +325,7 @@ def _work_problems(health: Health) -> Iterator[HealthProblem]:
 
 def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
     for silent in health.silent:
-        since = f"{silent.since:%Y-%m-%d %H:%M:%S} UTC"
+        since = _at(silent.since)
         if silent.slug is None:
             yield _problem(Code.STORAGE_SILENT, since=since)
         else:
@@ -312,6 +335,20 @@ def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
         yield _problem(Code.CREDENTIALS_INTERRUPTED, slugs=", ".join(health.interrupted_credentials))
     if health.unexpected_tasks.last_at and health.at - health.unexpected_tasks.last_at < _TASKS_REPORTED:
         yield _problem(Code.UNEXPECTED_TASK)
+
+
+def _resolver_problems(health: Health) -> Iterator[HealthProblem]:
+    for one in health.resolvers:
+        if one.off_reason:
+            yield _problem(Code.RESOLVER_OFF, slug=one.slug)
+        elif one.failing_since is not None:
+            yield _problem(Code.RESOLVER_FAILING, slug=one.slug, since=_at(one.failing_since))
+        elif one.oldest is not None:
+            yield _problem(Code.LOOKUPS_WAIT, slug=one.slug, since=_at(one.oldest))
+
+
+def _at(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _number(count: int, of: str) -> str:

@@ -20,8 +20,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from chatbots.callback_secrets import Signers, signers_of
+from chatbots.models import Resolver
 from common import outbound
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from common.leases import most_workers
 from common.storage.breaker import Breaker
 from compliance.work.claims import BY_INDEX
@@ -43,9 +44,15 @@ _LOOK_SECONDS = 0.2
 
 # One worker at a time looks whether it may call, and takes.
 _MESSENGER_LOCK = 0x6463_636D  # "dccm"
-_OTHERS_AT_WORK = """
-SELECT count(DISTINCT token) FROM compliance_callback
- WHERE token IS NOT NULL AND token <> %s AND next_attempt_at > clock_timestamp()
+_TOKENS = """
+SELECT token FROM compliance_callback
+ WHERE token IS NOT NULL AND token <> %(token)s AND next_attempt_at > clock_timestamp()
+"""
+_TOKENS_OF_LOOKUPS = """
+ UNION
+SELECT token FROM conversations_identitylookup
+ WHERE token IS NOT NULL AND token <> %(token)s AND next_attempt_at > clock_timestamp()
+   AND chatbot_id = ANY(%(chatbots)s::bigint[])
 """
 
 
@@ -148,7 +155,12 @@ def may_take(token: UUID) -> bool:
     As many workers call as may at a time, whatever the queues: one of a cluster's is always left for requests.
     """
     execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
-    [(others,)] = fetch(_OTHERS_AT_WORK, [token])
+    chatbots = Resolver.objects.values_list("pk", flat=True)
+    tokens = _TOKENS + (_TOKENS_OF_LOOKUPS if chatbots else "")
+    [(others,)] = fetch(
+        f"SELECT count(DISTINCT token) FROM ({tokens}) AS at_work",
+        {"token": token, "chatbots": array(chatbots)},
+    )
     return bool(others < most_workers())
 
 

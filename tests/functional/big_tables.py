@@ -19,6 +19,7 @@ TABLES = (
     "conversations_message",
     "conversations_identity",
     "conversations_variablevalue",
+    "conversations_identitylookup",
     "conversations_uploadedfile",
     "conversations_erasedchatter",
     "conversations_refusedidentity",
@@ -185,6 +186,17 @@ SELECT chatbot_id, id, n, key || '_files/' || n, 1, repeat('0', 64)
 INSERT INTO conversations_variablevalue (chatbot_id, conversation_id, variable_id, value, expires_at)
 SELECT c.chatbot_id, c.id, owner.plan_id, 'gold', now() + interval '1 day' + c.id * interval '1 second'
   FROM conversations_conversation c JOIN owner USING (chatbot_id) WHERE deleted_at IS NULL ORDER BY c.id
+""",
+    # Of a busy week: one in ten waits for an attempt that comes later.
+    "look-ups": """
+INSERT INTO conversations_identitylookup (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at,
+       give_up_at, last_error, finished_at, expires_at)
+SELECT chatbot_id, id, CASE WHEN waits THEN 'pending' ELSE 'unknown' END, 1, ended,
+       CASE WHEN waits THEN now() + interval '1 hour' END, now() + interval '1 hour', '',
+       CASE WHEN NOT waits THEN ended END, now() + interval '1 hour' + id * interval '1 second'
+  FROM conversations_conversation
+ CROSS JOIN LATERAL (SELECT id %% 10 = 0 AS waits, now() - id * interval '6 seconds' AS ended) AS one
+ WHERE deleted_at IS NULL ORDER BY id
 """,
     "messages": """
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)

@@ -13,16 +13,20 @@ from compliance import worker
 from compliance.callbacks import dispatcher
 from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
+from compliance.lookups.dispatcher import RESOLVERS, look_up
+from compliance.lookups.overview import overview_of
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import policy
 from conversations import uploads
-from conversations.models import Conversation, DailyExtract, Message, VariableValue
+from conversations.models import Conversation, DailyExtract, Identity, IdentityLookup, Message, VariableValue
 from tests import factories
 from tests.calls import SigningCaller
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import results
 from tests.functional.one_day_read import CHATTERS, DayOfReaders
+from tests.looking_up import send, with_resolver
+from tests.receivers import receiving
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -40,6 +44,7 @@ class Day(DayOfReaders):
             self.draining,
             self.draining_what_takes_chunks,
             self.telling,
+            self.looking_up,
             self.finding,
             self.late_data,
             self.extracting,
@@ -183,6 +188,25 @@ class Day(DayOfReaders):
             one = result.latest("id")
         assert self.token.get(f"requests/{one.request_id}/callbacks").status_code == 200
         assert self.token.post(f"requests/{one.request_id}/callbacks/resend", {}).status_code == 200
+
+    def looking_up(self) -> None:
+        """Of two chatbots with a backlog, one's address is down."""
+        ids = [f"{self.name} unknown {number}" for number in range(40)]
+        with receiving(body=b'{"value": "looked-up"}') as receiver:
+            with self.watch.paused():
+                RESOLVERS.forget()
+                other = Chatbot.objects.exclude(pk=self.chatbot.pk).latest("pk")
+                with_resolver(self.chatbot, receiver.url())
+                with_resolver(other, "http://127.0.0.1:9/")
+            for chatbot in (self.chatbot, self.chatbot, other):
+                send(chatbot, *ids)
+            assert not look_up(seconds=60)
+            seen = overview_of(self.chatbot)
+        assert seen
+        assert seen.ended["Resolved"] >= len(ids)
+        with self.watch.paused():
+            assert Identity.objects.filter(chatbot=self.chatbot, value="looked-up").count() >= len(ids)
+            assert IdentityLookup.objects.filter(chatbot=other, last_error="resolver_resting").exists()
 
     def late_data(self) -> None:
         known = [update(f"{self.name} {number}", csat={"score": 1}) for number in range(CHATTERS)]

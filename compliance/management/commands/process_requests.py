@@ -7,15 +7,16 @@ from django.db.models import Count
 
 from common.commands import TeachingCommand
 from compliance import worker
-from compliance.callbacks import dispatcher
+from compliance.callbacks import dispatcher as callbacks
+from compliance.lookups import dispatcher as lookups
 from compliance.models import ComplianceRequest
 from compliance.notifications import delivery as mails
 
 
 class Command(TeachingCommand):
     help = (
-        "Carry out waiting requests here and now, without a cluster, and send callbacks and mails. "
-        "Safe to run beside one."
+        "Carry out waiting requests here and now, without a cluster, send callbacks and mails, and look up "
+        "identities. Safe to run beside one."
     )
     examples = """\
 examples:
@@ -36,7 +37,8 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
     def handle(self, *args: Any, **options: Any) -> None:
         worker.sweep()
         left = worker.drain(seconds=options["seconds"])
-        dispatcher.deliver()
+        callbacks.deliver()
+        lookups.look_up()
         mails.deliver()
         states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
         if options["json"]:

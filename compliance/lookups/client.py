@@ -1,0 +1,141 @@
+"""Make one call to a resolver, signed and guarded (`common.guarded_calls`), and read its answer.
+
+Nothing of what is sent or answered goes into a log, and the answer is dropped as soon as its value is read.
+"""
+
+import json
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+
+from chatbots.callback_secrets import Signers
+from chatbots.models import MAX_UCI_LENGTH
+from common import outbound
+from common.bodies import parse_json
+from common.guarded_calls import Answer, CallFailure, GuardedPost
+from common.matching import is_storable
+from common.problems import Problem
+from conversations.models import IdentityLookup
+
+logger = logging.getLogger(__name__)
+
+Failure = IdentityLookup.Failure
+
+
+@dataclass(frozen=True)
+class LookupResult:
+    """What a call said: a value, that there is none (`is_unknown`), or nothing usable (`error`).
+
+    `is_final` is False where another attempt can help. `status` is that of the answer, if one came.
+    """
+
+    value: str | None = field(default=None, repr=False)
+    is_unknown: bool = False
+    error: Failure | None = None
+    is_final: bool = True
+    status: int | None = None
+
+
+class Call:
+    """One call, which a thread makes (`run`). Nothing of it happens after its deadline.
+
+    Each attempt is a message of its own: a receiver that drops messages it knows would not answer a repeated one.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        pointer: str,
+        conversation_id: str,
+        variables: Mapping[str, str],
+        signers: Signers,
+        tls: ssl.SSLContext,
+    ) -> None:
+        self._body = json.dumps(
+            {"type": "identity.lookup", "conversation_id": conversation_id, "variables": dict(variables)}
+        ).encode()
+        self._pointer, self._signers = pointer, signers
+        self._post = GuardedPost(
+            url,
+            seconds=outbound.LOOKUP_SECONDS,
+            answer_bytes=outbound.LOOKUP_ANSWER_BYTES,
+            body_bytes=outbound.LOOKUP_BODY_BYTES,
+            is_whole=True,
+            tls=tls,
+        )
+
+    @property
+    def deadline(self) -> float:
+        return self._post.deadline
+
+    def run(self) -> LookupResult:
+        """Make the call and return what became of it. Raises nothing."""
+        timestamp = str(int(time.time()))
+        headers = self._signers.headers(message_id=uuid4(), timestamp=timestamp, body=self._body)
+        answer = self._post.run(body=self._body, headers={"User-Agent": "data-compliance-lookups/1", **headers})
+        if answer.kind:
+            logger.warning("lookup.failed kind=%s", answer.kind)
+        return read(answer, pointer=self._pointer)
+
+    def so_far(self) -> LookupResult:
+        """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
+        return read(self._post.so_far(), pointer=self._pointer)
+
+
+def read(answer: Answer, *, pointer: str) -> LookupResult:
+    """Return what an answer says. Raises nothing."""
+    status = answer.status
+    if status == HTTPStatus.NOT_FOUND:
+        return LookupResult(is_unknown=True, status=status)
+    if status is not None and status != HTTPStatus.OK:
+        return LookupResult(error=Failure.BAD_STATUS, is_final=False, status=status)
+    if answer.failure is not None:
+        # Too long an answer will be so again; its head alone says nothing of that.
+        is_final = status is not None and answer.failure is CallFailure.TOO_LONG
+        return LookupResult(error=Failure(answer.failure), is_final=is_final, status=status)
+    try:
+        document = parse_json(answer.body)
+    except Problem:
+        return LookupResult(error=Failure.NOT_JSON, status=status)
+    return _value_of(document, pointer, status)
+
+
+def _value_of(document: Any, pointer: str, status: int | None) -> LookupResult:
+    try:
+        found = _at(document, pointer)
+    except LookupError:
+        return LookupResult(error=Failure.NO_VALUE, status=status)
+    if found is None:
+        return LookupResult(is_unknown=True, status=status)
+    if not isinstance(found, str):
+        return LookupResult(error=Failure.NOT_TEXT, status=status)
+    if not is_value(found):
+        return LookupResult(error=Failure.BAD_VALUE, status=status)
+    return LookupResult(value=found, status=status)
+
+
+def is_value(value: str) -> bool:
+    """Return whether a text can be the value of a UCI: 1 to 512 characters, storable, and no placeholder."""
+    return 1 <= len(value) <= MAX_UCI_LENGTH and is_storable(value) and value not in settings.UCI_PLACEHOLDERS
+
+
+def _at(document: Any, pointer: str) -> Any:
+    """Return what a document has at a JSON Pointer (RFC 6901). Raises LookupError."""
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        match document:
+            case dict():
+                document = document[name]
+            case list() if name == "0" or (name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 6):
+                document = document[int(name)]
+            case _:
+                raise LookupError
+    return document

@@ -1,0 +1,317 @@
+"""Lease look-ups that are due, with what their calls need, and record what became of them.
+
+A leased row has the worker's token, and `next_attempt_at` is the end of the lease, after which others may take it. A
+worker that has lost a row writes nothing to it. All times are the database's.
+
+Only chatbots whose resolver is on, and which have compliance enabled, are called. What their variables hold is read
+when a row is taken, not when it was queued. Where a conversation was closed or has an identity meanwhile, its look-up
+is dropped without a call; so it is after a worker that was killed once it had stored the value.
+"""
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from chatbots.callback_urls import receiver_of
+from chatbots.models import Resolver, Variable
+from common.db import array, execute, fetch
+from common.leases import LEASE_END
+from compliance.lookups.client import Failure, LookupResult
+from compliance.work.claims import BY_INDEX
+from compliance.work.lookups import called_chatbots, due_chatbots
+from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
+from conversations.models import Conversation, Identity, IdentityLookup, VariableValue
+
+logger = logging.getLogger(__name__)
+
+State = IdentityLookup.State
+EstablishedBy = Identity.EstablishedBy
+
+_WAIT = random_wait("l.attempts", first=10, longest=3600)
+# Of those that go to a resolver that rests, how many are put off at a time.
+_PUT_OFF = 5_000
+_SECONDS_TO_TAKE = 1.0
+
+_TAKE = f"""
+WITH picked AS (
+    SELECT chosen.id
+      FROM unnest(%(chatbots)s::bigint[], %(shares)s::int[]) AS due(chatbot_id, share)
+     CROSS JOIN LATERAL (
+        SELECT l.id
+          FROM conversations_identitylookup l
+         WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = due.chatbot_id AND l.state = 'pending'
+           AND l.next_attempt_at <= statement_timestamp()
+         ORDER BY l.next_attempt_at
+         LIMIT due.share
+           FOR UPDATE OF l SKIP LOCKED
+     ) AS chosen
+)
+UPDATE conversations_identitylookup l
+   SET token = %(token)s, next_attempt_at = {LEASE_END}
+  FROM picked WHERE l.id = picked.id AND l.chatbot_id = ANY(%(chatbots)s::bigint[])
+RETURNING l.id, l.chatbot_id, l.conversation_id, l.give_up_at <= statement_timestamp()
+"""  # noqa: S608  (a text of ours)
+
+_IS_HELD = "l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = o.id AND l.token = %(token)s"
+_NOTE = f"""
+WITH outcome AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(errors)s::text[], %(called)s::int[])
+               AS one(id, state, error, called)
+)
+UPDATE conversations_identitylookup l
+   SET token = NULL, attempts = l.attempts + o.called,
+       last_error = CASE WHEN o.state = 'failed' AND o.error = '' THEN l.last_error ELSE o.error END,
+       state = CASE WHEN o.state <> 'pending' THEN o.state
+                    WHEN l.give_up_at <= statement_timestamp() THEN 'failed' ELSE 'pending' END,
+       next_attempt_at = CASE WHEN o.state = 'pending' AND l.give_up_at > statement_timestamp()
+                              THEN least(l.give_up_at, statement_timestamp() + {_WAIT}) END,
+       finished_at = CASE WHEN o.state <> 'pending' OR l.give_up_at <= statement_timestamp()
+                          THEN statement_timestamp() END,
+       expires_at = CASE WHEN o.state <> 'pending' OR l.give_up_at <= statement_timestamp()
+                         THEN statement_timestamp() + make_interval(secs => %(kept)s) ELSE l.expires_at END
+  FROM outcome o
+ WHERE {_IS_HELD}
+RETURNING l.chatbot_id, l.state, l.last_error
+"""  # noqa: S608  (texts of ours)
+
+_DROP = """
+DELETE FROM conversations_identitylookup
+ WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
+"""
+_STILL_HELD = """
+SELECT id, EXISTS (SELECT FROM conversations_identity i
+                    WHERE i.chatbot_id = ANY(%(chatbots)s::bigint[]) AND i.conversation_id = l.conversation_id)
+  FROM conversations_identitylookup l
+ WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
+"""
+
+# No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
+_REST = """
+UPDATE conversations_identitylookup l
+   SET token = NULL, last_error = 'resolver_resting',
+       state = CASE WHEN l.give_up_at <= statement_timestamp() THEN 'failed' ELSE 'pending' END,
+       next_attempt_at = CASE WHEN l.give_up_at > statement_timestamp()
+                              THEN least(l.give_up_at, statement_timestamp() + make_interval(secs => %(wait)s)) END,
+       finished_at = CASE WHEN l.give_up_at <= statement_timestamp() THEN statement_timestamp() END
+ WHERE l.chatbot_id = %(chatbot)s AND l.id = ANY(ARRAY(
+       SELECT d.id FROM conversations_identitylookup d
+        WHERE d.state = 'pending' AND d.chatbot_id = %(chatbot)s
+          AND (d.next_attempt_at <= statement_timestamp() OR d.id = ANY(%(taken)s::bigint[]) AND d.token = %(token)s)
+        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+"""
+
+# Of calls that ended together, one bad among good ones is no failure of the address.
+_NOTE_RESOLVERS = """
+UPDATE chatbots_resolver r
+   SET called_at = statement_timestamp(),
+       failing_since = CASE WHEN o.is_well THEN NULL ELSE coalesce(r.failing_since, statement_timestamp()) END,
+       last_error = CASE o.error WHEN '' THEN r.last_error ELSE o.error END,
+       last_error_at = CASE o.error WHEN '' THEN r.last_error_at ELSE statement_timestamp() END
+  FROM unnest(%(chatbots)s::bigint[], %(well)s::boolean[], %(errors)s::text[]) AS o(chatbot_id, is_well, error)
+ WHERE r.chatbot_id = o.chatbot_id
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A leased look-up, with what its call needs."""
+
+    id: int
+    chatbot_id: int
+    conversation: int  # its number
+    conversation_id: str = field(repr=False)
+    url: str = field(repr=False)
+    pointer: str
+    variables: Mapping[str, str] = field(repr=False)
+    established_by: EstablishedBy
+    uci_name: str
+
+    @property
+    def receiver(self) -> tuple[int, str]:
+        return self.chatbot_id, receiver_of(self.url) or ""
+
+
+def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
+    """Take look-ups that are due, at most `room`; `busy` says how many calls each chatbot has on their way.
+
+    Those that need no call are done with on the way, as many as a second allows.
+    """
+    end = time.monotonic() + _SECONDS_TO_TAKE
+    while time.monotonic() < end:
+        taken, is_empty = _take(token, room=room, busy=busy)
+        if taken or is_empty:
+            return taken
+    return []
+
+
+def _take(token: UUID, *, room: int, busy: Mapping[int, int]) -> tuple[list[Taken], bool]:
+    """Return what was taken, and whether there was nothing that could be."""
+    with transaction.atomic():
+        due = due_chatbots(called_chatbots())
+        shared = shares(due, room=room, busy=busy) if due and may_take(token) else {}
+        if not shared:
+            return [], True
+        values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(shared), "shares": array(shared.values())}
+        rows = fetch(_TAKE, values)
+        return _with_content(token, [_Row(*row) for row in rows]), not rows
+
+
+def held(token: UUID, taken: Collection[Taken]) -> dict[int, bool]:
+    """Return the look-ups that have not been queued anew, erased or taken by another meanwhile, by their ids.
+
+    The value says whether the conversation has an identity by now.
+    """
+    return dict(fetch(_STILL_HELD, _values(token, taken)))
+
+
+def drop(token: UUID, taken: Collection[Taken]) -> None:
+    """Delete look-ups that are not needed any more."""
+    execute(_DROP, _values(token, taken))
+
+
+def note(token: UUID, outcomes: Sequence[tuple[Taken, State, Failure | None]], *, called: bool = True) -> None:
+    """Record outcomes. `pending` are tried again later, or failed where they have been tried for long enough."""
+    _note(token, [(one.id, one.chatbot_id, state, error) for one, state, error in outcomes], called=called)
+
+
+def note_resolvers(results: Iterable[tuple[int, LookupResult]]) -> None:
+    """Record how the resolvers of these chatbots answered."""
+    well: dict[int, bool] = {}
+    errors: dict[int, str] = {}
+    for chatbot_id, result in results:
+        well[chatbot_id] = well.get(chatbot_id, False) or result.error is None
+        errors[chatbot_id] = str(result.error or errors.get(chatbot_id, ""))
+    values = {"chatbots": array(well), "well": list(well.values()), "errors": [errors[one] for one in well]}
+    execute(_NOTE_RESOLVERS, values)
+
+
+def let_rest(token: UUID, taken: Collection[Taken], *, chatbot_id: int, seconds: float) -> None:
+    """Put off what would go to a resolver that rests: what was taken, and what else is due, many at a time."""
+    values = {
+        "token": token,
+        "wait": seconds,
+        "chatbot": chatbot_id,
+        "taken": array(one.id for one in taken),
+        "most": _PUT_OFF,
+    }
+    with transaction.atomic():
+        execute(f"SELECT {BY_INDEX}")
+        execute(_REST, values)
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: int
+    chatbot_id: int
+    conversation: int
+    is_over: bool
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A resolver that is on, the variables that it gets, by id with their names, and what its answer is worth."""
+
+    resolver: Resolver
+    uci: Variable
+    sent: Mapping[int, str]
+    established_by: EstablishedBy
+
+
+def _targets(chatbots: Collection[int]) -> dict[int, _Target]:
+    variables = {one.pk: one for one in Variable.objects.filter(chatbot__in=chatbots)}
+    ucis = {one.chatbot_id: one for one in variables.values() if one.is_uci}
+    targets = {}
+    for resolver in Resolver.objects.filter(chatbot__in=chatbots, off_reason=""):
+        sent = [variables[pk] for pk in resolver.variable_ids]
+        can_be_forged = any(
+            one.category == Variable.Category.USER_CHANNEL and one.pk != resolver.session_token_id for one in sent
+        )
+        targets[resolver.pk] = _Target(
+            resolver,
+            ucis[resolver.pk],
+            {one.pk: one.name for one in sent},
+            EstablishedBy.CUSTOM if can_be_forged else EstablishedBy.RESOLVED,
+        )
+    return targets
+
+
+def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
+    """Read what is to be sent. What need not or cannot be called is dropped or ends here."""
+    chatbots, numbers = {row.chatbot_id for row in rows}, [row.conversation for row in rows]
+    targets = _targets(chatbots)
+    live = Conversation.objects.filter(chatbot__in=chatbots, pk__in=numbers, deletion_request_id=None)
+    ids = {
+        (number, uci): external_id
+        for number, uci, external_id in live.values_list("pk", "uci_variable", "external_id")
+    }
+    which = {"chatbot__in": chatbots, "conversation__in": numbers}
+    identified = set(Identity.objects.filter(**which).values_list("conversation_id", flat=True))
+    stored = VariableValue.objects.filter(**which).values_list("conversation_id", "variable_id", "value")
+    values = {(number, variable): value for number, variable, value in stored}
+    taken, needless, over = [], [], []
+    for row in rows:
+        target = targets.get(row.chatbot_id)
+        if target is None:  # it was turned off just now: the lease runs out
+            continue
+        external_id = ids.get((row.conversation, target.uci.pk))
+        if external_id is None or row.conversation in identified:
+            needless.append(row)
+            continue
+        variables = {
+            name: values[row.conversation, pk] for pk, name in target.sent.items() if (row.conversation, pk) in values
+        }
+        if row.is_over or len(variables) < len(target.sent):
+            over.append((row.id, row.chatbot_id, State.FAILED, None if row.is_over else Failure.VALUE_MISSING))
+            continue
+        taken.append(
+            Taken(
+                id=row.id,
+                chatbot_id=row.chatbot_id,
+                conversation=row.conversation,
+                conversation_id=external_id,
+                url=target.resolver.url,
+                pointer=target.resolver.pointer,
+                variables=variables,
+                established_by=target.established_by,
+                uci_name=target.uci.name,
+            )
+        )
+    if needless:
+        execute(_DROP, _values(token, needless))
+    if over:
+        _note(token, over, called=False)
+    return taken
+
+
+def _note(token: UUID, outcomes: Sequence[tuple[int, int, State, Failure | None]], *, called: bool) -> None:
+    """As `note`, by (id, chatbot). What failed without an error keeps its last one."""
+    values: dict[str, Any] = {
+        "token": token,
+        "chatbots": array({chatbot_id for _, chatbot_id, _, _ in outcomes}),
+        "ids": array(number for number, _, _, _ in outcomes),
+        "states": [str(state) for _, _, state, _ in outcomes],
+        "errors": [str(error or "") for *_, error in outcomes],
+        "called": [int(called)] * len(outcomes),
+        "kept": settings.VARIABLE_DAYS.total_seconds(),
+    }
+    with transaction.atomic():
+        execute(f"SELECT {BY_INDEX}")
+        noted = fetch(_NOTE, values)
+    for chatbot_id, state, error in noted:
+        if error:
+            event = "failed" if state == State.FAILED else "attempt_failed"
+            logger.warning("lookup.%s chatbot=%s code=%s", event, chatbot_id, error)
+
+
+def _values(token: UUID, rows: Collection[Taken] | Collection[_Row]) -> dict[str, Any]:
+    return {
+        "token": token,
+        "ids": array(row.id for row in rows),
+        "chatbots": array({row.chatbot_id for row in rows}),
+    }

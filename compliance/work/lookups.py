@@ -1,0 +1,78 @@
+"""Which look-ups of identities may be made now, and how long they wait. `compliance.lookups` makes them."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from chatbots.models import Resolver
+from common.db import array, fetch
+
+# What is normal takes seconds; a resolver that is down is tried for a day.
+LONGEST_WAIT = timedelta(hours=1)
+
+_DUE_CHATBOTS = """
+SELECT each.id FROM unnest(%(chatbots)s::bigint[]) AS each(id)
+ WHERE EXISTS (SELECT FROM conversations_identitylookup l
+                WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = each.id AND l.state = 'pending'
+                  AND l.next_attempt_at <= statement_timestamp())
+"""
+# The first of each chatbot's queue is one index step.
+_OLDEST = """
+SELECT each.id, first.queued_at
+  FROM unnest(%(chatbots)s::bigint[]) AS each(id)
+ CROSS JOIN LATERAL (
+       SELECT l.queued_at FROM conversations_identitylookup l
+        WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = each.id AND l.state = 'pending'
+        ORDER BY l.queued_at LIMIT 1) AS first
+"""
+
+
+class ResolverTrouble(NamedTuple):
+    """A resolver that is off, fails all calls, or leaves look-ups waiting. `since` is when that began."""
+
+    slug: str
+    off_reason: str
+    failing_since: datetime | None
+    oldest: datetime | None
+
+
+def called_chatbots() -> list[int]:
+    """Return the chatbots whose resolver may be called: it is on, and compliance enabled."""
+    on = Resolver.objects.filter(off_reason="", chatbot__compliance_enabled=True)
+    return list(on.values_list("chatbot_id", flat=True))
+
+
+def due_chatbots(chatbots: Collection[int]) -> Iterable[int]:
+    """Return those of the chatbots that have look-ups due."""
+    return [chatbot for (chatbot,) in fetch(_DUE_CHATBOTS, {"chatbots": array(chatbots)})] if chatbots else []
+
+
+def is_any_due() -> bool:
+    return bool(due_chatbots(called_chatbots()))
+
+
+def oldest(chatbots: Collection[int]) -> dict[int, datetime]:
+    """Return since when the first look-up of each chatbot waits, of those that have one waiting."""
+    return dict(fetch(_OLDEST, {"chatbots": array(chatbots)})) if chatbots else {}
+
+
+def in_trouble(now: datetime, chatbots: Collection[int] | None = None) -> list[ResolverTrouble]:
+    """Return the resolvers with something to report, of all chatbots or of these."""
+    rows = Resolver.objects.select_related("chatbot").filter(chatbot__compliance_enabled=True).order_by("chatbot")
+    if chatbots is not None:
+        rows = rows.filter(chatbot__in=chatbots)
+    found = list(rows)
+    waiting = oldest([one.pk for one in found if one.is_on])
+    troubles = []
+    for one in found:
+        since, first = one.failing_since, waiting.get(one.pk)
+        # What was not called for long may work again; waits between attempts are shorter.
+        is_called = one.called_at is not None and now - one.called_at < 2 * LONGEST_WAIT
+        is_failing = one.is_on and is_called and since is not None and now - since > LONGEST_WAIT
+        is_late = first is not None and now - first > LONGEST_WAIT
+        if is_failing or is_late or not one.is_on:
+            slug = one.chatbot.slug
+            troubles.append(
+                ResolverTrouble(slug, one.off_reason, since if is_failing else None, first if is_late else None)
+            )
+    return troubles

@@ -1,0 +1,63 @@
+"""Queue look-ups of identities at a chatbot's resolver (`chatbots.resolvers`), in intake's transaction.
+
+A conversation is looked up once it has a value for each variable that is sent, and no identity; once more when one of
+these values has changed since. Old conversations are left alone: the client's session of theirs is over.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.conf import settings
+
+from common.db import execute
+from conversations.merge import DeclaredVariables, MergedConversation
+
+# Conversations that began longer ago are not looked up, and a look-up is tried no longer than this.
+LOOKED_UP_WITHIN = timedelta(days=1)
+
+# Intake holds the conversations' rows, so no other queues them meanwhile. What a worker asks with a former value is
+# taken from it.
+_QUEUE = """
+INSERT INTO conversations_identitylookup AS lookup
+       (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at, give_up_at, last_error, expires_at)
+SELECT %(chatbot)s, new.number, 'pending', 0, now(), now(), now() + make_interval(secs => %(tried)s), '',
+       now() + make_interval(secs => %(tried)s + %(kept)s)
+  FROM json_to_recordset(%(new)s::json) AS new(number bigint, started_at timestamptz, changed boolean)
+ WHERE new.started_at > now() - make_interval(secs => %(tried)s)
+   AND NOT EXISTS (SELECT FROM conversations_identity i
+                    WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0)
+   AND (new.changed OR NOT EXISTS (
+       SELECT FROM conversations_identitylookup l
+        WHERE l.chatbot_id = %(chatbot)s AND l.conversation_id = new.number OFFSET 0))
+    ON CONFLICT ON CONSTRAINT identitylookup_once
+    DO UPDATE SET state = excluded.state, attempts = excluded.attempts, queued_at = excluded.queued_at,
+                  next_attempt_at = excluded.next_attempt_at, give_up_at = excluded.give_up_at,
+                  last_error = excluded.last_error, expires_at = excluded.expires_at, token = NULL,
+                  finished_at = NULL
+"""
+
+
+def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], declared: DeclaredVariables) -> None:
+    """Queue those of the conversations, as they were just written, that are to be looked up."""
+    sent = declared.looked_up_by
+    new = [
+        {
+            "number": one.number,
+            "started_at": one.row.started_at.isoformat(),
+            "changed": not sent.isdisjoint(one.changed_variables),
+        }
+        for one in conversations
+        if one.row.deletion_request_id is None
+        and one.row.uci_variable_id == declared.uci_id
+        and not one.known_identities
+        and sent <= one.known_values.keys()
+    ]
+    if new:
+        values = {
+            "chatbot": chatbot_id,
+            "new": json.dumps(new),
+            "tried": LOOKED_UP_WITHIN.total_seconds(),
+            "kept": settings.VARIABLE_DAYS.total_seconds(),
+        }
+        execute(_QUEUE, values)

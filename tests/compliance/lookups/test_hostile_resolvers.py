@@ -1,0 +1,227 @@
+"""Look-ups on the network: a call ends in time whatever the address does, and nobody else waits for it."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from compliance import tasks
+from compliance.callbacks.dispatcher import RECEIVERS
+from compliance.lookups import leases
+from compliance.lookups.dispatcher import Lookups, look_up
+from compliance.models import Callback
+from compliance.work import turns
+from conversations.models import Conversation, IdentityLookup
+from tests import hostile
+from tests.calls import SigningCaller
+from tests.common.test_network_guard import resolve_to
+from tests.factories import CallbackFactory, deletion_of
+from tests.hostile import OK, Behaviour, Hostile, behaving
+from tests.looking_up import begin, identities, lookup_of, make_due, resolver_of, with_resolver
+from tests.receivers import Receiver, receiving
+
+pytestmark = pytest.mark.django_db
+
+
+def after_a_turn(conversation: Conversation) -> tuple[str, str]:
+    look_up()
+    lookup = lookup_of(conversation)
+    return lookup.state, lookup.last_error
+
+
+def closes_in_the_body(server: Hostile, connection: socket.socket) -> None:
+    server.hear(connection)
+    connection.sendall(OK + b'Content-Length: 100\r\n\r\n{"value": "42"}')
+
+
+def closes_in_a_chunk(server: Hostile, connection: socket.socket) -> None:
+    server.hear(connection)
+    connection.sendall(OK + b'Transfer-Encoding: chunked\r\n\r\nf\r\n{"value": "42"}\r\n')
+
+
+def answers_in_chunks(server: Hostile, connection: socket.socket) -> None:
+    server.hear(connection)
+    connection.sendall(OK + b'Transfer-Encoding: chunked\r\n\r\nf\r\n{"value": "42"}\r\n0\r\n\r\n')
+
+
+def claims_to_be_compressed(server: Hostile, connection: socket.socket) -> None:
+    server.hear(connection)
+    connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00")
+
+
+@pytest.mark.parametrize(
+    ("behave", "outcome"),
+    [
+        (hostile.says_nothing, ("pending", "no_answer")),
+        (hostile.drips_a_head, ("pending", "no_answer")),
+        (hostile.drips_a_body, ("pending", "no_answer")),
+        (hostile.drips_chunks, ("pending", "no_answer")),
+        (hostile.asks_to_go_on, ("pending", "no_answer")),
+        (hostile.floods_a_head, ("pending", "bad_answer")),
+        (hostile.floods_a_body, ("failed", "answer_too_long")),
+        (closes_in_the_body, ("pending", "no_answer")),
+        (closes_in_a_chunk, ("pending", "no_answer")),
+        (answers_in_chunks, ("resolved", "")),
+        (claims_to_be_compressed, ("failed", "not_json")),
+    ],
+)
+def test_a_call_ends_in_time_whatever_the_address_does(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, outcome: tuple[str, str]
+) -> None:
+    monkeypatch.setattr("common.outbound.LOOKUP_SECONDS", 0.5)
+    with behaving(behave) as server:
+        with_resolver(chatbot, server.url() + "/who")
+        [one] = begin(chatbot, "c-1")
+        began = time.monotonic()
+        assert after_a_turn(one) == outcome
+        assert time.monotonic() - began < 8
+        assert server.ended.wait(8), "the connection is closed"
+
+
+def test_no_connection_is_opened_to_a_private_address(chatbot: Chatbot, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        with_resolver(chatbot, f"https://127.0.0.1:{listener.getsockname()[1]}/who")
+        settings.CALLBACK_PRIVATE_NETWORKS = ()
+        [one] = begin(chatbot, "c-1")
+        assert after_a_turn(one) == ("pending", "address_refused")
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_nothing_is_sent_when_the_name_leads_inside_later(
+    chatbot: Chatbot, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_resolver(chatbot, "https://127.0.0.1/who")
+    resolver = resolver_of(chatbot)
+    resolver.url = "https://rebinding.example.com/who"
+    resolver.save()
+    settings.CALLBACK_PRIVATE_NETWORKS = ()
+    resolve_to(monkeypatch, "10.0.0.1")
+    [one] = begin(chatbot, "c-1")
+    assert after_a_turn(one) == ("pending", "address_refused")
+
+
+def test_an_address_that_is_down_is_left_alone_for_a_while(chatbot: Chatbot) -> None:
+    with receiving(503) as broken:
+        with_resolver(chatbot, broken.url())
+        begin(chatbot, *(f"c-{n}" for n in range(20)))
+        look_up()
+        called = len(broken.received)
+    assert called < 20
+    resting = IdentityLookup.objects.filter(last_error="resolver_resting")
+    assert resting.count() == 20 - called
+    assert set(resting.values_list("attempts", "state")) == {(0, "pending")}
+
+
+def test_a_slow_address_delays_neither_another_chatbots_nor_callbacks(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    """It answers only once all else has arrived, in the same turn of a worker."""
+    RECEIVERS.forget()
+    SigningCaller(neighbour)
+    arrived = threading.Event()
+    others: list[str] = []
+
+    def heard(name: str) -> None:
+        others.append(name)
+        if others.count("look-up") == 8 and others.count("callback") == 8:
+            arrived.set()
+
+    with (
+        receiving(body=b'{"value": "slow"}', before_answer=lambda: arrived.wait(4)) as slow,
+        receiving(body=b'{"value": "42"}', before_answer=lambda: heard("look-up")) as quick,
+        receiving(before_answer=lambda: heard("callback")) as callbacks,
+    ):
+        with_resolver(chatbot, slow.url())
+        with_resolver(neighbour, quick.url())
+        begin(chatbot, *(f"c-{n}" for n in range(12)))
+        later = begin(neighbour, *(f"c-{n}" for n in range(8)))
+        for n in range(8):
+            CallbackFactory.create(request=deletion_of(neighbour, str(n)), url=callbacks.url())
+        tasks.deliver_callbacks()
+        assert arrived.is_set()
+        assert len(slow.received) == 12
+    assert Callback.objects.filter(state="delivered").count() == 8
+    assert all(identities(one) == [("42", "resolved")] for one in later)
+
+
+def test_an_error_with_look_ups_leaves_callbacks_their_turn(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SigningCaller(chatbot)
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(leases, "take", broken)
+    with receiving() as receiver:
+        CallbackFactory.create(request=deletion_of(chatbot, "1"), url=receiver.url())
+        with pytest.raises(tasks.TaskFailed):
+            tasks.deliver_callbacks()
+        assert len(receiver.received) == 1
+
+
+@pytest.fixture
+def known(chatbot: Chatbot) -> Iterator[Receiver]:
+    with receiving(body=b'{"value": "42"}') as receiver:
+        with_resolver(chatbot, receiver.url())
+        yield receiver
+
+
+def test_the_look_ups_of_a_killed_worker_are_made_again_and_it_writes_nothing(
+    chatbot: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one] = begin(chatbot, "c-1")
+    note, notes = Lookups.note, []
+    with monkeypatch.context() as patch:
+        patch.setattr(Lookups, "note", lambda *call: notes.append(call))
+        look_up()
+    assert len(known.received) == 1
+    look_up()  # its lease runs
+    assert len(known.received) == 1
+    assert identities(one) == []
+
+    IdentityLookup.objects.update(next_attempt_at=timezone.now())
+    look_up()
+    assert len(known.received) == 2
+    assert identities(one) == [("42", "resolved")]
+    ended = IdentityLookup.objects.values().get()
+
+    # The worker is alive after all, and reports late.
+    note(*notes[0])
+    assert IdentityLookup.objects.values().get() == ended
+
+
+def test_a_worker_killed_after_it_stored_the_value_is_followed_by_no_call(
+    chatbot: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one] = begin(chatbot, "c-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "note", lambda *call: None)
+        look_up()
+    assert identities(one) == [("42", "resolved")]
+    make_due(chatbot)
+    look_up()
+    assert len(known.received) == 1
+    assert not IdentityLookup.objects.exists()
+
+
+def test_two_workers_make_each_call_once(chatbot: Chatbot, known: Receiver) -> None:
+    begin(chatbot, *(f"c-{n}" for n in range(8)))
+    first, second = uuid4(), uuid4()
+    taken = leases.take(first, room=32, busy={})
+    assert len(taken) == turns.PER_CHATBOT
+    # Of two workers one is kept free for requests, whatever it is that the other calls.
+    assert leases.take(second, room=32, busy={}) == []
+    CallbackFactory.create(request=deletion_of(chatbot, "1"), url=known.url())
+    assert not turns.run([Lookups()], seconds=5)
+    assert known.received == []
+    IdentityLookup.objects.filter(token=first).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+    look_up()
+    assert sorted(one.payload["conversation_id"] for one in known.received) == [f"c-{n}" for n in range(8)]
