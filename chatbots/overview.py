@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.utils.timezone import now
 
-from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Variable
+from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Resolver, Variable
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ _NO_UCI = Gap("uci", "No UCI designated: requests cannot name a chatter")
 _NO_BUCKET = Gap("bucket", "No bucket: exports cannot be filed")
 _BUCKET_FAILED = Gap("bucket", "The bucket's last check failed")
 _NO_SIGNING_KEY = Gap("keys", "No signing key: signed calls do not work")
-_NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: callbacks wait")
+_RESOLVER_OFF = Gap("resolver", "The resolver is off, since another variable has become the UCI")
+_NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: callbacks and look-ups wait")
 
 
 def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
@@ -38,7 +39,7 @@ def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
     signing = ApiKey.objects.filter(active, chatbot=OuterRef("pk"), type=ApiKey.Type.SIGNING)
     uci = Variable.objects.filter(chatbot=OuterRef("pk"), is_uci=True).values("name")
     return (
-        chatbots.select_related("bucket")
+        chatbots.select_related("bucket", "resolver")
         .defer("bucket__secret_encrypted")
         .annotate(
             uci_name=Subquery(uci),
@@ -52,6 +53,7 @@ def overview_of(chatbot: Chatbot) -> Overview:
     """Return the overview of a chatbot read by `with_setup`."""
     uci: str | None = chatbot.uci_name  # type: ignore[attr-defined]
     bucket: Bucket | None = getattr(chatbot, "bucket", None)
+    resolver: Resolver | None = getattr(chatbot, "resolver", None)
     has_key: bool = chatbot.has_signing_key  # type: ignore[attr-defined]
     signs: bool = has_key or chatbot.has_callback_secret  # type: ignore[attr-defined]
     found = {
@@ -59,6 +61,7 @@ def overview_of(chatbot: Chatbot) -> Overview:
         _NO_BUCKET: bucket is None,
         _BUCKET_FAILED: bucket is not None and bool(bucket.last_error),
         _NO_SIGNING_KEY: not has_key,
-        _NOTHING_SIGNS: bool(chatbot.callback_url) and not signs,
+        _NOTHING_SIGNS: (bool(chatbot.callback_url) or resolver is not None) and not signs,
+        _RESOLVER_OFF: resolver is not None and not resolver.is_on,
     }
     return Overview(chatbot, uci, bucket, [gap for gap, lacks in found.items() if lacks])

@@ -10,6 +10,7 @@ from console.monitoring import dashboard, files, notifications, refused
 from console.requests import list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_page
+from console.settings.resolver import try_resolver
 from console.settings.retention import set_retention
 
 _REQUEST = "requests/<uuid:request_id>/"
@@ -63,6 +64,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
     path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
     path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
+    path(f"{_SETTINGS}resolver/try/", try_resolver, name="try_resolver"),
     path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
     path("callbacks/", notifications.callbacks, name="callbacks"),
     path("callbacks/resend/", notifications.resend, name="callbacks_resend"),

@@ -109,6 +109,7 @@ TABLE = (
     Page("create_identity_key", SUPERUSER_ONLY, "POST"),
     Page("revoke_key", SUPERUSER_ONLY, "POST", body={"sure": "on"}),
     Page("change_limit", SUPERUSER_ONLY, "POST", body={"rate_limit": "10"}),
+    Page("try_resolver", DECIDE, "POST"),
     Page("create_callback_secret", SUPERUSER_ONLY, "POST"),
     Page("set_member", SUPERUSER_ONLY, "POST"),
     Page("requests", READ),

@@ -15,6 +15,8 @@ from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
+from compliance.lookups.overview import ResolverOverview
+from compliance.lookups.overview import overview_of as resolver_overview
 from compliance.retention import policy
 from compliance.work import bucket_checks
 from config.openapi.samples import post_samples
@@ -29,6 +31,7 @@ from console.settings.credentials import (
     may_issue,
 )
 from console.settings.identity_keys import NewIdentityKeyForm
+from console.settings.resolver_forms import TrialForm
 from console.settings.retention_forms import RetentionForm
 from conversations.usage import UciCount, conversations_by_uci
 
@@ -41,6 +44,7 @@ SECTIONS = {
     "rules": "Conversation settings",
     "keys": "API keys",
     "callbacks": "Callbacks",
+    "resolver": "Resolver",
     "members": "Members",
     "calls": "Export or delete customer data",
 }
@@ -107,6 +111,7 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
     overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
     chatbot, variables = overview.chatbot, variables_of(chatbot)
     counted = conversations_by_uci(chatbot=chatbot)
+    resolver = resolver_overview(chatbot)
     return render(
         request,
         "console/settings/page.html",
@@ -116,7 +121,8 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
         check=bucket_checks.last(chatbot),
         sections=SECTIONS,
         refused=refused,
-        forms=_forms(overview, variables, refused),
+        forms=_forms(overview, variables, resolver, refused),
+        resolver=resolver,
         variables=[VariableRow(one, counted.get(one.pk)) for one in variables],
         first_run=policy.waiting_first_run(chatbot),
         latest_run=policy.latest_run(chatbot),
@@ -143,7 +149,9 @@ def variables_of(chatbot: Chatbot) -> list[Variable]:
     return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
 
 
-def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm | None) -> dict[str, Any]:
+def _forms(
+    overview: Overview, variables: list[Variable], resolver: ResolverOverview | None, refused: RefusedForm | None
+) -> dict[str, Any]:
     empty: dict[str, forms.ConsoleForm] = {
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
@@ -155,6 +163,7 @@ def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm |
         "keys": forms.NewApiKeyForm(),
         "identity_keys": NewIdentityKeyForm(),
         "callbacks": forms.CallbackSecretForm(),
+        "resolver": TrialForm(sent=resolver.sent if resolver else []),
         "members": forms.MemberForm(chatbot=overview.chatbot),
     }
     return empty | ({refused.name: refused.form} if refused else {})

@@ -1,0 +1,106 @@
+"""One call to a resolver that an officer tries, with values that they type.
+
+It is made by the process that serves the page, so that what was typed is stored nowhere. It ends within seconds,
+whatever the address does, and only few can be made.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
+from time import monotonic
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models.functions import Now
+from django.views.decorators.debug import sensitive_variables
+
+from chatbots import changelog
+from chatbots.callback_secrets import signers_of
+from chatbots.models import ChangeLogEntry, Chatbot, Resolver
+from common import outbound
+from compliance.lookups.client import Call, Failure, LookupResult
+
+MOST_AN_HOUR = 10
+# What the address gets as the conversation's id.
+CONVERSATION_ID = "try-it"
+
+_NOT_HTTP_WORDS = {
+    Failure.NO_ANSWER: "No answer in 5 seconds",
+    Failure.NAME_UNKNOWN: "The host name does not resolve",
+    Failure.ADDRESS_REFUSED: "Address refused: it leads into a private network",
+    Failure.TLS_FAILED: "No encrypted connection: check the certificate",
+    Failure.BAD_ANSWER: "What came back is not HTTP",
+}
+_ANSWER_WORDS = {
+    Failure.ANSWER_TOO_LONG: "Answered too much: at most 64 KiB are read",
+    Failure.NOT_JSON: "Answered 200, but not with JSON",
+    Failure.NO_VALUE: "Answered 200, with nothing at the pointer",
+    Failure.NOT_TEXT: "Answered 200, with neither a string nor null at the pointer",
+    Failure.BAD_VALUE: "Answered 200, with a value that is empty, too long or a placeholder",
+}
+
+
+@sensitive_variables("values", "call")
+def try_it(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
+    """Call the chatbot's resolver with these values of variables, by name, and return the outcome in words.
+
+    Nothing is stored but an entry of the change log. The words name neither what was sent nor the answer. Takes up to
+    some seconds: call it outside any transaction. Raises ValidationError where there is nothing to call or to sign
+    with, and after MOST_AN_HOUR calls in an hour.
+    """
+    resolver = Resolver.objects.filter(chatbot=chatbot).first()
+    if resolver is None or not resolver.is_on:
+        raise ValidationError("The resolver is off. Set it with set_resolver.")
+    if set(values) != set(resolver.sent().values()):
+        raise ValidationError("The variables have changed since the page was opened. Try again.")
+    signers = signers_of([chatbot.pk])[chatbot.pk]
+    if signers.is_nothing or not signers.is_readable:
+        raise ValidationError("Look-ups cannot be signed. Create a callback secret first.")
+    _count(chatbot, actor)
+    call = Call(
+        url=resolver.url,
+        pointer=resolver.pointer,
+        conversation_id=CONVERSATION_ID,
+        variables=values,
+        signers=signers,
+        tls=outbound.tls_context(),
+    )
+    result = _in_time(call)
+    data = {"outcome": str(result.error or ("unknown" if result.is_unknown else "value"))}
+    changelog.record("resolver.trial_ended", chatbot_id=chatbot.pk, actor=actor, data=data)
+    return in_words(result)
+
+
+def in_words(result: LookupResult) -> str:
+    """Return what a call said, without anything of its answer."""
+    if result.value is not None:
+        return "Answered with a value"
+    if result.is_unknown:
+        return "Answered 404: not known" if result.status == 404 else "Answered null: not known"
+    if result.error is Failure.BAD_STATUS:
+        return f"Answered {result.status}"
+    words = _ANSWER_WORDS | _NOT_HTTP_WORDS
+    return words.get(result.error or Failure.BAD_ANSWER, words[Failure.BAD_ANSWER])
+
+
+def _count(chatbot: Chatbot, actor: str) -> None:
+    with transaction.atomic():
+        # One at a time, or several at once would each find room.
+        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        tried = ChangeLogEntry.objects.filter(
+            chatbot=chatbot, event="resolver.tried", at__gt=Now() - timedelta(hours=1)
+        )
+        if tried.count() >= MOST_AN_HOUR:
+            raise ValidationError(f"The resolver can be tried {MOST_AN_HOUR} times an hour. Wait a while.")
+        changelog.record("resolver.tried", chatbot_id=chatbot.pk, actor=actor)
+
+
+def _in_time(call: Call) -> LookupResult:
+    """Make the call; leave it to its thread once its time is over, since a name may still be looked up."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="lookup-trial")
+    try:
+        running = thread.submit(call.run)
+        wait([running], timeout=max(0.0, call.deadline - monotonic()))
+        return running.result() if running.done() else call.so_far()
+    finally:
+        thread.shutdown(wait=False)
