@@ -74,4 +74,4 @@ class Resolver(models.Model):
     def sent(self) -> dict[int, str]:
         """Return the variables that are sent, by id, with their names, in the order in which they were set."""
         names = dict(self.chatbot.variables.filter(pk__in=self.variable_ids).values_list("pk", "name"))
-        return {pk: names[pk] for pk in self.variable_ids}
+        return {pk: names[pk] for pk in self.variable_ids if pk in names}

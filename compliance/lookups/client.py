@@ -20,6 +20,7 @@ from chatbots.models import MAX_UCI_LENGTH
 from common import outbound
 from common.bodies import parse_json
 from common.guarded_calls import Answer, CallFailure, GuardedPost
+from common.logs import describe_kind
 from common.matching import is_storable
 from common.problems import Problem
 from conversations.models import IdentityLookup
@@ -82,8 +83,12 @@ class Call:
         headers = self._signers.headers(message_id=uuid4(), timestamp=timestamp, body=self._body)
         answer = self._post.run(body=self._body, headers={"User-Agent": "data-compliance-lookups/1", **headers})
         if answer.kind:
-            logger.warning("lookup.failed kind=%s", answer.kind)
-        return read(answer, pointer=self._pointer)
+            logger.warning("lookup.bad_answer kind=%s", answer.kind)
+        try:
+            return read(answer, pointer=self._pointer)
+        except Exception as error:  # whatever it was, it is this answer's alone, and ends nobody else's turn
+            logger.error("lookup.unreadable kind=%s", describe_kind(error))  # noqa: TRY400  (its text may quote it)
+            return LookupResult(error=Failure.BAD_ANSWER, status=answer.status)
 
     def so_far(self) -> LookupResult:
         """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
@@ -91,7 +96,7 @@ class Call:
 
 
 def read(answer: Answer, *, pointer: str) -> LookupResult:
-    """Return what an answer says. Raises nothing."""
+    """Return what an answer says."""
     status = answer.status
     if status == HTTPStatus.NOT_FOUND:
         return LookupResult(is_unknown=True, status=status)

@@ -228,7 +228,9 @@ def _targets(chatbots: Collection[int]) -> dict[int, _Target]:
     ucis = {one.chatbot_id: one for one in variables.values() if one.is_uci}
     targets = {}
     for resolver in Resolver.objects.filter(chatbot__in=chatbots, off_reason=""):
-        sent = [variables[pk] for pk in resolver.variable_ids]
+        sent = [variables[pk] for pk in resolver.variable_ids if pk in variables]
+        if resolver.pk not in ucis or len(sent) < len(resolver.variable_ids):
+            continue  # changed by hand: it is this chatbot's trouble alone
         can_be_forged = any(
             one.category == Variable.Category.USER_CHANNEL and one.pk != resolver.session_token_id for one in sent
         )
@@ -257,7 +259,7 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
     taken, needless, over = [], [], []
     for row in rows:
         target = targets.get(row.chatbot_id)
-        if target is None:  # it was turned off just now: the lease runs out
+        if target is None:  # such as one that was turned off just now: the lease runs out
             continue
         external_id = ids.get((row.conversation, target.uci.pk))
         if external_id is None or row.conversation in identified:

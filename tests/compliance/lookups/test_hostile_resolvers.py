@@ -14,7 +14,7 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from compliance import tasks
 from compliance.callbacks.dispatcher import RECEIVERS
-from compliance.lookups import leases
+from compliance.lookups import client, leases
 from compliance.lookups.dispatcher import Lookups, look_up
 from compliance.models import Callback
 from compliance.work import turns
@@ -225,3 +225,33 @@ def test_two_workers_make_each_call_once(chatbot: Chatbot, known: Receiver) -> N
     IdentityLookup.objects.filter(token=first).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
     look_up()
     assert sorted(one.payload["conversation_id"] for one in known.received) == [f"c-{n}" for n in range(8)]
+
+
+def test_what_cannot_be_read_or_sent_is_its_own_chatbots_trouble(
+    chatbot: Chatbot, neighbour: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an answer that no code of ours foresees, nor a resolver that was changed by hand."""
+    with receiving(body=b'{"value": "theirs"}') as theirs:
+        with_resolver(neighbour, theirs.url())
+        [ours], [other] = begin(chatbot, "c-1"), begin(neighbour, "c-1")
+        resolver = resolver_of(chatbot)
+        resolver.variable_ids = [*resolver.variable_ids, 0]
+        resolver.save()
+        look_up()
+        assert identities(other) == [("theirs", "resolved")]
+        assert known.received == []
+
+        resolver.variable_ids = resolver.variable_ids[:1]
+        resolver.save()
+        make_due(chatbot)
+        at = client._at
+
+        def fails(document: object, pointer: str) -> object:
+            if document == {"value": "42"}:
+                raise RuntimeError("unforeseen")
+            return at(document, pointer)
+
+        monkeypatch.setattr(client, "_at", fails)
+        [another] = begin(neighbour, "c-2")
+        assert after_a_turn(ours) == ("failed", "bad_answer")
+        assert identities(another) == [("theirs", "resolved")]
