@@ -141,7 +141,7 @@ def parse_document(raw: bytes) -> Document:
     errors += _content_errors(data)
     # Raised outside the except block: its context would hold what was sent.
     if errors:
-        raise DocumentInvalid(_at_most(errors), document_id=_readable_id(data))
+        raise DocumentInvalid(at_most(errors), document_id=_readable_id(data))
     return document
 
 
@@ -280,11 +280,12 @@ def _readable_id(data: Any) -> str | None:
     return None
 
 
-def _at_most(errors: list[DocumentError]) -> tuple[DocumentError, ...]:
+def at_most(errors: list[DocumentError]) -> tuple[DocumentError, ...]:
+    """Return MAX_ERRORS errors at most. If some are left out, the last one says how many there are."""
     if len(errors) <= MAX_ERRORS:
         return tuple(errors)
     return (*errors[: MAX_ERRORS - 1], _too_many(len(errors)))
 
 
 def _too_many(count: int) -> DocumentError:
-    return DocumentError("", "too_many_errors", f"The document has {count} errors; not all of them are listed.")
+    return DocumentError("", "too_many_errors", f"There are {count} errors; not all of them are listed.")

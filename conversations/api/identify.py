@@ -19,7 +19,7 @@ from config.openapi.operations import answer, describe, link
 from conversations import identification
 from conversations.api import examples, representation, schemas
 from conversations.api.conversations import unavailable
-from conversations.documents import DocumentError, DocumentInvalid, errors_of
+from conversations.documents import DocumentError, DocumentInvalid, at_most, errors_of
 from conversations.identification import NamedIdentity
 from conversations.intake import IntakeFailed
 
@@ -101,7 +101,7 @@ def _identity(item: Any) -> NamedIdentity | DocumentInvalid:
         )
     given = item.get("id") if isinstance(item, dict) else None
     is_readable = isinstance(given, str) and 0 < len(given) <= 200 and is_storable(given)
-    return DocumentInvalid(tuple(valid), document_id=given if is_readable else None)
+    return DocumentInvalid(at_most(valid), document_id=given if is_readable else None)
 
 
 def _validated(model: type[_Body], value: Any) -> _Body | list[DocumentError]:

@@ -166,6 +166,19 @@ def test_a_bad_field_is_named_by_its_pointer_in_the_body(caller, chatbot, item, 
     assert Identity.objects.count() == 1
 
 
+def test_the_errors_of_an_item_are_listed_up_to_a_number(caller):
+    names = {f"name_{number}": number for number in range(150)}
+
+    [alone] = identified(caller, identity(**names))
+    [first, *_] = identified(caller, *[identity(**names)] * 20)
+
+    for result, most in ((alone, 100), (first, 10)):
+        listed = faults(result)
+        assert len(listed) == most
+        assert listed[-1] == ("/identities/0", "too_many_errors")
+        assert "150" in result["error"]["errors"][-1]["detail"]
+
+
 def test_the_longest_value_and_any_text_are_stored_exactly(caller, chatbot):
     conversation = conversation_of(chatbot, external_id="c-1")
     values = ["é" * 512, " 42 ", "😀", "=1+1"]

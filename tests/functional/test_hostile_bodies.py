@@ -57,12 +57,13 @@ def unknown(caller: Caller, raw: bytes) -> dict[str, str]:
     )
 
 
-@pytest.mark.long(reason="eight large bodies at once, six times, and how soon they are refused is measured")
+@pytest.mark.long(reason="eight large bodies at once, seven times, and how soon they are refused is measured")
 @pytest.mark.parametrize(
     ("path", "caller_type", "is_known"),
     [
         ("conversations", TokenCaller, True),
         ("conversations", TokenCaller, False),
+        ("conversations/identify", TokenCaller, True),
         ("requests/batch", TokenCaller, True),
         ("requests/batch", SigningCaller, True),
         ("requests/batch", SigningCaller, False),
