@@ -184,7 +184,7 @@ def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
         ({"key": ""}, "Choose the UCI"),
         ({"action": ""}, "Choose to delete or to export"),
         ({"reference": "not one"}, "The reference may have"),
-        ({"reference": "is-alice"}, "must contain neither"),
+        ({"reference": "is-alice"}, "must not contain"),
         ({"whom": "ids", "ids": ""}, "one per line"),
         ({"whom": "ids", "ids": "a\na"}, "is in the list twice"),
         ({"subject": "v1:x:y"}, "belongs to another user or chatbot"),
