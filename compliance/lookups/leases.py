@@ -9,6 +9,7 @@ is dropped without a call; so it is after a worker that was killed once it had s
 """
 
 import logging
+import random
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from django.db import transaction
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver, Variable
 from common.db import array, execute, fetch
-from common.leases import LEASE_END
 from compliance.lookups.client import Failure, LookupResult
 from compliance.work.claims import BY_INDEX
 from compliance.work.lookups import called_chatbots, due_chatbots
@@ -33,12 +33,13 @@ logger = logging.getLogger(__name__)
 State = IdentityLookup.State
 EstablishedBy = Identity.EstablishedBy
 
-_WAIT = random_wait("l.attempts", first=10, longest=3600)
+# No volatile function stands in an UPDATE of these tables: a distributed one refuses it (docs/scaling.md).
+_WAIT = random_wait("l.attempts", first=10, longest=3600, random="o.random")
 # Of those that go to a resolver that rests, how many are put off at a time.
 _PUT_OFF = 5_000
 _SECONDS_TO_TAKE = 1.0
 
-_TAKE = f"""
+_TAKE = """
 WITH picked AS (
     SELECT chosen.id
       FROM unnest(%(chatbots)s::bigint[], %(shares)s::int[]) AS due(chatbot_id, share)
@@ -53,19 +54,19 @@ WITH picked AS (
      ) AS chosen
 )
 UPDATE conversations_identitylookup l
-   SET token = %(token)s, next_attempt_at = {LEASE_END}
+   SET token = %(token)s, next_attempt_at = statement_timestamp() + make_interval(secs => %(lease)s)
   FROM picked WHERE l.id = picked.id AND l.chatbot_id = ANY(%(chatbots)s::bigint[])
 RETURNING l.id, l.chatbot_id, l.conversation_id, l.give_up_at <= statement_timestamp()
-"""  # noqa: S608  (a text of ours)
+"""
 
 _IS_HELD = "l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = o.id AND l.token = %(token)s"
 _NOTE = f"""
 WITH outcome AS (
-    SELECT * FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(errors)s::text[], %(called)s::int[])
-               AS one(id, state, error, called)
+    SELECT * FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(errors)s::text[], %(random)s::float8[])
+               AS one(id, state, error, random)
 )
 UPDATE conversations_identitylookup l
-   SET token = NULL, attempts = l.attempts + o.called,
+   SET token = NULL, attempts = l.attempts + %(called)s,
        last_error = CASE WHEN o.state = 'failed' AND o.error = '' THEN l.last_error ELSE o.error END,
        state = CASE WHEN o.state <> 'pending' THEN o.state
                     WHEN l.give_up_at <= statement_timestamp() THEN 'failed' ELSE 'pending' END,
@@ -299,7 +300,8 @@ def _note(token: UUID, outcomes: Sequence[tuple[int, int, State, Failure | None]
         "ids": array(number for number, _, _, _ in outcomes),
         "states": [str(state) for _, _, state, _ in outcomes],
         "errors": [str(error or "") for *_, error in outcomes],
-        "called": [int(called)] * len(outcomes),
+        "random": [random.random() for _ in outcomes],  # noqa: S311  (nothing secret)
+        "called": int(called),
         "kept": settings.VARIABLE_DAYS.total_seconds(),
     }
     with transaction.atomic():

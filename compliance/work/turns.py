@@ -175,10 +175,10 @@ def shares(due: Iterable[int], *, room: int, busy: Mapping[int, int]) -> dict[in
     return {chatbot: min(free[chatbot], room // len(picked)) for chatbot in picked}
 
 
-def random_wait(attempts: str, *, first: int, longest: int) -> str:
+def random_wait(attempts: str, *, first: int, longest: int, random: str = "random()") -> str:
     """Return SQL for the wait before another attempt: random, below a limit that doubles with each of `attempts`."""
     limit = f"least({longest}, {first} * power(2, least({attempts}, 20)))"
-    return f"make_interval(secs => 1 + random() * ({limit} - 1))"
+    return f"make_interval(secs => 1 + {random} * ({limit} - 1))"
 
 
 class _Turn:
