@@ -47,7 +47,9 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.requeued": frozenset({"code", "attempts"}),
     "request.failed": frozenset({"code", "attempts"}),
     "request.retried": frozenset({"reason"}),
-    "request.completed": frozenset({"result", "conversations", "messages", "files", "exports"}),
+    "request.completed": frozenset(
+        {"result", "conversations", "messages", "files", "exports", "unverified_left_out"}
+    ),
     "callback.given_up": frozenset({"callback", "event", "code", "attempts"}),
     "callback.resent": frozenset({"callback", "event"}),
     "request.late_data_erased": frozenset({"conversations", "messages", "files"}),

@@ -34,6 +34,13 @@ class Chatbot(models.Model):
         MONTHS_24 = 730, "24 months"
         MONTHS_36 = 1095, "36 months"
 
+    class ExportAssurance(models.TextChoices):
+        """How far a chatter's identity has to be relied on for an export by it: `conversations.models.Assurance`."""
+
+        ANY = "any", "All conversations"
+        PLATFORM = "platform", "Said by the platform, or verified"
+        VERIFIED = "verified", "Verified only"
+
     public_id = models.UUIDField(
         default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
     )
@@ -61,6 +68,13 @@ class Chatbot(models.Model):
     grace_minutes = models.PositiveIntegerField(
         default=0, help_text="How long a request can be cancelled before it starts."
     )
+    export_assurance = models.CharField(
+        max_length=8,
+        choices=ExportAssurance,
+        default=ExportAssurance.ANY,
+        db_default=ExportAssurance.ANY,
+        help_text="An export by UCI leaves out conversations whose identity is weaker.",
+    )
     callback_url = models.CharField(
         "callback URL",
         max_length=500,
@@ -79,6 +93,10 @@ class Chatbot(models.Model):
             models.CheckConstraint(
                 name="chatbot_retention_days_offered",
                 condition=Q(retention_days__isnull=True) | Q(retention_days__in=[90, 180, 365, 730, 1095]),
+            ),
+            models.CheckConstraint(
+                name="chatbot_export_assurance_known",
+                condition=Q(export_assurance__in=["any", "platform", "verified"]),
             ),
             models.CheckConstraint(name="chatbot_slug_not_empty", condition=~Q(slug="")),
             # In the hosted bucket the folders of chatbots are beside these folders of the service.

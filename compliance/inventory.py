@@ -190,7 +190,8 @@ STORES: tuple[Store, ...] = (
             **_all(
                 (
                     "conversations_total erased_before conversations shared_conversations messages identities "
-                    "variable_values files exports extracts extracts_left"
+                    "variable_values files exports extracts extracts_left unverified_left_out "
+                    "assurance_user_channel assurance_platform assurance_verified"
                 ),
                 Disposition.KEPT,
                 "how much was done; a count of ours",

@@ -26,6 +26,7 @@ from django.conf import settings
 from psycopg import Connection, sql
 from psycopg.abc import Buffer
 
+from conversations.assurance import counts_sql, is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS, SPACES
 
 # Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
@@ -174,15 +175,16 @@ CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 _FIRSTS = [*"'", *_FORMULA, *_SIGN, *_SKIPPED]
 
-# The stored conversations of each file. A shared conversation has other identities beside the chatter's; one that is
-# selected by its id has no chatter to compare with.
+# The stored conversations of each file. A shared one has other identities beside the chatter's; one that is selected
+# by its id has no chatter to compare with.
+_IS_ENOUGH = is_enough_sql("named.established_by", "r.export_assurance")
 _STORED = sql.SQL(f"""
-SELECT r.place, c.id,
-       r.include_shared OR NOT EXISTS (
+SELECT r.place, c.id, named.established_by, {_IS_ENOUGH} AS is_enough,
+       {_IS_ENOUGH} AND (r.include_shared OR NOT EXISTS (
            SELECT FROM conversations_identity other
             WHERE other.conversation_id = c.id AND other.chatbot_id = ANY({{chatbots}})
               AND other.id <> named.identity_id
-       ) AS is_chosen
+       )) AS is_chosen
   FROM ({{wanted}}) r
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS.replace("%(chatbots)s", "{chatbots}")}) AS named
  CROSS JOIN LATERAL (
@@ -194,17 +196,18 @@ _CHOSEN = sql.SQL("SELECT place, id FROM ({stored}) stored WHERE is_chosen")
 # Sorted at the end: otherwise PostgreSQL may scan all conversations in the order of their numbers.
 _IN_ORDER = sql.SQL("SELECT place, id FROM ({chosen} OFFSET 0) chosen ORDER BY id")
 _CONVERSATIONS_AT_ONCE = 10_000
-_COUNT = sql.SQL("""
-WITH stored AS MATERIALIZED ({stored})
+_COUNT = sql.SQL(f"""
+WITH stored AS MATERIALIZED ({{stored}})
 SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0)::bigint,
-       count(*) FILTER (WHERE NOT h.is_chosen)
-  FROM ({wanted}) w
+       count(*) FILTER (WHERE h.is_enough AND NOT h.is_chosen), count(*) FILTER (WHERE NOT h.is_enough),
+       {counts_sql("h.established_by")}
+  FROM ({{wanted}}) w
   LEFT JOIN stored h ON h.place = w.place
   LEFT JOIN LATERAL (
        SELECT count(*) AS messages FROM conversations_message
-        WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots})) m ON h.is_chosen
+        WHERE conversation_id = h.id AND chatbot_id = ANY({{chatbots}})) m ON h.is_chosen
  GROUP BY w.place
-""")
+""")  # noqa: S608  (texts of ours)
 
 _FILES = sql.SQL("""
 SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
@@ -218,11 +221,16 @@ SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
 
 @dataclass(frozen=True)
 class TranscriptCounts:
-    """How much a file contains, and how many shared conversations it leaves out."""
+    """How much a file contains, and how many conversations it leaves out, as unverified if they are shared, too.
+
+    `assurances`: of all that was found of a chatter, how many there are of each Assurance.
+    """
 
     conversations: int
     messages: int
     shared_left_out: int
+    unverified_left_out: int
+    assurances: list[int]
 
 
 class TranscriptPiece(NamedTuple):
@@ -249,9 +257,10 @@ class Transcripts:
     """The files of some chatters, or of certain conversations, without marked and erased conversations.
 
     `wanted` is a query with a row per file: `place` (the caller's number of the file, unique), `chatbot_id`, the
-    columns for `sql.SELECTED_CONVERSATIONS`, and `include_shared` (if false, a chatter's shared conversations are
-    left out). It becomes part of a COPY, which takes no parameters and whose text PostgreSQL shows and keeps
-    (pg_stat_activity, pg_stat_statements): so it names a table with the values, and never a value itself.
+    columns for `sql.SELECTED_CONVERSATIONS`, `include_shared` (if false, shared conversations are left out) and
+    `export_assurance` (conversations of a chatter with a weaker identity are left out). It becomes part of a COPY,
+    which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity, pg_stat_statements): so it
+    names a table with the values, and never a value itself.
 
     All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors.
     """
@@ -274,10 +283,8 @@ class Transcripts:
 
     def count(self) -> dict[int, TranscriptCounts]:
         """Return the counts of each file by its place, including those without conversations."""
-        rows = self._connection.execute(
-            _COUNT.format(stored=self._stored, wanted=self._wanted, chatbots=self._chatbots)
-        )
-        return {place: TranscriptCounts(*counts) for place, *counts in rows}
+        count = _COUNT.format(stored=self._stored, wanted=self._wanted, chatbots=self._chatbots)
+        return {place: TranscriptCounts(*counts) for place, *counts in self._connection.execute(count)}
 
     def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
         """Yield lists of up to `at_once` uploaded files that these files name, in no order.

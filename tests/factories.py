@@ -1,5 +1,6 @@
 """One factory per model: the smallest valid object, without randomness that matters."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -230,6 +231,14 @@ def conversation_of(
     for value in values:
         IdentityFactory.create(conversation=conversation, variable=uci, value=value)
     MessageFactory.create_batch(messages, conversation=conversation, text=text)
+    return conversation
+
+
+def conversation_by(chatbot: Chatbot, people: Mapping[str, Identity.EstablishedBy], **fields: Any) -> Conversation:
+    """A conversation of chatters whose identities came in these ways, by their values."""
+    conversation = conversation_of(chatbot, **fields)
+    for value, way in people.items():
+        IdentityFactory.create(conversation=conversation, value=value, established_by=way)
     return conversation
 
 

@@ -45,6 +45,16 @@ def add_variables_argument(parser: CommandParser) -> None:
     )
 
 
+def add_export_assurance_argument(parser: CommandParser, *, default: str | None = None) -> None:
+    parser.add_argument(
+        "--export-assurance",
+        choices=Chatbot.ExportAssurance.values,
+        default=default,
+        help="leave conversations with a weaker identity out of exports by UCI: platform leaves out what was claimed "
+        "through the user channel, verified what the platform said, too; any leaves out none",
+    )
+
+
 def read_secret(path: str, what: str = "secret") -> str:
     """Return the secret or key in a file ("-": standard input) without its final newline. Raises CommandError."""
     try:

@@ -30,6 +30,7 @@ SETTINGS = (
     "require_action",
     "token_names_conversation",
     "grace_minutes",
+    "export_assurance",
     "callback_url",
 )
 # The change log does not have their values.
@@ -61,6 +62,7 @@ def create_chatbot(
     enable_compliance: bool = False,
     hosted_bucket: bool = False,
     enable_extracts: bool = False,
+    export_assurance: str = Chatbot.ExportAssurance.ANY,
     callback_url: str = "",
 ) -> Chatbot:
     """Create a chatbot with its variables, one of which may be its UCI, and optionally the hosted bucket.
@@ -74,6 +76,7 @@ def create_chatbot(
         timezone=timezone,
         compliance_enabled=enable_compliance,
         extracts_enabled=enable_extracts,
+        export_assurance=export_assurance,
         callback_url=_checked_callback_url(callback_url),
     )
     chatbot.clean_fields()

@@ -35,6 +35,8 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "progress": {"conversations_done": 0, "conversations_total": None, "extracts_done": 0, "extracts_total": 0},
         "waiting_for": None,
         "counts": counts(),
+        "assurance": None,
+        "unverified_left_out": None,
         "export": None,
         "kept_exports": [],
         "delivered_extracts": [],
@@ -45,6 +47,10 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "error": None,
         **fields,
     }
+
+
+def assurance(**given: int) -> dict[str, int]:
+    return {"user_channel": 0, "platform": 0, "verified": 0} | given
 
 
 def submitted(kind: str, *, existing: bool = False) -> dict[str, Any]:
@@ -62,11 +68,18 @@ _DONE = {
     "finished_at": "2026-11-24T16:06:40.005480Z",
     "progress": {"conversations_done": 1, "conversations_total": 1, "extracts_done": 0, "extracts_total": 0},
 }
-DELETED = request("deletion", **_DONE, counts=counts(conversations=1, messages=2, identities=1))
+DELETED = request(
+    "deletion",
+    **_DONE,
+    counts=counts(conversations=1, messages=2, identities=1),
+    assurance=assurance(platform=1),
+)
 EXPORTED = request(
     "export",
     **_DONE,
     counts=counts(conversations=1, messages=2),
+    assurance=assurance(platform=1),
+    unverified_left_out=0,
     export={
         "hosting": "hosted",
         "bucket": "data-compliance",

@@ -11,7 +11,7 @@ from chatbots.authentication import Caller, caller_of
 from common.bodies import parse_json
 from compliance.api.base import WRITE_SCOPES, WritingView
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
-from compliance.api.examples import CHATTER
+from compliance.api.examples import CHATTER, assurance
 from compliance.api.schemas import PreviewResponse
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
@@ -34,11 +34,20 @@ _PREVIEW = {
             "extracts": 2,
         },
         "shared_conversations": 1,
+        "assurance": assurance(user_channel=1, platform=2),
         "exports_that_go": ["01a20e4f-2ccd-727b-ad28-e544e31ea60e"],
         "kept": {"conversations": 3, "exports": 0, "delivered_exports": 0, "delivered_extracts": 0},
         "held_by": [],
     },
-    "export": {"conversations": 2, "messages": 30, "files": 0, "shared_left_out": 1, "refused": None},
+    "export": {
+        "conversations": 1,
+        "messages": 18,
+        "files": 0,
+        "shared_left_out": 1,
+        "assurance": assurance(user_channel=1, platform=2),
+        "unverified_left_out": 1,
+        "refused": None,
+    },
     "at_least": False,
     "open_requests": [],
     "similar": [
@@ -125,6 +134,7 @@ def represent(preview: Preview) -> dict[str, Any]:
         and {
             "erased": deletion.erased,
             "shared_conversations": deletion.found.shared,
+            "assurance": deletion.assurance,
             "exports_that_go": [str(request_id) for request_id in deletion.exports_that_go],
             "kept": {
                 "conversations": deletion.erased["conversations"],
@@ -140,6 +150,8 @@ def represent(preview: Preview) -> dict[str, Any]:
             "messages": export.found.messages,
             "files": export.files,
             "shared_left_out": export.shared_left_out,
+            "assurance": export.assurance,
+            "unverified_left_out": export.unverified_left_out,
             "refused": export.refused,
         },
         "at_least": preview.at_least,

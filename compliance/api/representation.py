@@ -11,7 +11,15 @@ from common.times import rfc3339
 from compliance.models import ComplianceRequest, Export, Redaction, RetentionRun
 from compliance.requests import results
 from compliance.requests.decisions import is_retryable
-from compliance.requests.results import Outcomes, RemovedExports, conversations_done, counts_of, waits_for
+from compliance.requests.results import (
+    Outcomes,
+    RemovedExports,
+    assurance_of,
+    conversations_done,
+    counts_of,
+    unverified_left_out,
+    waits_for,
+)
 
 Status = ComplianceRequest.Status
 
@@ -58,6 +66,8 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
         },
         "waiting_for": waits_for(request),
         "counts": counts_of(request),
+        "assurance": assurance_of(request),
+        "unverified_left_out": unverified_left_out(request),
         "export": _export(request, came_of, shows_key=shows_key),
         # Never with a key.
         "kept_exports": [

@@ -33,6 +33,17 @@ class Counts(ResponseModel):
     """Days that were rebuilt."""
 
 
+class AssuranceCounts(ResponseModel):
+    """A chatter's conversations, by how far the identity in each can be relied on (`established_by` of the log)."""
+
+    user_channel: int
+    """Claimed through the user channel: it can be forged on the way."""
+    platform: int
+    """Said by the platform."""
+    verified: int
+    """Verified by you: asserted, signed or resolved."""
+
+
 class CopiedFile(ResponseModel):
     """An uploaded file's copy beside an export."""
 
@@ -159,6 +170,12 @@ class RequestObject(ResponseModel):
     them are rebuilt. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
     some of its conversations; it continues within seconds."""
     counts: Counts
+    assurance: AssuranceCounts | None
+    """The chatter's live conversations that a deletion found when it marked, or an export in its snapshot, also those
+    that it leaves out. Null before that is known, and of requests that name no chatter."""
+    unverified_left_out: int | None
+    """Of a completed export: conversations that the file leaves out, since the chatter's identity in them is weaker
+    than the chatbot's setting for exports demands."""
     export: ExportFile | None
     kept_exports: list[KeptExport]
     """Of a completed deletion or redaction: the exports that it left."""
@@ -221,6 +238,8 @@ class PreviewedDeletion(ResponseModel):
     """As a deletion counts. `messages` is the sum of what the conversations count themselves."""
     shared_conversations: int
     """Of the conversations, those in which another chatter took part too."""
+    assurance: AssuranceCounts | None
+    """Of the conversations; all are erased. Null for conversations by their ids."""
     exports_that_go: list[UUID]
     """The requests whose hosted files would be removed, the newest 100."""
     kept: KeptByDeletion
@@ -237,6 +256,11 @@ class PreviewedExport(ResponseModel):
     """Copies of uploaded files; 0 without `include_files`."""
     shared_left_out: int
     """Conversations with another chatter in them; 0 with `include_shared`."""
+    assurance: AssuranceCounts | None
+    """Of the conversations that are found, also those that are left out. Null for conversations by their ids."""
+    unverified_left_out: int
+    """Conversations in which the chatter's identity is weaker than the chatbot's setting for exports demands, also
+    shared ones."""
     refused: Literal["export_destination_missing"] | None
     """The code by which the export would be refused."""
 

@@ -21,6 +21,7 @@ from django.conf import settings
 from common.db import array, execute, fetch
 from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
 from compliance.work.sql import NAMING, subjects
+from conversations.assurance import is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS
 
 # When an export `e` that a deletion meets expires; `goes_now` if that deletion erases its own exports at once.
@@ -170,6 +171,9 @@ def _execute(statement: str, **values: str) -> None:
     execute(statement, {"grace": settings.EXPORT_GRACE_DAYS.total_seconds(), **values})
 
 
+_IS_ENOUGH = is_enough_sql("i.established_by", "b.export_assurance")
+
+
 def blocking(*, requests: str, given: str, statuses: str) -> str:
     """Return SQL with a row for each of `requests` (aliased `r`) that an export with one of `statuses` must precede.
 
@@ -179,7 +183,8 @@ def blocking(*, requests: str, given: str, statuses: str) -> str:
     The row has the column `given` of `r`, and the export's id.
     """
     # Marked conversations are in no export any more. A chatter's export leaves out shared conversations, unless it
-    # includes them. Of several exports the last is returned: most likely it ends last.
+    # includes them, and those whose identity is too weak for the chatbot. Of several exports the last is returned:
+    # most likely it ends last.
     return f"""
 SELECT DISTINCT ON ({given}) {given}, e.id
   FROM {requests}
@@ -188,13 +193,14 @@ SELECT DISTINCT ON ({given}) {given}, e.id
        SELECT id, external_id_digest FROM conversations_conversation
         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
           AND deletion_request_id IS NULL OFFSET 0) AS c
+ CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
  CROSS JOIN LATERAL (
        SELECT id, seq FROM {NAMING} AS by_ids
         WHERE r.conversation_digests IS NULL AND by_ids.kind = 'export'
           AND by_ids.status IN ({statuses})
         UNION ALL
        SELECT by_chatter.id, by_chatter.seq
-         FROM (SELECT variable_id, digest, count(*) OVER () AS people
+         FROM (SELECT variable_id, digest, established_by, count(*) OVER () AS people
                  FROM conversations_identity
                 WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS i
         CROSS JOIN LATERAL (
@@ -202,7 +208,7 @@ SELECT DISTINCT ON ({given}) {given}, e.id
                WHERE variable_id = i.variable_id AND uci_digest = i.digest AND kind = 'export'
                  AND status IN ({statuses}) AND uci_value IS NOT NULL
                  AND (include_shared OR i.people = 1) OFFSET 0) AS by_chatter
-        WHERE r.conversation_digests IS NOT NULL) AS e
+        WHERE r.conversation_digests IS NOT NULL AND {_IS_ENOUGH}) AS e
  WHERE e.seq < r.seq
  ORDER BY {given}, e.seq DESC
 """

@@ -11,7 +11,7 @@ Nothing waits while it keeps others out: a chatbot whose lock is taken is marked
 locked row is requeued for a moment.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -72,10 +72,10 @@ UPDATE conversations_conversation c SET deletion_request_id = open.request_id
   FROM open WHERE c.id = open.id AND c.chatbot_id = ANY(%(chatbots)s)
 """
 
-# What the requests name and is live after the mark has skipped locked rows, and whether any of it is open. What
-# others have marked is erased and counted here too.
+# What the requests name and is live after the mark has skipped locked rows, by how the identity came, and whether any
+# of it is open. What others have marked is erased and counted here too.
 _NAMED_LIVE = f"""
-SELECT r.id, count(*), bool_or(c.is_open)
+SELECT r.id, named.established_by, count(*), bool_or(c.is_open)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
@@ -83,7 +83,7 @@ SELECT r.id, count(*), bool_or(c.is_open)
          FROM conversations_conversation
         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL OFFSET 0) AS c
  WHERE r.id = ANY(%(ids)s)
- GROUP BY r.id
+ GROUP BY r.id, named.established_by
 """
 
 # Read after the lock: what was stored before this time is in scope.
@@ -113,6 +113,10 @@ SELECT chatbot_id, variable_id, uci_digest, %(cutoff_at)s, cutoff_number, id,
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND variable_id IS NOT NULL
     ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
+
+
+# A request, and how the identity came by which it names a conversation; None for one named by its id.
+Named = tuple[UUID, str | None]
 
 
 class Admitted(NamedTuple):
@@ -245,29 +249,29 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     for chatbot_id, now, number in fetch(_CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
         times[chatbot_id], numbers[chatbot_id] = now, number
     counts: Mapping[UUID, completion.Counts] = {}
-    totals: Counter[UUID] = Counter()
+    found: Counter[Named] = Counter()
     if erases:
         named = rows.lock_named(ids)
-        totals += Counter(one.request_id for one in named)
+        found += Counter((one.request_id, one.established_by) for one in named)
         counts = rows.erase(named, marked_by=ids)
     else:
         execute(_MARK, sql.subjects(ids))
-    totals += _still_live(ids)
+    found += _still_live(ids)
     if not erases:
         exports.expire_marked(ids)
-    _begin(new, min(times.values()), numbers, totals=totals, counts=counts)
+    _begin(new, min(times.values()), numbers, found=found, counts=counts)
 
 
-def _still_live(request_ids: Sequence[UUID]) -> Counter[UUID]:
+def _still_live(request_ids: Sequence[UUID]) -> Counter[Named]:
     """Return how much of what each request names is still to be erased.
 
     Raises _RowsInUse if some of it is open: another worker has locked it.
     """
     named = fetch(_NAMED_LIVE, sql.subjects(request_ids))
-    in_use = {request_id for request_id, _, is_open in named if is_open}
+    in_use = {request_id for request_id, _, _, is_open in named if is_open}
     if in_use:
         raise _RowsInUse(in_use)
-    return Counter({request_id: number for request_id, number, _ in named})
+    return Counter({(request_id, way): number for request_id, way, number, _ in named})
 
 
 def _begin(
@@ -275,14 +279,19 @@ def _begin(
     cutoff_at: datetime,
     cutoff_numbers: Mapping[int, int],
     *,
-    totals: Counter[UUID],
+    found: Counter[Named],
     counts: Mapping[UUID, completion.Counts],
 ) -> None:
     """Set the requests to processing with their cutoffs and counts so far, and remember the chatters for intake."""
     ids = [request.request_id for request in new]
-    none: completion.Counts = Counter()
+    counted: dict[UUID, completion.Counts] = defaultdict(Counter, counts)
+    totals: Counter[UUID] = Counter()
+    for (request_id, way), number in found.items():
+        totals[request_id] += number
+        if way is not None:
+            counted[request_id][completion.COUNTER_OF_WAY[way]] += number
     begun: dict[str, str | datetime] = {
-        name: array(counts.get(each, none)[name] for each in ids) for name in completion.COUNTERS
+        name: array(counted[each][name] for each in ids) for name in completion.COUNTERS
     }
     begun |= {
         "ids": array(ids),

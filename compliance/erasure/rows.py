@@ -32,13 +32,17 @@ CHUNK_CONVERSATIONS = 2_500
 
 
 class LockedConversation(NamedTuple):
-    """A live conversation to erase: it counts for `request_id`, and will have the mark of `marked_by`."""
+    """A live conversation to erase: it counts for `request_id`, and will have the mark of `marked_by`.
+
+    `established_by`: how the identity came by which the request names it, if `lock_named` found it by one.
+    """
 
     number: int
     chatbot_id: int
     message_count: int
     request_id: UUID
     marked_by: UUID
+    established_by: str | None = None
 
 
 # SKIP LOCKED comes before LIMIT: a chunk is filled with conversations that are free.
@@ -61,7 +65,7 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
 
 # Everything live that the requests name, before the mark.
 _NAMED = f"""
-SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id)
+SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id), named.established_by
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s)

@@ -37,6 +37,15 @@ SECONDS_TO_COMPLETION = 2.0
 # In the change log, when a deletion has met one of the conversations: the export runs again.
 _OVERTAKEN = "export_overtaken"
 
+# The chatbot's setting as of the snapshot, in which all of it is read. OFFSET 0: looked up once for each request.
+_WANTED = sql.SQL("""
+SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation_digests, r.include_shared,
+       b.export_assurance
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
+ WHERE r.claim_id = {claim}
+""")
+
 
 class Reporter:
     """Reports what is not completed, in transactions of the claim; `settled` have left it. Raises ClaimLost."""
@@ -223,7 +232,9 @@ class Delivery:
                 conversations=counts.conversations,
                 messages=counts.messages,
                 shared_conversations=counts.shared_left_out,
+                unverified_left_out=counts.unverified_left_out,
                 files=self._copied[target],
+                **dict(zip(completion.ASSURANCE_COUNTERS, counts.assurances, strict=True)),
             ),
         )
 
@@ -251,7 +262,4 @@ def _wanted(held: HeldClaim) -> sql.Composed:
     Not by the seq of a single request: `place` would be a constant to the planner, which then sorts all lines at once
     and takes half as long again.
     """
-    return sql.SQL(
-        "SELECT seq AS place, chatbot_id, variable_id, uci_digest, conversation_digests, include_shared"
-        " FROM compliance_compliancerequest WHERE claim_id = {claim}"
-    ).format(claim=sql.Literal(held.id))
+    return _WANTED.format(claim=sql.Literal(held.id))

@@ -175,6 +175,18 @@ class ComplianceRequest(models.Model):
     exports = models.PositiveIntegerField(default=0)
     extracts = models.PositiveIntegerField(default=0)
     extracts_left = models.PositiveIntegerField(default=0, help_text="Daily extracts still to be rebuilt.")
+    # Without a check, for which PostgreSQL would read the table while nobody can use it. Workers of an older version
+    # leave it at 0 during an upgrade.
+    unverified_left_out = models.IntegerField(
+        default=0,
+        db_default=0,
+        help_text="Conversations that an export left out: their chatter's identity was weaker than the chatbot "
+        "demands.",
+    )
+    # Of a chatter's live conversations at the mark or in the snapshot, by `conversations.models.Assurance`.
+    assurance_user_channel = models.IntegerField(default=0, db_default=0)
+    assurance_platform = models.IntegerField(default=0, db_default=0)
+    assurance_verified = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         indexes = [

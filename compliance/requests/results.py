@@ -17,7 +17,7 @@ from common.db import array
 from common.storage import StorageError
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy, Redaction, RepeatedExport, RetentionRun
-from conversations.models import DailyExtract
+from conversations.models import Assurance, DailyExtract
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -130,6 +130,26 @@ def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Export]]:
 def counts_of(request: ComplianceRequest) -> dict[str, int]:
     """Return by store what a deletion has erased so far, or what an export holds."""
     return {name: getattr(request, name) for name in COUNTED}
+
+
+def unverified_left_out(request: ComplianceRequest) -> int | None:
+    """Return how many conversations a completed export left out for a weak identity; None of other requests."""
+    is_known = request.kind == Kind.EXPORT and request.status == Status.COMPLETED
+    return request.unverified_left_out if is_known else None
+
+
+def assurance_of(request: ComplianceRequest) -> dict[Assurance, int] | None:
+    """Return a chatter's conversations by assurance: of a deletion at the mark, of an export in the snapshot.
+
+    None before that is known, of requests that name no chatter, and of those from before it was counted.
+    """
+    is_export = request.kind == Kind.EXPORT
+    is_known = request.status == Status.COMPLETED if is_export else request.cutoff_at is not None
+    if request.selector != ComplianceRequest.Selector.UCI or not is_known:
+        return None
+    numbers: dict[Assurance, int] = {level: getattr(request, f"assurance_{level}") for level in Assurance}
+    found = request.conversations + request.shared_conversations if is_export else request.conversations_total
+    return numbers if any(numbers.values()) or found <= request.erased_before else None
 
 
 def conversations_done(request: ComplianceRequest) -> int:

@@ -176,7 +176,7 @@ def _completed(request: ComplianceRequest) -> str:
     if request.kind == Kind.RETENTION and request.retention_run.examined_number < (request.cutoff_number or 0):
         return "The retention period was lengthened or turned off meanwhile, so it ended early."
     if request.result == ComplianceRequest.Result.NOTHING_FOUND:
-        return "There was no data to export." if request.kind == Kind.EXPORT else "There was no data to erase."
+        return _nothing_found(request)
     if request.kind == Kind.EXPORT:
         return "The file is complete."
     if request.kind == Kind.REDACTION:
@@ -184,6 +184,12 @@ def _completed(request: ComplianceRequest) -> str:
     if request.kind == Kind.RETENTION:
         return "Everything that was due is erased, and verification found nothing left."
     return "All data in scope is erased, verification found nothing left, and the value was erased from the request."
+
+
+def _nothing_found(request: ComplianceRequest) -> str:
+    if request.unverified_left_out:
+        return "The file is empty: no identity is as reliable as the chatbot demands."
+    return "There was no data to export." if request.kind == Kind.EXPORT else "There was no data to erase."
 
 
 def _clock(request: ComplianceRequest) -> str:

@@ -228,6 +228,10 @@ class Assurance(models.TextChoices):
     PLATFORM = "platform", "Said by the platform"
     VERIFIED = "verified", "Verified by the client"
 
+    @property
+    def rank(self) -> int:
+        return list(Assurance).index(self)
+
 
 class Identity(_OfConversation):
     """A conversation's UCI value. Only added, never overwritten; two if two people used one window.
@@ -259,8 +263,7 @@ class Identity(_OfConversation):
                     return Assurance.VERIFIED
 
         def is_stronger_than(self, other: "Identity.EstablishedBy") -> bool:
-            ranks = list(Assurance)
-            return ranks.index(self.assurance) > ranks.index(other.assurance)
+            return self.assurance.rank > other.assurance.rank
 
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False

@@ -42,6 +42,7 @@ def test_create_chatbot_prints_one_json_document():
         "compliance_enabled": True,
         "hosted_bucket": True,
         "extracts_enabled": False,
+        "export_assurance": "any",
         "callback_receiver": None,
     }
     assert err == ""

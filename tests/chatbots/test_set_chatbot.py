@@ -22,6 +22,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
     words = (
         "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
         " --token-names-conversation"
+        " --export-assurance verified"
     )
     shown = json.loads(run(*words.split(), "--variable", "custom:customer", "--uci", "customer", "--json"))
     assert shown == {
@@ -35,6 +36,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
         "require_action": False,
         "token_names_conversation": True,
         "grace_minutes": 15,
+        "export_assurance": "verified",
         "callback_receiver": None,
         "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],
         "uci": "customer",

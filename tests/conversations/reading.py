@@ -23,11 +23,13 @@ START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 WANTED = """
 SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {digest} AS uci_digest,
-       NULL::bytea[] AS conversation_digests, {shared} AS include_shared
+       NULL::bytea[] AS conversation_digests, {shared} AS include_shared, {least} AS export_assurance
 """
 
 
-def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool = False) -> sql.Composed:
+def wanted(
+    chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool = False, least: str = "any"
+) -> sql.Composed:
     uci = factories.uci_of(chatbot)
     return sql.SQL(WANTED).format(
         place=sql.Literal(place),
@@ -35,6 +37,7 @@ def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool
         variable=sql.Literal(uci.pk),
         digest=sql.Literal(digest("chatter", uci.public_id, value)),
         shared=sql.Literal(include_shared),
+        least=sql.Literal(least),
     )
 
 
@@ -45,19 +48,19 @@ def transcripts_of(*wanted_ones: sql.Composed) -> Transcripts:
     return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones), chatbot_ids=list(chatbots))
 
 
-def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Transcripts:
-    return transcripts_of(wanted(chatbot, value, include_shared=include_shared))
+def transcript(chatbot: Chatbot, value: str = "42", **options: Any) -> Transcripts:
+    return transcripts_of(wanted(chatbot, value, **options))
 
 
-def counted(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> TranscriptCounts:
-    return transcript(chatbot, value, include_shared=include_shared).count()[1]
+def counted(chatbot: Chatbot, value: str = "42", **options: Any) -> TranscriptCounts:
+    return transcript(chatbot, value, **options).count()[1]
 
 
-def written(chatbot: Chatbot, value: str = "42", **options: bool) -> bytes:
+def written(chatbot: Chatbot, value: str = "42", **options: Any) -> bytes:
     return b"".join(piece.data for piece in transcript(chatbot, value, **options).pieces([1]))
 
 
-def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str, str]]:
+def lines(chatbot: Chatbot, value: str = "42", **options: Any) -> list[dict[str, str]]:
     """The rows of the file, read as strictly about quotes as RFC 4180."""
     text = io.StringIO(written(chatbot, value, **options).decode(), newline="")
     return list(csv.DictReader(text, strict=True))

@@ -4,7 +4,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import add_variables_argument
+from chatbots.management.base import add_export_assurance_argument, add_variables_argument
+from chatbots.models import Chatbot
 from chatbots.operations.chatbots import create_chatbot
 from common.commands import TeachingCommand
 
@@ -42,6 +43,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
         parser.add_argument(
             "--enable-extracts", action="store_true", help="write daily extracts; needs --hosted-bucket"
         )
+        add_export_assurance_argument(parser, default=Chatbot.ExportAssurance.ANY)
         parser.add_argument(
             "--callback-url",
             default="",
@@ -60,6 +62,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             enable_compliance=options["enable_compliance"],
             hosted_bucket=options["hosted_bucket"],
             enable_extracts=options["enable_extracts"],
+            export_assurance=options["export_assurance"],
             callback_url=options["callback_url"],
             actor="command",
         )
@@ -73,6 +76,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
                 "compliance_enabled": chatbot.compliance_enabled,
                 "hosted_bucket": options["hosted_bucket"],
                 "extracts_enabled": chatbot.extracts_enabled,
+                "export_assurance": chatbot.export_assurance,
                 "callback_receiver": receiver_of(chatbot.callback_url),
             }
             self.stdout.write(json.dumps(created))

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import add_variables_argument, find_chatbot
+from chatbots.management.base import add_export_assurance_argument, add_variables_argument, find_chatbot
 from chatbots.operations.chatbots import SETTINGS, change_chatbot
 from common.commands import TeachingCommand
 
@@ -23,6 +23,7 @@ examples:
   manage.py set_chatbot acme --timezone Europe/Paris --enable-extracts
   manage.py set_chatbot acme --variable custom:customer_id --uci customer_id
   manage.py set_chatbot acme --disable-compliance --json
+  manage.py set_chatbot acme --export-assurance verified
   manage.py set_chatbot acme --callback-url http://127.0.0.1:9000/privacy
 
 Extracts need a bucket: see set_bucket. Callbacks are signed: see create_callback_secret.
@@ -54,6 +55,7 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         parser.add_argument(
             "--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled before it starts"
         )
+        add_export_assurance_argument(parser)
         parser.add_argument(
             "--callback-url",
             metavar="URL",

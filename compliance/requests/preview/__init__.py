@@ -20,6 +20,7 @@ from compliance.requests.preview.effects import Deletion, Export, HoldReason
 from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import MOST_NAMED, Finds, Options, Subjects, find, united
 from compliance.requests.selectors import ByUci, Selector
+from conversations.models import Assurance
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
@@ -47,7 +48,8 @@ class Preview:
 @dataclass(frozen=True)
 class ChatterPreview:
     """What the request about one of many chatters would do. `refused`: why it could not be filed; the rest is empty
-    then."""
+    then. `claimed`: conversations that were found by a value which came through the user channel, also those that an
+    export leaves out."""
 
     conversations: int = 0
     messages: int = 0
@@ -55,6 +57,8 @@ class ChatterPreview:
     open_requests: list[UUID] = field(default_factory=list)
     similar: list[Similar] = field(default_factory=list)
     held_by: list[HoldReason] = field(default_factory=list)
+    claimed: int = 0
+    unverified_left_out: int = 0
     refused: Refused | None = None
 
 
@@ -62,7 +66,7 @@ class ChatterPreview:
 class PreviewOfMany:
     """What each request would do, in their order, and what all of them would do together.
 
-    Together, a conversation of several chatters is counted once.
+    Together, a conversation of several chatters is counted once, by its strongest identity.
     """
 
     chatters: list[ChatterPreview]
@@ -128,8 +132,10 @@ def preview_many(
             most_counted=MOST_ALIKE_COUNTED,
         )
         each, held_by, by_kind = _examine(subjects, [kind], options)
+        is_deletion = kind == Kind.DELETION
         for value, finds, its_alike, its_holds in zip(digests, each, alike, held_by, strict=True):
-            chosen = finds.live if kind == Kind.DELETION else effects.chosen_of(subjects, finds, options)
+            found = finds.live if is_deletion else finds.unmarked
+            chosen = found if is_deletion else effects.chosen_of(subjects, finds, options)
             previews[value] = ChatterPreview(
                 conversations=len(chosen),
                 messages=sum(one.message_count for one in chosen),
@@ -137,6 +143,8 @@ def preview_many(
                 open_requests=finds.open_requests,
                 similar=its_alike,
                 held_by=its_holds,
+                claimed=sum(one.assurance == Assurance.USER_CHANNEL for one in found),
+                unverified_left_out=0 if is_deletion else effects.left_out(subjects, finds),
             )
         return PreviewOfMany([previews[value] for value, _ in chatters], *by_kind)
 

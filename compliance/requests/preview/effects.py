@@ -1,6 +1,6 @@
 """What a deletion would erase, keep and be held by, and what an export would hold."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,9 +17,11 @@ from compliance.models import ComplianceRequest
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Found, Options, Subjects, Totals, total
 from compliance.storage_locations import OUT_OF_REACH
-from conversations.models import Identity, UploadedFile
+from conversations.assurance import is_enough
+from conversations.models import Assurance, Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason
+ByAssurance = Mapping[Assurance, int]
 
 # Messages whose days are looked up one by one: as many as a deletion erases in one chunk. With more, a conversation
 # counts for each day from its beginning to its last message.
@@ -99,7 +101,10 @@ SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT 
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion would erase, by the request's counters, and keep. `found`: its conversations."""
+    """What a deletion would erase, by the request's counters, and keep. `found`: its conversations.
+
+    `assurance`: of these, by how far the chatter's identity can be relied on; None if they are named by their ids.
+    """
 
     erased: dict[str, int]
     kept_exports: int
@@ -107,15 +112,21 @@ class Deletion:
     delivered_extracts: int
     exports_that_go: list[UUID]
     found: Totals
+    assurance: ByAssurance | None
 
 
 @dataclass(frozen=True)
 class Export:
-    """What an export would hold. `refused` is the code by which its filing would be refused now."""
+    """What an export would hold. `refused` is the code by which its filing would be refused now.
+
+    `assurance` is as for a deletion, also of what is left out.
+    """
 
     found: Totals
     files: int
     shared_left_out: int
+    unverified_left_out: int
+    assurance: ByAssurance | None
     refused: str | None
 
 
@@ -142,16 +153,19 @@ def count_deletion(subjects: Subjects, finds: Finds, options: Options) -> Deleti
         delivered_extracts=delivered,
         exports_that_go=going[:MOST_NAMED],
         found=found,
+        assurance=by_assurance(subjects, finds.live),
     )
 
 
 def count_export(subjects: Subjects, finds: Finds, options: Options) -> Export:
     """Return what exports of these subjects together would hold of what was found of them."""
-    chosen = chosen_of(subjects, finds, options)
+    reliable, chosen = _reliable(subjects, finds), chosen_of(subjects, finds, options)
     return Export(
         found=total(chosen),
         files=count_files(subjects.chatbot, [one.number for one in chosen]) if options.include_files else 0,
-        shared_left_out=len(finds.unmarked) - len(chosen),
+        shared_left_out=len(reliable) - len(chosen),
+        unverified_left_out=left_out(subjects, finds),
+        assurance=by_assurance(subjects, finds.unmarked),
         refused=None if ChatbotConfig(subjects.chatbot).has_bucket else "export_destination_missing",
     )
 
@@ -159,7 +173,24 @@ def count_export(subjects: Subjects, finds: Finds, options: Options) -> Export:
 def chosen_of(subjects: Subjects, finds: Finds, options: Options) -> list[Found]:
     """Return the conversations that an export would hold: shared ones where it says so, or names them by id."""
     is_all = options.include_shared or subjects.conversation_digests is not None
-    return [one for one in finds.unmarked if is_all or not one.is_shared]
+    return [one for one in _reliable(subjects, finds) if is_all or not one.is_shared]
+
+
+def left_out(subjects: Subjects, finds: Finds) -> int:
+    """Return how many conversations an export would leave out for a weak identity, shared ones included."""
+    return len(finds.unmarked) - len(_reliable(subjects, finds))
+
+
+def _reliable(subjects: Subjects, finds: Finds) -> list[Found]:
+    """Return what an export could hold: found by an identity that is enough for the chatbot, or named by its id."""
+    return [one for one in finds.unmarked if is_enough(one.assurance, subjects.chatbot.export_assurance)]
+
+
+def by_assurance(subjects: Subjects, conversations: Sequence[Found]) -> ByAssurance | None:
+    """Return how many of a chatter's conversations there are by assurance; None if they are named by their ids."""
+    if subjects.conversation_digests is not None:
+        return None
+    return {level: sum(one.assurance == level for one in conversations) for level in Assurance}
 
 
 def count_files(chatbot: Chatbot, numbers: Collection[int]) -> int:

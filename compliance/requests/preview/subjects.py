@@ -10,6 +10,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, fetch
 from compliance.errors import Refused
+from conversations.models import Assurance, Identity
 from conversations.sql import SELECTED_CONVERSATIONS
 
 # Conversations that are looked at; more of them only where the chatbot's guard lets a deletion have more.
@@ -35,7 +36,7 @@ SELECT r.place, found.*
  CROSS JOIN LATERAL (
        SELECT c.deleted_at IS NULL AS is_live, c.id, coalesce(c.message_count, 0),
               least(c.started_at, c.last_message_at), greatest(c.started_at, c.last_message_at),
-              people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked
+              people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked, named.established_by
          FROM ({SELECTED_CONVERSATIONS}) AS named
         CROSS JOIN LATERAL (
               SELECT * FROM conversations_conversation
@@ -79,6 +80,7 @@ class Found(NamedTuple):
     """A live conversation: what its counters say, and from when to when it went.
 
     `is_shared`: several took part in it. `is_marked`: a deletion has marked it, so no export has it any more.
+    `established_by`: how the identity came by which it was found; None if it is named by its id.
     """
 
     number: int
@@ -87,6 +89,11 @@ class Found(NamedTuple):
     last: datetime
     is_shared: bool
     is_marked: bool
+    established_by: str | None
+
+    @property
+    def assurance(self) -> Assurance | None:
+        return Identity.EstablishedBy(self.established_by).assurance if self.established_by else None
 
 
 class Totals(NamedTuple):
@@ -167,9 +174,13 @@ def find(subjects: Subjects) -> list[Finds]:
 
 
 def united(each: Sequence[Finds]) -> Finds:
-    """Return the conversations of all of these: one that several have is there once."""
+    """Return the conversations of all of these: one that several have is there once, with its strongest identity."""
+    live: dict[int, Found] = {}
+    for one in (conversation for finds in each for conversation in finds.live):
+        known = live.get(one.number, one)
+        live[one.number] = max(known, one, key=lambda each: each.assurance.rank if each.assurance else 0)
     return Finds(
-        live=list({conversation for finds in each for conversation in finds.live}),
+        live=list(live.values()),
         erased=list({number for finds in each for number in finds.erased}),
     )
 

@@ -20,8 +20,13 @@ from compliance.work import references
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce, log
 from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, subjects
+from conversations.assurance import WAYS
+from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
 
+# Of a chatter's conversations, by how far the identity can be relied on; and of which each way of an identity counts.
+ASSURANCE_COUNTERS = tuple(f"assurance_{level}" for level in Assurance)
+COUNTER_OF_WAY = {way: f"assurance_{level}" for level, ways in WAYS.items() for way in ways}
 COUNTERS = (
     "conversations",
     "shared_conversations",
@@ -31,6 +36,8 @@ COUNTERS = (
     "files",
     "exports",
     "extracts",
+    "unverified_left_out",
+    *ASSURANCE_COUNTERS,
 )
 
 Counts = Counter[str]
@@ -137,7 +144,7 @@ UPDATE compliance_compliancerequest
        error_code = '', error_detail = ''
  WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
                        WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR NO KEY UPDATE))
-RETURNING id, chatbot_id, result, conversations, messages, files, exports
+RETURNING id, chatbot_id, result, conversations, messages, files, exports, nullif(unverified_left_out, 0)
 """
 
 # Compare the chatbots last: without statistics, PostgreSQL would read all of their requests.
@@ -252,12 +259,12 @@ def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> Non
     """Complete requests of the claim, in the caller's transaction."""
     done = fetch(_COMPLETE, [now, array(request_ids), held.id])
     announce([row[0] for row in done])
-    counters = ("result", "conversations", "messages", "files", "exports")
+    names = ("result", "conversations", "messages", "files", "exports", "unverified_left_out")
     log(
         "request.completed",
         [
-            (request_id, chatbot_id, dict(zip(counters, counts, strict=True)))
-            for request_id, chatbot_id, *counts in done
+            (request_id, chatbot_id, {name: one for name, one in zip(names, data, strict=True) if one is not None})
+            for request_id, chatbot_id, *data in done
         ],
     )
 

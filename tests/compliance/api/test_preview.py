@@ -17,7 +17,7 @@ from compliance.models import ComplianceRequest, Export
 from compliance.requests.preview import effects, subjects
 from compliance.requests.preview import similar as similar_values
 from conversations import uploads
-from conversations.models import Conversation, DailyExtract, Message
+from conversations.models import Conversation, DailyExtract, Identity, Message
 from tests.calls import SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, conversation_on, day_after, make_all, noon, planned
@@ -28,17 +28,20 @@ from tests.functional.support import dump
 pytestmark = pytest.mark.django_db(transaction=True)
 
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
+NOBODY = {"user_channel": 0, "platform": 0, "verified": 0}
 NOTHING = {
     "deletion": {
         "erased": dict.fromkeys(
             ["conversations", "messages", "identities", "variable_values", "files", "exports", "extracts"], 0
         ),
         "shared_conversations": 0,
+        "assurance": NOBODY,
         "exports_that_go": [],
         "kept": dict.fromkeys(["conversations", "exports", "delivered_exports", "delivered_extracts"], 0),
         "held_by": [],
     },
-    "export": {"conversations": 0, "messages": 0, "files": 0, "shared_left_out": 0, "refused": None},
+    "export": {"assurance": NOBODY, "refused": None}
+    | dict.fromkeys(["conversations", "messages", "files", "shared_left_out", "unverified_left_out"], 0),
     "at_least": False,
     "open_requests": [],
     "similar": [],
@@ -86,6 +89,7 @@ def expected_preview(deletion: dict[str, Any]) -> dict[str, Any]:
     kept = deletion["kept_exports"]
     return {
         "erased": deletion["counts"],
+        "assurance": deletion["assurance"],
         "kept": {
             "conversations": Conversation.objects.filter(deletion_request_id=deletion["request_id"]).count(),
             "exports": sum(one["hosting"] == "hosted" for one in kept),
@@ -93,6 +97,11 @@ def expected_preview(deletion: dict[str, Any]) -> dict[str, Any]:
             "delivered_extracts": len(deletion["delivered_extracts"]),
         },
     }
+
+
+def assert_as_previewed(deletion: dict[str, Any], found: dict[str, Any]) -> None:
+    expected = expected_preview(deletion)
+    assert expected == {name: found["deletion"][name] for name in expected}
 
 
 def exported(chatbot: Chatbot, value: str, drain: Drain, *, days_ago: int, include_shared: bool = False) -> Export:
@@ -104,12 +113,14 @@ def exported(chatbot: Chatbot, value: str, drain: Drain, *, days_ago: int, inclu
 
 
 def filled(chatbot: Chatbot) -> None:
-    """Alice has two own conversations on two days, with all related rows, and one shared with bob."""
+    """Alice has two own conversations on two days, one of them signed, with all related rows, and one shared with
+    bob."""
     own = conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST)))
     VariableValueFactory.create(conversation=own)
     for name in ("one.jpg", "two.jpg"):
         uploads.receive(conversation=own, name=name, content_type="image/jpeg", chunks=[b"content"])
-    conversation_on(chatbot, "alice", noon(day_after(FIRST, 3)))
+    signed = conversation_on(chatbot, "alice", noon(day_after(FIRST, 3)))
+    Identity.objects.filter(conversation=signed).update(established_by=Identity.EstablishedBy.SIGNED)
     IdentityFactory.create(
         conversation=conversation_on(chatbot, "alice", noon()), variable=uci_of(chatbot), value="bob"
     )
@@ -154,7 +165,8 @@ def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain
     assert found["deletion"]["exports_that_go"] == gone
     assert found["deletion"]["kept"]["delivered_exports"] == found["deletion"]["kept"]["delivered_extracts"] == 1
     done = carried_out(caller, "data-deletion", drain, erase_exports=erase_exports)
-    assert expected_preview(done) == {name: found["deletion"][name] for name in ("erased", "kept")}
+    assert_as_previewed(done, found)
+    assert done["assurance"] == {"user_channel": 0, "platform": 2, "verified": 1}
     assert ComplianceRequest.objects.get(pk=done["request_id"]).shared_conversations == 1
     removed = Export.objects.filter(removed_at__isnull=False).values_list("request_id", flat=True)
     assert {str(request_id) for request_id in removed} == set(gone)
@@ -173,10 +185,13 @@ def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include
         "messages": 3 + include_shared,
         "files": 2 * include_files,
         "shared_left_out": 1 - include_shared,
+        "assurance": {"user_channel": 0, "platform": 2, "verified": 1},
+        "unverified_left_out": 0,
         "refused": None,
     }
     done = carried_out(caller, "data-export", drain, **options)
     counts = {name: done["counts"][name] for name in ("conversations", "messages", "files")}
+    counts |= {name: done[name] for name in ("assurance", "unverified_left_out")}
     assert counts == {name: found["export"][name] for name in counts}
     request = ComplianceRequest.objects.get(pk=done["request_id"])
     assert request.shared_conversations == found["export"]["shared_left_out"]
@@ -203,11 +218,13 @@ def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, pa
     done = caller.get(f"requests/{filed.json()['request_id']}").json()
     assert done["counts"]["conversations"] == 3
     if path == "data-deletion":
-        assert expected_preview(done) == {name: found["deletion"][name] for name in ("erased", "kept")}
+        assert_as_previewed(done, found)
+        assert done["assurance"] is None
         assert (found["deletion"]["shared_conversations"], found["deletion"]["kept"]["exports"]) == (1, 1)
         assert [one["request_id"] for one in done["kept_exports"]] == [kept]
     else:
-        assert found["export"].items() >= {"files": 1, "shared_left_out": 0}.items()
+        assert found["export"].items() >= {"files": 1, "shared_left_out": 0, "unverified_left_out": 0}.items()
+        assert found["export"]["assurance"] is done["assurance"] is None
         assert done["counts"].items() >= {name: found["export"][name] for name in ("messages", "files")}.items()
 
 

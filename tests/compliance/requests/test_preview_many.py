@@ -13,12 +13,22 @@ from compliance.requests.preview import ChatterPreview, PreviewOfMany, preview_m
 from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByUci
 from conversations import uploads
+from conversations.models import Assurance, Identity
 from tests.compliance.api.test_preview import exported, filled
-from tests.factories import IdentityFactory, conversation_of, deletion_of, export_of, of_conversations, uci_of
+from tests.factories import (
+    IdentityFactory,
+    conversation_by,
+    conversation_of,
+    deletion_of,
+    export_of,
+    of_conversations,
+    uci_of,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Kind = ComplianceRequest.Kind
+Way = Identity.EstablishedBy
 
 
 def many(
@@ -44,6 +54,8 @@ def as_chatter(one: preview.Preview, kind: Kind) -> ChatterPreview:
         open_requests=one.open_requests,
         similar=list(one.similar[:3]),
         held_by=one.held_by if kind == Kind.DELETION else [],
+        claimed=part.assurance[Assurance.USER_CHANNEL] if part.assurance else 0,
+        unverified_left_out=getattr(part, "unverified_left_out", 0),
     )
 
 
@@ -68,7 +80,10 @@ def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, 
     export_of(chatbot, "held", status="failed", failed_at=owed.started_at, error_code="x")
     of_conversations(chatbot, "owed-1", kind="export", status="failed", failed_at=owed.started_at, error_code="x")
     deletion_of(chatbot, "alice")
-    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=2, four_eyes=True)
+    conversation_by(chatbot, {"many": Way.USER_CHANNEL, "held": Way.SIGNED})
+    conversation_by(chatbot, {"many": Way.USER_CHANNEL})
+    changes = {"max_conversations_per_deletion": 2, "four_eyes": True, "export_assurance": "platform"}
+    Chatbot.objects.filter(pk=chatbot.pk).update(**changes)
     chatbot.refresh_from_db()
     values = ["alice", "bob", "gone", "held", "owed", "many", "failing", "nobody"]
     for kind in (Kind.DELETION, Kind.EXPORT):
@@ -80,6 +95,8 @@ def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, 
     assert "export_pending" in reasons["held"]
     assert "export_pending" in reasons["owed"]
     assert "too_many_conversations" in reasons["many"]
+    left_out = {value: one.unverified_left_out for value, one in zip(values, found.chatters, strict=True)}
+    assert {value for value, number in left_out.items() if number} == {"many"}
     assert {value: one.conversations for value, one in zip(values, found.chatters, strict=True)}["failing"] == 0
     assert many(chatbot, "failing").chatters[0].conversations == 1
     assert reasons["nobody"] == ["awaiting_approval"]
@@ -98,9 +115,26 @@ def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot,
     assert [one.conversations for one in both.chatters] == [3, 2]
     assert both.deletion is not None
     assert both.deletion.found.conversations == 4
+    assert both.deletion.assurance == {"user_channel": 0, "platform": 3, "verified": 1}
     exports = many(chatbot, "alice", "bob", kind=Kind.EXPORT).export
     assert exports is not None
     assert exports.shared_left_out == 1
+
+
+def test_together_a_conversation_of_two_people_counts_by_its_strongest_identity(chatbot):
+    conversation_by(chatbot, {"alice": Way.USER_CHANNEL, "bob": Way.SIGNED})
+    conversation_by(chatbot, {"alice": Way.USER_CHANNEL})
+    Chatbot.objects.update(export_assurance="platform")
+    chatbot.refresh_from_db()
+    found = many(chatbot, "alice", "bob", kind=Kind.EXPORT, include_shared=True)
+    assert [(one.conversations, one.unverified_left_out) for one in found.chatters] == [(0, 2), (1, 0)]
+    assert found.export is not None
+    assert found.export.assurance == {"user_channel": 1, "platform": 0, "verified": 1}
+    assert (found.export.found.conversations, found.export.unverified_left_out) == (1, 1)
+    erased = many(chatbot, "alice", "bob")
+    assert [one.claimed for one in erased.chatters] == [2, 0]
+    assert erased.deletion is not None
+    assert erased.deletion.assurance == found.export.assurance
 
 
 def test_values_that_cannot_be_filed_are_reported_line_by_line(chatbot, neighbour):

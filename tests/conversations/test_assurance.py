@@ -1,0 +1,115 @@
+"""Which conversations the file of a chatter has, by how the identities came and what the chatbot demands."""
+
+from typing import NamedTuple
+
+import pytest
+from django.db import connection, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uuid_utils.compat import uuid7
+
+from chatbots.models import Chatbot
+from common.db import fetch_one
+from conversations.assurance import is_enough, is_enough_sql
+from conversations.models import Assurance, Identity
+from conversations.transcripts import TranscriptCounts
+from tests import factories
+from tests.conversations.reading import counted, lines
+
+pytestmark = pytest.mark.django_db
+
+Way = Identity.EstablishedBy
+Least = Chatbot.ExportAssurance
+
+# What each setting lets into an export, said once more.
+ENOUGH = {
+    Least.ANY: set(Way),
+    Least.PLATFORM: {Way.CUSTOM, Way.ASSERTED, Way.SIGNED, Way.RESOLVED},
+    Least.VERIFIED: {Way.ASSERTED, Way.SIGNED, Way.RESOLVED},
+}
+LEVELS = {
+    Assurance.USER_CHANNEL: {Way.USER_CHANNEL},
+    Assurance.PLATFORM: {Way.CUSTOM},
+    Assurance.VERIFIED: ENOUGH[Least.VERIFIED],
+}
+
+
+@pytest.mark.parametrize("least", Least)
+@pytest.mark.parametrize("way", Way)
+def test_it_has_what_the_setting_lets_in(chatbot: Chatbot, way: Way, least: Least) -> None:
+    factories.conversation_by(chatbot, {"42": way}, text=way)
+    is_in = way in ENOUGH[least]
+    assert [line["text"] for line in lines(chatbot, least=least)] == [way.value] * 2 * is_in
+    assert counted(chatbot, least=least).unverified_left_out == (not is_in)
+    assert is_enough(way.assurance, least) == is_in
+
+
+@pytest.mark.parametrize("least", Least)
+def test_what_is_named_without_a_chatter_is_enough(least: Least) -> None:
+    assert is_enough(None, least)
+    assert fetch_one(f"SELECT {is_enough_sql('NULL::text', '%s')}", [least]) == (True,)
+
+
+def test_of_two_people_each_is_taken_by_their_own_identity(chatbot: Chatbot) -> None:
+    factories.conversation_by(chatbot, {"42": Way.SIGNED, "43": Way.USER_CHANNEL})
+    of_both = {
+        value: counted(chatbot, value, least=Least.VERIFIED, include_shared=True).conversations
+        for value in ("42", "43")
+    }
+    assert of_both == {"42": 1, "43": 0}
+
+
+def test_what_is_too_weak_and_shared_counts_as_unverified_alone(chatbot: Chatbot) -> None:
+    factories.conversation_by(chatbot, {"42": Way.USER_CHANNEL, "43": Way.SIGNED})
+    factories.conversation_by(chatbot, {"42": Way.CUSTOM, "43": Way.USER_CHANNEL})
+    found = counted(chatbot, least=Least.PLATFORM)
+    assert (found.conversations, found.shared_left_out, found.unverified_left_out) == (0, 1, 1)
+
+
+class Talk(NamedTuple):
+    """A conversation in which these people took part, by how their identities came."""
+
+    people: dict[str, Way]
+    is_marked: bool
+
+
+TALKS = st.lists(
+    st.builds(
+        Talk,
+        st.dictionaries(st.sampled_from(["42", "43", "44"]), st.sampled_from(Way), min_size=1),
+        st.sampled_from([False, False, False, True]),
+    ),
+    max_size=6,
+)
+
+
+def expected(talks: list[Talk], least: Least, *, include_shared: bool) -> tuple[set[int], TranscriptCounts]:
+    """Return the places of the conversations in the file of `42`, and its counts."""
+    found = {place: talk.people for place, talk in enumerate(talks) if "42" in talk.people and not talk.is_marked}
+    reliable = {place for place, people in found.items() if people["42"] in ENOUGH[least]}
+    held = {place for place in reliable if include_shared or len(found[place]) == 1}
+    counts = TranscriptCounts(
+        conversations=len(held),
+        messages=len(held),
+        shared_left_out=len(reliable - held),
+        unverified_left_out=len(found.keys() - reliable),
+        assurances=[sum(people["42"] in ways for people in found.values()) for ways in LEVELS.values()],
+    )
+    return held, counts
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(talks=TALKS, least=st.sampled_from(Least), include_shared=st.booleans())
+def test_any_mix_is_in_the_file_as_in_the_model(
+    chatbot: Chatbot, talks: list[Talk], least: Least, include_shared: bool
+) -> None:
+    with transaction.atomic():
+        for place, talk in enumerate(talks):
+            mark = {"deletion_request_id": uuid7()} if talk.is_marked else {}
+            factories.conversation_by(chatbot, talk.people, messages=1, text=str(place), **mark)
+        held, counts = expected(talks, least, include_shared=include_shared)
+        assert {int(line["text"]) for line in lines(chatbot, least=least, include_shared=include_shared)} == held
+        assert counted(chatbot, least=least, include_shared=include_shared) == counts
+        transaction.set_rollback(True)
+    assert not connection.needs_rollback
+    assert Assurance.USER_CHANNEL.rank < Assurance.PLATFORM.rank < Assurance.VERIFIED.rank
