@@ -51,6 +51,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
     path(f"{_SETTINGS}retention/", set_retention, name="set_retention"),
     path(f"{_SETTINGS}uci/", actions.choose_uci, name="choose_uci"),
+    path(f"{_SETTINGS}assurance/", actions.set_export_assurance, name="set_export_assurance"),
     path(f"{_SETTINGS}variables/", actions.create_variable, name="create_variable"),
     path(f"{_SETTINGS}bucket/", actions.save_bucket, name="save_bucket"),
     path(f"{_SETTINGS}bucket/check/", actions.check_access, name="check_access"),

@@ -97,6 +97,7 @@ TABLE = (
     Page("switch_extracts", DECIDE, "POST"),
     Page("set_retention", DECIDE, "POST"),
     Page("choose_uci", DECIDE, "POST"),
+    Page("set_export_assurance", DECIDE, "POST"),
     Page("create_variable", DECIDE, "POST"),
     Page("check_access", DECIDE, "POST"),
     Page("check_progress", READ),

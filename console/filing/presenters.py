@@ -62,16 +62,23 @@ class PreviewLine:
     notes: list[str]
     alike: list[Similar]
     holds: list[str]
+    is_deletion: bool
 
     @property
     def is_not_found(self) -> bool:
-        return not self.preview.refused and not self.preview.conversations
+        preview = self.preview
+        return not (preview.refused or preview.conversations or preview.unverified_left_out)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether a deletion erases conversations of which the chatter was only claimed."""
+        return self.is_deletion and self.preview.claimed > 0
 
     @property
     def needs_review(self) -> bool:
         preview = self.preview
         found = (preview.refused, self.notes, self.alike, preview.open_requests, preview.held_by, self.is_not_found)
-        return any(found)
+        return any((*found, self.is_claimed, preview.unverified_left_out))
 
 
 def stores(deletion: Deletion) -> list[StoreRow]:
@@ -116,7 +123,14 @@ def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:
     """Return the rows of the preview of many requests, those that need review first."""
     shown = [
         PreviewLine(
-            row, value, reference, preview, _notes(draft, row, value), preview.similar, holds(preview.held_by)
+            row,
+            value,
+            reference,
+            preview,
+            _notes(draft, row, value),
+            preview.similar,
+            holds(preview.held_by),
+            draft.is_deletion,
         )
         for row, value, reference, preview in zip(
             draft.rows, draft.values, draft.references, found.chatters, strict=True
@@ -139,6 +153,8 @@ def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str
         "with_open": sum(bool(line.preview.open_requests) for line in lines),
         "with_alike": sum(bool(line.alike) for line in lines),
         "held": sum(bool(line.preview.held_by) for line in lines),
+        "claimed": sum(line.is_claimed for line in lines),
+        "unverified": sum(line.preview.unverified_left_out > 0 for line in lines),
         "odd": sum(bool(line.notes) for line in lines),
         "repeated": len(pasted.repeated) if pasted else 0,
         "empty": len(pasted.empty) if pasted else 0,

@@ -72,7 +72,9 @@ def _origin(data: Data) -> str:
 
 def _erased(data: Data) -> str:
     counts = ((data.get(name), name) for name in ("conversations", "messages", "files", "exports"))
-    return ", ".join(f"{count:,} {name}" for count, name in counts if isinstance(count, int)) + "."
+    text = ", ".join(f"{count:,} {name}" for count, name in counts if isinstance(count, int)) + "."
+    left_out = data.get("unverified_left_out")
+    return f"{text} {left_out:,} conversations left out for a weak identity." if left_out else text
 
 
 def _file(data: Data) -> str:

@@ -155,6 +155,8 @@ def _answer(
         not_retryable=found.status == Status.FAILED and not _is_retryable(found),
         has_counts=found.cutoff_at is not None,
         counts=counts(found, outcomes),
+        assurance=results.assurance_of(found),
+        unverified=results.unverified_left_out(found),
         export=export_of(found, outcomes),
         kept=outcomes.kept.get(found.pk, ()),
         run=outcomes.runs.get(found.pk),

@@ -67,6 +67,19 @@ def choose_uci(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @action
+def set_export_assurance(request: HttpRequest, slug: str) -> HttpResponse:
+    chatbot = chatbot_or_404(request, slug, roles=DECIDE)
+    require_password(request)
+    form = forms.AssuranceForm(request.POST, chatbot=chatbot)
+
+    def call() -> str:
+        chatbots.change_chatbot(chatbot=chatbot, changes=form.cleaned_data, actor=actor_of(request))
+        return "Setting for exports saved. It applies to exports that have not started."
+
+    return saved(request, chatbot, RefusedForm("assurance", form), call)
+
+
+@action
 def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
     form = forms.VariableForm(request.POST)

@@ -189,6 +189,17 @@ class RulesForm(ConsoleForm):
         return {name: self.cleaned_data[name] for name in self.changed_data}
 
 
+class AssuranceForm(ConsoleForm):
+    """How far an identity has to be relied on for an export."""
+
+    export_assurance = forms.ChoiceField(
+        label="Conversations in exports", choices=Chatbot.ExportAssurance.choices, widget=forms.RadioSelect
+    )
+
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"export_assurance": chatbot.export_assurance}, **kwargs)
+
+
 class UciForm(ConsoleForm):
     """The variable that identifies a chatter. Changing it requires a confirmation."""
 

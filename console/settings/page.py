@@ -38,6 +38,7 @@ from conversations.usage import UciCount, conversations_by_uci
 SECTIONS = {
     "compliance": "Data compliance",
     "uci": "Unique Chatter Identifier",
+    "assurance": "Identities in exports",
     "bucket": "Bucket",
     "extracts": "Daily extracts",
     "retention": "Conversation Data Retention",
@@ -155,6 +156,7 @@ def _forms(
     empty: dict[str, forms.ConsoleForm] = {
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
+        "assurance": forms.AssuranceForm(chatbot=overview.chatbot),
         "bucket": forms.BucketForm(stored=overview.bucket),
         "retention": RetentionForm(chatbot=overview.chatbot),
         "credentials": NewCredentialForm(),

@@ -45,6 +45,23 @@ def thousands(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
+# The strongest first.
+_IDENTIFIED = {
+    "verified": "verified by the client",
+    "platform": "said by the platform",
+    "user_channel": "claimed through the user channel",
+}
+
+
+@register.filter
+def identified(numbers: Mapping[str, int] | None) -> str:
+    """Return numbers of conversations by assurance in words, without those that are 0."""
+    counted = ((numbers or {}).get(level, 0) for level in _IDENTIFIED)
+    return ", ".join(
+        f"{number:,} {words}" for number, words in zip(counted, _IDENTIFIED.values(), strict=True) if number
+    )
+
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 

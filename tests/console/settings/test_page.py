@@ -25,6 +25,7 @@ FOR_OFFICERS = {
     "extracts": {"on": "True"},
     "retention": {"days": ""},
     "uci": {"uci": "plan", "understood": "on"},
+    "assurance": {"export_assurance": "verified"},
     "variables": {"category": "custom", "name": "customer_id"},
     "bucket/check": {},
 }

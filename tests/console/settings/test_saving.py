@@ -55,6 +55,23 @@ def test_changing_the_uci_requires_a_confirmation(chatbot: Chatbot) -> None:
     assert "Former UCI" in shown(client, chatbot)
 
 
+def test_an_officer_demands_verified_identities_of_exports(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    officer = staff(chatbot, Role.OFFICER)
+    client = client_of(officer)
+    assert "Identities in exports" in shown(client, chatbot)
+
+    assert_saved(save(client, chatbot, "assurance", export_assurance="verified"), chatbot, "assurance")
+    assert_refused(save(client, chatbot, "assurance", export_assurance="certain"), "Select a valid choice")
+    assert_refused(save(client, chatbot, "assurance"), "This field is required")
+
+    assert list(Chatbot.objects.order_by("pk").values_list("slug", "export_assurance")) == [
+        (chatbot.slug, "verified"),
+        (neighbour.slug, "any"),
+    ]
+    assert recorded("chatbot.changed") == [{"setting": "export_assurance", "value": "verified"}]
+    assert "Verified only" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
+
+
 @pytest.mark.parametrize("uci", ["browser", "of_the_neighbour", ""])
 def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: Chatbot, uci: str) -> None:
     factories.VariableFactory.create(chatbot=chatbot, name="browser", category="system", is_uci=False)
