@@ -5,13 +5,14 @@
 3. Everything removed is accounted for by a deletion.
 4. Each request has one final event, each erased row is in one request's counts.
 5. No statement fails, and no error is logged.
+6. An export by UCI has what the chatbot's setting lets in, and nothing else.
 """
 
 from collections import Counter
 from collections.abc import Collection
 
 from tests.stress.looking import Found, Onlooker, Request, Row
-from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, ModelConversation, Place, Truth
+from tests.stress.truth import AGAIN, ENDED_WITHOUT, FINAL, Filed, ModelConversation, Place, Truth
 
 _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelled", "rejected": "request.rejected"}
 
@@ -30,6 +31,33 @@ def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
         _is_erased(truth, one, look)
     elif one.text:
         is_redacted(truth, one, look)
+    elif one.kind == "export":
+        _is_reliable(truth, one)
+
+
+def _is_reliable(truth: Truth, export: Filed) -> None:
+    assert export.chatter
+    assert export.completed_at
+    demanded = truth.demanded(export)
+    if "verified" not in demanded and export.left_out:
+        raise Broken(6, "left out", f"{export} left out {export.left_out}, and nothing demanded it")
+    if export.held is None:
+        return
+    if demanded == {"verified"}:
+        for place in export.held:
+            vouched = truth.conversations[place].vouched.get(export.chatter)
+            if vouched is None or vouched.asked_at > export.completed_at:
+                raise Broken(6, "weak", f"{export} holds {_name(place)}, in which nobody vouched for the chatter")
+    for place in export.certain - export.held:
+        entry = truth.conversations[place]
+        vouched = entry.vouched.get(export.chatter)
+        is_sure = vouched is not None and vouched.answered_at is not None and vouched.answered_at <= export.asked_at
+        is_alone = entry.tried | set(entry.claimed) == {export.chatter} or "include_shared" in export.flags
+        is_repeat = export.name.endswith(AGAIN)
+        if is_repeat or not is_alone or not (is_sure or "verified" not in demanded):
+            continue
+        if not any(truth.accounts(one, entry) for one in truth.erasures):
+            raise Broken(6, "missing", f"{export} does not hold {_name(place)}; it may have demanded {demanded}")
 
 
 def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:

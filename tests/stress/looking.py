@@ -26,7 +26,8 @@ SELECT c.id, c.deleted_at IS NOT NULL,
   FROM conversations_conversation c WHERE c.id = ANY(%s)
 """
 _REQUESTS = """
-SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key
+SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key,
+       r.unverified_left_out
   FROM compliance_compliancerequest r LEFT JOIN compliance_export e ON e.request_id = r.id
 """
 _REPEATS = """
@@ -71,6 +72,7 @@ class Request(NamedTuple):
     error_code: str
     hold_reason: str
     key: str | None
+    left_out: int
 
 
 class Found(NamedTuple):

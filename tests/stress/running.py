@@ -103,6 +103,7 @@ class Play:
             "days": world.make_days,
             "retain": world.retain,
             "redact": world.redact,
+            "demand": world.demand,
             "refuse": world.refuse,
             "mend": world.mend,
             "hour": world.hour_passes,
@@ -118,7 +119,10 @@ class Play:
 
     def _at_once(self, threads: int) -> None:
         """Play the beginning in order, then deal the rest out to threads."""
-        begun = next((place for place, rule in enumerate(self._story) if rule[0] not in {"say", "upload", "days"}), 0)
+        begun = next(
+            (place for place, rule in enumerate(self._story) if rule[0] not in {"say", "identify", "upload", "days"}),
+            0,
+        )
         for rule in self._story[:begun]:
             self._perform(rule)
         hands: list[Story] = [[] for _ in range(threads)]
@@ -255,6 +259,7 @@ class Play:
         for request in requests:
             one = names[request.id]
             one.status, one.has_begun = request.status, request.has_begun
+            one.left_out = request.left_out
             if request.key and one.is_hosted_export:
                 self._note_key(one, request.key)
         if self._is_in_order:

@@ -7,6 +7,7 @@
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
 ("retain", request, bot)            a run for a period of 90 days
 ("redact", request, bot, conversation, place)   one of its messages
+("demand", bot, how reliable an identity an export needs)
 ("cancel" | "approve" | "reject" | "retry", request)
 ("days", bot)                       the extracts of two days are made
 ("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
@@ -45,6 +46,7 @@ class Author:
         self._has_faults, self._has_stops, self._has_holds = self._luck(0.8), self._luck(0.6), self._luck(0.3)
         self._has_age, self._has_redactions = self._luck(0.35), self._luck(0.35)
         self._has_identities = self._luck(0.35)
+        self._has_demands = self._has_exports and self._luck(0.5)
 
     def story(self) -> Story:
         rules = list(self._beginning())
@@ -69,6 +71,10 @@ class Author:
                 began = None
             if self._has_files and self._luck(0.6):
                 yield ("upload", "acme", name)
+            if self._has_demands and self._luck(0.5):
+                yield ("identify", "acme", name, self._of[name][0])
+        if self._has_demands and self._luck(0.5):
+            yield ("demand", "acme", "verified")
         if self._has_identities:
             yield ("say", "acme", "anon", None, self._random.choice(["long ago", "lately"]), self._day())
         if self._has_neighbour:
@@ -91,6 +97,7 @@ class Author:
         ]
         if self._has_exports:
             ways += [(4, self._export), (0.7, lambda: [("week", self._request("export"))])]
+            ways += [(2 * self._has_demands, self._demand), (2 * self._has_demands, self._vouch)]
         if self._has_files:
             ways += [(1, lambda: [("upload", "acme", self._name())])]
         if self._has_days:
@@ -126,6 +133,13 @@ class Author:
             return [(f"{kind}_ids", name, "acme", tuple(sorted(names)), flags), *then]
         bot = "neighbour" if self._has_neighbour and self._luck(0.1) else "acme"
         return [(kind, name, bot, person or self._person(), flags), *then]
+
+    def _demand(self) -> Story:
+        return [("demand", "acme", self._random.choice(["any", "platform", "verified", "verified"]))]
+
+    def _vouch(self) -> Story:
+        name = self._name()
+        return [("identify", "acme", name, self._random.choice(self._of[name]))]
 
     def _retain(self) -> Story:
         name = f"r{len(self._requests) + 1}"

@@ -19,6 +19,8 @@ DELETIONS = {"delete", "delete_ids"}
 EXPORTS = {"export", "export_ids"}
 RETAINED_FOR = timedelta(days=90)
 ENDED_WITHOUT = {"cancelled", "rejected"}
+# In the name of an export that was filed again: of what was certain then, nothing is known.
+AGAIN = " again"
 FINAL = {"completed", "cancelled", "rejected"}
 
 
@@ -43,6 +45,22 @@ def places_of(texts: Iterable[str]) -> set[Place]:
 
 
 @dataclass
+class Span:
+    """When something was asked, and when it was answered."""
+
+    asked_at: datetime
+    answered_at: datetime | None = None
+
+
+@dataclass
+class Demand(Span):
+    """What a chatbot's exports demand from then on."""
+
+    bot: str = ""
+    least: str = ""
+
+
+@dataclass
 class ModelConversation:
     """A conversation. `people` are those whom a stored document or an identity named; `named` also those by whom it
     was closed, since a document or an identity named them; `tried` also those of other documents, with an answer or
@@ -62,6 +80,8 @@ class ModelConversation:
     messages: set[str] = field(default_factory=set)
     files: list[str] = field(default_factory=list)
     failed_uploads: int = 0
+    # For whose identity the client's server vouched: from when on it may have, and surely had.
+    vouched: dict[str, "Span"] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,6 +108,7 @@ class Filed:
     has_begun: bool = False
     # The deletions that had begun when the file of an export was seen to be gone.
     gone_with: frozenset[str] | None = None
+    left_out: int = 0
     # Of a redaction: the text of its message.
     text: str = ""
 
@@ -112,6 +133,7 @@ class Filed:
 class Truth:
     conversations: dict[Place, ModelConversation] = field(default_factory=dict)
     filed: dict[str, Filed] = field(default_factory=dict)
+    demands: list[Demand] = field(default_factory=list)
 
     def conversation(self, place: Place) -> ModelConversation:
         return self.conversations.setdefault(place, ModelConversation(place))
@@ -174,7 +196,7 @@ class Truth:
 
     def repeat(self, removed: Filed, *, request_id: UUID, received_at: datetime) -> Filed:
         """Add the export that was filed in place of one that a redaction has removed, and return it."""
-        name = f"{removed.name} again"
+        name = f"{removed.name}{AGAIN}"
         one = replace(
             self.file(name, removed.kind, removed.bot, chatter=removed.chatter, ids=removed.ids, flags=removed.flags),
             asked_at=received_at,
@@ -183,6 +205,16 @@ class Truth:
         )
         self.filed[name] = one
         return one
+
+    def demanded(self, export: Filed) -> set[str]:
+        """Return what a completed export's chatbot may have demanded at its snapshot."""
+        ours = [one for one in list(self.demands) if one.bot == export.bot]
+        before = [one for one in ours if one.answered_at and one.answered_at <= export.asked_at]
+        latest = max((one.asked_at for one in before), default=None)
+        found = {one.least for one in before if latest and one.answered_at and one.answered_at >= latest}
+        during = [one for one in ours if one not in before]
+        assert export.completed_at
+        return (found or {"any"}) | {one.least for one in during if one.asked_at <= export.completed_at}
 
     def is_own(self, deletion: Filed, export: Filed) -> bool:
         """Return whether the export is about the chatters of the deletion."""

@@ -15,6 +15,7 @@ from django.db.models import F
 from django.test import Client
 
 from chatbots.models import Chatbot
+from chatbots.operations.chatbots import change_chatbot
 from compliance import worker
 from compliance.models import RetentionRun
 from compliance.retention import policy
@@ -23,7 +24,7 @@ from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
-from tests.stress.truth import RETAINED_FOR, Filed, ModelConversation, Truth, now, planted
+from tests.stress.truth import RETAINED_FOR, Demand, Filed, ModelConversation, Span, Truth, now, planted
 from tests.tokens import Backend
 
 BOTS = ("acme", "neighbour")
@@ -152,6 +153,7 @@ class World:
         entry = self.truth.conversation((bot, name))
         before, was_stored = frozenset(entry.people), entry.number is not None
         entry.claimed[chatter] += 1
+        vouched = entry.vouched.setdefault(chatter, Span(now()))
         [result] = self._post(bot, path, body)["results"]
         outcome = result["error"]["code"] if result["error"] else result["outcome"]
         was_named = chatter in entry.tried or entry.claimed[chatter] > 1
@@ -173,6 +175,7 @@ class World:
             entry.tried.add(chatter)
             entry.named.add(chatter)
             entry.people.add(chatter)
+            vouched.answered_at = vouched.answered_at or now()
         elif outcome == "chatter_erased":
             # Nobody else can have been named meanwhile.
             if not entry.tried and set(entry.claimed) == {chatter}:
@@ -249,6 +252,13 @@ class World:
         answer = response.json()
         filed.received_at = datetime.fromisoformat(answer["received_at"])
         filed.text, filed.id = text, UUID(answer["request_id"])
+
+    def demand(self, bot: str, least: str) -> None:
+        demand = Demand(now(), bot=bot, least=least)
+        self.truth.demands.append(demand)
+        chatbot = Chatbot.objects.get(slug=bot)
+        change_chatbot(chatbot=chatbot, changes={"export_assurance": least}, actor="command")
+        demand.answered_at = now()
 
     def decide(self, decision: str, name: str) -> bool:
         """Cancel, approve, reject or retry; return whether it was taken."""
