@@ -242,6 +242,7 @@ def test_a_body_that_is_malformed_as_a_whole_stores_nothing(caller, chatbot, bod
         b'{"identities": [' + b"[" * 40 + b"]" * 40 + b"]}",
         b'{"identities": [[' + b"0," * 150_000 + b"0]]}",
     ],
+    ids=["empty", "cut off", "a name twice", "too deep", "too many values"],
 )
 def test_a_body_that_is_no_json_or_too_much_of_it_is_refused(caller, raw):
     problem(caller.post(IDENTIFY, raw), 400, "invalid")
