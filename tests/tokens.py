@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from chatbots.models import ApiKey, Chatbot
+from chatbots.models import Chatbot
 from chatbots.operations.identity_keys import create_identity_key
 
 HOUR = 3600
@@ -82,9 +82,6 @@ class Backend:
         """Return a token that is right but for the changes; `...` leaves a claim out."""
         said = claims_of(self.chatbot.public_id, sub=value, **claims)
         return compact(self.header(**(header or {})), said, self.sign)
-
-    def revoke(self) -> None:
-        ApiKey.objects.filter(pk=self.key.pk).update(revoked_at="2026-01-01T00:00:00Z")
 
 
 def signer(algorithm: str, secret: str | None = None) -> Signer:

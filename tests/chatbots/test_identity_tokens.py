@@ -113,10 +113,12 @@ def test_the_public_key_is_no_secret() -> None:
 @pytest.mark.parametrize("of_the_key", ALGORITHMS)
 @pytest.mark.parametrize("algorithm", [*ALGORITHMS, "none", "None", "HS512", "ES384", "RS512", "PS256", "EdDSA", ""])
 def test_only_the_algorithm_of_the_key_is_taken(of_the_key: str, algorithm: str) -> None:
-    if algorithm == of_the_key:
-        return
     sign = signer(algorithm, SECRET) if algorithm in ALGORITHMS else (lambda _: b"x")
-    assert "alg is not" in refusal(made(header=header_of(algorithm), sign=sign), of_the_key)
+    token = made(header=header_of(algorithm), sign=sign)
+    if algorithm == of_the_key:
+        assert verified(token, of_the_key).value == "42"
+    else:
+        assert "alg is not" in refusal(token, of_the_key)
 
 
 def test_an_unsigned_token_is_refused() -> None:
