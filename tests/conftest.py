@@ -1,5 +1,6 @@
 """Real PostgreSQL and a real S3 server for every test: a database and a bucket for each process of pytest."""
 
+import contextlib
 import functools
 import itertools
 import os
@@ -13,6 +14,7 @@ from pytest_django import DjangoDbBlocker
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
+from conversations.management.commands import import_conversations
 from devservers import control
 from tests import databases, factories, statements, under_roles
 from tests.clients import empty
@@ -28,6 +30,8 @@ django_settings.S3_BUCKET = f"test-{_NUMBER}"
 django_settings.IAM_ACCESS_KEY_ID = django_settings.IAM_SECRET_ACCESS_KEY = ""
 # Each S3 client would read botocore's service descriptions from disk again, and tests create many clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+# For a process that does nothing else: it would look at all that pytest holds.
+vars(import_conversations)["rare_garbage_collection"] = contextlib.nullcontext
 # A hash is slow on purpose, and tests make many users. Programs that they start read the second one.
 django_settings.PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher",

@@ -1,5 +1,6 @@
 """The command that imports a file: stored rows, output, exit codes."""
 
+import gc
 import gzip
 import io
 import json
@@ -198,6 +199,15 @@ def test_a_database_refusal_contains_no_row_data(
     found = capsys.readouterr()
     assert "Lovelace" not in found.out + found.err + str(caught.value)
     assert not Conversation.objects.exists()
+
+
+def test_garbage_is_collected_less_often_meanwhile() -> None:
+    """The command is tested without this: the whole test process would be collected each time."""
+    before = gc.get_threshold()
+    with importer.rare_garbage_collection():
+        assert gc.get_threshold()[0] == 50_000
+        assert gc.get_freeze_count() > 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_it_stores_in_batches_bounded_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
