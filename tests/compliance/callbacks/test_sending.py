@@ -175,7 +175,7 @@ def test_a_call_ends_in_time_whatever_the_receiver_does(
     outcome: tuple[str, int | None, str],
 ) -> None:
     """Even if each single wait is short: a byte every few milliseconds, endlessly."""
-    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     with behaving(behave) as server:
         began = time.monotonic()
         assert after_a_turn(callback_to(chatbot, server.url() + "/hook")) == outcome
@@ -187,7 +187,7 @@ def test_a_call_ends_in_time_whatever_the_receiver_does(
 def test_a_handshake_ends_in_time(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, behave: Behaviour
 ) -> None:
-    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     with behaving(behave) as server:
         began = time.monotonic()
         assert after_a_turn(callback_to(chatbot, server.url("https") + "/hook"))[2] in {"no_answer", "tls_failed"}

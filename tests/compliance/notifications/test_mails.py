@@ -256,7 +256,7 @@ def test_sending_a_mail_ends_in_time_whatever_the_server_does(
     tls: str | None,
     error: str,
 ) -> None:
-    monkeypatch.setattr("common.outbound.MAIL_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.MAIL_SECONDS", 0.5)
     settings.EMAIL_USE_SSL, settings.EMAIL_USE_TLS = tls == "ssl", tls == "tls"
     failed(chatbot)
     with behaving(behave) as theirs:
