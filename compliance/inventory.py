@@ -166,8 +166,14 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CHATTER,
         {
             "uci_value": (Disposition.EMPTIED, "the person; emptied when the request is final"),
-            "uci_digest": (Disposition.LEDGER, "answers whether this chatter was erased"),
-            "conversation_digests": (Disposition.LEDGER, "names the conversations; answers whether they were erased"),
+            "uci_digest": (
+                Disposition.LEDGER,
+                "answers whether this chatter was erased; until then, finds an export in a client's bucket",
+            ),
+            "conversation_digests": (
+                Disposition.LEDGER,
+                "names the conversations; answers whether they were erased; until then, as above",
+            ),
             **_all(
                 (
                     "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
