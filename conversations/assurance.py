@@ -3,8 +3,9 @@
 from chatbots.models import Chatbot
 from conversations.models import Assurance, Identity
 
-# The ways in which an identity of each level came.
-WAYS = {level: [way.value for way in Identity.EstablishedBy if way.assurance == level] for level in Assurance}
+# Of each way in which an identity comes, by its value; and the ways of each level.
+ASSURANCE_OF: dict[str, Assurance] = {way.value: way.assurance for way in Identity.EstablishedBy}
+WAYS = {level: [way for way, its_level in ASSURANCE_OF.items() if its_level == level] for level in Assurance}
 
 _ANY = Chatbot.ExportAssurance.ANY
 

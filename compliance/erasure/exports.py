@@ -188,12 +188,12 @@ def blocking(*, requests: str, given: str, statuses: str) -> str:
     return f"""
 SELECT DISTINCT ON ({given}) {given}, e.id
   FROM {requests}
+ CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
        SELECT id, external_id_digest FROM conversations_conversation
         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
           AND deletion_request_id IS NULL OFFSET 0) AS c
- CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
  CROSS JOIN LATERAL (
        SELECT id, seq FROM {NAMING} AS by_ids
         WHERE r.conversation_digests IS NULL AND by_ids.kind = 'export'

@@ -290,9 +290,8 @@ def _begin(
         totals[request_id] += number
         if way is not None:
             counted[request_id][completion.COUNTER_OF_WAY[way]] += number
-    begun: dict[str, str | datetime] = {
-        name: array(counted[each][name] for each in ids) for name in completion.COUNTERS
-    }
+    of_each = [counted[each] for each in ids]
+    begun: dict[str, str | datetime] = {name: array(one[name] for one in of_each) for name in completion.COUNTERS}
     begun |= {
         "ids": array(ids),
         "cutoff_at": cutoff_at,

@@ -70,7 +70,7 @@ def choose_uci(request: HttpRequest, slug: str) -> HttpResponse:
 def set_export_assurance(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
     require_password(request)
-    form = forms.AssuranceForm(request.POST, chatbot=chatbot)
+    form = forms.AssuranceForm(request.POST)
 
     def call() -> str:
         chatbots.change_chatbot(chatbot=chatbot, changes=form.cleaned_data, actor=actor_of(request))

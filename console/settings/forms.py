@@ -190,14 +190,9 @@ class RulesForm(ConsoleForm):
 
 
 class AssuranceForm(ConsoleForm):
-    """How far an identity has to be relied on for an export."""
-
     export_assurance = forms.ChoiceField(
         label="Conversations in exports", choices=Chatbot.ExportAssurance.choices, widget=forms.RadioSelect
     )
-
-    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"export_assurance": chatbot.export_assurance}, **kwargs)
 
 
 class UciForm(ConsoleForm):

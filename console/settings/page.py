@@ -156,7 +156,7 @@ def _forms(
     empty: dict[str, forms.ConsoleForm] = {
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
-        "assurance": forms.AssuranceForm(chatbot=overview.chatbot),
+        "assurance": forms.AssuranceForm(initial={"export_assurance": overview.chatbot.export_assurance}),
         "bucket": forms.BucketForm(stored=overview.bucket),
         "retention": RetentionForm(chatbot=overview.chatbot),
         "credentials": NewCredentialForm(),

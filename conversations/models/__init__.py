@@ -1,5 +1,5 @@
+from conversations.models.assurance import Assurance
 from conversations.models.conversations import (
-    Assurance,
     Conversation,
     Identity,
     Message,

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
 from chatbots.models import Chatbot, Variable
+from conversations.models.assurance import Assurance
 from conversations.sql import FOLDED_HASH, FOLDED_NAME, VALUE_HASH
 
 # Always true of a stored time: the condition of indexes that begin with the chatbot. PostgreSQL then uses them only
@@ -219,18 +220,6 @@ class _OfConversation(models.Model):
 
     def __str__(self) -> str:
         return f"{self._meta.verbose_name} {self.pk}"
-
-
-class Assurance(models.TextChoices):
-    """How far a chatter's identity can be relied on, the weakest first."""
-
-    USER_CHANNEL = "user_channel", "Claimed: it can be forged on the way"
-    PLATFORM = "platform", "Said by the platform"
-    VERIFIED = "verified", "Verified by the client"
-
-    @property
-    def rank(self) -> int:
-        return list(Assurance).index(self)
 
 
 class Identity(_OfConversation):

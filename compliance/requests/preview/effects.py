@@ -1,5 +1,6 @@
 """What a deletion would erase, keep and be held by, and what an export would hold."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -190,7 +191,8 @@ def by_assurance(subjects: Subjects, conversations: Sequence[Found]) -> ByAssura
     """Return how many of a chatter's conversations there are by assurance; None if they are named by their ids."""
     if subjects.conversation_digests is not None:
         return None
-    return {level: sum(one.assurance == level for one in conversations) for level in Assurance}
+    found = Counter(one.assurance for one in conversations)
+    return {level: found[level] for level in Assurance}
 
 
 def count_files(chatbot: Chatbot, numbers: Collection[int]) -> int:

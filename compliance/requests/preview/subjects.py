@@ -10,7 +10,8 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, fetch
 from compliance.errors import Refused
-from conversations.models import Assurance, Identity
+from conversations.assurance import ASSURANCE_OF
+from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
 
 # Conversations that are looked at; more of them only where the chatbot's guard lets a deletion have more.
@@ -93,7 +94,10 @@ class Found(NamedTuple):
 
     @property
     def assurance(self) -> Assurance | None:
-        return Identity.EstablishedBy(self.established_by).assurance if self.established_by else None
+        return ASSURANCE_OF[self.established_by] if self.established_by else None
+
+    def is_surer_than(self, other: "Found") -> bool:
+        return bool(self.assurance and other.assurance and self.assurance.rank > other.assurance.rank)
 
 
 class Totals(NamedTuple):
@@ -177,8 +181,8 @@ def united(each: Sequence[Finds]) -> Finds:
     """Return the conversations of all of these: one that several have is there once, with its strongest identity."""
     live: dict[int, Found] = {}
     for one in (conversation for finds in each for conversation in finds.live):
-        known = live.get(one.number, one)
-        live[one.number] = max(known, one, key=lambda each: each.assurance.rank if each.assurance else 0)
+        if live.setdefault(one.number, one) is not one and one.is_surer_than(live[one.number]):
+            live[one.number] = one
     return Finds(
         live=list(live.values()),
         erased=list({number for finds in each for number in finds.erased}),
