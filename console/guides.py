@@ -25,7 +25,7 @@ from chatbots.models import Chatbot
 from console.common.pages import chatbot_or_404, page, render
 
 # In the order in which they are followed. Each is `docs/guides/<name>.md`, and linked from the settings page.
-GUIDES = ("data-compliance", "daily-extracts", "retention", "bucket-credentials")
+GUIDES = ("data-compliance", "safe-identities", "daily-extracts", "retention", "bucket-credentials")
 
 # What code in the files names.
 EXAMPLE_ORIGIN, EXAMPLE_SLUG = "https://compliance.example.com", "acme"
@@ -123,5 +123,5 @@ def _copyable(_renderer: RendererHTML, tokens: Sequence[Token], place: int, *_re
     )
 
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _MARKDOWN.add_render_rule("fence", _copyable)

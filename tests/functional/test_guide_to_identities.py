@@ -1,0 +1,166 @@
+"""The commands, calls and programs of the guide to safe identities, run as written, give what it says."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from common.storage import ObjectStorage
+from conversations.models import Identity
+from scripts.processes import Processes
+from tests.functional.support import ROOT, manage, worker_environment
+from tests.functional.web import WebServer, web_server
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.long(reason="starts a dozen programs, one after the other, and waits for look-ups"),
+]
+
+GUIDE = (ROOT / "docs" / "guides" / "safe-identities.md").read_text()
+PRIVATE = {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
+NODE = shutil.which("node")
+NOW = "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+
+# Each is called with secret, kid, aud and value, and prints the token.
+PROGRAMS = {
+    "python": ([sys.executable, "-c"], "\nimport sys; print(identity_token(*sys.argv[1:]))"),
+    "sh": (["bash", "-c"], '\nidentity_token "$@"'),
+    "js": ([NODE or "node", "--input-type=module", "-e"], "\nconsole.log(identityToken(...process.argv.slice(1)));"),
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+def block_with(language: str, text: str) -> str:
+    [found] = [block for block in blocks(language) if text in block]
+    return found
+
+
+class Reader:
+    """Follows the guide in a shell, on a service of this test."""
+
+    def __init__(self, server: WebServer, folder: Path) -> None:
+        self._origin = f"http://127.0.0.1:{server.port}"
+        self._folder = folder
+        self._environment = worker_environment(role=connection.settings_dict["USER"]) | PRIVATE
+
+    def run(self, script: str, **filled_in: str) -> str:
+        for written, made in filled_in.items():
+            placeholder = f"'<{written.replace('_', ' ')}>'"
+            assert placeholder in script
+            script = script.replace(placeholder, f"'{made}'")
+        script = script.replace("https://compliance.example.com", self._origin)
+        script = script.replace(".venv/bin/python manage.py", f"{sys.executable} {ROOT / 'manage.py'}")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self._folder,
+            env=self._environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def send(self, token: str, conversation_id: str, **fields: Any) -> None:
+        """Send a conversation as the platform does."""
+        document = {"id": conversation_id, "channel": "widget", **fields}
+        body = json.dumps(document)[:-1] + f', "started_at": "\'{NOW}\'"}}'
+        said = self.run(
+            f"curl -sS {self._origin}/api/v1/chatbots/acme/conversations -H 'Authorization: Bearer {token}'"
+            f" -H 'Content-Type: application/json' -d '{body}'"
+        )
+        assert json.loads(said)["results"][0]["outcome"] == "created", said
+
+
+@contextmanager
+def clients_server(secret: str) -> Iterator[int]:
+    """Run the guide's receiver, and yield its port."""
+    program: dict[str, Any] = {}
+    exec(block_with("python", "class Receiver"), program)  # noqa: S102  it is what the guide gives to be run
+    program["Receiver"].secret = secret
+    with HTTPServer(("127.0.0.1", 0), program["Receiver"]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def established(conversation_id: str) -> tuple[str, str] | None:
+    found = Identity.objects.filter(conversation__external_id=conversation_id)
+    return found.values_list("value", "established_by").first()
+
+
+def wait_for(conversation_id: str, seconds: float = 90) -> tuple[str, str] | None:
+    end = time.monotonic() + seconds
+    while established(conversation_id) is None and time.monotonic() < end:
+        time.sleep(0.2)
+    return established(conversation_id)
+
+
+@pytest.mark.skipif(NODE is None, reason="node is missing: the program in JavaScript is not run")
+def test_the_guide_works_as_written(storage: ObjectStorage, tmp_path: Path) -> None:
+    with Processes() as processes, web_server(**PRIVATE) as server:
+        processes.start("worker", manage("qcluster"), env=worker_environment() | PRIVATE)
+        reader = Reader(server, tmp_path)
+        prefix = ".venv/bin/python manage.py"
+        reader.run(
+            f"{prefix} create_chatbot acme --name Acme --variable custom:member_id --uci member_id"
+            " --enable-compliance --hosted-bucket"
+        )
+        scopes = "--scope conversations:write --scope exports:write --scope requests:read"
+        platform = reader.run(f"{prefix} create_api_key acme --type token --label platform {scopes}").split()[-1]
+
+        reader.send(platform, "guide-identity")
+        token = reader.run(block_with("sh", "identities:write")).split()[-1]
+        said = reader.run(block_with("sh", "/identify"), the_secret_of_the_token=token)
+        assert json.loads(said)["results"][0]["outcome"] == "created"
+        assert established("guide-identity") == ("guide-test", "asserted")
+
+        *named, secret = reader.run(block_with("sh", "--type identity")).splitlines()
+        shown = dict(line.split(": ") for line in named if ": " in line)
+        send_signed = block_with("sh", "IDENTITY_TOKEN=")
+        for language, (command, call) in PROGRAMS.items():
+            program = block_with(language, "identityToken(" if language == "js" else "identity_token(")
+            name = [] if language != "sh" else ["identity_token"]
+            words = [*command, program + call, *name, secret, shown["kid"], shown["aud"], f"by-{language}"]
+            made = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+            said = reader.run(
+                send_signed.replace("guide-signed", f"guide-signed-{language}"),
+                the_secret_of_the_token=platform,
+                what_identity_token_returned=made,
+            )
+            assert json.loads(said)["results"][0]["outcome"] == "created", (language, said)
+            assert established(f"guide-signed-{language}") == (f"by-{language}", "signed")
+
+        set_up = block_with("sh", "set_resolver")
+        callback_secret = reader.run(set_up.splitlines()[0]).split()[-1]
+        with clients_server(callback_secret) as port:
+            reader.run(
+                "\n".join(set_up.splitlines()[1:]).replace("https://shop.example.com", f"http://127.0.0.1:{port}")
+            )
+            reader.send(platform, "guide-looked-up", user_channel_variables={"session": "a-long-random-session"})
+            assert wait_for("guide-looked-up") == ("guide-resolved", "resolved")
+
+        reader.run(block_with("sh", "--export-assurance"))
+        reader.send(platform, "guide-unverified", custom_variables={"member_id": "guide-test"})
+        body = '{"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "guide-test"}'
+        said = reader.run(
+            f"curl -sS https://compliance.example.com/api/v1/chatbots/acme/preview -d '{body}'"
+            f" -H 'Content-Type: application/json' -H 'Authorization: Bearer {platform}'"
+        )
+        export = json.loads(said)["export"]
+        assert (export["conversations"], export["unverified_left_out"]) == (1, 1)
