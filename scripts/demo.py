@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 from scripts import own_copy  # noqa: E402
 
-ENVIRONMENT = own_copy.begin(VAR_DIR)
+# The client's server of the demo is on this machine.
+ENVIRONMENT = own_copy.begin(VAR_DIR) | {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
 
 from django.core.management import call_command  # noqa: E402
 
@@ -67,11 +68,17 @@ def main() -> int:
 
 def _tell(story: Story, processes: Processes, began: float) -> None:
     from scripts import demo_chapters as chapters  # noqa: PLC0415  needs django.setup()
+    from scripts import demo_identities as identities  # noqa: PLC0415  as above
 
     story.chapter("Set up")
     scene = _set_up(story, processes, began)
     chapters.send_one_over_the_api(scene, sample.over_the_api(datetime.now(UTC)))
     chapters.add_a_file(scene)
+    story.chapter("Identify")
+    with identities.answering(_manage("create_callback_secret", SLUG)["secret"]) as clients:
+        address = ["--url", f"http://127.0.0.1:{clients.port}/who"]
+        _manage("set_resolver", SLUG, *address, "--send", "session", "--session-token", "session")
+        identities.look_up(scene, clients, sample.with_a_session(datetime.now(UTC)))
     story.chapter("Export")
     chapters.refuse_a_bad_signature(scene)
     chapters.export(scene)
@@ -94,11 +101,12 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     )
 
     words = ["--name", "Tern Ferries", "--timezone", "Europe/Lisbon", "--variable", f"custom:{UCI}"]
+    words += ["--variable", "user_channel:session"]
     words += ["--variable", "custom:pass", "--uci", UCI, "--enable-compliance", "--hosted-bucket"]
     chatbot = _manage("create_chatbot", SLUG, *words)
     require(chatbot["uci"] == UCI, f"The chatbot does not know its chatters by {UCI}.")
     signing = _manage("create_api_key", SLUG, "--type", "signing", "--label", "Demo CRM")
-    scopes = ("--scope", "requests:read", "--scope", "conversations:write")
+    scopes = ("--scope", "requests:read", "--scope", "conversations:write", "--scope", "conversations:read")
     token = _manage("create_api_key", SLUG, "--type", "token", "--label", "Demo backend", *scopes)
     story.fact(f"Chatbot {SLUG} is created, with {UCI} as its Unique Chatter Identifier, a signing key and a token")
 

@@ -11,6 +11,8 @@ NADIA = "NF-2041"  # asks for her data, then has everything deleted, the export 
 OMAR = "OH-7719"  # asks for his data, then has it deleted, and keeps the export
 RUTH = "RC-3300"  # asks for nothing
 
+SESSION = "nadias-session-c0ffee5d41"  # of the web shop; only its server knows that it is hers
+
 Document = dict[str, Any]
 Line = tuple[str, str, str]  # sender, kind, text
 
@@ -104,6 +106,16 @@ def over_the_api(now: datetime) -> Document:
     return _talk("nadia-3", NADIA, now - timedelta(hours=3), lines)
 
 
+def with_a_session(now: datetime) -> Document:
+    """A conversation of Nadia that does not say so: it came with the session of the web shop."""
+    lines = [
+        ("user", "text", "Can my cello travel in the cabin with me?"),
+        ("bot", "text", "It can, a cello counts as hand luggage."),
+    ]
+    fields = {"user_name": _NAMES[NADIA], "user_channel_variables": {"session": SESSION}}
+    return _talk("nadia-4", None, now - timedelta(minutes=5), lines, **fields)
+
+
 def _talk(name: str, chatter: str | None, started_at: datetime, lines: list[Line], **fields: Any) -> Document:
     """A conversation document with unique ids, so that a search for them finds nothing else."""
     started_at = started_at.astimezone(UTC).replace(microsecond=0)
@@ -146,6 +158,7 @@ def _traces(document: Document) -> Iterator[str]:
     yield document["id"]
     yield document["user_name"]
     yield from document["custom_variables"].values()
+    yield from document.get("user_channel_variables", {}).values()
     for message in document["messages"]:
         yield from (message["id"], message["text"])
     if comment := document.get("csat", {}).get("comment"):
