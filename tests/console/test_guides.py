@@ -113,7 +113,7 @@ def words_of_the_console() -> str:
     """Everything that a page can say, as one text without tags."""
     sources = [*(ROOT / "templates").rglob("*.html"), *(ROOT / "console").rglob("*.py")]
     sources += [*(ROOT / "chatbots").glob("*.py"), *(ROOT / "chatbots/operations").glob("*.py")]
-    sources += [ROOT / "compliance/models/requests.py", ROOT / "conversations/models/extracts.py"]
+    sources += [ROOT / "compliance/models/requests.py", *(ROOT / "conversations/models").glob("*.py")]
     return re.sub(r"\s+", " ", " ".join(map(_words_of, sources)))
 
 

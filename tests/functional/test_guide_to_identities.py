@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import HTTPServer
 from pathlib import Path
@@ -30,6 +30,7 @@ pytestmark = [
 GUIDE = (ROOT / "docs" / "guides" / "safe-identities.md").read_text()
 PRIVATE = {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
 NODE = shutil.which("node")
+THE_TOKEN = "the secret of the token"
 NOW = "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
 
 # Each is called with secret, kid, aud and value, and prints the token.
@@ -57,11 +58,11 @@ class Reader:
         self._folder = folder
         self._environment = worker_environment(role=connection.settings_dict["USER"]) | PRIVATE
 
-    def run(self, script: str, **filled_in: str) -> str:
-        for written, made in filled_in.items():
-            placeholder = f"'<{written.replace('_', ' ')}>'"
-            assert placeholder in script
-            script = script.replace(placeholder, f"'{made}'")
+    def run(self, script: str, filled_in: Mapping[str, str] | None = None) -> str:
+        """Run a script, with what a reader fills in for `'<...>'`; return what it prints."""
+        for written, made in (filled_in or {}).items():
+            assert f"'<{written}>'" in script
+            script = script.replace(f"'<{written}>'", f"'{made}'")
         script = script.replace("https://compliance.example.com", self._origin)
         script = script.replace(".venv/bin/python manage.py", f"{sys.executable} {ROOT / 'manage.py'}")
         done = subprocess.run(
@@ -99,12 +100,12 @@ def clients_server(secret: str) -> Iterator[int]:
         server.shutdown()
 
 
-def established(conversation_id: str) -> tuple[str, str] | None:
+def established(conversation_id: str) -> tuple[str | None, str] | None:
     found = Identity.objects.filter(conversation__external_id=conversation_id)
     return found.values_list("value", "established_by").first()
 
 
-def wait_for(conversation_id: str, seconds: float = 90) -> tuple[str, str] | None:
+def wait_for(conversation_id: str, seconds: float = 90) -> tuple[str | None, str] | None:
     end = time.monotonic() + seconds
     while established(conversation_id) is None and time.monotonic() < end:
         time.sleep(0.2)
@@ -126,7 +127,7 @@ def test_the_guide_works_as_written(storage: ObjectStorage, tmp_path: Path) -> N
 
         reader.send(platform, "guide-identity")
         token = reader.run(block_with("sh", "identities:write")).split()[-1]
-        said = reader.run(block_with("sh", "/identify"), the_secret_of_the_token=token)
+        said = reader.run(block_with("sh", "/identify"), {THE_TOKEN: token})
         assert json.loads(said)["results"][0]["outcome"] == "created"
         assert established("guide-identity") == ("guide-test", "asserted")
 
@@ -140,8 +141,7 @@ def test_the_guide_works_as_written(storage: ObjectStorage, tmp_path: Path) -> N
             made = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
             said = reader.run(
                 send_signed.replace("guide-signed", f"guide-signed-{language}"),
-                the_secret_of_the_token=platform,
-                what_identity_token_returned=made,
+                {THE_TOKEN: platform, "what identity_token returned": made},
             )
             assert json.loads(said)["results"][0]["outcome"] == "created", (language, said)
             assert established(f"guide-signed-{language}") == (f"by-{language}", "signed")
