@@ -21,7 +21,7 @@ from django.db import transaction
 
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver, Variable
-from common.db import array, execute, fetch
+from common.db import array, execute, fetch, fetch_in_index_order
 from compliance.lookups.client import Failure, LookupResult
 from compliance.work.claims import BY_INDEX
 from compliance.work.lookups import called_chatbots, due_chatbots
@@ -105,6 +105,7 @@ UPDATE conversations_identitylookup l
         WHERE d.state = 'pending' AND d.chatbot_id = %(chatbot)s
           AND (d.next_attempt_at <= statement_timestamp() OR d.id = ANY(%(taken)s::bigint[]) AND d.token = %(token)s)
         ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+RETURNING TRUE
 """
 
 # Of calls that ended together, one bad among good ones is no failure of the address.
@@ -154,6 +155,7 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
 def _take(token: UUID, *, room: int, busy: Mapping[int, int]) -> tuple[list[Taken], bool]:
     """Return what was taken, and whether there was nothing that could be."""
     with transaction.atomic():
+        # Also has PostgreSQL take in the order of the index, instead of sorting all that is due.
         due = due_chatbots(called_chatbots())
         shared = shares(due, room=room, busy=busy) if due and may_take(token) else {}
         if not shared:
@@ -203,7 +205,7 @@ def let_rest(token: UUID, taken: Collection[Taken], *, chatbot_id: int, seconds:
     }
     with transaction.atomic():
         execute(f"SELECT {BY_INDEX}")
-        execute(_REST, values)
+        fetch_in_index_order(_REST, values)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chatbots.models import Chatbot, Resolver
-from common.db import fetch
+from common.db import fetch_in_index_order
 from conversations.models import IdentityLookup
 
 State = IdentityLookup.State
@@ -49,7 +49,7 @@ def overview_of(chatbot: Chatbot) -> ResolverOverview | None:
         return None
     counts = {
         state: (number, oldest)
-        for state, number, oldest in fetch(_COUNTS, {"chatbot": chatbot.pk, "most": MOST_COUNTED})
+        for state, number, oldest in fetch_in_index_order(_COUNTS, {"chatbot": chatbot.pk, "most": MOST_COUNTED})
     }
     waiting, oldest = counts.pop(State.PENDING.value)
     ended = {state.label: counts.get(state.value, (0, None))[0] for state in State if state is not State.PENDING}

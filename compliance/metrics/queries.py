@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
-from common.db import array, fetch
+from common.db import array, fetch, fetch_in_index_order
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
@@ -170,7 +170,7 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
 def _lookups(chatbots: Collection[int], most: int) -> dict[str, Queued]:
     called = set(chatbots).intersection(called_chatbots())
     values = {"called": array(called), "most": most}
-    return {state: Queued(*row) for state, *row in fetch(_LOOKUPS, values)} if called else {}
+    return {state: Queued(*row) for state, *row in fetch_in_index_order(_LOOKUPS, values)} if called else {}
 
 
 def _is_late(timezone: str, now: datetime, latest: date | None) -> bool:

@@ -5,18 +5,21 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from chatbots.models import Resolver
-from common.db import array, fetch
+from common.db import array, fetch_in_index_order
 
 # What is normal takes seconds; a resolver that is down is tried for a day.
 LONGEST_WAIT = timedelta(hours=1)
 
+# One index step for each chatbot, however many wait.
 _DUE_CHATBOTS = """
-SELECT each.id FROM unnest(%(chatbots)s::bigint[]) AS each(id)
- WHERE EXISTS (SELECT FROM conversations_identitylookup l
-                WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = each.id AND l.state = 'pending'
-                  AND l.next_attempt_at <= statement_timestamp())
+SELECT each.id
+  FROM unnest(%(chatbots)s::bigint[]) AS each(id)
+ CROSS JOIN LATERAL (
+       SELECT FROM conversations_identitylookup l
+        WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = each.id AND l.state = 'pending'
+          AND l.next_attempt_at <= statement_timestamp()
+        ORDER BY l.next_attempt_at LIMIT 1) AS first
 """
-# The first of each chatbot's queue is one index step.
 _OLDEST = """
 SELECT each.id, first.queued_at
   FROM unnest(%(chatbots)s::bigint[]) AS each(id)
@@ -43,8 +46,13 @@ def called_chatbots() -> list[int]:
 
 
 def due_chatbots(chatbots: Collection[int]) -> Iterable[int]:
-    """Return those of the chatbots that have look-ups due."""
-    return [chatbot for (chatbot,) in fetch(_DUE_CHATBOTS, {"chatbots": array(chatbots)})] if chatbots else []
+    """Return those of the chatbots that have look-ups due.
+
+    In a transaction, the statements that follow read in the order of indexes too.
+    """
+    if not chatbots:
+        return []
+    return [chatbot for (chatbot,) in fetch_in_index_order(_DUE_CHATBOTS, {"chatbots": array(chatbots)})]
 
 
 def is_any_due() -> bool:
@@ -53,7 +61,7 @@ def is_any_due() -> bool:
 
 def oldest(chatbots: Collection[int]) -> dict[int, datetime]:
     """Return since when the first look-up of each chatbot waits, of those that have one waiting."""
-    return dict(fetch(_OLDEST, {"chatbots": array(chatbots)})) if chatbots else {}
+    return dict(fetch_in_index_order(_OLDEST, {"chatbots": array(chatbots)})) if chatbots else {}
 
 
 def in_trouble(now: datetime, chatbots: Collection[int] | None = None) -> list[ResolverTrouble]:
