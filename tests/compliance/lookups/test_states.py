@@ -1,6 +1,7 @@
 """What operators see of resolvers: `health`, metrics, and what expires."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.test import Client
@@ -9,11 +10,15 @@ from pytest_django import Settings
 
 from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import change_chatbot, designate_uci
+from common.db import execute
+from compliance.lookups import leases
 from compliance.lookups.dispatcher import look_up
 from compliance.retention.cleanup import count_expired, remove_expired
-from compliance.work import health
+from compliance.work import health, lookups
 from compliance.work.health import Code
 from conversations.models import IdentityLookup
+from tests.factories import uci_of
+from tests.functional.scans import Watch
 from tests.looking_up import begin, with_resolver
 from tests.receivers import Receiver
 
@@ -84,3 +89,37 @@ def test_look_ups_expire_some_days_after_they_ended(chatbot: Chatbot, secret: st
     assert count_expired()["identity_lookups"] == 1
     remove_expired()
     assert IdentityLookup.objects.get().pk != ended.pk
+
+
+_BACKLOG = """
+WITH stored AS (
+    INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, channel, started_at,
+           uci_variable_id, message_count, has_file_upload, has_agent_handover, has_push)
+    SELECT %(chatbot)s, n, sha256(n::text::bytea), 'widget', now(), %(uci)s, 0, FALSE, FALSE, FALSE
+      FROM generate_series(1, 5000) AS n
+    RETURNING id, chatbot_id
+)
+INSERT INTO conversations_identitylookup (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at,
+       give_up_at, last_error, expires_at)
+SELECT chatbot_id, id, 'pending', 0, now(), now() - id * interval '1 second', now() + interval '1 day', '',
+       now() + interval '1 day'
+  FROM stored
+"""
+
+
+def test_a_backlog_is_read_one_by_one(
+    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before PostgreSQL has statistics of it, too."""
+    with_resolver(neighbour, receiver.url())
+    begin(neighbour, "c-1")
+    execute(_BACKLOG, {"chatbot": chatbot.pk, "uci": uci_of(chatbot).pk})
+    monkeypatch.setattr(leases, "_SECONDS_TO_TAKE", 0.01)
+    watch = Watch(["conversations_identitylookup"], most_entries=100, monkeypatch=monkeypatch)
+    with watch.step("taking"):
+        assert lookups.is_any_due()
+        assert set(lookups.oldest([chatbot.pk, neighbour.pk])) == {chatbot.pk, neighbour.pk}
+        taken = leases.take(uuid4(), room=32, busy={})
+    assert [one.chatbot_id for one in taken] == [neighbour.pk]
+    assert watch.statements > 5
+    assert watch.findings == []
