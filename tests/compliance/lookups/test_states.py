@@ -96,7 +96,7 @@ WITH stored AS (
     INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, channel, started_at,
            uci_variable_id, message_count, has_file_upload, has_agent_handover, has_push)
     SELECT %(chatbot)s, n, sha256(n::text::bytea), 'widget', now(), %(uci)s, 0, FALSE, FALSE, FALSE
-      FROM generate_series(1, 5000) AS n
+      FROM generate_series(1, 60000) AS n
     RETURNING id, chatbot_id
 )
 INSERT INTO conversations_identitylookup (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at,
@@ -107,6 +107,7 @@ SELECT chatbot_id, id, 'pending', 0, now(), now() - id * interval '1 second', no
 """
 
 
+@pytest.mark.long(reason="60,000 look-ups are stored: with fewer PostgreSQL does not think of sorting them")
 def test_a_backlog_is_read_one_by_one(
     chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,9 +118,10 @@ def test_a_backlog_is_read_one_by_one(
     monkeypatch.setattr(leases, "_SECONDS_TO_TAKE", 0.01)
     watch = Watch(["conversations_identitylookup"], most_entries=100, monkeypatch=monkeypatch)
     with watch.step("taking"):
+        # First, since what one of them sets would hold for the test's transaction.
+        taken = leases.take(uuid4(), room=32, busy={})
         assert lookups.is_any_due()
         assert set(lookups.oldest([chatbot.pk, neighbour.pk])) == {chatbot.pk, neighbour.pk}
-        taken = leases.take(uuid4(), room=32, busy={})
     assert [one.chatbot_id for one in taken] == [neighbour.pk]
     assert watch.statements > 5
     assert watch.findings == []
