@@ -175,13 +175,11 @@ STORES: tuple[Store, ...] = (
                 "names the conversations; answers whether they were erased; until then, as above",
             ),
             **_all(
-                (
-                    "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
-                    "include_files include_shared received_at queued_at not_before due_at held_at started_at "
-                    "cutoff_at cutoff_number slice waiting_for completed_at failed_at cancelled_at rejected_at "
-                    "approved_at approved_by approved_holds filed_by claim attempts lane result error_code "
-                    "error_detail"
-                ),
+                "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
+                "include_files include_shared received_at queued_at not_before due_at held_at started_at "
+                "cutoff_at cutoff_number slice waiting_for completed_at failed_at cancelled_at rejected_at "
+                "approved_at approved_by approved_holds filed_by claim attempts lane result error_code "
+                "error_detail",
                 Disposition.KEPT,
                 "the record that the request was made and met",
             ),
@@ -194,11 +192,9 @@ STORES: tuple[Store, ...] = (
                 "the client's own address, until the final state is delivered; must have neither UCI value nor id",
             ),
             **_all(
-                (
-                    "conversations_total erased_before conversations shared_conversations messages identities "
-                    "variable_values files exports extracts extracts_left unverified_left_out "
-                    "assurance_user_channel assurance_platform assurance_verified"
-                ),
+                "conversations_total erased_before conversations shared_conversations messages identities "
+                "variable_values files exports extracts extracts_left unverified_left_out "
+                "assurance_user_channel assurance_platform assurance_verified",
                 Disposition.KEPT,
                 "how much was done; a count of ours",
             ),
@@ -210,10 +206,8 @@ STORES: tuple[Store, ...] = (
         {
             "key": (Disposition.EMPTIED, "contains the UCI value; emptied when the object is removed"),
             **_all(
-                (
-                    "id chatbot request hosting bucket endpoint rows bytes sha256 upload_id finished_at "
-                    "expires_at removed_at"
-                ),
+                "id chatbot request hosting bucket endpoint rows bytes sha256 upload_id finished_at "
+                "expires_at removed_at",
                 Disposition.KEPT,
                 "that an export was created, and its size; names no chatter",
             ),
@@ -231,11 +225,9 @@ STORES: tuple[Store, ...] = (
         conversations.DailyExtract,
         ReachedBy.DAY,
         _all(
-            (
-                "id chatbot day starts_at ends_at state version made_version hosting bucket key upload_id "
-                "rows bytes sha256 finished_at expires_at stale_at token owner claimed_until attempts "
-                "not_before error_code error_detail created_at"
-            ),
+            "id chatbot day starts_at ends_at state version made_version hosting bucket key upload_id "
+            "rows bytes sha256 finished_at expires_at stale_at token owner claimed_until attempts "
+            "not_before error_code error_detail created_at",
             Disposition.KEPT,
             "that a day's file was created, and its size; a hosted file is rebuilt without the chatter",
         ),
@@ -273,11 +265,9 @@ STORES: tuple[Store, ...] = (
         {
             "url": (Disposition.EMPTIED, "the client's own address, once delivered; else deleted with its row"),
             **_all(
-                (
-                    "id chatbot request status hold_reason result error_code occurred_at state attempts "
-                    "next_attempt_at token give_up_at last_status last_error created_at delivered_at "
-                    "expires_at"
-                ),
+                "id chatbot request status hold_reason result error_code occurred_at state attempts "
+                "next_attempt_at token give_up_at last_status last_error created_at delivered_at "
+                "expires_at",
                 Disposition.EXPIRES,
                 "that the client was notified of its request: codes and times, for CALLBACK_DAYS",
             ),
@@ -302,10 +292,8 @@ STORES: tuple[Store, ...] = (
         compliance.RetentionRun,
         ReachedBy.REQUEST,
         _all(
-            (
-                "id chatbot day request retention_days older_than announced previous_days examined_number left_out "
-                "created_at"
-            ),
+            "id chatbot day request retention_days older_than announced previous_days examined_number left_out "
+            "created_at",
             Disposition.KEPT,
             "that a day's retention run took place, for which period, and how many conversations it left out",
         ),
