@@ -34,8 +34,8 @@ class Lookups(turns.Queue[Taken, LookupResult]):
 
     def call(self, due: Taken, *, signers: Signers, tls: ssl.SSLContext) -> Call:
         return Call(
-            url=due.url,
-            pointer=due.pointer,
+            url=due.target.url,
+            pointer=due.target.pointer,
             conversation_id=due.conversation_id,
             variables=due.variables,
             signers=signers,
@@ -50,6 +50,7 @@ class Lookups(turns.Queue[Taken, LookupResult]):
         leases.let_rest(token, taken, chatbot_id=receiver[0], seconds=seconds)
 
     def note(self, token: UUID, outcomes: Sequence[tuple[Taken, LookupResult]]) -> None:
+        outcomes = leases.with_current_target(outcomes)
         leases.note_resolvers((one.chatbot_id, result) for one, result in outcomes)
         endings = [(one, _ending_of(result)) for one, result in outcomes if result.value is None]
         endings += _store(token, {one: result.value for one, result in outcomes if result.value is not None})
@@ -85,10 +86,10 @@ def _store(token: UUID, values: Mapping[Taken, str]) -> list[tuple[Taken, _Endin
     groups: defaultdict[tuple[int, Identity.EstablishedBy], list[Taken]] = defaultdict(list)
     for one in values:
         if held.get(one.id) is False:
-            groups[one.chatbot_id, one.established_by].append(one)
+            groups[one.chatbot_id, one.target.established_by].append(one)
     chatbots = Chatbot.objects.in_bulk({chatbot_id for chatbot_id, _ in groups})
     for (chatbot_id, way), some in groups.items():
-        named = [NamedIdentity(number=one.conversation, key=one.uci_name, value=values[one]) for one in some]
+        named = [NamedIdentity(number=one.conversation, key=one.target.uci_name, value=values[one]) for one in some]
         try:
             results = identify(chatbot=chatbots[chatbot_id], identities=named, way=way)
         except IntakeFailed as failed:

@@ -128,15 +128,12 @@ class Taken:
     chatbot_id: int
     conversation: int  # its number
     conversation_id: str = field(repr=False)
-    url: str = field(repr=False)
-    pointer: str
+    target: "Target" = field(repr=False)
     variables: Mapping[str, str] = field(repr=False)
-    established_by: EstablishedBy
-    uci_name: str
 
     @property
     def receiver(self) -> tuple[int, str]:
-        return self.chatbot_id, receiver_of(self.url) or ""
+        return self.chatbot_id, receiver_of(self.target.url) or ""
 
 
 def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
@@ -163,6 +160,18 @@ def _take(token: UUID, *, room: int, busy: Mapping[int, int]) -> tuple[list[Take
         values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(shared), "shares": array(shared.values())}
         rows = fetch(_TAKE, values)
         return _with_content(token, [_Row(*row) for row in rows]), not rows
+
+
+def with_current_target(
+    outcomes: Sequence[tuple[Taken, LookupResult]],
+) -> list[tuple[Taken, LookupResult]]:
+    """Return the outcomes of calls to resolvers that are on, and as they were when the calls began.
+
+    A former one may have been changed because it answers wrongly. What it was asked is asked anew when its lease is
+    over, wherever that is then.
+    """
+    targets = _targets({one.chatbot_id for one, _ in outcomes})
+    return [(one, result) for one, result in outcomes if one.target == targets.get(one.chatbot_id)]
 
 
 def held(token: UUID, taken: Collection[Taken]) -> dict[int, bool]:
@@ -217,16 +226,18 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """A resolver that is on, the variables that it gets, by id with their names, and what its answer is worth."""
 
-    resolver: Resolver
-    uci: Variable
+    url: str
+    pointer: str
+    uci_id: int
+    uci_name: str
     sent: Mapping[int, str]
     established_by: EstablishedBy
 
 
-def _targets(chatbots: Collection[int]) -> dict[int, _Target]:
+def _targets(chatbots: Collection[int]) -> dict[int, Target]:
     variables = {one.pk: one for one in Variable.objects.filter(chatbot__in=chatbots)}
     ucis = {one.chatbot_id: one for one in variables.values() if one.is_uci}
     targets = {}
@@ -237,11 +248,14 @@ def _targets(chatbots: Collection[int]) -> dict[int, _Target]:
         can_be_forged = any(
             one.category == Variable.Category.USER_CHANNEL and one.pk != resolver.session_token_id for one in sent
         )
-        targets[resolver.pk] = _Target(
-            resolver,
-            ucis[resolver.pk],
-            {one.pk: one.name for one in sent},
-            EstablishedBy.CUSTOM if can_be_forged else EstablishedBy.RESOLVED,
+        uci = ucis[resolver.pk]
+        targets[resolver.pk] = Target(
+            url=resolver.url,
+            pointer=resolver.pointer,
+            uci_id=uci.pk,
+            uci_name=uci.name,
+            sent={one.pk: one.name for one in sent},
+            established_by=EstablishedBy.CUSTOM if can_be_forged else EstablishedBy.RESOLVED,
         )
     return targets
 
@@ -264,7 +278,7 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
         target = targets.get(row.chatbot_id)
         if target is None:  # such as one that was turned off just now: the lease runs out
             continue
-        external_id = ids.get((row.conversation, target.uci.pk))
+        external_id = ids.get((row.conversation, target.uci_id))
         if external_id is None or row.conversation in identified:
             needless.append(row)
             continue
@@ -280,11 +294,8 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
                 chatbot_id=row.chatbot_id,
                 conversation=row.conversation,
                 conversation_id=external_id,
-                url=target.resolver.url,
-                pointer=target.resolver.pointer,
+                target=target,
                 variables=variables,
-                established_by=target.established_by,
-                uci_name=target.uci.name,
             )
         )
     if needless:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import NewVariable, add_variable, change_chatbot, designate_uci
 from chatbots.operations.resolvers import remove_resolver
 from compliance.lookups import leases
@@ -276,6 +276,49 @@ def test_what_is_answered_too_late_is_not_stored(
     make_due(chatbot)
     look_up()
     assert identities(one) == expected[way]
+
+
+@pytest.mark.usefixtures("secret")
+@pytest.mark.parametrize(
+    ("way", "body"),
+    [
+        ("removed", b'{"value": "42"}'),
+        ("removed", b"garbage"),
+        ("another address", b'{"value": "42"}'),
+        ("another address", b'{"value": null}'),
+        ("another pointer", b'{"id": "42"}'),
+        ("no session token", b'{"value": "42"}'),
+        ("another UCI", b'{"value": "42"}'),
+    ],
+)
+def test_what_a_former_resolver_answers_does_not_count(
+    chatbot: Chatbot, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, way: str, body: bytes
+) -> None:
+    """It is changed while the call is on its way: it may have been changed because it answers wrongly."""
+    receiver.body = body
+    [one] = begin(chatbot, "c-1")
+    note = Lookups.note
+
+    def late(self: Lookups, *arguments: Any) -> None:
+        with role("owner"):
+            if way == "removed":
+                remove_resolver(chatbot=chatbot, actor="test")
+            elif way == "another UCI":
+                designate_uci(chatbot=chatbot, name="plan", actor="test")
+            else:
+                path = "/another" if way == "another address" else "/who-5813"
+                token = {"session_token": None} if way == "no session token" else {}
+                pointer = {"pointer": "/id"} if way == "another pointer" else {}
+                with_resolver(chatbot, receiver.url(path), **token, **pointer)
+        note(self, *arguments)
+
+    monkeypatch.setattr(Lookups, "note", late)
+    look_up()
+    assert len(receiver.received) == 1
+    assert identities(one) == []
+    lookup = lookup_of(one)
+    assert (lookup.state, lookup.attempts, lookup.last_error) == ("pending", 0, "")
+    assert not Resolver.objects.filter(called_at__isnull=False).exists()
 
 
 def test_chatbots_are_called_at_their_own_addresses(
