@@ -4,6 +4,7 @@ import logging
 import ssl
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from http import HTTPStatus
 from uuid import UUID
 
 from chatbots.callback_secrets import Signers
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 # What became of a look-up: its state and error, or None if it is not needed any more.
 _Ending = tuple[State, Failure | None] | None
+
+# Of what was sent, not of the address: a chatter can send anything, and must not make others wait.
+_OF_WHAT_WAS_SENT = set(range(400, 500)) - {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 RESOLVERS = Receivers()
 
@@ -60,6 +64,8 @@ class Lookups(turns.Queue[Taken, LookupResult]):
             leases.note(token, left)
 
     def has_answered(self, outcome: LookupResult) -> bool | None:
+        if outcome.error is Failure.BAD_STATUS and outcome.status in _OF_WHAT_WAS_SENT:
+            return None
         return outcome.error is None or outcome.is_final
 
 

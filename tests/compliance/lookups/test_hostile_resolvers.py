@@ -121,6 +121,28 @@ def test_an_address_that_is_down_is_left_alone_for_a_while(chatbot: Chatbot) -> 
     assert set(resting.values_list("attempts", "state")) == {(0, "pending")}
 
 
+def test_answers_about_some_chatters_make_nobody_else_wait(chatbot: Chatbot) -> None:
+    """A chatter can send anything through the user channel, and servers have a status of their own for that."""
+    with receiving(400, body=b'{"value": "42"}') as receiver:
+        receiver.answers = [400] * 6 + [200]
+        with_resolver(chatbot, receiver.url())
+        begin(chatbot, *(f"bad-{n}" for n in range(6)))
+        look_up()
+        good = begin(chatbot, *(f"good-{n}" for n in range(6)))
+        look_up()
+    assert [identities(one) for one in good] == [[("42", "resolved")]] * 6
+    assert not IdentityLookup.objects.filter(last_error="resolver_resting").exists()
+
+
+@pytest.mark.parametrize("status", [408, 429, 500])
+def test_an_address_that_cannot_cope_is_left_alone(chatbot: Chatbot, status: int) -> None:
+    with receiving(status) as receiver:
+        with_resolver(chatbot, receiver.url())
+        begin(chatbot, *(f"c-{n}" for n in range(9)))
+        look_up()
+        assert len(receiver.received) < 9
+
+
 def test_a_slow_address_delays_neither_another_chatbots_nor_callbacks(chatbot: Chatbot, neighbour: Chatbot) -> None:
     """It answers only once all else has arrived, in the same turn of a worker."""
     RECEIVERS.forget()
