@@ -198,8 +198,8 @@ _ADVICE = {
         "settings page says why, and lets you try it. Ask the client to check the address."
     ),
     Code.LOOKUPS_WAIT: (
-        "Look-ups of identities of {slug} have waited since {since}. Check the clusters and the worker's log; if "
-        "there are too many, the client's address is too slow for them."
+        "Look-ups of identities of {slug} have waited for a first call since {since}. Check the clusters and the "
+        "worker's log; if there are too many, the client's address is too slow for them."
     ),
     Code.UNEXPECTED_TASK: (
         "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "

@@ -20,13 +20,16 @@ SELECT each.id
           AND l.next_attempt_at <= statement_timestamp()
         ORDER BY l.next_attempt_at LIMIT 1) AS first
 """
+# One that was called and is tried again says nothing of the workers: it may be of a chatter whose token is refused.
 _OLDEST = """
 SELECT each.id, first.queued_at
   FROM unnest(%(chatbots)s::bigint[]) AS each(id)
  CROSS JOIN LATERAL (
-       SELECT l.queued_at FROM conversations_identitylookup l
-        WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = each.id AND l.state = 'pending'
-        ORDER BY l.queued_at LIMIT 1) AS first
+       SELECT waiting.queued_at
+         FROM (SELECT l.queued_at, l.attempts FROM conversations_identitylookup l
+                WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = each.id AND l.state = 'pending'
+                ORDER BY l.queued_at LIMIT 1000) AS waiting
+        WHERE waiting.attempts = 0 LIMIT 1) AS first
 """
 
 
@@ -60,7 +63,7 @@ def is_any_due() -> bool:
 
 
 def oldest(chatbots: Collection[int]) -> dict[int, datetime]:
-    """Return since when the first look-up of each chatbot waits, of those that have one waiting."""
+    """Return since when the first look-up of each chatbot waits for its first call, where one does."""
     return dict(fetch_in_index_order(_OLDEST, {"chatbots": array(chatbots)})) if chatbots else {}
 
 

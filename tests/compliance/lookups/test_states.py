@@ -54,6 +54,9 @@ def test_health_says_that_look_ups_wait_or_that_a_resolver_is_off(chatbot: Chatb
     assert problems() == {}
     IdentityLookup.objects.update(queued_at=timezone.now() - 2 * HOUR)
     assert set(problems()) == {Code.LOOKUPS_WAIT}
+    # What is tried again, such as for a chatter whose token the address refuses, says nothing of the workers.
+    IdentityLookup.objects.update(attempts=1)
+    assert problems() == {}
     designate_uci(chatbot=chatbot, name="plan", actor="test")
     assert set(problems()) == {Code.RESOLVER_OFF}
 
