@@ -115,8 +115,10 @@ UPDATE compliance_callback c
  WHERE c.id = ANY(ARRAY(
        SELECT d.id FROM compliance_callback d
         WHERE d.state = 'waiting' AND d.chatbot_id = %(chatbot)s AND starts_with(d.url, %(receiver)s)
-          AND (d.next_attempt_at <= statement_timestamp() OR d.id = ANY(%(taken)s::uuid[]) AND d.token = %(token)s)
-        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+          AND d.next_attempt_at <= statement_timestamp()
+        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED) || ARRAY(
+       SELECT d.id FROM compliance_callback d
+        WHERE d.id = ANY(%(taken)s::uuid[]) AND d.token = %(token)s FOR UPDATE SKIP LOCKED))
 RETURNING id, chatbot_id, request_id, status, state, attempts, last_status, last_error
 """
 

@@ -54,7 +54,7 @@ class Lookups(turns.Queue[Taken, LookupResult]):
         leases.let_rest(token, taken, chatbot_id=receiver[0], seconds=seconds)
 
     def note(self, token: UUID, outcomes: Sequence[tuple[Taken, LookupResult]]) -> None:
-        outcomes = leases.with_current_target(outcomes)
+        outcomes = leases.with_current_target(token, outcomes)
         leases.note_resolvers((one.chatbot_id, result) for one, result in outcomes)
         endings = [(one, _ending_of(result)) for one, result in outcomes if result.value is None]
         endings += _store(token, {one: result.value for one, result in outcomes if result.value is not None})

@@ -92,6 +92,12 @@ SELECT id, EXISTS (SELECT FROM conversations_identity i
  WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
 """
 
+# The lease runs out, but its worker is not at it any more: rows under lease keep others from calling.
+_PUT_BACK = """
+UPDATE conversations_identitylookup SET token = NULL
+ WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
+"""
+
 # No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
 _REST = """
 UPDATE conversations_identitylookup l
@@ -102,9 +108,11 @@ UPDATE conversations_identitylookup l
        finished_at = CASE WHEN l.give_up_at <= statement_timestamp() THEN statement_timestamp() END
  WHERE l.chatbot_id = %(chatbot)s AND l.id = ANY(ARRAY(
        SELECT d.id FROM conversations_identitylookup d
-        WHERE d.state = 'pending' AND d.chatbot_id = %(chatbot)s
-          AND (d.next_attempt_at <= statement_timestamp() OR d.id = ANY(%(taken)s::bigint[]) AND d.token = %(token)s)
-        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+        WHERE d.state = 'pending' AND d.chatbot_id = %(chatbot)s AND d.next_attempt_at <= statement_timestamp()
+        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED) || ARRAY(
+       SELECT d.id FROM conversations_identitylookup d
+        WHERE d.chatbot_id = %(chatbot)s AND d.id = ANY(%(taken)s::bigint[]) AND d.token = %(token)s
+          FOR UPDATE SKIP LOCKED))
 RETURNING TRUE
 """
 
@@ -163,15 +171,19 @@ def _take(token: UUID, *, room: int, busy: Mapping[int, int]) -> tuple[list[Take
 
 
 def with_current_target(
+    token: UUID,
     outcomes: Sequence[tuple[Taken, LookupResult]],
 ) -> list[tuple[Taken, LookupResult]]:
     """Return the outcomes of calls to resolvers that are on, and as they were when the calls began.
 
-    A former one may have been changed because it answers wrongly. What it was asked is asked anew when its lease is
-    over, wherever that is then.
+    A former one may have been changed because it answers wrongly. What it was asked is put back, and asked anew when
+    its lease is over, wherever that is then.
     """
     targets = _targets({one.chatbot_id for one, _ in outcomes})
-    return [(one, result) for one, result in outcomes if one.target == targets.get(one.chatbot_id)]
+    former = {one for one, _ in outcomes if one.target != targets.get(one.chatbot_id)}
+    if former:
+        execute(_PUT_BACK, _values(token, former))
+    return [(one, result) for one, result in outcomes if one not in former]
 
 
 def held(token: UUID, taken: Collection[Taken]) -> dict[int, bool]:
@@ -273,10 +285,11 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
     identified = set(Identity.objects.filter(**which).values_list("conversation_id", flat=True))
     stored = VariableValue.objects.filter(**which).values_list("conversation_id", "variable_id", "value")
     values = {(number, variable): value for number, variable, value in stored}
-    taken, needless, over = [], [], []
+    taken, needless, over, stopped = [], [], [], []
     for row in rows:
         target = targets.get(row.chatbot_id)
-        if target is None:  # such as one that was turned off just now: the lease runs out
+        if target is None:  # such as one that was turned off just now
+            stopped.append(row)
             continue
         external_id = ids.get((row.conversation, target.uci_id))
         if external_id is None or row.conversation in identified:
@@ -298,6 +311,8 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
                 variables=variables,
             )
         )
+    if stopped:
+        execute(_PUT_BACK, _values(token, stopped))
     if needless:
         execute(_DROP, _values(token, needless))
     if over:

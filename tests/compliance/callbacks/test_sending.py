@@ -235,8 +235,9 @@ def test_a_slow_receiver_does_not_delay_another_chatbots(
 
 
 def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
+    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leases, "_PUT_OFF", 5)
     for owner in (chatbot, neighbour):
         SigningCaller(owner)
     with receiving(500) as broken:
@@ -254,6 +255,8 @@ def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
     for callback, expected in ((other, ("delivered", 200)), (theirs, ("waiting", 500))):
         callback.refresh_from_db()
         assert (callback.state, callback.last_status) == expected
+
+    assert not Callback.objects.filter(token__isnull=False).exists(), "no worker is kept from calling"
 
     # A callback tried for a day is given up, even if its receiver is paused.
     Callback.objects.filter(pk=resting[0].pk).update(

@@ -121,6 +121,17 @@ def test_an_address_that_is_down_is_left_alone_for_a_while(chatbot: Chatbot) -> 
     assert set(resting.values_list("attempts", "state")) == {(0, "pending")}
 
 
+def test_what_is_put_off_keeps_no_worker_from_calling(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where more is due than is put off at a time: rows under lease count as a worker at it."""
+    monkeypatch.setattr(leases, "_PUT_OFF", 5)
+    with receiving(503) as broken:
+        with_resolver(chatbot, broken.url())
+        begin(chatbot, *(f"c-{n}" for n in range(40)))
+        look_up()
+    assert IdentityLookup.objects.count() == 40
+    assert not IdentityLookup.objects.filter(token__isnull=False).exists()
+
+
 def test_answers_about_some_chatters_make_nobody_else_wait(chatbot: Chatbot) -> None:
     """A chatter can send anything through the user channel, and servers have a status of their own for that."""
     with receiving(400, body=b'{"value": "42"}') as receiver:

@@ -318,6 +318,7 @@ def test_what_a_former_resolver_answers_does_not_count(
     assert identities(one) == []
     lookup = lookup_of(one)
     assert (lookup.state, lookup.attempts, lookup.last_error) == ("pending", 0, "")
+    assert lookup.token is None, "no worker is kept from calling"
     assert not Resolver.objects.filter(called_at__isnull=False).exists()
 
 
