@@ -59,7 +59,13 @@ UPDATE conversations_identitylookup l
 RETURNING l.id, l.chatbot_id, l.conversation_id, l.give_up_at <= statement_timestamp()
 """
 
-_IS_HELD = "l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = o.id AND l.token = %(token)s"
+# An erasure deletes several in an order of its own, and intake queues several anew: who waits for one while holding
+# another could be waited for. What they hold is not the worker's any more.
+_HELD = """ARRAY(
+       SELECT h.id FROM conversations_identitylookup h
+        WHERE h.chatbot_id = ANY(%(chatbots)s::bigint[]) AND h.id = ANY(%(ids)s::bigint[]) AND h.token = %(token)s
+          FOR UPDATE SKIP LOCKED)"""
+_IS_HELD = f"chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY({_HELD})"
 _NOTE = f"""
 WITH outcome AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(errors)s::text[], %(random)s::float8[])
@@ -77,14 +83,11 @@ UPDATE conversations_identitylookup l
        expires_at = CASE WHEN o.state <> 'pending' OR l.give_up_at <= statement_timestamp()
                          THEN statement_timestamp() + make_interval(secs => %(kept)s) ELSE l.expires_at END
   FROM outcome o
- WHERE {_IS_HELD}
+ WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = o.id AND l.id = ANY({_HELD})
 RETURNING l.chatbot_id, l.state, l.last_error
 """  # noqa: S608  (texts of ours)
 
-_DROP = """
-DELETE FROM conversations_identitylookup
- WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
-"""
+_DROP = f"DELETE FROM conversations_identitylookup WHERE {_IS_HELD}"  # noqa: S608  (texts of ours)
 _STILL_HELD = """
 SELECT id, EXISTS (SELECT FROM conversations_identity i
                     WHERE i.chatbot_id = ANY(%(chatbots)s::bigint[]) AND i.conversation_id = l.conversation_id)
@@ -93,10 +96,7 @@ SELECT id, EXISTS (SELECT FROM conversations_identity i
 """
 
 # The lease runs out, but its worker is not at it any more: rows under lease keep others from calling.
-_PUT_BACK = """
-UPDATE conversations_identitylookup SET token = NULL
- WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
-"""
+_PUT_BACK = f"UPDATE conversations_identitylookup SET token = NULL WHERE {_IS_HELD}"  # noqa: S608  (texts of ours)
 
 # No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
 _REST = """
@@ -124,7 +124,9 @@ UPDATE chatbots_resolver r
        last_error = CASE o.error WHEN '' THEN r.last_error ELSE o.error END,
        last_error_at = CASE o.error WHEN '' THEN r.last_error_at ELSE statement_timestamp() END
   FROM unnest(%(chatbots)s::bigint[], %(well)s::boolean[], %(errors)s::text[]) AS o(chatbot_id, is_well, error)
- WHERE r.chatbot_id = o.chatbot_id
+ WHERE r.chatbot_id = o.chatbot_id AND r.chatbot_id = ANY(ARRAY(
+       SELECT chatbot_id FROM chatbots_resolver WHERE chatbot_id = ANY(%(chatbots)s::bigint[])
+        ORDER BY chatbot_id FOR NO KEY UPDATE))
 """
 
 

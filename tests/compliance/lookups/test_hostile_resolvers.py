@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -288,3 +289,36 @@ def test_what_cannot_be_read_or_sent_is_its_own_chatbots_trouble(
         [another] = begin(neighbour, "c-2")
         assert after_a_turn(ours) == ("failed", "bad_answer")
         assert identities(another) == [("theirs", "resolved")]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("known")
+def test_recording_waits_for_nobody_who_holds_look_ups(chatbot: Chatbot) -> None:
+    """An erasure locks them in an order of its own: if both waited, they could wait for each other."""
+    begin(chatbot, "c-1", "c-2", "c-3")
+    token = uuid4()
+    taken = leases.take(token, room=32, busy={})
+    first, middle, last = sorted(one.id for one in taken)
+    has_one, is_noted = threading.Event(), threading.Event()
+    failures: list[str] = []
+
+    def erase() -> None:
+        try:
+            with transaction.atomic():
+                IdentityLookup.objects.filter(pk=middle).delete()
+                has_one.set()
+                is_noted.wait(0.5)
+                IdentityLookup.objects.filter(pk__in=[first, last]).delete()
+        except DatabaseError as error:
+            failures.append(type(error).__name__)
+        finally:
+            connection.close()
+
+    erasing = threading.Thread(target=erase)
+    erasing.start()
+    has_one.wait(5)
+    Lookups().note(token, [(one, client.LookupResult(is_unknown=True)) for one in taken])
+    is_noted.set()
+    erasing.join()
+    assert failures == []
+    assert not IdentityLookup.objects.exists()
