@@ -83,6 +83,7 @@ def test_metrics_count_look_ups(
     assert 300 <= float(series["dca_identity_lookups_oldest_seconds"]) < 400
 
 
+@pytest.mark.usefixtures("storage")  # which is asked for what has expired there
 def test_look_ups_expire_some_days_after_they_ended(chatbot: Chatbot, secret: str) -> None:
     begin(chatbot, "c-1", "c-2")
     look_up()
