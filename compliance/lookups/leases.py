@@ -201,9 +201,9 @@ def drop(token: UUID, taken: Collection[Taken]) -> None:
     execute(_DROP, _values(token, taken))
 
 
-def note(token: UUID, outcomes: Sequence[tuple[Taken, State, Failure | None]], *, called: bool = True) -> None:
+def note(token: UUID, outcomes: Sequence[tuple[Taken, State, Failure | None]]) -> None:
     """Record outcomes. `pending` are tried again later, or failed where they have been tried for long enough."""
-    _note(token, [(one.id, one.chatbot_id, state, error) for one, state, error in outcomes], called=called)
+    _note(token, [(one.id, one.chatbot_id, state, error) for one, state, error in outcomes], called=True)
 
 
 def note_resolvers(results: Iterable[tuple[int, LookupResult]]) -> None:
