@@ -56,11 +56,14 @@ def add_export_assurance_argument(parser: CommandParser, *, default: str | None 
 
 
 def read_secret(path: str, what: str = "secret") -> str:
-    """Return the secret or key in a file ("-": standard input) without its final newline. Raises CommandError."""
+    """Return the secret or key in a file ("-": standard input) without its final newline.
+
+    Raises CommandError, which does not quote the path: it may be the secret itself.
+    """
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise CommandError(f"Cannot read the {what} from {path}: is it a text file that you may read?") from None
+        raise CommandError(f"Cannot read the {what}: give the name of a text file that you may read.") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

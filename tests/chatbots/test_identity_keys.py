@@ -306,3 +306,10 @@ def test_the_command_refuses_a_private_key_and_prints_none_of_it(chatbot: Chatbo
     with pytest.raises(CommandError, match="This is a private key") as caught:
         run("--type", "identity", "--public-key", str(file))
     assert file.read_text().splitlines()[1] not in str(caught.value)
+
+
+def test_the_command_prints_no_private_key_that_is_given_in_place_of_a_file(chatbot: Chatbot) -> None:
+    pem = private_pem(private_key("ES256"))
+    with pytest.raises(CommandError, match="Cannot read the public key") as caught:
+        run("--type", "identity", "--public-key", pem)
+    assert pem.splitlines()[1] not in str(caught.value)
