@@ -62,7 +62,7 @@ class IdentifyResult:
     """The result of one identity. Pointers of `errors` begin at the item.
 
     `id` is the platform's id as given, None if none was given or it is unreadable; `number` is our number, None if
-    there is no such conversation.
+    there is no such conversation or the identity is a DocumentInvalid.
     """
 
     id: str | None

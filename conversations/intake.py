@@ -60,7 +60,7 @@ class DocumentOutcome(StrEnum):
 class StoreResult:
     """The result of one document: the platform's id (None if unreadable), and how many messages it added.
 
-    `number` is our number of the conversation, None if there is no such conversation.
+    `number` is our number of the conversation, None if there is no such conversation or the document is not valid.
     """
 
     id: str | None

@@ -91,7 +91,7 @@ class DocumentResult(TypedDict):
     id: str | None
     """As sent; null if it could not be read."""
     number: int | None
-    """Ours; null if there is no such conversation."""
+    """Ours; null if there is no such conversation, and where what was sent is not valid."""
     outcome: DocumentOutcome
     error: Annotated[dict[str, Any], _documented_as(Problem)] | None
     """Only of a refused document."""
@@ -110,7 +110,7 @@ class IdentityResult(TypedDict):
     id: str | None
     """As sent; null if it could not be read."""
     number: int | None
-    """Ours; null if there is no such conversation."""
+    """Ours; null if there is no such conversation, and where what was sent is not valid."""
     outcome: IdentityOutcome
     """`created`: it is stored. `confirmed`: the conversation had this value already."""
     error: Annotated[dict[str, Any], _documented_as(Problem)] | None
