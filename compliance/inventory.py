@@ -148,7 +148,7 @@ STORES: tuple[Store, ...] = (
         _all(
             "id chatbot conversation request_id way at expires_at",
             Disposition.DELETED,
-            "that an erased chatter was named in the conversation, for ERASURE_LEDGER_DAYS at most",
+            "that an erased chatter was named in the conversation; expires with the digest of that chatter",
         ),
     ),
     CONVERSATION,
