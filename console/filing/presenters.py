@@ -62,7 +62,6 @@ class PreviewLine:
     notes: list[str]
     alike: list[Similar]
     holds: list[str]
-    is_deletion: bool
 
     @property
     def is_not_found(self) -> bool:
@@ -70,15 +69,10 @@ class PreviewLine:
         return not (preview.refused or preview.conversations or preview.unverified_left_out)
 
     @property
-    def is_claimed(self) -> bool:
-        """Whether a deletion erases conversations of which the chatter was only claimed."""
-        return self.is_deletion and self.preview.claimed > 0
-
-    @property
     def needs_review(self) -> bool:
         preview = self.preview
         found = (preview.refused, self.notes, self.alike, preview.open_requests, preview.held_by, self.is_not_found)
-        return any((*found, self.is_claimed, preview.unverified_left_out))
+        return any((*found, preview.claimed, preview.unverified_left_out))
 
 
 def stores(deletion: Deletion) -> list[StoreRow]:
@@ -130,7 +124,6 @@ def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:
             _notes(draft, row, value),
             preview.similar,
             holds(preview.held_by),
-            draft.is_deletion,
         )
         for row, value, reference, preview in zip(
             draft.rows, draft.values, draft.references, found.chatters, strict=True
@@ -153,7 +146,7 @@ def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str
         "with_open": sum(bool(line.preview.open_requests) for line in lines),
         "with_alike": sum(bool(line.alike) for line in lines),
         "held": sum(bool(line.preview.held_by) for line in lines),
-        "claimed": sum(line.is_claimed for line in lines),
+        "claimed": sum(line.preview.claimed > 0 for line in lines),
         "unverified": sum(line.preview.unverified_left_out > 0 for line in lines),
         "odd": sum(bool(line.notes) for line in lines),
         "repeated": len(pasted.repeated) if pasted else 0,

@@ -55,10 +55,28 @@ def test_a_preview_of_an_export_says_what_is_left_out(chatbot: Chatbot, support:
     filer = Filer(support, chatbot)
     assert "weaker" not in filer.preview(action="export").text
     demand(chatbot, "verified")
-    assert f"5 conversations are {LEFT_OUT}" in filer.preview(action="export").text
+    text = filer.preview(action="export").text
+    assert f"5 conversations are {LEFT_OUT} (Verified only)." in text
+    assert "can be forged" not in text
     of_bob = filer.preview("bob", action="export").text
     assert "1 conversation is left out" in of_bob
     assert "No data found" not in of_bob
+
+
+@pytest.mark.django_db
+def test_a_preview_of_an_export_warns_of_what_was_only_claimed_and_is_in_the_file(
+    chatbot: Chatbot, support: Client
+) -> None:
+    conversation_by(chatbot, {"alice": Way.USER_CHANNEL, "carol": Way.SIGNED})
+    warning = "of the conversations in the file, the value came through the user channel only"
+    filer = Filer(support, chatbot)
+    text = filer.preview(action="export").text
+    assert f"In 2 {warning}, where it can be forged. Make sure that they are this person's." in text
+    assert f"In 3 {warning}" in filer.preview(action="export", include_shared="on").text
+    assert "can be forged" not in filer.preview("bob", action="export").text
+    of_many = Filer(support, chatbot, "many/").preview_many("alice", "bob", action="export").text
+    assert "2 only claimed" in of_many
+    assert "What was claimed can be forged, and is in the files." in of_many
 
 
 @pytest.mark.django_db

@@ -20,7 +20,6 @@ from compliance.requests.preview.effects import Deletion, Export, HoldReason
 from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import MOST_NAMED, Finds, Options, Subjects, find, united
 from compliance.requests.selectors import ByUci, Selector
-from conversations.models import Assurance
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
@@ -48,8 +47,7 @@ class Preview:
 @dataclass(frozen=True)
 class ChatterPreview:
     """What the request about one of many chatters would do. `refused`: why it could not be filed; the rest is empty
-    then. `claimed`: conversations that were found by a value which came through the user channel, also those that an
-    export leaves out."""
+    then. `claimed`: of the conversations, those found by a value which came through the user channel."""
 
     conversations: int = 0
     messages: int = 0
@@ -134,8 +132,7 @@ def preview_many(
         each, held_by, by_kind = _examine(subjects, [kind], options)
         is_deletion = kind == Kind.DELETION
         for value, finds, its_alike, its_holds in zip(digests, each, alike, held_by, strict=True):
-            found = finds.live if is_deletion else finds.unmarked
-            chosen = found if is_deletion else effects.chosen_of(subjects, finds, options)
+            chosen = finds.live if is_deletion else effects.chosen_of(subjects, finds, options)
             previews[value] = ChatterPreview(
                 conversations=len(chosen),
                 messages=sum(one.message_count for one in chosen),
@@ -143,7 +140,7 @@ def preview_many(
                 open_requests=finds.open_requests,
                 similar=its_alike,
                 held_by=its_holds,
-                claimed=sum(one.assurance == Assurance.USER_CHANNEL for one in found),
+                claimed=effects.claimed_of(chosen),
                 unverified_left_out=0 if is_deletion else effects.left_out(subjects, finds),
             )
         return PreviewOfMany([previews[value] for value, _ in chatters], *by_kind)

@@ -120,10 +120,12 @@ class Deletion:
 class Export:
     """What an export would hold. `refused` is the code by which its filing would be refused now.
 
-    `assurance` is as for a deletion, also of what is left out.
+    `assurance` is as for a deletion, also of what is left out. `claimed`: of what it would hold, the conversations
+    that were found by a value which came through the user channel.
     """
 
     found: Totals
+    claimed: int
     files: int
     shared_left_out: int
     unverified_left_out: int
@@ -163,6 +165,7 @@ def count_export(subjects: Subjects, finds: Finds, options: Options) -> Export:
     reliable, chosen = _reliable(subjects, finds), chosen_of(subjects, finds, options)
     return Export(
         found=total(chosen),
+        claimed=claimed_of(chosen),
         files=count_files(subjects.chatbot, [one.number for one in chosen]) if options.include_files else 0,
         shared_left_out=len(reliable) - len(chosen),
         unverified_left_out=left_out(subjects, finds),
@@ -185,6 +188,11 @@ def left_out(subjects: Subjects, finds: Finds) -> int:
 def _reliable(subjects: Subjects, finds: Finds) -> list[Found]:
     """Return what an export could hold: found by an identity that is enough for the chatbot, or named by its id."""
     return [one for one in finds.unmarked if is_enough(one.assurance, subjects.chatbot.export_assurance)]
+
+
+def claimed_of(conversations: Sequence[Found]) -> int:
+    """Return how many of the conversations were found by a value that came through the user channel."""
+    return sum(one.assurance == Assurance.USER_CHANNEL for one in conversations)
 
 
 def by_assurance(subjects: Subjects, conversations: Sequence[Found]) -> ByAssurance | None:

@@ -47,6 +47,7 @@ def as_chatter(one: preview.Preview, kind: Kind) -> ChatterPreview:
     """The preview of one value, in the format of a preview of many."""
     part = one.deletion if kind == Kind.DELETION else one.export
     assert part is not None
+    erased = part.assurance[Assurance.USER_CHANNEL] if part.assurance else 0
     return ChatterPreview(
         conversations=part.found.conversations,
         messages=part.found.messages,
@@ -54,7 +55,7 @@ def as_chatter(one: preview.Preview, kind: Kind) -> ChatterPreview:
         open_requests=one.open_requests,
         similar=list(one.similar[:3]),
         held_by=one.held_by if kind == Kind.DELETION else [],
-        claimed=part.assurance[Assurance.USER_CHANNEL] if part.assurance else 0,
+        claimed=getattr(part, "claimed", erased),
         unverified_left_out=getattr(part, "unverified_left_out", 0),
     )
 
