@@ -73,9 +73,11 @@ UPDATE conversations_conversation c SET deletion_request_id = open.request_id
 """
 
 # What the requests name and is live after the mark has skipped locked rows, by how the identity came, and whether any
-# of it is open. What others have marked is erased and counted here too.
+# of it is open. What others have marked is erased and counted here too. `counted`: what this transaction has locked
+# to erase, and may have left for later.
 _NAMED_LIVE = f"""
-SELECT r.id, named.established_by, count(*), bool_or(c.is_open)
+SELECT r.id, named.established_by, count(*) FILTER (WHERE named.conversation_id <> ALL(%(counted)s::bigint[])),
+       bool_or(c.is_open)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
@@ -250,24 +252,25 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
         times[chatbot_id], numbers[chatbot_id] = now, number
     counts: Mapping[UUID, completion.Counts] = {}
     found: Counter[Named] = Counter()
+    named: Sequence[rows.LockedConversation] = ()
     if erases:
         named = rows.lock_named(ids)
         found += Counter((one.request_id, one.established_by) for one in named)
         counts = rows.erase(named, marked_by=ids)
     else:
         execute(_MARK, sql.subjects(ids))
-    found += _still_live(ids)
+    found += _still_live(ids, counted=[one.number for one in named])
     if not erases:
         exports.expire_marked(ids)
     _begin(new, min(times.values()), numbers, found=found, counts=counts)
 
 
-def _still_live(request_ids: Sequence[UUID]) -> Counter[Named]:
-    """Return how much of what each request names is still to be erased.
+def _still_live(request_ids: Sequence[UUID], *, counted: Sequence[int]) -> Counter[Named]:
+    """Return how much of what each request names is still to be erased, without these conversations.
 
     Raises _RowsInUse if some of it is open: another worker has locked it.
     """
-    named = fetch(_NAMED_LIVE, sql.subjects(request_ids))
+    named = fetch(_NAMED_LIVE, {**sql.subjects(request_ids), "counted": array(counted)})
     in_use = {request_id for request_id, _, _, is_open in named if is_open}
     if in_use:
         raise _RowsInUse(in_use)

@@ -13,6 +13,7 @@ from common.storage import ObjectStorage
 from compliance.erasure import engine, rows
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
+from compliance.requests.results import assurance_of
 from compliance.work import claims, references, sizes
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
@@ -110,6 +111,27 @@ def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_lock
     drain()
     deletion.refresh_from_db()
     assert (deletion.status, deletion.conversations, reference_of(tells)) == ("completed", 2, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation = conversation_of(chatbot, "ada-77", external_id="c-1", deletion_request_id=uuid4())
+    tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
+    drain()
+    deletion = deletion_of(chatbot, "ada-77")
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=tells.pk)
+        Elsewhere(drain).end()
+        deletion.refresh_from_db()
+        assert (deletion.conversations, deletion.conversations_total) == (0, 1)
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=timezone.now())
+    drain()
+    deletion.refresh_from_db()
+    conversation.refresh_from_db()
+    assert (deletion.status, deletion.conversations, deletion.conversations_total) == ("completed", 1, 1)
+    assert sum((assurance_of(deletion) or {}).values()) == 1
 
 
 @pytest.mark.django_db(transaction=True)
