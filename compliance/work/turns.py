@@ -35,6 +35,9 @@ Receiver = tuple[int, str]
 TURN_SECONDS = 10.0
 # For each queue.
 THREADS = 32
+# In its pool, for each of them. A call that is over may leave its thread to the name service, a few times in a turn;
+# one that found no thread would count as a call without an answer.
+_THREADS_EACH = 4
 # Three times what a call may take: a worker that was killed is known by it.
 LEASE_SECONDS = 30
 # Of one chatbot at a time: a slow receiver must not hold all threads.
@@ -244,7 +247,7 @@ class _Lane(Generic[_Due, _Outcome]):
         self.queue = queue
         self.calls: dict[Future[_Outcome], tuple[_Due, Call[_Outcome]]] = {}
         self._token, self._turn = token, turn
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=queue.name)
+        self._threads = ThreadPoolExecutor(THREADS * _THREADS_EACH, thread_name_prefix=queue.name)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, Resolver
 from compliance import tasks
 from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.lookups import client, leases
@@ -183,6 +184,28 @@ def test_a_slow_address_delays_neither_another_chatbots_nor_callbacks(chatbot: C
         assert len(slow.received) == 12
     assert Callback.objects.filter(state="delivered").count() == 8
     assert all(identities(one) == [("42", "resolved")] for one in later)
+
+
+def test_names_that_do_not_resolve_in_time_take_nobodys_threads(
+    chatbot: Chatbot, neighbour: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a look-up cannot be ended: the call is over, and its thread is not."""
+    monkeypatch.setattr("common.outbound.LOOKUP_SECONDS", 0.3)
+    monkeypatch.setattr(turns, "THREADS", 2)
+    with_resolver(neighbour, "https://127.0.0.1/who")
+    Resolver.objects.filter(chatbot=neighbour).update(url="https://slow.example.com/who")
+    resolve = socket.getaddrinfo
+
+    def slowly(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "slow.example.com":
+            time.sleep(1)
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    begin(neighbour, "c-1", "c-2")
+    [one] = begin(chatbot, "c-1")
+    IdentityLookup.objects.filter(chatbot=chatbot).update(next_attempt_at=timezone.now() + timedelta(seconds=0.15))
+    assert after_a_turn(one) == ("resolved", "")
 
 
 def test_an_error_with_look_ups_leaves_callbacks_their_turn(
