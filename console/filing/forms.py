@@ -14,6 +14,7 @@ from compliance.requests.selectors import MOST_CONVERSATIONS
 from console.filing import pasted_values
 from console.filing.drafts import Draft, InvalidToken, load_subject
 from console.filing.pasted_values import PastedValues, UnreadableValues
+from conversations.messages import MAX_IDENTITIES
 from conversations.models import Conversation, Identity
 
 Kind = ComplianceRequest.Kind
@@ -234,7 +235,7 @@ def uci_names(chatbot: Chatbot) -> list[tuple[str, str]]:
 
 
 def subjects_of(chatbot: Chatbot, number: int) -> list[Draft]:
-    """Return the chatters of a conversation, then the conversation alone, as drafts without a kind.
+    """Return the first MAX_IDENTITIES chatters of a conversation, then it alone, as drafts without a kind.
 
     Raises NoConversation, ClosedConversation.
     """
@@ -244,10 +245,10 @@ def subjects_of(chatbot: Chatbot, number: int) -> list[Draft]:
     if conversation.is_closed or conversation.external_id is None:
         raise ClosedConversation
     ucis = dict(Variable.objects.filter(chatbot=chatbot).values_list("pk", "name"))
-    identities = Identity.objects.filter(chatbot=chatbot, conversation=conversation, value__isnull=False).order_by(
-        "pk"
-    )
-    people = ((uci, str(value)) for uci, value in identities.values_list("variable_id", "value"))
+    identities = Identity.objects.filter(chatbot=chatbot, conversation=conversation, value__isnull=False)
+    # Those that its page shows. Who may say who chatted can add thousands, and a form has 1,000 fields at most.
+    shown = identities.order_by("variable_id", "value")[:MAX_IDENTITIES]
+    people = ((uci, str(value)) for uci, value in shown.values_list("variable_id", "value"))
     alone = Draft("", ids=(conversation.external_id,))
     return [*(Draft("", key=ucis[uci], values=(value,)) for uci, value in people), alone]
 

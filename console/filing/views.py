@@ -33,6 +33,7 @@ from console.filing.drafts import (
 from console.filing.flow import FILED_BEFORE, FilingFlow
 from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subjects_of
 from console.filing.pasted_values import peculiarities
+from conversations.messages import MAX_IDENTITIES
 
 
 @page
@@ -68,7 +69,7 @@ class FileOne(FilingFlow[OneForm]):
         return super().respond()
 
     def ask(self, form: OneForm, **context: Any) -> HttpResponse:
-        return super().ask(form, subjects=self._offered(form), **context)
+        return super().ask(form, subjects=self._offered(form), most_chatters=MAX_IDENTITIES, **context)
 
     def _offered(self, form: OneForm) -> list[dict[str, Any]]:
         """Return the subjects to choose from, if the form came with some."""

@@ -108,6 +108,26 @@ def test_the_only_chatter_of_a_conversation_is_preselected(chatbot, filer):
     assert "alice" in filer.post(edited.form("preview")).text
 
 
+def test_a_conversation_that_was_given_a_thousand_chatters_can_still_be_named(chatbot, filer):
+    conversation = conversation_of(chatbot, external_id="c-1", messages=0)
+    Identity.objects.bulk_create(
+        Identity(
+            chatbot=chatbot,
+            conversation=conversation,
+            variable=uci_of(chatbot),
+            digest=digest("chatter", uci_of(chatbot).public_id, f"m-{number}"),
+            value=f"m-{number}",
+        )
+        for number in range(1_000)
+    )
+    page = filer.post({"conversation": conversation.pk, "action": "delete", "alone": "on"})
+    form = page.form("preview")
+    assert len(form["offered"]) == 101
+    assert "The first 100 chatters" in page.text
+    assert "m-0 " in page.text
+    assert "1 conversation by ID" in filer.post(form).text
+
+
 def test_a_form_in_another_encoding_is_refused(chatbot, filer):
     # Unpaired surrogates can be sent as escapes, but no response could contain them.
     part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
