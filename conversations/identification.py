@@ -10,7 +10,7 @@ marks a conversation only if that has no identity at all. Each is listed for an 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from django.conf import settings
@@ -45,10 +45,10 @@ class NamedIdentity:
     The conversation is named by the platform's `id`, or by our `number`.
     """
 
-    id: str | None = None
+    id: str | None = field(default=None, repr=False)
     number: int | None = None
     key: str
-    value: str
+    value: str = field(repr=False)
 
 
 class IdentityOutcome(StrEnum):
