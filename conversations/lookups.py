@@ -51,7 +51,7 @@ def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], decla
         if one.row.deletion_request_id is None
         and one.row.uci_variable_id == declared.uci_id
         and not one.known_identities
-        and sent <= one.known_values.keys()
+        and all(_has_value(one, variable) for variable in sent)
     ]
     if new:
         values = {
@@ -61,3 +61,9 @@ def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], decla
             "kept": settings.VARIABLE_DAYS.total_seconds(),
         }
         execute(_QUEUE, values)
+
+
+def _has_value(conversation: MergedConversation, variable_id: int) -> bool:
+    """A placeholder says nothing: a client that compares it carelessly would name somebody for all who sent it."""
+    known = conversation.known_values.get(variable_id)
+    return known is not None and known.value not in settings.UCI_PLACEHOLDERS

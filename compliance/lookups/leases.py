@@ -286,7 +286,9 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
     which = {"chatbot__in": chatbots, "conversation__in": numbers}
     identified = set(Identity.objects.filter(**which).values_list("conversation_id", flat=True))
     stored = VariableValue.objects.filter(**which).values_list("conversation_id", "variable_id", "value")
-    values = {(number, variable): value for number, variable, value in stored}
+    values = {
+        (number, variable): value for number, variable, value in stored if value not in settings.UCI_PLACEHOLDERS
+    }
     taken, needless, over, stopped = [], [], [], []
     for row in rows:
         target = targets.get(row.chatbot_id)

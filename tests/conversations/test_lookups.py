@@ -55,6 +55,12 @@ def test_what_cannot_or_need_not_be_looked_up_is_not_queued(chatbot: Chatbot, ne
     assert queued() == set()
 
 
+@pytest.mark.parametrize("placeholder", ["", "undefined", "None"])
+def test_a_placeholder_is_no_value_to_send(chatbot: Chatbot, placeholder: str) -> None:
+    begin(chatbot, "c-1", session=placeholder)
+    assert queued() == set()
+
+
 def test_the_last_value_that_is_missing_queues_it(chatbot: Chatbot) -> None:
     with_resolver(chatbot, URL, send=[SESSION, "plan"])
     begin(chatbot, "c-1")

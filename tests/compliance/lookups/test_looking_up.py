@@ -203,6 +203,13 @@ def test_nothing_is_called_while_it_is_off(chatbot: Chatbot, secret: str, receiv
     assert receiver.received == []
 
 
+def test_a_value_that_became_a_placeholder_ends_it(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
+    [one] = begin(chatbot, "c-1")
+    begin(chatbot, "c-1", session="undefined")
+    assert after_a_turn(one) == ("failed", "value_missing")
+    assert receiver.received == []
+
+
 def test_an_expired_value_ends_it(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
     [one] = begin(chatbot, "c-1")
     VariableValue.objects.all().delete()
