@@ -40,12 +40,16 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers` are given in turn, then always the last. `before_answer` is called by the server's thread."""
+    """`answers` are given in turn, then always the last. `before_answer` and `respond` are called by its threads.
+
+    `respond` returns the body that answers what was received, in place of `body`.
+    """
 
     answers: list[int] = field(default_factory=lambda: [200])
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"thank you"
     before_answer: Callable[[], None] = lambda: None
+    respond: Callable[[Received], bytes] | None = None
     received: list[Received] = field(default_factory=list)
     scheme: str = "http"
     port: int = 0
@@ -68,13 +72,15 @@ def receiving(*answers: int, tls: ssl.SSLContext | None = None, **options: Any) 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.received.append(Received(self.path, dict(self.headers.items()), body))
+            received = Received(self.path, dict(self.headers.items()), body)
+            receiver.received.append(received)
             receiver.before_answer()
+            answer = receiver.respond(received) if receiver.respond else receiver.body
             self.send_response(receiver._answer())
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(receiver.body)
+            self.wfile.write(answer)
 
         do_GET = do_POST  # noqa: N815
 

@@ -3,6 +3,7 @@
     stories     a story is a list of plain tuples; how one is made up, shortened and printed
     truth       the model: what was said, uploaded and asked for, and what follows from it
     world       carries the tuples out: calls of the API, commands, the worker's functions, time that passes
+    sessions    a client's server that is asked who somebody is, and what became of its answers
     actors      threads that can be stopped between any two statements or calls to the storage, and killed there
     faults      a storage that refuses
     looking     what is in the database and in the bucket

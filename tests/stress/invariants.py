@@ -6,6 +6,7 @@
 4. Each request has one final event, each erased row is in one request's counts.
 5. No statement fails, and no error is logged.
 6. An export by UCI has what the chatbot's setting lets in, and nothing else.
+7. Who chatted in a conversation that is not erased is known in the end, if the client's server knows it.
 """
 
 from collections import Counter
@@ -135,12 +136,16 @@ def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list
         else:
             redacted = {one.text for one in truth.redactions if one.status == "completed"}
             _expect_whole(entry, row, keys[entry.place], redacted)
+            if entry.is_looked_up and not entry.people:
+                raise Broken(7, "not looked up", f"{_name(entry.place)} has no identity: {row}")
     return gone
 
 
 def _expect_whole(entry: ModelConversation, row: Row, objects: int, redacted: set[str]) -> None:
     texts = entry.messages - redacted
-    expected = (len(texts), len(entry.files), len(entry.files), len(entry.people), bool(entry.refused))
+    # Of who was looked up nobody is told that it was refused.
+    is_refused = bool(entry.refused or (entry.asked and row.refused))
+    expected = (len(texts), len(entry.files), len(entry.files), len(entry.people), is_refused)
     found = (len(set(row.texts) & texts), row.stored_files, objects, row.people, row.refused > 0)
     if found != expected or not row.is_named:
         result = f"{_name(entry.place)} has {found} of {expected} messages, files, objects, people, refusals: {row}"

@@ -22,8 +22,16 @@ SELECT c.id, c.deleted_at IS NOT NULL,
        (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id AND f.state = 'stored'),
        (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id AND i.value IS NOT NULL),
        (SELECT count(*) FROM conversations_variablevalue v WHERE v.conversation_id = c.id),
-       (SELECT count(*) FROM conversations_refusedidentity r WHERE r.conversation_id = c.id)
+       (SELECT count(*) FROM conversations_refusedidentity r WHERE r.conversation_id = c.id),
+       (SELECT count(*) FROM conversations_identitylookup l WHERE l.conversation_id = c.id)
   FROM conversations_conversation c WHERE c.id = ANY(%s)
+"""
+_IDENTITIES = """
+SELECT conversation_id, value, established_by FROM conversations_identity
+ WHERE conversation_id = ANY(%s) AND value IS NOT NULL
+"""
+_UNKNOWN = """
+SELECT conversation_id FROM conversations_identitylookup WHERE conversation_id = ANY(%s) AND state = 'unknown'
 """
 _REQUESTS = """
 SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key,
@@ -57,11 +65,12 @@ class Row(NamedTuple):
     people: int
     values: int
     refused: int
+    lookups: int
 
     @property
     def is_empty(self) -> bool:
-        left = self.is_named or self.texts or self.files or self.people or self.values or self.refused
-        return self.is_erased and not left
+        left = [self.is_named, self.texts, self.files, self.people, self.values, self.refused, self.lookups]
+        return self.is_erased and not any(left)
 
 
 class Request(NamedTuple):
@@ -109,6 +118,14 @@ class Onlooker:
 
     def rows(self, numbers: Iterable[int]) -> dict[int, Row]:
         return {row[0]: Row(*row) for row in self._read(_ROWS, [list(numbers)])}
+
+    def identities(self, numbers: list[int]) -> list[tuple[int, str, str]]:
+        """Return the stored identities of conversations: number, value, and how it was established."""
+        return self._read(_IDENTITIES, [numbers])
+
+    def unknown(self, numbers: list[int]) -> list[int]:
+        """Return those of the conversations whose look-up has ended without a value."""
+        return [number for (number,) in self._read(_UNKNOWN, [numbers])]
 
     def final_events(self) -> dict[UUID, list[str]]:
         return dict(self._read(_EVENTS))

@@ -18,7 +18,8 @@ from tests.stress import faults, invariants
 from tests.stress.actors import Actor, ErrorsLogged, Killed
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
-from tests.stress.stories import Rule, Story
+from tests.stress.sessions import Sessions
+from tests.stress.stories import TURNS, Rule, Story
 from tests.stress.truth import FINAL, Filed, Truth
 from tests.stress.world import World
 
@@ -45,7 +46,11 @@ class Play:
         self._is_in_order = True
         self._actors: dict[str, Actor] = {}
         self._watching = threading.Lock()
-        self.world = World(self.truth, stored, self._report)
+        self._sessions = Sessions(self.truth, self._look)
+        self.world = World(self.truth, stored, self._sessions, self._report)
+        self._has_lookups = any(rule[0] == "arrive" for rule in story)
+        if self._has_lookups:
+            self.world.answer_lookups()
 
     # --- Its parts -------------------------------------------------------------------------------------
 
@@ -73,13 +78,13 @@ class Play:
 
     def _perform(self, rule: Rule) -> None:
         kind, *rest = rule
-        if kind in {"work", "sweep"}:
+        if kind in TURNS:
             name, steps = rest
             actor = self._actor(name)
             if actor.is_stopped:
                 actor.go_on(steps)
             else:
-                actor.begin(self.world.drain if kind == "work" else self.world.sweep, steps=steps)
+                actor.begin(self.world.turns[kind], steps=steps)
         elif kind == "kill":
             actor = self._actor(rest[0])
             if not actor.is_stopped:
@@ -96,6 +101,7 @@ class Play:
         world = self.world
         plain: dict[str, Callable[..., None]] = {
             "say": world.say,
+            "arrive": world.arrive,
             "identify": world.identify,
             "sign": world.sign,
             "forge": world.forge,
@@ -119,10 +125,8 @@ class Play:
 
     def _at_once(self, threads: int) -> None:
         """Play the beginning in order, then deal the rest out to threads."""
-        begun = next(
-            (place for place, rule in enumerate(self._story) if rule[0] not in {"say", "identify", "upload", "days"}),
-            0,
-        )
+        first = {"say", "arrive", "identify", "upload", "days"}
+        begun = next((place for place, rule in enumerate(self._story) if rule[0] not in first), 0)
         for rule in self._story[:begun]:
             self._perform(rule)
         hands: list[Story] = [[] for _ in range(threads)]
@@ -145,12 +149,12 @@ class Play:
         killed = {rule[1] for rule in self._story if rule[0] == "kill"}
         for kind, *rest in hand:
             player.jitter = _jitter(random)
-            if kind in {"work", "sweep"}:
+            if kind in TURNS:
                 name, steps = rest
                 if steps is not None:
                     player.jitter = _stopping(player.jitter, steps, dies=name in killed)
                 try:
-                    (self.world.drain if kind == "work" else self.world.sweep)()
+                    self.world.turns[kind]()
                 except Killed:
                     connection.close()
             elif kind != "kill":
@@ -178,7 +182,8 @@ class Play:
         forgotten = {one.name for one in self._waiting() if one.status == "failed" and not self._retries(one)}
         invariants.all_are_final(self.truth, self._look.requests(), forgotten)
         # What was late until now has one sweep more, and the days that it changed are made.
-        for rule in (("leases",), ("hour",), ("sweep", "w1", None), ("hour",), ("work", "w1", None)):
+        looks: Story = [("look", "w1", None)] * self._has_lookups
+        for rule in (("leases",), ("hour",), *looks, ("sweep", "w1", None), ("hour",), ("work", "w1", None)):
             self._perform(rule)
 
     def _decide_all(self, waiting: list[Filed]) -> None:
@@ -236,6 +241,7 @@ class Play:
         for actor in self._actors.values():
             actor.wait(_PATIENCE)
             actor.end()
+        self._sessions.close()
         self._look.close()
 
     # --- Looking on ------------------------------------------------------------------------------------
@@ -254,6 +260,7 @@ class Play:
             self._watching.release()
 
     def _see(self) -> None:
+        self._sessions.see()
         names = self._names()
         requests = [request for request in self._look.requests() if request.id in names]
         for request in requests:

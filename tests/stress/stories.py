@@ -2,6 +2,7 @@
 
 ("say", bot, conversation, chatter or None, when it began or None, day)     a document with one more message
 ("identify" | "sign" | "forge", bot, conversation, chatter)     by a call, by a token, by a wrong token
+("arrive", bot, conversation, chatter, when it began, day)     a document with a session of this chatter's
 ("upload", bot, conversation)
 ("delete" | "export", request, bot, chatter, flags)
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
@@ -12,6 +13,7 @@
 ("days", bot)                       the extracts of two days are made
 ("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
 ("sweep", worker, steps or None)    as that, with a sweep
+("look", worker, steps or None)     as that, with the look-ups of sessions that are due
 ("kill", worker)                    where it has stopped
 ("refuse", what, which, "remove" | "write", "denied" | "busy")
 ("mend",)                           the storage is well again
@@ -27,6 +29,8 @@ Story = list[Rule]
 
 _BEGINNINGS = [None, None, "long ago", "lately", "now", "soon"]
 _HOWS = ["denied", "busy"]
+# What a worker does that can stop after some steps.
+TURNS = {"work", "sweep", "look"}
 # Days ago: longer than the period of a retention run.
 AGES = 200
 
@@ -47,6 +51,8 @@ class Author:
         self._has_age, self._has_redactions = self._luck(0.35), self._luck(0.35)
         self._has_identities = self._luck(0.35)
         self._has_demands = self._has_exports and self._luck(0.5)
+        self._has_lookups = self._has_identities and self._luck(1 / 3)
+        self._visitors = ["v1", "v2"] if self._has_lookups else []
 
     def story(self) -> Story:
         rules = list(self._beginning())
@@ -77,6 +83,7 @@ class Author:
             yield ("demand", "acme", "verified")
         if self._has_identities:
             yield ("say", "acme", "anon", None, self._random.choice(["long ago", "lately"]), self._day())
+        yield from map(self._arrive, self._visitors)
         if self._has_neighbour:
             yield ("say", "neighbour", "c1", "ann", "lately", 1)
             yield ("upload", "neighbour", "c1")
@@ -105,6 +112,7 @@ class Author:
         ways += [(4, self._retain)] * self._has_age
         ways += [(4, self._redact)] * self._has_redactions
         ways += [(5, self._identify)] * self._has_identities
+        ways += [(6, self._look_up)] * self._has_lookups
         if self._has_late:
             ways += [(3, self._late)]
         if self._has_faults:
@@ -154,7 +162,7 @@ class Author:
 
     def _identify(self) -> Story:
         """Somebody is named in a window of others or of nobody, before or after a deletion."""
-        name = self._random.choice([*self._names, "anon"])
+        name = self._random.choice([*self._names, "anon", *self._visitors])
         strangers = [person for person in self._people if person not in self._of.get(name, [])]
         person = self._random.choice(strangers or self._people)
         forged = [("forge", "acme", name, person)] if self._luck(0.3) else []
@@ -164,6 +172,23 @@ class Author:
             if self._luck(0.4)
             else [*self._delete(person), *self._work(), rule]
         )
+
+    def _arrive(self, visitor: str) -> Rule:
+        began = self._random.choice(["now", "now", "now", "now", "soon", "lately"])
+        return ("arrive", "acme", visitor, self._person(), began, self._day())
+
+    def _look_up(self) -> Story:
+        """Somebody is found out before a deletion, after it, or while it is worked on."""
+        arrival = self._arrive(self._random.choice(self._visitors))
+        looks = self._look() if self._luck(0.5) else [*self._look(), *self._look()]
+        deletes = self._delete(arrival[3]) + (self._work() if self._luck(0.5) else [])
+        after: Story = [arrival, *looks, *deletes] if self._luck(0.5) else [arrival, *deletes, *looks]
+        return [*after, *self._look()] if self._luck(0.4) else after
+
+    def _look(self) -> Story:
+        steps = int(2 ** self._random.uniform(1, 5)) if self._has_stops and self._luck(0.5) else None
+        killed: Story = [("kill", "w2"), ("leases",)] if steps and self._luck(0.3) else []
+        return [("look", "w2" if killed else self._worker(), steps), *killed]
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""
@@ -277,7 +302,7 @@ def _simplified(story: Story, fails: Callable[[Story], bool]) -> Story:
 
 
 def _plainer(rule: Rule) -> Iterator[Rule]:
-    if rule[0] in {"work", "sweep"} and rule[2] is not None:
+    if rule[0] in TURNS and rule[2] is not None:
         yield (*rule[:2], None)
     if rule[-1] and isinstance(rule[-1], tuple):
         yield (*rule[:-1], ())

@@ -65,7 +65,8 @@ class ModelConversation:
     """A conversation. `people` are those whom a stored document or an identity named; `named` also those by whom it
     was closed, since a document or an identity named them; `tried` also those of other documents, with an answer or
     without. `claimed` counts the calls that identify somebody; `refused` are the erased ones of these who closed
-    nothing."""
+    nothing. `asked` are those whom the client's server named when it was asked; it surely is if `is_looked_up` and
+    nobody was named otherwise."""
 
     place: Place
     number: int | None = None
@@ -77,6 +78,8 @@ class ModelConversation:
     tried: set[str] = field(default_factory=set)
     claimed: Counter[str] = field(default_factory=Counter)
     refused: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+    is_looked_up: bool = False
     messages: set[str] = field(default_factory=set)
     files: list[str] = field(default_factory=list)
     failed_uploads: int = 0

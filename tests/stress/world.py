@@ -17,6 +17,7 @@ from django.test import Client
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import change_chatbot
 from compliance import worker
+from compliance.lookups.dispatcher import look_up
 from compliance.models import RetentionRun
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
@@ -24,6 +25,7 @@ from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
+from tests.stress.sessions import Sessions
 from tests.stress.truth import RETAINED_FOR, Demand, Filed, ModelConversation, Span, Truth, now, planted
 from tests.tokens import Backend
 
@@ -45,13 +47,18 @@ UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interva
                WHERE status = 'accepted' AND not_before > clock_timestamp() FOR UPDATE SKIP LOCKED);
 UPDATE conversations_dailyextract
    SET not_before = NULL, stale_at = stale_at - interval '1 hour', created_at = created_at - interval '1 hour'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED)
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED);
+UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp() - interval '1 second'
+ WHERE id IN (SELECT id FROM conversations_identitylookup
+               WHERE state = 'pending' AND token IS NULL FOR UPDATE SKIP LOCKED)
 """
 _LEASES_END = """
 UPDATE compliance_claim SET expires_at = clock_timestamp() - interval '1 second'
  WHERE id IN (SELECT id FROM compliance_claim FOR UPDATE SKIP LOCKED);
 UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED)
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED);
+UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp() - interval '1 second'
+ WHERE id IN (SELECT id FROM conversations_identitylookup WHERE token IS NOT NULL FOR UPDATE SKIP LOCKED)
 """
 _WEEK_PASSES = """
 UPDATE compliance_export
@@ -73,9 +80,11 @@ def _id_of(text: str) -> str:
 class World:
     """Two chatbots, and what their owners' programs do. All of it may be called in any thread."""
 
-    def __init__(self, truth: Truth, faults: Faults, report: Callable[[str], None]) -> None:
+    def __init__(self, truth: Truth, faults: Faults, sessions: Sessions, report: Callable[[str], None]) -> None:
         self.truth = truth
         self.faults = faults
+        self.turns = {"work": self.drain, "sweep": self.sweep, "look": self.look}
+        self._sessions = sessions
         self._report = report
         self._callers = {}
         self._backends = {}
@@ -86,11 +95,27 @@ class World:
             self._callers[slug] = TokenCaller(chatbot)
             self._backends[slug] = Backend(chatbot)
 
+    def answer_lookups(self) -> None:
+        """Let the first chatbot's owner run a server that knows whose session it is."""
+        self._sessions.open(Chatbot.objects.get(slug=BOTS[0]))
+
     # --- What clients do -------------------------------------------------------------------------------
 
     def say(self, bot: str, name: str, chatter: str | None, began: str | None, day: int) -> None:
         """Send a document with one new message and its chatter."""
+        self._say(bot, name, began, day, {"custom_variables": {"member_id": chatter}} if chatter else {})
+
+    def arrive(self, bot: str, name: str, chatter: str, began: str, day: int) -> None:
+        """Send such a document with a session, of which the owner's server knows that it is this chatter's."""
         entry = self.truth.conversation((bot, name))
+        variables = {"user_channel_variables": self._sessions.new(entry, chatter)}
+        is_new = self._say(bot, name, began, day, variables)
+        entry.is_looked_up = entry.is_looked_up or (is_new and began in {"now", "soon"})
+
+    def _say(self, bot: str, name: str, began: str | None, day: int, variables: dict[str, Any]) -> bool:
+        """Return whether this began a new conversation."""
+        entry = self.truth.conversation((bot, name))
+        chatter = variables.get("custom_variables", {}).get("member_id")
         text = planted(entry.place, f"m{len(entry.messages)}x{next(self._numbers)}")
         began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
@@ -105,8 +130,8 @@ class World:
         }
         if began_at:
             document["started_at"] = began_at.isoformat()
+        document |= variables
         if chatter:
-            document["custom_variables"] = {"member_id": chatter}
             entry.tried.add(chatter)
         asked_at = now()
         answer = self._post(bot, "conversations", document)
@@ -116,7 +141,7 @@ class World:
                 self._report(f"a document was refused: {result['error']['code']}")
             if chatter and result["number"] is not None:
                 entry.named.add(chatter)
-            return
+            return False
         entry.messages.add(text)
         entry.last_at = max(filter(None, [entry.last_at, began_at, sent_at]))
         if chatter:
@@ -125,6 +150,7 @@ class World:
         if result["outcome"] == "created":
             entry.asked_at, entry.began = asked_at, began_at
             entry.number = result["number"]
+        return bool(result["outcome"] == "created")
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
         """Say who chatted in a conversation, and compare the outcome with what the model expects."""
@@ -150,6 +176,7 @@ class World:
             self._report(f"a forged token became {result['outcome']}: {codes}")
 
     def _name(self, bot: str, name: str, chatter: str, path: str, body: Any) -> None:
+        self._sessions.see()
         entry = self.truth.conversation((bot, name))
         before, was_stored = frozenset(entry.people), entry.number is not None
         entry.claimed[chatter] += 1
@@ -204,6 +231,7 @@ class World:
         """File a request: `delete`, `export`, or `delete_ids`, `export_ids` of certain conversations."""
         if name in self.truth.filed:
             return
+        self._sessions.see()
         body: dict[str, Any] = dict.fromkeys(flags, True)
         if isinstance(whom, str):
             body |= {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": whom}
@@ -299,6 +327,9 @@ class World:
 
     def sweep(self) -> None:
         worker.sweep()
+
+    def look(self) -> None:
+        look_up(seconds=20)
 
     def make_days(self, bot: str) -> None:
         """Plan and make the extracts of the two days on which most messages are."""

@@ -1,0 +1,68 @@
+"""The client's server that says whose session it is, and what the service has made of its answers."""
+
+import json
+from contextlib import ExitStack
+from itertools import count
+
+from chatbots.models import Chatbot
+from compliance.lookups.dispatcher import RESOLVERS
+from tests.looking_up import SESSION, with_resolver
+from tests.receivers import Received, receiving
+from tests.stress.looking import Onlooker
+from tests.stress.truth import ModelConversation, Span, Truth, now, planted
+
+
+class Sessions:
+    """What the server knows, and a record of what it was asked. It runs from `open` to `close`.
+
+    What it answered may be stored from the moment it was asked; that it was stored, the service says afterwards
+    (`see`). It knows one chatter of each session.
+    """
+
+    def __init__(self, truth: Truth, look: Onlooker) -> None:
+        self._truth, self._look = truth, look
+        self._whose: dict[str, tuple[ModelConversation, str]] = {}
+        self._numbers = count()
+        self._running = ExitStack()
+
+    def open(self, chatbot: Chatbot) -> None:
+        """Start the server, and let the chatbot ask it."""
+        # The breakers of this process know chatbots of other stories by the same numbers.
+        RESOLVERS.forget()
+        receiver = self._running.enter_context(receiving(respond=self._respond))
+        with_resolver(chatbot, receiver.url("/who"))
+
+    def close(self) -> None:
+        self._running.close()
+
+    def new(self, entry: ModelConversation, chatter: str) -> dict[str, str]:
+        """Return the variables of a document whose session is this chatter's."""
+        token = planted(entry.place, f"session{next(self._numbers)}")
+        self._whose[token] = (entry, chatter)
+        return {SESSION: token}
+
+    def see(self) -> None:
+        """Note which answers are stored by now, and which have closed a conversation."""
+        asked = {entry.number: entry for entry in list(self._truth.conversations.values()) if entry.asked}
+        numbers = [number for number in asked if number is not None]
+        if not numbers:
+            return
+        for number, chatter, way in self._look.identities(numbers):
+            entry = asked[number]
+            if chatter in entry.asked:
+                entry.named.add(chatter)
+                entry.people.add(chatter)
+                if way == "resolved":
+                    entry.vouched[chatter].answered_at = entry.vouched[chatter].answered_at or now()
+        for number in self._look.unknown(numbers):
+            # Refused, since this server knows everybody. Nobody else can have been named before.
+            entry = asked[number]
+            if len(entry.asked) == 1 and entry.tried == entry.asked and not entry.claimed:
+                entry.named |= entry.asked
+
+    def _respond(self, received: Received) -> bytes:
+        entry, chatter = self._whose[received.payload["variables"][SESSION]]
+        entry.vouched.setdefault(chatter, Span(now()))
+        entry.tried.add(chatter)
+        entry.asked.add(chatter)
+        return json.dumps({"value": chatter}).encode()
