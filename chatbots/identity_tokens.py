@@ -12,15 +12,14 @@ from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
-from django.conf import settings
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 from joserfc.registry import JWS_HEADER_REGISTRY
 from joserfc.util import urlsafe_b64decode
 
-from chatbots.models import MAX_UCI_LENGTH, ApiKey
-from common.matching import is_storable
+from chatbots.models import ApiKey
+from chatbots.uci_values import fault_of
 
 MAX_CHARACTERS = 8192
 # In whole seconds, as the token's own: a float has no room for every number that JSON can write.
@@ -174,12 +173,8 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 def _subject(claims: Mapping[str, Any]) -> str:
     value = _text(claims, "sub")
-    if len(value) > MAX_UCI_LENGTH:
-        _refuse(f"The token's sub must have at most {MAX_UCI_LENGTH} characters.")
-    if value in settings.UCI_PLACEHOLDERS:
-        _refuse("The token's sub is empty or a placeholder, which identifies nobody.")
-    if not is_storable(value):
-        _refuse("The token's sub holds a character that cannot be stored.")
+    if fault := fault_of(value):
+        _refuse(f"The token's sub names no chatter. {fault}")
     return value
 
 

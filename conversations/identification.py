@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from chatbots.models import MAX_UCI_LENGTH, Chatbot
+from chatbots.models import Chatbot
+from chatbots.uci_values import fault_of
 from common.crypto import digest
 from common.logs import describe_database_error
-from common.matching import is_storable
 from conversations import rows
 from conversations.documents import DocumentError, DocumentInvalid, error_at
 from conversations.intake import IntakeFailed
@@ -99,13 +98,10 @@ def _checked(identity: NamedIdentity | DocumentInvalid) -> NamedIdentity | Docum
     """Return the identity, or what is wrong with its value."""
     if isinstance(identity, DocumentInvalid):
         return identity
-    if identity.value in settings.UCI_PLACEHOLDERS:
-        detail = "This value is a placeholder that identifies no one."
-    elif len(identity.value) > MAX_UCI_LENGTH or not is_storable(identity.value):
-        detail = f"Must have 1 to {MAX_UCI_LENGTH} characters, without NUL or unpaired surrogates."
-    else:
+    fault = fault_of(identity.value)
+    if fault is None:
         return identity
-    return DocumentInvalid((error_at((VALUE,), "invalid", detail),), document_id=identity.id)
+    return DocumentInvalid((error_at((VALUE,), "invalid", fault),), document_id=identity.id)
 
 
 @dataclass(slots=True)

@@ -13,15 +13,12 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-from django.conf import settings
-
 from chatbots.callback_secrets import Signers
-from chatbots.models import MAX_UCI_LENGTH
+from chatbots.uci_values import fault_of
 from common import outbound
 from common.bodies import parse_json
 from common.guarded_calls import Answer, CallFailure, GuardedPost
 from common.logs import describe_kind
-from common.matching import is_storable
 from common.problems import Problem
 from conversations.models import IdentityLookup
 
@@ -122,14 +119,9 @@ def _value_of(document: Any, pointer: str, status: int | None) -> LookupResult:
         return LookupResult(is_unknown=True, status=status)
     if not isinstance(found, str):
         return LookupResult(error=Failure.NOT_TEXT, status=status)
-    if not is_value(found):
+    if fault_of(found):
         return LookupResult(error=Failure.BAD_VALUE, status=status)
     return LookupResult(value=found, status=status)
-
-
-def is_value(value: str) -> bool:
-    """Return whether a text can be the value of a UCI: 1 to 512 characters, storable, and no placeholder."""
-    return 1 <= len(value) <= MAX_UCI_LENGTH and is_storable(value) and value not in settings.UCI_PLACEHOLDERS
 
 
 def _at(document: Any, pointer: str) -> Any:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from django.conf import settings
-
+from chatbots.uci_values import fault_of
 from common.matching import holds, is_storable
 from compliance.errors import Refused
 
@@ -25,12 +24,8 @@ class ByUci:
 
     def check(self) -> None:
         """Raise Refused(`invalid`) unless the value can name a chatter; the detail never quotes it."""
-        pointer = "/unique_chatter_identifier_value"
-        if self.value in settings.UCI_PLACEHOLDERS:
-            raise Refused("invalid", "This value is a placeholder that identifies no one.", pointer=pointer)
-        if len(self.value) > 512 or not is_storable(self.value):
-            detail = "The value must be 1 to 512 characters, without NUL or unpaired surrogates."
-            raise Refused("invalid", detail, pointer=pointer)
+        if fault := fault_of(self.value):
+            raise Refused("invalid", fault, pointer="/unique_chatter_identifier_value")
 
     def is_in(self, text: str) -> bool:
         """Return whether the text contains the value, in any case or form; see `holds`."""

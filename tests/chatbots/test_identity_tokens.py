@@ -285,12 +285,12 @@ def test_it_says_whether_a_token_has_expired(ago: int, has_expired: bool) -> Non
         (None, "sub must be a string"),
         (42, "sub must be a string"),
         (["42"], "sub must be a string"),
-        ("", "identifies nobody"),
-        ("null", "identifies nobody"),
-        ("anonymous", "identifies nobody"),
-        ("x" * 513, "at most 512"),
-        ("4\x002", "cannot be stored"),
-        ("4\ud8002", "cannot be stored"),
+        ("", "identifies no one"),
+        ("null", "identifies no one"),
+        ("anonymous", "identifies no one"),
+        ("x" * 513, "1 to 512 characters"),
+        ("4\x002", "without NUL or unpaired surrogates"),
+        ("4\ud8002", "without NUL or unpaired surrogates"),
     ],
 )
 def test_a_subject_that_could_be_nobody_s_value_is_refused(subject: Any, detail: str) -> None:

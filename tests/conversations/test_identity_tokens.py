@@ -116,7 +116,7 @@ def test_a_null_token_is_as_absent(chatbot: Chatbot) -> None:
         (lambda backend: backend.token(age=2 * HOUR), "expired"),
         (lambda backend: backend.token(age=-HOUR), "iat is in the future"),
         (lambda backend: backend.token(exp=...), "exp must be a whole number"),
-        (lambda backend: backend.token("anonymous"), "identifies nobody"),
+        (lambda backend: backend.token("anonymous"), "identifies no one"),
         (lambda backend: backend.token(uci_key="plan"), "uci_key names no Unique Chatter Identifier"),
         (lambda backend: backend.token(uci_key="\0\ud800"), "uci_key names no Unique Chatter Identifier"),
         (lambda backend: backend.token(conversation_id="c-2"), "conversation_id is not the document's id"),
