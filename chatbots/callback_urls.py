@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 
 from common import network_guard
 from common.network_guard import PlainUrl, UrlRefused, split_url
@@ -47,6 +48,21 @@ def check_reachable(url: str) -> None:
     Not in a transaction: name resolution can be slow.
     """
     network_guard.check_reachable(_split(url), setting=_SETTING)
+
+
+def checked_url(url: str, *, field: str) -> str:
+    """Return a URL in canonical form after checking where it leads. Raises ValidationError for the field.
+
+    Not in a transaction, as `check_reachable`.
+    """
+    try:
+        checked = canonical_url(url)
+        check_reachable(checked)
+    except UrlRefused as refused:
+        message = str(refused)
+    else:
+        return checked
+    raise ValidationError({field: message})
 
 
 def receiver_of(url: str) -> str | None:

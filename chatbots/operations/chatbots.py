@@ -12,10 +12,9 @@ from django.db import IntegrityError, transaction
 
 from chatbots import changelog
 from chatbots.buckets.locations import is_folder_shared
-from chatbots.callback_urls import canonical_url, check_reachable
+from chatbots.callback_urls import checked_url
 from chatbots.models import Bucket, Chatbot, Membership, Variable
 from chatbots.operations import resolvers
-from common.network_guard import UrlRefused
 
 Category = Variable.Category
 
@@ -77,7 +76,7 @@ def create_chatbot(
         compliance_enabled=enable_compliance,
         extracts_enabled=enable_extracts,
         export_assurance=export_assurance,
-        callback_url=_checked_callback_url(callback_url),
+        callback_url=callback_url and checked_url(callback_url, field="callback_url"),
     )
     chatbot.clean_fields()
     chatbot.validate_constraints()
@@ -119,8 +118,8 @@ def change_chatbot(
     if unknown := changes.keys() - set(SETTINGS):
         raise ValidationError(dict.fromkeys(sorted(unknown), "This cannot be changed."))
     _check_extracts(chatbot, changes)
-    if "callback_url" in changes:
-        changes["callback_url"] = _checked_callback_url(str(changes["callback_url"]))
+    if changes.get("callback_url"):
+        changes["callback_url"] = checked_url(str(changes["callback_url"]), field="callback_url")
     with transaction.atomic():
         current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
         _check_extracts(chatbot, changes)
@@ -235,20 +234,6 @@ def _insert(chatbot: Chatbot) -> None:
 def _check_extracts(chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> None:
     if changes.get("extracts_enabled") and not Bucket.objects.filter(chatbot=chatbot).exists():
         raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
-
-
-def _checked_callback_url(url: str) -> str:
-    """Return the URL in canonical form after checking where it leads; empty stays empty."""
-    if not url:
-        return ""
-    try:
-        checked = canonical_url(url)
-        check_reachable(checked)
-    except UrlRefused as refused:
-        message = str(refused)
-    else:
-        return checked
-    raise ValidationError({"callback_url": message})
 
 
 def _check_timezone(name: str) -> None:

@@ -8,10 +8,9 @@ from django.db import transaction
 
 from chatbots import changelog
 from chatbots.callback_secrets import can_sign
-from chatbots.callback_urls import canonical_url, check_reachable
+from chatbots.callback_urls import checked_url
 from chatbots.models import Chatbot, Resolver, Variable
 from chatbots.resolvers import DEFAULT_POINTER, MOST_VARIABLES, POINTER
-from common.network_guard import UrlRefused
 
 Category = Variable.Category
 OffReason = Resolver.OffReason
@@ -40,7 +39,7 @@ def set_resolver(
     `send` are names of variables, `session_token` one of them. Resolves the host of the URL, so do not call it in a
     transaction. Raises ValidationError.
     """
-    checked = _checked_url(url)
+    checked = checked_url(url, field="url")
     if len(pointer) > 200 or not re.fullmatch(POINTER, pointer) or not pointer.isprintable():
         raise ValidationError({"pointer": _POINTER_ADVICE})
     names = list(dict.fromkeys(send))
@@ -92,17 +91,6 @@ def stop(*, chatbot: Chatbot, uci: Variable, actor: str) -> None:
     reason = OffReason.UCI_CHANGED if uci.category == Category.CUSTOM else OffReason.UCI_NOT_CUSTOM
     if Resolver.objects.filter(chatbot=chatbot).exclude(off_reason=reason).update(off_reason=reason):
         changelog.record("resolver.stopped", chatbot_id=chatbot.pk, actor=actor, data={"reason": str(reason)})
-
-
-def _checked_url(url: str) -> str:
-    try:
-        checked = canonical_url(url)
-        check_reachable(checked)
-    except UrlRefused as refused:
-        message = str(refused)
-    else:
-        return checked
-    raise ValidationError({"url": message})
 
 
 def _refused(name: str, variable: Variable | None) -> str | None:
