@@ -86,7 +86,8 @@ def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> 
     try:
         with transaction.atomic():
             Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
-            stored = Bucket.objects.filter(chatbot=chatbot).first()
+            # Locked too: `rotate_secrets` may be about to change the ciphertext, which is stored again below.
+            stored = Bucket.objects.select_for_update().filter(chatbot=chatbot).first()
             bucket = Bucket(chatbot=chatbot) if stored is None else stored
             changed = _apply(bucket, checked)
             if stored is not None and not changed:
