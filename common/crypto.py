@@ -1,8 +1,8 @@
 """Encryption of secrets at rest, and keyed digests.
 
 Encryption is AES-256-GCM under `ENCRYPTION_KEYS` (newest first), bound to the row and field, so that a ciphertext
-moved elsewhere cannot be decrypted. Digests are HMAC-SHA256 under `DIGEST_KEY`, which never rotates: they identify an
-erased conversation or chatter without its value.
+moved elsewhere cannot be decrypted. `compliance.rotation` lists the fields that store one. Digests are HMAC-SHA256
+under `DIGEST_KEY`, which never rotates: they identify an erased conversation or chatter without its value.
 """
 
 import base64
@@ -50,6 +50,11 @@ def decrypt(stored: str, *, bound_to: str) -> str:
             f"The secret of {bound_to} cannot be decrypted with the keys in ENCRYPTION_KEYS."
         ) from None
     return plaintext.decode()
+
+
+def key_id_of(stored: str) -> str:
+    """Return the id of the key of an output of `encrypt`."""
+    return stored.split(":")[1]
 
 
 @overload

@@ -11,7 +11,7 @@ from django.db.models import Min
 
 from chatbots import digest_key
 from chatbots.models import Chatbot
-from compliance import database_rights, inventory
+from compliance import database_rights, inventory, rotation
 
 
 @register(Tags.models)
@@ -118,6 +118,32 @@ def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, *
             id="compliance.E007",
         )
     ]
+
+
+@register(Tags.database, deploy=True)
+def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
+    """Check the keys of stored secrets by their ids, for `check --deploy --database default`."""
+    in_use = rotation.keys_in_use() if DEFAULT_DB_ALIAS in (databases or ()) else {}
+    newest, *older = settings.ENCRYPTION_KEYS
+    missing = {key_id: count for key_id, count in in_use.items() if key_id not in {newest, *older}}
+    waiting = {key_id: in_use[key_id] for key_id in older if key_id in in_use}
+    problems: list[CheckMessage] = [
+        Error(
+            f"{count:,} stored secrets are under the key {key_id}, which ENCRYPTION_KEYS lacks: they cannot be used.",
+            hint="Put the key back, at the end. Remove a key when rotate_secrets says that none is left under it.",
+            id="compliance.E008",
+        )
+        for key_id, count in missing.items()
+    ]
+    problems += [
+        checks.Warning(
+            f"{count:,} stored secrets are under the key {key_id}, which is not the newest.",
+            hint="Run manage.py rotate_secrets, once every process has the newest key as its first.",
+            id="compliance.W006",
+        )
+        for key_id, count in waiting.items()
+    ]
+    return problems
 
 
 @register(Tags.database, deploy=True)

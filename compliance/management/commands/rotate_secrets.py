@@ -1,0 +1,87 @@
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandParser
+from tqdm import tqdm
+
+from common.commands import TeachingCommand
+from compliance import rotation
+from compliance.rotation import Report
+
+# Of one store, in the text.
+_MOST_NAMED = 20
+
+
+class Command(TeachingCommand):
+    help = """Encrypt every stored secret under the newest key of ENCRYPTION_KEYS, the first.
+
+Try to decrypt each of them, and report how many are under which key, before and after. Once none is left under an
+older key, that key can be removed. Web server and workers go on meanwhile.
+"""
+    examples = """\
+examples:
+  manage.py rotate_secrets --dry-run
+  manage.py rotate_secrets
+  manage.py rotate_secrets --json > report.json
+
+docs/operating.md, "Rotate secrets", says in which order to change the setting. The command can be stopped and
+repeated at any time. It changes the form in which a secret is stored, never the secret. Secrets that cannot be
+decrypted are left as they are, and named by table, field and row.
+
+exit codes: 0 all secrets are under the newest key, 3 some are not: they could not be decrypted, or --dry-run
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="Try and count only.")
+        parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with tqdm(unit=" secrets", file=self.stderr, disable=None) as bar:
+            report = rotation.rotate(dry_run=options["dry_run"], progress=bar.update)
+        if options["json"]:
+            self.stdout.write(json.dumps(_document(report)))
+        else:
+            self._tell(report)
+        if not report.is_done:
+            raise SystemExit(3)
+
+    def _tell(self, report: Report) -> None:
+        for store in report.stores:
+            self.stdout.write(
+                f"{store.name}: {_counts(store.before)} before, {_counts(store.after)} after; "
+                f"{store.rotated:,} rotated"
+            )
+            if store.unreadable:
+                named = ", ".join(store.unreadable[:_MOST_NAMED])
+                more = len(store.unreadable) - _MOST_NAMED
+                self.stdout.write(
+                    f"  {len(store.unreadable):,} cannot be decrypted, rows {named}"
+                    f"{f' and {more:,} more' if more > 0 else ''}"
+                )
+        for key_id, count in report.left.items():
+            if key_id not in report.older:
+                self.stdout.write(f"{count:,} left under {key_id}, which is not in ENCRYPTION_KEYS.")
+            elif count:
+                self.stdout.write(f"{count:,} left under {key_id}. Keep it in ENCRYPTION_KEYS.")
+            else:
+                self.stdout.write(
+                    f"0 left under {key_id}. It can be removed from ENCRYPTION_KEYS an hour after every process has "
+                    f"{report.newest} as its first key."
+                )
+        if report.is_done:
+            self.stdout.write(f"All secrets are under {report.newest}.")
+
+
+def _counts(by_key: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} under {key_id}" for key_id, count in by_key.items()) or "none"
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "newest": report.newest,
+        "older": list(report.older),
+        "left": report.left,
+        "done": report.is_done,
+        "stores": [asdict(store) for store in report.stores],
+    }
