@@ -23,7 +23,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from accounts import lockouts, proof, second_factor
+from accounts import lockouts, proof, second_factor, sessions
 from accounts.forms import CodeForm
 
 _AWAITED = "access_code_awaited"
@@ -129,5 +129,5 @@ def _awaited_user(request: HttpRequest) -> User | None:
     user = second_factor.with_factor(User.objects.filter(is_active=True, is_staff=True)).filter(pk=awaited["user"])
     found = user.first()
     # After a change of the password the first step has to be repeated.
-    is_same = found is not None and constant_time_compare(awaited["hash"], found.get_session_auth_hash())
-    return found if is_same else None
+    hashes = sessions.hashes_of(found) if found is not None else []
+    return found if any(constant_time_compare(awaited["hash"], one) for one in hashes) else None

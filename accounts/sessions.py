@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.crypto import constant_time_compare
 from django.utils.http import urlencode
 from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp.middleware import OTPMiddleware
@@ -48,6 +49,8 @@ class SessionMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if request.path_info.startswith("/api/"):
             return self._get_response(request)
+        if settings.SECRET_KEY_FALLBACKS:
+            _accept_fallbacks(request)
         answer: HttpResponseBase = self._with_device(request)
         return answer
 
@@ -118,6 +121,28 @@ def _is_logged_in(request: HttpRequest) -> bool:
     # Without a cookie there is no session, unless the view has just created one.
     session = request.session
     return (session.session_key is not None or session.modified) and auth.SESSION_KEY in session
+
+
+def hashes_of(user: "User") -> list[str]:
+    """Return what binds a session to a user's password: the hash under SECRET_KEY, then those under the fallbacks."""
+    return [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+
+
+def _accept_fallbacks(request: HttpRequest) -> None:
+    """Bind a session to SECRET_KEY where a fallback has bound it.
+
+    Django would, and give it another id: a call that is under way with the former id would log the user out. While
+    processes with the new key run beside those with the old one, this happens at every second page.
+    """
+    if not _is_logged_in(request):
+        return
+    session = request.session
+    user = auth.load_backend(session[auth.BACKEND_SESSION_KEY]).get_user(session[auth.SESSION_KEY])
+    if user is None:
+        return
+    newest, *fallbacks = hashes_of(user)
+    if any(constant_time_compare(session.get(auth.HASH_SESSION_KEY, ""), one) for one in fallbacks):
+        session[auth.HASH_SESSION_KEY] = newest
 
 
 def _why_over(request: HttpRequest) -> str | None:

@@ -31,6 +31,9 @@ _generated = development_keys(VAR_DIR) if DEVELOPMENT else []
 
 DEBUG = env.bool("DEBUG", DEVELOPMENT)
 SECRET_KEY = env.str("SECRET_KEY")
+# They sign nothing, but what they have signed is valid. An empty one would let anybody sign.
+_fallbacks: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
+SECRET_KEY_FALLBACKS = [key.strip() for key in _fallbacks if key.strip()]
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", _local_hosts) if DEVELOPMENT else env.list("ALLOWED_HOSTS")
 # Port of the web server, unless WEB_BIND is set.

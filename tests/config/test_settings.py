@@ -60,6 +60,11 @@ def test_in_production_debug_is_off_and_keys_are_as_given(production: dict[str, 
     assert list(production["ENCRYPTION_KEYS"]) == ["new", "old"]
 
 
+def test_an_empty_fallback_of_the_secret_key_is_none() -> None:
+    found = read(PRODUCTION | {"SECRET_KEY_FALLBACKS": "first, ,second,"}, "settings.SECRET_KEY_FALLBACKS")
+    assert found.stdout == "['first', 'second']\n"
+
+
 def test_sample_data_is_not_installed_in_production(production: dict[str, Any]) -> None:
     assert "devdata" not in production["INSTALLED_APPS"]
     assert manage(PRODUCTION, "help", "seed_demo").returncode != 0
