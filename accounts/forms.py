@@ -10,9 +10,10 @@ from django.utils import timezone
 from django_otp.models import Device
 
 from accounts import lockouts, second_factor
-from accounts.second_factor import CodeRefused, TooSoon
+from accounts.second_factor import CodeRefused, CodesUnreadable, TooSoon
 
 _WRONG = "This code is incorrect or was already used. Enter the code that your app shows now."
+_UNREADABLE = "Codes of your app cannot be checked for now. Use a recovery code, or ask the operator of this service."
 _WRONG_RECOVERY = "This recovery code is incorrect or was already used."
 
 
@@ -74,6 +75,8 @@ class CodeForm(forms.Form):
                 self.add_error("code", "Enter the code of your app or a recovery code.")
         except TooSoon as error:
             self.add_error("code" if code else "recovery_code", _wait(error.until))
+        except CodesUnreadable:
+            self.add_error("code", _UNREADABLE)
         except CodeRefused:
             self.was_wrong = True
             self.add_error(*(("code", _WRONG) if code else ("recovery_code", _WRONG_RECOVERY)))

@@ -1,11 +1,12 @@
 """The second factor of staff: an authenticator app (TOTP) and recovery codes.
 
-django-otp verifies codes, throttles guesses and accepts no code twice. Its tables are useless on their own: the
-secret is derived from the stored seed with `DIGEST_KEY`, and only digests of recovery codes are stored.
+django-otp verifies codes, throttles guesses and accepts no code twice. The tables are useless on their own: secrets
+are encrypted under `ENCRYPTION_KEYS`, and of recovery codes only digests under `DIGEST_KEY` are stored.
 """
 
 import logging
 import re
+import secrets
 from base64 import b32encode
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from django_otp.models import Device
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 
-from accounts.models import Authenticator
+from accounts.models import Authenticator, authenticator_binding
 from common.crypto import SecretUnreadable, decrypt, digest, encrypt
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ class TooSoon(Exception):
     def __init__(self, until: datetime) -> None:
         super().__init__("The last code was incorrect.")
         self.until = until
+
+
+class CodesUnreadable(Exception):
+    """No code of the app can be verified: `ENCRYPTION_KEYS` cannot decrypt its secret. Recovery codes still can."""
 
 
 class AlreadySetUp(Exception):
@@ -70,7 +75,7 @@ def is_set_up(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 def offer(user: User) -> Offer:
     """Return a new authenticator to be confirmed."""
-    return _offered(user, Authenticator(user=user).key)
+    return _offered(user, secrets.token_hex(20))
 
 
 def offer_again(user: User, token: str) -> Offer:
@@ -103,8 +108,13 @@ def set_up(*, user: User, offered: Offer, code: str) -> tuple[Authenticator, lis
 
 
 def verify(*, user: User, code: str) -> Device:
-    """Return the device of a valid code of the app. Raises CodeRefused or TooSoon."""
-    return _verify(Authenticator.objects.filter(user=user, confirmed=True), str(_number(code)))
+    """Return the device of a valid code of the app. Raises CodeRefused, TooSoon or CodesUnreadable."""
+    number = str(_number(code))
+    try:
+        return _verify(Authenticator.objects.filter(user=user, confirmed=True), number)
+    except SecretUnreadable:
+        logger.exception("second_factor.unreadable user=%s", user.pk)
+    raise CodesUnreadable
 
 
 def verify_recovery_code(*, user: User, code: str) -> Device:
@@ -143,13 +153,14 @@ def _authenticators(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Authenti
     return found
 
 
-def _offered(user: User, seed: str) -> Offer:
-    authenticator = Authenticator(user=user, name="Authenticator app", key=seed)
-    return Offer(authenticator, encrypt(seed, bound_to=_binding(user)))
+def _offered(user: User, secret: str) -> Offer:
+    encrypted = encrypt(secret, bound_to=authenticator_binding(user.pk))
+    authenticator = Authenticator(user=user, name="Authenticator app", key="", secret_encrypted=encrypted)
+    return Offer(authenticator, encrypt(secret, bound_to=_binding(user)))
 
 
 def _binding(user: User) -> str:
-    return f"user:{user.pk}:authenticator"
+    return f"user:{user.pk}:offered_authenticator"
 
 
 def _number(code: str) -> int:

@@ -92,6 +92,7 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date), UPDATE (expire_date), DELETE"
     ),
     "otp_totp.TOTPDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
+    "accounts.Authenticator": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "otp_static.StaticDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "otp_static.StaticToken": Rights("SELECT, INSERT, DELETE", ""),
     "admin.LogEntry": Rights("SELECT, INSERT", ""),

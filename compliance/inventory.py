@@ -341,6 +341,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.Resolver": "the client's own address, and which variables are sent there; times and codes",
     "chatbots.BucketCheck": "what a check of a bucket has found; permissions, codes and times",
     "chatbots.Membership": "staff, not chatters",
+    "accounts.Authenticator": "second factors of staff",
     "accounts.StaffLogin": "staff log-ins",
     "accounts.LoginFailures": "staff, not chatters: names that no user has share some thousands of counts",
     "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Model
 from psycopg import sql
 
+from accounts.models import Authenticator, authenticator_binding
 from chatbots.authentication import secret_binding
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.callback_secrets import callback_secret_binding
@@ -45,6 +46,7 @@ SECRETS = (
     Secret(ApiKey, "secret_encrypted", "prefix", secret_binding),
     Secret(CallbackSecret, "secret_encrypted", "id", callback_secret_binding),
     Secret(Bucket, "secret_encrypted", "chatbot_id", bucket_secret_binding),
+    Secret(Authenticator, "secret_encrypted", "user_id", authenticator_binding),
 )
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from accounts import second_factor
 from accounts.models import Authenticator, LoginFailures
 from chatbots.models import ApiKey, Membership
 from tests.codes import PASSWORD, log_in, set_up
@@ -71,7 +72,8 @@ def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_it(stolen, chatbot)
 
 def test_no_user_is_given_access_without_it(user, stolen):
     other = User.objects.create_user("other", is_staff=True)
-    theirs = Authenticator.objects.create(user=other, confirmed=True)
+    theirs = second_factor.offer(other).authenticator
+    theirs.save()
     pages = (
         *("auth/user/add/", f"auth/user/{user.pk}/change/", f"auth/user/{user.pk}/password/"),
         f"accounts/authenticator/{theirs.pk}/delete/",

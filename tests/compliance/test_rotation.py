@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.core.checks.registry import registry
 from django.core.management import call_command
 from django.db import connection
 from django.db.models.signals import post_init
 from pytest_django import Settings
 
+from accounts.models import authenticator_binding
 from chatbots.authentication import secret_binding
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.callback_secrets import callback_secret_binding
@@ -25,6 +27,7 @@ from chatbots.operations.keys import create_api_key, create_callback_secret
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance import checks, rotation
 from tests.chatbots.test_bucket_operations import KEY, with_
+from tests.codes import set_up
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
@@ -35,9 +38,13 @@ BOTH = NEW | OLD
 
 @pytest.fixture
 def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[str, str]:
-    """Each kind of secret of two chatbots, by what it is bound to, under the key k1. Both keys are in the ring."""
+    """Each kind of secret of two chatbots and of a user, by what it is bound to, under the key k1.
+
+    Both keys are in the ring.
+    """
     settings.ENCRYPTION_KEYS = OLD
-    kept: dict[str, str] = {}
+    user = User.objects.create_user("sam.staff", is_staff=True)
+    kept = {authenticator_binding(user.pk): set_up(user).authenticator.bin_key.hex()}
     for owner in (chatbot, neighbour):
         for new in (
             create_api_key(chatbot=owner, type=ApiKey.Type.SIGNING, label="CRM", actor="command"),
@@ -94,7 +101,7 @@ def test_a_dry_run_changes_nothing(secrets: dict[str, str], settings: Settings) 
     code, out = run("--dry-run")
 
     assert code == 3
-    assert "8 left under k1. Keep it in ENCRYPTION_KEYS." in out
+    assert "9 left under k1. Keep it in ENCRYPTION_KEYS." in out
     settings.ENCRYPTION_KEYS = OLD
     assert readable() == secrets
 
@@ -162,7 +169,7 @@ def test_a_run_that_was_killed_is_continued(secrets: dict[str, str], settings: S
         rotation.rotate(progress=die)
     assert readable() == secrets
     continued = report()
-    assert sum(store["rotated"] for store in continued["stores"]) == 5
+    assert sum(store["rotated"] for store in continued["stores"]) == 6
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets
 
@@ -200,10 +207,14 @@ def test_a_bucket_that_is_saved_meanwhile_does_not_bring_the_old_key_back(
 def test_the_deployment_check_names_keys_that_are_missing_or_old(secrets: dict[str, str], settings: Settings) -> None:
     def found() -> dict[str, str]:
         with role("worker"):
+            # A worker does not see the secrets of staff.
             return {str(one.id): str(one.msg) for one in checks.secrets_can_be_read(databases=["default"])}
 
     assert checks.secrets_can_be_read in registry.deployment_checks
     assert "8 stored secrets are under the key k1" in found()["compliance.W006"]
+    with role("web"):
+        (warning,) = checks.secrets_can_be_read(databases=["default"])
+    assert "9 stored secrets" in warning.msg
     settings.ENCRYPTION_KEYS = NEW
     assert "under the key k1, which ENCRYPTION_KEYS lacks" in found()["compliance.E008"]
     settings.ENCRYPTION_KEYS = BOTH
@@ -224,10 +235,11 @@ def test_every_encrypted_field_is_rotated() -> None:
 
 # What each module does with `encrypt`: it stores in fields of `rotation.SECRETS`, or the text is soon over.
 _USES = {
+    "accounts/migrations/0002_authenticator_secrets.py": "stored",
     "chatbots/operations/buckets.py": "stored",
     "chatbots/operations/identity_keys.py": "stored",
     "chatbots/operations/keys.py": "stored",
-    "accounts/second_factor.py": "form",
+    "accounts/second_factor.py": "stored, form",
     "chatbots/authentication.py": "memory",
     "common/pagination.py": "cursor",
     "console/filing/drafts.py": "form",
