@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class ComplianceConfig(AppConfig):
@@ -6,6 +7,9 @@ class ComplianceConfig(AppConfig):
 
     def ready(self) -> None:
         from compliance import checks  # noqa: F401, PLC0415  (registers the system checks)
+        from compliance.ledger import service  # noqa: PLC0415
         from compliance.work import notify  # noqa: PLC0415
+
+        post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         notify.disable_unpickling()

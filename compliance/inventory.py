@@ -317,6 +317,15 @@ STORES: tuple[Store, ...] = (
         ),
     ),
     Store(
+        compliance.LedgerLine,
+        ReachedBy.REQUEST,
+        _all(
+            "request_id kind chatbot line conversation_digests outcome",
+            Disposition.LEDGER,
+            "what a replay carries out again, by public ids and keyed digests",
+        ),
+    ),
+    Store(
         compliance.Replay,
         ReachedBy.CALL,
         _all(
@@ -347,6 +356,9 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
     "compliance.Claim": "which worker works; ids and times",
     "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
+    "compliance.Service": "the identity of this service, and whether its database was restored",
+    "compliance.LedgerObject": "which objects the ledger has: their keys, and ids of requests",
+    "compliance.JournalEntry": "what the ledger does not have yet: ids of requests, prefixes of keys",
     "compliance.Occurrence": "when the sweep ran, and the like: names of ours, times and numbers",
     "compliance.Notice": "that officers are to hear of a request; its id, a code and times",
     "compliance.Mailbox": "what officers were notified of; staff, not chatters",

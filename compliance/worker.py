@@ -18,6 +18,7 @@ from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
+from compliance.ledger import journal
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
 from compliance.retention import cleanup, policy
@@ -61,6 +62,7 @@ def drain(
     _requeue_expired()
     called = False
     while time.monotonic() < end:
+        journal.write_due()
         requeue.release_export_pending()
         silence.share_hosted()
         idle = True
@@ -140,6 +142,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     Expired data is removed by threads of `background` while it has room; without it, here.
     """
     _requeue_expired()
+    journal.write_due()
     scheduling.forget_silence()
     requeue.release_export_pending()
     days.plan_due()

@@ -3,14 +3,15 @@
 DANGER: what this module does cannot be undone. What keeps it right:
 
 - nothing is touched before `admit` has checked again whether it may be, and the mark is one transaction;
+- nothing is touched before the ledger, outside of the database, names the request;
 - each piece of work is one chunk: it holds the claim, is bounded, and commits with its counts;
 - each step finds its work in the data that is left, so it can be killed at any time and run again;
 - only what is in a deletion's scope is erased (`scope`), even if another deletion has marked or half erased it;
 - a deletion completes only after every store was searched again (`verify`), never by what was planned.
 
-    admit -> mark + first chunk -> verify -> chunks, files, exports -> verify -> ledger -> verify and complete
-                                     |
-                                     +-> daily extracts to be rebuilt: requeue until they are
+    admit -> ledger -> mark + first chunk -> verify -> chunks, files, exports -> verify
+                                               |                                   +-> ledger -> verify and complete
+                                               +-> daily extracts to be rebuilt: requeue until they are
 
 A small claim is marked and erased in one transaction. That mostly leaves nothing, so it is verified only once.
 
@@ -20,14 +21,16 @@ requeued while a row is locked, and while daily extracts are rebuilt.
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from compliance.erasure import exports, extracts, ledger, marking, objects, rows, verify
+from compliance.erasure import exports, extracts, marking, objects, rows, verify
 from compliance.erasure.findings import EXPORTS, EXTRACTS, FILES, VerificationResult
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
+from compliance.ledger import journal, lines
+from compliance.ledger.content import Line
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import Size
@@ -42,6 +45,8 @@ WaitingFor = ComplianceRequest.WaitingFor
 _WAIT_FOR_EXTRACTS = timedelta(seconds=60)
 
 Found = dict[UUID, VerificationResult]
+# What the ledger says of requests that have left nothing.
+Erased = Mapping[UUID, Sequence[Line]]
 
 
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
@@ -53,10 +58,22 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     # Approval comes before a large request waits for its lane.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
     active = requeue.move_large(held, list(admitted), sizes)
-    if active:
+    if active and intend(held, active):
         fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in active], erases=fits)
         ErasureRun(held, marked, deadline).run()
+
+
+def intend(
+    held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequence[UUID]], None] = journal.intend
+) -> bool:
+    """Have the ledger name these requests; return False if it cannot: they have left the claim. Raises ClaimLost."""
+    try:
+        write(request_ids)
+    except StepFailed as failure:
+        requeue.step_failed(held, dict.fromkeys(request_ids, failure))
+        return False
+    return True
 
 
 class ErasureRun:
@@ -99,8 +116,8 @@ class ErasureRun:
                 self._requeue(self._active, WaitingFor.TURN)
                 return False
 
-    def _verify(self) -> tuple[Found, dict[UUID, ledger.Entry]]:
-        """Return what is left, and the ledger entries of requests that left nothing."""
+    def _verify(self) -> tuple[Found, Erased]:
+        """Return what is left, and the ledger's lines of requests that left nothing."""
         with self._held.transaction():
             found = self._find(self._active)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
@@ -110,8 +127,8 @@ class ErasureRun:
             clean = [request_id for request_id in self._active if _is_clean(found, request_id)]
             return found, self._read_ledger(clean) if clean else {}
 
-    def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
-        return ledger.read(clean)
+    def _read_ledger(self, clean: Sequence[UUID]) -> Erased:
+        return lines.exact(clean)
 
     def _note(self, found: Found) -> None:
         """Store how much was found, in the caller's transaction."""
@@ -123,7 +140,7 @@ class ErasureRun:
             }
         )
 
-    def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
+    def _complete(self, entries: Erased) -> Found:
         """Write the ledger, verify again, and complete in that transaction the requests that left nothing.
 
         Returns what the others have left.
@@ -131,11 +148,12 @@ class ErasureRun:
         if not entries:
             return {}
         try:
-            ledger.write(list(entries.values()))
+            written = journal.conclude(entries)
         except StepFailed as failure:
             self._fail(dict.fromkeys(entries, failure))
             return {}
         with self._held.transaction():
+            written.confirm()
             blocked = completion.blocked_by_exports(self._held, list(entries))
             self._requeue(blocked, WaitingFor.TURN)
             clean = [each for each in entries if each not in blocked]

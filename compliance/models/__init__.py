@@ -1,6 +1,7 @@
-"""Requests and what belongs to them: claims, exports, redactions, answered calls, callbacks, notes."""
+"""Requests and what belongs to them: claims, exports, redactions, answered calls, callbacks, notes, the ledger."""
 
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
+from compliance.models.ledger import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
 from compliance.models.notes import Replay, RequestNote
 from compliance.models.notifications import Callback, Mailbox, Notice
 from compliance.models.redaction import Redaction, RepeatedExport
@@ -16,7 +17,11 @@ __all__ = [
     "ExportConversation",
     "ExportFile",
     "Heartbeat",
+    "JournalEntry",
+    "LedgerLine",
+    "LedgerObject",
     "LeftCopy",
+    "LineKind",
     "Mailbox",
     "Notice",
     "Occurrence",
@@ -25,4 +30,5 @@ __all__ = [
     "Replay",
     "RequestNote",
     "RetentionRun",
+    "Service",
 ]

@@ -30,6 +30,7 @@ class ComplianceRequest(models.Model):
         CONSOLE = "console", "Console"
         COMMAND = "command", "Command"
         SCHEDULE = "schedule", "Schedule"
+        REPLAY = "replay", "Replay of the erasure ledger"
 
     class Status(models.TextChoices):
         ACCEPTED = "accepted", "Accepted"
@@ -47,6 +48,7 @@ class ComplianceRequest(models.Model):
         )
         AWAITING_APPROVAL = "awaiting_approval", "Waiting for the approval of another person"
         EXPORT_PENDING = "export_pending", "An earlier export of this chatter has not been delivered"
+        RESTORED = "restored", "Filed again after the database was restored from a backup"
 
     class Result(models.TextChoices):
         DONE = "done", "Done"

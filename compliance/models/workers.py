@@ -76,6 +76,9 @@ class Occurrence(models.Model):
         SWEEP = "sweep", "The sweep ran"
         UNEXPECTED_TASK = "unexpected_task", "Something was in the queue's tables that the service does not put there"
         CLUSTER_RESTARTED = "restarted", "A cluster was started anew, since it lost a process"
+        JOURNAL = "journal", "What was accepted or withdrawn was written to the ledger"
+        LEDGER_MISSING = "ledger_missing", "Objects of the ledger were gone, and were written again"
+        LEDGER_FOREIGN = "ledger_foreign", "The ledger had objects that this service did not write"
 
     name = models.CharField(max_length=16, choices=Name, primary_key=True)
     asked_at = models.DateTimeField(null=True, help_text="When it was last requested, for jobs that are requested.")

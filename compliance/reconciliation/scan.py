@@ -9,24 +9,25 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
 
-from django.conf import settings
 from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.db import fetch, fetch_one
 from common.storage import ObjectStorage, OpenUpload, Version
 from common.storage.s3 import Listed
-from compliance.erasure import ledger
+from compliance.ledger import objects as ledger
 
 # Younger objects may be in the middle of being written, or their rows of being changed.
 SAFETY_AGE = timedelta(days=1)
 _KEYS_AT_ONCE = 1_000
-_LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"(\d{4}-\d\d-\d\d)/[0-9a-f]+\.json")
+# By service and day; releases before 0.2 wrote by day alone.
+_LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"[0-9a-f-]{36}/(\d{4})/(\d\d)/(\d\d)/\d{6}-[0-9a-f-]{36}\.jsonl")
+_OLD_LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"(\d{4})-(\d\d)-(\d\d)/[0-9a-f]+\.json")
 
 
 class Folder(StrEnum):
@@ -218,16 +219,14 @@ def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) ->
 
 
 def _is_live_ledger(place: _Key) -> bool:
-    """Ledger objects have no rows; the day in their key says whether they are live."""
-    match = _LEDGER_KEY.fullmatch(place.key)
-    if match is None:
-        return False
-    last_kept = datetime.now(UTC) - settings.ERASURE_LEDGER_DAYS - SAFETY_AGE
-    return match[1] >= f"{last_kept:%Y-%m-%d}"
+    """The day in the key of a ledger object says whether it is live."""
+    match = _LEDGER_KEY.fullmatch(place.key) or _OLD_LEDGER_KEY.fullmatch(place.key)
+    return match is not None and "-".join(match.groups()) >= f"{ledger.last_kept() - SAFETY_AGE:%Y-%m-%d}"
 
 
 class _Chatbots:
     def __init__(self) -> None:
+        self._ledger = ledger.folder()
         self._ids = dict(Chatbot.objects.values_list("slug", "pk"))
         self._known = set(self._ids.values())
 
@@ -240,7 +239,9 @@ class _Chatbots:
             chatbot_id = int(second) if second.isascii() and second.isdecimal() else None
             return _Key(key, Folder.UPLOADS, chatbot_id if chatbot_id in self._known else None)
         if first == Folder.LEDGER:
-            return _Key(key, Folder.LEDGER, None)
+            # Another service may keep its ledger in this bucket: a copy of this one, or the one that it is a copy of.
+            is_theirs = _LEDGER_KEY.fullmatch(key) and not key.startswith(self._ledger)
+            return _Key(key, Folder.UNKNOWN if is_theirs else Folder.LEDGER, None)
         if first in self._ids and second in {Folder.EXPORTS, Folder.EXTRACTS}:
             return _Key(key, Folder(second), self._ids[first])
         return _Key(key, Folder.UNKNOWN, None)

@@ -1,6 +1,6 @@
 """Carry out a redaction: empty its messages, then remove what else holds their text, by the steps of a deletion.
 
-    hold? -> empty the messages, flag days, expire exports and file them again (one transaction)
+    hold? -> ledger -> empty the messages, flag days, expire exports and file them again (one transaction)
           -> verify -> files, exports -> verify -> ledger -> verify and complete
                |
                +-> daily extracts to be rebuilt: requeue until they are
@@ -14,7 +14,7 @@ nothing, and an upload of its file finds it redacted, whenever it began (`conver
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from django.conf import settings
@@ -25,10 +25,11 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog
 from chatbots.models import Bucket
 from common.db import fetch
-from compliance.erasure import ledger, marking, objects, redacted
-from compliance.erasure.engine import ErasureRun, Found
+from compliance.erasure import marking, objects, redacted
+from compliance.erasure.engine import Erased, ErasureRun, Found, intend
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
+from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, RepeatedExport
 from compliance.requests import results
 from compliance.work import notify
@@ -56,6 +57,8 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     if is_new:
         if reason := _reason_to_hold(request):
             requeue.hold(held, {request_id: reason}, pending={})
+            return
+        if not intend(held, [request_id]):
             return
         if not _begin(held, request):
             requeue.requeue(held, [request_id], waiting_for=WaitingFor.ROWS, wait=marking.WAIT_FOR_ROWS)
@@ -198,18 +201,19 @@ class _RedactionErasure(ErasureRun):
     def _try_extracts_again(self, request_ids: Sequence[UUID]) -> None:
         redacted.try_extracts_again(request_ids)
 
-    def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
-        return ledger.read_redactions(clean)
+    def _read_ledger(self, clean: Sequence[UUID]) -> Erased:
+        return lines.redacted(clean)
 
-    def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
+    def _complete(self, entries: Erased) -> Found:
         if not entries:
             return {}
         try:
-            ledger.write(list(entries.values()))
+            written = journal.conclude(entries)
         except StepFailed as failure:
             self._fail(dict.fromkeys(entries, failure))
             return {}
         with self._held.transaction() as now:
+            written.confirm()
             found = redacted.find(entries)
             self._note(found)
             done = [each for each in entries if each not in found or found[each].is_nothing]

@@ -21,8 +21,10 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
 from common.db import execute, fetch
 from common.storage import OpenUpload, StorageError
-from compliance.erasure import ledger, objects, rows
+from compliance.erasure import objects, rows
 from compliance.errors import StepFailed
+from compliance.ledger import journal, lines
+from compliance.ledger import objects as ledger_objects
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.reconciliation.scan import stale_uploads
 from compliance.retention.rules import FORGETTING, periods
@@ -112,11 +114,12 @@ def erase_late_data() -> None:
         if not request_ids:
             return
         try:
-            ledger.write(list(ledger.read(request_ids).values()))  # anew, with the late conversations
+            written = journal.conclude(lines.exact(request_ids))  # anew, with the late conversations
         except StepFailed as failure:
             logger.warning("late_data.postponed code=%s", failure.code)
             return
         with transaction.atomic():
+            written.confirm()
             counts = rows.erase_marked_chunk(request_ids)
             completion.add_late_counts(counts)
             chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
@@ -161,7 +164,7 @@ def count_expired() -> dict[str, int]:
         "extracts": DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=HOSTED).count(),
         "abandoned_uploads": abandoned_uploads().count(),
         "forgotten_uploads": sum(1 for _ in forgotten_uploads()),
-        "ledger_objects": sum(1 for _ in ledger.expired_keys()),
+        "ledger_objects": sum(1 for _ in ledger_objects.expired_keys()),
         **{store: fetch(f"SELECT count(*) {old}", periods())[0][0] for store, (old, _) in FORGETTING.items()},
     }
 
@@ -273,7 +276,7 @@ def _remove_objects_without_rows(run: CleanupRun) -> None:
     except StorageError as error:
         run.refuse(error)
     try:
-        for key in run.while_time_is_left(ledger.expired_keys()):
+        for key in run.while_time_is_left(ledger_objects.expired_keys()):
             if run.purge(key):
                 run.note_removed("ledger_objects")
     except StorageError as error:

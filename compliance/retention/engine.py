@@ -11,7 +11,7 @@ comes first, and the conversation is not due any more, or it finds the mark and 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,11 +19,12 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from compliance.erasure import ledger, rows
-from compliance.erasure.engine import ErasureRun, Found
+from compliance.erasure import rows
+from compliance.erasure.engine import Erased, ErasureRun, Found, intend
 from compliance.erasure.findings import EXTRACTS
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
+from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest
 from compliance.retention import due, policy
 from compliance.work.claims import HeldClaim
@@ -52,6 +53,9 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     else:
         with held.transaction():
             ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
+    # Until a slice is closed, it is not known whether the ledger has the run.
+    if not request.retention_run.examined_number and not intend(held, [request_id], journal.intend_retention):
+        return
     marked = Marked([request_id], new={request_id}, leaves_rows=True, chatbot_ids={request.chatbot_id})
     _RetentionErasure(held, marked, deadline).run()
 
@@ -86,8 +90,8 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> None:
 class _RetentionErasure(ErasureRun):
     """An ErasureRun of one request that closes the next slice each time that nothing of the last one is left."""
 
-    def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
-        return ledger.read_runs(clean)
+    def _read_ledger(self, clean: Sequence[UUID]) -> Erased:
+        return lines.retention(clean)
 
     def _note(self, found: Found) -> None:
         """As of any request, but add up the daily extracts that were rebuilt for each slice."""
@@ -109,15 +113,16 @@ class _RetentionErasure(ErasureRun):
             ComplianceRequest.objects.filter(pk__in=request_ids).update(queued_at=now)
             super()._requeue(request_ids, waiting_for, wait)
 
-    def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
+    def _complete(self, entries: Erased) -> Found:
         if not entries or self._close_next():
             return {}
         try:
-            ledger.write(list(self._read_ledger(list(entries)).values()))
+            written = journal.conclude(self._read_ledger(list(entries)))
         except StepFailed as failure:
             self._fail(dict.fromkeys(entries, failure))
             return {}
         with self._held.transaction() as now:
+            written.confirm()
             ComplianceRequest.objects.filter(pk__in=entries).update(slice=None)
             completion.complete(self._held, list(entries), now)
             self._drop(list(entries))

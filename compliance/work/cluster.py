@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 # A process that is stopped, or a zombie of a hung guard, for this long is given up.
 STILL_SECONDS = 3.0
 TICK_SECONDS = 5.0
+# With the age of an entry that is due, and the time until a worker is free: 5 seconds.
+_JOURNAL_LOOK_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
 _STILL = {"T", "Z"}  # stopped, zombie
 # After a shorter life, the next cluster starts after a pause.
@@ -115,6 +117,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self._started: dict[_Process, str] = {}
         self._began = time.monotonic()
         self._next_tick = 0.0
+        self._next_look = 0.0
         self._has_noted_restart = former is None
 
     def spawn_process(self, target: Callable[..., Any], *args: Any) -> _Process:
@@ -141,6 +144,9 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         elif time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_SECONDS
             self._tick()
+        elif time.monotonic() >= self._next_look and not self.stop_event.is_set():
+            self._next_look = time.monotonic() + _JOURNAL_LOOK_SECONDS
+            self._have_journal_written()
         return status
 
     def _end_if_killed(self) -> None:
@@ -172,6 +178,14 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
                 notify.enqueue_sweep()
         except Exception as error:
             logger.warning("cluster.tick_failed %s", describe_kind(error))
+            connection.close()
+
+    def _have_journal_written(self) -> None:
+        try:
+            if health.is_journal_due():
+                notify.notify_workers()
+        except Exception as error:
+            logger.warning("cluster.look_failed %s", describe_kind(error))
             connection.close()
 
     def _clear_up(self) -> None:

@@ -80,6 +80,12 @@ SELECT statement_timestamp(),
        OR EXISTS (SELECT FROM conversations_dailyextract
                    WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp())
 """
+# Of younger entries most are done at once, and then need no line of their own.
+JOURNAL_AGE_SECONDS = 2.0
+_IS_JOURNAL_DUE = f"""
+SELECT EXISTS (SELECT FROM compliance_journalentry
+                WHERE at < clock_timestamp() - make_interval(secs => {JOURNAL_AGE_SECONDS}))
+"""
 # For the operator's bucket, all exports wait, so they are not counted.
 _SILENT = f"""
 SELECT c.slug, s.since, s.rests_until, waiting.requests, waiting.days
@@ -275,6 +281,11 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         interrupted_credentials=interrupted_chatbots(chatbots),
         resolvers=lookups.in_trouble(now, chatbots),
     )
+
+
+def is_journal_due() -> bool:
+    """Return whether the ledger is to be told of something that was accepted, withdrawn or revoked."""
+    return bool(fetch(_IS_JOURNAL_DUE)[0][0])
 
 
 def oldest_waiting(chatbots: Collection[int] | None = None) -> Waiting | None:

@@ -1,0 +1,145 @@
+"""An object of the ledger: JSON Lines, a header first, last the HMAC-SHA256 of all lines before it.
+
+    {"format": "erasure-ledger/2", "key": ..., "service": ..., "incarnation": ..., "at": ..., "hmac_key": ...}
+    {"kind": "accepted", ...}
+    {"lines": 1, "hmac": "9f2c..."}
+
+The HMAC's key is derived from `DIGEST_KEY` (HKDF, RFC 5869), so that only this service can write an object that is
+believed. The header has the object's own key: an object that was moved or copied is not believed either.
+"""
+
+import hmac
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+FORMAT = "erasure-ledger/2"
+
+Line = dict[str, Any]
+
+_PURPOSE = b"data-compliance-api erasure ledger"
+_KEY_ID_PURPOSE = b"id of the key"
+
+
+class Fault(StrEnum):
+    """Why an object is not believed."""
+
+    UNREADABLE = "unreadable"  # no object of the ledger, or of a newer format
+    TRUNCATED = "truncated"
+    FORGED = "forged"  # written or changed by somebody without the key
+    OTHER_KEY = "other_key"  # written under another DIGEST_KEY
+    MOVED = "moved"
+    FOREIGN = "foreign"  # of another service
+    EXPIRED = "expired"  # put back after its days were over
+
+
+class NotBelieved(Exception):
+    """An object that is no authentic object of this ledger. Nothing of it was used."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Header:
+    key: str
+    service_id: UUID
+    incarnation: UUID
+    at: datetime
+
+
+@dataclass(frozen=True)
+class LedgerContent:
+    """An authentic object."""
+
+    header: Header
+    lines: Sequence[Line]
+
+
+def seal(header: Header, lines: Iterable[Line]) -> bytes:
+    """Return the content of an object."""
+    written = [
+        {
+            "format": FORMAT,
+            "key": header.key,
+            "service": str(header.service_id),
+            "incarnation": str(header.incarnation),
+            "at": header.at.isoformat(),
+            "hmac_key": _key_id(settings.DIGEST_KEY),
+        },
+        *lines,
+    ]
+    body = b"".join(_dumped(each) for each in written)
+    return body + _dumped({"lines": len(written) - 1, "hmac": _hmac(body)})
+
+
+def unseal(content: bytes, *, key: str) -> LedgerContent:
+    """Return what an object at this key says. Raises NotBelieved, whatever the content is.
+
+    Whether it is of this service is for the caller to compare.
+    """
+    body, end = _split(content)
+    first, *_ = body.split(b"\n", 1)
+    header = _loaded(first)
+    if header.get("format") != FORMAT:
+        raise NotBelieved(Fault.UNREADABLE)
+    if end is None:
+        raise NotBelieved(Fault.TRUNCATED)
+    if header.get("hmac_key") != _key_id(settings.DIGEST_KEY):
+        raise NotBelieved(Fault.OTHER_KEY)
+    if not hmac.compare_digest(str(end.get("hmac")).encode(), _hmac(body).encode()):
+        raise NotBelieved(Fault.FORGED)
+    if header["key"] != key:
+        raise NotBelieved(Fault.MOVED)
+    # From here on it is what `seal` has written.
+    lines = [_loaded(each) for each in body.splitlines()[1:]]
+    return LedgerContent(
+        Header(key, UUID(header["service"]), UUID(header["incarnation"]), datetime.fromisoformat(header["at"])),
+        lines,
+    )
+
+
+def _split(content: bytes) -> tuple[bytes, Line | None]:
+    """Return everything but the last line, and the last line if it is the end of an object."""
+    body, newline, last = content.removesuffix(b"\n").rpartition(b"\n")
+    end = _loaded(last) if newline and content.endswith(b"\n") and last.startswith(b'{"lines"') else None
+    return (body + newline, end) if end is not None else (content, None)
+
+
+def _loaded(line: bytes) -> Line:
+    """Raises NotBelieved for what is no JSON object."""
+    try:
+        loaded = json.loads(line)
+    except (ValueError, RecursionError):
+        raise NotBelieved(Fault.UNREADABLE) from None
+    if not isinstance(loaded, dict):
+        raise NotBelieved(Fault.UNREADABLE)
+    return loaded
+
+
+def _dumped(line: Line) -> bytes:
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _hmac(body: bytes) -> str:
+    return hmac.new(_derived(settings.DIGEST_KEY), body, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _derived(digest_key: bytes) -> bytes:
+    return HKDF(SHA256(), length=32, salt=None, info=_PURPOSE).derive(digest_key)
+
+
+@lru_cache(maxsize=4)
+def _key_id(digest_key: bytes) -> str:
+    return hmac.digest(_derived(digest_key), _KEY_ID_PURPOSE, "sha256").hex()[:16]

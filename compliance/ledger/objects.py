@@ -1,0 +1,131 @@
+"""Write an object of the ledger: its row is committed first, then the object is written, then the row says so.
+
+So the database knows each object that exists, whenever a worker is killed: one that it does not know was written
+by a life of the database that was lost.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import takewhile
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from chatbots.buckets import hosted_storage
+from common.db import array, execute, fetch
+from common.storage import StorageError, errors
+from compliance.errors import StepFailed
+from compliance.ledger import content, service
+from compliance.ledger.content import Header, Line
+
+PREFIX = "erasure_ledger/"
+CONTENT_TYPE = "application/x-ndjson"
+
+# An object has at most about this size.
+_LINES_BYTES = 4 * 1024 * 1024
+
+# The time in a key is never before that of an earlier object, so that their order is that of writing whatever the
+# clock does.
+_BEGIN = """
+INSERT INTO compliance_ledgerobject (key, at, request_ids, key_prefixes)
+SELECT %(prefix)s || s.service_id || '/' || to_char(made.at AT TIME ZONE 'UTC', 'YYYY/MM/DD/HH24MISS')
+       || '-' || gen_random_uuid() || '.jsonl', made.at, %(request_ids)s::uuid[], %(key_prefixes)s::varchar[]
+  FROM compliance_service s
+ CROSS JOIN (SELECT greatest(clock_timestamp(), (SELECT max(at) FROM compliance_ledgerobject)) AS at) AS made
+RETURNING id, key, at, (SELECT service_id FROM compliance_service), (SELECT incarnation FROM compliance_service)
+"""
+_CONFIRM = """
+UPDATE compliance_ledgerobject o SET written_at = statement_timestamp(), sha256 = given.sha256
+  FROM unnest(%s::bigint[], %s::bytea[]) AS given(id, sha256) WHERE o.id = given.id
+"""
+
+
+@dataclass
+class Written:
+    """Objects that the storage has taken. `confirm` records that, in the transaction that relies on them."""
+
+    _objects: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def add(self, row_id: int, digest: bytes) -> None:
+        self._objects.append((row_id, digest))
+
+    def confirm(self) -> None:
+        if self._objects:
+            ids, digests = zip(*self._objects, strict=True)
+            execute(_CONFIRM, [array(ids), list(digests)])
+
+
+def write(lines: Sequence[Line], *, request_ids: Collection[UUID], key_prefixes: Collection[str] = ()) -> Written:
+    """Write these lines. Raises StepFailed when the storage refuses, or does not answer twice.
+
+    Written again, after a kill or without an answer, they are in a second object, which does no harm.
+    """
+    written = Written()
+    try:
+        for part in _parts(lines):
+            try:
+                _put(part, request_ids, key_prefixes, written)
+            except StorageError as error:
+                if error.code != errors.UNAVAILABLE:
+                    raise
+                _put(part, request_ids, key_prefixes, written)
+    except StorageError as error:
+        raise StepFailed.of(error) from None
+    return written
+
+
+def _put(
+    lines: Sequence[Line], request_ids: Collection[UUID], key_prefixes: Collection[str], written: Written
+) -> None:
+    # Each try has its own key: the same key twice would be two versions in a bucket with versioning.
+    row_id, header = _begin(request_ids, key_prefixes)
+    sealed = content.seal(header, lines)
+    hosted_storage().put(header.key, sealed, content_type=CONTENT_TYPE)
+    written.add(row_id, sha256(sealed).digest())
+
+
+def _begin(request_ids: Collection[UUID], key_prefixes: Collection[str]) -> tuple[int, Header]:
+    values = {"prefix": PREFIX, "request_ids": array(request_ids), "key_prefixes": list(key_prefixes)}
+    rows = fetch(_BEGIN, values)
+    if not rows:  # a database that was emptied
+        service.remember()
+        rows = fetch(_BEGIN, values)
+    [(row_id, key, at, service_id, incarnation)] = rows
+    return row_id, Header(key, service_id, incarnation, at.astimezone(UTC))
+
+
+def _parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    """Yield the lines in parts of a bounded size; at least one."""
+    part: list[Line] = []
+    size = 0
+    for line in lines:
+        part.append(line)
+        # A digest in hex and what JSON needs around it; the rest is some hundred bytes.
+        size += 512 + 67 * len(line.get("conversations") or ())
+        if size >= _LINES_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def folder() -> str:
+    """Return the prefix of this service's objects."""
+    return f"{PREFIX}{service.current().service_id}/"
+
+
+def last_kept() -> datetime:
+    """Return the time before which objects are expired."""
+    kept: timedelta = settings.ERASURE_LEDGER_DAYS
+    return timezone.now() - kept
+
+
+def expired_keys() -> Iterator[str]:
+    """Yield the keys of expired objects of this service. Raises StorageError."""
+    at = last_kept() - timedelta(days=1)  # whole days
+    # Keys are listed in order, so those to remove come first. Releases before 0.2 wrote by day, without a service.
+    for prefix, last in ((folder(), f"{folder()}{at:%Y/%m/%d}/~"), (f"{PREFIX}20", f"{PREFIX}{at:%Y-%m-%d}/~")):
+        yield from takewhile(lambda key, last=last: key < last, hosted_storage().keys(prefix))  # type: ignore[misc]

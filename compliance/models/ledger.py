@@ -1,0 +1,156 @@
+"""What a restored database is known by, and what is written outside of it: this service's identity and its ledger.
+
+`compliance/ledger/__init__.py` is the map of it.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from chatbots.models import Chatbot
+
+
+class Service(models.Model):
+    """The identity of this service, and whether its database was restored: one row (`compliance.ledger.service`)."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        RESTORED = "restored", "Restored from a backup"
+        CATCHING_UP = "catching_up", "Catching up after a failover"
+
+    class Reason(models.TextChoices):
+        OTHER_SERVER = "other_server", "The database is on another server, or was loaded from a dump"
+        OBJECTS_UNKNOWN = "objects_unknown", "The ledger has objects that this database does not know"
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    service_id = models.UUIDField(help_text="Names its folder of the ledger. A copy gets another one (adopt).")
+    incarnation = models.UUIDField(help_text="The life of this database: new after each replay.")
+    server = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="Identifies the database server and this table; differs in a dump that was loaded.",
+    )
+    timeline = models.BigIntegerField(null=True, help_text="Of the write-ahead log; a failover begins another one.")
+    state = models.CharField(max_length=16, choices=State, default=State.OPEN)
+    reason = models.CharField(max_length=16, choices=Reason, blank=True, default="")
+    tripped_at = models.DateTimeField(null=True)
+    highest_number = models.BigIntegerField(
+        null=True, help_text="The highest conversation number when the restore was noticed."
+    )
+    checked_at = models.DateTimeField(null=True, help_text="When the ledger was last compared with this database.")
+    replayed_at = models.DateTimeField(null=True, help_text="When the last replay ended.")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="service_one_row", condition=Q(id=1)),
+            models.CheckConstraint(
+                name="service_state_known", condition=Q(state__in=["open", "restored", "catching_up"])
+            ),
+            models.CheckConstraint(
+                name="service_reason_known", condition=Q(reason__in=["", "other_server", "objects_unknown"])
+            ),
+            models.CheckConstraint(
+                name="service_trip_is_whole",
+                condition=Q(state="open", reason="", tripped_at__isnull=True, highest_number__isnull=True)
+                | (~Q(state="open") & ~Q(reason="") & Q(tripped_at__isnull=False, highest_number__isnull=False)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"service {self.service_id}"
+
+
+class LedgerObject(models.Model):
+    """An object of the ledger that this database knows: its row is committed before the object is written.
+
+    It names what its lines are about, so that they can be written again where the bucket has lost them.
+    """
+
+    key = models.CharField(max_length=120, unique=True)
+    at = models.DateTimeField(help_text="The time in its key: never before that of an earlier object.")
+    request_ids = ArrayField(models.UUIDField(), default=list)
+    key_prefixes = ArrayField(models.CharField(max_length=16), default=list, help_text="Of keys that were revoked.")
+    sha256 = models.BinaryField(max_length=32, null=True)
+    written_at = models.DateTimeField(
+        null=True, help_text="When the storage had answered. Null: unknown whether there is an object."
+    )
+
+    class Meta:
+        indexes = [models.Index(name="ledgerobject_at", fields=["at"])]
+
+    def __str__(self) -> str:
+        return f"ledger object {self.pk}"
+
+
+class JournalEntry(models.Model):
+    """Something that the ledger does not have yet. Triggers insert it (`compliance.ledger.journal`)."""
+
+    class Kind(models.TextChoices):
+        ACCEPTED = "accepted", "A request was accepted"
+        WITHDRAWN = "withdrawn", "A request was cancelled or rejected"
+        KEY_REVOKED = "key_revoked", "A key was revoked"
+
+    kind = models.CharField(max_length=16, choices=Kind)
+    request_id = models.UUIDField(null=True)
+    key_prefix = models.CharField(max_length=16, blank=True, default="", db_default="")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="journalentry_names_one",
+                condition=Q(kind__in=["accepted", "withdrawn"], request_id__isnull=False, key_prefix="")
+                | (Q(kind="key_revoked", request_id__isnull=True) & ~Q(key_prefix="")),
+            ),
+        ]
+        indexes = [models.Index(name="journalentry_request", fields=["request_id"])]
+
+    def __str__(self) -> str:
+        return f"journal entry {self.pk}"
+
+
+class LineKind(models.TextChoices):
+    """Kinds of the ledger's lines (`compliance.ledger.lines`)."""
+
+    ACCEPTED = "accepted", "A request was accepted"
+    INTENDED = "intended", "A request is about to be carried out"
+    WITHDRAWN = "withdrawn", "A request was cancelled or rejected"
+    EXACT = "exact", "A deletion has erased"
+    REDACTED = "redacted", "A redaction has removed"
+    RETENTION = "retention", "A retention run erases by age"
+    KEY_REVOKED = "key_revoked", "A key was revoked"
+
+
+class LedgerLine(models.Model):
+    """A request that a replay carries out: all lines of the ledger about it, merged (`compliance.replay`).
+
+    Names chatbot and variable by their public ids: this database can have given their numbers to others.
+    """
+
+    class Outcome(models.TextChoices):
+        FILED = "filed", "Under way"
+        ERASED = "erased", "Erased again"
+        NOTHING_FOUND = "nothing_found", "Nothing was left to erase"
+        FILED_AGAIN = "filed_again", "Filed again"
+        ON_HOLD = "on_hold", "Filed again, on hold"
+        WITHDRAWN = "withdrawn", "Was withdrawn"
+        LOST_EXPORT = "lost_export", "A lost export"
+        UNKNOWN_CHATBOT = "unknown_chatbot", "The chatbot is not in this database"
+        FAILED = "failed", "Could not be carried out"
+
+    request_id = models.UUIDField(primary_key=True)
+    kind = models.CharField(max_length=16, choices=LineKind)
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
+    line = models.JSONField(help_text="What the lines say, without the conversations' digests.")
+    conversation_digests = ArrayField(models.BinaryField(max_length=32), default=list)
+    outcome = models.CharField(max_length=16, choices=Outcome, blank=True, default="")
+
+    class Meta:
+        indexes = [
+            models.Index(name="ledgerline_open", fields=["request_id"], condition=Q(outcome__in=["", "filed"]))
+        ]
+
+    def __str__(self) -> str:
+        return f"ledger line of {self.request_id}"
