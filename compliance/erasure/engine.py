@@ -58,15 +58,13 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     # Approval comes before a large request waits for its lane.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
     active = requeue.move_large(held, list(admitted), sizes)
-    if active and intend(held, active):
+    if active and intend(held, active, journal.intend):
         fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in active], erases=fits)
         ErasureRun(held, marked, deadline).run()
 
 
-def intend(
-    held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequence[UUID]], None] = journal.intend
-) -> bool:
+def intend(held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequence[UUID]], None]) -> bool:
     """Have the ledger name these requests; return False if it cannot: they have left the claim. Raises ClaimLost."""
     try:
         write(request_ids)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from chatbots.buckets import hosted_storage
 from common.db import array, execute, fetch
@@ -32,7 +33,7 @@ _LINES_BYTES = 4 * 1024 * 1024
 _BEGIN = """
 INSERT INTO compliance_ledgerobject (key, at, request_ids, key_prefixes)
 SELECT %(prefix)s || s.service_id || '/' || to_char(made.at AT TIME ZONE 'UTC', 'YYYY/MM/DD/HH24MISS')
-       || '-' || gen_random_uuid() || '.jsonl', made.at, %(request_ids)s::uuid[], %(key_prefixes)s::varchar[]
+       || '-' || %(name)s || '.jsonl', made.at, %(request_ids)s::uuid[], %(key_prefixes)s::varchar[]
   FROM compliance_service s
  CROSS JOIN (SELECT greatest(clock_timestamp(), (SELECT max(at) FROM compliance_ledgerobject)) AS at) AS made
 RETURNING id, key, at, (SELECT service_id FROM compliance_service), (SELECT incarnation FROM compliance_service)
@@ -88,10 +89,16 @@ def _put(
 
 
 def _begin(request_ids: Collection[UUID], key_prefixes: Collection[str]) -> tuple[int, Header]:
-    values = {"prefix": PREFIX, "request_ids": array(request_ids), "key_prefixes": list(key_prefixes)}
+    # UUIDv7: in the order of writing within a second, too.
+    values = {
+        "prefix": PREFIX,
+        "name": str(uuid7()),
+        "request_ids": array(request_ids),
+        "key_prefixes": list(key_prefixes),
+    }
     rows = fetch(_BEGIN, values)
-    if not rows:  # a database that was emptied
-        service.remember()
+    if not rows:
+        service.current()
         rows = fetch(_BEGIN, values)
     [(row_id, key, at, service_id, incarnation)] = rows
     return row_id, Header(key, service_id, incarnation, at.astimezone(UTC))

@@ -58,7 +58,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         if reason := _reason_to_hold(request):
             requeue.hold(held, {request_id: reason}, pending={})
             return
-        if not intend(held, [request_id]):
+        if not intend(held, [request_id], journal.intend):
             return
         if not _begin(held, request):
             requeue.requeue(held, [request_id], waiting_for=WaitingFor.ROWS, wait=marking.WAIT_FOR_ROWS)

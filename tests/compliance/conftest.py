@@ -9,7 +9,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger
+from compliance.ledger import objects as ledger
 from compliance.models import ExportFile
 from tests.clients import CLIENT, empty, use_client_bucket
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, export_with, extract_with, file_of, put

@@ -1,5 +1,7 @@
 """The requests' pages in a browser: decisions by keyboard, live progress, wide and narrow."""
 
+from typing import Any
+
 import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
@@ -7,7 +9,8 @@ from playwright.sync_api import Page, expect
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger
+from compliance.ledger import journal
+from compliance.ledger.objects import Written
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
@@ -70,14 +73,14 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
         page = watched.page
         decide_by_keyboard(page, "The number")
         assert status_of(request) == Status.ACCEPTED
-        write = ledger.write
+        conclude = journal.conclude
 
-        def look_meanwhile(lines: list[ledger.Entry]) -> None:
+        def look_meanwhile(erased: Any) -> Written:
             expect(page.get_by_text("2 of 2 conversations erased")).to_be_visible()
             expect(page.get_by_text("Processing")).to_be_visible()
-            write(lines)
+            return conclude(erased)
 
-        monkeypatch.setattr(ledger, "write", look_meanwhile)
+        monkeypatch.setattr(journal, "conclude", look_meanwhile)
         assert not worker.drain(seconds=60)
 
         expect(page.get_by_role("heading", name="History")).to_be_visible()

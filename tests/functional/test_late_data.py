@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.ledger import journal
 from compliance.models import Export
 from compliance.requests import decisions
 from tests.functional.company import (
@@ -260,6 +261,7 @@ def test_data_arriving_before_verification_costs_no_attempt(
     company.talk("c-1", "alice")
     number = company.talk("c-late", "carol")
     deletion = company.delete("alice")
+    journal.intend([UUID(deletion)])  # so that the next object is the one after the erasing
     met = in_the_gap(monkeypatch, "put", "erasure_ledger/", "after", lambda: name_late(company))
     worker.drain(seconds=30)
     assert met

@@ -13,7 +13,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger
+from compliance.ledger import objects as ledger
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from conversations import uploads

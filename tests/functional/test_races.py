@@ -13,8 +13,10 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger, marking, rows
+from compliance.erasure import marking, rows
 from compliance.errors import ClaimLost
+from compliance.ledger import journal
+from compliance.ledger.objects import Written
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, sizes
 from conversations import intake, locks, uploads
@@ -145,14 +147,14 @@ def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(
 ) -> None:
     conversation_of(chatbot, "42", messages=5)
     request = deletion_of(chatbot, "42")
-    gate, write = Gate(), ledger.write
+    gate, conclude = Gate(), journal.conclude
 
-    def slow_write(request_ids: Any) -> None:
+    def slow_write(erased: Any) -> Written:
         if threading.current_thread() is not threading.main_thread():
             gate.passed()
-        write(request_ids)
+        return conclude(erased)
 
-    monkeypatch.setattr(ledger, "write", slow_write)
+    monkeypatch.setattr(journal, "conclude", slow_write)
     sleeper = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_someone()
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))

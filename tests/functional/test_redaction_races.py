@@ -9,7 +9,8 @@ from django.db import transaction
 
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger, objects, redacted
+from compliance.erasure import objects, redacted
+from compliance.ledger import journal
 from compliance.models import Claim, ComplianceRequest, Export, RepeatedExport
 from compliance.work.transitions import completion
 from conversations import uploads
@@ -265,7 +266,8 @@ STEPS = [
     (redacted, "find"),
     (objects, "erase_files"),
     (objects, "erase_exports"),
-    (ledger, "write"),
+    (journal, "intend"),
+    (journal, "conclude"),
     (redacted, "leave"),
 ]
 

@@ -18,7 +18,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger
+from compliance.ledger import objects as ledger
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, UploadedFile
 from tests.calls import TokenCaller

@@ -11,7 +11,9 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import engine, ledger, marking, rows
+from compliance.erasure import engine, marking, rows
+from compliance.ledger import journal
+from compliance.ledger.objects import Written
 from compliance.models import ComplianceRequest
 from compliance.work import claims, sizes
 from compliance.work.claims import HeldClaim
@@ -236,14 +238,14 @@ def test_a_conversation_after_the_cutoff_is_kept(
     """The conversation arrives between the mark and the verification."""
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    write = ledger.write
+    conclude = journal.conclude
 
     @role("owner")
-    def new_data_arrives(request_ids: Any) -> None:
+    def new_data_arrives(erased: Any) -> Written:
         conversation_of(chatbot, "42", text="a new beginning", started_at=timezone.now())
-        write(request_ids)
+        return conclude(erased)
 
-    monkeypatch.setattr(ledger, "write", new_data_arrives)
+    monkeypatch.setattr(journal, "conclude", new_data_arrives)
     drain()
 
     request.refresh_from_db()

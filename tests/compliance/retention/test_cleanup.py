@@ -1,6 +1,7 @@
 """The sweep: late data and expired data."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -9,8 +10,8 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError, Written
 from compliance import worker
-from compliance.erasure import ledger
-from compliance.models import ComplianceRequest, ExportConversation
+from compliance.ledger import objects as ledger
+from compliance.models import ComplianceRequest, ExportConversation, LedgerObject
 from conversations import uploads
 from conversations.models import Conversation, ErasedChatter, UploadedFile
 from tests import factories
@@ -185,11 +186,13 @@ def test_an_upload_finalised_as_it_expires_is_complete_or_removed(
 
 
 def test_ledger_objects_are_removed_after_their_days(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
-    storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
+    theirs = f"{ledger.PREFIX}{uuid4()}/2020/01/01/120000-old.jsonl"
+    for key in (f"{ledger.PREFIX}2020-01-01/old.json", f"{ledger.folder()}2020/01/01/120000-old.jsonl", theirs):
+        storage.put(key, b"{}", "application/json")
     deletion_of(chatbot, "42")
     drain()
 
     worker.sweep()
 
-    (kept,) = storage.keys(ledger.PREFIX)
-    assert kept.startswith(f"{ledger.PREFIX}{timezone.now():%Y-%m-%d}/")
+    kept = set(storage.keys(ledger.PREFIX))
+    assert kept == {theirs, *LedgerObject.objects.values_list("key", flat=True)}

@@ -1,14 +1,11 @@
 """A period that is changed while a run of it waits or is under way."""
 
-import json
-
 import pytest
 from django.core.exceptions import ValidationError
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import ledger
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, policy
@@ -28,6 +25,7 @@ from tests.compliance.retention.runs import (
     set_period,
     zone_where_it_is,
 )
+from tests.ledger import lines_of
 from tests.under_roles import role
 
 Kind = ComplianceRequest.Kind
@@ -87,9 +85,7 @@ def test_a_run_under_way_ends_when_its_period_no_longer_holds(
     request.refresh_from_db()
     assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 4, 4)
     assert "ended early" in what_next(request)
-    [key] = storage.keys(ledger.PREFIX)
-    [entry] = json.loads(storage.read(key))["erased"]
-    assert entry["up_to"] == conversations[3].pk, "What it left is not said to be erased."
+    assert lines_of(storage)[-1]["up_to"] == conversations[3].pk, "What it left is not said to be erased."
 
 
 def test_a_first_run_that_is_claimed_as_its_period_is_turned_off_erases_nothing(

@@ -1,6 +1,5 @@
 """A retention run, from filing to completion, with the workers' own functions in this process."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,7 +12,7 @@ from django.db import connection
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
-from compliance.erasure import ledger, rows, verify
+from compliance.erasure import rows, verify
 from compliance.models import ComplianceRequest, Export
 from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
@@ -25,6 +24,7 @@ from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
 from tests.conversations.documents import parsed
+from tests.ledger import lines_of
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -62,13 +62,19 @@ def test_it_erases_what_is_due_and_nothing_younger(
     assert verify.audit([request.pk]) == verify.Audit(verified=1, by_marks=0, left={})
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.accepted", "request.started", "request.completed"]
-    [key] = storage.keys(ledger.PREFIX)
-    [line] = json.loads(storage.read(key))["erased"]
-    assert line == {
-        "request_id": str(request.pk),
+    before, after = lines_of(storage)
+    assert before == after, "The first was written before anything was erased."
+    run = run_of(request)
+    assert after == {
+        "kind": "retention",
+        "request": str(request.pk),
         "chatbot": str(chatbot.public_id),
-        "older_than": run_of(request).older_than.isoformat(),
+        "older_than": run.older_than.isoformat(),
         "up_to": young[-2].pk,
+        "day": run.day.isoformat(),
+        "retention_days": run.retention_days,
+        "received_at": request.received_at.isoformat(),
+        "due_at": request.due_at.isoformat(),
     }
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,9 @@ from common.logs import SafeFormatter
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
-from compliance.erasure import engine, exports, ledger, rows, verify
+from compliance.erasure import engine, exports, rows, verify
+from compliance.ledger import journal, objects
+from compliance.ledger.objects import Written
 from compliance.models import Claim, ComplianceRequest, ExportConversation
 from compliance.requests import decisions
 from compliance.work import claims, sizes
@@ -83,10 +86,14 @@ def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes
     store(chatbot=chatbot, documents=stored[:1])
     request = deletion_of(chatbot, "42")
 
-    def denied(*args: object, **options: object) -> None:
-        raise StorageError("storage_access_denied", "The access key needs s3:PutObject.")
+    put = ObjectStorage.put
 
-    monkeypatch.setattr(ObjectStorage, "put", denied)
+    def denied_once_marked(self: ObjectStorage, *args: Any, **options: Any) -> None:
+        if not ComplianceRequest.objects.filter(pk=request.pk, cutoff_at=None).exists():
+            raise StorageError("storage_access_denied", "The access key needs s3:PutObject.")
+        put(self, *args, **options)
+
+    monkeypatch.setattr(ObjectStorage, "put", denied_once_marked)
     worker.drain(seconds=60)
     request.refresh_from_db()
     assert request.status == Status.FAILED
@@ -202,23 +209,23 @@ def test_a_second_deletion_removes_the_rest_of_a_failed_one(chatbot, storage, is
     assert conversation.deleted_at
     assert not Message.objects.exists()
     assert not Identity.objects.exists()
-    assert not [version.key for version in storage.versions() if not version.key.startswith(ledger.PREFIX)]
+    assert not [version.key for version in storage.versions() if not version.key.startswith(objects.PREFIX)]
 
 
 def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot, storage, monkeypatch) -> None:
     first = deletion_of(chatbot, "42", not_before=timezone.now() + timedelta(hours=1))
     ComplianceRequest.objects.filter(pk=first.pk).update(status=Status.FAILED, failed_at=Now(), error_code="x")
     second = deletion_of(chatbot, "42")
-    write = ledger.write
+    conclude = journal.conclude
 
     @role("owner")
-    def the_first_fails_again(lines) -> None:
+    def the_first_fails_again(erased) -> Written:
         later = conversation_of(chatbot, "42", started_at=timezone.now())
         failed = ComplianceRequest.objects.filter(pk=first.pk)
         failed.update(failed_at=Now(), cutoff_at=Now(), cutoff_number=later.pk)
-        write(lines)
+        return conclude(erased)
 
-    monkeypatch.setattr(ledger, "write", the_first_fails_again)
+    monkeypatch.setattr(journal, "conclude", the_first_fails_again)
     worker.drain(seconds=60)
 
     first.refresh_from_db()

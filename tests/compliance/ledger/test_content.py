@@ -1,0 +1,85 @@
+"""An object of the ledger is believed only where it is whole, at its own key, and written with our key."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from compliance.ledger.content import Fault, Header, NotBelieved, seal, unseal
+
+KEY = "erasure_ledger/service/2026/11/26/120000-one.jsonl"
+HEADER = Header(KEY, UUID(int=1), UUID(int=2), datetime(2026, 11, 26, 12, tzinfo=UTC))
+LINES = [{"kind": "accepted", "request": "1"}, {"kind": "exact", "request": "2", "conversations": ["ab", "cd"]}]
+
+
+def fault_of(content: bytes, key: str = KEY) -> Fault:
+    with pytest.raises(NotBelieved) as caught:
+        unseal(content, key=key)
+    return caught.value.fault
+
+
+def test_it_says_what_was_written() -> None:
+    read = unseal(seal(HEADER, LINES), key=KEY)
+
+    assert (read.header, read.lines) == (HEADER, LINES)
+
+
+def test_an_object_at_another_key_is_not_believed() -> None:
+    assert fault_of(seal(HEADER, LINES), KEY.replace("one", "two")) is Fault.MOVED
+
+
+def test_an_object_under_another_digest_key_is_not_believed(settings: Settings) -> None:
+    content = seal(HEADER, LINES)
+    settings.DIGEST_KEY = bytes(32)
+
+    assert fault_of(content) is Fault.OTHER_KEY
+
+
+@pytest.mark.parametrize("length", [-1, -2, -40, -90])
+def test_a_truncated_object_is_not_believed(length: int) -> None:
+    assert fault_of(seal(HEADER, LINES)[:length]) is Fault.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"), [(b'"2"', b'"3"'), (b'"ab",', b""), (b'"kind":"exact"', b'"kind":"other"')]
+)
+def test_a_changed_line_is_not_believed(was: bytes, becomes: bytes) -> None:
+    content = seal(HEADER, LINES)
+    assert was in content
+
+    assert fault_of(content.replace(was, becomes)) is Fault.FORGED
+
+
+def test_a_line_more_or_less_or_in_another_place_is_not_believed() -> None:
+    header, first, second, end = seal(HEADER, LINES).splitlines(keepends=True)
+    for lines in ([first], [first, first, second], [second, first]):
+        assert fault_of(b"".join([header, *lines, end])) is Fault.FORGED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"{}",
+        b"[]\n",
+        b'{"version":1,"erased":[]}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format":"x"}\n{"lines":0}\n',
+    ],
+)
+def test_anything_else_is_unreadable(content: bytes) -> None:
+    assert fault_of(content) is Fault.UNREADABLE
+
+
+@given(st.data())
+def test_no_change_of_a_byte_is_believed(data: st.DataObject) -> None:
+    content = bytearray(seal(HEADER, LINES))
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+
+    assert fault_of(bytes(content))

@@ -1,0 +1,157 @@
+"""Objects of the ledger: what they say of a deletion, and that the database knows each before it exists."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import hosted_storage
+from chatbots.models import Chatbot
+from common.crypto import digest
+from common.storage import ObjectStorage, StorageError
+from compliance.ledger import lines, objects
+from compliance.models import LedgerObject, Service
+from tests.clients import empty
+from tests.compliance.conftest import Drain
+from tests.factories import as_bytes, conversation_of, deletion_of, of_conversations, uci_of
+from tests.hostile import Hostile, swallowing
+from tests.ledger import keys_of, lines_of
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation = conversation_of(chatbot, "value-of-the-chatter", external_id="id-of-the-platform")
+    erased = as_bytes(conversation.external_id_digest).hex()
+    request = deletion_of(chatbot, "value-of-the-chatter")
+
+    drain()
+
+    request.refresh_from_db()
+    names = {
+        "request": str(request.pk),
+        "chatbot": str(chatbot.public_id),
+        "variable": str(uci_of(chatbot).public_id),
+        "chatter": as_bytes(request.uci_digest).hex(),
+        "erase_exports": False,
+        "received_at": request.received_at.isoformat(),
+        "due_at": request.due_at.isoformat(),
+    }
+    assert lines_of(storage) == [
+        {"kind": "intended", **names, "request_kind": "deletion", "conversations": None},
+        {
+            "kind": "exact",
+            **names,
+            "named": None,
+            "cutoff_at": request.cutoff_at.isoformat(),
+            "conversations": [erased],
+        },
+    ]
+    for key in keys_of(storage):
+        assert "value-of-the-chatter" not in key + storage.read(key).decode()
+        assert "id-of-the-platform" not in key + storage.read(key).decode()
+
+
+def test_the_ledger_has_each_conversation_that_a_deletion_named_once(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, external_id="c-1")
+    of_conversations(chatbot, "c-1", "c-unknown")
+    drain()
+
+    named = sorted(digest("conversation", chatbot.public_id, each).hex() for each in ("c-1", "c-unknown"))
+    intended, exact = lines_of(storage)
+    assert (exact["variable"], exact["chatter"]) == (None, None)
+    for digests in (intended["conversations"], exact["named"], exact["conversations"]):
+        assert sorted(digests) == named
+
+
+def test_conversations_of_a_large_deletion_are_in_several_lines_and_objects(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "CONVERSATIONS_PER_LINE", 2)
+    monkeypatch.setattr(objects, "_LINES_BYTES", 1_000)
+    digests = {as_bytes(conversation_of(chatbot, "42").external_id_digest).hex() for _ in range(5)}
+    deletion_of(chatbot, "42")
+    drain()
+
+    exact = lines_of(storage, "exact")
+    assert [len(line["conversations"]) for line in exact] == [2, 2, 1]
+    assert {each for line in exact for each in line["conversations"]} == digests
+    assert len(list(keys_of(storage))) == 3
+    assert not LedgerObject.objects.filter(written_at=None).exists()
+
+
+def test_each_object_has_a_row_that_was_there_first(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, known = ObjectStorage.put, []
+
+    def look(self: ObjectStorage, key: str, *args: Any, **options: Any) -> None:
+        known.append(LedgerObject.objects.filter(key=key, written_at=None).count())
+        put(self, key, *args, **options)
+
+    monkeypatch.setattr(ObjectStorage, "put", look)
+    request = deletion_of(chatbot, "42")
+    drain()
+
+    assert known == [1, 1]
+    rows = LedgerObject.objects.order_by("at")
+    assert [row.key for row in rows] == list(keys_of(storage))
+    for row in rows:
+        assert (row.request_ids, row.key_prefixes) == ([request.pk], [])
+        assert as_bytes(row.sha256) == sha256(storage.read(row.key)).digest()
+        assert row.key.startswith(f"erasure_ledger/{Service.objects.get().service_id}/{row.at:%Y/%m/%d/%H%M%S}-")
+
+
+def test_keys_are_in_the_order_of_writing_when_the_clock_goes_back(storage: ObjectStorage) -> None:
+    later = timezone.now() + timedelta(hours=3)
+    LedgerObject.objects.create(key="erasure_ledger/x", at=later)
+
+    objects.write([{"kind": "accepted"}], request_ids=[]).confirm()
+
+    assert LedgerObject.objects.latest("pk").at == later
+    assert f"/{later:%Y/%m/%d/%H%M%S}-" in next(keys_of(storage))
+
+
+@pytest.fixture
+def swallowed(storage: ObjectStorage, settings: Settings) -> Iterator[Hostile]:
+    """A versioned hosted bucket behind a proxy that drops the first response to a PUT of an object."""
+    settings.S3_BUCKET = f"{settings.S3_BUCKET}-swallowed"
+    bucket = hosted_storage()
+    bucket.create_bucket_if_missing()
+    bucket.client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration={"Status": "Enabled"})
+    puts: list[bytes] = []
+
+    def is_first_put(head: bytes) -> bool:
+        if head.startswith(b"PUT"):
+            puts.append(head)
+        return head.startswith(b"PUT") and len(puts) == 1
+
+    with swallowing(str(settings.S3_ENDPOINT_URL), swallow=is_first_put) as proxy:
+        settings.S3_ENDPOINT_URL = proxy.url()
+        yield proxy
+        empty(hosted_storage())
+
+
+def test_an_object_whose_answer_was_lost_is_written_under_another_name(swallowed: Hostile) -> None:
+    objects.write([{"kind": "accepted"}], request_ids=[]).confirm()
+
+    bucket = hosted_storage()
+    assert len(list(bucket.versions(objects.PREFIX))) == len(list(keys_of(bucket))) == 2
+    assert lines_of(bucket) == [{"kind": "accepted"}] * 2
+    assert [row.written_at is not None for row in LedgerObject.objects.order_by("pk")] == [False, True]
+
+
+def test_an_object_whose_answer_was_lost_is_not_sent_again(swallowed: Hostile) -> None:
+    with pytest.raises(StorageError) as caught:
+        hosted_storage().put("a/key", b"x", "text/plain")
+
+    assert caught.value.code == "storage_unavailable"
+    assert [version.key for version in hosted_storage().versions()] == ["a/key"]
