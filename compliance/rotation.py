@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db.models import Model
-from psycopg import sql
+from django.db.models import Count, F, Func, Model, Q, QuerySet, TextField, Value
 
 from accounts.models import Authenticator, authenticator_binding
 from chatbots.authentication import secret_binding
@@ -18,7 +17,7 @@ from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.callback_secrets import callback_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret
 from common.crypto import SecretUnreadable, decrypt, encrypt, key_id_of
-from common.db import fetch, fetch_one
+from common.db import fetch_one
 
 _BATCH_ROWS = 500
 # A secret that others change meanwhile is read again; this often one pass is followed by another.
@@ -28,13 +27,15 @@ _MOST_PASSES = 5
 class Secret(NamedTuple):
     """A field with the output of `crypto.encrypt`, empty where there is no secret.
 
-    `binding` returns what it is bound to, by the row's value of `bound_by`.
+    `binding` returns what it is bound to, by the row's value of `bound_by`. Rows that are not `needed` have a secret
+    that nothing reads any more; they are left alone.
     """
 
     model: type[Model]
     field: str
     bound_by: str
     binding: Callable[[Any], str]
+    needed: Q = Q()
 
     @property
     def name(self) -> str:
@@ -43,7 +44,8 @@ class Secret(NamedTuple):
 
 # Every encrypted field of the database; a test compares. A field that is missing here keeps its old key forever.
 SECRETS = (
-    Secret(ApiKey, "secret_encrypted", "prefix", secret_binding),
+    # A revoked key stays for good. If its secret were lost, no run would ever end well.
+    Secret(ApiKey, "secret_encrypted", "prefix", secret_binding, needed=Q(revoked_at__isnull=True)),
     Secret(CallbackSecret, "secret_encrypted", "id", callback_secret_binding),
     Secret(Bucket, "secret_encrypted", "chatbot_id", bucket_secret_binding),
     Secret(Authenticator, "secret_encrypted", "user_id", authenticator_binding),
@@ -135,11 +137,7 @@ def _rotate_store(secret: Secret, *, newest: str, dry_run: bool, progress: Calla
 
 def _rows(secret: Secret) -> Iterator[tuple[Any, Any, str]]:
     """Yield primary key, bound value and ciphertext of each secret, in batches, without a transaction around them."""
-    rows = (
-        secret.model._default_manager.exclude(**{secret.field: ""})
-        .order_by("pk")
-        .values_list("pk", secret.bound_by, secret.field)
-    )
+    rows = _of(secret).order_by("pk").values_list("pk", secret.bound_by, secret.field)
     batch = list(rows[:_BATCH_ROWS])
     while batch:
         yield from batch
@@ -147,15 +145,15 @@ def _rows(secret: Secret) -> Iterator[tuple[Any, Any, str]]:
 
 
 def _keys_of(secret: Secret) -> dict[str, int]:
-    statement = "SELECT split_part({field}, ':', 2), count(*) FROM {table} WHERE {field} <> '' GROUP BY 1 ORDER BY 1"
-    return dict(fetch(sql.SQL(statement).format(**_names(secret))))
+    key_id = Func(F(secret.field), Value(":"), Value(2), function="split_part", output_field=TextField())
+    return dict(_of(secret).values_list(key_id).annotate(Count("pk")).order_by(key_id))
+
+
+def _of(secret: Secret) -> "QuerySet[Any]":
+    return secret.model._default_manager.filter(secret.needed).exclude(**{secret.field: ""})
 
 
 def _may_read(secret: Secret) -> bool:
     table, column = secret.model._meta.db_table, secret.field
     row = fetch_one("SELECT has_column_privilege(to_regclass(%s), %s, 'SELECT')", [table, column])
     return bool(row and row[0])
-
-
-def _names(secret: Secret) -> dict[str, sql.Identifier]:
-    return {"table": sql.Identifier(secret.model._meta.db_table), "field": sql.Identifier(secret.field)}

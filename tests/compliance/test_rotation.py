@@ -23,7 +23,7 @@ from chatbots.callback_secrets import callback_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot
 from chatbots.operations.buckets import set_bucket
 from chatbots.operations.identity_keys import create_identity_key
-from chatbots.operations.keys import create_api_key, create_callback_secret
+from chatbots.operations.keys import create_api_key, create_callback_secret, revoke_api_key
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance import checks, rotation
 from tests.chatbots.test_bucket_operations import KEY, with_
@@ -154,6 +154,20 @@ def test_a_secret_that_is_replaced_meanwhile_is_not_overwritten(
     assert done.is_done
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets | {bound_to: "another-secret"}
+
+
+def test_the_secret_of_a_revoked_key_is_needed_no_more(
+    secrets: dict[str, str], chatbot: Chatbot, settings: Settings
+) -> None:
+    settings.ENCRYPTION_KEYS = {"lost": b"\3" * 32}
+    lost = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="lost", actor="command").api_key
+    settings.ENCRYPTION_KEYS = BOTH
+    assert run()[0] == 3
+
+    revoke_api_key(prefix=lost.prefix, actor="command")
+
+    assert run()[0] == 0
+    assert checks.secrets_can_be_read(databases=["default"]) == []
 
 
 def test_a_run_that_was_killed_is_continued(secrets: dict[str, str], settings: Settings) -> None:
