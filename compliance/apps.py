@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
 
@@ -10,6 +11,7 @@ class ComplianceConfig(AppConfig):
         from compliance.ledger import service  # noqa: PLC0415
         from compliance.work import notify  # noqa: PLC0415
 
+        connection_created.connect(service.compare, dispatch_uid="compliance.service")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         notify.disable_unpickling()

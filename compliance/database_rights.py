@@ -86,7 +86,8 @@ RIGHTS: Mapping[str, Rights] = {
     "compliance.LedgerObject": Rights("", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.JournalEntry": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (at), DELETE"),
     "compliance.LedgerLine": Rights("", "SELECT, INSERT, UPDATE, DELETE"),
-    "compliance.Claim": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
+    # Ending all claims closes a restored database.
+    "compliance.Claim": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.Heartbeat": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.Notice": Rights("SELECT", "SELECT, INSERT, DELETE"),
     "compliance.Occurrence": Rights("SELECT", "SELECT, INSERT, UPDATE"),

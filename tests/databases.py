@@ -108,6 +108,8 @@ def make(name: str, *, anew: bool = False) -> None:
             connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
             with connection.cursor() as migrated:
                 migrated.execute(_WITHOUT_AUTOVACUUM)
+                # A copy would take itself for a restored backup. Each gets an identity of its own below.
+                migrated.execute("DELETE FROM compliance_service")
             connection.close()
             cursor.execute(f"ALTER DATABASE {name} RENAME TO {template}")
         cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")

@@ -1,13 +1,82 @@
-"""This service's identity: its folder of the ledger, its incarnation, and the server that its database is on."""
+"""This service's identity, and whether its database was restored from a backup.
 
-from typing import Any
+The identity: its folder of the ledger, its incarnation (the life of this database), and the server that the database
+is on. Each new connection compares that server before it is used, as `chatbots.digest_key` does its key: a dump that
+was loaded is noticed at once. What the ledger says of a restore is for `tripwire`.
 
+A restored database is closed (`trip`): nothing in it is worked on, filed or shown until it was replayed.
+"""
+
+import logging
+from typing import Any, NamedTuple
+
+import psycopg
 from django.apps import apps as all_apps
 from django.apps.registry import Apps
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from chatbots.models import Chatbot
+from common.db import array, execute, fetch_one
 from compliance.models import Service
+from compliance.work import sql
+
+logger = logging.getLogger(__name__)
+
+State = Service.State
+Reason = Service.Reason
+
+# A dump that is loaded makes another table, also on the same server.
+_SERVER = """
+(SELECT system_identifier FROM pg_control_system())
+|| '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
+|| '/' || 'compliance_service'::regclass::oid
+"""
+# The first eight digits of the name of its files.
+_TIMELINE = """
+CASE WHEN NOT pg_is_in_recovery()
+     THEN ('x' || lpad(left(pg_walfile_name(pg_current_wal_lsn()), 8), 16, '0'))::bit(64)::bigint END
+"""
+_HERE = f"SELECT {_SERVER}, {_TIMELINE}"
+_COMPARE = f"SELECT server, {_SERVER} FROM compliance_service"  # noqa: S608  (texts of ours)
+_FILL_IN = f"""
+UPDATE compliance_service SET server = {_SERVER}, timeline = coalesce(timeline, {_TIMELINE}) WHERE server = ''
+"""  # noqa: S608
+_STATE = "SELECT state FROM compliance_service"
+
+# Whoever comes second finds it tripped. What is catching up can turn out to be restored, never the other way round.
+_TRIP = """
+UPDATE compliance_service
+   SET state = %(state)s, reason = %(reason)s, tripped_at = coalesce(tripped_at, clock_timestamp()),
+       highest_number = coalesce(highest_number, (
+           SELECT coalesce(max(id), 0) FROM conversations_conversation
+            WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
+ WHERE state = 'open' OR (state = 'catching_up' AND %(state)s = 'restored')
+"""
+# Waits for the transactions of claims that are under way, and for those that are being taken: whoever takes one
+# later finds the service closed.
+_LOCK_CLAIMS = "LOCK TABLE compliance_claim IN SHARE ROW EXCLUSIVE MODE"
+_REQUEUE = "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id IS NOT NULL"
+_END_CLAIMS = "DELETE FROM compliance_claim"
+_END_LEASES = """
+UPDATE conversations_dailyextract SET token = NULL, claimed_until = NULL WHERE token IS NOT NULL
+"""
+_END_SESSIONS = "DELETE FROM django_session"
+
+
+class Here(NamedTuple):
+    """Where this database is: what `Service.server` and `Service.timeline` would be today."""
+
+    server: str
+    timeline: int | None
+
+
+def here(using: str = DEFAULT_DB_ALIAS) -> Here:
+    with connections[using].cursor() as cursor:
+        cursor.execute(_HERE)
+        return Here(*cursor.fetchone())
 
 
 def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) -> None:
@@ -16,12 +85,83 @@ def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) 
         model = apps.get_model("compliance", "Service")
     except LookupError:
         return  # migrated back to before this table
-    model.objects.using(using).bulk_create([model(service_id=uuid7(), incarnation=uuid7())], ignore_conflicts=True)
+    # The folder of a new service is empty: there is nothing to compare yet.
+    made = model(service_id=uuid7(), incarnation=uuid7(), checked_at=Now(), **here(using)._asdict())
+    model.objects.using(using).bulk_create([made], ignore_conflicts=True)
 
 
 def current() -> Service:
-    """Return the identity, which a database that was emptied gets anew."""
-    if (row := Service.objects.first()) is None:
+    """Return the row. A database that was emptied gets another."""
+    if (found := Service.objects.first()) is None:
         remember()
-        row = Service.objects.get()
+        found = Service.objects.get()
+    return found
+
+
+def state() -> State:
+    """Return the state: one small query."""
+    row = fetch_one(_STATE)
+    return State(row[0]) if row else State.OPEN
+
+
+def is_open() -> bool:
+    """Return whether the database may be worked on: it was not restored, or was replayed since."""
+    return sql.is_open()
+
+
+def compare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Compare the server of a new connection (receiver of `connection_created`), and trip if it is another.
+
+    A connection that cannot be compared for an error of the database is closed.
+    """
+    if connection.alias != DEFAULT_DB_ALIAS:
+        return
+    try:
+        with connection.wrap_database_errors:
+            row = _compared(connection)
+        if row and not row[0]:
+            execute(_FILL_IN)
+        elif row and row[0] != row[1]:
+            trip(State.RESTORED, Reason.OTHER_SERVER)
+    except BaseException:
+        # Otherwise the next query would use it.
+        connection.close()
+        raise
+
+
+def _compared(connection: BaseDatabaseWrapper) -> tuple[str, str] | None:
+    try:
+        row: tuple[str, str] | None = connection.connection.execute(_COMPARE).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        return None  # not migrated yet, or a role that has no business here
     return row
+
+
+def trip(state: State, reason: Reason) -> bool:
+    """Close the service, since its database was restored; return whether it was not closed already.
+
+    Ends all claims, leases of extracts and staff sessions. `restored` stays until a replay; it never becomes
+    `catching_up`.
+    """
+    with transaction.atomic():
+        values = {"state": state, "reason": reason, "chatbots": array(Chatbot.objects.values_list("pk", flat=True))}
+        if not execute(_TRIP, values):
+            return False
+        for statement in (_LOCK_CLAIMS, _REQUEUE, _END_CLAIMS, _END_LEASES, _END_SESSIONS):
+            execute(statement)
+    logger.critical("service.restored state=%s reason=%s", state, reason)
+    return True
+
+
+def begin_incarnation() -> None:
+    """Begin another life of this database, on its server of today, and open it; in the caller's transaction."""
+    Service.objects.update(
+        **here()._asdict(),
+        incarnation=uuid7(),
+        state=State.OPEN,
+        reason="",
+        tripped_at=None,
+        highest_number=None,
+        checked_at=Now(),
+        replayed_at=Now(),
+    )

@@ -24,7 +24,7 @@ from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import scheduling
 from compliance.work.outbox import announce
-from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING
+from compliance.work.sql import IS_EARLIER, IS_OPEN, RUNNABLE, SHARING
 from conversations import locks
 
 Kind = ComplianceRequest.Kind
@@ -54,7 +54,7 @@ UPDATE compliance_claim SET expires_at = {LEASE_END}
 _CLAIM = f"""
 WITH made AS (
     INSERT INTO compliance_claim (owner, token, is_large, bucket_of_id, expires_at)
-    VALUES (%(owner)s, %(token)s, %(large)s, %(bucket_of)s, {LEASE_END})
+    SELECT %(owner)s, %(token)s::uuid, %(large)s, %(bucket_of)s::bigint, {LEASE_END} WHERE {IS_OPEN}
         ON CONFLICT (bucket_of_id) DO NOTHING
     RETURNING id
 )
@@ -223,7 +223,7 @@ def _claim(kind: Kind, lane: Lane, picked: list[UUID], *, bucket_of: int | None 
     }
     claimed = dict(fetch(_CLAIM, values))
     if not claimed:
-        # Another worker has just taken their predecessors, or the bucket.
+        # Another worker has just taken their predecessors, or the bucket. Or the database was restored.
         transaction.set_rollback(True)
         return None
     request_ids = tuple(request_id for request_id in picked if request_id in claimed)

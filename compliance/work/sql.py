@@ -9,6 +9,9 @@ from common.db import array, fetch
 RUNNABLE = "('accepted', 'processing')"
 OPEN = "('accepted', 'on_hold', 'processing', 'failed')"
 
+# Whether the database may be worked on: it was not restored, or was replayed since (`compliance.ledger.service`).
+IS_OPEN = "NOT EXISTS (SELECT FROM compliance_service WHERE state <> 'open')"
+
 # A request that a worker may claim, once it is due.
 IS_QUEUED = "r.status = 'accepted' AND r.claim_id IS NULL"
 # Its place in the queue: when it is due.
@@ -44,6 +47,10 @@ NAMING = """
 # By request. A request never changes its chatbot, so what is known stays true.
 _chatbots: dict[UUID, int] = {}
 _MOST_KNOWN = 20_000
+
+
+def is_open() -> bool:
+    return bool(fetch(f"SELECT {IS_OPEN}")[0][0])
 
 
 def subjects(request_ids: Collection[UUID]) -> dict[str, str]:
