@@ -14,6 +14,7 @@ from common.logs import describe_kind
 from compliance import worker
 from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import Callbacks
+from compliance.ledger import tripwire
 from compliance.lookups.dispatcher import Lookups
 from compliance.notifications import delivery as mails
 from compliance.work import heartbeats, lookups, notify, occurrences, turns
@@ -72,12 +73,12 @@ def sweep() -> None:
 @_quiet
 def deliver_callbacks() -> None:
     """Send due callbacks and make due look-ups, in one turn. Enqueues another if some are left."""
-    if turns.run([Callbacks(), Lookups()], seconds=turns.TURN_SECONDS):
+    if tripwire.look_if_due() and turns.run([Callbacks(), Lookups()], seconds=turns.TURN_SECONDS):
         notify.enqueue_callbacks()
 
 
 @_quiet
 def send_mails() -> None:
     """Mail notifications to officers. Enqueues another turn if some are left."""
-    if mails.deliver():
+    if tripwire.look_if_due() and mails.deliver():
         notify.enqueue_emails()

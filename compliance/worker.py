@@ -18,7 +18,7 @@ from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
-from compliance.ledger import journal
+from compliance.ledger import journal, service, tripwire
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
 from compliance.retention import cleanup, policy
@@ -55,13 +55,19 @@ def drain(
     leaves work for other workers: once for full claims, and for each large one. Daily extracts are built when no
     request can be taken; those that have waited long, between rounds.
 
+    In a database that was restored from a backup it does nothing.
+
     Work that calls a client's bucket goes to `background`, and can outlive this call; without it, it runs here, after
     the other work of a round.
     """
     end = time.monotonic() + seconds
+    if not tripwire.look_if_due():
+        return False
     _requeue_expired()
     called = False
     while time.monotonic() < end:
+        if not service.is_open():
+            return False
         journal.write_due()
         requeue.release_export_pending()
         silence.share_hosted()
@@ -139,8 +145,11 @@ def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable
 def sweep(background: BackgroundJobs | None = None) -> None:
     """Do what is due by time: requeue expired claims, plan extracts, erase late data and values that became UCIs.
 
-    Expired data is removed by threads of `background` while it has room; without it, here.
+    Expired data is removed by threads of `background` while it has room; without it, here. In a database that was
+    restored from a backup it does nothing.
     """
+    if not tripwire.look_if_due():
+        return
     _requeue_expired()
     journal.write_due()
     scheduling.forget_silence()

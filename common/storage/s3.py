@@ -204,10 +204,13 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         with closing(body):
             yield from self.calls.each(body.iter_chunks(STREAM_BYTES))
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Yield the keys of the visible objects that begin with `prefix`."""
+    def keys(self, prefix: str = "", *, after: str = "") -> Iterator[str]:
+        """Yield the keys of the visible objects that begin with `prefix`, in order; only those after `after`."""
         return self._listed(
-            "list_objects_v2", prefix, lambda page: [entry["Key"] for entry in page.get("Contents", ())]
+            "list_objects_v2",
+            prefix,
+            lambda page: [entry["Key"] for entry in page.get("Contents", ())],
+            **({"StartAfter": after} if after else {}),
         )
 
     def versions(self, prefix: str = "") -> Iterator[Version]:
@@ -242,9 +245,11 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
             ],
         )
 
-    def _listed(self, listing: Any, prefix: str, read: Callable[[dict[str, Any]], list[_T]]) -> Iterator[_T]:
+    def _listed(
+        self, listing: Any, prefix: str, read: Callable[[dict[str, Any]], list[_T]], **options: str
+    ) -> Iterator[_T]:
         pages: Any = self.client.get_paginator(listing)
-        found = (read(page) for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix))
+        found = (read(page) for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix, **options))
         return chain.from_iterable(self.calls.each(found))
 
     def link(self, key: str, *, filename: str = "", content_type: str = "", expires: timedelta = LINK_LIFE) -> str:

@@ -20,13 +20,14 @@ from common.db import array, execute, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 from compliance.ledger import content, service
-from compliance.ledger.content import Header, Line
+from compliance.ledger.content import Fault, Header, LedgerContent, Line, NotBelieved
 
 PREFIX = "erasure_ledger/"
 CONTENT_TYPE = "application/x-ndjson"
 
-# An object has at most about this size.
+# An object has at most about this size. No larger one is read: it was not written here.
 _LINES_BYTES = 4 * 1024 * 1024
+_MOST_BYTES = 2 * _LINES_BYTES
 
 # The time in a key is never before that of an earlier object, so that their order is that of writing whatever the
 # clock does.
@@ -66,7 +67,7 @@ def write(lines: Sequence[Line], *, request_ids: Collection[UUID], key_prefixes:
     """
     written = Written()
     try:
-        for part in _parts(lines):
+        for part in parts(lines):
             try:
                 _put(part, request_ids, key_prefixes, written)
             except StorageError as error:
@@ -104,8 +105,8 @@ def _begin(request_ids: Collection[UUID], key_prefixes: Collection[str]) -> tupl
     return row_id, Header(key, service_id, incarnation, at.astimezone(UTC))
 
 
-def _parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
-    """Yield the lines in parts of a bounded size; at least one."""
+def parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    """Yield the lines in parts of the size of an object."""
     part: list[Line] = []
     size = 0
     for line in lines:
@@ -117,6 +118,26 @@ def _parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
             part, size = [], 0
     if part:
         yield part
+
+
+def read(key: str, *, service_id: UUID) -> LedgerContent:
+    """Return an authentic object of this service. Raises NotBelieved, and StorageError without an answer."""
+    found = b""
+    try:
+        for piece in hosted_storage().stream(key):
+            found += piece
+            if len(found) > _MOST_BYTES:
+                raise NotBelieved(Fault.UNREADABLE)
+    except StorageError as error:
+        if error.retryable and error.code in {errors.UNAVAILABLE, errors.RESTING}:
+            raise
+        raise NotBelieved(Fault.UNREADABLE) from None
+    believed = content.unseal(found, key=key)
+    if believed.header.service_id != service_id:
+        raise NotBelieved(Fault.FOREIGN)
+    if believed.header.at < last_kept():
+        raise NotBelieved(Fault.EXPIRED)
+    return believed
 
 
 def folder() -> str:

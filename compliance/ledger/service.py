@@ -29,20 +29,20 @@ State = Service.State
 Reason = Service.Reason
 
 # A dump that is loaded makes another table, also on the same server.
-_SERVER = """
+SERVER = """
 (SELECT system_identifier FROM pg_control_system())
 || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
 || '/' || 'compliance_service'::regclass::oid
 """
 # The first eight digits of the name of its files.
-_TIMELINE = """
+TIMELINE = """
 CASE WHEN NOT pg_is_in_recovery()
      THEN ('x' || lpad(left(pg_walfile_name(pg_current_wal_lsn()), 8), 16, '0'))::bit(64)::bigint END
 """
-_HERE = f"SELECT {_SERVER}, {_TIMELINE}"
-_COMPARE = f"SELECT server, {_SERVER} FROM compliance_service"  # noqa: S608  (texts of ours)
+_HERE = f"SELECT {SERVER}, {TIMELINE}"
+_COMPARE = f"SELECT server, {SERVER} FROM compliance_service"  # noqa: S608  (texts of ours)
 _FILL_IN = f"""
-UPDATE compliance_service SET server = {_SERVER}, timeline = coalesce(timeline, {_TIMELINE}) WHERE server = ''
+UPDATE compliance_service SET server = {SERVER}, timeline = coalesce(timeline, {TIMELINE}) WHERE server = ''
 """  # noqa: S608
 _STATE = "SELECT state FROM compliance_service"
 

@@ -41,6 +41,10 @@ class Service(models.Model):
     )
     checked_at = models.DateTimeField(null=True, help_text="When the ledger was last compared with this database.")
     replayed_at = models.DateTimeField(null=True, help_text="When the last replay ended.")
+    mended_to = models.BigIntegerField(
+        null=True,
+        help_text="The last row that was compared, while objects of the ledger that are gone are written again.",
+    )
 
     class Meta:
         constraints = [

@@ -21,6 +21,7 @@ from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Notice
 from compliance.notifications import outbox
 from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, MailItem, OfficerMail
+from compliance.work.sql import is_open
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
     end = time.monotonic() + seconds
     server = get_connection()
     try:
-        while time.monotonic() < end:
+        while time.monotonic() < end and is_open():
             mail = outbox.take()
             if mail is None:
                 return False

@@ -26,6 +26,7 @@ from common.db import array, execute, fetch
 from common.leases import most_workers
 from common.storage.breaker import Breaker
 from compliance.work.claims import BY_INDEX
+from compliance.work.sql import IS_OPEN
 
 logger = logging.getLogger(__name__)
 
@@ -160,11 +161,11 @@ def may_take(token: UUID) -> bool:
     execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
     chatbots = Resolver.objects.values_list("pk", flat=True)
     tokens = _TOKENS + (_TOKENS_OF_LOOKUPS if chatbots else "")
-    [(others,)] = fetch(
-        f"SELECT count(DISTINCT token) FROM ({tokens}) AS at_work",
+    [(others, is_open)] = fetch(
+        f"SELECT count(DISTINCT token), {IS_OPEN} FROM ({tokens}) AS at_work",
         {"token": token, "chatbots": array(chatbots)},
     )
-    return bool(others < most_workers())
+    return bool(is_open and others < most_workers())
 
 
 def shares(due: Iterable[int], *, room: int, busy: Mapping[int, int]) -> dict[int, int]:

@@ -1,0 +1,351 @@
+"""The ledger has objects that the database does not know, or lacks some that it does: what is made of that."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+from uuid_utils.compat import uuid7
+
+from chatbots.buckets import hosted_storage
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance.ledger import content, mending, objects, service, tripwire
+from compliance.ledger.content import Header
+from compliance.models import LedgerObject, Occurrence, Service
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of
+from tests.ledger import keys_of, lines_of
+
+pytestmark = pytest.mark.django_db
+
+NOW = timedelta()
+LINE = {"kind": "withdrawn", "request": str(uuid4()), "chatbot": str(uuid4()), "status": "cancelled", "at": None}
+
+
+@pytest.fixture
+def ours(storage: ObjectStorage) -> Service:
+    """This service, which knows an object from two days ago."""
+    row = service.current()
+    put(storage, header(row, age=timedelta(days=2)), is_known=True)
+    return row
+
+
+@pytest.fixture(autouse=True)
+def _without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tripwire, "_looks_again_at", 0.0)
+
+
+def header(ours: Service, *, age: timedelta = NOW, **changes: Any) -> Header:
+    """Return the header of an object that a life of this service wrote; `age` is its time before now."""
+    at = timezone.now().astimezone(UTC) - age
+    key = f"{objects.PREFIX}{ours.service_id}/{at:%Y/%m/%d/%H%M%S}-{uuid4()}.jsonl"
+    return Header(**{"key": key, "service_id": ours.service_id, "incarnation": ours.incarnation, "at": at} | changes)
+
+
+def put(storage: ObjectStorage, header: Header, *, key: str = "", is_known: bool = False) -> str:
+    storage.put(key or header.key, content.seal(header, [LINE]), content_type=objects.CONTENT_TYPE)
+    if is_known:
+        LedgerObject.objects.create(key=header.key, at=header.at, written_at=header.at)
+    return header.key
+
+
+def recovered() -> None:
+    """Have the database believe that it was recovered from a backup, or promoted: on another timeline."""
+    Service.objects.update(timeline=77)
+
+
+def state() -> str:
+    tripwire.look()
+    return str(service.state())
+
+
+def noted(name: Occurrence.Name) -> int:
+    return sum(Occurrence.objects.filter(name=name).values_list("times", flat=True))
+
+
+def foreign() -> int:
+    return noted(Occurrence.Name.LEDGER_FOREIGN)
+
+
+def test_a_known_ledger_trips_nothing(ours: Service, storage: ObjectStorage) -> None:
+    recovered()
+    put(storage, header(ours), is_known=True)
+    assert state() == "open"
+    assert foreign() == 0
+    row = service.current()
+    assert row.timeline == service.here().timeline
+    assert row.checked_at is not None
+
+
+def test_an_unknown_authentic_object_trips(ours: Service, storage: ObjectStorage) -> None:
+    put(storage, header(ours, age=timedelta(hours=3)))
+    put(storage, header(ours))
+    recovered()
+    assert state() == "restored"
+    row = service.current()
+    assert (row.reason, row.timeline) == ("objects_unknown", 77)
+    assert foreign() == 0
+
+
+def test_an_object_from_before_the_server_was_up_trips_on_the_same_timeline(
+    ours: Service, storage: ObjectStorage
+) -> None:
+    """As after a copy of the disk was put back."""
+    put(storage, header(ours, age=timedelta(hours=30)))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_postmaster_start_time() > now() - interval '30 hours'")
+        if not cursor.fetchone()[0]:
+            pytest.skip("this server has been up for longer")
+    assert state() == "restored"
+
+
+def test_a_young_one_has_it_catch_up(ours: Service, storage: ObjectStorage) -> None:
+    put(storage, header(ours, age=timedelta(minutes=40)))
+    put(storage, header(ours))
+    recovered()
+    assert state() == "catching_up"
+
+
+def test_one_that_is_young_by_a_clock_that_jumped_back_alone_is_not(ours: Service, storage: ObjectStorage) -> None:
+    put(storage, header(ours, age=timedelta(minutes=40)))
+    put(storage, header(ours, age=-timedelta(hours=2)))
+    recovered()
+    assert state() == "restored"
+
+
+def test_a_young_one_on_another_server_is_a_restore(ours: Service, storage: ObjectStorage) -> None:
+    put(storage, header(ours))
+    recovered()
+    Service.objects.update(server="another/1/1")
+    assert state() == "restored"
+
+
+def forged(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    head = header(ours)
+    sealed = content.seal(head, [LINE]).replace(b"cancelled", b"rejected!")
+    storage.put(head.key, sealed, content_type=objects.CONTENT_TYPE)
+
+
+def of_another_key(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    key, settings.DIGEST_KEY = settings.DIGEST_KEY, b"another key of 32 bytes, not ours"[:32]
+    put(storage, header(ours))
+    settings.DIGEST_KEY = key
+
+
+def truncated(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    head = header(ours)
+    sealed = content.seal(head, [LINE, LINE])
+    storage.put(head.key, sealed[: len(sealed) // 2], content_type=objects.CONTENT_TYPE)
+
+
+def moved(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    put(storage, header(ours, age=timedelta(hours=1)), key=header(ours).key)
+
+
+def of_another_service(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    put(storage, header(ours, service_id=uuid7()))
+
+
+def expired(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    put(storage, header(ours, at=datetime(2020, 1, 1, tzinfo=UTC)))
+
+
+def of_another_life(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    put(storage, header(ours, incarnation=uuid7()))
+
+
+def nonsense(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    storage.put(header(ours).key, b"\xff{" * 100, content_type=objects.CONTENT_TYPE)
+    storage.put(f"{objects.PREFIX}{ours.service_id}/what is this", b"", content_type=objects.CONTENT_TYPE)
+
+
+def huge(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
+    head = header(ours)
+    sealed = content.seal(head, [LINE | {"more": "x" * (8 * 1024 * 1024)}])
+    storage.put(head.key, sealed, content_type=objects.CONTENT_TYPE)
+
+
+PLANTED = [
+    forged, of_another_key, truncated, moved, of_another_service, expired, of_another_life, nonsense, huge,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda each: each.__name__)
+def test_what_it_did_not_write_in_this_life_trips_nothing(
+    plant: Callable[..., None],
+    ours: Service,
+    storage: ObjectStorage,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recovered()
+    plant(storage, ours, settings)
+    assert state() == "open"
+    assert foreign() == 1
+    assert "ledger.foreign" in caplog.text
+    assert str(ours.service_id) not in caplog.text
+
+
+def test_an_object_that_was_put_back_after_its_days_is_not_listed(storage: ObjectStorage) -> None:
+    put(storage, header(service.current(), age=timedelta(days=200)))
+    recovered()
+    assert not LedgerObject.objects.exists()
+    assert (state(), foreign()) == ("open", 0)
+
+
+def test_many_planted_ones_do_not_hide_one_that_was_lost(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tripwire, "_MOST_READ", 5)
+    recovered()
+    for _ in range(5):
+        put(storage, header(ours, age=timedelta(minutes=3), service_id=uuid7()))
+    put(storage, header(ours))
+    assert state() == "restored"  # what else was lost is not known
+    assert foreign() == 1
+
+
+def test_the_folder_of_another_service_is_not_even_read(ours: Service, storage: ObjectStorage) -> None:
+    recovered()
+    other = Service(service_id=uuid7(), incarnation=ours.incarnation)
+    put(storage, header(other))
+    assert state() == "open"
+    assert foreign() == 0
+
+
+def test_a_copy_that_writes_under_our_name_trips_nothing_here(ours: Service, storage: ObjectStorage) -> None:
+    # This server has been up since before that, whenever it was started.
+    put(storage, header(ours, age=-timedelta(minutes=10)))
+    assert state() == "open"
+    assert foreign() == 1
+
+
+def test_a_clock_that_jumps_back_trips_nothing_and_keeps_the_order(ours: Service, storage: ObjectStorage) -> None:
+    ahead = put(storage, header(ours, age=-timedelta(hours=5)), is_known=True)
+    Service.objects.update(checked_at=timezone.now() + timedelta(hours=5))
+    recovered()
+    objects.write([LINE], request_ids=[]).confirm()
+    objects.write([LINE], request_ids=[]).confirm()
+    rows = list(LedgerObject.objects.order_by("pk").values_list("key", flat=True))
+    assert rows[1] == ahead
+    assert [key[:-42] for key in rows] == sorted(key[:-42] for key in rows)
+    assert tripwire.look_if_due()
+    assert (state(), foreign()) == ("open", 0)
+    assert noted(Occurrence.Name.LEDGER_MISSING) == 0
+
+
+def test_a_worker_that_was_killed_before_or_after_its_object_trips_nothing(
+    ours: Service, storage: ObjectStorage
+) -> None:
+    objects._begin([], [])
+    recovered()
+    assert state() == "open"
+    objects.write([LINE], request_ids=[])  # and was killed before it was confirmed
+    recovered()
+    assert state() == "open"
+    assert foreign() == noted(Occurrence.Name.LEDGER_MISSING) == 0
+
+
+def test_a_bucket_that_was_rolled_back_is_written_again_with_what_is_true_today(
+    ours: Service, chatbot: Chatbot, drain: Drain, storage: ObjectStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    conversation_of(chatbot, "member-1")
+    request = deletion_of(chatbot, "member-1")
+    drain()
+    exact = lines_of(storage, "exact")
+    before = dict(LedgerObject.objects.values_list("key", "sha256"))
+    for key in list(keys_of(storage)):
+        storage.delete(key)
+    service.begin_incarnation()
+
+    assert state() == "open"
+
+    # Also the object from two days ago, which the listing does not reach.
+    assert set(keys_of(storage)) == before.keys()
+    assert lines_of(storage) == exact * 2
+    assert exact[0]["request"] == str(request.pk)
+    life = service.current().incarnation
+    for row in LedgerObject.objects.all():
+        assert row.sha256
+        assert content.unseal(storage.read(row.key), key=row.key).header.incarnation == life
+    assert noted(Occurrence.Name.LEDGER_MISSING) == 1
+    assert "ledger.missing" in caplog.text
+    assert state() == "open"
+    assert (noted(Occurrence.Name.LEDGER_MISSING), foreign()) == (1, 0)
+    assert service.current().mended_to is None
+
+
+def test_it_is_written_again_in_steps(ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 2)
+    known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
+    for key in (known[0], known[3], known[4]):
+        storage.delete(key)
+    mending.begin(1)
+    for done in (2, 4, 6, None):
+        Occurrence.objects.update(asked_at=None)
+        mending.go_on(seconds=0)
+        mended_to = service.current().mended_to
+        rows = list(LedgerObject.objects.order_by("pk").values_list("pk", flat=True))
+        assert mended_to == (done and rows[done - 1])
+    assert set(known) <= set(keys_of(storage))
+    assert noted(Occurrence.Name.LEDGER_MISSING) == 1
+
+
+def test_a_storage_that_does_not_answer_trips_nothing(
+    ours: Service, storage: ObjectStorage, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    Service.objects.update(checked_at=None)
+    settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    assert tripwire.look_if_due()
+    assert service.state() == "open"
+    assert "ledger.not_compared code=storage_unavailable" in caplog.text
+    assert service.current().checked_at is None
+    # Not after a failover or a recovery: nobody knows what was lost.
+    recovered()
+    assert not tripwire.look_if_due()
+    assert service.is_open()
+
+
+def test_it_looks_once_a_minute(ours: Service, storage: ObjectStorage) -> None:
+    put(storage, header(ours, age=timedelta(hours=-1)))  # noted each time
+    tripwire.look()
+    for _ in range(3):
+        assert tripwire.look_if_due()
+    assert foreign() == 1
+    Service.objects.update(checked_at=timezone.now() - timedelta(seconds=61))
+    assert tripwire.look_if_due()
+    assert foreign() == 2
+
+
+def test_a_worker_looks_before_its_first_claim(
+    ours: Service, chatbot: Chatbot, storage: ObjectStorage, drain: Drain
+) -> None:
+    put(storage, header(ours, age=timedelta(hours=3)))
+    recovered()
+    request = deletion_of(chatbot, "member-1")
+    drain()
+    request.refresh_from_db()
+    assert request.status == "accepted"
+    assert service.state() == "restored"
+
+
+def test_a_look_costs_a_listing_and_one_statement(ours: Service, storage: ObjectStorage) -> None:
+    tripwire.look()
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        tripwire.look_if_due()
+    assert len(queries) == 1  # whether it is due
+    calls: list[str] = []
+    client = hosted_storage().client
+    client.meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
+    with CaptureQueriesContext(connection) as queries:
+        tripwire.look()
+    assert len(queries) == 2
+    assert calls == ["ListObjectsV2"]
