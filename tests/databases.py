@@ -92,6 +92,10 @@ END $$
 """
 
 
+# A copy would take itself for a restored backup. Each test that needs an identity gets a new one, as after `empty`.
+_WITHOUT_IDENTITY = "DELETE FROM compliance_service"
+
+
 def make(name: str, *, anew: bool = False) -> None:
     """Create a database of this name with all tables, and connect to it. `anew` always runs the migrations."""
     with connection._nodb_cursor() as cursor:
@@ -108,8 +112,7 @@ def make(name: str, *, anew: bool = False) -> None:
             connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
             with connection.cursor() as migrated:
                 migrated.execute(_WITHOUT_AUTOVACUUM)
-                # A copy would take itself for a restored backup. Each gets an identity of its own below.
-                migrated.execute("DELETE FROM compliance_service")
+                migrated.execute(_WITHOUT_IDENTITY)
             connection.close()
             cursor.execute(f"ALTER DATABASE {name} RENAME TO {template}")
         cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -119,6 +122,8 @@ def make(name: str, *, anew: bool = False) -> None:
     # Content types and permissions can change without a migration.
     emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)
     under_roles.grant()
+    with connection.cursor() as cursor:
+        cursor.execute(_WITHOUT_IDENTITY)
 
 
 def drop(name: str) -> None:
