@@ -7,6 +7,7 @@ counts it twice.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import product
 
 from prometheus_client.core import GaugeMetricFamily
@@ -18,7 +19,9 @@ from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries
 from compliance.models import Callback, ComplianceRequest
+from compliance.models import Service as Identity
 from compliance.work import health
+from compliance.work.health_codes import Code
 from compliance.work.heartbeats import Condition
 from conversations.models import IdentityLookup
 
@@ -33,7 +36,9 @@ class Service(Collector):
         chatbots = list(Chatbot.objects.order_by("pk").values_list("pk", flat=True))
         yield _gauge("dca_build_info", "Always 1; the label is the version of the web server.", 1, version=VERSION)
         yield from _of_chatbots(chatbots)
-        yield from _of_workers(health.check())
+        found = health.check()
+        yield from _of_workers(found)
+        yield from _of_ledger(found)
         yield _by_labels(
             "dca_files_kept_too_long_seconds",
             "Seconds since the oldest expired hosted file should have been deleted. Minutes are normal; if it grows, "
@@ -178,7 +183,7 @@ def _of_workers(found: health.Health) -> Iterator[GaugeMetricFamily]:
     yield _by_labels(
         "dca_health_problem",
         "1 while manage.py health reports this problem, with what to do; else 0.",
-        {"code": list(health.Code)},
+        {"code": list(Code)},
         {(problem.code,): 1 for problem in found.problems},
     )
     yield _by_labels(
@@ -205,6 +210,40 @@ def _of_workers(found: health.Health) -> Iterator[GaugeMetricFamily]:
         "clusters.",
         found.tasks_waiting,
     )
+
+
+def _of_ledger(found: health.Health) -> Iterator[GaugeMetricFamily]:
+    ledger = found.ledger
+    yield _by_labels(
+        "dca_service_state",
+        "1 for the present state, else 0. In a database that was restored nothing is filed, shown or worked on; "
+        "manage.py health says what to do.",
+        {"state": Identity.State.values},
+        {(ledger.state,): 1},
+    )
+    yield _gauge(
+        "dca_ledger_compared_age_seconds",
+        "Seconds since the erasure ledger was compared with the database. Up to 90 are normal; if it grows, a "
+        "restore would not be noticed.",
+        _age(found, ledger.compared_at if ledger.is_open else None),
+    )
+    yield _gauge(
+        "dca_ledger_journal_oldest_seconds",
+        "Seconds since the oldest acceptance, withdrawal or revocation that the erasure ledger does not have yet. A "
+        "few are normal.",
+        _age(found, ledger.journal_since if ledger.is_open else None),
+    )
+    yield _by_labels(
+        "dca_ledger_findings",
+        "How often objects of the erasure ledger were gone, or foreign ones were there. manage.py health says "
+        "what to do.",
+        {"kind": ["missing", "foreign"]},
+        {("missing",): found.ledger_missing.times, ("foreign",): found.ledger_foreign.times},
+    )
+
+
+def _age(found: health.Health, since: datetime | None) -> float:
+    return max(0.0, (found.at - since).total_seconds()) if since else 0
 
 
 def _sum(counts: Iterable[tuple[tuple[str, ...], int]]) -> _Values:

@@ -7,13 +7,14 @@ worker, a cluster that looks well and does nothing, or a full disk. The rest hel
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
+from compliance.models import Service
 from compliance.work import heartbeats, lookups, notify, occurrences
+from compliance.work.health_codes import Code, HealthProblem, problem
 from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
@@ -27,6 +28,10 @@ _SWEEP_LATE = timedelta(minutes=3)
 # How long a lost or restarted cluster, and unexpected tasks, are reported.
 _CLUSTERS_REPORTED = timedelta(minutes=10)
 _TASKS_REPORTED = timedelta(days=1)
+_LEDGER_REPORTED = timedelta(days=1)
+# Workers write the journal every few seconds, and compare the ledger each minute.
+_JOURNAL_LATE = timedelta(minutes=1)
+_LEDGER_UNCOMPARED = timedelta(minutes=10)
 # Each guard requeues expired claims every few seconds, so one that stays means that no guard runs.
 _CLAIM_LATE = timedelta(minutes=1)
 _MOST_WAITING = 1_000
@@ -74,11 +79,15 @@ SELECT c.id, c.owner, c.is_large, c.created_at, c.expires_at, taken.requests, ta
  ORDER BY c.created_at, c.id
  LIMIT 200
 """
-_IS_WORKER_BUSY = """
+# Of the service nothing in a database that was just emptied.
+_NOW = """
 SELECT statement_timestamp(),
        EXISTS (SELECT FROM compliance_claim WHERE expires_at > statement_timestamp())
        OR EXISTS (SELECT FROM conversations_dailyextract
-                   WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp())
+                   WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp()),
+       s.state, s.reason, s.tripped_at, s.checked_at, s.mended_to IS NOT NULL,
+       (SELECT at FROM compliance_journalentry ORDER BY id LIMIT 1)
+  FROM (VALUES (1)) AS one(row) LEFT JOIN compliance_service s ON s.id = one.row
 """
 # Of younger entries most are done at once, and then need no line of their own.
 JOURNAL_AGE_SECONDS = 2.0
@@ -139,86 +148,19 @@ class RunningClaim(NamedTuple):
     lane: str | None
 
 
-class Code(StrEnum):
-    """Everything that can be wrong. Monitoring systems match these codes, so they are never renamed."""
+class Ledger(NamedTuple):
+    """Whether the database was restored, and how the ledger stands. `journal_since`: what waits longest for it."""
 
-    NO_CLUSTER = "no_cluster"
-    CLUSTER_GONE = "cluster_gone"
-    CLUSTER_RESTARTED = "cluster_restarted"
-    CLUSTER_STALLED = "cluster_stalled"
-    WORKERS_IDLE = "workers_idle"
-    WORK_WAITS = "work_waits"
-    SWEEP_LATE = "sweep_late"
-    BUCKET_SILENT = "bucket_silent"
-    STORAGE_SILENT = "storage_silent"
-    CLAIMS_EXPIRED = "claims_expired"
-    CREDENTIALS_INTERRUPTED = "credentials_interrupted"
-    RESOLVER_OFF = "resolver_off"
-    RESOLVER_FAILING = "resolver_failing"
-    LOOKUPS_WAIT = "lookups_wait"
-    UNEXPECTED_TASK = "unexpected_task"
+    state: str = Service.State.OPEN
+    reason: str = ""
+    tripped_at: datetime | None = None
+    compared_at: datetime | None = None
+    is_mending: bool = False
+    journal_since: datetime | None = None
 
-
-_ADVICE = {
-    Code.NO_CLUSTER: (
-        "No cluster of workers is alive. Start one (manage.py qcluster); its log says why the last one ended. Until "
-        "then, manage.py process_requests does the waiting work."
-    ),
-    Code.CLUSTER_GONE: (
-        "The cluster {name} is gone without having been stopped. Start it again, or check whether its machine "
-        "reaches the database."
-    ),
-    Code.CLUSTER_STALLED: "The cluster {name} is running, but its workers take no tasks. Restart it.",
-    Code.CLUSTER_RESTARTED: (
-        "A process of a cluster was killed or hung, and the cluster restarted. If that happens again, look for "
-        "cluster.ends in the worker's log, and check whether memory runs out."
-    ),
-    Code.WORKERS_IDLE: "Work has waited for a minute while all workers are idle. Restart the clusters.",
-    Code.WORK_WAITS: (
-        "A request has waited for {minutes} minutes. Check the clusters and the worker's log; if there is too much "
-        "work, add workers."
-    ),
-    Code.SWEEP_LATE: "The sweep has not run for minutes, so nothing due by time is done. Restart the cluster.",
-    Code.CLAIMS_EXPIRED: (
-        "The requests of a lost worker were not requeued. Start a cluster, or run manage.py process_requests."
-    ),
-    Code.STORAGE_SILENT: (
-        "The hosted bucket has not answered since {since}. Exports, files and the completion of deletions wait until "
-        "it does. Check the storage and the network in between."
-    ),
-    Code.BUCKET_SILENT: (
-        "The client's bucket of {slug} has not answered since {since}. {waiting} wait for it; other chatbots do not. "
-        "It is tried again by itself. Ask the client to check the bucket; manage.py check_bucket {slug} tries it now."
-    ),
-    Code.CREDENTIALS_INTERRUPTED: (
-        "Issuing or revoking a client's credentials for the hosted bucket of {slugs} was interrupted, so they may "
-        "still exist in the storage. manage.py bucket_credentials lists them; manage.py revoke_bucket_credentials or "
-        "the chatbot's settings page revokes them."
-    ),
-    Code.RESOLVER_OFF: (
-        "The resolver of {slug} is off, since another variable has become the UCI. Set it again for the new one, or "
-        "remove it: manage.py set_resolver."
-    ),
-    Code.RESOLVER_FAILING: (
-        "All calls to the resolver of {slug} have failed since {since}, so chatters stay unknown. The chatbot's "
-        "settings page says why, and lets you try it. Ask the client to check the address."
-    ),
-    Code.LOOKUPS_WAIT: (
-        "Look-ups of identities of {slug} have waited for a first call since {since}. Check the clusters and the "
-        "worker's log; if there are too many, the client's address is too slow for them."
-    ),
-    Code.UNEXPECTED_TASK: (
-        "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "
-        "write to the database (the log has queue.unexpected_task)."
-    ),
-}
-
-
-class HealthProblem(NamedTuple):
-    """What is wrong, and what to do."""
-
-    code: Code
-    detail: str
+    @property
+    def is_open(self) -> bool:
+        return self.state == Service.State.OPEN
 
 
 @dataclass(frozen=True)
@@ -233,6 +175,9 @@ class Health:
     last_sweep: datetime | None
     unexpected_tasks: occurrences.Last
     restarts: occurrences.Last
+    ledger: Ledger
+    ledger_missing: occurrences.Last
+    ledger_foreign: occurrences.Last
     silent: list[SilentBucket]
     interrupted_credentials: list[str]  # the slugs of their chatbots
     resolvers: list[ResolverTrouble]
@@ -254,6 +199,7 @@ class Health:
     @property
     def problems(self) -> list[HealthProblem]:
         return [
+            *_ledger_problems(self),
             *_cluster_problems(self),
             *_work_problems(self),
             *_bucket_problems(self),
@@ -263,7 +209,7 @@ class Health:
 
 def check(*, chatbots: Collection[int] | None = None) -> Health:
     """Check the service, for all chatbots or for these. A few statements, which read few rows."""
-    [(now, is_any_worker_busy)] = fetch(_IS_WORKER_BUSY)
+    [(now, is_any_worker_busy, *ledger)] = fetch(_NOW)
     tasks, oldest_task = notify.tasks_waiting()
     last = occurrences.last()
     return Health(
@@ -277,6 +223,9 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         last_sweep=last[occurrences.Name.SWEEP].last_at,
         unexpected_tasks=last[occurrences.Name.UNEXPECTED_TASK],
         restarts=last[occurrences.Name.CLUSTER_RESTARTED],
+        ledger=Ledger(*ledger) if ledger[0] else Ledger(),
+        ledger_missing=last[occurrences.Name.LEDGER_MISSING],
+        ledger_foreign=last[occurrences.Name.LEDGER_FOREIGN],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
         resolvers=lookups.in_trouble(now, chatbots),
@@ -303,59 +252,80 @@ def _scope(chatbots: Collection[int] | None) -> dict[str, Any]:
     return {"all": chatbots is None, "chatbots": array(chatbots or ())}
 
 
-def _problem(code: Code, **values: object) -> HealthProblem:
-    return HealthProblem(code, _ADVICE[code].format(**values))
+def _ledger_problems(health: Health) -> Iterator[HealthProblem]:
+    ledger = health.ledger
+    if ledger.tripped_at and ledger.state == Service.State.CATCHING_UP:
+        yield problem(Code.CATCHING_UP, since=_at(ledger.tripped_at))
+    elif ledger.tripped_at:
+        reason = Service.Reason(ledger.reason).label
+        yield problem(Code.RESTORED_DATABASE, since=_at(ledger.tripped_at), reason=reason)
+    if ledger.is_mending or _was_within(health, health.ledger_missing, _LEDGER_REPORTED):
+        yield problem(Code.LEDGER_MISSING)
+    if _was_within(health, health.ledger_foreign, _LEDGER_REPORTED):
+        yield problem(Code.LEDGER_FOREIGN)
+    if not ledger.is_open:
+        return
+    if ledger.journal_since and health.at - ledger.journal_since > _JOURNAL_LATE:
+        yield problem(Code.LEDGER_LATE, since=_at(ledger.journal_since))
+    if health.alive and ledger.compared_at and health.at - ledger.compared_at > _LEDGER_UNCOMPARED:
+        yield problem(Code.LEDGER_NOT_COMPARED, since=_at(ledger.compared_at))
+
+
+def _was_within(health: Health, last: occurrences.Last, period: timedelta) -> bool:
+    return last.last_at is not None and health.at - last.last_at < period
 
 
 def _cluster_problems(health: Health) -> Iterator[HealthProblem]:
     stalled = [cluster.name for cluster in health.clusters if cluster.condition is Condition.STALLED]
     if not health.alive and not stalled:
-        yield _problem(Code.NO_CLUSTER)
+        yield problem(Code.NO_CLUSTER)
     else:
         for cluster in health.clusters:
             is_lost = cluster.condition is Condition.GONE and not cluster.is_cleared_up
             if is_lost and health.at - cluster.seen_at < _CLUSTERS_REPORTED:
-                yield _problem(Code.CLUSTER_GONE, name=cluster.name)
+                yield problem(Code.CLUSTER_GONE, name=cluster.name)
     for name in stalled:
-        yield _problem(Code.CLUSTER_STALLED, name=name)
-    if health.restarts.last_at and health.at - health.restarts.last_at < _CLUSTERS_REPORTED:
-        yield _problem(Code.CLUSTER_RESTARTED)
+        yield problem(Code.CLUSTER_STALLED, name=name)
+    if _was_within(health, health.restarts, _CLUSTERS_REPORTED):
+        yield problem(Code.CLUSTER_RESTARTED)
 
 
 def _work_problems(health: Health) -> Iterator[HealthProblem]:
     age = health.oldest.age if health.oldest and not health.oldest.is_blocked else timedelta()
+    if not health.ledger.is_open:  # nothing is taken
+        age = timedelta()
     if health.alive and not health.is_any_worker_busy and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
-        yield _problem(Code.WORKERS_IDLE)
-    if health.oldest and health.oldest.age > LONGEST_WAIT:
-        yield _problem(Code.WORK_WAITS, minutes=health.oldest.age // timedelta(minutes=1))
+        yield problem(Code.WORKERS_IDLE)
+    if health.ledger.is_open and health.oldest and health.oldest.age > LONGEST_WAIT:
+        yield problem(Code.WORK_WAITS, minutes=health.oldest.age // timedelta(minutes=1))
     if health.sweep_age > _SWEEP_LATE:
-        yield _problem(Code.SWEEP_LATE)
+        yield problem(Code.SWEEP_LATE)
     if any(health.at - claim.expires_at > _CLAIM_LATE for claim in health.claims):
-        yield _problem(Code.CLAIMS_EXPIRED)
+        yield problem(Code.CLAIMS_EXPIRED)
 
 
 def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
     for silent in health.silent:
         since = _at(silent.since)
         if silent.slug is None:
-            yield _problem(Code.STORAGE_SILENT, since=since)
+            yield problem(Code.STORAGE_SILENT, since=since)
         else:
             waiting = f"{_number(silent.requests, 'request')} and {_number(silent.days, 'daily extract')}"
-            yield _problem(Code.BUCKET_SILENT, since=since, slug=silent.slug, waiting=waiting)
+            yield problem(Code.BUCKET_SILENT, since=since, slug=silent.slug, waiting=waiting)
     if health.interrupted_credentials:
-        yield _problem(Code.CREDENTIALS_INTERRUPTED, slugs=", ".join(health.interrupted_credentials))
-    if health.unexpected_tasks.last_at and health.at - health.unexpected_tasks.last_at < _TASKS_REPORTED:
-        yield _problem(Code.UNEXPECTED_TASK)
+        yield problem(Code.CREDENTIALS_INTERRUPTED, slugs=", ".join(health.interrupted_credentials))
+    if _was_within(health, health.unexpected_tasks, _TASKS_REPORTED):
+        yield problem(Code.UNEXPECTED_TASK)
 
 
 def _resolver_problems(health: Health) -> Iterator[HealthProblem]:
     for one in health.resolvers:
         if one.off_reason:
-            yield _problem(Code.RESOLVER_OFF, slug=one.slug)
+            yield problem(Code.RESOLVER_OFF, slug=one.slug)
         elif one.failing_since is not None:
-            yield _problem(Code.RESOLVER_FAILING, slug=one.slug, since=_at(one.failing_since))
+            yield problem(Code.RESOLVER_FAILING, slug=one.slug, since=_at(one.failing_since))
         elif one.oldest is not None:
-            yield _problem(Code.LOOKUPS_WAIT, slug=one.slug, since=_at(one.oldest))
+            yield problem(Code.LOOKUPS_WAIT, slug=one.slug, since=_at(one.oldest))
 
 
 def _at(time: datetime) -> str:

@@ -18,7 +18,7 @@ from chatbots.models import Bucket, Chatbot, SilentStorage
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries, views
 from compliance.models import Heartbeat, Mailbox, Notice, Occurrence
-from compliance.work import health
+from compliance.work.health_codes import Code
 from conversations.models import DailyExtract
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
 from tests.people import Role, staff
@@ -240,10 +240,8 @@ def test_clusters_claims_and_problems_are_counted() -> None:
     assert [series[f'dca_clusters{{condition="{one}"}}'] for one in ("alive", "stalled", "gone")] == [1, 0, 1]
     assert (series["dca_claims"], series["dca_claims_expired"], series["dca_tasks_waiting"]) == (2, 1, 0)
     assert 120 <= series["dca_sweep_age_seconds"] < 180
-    problems = {code: series[f'dca_health_problem{{code="{code}"}}'] for code in health.Code}
-    assert problems == {
-        code: float(code in {health.Code.CLAIMS_EXPIRED, health.Code.CLUSTER_GONE}) for code in health.Code
-    }
+    problems = {code: series[f'dca_health_problem{{code="{code}"}}'] for code in Code}
+    assert problems == {code: float(code in {Code.CLAIMS_EXPIRED, Code.CLUSTER_GONE}) for code in Code}
 
 
 def test_a_chatbot_is_labelled_only_on_request(chatbot: Chatbot, neighbour: Chatbot) -> None:

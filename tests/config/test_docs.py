@@ -10,7 +10,7 @@ from django.core.management import get_commands
 from common.problems import CODES, HELP
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.failure_docs import FAILURES
-from compliance.work import health
+from compliance.work.health_codes import Code
 from config.openapi.document import PRE_REQUEST_SCRIPT
 from devdata import doc_tables
 
@@ -58,7 +58,7 @@ def test_each_code_a_request_can_fail_with_is_explained() -> None:
 
 
 def test_operating_explains_each_problem_of_health() -> None:
-    assert sorted(_first_column(OPERATING, "What to watch")) == sorted(health.Code)
+    assert sorted(_first_column(OPERATING, "What to watch")) == sorted(Code)
 
 
 @pytest.mark.parametrize("page", doc_tables.PAGES)

@@ -15,7 +15,7 @@ from compliance.lookups import leases
 from compliance.lookups.dispatcher import look_up
 from compliance.retention.cleanup import count_expired, remove_expired
 from compliance.work import health, lookups
-from compliance.work.health import Code
+from compliance.work.health_codes import Code
 from conversations.models import IdentityLookup
 from tests.factories import uci_of
 from tests.functional.scans import Watch
