@@ -1,0 +1,127 @@
+"""Recomputes keyed digests after another `DIGEST_KEY` was accepted, while web server and workers are stopped.
+
+A digest follows from the value beside it, so a run can be repeated, also after it was killed. Digests whose value is
+gone, those of erased data, cannot be recomputed and stay as they are.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from chatbots.models import Chatbot, Variable
+from common.crypto import OfClients, digest
+from common.db import array, execute, fetch
+from compliance.models import ComplianceRequest
+
+_BATCH_ROWS = 5_000
+
+
+class _Digest(NamedTuple):
+    """A column with digests: whose scope they have, of which column, and which other row would have the same."""
+
+    table: str
+    column: str
+    value: str
+    purpose: OfClients
+    scope: str
+    same: str
+
+
+_DIGESTS = {
+    "conversations": _Digest(
+        "conversations_conversation", "external_id_digest", "external_id", "conversation", "chatbot_id", ""
+    ),
+    "identities": _Digest(
+        *("conversations_identity", "digest", "value", "chatter", "variable_id"),
+        "AND other.conversation_id = mine.conversation_id AND other.variable_id = mine.variable_id",
+    ),
+}
+
+_READ = """
+SELECT id, {scope}, {value}, {column}
+  FROM {table}
+ WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id > %(after)s AND {value} IS NOT NULL
+ ORDER BY id
+ LIMIT %(limit)s
+"""
+_UPDATE = """
+UPDATE {table} AS mine SET {column} = new.digest
+  FROM unnest(%(ids)s::bigint[], %(digests)s::bytea[]) AS new(id, digest)
+ WHERE mine.id = new.id AND mine.chatbot_id = ANY(%(chatbots)s::bigint[])
+   AND NOT EXISTS (
+       SELECT FROM {table} AS other
+        WHERE other.chatbot_id = ANY(%(chatbots)s::bigint[]) AND other.chatbot_id = mine.chatbot_id
+          AND other.{column} = new.digest {same})
+"""
+
+
+@dataclass
+class Recomputed:
+    """Digests of one kind: how many there are, how many were wrong, and how many of these were left.
+
+    Those are left that another row has already: it was stored under the new key before this was run.
+    """
+
+    rows: int = 0
+    wrong: int = 0
+    left: int = 0
+
+
+def recompute(
+    *, dry_run: bool = False, progress: Callable[[int], object] = lambda _rows: None
+) -> dict[str, Recomputed]:
+    """Recompute the digests of conversations' ids, of identities and of requests that still have their value.
+
+    Nothing may be stored or filed meanwhile. With `dry_run` it counts. `progress` is called with numbers of rows.
+    """
+    scopes = {
+        "chatbot_id": dict(Chatbot.objects.values_list("pk", "public_id")),
+        "variable_id": dict(Variable.objects.values_list("pk", "public_id")),
+    }
+    found = {}
+    for name, one in _DIGESTS.items():
+        counts = found[name] = Recomputed()
+        for rows in _batches(one, list(scopes["chatbot_id"])):
+            wrong = list(_wrong(one, rows, scopes[one.scope]))
+            counts.rows += len(rows)
+            counts.wrong += len(wrong)
+            if wrong and not dry_run:
+                counts.left += len(wrong) - _update(one, wrong, list(scopes["chatbot_id"]))
+            progress(len(rows))
+    found["requests"] = _of_requests(scopes["variable_id"], dry_run=dry_run)
+    return found
+
+
+def _batches(one: _Digest, chatbots: list[int]) -> Iterator[list[tuple[Any, ...]]]:
+    statement = _READ.format(**one._asdict())
+    after = 0
+    while rows := fetch(statement, {"chatbots": array(chatbots), "after": after, "limit": _BATCH_ROWS}):
+        yield rows
+        after = rows[-1][0]
+
+
+def _wrong(one: _Digest, rows: list[tuple[Any, ...]], public_ids: dict[int, UUID]) -> Iterator[tuple[int, bytes]]:
+    for row_id, scope, value, stored in rows:
+        right = digest(one.purpose, public_ids[scope], value)
+        if right != bytes(stored):
+            yield row_id, right
+
+
+def _update(one: _Digest, wrong: list[tuple[int, bytes]], chatbots: list[int]) -> int:
+    ids, digests = zip(*wrong, strict=True)
+    parameters = {"ids": array(ids), "digests": list(digests), "chatbots": array(chatbots)}
+    return execute(_UPDATE.format(**one._asdict()), parameters)
+
+
+def _of_requests(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
+    """Those that are open or can be retried: the others have no value any more."""
+    counts = Recomputed()
+    for request in ComplianceRequest.objects.filter(uci_value__isnull=False).iterator():
+        right = digest("chatter", public_ids[request.variable_id or 0], request.uci_value or "")
+        counts.rows += 1
+        if right != bytes(request.uci_digest or b""):
+            counts.wrong += 1
+            if not dry_run:
+                ComplianceRequest.objects.filter(pk=request.pk).update(uci_digest=right)
+    return counts
