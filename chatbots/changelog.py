@@ -52,6 +52,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     ),
     "callback.given_up": frozenset({"callback", "event", "code", "attempts"}),
     "callback.resent": frozenset({"callback", "event"}),
+    # By a replay of the erasure ledger: carried out once more, with how many conversations were to go.
+    "request.replayed": frozenset({"line", "conversations"}),
     "request.late_data_erased": frozenset({"conversations", "messages", "files"}),
 }
 

@@ -29,8 +29,9 @@ class Rights(NamedTuple):
 
 
 RIGHTS: Mapping[str, Rights] = {
-    # What is set up belongs to the console and its commands. A worker only locks a chatbot: public_id never changes.
-    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (public_id)"),
+    # What is set up belongs to the console and its commands. A worker only locks a chatbot (public_id never changes);
+    # a replay sets a retention period back.
+    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (public_id, retention_days)"),
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
     "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),
     "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),
@@ -48,8 +49,11 @@ RIGHTS: Mapping[str, Rights] = {
     "chatbots.SilentStorage": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "chatbots.Membership": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
     "chatbots.DigestKey": Rights("SELECT", "SELECT"),
-    # Verifying a signature and signing a callback need the secret. That of a key can never be changed.
-    "chatbots.ApiKey": Rights("SELECT, INSERT, UPDATE (last_used_at, rate_limit, revoked_at)", "SELECT"),
+    # Verifying a signature and signing a callback need the secret, which can never be changed. A replay revokes
+    # keys.
+    "chatbots.ApiKey": Rights(
+        "SELECT, INSERT, UPDATE (last_used_at, rate_limit, revoked_at)", "SELECT, UPDATE (revoked_at)"
+    ),
     "chatbots.RateLimitWindow": Rights("SELECT, INSERT, UPDATE", ""),
     # Append-only, whatever its trigger does.
     "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "INSERT"),
@@ -72,7 +76,7 @@ RIGHTS: Mapping[str, Rights] = {
     # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
     "compliance.RetentionRun": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
-    "compliance.Redaction": Rights("SELECT, INSERT", "SELECT"),
+    "compliance.Redaction": Rights("SELECT, INSERT", "SELECT, INSERT"),
     "compliance.RepeatedExport": Rights("SELECT", "SELECT, INSERT"),
     "compliance.RequestNote": Rights("SELECT, INSERT", "SELECT, UPDATE (text)"),
     "compliance.Replay": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),

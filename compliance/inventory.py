@@ -320,7 +320,7 @@ STORES: tuple[Store, ...] = (
         compliance.LedgerLine,
         ReachedBy.REQUEST,
         _all(
-            "request_id kind chatbot line conversation_digests outcome",
+            "request_id kind chatbot line conversation_digests key at incarnation plan numbers conversations outcome",
             Disposition.LEDGER,
             "what a replay carries out again, by public ids and keyed digests",
         ),

@@ -14,6 +14,7 @@ from django.db import Error as DatabaseError
 from chatbots.buckets import silence
 from common.db import retry_while_unavailable
 from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
+from common.storage import StorageError
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
@@ -21,6 +22,7 @@ from compliance.export import engine as export
 from compliance.ledger import journal, service, tripwire
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
+from compliance.replay.operation import ReplayRuns, replay
 from compliance.retention import cleanup, policy
 from compliance.retention import engine as retention
 from compliance.work import bucket_checks, claims, scheduling
@@ -55,14 +57,14 @@ def drain(
     leaves work for other workers: once for full claims, and for each large one. Daily extracts are built when no
     request can be taken; those that have waited long, between rounds.
 
-    In a database that was restored from a backup it does nothing.
+    In a database that was restored from a backup it does nothing; after a failover it replays the ledger.
 
     Work that calls a client's bucket goes to `background`, and can outlive this call; without it, it runs here, after
     the other work of a round.
     """
     end = time.monotonic() + seconds
     if not tripwire.look_if_due():
-        return False
+        return _catch_up(seconds)
     _requeue_expired()
     called = False
     while time.monotonic() < end:
@@ -80,7 +82,7 @@ def drain(
             if on_backlog and held.leaves_others and not (called and not held.is_large):
                 on_backlog()
                 called = True
-            _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
+            work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
         if time.monotonic() < end and extracts.build_next(settled=not idle):
             idle = False
         if _work_at_clients(background):
@@ -91,6 +93,20 @@ def drain(
         return True
     silence.share_hosted()
     return False
+
+
+def _catch_up(seconds: float) -> bool:
+    """Replay the ledger for so long if that needs nobody's decision; return whether work may be left."""
+    if service.state() != service.State.CATCHING_UP:
+        return False
+    try:
+        replay(work=work, seconds=seconds)
+    except ReplayRuns:
+        return False
+    except StorageError as error:
+        logger.warning("replay.not_ended code=%s", error.code)
+        return False
+    return True
 
 
 def _work_at_clients(background: BackgroundJobs | None) -> bool:
@@ -125,7 +141,7 @@ def _next_requests(busy: Collection[int]) -> Job | None:
     if held is None or held.bucket_of is None:
         return None
     return _at_client(
-        held.bucket_of, lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS), requeue=held.abandon
+        held.bucket_of, lambda: work(held, deadline=time.monotonic() + TURN_SECONDS), requeue=held.abandon
     )
 
 
@@ -189,7 +205,7 @@ def _requeue_expired() -> None:
     leases.requeue_expired()
 
 
-def _work(held: HeldClaim, *, deadline: float) -> None:
+def work(held: HeldClaim, deadline: float) -> None:
     """Work on one claim. An error stops neither the worker nor other claims."""
     try:
         if held.kind == Kind.RETENTION:

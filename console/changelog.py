@@ -114,7 +114,7 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-_OTHERS = {"command": "Operator (command)", "worker": "Worker"}
+_OTHERS = {"command": "Operator (command)", "worker": "Worker", "replay": "Replay of the ledger"}
 
 
 def names_of(actors: Iterable[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -64,6 +65,7 @@ class LedgerContent:
 
     header: Header
     lines: Sequence[Line]
+    sha256: bytes
 
 
 def seal(header: Header, lines: Iterable[Line]) -> bytes:
@@ -106,6 +108,7 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
     return LedgerContent(
         Header(key, UUID(header["service"]), UUID(header["incarnation"]), datetime.fromisoformat(header["at"])),
         lines,
+        sha256(content).digest(),
     )
 
 

@@ -31,7 +31,7 @@ SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(r.waits_si
 _ONE_STATE = """
     SELECT r.kind, r.status, r.received_at, r.due_at, r.hold_reason, r.waiting_for, r.error_code,
            r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL OR r.kind IN ('retention', 'redaction')
-               AS has_subject
+               OR (r.origin = 'replay' AND r.uci_digest IS NOT NULL) AS has_subject
       FROM compliance_compliancerequest r
      WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = {status}
      ORDER BY r.id {order} LIMIT %(most)s

@@ -133,15 +133,35 @@ class LedgerLine(models.Model):
     Names chatbot and variable by their public ids: this database can have given their numbers to others.
     """
 
+    class Plan(models.TextChoices):
+        ERASE = "erase", "Erase again"
+        LATE = "late", "Erase again what came late"
+        RECORD = "record", "Record again: nothing of it is here"
+        REDACT = "redact", "Redact again"
+        RUN = "run", "Erase by age again"
+        FILE = "file", "File again"
+        HOLD = "hold", "File again, on hold"
+        COMPLETE = "complete", "File again and complete: nobody is found"
+        WITHDRAW = "withdraw", "Withdraw again"
+        LEAVE = "leave", "Nothing to do"
+        END_EXPORT = "end_export", "Cancel: whom it would export is erased again"
+        LOST_EXPORT = "lost_export", "Name as lost"
+        UNKNOWN_CHATBOT = "unknown_chatbot", "Name: the chatbot is not in this database"
+        UNKNOWN_VARIABLE = "unknown_variable", "Name: the variable is not in this database"
+        CONFLICT = "conflict", "Name: this database says otherwise"
+
     class Outcome(models.TextChoices):
         FILED = "filed", "Under way"
         ERASED = "erased", "Erased again"
         NOTHING_FOUND = "nothing_found", "Nothing was left to erase"
         FILED_AGAIN = "filed_again", "Filed again"
         ON_HOLD = "on_hold", "Filed again, on hold"
-        WITHDRAWN = "withdrawn", "Was withdrawn"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+        UNCHANGED = "unchanged", "Left as it is"
+        LEFT = "left", "Left to the workers"
         LOST_EXPORT = "lost_export", "A lost export"
         UNKNOWN_CHATBOT = "unknown_chatbot", "The chatbot is not in this database"
+        UNKNOWN_VARIABLE = "unknown_variable", "The variable is not in this database"
         FAILED = "failed", "Could not be carried out"
 
     request_id = models.UUIDField(primary_key=True)
@@ -149,11 +169,18 @@ class LedgerLine(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
     line = models.JSONField(help_text="What the lines say, without the conversations' digests.")
     conversation_digests = ArrayField(models.BinaryField(max_length=32), default=list)
+    key = models.CharField(max_length=120, help_text="The object that the line is from: the latest that has one.")
+    at = models.DateTimeField(help_text="The time in its key.")
+    incarnation = models.UUIDField(help_text="The life of the database that ends with this replay.")
+    plan = models.CharField(max_length=16, choices=Plan, blank=True, default="")
+    numbers = ArrayField(models.BigIntegerField(), null=True, help_text="The conversations that it is about here.")
+    conversations = models.PositiveIntegerField(default=0, help_text="How many they are.")
     outcome = models.CharField(max_length=16, choices=Outcome, blank=True, default="")
 
     class Meta:
         indexes = [
-            models.Index(name="ledgerline_open", fields=["request_id"], condition=Q(outcome__in=["", "filed"]))
+            models.Index(name="ledgerline_open", fields=["request_id"], condition=Q(outcome__in=["", "filed"])),
+            models.Index(name="ledgerline_at", fields=["at"]),
         ]
 
     def __str__(self) -> str:

@@ -340,7 +340,9 @@ class ComplianceRequest(models.Model):
                 condition=~Q(status__in=["accepted", "on_hold", "processing"])
                 | Q(uci_value__isnull=False, uci_digest__isnull=False)
                 | Q(conversation_digests__isnull=False)
-                | Q(kind__in=["retention", "redaction"]),
+                | Q(kind__in=["retention", "redaction"])
+                # The ledger has the digest alone, and the value may be nowhere any more.
+                | Q(origin="replay", uci_digest__isnull=False),
             ),
             models.CheckConstraint(
                 name="request_names_some_conversations",

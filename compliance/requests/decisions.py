@@ -23,6 +23,7 @@ from compliance.retention import policy
 from compliance.work import notify
 from compliance.work.outbox import announce
 
+HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
@@ -100,7 +101,7 @@ def approve(
             raise Refused("not_held", "It is held for another reason by now. Check it again.")
         if needs_another(request, actor):
             raise Refused("own_request", _OWN_BY_API if _party(actor) == "api" else _OWN)
-        request.approved_holds.append(str(request.hold_reason))
+        request.approved_holds += _approved_with(request.hold_reason)
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
@@ -194,13 +195,25 @@ def is_cancellable(request: ComplianceRequest) -> bool:
 
 def is_retryable(request: ComplianceRequest) -> bool:
     names_somebody = request.uci_value is not None or request.conversation_digests is not None
+    if request.origin == ComplianceRequest.Origin.REPLAY:
+        names_somebody = names_somebody or request.uci_digest is not None
     return request.status == Status.FAILED and (names_somebody or request.kind in {Kind.RETENTION, Kind.REDACTION})
 
 
 # The second half of `is_retryable`, for queries that do not read the subject.
 HAS_SUBJECT = (
-    Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False) | Q(kind__in=[Kind.RETENTION, Kind.REDACTION])
+    Q(uci_value__isnull=False)
+    | Q(conversation_digests__isnull=False)
+    | Q(kind__in=[Kind.RETENTION, Kind.REDACTION])
+    | Q(origin=ComplianceRequest.Origin.REPLAY, uci_digest__isnull=False)
 )
+
+
+def _approved_with(reason: str | None) -> list[str]:
+    """Return the holds that an approval of this one ends. One that was restored is held for any of the others."""
+    if reason == HoldReason.RESTORED:
+        return [HoldReason.RESTORED, HoldReason.AWAITING_APPROVAL, HoldReason.TOO_MANY_CONVERSATIONS]
+    return [str(reason)]
 
 
 def _party(actor: str) -> str:

@@ -130,6 +130,14 @@ def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = Non
             return Count(number, is_whole=False)
 
 
+def count_up_to(chatbot_id: int, older_than: datetime, *, last: int) -> int:
+    """Count what is due of the conversations up to this number."""
+    open_ones = f"SELECT started_at, last_message_at {_OPEN_ONES} AND id <= %(last)s"
+    values = {**_open_ones(chatbot_id), "older_than": older_than, "last": last}
+    [(number,)] = fetch(f"SELECT count(*) FROM ({open_ones}) AS c WHERE {_IS_DUE}", values)
+    return int(number)
+
+
 def any_due(chatbot_id: int, older_than: datetime) -> bool:
     """Return whether anything is due, at once where there is something."""
     statement = f"SELECT EXISTS (SELECT FROM (SELECT started_at, last_message_at {_OPEN_ONES}) AS c WHERE {_IS_DUE})"

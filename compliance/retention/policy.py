@@ -121,7 +121,12 @@ def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
 
 
 def holds(run: RetentionRun) -> bool:
-    """Return whether the chatbot still has the period of this run, or a shorter one."""
+    """Return whether the chatbot still has the period of this run, or a shorter one.
+
+    A replayed run holds whatever the period is: it erases what was erased before the database was restored.
+    """
+    if run.request is not None and run.request.origin == ComplianceRequest.Origin.REPLAY:
+        return True
     return Chatbot.objects.filter(pk=run.chatbot_id, retention_days__lte=run.retention_days).exists()
 
 
@@ -194,7 +199,8 @@ def set_back(request: ComplianceRequest, *, actor: str) -> None:
     chatbot.retention_days = run.previous_days
     chatbot.save(update_fields=["retention_days"])
     data = {"setting": "retention_days", "value": run.previous_days}
-    changelog.record("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)
+    # Not `record`: a worker may not read the change log.
+    changelog.record_all([changelog.entry("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)])
 
 
 def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:

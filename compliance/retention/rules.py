@@ -8,7 +8,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import Model
 
 from accounts.models import LoginFailures, StaffLogin
-from compliance.models import Replay
+from compliance.models import LedgerLine, LedgerObject, Replay
 from conversations.models import ErasedChatter, IdentityLookup, RefusedIdentity, VariableValue
 
 # Not while a deletion still has to remove something of the conversation, which it finds by these. OFFSET 0 and arrays
@@ -133,6 +133,15 @@ NOT EXISTS (SELECT FROM compliance_compliancerequest
                     OR completed_at > now() - make_interval(secs => %(kept)s)))
 """
 
+# As long as the objects that they are from.
+_OLD_LEDGER_LINE = "at < now() - make_interval(secs => %(kept)s)"
+# Longer than its object, which a worker may not get to remove for a while: an object without a row looks like a
+# restore. The newest one stays: the next key is not before it.
+_OLD_LEDGER_OBJECT = """
+at < now() - make_interval(secs => %(kept)s) - interval '30 days'
+AND at < (SELECT max(at) FROM compliance_ledgerobject)
+"""
+
 
 def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> tuple[str, str]:
     """Return the condition and the statement that delete `old` rows (SQL). Locked rows are left for the next run."""
@@ -168,6 +177,8 @@ FORGETTING = {
     "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
     # They expire with the erased chatter.
     "refused_identities": _deleting(RefusedIdentity, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
+    "ledger_lines": _deleting(LedgerLine, _OLD_LEDGER_LINE, order="at", key="request_id"),
+    "ledger_rows": _deleting(LedgerObject, _OLD_LEDGER_OBJECT, order="at"),
     "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
     # By their end: the workers' role may not read session keys.
     "sessions": _deleting(Session, "expire_date < now()", order="expire_date", key="expire_date"),

@@ -7,7 +7,7 @@ that slept through its lease finds nothing to lock and writes nothing more.
 All times are the database's, so workers whose clocks differ agree on what has expired.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import scheduling
 from compliance.work.outbox import announce
-from compliance.work.sql import IS_EARLIER, IS_OPEN, RUNNABLE, SHARING
+from compliance.work.sql import DUE_AT, IS_EARLIER, IS_OPEN, IS_QUEUED, RUNNABLE, SHARING
 from conversations import locks
 
 Kind = ComplianceRequest.Kind
@@ -69,6 +69,21 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
 RETURNING r.id, made.id
 """
 
+# Without looking at what waits before them: nothing else is carried out meanwhile.
+_CLAIM_THESE = f"""
+WITH picked AS (
+    SELECT r.id FROM compliance_compliancerequest r
+     WHERE r.id = ANY(%(picked)s::uuid[]) AND {IS_QUEUED} AND {DUE_AT} <= clock_timestamp()
+     ORDER BY r.seq FOR UPDATE SKIP LOCKED
+), made AS (
+    INSERT INTO compliance_claim (owner, token, is_large, expires_at)
+    SELECT %(owner)s, %(token)s::uuid, FALSE, {LEASE_END} WHERE EXISTS (SELECT FROM picked)
+    RETURNING id
+)
+UPDATE compliance_compliancerequest r SET claim_id = made.id FROM made, picked WHERE r.id = picked.id
+RETURNING r.id, made.id
+"""
+
 # A request loses an attempt if its own worker was lost, not if that worker ended along with its cluster.
 _REQUEUE = """
 WITH lost AS (
@@ -89,6 +104,9 @@ UPDATE compliance_compliancerequest r
 RETURNING r.id, r.chatbot_id, r.attempts, r.status, lost.counts
 """
 _REQUEUE_EXPIRED = _REQUEUE.format(which="expires_at < clock_timestamp()")
+_REQUEUE_THESE = _REQUEUE.format(
+    which="id IN (SELECT claim_id FROM compliance_compliancerequest WHERE id = ANY(%(picked)s::uuid[]))"
+)
 _REQUEUE_FROM_CLUSTER = _REQUEUE.format(which="starts_with(owner, %(cluster)s || ':')")
 
 
@@ -197,6 +215,20 @@ def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
         return _claim(kind, lane, scheduling.pick_requests(kind, lane, chatbots))
 
 
+def take_these(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim | None:
+    """Claim those of these requests of one kind and lane that wait; return None if none does.
+
+    For a replay alone: also while the database is closed, and whoever waits before them.
+    """
+    token = uuid4()
+    values = {"owner": proc.owner(), "token": token, "lease": LEASE_SECONDS, "picked": array(request_ids)}
+    with transaction.atomic():
+        fetch(f"SELECT {BY_INDEX}")
+        claimed = dict(fetch(_CLAIM_THESE, values))
+    taken = tuple(request_id for request_id in request_ids if request_id in claimed)
+    return HeldClaim(claimed[taken[0]], token, kind, lane, taken) if taken else None
+
+
 def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
     """Claim the next requests for one client's bucket that no claim calls yet; return None if there are none.
 
@@ -236,6 +268,11 @@ def requeue_expired() -> int:
     Skips a claim that is locked: its worker is in a transaction, which renews it.
     """
     return _requeue(_REQUEUE_EXPIRED, blamed=None)
+
+
+def requeue_these(request_ids: Collection[UUID]) -> None:
+    """Requeue these requests out of the claims that a replay has left behind, without a lost attempt."""
+    _requeue(_REQUEUE_THESE, blamed="", picked=array(request_ids))
 
 
 def requeue_from_cluster(cluster: str, *, blamed: str | None) -> bool:

@@ -67,7 +67,11 @@ def _hold(data: Data) -> str:
 
 
 def _origin(data: Data) -> str:
-    return {"api": "Filed via the API.", "console": "Filed in the console."}.get(str(data.get("origin")), "")
+    return {
+        "api": "Filed via the API.",
+        "console": "Filed in the console.",
+        "replay": "Filed again after the database was restored from a backup.",
+    }.get(str(data.get("origin")), "")
 
 
 def _erased(data: Data) -> str:
@@ -101,6 +105,7 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.failed": ("Failed", "bad", _failure),
     "request.retried": ("Retried", "", _nothing),
     "request.completed": ("Completed", "ok", _erased),
+    "request.replayed": ("Carried out again after a restore", "", _erased),
     "request.late_data_erased": ("Late data erased", "ok", _erased),
     "export.downloaded": ("Downloaded", "", _file),
     "callback.given_up": ("Callback given up", "warn", _callback),

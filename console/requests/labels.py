@@ -45,6 +45,7 @@ SHORT_HOLDS = {
     HoldReason.TOO_MANY_CONVERSATIONS: "Over the guard",
     HoldReason.AWAITING_APPROVAL: "Needs approval",
     HoldReason.EXPORT_PENDING: "Waiting for an export",
+    HoldReason.RESTORED: "Filed again",
 }
 
 
@@ -145,6 +146,8 @@ _WHY_HELD = {
     HoldReason.EXPORT_PENDING: "An earlier export of the same chatter or the same conversations has not been "
     "delivered, and its data would be lost. Fix and retry that export, and the deletion continues by itself. "
     "If you approve the deletion instead, the export can no longer be delivered.",
+    HoldReason.RESTORED: "It was filed again after the database was restored from a backup. In this chatbot a second "
+    "person approves, or it names more conversations than the guard allows ({guard:,}). One approval is for both.",
 }
 
 

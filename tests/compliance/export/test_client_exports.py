@@ -218,7 +218,7 @@ def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     assert set(held.request_ids) == {slow.pk, quick.pk}
-    worker._work(held, deadline=timezone.now().timestamp())
+    worker.work(held, deadline=timezone.now().timestamp())
     assert outcome(quick) == COMPLETED
     assert outcome(slow) == ("accepted", "", 0)
 

@@ -160,7 +160,7 @@ def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(
     with_files, without = export_with_files(chatbot), export_of(chatbot, "42")
     held = claims.take(ComplianceRequest.Kind.EXPORT)
     assert held
-    worker._work(held, deadline=0)
+    worker.work(held, deadline=0)
     with_files.refresh_from_db()
     without.refresh_from_db()
     assert (with_files.lane, with_files.status) == ("large", "accepted")

@@ -1,9 +1,10 @@
 """`purge_expired`: everything expired is removed in one call."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,7 +17,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import objects as ledger
-from compliance.models import ComplianceRequest, Export, ExportFile, Replay, RequestNote
+from compliance.models import ComplianceRequest, Export, ExportFile, LedgerLine, LedgerObject, Replay, RequestNote
 from compliance.retention import cleanup
 from conversations.models import (
     Conversation,
@@ -60,6 +61,14 @@ def expired_export(chatbot: Chatbot, storage: ObjectStorage, name: str) -> Expor
     )  # fmt: skip
 
 
+def known_of_the_ledger(past: datetime) -> None:
+    LedgerObject.objects.create(key="old", at=past - timedelta(days=30))
+    for number, at in enumerate((past, timezone.now())):
+        LedgerLine.objects.create(
+            request_id=UUID(int=number), kind="accepted", line={}, key="x", at=at, incarnation=UUID(int=0)
+        )
+
+
 @pytest.fixture
 def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain: Drain) -> dict[str, int]:
     """An expired and an unexpired row of each store; returns the counts."""
@@ -101,6 +110,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
             expires_at=expires_at,
         )  # fmt: skip
     storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
+    known_of_the_ledger(past)
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
     factories.CallbackFactory.create(request=request, expires_at=past, delivered=True)
     factories.CallbackFactory.create(request=request, delivered=True)
@@ -124,6 +134,8 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "identity_lookups": 1,
         "erased_chatters": 1,
         "refused_identities": 1,
+        "ledger_lines": 1,
+        "ledger_rows": 1,
         "replays": 1,
         "callbacks": 1,
         "conversation_digests": 1,

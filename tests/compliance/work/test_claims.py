@@ -239,14 +239,14 @@ def test_large_requests_leave_the_claim_before_any_work(
 ) -> None:
     monkeypatch.setattr(sizes, "LARGE_MESSAGES", 10)
     done: list[UUID] = []
-    work = worker._work
+    work = worker.work
 
     def and_note(held: HeldClaim, *, deadline: float) -> None:
         work(held, deadline=deadline)
         completed = ComplianceRequest.objects.filter(pk__in=held.request_ids, status=Status.COMPLETED)
         done.extend(completed.exclude(pk__in=done).values_list("pk", flat=True))
 
-    monkeypatch.setattr(worker, "_work", and_note)
+    monkeypatch.setattr(worker, "work", and_note)
     conversation_of(chatbot, "oversized", messages=11)
     conversation_of(chatbot, "small", messages=10)
     oversized = factories.RequestFactory.create(chatbot=chatbot, uci_value="oversized", kind=kind)
@@ -267,13 +267,13 @@ def test_a_worker_notifies_others_before_it_starts_a_large_request(
     deletion_of(chatbot, "oversized", lane=Lane.LARGE)
     deletion_of(chatbot, "small")
     seen: list[str] = []
-    work = worker._work
+    work = worker.work
 
     def and_note(held: HeldClaim, *, deadline: float) -> None:
         seen.append(held.lane)
         work(held, deadline=deadline)
 
-    monkeypatch.setattr(worker, "_work", and_note)
+    monkeypatch.setattr(worker, "work", and_note)
 
     worker.drain(seconds=60, on_backlog=lambda: seen.append("help"))
 

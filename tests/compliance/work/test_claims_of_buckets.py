@@ -114,7 +114,7 @@ def test_without_threads_a_drain_calls_the_clients_buckets_itself(monkeypatch: p
             ComplianceRequest.objects.filter(claim=held.id).delete()
         held.release()
 
-    monkeypatch.setattr(worker, "_work", work)
+    monkeypatch.setattr(worker, "work", work)
     assert not worker.drain(seconds=60)
     assert sorted(map(sorted, worked)) == [["first"], ["second"]]
 

@@ -1,0 +1,158 @@
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from tqdm import tqdm
+
+from common.commands import TeachingCommand
+from common.storage import StorageError
+from compliance import worker
+from compliance.models import LedgerLine
+from compliance.replay.operation import NotRestored, Progress, ReplayRuns, replay
+from compliance.replay.report import Report
+
+Plan = LedgerLine.Plan
+
+# How many numbers of a request's conversations are shown; --json has all.
+_NUMBERS = 20
+
+
+class Command(TeachingCommand):
+    help = (
+        "After the database was restored from a backup: erase again whom the erasure ledger names, file again what "
+        "was accepted since, and open the service. It cannot be undone: try --dry-run first."
+    )
+    examples = """\
+examples:
+  manage.py replay_erasures --dry-run
+  manage.py replay_erasures --dry-run --json > planned.json
+  manage.py replay_erasures
+
+The ledger in the hosted bucket has what was promised and erased since the backup was taken. Each authentic object of
+this service that the database does not know is read: what was erased is erased again (rows, files, exports, daily
+extracts), messages are redacted again, and keys revoked again. A deletion that was accepted is filed again under its
+id, on hold where the chatbot has four eyes or its guard applies. Lost exports are named: tell their clients. Objects
+that were forged, cut off or moved are named, and not used.
+
+Whoever came back since the restore is left alone. What needs a client's bucket is left to the workers. If it is
+killed, run it again: it goes on. Where nothing was restored it does nothing; --restored says that the database was,
+if no worker has noticed. Afterwards look at what the bucket has without a row: manage.py reconcile_storage.
+
+exit codes: 0 all is done (or would be), 1 the storage did not answer, or another replay is under way, 3 something
+could not be resolved: an object was refused, a request has failed, or the service does not know of a restore
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument("--dry-run", action="store_true", help="Say whom it would erase, and write nothing at all.")
+        how.add_argument(
+            "--restored", action="store_true", help="The database was restored, though the service is open: close it."
+        )
+        parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        reports: list[Report] = []
+
+        def show(report: Report) -> None:
+            reports.append(report)
+            if options["json"]:
+                self._write_json(report)
+            else:
+                self._tell(report)
+
+        try:
+            with self._progress() as progress:
+                has_ended = replay(
+                    work=worker.work,
+                    show=show,
+                    progress=progress,
+                    is_dry_run=options["dry_run"],
+                    is_restored=options["restored"],
+                )
+        except ReplayRuns:
+            raise CommandError("Another replay is under way: wait for it.") from None
+        except NotRestored as error:
+            raise CommandError(_NOT_RESTORED.format(unknown=error.unknown), returncode=3) from None
+        except StorageError as error:
+            raise CommandError(f"{error.code}: {error.detail} The service stays as it is: run it again.") from None
+        if not has_ended:
+            raise CommandError("Meanwhile more was found to be lost. Run it again.")
+        if not all(report.is_resolved for report in reports):
+            sys.exit(3)
+
+    @contextmanager
+    def _progress(self) -> Iterator[Progress]:
+        shown = ""
+        with tqdm(unit="", file=self.stderr, disable=None) as bar:
+
+            def show(stage: str, number: int) -> None:
+                nonlocal shown
+                if stage != shown:
+                    shown = stage
+                    bar.reset()
+                    bar.set_description(stage)
+                bar.update(number)
+
+            yield show
+
+    def _write_json(self, report: Report) -> None:
+        """Write the document piece by piece: there can be very many requests."""
+        head = json.dumps(report.summary())
+        self.stdout.write(head[:-1] + ', "requests": [', ending="")
+        for place, one in enumerate(report.requests()):
+            self.stdout.write((", " if place else "") + json.dumps(one), ending="")
+        self.stdout.write("]}")
+
+    def _tell(self, report: Report) -> None:
+        for key, fault in report.refused:
+            self.stdout.write(f"refused: {fault} {key}")
+        for life in report.lives:
+            self.stdout.write(
+                f"read: {life.objects:,} objects of life {life.incarnation}, {life.first_at:%Y-%m-%d %H:%M} to "
+                f"{life.last_at:%Y-%m-%d %H:%M}"
+            )
+        if report.are_lives_mixed:
+            self.stdout.write(_MIXED)
+        for chatbot, prefix in report.revoked:
+            self.stdout.write(f"key {'to be revoked' if report.is_dry_run else 'revoked'}: {prefix} of {chatbot}")
+        for one in report.requests():
+            self.stdout.write(_line(one))
+        for (plan, outcome), number in sorted(report.counts.items()):
+            after = f": {LedgerLine.Outcome(outcome).label.lower()}" if outcome and not report.is_dry_run else ""
+            self.stdout.write(f"{number:,} x {Plan(plan).label.lower() if plan else 'not planned'}{after}")
+        self.stdout.write(_what_next(report))
+
+
+_NOT_RESTORED = (
+    "Nothing was done. The ledger has {unknown:,} objects that this database does not know, but the service is open: "
+    "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
+    "erased there would be wrong: give the copy an identity of its own (adopt --new-service). If this database was "
+    "restored from a backup, say so with --restored; --dry-run shows whom it would erase."
+)
+
+
+_MIXED = (
+    "WARNING: two lives of the database have written by turns. One was a copy's (staging) that works under this "
+    "service's name, and what it has erased is among this: look at each request."
+)
+
+
+def _line(one: dict[str, Any]) -> str:
+    chatbot = one["chatbot"] or "a chatbot that is not here"
+    numbers = ", ".join(map(str, one["numbers"][:_NUMBERS])) + (", ..." if len(one["numbers"]) > _NUMBERS else "")
+    about = f", {one['conversations']:,} conversations" + (f" ({numbers})" if numbers else "")
+    done = f" -> {LedgerLine.Outcome(one['outcome']).label}" if one["outcome"] else ""
+    why = f" ({one['error']})" if one["error"] else " (a client's bucket)" if "waits_for" in one else ""
+    return f"{one['kind'] or 'request'} {one['request_id']} of {chatbot}: {Plan(one['plan']).label}{about}{done}{why}"
+
+
+def _what_next(report: Report) -> str:
+    if report.is_dry_run:
+        return f"Nothing was written. {report.conversations:,} conversations would be erased again."
+    if not report.opened:
+        return "There is nothing to be done: the ledger has no object that this database does not know."
+    text = f"The service is open. {report.conversations:,} conversations were to be erased again."
+    return f"{text} Now compare the bucket with the database: manage.py reconcile_storage"

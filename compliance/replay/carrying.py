@@ -1,0 +1,162 @@
+"""Carry out what a replay has filed, and nothing else: claim it by its ids, and do the work of a worker.
+
+What a client's bucket is needed for, and what fails for now, is left to the workers: its conversations are closed, so
+nobody reads them, and it cannot be cancelled.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from common.db import array, execute, fetch
+from compliance.erasure import extracts
+from compliance.models import ComplianceRequest
+from compliance.retention import cleanup
+from compliance.work import claims
+from compliance.work.claims import HeldClaim
+from compliance.work.scheduling import CLAIM_SIZE
+from conversations.extracts import leases
+
+Kind = ComplianceRequest.Kind
+Lane = ComplianceRequest.Lane
+
+# Carries out a claim until a `time.monotonic()` value, as a worker does (`compliance.worker.work`).
+Work = Callable[[HeldClaim, float], None]
+
+# What a claim may take at a time; large ones are requeued and go on.
+_TURN_SECONDS = 60.0
+# Somebody holds the rows of all requests that are next.
+_LOCKED_SECONDS = 0.2
+# How long to wait for what is tried again soon: rows in use, or a storage that does not answer.
+PATIENCE_SECONDS = 60.0
+
+_OURS = """
+  FROM compliance_ledgerline l
+ CROSS JOIN LATERAL (SELECT * FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS r
+ WHERE l.outcome = 'filed' AND l.incarnation = %(incarnation)s
+"""
+_NEXT = f"""
+SELECT r.id, r.kind, r.lane {_OURS}
+   AND r.status = 'accepted' AND r.claim_id IS NULL AND r.lane <> 'client'
+   AND coalesce(r.not_before, r.queued_at) <= clock_timestamp()
+ ORDER BY l.request_id LIMIT 500
+"""
+_CLAIMED = f"SELECT r.id {_OURS} AND r.claim_id IS NOT NULL"
+_WAITING = f"""
+SELECT extract(epoch FROM min(r.not_before) - clock_timestamp())::float {_OURS}
+   AND r.status = 'accepted' AND r.lane <> 'client' AND r.not_before > clock_timestamp()
+   AND r.waiting_for IS DISTINCT FROM 'extracts'
+"""  # noqa: S608
+# Days of the chatbots of those that wait for days. Any of them is built from what is there: nothing is lost by it.
+_DAYS = f"""
+SELECT e.id
+  FROM (SELECT DISTINCT r.chatbot_id {_OURS} AND r.status = 'accepted' AND r.waiting_for = 'extracts') AS waiting
+ CROSS JOIN LATERAL (
+       SELECT id FROM conversations_dailyextract
+        WHERE chatbot_id = waiting.chatbot_id AND hosting = 'hosted' AND key IS NOT NULL
+          AND state IN ('pending', 'stale') AND coalesce(made_version, 0) < version
+          AND (not_before IS NULL OR not_before <= clock_timestamp()) OFFSET 0) AS e
+ ORDER BY e.id LIMIT 1
+"""  # noqa: S608
+_SETTLE = """
+UPDATE compliance_ledgerline l
+   SET outcome = CASE WHEN r.status = 'completed' AND r.result = 'done' THEN 'erased'
+                      WHEN r.status = 'completed' THEN 'nothing_found' ELSE 'failed' END
+  FROM compliance_compliancerequest r
+ WHERE r.id = l.request_id AND l.outcome = 'filed' AND l.incarnation = %(incarnation)s
+   AND r.status IN ('completed', 'failed') AND l.plan <> 'late'
+"""
+_LATE = """
+SELECT DISTINCT chatbot_id FROM compliance_ledgerline
+ WHERE outcome = 'filed' AND incarnation = %(incarnation)s AND plan = 'late'
+"""
+_SETTLE_LATE = """
+UPDATE compliance_ledgerline l SET outcome = 'erased'
+ WHERE l.outcome = 'filed' AND l.incarnation = %(incarnation)s AND l.plan = 'late'
+   AND NOT EXISTS (SELECT FROM conversations_conversation
+                    WHERE deletion_request_id = l.request_id AND chatbot_id = ANY(%(chatbots)s::bigint[])
+                      AND deleted_at IS NULL)
+"""
+_LEAVE = """
+UPDATE compliance_ledgerline SET outcome = 'left' WHERE outcome = 'filed' AND incarnation = %(incarnation)s
+"""
+
+
+class _Next(NamedTuple):
+    kind: Kind
+    lane: Lane
+    request_ids: list[UUID]
+
+
+class Carrying:
+    """`deadline` is a `time.monotonic()` value, past which `run` returns between two claims."""
+
+    def __init__(self, incarnation: UUID, work: Work, *, deadline: float, progress: Callable[[int], object]) -> None:
+        self._values = {"incarnation": incarnation}
+        self._work = work
+        self._deadline = deadline
+        self._progress = progress
+        self._patience = PATIENCE_SECONDS
+
+    def run(self) -> bool:
+        """Carry out all that was filed; return False if the time was over first.
+
+        What cannot be carried out here is left to the workers.
+        """
+        self._take_back()
+        while time.monotonic() < self._deadline:
+            if found := self._next():
+                self._carry_out(found)
+            elif not (self._build_day() or self._wait()):
+                self._finish()
+                return True
+        return False
+
+    def _take_back(self) -> None:
+        """Requeue what a replay that was killed has claimed. Nobody else replays now."""
+        if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
+            claims.requeue_these(claimed)
+
+    def _next(self) -> _Next | None:
+        found = [(request_id, Kind(kind), Lane(lane)) for request_id, kind, lane in fetch(_NEXT, self._values)]
+        if not found:
+            return None
+        _, kind, lane = found[0]
+        most = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
+        return _Next(kind, lane, [one[0] for one in found if one[1:] == (kind, lane)][:most])
+
+    def _carry_out(self, found: _Next) -> None:
+        held = claims.take_these(found.kind, found.lane, found.request_ids)
+        if held is None:
+            time.sleep(_LOCKED_SECONDS)
+        else:
+            self._work(held, min(self._deadline, time.monotonic() + _TURN_SECONDS))
+        self._progress(execute(_SETTLE, self._values))
+
+    def _build_day(self) -> bool:
+        """Rebuild a daily extract that what was filed waits for; return whether there was one."""
+        leases.requeue_expired()
+        found = fetch(_DAYS, self._values)
+        held = leases.take_one(found[0][0]) if found else None
+        if held is None:
+            return False
+        extracts.build(held)
+        return True
+
+    def _wait(self) -> bool:
+        """Wait for what is tried again soon; return False if nothing is, or it was waited for long enough."""
+        [(seconds,)] = fetch(_WAITING, self._values)
+        if seconds is None or seconds > self._patience:
+            return False
+        seconds = max(seconds, 0.1)
+        self._patience -= seconds
+        time.sleep(min(seconds, max(0.0, self._deadline - time.monotonic())))
+        return True
+
+    def _finish(self) -> None:
+        if late := [chatbot_id for (chatbot_id,) in fetch(_LATE, self._values)]:
+            cleanup.erase_late_data()
+            execute(_SETTLE_LATE, {**self._values, "chatbots": array(late)})
+        execute(_SETTLE, self._values)
+        execute(_LEAVE, self._values)

@@ -1,0 +1,332 @@
+"""Carry plans into the database: requests written again under their ids, and their conversations closed.
+
+All of it in the transaction that plans. What is closed is exactly what the plan names, and stays hidden from then on,
+whenever it is erased. The ledger has these requests already, so the journal forgets them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from chatbots import changelog
+from common.db import array, execute
+from compliance.erasure import exports
+from compliance.models import ComplianceRequest, LedgerLine, LineKind, Redaction, RetentionRun
+from compliance.replay.loading import ACTOR
+from compliance.replay.planning import Plan, Planned
+from compliance.retention import policy
+from compliance.work.outbox import announce
+
+HoldReason = ComplianceRequest.HoldReason
+Kind = ComplianceRequest.Kind
+Outcome = LedgerLine.Outcome
+Status = ComplianceRequest.Status
+
+OUTCOMES: Mapping[Plan, Outcome] = {
+    Plan.ERASE: Outcome.FILED,
+    Plan.LATE: Outcome.FILED,
+    Plan.REDACT: Outcome.FILED,
+    Plan.RUN: Outcome.FILED,
+    Plan.RECORD: Outcome.NOTHING_FOUND,
+    Plan.FILE: Outcome.FILED_AGAIN,
+    Plan.HOLD: Outcome.ON_HOLD,
+    Plan.COMPLETE: Outcome.NOTHING_FOUND,
+    Plan.WITHDRAW: Outcome.WITHDRAWN,
+    Plan.LEAVE: Outcome.UNCHANGED,
+    Plan.END_EXPORT: Outcome.LOST_EXPORT,
+    Plan.LOST_EXPORT: Outcome.LOST_EXPORT,
+    Plan.UNKNOWN_CHATBOT: Outcome.UNKNOWN_CHATBOT,
+    Plan.UNKNOWN_VARIABLE: Outcome.UNKNOWN_VARIABLE,
+    Plan.CONFLICT: Outcome.FAILED,
+}
+
+# A conversation that has a mark keeps it. In the order of the numbers, each for the first request that means it.
+_MARK = """
+UPDATE conversations_conversation c SET deletion_request_id = given.request_id
+  FROM (SELECT DISTINCT ON (number) number, request_id
+          FROM unnest(%(numbers)s::bigint[], %(requests)s::uuid[]) WITH ORDINALITY AS each(number, request_id, place)
+         ORDER BY number, place) AS given
+ WHERE c.id = given.number AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deletion_request_id IS NULL
+"""
+# As the mark of a deletion does.
+_REMEMBER = """
+INSERT INTO conversations_erasedchatter
+       (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
+SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id,
+       cutoff_at + make_interval(secs => %(keep)s)
+  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[]) AND variable_id IS NOT NULL
+    ON CONFLICT (request_id, chatbot_id) DO NOTHING
+"""
+_DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[])"
+_OUTCOME = """
+UPDATE compliance_ledgerline l SET outcome = given.outcome
+  FROM unnest(%s::uuid[], %s::text[]) AS given(request_id, outcome) WHERE l.request_id = given.request_id
+"""
+
+
+def file(planned: Sequence[Planned], *, reach: int) -> None:
+    """File what was planned, in the caller's transaction, which has planned it."""
+    known = _lock_known(planned)
+    new: list[ComplianceRequest] = []
+    entries: list[changelog.Entry] = []
+    for one in planned:
+        do = _FILE.get(one.plan)
+        if do:
+            request = do(one, known.get(one.request_id), reach)
+            if request._state.adding:
+                new.append(request)
+            entries.append(_entry(one, request))
+    ComplianceRequest.objects.bulk_create(new)
+    _add_what_they_name(planned)
+    _end_exports(planned)
+    _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE}])
+    erased = [one.request_id for one in planned if one.plan in {Plan.ERASE, Plan.RECORD}]
+    if erased:
+        exports.expire_marked(erased)
+        execute(_REMEMBER, {"ids": array(erased), "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
+    announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
+    changelog.record_all(entries)
+    execute(_DROP_JOURNAL, [array(one.request_id for one in planned)])
+    settle({one.request_id: OUTCOMES[one.plan] for one in planned})
+
+
+def settle(outcomes: Mapping[UUID, Outcome]) -> None:
+    execute(_OUTCOME, [array(outcomes), [str(one) for one in outcomes.values()]])
+
+
+def _lock_known(planned: Iterable[Planned]) -> dict[UUID, ComplianceRequest]:
+    ids = [one.request_id for one in planned if one.known_status is not None and one.plan in _FILE]
+    if not ids:
+        return {}
+    found = ComplianceRequest.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("seq")
+    return {request.pk: request for request in found}
+
+
+def _made(one: Planned, kind: Kind, **fields: Any) -> ComplianceRequest:
+    """Return a request, unsaved, under its old id and with its old times."""
+    return ComplianceRequest(
+        **{
+            "id": one.request_id,
+            "chatbot_id": one.chatbot,
+            "kind": kind,
+            "origin": ComplianceRequest.Origin.REPLAY,
+            "filed_by": ACTOR,
+            "received_at": one.time("received_at"),
+            "due_at": one.time("due_at"),
+        }
+        | fields
+    )
+
+
+def _subject(one: Planned) -> dict[str, Any]:
+    if one.line["variable"] is None:
+        return {"conversation_digests": one.named}
+    if one.variable_id is None:
+        # Conversations that the line names are here, but its variable is not.
+        return {"conversation_digests": list(one.conversation_digests)}
+    return {"variable_id": one.variable_id, "uci_digest": one.uci_digest}
+
+
+def _begin_again(request: ComplianceRequest) -> ComplianceRequest:
+    """Save a request that this database has as one that goes on. Its callbacks were sent in its former life."""
+    request.origin = ComplianceRequest.Origin.REPLAY
+    request.status, request.hold_reason, request.callback_url = Status.ACCEPTED, None, ""
+    request.not_before = request.failed_at = request.waiting_for = request.claim = None
+    request.attempts, request.error_code, request.error_detail = 0, "", ""
+    request.save()
+    return request
+
+
+def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
+    cutoff_at = one.time("cutoff_at")
+    if known is None:
+        return _made(
+            one,
+            Kind.DELETION,
+            **_subject(one),
+            uci_value=one.uci_value,
+            erase_exports=one.line["erase_exports"],
+            started_at=cutoff_at,
+            cutoff_at=cutoff_at,
+            cutoff_number=reach,
+        )
+    if known.cutoff_at is None:
+        known.cutoff_at, known.cutoff_number = cutoff_at, reach
+        known.started_at = known.started_at or cutoff_at
+    if known.variable_id is not None:
+        known.uci_digest = one.uci_digest
+    elif known.conversation_digests is None:
+        known.conversation_digests = one.named
+    known.lane = ComplianceRequest.Lane.NORMAL
+    return _begin_again(known)
+
+
+def _record(one: Planned, _known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
+    cutoff_at = one.time("cutoff_at")
+    return _made(
+        one,
+        Kind.DELETION,
+        **_subject(one),
+        erase_exports=one.line["erase_exports"],
+        status=Status.COMPLETED,
+        result=ComplianceRequest.Result.NOTHING_FOUND,
+        started_at=cutoff_at,
+        cutoff_at=cutoff_at,
+        cutoff_number=reach,
+        # When it was erased: its digests are kept from then on.
+        completed_at=cutoff_at,
+    )
+
+
+def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
+    return known or _made(one, Kind.DELETION)
+
+
+def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
+    """A request that was accepted, to be decided on or carried out as any other."""
+    held = one.plan == Plan.HOLD
+    state: dict[str, Any] = (
+        {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": Now()} if held else {}
+    )
+    if one.line["request_kind"] == Kind.REDACTION:
+        return _made(one, Kind.REDACTION, **state)
+    options = {"uci_value": one.uci_value, "erase_exports": one.line["erase_exports"]}
+    return _made(one, Kind.DELETION, **_subject(one), **options, **state)
+
+
+def _complete(one: Planned, _known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
+    return _made(
+        one,
+        Kind.DELETION,
+        **_subject(one),
+        erase_exports=one.line["erase_exports"],
+        status=Status.COMPLETED,
+        result=ComplianceRequest.Result.NOTHING_FOUND,
+        completed_at=Now(),
+    )
+
+
+def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
+    # It was approved, where that was needed: it has redacted.
+    approved = [str(HoldReason.AWAITING_APPROVAL)]
+    if known is None:
+        return _made(one, Kind.REDACTION, approved_holds=approved)
+    known.approved_holds = list({*known.approved_holds, *approved})
+    return _begin_again(known)
+
+
+def _run(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
+    last = min(int(one.line["up_to"]), reach)
+    begun = {"cutoff_at": Now(), "cutoff_number": last, "started_at": Now(), "slice": []}
+    large = ComplianceRequest.Lane.LARGE
+    if known is None:
+        return _made(one, Kind.RETENTION, lane=large, **begun)
+    if known.cutoff_at is None:
+        for name, value in begun.items():
+            setattr(known, name, value)
+    known.lane = large
+    return _begin_again(known)
+
+
+def _withdraw(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
+    at = one.time("at")
+    known = known or _made(one, Kind.DELETION)
+    known.status, known.hold_reason, known.uci_value, known.callback_url = one.line["status"], None, None, ""
+    known.failed_at = known.claim = None
+    known.cancelled_at, known.rejected_at = (at, None) if known.status == Status.CANCELLED else (None, at)
+    known.save()
+    if known.kind == Kind.RETENTION:
+        policy.set_back(known, actor=ACTOR)
+    return known
+
+
+_FILE: Mapping[Plan, Callable[[Planned, ComplianceRequest | None, int], ComplianceRequest]] = {
+    Plan.ERASE: _erase,
+    Plan.LATE: _late,
+    Plan.RECORD: _record,
+    Plan.REDACT: _redact,
+    Plan.RUN: _run,
+    Plan.FILE: _again,
+    Plan.HOLD: _again,
+    Plan.COMPLETE: _complete,
+    Plan.WITHDRAW: _withdraw,
+}
+
+
+def _add_what_they_name(planned: Iterable[Planned]) -> None:
+    """Write what redactions and retention runs name, for requests that this database did not have."""
+    Redaction.objects.bulk_create(
+        Redaction(
+            request_id=one.request_id,
+            chatbot_id=one.chatbot,
+            conversation_id=one.numbers[0],
+            message_numbers=sorted(one.messages),
+            reason=one.line["reason"],
+        )
+        for one in planned
+        if one.messages and one.known_status is None and one.plan in {Plan.REDACT, Plan.FILE, Plan.HOLD}
+    )
+    for one in planned:
+        if one.plan != Plan.RUN or one.known_status is not None:
+            continue
+        day = date.fromisoformat(one.line["day"])
+        RetentionRun.objects.filter(chatbot=one.chatbot, day=day, request=None).delete()
+        RetentionRun.objects.create(
+            chatbot_id=one.chatbot,
+            day=day,
+            request_id=one.request_id,
+            retention_days=one.line["retention_days"],
+            older_than=one.time("older_than"),
+        )
+
+
+def _end_exports(planned: Iterable[Planned]) -> None:
+    """Cancel open exports of chatters who are erased again: they would be delivered without their data.
+
+    Each went before its chatter's deletion in the former life, or was given up.
+    """
+    ids = {each for one in planned if one.plan == Plan.ERASE for each in one.open_exports}
+    if not ids:
+        return
+    open_ones = ComplianceRequest.objects.filter(
+        pk__in=ids, kind=Kind.EXPORT, status__in=[Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
+    )
+    ended = list(open_ones.select_for_update(of=("self",)).order_by("seq").values_list("pk", "chatbot"))
+    ComplianceRequest.objects.filter(pk__in=[pk for pk, _ in ended]).update(
+        status=Status.CANCELLED, cancelled_at=Now(), hold_reason=None, uci_value=None, claim=None, waiting_for=None
+    )
+    announce([pk for pk, _ in ended])
+    changelog.record_all(
+        [
+            changelog.entry("request.cancelled", chatbot_id=chatbot_id, request_id=pk, actor=ACTOR)
+            for pk, chatbot_id in ended
+        ]
+    )
+    settle(dict.fromkeys(ids, Outcome.LOST_EXPORT))
+
+
+def _mark(planned: Sequence[Planned]) -> None:
+    numbers = [number for one in planned for number in one.numbers]
+    if numbers:
+        values = {
+            "numbers": array(numbers),
+            "requests": array(one.request_id for one in planned for _ in one.numbers),
+            "chatbots": array({one.chatbot for one in planned}),
+        }
+        execute(_MARK, values)
+
+
+def _entry(one: Planned, request: ComplianceRequest) -> changelog.Entry:
+    who: dict[str, Any] = {"chatbot_id": one.chatbot, "request_id": one.request_id, "actor": ACTOR}
+    if one.plan == Plan.WITHDRAW:
+        return changelog.entry(f"request.{request.status}", **who)
+    if one.kind in {LineKind.ACCEPTED, LineKind.INTENDED}:
+        return changelog.entry(
+            "request.accepted", data={"kind": str(request.kind), "origin": str(request.origin)}, **who
+        )
+    data: changelog.Data = {"line": str(one.kind), "conversations": one.conversations}
+    return changelog.entry("request.replayed", data=data, **who)

@@ -1,0 +1,190 @@
+"""Replay the ledger into a restored database, from the first object to the service's next life."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from tempfile import TemporaryFile
+from typing import IO
+
+from django.db import connection, transaction
+from django.db.models import Max
+
+from chatbots.models import Chatbot
+from common.db import fetch
+from compliance.ledger import service as services
+from compliance.models import Service
+from compliance.replay import filing, loading, planning, reading
+from compliance.replay.carrying import Carrying, Work
+from compliance.replay.loading import Loaded
+from compliance.replay.reading import Refused
+from compliance.replay.report import Report
+from conversations.models import Conversation
+
+logger = logging.getLogger(__name__)
+
+State = Service.State
+
+Show = Callable[[Report], None]
+Progress = Callable[[str, int], object]
+
+# Held by the connection of a replay: another one does not begin, and a lost process keeps it no longer than that.
+_LOCK = 0x6463_7265  # "dcre"
+
+
+class ReplayRuns(Exception):
+    """Another replay is under way."""
+
+
+class NotRestored(Exception):
+    """The service is open, and the ledger has objects that it does not know: nothing was done.
+
+    Either the restore was not noticed yet, or another copy of the database writes to this folder of the ledger. What
+    that has erased must not be erased here.
+    """
+
+    def __init__(self, unknown: int) -> None:
+        super().__init__(unknown)
+        self.unknown = unknown
+
+
+def replay(
+    *,
+    work: Work,
+    show: Show = lambda _report: None,
+    progress: Progress = lambda _stage, _number: None,
+    is_dry_run: bool = False,
+    is_restored: bool = False,
+    seconds: float | None = None,
+) -> bool:
+    """Erase again what was erased since the backup, and open the service; return False if the time was over first.
+
+    In an open service of which the ledger knows no more than the database, it does nothing. `show` gets the report;
+    in a dry run, within the transaction that is rolled back then. `is_restored` declares that the database of an open
+    service was restored. After `seconds`, or a kill, the next call goes on.
+    Raises ReplayRuns, NotRestored, and StorageError where the storage does not answer: the service stays closed.
+    """
+    deadline = time.monotonic() + seconds if seconds is not None else float("inf")
+    with _alone():
+        service = services.current()
+        report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
+        if is_dry_run:
+            _try_dry(service, report, show, progress)
+            return True
+        if service.state == State.OPEN:
+            unknown = sum(1 for _ in _read(report, service, progress))
+            if not unknown:
+                show(report)
+                return True
+            if not is_restored:
+                raise NotRestored(unknown)
+            report.unknown, report.refused, report.lives = 0, [], []
+            services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
+            service = services.current()
+            report.reach = _reach(service)
+        _load(service, report, progress)
+        while time.monotonic() < deadline and _file_some(service, report, progress):
+            pass
+        carrying = Carrying(
+            service.incarnation, work, deadline=deadline, progress=lambda number: progress("carried out", number)
+        )
+        if not carrying.run():
+            return False
+        report.count()
+        if not _open(service):
+            return False
+        report.opened = True
+        logger.warning(
+            "replay.ended resolved=%s refused=%s conversations=%s",
+            report.is_resolved,
+            len(report.refused),
+            report.conversations,
+        )
+        show(report)
+    return True
+
+
+def _open(service: Service) -> bool:
+    """Begin the next life of the database; return False if more was found to be lost meanwhile."""
+    with transaction.atomic():
+        unchanged = Service.objects.select_for_update().filter(incarnation=service.incarnation, state=service.state)
+        if not unchanged.exists():
+            return False
+        services.begin_incarnation()
+    return True
+
+
+def _reach(service: Service) -> int:
+    """Return the highest conversation number when the restore was noticed; today's for a service that is open."""
+    if service.highest_number is not None:
+        return service.highest_number
+    chatbots = list(Chatbot.objects.values_list("pk", flat=True))
+    found = Conversation.objects.filter(chatbot__in=chatbots).aggregate(highest=Max("pk"))
+    return found["highest"] or 0
+
+
+def _read(report: Report, service: Service, progress: Progress) -> Iterator[tuple[Loaded, bytes]]:
+    """Yield the authentic objects that no row names, and note the others in the report."""
+    for key in reading.unknown_keys():
+        report.unknown += 1
+        found = reading.read(key, service)
+        progress("objects read", 1)
+        if isinstance(found, Refused):
+            logger.error("replay.object_refused fault=%s", found.fault)
+            report.refused.append(found)
+        else:
+            report.note_object(found.header.incarnation, found.header.at)
+            yield Loaded.of(found), found.sha256
+
+
+def _load(service: Service, report: Report, progress: Progress) -> None:
+    for found, sha256 in _read(report, service, progress):
+        report.revoked += loading.load(found, service, sha256=sha256)
+
+
+def _file_some(service: Service, report: Report, progress: Progress) -> bool:
+    with transaction.atomic():
+        planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation)
+        filing.file(planned, reach=report.reach)
+    progress("filed", len(planned))
+    return bool(planned)
+
+
+def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -> None:
+    """Read the objects into a file of this machine, so that no transaction waits for the storage; then plan."""
+    with TemporaryFile("w+", encoding="utf-8") as spool:
+        for found, _ in _read(report, service, progress):
+            json.dump([found.key, found.at.isoformat(), found.lines], spool)
+            spool.write("\n")
+        spool.seek(0)
+        with transaction.atomic():
+            for found in _spooled(spool):
+                report.revoked += loading.keys_to_revoke(found)
+                loading.merge(found, service)
+            for number in planning.plan_all(reach=report.reach, incarnation=service.incarnation):
+                progress("planned", number)
+            report.count()
+            show(report)
+            transaction.set_rollback(True)
+
+
+def _spooled(spool: IO[str]) -> Iterator[Loaded]:
+    for line in spool:
+        key, at, lines = json.loads(line)
+        yield Loaded(key, datetime.fromisoformat(at), lines)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Raises ReplayRuns unless this is the only replay."""
+    [(is_ours,)] = fetch("SELECT pg_try_advisory_lock(%s)", [_LOCK])
+    if not is_ours:
+        raise ReplayRuns
+    try:
+        yield
+    finally:
+        # A connection that was lost has let it go.
+        if connection.is_usable():
+            fetch("SELECT pg_advisory_unlock(%s)", [_LOCK])

@@ -1,0 +1,318 @@
+"""Decide what becomes of each line here. A dry run does nothing else: it plans, reports, and rolls back.
+
+A conversation is meant if the line names it, by its chatter or by its id's digest, and it was stored when the restore
+was noticed (`reach`), or is open and began before the cutoff. A request that has marked in this database keeps its
+own cutoff: what its chatter said after that is new.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from common.db import array, execute, fetch
+from compliance.ledger.content import Line
+from compliance.ledger.lines import message_digest
+from compliance.models import ComplianceRequest, LedgerLine, LineKind, RetentionRun
+from compliance.retention import due
+from conversations.models import Conversation, Message
+from conversations.sql import SELECTED_CONVERSATIONS
+
+Kind = ComplianceRequest.Kind
+Plan = LedgerLine.Plan
+Status = ComplianceRequest.Status
+
+# Lines that one transaction plans and files.
+LINES = 500
+
+_OPEN = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
+
+_NEXT = """
+SELECT request_id, chatbot_id FROM compliance_ledgerline
+ WHERE plan = '' AND outcome = '' AND incarnation = %s ORDER BY request_id LIMIT %s
+"""
+# OFFSET 0 keeps PostgreSQL at one look-up for each line.
+_READ = f"""
+SELECT l.request_id, l.kind, l.line, l.chatbot_id, b.slug, b.public_id, b.four_eyes,
+       b.max_conversations_per_deletion, r.variable_id, r.uci_digest, l.conversation_digests[1:100],
+       known.kind, known.status, known.cutoff_at,
+       named.is_any, named.numbers, person.value, filed.open, filed.is_any
+  FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
+  LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
+ CROSS JOIN LATERAL (
+       SELECT l.chatbot_id, decode(l.line->>'chatter', 'hex') AS uci_digest, l.conversation_digests,
+              (SELECT id FROM chatbots_variable
+                WHERE public_id = (l.line->>'variable')::uuid AND chatbot_id = l.chatbot_id) AS variable_id) AS r
+  LEFT JOIN LATERAL (
+       SELECT kind, status, seq, cutoff_at, cutoff_number
+         FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
+  LEFT JOIN LATERAL (
+       SELECT count(*) > 0 AS is_any,
+              array_agg(DISTINCT c.id ORDER BY c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_meant) AS numbers
+         FROM ({SELECTED_CONVERSATIONS}) AS named
+        CROSS JOIN LATERAL (
+              SELECT id, deleted_at,
+                     CASE WHEN l.kind IN ('accepted', 'intended') THEN TRUE
+                          WHEN named.identity_id IS NULL
+                          THEN (deletion_request_id IS NULL OR deletion_request_id = l.request_id)
+                               AND (id <= %(reach)s OR started_at < (l.line->>'cutoff_at')::timestamptz)
+                          ELSE id <= coalesce(known.cutoff_number, %(reach)s)
+                               OR (deletion_request_id IS NULL
+                                   AND started_at < coalesce(known.cutoff_at, (l.line->>'cutoff_at')::timestamptz))
+                          END AND (named.identity_id IS NULL OR known.status IS DISTINCT FROM 'completed') AS is_meant
+                FROM conversations_conversation
+               WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c) AS named ON TRUE
+  LEFT JOIN LATERAL (
+       SELECT value FROM conversations_identity
+        WHERE chatbot_id = l.chatbot_id AND chatbot_id = ANY(%(chatbots)s) AND variable_id = r.variable_id
+          AND variable_id > 0 AND digest = r.uci_digest AND value IS NOT NULL LIMIT 1) AS person ON TRUE
+  LEFT JOIN LATERAL (
+       SELECT count(*) > 0 AS is_any,
+              array_agg(id ORDER BY seq) FILTER (
+                  WHERE status IN ('accepted', 'on_hold', 'processing')
+                    AND (known.seq IS NULL OR seq < known.seq)) AS open
+         FROM (SELECT id, seq, status FROM compliance_compliancerequest
+                WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND kind = 'export' OFFSET 0) AS e
+       ) AS filed ON TRUE
+ ORDER BY l.request_id
+"""  # noqa: S608  (a text of ours)
+_STORE = """
+UPDATE compliance_ledgerline l
+   SET plan = given.plan, numbers = given.numbers, conversations = given.conversations
+  FROM jsonb_to_recordset(%s::jsonb)
+         AS given(request_id uuid, plan text, numbers bigint[], conversations int)
+ WHERE l.request_id = given.request_id
+"""
+# The open exports of chatters who are erased again: they are in the report as lines of their own.
+_ADD_EXPORTS = """
+INSERT INTO compliance_ledgerline
+       (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, conversations, outcome)
+SELECT given.export_id, 'accepted', l.chatbot_id, '{"request_kind": "export"}'::jsonb, '{}', l.key, l.at,
+       l.incarnation, 'end_export', 0, ''
+  FROM jsonb_to_recordset(%s::jsonb) AS given(export_id uuid, deletion_id uuid)
+  JOIN compliance_ledgerline l ON l.request_id = given.deletion_id
+    ON CONFLICT (request_id) DO UPDATE
+   SET plan = excluded.plan, incarnation = excluded.incarnation, numbers = NULL, conversations = 0, outcome = ''
+"""
+
+
+@dataclass
+class Planned:
+    """A line, what this database has of it, and what becomes of it. `numbers` are the conversations that it means."""
+
+    request_id: UUID
+    kind: LineKind
+    line: Line
+    chatbot_id: int | None
+    slug: str | None
+    public_id: UUID | None
+    four_eyes: bool
+    guard: int
+    variable_id: int | None
+    uci_digest: bytes | None
+    conversation_digests: Sequence[bytes]
+    known_kind: str | None
+    known_status: str | None
+    known_cutoff_at: datetime | None
+    names_any: bool
+    numbers: list[int]
+    uci_value: str | None
+    open_exports: list[UUID]
+    has_exports: bool
+    plan: Plan = Plan.LEAVE
+    conversations: int = 0
+    messages: list[int] = field(default_factory=list)
+
+    @property
+    def chatbot(self) -> int:
+        """The chatbot of a line that names a known one."""
+        return self.chatbot_id or 0
+
+    def time(self, name: str) -> datetime:
+        return datetime.fromisoformat(self.line[name])
+
+    @property
+    def named(self) -> list[bytes] | None:
+        """The conversations that the request names by their ids' digests, None for one of a chatter."""
+        if self.kind == LineKind.EXACT:
+            given = self.line["named"]
+            return None if given is None else [bytes.fromhex(one) for one in given]
+        return list(self.conversation_digests) or None
+
+
+def plan_next(*, reach: int, incarnation: UUID) -> list[Planned]:
+    """Plan the next lines, in the order of filing, and store the plans, in the caller's transaction."""
+    found = fetch(_NEXT, [incarnation, LINES])
+    if not found:
+        return []
+    lines = [request_id for request_id, _ in found]
+    chatbots = array({chatbot_id for _, chatbot_id in found if chatbot_id is not None})
+    planned = [_read(row) for row in fetch(_READ, {"lines": array(lines), "chatbots": chatbots, "reach": reach})]
+    for one in planned:
+        one.plan = _PLANS[one.kind](one, reach)
+        one.conversations = one.conversations or len(one.numbers)
+    _store(planned)
+    return planned
+
+
+def _read(row: tuple[Any, ...]) -> Planned:
+    request_id, kind, line, chatbot_id, slug, public_id, four_eyes, guard, variable_id, chatter, digests, *rest = row
+    known_kind, known_status, known_cutoff_at, names_any, numbers, value, exports, has_exports = rest
+    return Planned(
+        request_id=request_id,
+        kind=LineKind(kind),
+        line=line if isinstance(line, dict) else json.loads(line),
+        chatbot_id=chatbot_id,
+        slug=slug,
+        public_id=public_id,
+        four_eyes=bool(four_eyes),
+        guard=guard or 0,
+        variable_id=variable_id,
+        uci_digest=bytes(chatter) if chatter is not None else None,
+        conversation_digests=[bytes(one) for one in digests],
+        known_kind=known_kind,
+        known_status=known_status,
+        known_cutoff_at=known_cutoff_at,
+        names_any=bool(names_any),
+        numbers=numbers or [],
+        uci_value=value,
+        open_exports=exports or [],
+        has_exports=bool(has_exports),
+    )
+
+
+def _store(planned: Sequence[Planned]) -> None:
+    rows = [
+        {
+            "request_id": str(one.request_id),
+            "plan": one.plan,
+            "numbers": one.numbers or None,
+            "conversations": one.conversations,
+        }
+        for one in planned
+    ]
+    execute(_STORE, [json.dumps(rows)])
+    ended = {
+        str(export_id): str(one.request_id)
+        for one in planned
+        if one.plan == Plan.ERASE
+        for export_id in one.open_exports
+    }
+    if ended:
+        rows = [{"export_id": export_id, "deletion_id": deletion_id} for export_id, deletion_id in ended.items()]
+        execute(_ADD_EXPORTS, [json.dumps(rows)])
+
+
+def _accepted(one: Planned, _reach: int) -> Plan:
+    """A request that was accepted, and maybe begun, but has not ended by what the ledger says."""
+    kind = one.line["request_kind"]
+    if one.known_status is not None:
+        one.numbers = []
+        return Plan.LEAVE
+    if one.chatbot_id is None:
+        return Plan.UNKNOWN_CHATBOT
+    if kind == Kind.EXPORT:
+        one.numbers = []
+        return Plan.LOST_EXPORT
+    return _accepted_redaction(one) if kind == Kind.REDACTION else _accepted_deletion(one)
+
+
+def _accepted_redaction(one: Planned) -> Plan:
+    _find_messages(one)
+    if not one.messages:
+        return Plan.LEAVE
+    return Plan.HOLD if one.four_eyes else Plan.FILE
+
+
+def _accepted_deletion(one: Planned) -> Plan:
+    if one.line["variable"] is not None and one.variable_id is None:
+        return Plan.UNKNOWN_VARIABLE
+    if not one.names_any:
+        return Plan.COMPLETE
+    return Plan.HOLD if one.four_eyes or len(one.numbers) > one.guard else Plan.FILE
+
+
+def _withdrawn(one: Planned, _reach: int) -> Plan:
+    one.numbers = []
+    # What has marked cannot be withdrawn: then this is of another life.
+    has_begun = one.known_cutoff_at is not None and one.known_kind != Kind.EXPORT
+    return Plan.WITHDRAW if one.known_status in _OPEN and not has_begun else Plan.LEAVE
+
+
+def _exact(one: Planned, _reach: int) -> Plan:
+    if one.chatbot_id is None:
+        return Plan.UNKNOWN_CHATBOT
+    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, Kind.DELETION}:
+        one.numbers = []
+        return Plan.CONFLICT
+    if one.known_status == Status.COMPLETED:
+        return Plan.LATE if one.numbers else Plan.LEAVE
+    if one.line["variable"] is not None and one.variable_id is None and not one.numbers:
+        return Plan.UNKNOWN_VARIABLE
+    if one.known_status is None and not one.names_any and not one.has_exports:
+        return Plan.RECORD
+    return Plan.ERASE
+
+
+def _redacted(one: Planned, _reach: int) -> Plan:
+    if one.chatbot_id is None:
+        return Plan.UNKNOWN_CHATBOT
+    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, Kind.REDACTION}:
+        return Plan.CONFLICT
+    if one.known_status == Status.COMPLETED:
+        return Plan.LEAVE
+    _find_messages(one)
+    return Plan.REDACT if one.messages or one.known_status is not None else Plan.LEAVE
+
+
+def _retention(one: Planned, reach: int) -> Plan:
+    if one.chatbot_id is None:
+        return Plan.UNKNOWN_CHATBOT
+    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, Kind.RETENTION}:
+        return Plan.CONFLICT
+    if one.known_status == Status.COMPLETED:
+        return Plan.LEAVE
+    older_than, last = one.time("older_than"), min(int(one.line["up_to"]), reach)
+    one.conversations = due.count_up_to(one.chatbot, older_than, last=last)
+    others = RetentionRun.objects.filter(
+        chatbot=one.chatbot, day=one.line["day"], announced=None, request__isnull=False
+    ).exclude(request=one.request_id)
+    if one.known_status is None and (other := others.first()):
+        # A run of the same day that this database has filed since. It erases as much, or it cannot be said.
+        return Plan.LEAVE if other.older_than >= older_than else Plan.CONFLICT
+    return Plan.RUN if one.known_status is not None or one.conversations else Plan.LEAVE
+
+
+def _find_messages(one: Planned) -> None:
+    """Find the messages of a redaction by their ids' digests."""
+    digest = one.line["conversation"]
+    conversations = Conversation.objects.filter(
+        chatbot=one.chatbot, external_id_digest=bytes.fromhex(digest), deletion_request_id=None
+    )
+    number = conversations.values_list("pk", flat=True).first() if digest else None
+    if number is None or one.public_id is None:
+        return
+    wanted = set(one.line["messages"])
+    messages = Message.objects.filter(chatbot=one.chatbot, conversation=number).values_list("pk", "external_id")
+    one.messages = [
+        pk for pk, external_id in messages.iterator() if message_digest(one.public_id, digest, external_id) in wanted
+    ]
+    one.numbers = [number] if one.messages else []
+
+
+_PLANS: Mapping[LineKind, Any] = {
+    LineKind.ACCEPTED: _accepted,
+    LineKind.INTENDED: _accepted,
+    LineKind.WITHDRAWN: _withdrawn,
+    LineKind.EXACT: _exact,
+    LineKind.REDACTED: _redacted,
+    LineKind.RETENTION: _retention,
+}
+
+
+def plan_all(*, reach: int, incarnation: UUID) -> Iterator[int]:
+    """Plan all lines, in the caller's transaction; yield how many, page by page."""
+    while planned := plan_next(reach=reach, incarnation=incarnation):
+        yield len(planned)

@@ -1,0 +1,147 @@
+"""Read the objects of the ledger that this database does not know, and refuse those that are not authentic."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import AwareDatetime as Time
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+
+from chatbots.buckets import hosted_storage
+from compliance.ledger import content, objects
+from compliance.ledger.content import Fault, LedgerContent, NotBelieved
+from compliance.models import LedgerObject, Redaction, Service
+
+# An object has some 4 MiB, and at most one line more. No more of anything else is read.
+MOST_BYTES = 32 * 1024 * 1024
+_KEYS_AT_ONCE = 1_000
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Refused(NamedTuple):
+    """An object that is not believed. Nothing of it was used."""
+
+    key: str
+    fault: Fault
+
+
+class _OfRequest(BaseModel):
+    request: UUID
+    chatbot: UUID
+
+
+class _Named(_OfRequest):
+    variable: UUID | None
+    chatter: Digest | None
+    erase_exports: bool
+    received_at: Time
+    due_at: Time
+
+
+class _OfMessages(BaseModel):
+    conversation: Digest | Literal[""]
+    messages: list[Digest]
+    reason: Redaction.Reason
+
+
+class _Accepted(_Named):
+    kind: Literal["accepted", "intended"]
+    request_kind: Literal["deletion", "export"]
+    conversations: list[Digest] | None
+
+
+class _AcceptedRedaction(_Named, _OfMessages):
+    kind: Literal["accepted", "intended"]
+    request_kind: Literal["redaction"]
+
+
+class _Withdrawn(_OfRequest):
+    kind: Literal["withdrawn"]
+    status: Literal["cancelled", "rejected"]
+    at: Time
+
+
+class _Exact(_Named):
+    kind: Literal["exact"]
+    named: list[Digest] | None
+    cutoff_at: Time
+    conversations: list[Digest]
+
+
+class _Redacted(_Named, _OfMessages):
+    kind: Literal["redacted"]
+
+
+class _Retention(_OfRequest):
+    kind: Literal["retention"]
+    older_than: Time
+    up_to: int
+    day: str
+    retention_days: int
+    received_at: Time
+    due_at: Time
+
+
+class _KeyRevoked(BaseModel):
+    kind: Literal["key_revoked"]
+    chatbot: UUID
+    key: Annotated[str, StringConstraints(min_length=1)]
+    revoked_at: Time
+
+
+_LINES: TypeAdapter[object] = TypeAdapter(
+    list[
+        Annotated[_Accepted | _AcceptedRedaction, Field(discriminator="request_kind")]
+        | _Withdrawn
+        | _Exact
+        | _Redacted
+        | _Retention
+        | _KeyRevoked
+    ]
+)
+
+
+def unknown_keys() -> Iterator[str]:
+    """Yield the keys in this service's folder that no row names, in the order of writing. Raises StorageError."""
+    every = hosted_storage().keys(objects.folder())
+    while keys := list(islice(every, _KEYS_AT_ONCE)):
+        known = set(LedgerObject.objects.filter(key__in=keys).values_list("key", flat=True))
+        yield from (key for key in keys if key not in known)
+
+
+def read(key: str, service: Service) -> LedgerContent | Refused:
+    """Return the object at a key if it is an authentic one of this service, of whatever incarnation.
+
+    Raises StorageError.
+    """
+    try:
+        found = content.unseal(_bytes_of(key), key=key)
+        if found.header.service_id != service.service_id:
+            raise NotBelieved(Fault.FOREIGN)
+        if found.header.at < objects.last_kept():
+            raise NotBelieved(Fault.EXPIRED)
+        _check(found)
+    except NotBelieved as error:
+        return Refused(key, error.fault)
+    return found
+
+
+def _check(found: LedgerContent) -> None:
+    """Refuse an object with a line that this version does not know. Raises NotBelieved."""
+    try:
+        _LINES.validate_python(found.lines)
+    except ValidationError:
+        raise NotBelieved(Fault.UNREADABLE) from None
+
+
+def _bytes_of(key: str) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    for piece in hosted_storage().stream(key):
+        size += len(piece)
+        if size > MOST_BYTES:
+            raise NotBelieved(Fault.UNREADABLE)
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -1,0 +1,156 @@
+"""What a replay has found, and done or would do: named by request ids, chatbots, and numbers of conversations."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from common.db import fetch
+from compliance.models import LedgerLine, Service
+from compliance.replay.loading import RevokedKey
+from compliance.replay.reading import Refused
+
+Outcome = LedgerLine.Outcome
+Plan = LedgerLine.Plan
+
+_LINES_AT_ONCE = 500
+
+# What is of no consequence here, is not told one by one.
+_QUIET = [str(Plan.LEAVE), str(Plan.RECORD)]
+
+_COUNTS = """
+SELECT l.plan, l.outcome, count(*), sum(l.conversations)::bigint, count(*) FILTER (WHERE r.error_code <> '')
+  FROM compliance_ledgerline l
+  LEFT JOIN compliance_compliancerequest r ON r.id = l.request_id AND l.outcome = 'left'
+ WHERE l.incarnation = %s GROUP BY 1, 2
+"""
+_LINES = """
+SELECT l.request_id, l.kind, coalesce(l.line->>'request_kind', ''), b.slug, l.plan, l.outcome, l.conversations,
+       l.numbers, coalesce(r.error_code, ''), coalesce(r.lane = 'client', FALSE)
+  FROM compliance_ledgerline l
+  LEFT JOIN chatbots_chatbot b ON b.id = l.chatbot_id
+  LEFT JOIN compliance_compliancerequest r ON r.id = l.request_id AND l.outcome IN ('failed', 'left')
+ WHERE l.incarnation = %(incarnation)s AND l.request_id > %(after)s AND l.plan <> ALL(%(quiet)s)
+ ORDER BY l.request_id LIMIT %(most)s
+"""
+
+
+@dataclass
+class Life:
+    """A life of the database, by the objects that it has written. Those of two lives are never mixed, unless one was
+    a copy's that works under the same name."""
+
+    incarnation: UUID
+    objects: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass
+class Report:
+    """A replay, or what one would do (`is_dry_run`). `requests` reads its lines from the database.
+
+    `state` is that of the service before. `reach` is the highest number that it erases whatever its age.
+    """
+
+    state: Service.State
+    incarnation: UUID
+    reach: int
+    is_dry_run: bool
+    unknown: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
+    revoked: list[RevokedKey] = field(default_factory=list)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    conversations: int = 0
+    failing: int = 0
+    opened: bool = False
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether nothing needs a look: no object was refused, and all was carried out, or is left for its bucket."""
+        failed = any(outcome == Outcome.FAILED or plan == Plan.CONFLICT for plan, outcome in self.counts)
+        return not (self.refused or failed or self.failing)
+
+    @property
+    def are_lives_mixed(self) -> bool:
+        """Whether a life has written between two objects of another."""
+        return len({life.incarnation for life in self.lives}) < len(self.lives)
+
+    def note_object(self, incarnation: UUID, at: datetime) -> None:
+        """Note an authentic object, in the order of writing."""
+        if not self.lives or self.lives[-1].incarnation != incarnation:
+            self.lives.append(Life(incarnation, 0, at, at))
+        self.lives[-1].objects += 1
+        self.lives[-1].last_at = at
+
+    def count(self) -> None:
+        """Read the numbers of lines from the database."""
+        self.counts, self.conversations, self.failing = {}, 0, 0
+        erasing = {Plan.ERASE, Plan.LATE, Plan.RUN}
+        for plan, outcome, lines, conversations, failing in fetch(_COUNTS, [self.incarnation]):
+            self.counts[plan, outcome] = lines
+            self.conversations += conversations if plan in erasing else 0
+            self.failing += failing
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """Yield what became, or would become, of each request that the ledger names, in the order of filing."""
+        after = UUID(int=0)
+        while True:
+            values = {"incarnation": self.incarnation, "after": after, "quiet": _QUIET, "most": _LINES_AT_ONCE}
+            rows = fetch(_LINES, values)
+            yield from (_as_dict(row) for row in rows)
+            if len(rows) < _LINES_AT_ONCE:
+                return
+            after = rows[-1][0]
+
+    def summary(self) -> dict[str, Any]:
+        by_plan: dict[str, int] = {}
+        by_outcome: dict[str, int] = {}
+        for (plan, outcome), lines in sorted(self.counts.items()):
+            by_plan[plan] = by_plan.get(plan, 0) + lines
+            if outcome:
+                by_outcome[outcome] = by_outcome.get(outcome, 0) + lines
+        return {
+            "dry_run": self.is_dry_run,
+            "state": str(self.state),
+            "opened": self.opened,
+            "resolved": self.is_resolved,
+            "up_to_number": self.reach,
+            "objects": {
+                "unknown": self.unknown,
+                "refused": [{"key": key, "fault": str(fault)} for key, fault in self.refused],
+                "lives": [
+                    {
+                        "incarnation": str(life.incarnation),
+                        "objects": life.objects,
+                        "first_at": life.first_at.isoformat(),
+                        "last_at": life.last_at.isoformat(),
+                    }
+                    for life in self.lives
+                ],
+                "lives_mixed": self.are_lives_mixed,
+            },
+            "keys_revoked": [{"chatbot": chatbot, "key": prefix} for chatbot, prefix in self.revoked],
+            "plans": by_plan,
+            "outcomes": by_outcome,
+            "conversations": self.conversations,
+        }
+
+
+def _as_dict(row: tuple[Any, ...]) -> dict[str, Any]:
+    request_id, line, request_kind, slug, plan, outcome, conversations, numbers, error, at_client = row
+    kind = request_kind or {"exact": "deletion", "redacted": "redaction", "retention": "retention"}.get(line, "")
+    shown = {
+        "request_id": str(request_id),
+        "line": line,
+        "kind": kind,
+        "chatbot": slug,
+        "plan": plan,
+        "conversations": conversations,
+        "numbers": numbers or [],
+        "outcome": outcome,
+        "error": error,
+    }
+    return shown | ({"waits_for": "client_bucket"} if at_client and outcome == Outcome.LEFT else {})

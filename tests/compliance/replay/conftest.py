@@ -1,0 +1,48 @@
+import json
+from contextlib import nullcontext
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from conversations.models import Conversation
+from tests.functional.company import Company
+
+
+def replay(*options: str, code: int = 0) -> dict[str, Any]:
+    """Run the command, and return its report."""
+    out = StringIO()
+    with pytest.raises(SystemExit) if code else nullcontext() as end:
+        call_command("replay_erasures", "--json", *options, stdout=out)
+    assert end is None or end.value.code == code, out.getvalue()
+    report: dict[str, Any] = json.loads(out.getvalue())
+    return report
+
+
+def work() -> None:
+    worker.sweep()
+    assert not worker.drain(seconds=60)
+
+
+def gone(*numbers: int) -> list[bool]:
+    rows = Conversation.objects.in_bulk(numbers)
+    return [rows[number].deleted_at is not None for number in numbers]
+
+
+def became_of(report: dict[str, Any]) -> dict[str, str]:
+    """Return the outcome of each request of a report."""
+    return {one["request_id"]: one["outcome"] for one in report["requests"]}
+
+
+@pytest.fixture
+def company(chatbot: Chatbot, storage: ObjectStorage) -> Company:
+    return Company(chatbot)
+
+
+@pytest.fixture
+def other(neighbour: Chatbot, storage: ObjectStorage) -> Company:
+    return Company(neighbour)

@@ -1,0 +1,240 @@
+"""A replay at its command: a database and a bucket that look restored, after deletions by the product."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from chatbots.models import Chatbot, Variable
+from common.storage import ObjectStorage
+from compliance.models import ComplianceRequest, JournalEntry, Service
+from conversations.models import Conversation, ErasedChatter, Message
+from tests.compliance.replay.conftest import became_of, gone, replay, work
+from tests.factories import ready_chatbot
+from tests.functional.company import DAY, NOON, Company, became, document, words_in
+from tests.functional.support import dump, everything_in
+from tests.restoring import Backup, restored
+
+pytestmark = pytest.mark.django_db
+
+
+def test_who_was_erased_since_the_backup_is_erased_again(company: Company, other: Company) -> None:
+    mine, shared = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "alice", "bob")
+    bobs, theirs = company.talk("c-3", "bob"), other.talk("c-1", "alice")
+    with restored():
+        deletion = company.delete("alice")
+        work()
+        assert gone(mine, shared, bobs, theirs) == [True, True, False, False]
+    assert gone(mine, shared, bobs, theirs) == [False] * 4
+    kept = list(Message.objects.filter(conversation__in=[bobs, theirs]).order_by("pk").values())
+
+    before = Service.objects.get()
+    planned, done = replay("--dry-run"), replay()
+
+    assert gone(mine, shared, bobs, theirs) == [True, True, False, False]
+    assert list(Message.objects.order_by("pk").values()) == kept
+    request = ComplianceRequest.objects.get(pk=deletion)
+    assert (request.status, request.result, request.origin) == ("completed", "done", "replay")
+    assert (request.conversations, request.shared_conversations, request.files) == (2, 1, 1)
+    [line] = done["requests"]
+    assert (line["request_id"], line["kind"], line["chatbot"], line["outcome"]) == (
+        deletion,
+        "deletion",
+        "acme",
+        "erased",
+    )
+    assert (line["conversations"], line["numbers"]) == (2, [mine, shared])
+    assert planned["requests"] == [line | {"outcome": ""}]
+    after = Service.objects.get()
+    assert (after.state, after.service_id) == ("open", before.service_id)
+    assert after.incarnation != before.incarnation
+    call_command("verify_erasure", "--all")
+    assert ErasedChatter.objects.get().request_id == request.pk
+    assert became(company.send(document("c-1", "alice"), document("c-9", "alice"))) == [
+        "conversation_deleted",
+        "chatter_erased",
+    ]
+
+
+def test_a_dry_run_writes_nothing(company: Company, storage: ObjectStorage) -> None:
+    company.talk("c-1", "alice")
+    with restored():
+        company.delete("alice")
+        work()
+    rows, objects = dump(), list(storage.versions())
+
+    report = replay("--dry-run")
+
+    assert report["plans"] == {"erase": 1}
+    assert (dump(), list(storage.versions())) == (rows, objects)
+
+
+def test_a_deletion_by_conversations_is_carried_out_again(company: Company) -> None:
+    named, left = company.talk("c-1", "alice"), company.talk("c-2", "alice")
+    with restored():
+        deletion = company.delete(["c-1", "c-unknown"])
+        work()
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert gone(named, left) == [True, False]
+    call_command("verify_erasure", "--all")
+
+
+def test_a_conversation_that_only_its_id_names_goes_too(company: Company) -> None:
+    """It named the chatter only after the backup."""
+    company.talk("c-1", "alice")
+    late = company.talk("c-2")
+    with restored():
+        assert became(company.send(document("c-2", "alice"))) == ["updated"]
+        deletion = company.delete("alice")
+        work()
+        assert gone(late) == [True]
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert gone(late) == [True]
+    assert words_in("c-2") not in dump()
+
+
+def test_who_came_back_after_the_restore_is_left_alone(company: Company) -> None:
+    before = company.talk("c-1", "alice")
+    backup = Backup()
+    company.delete("alice")
+    work()
+    backup.restore()
+    # By the time that nobody has noticed yet, this would not have been taken in: here it stands for what is later.
+    later = company.talk("c-8", "alice", at=timezone.now() + timedelta(hours=1))
+    begun_before = company.talk("c-9", "alice", at=NOON)
+
+    report = replay()
+
+    assert report["up_to_number"] == before
+    assert gone(before, later, begun_before) == [True, False, True]
+
+
+def test_a_deletion_that_had_marked_keeps_its_own_cutoff(company: Company) -> None:
+    first = company.talk("c-1", "alice")
+    deletion = company.delete("alice")
+    company.talk("c-2", "bob")
+    ComplianceRequest.objects.filter(pk=deletion).update(
+        status="processing", started_at=NOON, cutoff_at=timezone.now(), cutoff_number=first
+    )
+    Conversation.objects.filter(pk=first).update(deletion_request_id=deletion)
+    came_back = company.talk("c-3", "alice", at=timezone.now() + timedelta(minutes=1))
+    with restored():
+        ComplianceRequest.objects.filter(pk=deletion).update(status="accepted")
+        work()
+        assert gone(first, came_back) == [True, False]
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert gone(first, came_back) == [True, False]
+
+
+def test_numbers_that_others_have_by_now_hit_nobody(company: Company) -> None:
+    with restored():
+        newer = Company(ready_chatbot(slug="newer"))
+        newer.talk("c-1", "alice")
+        deletion = newer.delete("alice")
+        work()
+        numbers = (newer.chatbot.pk, ComplianceRequest.objects.get(pk=deletion).variable_id)
+    # After a restore, sequences give these numbers again.
+    stranger = ready_chatbot(slug="stranger")
+    Chatbot.objects.filter(pk=stranger.pk).update(slug="unused")
+    assert stranger.pk > numbers[0]
+    again = Chatbot.objects.create(pk=numbers[0], slug="again", name="Again", compliance_enabled=True)
+    Variable.objects.create(pk=numbers[1], chatbot=again, name="member_id", category="custom", is_uci=True)
+    number = Company(again).talk("c-1", "alice")
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "unknown_chatbot"}
+    assert report["requests"][0]["chatbot"] is None
+    assert gone(number) == [False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_files_exports_and_daily_extracts_go_again(company: Company, storage: ObjectStorage) -> None:
+    company.talk("c-1", "alice", has_file=True)
+    company.talk("c-2", "bob", has_file=True)
+    removed, kept = company.exported("alice"), company.exported("bob")
+    company.make_day()
+    objects = {version.key: storage.read(version.key) for version in storage.versions()}
+    with restored():
+        deletion = company.delete("alice", erase_exports=True)
+        work()
+        work()
+        assert company.status(deletion) == "completed"
+    # The bucket of an operator who restores both.
+    for key, content in objects.items():
+        if not storage.exists(key):
+            storage.put(key, content, "text/plain")
+    assert words_in("c-1") in everything_in(storage)
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert (
+        company.request_object(deletion)["counts"] | {"extracts": 1, "files": 1, "exports": 1}
+        == (company.request_object(deletion)["counts"])
+    )
+    left = everything_in(storage)
+    assert words_in("c-1") not in left
+    assert "picture in c-1" not in left
+    assert words_in("c-2") in storage.read(str(company.extract().key)).decode()
+    assert not storage.exists(str(removed.key))
+    assert storage.exists(str(kept.key))
+    assert company.extract(DAY).state == "done"
+
+
+def test_an_exact_deletion_of_nobody_here_is_recorded(company: Company) -> None:
+    with restored():
+        company.talk("c-1", "alice")
+        deletion = company.delete("alice")
+        work()
+
+    report = replay()
+
+    assert (report["plans"], report["outcomes"]) == ({"record": 1}, {"nothing_found": 1})
+    request = ComplianceRequest.objects.get(pk=deletion)
+    assert (request.status, request.result) == ("completed", "nothing_found")
+    assert request.completed_at == request.cutoff_at
+    assert became(company.send(document("c-9", "alice"))) == ["chatter_erased"]
+
+
+def test_conversations_that_were_marked_late_are_erased_again(company: Company) -> None:
+    company.talk("c-1", "alice")
+    stored = company.talk("c-2")
+    deletion = company.delete("alice")
+    work()
+    with restored():
+        assert became(company.send(document("c-2", "alice"))) == ["chatter_erased"]
+        work()
+        assert gone(stored) == [True]
+    assert gone(stored) == [False]
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert gone(stored) == [True]
+
+
+def test_other_open_requests_wait_until_the_service_is_open(company: Company) -> None:
+    alices, bobs = company.talk("c-1", "alice"), company.talk("c-2", "bob")
+    waiting = company.delete("bob")
+    with restored():
+        # In the former life it was withdrawn in the last seconds, which the ledger does not have.
+        company.caller.post(f"requests/{waiting}/cancel", {})
+        JournalEntry.objects.all().delete()
+        deletion = company.delete("alice")
+        work()
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert (gone(alices, bobs), company.status(waiting)) == ([True, False], "accepted")

@@ -1,0 +1,282 @@
+"""What a replay makes of requests that had not ended: filed again, held, withdrawn; keys; exports that are lost."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.utils import timezone
+
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
+from chatbots.operations.keys import create_api_key, revoke_api_key
+from compliance.ledger import journal
+from compliance.models import Callback, ComplianceRequest, Occurrence
+from compliance.requests import decisions
+from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit
+from compliance.retention import policy
+from conversations.models import Message
+from tests.compliance.replay.conftest import became_of, gone, replay, work
+from tests.compliance.retention.runs import conversation_aged, file_run, first_run, period_of, set_period
+from tests.functional.company import Company
+from tests.functional.redacting import SECRET, message_of, redact, talk
+from tests.functional.support import dump
+from tests.restoring import restored
+
+pytestmark = pytest.mark.django_db
+
+
+def write_journal() -> None:
+    """Write the ledger's journal now, as a worker does every few seconds."""
+    Occurrence.objects.all().delete()
+    while journal._write_some():
+        pass
+
+
+def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    with restored():
+        deletion = company.delete("alice", erase_exports=True)
+        before = ComplianceRequest.objects.get(pk=deletion)
+        write_journal()
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "filed_again"}
+    assert report["requests"][0]["numbers"] == [number]
+    after = ComplianceRequest.objects.get(pk=deletion)
+    assert (after.status, after.origin, after.uci_value, after.erase_exports) == ("accepted", "replay", "alice", True)
+    assert (after.received_at, after.due_at) == (before.received_at, before.due_at)
+    assert gone(number) == [False]
+    work()
+    assert gone(number) == [True]
+    assert company.status(deletion) == "completed"
+    assert list(Callback.objects.values_list("status", flat=True)) == ["completed"]
+    entries = ChangeLogEntry.objects.filter(request_id=deletion).order_by("pk")
+    assert next(iter(entries.values_list("event", "actor"))) == ("request.accepted", "replay")
+
+
+def test_a_deletion_that_was_erased_is_not_announced_again(company: Company) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
+    company.talk("c-1", "alice")
+    with restored():
+        company.delete("alice")
+        work()
+        assert Callback.objects.count() == 1
+
+    replay()
+
+    assert not Callback.objects.exists()
+
+
+@pytest.mark.parametrize("setting", [{"four_eyes": True}, {"max_conversations_per_deletion": 1}])
+def test_it_is_held_where_somebody_had_to_approve(company: Company, setting: dict[str, int]) -> None:
+    numbers = company.talk("c-1", "alice"), company.talk("c-2", "alice")
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(**setting, callback_url="https://hooks.example.com/privacy")
+    with restored():
+        deletion = company.delete("alice")
+        write_journal()
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "on_hold"}
+    request = ComplianceRequest.objects.get(pk=deletion)
+    assert (request.status, request.hold_reason) == ("on_hold", "restored")
+    assert list(Callback.objects.values_list("status", "hold_reason")) == [("on_hold", "restored")]
+    work()
+    assert gone(*numbers) == [False, False]
+    # One approval is for all that it was held for.
+    decisions.approve(request_id=UUID(deletion), actor="user:7")
+    work()
+    assert gone(*numbers) == [True, True]
+
+
+def test_it_is_completed_where_nobody_is_found(company: Company) -> None:
+    with restored():
+        company.talk("c-1", "alice")
+        by_uci, by_ids = company.delete("alice"), company.delete(["c-1"])
+        write_journal()
+
+    report = replay()
+
+    assert became_of(report) == {by_uci: "nothing_found", by_ids: "nothing_found"}
+    for request in ComplianceRequest.objects.all():
+        assert (request.status, request.result) == ("completed", "nothing_found")
+
+
+def test_a_variable_that_is_not_here_is_named(company: Company) -> None:
+    chatbot = company.chatbot
+    with restored():
+        Variable.objects.filter(chatbot=chatbot, is_uci=True).update(is_uci=False, was_uci=True)
+        Variable.objects.create(chatbot=chatbot, name="email", category="custom", is_uci=True)
+        by_email: dict[str, Any] = {"about": ByUci("email", "a@example.com"), "kind": "deletion", "actor": "command"}
+        filed = submit(chatbot=chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_email)
+        write_journal()
+
+    assert became_of(replay()) == {str(filed.pk): "unknown_variable"}
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.parametrize("decision", ["cancelled", "rejected"])
+def test_what_was_withdrawn_stays_so(company: Company, decision: str) -> None:
+    number = company.talk("c-1", "alice")
+    deletion = company.delete("alice")
+    ComplianceRequest.objects.filter(pk=deletion).update(
+        status="on_hold", hold_reason="awaiting_approval", held_at=timezone.now()
+    )
+    with restored():
+        decide = decisions.cancel if decision == "cancelled" else decisions.reject
+        decide(request_id=UUID(deletion), actor="user:7")
+        unknown = company.delete("alice")
+        decisions.cancel(request_id=UUID(unknown), actor="user:7")
+        at = ComplianceRequest.objects.get(pk=deletion)
+        write_journal()
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "withdrawn"}
+    request = ComplianceRequest.objects.get()
+    assert (request.status, request.uci_value, request.cancelled_at, request.rejected_at) == (
+        decision,
+        None,
+        at.cancelled_at,
+        at.rejected_at,
+    )
+    work()
+    assert gone(number) == [False]
+
+
+def test_a_redaction_is_carried_out_again(company: Company, other: Company) -> None:
+    number, theirs = talk(company, "c-1", "alice"), talk(other, "c-1", "alice")
+    with restored():
+        redaction = redact(company, number)
+        work()
+    assert message_of(number).kind == "file"
+
+    report = replay()
+
+    assert became_of(report) == {redaction: "erased"}
+    assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
+    assert message_of(number, "m2").kind == "text"
+    assert SECRET in message_of(theirs).text
+    assert company.status(redaction) == "completed"
+
+
+def test_a_redaction_that_was_accepted_is_filed_again(company: Company) -> None:
+    number = talk(company, "c-1", "alice")
+    with restored():
+        redaction = redact(company, number)
+        write_journal()
+
+    assert became_of(replay()) == {redaction: "filed_again"}
+    work()
+    assert message_of(number).kind == "redacted"
+
+
+def test_a_retention_run_erases_again_what_was_due(company: Company) -> None:
+    old, young = conversation_aged(company.chatbot, 91), conversation_aged(company.chatbot, 89, "43")
+    with restored():
+        # The period was set since the backup, and is forgotten.
+        run = file_run(company.chatbot)
+        work()
+        later = conversation_aged(company.chatbot, 95, "44")
+    assert period_of(company.chatbot) is None
+
+    report = replay()
+
+    assert became_of(report) == {str(run.pk): "erased"}
+    assert (report["requests"][0]["kind"], report["requests"][0]["conversations"]) == ("retention", 1)
+    assert gone(old.pk, young.pk) == [True, False]
+    assert not Message.objects.filter(conversation=old.pk).exists()
+    assert later.pk > old.pk
+
+
+def test_a_retention_run_goes_no_further_than_the_restore(company: Company) -> None:
+    old = conversation_aged(company.chatbot, 91)
+    with restored():
+        file_run(company.chatbot)
+        work()
+    since = conversation_aged(company.chatbot, 400, "45")
+
+    replay()
+
+    assert gone(old.pk, since.pk) == [True, False]
+
+
+def test_a_first_run_that_was_cancelled_sets_the_period_back(company: Company) -> None:
+    old = conversation_aged(company.chatbot, 91)
+    set_period(company.chatbot, 90, confirmed=1)
+    run = first_run(company.chatbot)
+    with restored():
+        decisions.cancel(request_id=run.pk, actor="user:7")
+        write_journal()
+    assert period_of(company.chatbot) == 90
+
+    assert became_of(replay()) == {str(run.pk): "withdrawn"}
+    assert period_of(company.chatbot) is None
+    assert policy.waiting_first_run(company.chatbot) is None
+    assert gone(old.pk) == [False]
+
+
+def test_keys_are_revoked_again(company: Company, other: Company) -> None:
+    made = create_api_key(
+        chatbot=company.chatbot, type=ApiKey.Type.TOKEN, label="x", actor="user:7", scopes=["requests:read"]
+    )
+    with restored():
+        revoke_api_key(prefix=made.api_key.prefix, actor="user:7")
+        at = ApiKey.objects.get(prefix=made.api_key.prefix).revoked_at
+        write_journal()
+
+    planned, report = replay("--dry-run"), replay()
+
+    assert planned["keys_revoked"] == report["keys_revoked"] == [{"chatbot": "acme", "key": made.api_key.prefix}]
+    assert list(ApiKey.objects.filter(revoked_at__isnull=False).values_list("prefix", "revoked_at")) == [
+        (made.api_key.prefix, at)
+    ]
+    assert ChangeLogEntry.objects.filter(event="apikey.revoked", actor="replay").count() == 1
+
+
+def test_lost_exports_are_named(company: Company) -> None:
+    company.talk("c-1", "alice")
+    with restored():
+        export = company.export("alice")
+        write_journal()
+
+    report = replay()
+
+    assert [(one["request_id"], one["chatbot"], one["outcome"]) for one in report["requests"]] == [
+        (export, "acme", "lost_export")
+    ]
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_open_export_of_somebody_erased_is_cancelled_and_named(company: Company) -> None:
+    number, bobs = company.talk("c-1", "alice"), company.talk("c-2", "bob")
+    export, neighbours = company.export("alice"), company.export("bob")
+    with restored():
+        deletion = company.delete("alice")
+        work()
+
+    planned, report = replay("--dry-run"), replay()
+
+    assert became_of(report) == {export: "lost_export", deletion: "erased"}
+    assert [one["request_id"] for one in planned["requests"]] == [export, deletion]
+    assert (company.status(export), company.status(neighbours)) == ("cancelled", "accepted")
+    assert gone(number, bobs) == [True, False]
+    assert "alice" not in dump()
+
+
+def test_a_request_that_is_here_goes_its_own_way(company: Company) -> None:
+    """It was accepted before the backup, and the ledger was told after it."""
+    number = company.talk("c-1", "alice")
+    deletion = company.delete("alice")
+    with restored():
+        write_journal()
+
+    report = replay()
+
+    assert (report["plans"], report["requests"]) == ({"leave": 1}, [])
+    assert (company.status(deletion), gone(number)) == ("accepted", [False])
+    work()
+    assert gone(number) == [True]

@@ -1,0 +1,96 @@
+"""What a replay leaves to the workers: what needs a client's bucket, and what meets an error."""
+
+import pytest
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage, StorageError
+from compliance import worker
+from compliance.models import ComplianceRequest, Service
+from compliance.replay import carrying
+from conversations.models import Conversation
+from tests.compliance.replay.conftest import became_of, gone, replay, work
+from tests.functional.company import Company
+from tests.restoring import restored
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.long(reason="a storage of the client's own")
+def test_what_needs_a_clients_bucket_waits_for_the_workers(
+    chatbot: Chatbot, storage: ObjectStorage, clients: ObjectStorage
+) -> None:
+    company = Company(chatbot)
+    number = company.talk("c-1", "alice")
+    export = company.export("alice")
+    assert not worker.drain(seconds=30)
+    # Half of a file is in the client's bucket.
+    request = ComplianceRequest.objects.get(pk=export)
+    type(request.export).objects.filter(pk=request.export.pk).update(finished_at=None, rows=None, sha256="")
+    ComplianceRequest.objects.filter(pk=export).update(
+        status="failed", error_code="x", failed_at=request.completed_at, completed_at=None, result=None
+    )
+    with restored():
+        deletion = company.delete("alice")
+        ComplianceRequest.objects.filter(pk=deletion).update(approved_holds=["export_pending"])
+        work()
+        assert company.status(deletion) == "completed"
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "left"}
+    assert report["requests"][0]["waits_for"] == "client_bucket"
+    assert (gone(number), Service.objects.get().state) == ([True], "open")
+    assert company.status(deletion) == "accepted"
+    work()
+    assert company.status(deletion) == "completed"
+
+
+def test_what_meets_an_error_is_closed_and_goes_on_later(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = Company(chatbot)
+    number = company.talk("c-1", "alice", has_file=True)
+    with restored():
+        deletion = company.delete("alice")
+        work()
+    monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
+
+    def refuse(*_args: object) -> None:
+        raise StorageError("storage_error", "It has an error.", retryable=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storage), "purge_many", refuse)
+        report = replay(code=3)
+
+    [line] = report["requests"]
+    assert (line["outcome"], line["error"]) == ("left", "storage_error")
+    assert Conversation.objects.get(pk=number).is_closed
+    ComplianceRequest.objects.update(not_before=None)
+    work()
+    assert (company.status(deletion), gone(number)) == ("completed", [True])
+
+
+def test_workers_catch_up_by_themselves_after_a_failover(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    company = Company(chatbot)
+    number = company.talk("c-1", "alice")
+    with restored(state="catching_up"):
+        company.delete("alice")
+        work()
+    assert gone(number) == [False]
+
+    worker.drain(seconds=20)
+
+    assert (gone(number), Service.objects.get().state) == ([True], "open")
+
+
+def test_workers_leave_a_restored_database_to_its_operator(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    company = Company(chatbot)
+    number = company.talk("c-1", "alice")
+    with restored():
+        company.delete("alice")
+        work()
+
+    work()
+
+    assert (gone(number), Service.objects.get().state) == ([False], "restored")

@@ -1,0 +1,117 @@
+"""Lines of the ledger, merged by request, and how long they are kept."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance.ledger import service
+from compliance.models import LedgerLine, LedgerObject
+from compliance.replay import loading
+from compliance.replay.loading import Loaded
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now()
+REQUESTS = [str(UUID(int=number)) for number in (1, 2)]
+CHATBOT = str(UUID(int=9))
+DIGESTS = [f"{number:064x}" for number in range(4)]
+RANKS = {"accepted": 0, "intended": 0, "withdrawn": 1, "exact": 2}
+
+lines = st.builds(
+    lambda request, kind, conversations: {
+        "request": request,
+        "kind": kind,
+        "chatbot": CHATBOT,
+        "conversations": conversations if kind != "withdrawn" else [],
+    },
+    st.sampled_from(REQUESTS),
+    st.sampled_from(list(RANKS)),
+    st.lists(st.sampled_from(DIGESTS), unique=True, max_size=3),
+)
+ledgers = st.lists(st.lists(lines, min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+def loaded(place: int, of_object: Sequence[dict[str, Any]]) -> Loaded:
+    """The object of a place in the order of writing."""
+    return Loaded(f"key-{place}", NOW + timedelta(seconds=place), [line | {"n": place} for line in of_object])
+
+
+def merged() -> dict[str, tuple[Any, ...]]:
+    return {
+        str(one.request_id): (one.kind, one.key, one.line, {bytes(each).hex() for each in one.conversation_digests})
+        for one in LedgerLine.objects.all()
+    }
+
+
+@given(ledgers, st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_order_the_same_is_left(
+    chatbot: Chatbot, ledger: list[list[dict[str, Any]]], random: Any
+) -> None:
+    ours = service.current()
+    objects = [loaded(place, one) for place, one in enumerate(ledger)]
+    LedgerLine.objects.all().delete()
+    for one in objects:
+        loading.merge(one, ours)
+    in_order = merged()
+
+    LedgerLine.objects.all().delete()
+    for one in random.sample(objects, len(objects)):
+        loading.merge(one, ours)
+
+    assert merged() == in_order
+    every = [(place, line) for place, one in enumerate(ledger) for line in one]
+    for request_id, (kind, key, _, digests) in in_order.items():
+        about = [(place, line) for place, line in every if line["request"] == request_id]
+        best = max(RANKS[line["kind"]] for _, line in about)
+        of_best = [(place, line) for place, line in about if RANKS[line["kind"]] == best]
+        assert (RANKS[kind], key) == (best, f"key-{of_best[-1][0]}")
+        assert digests == {digest for _, line in of_best for digest in line["conversations"]}
+
+
+def test_a_line_that_is_loaded_again_is_planned_again(chatbot: Chatbot) -> None:
+    line = {"request": REQUESTS[0], "kind": "accepted", "chatbot": str(chatbot.public_id), "conversations": None}
+    loading.merge(loaded(1, [line]), service.current())
+    LedgerLine.objects.update(plan="leave", outcome="unchanged", incarnation=uuid4())
+
+    loading.merge(loaded(2, [line]), service.current())
+
+    one = LedgerLine.objects.get()
+    assert (one.plan, one.outcome, one.chatbot, one.incarnation) == ("", "", chatbot, service.current().incarnation)
+
+
+def test_lines_are_kept_as_long_as_the_ledger_and_rows_longer(
+    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
+) -> None:
+    kept, late = settings.ERASURE_LEDGER_DAYS, timedelta(minutes=1)
+    ages = {"new": timedelta(), "old": kept + late, "oldest": kept + timedelta(days=31)}
+    for number, (name, age) in enumerate(ages.items()):
+        LedgerObject.objects.create(key=name, at=timezone.now() - age)
+        LedgerLine.objects.create(
+            request_id=UUID(int=number),
+            kind="accepted",
+            line={},
+            key=name,
+            at=timezone.now() - age,
+            incarnation=uuid4(),
+        )
+
+    call_command("purge_expired")
+
+    assert list(LedgerLine.objects.values_list("key", flat=True)) == ["new"]
+    assert set(LedgerObject.objects.values_list("key", flat=True)) == {"new", "old"}
+    # Whatever its age, the newest one says what the next key must not be before.
+    LedgerObject.objects.exclude(key="old").delete()
+    LedgerObject.objects.update(at=timezone.now() - ages["oldest"])
+    call_command("purge_expired")
+    assert LedgerObject.objects.count() == 1

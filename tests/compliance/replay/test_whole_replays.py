@@ -1,0 +1,335 @@
+"""A replay from start to end: what it believes, how it goes on after a kill, and when it does nothing."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from common.storage import ObjectStorage, StorageError
+from compliance import worker
+from compliance.erasure import engine, objects, rows
+from compliance.ledger import content, service
+from compliance.ledger.content import Header
+from compliance.models import ComplianceRequest, LedgerLine, LedgerObject, Service
+from compliance.replay import carrying, filing, loading, operation, reading
+from compliance.work import claims
+from conversations.models import Conversation
+from tests.compliance.replay.conftest import became_of, gone, replay, work
+from tests.functional.company import Company
+from tests.functional.support import dump
+from tests.restoring import Backup, restored
+
+pytestmark = pytest.mark.django_db
+
+Change = Callable[[bytes], bytes]
+
+
+def erased_since(company: Company) -> tuple[int, str]:
+    """Make the database look restored, after a chatter was erased; return the conversation and the deletion."""
+    number = company.talk("c-1", "alice")
+    with restored():
+        deletion = company.delete("alice")
+        work()
+    return number, deletion
+
+
+def unknown(storage: ObjectStorage) -> list[str]:
+    known = set(LedgerObject.objects.values_list("key", flat=True))
+    return [key for key in storage.keys("erasure_ledger/") if key not in known]
+
+
+@pytest.mark.parametrize(
+    ("fault", "change"),
+    [
+        ("forged", lambda one: one.replace(b'"request":"', b'"request":"f')),
+        ("truncated", lambda one: one[: one.rindex(b"{")]),
+        ("truncated", lambda one: one[:-1]),
+        ("other_key", lambda one: one.replace(b'"hmac_key":"', b'"hmac_key":"0')),
+        ("unreadable", lambda _one: b"\xff\x00 nothing of ours"),
+        ("unreadable", lambda _one: b""),
+    ],
+)
+def test_an_object_that_was_changed_is_named_and_not_used(
+    company: Company, storage: ObjectStorage, fault: str, change: Change
+) -> None:
+    number, _ = erased_since(company)
+    keys = unknown(storage)
+    for key in keys:
+        storage.put(key, change(storage.read(key)), "text/plain")
+
+    planned, report = replay("--dry-run", code=3), replay(code=3)
+
+    assert (
+        planned["objects"]["refused"]
+        == report["objects"]["refused"]
+        == [{"key": key, "fault": fault} for key in keys]
+    )
+    assert (report["requests"], gone(number)) == ([], [False])
+    assert not LedgerObject.objects.filter(key__in=keys).exists()
+
+
+def sealed(key: str, *lines: dict[str, Any], **header: Any) -> bytes:
+    ours = Service.objects.get()
+    made = {"service_id": ours.service_id, "incarnation": ours.incarnation, "at": timezone.now()} | header
+    return content.seal(Header(key, **made), lines)
+
+
+def test_an_object_that_was_moved_is_not_believed(company: Company, storage: ObjectStorage) -> None:
+    number, _ = erased_since(company)
+    for key in unknown(storage):
+        storage.put(key.replace(".jsonl", "-again.jsonl"), storage.read(key), "text/plain")
+        storage.purge(key)
+
+    report = replay(code=3)
+
+    assert {one["fault"] for one in report["objects"]["refused"]} == {"moved"}
+    assert gone(number) == [False]
+
+
+def test_objects_of_others_and_of_long_ago_are_not_believed(
+    company: Company, storage: ObjectStorage, settings: Settings
+) -> None:
+    erased_since(company)
+    folder = f"erasure_ledger/{Service.objects.get().service_id}/2026/"
+    long_ago = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1)
+    bad = {
+        "foreign": sealed(f"{folder}foreign", service_id=uuid4()),
+        "expired": sealed(f"{folder}expired", at=long_ago),
+        "unreadable": sealed(f"{folder}unreadable", {"kind": "hold_placed", "request": str(uuid4())}),
+    }
+    for name, one in bad.items():
+        storage.put(f"{folder}{name}", one, "text/plain")
+    # That of another service is none of ours.
+    elsewhere = f"erasure_ledger/{uuid4()}/2026/01/01/000000-x.jsonl"
+    storage.put(elsewhere, b"x", "text/plain")
+
+    report = replay(code=3)
+
+    assert {one["key"]: one["fault"] for one in report["objects"]["refused"]} == {
+        f"{folder}{name}": name for name in bad
+    }
+    assert report["outcomes"] == {"erased": 1}
+    assert Service.objects.get().state == "open"
+
+
+def test_objects_of_whatever_life_are_read(company: Company) -> None:
+    """A second restore, of the same old backup: what was promised in the life between counts too."""
+    first, second = company.talk("c-1", "alice"), company.talk("c-2", "bob")
+    backup = Backup()
+    alices = company.delete("alice")
+    work()
+    backup.restore()
+    replay()
+    bobs = company.delete("bob")
+    work()
+    assert gone(first, second) == [True, True]
+    backup.restore()
+    assert gone(first, second) == [False, False]
+
+    report = replay()
+
+    assert [life["objects"] > 0 for life in report["objects"]["lives"]] == [True, True]
+    assert not report["objects"]["lives_mixed"]
+
+    assert became_of(report) == {alices: "erased", bobs: "erased"}
+    assert gone(first, second) == [True, True]
+
+
+def test_objects_that_a_copy_wrote_meanwhile_are_told(company: Company, storage: ObjectStorage) -> None:
+    erased_since(company)
+    folder = f"erasure_ledger/{Service.objects.get().service_id}/"
+    for name, life in (("1", uuid4()), ("2", Service.objects.get().incarnation)):
+        key = f"{folder}2999/{name}"
+        storage.put(key, sealed(key, incarnation=life), "text/plain")
+    out = StringIO()
+
+    assert replay("--dry-run")["objects"]["lives_mixed"]
+    call_command("replay_erasures", stdout=out)
+
+    assert "WARNING: two lives" in out.getvalue()
+
+
+def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage) -> None:
+    erased_since(company)
+    replay()
+    rows_, objects, life = dump(), list(storage.versions()), Service.objects.get().incarnation
+
+    report = replay()
+
+    assert (report["requests"], report["opened"]) == ([], False)
+    assert (dump(), list(storage.versions())) == (rows_, objects)
+    assert Service.objects.get().incarnation == life
+
+
+class Killed(BaseException):
+    """As a kill: nothing catches it."""
+
+
+STEPS = [
+    (loading, "merge"),
+    (loading, "load"),
+    (filing, "_mark"),
+    (filing, "file"),
+    (claims, "take_these"),
+    (engine.ErasureRun, "_erase_rows"),
+    (rows, "erase_chunk"),
+    (engine.ErasureRun, "_verify"),
+    (engine.ErasureRun, "_complete"),
+    (objects, "erase_files"),
+    (carrying.Carrying, "_carry_out"),
+    (carrying.Carrying, "_finish"),
+    (service, "begin_incarnation"),
+]
+# Where much has been done, and it is not known yet.
+_IN_SHORT = {("after", "load"), ("before", "file"), ("after", "erase_chunk"), ("before", "begin_incarnation")}
+
+
+@pytest.mark.parametrize(
+    ("when", "where", "step"),
+    [
+        pytest.param(
+            when,
+            *step,
+            id=f"{when} {step[1]}",
+            marks=() if (when, step[1]) in _IN_SHORT else pytest.mark.long(reason="two replays for each step"),
+        )
+        for when in ("before", "after")
+        for step in STEPS
+    ],
+)
+def test_it_goes_on_after_a_kill(
+    company: Company, monkeypatch: pytest.MonkeyPatch, when: str, where: Any, step: str
+) -> None:
+    numbers = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "bob"), company.talk("c-3", "carol")
+    with restored():
+        deletions = [company.delete("alice"), company.delete("bob")]
+        work()
+    kept = Conversation.objects.filter(pk=numbers[2]).values()[0]
+    original = getattr(where, step)
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if when == "after":
+            original(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, step, killed)
+        with pytest.raises(Killed):
+            call_command("replay_erasures", stdout=StringIO())
+        forget_lock()
+    assert Service.objects.get().state in ({"restored"} if step != "begin_incarnation" else {"restored", "open"})
+
+    replay()
+
+    assert gone(*numbers) == [True, True, False]
+    assert Conversation.objects.filter(pk=numbers[2]).values()[0] == kept
+    for request in ComplianceRequest.objects.filter(pk__in=deletions):
+        assert (request.status, request.conversations, request.attempts) == ("completed", 1, 0)
+    assert Service.objects.get().state == "open"
+    assert not LedgerLine.objects.filter(outcome__in=["", "filed"]).exists()
+
+
+def forget_lock() -> None:
+    """As the database does when the connection of a killed process ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_do_not_replay_at_once(company: Company) -> None:
+    number, _ = erased_since(company)
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [operation._LOCK])
+        with pytest.raises(CommandError, match="Another replay"):
+            call_command("replay_erasures")
+    other.close()
+    assert gone(number) == [False]
+    replay()
+    assert gone(number) == [True]
+
+
+def test_an_open_service_is_not_replayed_unless_its_operator_says_that_it_was_restored(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    with restored(state="open"):
+        deletion = company.delete("alice")
+        work()
+    rows_ = dump()
+
+    with pytest.raises(CommandError, match="adopt") as refused:
+        call_command("replay_erasures")
+    assert refused.value.returncode == 3
+    planned = replay("--dry-run")
+    assert dump() == rows_
+    report = replay("--restored")
+
+    assert [one["numbers"] for one in planned["requests"]] == [[number]]
+    assert became_of(report) == {deletion: "erased"}
+    assert gone(number) == [True]
+
+
+def test_a_healthy_service_is_left_as_it_is(company: Company, storage: ObjectStorage) -> None:
+    company.talk("c-1", "alice")
+    company.delete("alice")
+    work()
+    rows_, objects = dump(), list(storage.versions())
+    out = StringIO()
+
+    call_command("replay_erasures", "--restored", stdout=out)
+
+    assert "nothing to be done" in out.getvalue()
+    assert (dump(), list(storage.versions())) == (rows_, objects)
+
+
+def test_a_dump_of_which_the_ledger_knows_no_more_is_opened(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    with restored():
+        pass
+
+    report = replay()
+
+    assert (report["requests"], report["opened"], gone(number)) == ([], True, [False])
+    assert Service.objects.get().state == "open"
+
+
+def test_the_service_stays_closed_while_the_storage_does_not_answer(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, _ = erased_since(company)
+
+    def refuse(*_args: Any) -> Any:
+        raise StorageError("storage_unavailable", "It does not answer.", retryable=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "read", refuse)
+        with pytest.raises(CommandError, match="storage_unavailable"):
+            call_command("replay_erasures")
+    assert (Service.objects.get().state, gone(number)) == ("restored", [False])
+
+
+def test_a_worker_replays_by_turns(company: Company) -> None:
+    number, _ = erased_since(company)
+    turns = 0
+    while not operation.replay(work=worker.work, seconds=0 if turns < 2 else 20):
+        turns += 1
+        assert Service.objects.get().state == "restored"
+    assert (turns, gone(number)) == (2, [True])
+
+
+def test_the_report_for_people_names_whom_it_erases(company: Company) -> None:
+    number, deletion = erased_since(company)
+    out = StringIO()
+
+    call_command("replay_erasures", stdout=out)
+
+    assert f"deletion {deletion} of acme: Erase again, 1 conversations ({number}) -> Erased again" in out.getvalue()
+    assert "reconcile_storage" in out.getvalue()
+    assert json.dumps("alice") not in out.getvalue()

@@ -1,0 +1,65 @@
+"""A database that looks restored: the rows of a moment, brought back after more was done.
+
+The bucket keeps what was written since, as it does when a backup of the database is restored.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection
+
+from compliance.ledger import service
+from compliance.models import Service
+
+# What is not of the service's data: who is connected, and how its tasks are queued.
+_TABLES = """
+SELECT format('%I', c.relname)
+  FROM pg_class c
+ WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+   AND c.relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission', 'chatbots_digestkey')
+ ORDER BY 1
+"""
+
+
+class Backup:
+    """The rows of all tables at this moment."""
+
+    def __init__(self) -> None:
+        service.current()  # emptied tables have none yet
+        self._rows: dict[str, bytes] = {}
+        with connection.cursor() as cursor:
+            cursor.execute(_TABLES)
+            for (table,) in cursor.fetchall():
+                with cursor.copy(f"COPY {table} TO STDOUT") as copied:
+                    self._rows[table] = b"".join(copied)
+
+    def restore(self, *, state: str = "restored") -> None:
+        """Bring the rows back, without those written since, and have the service notice."""
+        with connection.cursor() as cursor:
+            cursor.execute("SET session_replication_role = replica")
+            for table, rows in self._rows.items():
+                cursor.execute(f"DELETE FROM {table}")
+                if rows:
+                    with cursor.copy(f"COPY {table} FROM STDIN") as copied:
+                        copied.write(rows)
+            cursor.execute("SET session_replication_role = origin")
+        if state != "open":
+            notice(state)
+
+
+def notice(state: str = "restored") -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE compliance_service SET state = %s, reason = 'objects_unknown', tripped_at = now(),"
+            " highest_number = (SELECT coalesce(max(id), 0) FROM conversations_conversation)",
+            [state],
+        )
+    assert Service.objects.get().state == state
+
+
+@contextmanager
+def restored(*, state: str = "restored") -> Iterator[None]:
+    """Bring back what was stored before, at the end of the block."""
+    backup = Backup()
+    yield
+    backup.restore(state=state)
