@@ -21,4 +21,5 @@ NAMES = (
     "growth",
     "oversized",
     "retention",
+    "replay",
 )

@@ -209,7 +209,7 @@ FORBIDDEN_TO_WEB = {
 }
 FORBIDDEN_TO_WORKER = {
     "make a key": "INSERT INTO chatbots_apikey (label) VALUES ('x')",
-    "end a key": "UPDATE chatbots_apikey SET revoked_at = NULL",
+    "change a key": "UPDATE chatbots_apikey SET scopes = '{}'",
     "make a user": "INSERT INTO auth_user (username) VALUES ('x')",
     "change a user": "UPDATE auth_user SET is_superuser = TRUE",
     "read a password": "SELECT password FROM auth_user",
@@ -218,7 +218,7 @@ FORBIDDEN_TO_WORKER = {
     "make a member": "INSERT INTO chatbots_membership (role) VALUES ('officer')",
     "change a bucket": "UPDATE chatbots_bucket SET bucket = 'x'",
     "change a chatbot": "UPDATE chatbots_chatbot SET name = 'x'",
-    "file a redaction": "INSERT INTO compliance_redaction (reason) VALUES ('other')",
+    "change a redaction": "UPDATE compliance_redaction SET reason = 'other'",
     "say something": "INSERT INTO conversations_message (text) VALUES ('x')",
     "read the log": f"SELECT * FROM {LOG}",
     "read a second factor": "SELECT key FROM otp_totp_totpdevice",
