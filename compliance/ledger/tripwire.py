@@ -30,6 +30,7 @@ from compliance.errors import StepFailed
 from compliance.ledger import mending, objects, service
 from compliance.ledger.content import Header, NotBelieved
 from compliance.ledger.service import Reason, State
+from compliance.models import LedgerObject
 from compliance.work import occurrences
 
 logger = logging.getLogger(__name__)
@@ -103,8 +104,9 @@ class _Before(NamedTuple):
 
     def has_lost(self, header: Header) -> bool:
         """Return whether an authentic object is one that this database has lost."""
-        may_be_restored_since = self.has_other_timeline or header.at < self.up_since + _CLOCKS
-        return header.incarnation == self.incarnation and may_be_restored_since
+        # From the future: the clock of this server is not to be relied on.
+        tells_by_time = self.up_since + _CLOCKS <= header.at <= self.now + _CLOCKS
+        return header.incarnation == self.incarnation and (self.has_other_timeline or not tells_by_time)
 
 
 def look_if_due() -> bool:
@@ -181,7 +183,8 @@ def _trip_if_lost(before: _Before, unknown: Sequence[str], *, is_whole: bool) ->
     if oldest is None:
         return False
     newest = reader.first_lost(unknown[: -_MOST_READ - 1 : -1]) or oldest
-    is_little = is_oldest and is_whole and before.now - oldest.at < LITTLE and newest.at - oldest.at < LITTLE
+    age = abs(before.now - oldest.at)
+    is_little = is_oldest and is_whole and age < LITTLE and newest.at - oldest.at < LITTLE
     service.trip(State.CATCHING_UP if is_little else State.RESTORED, Reason.OBJECTS_UNKNOWN)
     return True
 
@@ -204,4 +207,8 @@ class _Reader:
             if self._before.has_lost(header):
                 return header
             self.faults[_ANOTHER_WRITER] += 1
+            if header.incarnation == self._before.incarnation:
+                # Known from now on: once this server was started anew, nothing would tell it from one that was lost.
+                # What it says is of another database, so no replay is to read it here.
+                LedgerObject.objects.bulk_create([LedgerObject(key=key, at=header.at)], ignore_conflicts=True)
         return None

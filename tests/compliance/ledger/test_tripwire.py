@@ -219,11 +219,31 @@ def test_the_folder_of_another_service_is_not_even_read(ours: Service, storage: 
     assert foreign() == 0
 
 
-def test_a_copy_that_writes_under_our_name_trips_nothing_here(ours: Service, storage: ObjectStorage) -> None:
-    # This server has been up since before that, whenever it was started.
-    put(storage, header(ours, age=-timedelta(minutes=10)))
+def test_a_copy_that_writes_under_our_name_trips_nothing_here(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # As if this server had been up for a day.
+        patch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
+        put(storage, header(ours))
+        assert state() == "open"
+        assert foreign() == 1
+
+    # Once it is started anew, nothing would tell them apart.
+    put(storage, header(ours, age=timedelta(minutes=1)), is_known=True)
     assert state() == "open"
     assert foreign() == 1
+    recovered()
+    assert state() == "open"
+
+
+def test_an_object_from_the_future_is_one_that_was_lost(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the server that the backup was restored on is behind: it seems to have been up before."""
+    monkeypatch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
+    put(storage, header(ours, age=-timedelta(hours=6)))
+    assert state() == "restored"
 
 
 def test_a_clock_that_jumps_back_trips_nothing_and_keeps_the_order(ours: Service, storage: ObjectStorage) -> None:
@@ -313,7 +333,7 @@ def test_a_storage_that_does_not_answer_trips_nothing(
 
 
 def test_it_looks_once_a_minute(ours: Service, storage: ObjectStorage) -> None:
-    put(storage, header(ours, age=timedelta(hours=-1)))  # noted each time
+    put(storage, header(ours, incarnation=uuid7()))  # noted each time
     tripwire.look()
     for _ in range(3):
         assert tripwire.look_if_due()
