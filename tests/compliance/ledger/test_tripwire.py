@@ -15,9 +15,9 @@ from uuid_utils.compat import uuid7
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance.ledger import content, mending, objects, service, tripwire
+from compliance.ledger import content, journal, mending, objects, service, tripwire
 from compliance.ledger.content import Header
-from compliance.models import LedgerObject, Occurrence, Service
+from compliance.models import ComplianceRequest, LedgerObject, Occurrence, Service
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of
 from tests.ledger import keys_of, lines_of
@@ -299,6 +299,21 @@ def test_a_bucket_that_was_rolled_back_is_written_again_with_what_is_true_today(
     assert state() == "open"
     assert (noted(Occurrence.Name.LEDGER_MISSING), foreign()) == (1, 0)
     assert service.current().mended_to is None
+
+
+def test_what_was_withdrawn_since_is_written_again_as_withdrawn(
+    ours: Service, chatbot: Chatbot, storage: ObjectStorage, settings: Settings
+) -> None:
+    request = deletion_of(chatbot, "member-1")
+    journal.intend([request.pk])
+    (intended,) = lines_of(storage, "intended")
+    storage.delete(LedgerObject.objects.latest("pk").key)
+    ComplianceRequest.objects.filter(pk=request.pk).update(
+        status="cancelled", cancelled_at=timezone.now(), uci_value=None
+    )
+    assert state() == "open"
+    (withdrawn,) = (line for line in lines_of(storage) if line["request"] == intended["request"])
+    assert (withdrawn["kind"], withdrawn["status"]) == ("withdrawn", "cancelled")
 
 
 def test_it_is_written_again_in_steps(ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
