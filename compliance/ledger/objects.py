@@ -29,15 +29,17 @@ CONTENT_TYPE = "application/x-ndjson"
 _LINES_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 2 * _LINES_BYTES
 
-# The time in a key is never before that of an earlier object, so that their order is that of writing whatever the
-# clock does.
+# The row has to survive a crash of the database that comes after the object was written, also where commits are not
+# waited for. The time in a key is never before that of an earlier object, so that their order is that of writing
+# whatever the clock does.
 _BEGIN = """
 INSERT INTO compliance_ledgerobject (key, at, request_ids, key_prefixes)
 SELECT %(prefix)s || s.service_id || '/' || to_char(made.at AT TIME ZONE 'UTC', 'YYYY/MM/DD/HH24MISS')
        || '-' || %(name)s || '.jsonl', made.at, %(request_ids)s::uuid[], %(key_prefixes)s::varchar[]
   FROM compliance_service s
  CROSS JOIN (SELECT greatest(clock_timestamp(), (SELECT max(at) FROM compliance_ledgerobject)) AS at) AS made
-RETURNING id, key, at, (SELECT service_id FROM compliance_service), (SELECT incarnation FROM compliance_service)
+RETURNING id, key, at, (SELECT service_id FROM compliance_service), (SELECT incarnation FROM compliance_service),
+       CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'local', TRUE) END
 """
 _CONFIRM = """
 UPDATE compliance_ledgerobject o SET written_at = statement_timestamp(), sha256 = given.sha256
@@ -101,7 +103,7 @@ def _begin(request_ids: Collection[UUID], key_prefixes: Collection[str]) -> tupl
     if not rows:
         service.current()
         rows = fetch(_BEGIN, values)
-    [(row_id, key, at, service_id, incarnation)] = rows
+    [(row_id, key, at, service_id, incarnation, _)] = rows
     return row_id, Header(key, service_id, incarnation, at.astimezone(UTC))
 
 

@@ -12,8 +12,9 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.crypto import digest
+from common.db import fetch
 from common.storage import ObjectStorage, StorageError
-from compliance.ledger import lines, objects
+from compliance.ledger import lines, objects, service
 from compliance.models import LedgerObject, Service
 from tests.clients import empty
 from tests.compliance.conftest import Drain
@@ -108,6 +109,16 @@ def test_each_object_has_a_row_that_was_there_first(
         assert (row.request_ids, row.key_prefixes) == ([request.pk], [])
         assert as_bytes(row.sha256) == sha256(storage.read(row.key)).digest()
         assert row.key.startswith(f"erasure_ledger/{Service.objects.get().service_id}/{row.at:%Y/%m/%d/%H%M%S}-")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_is_on_disk_before_its_object_is_written() -> None:
+    """Even in this database, which waits for no other commit. After a crash the object would be unknown."""
+    service.current()
+    [(before,)] = fetch("SELECT pg_current_wal_insert_lsn()")
+    objects._begin([], [])
+    [(is_flushed,)] = fetch("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", [before])
+    assert is_flushed
 
 
 def test_keys_are_in_the_order_of_writing_when_the_clock_goes_back(storage: ObjectStorage) -> None:
