@@ -156,7 +156,9 @@ def _look(before: _Before) -> None:
     is_whole = len(listed) < _MOST_KEYS
     row = fetch_one(_AFTER, {"keys": listed, "since": before.since, "began": before.now})
     unknown, gone, is_mending = row or ([], 0, False)
-    if unknown and not _trip_if_lost(before, sorted(unknown), is_whole=is_whole):
+    if unknown:
+        if _trip_if_lost(before, sorted(unknown), is_whole=is_whole):
+            return  # what it says of its requests is not true any more
         execute(_NOTE)
     if gone and is_whole:
         mending.begin(gone)

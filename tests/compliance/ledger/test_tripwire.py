@@ -316,6 +316,17 @@ def test_what_was_withdrawn_since_is_written_again_as_withdrawn(
     assert (withdrawn["kind"], withdrawn["status"]) == ("withdrawn", "cancelled")
 
 
+def test_a_database_that_was_restored_writes_nothing_again(ours: Service, storage: ObjectStorage) -> None:
+    """Together with its bucket, from backups of different days: what it knows is not true any more."""
+    gone = put(storage, header(ours, age=timedelta(hours=3)), is_known=True)
+    storage.delete(gone)
+    put(storage, header(ours))
+    recovered()
+    assert state() != "open"
+    assert noted(Occurrence.Name.LEDGER_MISSING) == 0
+    assert gone not in set(keys_of(storage))
+
+
 def test_it_is_written_again_in_steps(ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 2)
     known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
