@@ -4,13 +4,17 @@ All of it in the transaction that plans. What is closed is exactly what the plan
 whenever it is erased. The ledger has these requests already, so the journal forgets them.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.db.models.functions import Now
+from psycopg import sql
 
 from chatbots import changelog
 from common.db import array, execute
@@ -18,6 +22,7 @@ from compliance.erasure import exports
 from compliance.models import ComplianceRequest, LedgerLine, LineKind, Redaction, RetentionRun
 from compliance.replay.loading import ACTOR
 from compliance.replay.planning import Plan, Planned
+from compliance.requests import insert
 from compliance.retention import policy
 from compliance.work.outbox import announce
 
@@ -61,6 +66,12 @@ SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id,
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[]) AND variable_id IS NOT NULL
     ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
+# The columns of a request that is written again which may differ from their defaults.
+_WRITTEN = (
+    *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
+    *("conversation_digests", "erase_exports", "received_at", "due_at", "status", "hold_reason", "held_at"),
+    *("started_at", "cutoff_at", "cutoff_number", "completed_at", "result", "lane", "slice", "approved_holds"),
+)
 _DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[])"
 _OUTCOME = """
 UPDATE compliance_ledgerline l SET outcome = given.outcome
@@ -80,18 +91,44 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
             if request._state.adding:
                 new.append(request)
             entries.append(_entry(one, request))
-    ComplianceRequest.objects.bulk_create(new)
+    _insert(new)
     _add_what_they_name(planned)
     _end_exports(planned)
     _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE}])
-    erased = [one.request_id for one in planned if one.plan in {Plan.ERASE, Plan.RECORD}]
-    if erased:
+    if erased := [one.request_id for one in planned if one.plan == Plan.ERASE]:
         exports.expire_marked(erased)
-        execute(_REMEMBER, {"ids": array(erased), "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
+    if remembered := [one.request_id for one in planned if one.plan in {Plan.ERASE, Plan.RECORD}]:
+        execute(_REMEMBER, {"ids": array(remembered), "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
     announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
     changelog.record_all(entries)
     execute(_DROP_JOURNAL, [array(one.request_id for one in planned)])
     settle({one.request_id: OUTCOMES[one.plan] for one in planned})
+
+
+def _insert(requests: Sequence[ComplianceRequest]) -> None:
+    """Insert requests in this order. By one parameter: there can be very many, with very many columns."""
+    if requests:
+        rows = [
+            {"place": place} | {name: insert.as_json(getattr(one, name)) for name in _WRITTEN}
+            for place, one in enumerate(requests)
+        ]
+        execute(_insert_statement(), [json.dumps(rows, default=str)])
+
+
+@cache
+def _insert_statement() -> str:
+    fields = {field.attname: field for field in ComplianceRequest._meta.concrete_fields}
+    types = ", ".join(f"{name} {fields[name].db_type(connection)}" for name in _WRITTEN)
+    defaults = {
+        name: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
+        for name, field in fields.items()
+        if not field.has_db_default() and name not in _WRITTEN
+    }
+    return f"""
+INSERT INTO compliance_compliancerequest ({", ".join([*_WRITTEN, *defaults])})
+SELECT {", ".join([*_WRITTEN, *defaults.values()])}
+  FROM jsonb_to_recordset(%s::jsonb) AS given(place int, {types}) ORDER BY place
+"""  # noqa: S608  (names and defaults of columns)
 
 
 def settle(outcomes: Mapping[UUID, Outcome]) -> None:
@@ -190,7 +227,7 @@ def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> Compl
     """A request that was accepted, to be decided on or carried out as any other."""
     held = one.plan == Plan.HOLD
     state: dict[str, Any] = (
-        {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": Now()} if held else {}
+        {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now} if held else {}
     )
     if one.line["request_kind"] == Kind.REDACTION:
         return _made(one, Kind.REDACTION, **state)
@@ -206,7 +243,7 @@ def _complete(one: Planned, _known: ComplianceRequest | None, _reach: int) -> Co
         erase_exports=one.line["erase_exports"],
         status=Status.COMPLETED,
         result=ComplianceRequest.Result.NOTHING_FOUND,
-        completed_at=Now(),
+        completed_at=one.now,
     )
 
 
@@ -221,7 +258,7 @@ def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> Compl
 
 def _run(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
     last = min(int(one.line["up_to"]), reach)
-    begun = {"cutoff_at": Now(), "cutoff_number": last, "started_at": Now(), "slice": []}
+    begun = {"cutoff_at": one.now, "cutoff_number": last, "started_at": one.now, "slice": []}
     large = ComplianceRequest.Lane.LARGE
     if known is None:
         return _made(one, Kind.RETENTION, lane=large, **begun)

@@ -85,8 +85,7 @@ def replay(
             service = services.current()
             report.reach = _reach(service)
         _load(service, report, progress)
-        while time.monotonic() < deadline and _file_some(service, report, progress):
-            pass
+        _file(service, report, progress, deadline)
         carrying = Carrying(
             service.incarnation, work, deadline=deadline, progress=lambda number: progress("carried out", number)
         )
@@ -144,20 +143,25 @@ def _load(service: Service, report: Report, progress: Progress) -> None:
         report.revoked += loading.load(found, service, sha256=sha256)
 
 
-def _file_some(service: Service, report: Report, progress: Progress) -> bool:
-    with transaction.atomic():
-        planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation)
-        filing.file(planned, reach=report.reach)
-    progress("filed", len(planned))
-    return bool(planned)
+def _file(service: Service, report: Report, progress: Progress, deadline: float) -> None:
+    """Plan and file page by page, while time is left."""
+    after = planning.FIRST
+    while time.monotonic() < deadline:
+        with transaction.atomic():
+            planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation, after=after)
+            filing.file(planned, reach=report.reach)
+        if not planned:
+            return
+        after = planned[-1].request_id
+        progress("filed", len(planned))
 
 
 def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -> None:
     """Read the objects into a file of this machine, so that no transaction waits for the storage; then plan."""
     with TemporaryFile("w+", encoding="utf-8") as spool:
         for found, _ in _read(report, service, progress):
-            json.dump([found.key, found.at.isoformat(), found.lines], spool)
-            spool.write("\n")
+            # Not `dump`, which writes it in very small pieces.
+            spool.write(json.dumps([found.key, found.at.isoformat(), found.lines]) + "\n")
         spool.seek(0)
         with transaction.atomic():
             for found in _spooled(spool):

@@ -26,19 +26,21 @@ Status = ComplianceRequest.Status
 
 # Lines that one transaction plans and files.
 LINES = 500
+# Before every request.
+FIRST = UUID(int=0)
 
 _OPEN = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
 
 _NEXT = """
 SELECT request_id, chatbot_id FROM compliance_ledgerline
- WHERE plan = '' AND outcome = '' AND incarnation = %s ORDER BY request_id LIMIT %s
+ WHERE plan = '' AND outcome = '' AND incarnation = %s AND request_id > %s ORDER BY request_id LIMIT %s
 """
 # OFFSET 0 keeps PostgreSQL at one look-up for each line.
 _READ = f"""
 SELECT l.request_id, l.kind, l.line, l.chatbot_id, b.slug, b.public_id, b.four_eyes,
        b.max_conversations_per_deletion, r.variable_id, r.uci_digest, l.conversation_digests[1:100],
        known.kind, known.status, known.cutoff_at,
-       named.is_any, named.numbers, person.value, filed.open, filed.is_any
+       named.is_any, named.numbers, person.value, filed.open, filed.is_any, statement_timestamp()
   FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
   LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
  CROSS JOIN LATERAL (
@@ -121,6 +123,7 @@ class Planned:
     uci_value: str | None
     open_exports: list[UUID]
     has_exports: bool
+    now: datetime  # the database's
     plan: Plan = Plan.LEAVE
     conversations: int = 0
     messages: list[int] = field(default_factory=list)
@@ -142,9 +145,12 @@ class Planned:
         return list(self.conversation_digests) or None
 
 
-def plan_next(*, reach: int, incarnation: UUID) -> list[Planned]:
-    """Plan the next lines, in the order of filing, and store the plans, in the caller's transaction."""
-    found = fetch(_NEXT, [incarnation, LINES])
+def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST) -> list[Planned]:
+    """Plan the next lines, in the order of filing, and store the plans, in the caller's transaction.
+
+    Those up to the request `after` are planned already.
+    """
+    found = fetch(_NEXT, [incarnation, after, LINES])
     if not found:
         return []
     lines = [request_id for request_id, _ in found]
@@ -159,7 +165,7 @@ def plan_next(*, reach: int, incarnation: UUID) -> list[Planned]:
 
 def _read(row: tuple[Any, ...]) -> Planned:
     request_id, kind, line, chatbot_id, slug, public_id, four_eyes, guard, variable_id, chatter, digests, *rest = row
-    known_kind, known_status, known_cutoff_at, names_any, numbers, value, exports, has_exports = rest
+    known_kind, known_status, known_cutoff_at, names_any, numbers, value, exports, has_exports, now = rest
     return Planned(
         request_id=request_id,
         kind=LineKind(kind),
@@ -180,6 +186,7 @@ def _read(row: tuple[Any, ...]) -> Planned:
         uci_value=value,
         open_exports=exports or [],
         has_exports=bool(has_exports),
+        now=now,
     )
 
 
@@ -314,5 +321,7 @@ _PLANS: Mapping[LineKind, Any] = {
 
 def plan_all(*, reach: int, incarnation: UUID) -> Iterator[int]:
     """Plan all lines, in the caller's transaction; yield how many, page by page."""
-    while planned := plan_next(reach=reach, incarnation=incarnation):
+    after = FIRST
+    while planned := plan_next(reach=reach, incarnation=incarnation, after=after):
+        after = planned[-1].request_id
         yield len(planned)
