@@ -6,14 +6,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 
 from chatbots.authentication import secret_binding, token_digest
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
 from chatbots.operations.chatbots import NewVariable, change_chatbot, create_chatbot, designate_uci, set_role
 from chatbots.operations.keys import change_api_key_rate_limit, create_api_key, revoke_api_key
 from common.crypto import decrypt
-from tests.factories import ChatbotFactory, VariableFactory
+from tests.factories import ApiKeyFactory, ChatbotFactory, VariableFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -228,6 +229,14 @@ def test_a_key_is_revoked_once_with_a_change_log_entry() -> None:
         revoke_api_key(prefix=new.api_key.prefix, actor="command")
     with pytest.raises(ValidationError, match="no key"):
         revoke_api_key(prefix="nobody", actor="command")
+
+
+def test_the_database_refuses_to_bring_a_revoked_key_back() -> None:
+    key = ApiKeyFactory.create()
+    ApiKey.objects.update(revoked_at=Now())
+    with pytest.raises(IntegrityError, match="stays revoked"), transaction.atomic():
+        ApiKey.objects.update(revoked_at=None)
+    ApiKey.objects.filter(pk=key.pk).update(label="still mine")
 
 
 def test_a_key_is_revoked_by_command(capsys: pytest.CaptureFixture[str]) -> None:
