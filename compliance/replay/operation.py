@@ -32,6 +32,8 @@ Progress = Callable[[str, int], object]
 
 # Held by the connection of a replay: another one does not begin, and a lost process keeps it no longer than that.
 _LOCK = 0x6463_7265  # "dcre"
+# How long a command waits for it: the statement of a process that was killed runs on for a while.
+PATIENCE_SECONDS = 15.0
 
 
 class ReplayRuns(Exception):
@@ -67,7 +69,7 @@ def replay(
     Raises ReplayRuns, NotRestored, and StorageError where the storage does not answer: the service stays closed.
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
-    with _alone():
+    with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0):
         service = services.current()
         report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
         if is_dry_run:
@@ -181,11 +183,13 @@ def _spooled(spool: IO[str]) -> Iterator[Loaded]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Raises ReplayRuns unless this is the only replay."""
-    [(is_ours,)] = fetch("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-    if not is_ours:
-        raise ReplayRuns
+def _alone(*, patience: float) -> Iterator[None]:
+    """Raises ReplayRuns unless this is the only replay, at the latest after so many seconds."""
+    end = time.monotonic() + patience
+    while not fetch("SELECT pg_try_advisory_lock(%s)", [_LOCK])[0][0]:
+        if time.monotonic() >= end:
+            raise ReplayRuns
+        time.sleep(0.2)
     try:
         yield
     finally:
