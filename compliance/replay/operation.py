@@ -103,6 +103,8 @@ def replay(
             len(report.refused),
             report.conversations,
         )
+        for request_id, plan in report.to_be_told():
+            logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
         show(report)
     return True
 

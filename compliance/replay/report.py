@@ -18,6 +18,7 @@ _LINES_AT_ONCE = 500
 
 # What is of no consequence here, is not told one by one.
 _QUIET = [str(Plan.LEAVE), str(Plan.RECORD)]
+_TO_BE_TOLD = {Plan.END_EXPORT, Plan.LOST_EXPORT, Plan.UNKNOWN_CHATBOT, Plan.UNKNOWN_VARIABLE, Plan.CONFLICT}
 
 _COUNTS = """
 SELECT l.plan, l.outcome, count(*), sum(l.conversations)::bigint, count(*) FILTER (WHERE r.error_code <> '')
@@ -104,6 +105,12 @@ class Report:
             if len(rows) < _LINES_AT_ONCE:
                 return
             after = rows[-1][0]
+
+    def to_be_told(self) -> Iterator[tuple[str, str]]:
+        """Yield the id and the plan of each request that somebody has to be told of: the report can get lost."""
+        for one in self.requests():
+            if one["plan"] in _TO_BE_TOLD or one["outcome"] == Outcome.FAILED:
+                yield one["request_id"], one["plan"]
 
     def summary(self) -> dict[str, Any]:
         by_plan: dict[str, int] = {}

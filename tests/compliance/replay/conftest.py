@@ -9,6 +9,8 @@ from django.core.management import call_command
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.ledger import journal
+from compliance.models import Occurrence
 from conversations.models import Conversation
 from tests.functional.company import Company
 
@@ -26,6 +28,13 @@ def replay(*options: str, code: int = 0) -> dict[str, Any]:
 def work() -> None:
     worker.sweep()
     assert not worker.drain(seconds=60)
+
+
+def write_journal() -> None:
+    """Write the ledger's journal now, as a worker does every few seconds."""
+    Occurrence.objects.all().delete()
+    while journal._write_some():
+        pass
 
 
 def gone(*numbers: int) -> list[bool]:

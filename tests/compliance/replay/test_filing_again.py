@@ -8,14 +8,13 @@ from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
 from chatbots.operations.keys import create_api_key, revoke_api_key
-from compliance.ledger import journal
-from compliance.models import Callback, ComplianceRequest, Occurrence
+from compliance.models import Callback, ComplianceRequest
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
 from compliance.retention import policy
 from conversations.models import Message
-from tests.compliance.replay.conftest import became_of, gone, replay, work
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.retention.runs import conversation_aged, file_run, first_run, period_of, set_period
 from tests.functional.company import Company
 from tests.functional.redacting import SECRET, message_of, redact, talk
@@ -23,13 +22,6 @@ from tests.functional.support import dump
 from tests.restoring import restored
 
 pytestmark = pytest.mark.django_db
-
-
-def write_journal() -> None:
-    """Write the ledger's journal now, as a worker does every few seconds."""
-    Occurrence.objects.all().delete()
-    while journal._write_some():
-        pass
 
 
 def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Company) -> None:

@@ -8,7 +8,7 @@ from compliance import worker
 from compliance.models import ComplianceRequest, Service
 from compliance.replay import carrying
 from conversations.models import Conversation
-from tests.compliance.replay.conftest import became_of, gone, replay, work
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
 from tests.restoring import restored
 
@@ -82,6 +82,20 @@ def test_workers_catch_up_by_themselves_after_a_failover(chatbot: Chatbot, stora
     worker.drain(seconds=20)
 
     assert (gone(number), Service.objects.get().state) == ([True], "open")
+
+
+def test_workers_log_what_clients_are_to_be_told(
+    chatbot: Chatbot, storage: ObjectStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    company = Company(chatbot)
+    company.talk("c-1", "alice")
+    with restored(state="catching_up"):
+        export = company.export("alice")
+        write_journal()
+
+    worker.drain(seconds=20)
+
+    assert f"replay.not_carried_out request={export} plan=lost_export" in caplog.messages
 
 
 def test_workers_leave_a_restored_database_to_its_operator(chatbot: Chatbot, storage: ObjectStorage) -> None:
