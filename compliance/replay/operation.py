@@ -86,7 +86,8 @@ def replay(
             services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
             service = services.current()
             report.reach = _reach(service)
-        _load(service, report, progress)
+        if not _load(service, report, progress, deadline):
+            return False
         _file(service, report, progress, deadline)
         carrying = Carrying(
             service.incarnation, work, deadline=deadline, progress=lambda number: progress("carried out", number)
@@ -142,9 +143,13 @@ def _read(report: Report, service: Service, progress: Progress) -> Iterator[tupl
             yield Loaded.of(found), found.sha256
 
 
-def _load(service: Service, report: Report, progress: Progress) -> None:
+def _load(service: Service, report: Report, progress: Progress, deadline: float) -> bool:
+    """Load the objects that no row names; return False if the time was over first."""
     for found, sha256 in _read(report, service, progress):
         report.revoked += loading.load(found, service, sha256=sha256)
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 def _file(service: Service, report: Report, progress: Progress, deadline: float) -> None:

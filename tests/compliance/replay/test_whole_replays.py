@@ -246,9 +246,9 @@ def forget_lock() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_do_not_replay_at_once(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     number, _ = erased_since(company)
-    monkeypatch.setattr(operation, "PATIENCE_SECONDS", 0.0)
     other = connection.copy()
-    with other.cursor() as cursor:
+    with other.cursor() as cursor, monkeypatch.context() as impatient:
+        impatient.setattr(operation, "PATIENCE_SECONDS", 0.0)
         cursor.execute("SELECT pg_advisory_lock(%s)", [operation._LOCK])
         with pytest.raises(CommandError, match="Another replay"):
             call_command("replay_erasures")
