@@ -2,7 +2,7 @@
 
 The row of an object is committed before the object exists. So an authentic object of this life of the database that
 has no row was written by what the restore has lost. Workers look before they work and each minute, at the folder of
-this service, from a while before the newest object that the database knows:
+this service, from a while before the newest object that the database knows, or before the last look:
 
     unknown and authentic           restored; `catching_up` if little is lost, as after a failover
     the same, but this server was up before it was written, on the same timeline
@@ -54,7 +54,7 @@ SELECT s.state = 'open',
        s.checked_at IS NULL OR s.checked_at NOT BETWEEN statement_timestamp() - %(every)s AND statement_timestamp(),
        s.server NOT IN ('', {service.SERVER}), s.timeline IS DISTINCT FROM {service.TIMELINE},
        s.service_id, s.incarnation, statement_timestamp(), pg_postmaster_start_time(),
-       (SELECT max(at) FROM compliance_ledgerobject)
+       (SELECT max(at) FROM compliance_ledgerobject), s.checked_at
   FROM compliance_service s
 """  # noqa: S608  (texts of ours)
 # After the listing, so that each listed object's row was committed before.
@@ -95,12 +95,16 @@ class _Before(NamedTuple):
     now: datetime
     up_since: datetime
     newest: datetime | None
+    checked_at: datetime | None
 
     @property
     def since(self) -> datetime:
         """From when on objects are listed: older ones have expired."""
         kept: datetime = self.now - settings.ERASURE_LEDGER_DAYS
-        return max(kept, self.newest - BEFORE_THE_NEWEST) if self.newest else kept
+        if not (self.newest and self.checked_at):
+            return kept
+        # Before its first look a restored database can have written objects that are newer than what it has lost.
+        return max(kept, min(self.newest, self.checked_at) - BEFORE_THE_NEWEST)
 
     def has_lost(self, header: Header) -> bool:
         """Return whether an authentic object is one that this database has lost."""
