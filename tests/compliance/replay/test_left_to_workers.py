@@ -5,6 +5,7 @@ import pytest
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
+from compliance.erasure import engine
 from compliance.models import ComplianceRequest, Service
 from compliance.replay import carrying
 from conversations.models import Conversation
@@ -69,6 +70,32 @@ def test_what_meets_an_error_is_closed_and_goes_on_later(
     ComplianceRequest.objects.update(not_before=None)
     work()
     assert (company.status(deletion), gone(number)) == ("completed", [True])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_cannot_be_erased_stops_no_other(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = Company(chatbot)
+    numbers = [company.talk(f"c-{person}", person) for person in ("alice", "bob", "carol")]
+    with restored():
+        deletions = [company.delete(person) for person in ("alice", "bob", "carol")]
+        work()
+    erase = engine.ErasureRun._erase_rows
+
+    def refuses_bob(run: engine.ErasureRun) -> bool:
+        if any(str(one) == deletions[1] for one in run._active):
+            raise ValueError("made up")
+        return erase(run)
+
+    monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.ErasureRun, "_erase_rows", refuses_bob)
+        report = replay(code=3)
+
+    assert list(became_of(report).values()) == ["erased", "left", "erased"]
+    assert gone(*numbers) == [True, False, True]
+    assert Conversation.objects.get(pk=numbers[1]).is_closed
 
 
 def test_workers_catch_up_by_themselves_after_a_failover(chatbot: Chatbot, storage: ObjectStorage) -> None:

@@ -75,6 +75,22 @@ def test_two_people_of_one_conversation_were_erased(company: Company) -> None:
     call_command("verify_erasure", "--all")
 
 
+def test_what_the_backup_had_erased_already_is_no_error(company: Company) -> None:
+    shared, alices = company.talk("c-1", "alice", "bob", has_file=True), company.talk("c-2", "alice")
+    company.delete("bob")
+    work()
+    assert gone(shared, alices) == [True, False]
+    with restored():
+        deletion = company.delete("alice")
+        work()
+
+    report = replay()
+
+    assert became_of(report) == {deletion: "erased"}
+    assert report["requests"][0]["numbers"] == [alices]
+    assert gone(shared, alices) == [True, True]
+
+
 def test_a_conversation_that_another_open_deletion_has_closed_is_erased(company: Company) -> None:
     number = company.talk("c-1", "alice", "bob")
     bobs = company.delete("bob")
