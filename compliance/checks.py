@@ -80,6 +80,21 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def ledger_outlives_backups(**_: object) -> list[CheckMessage]:
+    if settings.BACKUP_HORIZON_DAYS <= settings.ERASURE_LEDGER_DAYS:
+        return []
+    return [
+        Error(
+            f"BACKUP_HORIZON_DAYS is {settings.BACKUP_HORIZON_DAYS.days}, ERASURE_LEDGER_DAYS "
+            f"{settings.ERASURE_LEDGER_DAYS.days}: after the restore of an older backup, nothing would say who was "
+            "erased since.",
+            hint="Set ERASURE_LEDGER_DAYS at least as high, or keep backups for a shorter time.",
+            id="compliance.E009",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
 def second_factor_is_required(**_: object) -> list[CheckMessage]:
     if settings.SECOND_FACTOR_REQUIRED:
         return []

@@ -220,6 +220,8 @@ VARIABLE_DAYS = env.days("VARIABLE_DAYS", "7")
 DUE_DAYS = env.days("DUE_DAYS", "30")
 # How long digests of erased chatters and conversations are kept, to refuse late data and survive a restore.
 ERASURE_LEDGER_DAYS = env.days("ERASURE_LEDGER_DAYS", "90")
+# How old a backup can be when it is restored: no longer than the ledger says who was erased since.
+BACKUP_HORIZON_DAYS = env.days("BACKUP_HORIZON_DAYS", "30") if DEVELOPMENT else env.days("BACKUP_HORIZON_DAYS")
 # How long a finished export outlives a later deletion of the chatter.
 EXPORT_GRACE_DAYS = env.days("EXPORT_GRACE_DAYS", "7")
 # How long exports and extracts stay in the operator's bucket.

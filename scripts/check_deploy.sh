@@ -19,4 +19,5 @@ exec env -i PATH="$PATH" \
     S3_ACCESS_KEY_ID=none \
     S3_SECRET_ACCESS_KEY="$(random 30)" \
     S3_BUCKET=none \
+    BACKUP_HORIZON_DAYS=30 \
     "$python" manage.py check --deploy --fail-level WARNING

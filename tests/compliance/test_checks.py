@@ -53,6 +53,16 @@ APART = {
 }
 
 
+def test_backups_that_outlive_the_ledger_are_refused(settings: Any) -> None:
+    def found(backups: int, ledger: int) -> list[str]:
+        settings.BACKUP_HORIZON_DAYS, settings.ERASURE_LEDGER_DAYS = timedelta(days=backups), timedelta(days=ledger)
+        return [str(problem.id) for problem in checks.ledger_outlives_backups()]
+
+    assert checks.ledger_outlives_backups in registry.deployment_checks
+    assert found(90, 90) == []
+    assert found(91, 90) == ["compliance.E009"]
+
+
 def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     settings.SECOND_FACTOR_REQUIRED = False
     (warning,) = checks.second_factor_is_required()

@@ -140,7 +140,7 @@ def test_a_service_gets_only_known_settings_and_all_required_ones() -> None:
     missing = manage({"SECRET_KEY": "x" * 50}, "check")
     required = set(re.findall(r"^  ([A-Z0-9_]+):", missing.stderr, re.MULTILINE)) | {"SECRET_KEY"}
 
-    assert {"DIGEST_KEY", "S3_BUCKET"} < required
+    assert {"DIGEST_KEY", "S3_BUCKET", "BACKUP_HORIZON_DAYS"} < required
     for service in OURS:
         assert required | {"DATABASE_URL"} <= SERVICES[service]["environment"].keys() <= known
 

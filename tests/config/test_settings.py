@@ -23,6 +23,7 @@ PRODUCTION = {
     "S3_ACCESS_KEY_ID": "id",
     "S3_SECRET_ACCESS_KEY": "secret",
     "S3_BUCKET": "bucket",
+    "BACKUP_HORIZON_DAYS": "30",
 }
 
 
@@ -84,7 +85,7 @@ def test_all_bad_settings_are_reported_at_once_by_name_and_without_the_value() -
         "UPLOAD_TYPES": "image/",
         "WORKERS": "0",
     }
-    del bad["S3_BUCKET"], bad["ALLOWED_HOSTS"]
+    del bad["S3_BUCKET"], bad["ALLOWED_HOSTS"], bad["BACKUP_HORIZON_DAYS"]
     found = manage(bad, "check")
 
     title, *lines = found.stderr.splitlines()
@@ -92,6 +93,7 @@ def test_all_bad_settings_are_reported_at_once_by_name_and_without_the_value() -
     assert title.startswith("These settings are missing or wrong")
     assert {line.split(":")[0].strip() for line in lines} == {
         "ALLOWED_HOSTS",
+        "BACKUP_HORIZON_DAYS",
         "DATABASE_URL",
         "DEBUG",
         "DIGEST_KEY",
