@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 State = Service.State
 Reason = Service.Reason
 
+# An advisory lock, held by the connection of a replay: another one, or an adoption, does not begin. A lost process
+# keeps it no longer than that.
+REPLAY_LOCK = 0x6463_7265  # "dcre"
+
 # A dump that is loaded makes another table, also on the same server.
 SERVER = """
 (SELECT system_identifier FROM pg_control_system())

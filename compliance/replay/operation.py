@@ -30,9 +30,7 @@ State = Service.State
 Show = Callable[[Report], None]
 Progress = Callable[[str, int], object]
 
-# Held by the connection of a replay: another one does not begin, and a lost process keeps it no longer than that.
-_LOCK = 0x6463_7265  # "dcre"
-# How long a command waits for it: the statement of a process that was killed runs on for a while.
+# How long a command waits for another replay to end: the statement of a process that was killed runs on for a while.
 PATIENCE_SECONDS = 15.0
 
 
@@ -193,7 +191,7 @@ def _spooled(spool: IO[str]) -> Iterator[Loaded]:
 def _alone(*, patience: float) -> Iterator[None]:
     """Raises ReplayRuns unless this is the only replay, at the latest after so many seconds."""
     end = time.monotonic() + patience
-    while not fetch("SELECT pg_try_advisory_lock(%s)", [_LOCK])[0][0]:
+    while not fetch("SELECT pg_try_advisory_lock(%s)", [services.REPLAY_LOCK])[0][0]:
         if time.monotonic() >= end:
             raise ReplayRuns
         time.sleep(0.2)
@@ -202,4 +200,4 @@ def _alone(*, patience: float) -> Iterator[None]:
     finally:
         # A connection that was lost has let it go.
         if connection.is_usable():
-            fetch("SELECT pg_advisory_unlock(%s)", [_LOCK])
+            fetch("SELECT pg_advisory_unlock(%s)", [services.REPLAY_LOCK])

@@ -249,7 +249,7 @@ def test_two_do_not_replay_at_once(company: Company, monkeypatch: pytest.MonkeyP
     other = connection.copy()
     with other.cursor() as cursor, monkeypatch.context() as impatient:
         impatient.setattr(operation, "PATIENCE_SECONDS", 0.0)
-        cursor.execute("SELECT pg_advisory_lock(%s)", [operation._LOCK])
+        cursor.execute("SELECT pg_advisory_lock(%s)", [service.REPLAY_LOCK])
         with pytest.raises(CommandError, match="Another replay"):
             call_command("replay_erasures")
     other.close()
