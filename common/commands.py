@@ -1,10 +1,14 @@
-"""Base class of the `manage.py` commands: help with examples, and the errors of operations."""
+"""Base class of the `manage.py` commands: help with examples, a signal before each, and the errors of operations."""
 
 from argparse import RawDescriptionHelpFormatter
 from typing import Any, ClassVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.dispatch import Signal
+
+# Sent with `name` before a command of ours does anything. A receiver refuses by raising CommandError.
+before_command = Signal()
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
@@ -25,6 +29,7 @@ class TeachingCommand(BaseCommand):
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        before_command.send(type(self), name=self.__module__.rpartition(".")[2])
         try:
             return super().execute(*args, **options)
         except ValidationError as error:

@@ -2,16 +2,19 @@ from django.apps import AppConfig
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
+from common.commands import before_command
+
 
 class ComplianceConfig(AppConfig):
     name = "compliance"
 
     def ready(self) -> None:
         from compliance import checks  # noqa: F401, PLC0415  (registers the system checks)
-        from compliance.ledger import service  # noqa: PLC0415
+        from compliance.ledger import commands, service  # noqa: PLC0415
         from compliance.work import notify  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
+        before_command.connect(commands.refuse_unless_open, dispatch_uid="compliance.ledger")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         notify.disable_unpickling()
