@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+# By code. Of another, a retry does not help before a person has done something.
+RETRY_AFTER = {"unavailable": RETRY_AFTER_SECONDS, "catching_up": 10}
 # The maximum number of listed field errors: a body can have 150,000.
 MOST_ERRORS = 100
 
@@ -66,6 +68,8 @@ CODES: Mapping[str, tuple[int, str]] = {
     "rate_limited": (429, "Too many calls"),
     "internal": (500, "The service failed; quote request_id when you report it"),
     "unavailable": (503, "The service is unavailable for now"),
+    "restored_database": (503, "The service is closed: its database was restored from a backup"),
+    "catching_up": (503, "The service is catching up after a failover of its database"),
 }
 
 
@@ -164,6 +168,15 @@ HELP: Mapping[str, Help] = {
         "The database or the storage did not serve the call, or the signature cannot be checked for now.",
         "Send it again after `Retry-After` seconds.",
     ),
+    "restored_database": Help(
+        "The database was restored from a backup, and contains people who were erased since. Nothing is taken, shown "
+        "or carried out until the operator has had them erased again.",
+        "Wait for the operator; there is no `Retry-After`. Then send again what you have sent since the backup.",
+    ),
+    "catching_up": Help(
+        "The database had a failover and lacks the last changes. Erasures among them are being repeated.",
+        "Send it again after `Retry-After` seconds.",
+    ),
 }
 
 _CODE_OF_STATUS = {
@@ -229,8 +242,8 @@ class Problem(exceptions.APIException):
         headers = {"Cache-Control": "no-store"}
         if self.status_code == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="data-compliance"'
-        if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if seconds := RETRY_AFTER.get(self.code):
+            headers["Retry-After"] = str(seconds)
         return headers
 
 
@@ -271,29 +284,30 @@ def as_problem(error: Exception) -> Problem:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """handler400: a request that Django refuses before any view, such as one for an unknown host."""
-    if _is_api(request):
-        return _answer(Problem("invalid"))
+    if is_api(request):
+        return answer(Problem("invalid"))
     return defaults.bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
     """handler500: a failure outside of the API's views, already logged by Django."""
-    if _is_api(request):
-        return _answer(Problem("internal"))
+    if is_api(request):
+        return answer(Problem("internal"))
     return defaults.server_error(request)
 
 
 @csrf_exempt
 def unknown_path(request: HttpRequest) -> HttpResponseBase:  # noqa: ARG001  a view
     """Answer for unknown paths under /api/, also where DEBUG would show its own page."""
-    return _answer(Problem("not_found", "There is nothing at this path."))
+    return answer(Problem("not_found", "There is nothing at this path."))
 
 
-def _is_api(request: HttpRequest) -> bool:
+def is_api(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
 
-def _answer(problem: Problem) -> JsonResponse:
+def answer(problem: Problem) -> JsonResponse:
+    """Return the response to a problem outside of the API's views."""
     return JsonResponse(
         problem.as_dict(), status=problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE
     )

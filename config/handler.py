@@ -1,5 +1,6 @@
 """Django's WSGI handler, hardened for callers that send anything."""
 
+from collections.abc import Callable
 from importlib import import_module
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -44,6 +45,10 @@ class Handler(WSGIHandler):
 
     request_class = Request
 
+    def __init__(self, *, is_open: Callable[[], bool] = lambda: True) -> None:
+        super().__init__()
+        self._is_open = is_open
+
     def __call__(self, environ: dict[str, Any], start_response: Any) -> HttpResponseBase:
         _remove_untrusted_headers(environ)
         return super().__call__(environ, start_response)
@@ -60,11 +65,14 @@ class Handler(WSGIHandler):
         """Return how many bytes of the body the server reads: many only from a caller who is known.
 
         A view of the API says how many in `most_bytes_before_reading`; pages take a long form from logged-in staff.
-        What is longer, the view refuses unread.
+        What is longer, the view refuses unread. While the service is not open every long body is, before a key or a
+        session is read.
         """
         _remove_untrusted_headers(environ)
         request = self.request_class(environ)
         close_old_connections()
+        if not self._is_open():
+            return SMALL_BODY_BYTES
         try:
             match = resolve(request.path_info)
         except Resolver404:

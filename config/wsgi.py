@@ -14,6 +14,7 @@ from django.conf import settings  # noqa: E402  (needs the environment of the em
 from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
+from compliance.ledger import service  # noqa: E402  (as above)
 from config.handler import Handler  # noqa: E402
 
 # A request with a slow statement gets 503 and frees its thread.
@@ -28,4 +29,4 @@ digest_key.check()
 # Load all views now: otherwise the first requests of each process would wait.
 _ = get_resolver().url_patterns
 
-application = Handler()
+application = Handler(is_open=service.is_open)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import botocore.session
 import pytest
 from django.conf import settings as django_settings
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from pytest_django import DjangoDbBlocker
 
 from chatbots.buckets import hosted_storage
@@ -125,6 +127,17 @@ def storage(_bucket: ObjectStorage) -> Iterator[ObjectStorage]:
     yield _bucket
     storage_rests_no_more()
     empty(_bucket)
+
+
+@pytest.fixture
+def one_connection(db: None) -> Iterator[None]:
+    """Calls of the handler itself keep the test's connection and transaction, as those of Django's client do."""
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in signals:
+        signal.connect(close_old_connections)
 
 
 @pytest.fixture

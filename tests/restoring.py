@@ -6,6 +6,7 @@ The bucket keeps what was written since, as it does when a backup of the databas
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from django.db import connection
 
 from compliance.ledger import service
@@ -55,6 +56,14 @@ def notice(state: str = "restored") -> None:
             [state],
         )
     assert Service.objects.get().state == state
+
+
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """Calls are served meanwhile, as before the restore was noticed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "state", lambda: service.State.OPEN)
+        yield
 
 
 @contextmanager

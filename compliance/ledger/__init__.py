@@ -10,6 +10,9 @@ promised since. The ledger is in the hosted bucket, so it survives the restore: 
     journal     what was accepted, withdrawn or revoked, written every few seconds
     tripwire    compare the ledger with the database: an object that it does not know means a restore
     mending     write objects again that the bucket has lost
+    middleware  answer calls and pages in place of a restored database
+    commands    which commands run beside one
+    adoption    make a copy of the database a service of its own
 
 Written before the database acts on it: a deletion's conversations are marked only once an object names the request,
 and it completes only once an object has exactly what it has erased. `compliance.replay` reads the ledger.

@@ -21,7 +21,10 @@ from common.problems import CODES, CONTENT_TYPE, RETRY_AFTER_SECONDS
 from config.openapi.operations import Extras, Problem, problem_example
 from config.openapi.samples import samples_of
 
-_ANY_CALL = ("not_authenticated", "scope_missing", "not_found", "not_acceptable", "rate_limited", "unavailable")
+_ANY_CALL = (
+    *("not_authenticated", "scope_missing", "not_found", "not_acceptable", "rate_limited"),
+    *("unavailable", "restored_database", "catching_up"),
+)
 _SIGNED_CALL = ("invalid_signature", "stale_timestamp")
 _CALL_WITH_BODY = ("invalid", "too_large", "unsupported_media_type")
 
@@ -82,8 +85,12 @@ _HEADERS: Mapping[str, dict[str, Any]] = {
     "RateLimit-Reset": _header(
         "Seconds until the next minute begins.", {"type": "integer", "minimum": 1}, 42, required=False
     ),
+    # Absent from `restored_database`.
     "Retry-After": _header(
-        "Seconds to wait before retrying.", {"type": "integer", "minimum": 0}, RETRY_AFTER_SECONDS
+        "Seconds to wait before retrying. Without it, a retry does not help.",
+        {"type": "integer", "minimum": 0},
+        RETRY_AFTER_SECONDS,
+        required=False,
     ),
     "WWW-Authenticate": _header("How to authenticate.", _STRING, 'Bearer realm="data-compliance"'),
 }

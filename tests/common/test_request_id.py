@@ -20,7 +20,7 @@ from common.problems import CODES
 from config.handler import Handler
 from tests.calls import ALICE, TokenCaller, problem
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("one_connection")
 
 THEIRS = "ticket-4711"
 logger = logging.getLogger("someone.else")

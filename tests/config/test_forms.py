@@ -11,7 +11,7 @@ from django.test import Client, RequestFactory
 from config.handler import Handler
 from tests.people import Role, member
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("one_connection")
 
 PAGES = ("/admin/login/", "/admin/lookup/", "/admin/file/acme/many/", "/nowhere/")
 

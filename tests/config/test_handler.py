@@ -6,7 +6,7 @@ from django.test import RequestFactory
 
 from config.handler import Handler
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("one_connection")
 
 
 @pytest.mark.parametrize("header", ["application/json; charset*=x''a", "a/b; c*=utf-8''%ff; charset=nonsense"])

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from accounts.lockouts import client_address
 from config.handler import Handler
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("one_connection")
 
 SAID = {
     "X-Forwarded-For": "203.0.113.9",

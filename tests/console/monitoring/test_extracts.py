@@ -117,7 +117,7 @@ def test_it_pages_without_counting_and_asks_as_much_for_many_days_as_for_few(
     for first, last in ((0, 10), (10, 120)):
         for number in range(first, last):
             extract(chatbot, DAY - timedelta(days=number))
-        with django_assert_max_num_queries(8) as queries:
+        with django_assert_max_num_queries(9) as queries:
             text = listed(client)
         asked.append(len(queries))
         assert not [one for one in queries if "COUNT" in one["sql"] or "OFFSET" in one["sql"]]

@@ -170,7 +170,7 @@ def test_a_page_makes_as_many_queries_for_many_rows_as_for_few(
     for number in (10, 400):
         many_requests(chatbot, number)
         many_requests(neighbour, 10)
-        with django_assert_max_num_queries(13) as queries:
+        with django_assert_max_num_queries(14) as queries:
             get(client, name)
         asked.append(len(queries))
     assert asked[0] == asked[1]

@@ -1,0 +1,229 @@
+"""A restored database is not served: neither a call of the API nor a page of the console gets past the middleware."""
+
+import re
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from chatbots.models import Chatbot, RateLimitWindow
+from compliance.ledger import service
+from compliance.models import ComplianceRequest
+from config.handler import Handler
+from config.web.limits import SMALL_BODY_BYTES
+from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, stays_at_home
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+from tests.closed import Reason, State, close
+from tests.document import assert_documented
+from tests.every_call import every_call
+from tests.factories import conversation_of
+from tests.functional.test_probing import body_of
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db
+
+CLOSED = pytest.mark.parametrize("state", [State.RESTORED, State.CATCHING_UP])
+
+
+def test_every_call_of_the_api_is_refused(chatbot: Chatbot) -> None:
+    caller = TokenCaller(chatbot)
+    close()
+
+    for call in every_call():
+        raw, content_type = body_of(call)
+        url = f"/api/v1/chatbots/{chatbot.slug}/{call.below_slug()}"
+        response = caller.client.generic(call.method, url, raw, content_type, headers=caller.credentials(raw))
+        problem(response, 503, "restored_database")
+        assert_documented(call.method.lower(), url, response)
+
+
+@pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller, Caller])
+def test_a_restored_database_gives_no_time_to_try_again(chatbot: Chatbot, caller_type: type[Caller]) -> None:
+    caller = caller_type(chatbot)
+    close()
+
+    response = caller.post("data-deletion", ALICE)
+
+    assert "restored from a backup" in problem(response, 503, "restored_database")["detail"]
+    assert "Retry-After" not in response.headers
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_a_service_that_catches_up_says_when_to_try_again(chatbot: Chatbot) -> None:
+    caller = TokenCaller(chatbot)
+    close(State.CATCHING_UP)
+
+    response = caller.post("data-deletion", ALICE)
+
+    problem(response, 503, "catching_up")
+    assert response.headers["Retry-After"] == "10"
+    assert not ComplianceRequest.objects.exists()
+
+
+@CLOSED
+def test_one_page_takes_the_place_of_every_other(chatbot: Chatbot, state: State) -> None:
+    officer = member(chatbot, Role.OFFICER)
+    close(state)
+    expected = Client().get("/admin/").content
+
+    for path in ("/admin/", "/admin/login/", "/admin/conversations/", "/", "/anything/at/all/"):
+        for method in ("GET", "POST"):
+            response = officer.generic(method, path)
+            assert (response.status_code, response.content) == (503, expected), (method, path)
+            assert response.headers["Cache-Control"] == "no-store"
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+
+
+def test_the_page_says_what_happened_and_what_to_do(db: None) -> None:
+    close(reason=Reason.OBJECTS_UNKNOWN)
+    text = text_of(Client().get("/admin/"))
+    assert "was restored from a backup" in text
+    assert "27 November 2026, 03:04 UTC" in text
+    assert "manage.py replay_erasures" in text
+    assert "docs/runbooks.md" in text
+
+    close(reason=Reason.OTHER_SERVER)
+    assert "manage.py adopt --new-service" in text_of(Client().get("/admin/"))
+
+
+def test_the_page_of_a_failover_reloads_itself(db: None) -> None:
+    close(State.CATCHING_UP)
+
+    response = Client().get("/admin/requests/?chatbot=acme")
+
+    # A header, which works without script.
+    assert response.headers["Refresh"] == response.headers["Retry-After"] == "10"
+    assert "ends by itself" in text_of(response)
+    # A form is not sent a second time by that.
+    assert Client().post("/admin/login/").headers["Refresh"] == "10; url=/admin/"
+    close()
+    assert "Refresh" not in Client().get("/admin/").headers
+
+
+def test_the_page_shows_nothing_of_the_database(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "alice-77")
+    officer = member(chatbot, Role.OFFICER)
+    close()
+
+    content = officer.get(f"/admin/conversations/?chatbot={chatbot.slug}").content.decode()
+
+    assert not re.search(rf"alice-77|{chatbot.slug}|officer", content)
+
+
+@CLOSED
+def test_what_shows_no_data_is_answered(db: None, settings: Any, state: State) -> None:
+    settings.METRICS_TOKEN = "a token for metrics"
+    settings.WHITENOISE_AUTOREFRESH = settings.WHITENOISE_USE_FINDERS = True  # no files are collected for tests
+    close(state)
+    client = Client(headers={"Authorization": "Bearer a token for metrics"})
+
+    # Were it not ready, a load balancer would answer in its own words, on every machine at once.
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert client.get(path).status_code == 200, path
+    for path in ("/api/docs/", "/api/docs/errors", "/api/schema/"):
+        assert client.get(path).status_code == 200, path
+    style = client.get("/static/console/console.css")
+    assert (style.status_code, b"--ink" in style.getvalue()) == (200, True)
+
+
+def test_no_session_and_no_key_is_read_before(chatbot: Chatbot) -> None:
+    officer, caller = member(chatbot, Role.OFFICER), TokenCaller(chatbot)
+    close()
+
+    with CaptureQueriesContext(connection) as captured:
+        officer.get("/admin/")
+        caller.get("requests")
+
+    tables = {table for query in captured for table in re.findall(r'FROM "(\w+)"', query["sql"])}
+    assert tables == {"compliance_service"}
+    assert not RateLimitWindow.objects.exists()
+
+
+def test_an_open_service_costs_one_query(chatbot: Chatbot) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        Client().get("/admin/nowhere/")
+
+    asked = [query["sql"] for query in captured if "compliance_service" in query["sql"]]
+    assert len(asked) == 1
+
+
+def test_a_database_without_an_identity_is_served(db: None) -> None:
+    """As an emptied one."""
+    close().delete()
+
+    assert Client().get("/admin/login/").status_code == 200
+
+
+def test_what_was_closed_is_served_again_at_once(chatbot: Chatbot) -> None:
+    caller = TokenCaller(chatbot)
+    closed = close()
+    problem(caller.get("requests"), 503, "restored_database")
+
+    type(closed).objects.update(state=State.OPEN, reason="", tripped_at=None, highest_number=None)
+
+    assert caller.get("requests").status_code == 200
+
+
+def test_without_a_database_a_call_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(service, "state", gone)
+
+    response = Client().get("/api/v1/chatbots/acme/requests")
+
+    assert problem(response, 503, "unavailable")
+    assert response.headers["Retry-After"] == "5"
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.long(reason="a browser draws the page in both states, in two themes and on a phone")
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (State.RESTORED, Reason.OTHER_SERVER),
+        (State.RESTORED, Reason.OBJECTS_UNKNOWN),
+        (State.CATCHING_UP, Reason.OBJECTS_UNKNOWN),
+    ],
+)
+def test_the_page_is_accessible(live_server: Any, state: State, reason: Reason) -> None:
+    close(state, reason)
+    with browser() as chromium:
+        watched = open_page(chromium, f"{live_server.url}/admin/")
+        assert watched.page.get_by_role("heading", level=1).count() == 1
+        # The answer's status is all that a browser calls an error.
+        watched.errors = [error for error in watched.errors if "503" not in error]
+        stays_at_home(watched, live_server.url)
+        is_easy_to_use(watched.page)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_long_body_is_refused_unread_before_a_key_is_read(chatbot: Chatbot) -> None:
+    raw = b"{}"
+    headers = {f"HTTP_{name.upper()}": value for name, value in TokenCaller(chatbot).credentials(raw).items()}
+    url = f"/api/v1/chatbots/{chatbot.slug}/conversations"
+    environ = RequestFactory().generic("POST", url, raw, "application/json", **headers).environ
+    handler = Handler(is_open=service.is_open)
+    assert handler.most_body_bytes(environ) == settings.MAX_BODY_BYTES
+    close()
+
+    with CaptureQueriesContext(connection) as captured:
+        assert handler.most_body_bytes(environ) == SMALL_BODY_BYTES
+
+    assert len(captured) == 1
+
+
+def test_its_runbook_exists() -> None:
+    source = (settings.BASE_DIR / "templates" / "console" / "closed.html").read_text()
+    named = re.findall(r'docs/(\w+\.md), "([^"]+)"', source)
+    assert len(named) == 2
+    for file, heading in named:
+        assert f"## {heading}\n" in (settings.BASE_DIR / "docs" / file).read_text()
+
+
+def text_of(response: Any) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", response.content.decode()))
