@@ -8,6 +8,7 @@ repeated. Storage is called outside transactions, and rows are checked again rig
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
@@ -21,7 +22,8 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, OpenUpload, StorageError
 from compliance.erasure import objects
-from compliance.models import ExportFile
+from compliance.ledger import service, tripwire
+from compliance.models import ExportFile, Service
 from compliance.reconciliation import scan
 from compliance.reconciliation.scan import Folder, Orphan, RowMismatch, still_orphaned
 from conversations.models import DailyExtract
@@ -41,8 +43,14 @@ class FixRefused(Exception):
 
 @dataclass
 class Report:
-    """Complete counts, and lists of the first hundred of each."""
+    """Complete counts, and lists of the first hundred of each.
 
+    `young` are objects without a row that are too young to be orphans; `before_replay` are those, and orphans, that
+    were written before the last replay ended: after the backup from which the database was restored, as a rule.
+    """
+
+    state: Service.State
+    replayed_at: datetime | None
     objects: Counter[str] = field(default_factory=Counter)
     versions: int = 0
     rows_met: int = 0
@@ -52,6 +60,9 @@ class Report:
     orphan_versions: int = 0
     orphan_bytes: int = 0
     named_orphans: list[dict[str, Any]] = field(default_factory=list)
+    young: Counter[str] = field(default_factory=Counter)
+    before_replay: int = 0
+    other_ledgers: Counter[str] = field(default_factory=Counter)
     stale_uploads: Counter[str] = field(default_factory=Counter)
     missing: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     of_another_size: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -66,7 +77,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         own = {"versions", "rows_met", "rows_missing", "orphan_versions"}
-        return {"agrees": self.agrees} | {name: value for name, value in vars(self).items() if name not in own}
+        shown = {name: value for name, value in vars(self).items() if name not in own}
+        return {"agrees": self.agrees} | shown
 
 
 def reconcile(
@@ -75,8 +87,11 @@ def reconcile(
     """Compare; with `fix`, also remove orphans, abort stale uploads, and repair rows without their object.
 
     `progress` is called with each number of objects scanned. Raises StorageError, and FixRefused before anything is
-    changed, unless `force`.
+    changed, unless `force`; in a restored database it refuses in any case.
     """
+    if fix:
+        tripwire.look()  # nobody may have noticed yet
+        _refuse_unless_open()
     storage = hosted_storage()
     report = _compare(storage, progress)
     if fix and not report.agrees:
@@ -94,7 +109,8 @@ def _scan(storage: ObjectStorage, seen: scan.SeenRows, progress: Progress | None
 
 
 def _compare(storage: ObjectStorage, progress: Progress | None) -> Report:
-    report = Report()
+    identity = service.current()
+    report = Report(Service.State(identity.state), identity.replayed_at)
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
     differing: list[tuple[str, int]] = []
     seen = scan.SeenRows()
@@ -102,8 +118,14 @@ def _compare(storage: ObjectStorage, progress: Progress | None) -> Report:
         report.objects[found.folder] += 1
         if found.folder is not Folder.UNKNOWN:
             report.versions += found.versions
+        if found.other_service:
+            report.other_ledgers[found.other_service] += 1
         if found.orphan:
             _note_orphan(report, found.orphan, slugs)
+        if found.without_row_since:
+            if found.orphan is None:
+                report.young[found.folder] += 1
+            report.before_replay += found.without_row_since < (report.replayed_at or found.without_row_since)
         if found.row and found.size is not None:
             report.rows_met += 1
             if found.row.bytes not in {None, found.size}:
@@ -149,6 +171,14 @@ def _note_mismatch(report: Report, mismatch: RowMismatch) -> None:
     report.rows_missing += mismatch.size is None
     if len(ids) < _NAMED:
         ids.append(mismatch.row_id)
+
+
+def _refuse_unless_open() -> None:
+    if not service.is_open():
+        raise FixRefused(
+            "The database was restored from a backup, so what it does not know may be needed. Nothing is removed "
+            "before manage.py replay_erasures has ended that state. Compare without --fix."
+        )
 
 
 def _refuse_too_much(report: Report) -> None:

@@ -26,8 +26,10 @@ from compliance.ledger import objects as ledger
 SAFETY_AGE = timedelta(days=1)
 _KEYS_AT_ONCE = 1_000
 # By service and day; releases before 0.2 wrote by day alone.
-_LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"[0-9a-f-]{36}/(\d{4})/(\d\d)/(\d\d)/\d{6}-[0-9a-f-]{36}\.jsonl")
-_OLD_LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"(\d{4})-(\d\d)-(\d\d)/[0-9a-f]+\.json")
+_LEDGER_KEY = re.compile(
+    re.escape(ledger.PREFIX) + r"([0-9a-f-]{36})/(\d{4})/(\d\d)/(\d\d)/\d{6}-[0-9a-f-]{36}\.jsonl"
+)
+_OLD_LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"()(\d{4})-(\d\d)-(\d\d)/[0-9a-f]+\.json")
 
 
 class Folder(StrEnum):
@@ -69,19 +71,26 @@ class Orphan:
 
 
 class ScannedKey(NamedTuple):
-    """One key of the bucket: its number of versions, its row, the size of its object, and its orphaned versions."""
+    """One key of the bucket: its number of versions, its row, the size of its object, and its orphaned versions.
+
+    `without_row_since`: when it was written, if it is in our folders without a row, however young. `other_service`:
+    the id of the service whose ledger it belongs to, if that is not ours.
+    """
 
     folder: Folder
     versions: int
     row: ObjectRow | None
     size: int | None
     orphan: Orphan | None
+    without_row_since: datetime | None
+    other_service: str | None
 
 
 class _Key(NamedTuple):
     key: str
     folder: Folder
     chatbot_id: int | None
+    other_service: str | None = None
 
 
 # The rows of each store that name an object in the hosted bucket. A finished one has an object of its size.
@@ -204,24 +213,34 @@ def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) ->
     elif current is not None:
         orphaned = [one for one in versions if one is not current]
     # Else a row's object is behind a delete marker: its versions may be all that is left of it, so they stay.
-    if not orphaned or max(one.modified_at for one in orphaned) > timezone.now() - SAFETY_AGE:
-        return ScannedKey(place.folder, len(versions), row, size, None)
+    newest_at = max((one.modified_at for one in orphaned), default=None)
+    scanned = ScannedKey(
+        folder=place.folder,
+        versions=len(versions),
+        row=row,
+        size=size,
+        orphan=None,
+        without_row_since=newest_at if current is not None and len(orphaned) == len(versions) else None,
+        other_service=place.other_service,
+    )
+    if newest_at is None or newest_at > timezone.now() - SAFETY_AGE:
+        return scanned
     orphan = Orphan(
         key=place.key,
         version_ids=tuple(one.version_id for one in orphaned),
         bytes=sum(one.bytes for one in orphaned),
-        newest_at=max(one.modified_at for one in orphaned),
+        newest_at=newest_at,
         folder=place.folder,
         chatbot_id=place.chatbot_id,
         is_old=len(orphaned) < len(versions),
     )
-    return ScannedKey(place.folder, len(versions), row, size, orphan)
+    return scanned._replace(orphan=orphan)
 
 
 def _is_live_ledger(place: _Key) -> bool:
     """The day in the key of a ledger object says whether it is live."""
     match = _LEDGER_KEY.fullmatch(place.key) or _OLD_LEDGER_KEY.fullmatch(place.key)
-    return match is not None and "-".join(match.groups()) >= f"{ledger.last_kept() - SAFETY_AGE:%Y-%m-%d}"
+    return match is not None and "-".join(match.groups()[1:]) >= f"{ledger.last_kept() - SAFETY_AGE:%Y-%m-%d}"
 
 
 class _Chatbots:
@@ -240,8 +259,10 @@ class _Chatbots:
             return _Key(key, Folder.UPLOADS, chatbot_id if chatbot_id in self._known else None)
         if first == Folder.LEDGER:
             # Another service may keep its ledger in this bucket: a copy of this one, or the one that it is a copy of.
-            is_theirs = _LEDGER_KEY.fullmatch(key) and not key.startswith(self._ledger)
-            return _Key(key, Folder.UNKNOWN if is_theirs else Folder.LEDGER, None)
+            match = _LEDGER_KEY.fullmatch(key)
+            if match and not key.startswith(self._ledger):
+                return _Key(key, Folder.UNKNOWN, None, other_service=match[1])
+            return _Key(key, Folder.LEDGER, None)
         if first in self._ids and second in {Folder.EXPORTS, Folder.EXTRACTS}:
             return _Key(key, Folder(second), self._ids[first])
         return _Key(key, Folder.UNKNOWN, None)

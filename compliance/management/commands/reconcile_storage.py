@@ -1,11 +1,14 @@
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
 from tqdm import tqdm
 
 from common.commands import TeachingCommand
 from common.storage import StorageError
+from compliance.models import Service
 from compliance.reconciliation.report import FixRefused, Report, reconcile
 
 
@@ -22,9 +25,10 @@ examples:
   manage.py reconcile_storage --fix
 
 --fix removes orphans for good, aborts the uploads, marks exports without a file as removed, and has daily extracts
-rebuilt. It cannot be undone. It ignores everything younger than a day or outside the service's own folders. A missing
-uploaded file is lost data and only reported. Rows are named by id, orphans by 12 hex digits of their key's SHA-256,
-since a key can contain a chatter's value.
+rebuilt. It cannot be undone. It ignores everything younger than a day or outside the service's own folders, such as
+the ledger of another service, and refuses in a restored database. A missing uploaded file is lost data and only
+reported. Rows are named by id, orphans by 12 hex digits of their key's SHA-256, since a key can contain a chatter's
+value.
 
 exit codes: 0 they agree, 1 the storage did not answer, 2 so much would be removed, or is missing, that --fix was
 refused (see --force), 3 there are differences, or were before --fix: run it again to check
@@ -46,27 +50,56 @@ refused (see --force), 3 there are differences, or were before --fix: run it aga
         except StorageError as error:
             raise CommandError(f"{error.code}: {error.detail}") from None
         if options["json"]:
-            self.stdout.write(json.dumps(report.as_dict()))
+            self.stdout.write(json.dumps(report.as_dict(), cls=DjangoJSONEncoder))
         else:
             self._tell(report)
         if not report.agrees:
             raise SystemExit(3)
 
     def _tell(self, report: Report) -> None:
-        for folder, count in sorted(report.objects.items()):
-            self.stdout.write(f"{folder}: {count:,} objects")
-        for kind, counts in (("orphans", report.orphans), ("objects with old versions", report.old_versions)):
-            for folder, count in counts.items():
-                self.stdout.write(f"{folder}: {count:,} {kind}")
-        for one in report.named_orphans:
-            self.stdout.write("  " + " ".join(f"{name}={value}" for name, value in one.items()))
-        for folder, count in report.stale_uploads.items():
-            self.stdout.write(f"{folder}: {count:,} multipart uploads that no worker will complete")
-        for kind, rows in (("missing", report.missing), ("of another size", report.of_another_size)):
-            for store, ids in rows.items():
-                self.stdout.write(f"{store}: object {kind}, rows {', '.join(map(str, ids))}")
-        for what, count in (report.fixed or {}).items():
-            self.stdout.write(f"fixed: {count:,} {what}")
-        for code, count in report.refused.items():
-            self.stdout.write(f"refused by storage: {count:,} {code}")
+        for line in (*_of_objects(report), *_of_rows(report), *_of_a_restore(report), *_of_repairs(report)):
+            self.stdout.write(line)
         self.stdout.write("Bucket and database agree." if report.agrees else "There are differences.")
+
+
+def _of_objects(report: Report) -> Iterator[str]:
+    for folder, count in sorted(report.objects.items()):
+        yield f"{folder}: {count:,} objects"
+    for kind, counts in (("orphans", report.orphans), ("objects with old versions", report.old_versions)):
+        for folder, count in counts.items():
+            yield f"{folder}: {count:,} {kind}"
+    for folder, count in report.young.items():
+        yield f"{folder}: {count:,} objects without a row, younger than a day: run it again tomorrow"
+    for one in report.named_orphans:
+        yield "  " + " ".join(f"{name}={value}" for name, value in one.items())
+    for folder, count in report.stale_uploads.items():
+        yield f"{folder}: {count:,} multipart uploads that no worker will complete"
+    for service_id, count in sorted(report.other_ledgers.items()):
+        yield f"erasure_ledger: {count:,} objects of another service, {service_id}, are left alone"
+
+
+def _of_rows(report: Report) -> Iterator[str]:
+    for kind, rows in (("missing", report.missing), ("of another size", report.of_another_size)):
+        for store, ids in rows.items():
+            yield f"{store}: object {kind}, rows {', '.join(map(str, ids))}"
+
+
+def _of_a_restore(report: Report) -> Iterator[str]:
+    if report.state != Service.State.OPEN:
+        yield (
+            "The database was restored from a backup. Rows that lack their object may be of people who were erased "
+            "since: run replay_erasures, and then compare again. Until then --fix refuses."
+        )
+    elif report.before_replay and report.replayed_at:
+        yield (
+            f"{report.before_replay:,} objects without a row were written before the replay ended, on "
+            f"{report.replayed_at:%Y-%m-%d at %H:%M} UTC: most likely after the backup was made, so that the "
+            "database has forgotten them. If there is a newer backup, restore that one: --fix removes them for good."
+        )
+
+
+def _of_repairs(report: Report) -> Iterator[str]:
+    for what, count in (report.fixed or {}).items():
+        yield f"fixed: {count:,} {what}"
+    for code, count in report.refused.items():
+        yield f"refused by storage: {count:,} {code}"
