@@ -105,6 +105,8 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
         raise NotBelieved(Fault.MOVED)
     # From here on it is what `seal` has written.
     lines = [_loaded(each) for each in body.splitlines()[1:]]
+    if end.get("lines") != len(lines):  # the HMAC does not cover it
+        raise NotBelieved(Fault.FORGED)
     return LedgerContent(
         Header(key, UUID(header["service"]), UUID(header["incarnation"]), datetime.fromisoformat(header["at"])),
         lines,
