@@ -94,12 +94,26 @@ def _save_period(page: "Page", _scene: "Scene") -> None:
     page.get_by_label("to confirm").wait_for()
 
 
+def _closed(_scene: "Scene") -> str:
+    from scripts import screenshot_scene  # noqa: PLC0415  needs django.setup()
+
+    screenshot_scene.set_closed(is_closed=True)
+    return "/admin/"
+
+
+def _open_again(_page: "Page", _scene: "Scene") -> None:
+    from scripts import screenshot_scene  # noqa: PLC0415  as above
+
+    screenshot_scene.set_closed(is_closed=False)
+
+
 def _of_request(name: str) -> "Callable[[Scene], str]":
     return lambda scene: f"/admin/requests/{scene.requests[name]}/"
 
 
 PICTURES = (
     Picture("login", lambda _: "/admin/login/", "nobody"),
+    Picture("closed", _closed, "nobody", _open_again, status=503),
     Picture("login-code", lambda _: "/admin/login/", "nobody", _type_the_code),
     Picture("second-factor", lambda _: "/admin/second-factor/set-up/"),
     Picture("confirm-password", lambda _: "/admin/confirm-password/?next=/admin/second-factor/"),

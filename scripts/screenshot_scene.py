@@ -29,7 +29,7 @@ from chatbots.operations.chatbots import change_chatbot, set_role
 from chatbots.operations.keys import create_api_key
 from compliance import worker
 from compliance.erasure import extracts
-from compliance.models import Callback, Claim, ComplianceRequest, Export
+from compliance.models import Callback, Claim, ComplianceRequest, Export, Service
 from compliance.requests import decisions
 from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
@@ -326,3 +326,10 @@ def _richest(chatbot: Chatbot) -> int:
     return (
         whole.filter(has_agent_handover=True, has_file_upload=True).exclude(user_name=None).latest("message_count").pk
     )
+
+
+def set_closed(*, is_closed: bool) -> None:
+    """Have the database of the copy taken for a restored one, or no more."""
+    restored = {"state": "restored", "reason": "objects_unknown", "tripped_at": timezone.now(), "highest_number": 0}
+    opened = {"state": "open", "reason": "", "tripped_at": None, "highest_number": None}
+    Service.objects.update(**(restored if is_closed else opened))

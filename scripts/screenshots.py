@@ -4,6 +4,7 @@ In a copy of its own under var/screenshots, with invented people. Needs Chromium
 """
 
 import base64
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def main() -> int:
 
         print("The scene is set ...", flush=True)
         scene = screenshot_scene.build(lambda: own_copy.start_web_and_worker(processes, ENVIRONMENT, VAR_DIR))
+        # Playwright's event loop runs in this thread; Django would refuse the ORM beside it.
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
         with _browser(chromium) as browser:
             taken = _take_all(browser, scene)
     for old in set(IMAGES.glob("*.webp")) - taken:
