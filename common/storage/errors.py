@@ -40,6 +40,8 @@ _PERMISSIONS = {
 # What opens the circuit breaker, and what an open one raises.
 UNAVAILABLE = "storage_unavailable"
 RESTING = "storage_resting"
+# Of one object, not of the storage.
+INCOMPLETE = "storage_incomplete"
 
 # Refusals that can end within minutes by themselves: a store that starts, a policy being set, a failing identity
 # service. So the work is tried this many times, over some two and a half minutes.
@@ -96,7 +98,7 @@ def locked() -> StorageError:
 
 
 def incomplete(detail: str) -> StorageError:
-    return StorageError("storage_incomplete", detail, retryable=True)
+    return StorageError(INCOMPLETE, detail, retryable=True)
 
 
 def left_over() -> StorageError:

@@ -114,7 +114,7 @@ def parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
     for line in lines:
         part.append(line)
         # A digest in hex and what JSON needs around it; the rest is some hundred bytes.
-        size += 512 + 67 * len(line.get("conversations") or ())
+        size += 512 + sum(67 * len(line.get(name) or ()) for name in ("conversations", "messages", "named"))
         if size >= _LINES_BYTES:
             yield part
             part, size = [], 0
@@ -123,18 +123,13 @@ def parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
 
 
 def read(key: str, *, service_id: UUID) -> LedgerContent:
-    """Return an authentic object of this service. Raises NotBelieved, and StorageError without an answer."""
-    found = b""
-    try:
-        for piece in hosted_storage().stream(key):
-            found += piece
-            if len(found) > _MOST_BYTES:
-                raise NotBelieved(Fault.UNREADABLE)
-    except StorageError as error:
-        if error.retryable and error.code in {errors.UNAVAILABLE, errors.RESTING}:
-            raise
-        raise NotBelieved(Fault.UNREADABLE) from None
-    believed = content.unseal(found, key=key)
+    """Return an authentic object of this service, of whatever incarnation. Raises NotBelieved and StorageError."""
+    found = bytearray()
+    for piece in hosted_storage().stream(key):
+        found += piece
+        if len(found) > _MOST_BYTES:
+            raise NotBelieved(Fault.UNREADABLE)
+    believed = content.unseal(bytes(found), key=key)
     if believed.header.service_id != service_id:
         raise NotBelieved(Fault.FOREIGN)
     if believed.header.at < last_kept():

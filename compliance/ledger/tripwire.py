@@ -25,10 +25,10 @@ from django.conf import settings
 
 from chatbots.buckets import hosted_storage
 from common.db import execute, fetch_one
-from common.storage import StorageError
+from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 from compliance.ledger import mending, objects, service
-from compliance.ledger.content import Header, NotBelieved
+from compliance.ledger.content import Fault, Header, NotBelieved
 from compliance.ledger.service import Reason, State
 from compliance.models import LedgerObject
 from compliance.work import occurrences
@@ -209,6 +209,12 @@ class _Reader:
                 header = objects.read(key, service_id=self._before.service_id).header
             except NotBelieved as refused:
                 self.faults[refused.fault] += 1
+                continue
+            except StorageError as error:
+                if error.code != errors.INCOMPLETE:
+                    raise
+                # This object alone: removed since it was listed, or archived.
+                self.faults[Fault.UNREADABLE] += 1
                 continue
             if self._before.has_lost(header):
                 return header

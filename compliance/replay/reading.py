@@ -9,12 +9,10 @@ from pydantic import AwareDatetime as Time
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from chatbots.buckets import hosted_storage
-from compliance.ledger import content, objects
+from compliance.ledger import objects
 from compliance.ledger.content import Fault, LedgerContent, NotBelieved
 from compliance.models import LedgerObject, Redaction, Service
 
-# An object has some 4 MiB, and at most one line more. No more of anything else is read.
-MOST_BYTES = 32 * 1024 * 1024
 _KEYS_AT_ONCE = 1_000
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -117,11 +115,7 @@ def read(key: str, service: Service) -> LedgerContent | Refused:
     Raises StorageError.
     """
     try:
-        found = content.unseal(_bytes_of(key), key=key)
-        if found.header.service_id != service.service_id:
-            raise NotBelieved(Fault.FOREIGN)
-        if found.header.at < objects.last_kept():
-            raise NotBelieved(Fault.EXPIRED)
+        found = objects.read(key, service_id=service.service_id)
         _check(found)
     except NotBelieved as error:
         return Refused(key, error.fault)
@@ -134,14 +128,3 @@ def _check(found: LedgerContent) -> None:
         _LINES.validate_python(found.lines)
     except ValidationError:
         raise NotBelieved(Fault.UNREADABLE) from None
-
-
-def _bytes_of(key: str) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    for piece in hosted_storage().stream(key):
-        size += len(piece)
-        if size > MOST_BYTES:
-            raise NotBelieved(Fault.UNREADABLE)
-        pieces.append(piece)
-    return b"".join(pieces)

@@ -1,4 +1,4 @@
-"""A restored database that has worked before its first look is noticed all the same."""
+"""A restored database that could not look at first is noticed all the same."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -11,7 +11,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
 from compliance.ledger.content import Header
-from compliance.models import LedgerObject, Service
+from compliance.models import LedgerObject, Occurrence, Service
 from tests.factories import conversation_of, deletion_of
 
 pytestmark = pytest.mark.django_db
@@ -47,4 +47,26 @@ def test_what_was_lost_before_the_newest_known_object_is_found(
     Service.objects.update(timeline=77)
     tripwire.look()
 
+    assert service.state() != "open"
+
+
+def test_an_object_that_may_not_be_read_is_not_taken_for_a_foreign_one(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, lost_at = service.current(), timezone.now()
+    Service.objects.update(timeline=77)
+    key = f"{objects.PREFIX}{ours.service_id}/{lost_at:%Y/%m/%d/%H%M%S}-{uuid4()}.jsonl"
+    header = Header(key=key, service_id=ours.service_id, incarnation=ours.incarnation, at=lost_at)
+    storage.put(key, content.seal(header, [LINE]), content_type=objects.CONTENT_TYPE)
+
+    def denied(*_args: object) -> None:
+        raise StorageError("storage_access_denied", "Grant it s3:GetObject.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storage), "stream", denied)
+        with pytest.raises(StorageError):
+            tripwire.look()
+    assert not Occurrence.objects.filter(name=Occurrence.Name.LEDGER_FOREIGN).exists()
+
+    tripwire.look()
     assert service.state() != "open"
