@@ -93,6 +93,9 @@ def replay(
         if not carrying.run():
             return False
         report.count()
+        # Before the service opens, after which nothing names them any more; so perhaps twice.
+        for request_id, plan in report.to_be_told():
+            logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
         if not _open(service):
             return False
         report.opened = True
@@ -102,8 +105,6 @@ def replay(
             len(report.refused),
             report.conversations,
         )
-        for request_id, plan in report.to_be_told():
-            logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
         show(report)
     return True
 
