@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check bench fuzz stress recovery screenshots lock fmt clean
+.PHONY: demo run test test-all check bench fuzz stress recovery drill screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -48,6 +48,9 @@ stress: $(READY)  ## erasure and export against whatever meets them, for long; S
 
 recovery: $(READY)  ## how soon work goes on after a fault; ARGS="--rounds 5 --clusters 2"
 	$(BIN)/python scripts/recovery.py $(ARGS)
+
+drill: $(READY)  ## lose the database and restore it, in three ways; ARGS=--only=dump for one
+	$(BIN)/python scripts/drill.py $(ARGS)
 
 screenshots: $(READY)  ## each page of the console into docs/images/; needs Chromium
 	$(BIN)/python scripts/screenshots.py
