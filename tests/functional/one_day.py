@@ -152,6 +152,7 @@ class Day(DayOfReaders):
         decisions.approve(request_id=held[0].pk, actor="command", note="of somebody who will be erased")
         decisions.reject(request_id=held[1].pk, actor="command")
         decisions.cancel(request_id=held[2].pk, actor="command")
+        decisions.approve(request_id=held[3].pk, actor="command", note="filed again")
         decisions.retry(request_id=failed.pk, actor="command")
 
     def draining(self) -> None:
