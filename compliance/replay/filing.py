@@ -93,7 +93,8 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
             entries.append(_entry(one, request))
     _insert(new)
     _add_what_they_name(planned)
-    _end_exports(planned)
+    settle({one.request_id: OUTCOMES[one.plan] for one in planned})
+    _end_exports(planned)  # of which some can be among these
     _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE}])
     if erased := [one.request_id for one in planned if one.plan == Plan.ERASE]:
         exports.expire_marked(erased)
@@ -102,7 +103,6 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
     announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
     changelog.record_all(entries)
     execute(_DROP_JOURNAL, [array(one.request_id for one in planned)])
-    settle({one.request_id: OUTCOMES[one.plan] for one in planned})
 
 
 def _insert(requests: Sequence[ComplianceRequest]) -> None:

@@ -242,11 +242,14 @@ def test_lost_exports_are_named(company: Company) -> None:
     assert not ComplianceRequest.objects.exists()
 
 
+@pytest.mark.parametrize("is_in_the_ledger", [False, True])
 @pytest.mark.django_db(transaction=True)
-def test_an_open_export_of_somebody_erased_is_cancelled_and_named(company: Company) -> None:
+def test_an_open_export_of_somebody_erased_is_cancelled_and_named(company: Company, is_in_the_ledger: bool) -> None:
     number, bobs = company.talk("c-1", "alice"), company.talk("c-2", "bob")
     export, neighbours = company.export("alice"), company.export("bob")
     with restored():
+        if is_in_the_ledger:
+            write_journal()
         deletion = company.delete("alice")
         work()
 
