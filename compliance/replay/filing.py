@@ -203,20 +203,9 @@ def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> Complia
 
 
 def _record(one: Planned, _known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    cutoff_at = one.time("cutoff_at")
-    return _made(
-        one,
-        Kind.DELETION,
-        **_subject(one),
-        erase_exports=one.line["erase_exports"],
-        status=Status.COMPLETED,
-        result=ComplianceRequest.Result.NOTHING_FOUND,
-        started_at=cutoff_at,
-        cutoff_at=cutoff_at,
-        cutoff_number=reach,
-        # When it was erased: its digests are kept from then on.
-        completed_at=cutoff_at,
-    )
+    at = one.time("cutoff_at")
+    # Completed when it was erased: its digests are kept from then on.
+    return _nothing_found(one, completed_at=at, started_at=at, cutoff_at=at, cutoff_number=reach)
 
 
 def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
@@ -236,15 +225,13 @@ def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> Compl
 
 
 def _complete(one: Planned, _known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
-    return _made(
-        one,
-        Kind.DELETION,
-        **_subject(one),
-        erase_exports=one.line["erase_exports"],
-        status=Status.COMPLETED,
-        result=ComplianceRequest.Result.NOTHING_FOUND,
-        completed_at=one.now,
-    )
+    return _nothing_found(one, completed_at=one.now)
+
+
+def _nothing_found(one: Planned, **times: Any) -> ComplianceRequest:
+    result = ComplianceRequest.Result.NOTHING_FOUND
+    options = {"erase_exports": one.line["erase_exports"], "status": Status.COMPLETED, "result": result}
+    return _made(one, Kind.DELETION, **_subject(one), **options, **times)
 
 
 def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
