@@ -38,7 +38,7 @@ ADVICE = {
     ),
     Code.CATCHING_UP: (
         "After a failover, since {since}, workers repeat what this database has lost. That ends by itself, within "
-        "minutes; if it does not, look for the worker's log, or run manage.py replay_erasures."
+        "minutes; if it does not, look at the worker's log, or run manage.py replay_erasures."
     ),
     Code.LEDGER_MISSING: (
         "Objects of the erasure ledger, which the database says were written, are gone from the hosted bucket: it "

@@ -59,7 +59,8 @@ refused (see --force), 3 there are differences, or were before --fix: run it aga
     def _tell(self, report: Report) -> None:
         for line in (*_of_objects(report), *_of_rows(report), *_of_a_restore(report), *_of_repairs(report)):
             self.stdout.write(line)
-        self.stdout.write("Bucket and database agree." if report.agrees else "There are differences.")
+        but = ", but for what is younger than a day" if report.young else ""
+        self.stdout.write(f"Bucket and database agree{but}." if report.agrees else "There are differences.")
 
 
 def _of_objects(report: Report) -> Iterator[str]:
