@@ -49,6 +49,7 @@ def before(transactional_db: None) -> Iterator[Apps]:
     under_roles.grant()
 
 
+@pytest.mark.long(reason="a database is migrated back and forth")
 def test_enrolled_staff_keep_their_apps_sessions_and_recovery_codes(before: Apps, settings: Settings) -> None:
     secrets: dict[User, bytes] = {}
     clients: dict[User, Client] = {}

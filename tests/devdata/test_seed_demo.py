@@ -92,6 +92,7 @@ def test_run_again_it_uploads_the_files_that_an_interrupted_run_missed_and_nothi
 
 
 @pytest.mark.django_db
+@pytest.mark.long(reason="the sample data is made twice")
 def test_it_adds_to_what_is_there_at_a_larger_scale(storage: ObjectStorage) -> None:
     seed()
 

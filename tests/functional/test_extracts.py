@@ -67,6 +67,7 @@ def test_an_erased_member_is_removed_from_every_version_of_every_day(chatbot: Ch
             assert b"member-3;" not in storage.read(version.key)
 
 
+@pytest.mark.long(reason="a worker process is started")
 def test_a_worker_process_plans_and_builds_due_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(extracts_enabled=True)
     subprocess.run(manage("process_requests"), env=worker_environment(), check=True, capture_output=True)

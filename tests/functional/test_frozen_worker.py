@@ -152,6 +152,7 @@ def test_rows_locked_meanwhile_are_erased_and_counted_once(company: Company) -> 
     assert not Claim.objects.exists()
 
 
+@pytest.mark.long(reason="a lock is held for seconds")
 @pytest.mark.parametrize("slow", [0, 1], ids=["first", "second"])
 def test_a_slow_intake_of_one_chatbot_delays_no_other(company: Company, neighbour: Chatbot, slow: int) -> None:
     """One claim has deletions of both; an intake of one waits in the middle of its transaction, with its lock."""

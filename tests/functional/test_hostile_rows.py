@@ -101,6 +101,7 @@ def write_a_result(traces: Path) -> None:
     )
 
 
+@pytest.mark.long(reason="a cluster is started")
 def test_workers_run_only_our_tasks_and_report_others(
     chatbot: Chatbot, storage: object, traces: Path, tmp_path: Path
 ) -> None:

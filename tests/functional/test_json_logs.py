@@ -28,6 +28,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.long(reason="a cluster is started and stopped")
 def test_workers_write_json_lines_from_start_to_end(storage: object, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with Processes() as processes:
@@ -40,6 +41,7 @@ def test_workers_write_json_lines_from_start_to_end(storage: object, tmp_path: P
     assert {line["level"] for line in messages} <= {"INFO"}
 
 
+@pytest.mark.long(reason="a web server is started and stopped")
 def test_the_web_server_writes_json_lines_from_start_to_end(chatbot: Chatbot, tmp_path: Path) -> None:
     caller = SigningCaller(chatbot)
     ApiKey.objects.update(secret_encrypted=b"sealed with a key that is lost")

@@ -51,6 +51,7 @@ def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
     return looks
 
 
+@pytest.mark.long(reason="thousands of conversations are stored")
 def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(company: Company) -> None:
     """The limit check stops counting at the limit, so its count is not the real number."""
     talk_much(company, rows.CHUNK_CONVERSATIONS + 1, "guest")
@@ -85,6 +86,7 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
     assert rows_looked_at(verify._question(), subjects([UUID(second)])) < _LOOKS * times
 
 
+@pytest.mark.long(reason="thousands of conversations are stored")
 def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
     company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

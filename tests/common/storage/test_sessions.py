@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.functional.support import ROOT
 
 # A process of its own: tests share what botocore reads from disk in any case.
@@ -33,6 +35,7 @@ print((memory() - before) / 10)
 """
 
 
+@pytest.mark.long(reason="a process is started that measures itself")
 def test_a_session_takes_little_memory() -> None:
     environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
     found = subprocess.run(

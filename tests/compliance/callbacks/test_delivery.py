@@ -313,6 +313,7 @@ def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, sign
     assert only().request_id == waiting.pk  # still to be sent
 
 
+@pytest.mark.long(reason="a thousand deletions are filed")
 def test_a_thousand_completions_are_queued_by_one_statement_a_claim(
     chatbot: Chatbot, receiver: Receiver, drain: Drain
 ) -> None:

@@ -53,6 +53,7 @@ def merged() -> dict[str, tuple[Any, ...]]:
     }
 
 
+@pytest.mark.long(reason="many orders are tried")
 @given(ledgers, st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_order_the_same_is_left(
