@@ -99,7 +99,7 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
         raise NotBelieved(Fault.TRUNCATED)
     if header.get("hmac_key") != _key_id(settings.DIGEST_KEY):
         raise NotBelieved(Fault.OTHER_KEY)
-    if not hmac.compare_digest(str(end.get("hmac")).encode(), _hmac(body).encode()):
+    if not hmac.compare_digest(str(end.get("hmac")).encode(errors="replace"), _hmac(body).encode()):
         raise NotBelieved(Fault.FORGED)
     if header["key"] != key:
         raise NotBelieved(Fault.MOVED)

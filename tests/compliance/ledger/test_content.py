@@ -53,6 +53,14 @@ def test_a_changed_line_is_not_believed(was: bytes, becomes: bytes) -> None:
     assert fault_of(content.replace(was, becomes)) is Fault.FORGED
 
 
+def test_a_code_that_is_no_text_is_not_believed() -> None:
+    """Whoever can write to the bucket must not be able to stop the readers."""
+    content = seal(HEADER, LINES)
+    body, end = content[: content.rindex(b'{"lines"')], b'{"lines":2,"hmac":"\\ud800"}\n'
+
+    assert fault_of(body + end) is Fault.FORGED
+
+
 def test_a_line_more_or_less_or_in_another_place_is_not_believed() -> None:
     header, first, second, end = seal(HEADER, LINES).splitlines(keepends=True)
     for lines in ([first], [first, first, second], [second, first]):
