@@ -64,6 +64,9 @@ def replay(
     In an open service of which the ledger knows no more than the database, it does nothing. `show` gets the report;
     in a dry run, within the transaction that is rolled back then. `is_restored` declares that the database of an open
     service was restored. After `seconds`, or a kill, the next call goes on.
+
+    With `seconds` it is a worker's, for which nobody has asked: it repeats what this life of the database has lost
+    by a failover. Where the ledger has what another life wrote, maybe a copy, the service is left to its operator.
     Raises ReplayRuns, NotRestored, and StorageError where the storage does not answer: the service stays closed.
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
@@ -84,7 +87,7 @@ def replay(
             services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
             service = services.current()
             report.reach = _reach(service)
-        if not _load(service, report, progress, deadline):
+        if not _load(service, report, progress, deadline, is_unasked=seconds is not None):
             return False
         _file(service, report, progress, deadline)
         carrying = Carrying(
@@ -142,9 +145,14 @@ def _read(report: Report, service: Service, progress: Progress) -> Iterator[tupl
             yield Loaded.of(found), found.sha256
 
 
-def _load(service: Service, report: Report, progress: Progress, deadline: float) -> bool:
-    """Load the objects that no row names; return False if the time was over first."""
+def _load(service: Service, report: Report, progress: Progress, deadline: float, *, is_unasked: bool = False) -> bool:
+    """Load the objects that no row names; return False if the time was over first, or an operator has to decide."""
+    if is_unasked and service.state != State.CATCHING_UP:
+        return False
     for found, sha256 in _read(report, service, progress):
+        if is_unasked and report.lives[-1].incarnation != service.incarnation:
+            services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
+            return False
         report.revoked += loading.load(found, service, sha256=sha256)
         if time.monotonic() > deadline:
             return False
@@ -173,7 +181,8 @@ def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -
         spool.seek(0)
         with transaction.atomic():
             for found in _spooled(spool):
-                report.revoked += loading.keys_to_revoke(found)
+                # A key can be in several objects.
+                report.revoked += set(loading.keys_to_revoke(found)).difference(report.revoked)
                 loading.merge(found, service)
             for number in planning.plan_all(reach=report.reach, incarnation=service.incarnation):
                 progress("planned", number)

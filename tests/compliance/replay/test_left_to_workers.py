@@ -1,5 +1,7 @@
 """What a replay leaves to the workers: what needs a client's bucket, and what meets an error."""
 
+from uuid import uuid4
+
 import pytest
 
 from chatbots.models import Chatbot
@@ -11,7 +13,7 @@ from compliance.replay import carrying
 from conversations.models import Conversation
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
-from tests.restoring import restored
+from tests.restoring import Backup, restored
 
 pytestmark = pytest.mark.django_db
 
@@ -109,6 +111,30 @@ def test_workers_catch_up_by_themselves_after_a_failover(chatbot: Chatbot, stora
     worker.drain(seconds=20)
 
     assert (gone(number), Service.objects.get().state) == ([True], "open")
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_workers_leave_what_another_life_wrote_to_an_operator(
+    chatbot: Chatbot, storage: ObjectStorage, is_before: bool
+) -> None:
+    """A copy for staging, made before the last replay, writes under our name: those whom it erases are still ours."""
+    company = Company(chatbot)
+    numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob")
+    backup = Backup()
+    ours = Service.objects.get().incarnation
+    for who, is_copy in (("bob", True), ("alice", False)) if is_before else (("alice", False), ("bob", True)):
+        Service.objects.update(incarnation=uuid4() if is_copy else ours)
+        company.delete(who)
+        work()
+    backup.restore(state="catching_up")
+
+    worker.drain(seconds=20)
+
+    assert (gone(*numbers), Service.objects.get().state) == ([False, False], "restored")
+    assert not ComplianceRequest.objects.exists()
+    # An operator may decide that it was not a copy.
+    replay()
+    assert gone(*numbers) == [True, True]
 
 
 def test_workers_log_what_clients_are_to_be_told(

@@ -32,10 +32,10 @@ pytestmark = pytest.mark.django_db
 Change = Callable[[bytes], bytes]
 
 
-def erased_since(company: Company) -> tuple[int, str]:
+def erased_since(company: Company, *, state: str = "restored") -> tuple[int, str]:
     """Make the database look restored, after a chatter was erased; return the conversation and the deletion."""
     number = company.talk("c-1", "alice")
-    with restored():
+    with restored(state=state):
         deletion = company.delete("alice")
         work()
     return number, deletion
@@ -317,11 +317,11 @@ def test_the_service_stays_closed_while_the_storage_does_not_answer(
 
 
 def test_a_worker_replays_by_turns(company: Company) -> None:
-    number, _ = erased_since(company)
+    number, _ = erased_since(company, state="catching_up")
     turns = 0
     while not operation.replay(work=worker.work, seconds=0 if turns < 2 else 20):
         turns += 1
-        assert Service.objects.get().state == "restored"
+        assert Service.objects.get().state == "catching_up"
     assert (turns, gone(number)) == (2, [True])
 
 
