@@ -19,7 +19,7 @@ from psycopg import sql
 from chatbots import changelog
 from common.db import array, execute
 from compliance.erasure import exports
-from compliance.models import ComplianceRequest, LedgerLine, LineKind, Redaction, RetentionRun
+from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
 from compliance.replay.loading import ACTOR
 from compliance.replay.planning import Plan, Planned
 from compliance.requests import insert
@@ -49,6 +49,9 @@ OUTCOMES: Mapping[Plan, Outcome] = {
     Plan.CONFLICT: Outcome.FAILED,
 }
 
+# Whose chatter intake has to know.
+_REMEMBERED = {Plan.ERASE, Plan.RECORD, Plan.COMPLETE}
+
 # A conversation that has a mark keeps it. In the order of the numbers, each for the first request that means it.
 _MARK = """
 UPDATE conversations_conversation c SET deletion_request_id = given.request_id
@@ -63,16 +66,26 @@ INSERT INTO conversations_erasedchatter
        (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
 SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id,
        cutoff_at + make_interval(secs => %(keep)s)
-  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[]) AND variable_id IS NOT NULL
+  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[]) AND uci_digest IS NOT NULL
     ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
 # The columns of a request that is written again which may differ from their defaults.
 _WRITTEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
     *("conversation_digests", "erase_exports", "received_at", "due_at", "status", "hold_reason", "held_at"),
-    *("started_at", "cutoff_at", "cutoff_number", "completed_at", "result", "lane", "slice", "approved_holds"),
+    *(
+        "not_before",
+        "started_at",
+        "cutoff_at",
+        "cutoff_number",
+        "completed_at",
+        "result",
+        "lane",
+        "slice",
+        "approved_holds",
+    ),
 )
-_DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[])"
+_DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[]) AND kind = %s"
 _OUTCOME = """
 UPDATE compliance_ledgerline l SET outcome = given.outcome
   FROM unnest(%s::uuid[], %s::text[]) AS given(request_id, outcome) WHERE l.request_id = given.request_id
@@ -98,11 +111,13 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
     _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE}])
     if erased := [one.request_id for one in planned if one.plan == Plan.ERASE]:
         exports.expire_marked(erased)
-    if remembered := [one.request_id for one in planned if one.plan in {Plan.ERASE, Plan.RECORD}]:
+    if remembered := [one.request_id for one in planned if one.plan in _REMEMBERED]:
         execute(_REMEMBER, {"ids": array(remembered), "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
     announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
     changelog.record_all(entries)
-    execute(_DROP_JOURNAL, [array(one.request_id for one in planned)])
+    execute(_DROP_JOURNAL, [array(one.request_id for one in planned), JournalEntry.Kind.ACCEPTED])
+    withdrawn = array(one.request_id for one in planned if one.plan == Plan.WITHDRAW)
+    execute(_DROP_JOURNAL, [withdrawn, JournalEntry.Kind.WITHDRAWN])
 
 
 def _insert(requests: Sequence[ComplianceRequest]) -> None:
@@ -203,9 +218,21 @@ def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> Complia
 
 
 def _record(one: Planned, _known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    at = one.time("cutoff_at")
+    """A deletion that finds nobody. What is sent of its chatter later is refused, as after any other."""
     # Completed when it was erased: its digests are kept from then on.
-    return _nothing_found(one, completed_at=at, started_at=at, cutoff_at=at, cutoff_number=reach)
+    at = one.time("cutoff_at") if one.plan == Plan.RECORD else one.now
+    return _made(
+        one,
+        Kind.DELETION,
+        **_subject(one),
+        erase_exports=one.line["erase_exports"],
+        status=Status.COMPLETED,
+        result=ComplianceRequest.Result.NOTHING_FOUND,
+        completed_at=at,
+        started_at=at,
+        cutoff_at=at,
+        cutoff_number=reach,
+    )
 
 
 def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
@@ -220,18 +247,11 @@ def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> Compl
     )
     if one.line["request_kind"] == Kind.REDACTION:
         return _made(one, Kind.REDACTION, **state)
+    if one.kind == LineKind.ACCEPTED and one.grace:
+        # No worker had taken it. Nobody could cancel it while the service was closed.
+        state["not_before"] = one.now + one.grace
     options = {"uci_value": one.uci_value, "erase_exports": one.line["erase_exports"]}
     return _made(one, Kind.DELETION, **_subject(one), **options, **state)
-
-
-def _complete(one: Planned, _known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
-    return _nothing_found(one, completed_at=one.now)
-
-
-def _nothing_found(one: Planned, **times: Any) -> ComplianceRequest:
-    result = ComplianceRequest.Result.NOTHING_FOUND
-    options = {"erase_exports": one.line["erase_exports"], "status": Status.COMPLETED, "result": result}
-    return _made(one, Kind.DELETION, **_subject(one), **options, **times)
 
 
 def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
@@ -276,7 +296,7 @@ _FILE: Mapping[Plan, Callable[[Planned, ComplianceRequest | None, int], Complian
     Plan.RUN: _run,
     Plan.FILE: _again,
     Plan.HOLD: _again,
-    Plan.COMPLETE: _complete,
+    Plan.COMPLETE: _record,
     Plan.WITHDRAW: _withdraw,
 }
 

@@ -8,7 +8,7 @@ own cutoff: what its chatter said after that is new.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,8 +38,8 @@ SELECT request_id, chatbot_id FROM compliance_ledgerline
 # OFFSET 0 keeps PostgreSQL at one look-up for each line.
 _READ = f"""
 SELECT l.request_id, l.kind, l.line, l.chatbot_id, b.slug, b.public_id, b.four_eyes,
-       b.max_conversations_per_deletion, r.variable_id, r.uci_digest, l.conversation_digests[1:100],
-       known.kind, known.status, known.cutoff_at,
+       b.max_conversations_per_deletion, make_interval(mins => b.grace_minutes), r.variable_id, r.uci_digest,
+       l.conversation_digests[1:100], known.kind, known.status, known.cutoff_at,
        named.is_any, named.numbers, person.value, filed.open, filed.is_any, statement_timestamp()
   FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
   LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
@@ -112,6 +112,7 @@ class Planned:
     public_id: UUID | None
     four_eyes: bool
     guard: int
+    grace: timedelta
     variable_id: int | None
     uci_digest: bytes | None
     conversation_digests: Sequence[bytes]
@@ -164,8 +165,9 @@ def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST) -> list[Pla
 
 
 def _read(row: tuple[Any, ...]) -> Planned:
-    request_id, kind, line, chatbot_id, slug, public_id, four_eyes, guard, variable_id, chatter, digests, *rest = row
-    known_kind, known_status, known_cutoff_at, names_any, numbers, value, exports, has_exports, now = rest
+    request_id, kind, line, chatbot_id, slug, public_id, four_eyes, guard, grace, *rest = row
+    variable_id, chatter, digests, known_kind, known_status, known_cutoff_at, *rest = rest
+    names_any, numbers, value, exports, has_exports, now = rest
     return Planned(
         request_id=request_id,
         kind=LineKind(kind),
@@ -175,6 +177,7 @@ def _read(row: tuple[Any, ...]) -> Planned:
         public_id=public_id,
         four_eyes=bool(four_eyes),
         guard=guard or 0,
+        grace=grace or timedelta(),
         variable_id=variable_id,
         uci_digest=bytes(chatter) if chatter is not None else None,
         conversation_digests=[bytes(one) for one in digests],
@@ -236,9 +239,9 @@ def _accepted_redaction(one: Planned) -> Plan:
 def _accepted_deletion(one: Planned) -> Plan:
     if one.line["variable"] is not None and one.variable_id is None:
         return Plan.UNKNOWN_VARIABLE
-    if not one.names_any:
-        return Plan.COMPLETE
-    return Plan.HOLD if one.four_eyes or len(one.numbers) > one.guard else Plan.FILE
+    if one.four_eyes or len(one.numbers) > one.guard:
+        return Plan.HOLD
+    return Plan.FILE if one.names_any or one.has_exports else Plan.COMPLETE
 
 
 def _withdrawn(one: Planned, _reach: int) -> Plan:

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
 from chatbots.operations.keys import create_api_key, revoke_api_key
+from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
@@ -16,10 +17,10 @@ from compliance.retention import policy
 from conversations.models import Message
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.retention.runs import conversation_aged, file_run, first_run, period_of, set_period
-from tests.functional.company import Company
+from tests.functional.company import Company, became, document
 from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.support import dump
-from tests.restoring import restored
+from tests.restoring import Backup, notice, restored
 
 pytestmark = pytest.mark.django_db
 
@@ -94,6 +95,79 @@ def test_it_is_completed_where_nobody_is_found(company: Company) -> None:
     assert became_of(report) == {by_uci: "nothing_found", by_ids: "nothing_found"}
     for request in ComplianceRequest.objects.all():
         assert (request.status, request.result) == ("completed", "nothing_found")
+
+
+def test_nobody_is_remembered_as_by_a_deletion_that_finds_nobody(company: Company) -> None:
+    """The client sends again what the restore has lost."""
+    lost = document("c-1", "alice")
+    with restored():
+        company.send(lost)
+        deletion = company.delete("alice")
+        write_journal()
+
+    assert became_of(replay()) == {deletion: "nothing_found"}
+
+    assert became(company.send(lost)) == ["chatter_erased"]
+
+
+def test_nobody_is_remembered_before_it_is_approved(company: Company) -> None:
+    lost = document("c-1", "alice")
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    with restored():
+        company.send(lost)
+        deletion = company.delete("alice")
+        write_journal()
+
+    assert became_of(replay()) == {deletion: "on_hold"}
+
+    assert became(company.send(lost)) == ["created"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_exports_of_nobody_are_erased(company: Company) -> None:
+    export = company.exported("alice")
+    with restored():
+        deletion = company.delete("alice", erase_exports=True)
+        write_journal()
+
+    assert became_of(replay()) == {deletion: "filed_again"}
+    work()
+
+    export.refresh_from_db()
+    assert (company.status(deletion), export.key) == ("completed", None)
+
+
+def test_it_can_still_be_cancelled_for_as_long_as_the_chatbot_says(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(grace_minutes=30)
+    company.chatbot.refresh_from_db()
+    with restored():
+        deletion = company.delete("alice")
+        write_journal()
+
+    assert became_of(replay()) == {deletion: "filed_again"}
+    work()
+
+    assert (gone(number), company.status(deletion)) == ([False], "accepted")
+    decisions.cancel(request_id=UUID(deletion), actor="user:7")
+
+
+def test_what_was_withdrawn_since_the_restore_reaches_the_ledger(company: Company) -> None:
+    """Before the restore was noticed. Another one, to the same backup, must not carry it out."""
+    number = company.talk("c-1", "alice")
+    deletion = company.delete("alice")
+    backup = Backup()
+    write_journal()
+    backup.restore(state="open")
+    decisions.cancel(request_id=UUID(deletion), actor="user:7")
+    notice()
+    replay()
+    write_journal()
+    backup.restore()
+
+    assert became_of(replay()) == {deletion: "withdrawn"}
+    work()
+    assert (gone(number), company.status(deletion)) == ([False], "cancelled")
 
 
 def test_a_variable_that_is_not_here_is_named(company: Company) -> None:
@@ -208,6 +282,21 @@ def test_a_first_run_that_was_cancelled_sets_the_period_back(company: Company) -
     assert period_of(company.chatbot) is None
     assert policy.waiting_first_run(company.chatbot) is None
     assert gone(old.pk) == [False]
+
+
+def test_a_key_that_two_objects_revoke_is_told_once(company: Company) -> None:
+    made = create_api_key(
+        chatbot=company.chatbot, type=ApiKey.Type.TOKEN, label="x", actor="user:7", scopes=["requests:read"]
+    )
+    with restored():
+        revoke_api_key(prefix=made.api_key.prefix, actor="user:7")
+        # As after a kill between the object and its confirmation.
+        objects.write(lines.revoked([made.api_key.prefix]), request_ids=[], key_prefixes=[made.api_key.prefix])
+        write_journal()
+
+    planned, report = replay("--dry-run"), replay()
+
+    assert planned["keys_revoked"] == report["keys_revoked"] == [{"chatbot": "acme", "key": made.api_key.prefix}]
 
 
 def test_keys_are_revoked_again(company: Company, other: Company) -> None:
