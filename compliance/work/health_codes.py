@@ -45,9 +45,9 @@ ADVICE = {
         "was rolled back, or somebody removed them. They are written again by themselves. Find out why."
     ),
     Code.LEDGER_FOREIGN: (
-        "The erasure ledger has objects that this service did not write, or not in this life of its database. They "
-        "close nothing. Look for ledger.foreign in the worker's log: does a copy of this service use the same bucket "
-        "(manage.py adopt), or who else can write to it?"
+        "The erasure ledger has objects that this database has not written. They close nothing. Look for "
+        "ledger.foreign in the worker's log: does a copy of this service use the same bucket (manage.py adopt), or "
+        "who else can write to it?"
     ),
     Code.LEDGER_LATE: (
         "Since {since} something that was accepted, withdrawn or revoked waits to be written to the erasure ledger. "
