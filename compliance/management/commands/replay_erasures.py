@@ -10,7 +10,7 @@ from tqdm import tqdm
 from common.commands import TeachingCommand
 from common.storage import StorageError
 from compliance import worker
-from compliance.models import LedgerLine
+from compliance.models import LedgerLine, Service
 from compliance.replay.operation import NotRestored, Progress, ReplayRuns, replay
 from compliance.replay.report import Report
 
@@ -150,9 +150,12 @@ def _line(one: dict[str, Any]) -> str:
 
 
 def _what_next(report: Report) -> str:
+    nothing = "" if report.unknown else " The ledger has no object that this database does not know."
+    if nothing and report.state != Service.State.OPEN:
+        nothing += " If anything was asked for since the backup, S3_BUCKET is not the bucket that has its ledger."
     if report.is_dry_run:
-        return f"Nothing was written. {report.conversations:,} conversations would be erased again."
+        return f"Nothing was written. {report.conversations:,} conversations would be erased again.{nothing}"
     if not report.opened:
-        return "There is nothing to be done: the ledger has no object that this database does not know."
-    text = f"The service is open. {report.conversations:,} conversations were to be erased again."
+        return f"There is nothing to be done.{nothing}"
+    text = f"The service is open. {report.conversations:,} conversations were to be erased again.{nothing}"
     return f"{text} Now compare the bucket with the database: manage.py reconcile_storage"

@@ -277,6 +277,20 @@ def test_an_open_service_is_not_replayed_unless_its_operator_says_that_it_was_re
     assert gone(number) == [True]
 
 
+@pytest.mark.parametrize("options", [("--dry-run",), ()])
+def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
+    company: Company, options: tuple[str, ...]
+) -> None:
+    company.talk("c-1", "alice")
+    with restored():
+        pass
+    out = StringIO()
+
+    call_command("replay_erasures", *options, stdout=out)
+
+    assert "S3_BUCKET is not the bucket that has its ledger" in out.getvalue()
+
+
 def test_a_healthy_service_is_left_as_it_is(company: Company, storage: ObjectStorage) -> None:
     company.talk("c-1", "alice")
     company.delete("alice")
