@@ -30,6 +30,8 @@ examples:
 First give the copy a bucket of its own (S3_BUCKET), and take away what would reach clients and officers: EMAIL_URL,
 access to the internet. Once open, workers carry out what waits in it. It asks for confirmation, unless --yes.
 
+Never run it in the original: backups from before then do not find the ledger that is written from then on.
+
 exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was changed
 """
 
