@@ -25,7 +25,7 @@ _SECONDS = 20.0
 
 _BEGIN = "UPDATE compliance_service SET mended_to = 0 WHERE mended_to IS NULL"
 _BEGUN = "SELECT mended_to, clock_timestamp() FROM compliance_service WHERE mended_to IS NOT NULL"
-_GO_ON = "UPDATE compliance_service SET mended_to = %s WHERE mended_to = %s"
+_GO_ON = "UPDATE compliance_service SET mended_to = %s WHERE mended_to = %s AND state = 'open'"
 _WRITTEN = "UPDATE compliance_ledgerobject SET sha256 = %s, written_at = statement_timestamp() WHERE id = %s"
 
 
@@ -53,11 +53,18 @@ def go_on(*, seconds: float = _SECONDS) -> None:
         listed = _listed([row.key for row in rows])
         for row in rows:
             # What is being written just now may have come after the listing.
-            if row.key not in listed and row.written_at is not None and row.written_at < began_at:
+            # And a listing can be out of date.
+            if (
+                row.key not in listed
+                and row.written_at is not None
+                and row.written_at < began_at
+                and not hosted_storage().exists(row.key)
+            ):
                 _write_again(row, service.current())
                 number += 1
         last = rows[-1].pk if rows else None
-        execute(_GO_ON, [last, after])
+        if not execute(_GO_ON, [last, after]):
+            break  # the database was found to be restored
         after = last
         if time.monotonic() >= end:
             break

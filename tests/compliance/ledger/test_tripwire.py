@@ -327,6 +327,41 @@ def test_a_database_that_was_restored_writes_nothing_again(ours: Service, storag
     assert gone not in set(keys_of(storage))
 
 
+def test_nothing_is_written_over_that_a_listing_has_left_out(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that lists late, or as of before."""
+    left_out = put(storage, header(ours), is_known=True)
+    before = storage.read(left_out)
+    row = LedgerObject.objects.filter(key=left_out)
+    as_it_was = row.values("sha256", "written_at").get()
+    keys = ObjectStorage.keys
+    monkeypatch.setattr(ObjectStorage, "keys", lambda *a, **k: (key for key in keys(*a, **k) if key != left_out))
+    assert state() == "open"
+    assert noted(Occurrence.Name.LEDGER_MISSING) == 1
+    assert storage.read(left_out) == before
+    assert row.values("sha256", "written_at").get() == as_it_was
+
+
+def test_it_stops_writing_once_the_database_is_closed(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 1)
+    for key in [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3)]:
+        storage.delete(key)
+    before = set(keys_of(storage))
+    written = ObjectStorage.put
+
+    def put_and_trip(*given: Any, **named: Any) -> None:
+        written(*given, **named)
+        service.trip(service.State.RESTORED, service.Reason.OTHER_SERVER)
+
+    monkeypatch.setattr(ObjectStorage, "put", put_and_trip)
+    mending.begin(3)
+    mending.go_on()
+    assert len(set(keys_of(storage)) - before) == 1
+
+
 def test_it_is_written_again_in_steps(ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 2)
     known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
