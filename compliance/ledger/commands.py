@@ -48,8 +48,7 @@ _CATCHING_UP = (
 
 def refuse_unless_open(*, name: str, **_: Any) -> None:
     """Raise CommandError unless the database is open, or this command may run (receiver of `before_command`)."""
-    if name in MAY_RUN or service.is_open():
+    if name in MAY_RUN or (found := service.current()).state == Service.State.OPEN:
         return
-    found = service.current()
     advice = _CATCHING_UP if found.state == Service.State.CATCHING_UP else _ADVICE[Service.Reason(found.reason)]
     raise CommandError(f"{name} did nothing. {advice}", returncode=CLOSED)
