@@ -9,6 +9,7 @@ A restored database is closed (`trip`): nothing in it is worked on, filed or sho
 
 import logging
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 from django.apps import apps as all_apps
@@ -44,20 +45,26 @@ CASE WHEN NOT pg_is_in_recovery()
      THEN ('x' || lpad(left(pg_walfile_name(pg_current_wal_lsn()), 8), 16, '0'))::bit(64)::bigint END
 """
 _HERE = f"SELECT {SERVER}, {TIMELINE}"
-_COMPARE = f"SELECT server, {SERVER} FROM compliance_service"  # noqa: S608  (texts of ours)
+_COMPARE = f"SELECT server, {SERVER}, incarnation FROM compliance_service"  # noqa: S608  (texts of ours)
 _FILL_IN = f"""
 UPDATE compliance_service SET server = {SERVER}, timeline = coalesce(timeline, {TIMELINE}) WHERE server = ''
 """  # noqa: S608
-_STATE = "SELECT state FROM compliance_service"
+# A connection can outlive the tables, so the one part of the server that can change meanwhile is compared again.
+_STATE = """
+SELECT state, split_part(server, '/', 3) NOT IN ('', 'compliance_service'::regclass::oid::text), incarnation
+  FROM compliance_service
+"""
 
-# Whoever comes second finds it tripped. What is catching up can turn out to be restored, never the other way round.
+# Whoever comes second finds it tripped, or replayed: then it is another life of the database. What is catching up can
+# turn out to be restored, never the other way round.
 _TRIP = """
 UPDATE compliance_service
    SET state = %(state)s, reason = %(reason)s, tripped_at = coalesce(tripped_at, clock_timestamp()),
        highest_number = coalesce(highest_number, (
            SELECT coalesce(max(id), 0) FROM conversations_conversation
             WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
- WHERE state = 'open' OR (state = 'catching_up' AND %(state)s = 'restored')
+ WHERE (state = 'open' OR (state = 'catching_up' AND %(state)s = 'restored'))
+   AND incarnation = coalesce(%(life)s, incarnation)
 """
 # Waits for the transactions of claims that are under way, and for those that are being taken: whoever takes one
 # later finds the service closed.
@@ -103,9 +110,14 @@ def current() -> Service:
 
 
 def state() -> State:
-    """Return the state: one small query."""
+    """Return the state: one small query. Trips if a dump was loaded since the connection was made."""
     row = fetch_one(_STATE)
-    return State(row[0]) if row else State.OPEN
+    if row is None:
+        return State.OPEN
+    found, is_loaded, life = row
+    if is_loaded and found != State.RESTORED and trip(State.RESTORED, Reason.OTHER_SERVER, life=life):
+        return State.RESTORED
+    return State(found)
 
 
 def is_open() -> bool:
@@ -126,29 +138,31 @@ def compare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
         if row and not row[0]:
             execute(_FILL_IN)
         elif row and row[0] != row[1]:
-            trip(State.RESTORED, Reason.OTHER_SERVER)
+            trip(State.RESTORED, Reason.OTHER_SERVER, life=row[2])
     except BaseException:
         # Otherwise the next query would use it.
         connection.close()
         raise
 
 
-def _compared(connection: BaseDatabaseWrapper) -> tuple[str, str] | None:
+def _compared(connection: BaseDatabaseWrapper) -> tuple[str, str, UUID] | None:
     try:
-        row: tuple[str, str] | None = connection.connection.execute(_COMPARE).fetchone()
+        row: tuple[str, str, UUID] | None = connection.connection.execute(_COMPARE).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
         return None  # not migrated yet, or a role that has no business here
     return row
 
 
-def trip(state: State, reason: Reason) -> bool:
+def trip(state: State, reason: Reason, *, life: UUID | None = None) -> bool:
     """Close the service, since its database was restored; return whether it was not closed already.
 
+    `life` is the incarnation that was found to be restored: once that has ended, by a replay, nothing is closed.
     Ends all claims, leases of extracts and staff sessions. `restored` stays until a replay; it never becomes
     `catching_up`.
     """
     with transaction.atomic():
-        values = {"state": state, "reason": reason, "chatbots": array(Chatbot.objects.values_list("pk", flat=True))}
+        chatbots = array(Chatbot.objects.values_list("pk", flat=True))
+        values = {"state": state, "reason": reason, "life": life, "chatbots": chatbots}
         if not execute(_TRIP, values):
             return False
         for statement in (_LOCK_CLAIMS, _REQUEUE, _END_CLAIMS, _END_LEASES, _END_SESSIONS):

@@ -152,7 +152,7 @@ def _before() -> _Before | None:
 
 def _look(before: _Before) -> None:
     if before.is_elsewhere:
-        service.trip(State.RESTORED, Reason.OTHER_SERVER)
+        service.trip(State.RESTORED, Reason.OTHER_SERVER, life=before.incarnation)
         return
     folder = f"{objects.PREFIX}{before.service_id}/"
     after = f"{folder}{before.since.astimezone(UTC):%Y/%m/%d/%H%M%S}"
@@ -191,7 +191,8 @@ def _trip_if_lost(before: _Before, unknown: Sequence[str], *, is_whole: bool) ->
     newest = reader.first_lost(unknown[: -_MOST_READ - 1 : -1]) or oldest
     age = abs(before.now - oldest.at)
     is_little = is_oldest and is_whole and age < LITTLE and newest.at - oldest.at < LITTLE
-    service.trip(State.CATCHING_UP if is_little else State.RESTORED, Reason.OBJECTS_UNKNOWN)
+    state = State.CATCHING_UP if is_little else State.RESTORED
+    service.trip(state, Reason.OBJECTS_UNKNOWN, life=before.incarnation)
     return True
 
 

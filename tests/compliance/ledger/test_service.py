@@ -1,7 +1,9 @@
 """This service's identity: the server that its database is on, and what a trip closes."""
 
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import DataError, connection, connections, transaction
+from django.test import Client
 from django.utils import timezone
 
 from accounts.models import StaffLogin
@@ -75,24 +78,41 @@ def test_each_role_may_trip_it(identity: Service, role: str) -> None:
         assert service.state() is State.RESTORED
 
 
-def test_a_table_that_was_loaded_into_the_same_server_is_another(identity: Service) -> None:
-    """As pg_restore does with --clean."""
-    before = service.here()
+@contextmanager
+def loaded_again() -> Iterator[None]:
+    """The table is another one meanwhile, as after pg_restore with --clean."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE loaded (LIKE compliance_service INCLUDING ALL)")
         cursor.execute("INSERT INTO loaded SELECT * FROM compliance_service")
         cursor.execute("ALTER TABLE compliance_service RENAME TO kept")
         cursor.execute("ALTER TABLE loaded RENAME TO compliance_service")
+        cursor.execute("GRANT ALL ON compliance_service TO PUBLIC")
     try:
-        assert service.here() != before
-        connection.close()
-        assert service.state() is State.RESTORED
+        yield
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE compliance_service")
             cursor.execute("ALTER TABLE kept RENAME TO compliance_service")
+
+
+def test_a_table_that_was_loaded_into_the_same_server_is_another(identity: Service) -> None:
+    before = service.here()
+    with loaded_again():
+        assert service.here() != before
+        connection.close()
+        assert service.state() is State.RESTORED
     connection.close()
     assert service.is_open()
+
+
+def test_a_connection_from_before_it_was_loaded_serves_nothing(identity: Service) -> None:
+    """No worker has noticed, and no other connection was made."""
+    assert Client().get("/admin/login/").status_code == 200
+    open_since = connection.connection
+    with loaded_again():
+        assert Client().get("/admin/login/").status_code == 503
+        assert state() == ("restored", "other_server")
+        assert connection.connection is open_since
 
 
 def test_the_first_connection_fills_in_a_server_that_is_unknown(identity: Service) -> None:
@@ -212,6 +232,13 @@ def test_catching_up_can_become_restored_and_never_the_other_way_round(identity:
     assert not service.trip(State.CATCHING_UP, Reason.OBJECTS_UNKNOWN)
     second = service.current()
     assert (second.state, second.tripped_at) == ("restored", first.tripped_at)
+
+
+def test_a_process_that_slept_does_not_close_what_was_replayed_meanwhile(identity: Service) -> None:
+    service.trip(State.RESTORED, Reason.OTHER_SERVER, life=identity.incarnation)
+    service.begin_incarnation()
+    assert not service.trip(State.RESTORED, Reason.OTHER_SERVER, life=identity.incarnation)
+    assert service.is_open()
 
 
 def test_a_new_incarnation_opens_it(identity: Service) -> None:
