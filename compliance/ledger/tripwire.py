@@ -98,6 +98,12 @@ class _Before(NamedTuple):
     checked_at: datetime | None
 
     @property
+    def can_be_restored(self) -> bool:
+        """Return whether a restore can have come after the last look: it makes a server start or a timeline begin."""
+        was_started = self.checked_at is not None and self.checked_at < self.up_since
+        return was_started or self.has_other_timeline
+
+    @property
     def since(self) -> datetime:
         """From when on objects are listed: older ones have expired."""
         kept: datetime = self.now - settings.ERASURE_LEDGER_DAYS
@@ -116,22 +122,23 @@ class _Before(NamedTuple):
 def look_if_due() -> bool:
     """Look unless somebody has within the last minute; return whether the database may be worked on.
 
-    Without an answer of the storage nothing is known. Work goes on then, but not after a failover or a recovery.
+    Without an answer of the storage nothing is known. Work goes on then, but not in a database that can have been
+    restored since the last look.
     """
     global _looks_again_at  # noqa: PLW0603  (of this process)
     before = _before()
     if before is None or not before.is_open:
         return before is None
-    if not (before.is_due or before.is_elsewhere or before.has_other_timeline):
+    if not (before.is_due or before.is_elsewhere or before.can_be_restored):
         return True
     if time.monotonic() < _looks_again_at:
-        return not before.has_other_timeline
+        return not before.can_be_restored
     try:
         _look(before)
     except StorageError as error:
         logger.warning("ledger.not_compared code=%s", error.code)
         _looks_again_at = time.monotonic() + _PAUSE_SECONDS
-        return not before.has_other_timeline
+        return not before.can_be_restored
     return service.is_open()
 
 

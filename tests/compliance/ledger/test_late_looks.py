@@ -22,7 +22,9 @@ LINE = {"kind": "withdrawn", "request": str(uuid4()), "chatbot": str(uuid4()), "
 def test_what_was_lost_before_the_newest_known_object_is_found(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The storage has an error at the first look. So the database works on, and writes an object."""
+    """The storage has an error at the first look, and the new server's clock is behind: nothing says that it was
+    started since. So the database works on, and writes an object.
+    """
     monkeypatch.setattr(tripwire, "_looks_again_at", 0.0)
     ours, lost_at = service.current(), timezone.now() - timedelta(hours=2)
     known_at = lost_at - timedelta(hours=1)
@@ -39,6 +41,7 @@ def test_what_was_lost_before_the_newest_known_object_is_found(
 
     with monkeypatch.context() as patched:
         patched.setattr(type(storage), "keys", refuse)
+        patched.setattr(tripwire._Before, "up_since", known_at)
         worker.drain(seconds=10)
     written_at = LedgerObject.objects.latest("at").at
     assert written_at > lost_at + tripwire.BEFORE_THE_NEWEST

@@ -393,6 +393,40 @@ def test_a_storage_that_does_not_answer_trips_nothing(
     assert service.is_open()
 
 
+def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers(
+    ours: Service, storage: ObjectStorage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of its disk can have been put back, on the same timeline: even one of a moment ago."""
+    endpoint, settings.S3_ENDPOINT_URL = settings.S3_ENDPOINT_URL, "http://127.0.0.1:9"
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE compliance_service SET checked_at = pg_postmaster_start_time() - interval '1 second'")
+    for _ in range(2):
+        assert not tripwire.look_if_due()
+        assert service.is_open()
+
+    settings.S3_ENDPOINT_URL = endpoint
+    monkeypatch.setattr(tripwire, "_looks_again_at", 0.0)
+    assert tripwire.look_if_due()
+    settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    assert tripwire.look_if_due()
+
+
+def test_a_look_that_slept_through_a_replay_closes_nothing(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage, header(ours, age=timedelta(hours=3)))
+    recovered()
+    read = objects.read
+
+    def sleep(key: str, **values: Any) -> Any:
+        service.trip(service.State.RESTORED, service.Reason.OBJECTS_UNKNOWN)
+        service.begin_incarnation()
+        return read(key, **values)
+
+    monkeypatch.setattr(objects, "read", sleep)
+    assert state() == "open"
+
+
 def test_it_looks_once_a_minute(ours: Service, storage: ObjectStorage) -> None:
     put(storage, header(ours, incarnation=uuid7()))  # noted each time
     tripwire.look()
