@@ -83,7 +83,8 @@ def drain(
                 on_backlog()
                 called = True
             work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
-        if time.monotonic() < end and extracts.build_next(settled=not idle):
+        # What was worked on until now took a while.
+        if time.monotonic() < end and service.is_open() and extracts.build_next(settled=not idle):
             idle = False
         if _work_at_clients(background):
             idle = False
@@ -123,6 +124,8 @@ def _work_at_clients(background: BackgroundJobs | None) -> bool:
 
 def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
     """Take the next work that calls a client's bucket: a check, for which a user waits, or else a random kind."""
+    if not service.is_open():
+        return None
     busy = background.busy if background else ()
     if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)

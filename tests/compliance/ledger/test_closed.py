@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,7 +11,7 @@ from django.core import mail
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.models import Chatbot, Membership
+from chatbots.models import BucketCheck, Chatbot, Membership
 from common.storage import ObjectStorage
 from compliance import tasks, worker
 from compliance.callbacks import dispatcher as callbacks
@@ -18,9 +20,10 @@ from compliance.ledger.service import Reason, State
 from compliance.lookups import dispatcher as lookups
 from compliance.models import Callback, ComplianceRequest, Occurrence
 from compliance.notifications import delivery
+from compliance.work import scheduling
 from conversations.models import DailyExtract, IdentityLookup
 from tests.extracting import conversation_on, noon, planned
-from tests.factories import CallbackFactory, ExportFactory, RequestFactory, deletion_of, export_of
+from tests.factories import CallbackFactory, ChatbotFactory, ExportFactory, RequestFactory, deletion_of, export_of
 from tests.looking_up import begin, make_due, with_resolver
 from tests.receivers import Receiver, receiving
 
@@ -94,6 +97,25 @@ def test_no_kind_of_work_is_done_while_it_is_closed(due: Chatbot, receiver: Rece
     service.begin_incarnation()
     kinds = {"deletion", "extract", "clean-up", "callback", "look-up", "mail", "call", "ledger"}
     assert done(due, receiver, storage) == kinds
+
+
+def test_a_round_that_began_before_takes_nothing_more(
+    due: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last request took seconds, in which another process has noticed the restore."""
+    service.current()
+    checks = ChatbotFactory.create()
+    BucketCheck.objects.create(chatbot=checks, token=uuid4(), asked_at=timezone.now())
+
+    def trip() -> list[Any]:
+        service.trip(State.RESTORED, Reason.OBJECTS_UNKNOWN)
+        return []
+
+    monkeypatch.setattr(scheduling, "waiting_lanes", trip)
+    worker.drain()
+    assert not service.is_open()
+    assert DailyExtract.objects.get(chatbot=due).state == "pending"
+    assert BucketCheck.objects.get().claimed_until is None
 
 
 def test_a_sweep_that_does_nothing_is_not_late(due: Chatbot, storage: ObjectStorage) -> None:
