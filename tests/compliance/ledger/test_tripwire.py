@@ -226,11 +226,15 @@ def test_a_worker_that_was_killed_before_or_after_its_object_trips_nothing(
     assert foreign() == noted(Occurrence.Name.LEDGER_MISSING) == 0
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise StorageError("storage_unavailable", "It does not answer.", retryable=True)
+
+
 def test_a_storage_that_does_not_answer_trips_nothing(
-    ours: Service, storage: ObjectStorage, settings: Settings, caplog: pytest.LogCaptureFixture
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Service.objects.update(checked_at=None)
-    settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    monkeypatch.setattr(ObjectStorage, "keys", refuse)
     assert tripwire.look_if_due()
     assert service.state() == "open"
     assert "ledger.not_compared code=storage_unavailable" in caplog.text
@@ -245,10 +249,6 @@ def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers
     ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of its disk can have been put back, on the same timeline: even one of a moment ago."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise StorageError("storage_unavailable", "It does not answer.", retryable=True)
-
     with connection.cursor() as cursor:
         cursor.execute("UPDATE compliance_service SET checked_at = pg_postmaster_start_time() - interval '1 second'")
     with monkeypatch.context() as patched:
