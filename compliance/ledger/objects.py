@@ -137,6 +137,14 @@ def read(key: str, *, service_id: UUID) -> LedgerContent:
     return believed
 
 
+def keys(folder: str, *, after: str = "") -> Iterator[str]:
+    """Yield the keys in a service's folder, in order; only those after `after`. Raises StorageError.
+
+    Without those that have a NUL: no row can have one, so no object of ours.
+    """
+    return (key for key in hosted_storage().keys(folder, after=after) if "\0" not in key)
+
+
 def folder() -> str:
     """Return the prefix of this service's objects."""
     return f"{PREFIX}{service.current().service_id}/"

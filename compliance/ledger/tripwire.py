@@ -23,7 +23,6 @@ from uuid import UUID
 
 from django.conf import settings
 
-from chatbots.buckets import hosted_storage
 from common.db import execute, fetch_one
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
@@ -163,7 +162,7 @@ def _look(before: _Before) -> None:
         return
     folder = f"{objects.PREFIX}{before.service_id}/"
     after = f"{folder}{before.since.astimezone(UTC):%Y/%m/%d/%H%M%S}"
-    listed = list(islice(hosted_storage().keys(folder, after=after), _MOST_KEYS))
+    listed = list(islice(objects.keys(folder, after=after), _MOST_KEYS))
     is_whole = len(listed) < _MOST_KEYS
     row = fetch_one(_AFTER, {"keys": listed, "since": before.since, "began": before.now})
     unknown, gone, is_mending = row or ([], 0, False)

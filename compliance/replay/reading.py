@@ -8,7 +8,6 @@ from uuid import UUID
 from pydantic import AwareDatetime as Time
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
-from chatbots.buckets import hosted_storage
 from compliance.ledger import objects
 from compliance.ledger.content import Fault, LedgerContent, NotBelieved
 from compliance.models import LedgerObject, Redaction, Service
@@ -103,7 +102,7 @@ _LINES: TypeAdapter[object] = TypeAdapter(
 
 def unknown_keys() -> Iterator[str]:
     """Yield the keys in this service's folder that no row names, in the order of writing. Raises StorageError."""
-    every = hosted_storage().keys(objects.folder())
+    every = objects.keys(objects.folder())
     while keys := list(islice(every, _KEYS_AT_ONCE)):
         known = set(LedgerObject.objects.filter(key__in=keys).values_list("key", flat=True))
         yield from (key for key in keys if key not in known)

@@ -16,6 +16,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance.ledger import content, objects, service, tripwire
 from compliance.models import LedgerObject, Occurrence, Service
+from compliance.replay import reading
 from tests.compliance.conftest import Drain
 from tests.factories import deletion_of
 from tests.ledger import LINE, header, noted, put, recovered, state
@@ -224,6 +225,18 @@ def test_a_worker_that_was_killed_before_or_after_its_object_trips_nothing(
     recovered()
     assert state() == "open"
     assert foreign() == noted(Occurrence.Name.LEDGER_MISSING) == 0
+
+
+def test_a_planted_key_that_no_row_can_have_stops_nothing(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some storages take a NUL."""
+    keys = ObjectStorage.keys
+    planted = f"{header(ours).key}\0"
+    monkeypatch.setattr(ObjectStorage, "keys", lambda *a, **k: iter([*keys(*a, **k), planted]))
+    recovered()
+    assert state() == "open"
+    assert not list(reading.unknown_keys())
 
 
 def refuse(*_: object, **__: object) -> None:
