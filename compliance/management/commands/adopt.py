@@ -11,7 +11,8 @@ from compliance.ledger.adoption import Adoption, NotAdopted, adopt_new_service
 _WHAT = """\
 This database becomes a service of its own, with a new id and a ledger of its own, and is opened. This is for copies,
 such as one for tests, and cannot be undone. People who were erased in the original since the copy was made are still
-in it, and no command finds them here. If it is the original, restored from a backup, run replay_erasures instead.
+in it, and no command finds them here. Backups of before do not know whom this service erases from now on. If it is
+the original, restored from a backup, run replay_erasures instead.
 """
 
 

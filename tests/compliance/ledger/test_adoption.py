@@ -103,6 +103,8 @@ def test_a_confirmation_is_asked_for(chatbot: Chatbot, storage: ObjectStorage, m
 
     asked = answer("new service\n")
     assert "are still in it" in " ".join(asked.split())
+    # What the original's operator would lose by it.
+    assert "Backups of before do not know whom this service erases from now on." in " ".join(asked.split())
     assert str(before.service_id) in asked
     assert service.current().service_id != before.service_id
 
