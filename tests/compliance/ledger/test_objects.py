@@ -1,9 +1,11 @@
 """Objects of the ledger: what they say of a deletion, and that the database knows each before it exists."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -166,3 +168,13 @@ def test_an_object_whose_answer_was_lost_is_not_sent_again(swallowed: Hostile) -
 
     assert caught.value.code == "storage_unavailable"
     assert [version.key for version in hosted_storage().versions()] == ["a/key"]
+
+
+def test_an_object_is_never_larger_than_its_readers_allow() -> None:
+    """Whatever its lines name: conversations, messages, or what a deletion was filed for."""
+    digests = ["0" * 64] * 100
+    for name in ("conversations", "messages", "named"):
+        line = {"kind": "exact", "request": str(uuid4()), name: digests}
+        sizes = [len(json.dumps(part)) for part in objects.parts([line] * 2_000)]
+        assert max(sizes) < objects._MOST_BYTES
+        assert len(sizes) < 2_000

@@ -1,0 +1,158 @@
+"""What becomes of a request that the restored database has, by its state there and what the ledger says of it."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance.ledger import lines, objects
+from compliance.models import ComplianceRequest, LineKind
+from compliance.replay.carrying import Carrying
+from compliance.requests import decisions
+from tests.compliance.replay.conftest import gone, replay, work, write_journal
+from tests.functional.company import Company
+from tests.functional.redacting import message_of, redact, talk
+from tests.restoring import Backup, notice
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now()
+STATES: dict[str, dict[str, Any]] = {
+    "accepted": {},
+    "on_hold": {"hold_reason": "awaiting_approval", "held_at": NOW},
+    "processing": {"started_at": NOW},
+    "failed": {"failed_at": NOW, "error_code": "x", "attempts": 5, "lane": "isolated"},
+    "cancelled": {"cancelled_at": NOW, "uci_value": None},
+    "rejected": {"rejected_at": NOW, "uci_value": None},
+}
+OPEN, ENDED = ("accepted", "on_hold", "processing", "failed"), ("cancelled", "rejected")
+CELLS = [
+    *((state, kind, "leave") for state in STATES for kind in ("accepted", "intended")),
+    *((state, "withdrawn", "withdraw") for state in OPEN),
+    *((state, "withdrawn", "leave") for state in ENDED),
+    *((state, "exact", "erase") for state in OPEN),
+    *((state, "exact", "conflict") for state in ENDED),
+]
+
+
+# The others are in the long run.
+_IN_SHORT = {("on_hold", "intended"), ("failed", "withdrawn"), ("failed", "exact"), ("cancelled", "exact")}
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "plan"),
+    [
+        pytest.param(
+            *cell,
+            id="-".join(cell),
+            marks=() if cell[:2] in _IN_SHORT else pytest.mark.long(reason="two restores for each cell"),
+        )
+        for cell in CELLS
+    ],
+)
+def test_a_deletion_that_is_here(company: Company, state: str, kind: str, plan: str) -> None:
+    number, other = company.talk("c-1", "alice"), company.talk("c-2", "bob")
+    deletion = company.delete("alice")
+    backup = Backup()
+    if kind == "exact":
+        work()
+    elif kind == "withdrawn":
+        decisions.cancel(request_id=UUID(deletion), actor="user:7")
+        write_journal()
+    else:
+        objects.write(lines.accepted([UUID(deletion)], LineKind(kind)), request_ids=[UUID(deletion)])
+    backup.restore(state="open")
+    ComplianceRequest.objects.filter(pk=deletion).update(status=state, **STATES[state])
+    notice()
+
+    planned = replay("--dry-run", code=3 if plan == "conflict" else 0)
+    report = replay(code=3 if plan == "conflict" else 0)
+
+    assert planned["plans"] == report["plans"] == {plan: 1}
+    becomes = {"leave": state, "conflict": state, "withdraw": "cancelled", "erase": "completed"}
+    assert company.status(deletion) == becomes[plan]
+    assert gone(number, other) == [plan == "erase", False]
+
+
+@pytest.mark.long(reason="a restore for each state")
+@pytest.mark.parametrize("state", STATES)
+def test_a_redaction_that_is_here(company: Company, state: str) -> None:
+    number = talk(company, "c-1", "alice")
+    redaction = redact(company, number)
+    backup = Backup()
+    work()
+    backup.restore(state="open")
+    ComplianceRequest.objects.filter(pk=redaction).update(status=state, **STATES[state])
+    notice()
+
+    report = replay(code=3 if state in ENDED else 0)
+
+    assert report["plans"] == {"conflict" if state in ENDED else "redact": 1}
+    assert (message_of(number).kind == "redacted") == (state in OPEN)
+
+
+def test_a_redaction_and_a_deletion_of_one_conversation(company: Company) -> None:
+    number, other = talk(company, "c-1", "alice"), talk(company, "c-2", "bob")
+    backup = Backup()
+    redaction = redact(company, number)
+    work()
+    deletion = company.delete("alice")
+    work()
+    backup.restore()
+
+    report = replay()
+
+    assert set(report["outcomes"]) <= {"erased", "unchanged", "nothing_found"}
+    assert gone(number, other) == [True, False]
+    assert company.status(deletion) == "completed"
+    assert {one["request_id"] for one in report["requests"]} <= {redaction, deletion}
+
+
+@pytest.mark.parametrize(
+    "since",
+    [{"four_eyes": True}, {"max_conversations_per_deletion": 1}, {"compliance_enabled": False}],
+)
+def test_what_was_erased_waits_for_nobody(company: Company, since: dict[str, Any]) -> None:
+    """It was approved in its former life, or the chatbot was another then."""
+    numbers = company.talk("c-1", "alice"), company.talk("c-2", "alice")
+    bobs = company.talk("c-3", "bob")
+    deletion = company.delete("alice")
+    backup = Backup()
+    work()
+    backup.restore()
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(**since)
+
+    report = replay()
+
+    assert report["outcomes"] == {"erased": 1}
+    assert gone(*numbers, bobs) == [True, True, False]
+    assert ComplianceRequest.objects.get(pk=deletion).status == "completed"
+
+
+def test_a_backup_from_the_middle_of_a_replay(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob"), company.talk("c-3", "carol")
+    backup = Backup()
+    company.delete("alice")
+    work()
+    backup.restore()
+    with monkeypatch.context() as patched:
+        patched.setattr(Carrying, "run", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            replay()
+    middle = Backup()
+    replay()
+    company.delete("bob")
+    work()
+    middle.restore(state="open")
+    assert gone(*numbers) == [False] * 3
+
+    report = replay()
+
+    assert gone(*numbers) == [True, True, False]
+    assert set(report["outcomes"]) == {"erased"}
+
+
+def _interrupted(_self: object) -> bool:
+    raise KeyboardInterrupt
