@@ -50,6 +50,10 @@ class NotRestored(Exception):
         self.unknown = unknown
 
 
+class LedgerGone(Exception):
+    """The bucket has none of the objects that this database knows of: nothing was done."""
+
+
 def replay(
     *,
     work: Work,
@@ -57,6 +61,7 @@ def replay(
     progress: Progress = lambda _stage, _number: None,
     is_dry_run: bool = False,
     is_restored: bool = False,
+    is_without_ledger: bool = False,
     seconds: float | None = None,
 ) -> bool:
     """Erase again what was erased since the backup, and open the service; return False if the time was over first.
@@ -67,12 +72,16 @@ def replay(
 
     With `seconds` it is a worker's, for which nobody has asked: it repeats what this life of the database has lost
     by a failover. Where the ledger has what another life wrote, maybe a copy, the service is left to its operator.
-    Raises ReplayRuns, NotRestored, and StorageError where the storage does not answer: the service stays closed.
+    `is_without_ledger` declares that the bucket was lost as well, so that the service opens without it.
+    Raises ReplayRuns, NotRestored, LedgerGone, and StorageError where the storage does not answer: the service stays
+    closed.
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0):
         service = services.current()
         report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
+        if seconds is None and not is_without_ledger and service.state != State.OPEN and reading.is_ledger_gone():
+            raise LedgerGone
         if is_dry_run:
             _try_dry(service, report, show, progress)
             return True

@@ -8,11 +8,13 @@ from uuid import UUID
 from pydantic import AwareDatetime as Time
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
+from chatbots.buckets import hosted_storage
 from compliance.ledger import objects
 from compliance.ledger.content import Fault, LedgerContent, NotBelieved
 from compliance.models import LedgerObject, Redaction, Service
 
 _KEYS_AT_ONCE = 1_000
+_LOOKED_FOR = 10
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -106,6 +108,19 @@ def unknown_keys() -> Iterator[str]:
     while keys := list(islice(every, _KEYS_AT_ONCE)):
         known = set(LedgerObject.objects.filter(key__in=keys).values_list("key", flat=True))
         yield from (key for key in keys if key not in known)
+
+
+def is_ledger_gone() -> bool:
+    """Return whether the bucket has none of the objects that this database knows of. Raises StorageError.
+
+    Then it is another bucket, or it was lost as well. Looks at the newest and the oldest of them.
+    """
+    known = LedgerObject.objects.filter(written_at__isnull=False, at__gt=objects.last_kept()).order_by("at")
+    keys = [
+        *known.reverse().values_list("key", flat=True)[:_LOOKED_FOR],
+        *known.values_list("key", flat=True)[:_LOOKED_FOR],
+    ]
+    return bool(keys) and not any(hosted_storage().exists(key) for key in dict.fromkeys(keys))
 
 
 def read(key: str, service: Service) -> LedgerContent | Refused:

@@ -11,7 +11,7 @@ from common.commands import TeachingCommand
 from common.storage import StorageError
 from compliance import worker
 from compliance.models import LedgerLine, Service
-from compliance.replay.operation import NotRestored, Progress, ReplayRuns, replay
+from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, replay
 from compliance.replay.report import Report
 
 Plan = LedgerLine.Plan
@@ -51,6 +51,11 @@ could not be resolved: an object was refused, a request has failed, or the servi
         how.add_argument(
             "--restored", action="store_true", help="The database was restored, though the service is open: close it."
         )
+        parser.add_argument(
+            "--without-ledger",
+            action="store_true",
+            help="The bucket was lost as well: open the service, though nobody is erased again.",
+        )
         parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -71,9 +76,12 @@ could not be resolved: an object was refused, a request has failed, or the servi
                     progress=progress,
                     is_dry_run=options["dry_run"],
                     is_restored=options["restored"],
+                    is_without_ledger=options["without_ledger"],
                 )
         except ReplayRuns:
             raise CommandError("Another replay is under way: wait for it.") from None
+        except LedgerGone:
+            raise CommandError(_LEDGER_GONE, returncode=3) from None
         except NotRestored as error:
             raise CommandError(_NOT_RESTORED.format(unknown=error.unknown), returncode=3) from None
         except StorageError as error:
@@ -137,6 +145,14 @@ _NOT_RESTORED = (
 _MIXED = (
     "WARNING: two lives of the database have written by turns. One was a copy's (staging) that works under this "
     "service's name, and what it has erased is among this: look at each request."
+)
+
+
+_LEDGER_GONE = (
+    "Nothing was done. The bucket has none of the ledger's objects that this database knows of, so S3_BUCKET names "
+    "another bucket, or it was lost, too. Set it to the bucket that has the ledger, or copy a replica of "
+    "erasure_ledger/ back. If there is none: --without-ledger opens the service, with everybody in it who was erased "
+    "since the backup."
 )
 
 

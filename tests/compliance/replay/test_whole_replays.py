@@ -22,6 +22,7 @@ from compliance.models import ComplianceRequest, LedgerLine, LedgerObject, Servi
 from compliance.replay import carrying, filing, loading, operation, reading
 from compliance.work import claims
 from conversations.models import Conversation
+from tests.clients import empty
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.functional.company import Company
 from tests.functional.support import dump
@@ -289,6 +290,26 @@ def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
     call_command("replay_erasures", *options, stdout=out)
 
     assert "S3_BUCKET is not the bucket that has its ledger" in out.getvalue()
+
+
+@pytest.mark.parametrize("options", [("--dry-run",), ()])
+def test_a_service_is_not_opened_without_its_ledger(
+    company: Company, storage: ObjectStorage, options: tuple[str, ...]
+) -> None:
+    company.talk("c-1", "alice")
+    company.delete("alice")
+    work()
+    with restored():
+        pass
+    empty(storage)
+
+    with pytest.raises(CommandError, match="--without-ledger") as caught:
+        call_command("replay_erasures", *options, stdout=StringIO())
+    assert caught.value.returncode == 3
+    assert service.state() == "restored"
+
+    call_command("replay_erasures", "--without-ledger", stdout=StringIO())
+    assert service.is_open()
 
 
 def test_a_healthy_service_is_left_as_it_is(company: Company, storage: ObjectStorage) -> None:
