@@ -147,7 +147,7 @@ def _read(report: Report, service: Service, progress: Progress) -> Iterator[tupl
         found = reading.read(key, service)
         progress("objects read", 1)
         if isinstance(found, Refused):
-            logger.error("replay.object_refused fault=%s key=%s", found.fault, key)
+            logger.error("replay.object_refused fault=%s key=%s", found.fault, found.key)
             report.refused.append(found)
         else:
             report.note_object(found.header.incarnation, found.header.at)

@@ -20,7 +20,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Refused(NamedTuple):
-    """An object that is not believed. Nothing of it was used."""
+    """An object that is not believed. Nothing of it was used.
+
+    `key` is escaped as Python does: whoever wrote the object may have put a line break into it.
+    """
 
     key: str
     fault: Fault
@@ -132,7 +135,7 @@ def read(key: str, service: Service) -> LedgerContent | Refused:
         found = objects.read(key, service_id=service.service_id)
         _check(found)
     except NotBelieved as error:
-        return Refused(key, error.fault)
+        return Refused(repr(key)[1:-1], error.fault)
     return found
 
 

@@ -369,3 +369,12 @@ def test_the_report_for_people_names_whom_it_erases(company: Company) -> None:
     assert f"deletion {deletion} of acme: Erase again, 1 conversations ({number}) -> Erased again" in out.getvalue()
     assert "reconcile_storage" in out.getvalue()
     assert json.dumps("alice") not in out.getvalue()
+
+
+def test_a_key_cannot_forge_a_line_of_the_report(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ObjectStorage, "stream", lambda _storage, _key: iter([b"{}"]))
+
+    refused = reading.read("erasure_ledger/a\nreplay.ended resolved=True", service.current())
+
+    assert isinstance(refused, reading.Refused)
+    assert refused.key == "erasure_ledger/a\\nreplay.ended resolved=True"
