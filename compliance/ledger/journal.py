@@ -24,7 +24,7 @@ from compliance.work import health, occurrences
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 10_000
+_AT_ONCE = 5_000
 
 _NEXT = "SELECT id, kind, request_id, key_prefix FROM compliance_journalentry ORDER BY id LIMIT %s"
 _UNWRITTEN = "SELECT request_id FROM compliance_journalentry WHERE request_id = ANY(%s) AND kind = 'accepted'"

@@ -32,23 +32,28 @@ Status = ComplianceRequest.Status
 # Of a deletion, at most so many in a line: the next line has more of them.
 CONVERSATIONS_PER_LINE = 10_000
 
+# As texts, since a claim has hundreds of requests, and a journal thousands: PostgreSQL makes them in a fraction of
+# the time that Python takes to.
 _CONVERSATIONS = """
-SELECT ours.id, marked.external_id_digest
+SELECT ours.id, marked.digests
   FROM unnest(%(ids)s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (
-       SELECT id, external_id_digest FROM conversations_conversation
+       SELECT string_agg(encode(external_id_digest, 'hex'), ' ' ORDER BY id) AS digests
+         FROM conversations_conversation
         WHERE deletion_request_id = ours.id AND chatbot_id = ANY(%(chatbots)s)
-          AND external_id_digest IS NOT NULL OFFSET 0) AS marked
- ORDER BY marked.id
+          AND external_id_digest IS NOT NULL) AS marked
+ WHERE marked.digests IS NOT NULL
 """
-_REQUESTS = """
-SELECT r.id, r.kind, r.status, (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id),
-       (SELECT public_id FROM chatbots_variable WHERE id = r.variable_id),
-       r.uci_digest, r.conversation_digests, r.erase_exports, r.received_at, r.due_at, r.cutoff_at,
-       coalesce(r.cancelled_at, r.rejected_at)
+_TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
+_REQUESTS = f"""
+SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHERE id = r.chatbot_id),
+       (SELECT public_id::text FROM chatbots_variable WHERE id = r.variable_id),
+       encode(r.uci_digest, 'hex'), r.conversation_digests, r.erase_exports, {_TIME.format("r.received_at")},
+       {_TIME.format("r.due_at")}, {_TIME.format("r.cutoff_at")},
+       {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}
   FROM compliance_compliancerequest r
  WHERE r.id = ANY(%s) ORDER BY r.seq
-"""
+"""  # noqa: S608  (texts of ours)
 _KEYS = """
 SELECT (SELECT public_id FROM chatbots_chatbot WHERE id = k.chatbot_id), k.prefix, k.revoked_at
   FROM chatbots_apikey k WHERE k.prefix = ANY(%s) AND k.revoked_at IS NOT NULL ORDER BY k.id
@@ -57,7 +62,8 @@ SELECT (SELECT public_id FROM chatbots_chatbot WHERE id = k.chatbot_id), k.prefi
 
 def accepted(request_ids: Collection[UUID], kind: LineKind = LineKind.ACCEPTED) -> list[Line]:
     """Return a line for each of these requests, `accepted` or `intended`, in the order of filing."""
-    redactions = _redactions(request_ids)
+    rows = _rows(request_ids)
+    redactions = _redactions([row[0] for row in rows if row[1] == Kind.REDACTION])
     return [
         {
             "kind": str(kind),
@@ -66,7 +72,7 @@ def accepted(request_ids: Collection[UUID], kind: LineKind = LineKind.ACCEPTED) 
             "conversations": _hex(row[6]),
             **redactions.get(row[0], {}),
         }
-        for row in _rows(request_ids)
+        for row in rows
     ]
 
 
@@ -75,9 +81,9 @@ def withdrawn(request_ids: Collection[UUID]) -> list[Line]:
         {
             "kind": str(LineKind.WITHDRAWN),
             "request": str(row[0]),
-            "chatbot": str(row[3]),
+            "chatbot": row[3],
             "status": row[2],
-            "at": _time(row[11]),
+            "at": row[11],
         }
         for row in _rows(request_ids)
     ]
@@ -88,14 +94,12 @@ def exact(request_ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
 
     Conversations are those with the deletion's mark, and those that it named by id: others may have marked them.
     """
-    digests: dict[UUID, list[str]] = defaultdict(list)
-    for request_id, digest in fetch(_CONVERSATIONS, subjects(request_ids)):
-        digests[request_id].append(bytes(digest).hex())
+    digests = dict(fetch(_CONVERSATIONS, subjects(request_ids)))
     found: dict[UUID, list[Line]] = {}
     for row in _rows(request_ids):
         named = _hex(row[6])
-        every = list(dict.fromkeys([*digests[row[0]], *(named or ())]))
-        line = {"kind": str(LineKind.EXACT), **_named(row), "named": named, "cutoff_at": _time(row[10])}
+        every = list(dict.fromkeys([*digests.get(row[0], "").split(), *(named or ())]))
+        line = {"kind": str(LineKind.EXACT), **_named(row), "named": named, "cutoff_at": row[10]}
         found[row[0]] = [
             {**line, "conversations": every[start : start + CONVERSATIONS_PER_LINE]}
             for start in range(0, max(len(every), 1), CONVERSATIONS_PER_LINE)
@@ -134,7 +138,7 @@ def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     """
     redactions = _redactions(request_ids)
     return {
-        row[0]: [{"kind": str(LineKind.REDACTED), **_named(row), "cutoff_at": _time(row[10]), **redactions[row[0]]}]
+        row[0]: [{"kind": str(LineKind.REDACTED), **_named(row), "cutoff_at": row[10], **redactions[row[0]]}]
         for row in _rows(redactions)
     }
 
@@ -179,12 +183,12 @@ def _named(row: tuple[Any, ...]) -> Line:
     request_id, _, _, chatbot, variable, chatter, _, erase_exports, received_at, due_at, *_ = row
     return {
         "request": str(request_id),
-        "chatbot": str(chatbot),
-        "variable": str(variable) if variable else None,
-        "chatter": bytes(chatter).hex() if chatter else None,
+        "chatbot": chatbot,
+        "variable": variable,
+        "chatter": chatter or None,
         "erase_exports": erase_exports,
-        "received_at": _time(received_at),
-        "due_at": _time(due_at),
+        "received_at": received_at,
+        "due_at": due_at,
     }
 
 
