@@ -58,7 +58,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # xdist gives each process an equal part of the list at first: each starts with some long modules.
     processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
     stretches: list[list[pytest.Item]] = [[] for _ in range(processes)]
-    for _, module in itertools.groupby(long, key=lambda item: item.path):
+    # Those with a time limit of their own take minutes: no process has two of them.
+    slowest = [item for item in long if item.get_closest_marker("timeout")]
+    for place, item in enumerate(slowest):
+        stretches[place % processes].append(item)
+    for _, module in itertools.groupby((item for item in long if item not in slowest), key=lambda item: item.path):
         min(stretches, key=len).extend(module)
     for stretch in stretches:
         room = max(0, len(items) // processes - len(stretch))

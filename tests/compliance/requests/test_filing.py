@@ -85,10 +85,10 @@ def test_no_query_is_needed_when_no_export_is_waiting(chatbot, django_assert_num
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
-def test_a_call_takes_three_statements(path) -> None:
-    """The key, the request, and the check for a waiting task."""
+def test_a_call_takes_four_statements(path) -> None:
+    """Whether the database was restored, the key, the request, and the check for a waiting task."""
     caller = SigningCaller(factories.ready_chatbot(slug="acme"))
     caller.post(path, ALICE)  # records the use of the key, caches the variable, enqueues a task
     with CaptureQueriesContext(connection) as queries:
         assert caller.post(path, ALICE | {"unique_chatter_identifier_value": "bob-12"}).status_code == 200
-    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "WITH", "SELECT"]
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "SELECT", "WITH", "SELECT"]

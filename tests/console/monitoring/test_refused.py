@@ -26,8 +26,8 @@ pytestmark = pytest.mark.django_db
 def refused(chatbot: Chatbot) -> tuple[Conversation, UUID]:
     """Name an erased chatter in a stranger's conversation; return it, and the request of the erasure."""
     request_id = erase(chatbot, ERASED, cutoff_at=NOON.replace(year=2027))
-    conversation = conversation_of(chatbot, STRANGER, external_id="c-1")
-    identify(chatbot=chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value=ERASED)])
+    conversation = conversation_of(chatbot, STRANGER, external_id="the-platforms-id")
+    identify(chatbot=chatbot, identities=[NamedIdentity(id="the-platforms-id", key="member_id", value=ERASED)])
     return conversation, request_id
 
 
@@ -45,7 +45,7 @@ def test_an_officer_sees_the_conversation_the_erasure_and_how_the_value_came(cha
     assert reverse("console:conversation", args=[conversation.pk]) in page.links
     assert reverse("console:request", args=[request_id]) in page.links
     assert "Asserted by the client&#x27;s server" in page.html
-    assert not any(value in page.html for value in (ERASED, STRANGER, "c-1"))
+    assert not any(value in page.html for value in (ERASED, STRANGER, "the-platforms-id"))
 
 
 def test_the_dashboard_counts_them_for_officers_alone(chatbot: Chatbot, neighbour: Chatbot) -> None:
