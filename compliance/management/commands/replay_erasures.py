@@ -42,7 +42,8 @@ killed, run it again: it goes on. Where nothing was restored it does nothing; --
 if no worker has noticed. Afterwards look at what the bucket has without a row: manage.py reconcile_storage.
 
 exit codes: 0 all is done (or would be), 1 the storage did not answer, or another replay is under way, 3 something
-could not be resolved: an object was refused, a request has failed, or the service does not know of a restore
+could not be resolved: an object was refused, a request has failed, or the service does not know of a restore,
+130 interrupted
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -85,7 +86,10 @@ could not be resolved: an object was refused, a request has failed, or the servi
         except NotRestored as error:
             raise CommandError(_NOT_RESTORED.format(unknown=error.unknown), returncode=3) from None
         except StorageError as error:
-            raise CommandError(f"{error.code}: {error.detail} The service stays as it is: run it again.") from None
+            text = f"{error.code}: {error.detail} The service stays as it is. Run it again when that is mended."
+            raise CommandError(text) from None
+        except KeyboardInterrupt:
+            raise CommandError(_INTERRUPTED, returncode=130) from None
         if not has_ended:
             raise CommandError("Meanwhile more was found to be lost. Run it again.")
         if not all(report.is_resolved for report in reports):
@@ -119,8 +123,8 @@ could not be resolved: an object was refused, a request has failed, or the servi
             self.stdout.write(f"refused: {fault} {key}")
         for life in report.lives:
             self.stdout.write(
-                f"read: {life.objects:,} objects of life {life.incarnation}, {life.first_at:%Y-%m-%d %H:%M} to "
-                f"{life.last_at:%Y-%m-%d %H:%M}"
+                f"read: {_counted(life.objects, 'object')} of life {life.incarnation}, "
+                f"{life.first_at:%Y-%m-%d %H:%M} to {life.last_at:%Y-%m-%d %H:%M} UTC"
             )
         if report.are_lives_mixed:
             self.stdout.write(_MIXED)
@@ -129,7 +133,7 @@ could not be resolved: an object was refused, a request has failed, or the servi
         for one in report.requests():
             self.stdout.write(_line(one))
         for (plan, outcome), number in sorted(report.counts.items()):
-            after = f": {LedgerLine.Outcome(outcome).label.lower()}" if outcome and not report.is_dry_run else ""
+            after = f": {_outcome(plan, outcome).lower()}" if outcome and not report.is_dry_run else ""
             self.stdout.write(f"{number:,} x {Plan(plan).label.lower() if plan else 'not planned'}{after}")
         self.stdout.write(_what_next(report))
 
@@ -139,6 +143,12 @@ _NOT_RESTORED = (
     "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
     "erased there would be wrong: give the copy an identity of its own (adopt --new-service). If this database was "
     "restored from a backup, say so with --restored; --dry-run shows whom it would erase."
+)
+
+
+_INTERRUPTED = (
+    "Interrupted. What was done until now stays done: run it again, and it goes on. manage.py health says whether "
+    "the service is still closed."
 )
 
 
@@ -159,10 +169,22 @@ _LEDGER_GONE = (
 def _line(one: dict[str, Any]) -> str:
     chatbot = one["chatbot"] or "a chatbot that is not here"
     numbers = ", ".join(map(str, one["numbers"][:_NUMBERS])) + (", ..." if len(one["numbers"]) > _NUMBERS else "")
-    about = f", {one['conversations']:,} conversations" + (f" ({numbers})" if numbers else "")
-    done = f" -> {LedgerLine.Outcome(one['outcome']).label}" if one["outcome"] else ""
+    about = f", {_counted(one['conversations'], 'conversation')}" + (f" ({numbers})" if numbers else "")
+    if one["kind"] == "export":
+        about = ""  # what it would have contained is not looked up
+    done = f" -> {_outcome(one['plan'], one['outcome'])}" if one["outcome"] else ""
     why = f" ({one['error']})" if one["error"] else " (a client's bucket)" if "waits_for" in one else ""
     return f"{one['kind'] or 'request'} {one['request_id']} of {chatbot}: {Plan(one['plan']).label}{about}{done}{why}"
+
+
+def _outcome(plan: str, outcome: str) -> str:
+    if (plan, outcome) == (Plan.REDACT, LedgerLine.Outcome.ERASED):
+        return "Redacted again"
+    return LedgerLine.Outcome(outcome).label
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _what_next(report: Report) -> str:
@@ -170,8 +192,29 @@ def _what_next(report: Report) -> str:
     if nothing and report.state != Service.State.OPEN:
         nothing += " If anything was asked for since the backup, S3_BUCKET is not the bucket that has its ledger."
     if report.is_dry_run:
-        return f"Nothing was written. {report.conversations:,} conversations would be erased again.{nothing}"
-    if not report.opened:
-        return f"There is nothing to be done.{nothing}"
-    text = f"The service is open. {report.conversations:,} conversations were to be erased again.{nothing}"
-    return f"{text} Now compare the bucket with the database: manage.py reconcile_storage"
+        text = f"Nothing was written. Conversations that would be erased again: {report.conversations:,}.{nothing}"
+    elif not report.opened:
+        text = f"There is nothing to be done.{nothing}"
+    else:
+        text = (
+            f"The service is open. Conversations to be erased again: {report.conversations:,}.{nothing} Now compare "
+            "the bucket with the database: manage.py reconcile_storage"
+        )
+    return " ".join([text, *_to_look_at(report)])
+
+
+def _to_look_at(report: Report) -> Iterator[str]:
+    """Yield why the exit code is 3, and what to do about it."""
+    if report.refused:
+        yield (
+            f"LOOK: {_counted(len(report.refused), 'object')} of the ledger were not believed, and not used: "
+            'docs/runbooks.md, "DcaLedgerForeign", says what each reason means.'
+        )
+    failed = sum(number for (_, outcome), number in report.counts.items() if outcome == LedgerLine.Outcome.FAILED)
+    if number := failed + report.failing:
+        yield (
+            f"LOOK: {_counted(number, 'request')} {'has' if number == 1 else 'have'} met an error, which follows its "
+            "line: workers try again, and what fails for good waits for manage.py retry_request."
+        )
+    if any(plan == Plan.CONFLICT for plan, _ in report.counts):
+        yield "LOOK: of some requests this database says otherwise than the ledger; their lines name them."

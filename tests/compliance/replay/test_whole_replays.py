@@ -366,7 +366,7 @@ def test_the_report_for_people_names_whom_it_erases(company: Company) -> None:
 
     call_command("replay_erasures", stdout=out)
 
-    assert f"deletion {deletion} of acme: Erase again, 1 conversations ({number}) -> Erased again" in out.getvalue()
+    assert f"deletion {deletion} of acme: Erase again, 1 conversation ({number}) -> Erased again" in out.getvalue()
     assert "reconcile_storage" in out.getvalue()
     assert json.dumps("alice") not in out.getvalue()
 
