@@ -19,7 +19,7 @@ from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
-from compliance.ledger import journal, service, tripwire
+from compliance.ledger import journal, saying, service, tripwire
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
 from compliance.replay.operation import NotRestored, ReplayRuns, replay
@@ -168,6 +168,8 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     restored from a backup it does nothing.
     """
     if not tripwire.look_if_due():
+        if (found := service.state()) != service.State.OPEN:
+            saying.say_closed(found)
         return
     _requeue_expired()
     journal.write_due()

@@ -16,7 +16,7 @@ from django.template.loader import render_to_string
 from chatbots.digest_key import AnotherDigestKey
 from common import problems
 from common.problems import Problem
-from compliance.ledger import service
+from compliance.ledger import saying, service
 from compliance.models import Service
 
 _DESCRIBES_THE_API = ("/api/docs/", "/api/schema/")
@@ -41,9 +41,11 @@ class ClosedMiddleware:
             raise
         if state == Service.State.OPEN:
             return self._get_response(request)
-        if problems.is_api(request):
-            return problems.answer(Problem(_CODES[state]))
-        return _page(request, state)
+        saying.say_closed(state)
+        response = problems.answer(Problem(_CODES[state])) if problems.is_api(request) else _page(request, state)
+        # Django would log each as an error of ours, and a client tries again and again.
+        response._has_been_logged = True  # type: ignore[attr-defined]
+        return response
 
 
 def _page(request: HttpRequest, state: Service.State) -> HttpResponse:
