@@ -89,7 +89,8 @@ def test_every_secret_can_be_read_with_the_new_key_alone(secrets: dict[str, str]
 
     assert code == 0
     assert "chatbots.ApiKey.secret_encrypted: 4 under k1 before, 4 under k2 after; 4 rotated" in out
-    assert "0 left under k1. It can be removed from ENCRYPTION_KEYS" in out
+    assert "0 left under k1. If it is a former key, it can be removed" in out
+    assert "if it is the next one, put it first" in out
     assert "All secrets are under k2." in out
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets
@@ -123,7 +124,7 @@ def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(
     assert f"1 cannot be decrypted, rows {lost.api_key.pk}\n" in out
     assert f"1 cannot be decrypted, rows {moved.pk}\n" in out
     assert "1 left under k1. Keep it" in out
-    assert "1 left under lost, which is not in ENCRYPTION_KEYS." in out
+    assert "1 left under lost, which is not in ENCRYPTION_KEYS. Put it back, at the end." in out
     assert "All secrets" not in out
     assert stored.split(":")[2] not in out
     assert lost.secret not in out

@@ -61,13 +61,15 @@ exit codes: 0 all secrets are under the newest key, 3 some are not: they could n
                 )
         for key_id, count in report.left.items():
             if key_id not in report.older:
-                self.stdout.write(f"{count:,} left under {key_id}, which is not in ENCRYPTION_KEYS.")
+                self.stdout.write(
+                    f"{count:,} left under {key_id}, which is not in ENCRYPTION_KEYS. Put it back, at the end."
+                )
             elif count:
                 self.stdout.write(f"{count:,} left under {key_id}. Keep it in ENCRYPTION_KEYS.")
             else:
                 self.stdout.write(
-                    f"0 left under {key_id}. It can be removed from ENCRYPTION_KEYS an hour after every process has "
-                    f"{report.newest} as its first key."
+                    f"0 left under {key_id}. If it is a former key, it can be removed from ENCRYPTION_KEYS an hour "
+                    f"after every process has {report.newest} as its first key; if it is the next one, put it first."
                 )
         if report.is_done:
             self.stdout.write(f"All secrets are under {report.newest}.")
