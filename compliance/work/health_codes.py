@@ -46,8 +46,8 @@ ADVICE = {
     ),
     Code.LEDGER_FOREIGN: (
         "The erasure ledger has objects that this database has not written. They close nothing. Look for "
-        "ledger.foreign in the worker's log: does a copy of this service use the same bucket (manage.py adopt), or "
-        "who else can write to it?"
+        "ledger.foreign in the worker's log: does a copy of this service use the same bucket, or who else can write "
+        "to it? In the copy, never here, run manage.py adopt --new-service."
     ),
     Code.LEDGER_LATE: (
         "Since {since} something that was accepted, withdrawn or revoked waits to be written to the erasure ledger. "
