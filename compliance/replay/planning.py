@@ -252,11 +252,8 @@ def _withdrawn(one: Planned, _reach: int) -> Plan:
 
 
 def _exact(one: Planned, _reach: int) -> Plan:
-    if one.chatbot_id is None:
-        return Plan.UNKNOWN_CHATBOT
-    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, Kind.DELETION}:
-        one.numbers = []
-        return Plan.CONFLICT
+    if plan := _unusable(one, Kind.DELETION):
+        return plan
     if one.known_status == Status.COMPLETED:
         return Plan.LATE if one.numbers else Plan.LEAVE
     if one.line["variable"] is not None and one.variable_id is None and not one.numbers:
@@ -267,10 +264,8 @@ def _exact(one: Planned, _reach: int) -> Plan:
 
 
 def _redacted(one: Planned, _reach: int) -> Plan:
-    if one.chatbot_id is None:
-        return Plan.UNKNOWN_CHATBOT
-    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, Kind.REDACTION}:
-        return Plan.CONFLICT
+    if plan := _unusable(one, Kind.REDACTION):
+        return plan
     if one.known_status == Status.COMPLETED:
         return Plan.LEAVE
     _find_messages(one)
@@ -278,10 +273,8 @@ def _redacted(one: Planned, _reach: int) -> Plan:
 
 
 def _retention(one: Planned, reach: int) -> Plan:
-    if one.chatbot_id is None:
-        return Plan.UNKNOWN_CHATBOT
-    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, Kind.RETENTION}:
-        return Plan.CONFLICT
+    if plan := _unusable(one, Kind.RETENTION):
+        return plan
     if one.known_status == Status.COMPLETED:
         return Plan.LEAVE
     older_than, last = one.time("older_than"), min(int(one.line["up_to"]), reach)
@@ -293,6 +286,16 @@ def _retention(one: Planned, reach: int) -> Plan:
         # A run of the same day that this database has filed since. It erases as much, or it cannot be said.
         return Plan.LEAVE if other.older_than >= older_than else Plan.CONFLICT
     return Plan.RUN if one.known_status is not None or one.conversations else Plan.LEAVE
+
+
+def _unusable(one: Planned, kind: Kind) -> Plan | None:
+    """Return how a line is named that can be about nothing here, or contradicts this database; None for any other."""
+    if one.chatbot_id is None:
+        return Plan.UNKNOWN_CHATBOT
+    if one.known_status in {Status.CANCELLED, Status.REJECTED} or one.known_kind not in {None, kind}:
+        one.numbers = []
+        return Plan.CONFLICT
+    return None
 
 
 def _find_messages(one: Planned) -> None:
