@@ -12,7 +12,7 @@ A deletion of certain conversations leaves the notes of its chatters' own reques
 from collections.abc import Sequence
 from uuid import UUID
 
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
@@ -49,12 +49,11 @@ SELECT c.deletion_request_id, n.id
  WHERE c.deletion_request_id = ANY(%(ids)s) AND {sql.IS_ANY}
 """  # noqa: S608  (a text of ours)
 
-_EMPTY = f"""
+_FIND = f"SELECT DISTINCT note_id FROM ({ABOUT}) AS about"  # noqa: S608  (a text of ours)
+_EMPTY = """
 UPDATE compliance_requestnote SET text = NULL
- WHERE id = ANY(ARRAY(
-       SELECT id FROM compliance_requestnote
-        WHERE id = ANY(ARRAY(SELECT note_id FROM ({ABOUT}) AS about)) ORDER BY id FOR UPDATE))
-"""  # noqa: S608  (a text of ours)
+ WHERE id = ANY(ARRAY(SELECT id FROM compliance_requestnote WHERE id = ANY(%s) ORDER BY id FOR UPDATE))
+"""
 
 # A decision under way, which the statement that empties does not see yet, writes what is new. None takes this long.
 _MEANWHILE = "1 minute"
@@ -86,8 +85,8 @@ def write(request: ComplianceRequest, *, entry_id: int, text: str) -> None:
 
 def empty(deletion_ids: Sequence[UUID]) -> None:
     """Empty the notes about the chatters of these deletions, in the transaction that completes them."""
-    if fetch(_IS_ANY):
-        execute(_EMPTY, sql.subjects(deletion_ids))
+    if fetch(_IS_ANY) and (found := fetch(_FIND, sql.subjects(deletion_ids))):
+        execute(_EMPTY, [array(note_id for (note_id,) in found)])
 
 
 def left(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -21,7 +21,7 @@ from devservers import control
 from tests import databases, factories, statements, under_roles
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
-from tests.statements import statements_name_their_chatbots  # noqa: F401  (a fixture)
+from tests.statements import statements_can_be_distributed  # noqa: F401  (a fixture)
 
 control.start()
 _NUMBER = databases.number_of_this_process()

@@ -1,9 +1,12 @@
-"""Watches every statement of a test run: those on the conversation tables have to name their chatbots.
+"""Watches every statement of a test run: those on the conversation tables have to be such that Citus takes them.
 
-The tables are distributed by `chatbot_id` where one PostgreSQL is not enough (docs/scaling.md). A statement that does
-not say which chatbots it is about would go to all machines, or be refused where it locks or changes rows. So each
-occurrence of these tables in a statement has a condition that compares its own `chatbot_id` with a parameter or a
-constant: `= %s`, `= ANY(%s)` or `IN (...)`.
+The tables are distributed by `chatbot_id` where one PostgreSQL is not enough (docs/scaling.md). A statement on them
+
+- names its chatbots: each occurrence of these tables has a condition that compares its own `chatbot_id` with a
+  parameter or a constant: `= %s`, `= ANY(%s)` or `IN (...)`. Otherwise it would go to all machines;
+- reads no other table, but reference tables, if it locks or changes rows. What it has to know of others are its
+  parameters. An INSERT of what it reads into another table may;
+- calls no volatile function in an UPDATE of these tables.
 
 Watched are Django's statements and those that go to psycopg directly, in this process; not those of servers, workers
 and commands that a test starts as processes of their own. PostgreSQL's own parser reads each statement once.
@@ -11,7 +14,7 @@ and commands that a test starts as processes of their own. PostgreSQL's own pars
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -33,6 +36,8 @@ TABLES = {
     "conversations_erasedchatter",
     "conversations_refusedidentity",
 }
+# On each machine, so any statement may read them.
+REFERENCE_TABLES = {"chatbots_chatbot", "chatbots_variable"}
 
 # Which callers are not asked, by the path of the module that runs the statement, and why.
 EXEMPT = {
@@ -55,21 +60,21 @@ _PLACEHOLDER = re.compile(r"%(\(\w+\))?[sbt]|%%")
 
 
 class Fault(NamedTuple):
-    """A statement that does not name its chatbots: what is missing, where it was run, its text without values."""
+    """A statement that breaks the rule: what is wrong, where it was run, its text without values."""
 
-    missing: str
+    what: str
     caller: str
     statement: str
 
     def __str__(self) -> str:
-        return f"{self.caller}: no condition on the chatbot of {self.missing} in\n{self.statement}"
+        return f"{self.caller}: {self.what} in\n{self.statement}"
 
 
 class Watch:
     """Looks at the statements of this process, each text once. `faults` are those of now, to be taken by `take`."""
 
     def __init__(self) -> None:
-        self._missing: dict[str, str] = {}
+        self._known: dict[str, list[str]] = {}
         self._faults: list[Fault] = []
 
     def install(self) -> None:
@@ -97,11 +102,11 @@ class Watch:
         text = text_of(query)
         if not _ON_THESE.search(text):
             return
-        missing = self._missing.get(text)
-        if missing is None:
-            missing = self._missing[text] = ", ".join(unnamed(text))
-        if missing and not _is_exempt(caller := _caller(sys._getframe())):
-            self._faults.append(Fault(missing, caller, text))
+        found = self._known.get(text)
+        if found is None:
+            found = self._known[text] = list(faults_in(text))
+        if found and not _is_exempt(caller := _caller(sys._getframe())):
+            self._faults.extend(Fault(what, caller, text) for what in found)
 
 
 def text_of(query: Any) -> str:
@@ -115,31 +120,67 @@ def text_of(query: Any) -> str:
     return query.decode() if isinstance(query, bytes) else str(query)
 
 
-def unnamed(text: str) -> Iterator[str]:
-    """Yield each of TABLES that stands in a statement without a condition on its chatbot, as it is called there."""
+def faults_in(text: str) -> Iterator[str]:
+    """Yield what is wrong with a statement on TABLES."""
     try:
         statements = parse_sql(_PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else "$1", text))
     except ParseError as error:
-        yield f"what cannot be parsed ({error})"
+        yield f"cannot be parsed ({error})"
         return
     for statement in statements:
-        for level in _levels(statement.stmt):
-            yield from _unnamed_in(level)
+        nodes = list(_nodes(statement.stmt))
+        for level in nodes:
+            if isinstance(level, _Level):
+                for table in _unnamed_in(level):
+                    yield f"no condition on the chatbot of {table}"
+        yield from _joined(nodes)
+        yield from _volatile(nodes)
 
 
 _Level = ast.SelectStmt | ast.UpdateStmt | ast.DeleteStmt
+# Of those that statements of ours might call.
+_VOLATILE = {"clock_timestamp", "gen_random_uuid", "nextval", "random", "set_config", "uuidv4", "uuidv7"}
 
 
-def _levels(node: Any) -> Iterator[_Level]:
-    """Yield each query in a statement, the parts of WITH, of UNION and the subqueries included."""
+def _nodes(node: Any) -> Iterator[ast.Node]:
+    """Yield all nodes of a statement, subqueries included. Not the names of what is locked: they are aliases."""
     if isinstance(node, tuple):
         for each in node:
-            yield from _levels(each)
-    elif isinstance(node, ast.Node):
-        if isinstance(node, _Level):
-            yield node
+            yield from _nodes(each)
+    elif isinstance(node, ast.Node) and not isinstance(node, ast.LockingClause):
+        yield node
         for name in node:
-            yield from _levels(getattr(node, name))
+            yield from _nodes(getattr(node, name))
+
+
+def _joined(nodes: Collection[ast.Node]) -> Iterator[str]:
+    """Yield what is wrong with a statement that locks or changes rows and reads both TABLES and others.
+
+    But for an INSERT into another table of what it reads.
+    """
+    parts = {node.ctename for node in nodes if isinstance(node, ast.CommonTableExpr)}
+    tables = {node.relname for node in nodes if isinstance(node, ast.RangeVar)} - parts
+    others = tables - TABLES - REFERENCE_TABLES
+    works = any(
+        (isinstance(node, ast.SelectStmt) and node.lockingClause)
+        or isinstance(node, ast.UpdateStmt | ast.DeleteStmt)
+        or (isinstance(node, ast.InsertStmt) and node.relation.relname in TABLES)
+        for node in nodes
+    )
+    if works and others and tables & TABLES:
+        yield f"{', '.join(sorted(others))} beside what is locked or changed"
+
+
+def _volatile(nodes: Collection[ast.Node]) -> Iterator[str]:
+    for update in nodes:
+        if isinstance(update, ast.UpdateStmt) and update.relation.relname in TABLES:
+            called = {_function(node) for node in _nodes(update) if isinstance(node, ast.FuncCall)}
+            if bad := called & _VOLATILE:
+                yield f"a volatile function ({', '.join(sorted(bad))}) in an UPDATE"
+
+
+def _function(call: ast.FuncCall) -> str:
+    return str(call.funcname[-1].sval) if call.funcname else ""
 
 
 def _unnamed_in(level: _Level) -> Iterator[str]:
@@ -223,8 +264,8 @@ WATCH = Watch()
 
 
 @pytest.fixture(autouse=True)
-def statements_name_their_chatbots() -> Iterator[None]:
-    """Fail a test in which a statement on the conversation tables did not name its chatbots."""
+def statements_can_be_distributed() -> Iterator[None]:
+    """Fail a test in which a statement on the conversation tables broke the rule."""
     WATCH.take()
     yield
     if faults := WATCH.take():

@@ -30,23 +30,26 @@ least(e.expires_at, CASE WHEN e.finished_at IS NULL OR {goes_now} THEN clock_tim
                          ELSE e.finished_at + make_interval(secs => %(grace)s) END)
 """
 
+# Whether a deletion that meets the export erases its own at once, and whether one is for a person.
+_MET = f"""
+SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 'retention')
+  FROM (SELECT DISTINCT export_id, request_id FROM ({{met}}) AS every(export_id, request_id)) AS each
+ CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id OFFSET 0) AS e
+ CROSS JOIN LATERAL (
+       SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
+ CROSS JOIN LATERAL (
+       SELECT kind, variable_id, uci_digest, erase_exports
+         FROM compliance_compliancerequest WHERE id = each.request_id OFFSET 0) AS r
+ GROUP BY 1
+"""
 # One statement for everything that a transaction meets, in the order of the ids: a second one could want what another
 # worker has locked first. The finish time is read once the row is locked: the export may have finished since.
 _EXPIRE = f"""
-WITH met AS (
-    SELECT each.export_id AS id, bool_or(r.erase_exports AND {IS_OWN}) AS goes_now,
-           bool_or(r.kind <> 'retention') AS for_a_person
-      FROM (SELECT DISTINCT export_id, request_id FROM ({{met}}) AS every(export_id, request_id)) AS each
-     CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id OFFSET 0) AS e
-     CROSS JOIN LATERAL (
-           SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
-     CROSS JOIN LATERAL (
-           SELECT kind, variable_id, uci_digest, erase_exports
-             FROM compliance_compliancerequest WHERE id = each.request_id OFFSET 0) AS r
-     GROUP BY 1
-), locked AS (
+WITH locked AS (
     SELECT e.id, met.goes_now
-      FROM met JOIN compliance_export e ON e.id = met.id
+      FROM unnest(%(met)s::bigint[], %(goes_now)s::boolean[], %(for_a_person)s::boolean[])
+             AS met(id, goes_now, for_a_person)
+      JOIN compliance_export e ON e.id = met.id
      WHERE e.key IS NOT NULL AND (e.finished_at IS NULL OR (e.hosting = 'hosted' AND met.for_a_person))
      ORDER BY e.id
        FOR NO KEY UPDATE OF e
@@ -88,9 +91,9 @@ SELECT held.export_id, r.id
  WHERE r.id = ANY(%(ids)s::uuid[])
    AND (SELECT EXISTS (SELECT FROM compliance_retentionrun WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
 """
-_EXPIRE_HOLDING = _EXPIRE.format(met=_HOLDING)
-_EXPIRE_ERASED = _EXPIRE.format(met=f"{_HOLDING} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
-_EXPIRE_MARKED = _EXPIRE.format(met=f"{_MARKED} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
+_MET_HOLDING = _MET.format(met=_HOLDING)
+_MET_ERASED = _MET.format(met=f"{_HOLDING} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
+_MET_MARKED = _MET.format(met=f"{_MARKED} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
 
 # What a completed deletion has met and left. Copies in a client's former bucket are noted when they are given up
 # (`objects`).
@@ -146,15 +149,15 @@ def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> Non
         return
     values = {"conversations": array(erased), "erased_by": array(erased.values())}
     if marked_by:
-        _execute(_EXPIRE_ERASED, **values, **subjects(marked_by))
+        _expire(_MET_ERASED, {**values, **subjects(marked_by)})
     else:
-        _execute(_EXPIRE_HOLDING, **values)
+        _expire(_MET_HOLDING, values)
 
 
 def expire_marked(request_ids: Sequence[UUID]) -> None:
     """Set the expiry of exports that hold what these deletions have just marked, and of the chatters' own earlier
     ones, in the transaction that marks."""
-    _execute(_EXPIRE_MARKED, **subjects(request_ids))
+    _expire(_MET_MARKED, subjects(request_ids))
 
 
 def leave(request_ids: Sequence[UUID]) -> None:
@@ -162,13 +165,16 @@ def leave(request_ids: Sequence[UUID]) -> None:
 
     The keys of the chatters' own exports in clients' buckets are cleared.
     """
-    _execute(_LEAVE, **subjects(request_ids))
-    _execute(_LEAVE_DAYS, **subjects(request_ids))
-    _execute(_FORGET_KEYS, **subjects(request_ids))
+    for statement in (_LEAVE, _LEAVE_DAYS, _FORGET_KEYS):
+        execute(statement, subjects(request_ids))
 
 
-def _execute(statement: str, **values: str) -> None:
-    execute(statement, {"grace": settings.EXPORT_GRACE_DAYS.total_seconds(), **values})
+def _expire(find: str, values: Mapping[str, str]) -> None:
+    met = fetch(find, values)
+    if met:
+        ids, goes_now, for_a_person = (list(column) for column in zip(*met, strict=True))
+        grace = settings.EXPORT_GRACE_DAYS.total_seconds()
+        execute(_EXPIRE, {"met": array(ids), "goes_now": goes_now, "for_a_person": for_a_person, "grace": grace})
 
 
 _IS_ENOUGH = is_enough_sql("i.established_by", "b.export_assurance")

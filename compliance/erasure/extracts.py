@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
-from compliance.erasure.scope import IN_SCOPE
+from compliance.erasure.scope import SCOPE_OF_REQUESTS
 from compliance.work.sql import subjects
 from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract
@@ -91,24 +91,20 @@ UPDATE compliance_compliancerequest SET not_before = NULL
         ORDER BY seq FOR NO KEY UPDATE SKIP LOCKED))
 """
 
+_HOLDING = """
+SELECT DISTINCT t.extract_id
+  FROM ({conversations}) AS s
+ CROSS JOIN LATERAL (
+       SELECT extract_id FROM conversations_extractconversation WHERE conversation_id = s.id OFFSET 0) AS t
+"""
 _TRY_AGAIN = """
 UPDATE conversations_dailyextract e
    SET state = CASE WHEN e.made_version IS NULL THEN 'pending' ELSE 'stale' END,
        stale_at = coalesce(e.stale_at, clock_timestamp()), attempts = 0, not_before = NULL, error_code = '',
        error_detail = ''
   FROM (SELECT id FROM conversations_dailyextract
-         WHERE id = ANY(ARRAY(
-               SELECT t.extract_id
-                 FROM ({conversations}) AS s
-                CROSS JOIN LATERAL (
-                      SELECT extract_id FROM conversations_extractconversation
-                       WHERE conversation_id = s.id OFFSET 0) AS t))
-           AND state = 'failed'
-         ORDER BY id FOR NO KEY UPDATE) failed
+         WHERE id = ANY(%s) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE) failed
  WHERE e.id = failed.id
-"""
-_IN_SCOPE = f"""
-SELECT s.id FROM compliance_compliancerequest r CROSS JOIN LATERAL ({IN_SCOPE}) AS s WHERE r.id = ANY(%(ids)s)
 """
 
 
@@ -167,9 +163,10 @@ def release(chatbot_ids: Collection[int]) -> None:
         execute(_RELEASE, {"chatbot": chatbot_id})
 
 
-def try_again(request_ids: Collection[UUID], *, conversations: str = _IN_SCOPE) -> None:
+def try_again(request_ids: Collection[UUID], *, conversations: str = SCOPE_OF_REQUESTS) -> None:
     """Try failed extracts again that these deletions wait for. `conversations` is the SQL of what is in scope."""
-    execute(_TRY_AGAIN.format(conversations=conversations), subjects(request_ids))
+    if found := fetch(_HOLDING.format(conversations=conversations), subjects(request_ids)):
+        execute(_TRY_AGAIN, [array(extract_id for (extract_id,) in found)])
 
 
 def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -> list[DailyExtract]:

@@ -61,8 +61,7 @@ _MARK = f"""
 WITH open AS (
     SELECT c.id, named.request_id
       FROM (SELECT DISTINCT ON (each.conversation_id) each.conversation_id, r.id AS request_id
-              FROM compliance_compliancerequest r CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS each
-             WHERE r.id = ANY(%(ids)s)
+              FROM {sql.GIVEN} CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS each
              ORDER BY each.conversation_id, r.seq) AS named
       JOIN conversations_conversation c ON c.id = named.conversation_id
      WHERE c.chatbot_id = ANY(%(chatbots)s) AND c.deletion_request_id IS NULL
@@ -107,12 +106,16 @@ UPDATE compliance_compliancerequest r
  WHERE r.id = begun.id
 """
 
+_CHATTERS = """
+SELECT json_agg(json_build_array(chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id))::text
+  FROM compliance_compliancerequest WHERE id = ANY(%s) AND uci_digest IS NOT NULL
+"""
 _REMEMBER = """
 INSERT INTO conversations_erasedchatter
        (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
-SELECT chatbot_id, variable_id, uci_digest, %(cutoff_at)s, cutoff_number, id,
-       %(cutoff_at)s + make_interval(secs => %(keep)s)
-  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND variable_id IS NOT NULL
+SELECT (r->>0)::bigint, (r->>1)::bigint, (r->>2)::bytea, (r->>3)::timestamptz, (r->>4)::bigint, (r->>5)::uuid,
+       (r->>3)::timestamptz + make_interval(secs => %(keep)s)
+  FROM json_array_elements(%(chatters)s::json) AS r
     ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
 
@@ -258,7 +261,7 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
         found += Counter((one.request_id, one.established_by) for one in named)
         counts = rows.erase(named, marked_by=ids)
     else:
-        execute(_MARK, sql.subjects(ids))
+        execute(_MARK, sql.given(ids))
     found += _still_live(ids, counted=[one.number for one in named])
     if not erases:
         exports.expire_marked(ids)
@@ -302,9 +305,15 @@ def _begin(
         "totals": array(totals[each] for each in ids),
     }
     execute(_BEGIN, begun)
-    keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
-    execute(_REMEMBER, {"ids": array(ids), "cutoff_at": cutoff_at, "keep": keep})
+    remember(ids)
     log(
         "request.started",
         [(one.request_id, one.chatbot_id, {"conversations": totals[one.request_id]}) for one in new],
     )
+
+
+def remember(request_ids: Sequence[UUID]) -> None:
+    """Have intake refuse what comes late of the chatters of these deletions, in the transaction that marks."""
+    [(chatters,)] = fetch(_CHATTERS, [array(request_ids)])
+    if chatters:
+        execute(_REMEMBER, {"chatters": chatters, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})

@@ -22,8 +22,8 @@ from django.db import transaction
 from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
-from compliance.erasure import redacted
-from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
+from compliance.erasure import redacted, rows
+from compliance.erasure.scope import EXPORTS_MET, GOES, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
@@ -41,6 +41,8 @@ _OBJECTS_PER_CALL = 100
 _OBJECTS_LOCATED = 2_000
 
 Failures = dict[UUID, StepFailed]
+# Deletes these rows of these chatbots, or clears their keys; returns those that still had the key.
+Forget = Callable[[Collection[tuple[int, str]], Collection[int]], set[int]]
 
 
 class Located(NamedTuple):
@@ -75,10 +77,9 @@ SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.end
  WHERE r.id = ANY(%(ids)s) AND {GOES}
 """
 # From now on every deletion that meets them removes them, and they are no longer handed out.
-_EXPIRE_GOING = """
+_EXPIRE = """
 WITH going AS (
-    SELECT id FROM compliance_export
-     WHERE id = ANY(ARRAY(SELECT id FROM ({going}) AS e)) ORDER BY id FOR NO KEY UPDATE
+    SELECT id FROM compliance_export WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE compliance_export e SET expires_at = clock_timestamp()
   FROM going WHERE e.id = going.id AND e.expires_at > clock_timestamp()
@@ -110,7 +111,7 @@ class Searches:
 
     def __init__(self, *, files: str, going: str) -> None:
         self.files = files
-        self.expire = _EXPIRE_GOING.format(going=going)
+        self.going = f"SELECT DISTINCT id FROM ({going}) AS e"
         self.out_of_reach = _GOING_OUT_OF_REACH.format(going=going)
         self.exports = {reach: _EXPORTS.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
         self.copies = {reach: _COPIES.format(exports=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
@@ -152,31 +153,20 @@ DELETE FROM conversations_uploadedfile
  WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GONE}) RETURNING id
 """
 
-# Not an export with another key by now: a retry has removed the former object and started again. The digests of
-# people in erased conversations that nothing else holds are deleted.
+# Not an export with another key by now: a retry has removed the former object and started again. The numbers of the
+# conversations that they held, of which there can be very many, stay a text.
 _FORGET_EXPORTS = f"""
 WITH gone AS (
     SELECT id FROM compliance_export WHERE (id, key) IN ({_GONE}) ORDER BY id FOR UPDATE
 ), holding AS (
     DELETE FROM compliance_exportconversation held USING gone WHERE held.export_id = gone.id
     RETURNING held.conversation_id
-), names AS (
-    DELETE FROM conversations_identity WHERE chatbot_id = ANY(%(chatbots)s) AND id IN (
-        SELECT i.id
-          FROM (SELECT DISTINCT conversation_id AS id FROM holding) AS each
-         CROSS JOIN LATERAL (
-               SELECT id FROM conversations_conversation
-                WHERE id = each.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NOT NULL OFFSET 0) AS s
-          JOIN conversations_identity i
-            ON i.conversation_id = s.id AND i.chatbot_id = ANY(%(chatbots)s) AND i.value IS NULL
-         WHERE NOT {IN_FILES_OR_DAYS}
-           AND NOT EXISTS (SELECT FROM compliance_exportconversation
-                            WHERE conversation_id = s.id AND export_id NOT IN (SELECT id FROM gone))
-           FOR UPDATE OF i SKIP LOCKED)
+), cleared AS (
+    UPDATE compliance_export e SET key = NULL, upload_id = NULL, removed_at = now()
+      FROM gone WHERE e.id = gone.id
+    RETURNING e.id
 )
-UPDATE compliance_export e SET key = NULL, upload_id = NULL, removed_at = now()
-  FROM gone WHERE e.id = gone.id
-RETURNING e.id
+SELECT ARRAY(SELECT id FROM cleared), (SELECT array_agg(DISTINCT conversation_id)::text FROM holding)
 """
 
 
@@ -185,7 +175,7 @@ def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Searches = OF_
 
     With `of=OF_REDACTIONS`, those of redactions; `erase_exports` alike.
     """
-    return _erase(begin, request_ids, find=of.files, counter="files", forget=_FORGET_FILES)
+    return _erase(begin, request_ids, find=of.files, counter="files", forget=_forget_files)
 
 
 def erase_exports(
@@ -198,7 +188,8 @@ def erase_exports(
     reach = _ANYWHERE if at_clients else _IN_HOSTED
     with begin():
         # Locks all that go, in the order of the ids.
-        execute(of.expire, subjects(request_ids))
+        if going := fetch(of.going, subjects(request_ids)):
+            execute(_EXPIRE, [array(export_id for (export_id,) in going)])
         if out_of_reach := fetch(of.out_of_reach, subjects(request_ids)):
             # The deletions' status names them: what is left there cannot be known.
             LeftCopy.objects.bulk_create(
@@ -209,27 +200,31 @@ def erase_exports(
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(begin, request_ids, find=of.copies[reach], forget=_FORGET_COPIES)
+    failures = _erase(begin, request_ids, find=of.copies[reach], forget=_forget_copies)
     left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(begin, left, find=of.exports[reach], counter="exports", forget=_FORGET_EXPORTS)
+    return failures | _erase(begin, left, find=of.exports[reach], counter="exports", forget=forget_exports)
 
 
 def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
     """Remove the files beside these exports, with their rows. For the worker that has claimed them."""
-    return _erase(begin, request_ids, find=_COPIES_OF_REQUESTS, forget=_FORGET_COPIES)
+    return _erase(begin, request_ids, find=_COPIES_OF_REQUESTS, forget=_forget_copies)
 
 
 def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
     """As `erase_copies` without a claim: only of exports that have expired or are given up."""
-    return _erase(transaction.atomic, request_ids, find=_EXPIRED_COPIES, forget=_FORGET_COPIES)
+    return _erase(transaction.atomic, request_ids, find=_EXPIRED_COPIES, forget=_forget_copies)
 
 
-def forget_exports(gone: Collection[tuple[int, str]], *, chatbot_ids: Collection[int]) -> set[int]:
+def forget_exports(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
     """Clear the keys of exports whose objects are gone, and what they held, in the caller's transaction.
 
-    Each is given with its key. Returns those that still had this key.
+    Each is given with its key. Returns those that still had this key. The digests of people in erased conversations
+    that nothing else holds are deleted.
     """
-    return _forget(_FORGET_EXPORTS, gone, chatbot_ids)
+    [(cleared, held)] = fetch(_FORGET_EXPORTS, _gone(gone))
+    if held:
+        rows.forget_names_in(held, chatbot_ids)
+    return set(cleared)
 
 
 def forget_out_of_reach(export_ids: Iterable[int]) -> None:
@@ -239,7 +234,7 @@ def forget_out_of_reach(export_ids: Iterable[int]) -> None:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
 
 
-def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: str, counter: str = "") -> Failures:
+def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: Forget, counter: str = "") -> Failures:
     failures: Failures = {}
     while trying := [request_id for request_id in request_ids if request_id not in failures]:
         with begin():
@@ -251,7 +246,7 @@ def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: str,
             gone = _purge(begin, some, failures)
             with begin():
                 chatbots = {row.where.chatbot_id for row in gone}
-                forgotten = _forget(forget, [(row.row_id, row.key) for row in gone], chatbots)
+                forgotten = forget([(row.row_id, row.key) for row in gone], chatbots)
                 if counter:
                     completion.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
     return failures
@@ -282,16 +277,16 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
         by_location[RecordedLocation(0) if row.where.hosting == HOSTED else row.where].append(row)
     # A slow storage can take longer than a lease.
     with UploadPool[RecordedLocation, Removed](LeaseRenewer(renew)) as purging:
-        for where, rows in by_location.items():
+        for where, located_there in by_location.items():
             try:
-                purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in rows]))
+                purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in located_there]))
             except StepFailed as failure:
                 purging.failed[where] = failure
     gone: list[Located] = []
-    for where, rows in by_location.items():
+    for where, located_there in by_location.items():
         of_all = purging.failed.get(where)
         refused = {} if of_all else purging.done[where].failed
-        for row in rows:
+        for row in located_there:
             error, known = refused.get(row.key), failures.get(row.request_id)
             reason = StepFailed.of(error) if error else of_all
             if reason is None:
@@ -309,11 +304,13 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, completion
     return counts
 
 
-def _forget(statement: str, gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
-    """Delete rows or clear their keys; return those that still had the key."""
-    values = {
-        "rows": array(row_id for row_id, _ in gone),
-        "keys": [key for _, key in gone],
-        "chatbots": array(chatbot_ids),
-    }
-    return {row_id for (row_id,) in fetch(statement, values)}
+def _forget_files(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
+    return {row_id for (row_id,) in fetch(_FORGET_FILES, {**_gone(gone), "chatbots": array(chatbot_ids)})}
+
+
+def _forget_copies(gone: Collection[tuple[int, str]], _chatbot_ids: Collection[int]) -> set[int]:
+    return {row_id for (row_id,) in fetch(_FORGET_COPIES, _gone(gone))}
+
+
+def _gone(gone: Collection[tuple[int, str]]) -> dict[str, str | list[str]]:
+    return {"rows": array(row_id for row_id, _ in gone), "keys": [key for _, key in gone]}

@@ -16,11 +16,11 @@ from psycopg import sql
 from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
-from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
+from compliance.erasure.scope import IS_COPIED, NAMED_IN_SCOPE, SCOPE_OF_REQUESTS
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.work import references
 from compliance.work.sizes import Size
-from compliance.work.sql import subjects
+from compliance.work.sql import GIVEN, given, subjects
 from compliance.work.transitions import completion
 from compliance.work.transitions.completion import Counts
 from conversations.models import Identity, Message
@@ -56,20 +56,20 @@ SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_re
 # Marked by other deletions, or not marked at all: a restored backup can bring that about. The first mark is kept.
 _NAMED_ONLY = f"""
 SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id)
-  FROM compliance_compliancerequest r
+  FROM {GIVEN}
  CROSS JOIN LATERAL ({NAMED_IN_SCOPE}) AS s
   JOIN conversations_conversation c ON c.id = s.id AND c.chatbot_id = ANY(%(chatbots)s)
- WHERE r.id = ANY(%(ids)s) AND c.deleted_at IS NULL
+ WHERE c.deleted_at IS NULL
  LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 """
 
 # Everything live that the requests name, before the mark.
 _NAMED = f"""
 SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id), named.established_by
-  FROM compliance_compliancerequest r
+  FROM {GIVEN}
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s)
- WHERE r.id = ANY(%(ids)s) AND c.deleted_at IS NULL
+ WHERE c.deleted_at IS NULL
  ORDER BY r.seq
    FOR UPDATE OF c SKIP LOCKED
 """
@@ -102,19 +102,25 @@ UPDATE conversations_identity SET value = NULL
 RETURNING conversation_id, TRUE
 """
 
-# The digests of people in erased conversations of which no copy can be left.
-_FORGET_NAMES = f"""
+# The digests of people in erased conversations of which no copy can be left. No copy of an erased one is made any
+# more, so what is found stays true. There can be very many of them: their numbers stay a text.
+_NAMES = f"""
+SELECT array_agg(i.id)::text
+  FROM ({{conversations}}) AS each(id)
+ CROSS JOIN LATERAL (
+       SELECT id FROM conversations_conversation
+        WHERE id = each.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NOT NULL OFFSET 0) AS s
+  JOIN conversations_identity i
+    ON i.conversation_id = s.id AND i.chatbot_id = ANY(%(chatbots)s) AND i.value IS NULL
+ WHERE NOT {IS_COPIED}
+"""
+_NAMES_IN_SCOPE = _NAMES.format(conversations=SCOPE_OF_REQUESTS)
+_NAMES_IN = _NAMES.format(conversations="SELECT unnest(%(numbers)s::bigint[])")
+_FORGET_NAMES = """
 DELETE FROM conversations_identity WHERE chatbot_id = ANY(%(chatbots)s) AND id = ANY(ARRAY(
-       SELECT i.id
-         FROM compliance_compliancerequest r
-        CROSS JOIN LATERAL ({IN_SCOPE}) AS each
-        CROSS JOIN LATERAL (
-              SELECT id FROM conversations_conversation
-               WHERE id = each.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NOT NULL OFFSET 0) AS s
-         JOIN conversations_identity i
-           ON i.conversation_id = s.id AND i.chatbot_id = ANY(%(chatbots)s) AND i.value IS NULL
-        WHERE r.id = ANY(%(ids)s) AND NOT {IS_COPIED}
-          FOR UPDATE OF i SKIP LOCKED))
+       SELECT id FROM conversations_identity
+        WHERE id = ANY(%(names)s::bigint[]) AND chatbot_id = ANY(%(chatbots)s) AND value IS NULL
+          FOR UPDATE SKIP LOCKED))
 """
 
 # By hours: if two messages of one hour are not of the same day, a day ends between them.
@@ -171,7 +177,7 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
 
     Returns the counts: empty if nothing was left, or only what others have locked.
     """
-    locked = _lock(_MARKED, request_ids) or _lock(_NAMED_ONLY, request_ids)
+    locked = _lock(_MARKED, subjects(request_ids)) or _lock(_NAMED_ONLY, given(request_ids))
     counts = _erase_some(locked) if locked else {}
     completion.add_counts(counts)
     return counts
@@ -179,7 +185,7 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
 
 def erase_marked_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     """Erase a chunk of what these requests have marked, in the caller's transaction; return the counts."""
-    locked = _lock(_MARKED, request_ids)
+    locked = _lock(_MARKED, subjects(request_ids))
     return _erase_some(locked) if locked else {}
 
 
@@ -188,7 +194,7 @@ def lock_named(request_ids: Sequence[UUID]) -> list[LockedConversation]:
 
     An open one is to get the request's mark; any other keeps its own.
     """
-    return [LockedConversation(*row) for row in fetch(_NAMED, subjects(request_ids))]
+    return [LockedConversation(*row) for row in fetch(_NAMED, given(request_ids))]
 
 
 def erase(locked: Sequence[LockedConversation], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
@@ -232,7 +238,18 @@ def forget_names(request_ids: Sequence[UUID]) -> None:
 
     In the transaction that completes them.
     """
-    execute(_FORGET_NAMES, subjects(request_ids))
+    _forget_names(_NAMES_IN_SCOPE, subjects(request_ids))
+
+
+def forget_names_in(numbers: str, chatbot_ids: Collection[int]) -> None:
+    """As `forget_names`, of these conversations: the text of an array of their numbers."""
+    _forget_names(_NAMES_IN, {"numbers": numbers, "chatbots": array(chatbot_ids)})
+
+
+def _forget_names(find: str, values: Mapping[str, str]) -> None:
+    [(names,)] = fetch(find, values)
+    if names:
+        execute(_FORGET_NAMES, {"names": names, "chatbots": values["chatbots"]})
 
 
 def _erase_some(locked: Sequence[LockedConversation]) -> dict[UUID, Counts]:
@@ -272,8 +289,8 @@ def _first_that_fit(locked: Sequence[LockedConversation]) -> list[LockedConversa
     return fitting
 
 
-def _lock(statement: str, request_ids: Sequence[UUID]) -> list[LockedConversation]:
-    found = fetch(statement, {**subjects(request_ids), "most": CHUNK_CONVERSATIONS})
+def _lock(statement: str, requests: Mapping[str, str]) -> list[LockedConversation]:
+    found = fetch(statement, {**requests, "most": CHUNK_CONVERSATIONS})
     return _once([LockedConversation(*row) for row in found])
 
 

@@ -44,6 +44,11 @@ SELECT {{columns}}
 NAMED_IN_SCOPE = _NAMED_IN_SCOPE.format(columns="c.id")
 IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")
 
+# What is in the scope of the requests `ids`.
+SCOPE_OF_REQUESTS = f"""
+SELECT s.id FROM compliance_compliancerequest r CROSS JOIN LATERAL ({IN_SCOPE}) AS s WHERE r.id = ANY(%(ids)s)
+"""
+
 # The chatter's exports that were filed before. One without findings holds no conversation, but its key contains the
 # value.
 OWN_EXPORTS = """

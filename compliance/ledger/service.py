@@ -16,13 +16,15 @@ from django.apps import apps as all_apps
 from django.apps.registry import Apps
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Max
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
-from common.db import array, execute, fetch_one
+from common.db import execute, fetch_one
 from compliance.models import Service
 from compliance.work import sql
+from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +62,7 @@ SELECT state, split_part(server, '/', 3) NOT IN ('', 'compliance_service'::regcl
 _TRIP = """
 UPDATE compliance_service
    SET state = %(state)s, reason = %(reason)s, tripped_at = coalesce(tripped_at, clock_timestamp()),
-       highest_number = coalesce(highest_number, (
-           SELECT coalesce(max(id), 0) FROM conversations_conversation
-            WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
+       highest_number = coalesce(highest_number, %(number)s)
  WHERE (state = 'open' OR (state = 'catching_up' AND %(state)s = 'restored'))
    AND incarnation = coalesce(%(life)s, incarnation)
 """
@@ -161,14 +161,19 @@ def trip(state: State, reason: Reason, *, life: UUID | None = None) -> bool:
     `catching_up`.
     """
     with transaction.atomic():
-        chatbots = array(Chatbot.objects.values_list("pk", flat=True))
-        values = {"state": state, "reason": reason, "life": life, "chatbots": chatbots}
-        if not execute(_TRIP, values):
+        if not execute(_TRIP, {"state": state, "reason": reason, "life": life, "number": highest_number()}):
             return False
         for statement in (_LOCK_CLAIMS, _REQUEUE, _END_CLAIMS, _END_LEASES, _END_SESSIONS):
             execute(statement)
     logger.critical("service.restored state=%s reason=%s", state, reason)
     return True
+
+
+def highest_number() -> int:
+    """Return the highest number of a conversation that is stored, or was."""
+    chatbots = list(Chatbot.objects.values_list("pk", flat=True))
+    found = Conversation.objects.filter(chatbot__in=chatbots).aggregate(highest=Max("pk"))
+    return found["highest"] or 0
 
 
 def begin_incarnation() -> None:

@@ -285,7 +285,7 @@ def _remove_export(storage: ObjectStorage, row: RowMismatch) -> bool:
         storage.purge(copy.key)
         copy.delete()
     with transaction.atomic():
-        return bool(objects.forget_exports([(row.row_id, row.key)], chatbot_ids=[row.chatbot_id]))
+        return bool(objects.forget_exports([(row.row_id, row.key)], [row.chatbot_id]))
 
 
 def _mark_stale(row: RowMismatch) -> bool:

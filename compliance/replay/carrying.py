@@ -16,6 +16,7 @@ from compliance.retention import cleanup
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
 from compliance.work.scheduling import CLAIM_SIZE
+from compliance.work.sql import subjects
 from conversations.extracts import leases
 
 Kind = ComplianceRequest.Kind
@@ -71,16 +72,16 @@ UPDATE compliance_ledgerline l
    AND r.status IN ('completed', 'failed') AND l.plan <> 'late'
 """
 _LATE = """
-SELECT DISTINCT chatbot_id FROM compliance_ledgerline
+SELECT request_id FROM compliance_ledgerline
  WHERE outcome = 'filed' AND incarnation = %(incarnation)s AND plan = 'late'
 """
-_SETTLE_LATE = """
-UPDATE compliance_ledgerline l SET outcome = 'erased'
- WHERE l.outcome = 'filed' AND l.incarnation = %(incarnation)s AND l.plan = 'late'
-   AND NOT EXISTS (SELECT FROM conversations_conversation
-                    WHERE deletion_request_id = l.request_id AND chatbot_id = ANY(%(chatbots)s::bigint[])
-                      AND deleted_at IS NULL)
+_STILL_OPEN = """
+SELECT ours.id
+  FROM unnest(%(ids)s::uuid[]) AS ours(id)
+ WHERE EXISTS (SELECT FROM conversations_conversation
+                WHERE deletion_request_id = ours.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL)
 """
+_SETTLE_LATE = "UPDATE compliance_ledgerline SET outcome = 'erased' WHERE request_id = ANY(%s)"
 _LEAVE = """
 UPDATE compliance_ledgerline SET outcome = 'left' WHERE outcome = 'filed' AND incarnation = %(incarnation)s
 """
@@ -159,8 +160,9 @@ class Carrying:
         return True
 
     def _finish(self) -> None:
-        if late := [chatbot_id for (chatbot_id,) in fetch(_LATE, self._values)]:
+        if late := {request_id for (request_id,) in fetch(_LATE, self._values)}:
             cleanup.erase_late_data()
-            execute(_SETTLE_LATE, {**self._values, "chatbots": array(late)})
+            still_open = {request_id for (request_id,) in fetch(_STILL_OPEN, subjects(late))}
+            execute(_SETTLE_LATE, [array(late - still_open)])
         execute(_SETTLE, self._values)
         execute(_LEAVE, self._values)

@@ -11,14 +11,13 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 from psycopg import sql
 
 from chatbots import changelog
 from common.db import array, execute
-from compliance.erasure import exports
+from compliance.erasure import exports, marking
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
 from compliance.replay.loading import ACTOR
 from compliance.replay.planning import Plan, Planned
@@ -59,15 +58,6 @@ UPDATE conversations_conversation c SET deletion_request_id = given.request_id
           FROM unnest(%(numbers)s::bigint[], %(requests)s::uuid[]) WITH ORDINALITY AS each(number, request_id, place)
          ORDER BY number, place) AS given
  WHERE c.id = given.number AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deletion_request_id IS NULL
-"""
-# As the mark of a deletion does.
-_REMEMBER = """
-INSERT INTO conversations_erasedchatter
-       (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
-SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id,
-       cutoff_at + make_interval(secs => %(keep)s)
-  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[]) AND uci_digest IS NOT NULL
-    ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
 # The columns of a request that is written again which may differ from their defaults.
 _WRITTEN = (
@@ -112,7 +102,7 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
     if erased := [one.request_id for one in planned if one.plan == Plan.ERASE]:
         exports.expire_marked(erased)
     if remembered := [one.request_id for one in planned if one.plan in _REMEMBERED]:
-        execute(_REMEMBER, {"ids": array(remembered), "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
+        marking.remember(remembered)
     announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
     changelog.record_all(entries)
     execute(_DROP_JOURNAL, [array(one.request_id for one in planned), JournalEntry.Kind.ACCEPTED])

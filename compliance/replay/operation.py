@@ -10,9 +10,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from django.db import connection, transaction
-from django.db.models import Max
 
-from chatbots.models import Chatbot
 from common.db import fetch
 from compliance.ledger import service as services
 from compliance.models import Service
@@ -21,7 +19,6 @@ from compliance.replay.carrying import Carrying, Work
 from compliance.replay.loading import Loaded
 from compliance.replay.reading import Refused
 from compliance.replay.report import Report
-from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +130,7 @@ def _open(service: Service) -> bool:
 
 def _reach(service: Service) -> int:
     """Return the highest conversation number when the restore was noticed; today's for a service that is open."""
-    if service.highest_number is not None:
-        return service.highest_number
-    chatbots = list(Chatbot.objects.values_list("pk", flat=True))
-    found = Conversation.objects.filter(chatbot__in=chatbots).aggregate(highest=Max("pk"))
-    return found["highest"] or 0
+    return services.highest_number() if service.highest_number is None else service.highest_number
 
 
 def _read(report: Report, service: Service, progress: Progress) -> Iterator[tuple[Loaded, bytes]]:

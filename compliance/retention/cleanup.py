@@ -242,7 +242,7 @@ def _removed(run: CleanupRun, export: Export, where: RecordedLocation) -> bool:
         return False
     with transaction.atomic():
         # Unless a retry has taken another key meanwhile.
-        objects.forget_exports([(export.pk, str(export.key))], chatbot_ids=[export.chatbot_id])
+        objects.forget_exports([(export.pk, str(export.key))], [export.chatbot_id])
     return True
 
 

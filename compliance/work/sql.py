@@ -43,6 +43,18 @@ NAMING = """
 (SELECT * FROM compliance_compliancerequest WHERE conversation_digests @> ARRAY[c.external_id_digest] OFFSET 0)
 """
 
+# The requests `r` as a parameter (`given`), for what locks or changes rows of the conversation tables. Where those
+# are distributed, no statement can do that and read the requests' table, too (docs/scaling.md).
+GIVEN = """
+json_to_recordset(%(requests)s::json)
+    AS r(id uuid, seq bigint, chatbot_id bigint, variable_id bigint, uci_digest bytea, conversation_digests bytea[],
+         cutoff_at timestamptz, cutoff_number bigint)
+"""
+_GIVEN = """
+SELECT coalesce(json_agg(r), '[]')::text
+  FROM (SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cutoff_at, cutoff_number
+          FROM compliance_compliancerequest WHERE id = ANY(%s)) AS r
+"""
 
 # By request. A request never changes its chatbot, so what is known stays true.
 _chatbots: dict[UUID, int] = {}
@@ -56,6 +68,12 @@ def is_open() -> bool:
 def subjects(request_ids: Collection[UUID]) -> dict[str, str]:
     """Return the parameters of a statement about these requests: `ids`, and the `chatbots` that they are of."""
     return {"ids": array(request_ids), "chatbots": array(chatbots_of(request_ids))}
+
+
+def given(request_ids: Collection[UUID]) -> dict[str, str]:
+    """Return the parameters of a statement about GIVEN requests as they are now: `requests`, and their `chatbots`."""
+    [(requests,)] = fetch(_GIVEN, [array(request_ids)])
+    return {"requests": requests, "chatbots": array(chatbots_of(request_ids))}
 
 
 def chatbots_of(request_ids: Collection[UUID]) -> set[int]:
