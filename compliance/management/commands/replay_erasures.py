@@ -207,7 +207,7 @@ def _to_look_at(report: Report) -> Iterator[str]:
     """Yield why the exit code is 3, and what to do about it."""
     if report.refused:
         yield (
-            f"LOOK: {_counted(len(report.refused), 'object')} of the ledger were not believed, and not used: "
+            f"LOOK: {_counted(len(report.refused), 'object')} of the ledger not believed, and not used: "
             'docs/runbooks.md, "DcaLedgerForeign", says what each reason means.'
         )
     failed = sum(number for (_, outcome), number in report.counts.items() if outcome == LedgerLine.Outcome.FAILED)
