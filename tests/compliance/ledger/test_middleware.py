@@ -179,6 +179,21 @@ def test_without_a_database_a_call_is_told_so(monkeypatch: pytest.MonkeyPatch) -
     assert response.headers["Retry-After"] == "5"
 
 
+def test_without_a_database_a_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise OperationalError("a row that must not be shown")
+
+    monkeypatch.setattr(service, "state", gone)
+
+    response = Client().get("/admin/")
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "The database does not answer" in text_of(response)
+    assert "must not be shown" not in response.content.decode()
+
+
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.long(reason="a browser draws the page in both states, in two themes and on a phone")
