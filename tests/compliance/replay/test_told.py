@@ -55,7 +55,7 @@ def test_a_refused_object_is_told_with_where_to_read_on(company: Company, storag
         storage.put(key, b"nothing of ours", "text/plain")
 
     for text in (told("--dry-run", code=3), told(code=3), told(code=3)):
-        assert f"{len(keys)} objects of the ledger were not believed" in text.splitlines()[-1]
+        assert f"{len(keys)} objects of the ledger not believed" in text.splitlines()[-1]
         assert "DcaLedgerForeign" in text.splitlines()[-1]
 
 
