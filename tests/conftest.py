@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import itertools
 import os
 from collections.abc import Iterator
@@ -48,6 +49,17 @@ _PROCESSES_PER_CORE, _MOST_PROCESSES = 2, 16
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of pytest processes for `-n auto`."""
     return min(_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from all that stays: what is loaded, and the tests themselves."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
