@@ -1,5 +1,6 @@
 """Setting up chatbots: stored values and refusals, which store nothing."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -215,6 +216,14 @@ def test_an_unusable_key_is_refused(changes, field):
     assert changes.get("taken_over_secret") not in caught.value.message_dict[field]
     assert not ApiKey.objects.exists()
     assert events() == ["chatbot.created"]
+
+
+def test_a_key_without_a_limit_asks_the_database_about_no_constraint(
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:
+    chatbot = create()
+    with django_assert_max_num_queries(4):
+        create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
 
 
 def test_a_key_is_revoked_once_with_a_change_log_entry() -> None:
