@@ -4,8 +4,8 @@ The tables are distributed by `chatbot_id` where one PostgreSQL is not enough (d
 
 - names its chatbots: each occurrence of these tables has a condition that compares its own `chatbot_id` with a
   parameter or a constant: `= %s`, `= ANY(%s)` or `IN (...)`. Otherwise it would go to all machines;
-- reads no other table, but reference tables, if it locks or changes rows. What it has to know of others are its
-  parameters. An INSERT of what it reads into another table may;
+- reads no other table, but reference tables, if it locks, updates or deletes rows. What it has to know of others are
+  its parameters;
 - calls no volatile function in an UPDATE of these tables.
 
 Watched are Django's statements and those that go to psycopg directly, in this process; not those of servers, workers
@@ -154,17 +154,12 @@ def _nodes(node: Any) -> Iterator[ast.Node]:
 
 
 def _joined(nodes: Collection[ast.Node]) -> Iterator[str]:
-    """Yield what is wrong with a statement that locks or changes rows and reads both TABLES and others.
-
-    But for an INSERT into another table of what it reads.
-    """
+    """Yield what is wrong with a statement that locks, updates or deletes rows and reads both TABLES and others."""
     parts = {node.ctename for node in nodes if isinstance(node, ast.CommonTableExpr)}
     tables = {node.relname for node in nodes if isinstance(node, ast.RangeVar)} - parts
     others = tables - TABLES - REFERENCE_TABLES
     works = any(
-        (isinstance(node, ast.SelectStmt) and node.lockingClause)
-        or isinstance(node, ast.UpdateStmt | ast.DeleteStmt)
-        or (isinstance(node, ast.InsertStmt) and node.relation.relname in TABLES)
+        (isinstance(node, ast.SelectStmt) and node.lockingClause) or isinstance(node, ast.UpdateStmt | ast.DeleteStmt)
         for node in nodes
     )
     if works and others and tables & TABLES:

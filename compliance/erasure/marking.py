@@ -106,16 +106,12 @@ UPDATE compliance_compliancerequest r
  WHERE r.id = begun.id
 """
 
-_CHATTERS = """
-SELECT json_agg(json_build_array(chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id))::text
-  FROM compliance_compliancerequest WHERE id = ANY(%s) AND uci_digest IS NOT NULL
-"""
 _REMEMBER = """
 INSERT INTO conversations_erasedchatter
        (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
-SELECT (r->>0)::bigint, (r->>1)::bigint, (r->>2)::bytea, (r->>3)::timestamptz, (r->>4)::bigint, (r->>5)::uuid,
-       (r->>3)::timestamptz + make_interval(secs => %(keep)s)
-  FROM json_array_elements(%(chatters)s::json) AS r
+SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id,
+       cutoff_at + make_interval(secs => %(keep)s)
+  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND uci_digest IS NOT NULL
     ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
 
@@ -314,6 +310,5 @@ def _begin(
 
 def remember(request_ids: Sequence[UUID]) -> None:
     """Have intake refuse what comes late of the chatters of these deletions, in the transaction that marks."""
-    [(chatters,)] = fetch(_CHATTERS, [array(request_ids)])
-    if chatters:
-        execute(_REMEMBER, {"chatters": chatters, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
+    keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
+    execute(_REMEMBER, {"ids": array(request_ids), "keep": keep})
