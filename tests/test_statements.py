@@ -55,6 +55,7 @@ def test_a_statement_that_can_be_distributed_passes(named: str) -> None:
         f"DELETE FROM {CONVERSATION} USING compliance_export e WHERE chatbot_id = %s AND e.id = {CONVERSATION}.id",
         f"UPDATE compliance_export SET key = '' WHERE id IN (SELECT id FROM {CONVERSATION} WHERE chatbot_id = %s)",
         f"UPDATE {CONVERSATION} SET deleted_at = clock_timestamp() WHERE chatbot_id = %s",
+        f"DELETE FROM {CONVERSATION} WHERE chatbot_id = %s AND deleted_at < clock_timestamp()",
     ],
 )
 def test_a_statement_that_cannot_be_distributed_is_found(bad: str) -> None:

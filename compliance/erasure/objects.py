@@ -76,10 +76,12 @@ SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.end
        SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
  WHERE r.id = ANY(%(ids)s) AND {GOES}
 """
+# Rows with the keys that were found: a retry may have given them others since.
+_GIVEN = "SELECT * FROM unnest(%(rows)s::bigint[], %(keys)s::text[])"
 # From now on every deletion that meets them removes them, and they are no longer handed out.
-_EXPIRE = """
+_EXPIRE = f"""
 WITH going AS (
-    SELECT id FROM compliance_export WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE
+    SELECT id FROM compliance_export WHERE (id, key) IN ({_GIVEN}) ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE compliance_export e SET expires_at = clock_timestamp()
   FROM going WHERE e.id = going.id AND e.expires_at > clock_timestamp()
@@ -111,7 +113,7 @@ class Searches:
 
     def __init__(self, *, files: str, going: str) -> None:
         self.files = files
-        self.going = f"SELECT DISTINCT id FROM ({going}) AS e"
+        self.going = f"SELECT DISTINCT id, key FROM ({going}) AS e"
         self.out_of_reach = _GOING_OUT_OF_REACH.format(going=going)
         self.exports = {reach: _EXPORTS.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
         self.copies = {reach: _COPIES.format(exports=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
@@ -133,8 +135,7 @@ SELECT * FROM compliance_export AS given
     reach=_ANYWHERE,
 )
 
-_GONE = "SELECT * FROM unnest(%(rows)s::bigint[], %(keys)s::text[])"
-_FORGET_COPIES = f"DELETE FROM compliance_exportfile WHERE (id, key) IN ({_GONE}) RETURNING id"
+_FORGET_COPIES = f"DELETE FROM compliance_exportfile WHERE (id, key) IN ({_GIVEN}) RETURNING id"
 
 _FORGET_OUT_OF_REACH = f"""
 WITH lost AS (
@@ -150,14 +151,14 @@ RETURNING e.id
 """
 _FORGET_FILES = f"""
 DELETE FROM conversations_uploadedfile
- WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GONE}) RETURNING id
+ WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GIVEN}) RETURNING id
 """
 
 # Not an export with another key by now: a retry has removed the former object and started again. The numbers of the
 # conversations that they held, of which there can be very many, stay a text.
 _FORGET_EXPORTS = f"""
 WITH gone AS (
-    SELECT id FROM compliance_export WHERE (id, key) IN ({_GONE}) ORDER BY id FOR UPDATE
+    SELECT id FROM compliance_export WHERE (id, key) IN ({_GIVEN}) ORDER BY id FOR UPDATE
 ), holding AS (
     DELETE FROM compliance_exportconversation held USING gone WHERE held.export_id = gone.id
     RETURNING held.conversation_id
@@ -189,7 +190,7 @@ def erase_exports(
     with begin():
         # Locks all that go, in the order of the ids.
         if going := fetch(of.going, subjects(request_ids)):
-            execute(_EXPIRE, [array(export_id for (export_id,) in going)])
+            execute(_EXPIRE, _given(going))
         if out_of_reach := fetch(of.out_of_reach, subjects(request_ids)):
             # The deletions' status names them: what is left there cannot be known.
             LeftCopy.objects.bulk_create(
@@ -221,7 +222,7 @@ def forget_exports(gone: Collection[tuple[int, str]], chatbot_ids: Collection[in
     Each is given with its key. Returns those that still had this key. The digests of people in erased conversations
     that nothing else holds are deleted.
     """
-    [(cleared, held)] = fetch(_FORGET_EXPORTS, _gone(gone))
+    [(cleared, held)] = fetch(_FORGET_EXPORTS, _given(gone))
     if held:
         rows.forget_names_in(held, chatbot_ids)
     return set(cleared)
@@ -305,12 +306,12 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, completion
 
 
 def _forget_files(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
-    return {row_id for (row_id,) in fetch(_FORGET_FILES, {**_gone(gone), "chatbots": array(chatbot_ids)})}
+    return {row_id for (row_id,) in fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})}
 
 
 def _forget_copies(gone: Collection[tuple[int, str]], _chatbot_ids: Collection[int]) -> set[int]:
-    return {row_id for (row_id,) in fetch(_FORGET_COPIES, _gone(gone))}
+    return {row_id for (row_id,) in fetch(_FORGET_COPIES, _given(gone))}
 
 
-def _gone(gone: Collection[tuple[int, str]]) -> dict[str, str | list[str]]:
-    return {"rows": array(row_id for row_id, _ in gone), "keys": [key for _, key in gone]}
+def _given(rows_with_keys: Collection[tuple[int, str]]) -> dict[str, str | list[str]]:
+    return {"rows": array(row_id for row_id, _ in rows_with_keys), "keys": [key for _, key in rows_with_keys]}
