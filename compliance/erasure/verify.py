@@ -8,7 +8,7 @@ Results name stores and count rows; they contain no content.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
@@ -22,8 +22,9 @@ from compliance.erasure.findings import EXPORTS, EXTRACTS, VerificationResult
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.work.sql import subjects
+from compliance.work.sql import chatbot_of_each, subjects
 from conversations.models import Identity
+from conversations.placement import by_place
 
 _AT_ONCE = 500
 
@@ -168,8 +169,7 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     left.
     """
     left: dict[UUID, VerificationResult] = {}
-    for start in range(0, len(request_ids), _AT_ONCE):
-        some = request_ids[start : start + _AT_ONCE]
+    for some in _at_once(request_ids):
         found = {**verify(some), **redacted.find(some)}
         for request_id, count in fetch(_LEFT_KEYS, subjects(some)):
             found.setdefault(request_id, VerificationResult()).rows["keys in compliance_export"] = count
@@ -179,6 +179,11 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
         pk__in=request_ids, uci_digest__isnull=True, conversation_digests__isnull=True
     ).exclude(kind__in=[ComplianceRequest.Kind.RETENTION, ComplianceRequest.Kind.REDACTION])
     return Audit(verified=len(request_ids), by_marks=old.count(), left=left)
+
+
+def _at_once(request_ids: Sequence[UUID]) -> Iterator[list[UUID]]:
+    for start in range(0, len(request_ids), _AT_ONCE):
+        yield from by_place(chatbot_of_each(request_ids[start : start + _AT_ONCE]))
 
 
 @cache

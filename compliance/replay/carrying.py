@@ -16,8 +16,9 @@ from compliance.retention import cleanup
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
 from compliance.work.scheduling import CLAIM_SIZE
-from compliance.work.sql import subjects
+from compliance.work.sql import chatbot_of_each, subjects
 from conversations.extracts import leases
+from conversations.placement import by_place
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
@@ -132,7 +133,8 @@ class Carrying:
             return None
         _, kind, lane = found[0]
         most = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
-        return _Next(kind, lane, [one[0] for one in found if one[1:] == (kind, lane)][:most])
+        alike = [one[0] for one in found if one[1:] == (kind, lane)]
+        return _Next(kind, lane, by_place(chatbot_of_each(alike))[0][:most])
 
     def _carry_out(self, found: _Next) -> None:
         held = claims.take_these(found.kind, found.lane, found.request_ids)

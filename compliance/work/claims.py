@@ -118,6 +118,7 @@ class HeldClaim:
     lane: Lane
     request_ids: tuple[UUID, ...]
     bucket_of: int | None = None  # the chatbot whose client's bucket it may call
+    others_wait: bool = False  # whether chatbots of other places (conversations/placement.py) may have requests, too
     _now: datetime | None = field(default=None, init=False)  # while a transaction is open
     _is_over: bool = field(default=False, init=False)
 
@@ -127,8 +128,8 @@ class HeldClaim:
 
     @property
     def leaves_others(self) -> bool:
-        """Whether work may wait that this worker cannot get to: the claim is full, or will take long."""
-        return self.is_large or len(self.request_ids) == scheduling.CLAIM_SIZE[self.kind]
+        """Whether work may wait that this worker cannot get to: elsewhere, or the claim is full or will take long."""
+        return self.others_wait or self.is_large or len(self.request_ids) == scheduling.CLAIM_SIZE[self.kind]
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
@@ -203,16 +204,17 @@ class HeldClaim:
 def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
     """Claim the next requests of a kind that call no client's bucket; return None if there are none to take.
 
-    The normal lane gives many at once, a fair share for each chatbot. A request that failed or was lost before is
-    claimed alone, so that it costs no other an attempt. So is a large one, and one worker of a cluster always stays
-    free of those.
+    The normal lane gives many at once, a fair share for each chatbot; all are of chatbots of one place. A request
+    that failed or was lost before is claimed alone, so that it costs no other an attempt. So is a large one, and one
+    worker of a cluster always stays free of those.
     """
     with transaction.atomic():
         chatbots = scheduling.waiting_chatbots(kind, lane)
         if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room()):
             return None
         fetch(f"SELECT {BY_INDEX}")
-        return _claim(kind, lane, scheduling.pick_requests(kind, lane, chatbots))
+        picked = scheduling.pick_requests(kind, lane, chatbots)
+        return picked and _claim(kind, lane, picked.request_ids, others_wait=picked.others_wait)
 
 
 def take_these(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim | None:
@@ -240,9 +242,9 @@ def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
         return found and _claim(found.kind, found.lane, found.request_ids, bucket_of=found.chatbot_id)
 
 
-def _claim(kind: Kind, lane: Lane, picked: list[UUID], *, bucket_of: int | None = None) -> HeldClaim | None:
-    if not picked:
-        return None
+def _claim(
+    kind: Kind, lane: Lane, picked: list[UUID], *, bucket_of: int | None = None, others_wait: bool = False
+) -> HeldClaim | None:
     token = uuid4()
     values: dict[str, Any] = {
         "owner": proc.owner(),
@@ -259,7 +261,7 @@ def _claim(kind: Kind, lane: Lane, picked: list[UUID], *, bucket_of: int | None 
         transaction.set_rollback(True)
         return None
     request_ids = tuple(request_id for request_id in picked if request_id in claimed)
-    return HeldClaim(claimed[request_ids[0]], token, kind, lane, request_ids, bucket_of=bucket_of)
+    return HeldClaim(claimed[request_ids[0]], token, kind, lane, request_ids, bucket_of, others_wait)
 
 
 def requeue_expired() -> int:

@@ -11,6 +11,7 @@ from common import leases, proc
 from common.db import array, distinct, execute, fetch, lock_until_commit
 from compliance.models import ComplianceRequest
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE
+from conversations.placement import by_place
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
@@ -125,15 +126,29 @@ def waiting_chatbots(kind: Kind, lane: Lane) -> list[int]:
     return [chatbot_id for (chatbot_id,) in fetch(_CHATBOTS, {"kind": kind, "lane": lane})]
 
 
-def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
-    """Lock and return the next requests that call no client's bucket."""
+class Picked(NamedTuple):
+    """Locked requests of chatbots of one place. `others_wait`: chatbots of other places may have some, too."""
+
+    request_ids: list[UUID]
+    others_wait: bool
+
+
+def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> Picked | None:
+    """Lock and return the next requests that call no client's bucket, of chatbots that live in one place."""
     if kind == Kind.EXPORT:
         # By this process' breaker, not the shared state: after a rest, this process may be the one that tries.
         if hosted_storage().calls.breaker.refuses:
-            return []
+            return None
         clients = {chatbot for (chatbot,) in fetch(_IN_CLIENTS_BUCKETS, [array(chatbots)])}
         chatbots = [chatbot for chatbot in chatbots if chatbot not in clients]
-    return _pick(kind, lane, chatbots, size=CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1)
+    size = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
+    # In the order of chatbots drawn at random: so the share of each does not depend on how many live with it.
+    shuffled = random.sample(chatbots, len(chatbots))
+    places = by_place({chatbot: chatbot for chatbot in shuffled})
+    for number, together in enumerate(places, 1):
+        if picked := _pick(kind, lane, together, size=size):
+            return Picked(picked, others_wait=number < len(places))
+    return None
 
 
 class BucketRequests(NamedTuple):

@@ -77,7 +77,11 @@ def given(request_ids: Collection[UUID]) -> dict[str, str]:
 
 
 def chatbots_of(request_ids: Collection[UUID]) -> set[int]:
-    """Return the chatbots of these requests; asks for those that this process has not met."""
+    return set(chatbot_of_each(request_ids).values())
+
+
+def chatbot_of_each(request_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return these requests in their order, with their chatbots; asks for those that this process has not met."""
     known = {each: _chatbots.get(each) for each in request_ids}
     if unknown := [each for each, chatbot_id in known.items() if chatbot_id is None]:
         found = dict(
@@ -87,4 +91,4 @@ def chatbots_of(request_ids: Collection[UUID]) -> set[int]:
             _chatbots.clear()
         _chatbots.update(found)
         known |= found
-    return {chatbot_id for chatbot_id in known.values() if chatbot_id is not None}
+    return {each: chatbot_id for each, chatbot_id in known.items() if chatbot_id is not None}

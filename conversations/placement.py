@@ -1,0 +1,43 @@
+"""Which chatbots live together: on one PostgreSQL all of them, on Citus those of one shard.
+
+Where the conversation tables are distributed, a statement that locks rows of them, or reads more of them than a plain
+join, takes chatbots of one shard only (docs/scaling.md). Whoever works for several chatbots groups them first.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache
+from typing import TypeVar
+
+from common.db import array, fetch
+from conversations.models import Conversation
+
+_Thing = TypeVar("_Thing")
+
+_TABLE = Conversation._meta.db_table
+_KNOWS_SHARDS = "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
+_IS_DISTRIBUTED = "SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = %s::regclass)"
+_SHARDS = """
+SELECT chatbot_id, get_shard_id_for_distribution_column(%s::regclass, chatbot_id)
+  FROM unnest(%s::bigint[]) AS each(chatbot_id)
+"""
+
+
+@cache
+def is_distributed() -> bool:
+    """Return whether the conversation tables are distributed. They become so only while no process is at work."""
+    return bool(fetch(_KNOWS_SHARDS)[0][0] and fetch(_IS_DISTRIBUTED, [_TABLE])[0][0])
+
+
+def by_place(chatbot_of: Mapping[_Thing, int]) -> list[list[_Thing]]:
+    """Group things, given with the chatbot of each, by the place where their chatbots live.
+
+    Groups, and the things in each, are in the order given. Ask anew for each piece of work: a shard can be split.
+    """
+    if not chatbot_of or not is_distributed():
+        return [list(chatbot_of)] if chatbot_of else []
+    shards = dict(fetch(_SHARDS, [_TABLE, array(set(chatbot_of.values()))]))
+    places: dict[int, list[_Thing]] = defaultdict(list)
+    for thing, chatbot_id in chatbot_of.items():
+        places[shards[chatbot_id]].append(thing)
+    return list(places.values())
