@@ -75,16 +75,19 @@ UPDATE conversations_conversation c SET deletion_request_id = open.request_id
 # of it is open. What others have marked is erased and counted here too. `counted`: what this transaction has locked
 # to erase, and may have left for later.
 _NAMED_LIVE = f"""
-SELECT r.id, named.established_by, count(*) FILTER (WHERE named.conversation_id <> ALL(%(counted)s::bigint[])),
-       bool_or(c.is_open)
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
- CROSS JOIN LATERAL (
-       SELECT deletion_request_id IS NULL AS is_open
-         FROM conversations_conversation
-        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL OFFSET 0) AS c
- WHERE r.id = ANY(%(ids)s)
- GROUP BY r.id, named.established_by
+{sql.REQUESTS}, live AS MATERIALIZED (
+    SELECT r.id, named.established_by,
+           count(*) FILTER (WHERE named.conversation_id <> ALL(%(counted)s::bigint[])) AS uncounted,
+           bool_or(c.is_open) AS is_open
+      FROM r
+     CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+     CROSS JOIN LATERAL (
+           SELECT deletion_request_id IS NULL AS is_open
+             FROM conversations_conversation
+            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL OFFSET 0) AS c
+     GROUP BY r.id, named.established_by
+)
+SELECT id, established_by, uncounted, is_open FROM live
 """
 
 # Read after the lock: what was stored before this time is in scope.

@@ -22,7 +22,7 @@ from compliance.erasure.findings import EXPORTS, EXTRACTS, VerificationResult
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.work.sql import chatbot_of_each, subjects
+from compliance.work.sql import REQUESTS, chatbot_of_each, subjects
 from conversations.models import Identity
 from conversations.placement import by_place
 
@@ -34,11 +34,7 @@ _AT_ONCE = 500
 # deletion had erased before the mark; it comes with each finding, since to look it up afterwards would go row by row.
 # Of the `people` of an erased conversation, `named` still have their value, and `known` their digest.
 _SEARCH_ALL = sql.SQL("""
-WITH r AS MATERIALIZED (
-    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, slice, cutoff_at, cutoff_number,
-           erase_exports
-      FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
-), scope AS MATERIALIZED (
+{requests}, scope AS MATERIALIZED (
     SELECT r.id AS request_id, r.cutoff_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s
 ), met AS (
     SELECT s.request_id, s.erased_before, held.export_id
@@ -194,6 +190,7 @@ def _question() -> sql.Composable:
         if store.model is not Identity
     ]
     return _SEARCH_ALL.format(
+        requests=sql.SQL(REQUESTS),
         in_scope=sql.SQL(IN_SCOPE_WITH).format(columns=_columns()),
         exports_holding=sql.SQL(EXPORTS_HOLDING),
         own_exports=sql.SQL(OWN_EXPORTS),

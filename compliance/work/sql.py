@@ -43,6 +43,17 @@ NAMING = """
 (SELECT * FROM compliance_compliancerequest WHERE conversation_digests @> ARRAY[c.external_id_digest] OFFSET 0)
 """
 
+# The requests `ids` as the first WITH, `r`, of a statement that goes on with others. No part of a statement reads the
+# conversation tables and the requests' table, or others like it: where the former are distributed, they can be joined
+# with what a WITH has found, and with nothing else that is local (docs/scaling.md).
+REQUESTS = """
+WITH r AS MATERIALIZED (
+    SELECT id, seq, chatbot_id, kind, variable_id, uci_digest, conversation_digests, slice, cutoff_at, cutoff_number,
+           erase_exports
+      FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[])
+)
+"""
+
 # The requests `r` as a parameter (`given`), for what locks or changes rows of the conversation tables. Where those
 # are distributed, no statement can do that and read the requests' table, too (docs/scaling.md).
 GIVEN = """
