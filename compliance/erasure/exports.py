@@ -19,8 +19,8 @@ from uuid import UUID
 from django.conf import settings
 
 from common.db import array, execute, fetch
-from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
-from compliance.work.sql import NAMING, subjects
+from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IS_OWN, OWN_EXPORTS, SCOPE
+from compliance.work.sql import NAMING, REQUESTS, subjects
 from conversations.assurance import is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -32,6 +32,7 @@ least(e.expires_at, CASE WHEN e.finished_at IS NULL OR {goes_now} THEN clock_tim
 
 # Whether a deletion that meets the export erases its own at once, and whether one is for a person.
 _MET = f"""
+{{head}}
 SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 'retention')
   FROM (SELECT DISTINCT export_id, request_id FROM ({{met}}) AS every(export_id, request_id)) AS each
  CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id OFFSET 0) AS e
@@ -59,67 +60,67 @@ UPDATE compliance_export e
   FROM locked
  WHERE e.id = locked.id AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
 """
-_HOLDING = """
-SELECT held.export_id, given.request_id
-  FROM unnest(%(conversations)s::bigint[], %(erased_by)s::uuid[]) AS given(conversation_id, request_id)
- CROSS JOIN LATERAL (
-       SELECT export_id FROM compliance_exportconversation
-        WHERE conversation_id = given.conversation_id OFFSET 0) AS held
+# The conversations that are erased or marked, with the deletions that do so.
+_GIVEN = """
+closed AS MATERIALIZED (
+    SELECT * FROM unnest(%(conversations)s::bigint[], %(erased_by)s::uuid[]) AS given(id, request_id)
+)
 """
-_MARKED = f"""
-SELECT held.export_id, ours.request_id
-  FROM unnest(%(ids)s::uuid[]) AS ours(request_id)
- CROSS JOIN LATERAL (
-       SELECT id FROM conversations_conversation
-        WHERE deletion_request_id = ours.request_id AND chatbot_id = ANY(%(chatbots)s)
-          AND deleted_at IS NULL OFFSET 0) AS s
- CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
+_MARKED = """
+closed AS MATERIALIZED (
+    SELECT c.id, ours.request_id
+      FROM unnest(%(ids)s::uuid[]) AS ours(request_id)
+     CROSS JOIN LATERAL (
+           SELECT id FROM conversations_conversation
+            WHERE deletion_request_id = ours.request_id AND chatbot_id = ANY(%(chatbots)s)
+              AND deleted_at IS NULL OFFSET 0) AS c
+)
 """
-_OWN = f"""
-SELECT own.id, r.id
-  FROM compliance_compliancerequest r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own(id)
- WHERE r.id = ANY(%(ids)s::uuid[])
+_NAMED = f"""
+{REQUESTS}, named AS MATERIALIZED (
+    SELECT named.conversation_id AS id, r.id AS request_id
+      FROM r CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+)
 """
-# Those that hold what a retention run has erased: it left them their time.
-_ERASED_BEFORE = f"""
-SELECT held.export_id, r.id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
- CROSS JOIN LATERAL (
-       SELECT export_id FROM compliance_exportconversation
-        WHERE conversation_id = named.conversation_id OFFSET 0) AS held
- WHERE r.id = ANY(%(ids)s::uuid[])
-   AND (SELECT EXISTS (SELECT FROM compliance_retentionrun WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
+_HOLDING = f"SELECT held.export_id, s.request_id FROM closed AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held"
+# The last are those that hold what a retention run has erased: it left them their time.
+_HOLDING_OR_OWN = f"""
+{_HOLDING}
+ UNION ALL
+SELECT own.id, r.id FROM r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
+ UNION ALL
+SELECT held.export_id, s.request_id
+  FROM named AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
+ WHERE (SELECT EXISTS (SELECT 1 FROM compliance_retentionrun WHERE chatbot_id = ANY(%(chatbots)s::bigint[])))
 """
-_MET_HOLDING = _MET.format(met=_HOLDING)
-_MET_ERASED = _MET.format(met=f"{_HOLDING} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
-_MET_MARKED = _MET.format(met=f"{_MARKED} UNION ALL {_OWN} UNION ALL {_ERASED_BEFORE}")
+_MET_HOLDING = _MET.format(head=f"WITH {_GIVEN}", met=_HOLDING)
+_MET_ERASED = _MET.format(head=f"{_NAMED}, {_GIVEN}", met=_HOLDING_OR_OWN)
+_MET_MARKED = _MET.format(head=f"{_NAMED}, {_MARKED}", met=_HOLDING_OR_OWN)
 
 # What a completed deletion has met and left. Copies in a client's former bucket are noted when they are given up
 # (`objects`).
 _LEAVE = f"""
+{EXPORTS_MET}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
-SELECT r.chatbot_id, r.id, e.id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({EXPORTS_MET}) AS met(export_id)
+SELECT e.chatbot_id, met.request_id, e.id
+  FROM met
  CROSS JOIN LATERAL (
-       SELECT id, hosting, key FROM compliance_export
+       SELECT id, chatbot_id, hosting, key FROM compliance_export
         WHERE id = met.export_id AND finished_at IS NOT NULL OFFSET 0) AS e
- WHERE r.id = ANY(%(ids)s::uuid[]) AND (e.hosting = 'client' OR e.key IS NOT NULL)
- ORDER BY r.id, e.id
+ WHERE e.hosting = 'client' OR e.key IS NOT NULL
+ ORDER BY met.request_id, e.id
     ON CONFLICT DO NOTHING
 """
 _LEAVE_DAYS = f"""
+{SCOPE}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, extract_id)
-SELECT DISTINCT r.chatbot_id, r.id, e.id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({IN_SCOPE}) AS s
+SELECT DISTINCT e.chatbot_id, s.request_id, e.id
+  FROM scope AS s
  CROSS JOIN LATERAL (
        SELECT extract_id, version FROM conversations_extractconversation WHERE conversation_id = s.id OFFSET 0) AS t
  CROSS JOIN LATERAL (
-       SELECT id FROM conversations_dailyextract
+       SELECT id, chatbot_id FROM conversations_dailyextract
         WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e
- WHERE r.id = ANY(%(ids)s::uuid[])
     ON CONFLICT DO NOTHING
 """
 
@@ -128,7 +129,9 @@ SELECT DISTINCT r.chatbot_id, r.id, e.id
 _FORGET_KEYS = f"""
 WITH theirs AS (
     SELECT id FROM compliance_export
-     WHERE id = ANY(ARRAY(SELECT own.id FROM ({_OWN}) AS own(id, request_id)))
+     WHERE id = ANY(ARRAY(
+           SELECT own.id FROM compliance_compliancerequest r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
+            WHERE r.id = ANY(%(ids)s::uuid[])))
        AND hosting = 'client' AND finished_at IS NOT NULL AND key IS NOT NULL
      ORDER BY id
        FOR NO KEY UPDATE
@@ -180,51 +183,52 @@ def _expire(find: str, values: Mapping[str, str]) -> None:
 _IS_ENOUGH = is_enough_sql("i.established_by", "b.export_assurance")
 
 
-def blocking(*, requests: str, given: str, statuses: str) -> str:
-    """Return SQL with a row for each of `requests` (aliased `r`) that an export with one of `statuses` must precede.
+def blocking(*, head: str, given: str, statuses: str) -> str:
+    """Return SQL with a row for each of some requests that an export with one of `statuses` must precede.
 
     Only of the other selector: the queue orders requests by the same one (`compliance.work.scheduling`). Whether a
     chatter's request and one by conversation ids meet, only the data can say, so it is checked right before the mark.
 
-    The row has the column `given` of `r`, and the export's id.
+    `head` is a WITH of the requests, as `r`. The row has their column `given`, and the export's id.
     """
     # Marked conversations are in no export any more. A chatter's export leaves out shared conversations, unless it
     # includes them, and those whose identity is too weak for the chatbot. Of several exports the last is returned:
     # most likely it ends last.
     return f"""
-SELECT DISTINCT ON ({given}) {given}, e.id
-  FROM {requests}
- CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
- CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
- CROSS JOIN LATERAL (
-       SELECT id, external_id_digest FROM conversations_conversation
-        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-          AND deletion_request_id IS NULL OFFSET 0) AS c
- CROSS JOIN LATERAL (
-       SELECT id, seq FROM {NAMING} AS by_ids
-        WHERE r.conversation_digests IS NULL AND by_ids.kind = 'export'
-          AND by_ids.status IN ({statuses})
-        UNION ALL
-       SELECT by_chatter.id, by_chatter.seq
-         FROM (SELECT variable_id, digest, established_by, count(*) OVER () AS people
-                 FROM conversations_identity
-                WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS i
-        CROSS JOIN LATERAL (
-              SELECT id, seq FROM compliance_compliancerequest
-               WHERE variable_id = i.variable_id AND uci_digest = i.digest AND kind = 'export'
-                 AND status IN ({statuses}) AND uci_value IS NOT NULL
-                 AND (include_shared OR i.people = 1) OFFSET 0) AS by_chatter
-        WHERE r.conversation_digests IS NOT NULL AND {_IS_ENOUGH}) AS e
- WHERE e.seq < r.seq
- ORDER BY {given}, e.seq DESC
+{head}, found AS MATERIALIZED (
+    SELECT r.{given} AS given, r.seq, r.conversation_digests IS NOT NULL AS is_by_ids, c.external_id_digest,
+           i.variable_id, i.digest, i.people, {_IS_ENOUGH} AS is_enough
+      FROM r
+     CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
+     CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+     CROSS JOIN LATERAL (
+           SELECT id, external_id_digest FROM conversations_conversation
+            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+              AND deletion_request_id IS NULL OFFSET 0) AS c
+      LEFT JOIN LATERAL (
+           SELECT variable_id, digest, established_by, count(*) OVER () AS people
+             FROM conversations_identity
+            WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS i
+        ON r.conversation_digests IS NOT NULL
+), earlier AS (
+    SELECT c.given, e.id, e.seq
+      FROM found AS c CROSS JOIN LATERAL {NAMING} AS e
+     WHERE NOT c.is_by_ids AND e.kind = 'export' AND e.status IN ({statuses}) AND e.seq < c.seq
+     UNION ALL
+    SELECT i.given, e.id, e.seq
+      FROM found AS i
+     CROSS JOIN LATERAL (
+           SELECT id, seq FROM compliance_compliancerequest
+            WHERE variable_id = i.variable_id AND uci_digest = i.digest AND kind = 'export'
+              AND status IN ({statuses}) AND uci_value IS NOT NULL
+              AND (include_shared OR i.people = 1) OFFSET 0) AS e
+     WHERE i.is_by_ids AND i.is_enough AND e.seq < i.seq
+)
+SELECT DISTINCT ON (given) given, id FROM earlier ORDER BY given, seq DESC
 """
 
 
-_BLOCKING = blocking(
-    requests="(SELECT * FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) OFFSET 0) AS r",
-    given="r.id",
-    statuses="'accepted', 'on_hold', 'processing', 'failed'",
-)
+_BLOCKING = blocking(head=REQUESTS, given="id", statuses="'accepted', 'on_hold', 'processing', 'failed'")
 
 
 def find_blocking(deletion_ids: Collection[UUID]) -> dict[UUID, UUID]:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
-from compliance.erasure.scope import SCOPE_OF_REQUESTS
+from compliance.erasure.scope import SCOPE
 from compliance.work.sql import subjects
 from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract
@@ -92,8 +92,9 @@ UPDATE compliance_compliancerequest SET not_before = NULL
 """
 
 _HOLDING = """
+{scope}
 SELECT DISTINCT t.extract_id
-  FROM ({conversations}) AS s
+  FROM scope AS s
  CROSS JOIN LATERAL (
        SELECT extract_id FROM conversations_extractconversation WHERE conversation_id = s.id OFFSET 0) AS t
 """
@@ -163,9 +164,9 @@ def release(chatbot_ids: Collection[int]) -> None:
         execute(_RELEASE, {"chatbot": chatbot_id})
 
 
-def try_again(request_ids: Collection[UUID], *, conversations: str = SCOPE_OF_REQUESTS) -> None:
-    """Try failed extracts again that these deletions wait for. `conversations` is the SQL of what is in scope."""
-    if found := fetch(_HOLDING.format(conversations=conversations), subjects(request_ids)):
+def try_again(request_ids: Collection[UUID], *, scope: str = SCOPE) -> None:
+    """Try failed extracts again that these deletions wait for. `scope` is a WITH of what is in scope."""
+    if found := fetch(_HOLDING.format(scope=scope), subjects(request_ids)):
         execute(_TRY_AGAIN, [array(extract_id for (extract_id,) in found)])
 
 

@@ -23,7 +23,7 @@ from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure import redacted, rows
-from compliance.erasure.scope import EXPORTS_MET, GOES, IN_SCOPE
+from compliance.erasure.scope import EXPORTS_MET, GOES, SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
@@ -57,24 +57,32 @@ class Located(NamedTuple):
 
 # Two deletions can have the same file in scope: it is tried for one, and if that fails for the other as well.
 _FILES = f"""
-SELECT f.id, f.object_key, r.id, f.size IS NOT NULL, f.chatbot_id, 'hosted', '', ''
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({IN_SCOPE}) AS s
- CROSS JOIN LATERAL (
-       SELECT id, object_key, chatbot_id, size
-         FROM conversations_uploadedfile
-        WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
- WHERE r.id = ANY(%(ids)s)
- LIMIT %(most)s
+{SCOPE}, files AS MATERIALIZED (
+    SELECT f.*, s.request_id
+      FROM scope AS s
+     CROSS JOIN LATERAL (
+           SELECT id, object_key, chatbot_id, size
+             FROM conversations_uploadedfile
+            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
+     LIMIT %(most)s
+)
+"""
+_LOCATED_FILES = """
+{files}
+SELECT id, object_key, request_id, size IS NOT NULL, chatbot_id, 'hosted', '', '' FROM files
 """
 
 _GOING = f"""
-SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({EXPORTS_MET}) AS met(export_id)
- CROSS JOIN LATERAL (
-       SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
- WHERE r.id = ANY(%(ids)s) AND {GOES}
+{EXPORTS_MET}, going AS (
+    SELECT e.id, e.key, met.request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
+      FROM met
+     CROSS JOIN LATERAL (
+           SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
+     CROSS JOIN LATERAL (
+           SELECT variable_id, uci_digest, erase_exports
+             FROM compliance_compliancerequest WHERE id = met.request_id OFFSET 0) AS r
+     WHERE {GOES}
+)
 """
 # Rows with the keys that were found: a retry may have given them others since.
 _GIVEN = "SELECT * FROM unnest(%(rows)s::bigint[], %(keys)s::text[])"
@@ -87,51 +95,58 @@ UPDATE compliance_export e SET expires_at = clock_timestamp()
   FROM going WHERE e.id = going.id AND e.expires_at > clock_timestamp()
 """
 _EXPORTS = """
+{going}
 SELECT e.id, e.key, e.request_id, TRUE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
-  FROM ({going}) AS e
+  FROM going AS e
  WHERE {reach}
  LIMIT %(most)s
 """
 
 _COPIES = """
+{going}
 SELECT f.id, f.key, e.request_id, FALSE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
-  FROM ({exports}) AS e
+  FROM going AS e
  CROSS JOIN LATERAL (
        SELECT id, key FROM compliance_exportfile WHERE export_id = e.id OFFSET 0) AS f
  WHERE {reach}
  LIMIT %(most)s
 """
 _GOING_OUT_OF_REACH = f"""
-SELECT e.chatbot_id, e.request_id, e.id FROM ({{going}}) AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
+{{going}}
+SELECT e.chatbot_id, e.request_id, e.id FROM going AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
 """
 _ANYWHERE = "TRUE"
 _IN_HOSTED = "e.hosting = 'hosted'"
 
 
 class Searches:
-    """The statements that find the objects of some requests: of deletions, or of redactions."""
+    """The statements that find the objects of some requests: of deletions, or of redactions.
+
+    `files` and `going` are WITHs of the files that have to go, and of the exports.
+    """
 
     def __init__(self, *, files: str, going: str) -> None:
-        self.files = files
-        self.going = f"SELECT DISTINCT id, key FROM ({going}) AS e"
+        self.files = _LOCATED_FILES.format(files=files)
+        self.going = f"{going} SELECT DISTINCT id, key FROM going"
         self.out_of_reach = _GOING_OUT_OF_REACH.format(going=going)
         self.exports = {reach: _EXPORTS.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
-        self.copies = {reach: _COPIES.format(exports=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
+        self.copies = {reach: _COPIES.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
 
 
 OF_DELETIONS = Searches(files=_FILES, going=_GOING)
 OF_REDACTIONS = Searches(files=redacted.FILES, going=redacted.GOING)
 
 _COPIES_OF_REQUESTS = _COPIES.format(
-    exports="SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s)", reach=_ANYWHERE
+    going="WITH going AS (SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s))", reach=_ANYWHERE
 )
 # A retry may have copies of its own by now, and may even be finished.
 _EXPIRED_COPIES = _COPIES.format(
-    exports="""
-SELECT * FROM compliance_export AS given
- WHERE request_id = ANY(%(ids)s) AND (expires_at < now() OR EXISTS (
-       SELECT FROM compliance_compliancerequest
-        WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected')))""",
+    going="""
+WITH going AS (
+    SELECT * FROM compliance_export AS given
+     WHERE request_id = ANY(%(ids)s) AND (expires_at < now() OR EXISTS (
+           SELECT FROM compliance_compliancerequest
+            WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected'))))""",
     reach=_ANYWHERE,
 )
 

@@ -24,10 +24,14 @@ from compliance.erasure.findings import VerificationResult
 from compliance.models import Redaction
 from compliance.work.sql import subjects
 
+# Begins the statements about the redactions `ids`. No part of one reads the conversation tables and others, as for
+# deletions.
 _OURS = """
-(SELECT x.request_id, x.chatbot_id, x.conversation_id, x.message_numbers, r.cutoff_at
-   FROM compliance_redaction AS x JOIN compliance_compliancerequest AS r ON r.id = x.request_id
-  WHERE x.request_id = ANY(%(ids)s::uuid[]) AND r.cutoff_at IS NOT NULL OFFSET 0)
+WITH ours AS MATERIALIZED (
+    SELECT x.request_id, x.chatbot_id, x.conversation_id, x.message_numbers, r.cutoff_at
+      FROM compliance_redaction AS x JOIN compliance_compliancerequest AS r ON r.id = x.request_id
+     WHERE x.request_id = ANY(%(ids)s::uuid[]) AND r.cutoff_at IS NOT NULL
+)
 """
 _THEIRS = "conversation_id = x.conversation_id AND chatbot_id = ANY(%(chatbots)s::bigint[])"
 
@@ -43,27 +47,40 @@ SELECT e.*
 """
 _GOES = "e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)"
 
+# With when their messages were sent, of those that are still stored, and how many have a text.
+_SENT = f"""
+{_OURS}, sent AS MATERIALIZED (
+    SELECT x.*, m.times, m.with_text
+      FROM ours AS x
+     CROSS JOIN LATERAL (
+           SELECT array_agg(sent_at) AS times, count(*) FILTER (WHERE kind <> 'redacted') AS with_text
+             FROM conversations_message WHERE id = ANY(x.message_numbers) AND {_THEIRS}) AS m
+)
+"""
 # Whether a day may hold one of the messages. Where a deletion has erased them, their days are not known any more.
-_IN_DAY = f"""
-(EXISTS (SELECT FROM conversations_message
-          WHERE id = ANY(x.message_numbers) AND {_THEIRS} AND sent_at >= e.starts_at AND sent_at < e.ends_at)
- OR NOT EXISTS (SELECT FROM conversations_message WHERE id = ANY(x.message_numbers) AND {_THEIRS}))
+_IN_DAY = """
+(x.times IS NULL OR EXISTS (
+    SELECT 1 FROM unnest(x.times) AS said(at) WHERE said.at >= e.starts_at AND said.at < e.ends_at))
 """
 
-# The columns of `objects`' statements for deletions.
+# As for deletions in `objects`.
 GOING = f"""
-SELECT e.id, e.key, x.request_id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
-  FROM {_OURS} AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
- WHERE {_GOES}
+{_OURS}, going AS (
+    SELECT e.id, e.key, x.request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
+      FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
+     WHERE {_GOES}
+)
 """
 FILES = f"""
-SELECT f.id, f.object_key, x.request_id, f.size IS NOT NULL, f.chatbot_id, 'hosted', '', ''
-  FROM {_OURS} AS x
- CROSS JOIN LATERAL (
-       SELECT id, object_key, chatbot_id, size, message_id
-         FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
- WHERE f.message_id = ANY(x.message_numbers)
- LIMIT %(most)s
+{_OURS}, files AS MATERIALIZED (
+    SELECT f.*, x.request_id
+      FROM ours AS x
+     CROSS JOIN LATERAL (
+           SELECT id, object_key, chatbot_id, size, message_id
+             FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
+     WHERE f.message_id = ANY(x.message_numbers)
+     LIMIT %(most)s
+)
 """
 
 _LOCK = """
@@ -84,13 +101,16 @@ UPDATE conversations_uploadedfile SET state = 'removing', name = ''
 """
 # When the last of these messages was redacted, if all of them are.
 _REDACTED_AT = """
+WITH empty AS MATERIALIZED (
+    SELECT count(*) AS messages FROM conversations_message
+     WHERE id = ANY(%(messages)s::bigint[]) AND conversation_id = %(conversation)s
+       AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'redacted'
+)
 SELECT max(r.cutoff_at)
   FROM (SELECT * FROM compliance_redaction WHERE conversation_id = %(conversation)s OFFSET 0) AS x
  CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS r
  WHERE x.message_numbers && %(messages)s::bigint[]
-   AND (SELECT count(*) FROM conversations_message
-         WHERE id = ANY(%(messages)s::bigint[]) AND conversation_id = %(conversation)s
-           AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'redacted') = cardinality(%(messages)s::bigint[])
+   AND (SELECT messages FROM empty) = cardinality(%(messages)s::bigint[])
 """
 
 # In the order of the ids, as everywhere. Whether one has finished or expired is read once its row is locked: another
@@ -111,31 +131,28 @@ RETURNING e.request_id, locked.finished_at IS NOT NULL
 """
 
 _SEARCH = f"""
-WITH ours AS MATERIALIZED (SELECT * FROM {_OURS} AS x), held AS MATERIALIZED (
+{_SENT}, files AS MATERIALIZED (
+    SELECT x.request_id, count(*) AS number
+      FROM ours AS x
+     CROSS JOIN LATERAL (
+           SELECT message_id FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
+     WHERE f.message_id = ANY(x.message_numbers)
+     GROUP BY 1
+), held AS MATERIALIZED (
     SELECT x.request_id AS redaction_id, e.*, coalesce({_GOES}, FALSE) AS goes
       FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
 ), days AS MATERIALIZED (
     SELECT x.request_id AS redaction_id, x.cutoff_at, e.*, coalesce(e.made_version, 0) >= t.version AS is_clean
-      FROM ours AS x
+      FROM sent AS x
      CROSS JOIN LATERAL (
            SELECT extract_id, version FROM conversations_extractconversation
             WHERE conversation_id = x.conversation_id OFFSET 0) AS t
      CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
      WHERE {_IN_DAY}
 )
-SELECT 'conversations_message', x.request_id, count(*), NULL
-  FROM ours AS x
- CROSS JOIN LATERAL (
-       SELECT FROM conversations_message
-        WHERE id = ANY(x.message_numbers) AND {_THEIRS} AND kind <> 'redacted' OFFSET 0) AS left_over
- GROUP BY 2
+SELECT 'conversations_message', request_id, with_text, NULL FROM sent WHERE with_text > 0
  UNION ALL
-SELECT 'conversations_uploadedfile', x.request_id, count(*), NULL
-  FROM ours AS x
- CROSS JOIN LATERAL (
-       SELECT message_id FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
- WHERE f.message_id = ANY(x.message_numbers)
- GROUP BY 2
+SELECT 'conversations_uploadedfile', request_id, number, NULL FROM files
  UNION ALL
 SELECT 'compliance_export', redaction_id, count(*), NULL FROM held WHERE goes GROUP BY 2
  UNION ALL
@@ -157,17 +174,19 @@ SELECT 'conversations_dailyextract', redaction_id, count(*),
 """
 
 _LEAVE = f"""
+{_OURS}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
 SELECT x.chatbot_id, x.request_id, e.id
-  FROM {_OURS} AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
+  FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
  WHERE e.finished_at IS NOT NULL AND e.hosting = 'client'
  ORDER BY x.request_id, e.id
     ON CONFLICT DO NOTHING
 """
 _LEAVE_DAYS = f"""
+{_SENT}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, extract_id)
 SELECT x.chatbot_id, x.request_id, e.id
-  FROM {_OURS} AS x
+  FROM sent AS x
  CROSS JOIN LATERAL (
        SELECT extract_id, version FROM conversations_extractconversation
         WHERE conversation_id = x.conversation_id OFFSET 0) AS t
@@ -178,7 +197,7 @@ SELECT x.chatbot_id, x.request_id, e.id
     ON CONFLICT DO NOTHING
 """
 
-_CONVERSATIONS = f"SELECT x.conversation_id AS id FROM {_OURS} AS x"
+_SCOPE = f"{_OURS}, scope AS (SELECT conversation_id AS id FROM ours)"
 
 
 class RowsInUse(Exception):
@@ -243,7 +262,7 @@ def leave(request_ids: Collection[UUID]) -> None:
 
 def try_extracts_again(request_ids: Sequence[UUID]) -> None:
     """Try failed extracts again that these redactions wait for, in the caller's transaction."""
-    extracts.try_again(request_ids, conversations=_CONVERSATIONS)
+    extracts.try_again(request_ids, scope=_SCOPE)
 
 
 def _values(redaction: Redaction) -> dict[str, str | int]:

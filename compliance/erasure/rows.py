@@ -16,7 +16,7 @@ from psycopg import sql
 from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
-from compliance.erasure.scope import IS_COPIED, NAMED_IN_SCOPE, SCOPE_OF_REQUESTS
+from compliance.erasure.scope import HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE, SCOPE
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.work import references
 from compliance.work.sizes import Size
@@ -76,13 +76,16 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
 
 # Where a copy of an erased conversation may be: an export, a file, a daily extract.
 _COPIED = """
+WITH with_files AS MATERIALIZED (
+    SELECT given.number
+      FROM unnest(%(numbers)s::bigint[]) AS given(number)
+     CROSS JOIN LATERAL (
+           SELECT FROM conversations_uploadedfile
+            WHERE conversation_id = given.number AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS file
+)
 SELECT conversation_id, TRUE FROM compliance_exportconversation WHERE conversation_id = ANY(%(numbers)s)
  UNION ALL
-SELECT given.number, FALSE
-  FROM unnest(%(numbers)s::bigint[]) AS given(number)
- CROSS JOIN LATERAL (
-       SELECT FROM conversations_uploadedfile
-        WHERE conversation_id = given.number AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS file
+SELECT number, FALSE FROM with_files
  UNION ALL
 SELECT conversation_id, FALSE FROM conversations_extractconversation WHERE conversation_id = ANY(%(numbers)s)
 """
@@ -105,17 +108,20 @@ RETURNING conversation_id, TRUE
 # The digests of people in erased conversations of which no copy can be left. No copy of an erased one is made any
 # more, so what is found stays true. There can be very many of them: their numbers stay a text.
 _NAMES = f"""
-SELECT array_agg(i.id)::text
-  FROM ({{conversations}}) AS each(id)
- CROSS JOIN LATERAL (
-       SELECT id FROM conversations_conversation
-        WHERE id = each.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NOT NULL OFFSET 0) AS s
-  JOIN conversations_identity i
-    ON i.conversation_id = s.id AND i.chatbot_id = ANY(%(chatbots)s) AND i.value IS NULL
- WHERE NOT {IS_COPIED}
+{{scope}}, erased AS MATERIALIZED (
+    SELECT s.id, i.id AS name
+      FROM scope
+     CROSS JOIN LATERAL (
+           SELECT id FROM conversations_conversation
+            WHERE id = scope.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NOT NULL OFFSET 0) AS s
+      JOIN conversations_identity i
+        ON i.conversation_id = s.id AND i.chatbot_id = ANY(%(chatbots)s) AND i.value IS NULL
+     WHERE NOT {HAS_FILES}
+)
+SELECT array_agg(name)::text FROM erased AS s WHERE NOT {IN_DAYS_OR_EXPORTS}
 """
-_NAMES_IN_SCOPE = _NAMES.format(conversations=SCOPE_OF_REQUESTS)
-_NAMES_IN = _NAMES.format(conversations="SELECT unnest(%(numbers)s::bigint[])")
+_NAMES_IN_SCOPE = _NAMES.format(scope=SCOPE)
+_NAMES_IN = _NAMES.format(scope="WITH scope AS MATERIALIZED (SELECT unnest(%(numbers)s::bigint[]) AS id)")
 _FORGET_NAMES = """
 DELETE FROM conversations_identity WHERE chatbot_id = ANY(%(chatbots)s) AND id = ANY(ARRAY(
        SELECT id FROM conversations_identity

@@ -15,6 +15,7 @@ For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`)
 OFFSET 0 makes PostgreSQL look up in indexes: it cannot know how few rows there are.
 """
 
+from compliance.work.sql import REQUESTS
 from conversations.sql import SELECTED_CONVERSATIONS
 
 # To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`. IN_SCOPE_WITH takes the columns that are to be read of a
@@ -44,9 +45,11 @@ SELECT {{columns}}
 NAMED_IN_SCOPE = _NAMED_IN_SCOPE.format(columns="c.id")
 IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")
 
-# What is in the scope of the requests `ids`.
-SCOPE_OF_REQUESTS = f"""
-SELECT s.id FROM compliance_compliancerequest r CROSS JOIN LATERAL ({IN_SCOPE}) AS s WHERE r.id = ANY(%(ids)s)
+# A statement about the scope of the requests `ids` begins so, and goes on with another WITH or the rest.
+SCOPE = f"""
+{REQUESTS}, scope AS MATERIALIZED (
+    SELECT r.id AS request_id, s.id FROM r CROSS JOIN LATERAL ({IN_SCOPE}) AS s
+)
 """
 
 # The chatter's exports that were filed before. One without findings holds no conversation, but its key contains the
@@ -62,11 +65,14 @@ EXPORTS_HOLDING = """
 SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id OFFSET 0
 """
 
-# Exports that a deletion meets: those that hold a conversation in its scope, and the chatter's own.
+# Begins a statement about the exports that these deletions meet: those that hold a conversation in their scope, and
+# the chatters' own.
 EXPORTS_MET = f"""
-SELECT held.export_id FROM ({IN_SCOPE}) AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
- UNION
-({OWN_EXPORTS})
+{SCOPE}, met AS MATERIALIZED (
+    SELECT s.request_id, held.export_id FROM scope AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
+     UNION
+    SELECT r.id, own.id FROM r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
+)
 """
 
 # Whether an export that was met, of the request `filed`, is the chatter's own. Where either side names conversations,
@@ -85,17 +91,17 @@ GOES = f"""
           SELECT FROM compliance_compliancerequest AS filed WHERE filed.id = e.request_id AND {IS_OWN}))))
 """
 
-# Whether a file, a daily extract or an export may hold a copy of an erased conversation `s`. Then the keyed digests
-# of its people are kept, for copies in clients' buckets too.
-IN_FILES_OR_DAYS = """
-(EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s))
- OR EXISTS (SELECT FROM conversations_extractconversation AS t
-             CROSS JOIN LATERAL (
-                   SELECT FROM conversations_dailyextract AS e
-                    WHERE e.id = t.extract_id AND e.key IS NOT NULL AND coalesce(e.made_version, 0) < t.version
-                   OFFSET 0) AS e
-             WHERE t.conversation_id = s.id))
+# Whether files of an erased conversation `s` are left; whether a daily extract or an export may hold a copy of it.
+# Then the keyed digests of its people are kept, for copies in clients' buckets too.
+HAS_FILES = """
+EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s))
 """
-IS_COPIED = f"""
-({IN_FILES_OR_DAYS} OR EXISTS (SELECT FROM compliance_exportconversation WHERE conversation_id = s.id))
+IN_DAYS_OR_EXPORTS = """
+(EXISTS (SELECT 1 FROM conversations_extractconversation AS t
+          CROSS JOIN LATERAL (
+                SELECT 1 FROM conversations_dailyextract AS e
+                 WHERE e.id = t.extract_id AND e.key IS NOT NULL AND coalesce(e.made_version, 0) < t.version
+                OFFSET 0) AS e
+          WHERE t.conversation_id = s.id)
+ OR EXISTS (SELECT 1 FROM compliance_exportconversation WHERE conversation_id = s.id))
 """

@@ -40,8 +40,9 @@ _ALL, _STORED, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("state = 'stored'"), sql.SQ
 # What `erasure.exports` would find and set for a deletion filed now: what holds one of these conversations, and the
 # subjects' own exports. An earlier deletion may have emptied the key of what is in a client's bucket.
 _GOES_NOW = f"(%(erase_exports)s AND EXISTS (SELECT FROM r WHERE {IS_OWN}))"
+_SUBJECTS = f"WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS})"  # noqa: S608  (a text of ours)
 _EXPORTS = f"""
-WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS}), met AS (
+{_SUBJECTS}, met AS (
     SELECT held.export_id
       FROM unnest(%(numbers)s::bigint[]) AS s(id) CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
      UNION
@@ -61,7 +62,7 @@ SELECT e.request_id, e.hosting = 'hosted',
 """  # noqa: S608  (texts of ours)
 
 # Of those that wait for a person.
-_BLOCKED = blocking(requests=SUBJECTS, given="r.place", statuses="'failed', 'on_hold'")
+_BLOCKED = blocking(head=_SUBJECTS, given="place", statuses="'failed', 'on_hold'")
 
 _HOURS = """
 SELECT min(m.sent_at), max(m.sent_at)
