@@ -21,35 +21,42 @@ from compliance.work import sql
 # Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
 _IS_ANY = "SELECT TRUE FROM compliance_requestnote WHERE text IS NOT NULL ORDER BY created_at LIMIT 1"
 
-# The deletion and the note. The last branch begins with the notes on requests by conversations: a deletion may have
-# erased any number of conversations.
-ABOUT = f"""
-SELECT r.id AS deletion_id, n.id AS note_id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL (
-       SELECT r.id
-        UNION
-       SELECT id FROM compliance_compliancerequest WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
-        UNION
-       SELECT id FROM {sql.SHARING} AS sharing) AS same
- CROSS JOIN LATERAL (
-       SELECT id FROM compliance_requestnote WHERE request_id = same.id AND text IS NOT NULL OFFSET 0) AS n
- WHERE r.id = ANY(%(ids)s)
- UNION
-SELECT c.deletion_request_id, n.id
-  FROM (SELECT id, request_id FROM compliance_requestnote WHERE text IS NOT NULL OFFSET 0) AS n
- CROSS JOIN LATERAL (
-       SELECT chatbot_id, conversation_digests FROM compliance_compliancerequest
-        WHERE id = n.request_id AND conversation_digests IS NOT NULL OFFSET 0) AS o
- CROSS JOIN LATERAL unnest(o.conversation_digests) AS given(digest)
- CROSS JOIN LATERAL (
-       SELECT deletion_request_id FROM conversations_conversation
-        WHERE chatbot_id = o.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
-          AND external_id_digest = given.digest OFFSET 0) AS c
- WHERE c.deletion_request_id = ANY(%(ids)s) AND {sql.IS_ANY}
+# Begins a statement: `about` has the deletion and the note. What is erased is found from the notes on requests by
+# conversations, since a deletion may have erased any number of conversations.
+_ABOUT = f"""
+{sql.REQUESTS}, naming AS MATERIALIZED (
+    SELECT n.id AS note_id, o.chatbot_id, o.conversation_digests
+      FROM (SELECT id, request_id FROM compliance_requestnote WHERE text IS NOT NULL OFFSET 0) AS n
+     CROSS JOIN LATERAL (
+           SELECT chatbot_id, conversation_digests FROM compliance_compliancerequest
+            WHERE id = n.request_id AND conversation_digests IS NOT NULL OFFSET 0) AS o
+     WHERE {sql.IS_ANY}
+), erased AS MATERIALIZED (
+    SELECT c.deletion_request_id AS deletion_id, n.note_id
+      FROM naming AS n
+     CROSS JOIN LATERAL unnest(n.conversation_digests) AS given(digest)
+     CROSS JOIN LATERAL (
+           SELECT deletion_request_id FROM conversations_conversation
+            WHERE chatbot_id = n.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+              AND external_id_digest = given.digest OFFSET 0) AS c
+     WHERE c.deletion_request_id = ANY(%(ids)s)
+), about AS (
+    SELECT r.id AS deletion_id, n.id AS note_id
+      FROM r
+     CROSS JOIN LATERAL (
+           SELECT r.id
+            UNION
+           SELECT id FROM compliance_compliancerequest WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
+            UNION
+           SELECT id FROM {sql.SHARING} AS sharing) AS same
+     CROSS JOIN LATERAL (
+           SELECT id FROM compliance_requestnote WHERE request_id = same.id AND text IS NOT NULL OFFSET 0) AS n
+     UNION
+    SELECT deletion_id, note_id FROM erased
+)
 """  # noqa: S608  (a text of ours)
 
-_FIND = f"SELECT DISTINCT note_id FROM ({ABOUT}) AS about"  # noqa: S608  (a text of ours)
+_FIND = f"{_ABOUT} SELECT DISTINCT note_id FROM about"  # noqa: S608  (a text of ours)
 _EMPTY = """
 UPDATE compliance_requestnote SET text = NULL
  WHERE id = ANY(ARRAY(SELECT id FROM compliance_requestnote WHERE id = ANY(%s) ORDER BY id FOR UPDATE))
@@ -58,8 +65,9 @@ UPDATE compliance_requestnote SET text = NULL
 # A decision under way, which the statement that empties does not see yet, writes what is new. None takes this long.
 _MEANWHILE = "1 minute"
 _LEFT = f"""
+{_ABOUT}
 SELECT about.deletion_id, count(*)
-  FROM ({ABOUT}) AS about
+  FROM about
   JOIN compliance_compliancerequest d ON d.id = about.deletion_id
   JOIN compliance_requestnote n ON n.id = about.note_id
  WHERE n.created_at < coalesce(d.completed_at, statement_timestamp()) - interval '{_MEANWHILE}'
