@@ -79,15 +79,20 @@ UPDATE compliance_export e SET key = NULL, upload_id = NULL, expires_at = NULL F
 
 # Closed by a deletion, or with messages that were redacted after the export began: its snapshot may still have them.
 _CLOSED = """
-SELECT DISTINCT wanted.export_id
-  FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
- CROSS JOIN LATERAL (
-       SELECT FROM conversations_conversation
-        WHERE id = wanted.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-          AND deletion_request_id IS NOT NULL OFFSET 0) AS c
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
+), closed AS MATERIALIZED (
+    SELECT DISTINCT wanted.export_id
+      FROM wanted
+     CROSS JOIN LATERAL (
+           SELECT FROM conversations_conversation
+            WHERE id = wanted.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+              AND deletion_request_id IS NOT NULL OFFSET 0) AS c
+)
+SELECT export_id FROM closed
  UNION
 SELECT wanted.export_id
-  FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
+  FROM wanted
  CROSS JOIN LATERAL (
        SELECT request_id FROM compliance_redaction WHERE conversation_id = wanted.conversation_id OFFSET 0) AS x
  CROSS JOIN LATERAL (
