@@ -1,6 +1,7 @@
 """Concurrent work: a function in a thread, on its own database connection."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,17 @@ class Elsewhere:
         if self._error:
             raise self._error
         return self.result
+
+
+def wait_until_blocked() -> None:
+    """Wait until another session waits for a lock of this one."""
+    with connection.cursor() as cursor:
+        for _ in range(200):
+            cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+            if cursor.fetchall():
+                return
+            time.sleep(0.05)
+    raise AssertionError("Nobody waited.")
 
 
 class Gate:

@@ -19,6 +19,7 @@ from compliance.requests import idempotency, insert
 from compliance.requests.idempotency import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, Answer, replay_key
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+from tests.functional.elsewhere import wait_until_blocked
 
 DELETION, EXPORT = "data-deletion", "data-export"
 KEY = {"Idempotency_Key": "order 66/retry"}
@@ -296,11 +297,11 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
     is_open = Event()
 
     def unfinished_call() -> None:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with transaction.atomic():
             keys = [(each, Answer(first)) for each in key.all([0])]
             assert insert.store([], grace=None, due_in=timedelta(), replay=key, keys=keys)
             is_open.set()
-            wait_until_blocked(cursor)
+            wait_until_blocked()
             transaction.set_rollback(not commits)
 
     def later_call() -> Any:
@@ -311,12 +312,3 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
     assert response.status_code == 200
     assert (response.json()["request_id"] == str(first.pk)) is commits
     assert (filed(), Replay.objects.count()) == (1 if commits else 2, 1)
-
-
-def wait_until_blocked(cursor: Any) -> None:
-    for _ in range(200):
-        cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
-        if cursor.fetchall():
-            return
-        time.sleep(0.05)
-    raise AssertionError("The later call did not wait.")

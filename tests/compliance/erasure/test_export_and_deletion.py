@@ -6,6 +6,7 @@ With real commits: an export reads its snapshot on a connection of its own.
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -14,7 +15,7 @@ from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.api.representation import represent
-from compliance.erasure import marking
+from compliance.erasure import marking, objects
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.work import claims, sizes
@@ -23,6 +24,7 @@ from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.functional.elsewhere import Elsewhere, wait_until_blocked
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -129,6 +131,23 @@ def test_earlier_exports_are_removed_unless_they_are_recent(
     assert [export["request_id"] for export in kept] == ([] if erase_exports else [str(fresh.pk)])
     old.export.refresh_from_db()
     assert (old.export.key, old.export.removed_at is not None) == (None, True)
+
+
+def test_an_export_that_began_again_meanwhile_does_not_expire(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """A deletion found it by its former key, and waits for its row. What it is by now is looked at again."""
+    in_time = timezone.now() + timedelta(days=9)
+    file = {"key": "acme/first.csv", "expires_at": in_time}
+    export = factories.ExportFactory.create(request=export_of(chatbot, "42"), **file)
+    deletion = deletion_of(chatbot, "42", erase_exports=True)
+
+    with transaction.atomic():
+        Export.objects.filter(pk=export.pk).update(key="acme/second.csv")
+        removing = Elsewhere(lambda: objects.erase_exports(transaction.atomic, [deletion.pk], at_clients=False))
+        wait_until_blocked()
+    assert removing.end() == {}
+
+    export.refresh_from_db()
+    assert (export.key, export.expires_at) == (None, in_time)
 
 
 def test_an_export_finished_after_the_mark_is_kept_as_long_as_one_before_it(
