@@ -1,6 +1,7 @@
 """A replay at its command: a database and a bucket that look restored, after deletions by the product."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
@@ -8,7 +9,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
 from common.storage import ObjectStorage
-from compliance.models import ComplianceRequest, JournalEntry, Service
+from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, Service
 from conversations.models import Conversation, ErasedChatter, Message
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.factories import ready_chatbot
@@ -224,6 +225,24 @@ def test_conversations_that_were_marked_late_are_erased_again(company: Company) 
 
     assert became_of(report) == {deletion: "erased"}
     assert gone(stored) == [True]
+
+
+def test_late_data_of_another_life_is_not_taken_for_erased(company: Company) -> None:
+    """A replay of that life was interrupted, and this one has not looked at what it filed."""
+    stored = company.talk("c-2")
+    company.talk("c-1", "alice")
+    deletion = company.delete("alice")
+    work()
+    with restored():
+        assert became(company.send(document("c-2", "alice"))) == ["chatter_erased"]
+        work()
+    filed = {"plan": "late", "outcome": "filed", "kind": "accepted", "line": {}, "key": "x", "at": timezone.now()}
+    other = LedgerLine.objects.create(request_id=uuid4(), chatbot=company.chatbot, incarnation=uuid4(), **filed)
+
+    assert became_of(replay()) == {deletion: "erased"}
+
+    other.refresh_from_db()
+    assert (gone(stored), other.outcome) == ([True], "filed")
 
 
 def test_other_open_requests_wait_until_the_service_is_open(company: Company) -> None:
