@@ -20,6 +20,7 @@ from common.storage import ObjectStorage, errors
 from conversations.management.commands import import_conversations
 from devservers import control
 from tests import databases, factories, statements, under_roles
+from tests.citus import nodes
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
 from tests.statements import statements_can_be_distributed  # noqa: F401  (a fixture)
@@ -91,11 +92,20 @@ def _is_long(item: pytest.Item) -> bool:
     return bool(marks)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("citus") and not nodes.URL:
+        pytest.skip("CITUS_URL is not set")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Report in one line that tests were skipped without a browser, and how to install one."""
-    if any("Chromium" in str(skipped.longrepr) for skipped in terminalreporter.stats.get("skipped", [])):
+    """Report in a line each that tests were skipped without a browser, or without Citus, and how to run them."""
+    reasons = [str(skipped.longrepr) for skipped in terminalreporter.stats.get("skipped", [])]
+    if any("Chromium" in reason for reason in reasons):
         how = "apt-get install --no-install-recommends chromium"
         terminalreporter.write_line(f"No browser here, so the tests of pages were skipped. To run them too: {how}")
+    if without := sum("CITUS_URL" in reason for reason in reasons):
+        how = "set CITUS_URL to a database of a coordinator (docs/testing.md)"
+        terminalreporter.write_line(f"No Citus here, so {without} tests on it were skipped. To run them too: {how}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,102 @@
+"""Databases of our own on the coordinator of Citus that CITUS_URL names, and on its machines.
+
+CITUS_URL is the URL of any database there that knows the machines (`citus_add_node`), as a superuser who can log in
+to each of them in the same way.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import psycopg
+from django.conf import settings
+from django.db import connection
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+URL = os.environ.get("CITUS_URL", "")
+
+_MEMBERS = """
+SELECT groupid, nodename, nodeport FROM pg_dist_node WHERE isactive AND noderole = 'primary' ORDER BY groupid
+"""
+
+
+class Machine(NamedTuple):
+    host: str
+    port: int
+
+
+def machines() -> list[Machine]:
+    """Return the coordinator, under the name by which its machines know it, and then those."""
+    with connect() as session:
+        members = session.execute(_MEMBERS).fetchall()
+    assert [group for group, *_ in members][:2] == [0, 1], "CITUS_URL names no coordinator that knows its machines."
+    return [Machine(host, port) for _, host, port in members]
+
+
+def connect(name: str = "", machine: Machine | None = None) -> psycopg.Connection[tuple[Any, ...]]:
+    """Connect to a database of this name, or that of CITUS_URL, on a machine or the coordinator."""
+    changed = {"dbname": name} if name else {}
+    where = {"host": machine.host, "port": machine.port} if machine else {}
+    parameters: dict[str, Any] = {**conninfo_to_dict(URL), **changed, **where}
+    return psycopg.connect(**parameters, autocommit=True)
+
+
+def create(name: str, *, template: str = "template1") -> None:
+    """Make a database on the coordinator, a copy of a template without Citus, and add the machines to it."""
+    coordinator, *others = machines()
+    drop(name)
+    for machine in (None, *others):
+        _run_alone(machine, "CREATE DATABASE {} TEMPLATE {}", name, template if machine is None else "template1")
+        with connect(name, machine) as session:
+            session.execute("CREATE EXTENSION citus")
+    with connect(name) as session:
+        session.execute("SELECT citus_set_coordinator_host(%s, %s)", coordinator)
+        for machine in others:
+            session.execute("SELECT citus_add_node(%s, %s)", machine)
+
+
+def create_plain(name: str) -> None:
+    """Make a database on the coordinator that has no Citus, such as a template for `create`."""
+    _run_alone(None, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+    _run_alone(None, "CREATE DATABASE {}", name)
+
+
+def drop(name: str) -> None:
+    """Drop a database on the coordinator and its machines, if it is there."""
+    for machine in (None, *machines()[1:]):
+        _run_alone(machine, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
+@contextmanager
+def connected(name: str, *, user: str = "") -> Iterator[None]:
+    """Have Django's connection go to a database of the coordinator, as another user if one is given."""
+    where = conninfo_to_dict(URL)
+    changed = {
+        "HOST": where.get("host", ""),
+        "PORT": str(where.get("port", "")),
+        "USER": user or where.get("user", ""),
+        "PASSWORD": where.get("password", ""),
+        "NAME": name,
+    }
+    connection.close()
+    # What Django's connection and whoever starts programs read.
+    known = [connection.settings_dict, settings.DATABASES[connection.alias]]
+    before = [{key: one.get(key) for key in changed} for one in known]
+    for one in known:
+        one.update(changed)
+    try:
+        yield
+    finally:
+        connection.close()
+        for one, kept in zip(known, before, strict=True):
+            one.update(kept)
+
+
+def _run_alone(machine: Machine | None, statement: str, *names: str) -> None:
+    """Run a statement on one machine in a database that Citus does not know."""
+    with connect("postgres", machine) as session:
+        # Citus 13 would carry it on to all machines that the database at hand knows.
+        session.execute("SET citus.enable_create_database_propagation = off")
+        session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
