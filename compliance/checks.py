@@ -12,6 +12,7 @@ from django.db.models import Min
 from chatbots import digest_key
 from chatbots.models import Chatbot
 from compliance import database_rights, inventory, rotation
+from conversations import distribution
 
 
 @register(Tags.models)
@@ -115,6 +116,19 @@ def digest_key_fits(**_: object) -> list[CheckMessage]:
         digest_key.check()
     except digest_key.AnotherDigestKey:
         return [Error(digest_key.FAULT, hint=digest_key.HOW_TO_MEND, id="compliance.E004")]
+    return []
+
+
+# Not a database check either. It passes where `migrate` has something to do: that comes first.
+@register
+def conversations_are_distributed(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
+    """Check that a database of Citus is distributed as a whole."""
+    try:
+        distribution.check()
+    except distribution.NotDistributed:
+        if databases and distribution.has_migrations_to_apply():
+            return []
+        return [Error(distribution.FAULT, hint=distribution.HOW_TO_MEND, id="compliance.E010")]
     return []
 
 

@@ -16,6 +16,7 @@ from django.urls import get_resolver  # noqa: E402  (as above)
 from chatbots import digest_key  # noqa: E402  (needs the apps)
 from compliance.ledger import service  # noqa: E402  (as above)
 from config.handler import Handler  # noqa: E402
+from conversations import distribution  # noqa: E402  (as above)
 
 # A request with a slow statement gets 503 and frees its thread.
 if settings.WEB_STATEMENT_SECONDS:
@@ -23,8 +24,9 @@ if settings.WEB_STATEMENT_SECONDS:
     limit = f"-c statement_timeout={settings.WEB_STATEMENT_SECONDS}s"
     options["options"] = f"{options.get('options', '')} {limit}".strip()
 
-# Do not start with a wrong key, rather than fail each request.
+# Do not start with a wrong key, or on tables that are distributed in part, rather than fail each request.
 digest_key.check()
+distribution.check()
 
 # Load all views now: otherwise the first requests of each process would wait.
 _ = get_resolver().url_patterns

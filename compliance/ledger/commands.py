@@ -26,6 +26,7 @@ MAY_RUN: Mapping[str, str] = {
     "bucket_policy": "it prints a policy, from the settings alone",
     "revoke_api_key": "it takes access away",
     "revoke_bucket_credentials": "it takes access away, which holds in the storage at once",
+    "distribute": "it moves tables to other machines, perhaps on a new server",
     "grant_roles": "it sets up the database's roles, perhaps on a new server",
     "rotate_secrets": "it changes under which key secrets are stored, and nothing else",
     "recompute_digests": "it mends what a replay finds people by",

@@ -1,0 +1,315 @@
+"""Spreads the conversation tables over machines by chatbot, where `DATABASE_URL` names a coordinator of Citus.
+
+What is left to do is read from the catalogue each time, and each step is committed by itself: after a kill at any
+point the next run goes on. The keys that a step has dropped are known from the models. What is distributed and why:
+docs/adr/0055-local-tables-beside-distributed-ones.md.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import ForeignKey, Model
+from psycopg import errors
+
+from chatbots.models import Chatbot, Variable
+from common.db import execute, fetch
+from common.logs import describe_database_error
+from conversations import citus
+from conversations.citus import NotDistributable
+from conversations.models import (
+    Conversation,
+    ErasedChatter,
+    Identity,
+    IdentityLookup,
+    Message,
+    RefusedIdentity,
+    UploadedFile,
+    VariableValue,
+)
+
+# All rows of a chatbot on one machine. The others go where the first one is.
+DISTRIBUTED: tuple[type[Model], ...] = (
+    Conversation,
+    Message,
+    Identity,
+    VariableValue,
+    IdentityLookup,
+    UploadedFile,
+    ErasedChatter,
+    RefusedIdentity,
+)
+# Whole on each machine.
+REFERENCE: tuple[type[Model], ...] = (Chatbot, Variable)
+
+SHARDS = 32
+MOST_SHARDS = 1_000
+
+FAULT = "The conversation tables are not distributed over the machines of Citus, or only in part."
+HOW_TO_MEND = "Run manage.py distribute: it goes on where it stopped (docs/scaling.md)."
+
+# An advisory lock, held by the connection of a conversion. A lost process keeps it until its last statement ends.
+_LOCK = 0x6463_6469  # "dcdi"
+# Each step locks a table against all others: what keeps it waiting is to be found, and not to hold up everything.
+_PATIENCE = ("SET statement_timeout = 0", "SET lock_timeout = '60s'")
+
+_LOCAL, _REFERENCE, _BY_CHATBOT = "local", "reference", "distributed by chatbot_id"
+_TABLES = """
+SELECT c.relname,
+       CASE WHEN p.partmethod = 'h' THEN 'distributed by ' || column_to_column_name(p.logicalrelid, p.partkey)
+            WHEN p.partmethod = 'n' AND p.repmodel = 't' THEN 'reference' ELSE 'local' END,
+       k.conname, cardinality(k.conkey),
+       pg_relation_size(c.oid) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0)
+  FROM pg_class c
+  JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p'
+  LEFT JOIN pg_dist_partition p ON p.logicalrelid = c.oid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%s)
+"""
+# Of these tables, and to them.
+_KEYS = """
+SELECT k.conname
+  FROM pg_constraint k
+  JOIN pg_class source ON source.oid = k.conrelid
+  JOIN pg_class target ON target.oid = k.confrelid
+ WHERE k.contype = 'f' AND source.relnamespace = 'public'::regnamespace
+   AND (source.relname = ANY(%(tables)s) OR target.relname = ANY(%(tables)s))
+"""
+# What any role may see of other sessions.
+_AT_WORK = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()
+"""
+
+
+class Step(NamedTuple):
+    """A piece of the conversion that is committed by itself: in words, as SQL, and the bytes that it copies."""
+
+    what: str
+    statement: str
+    copies: int = 0
+
+
+class NotDistributed(ImproperlyConfigured):
+    """The database is one of Citus, but its tables are not distributed, or only in part."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{FAULT} {HOW_TO_MEND}")
+
+
+class Key(NamedTuple):
+    """A foreign key of a distributed table, under the name that the migrations have given it."""
+
+    table: str
+    name: str
+    target: str
+    definition: str
+
+
+class _Table(NamedTuple):
+    """How a table is stored. `local_bytes` are those of rows outside of shards."""
+
+    name: str
+    kind: str
+    primary_key: str
+    columns_of_primary_key: int
+    local_bytes: int
+
+
+def plan(*, shards: int = SHARDS) -> list[Step]:
+    """Return the steps that are left. Raises NotDistributable where there is no Citus, or not the right one."""
+    if not 1 <= shards <= MOST_SHARDS:
+        raise NotDistributable(f"The number of shards is one from 1 to {MOST_SHARDS:,}.")
+    citus.refuse_unless_coordinator()
+    if has_migrations_to_apply():
+        raise NotDistributable("There are migrations to apply: run manage.py migrate first.")
+    return list(_left(shards))
+
+
+def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractContextManager[None]]) -> None:
+    """Take the steps that are left, each within `progress`, while nobody else is at work on the database.
+
+    To be called as the tables' owner, outside a transaction. Can be repeated. Raises NotDistributable.
+    """
+    with _alone():
+        steps = plan(shards=shards)
+        if not steps:
+            return
+        citus.refuse_without_rights(_names(DISTRIBUTED + REFERENCE))
+        for statement in (*citus.SESSION, *_PATIENCE):
+            execute(statement)
+        for step in steps:
+            with progress(step):
+                _take(step)
+
+
+def check() -> None:
+    """Raise NotDistributed if this is a database of Citus that is not distributed as a whole.
+
+    An unreachable database passes, and one without tables. Leaves no new connection open: the caller may fork.
+    """
+    was_open = connection.connection is not None
+    try:
+        if citus.version() and any(_left(SHARDS)):
+            raise NotDistributed
+    except NotDistributable:
+        raise NotDistributed from None
+    except OperationalError:
+        return
+    finally:
+        if not was_open:
+            connection.close()
+
+
+def has_migrations_to_apply() -> bool:
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def foreign_keys() -> Iterator[Key]:
+    """Yield the foreign keys of the distributed tables, from the models."""
+    for model in DISTRIBUTED:
+        for field in model._meta.local_fields:
+            if not isinstance(field, ForeignKey):
+                continue
+            target = field.target_field.model
+            if field.db_constraint:  # type: ignore[attr-defined]  # not in Django's stubs
+                yield _of_django(model, field, target)
+            elif target is not Chatbot:
+                yield Key(
+                    model._meta.db_table,
+                    f"{model._meta.model_name}_{field.name}_of_chatbot",
+                    target._meta.db_table,
+                    f"FOREIGN KEY (chatbot_id, {field.column}) REFERENCES {target._meta.db_table}(chatbot_id, id)",
+                )
+
+
+def _of_django(model: type[Model], field: Any, target: type[Model]) -> Key:
+    """Return the key that Django makes for a field."""
+    editor: Any = connection.schema_editor(collect_sql=True)
+    # The last argument as in Django's `create_model` and `add_field`.
+    made = editor._create_fk_sql(model, field, "_fk_%(to_table)s_%(to_column)s")
+    return Key(
+        model._meta.db_table,
+        str(made.parts["name"]).strip('"'),
+        target._meta.db_table,
+        f"FOREIGN KEY ({field.column}) REFERENCES {target._meta.db_table}(id){made.parts['deferrable']}",
+    )
+
+
+def _names(models: tuple[type[Model], ...]) -> list[str]:
+    return [model._meta.db_table for model in models]
+
+
+def _left(shards: int) -> Iterator[Step]:
+    """Yield the steps that are left, in their order. None in a database without the tables."""
+    tables = _tables()
+    if not tables:
+        return
+    keys, present = _keys()
+    local = {table.name for table in tables.values() if table.kind == _LOCAL}
+    in_the_way = [key for key in keys if key.name in present and local & {key.table, key.target}]
+    for key in in_the_way:
+        yield Step(
+            f"Drop the foreign key {key.name} of {key.table} for now",
+            f"ALTER TABLE {key.table} DROP CONSTRAINT {key.name}",
+        )
+    for name in _names(DISTRIBUTED):
+        table = tables[name]
+        if table.columns_of_primary_key == 1:
+            yield Step(
+                f"Put the chatbot into the primary key of {name}",
+                f"ALTER TABLE {name} DROP CONSTRAINT {table.primary_key}, "
+                f"ADD CONSTRAINT {table.primary_key} PRIMARY KEY (chatbot_id, id)",
+            )
+    for name in _names(REFERENCE):
+        if name in local:
+            statement = f"SELECT create_reference_table('{name}')"
+            yield Step(f"Copy {name} to each machine", statement, tables[name].local_bytes)
+    for name in _names(DISTRIBUTED):
+        yield from _distribute_table(tables[name], shards)
+    for key in keys:
+        if key.name not in present or key in in_the_way:
+            yield Step(
+                f"Add the foreign key {key.name} of {key.table}",
+                f"ALTER TABLE {key.table} ADD CONSTRAINT {key.name} {key.definition}",
+            )
+
+
+def _distribute_table(table: _Table, shards: int) -> Iterator[Step]:
+    first = DISTRIBUTED[0]._meta.db_table
+    if table.kind == _LOCAL:
+        where = f"shard_count => {shards}" if table.name == first else f"colocate_with => '{first}'"
+        yield Step(
+            f"Copy {table.name} into shards by chatbot",
+            f"SELECT create_distributed_table('{table.name}', 'chatbot_id', {where})",
+            table.local_bytes,
+        )
+    if table.local_bytes:
+        # Citus hides them, but they are on the disk, where no erasure would reach them.
+        yield Step(
+            f"Remove the rows of {table.name} that are left outside of its shards",
+            f"SELECT truncate_local_data_after_distributing_table('{table.name}')",
+        )
+
+
+def _tables() -> dict[str, _Table]:
+    """Return how the tables are stored. Raises NotDistributable if one is distributed otherwise."""
+    wanted = dict.fromkeys(_names(DISTRIBUTED), _BY_CHATBOT) | dict.fromkeys(_names(REFERENCE), _REFERENCE)
+    found = {row[0]: _Table(*row) for row in fetch(_TABLES, [list(wanted)])}
+    for table in found.values():
+        if table.kind not in {_LOCAL, wanted[table.name]}:
+            raise NotDistributable(
+                f"{table.name} is {table.kind}, and not {wanted[table.name]}. Make it a table of the coordinator "
+                f"again: SELECT undistribute_table('{table.name}')."
+            )
+    return found
+
+
+def _keys() -> tuple[list[Key], set[str]]:
+    """Return the foreign keys that are to be, and the names of those that are. Raises NotDistributable."""
+    keys = list(foreign_keys())
+    present = {name for (name,) in fetch(_KEYS, {"tables": _names(DISTRIBUTED)})}
+    if unknown := sorted(present - {key.name for key in keys}):
+        raise NotDistributable(
+            f"This version does not know the foreign keys {', '.join(unknown)}, and could not put them back. Drop "
+            "them, and add them again afterwards."
+        )
+    return keys, present
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of a conversion, and refuse while this service is at work."""
+    if not fetch("SELECT pg_try_advisory_lock(%s)", [_LOCK])[0][0]:
+        raise NotDistributable(
+            "Another distribute is under way. If its process was killed, its last statement still runs: wait for it."
+        )
+    try:
+        [(others,)] = fetch(_AT_WORK, [settings.DATABASES[DEFAULT_DB_ALIAS]["OPTIONS"]["application_name"]])
+        if others:
+            raise NotDistributable(
+                f"Web servers, workers or commands of this service are connected to the database ({others:,}). Stop "
+                "them, and run it again."
+            )
+        yield
+    finally:
+        # The connection may be what was lost.
+        with suppress(DatabaseError):
+            fetch("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def _take(step: Step) -> None:
+    try:
+        execute(step.statement)
+    except DatabaseError as error:
+        is_locked = isinstance(error.__cause__, errors.LockNotAvailable)
+        why = "another session holds a lock" if is_locked else describe_database_error(error)
+    else:
+        return
+    raise NotDistributable(
+        f"{step.what}: not done, {why}. What was done before stays done. Mend that, and run it again."
+    )

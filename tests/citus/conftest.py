@@ -1,0 +1,54 @@
+"""Databases on a coordinator of Citus, migrated there, for tests of this folder."""
+
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+
+from conversations.placement import is_distributed
+from tests import databases, under_roles
+from tests.citus import nodes
+
+Distribute = Callable[..., str]
+
+_NAME, _TEMPLATE = (f"{kind}_{databases.number_of_this_process()}" for kind in ("citus_tests", "citus_template"))
+
+
+@pytest.fixture(scope="session")
+def migrated(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """The name of a migrated database on the coordinator, without Citus: one PostgreSQL that is to grow."""
+    nodes.create_plain(_TEMPLATE)
+    with django_db_blocker.unblock(), nodes.connected(_TEMPLATE):
+        with connection.cursor() as cursor:
+            under_roles.make(cursor)
+        call_command("migrate", verbosity=0)
+    yield _TEMPLATE
+    nodes.drop(_TEMPLATE)
+
+
+@pytest.fixture
+def coordinator(migrated: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """The name of a migrated database of Citus, not distributed yet, to which Django is connected meanwhile."""
+    nodes.create(_NAME, template=migrated)
+    is_distributed.cache_clear()
+    try:
+        with django_db_blocker.unblock(), nodes.connected(_NAME):
+            yield _NAME
+    finally:
+        is_distributed.cache_clear()
+        nodes.drop(_NAME)
+
+
+@pytest.fixture
+def distribute(coordinator: str) -> Distribute:
+    """Runs the command, and returns what it says."""
+
+    def run(*options: str) -> str:
+        out = io.StringIO()
+        call_command("distribute", *options, stdout=out)
+        return out.getvalue()
+
+    return run
