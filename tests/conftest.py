@@ -23,6 +23,7 @@ from tests import databases, factories, statements, under_roles
 from tests.citus import nodes
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
+from tests.places import shards  # noqa: F401  (a fixture)
 from tests.statements import statements_can_be_distributed  # noqa: F401  (a fixture)
 
 control.start()

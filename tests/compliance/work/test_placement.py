@@ -21,6 +21,7 @@ from conversations import placement
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of
+from tests.places import Shards
 
 Kind = ComplianceRequest.Kind
 
