@@ -87,12 +87,13 @@ MESSAGE_COLUMNS = (
 HEADER = (",".join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS) + "\n").encode()
 
 # OFFSET 0 keeps PostgreSQL from merging the steps: a conversation's cells are built once and not per message, and
-# messages are sorted conversation by conversation, before their cells are built. That halves the time.
+# messages are sorted conversation by conversation, before their cells are built. That halves the time. Each line
+# begins with its file's place, in quotes like every value.
 _COPY = sql.SQL("""
 COPY (
-    WITH chosen AS (
+    {head}, chosen AS (
         SELECT f.place, c.id, c.started_at, {conversation_cells}
-          FROM ({conversations}) f
+          FROM stored f
          CROSS JOIN LATERAL (
                SELECT * FROM conversations_conversation
                 WHERE id = f.id AND chatbot_id = ANY({chatbots}) OFFSET 0) c
@@ -102,6 +103,7 @@ COPY (
                 WHERE i.conversation_id = c.id AND i.chatbot_id = ANY({chatbots})
                 ORDER BY i.value COLLATE "C", v.name COLLATE "C"
                 LIMIT 1) u ON TRUE
+         WHERE f.is_chosen
          ORDER BY f.place, c.started_at
         OFFSET 0
     ), entries AS (
@@ -175,47 +177,53 @@ CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 _FIRSTS = [*"'", *_FORMULA, *_SIGN, *_SKIPPED]
 
-# The stored conversations of each file. A shared one has other identities beside the chatter's; one that is selected
-# by its id has no chatter to compare with.
+# Every statement begins with the files, `r`, and the stored conversations of each: the caller's query for the files
+# reads local tables, which no distributed one can be joined with (docs/scaling.md). A shared conversation has other
+# identities beside the chatter's; one that is selected by its id has no chatter to compare with.
 _IS_ENOUGH = is_enough_sql("named.established_by", "r.export_assurance")
-_STORED = sql.SQL(f"""
-SELECT r.place, c.id, named.established_by, {_IS_ENOUGH} AS is_enough,
-       {_IS_ENOUGH} AND (r.include_shared OR NOT EXISTS (
-           SELECT FROM conversations_identity other
-            WHERE other.conversation_id = c.id AND other.chatbot_id = ANY({{chatbots}})
-              AND other.id <> named.identity_id
-       )) AS is_chosen
-  FROM ({{wanted}}) r
- CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS.replace("%(chatbots)s", "{chatbots}")}) AS named
- CROSS JOIN LATERAL (
-       SELECT id FROM conversations_conversation
-        WHERE id = named.conversation_id AND chatbot_id = ANY({{chatbots}}) AND deletion_request_id IS NULL
-       OFFSET 0) AS c
-""")  # noqa: S608  (a text of ours)
-_CHOSEN = sql.SQL("SELECT place, id FROM ({stored}) stored WHERE is_chosen")
-# Sorted at the end: otherwise PostgreSQL may scan all conversations in the order of their numbers.
-_IN_ORDER = sql.SQL("SELECT place, id FROM ({chosen} OFFSET 0) chosen ORDER BY id")
+_HEAD = sql.SQL(f"""
+WITH r AS MATERIALIZED ({{wanted}}), stored AS MATERIALIZED (
+    SELECT r.place, c.id, named.established_by, {_IS_ENOUGH} AS is_enough,
+           {_IS_ENOUGH} AND (r.include_shared OR NOT EXISTS (
+               SELECT FROM conversations_identity other
+                WHERE other.conversation_id = c.id AND other.chatbot_id = ANY({{chatbots}})
+                  AND other.id <> named.identity_id
+           )) AS is_chosen
+      FROM r
+     CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS.replace("%(chatbots)s", "{chatbots}")}) AS named
+     CROSS JOIN LATERAL (
+           SELECT id FROM conversations_conversation
+            WHERE id = named.conversation_id AND chatbot_id = ANY({{chatbots}}) AND deletion_request_id IS NULL
+           OFFSET 0) AS c
+)""")  # noqa: S608  (a text of ours)
+_IN_ORDER = sql.SQL("{head} SELECT place, id FROM stored WHERE is_chosen ORDER BY id")
 _CONVERSATIONS_AT_ONCE = 10_000
 _COUNT = sql.SQL(f"""
-WITH stored AS MATERIALIZED ({{stored}})
-SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0)::bigint,
+{{head}}, counted AS MATERIALIZED (
+    SELECT stored.*, m.messages
+      FROM stored
+      LEFT JOIN LATERAL (
+           SELECT count(*) AS messages FROM conversations_message
+            WHERE conversation_id = stored.id AND chatbot_id = ANY({{chatbots}})) m ON stored.is_chosen
+)
+SELECT r.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(h.messages), 0)::bigint,
        count(*) FILTER (WHERE h.is_enough AND NOT h.is_chosen), count(*) FILTER (WHERE NOT h.is_enough),
        {counts_sql("h.established_by")}
-  FROM ({{wanted}}) w
-  LEFT JOIN stored h ON h.place = w.place
-  LEFT JOIN LATERAL (
-       SELECT count(*) AS messages FROM conversations_message
-        WHERE conversation_id = h.id AND chatbot_id = ANY({{chatbots}})) m ON h.is_chosen
- GROUP BY w.place
+  FROM r
+  LEFT JOIN counted h ON h.place = r.place
+ GROUP BY r.place
 """)  # noqa: S608  (texts of ours)
 
 _FILES = sql.SQL("""
-SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
-  FROM ({stored}) h
- CROSS JOIN LATERAL (
-       SELECT * FROM conversations_uploadedfile
-        WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' OFFSET 0) f
- WHERE h.is_chosen AND h.place = ANY(%s::bigint[])
+{head}, files AS MATERIALIZED (
+    SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
+      FROM stored h
+     CROSS JOIN LATERAL (
+           SELECT * FROM conversations_uploadedfile
+            WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' OFFSET 0) f
+     WHERE h.is_chosen AND h.place = ANY(%s::bigint[])
+)
+SELECT * FROM files
 """)
 
 
@@ -262,14 +270,14 @@ class Transcripts:
     which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity, pg_stat_statements): so it
     names a table with the values, and never a value itself.
 
-    All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors.
+    All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors. All chatbots
+    are of one place (`conversations.placement`).
     """
 
     def __init__(self, connection: Connection[Any], wanted: sql.Composable, *, chatbot_ids: Collection[int]) -> None:
         self._connection = connection
-        self._wanted = wanted
-        self._chatbots = _chatbots(chatbot_ids)
-        self._stored = _STORED.format(wanted=wanted, chatbots=self._chatbots)
+        chatbots = _chatbots(chatbot_ids)
+        self._parts = {"head": _HEAD.format(wanted=wanted, chatbots=chatbots), "chatbots": chatbots}
 
     def conversations(self) -> Generator[list[tuple[int, int]]]:
         """Yield lists of (place, conversation number), in the order of the numbers.
@@ -277,14 +285,14 @@ class Transcripts:
         Read it to the end, or close it, before reading anything else.
         """
         with self._connection.cursor(name="conversations") as cursor:
-            cursor.execute(_IN_ORDER.format(chosen=_CHOSEN.format(stored=self._stored)))
+            cursor.execute(_IN_ORDER.format(**self._parts))
             while rows := cursor.fetchmany(_CONVERSATIONS_AT_ONCE):
                 yield rows
 
     def count(self) -> dict[int, TranscriptCounts]:
         """Return the counts of each file by its place, including those without conversations."""
-        count = _COUNT.format(stored=self._stored, wanted=self._wanted, chatbots=self._chatbots)
-        return {place: TranscriptCounts(*counts) for place, *counts in self._connection.execute(count)}
+        rows = self._connection.execute(_COUNT.format(**self._parts))
+        return {place: TranscriptCounts(*counts) for place, *counts in rows}
 
     def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
         """Yield lists of up to `at_once` uploaded files that these files name, in no order.
@@ -292,7 +300,7 @@ class Transcripts:
         Read it to the end, or close it, before `pieces`.
         """
         with self._connection.cursor(name="stored_files") as cursor:
-            cursor.execute(_FILES.format(stored=self._stored, chatbots=self._chatbots), [list(places)])
+            cursor.execute(_FILES.format(**self._parts), [list(places)])
             while rows := cursor.fetchmany(at_once):
                 yield [StoredFile(*row) for row in rows]
 
@@ -302,8 +310,9 @@ class Transcripts:
         Each begins with the header, in pieces of CHUNK_BYTES or slightly more; the last may be shorter. A file
         without conversations is the header alone.
         """
-        chosen = _CHOSEN.format(stored=self._stored)
-        with self._connection.cursor() as cursor, cursor.copy(copy_sql(chosen, self._chatbots)) as copy:
+        # Without parameters: COPY takes none. What `_cells` composes as literals is the same in every file.
+        statement = _COPY.format(**self._parts, **_cells())
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             yield from _split(copy, sorted(places))
 
 
@@ -364,17 +373,6 @@ def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[TranscriptPi
         yield TranscriptPiece(place, bytes(buffer), count)
     for passed in ahead:
         yield TranscriptPiece(passed, HEADER, 0)
-
-
-def copy_sql(conversations: sql.Composable, chatbots: sql.Composable) -> sql.Composed:
-    """Return the COPY that writes the lines of these conversations, without headers.
-
-    `conversations` is a query for the `id` of each and the `place` of its file, `chatbots` the array of their
-    chatbots. The lines are in the order of the places, and each begins with its place, in quotes like every value.
-    Execute it without parameters: COPY takes none, so variable parts are composed as literals, and must not be
-    personal.
-    """
-    return _COPY.format(conversations=conversations, chatbots=chatbots, **_cells())
 
 
 def _chatbots(chatbot_ids: Collection[int]) -> sql.Composed:
