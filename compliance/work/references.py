@@ -22,25 +22,26 @@ SELECT other.id, other.reference, r.uci_value
 """
 # One row for each such request, however many conversations and people it meets.
 _OF_CONVERSATIONS = f"""
-SELECT other.id, other.reference, array_agg(c.id), array_agg(i.value)
-  FROM conversations_conversation c
-  JOIN conversations_identity i ON i.conversation_id = c.id AND i.chatbot_id = ANY(%(chatbots)s)
-   AND i.value IS NOT NULL
+WITH c AS MATERIALIZED (
+    SELECT c.id, c.external_id_digest, i.value
+      FROM conversations_conversation c
+      JOIN conversations_identity i ON i.conversation_id = c.id AND i.chatbot_id = ANY(%(chatbots)s)
+       AND i.value IS NOT NULL
+     WHERE c.id = ANY(%(conversations)s) AND c.chatbot_id = ANY(%(chatbots)s)
+)
+SELECT other.id, other.reference, array_agg(c.id), array_agg(c.value)
+  FROM c
  CROSS JOIN LATERAL {sql.NAMING} AS other
- WHERE c.id = ANY(%(conversations)s) AND c.chatbot_id = ANY(%(chatbots)s) AND other.reference <> ''
-   AND {sql.IS_ANY}
+ WHERE other.reference <> '' AND {sql.IS_ANY}
  GROUP BY other.id, other.reference
  UNION ALL
-SELECT other.id, other.reference, array_agg(x.conversation_id), array_agg(i.value)
+SELECT other.id, other.reference, array_agg(x.conversation_id), array_agg(c.value)
   FROM (SELECT request_id, conversation_id FROM compliance_redaction
          WHERE conversation_id = ANY(%(conversations)s) OFFSET 0) AS x
  CROSS JOIN LATERAL (
        SELECT id, reference FROM compliance_compliancerequest
         WHERE id = x.request_id AND reference <> '' OFFSET 0) AS other
- CROSS JOIN LATERAL (
-       SELECT value FROM conversations_identity
-        WHERE conversation_id = x.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-          AND value IS NOT NULL OFFSET 0) AS i
+ CROSS JOIN LATERAL (SELECT value FROM c WHERE id = x.conversation_id OFFSET 0) AS c
  GROUP BY other.id, other.reference
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"

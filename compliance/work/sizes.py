@@ -23,29 +23,35 @@ LARGE_FILE_BYTES = 64 * 1024 * 1024
 # Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one shared by
 # 1,001.
 _MEASURE = f"""
-SELECT r.id, live.conversations, live.messages, named.conversations, held.files, held.bytes
-  FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
-  JOIN chatbots_chatbot b ON b.id = r.chatbot_id
- CROSS JOIN LATERAL (
-    SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
-      FROM (SELECT c.message_count
-              FROM ({SELECTED_CONVERSATIONS}) AS named
-              JOIN conversations_conversation c ON c.id = named.conversation_id
-               AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
-             LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS live
- CROSS JOIN LATERAL (
-    SELECT count(*) AS conversations
-      FROM (SELECT FROM ({SELECTED_CONVERSATIONS}) AS each LIMIT %(most)s + 1) AS each) AS named
- CROSS JOIN LATERAL (
-    SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
-      FROM (SELECT f.size
-              FROM ({SELECTED_CONVERSATIONS}) AS named
-             CROSS JOIN LATERAL (
-                   SELECT size FROM conversations_uploadedfile
-                    WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-                      AND state = 'stored' OFFSET 0) AS f
-             WHERE r.include_files
-             LIMIT %(files)s + 1) AS each) AS held
+WITH r AS MATERIALIZED (
+    SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation_digests, r.include_files,
+           greatest(b.max_conversations_per_deletion, %(most)s) AS most
+      FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
+      JOIN chatbots_chatbot b ON b.id = r.chatbot_id
+), measured AS MATERIALIZED (
+    SELECT r.id, live.conversations, live.messages, named.conversations AS named, held.files, held.bytes
+      FROM r
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
+          FROM (SELECT c.message_count
+                  FROM ({SELECTED_CONVERSATIONS}) AS named
+                  JOIN conversations_conversation c ON c.id = named.conversation_id
+                   AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
+                 LIMIT r.most + 1) AS each) AS live
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS conversations
+          FROM (SELECT FROM ({SELECTED_CONVERSATIONS}) AS each LIMIT %(most)s + 1) AS each) AS named
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
+          FROM (SELECT f.size
+                  FROM ({SELECTED_CONVERSATIONS}) AS named
+                 CROSS JOIN LATERAL (
+                       SELECT size FROM conversations_uploadedfile
+                        WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+                          AND state = 'stored' OFFSET 0) AS f
+                 WHERE r.include_files
+                 LIMIT %(files)s + 1) AS each) AS held
+) SELECT * FROM measured
 """
 
 

@@ -10,7 +10,8 @@ RUNNABLE = "('accepted', 'processing')"
 OPEN = "('accepted', 'on_hold', 'processing', 'failed')"
 
 # Whether the database may be worked on: it was not restored, or was replayed since (`compliance.ledger.service`).
-IS_OPEN = "NOT EXISTS (SELECT FROM compliance_service WHERE state <> 'open')"
+# Citus takes no empty list of columns in a statement that also reads a distributed table.
+IS_OPEN = "NOT EXISTS (SELECT 1 FROM compliance_service WHERE state <> 'open')"
 
 # A request that a worker may claim, once it is due.
 IS_QUEUED = "r.status = 'accepted' AND r.claim_id IS NULL"

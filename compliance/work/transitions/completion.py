@@ -117,15 +117,20 @@ UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
 """
 # Requests that named conversations forget them once nothing of any is left: until then they can be retried.
 _FAILED_BY_IDS = f"""
-SELECT earlier.id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL {SHARING} AS earlier
- WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s AND earlier.seq < r.seq AND earlier.status = 'failed'
-   AND NOT EXISTS (
-       SELECT FROM (SELECT earlier.*) AS r
-        CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
-         JOIN conversations_conversation c
-           ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL)
+WITH earlier AS MATERIALIZED (
+    SELECT DISTINCT ON (earlier.id)
+           earlier.id, earlier.chatbot_id, earlier.variable_id, earlier.uci_digest, earlier.conversation_digests
+      FROM compliance_compliancerequest r
+     CROSS JOIN LATERAL {SHARING} AS earlier
+     WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s AND earlier.seq < r.seq AND earlier.status = 'failed'
+), over AS MATERIALIZED (
+    SELECT r.id
+      FROM earlier AS r
+     WHERE NOT EXISTS (
+           SELECT FROM ({SELECTED_CONVERSATIONS}) AS named
+             JOIN conversations_conversation c
+               ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL)
+) SELECT id FROM over
 """
 _FORGET_FAILED_BY_IDS = """
 UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
@@ -240,7 +245,7 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
     In the caller's transaction. Other stores may still hold something of them.
     """
     ids = list(request_ids)
-    return list({request_id for (request_id,) in fetch(_FAILED_BY_IDS, {**subjects(ids), "claim": held.id})})
+    return [request_id for (request_id,) in fetch(_FAILED_BY_IDS, {**subjects(ids), "claim": held.id})]
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:
