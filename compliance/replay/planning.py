@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from compliance.ledger.lines import message_digest
 from compliance.models import ComplianceRequest, LedgerLine, LineKind, RetentionRun
 from compliance.retention import due
 from conversations.models import Conversation, Message
+from conversations.placement import by_place
 from conversations.sql import SELECTED_CONVERSATIONS
 
 Kind = ComplianceRequest.Kind
@@ -35,50 +37,62 @@ _NEXT = """
 SELECT request_id, chatbot_id FROM compliance_ledgerline
  WHERE plan = '' AND outcome = '' AND incarnation = %s AND request_id > %s ORDER BY request_id LIMIT %s
 """
-# OFFSET 0 keeps PostgreSQL at one look-up for each line.
+# What this database has of lines whose chatbots live in one place. OFFSET 0 keeps PostgreSQL at one look-up for each.
 _READ = f"""
-SELECT l.request_id, l.kind, l.line, l.chatbot_id, b.slug, b.public_id, b.four_eyes,
-       b.max_conversations_per_deletion, make_interval(mins => b.grace_minutes), r.variable_id, r.uci_digest,
-       l.conversation_digests[1:100], known.kind, known.status, known.cutoff_at,
-       named.is_any, named.numbers, person.value, filed.open, filed.is_any, statement_timestamp()
-  FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
-  LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
- CROSS JOIN LATERAL (
-       SELECT l.chatbot_id, decode(l.line->>'chatter', 'hex') AS uci_digest, l.conversation_digests,
-              (SELECT id FROM chatbots_variable
-                WHERE public_id = (l.line->>'variable')::uuid AND chatbot_id = l.chatbot_id) AS variable_id) AS r
-  LEFT JOIN LATERAL (
-       SELECT kind, status, seq, cutoff_at, cutoff_number
-         FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
-  LEFT JOIN LATERAL (
-       SELECT count(*) > 0 AS is_any,
-              array_agg(DISTINCT c.id ORDER BY c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_meant) AS numbers
-         FROM ({SELECTED_CONVERSATIONS}) AS named
-        CROSS JOIN LATERAL (
-              SELECT id, deleted_at,
-                     CASE WHEN l.kind IN ('accepted', 'intended') THEN TRUE
-                          WHEN named.identity_id IS NULL
-                          THEN (deletion_request_id IS NULL OR deletion_request_id = l.request_id)
-                               AND (id <= %(reach)s OR started_at < (l.line->>'cutoff_at')::timestamptz)
-                          ELSE id <= coalesce(known.cutoff_number, %(reach)s)
-                               OR (deletion_request_id IS NULL
-                                   AND started_at < coalesce(known.cutoff_at, (l.line->>'cutoff_at')::timestamptz))
-                          END AND (named.identity_id IS NULL OR known.status IS DISTINCT FROM 'completed') AS is_meant
-                FROM conversations_conversation
-               WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c) AS named ON TRUE
-  LEFT JOIN LATERAL (
-       SELECT value FROM conversations_identity
-        WHERE chatbot_id = l.chatbot_id AND chatbot_id = ANY(%(chatbots)s) AND variable_id = r.variable_id
-          AND variable_id > 0 AND digest = r.uci_digest AND value IS NOT NULL LIMIT 1) AS person ON TRUE
+WITH l AS MATERIALIZED (
+    SELECT l.request_id, l.kind, l.line, l.chatbot_id, b.slug, b.public_id, b.four_eyes,
+           b.max_conversations_per_deletion, make_interval(mins => b.grace_minutes) AS grace,
+           (SELECT id FROM chatbots_variable
+             WHERE public_id = (l.line->>'variable')::uuid AND chatbot_id = l.chatbot_id) AS variable_id,
+           decode(l.line->>'chatter', 'hex') AS uci_digest, l.conversation_digests,
+           known.kind AS known_kind, known.status AS known_status, known.seq AS known_seq,
+           known.cutoff_at AS known_cutoff_at, known.cutoff_number AS known_cutoff_number
+      FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
+      LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
+      LEFT JOIN LATERAL (
+           SELECT kind, status, seq, cutoff_at, cutoff_number
+             FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
+), met AS MATERIALIZED (
+    SELECT r.request_id, named.is_any, named.numbers, person.value
+      FROM l AS r
+      LEFT JOIN LATERAL (
+           SELECT count(*) > 0 AS is_any,
+                  array_agg(DISTINCT c.id ORDER BY c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_meant) AS numbers
+             FROM ({SELECTED_CONVERSATIONS}) AS named
+            CROSS JOIN LATERAL (
+                  SELECT id, deleted_at,
+                         CASE WHEN r.kind IN ('accepted', 'intended') THEN TRUE
+                              WHEN named.identity_id IS NULL
+                              THEN (deletion_request_id IS NULL OR deletion_request_id = r.request_id)
+                                   AND (id <= %(reach)s OR started_at < (r.line->>'cutoff_at')::timestamptz)
+                              ELSE id <= coalesce(r.known_cutoff_number, %(reach)s)
+                                   OR (deletion_request_id IS NULL
+                                       AND started_at < coalesce(r.known_cutoff_at,
+                                                                 (r.line->>'cutoff_at')::timestamptz))
+                              END AND (named.identity_id IS NULL OR r.known_status IS DISTINCT FROM 'completed')
+                              AS is_meant
+                    FROM conversations_conversation
+                   WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
+           ) AS named ON TRUE
+      LEFT JOIN LATERAL (
+           SELECT value FROM conversations_identity
+            WHERE chatbot_id = r.chatbot_id AND chatbot_id = ANY(%(chatbots)s) AND variable_id = r.variable_id
+              AND variable_id > 0 AND digest = r.uci_digest AND value IS NOT NULL LIMIT 1) AS person ON TRUE
+)
+SELECT l.request_id, l.kind, l.line, l.chatbot_id, l.slug, l.public_id, l.four_eyes,
+       l.max_conversations_per_deletion, l.grace, l.variable_id, l.uci_digest, l.conversation_digests[1:100],
+       l.known_kind, l.known_status, l.known_cutoff_at,
+       met.is_any, met.numbers, met.value, filed.open, filed.is_any, statement_timestamp()
+  FROM l
+  JOIN met ON met.request_id = l.request_id
   LEFT JOIN LATERAL (
        SELECT count(*) > 0 AS is_any,
               array_agg(id ORDER BY seq) FILTER (
                   WHERE status IN ('accepted', 'on_hold', 'processing')
-                    AND (known.seq IS NULL OR seq < known.seq)) AS open
+                    AND (l.known_seq IS NULL OR seq < l.known_seq)) AS open
          FROM (SELECT id, seq, status FROM compliance_compliancerequest
-                WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND kind = 'export' OFFSET 0) AS e
+                WHERE variable_id = l.variable_id AND uci_digest = l.uci_digest AND kind = 'export' OFFSET 0) AS e
        ) AS filed ON TRUE
- ORDER BY l.request_id
 """  # noqa: S608  (a text of ours)
 _STORE = """
 UPDATE compliance_ledgerline l
@@ -154,9 +168,13 @@ def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST) -> list[Pla
     found = fetch(_NEXT, [incarnation, after, LINES])
     if not found:
         return []
-    lines = [request_id for request_id, _ in found]
-    chatbots = array({chatbot_id for _, chatbot_id in found if chatbot_id is not None})
-    planned = [_read(row) for row in fetch(_READ, {"lines": array(lines), "chatbots": chatbots, "reach": reach})]
+    # A line of a chatbot that is unknown here is about nothing here, wherever that is looked for.
+    chatbot_of = {request_id: chatbot_id or 0 for request_id, chatbot_id in found}
+    planned = []
+    for lines in by_place(chatbot_of):
+        values = {"lines": array(lines), "chatbots": array({chatbot_of[line] for line in lines}), "reach": reach}
+        planned += [_read(row) for row in fetch(_READ, values)]
+    planned.sort(key=attrgetter("request_id"))
     for one in planned:
         one.plan = _PLANS[one.kind](one, reach)
         one.conversations = one.conversations or len(one.numbers)

@@ -5,6 +5,8 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
@@ -15,6 +17,7 @@ from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.factories import ready_chatbot
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
 from tests.functional.support import dump, everything_in
+from tests.places import Shards, asked_about
 from tests.restoring import Backup, restored, unnoticed
 
 pytestmark = pytest.mark.django_db
@@ -136,6 +139,24 @@ def test_a_deletion_that_had_marked_keeps_its_own_cutoff(company: Company) -> No
 
     assert became_of(report) == {deletion: "erased"}
     assert gone(first, came_back) == [True, False]
+
+
+def test_lines_of_chatbots_that_live_apart_are_planned_apart(
+    company: Company, other: Company, shards: Shards
+) -> None:
+    numbers = [one.talk("c-1", "alice") for one in (company, other)]
+    with restored():
+        for one in (company, other):
+            one.delete("alice")
+        work()
+    shards([company.chatbot], [other.chatbot])
+
+    with CaptureQueriesContext(connection) as captured:
+        report = replay()
+
+    assert gone(*numbers) == [True, True]
+    assert report["plans"] == {"erase": 2}
+    assert asked_about(Conversation, captured, if_it_has="is_meant") == [[company.chatbot.pk], [other.chatbot.pk]]
 
 
 def test_numbers_that_others_have_by_now_hit_nobody(company: Company) -> None:
