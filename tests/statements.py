@@ -46,6 +46,7 @@ EXEMPT = {
     "devdata/": "Sample data.",
     "benchmarks/": "Floors, and what fills a database.",
     "conversations/migrations/": "Migrations change whole tables.",
+    "compliance/retention/forgetting.py::_pages": "What is due is found by age, whatever the chatbot.",
     "compliance/retention/cleanup.py": "Maintenance of the whole service: by age, whatever the chatbot.",
     "compliance/reconciliation/": "Compares the whole bucket with the whole database.",
     "console/conversations/transcript_page.py::_conversation_or_404": "The address of a page has the number alone.",

@@ -7,10 +7,10 @@ completed deletion, and the next sweep erases it here.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from itertools import repeat
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Model, Q, QuerySet
@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
-from common.db import execute, fetch
+from common.db import fetch
 from common.storage import OpenUpload, StorageError
 from compliance.erasure import objects, rows
 from compliance.errors import StepFailed
@@ -27,12 +27,13 @@ from compliance.ledger import journal, lines
 from compliance.ledger import objects as ledger_objects
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.reconciliation.scan import stale_uploads
-from compliance.retention.rules import FORGETTING, periods
+from compliance.retention.rules import FORGETTING
 from compliance.storage_locations import CLIENT, HOSTED, RecordedLocation, storage_of
 from compliance.work.outbox import log
 from compliance.work.transitions import completion
 from conversations.extracts import leases
 from conversations.models import DailyExtract, UploadedFile
+from conversations.placement import by_place
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +55,12 @@ _REFUSED_AGAIN = timedelta(hours=1)
 # An array, since PostgreSQL expects thousands of marked conversations, where there are hardly any, and would join by
 # reading all requests.
 _LATE = """
-SELECT id FROM compliance_compliancerequest
- WHERE status = 'completed'
-   AND id = ANY(ARRAY(SELECT DISTINCT deletion_request_id FROM conversations_conversation
-                       WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL))
+WITH marked AS MATERIALIZED (
+    SELECT DISTINCT deletion_request_id FROM conversations_conversation
+     WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL
+)
+SELECT id, chatbot_id FROM compliance_compliancerequest
+ WHERE status = 'completed' AND id = ANY(ARRAY(SELECT deletion_request_id FROM marked))
  LIMIT 100
 """
 
@@ -104,34 +107,40 @@ def erase_late_data() -> None:
     Objects first: the next sweep finds a conversation again until it is erased. Exports of others that hold one, and
     those in clients' buckets, are removed when they expire.
     """
-    while request_ids := [request_id for (request_id,) in fetch(_LATE)]:
-        failures = objects.erase_files(transaction.atomic, request_ids)
-        request_ids = [request_id for request_id in request_ids if request_id not in failures]
-        failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
-        request_ids = [request_id for request_id in request_ids if request_id not in failures]
-        if failures:
-            logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
-        if not request_ids:
+    while chatbots := dict(fetch(_LATE)):
+        # A place whose data has to wait keeps no other one waiting.
+        erased = [_erase_some_late_data(request_ids, chatbots) for request_ids in by_place(chatbots)]
+        if not any(erased):
             return
-        try:
-            written = journal.conclude(lines.exact(request_ids))  # anew, with the late conversations
-        except StepFailed as failure:
-            logger.warning("late_data.postponed code=%s", failure.code)
-            return
-        with transaction.atomic():
-            written.confirm()
-            counts = rows.erase_marked_chunk(request_ids)
-            completion.add_late_counts(counts)
-            chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
-            log(
-                "request.late_data_erased",
-                [
-                    (request_id, chatbots[request_id], {name: count[name] for name in ("conversations", "messages")})
-                    for request_id, count in counts.items()
-                ],
-            )
-        if not counts:
-            return
+
+
+def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> bool:
+    """Erase one chunk of these deletions, whose chatbots live in one place; return whether there was anything."""
+    failures = objects.erase_files(transaction.atomic, request_ids)
+    request_ids = [request_id for request_id in request_ids if request_id not in failures]
+    failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
+    request_ids = [request_id for request_id in request_ids if request_id not in failures]
+    if failures:
+        logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
+    if not request_ids:
+        return False
+    try:
+        written = journal.conclude(lines.exact(request_ids))  # anew, with the late conversations
+    except StepFailed as failure:
+        logger.warning("late_data.postponed code=%s", failure.code)
+        return False
+    with transaction.atomic():
+        written.confirm()
+        counts = rows.erase_marked_chunk(request_ids)
+        completion.add_late_counts(counts)
+        log(
+            "request.late_data_erased",
+            [
+                (request_id, chatbots[request_id], {name: count[name] for name in ("conversations", "messages")})
+                for request_id, count in counts.items()
+            ],
+        )
+    return bool(counts)
 
 
 def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
@@ -148,12 +157,9 @@ def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) ->
     _remove_expired_extracts(run)
     _remove_abandoned_uploads(run)
     _remove_objects_without_rows(run)
-    for store, (_, statement) in FORGETTING.items():
-        for _ in run.while_time_is_left(repeat(None)):
-            count = execute(statement, {**periods(), "batch": _BATCH})
+    for store, rule in FORGETTING.items():
+        for count in run.while_time_is_left(rule.forget(most=_BATCH)):
             run.note_removed(store, count)
-            if count < _BATCH:
-                break
     return run
 
 
@@ -165,7 +171,7 @@ def count_expired() -> dict[str, int]:
         "abandoned_uploads": abandoned_uploads().count(),
         "forgotten_uploads": sum(1 for _ in forgotten_uploads()),
         "ledger_objects": sum(1 for _ in ledger_objects.expired_keys()),
-        **{store: fetch(f"SELECT count(*) {old}", periods())[0][0] for store, (old, _) in FORGETTING.items()},
+        **{store: rule.count() for store, rule in FORGETTING.items()},
     }
 
 

@@ -53,17 +53,19 @@ _IS_OWED = f"""
 kind = 'export' AND status IN {OPEN} AND received_at > statement_timestamp() - make_interval(days => %(keeps)s)
 """
 _OWED = f"""
-SELECT i.conversation_id
-  FROM (SELECT conversation_id, variable_id, digest FROM conversations_identity
-         WHERE conversation_id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s OFFSET 0) AS i
+WITH i AS MATERIALIZED (
+    SELECT conversation_id, variable_id, digest FROM conversations_identity
+     WHERE conversation_id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s
+), c AS MATERIALIZED (
+    SELECT id, external_id_digest FROM conversations_conversation
+     WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s
+)
+SELECT i.conversation_id FROM i
  WHERE EXISTS (SELECT FROM compliance_compliancerequest
                 WHERE variable_id = i.variable_id AND uci_digest = i.digest AND uci_value IS NOT NULL
                   AND {_IS_OWED} OFFSET 0)
  UNION
-SELECT c.id
-  FROM (SELECT id, external_id_digest FROM conversations_conversation
-         WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s OFFSET 0) AS c
- WHERE EXISTS (SELECT FROM {NAMING} AS by_ids WHERE {_IS_OWED})
+SELECT c.id FROM c WHERE EXISTS (SELECT FROM {NAMING} AS by_ids WHERE {_IS_OWED})
 """
 
 

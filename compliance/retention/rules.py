@@ -1,43 +1,64 @@
 """Retention rules for rows: digests, references, values, notes, idempotency records, callbacks, log-ins.
 
-Each store has a condition for the rows that are due, and a statement that deletes or clears a batch of them.
+Each store has a rule for the rows that are due, and for what deletes or clears a batch of them.
 """
 
-from django.conf import settings
+from uuid import UUID
+
 from django.contrib.sessions.models import Session
 from django.db.models import Model
 
 from accounts.models import LoginFailures, StaffLogin
 from compliance.models import LedgerLine, LedgerObject, Replay
+from compliance.retention.forgetting import AtOnce, FoundFirst, Rule
 from conversations.models import ErasedChatter, IdentityLookup, RefusedIdentity, VariableValue
 
-# Not while a deletion still has to remove something of the conversation, which it finds by these. OFFSET 0 and arrays
-# look each up by itself: in a join, PostgreSQL may read all files, exports and days for the few old rows.
-_OLD_CONVERSATION_DIGESTS = """
- FROM conversations_conversation c
-WHERE c.deleted_at < now() - make_interval(secs => %(kept)s) AND c.external_id_digest IS NOT NULL
-  AND NOT EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = c.id OFFSET 0)
-  AND NOT EXISTS (SELECT FROM compliance_exportconversation held
-                   CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = held.export_id OFFSET 0) AS e
-                   WHERE held.conversation_id = c.id AND e.key IS NOT NULL
-                     AND (e.hosting = 'hosted' OR e.finished_at IS NULL) OFFSET 0)
-  AND NOT EXISTS (SELECT FROM conversations_extractconversation t
-                   CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
-                   WHERE t.conversation_id = c.id AND e.hosting = 'hosted' AND e.key IS NOT NULL
-                     AND coalesce(e.made_version, 0) < t.version OFFSET 0)
+# What comes after the last row of a page, which is ordered by time and key.
+_IS_AFTER = "({at}, {key}) > (%(after_at)s::timestamptz, %(after)s)"
+
+# Not while a deletion still has to remove something of the conversation, which it finds by these. OFFSET 0 looks each
+# up by itself: in a join, PostgreSQL may read all files, exports and days for the few old rows. No copy of an erased
+# conversation is made any more, so what has none here has none when the row is locked.
+_IS_OLD_CONVERSATION = """
+c.deleted_at < now() - make_interval(secs => %(kept)s) AND c.external_id_digest IS NOT NULL
 """
-_FORGET_CONVERSATION_DIGESTS = f"""
-WITH old AS (
-    SELECT c.id {_OLD_CONVERSATION_DIGESTS} ORDER BY c.deleted_at LIMIT %(batch)s FOR UPDATE OF c SKIP LOCKED
-), identities AS (
-    DELETE FROM conversations_identity WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
-), exports AS (
-    DELETE FROM compliance_exportconversation WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
-), days AS (
-    DELETE FROM conversations_extractconversation WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
+_CONVERSATION_DIGESTS = FoundFirst(
+    find=f"""
+WITH old AS MATERIALIZED (
+    SELECT c.deleted_at, c.id, c.chatbot_id
+      FROM conversations_conversation c
+     WHERE {_IS_OLD_CONVERSATION} AND {_IS_AFTER.format(at="c.deleted_at", key="c.id")}
+       AND NOT EXISTS (SELECT FROM conversations_uploadedfile f
+                        WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id OFFSET 0)
+     ORDER BY c.deleted_at, c.id LIMIT %(batch)s
 )
-UPDATE conversations_conversation SET external_id_digest = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
-"""
+SELECT old.deleted_at, old.id, old.chatbot_id,
+       NOT EXISTS (SELECT FROM compliance_exportconversation held
+                    CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = held.export_id OFFSET 0) AS e
+                    WHERE held.conversation_id = old.id AND e.key IS NOT NULL
+                      AND (e.hosting = 'hosted' OR e.finished_at IS NULL) OFFSET 0)
+       AND NOT EXISTS (SELECT FROM conversations_extractconversation t
+                        CROSS JOIN LATERAL (
+                              SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
+                        WHERE t.conversation_id = old.id AND e.hosting = 'hosted' AND e.key IS NOT NULL
+                          AND coalesce(e.made_version, 0) < t.version OFFSET 0)
+  FROM old
+""",
+    lock=f"""
+SELECT c.id FROM conversations_conversation c
+ WHERE c.chatbot_id = ANY(%(chatbots)s) AND c.id = ANY(%(ids)s) AND {_IS_OLD_CONVERSATION}
+ ORDER BY c.id FOR UPDATE SKIP LOCKED
+""",
+    changes=(
+        "DELETE FROM conversations_identity WHERE chatbot_id = ANY(%(chatbots)s) AND conversation_id = ANY(%(ids)s)",
+        "DELETE FROM compliance_exportconversation WHERE conversation_id = ANY(%(ids)s)",
+        "DELETE FROM conversations_extractconversation WHERE conversation_id = ANY(%(ids)s)",
+        """
+UPDATE conversations_conversation SET external_id_digest = NULL
+ WHERE chatbot_id = ANY(%(chatbots)s) AND id = ANY(%(ids)s)
+""",
+    ),
+)
 
 _ENDED_AT = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)"
 
@@ -63,24 +84,46 @@ UPDATE compliance_compliancerequest SET uci_digest = NULL
 # failed deletion keeps them for its retry. (By dates, since PostgreSQL would look for a status in the index of all
 # requests.)
 _IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL"
-_OLD_NAMED_DIGESTS = f"""
- FROM compliance_compliancerequest r
-WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
-  AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
-  AND (r.kind = 'export' OR {_IS_FINAL})
-  AND (({_IS_FINAL} AND {_HAS_NO_EXPORT})
-       OR NOT EXISTS (SELECT FROM conversations_conversation c
-                       WHERE c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
-                         AND c.deleted_at IS NULL))
+_IS_OLD_NAMED = f"""
+{_ENDED_AT} < now() - make_interval(secs => %(kept)s)
+AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
+AND (r.kind = 'export' OR {_IS_FINAL})
 """
-_FORGET_NAMED_DIGESTS = f"""
+_NAMED_DIGESTS = FoundFirst(
+    first=UUID(int=0),
+    find=f"""
+SELECT {_ENDED_AT}, r.id, r.chatbot_id, TRUE
+  FROM compliance_compliancerequest r
+ WHERE {_IS_OLD_NAMED} AND {_IS_AFTER.format(at=_ENDED_AT, key="r.id")}
+ ORDER BY {_ENDED_AT}, r.id LIMIT %(batch)s
+""",
+    kept=f"""
+WITH r AS MATERIALIZED (
+    SELECT r.id, r.chatbot_id, r.conversation_digests FROM compliance_compliancerequest r
+     WHERE r.id = ANY(%(ids)s) AND NOT ({_IS_FINAL} AND {_HAS_NO_EXPORT})
+), alive AS MATERIALIZED (
+    SELECT DISTINCT r.id
+      FROM r
+     CROSS JOIN LATERAL unnest(r.conversation_digests) AS named(digest)
+     CROSS JOIN LATERAL (
+           SELECT FROM conversations_conversation
+            WHERE chatbot_id = r.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+              AND external_id_digest = named.digest AND deleted_at IS NULL OFFSET 0) AS c
+)
+SELECT id FROM alive
+""",
+    lock=f"""
+SELECT r.id FROM compliance_compliancerequest r
+ WHERE r.id = ANY(%(ids)s) AND {_IS_OLD_NAMED} FOR UPDATE SKIP LOCKED
+""",
+    changes=(
+        """
 UPDATE compliance_compliancerequest
    SET conversation_digests = NULL, callback_url = CASE status WHEN 'failed' THEN '' ELSE callback_url END
- WHERE id = ANY(ARRAY(
-       SELECT r.id {_OLD_NAMED_DIGESTS}
-        ORDER BY {_ENDED_AT}
-        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
-"""
+ WHERE id = ANY(%(ids)s)
+""",
+    ),
+)
 
 # A reference leads from a request, and so from the rows that it left, to a person whom the client knows. It goes
 # after the same days; a failed request, which may be retried, keeps it as long as a digest. A redaction never has
@@ -124,13 +167,13 @@ UPDATE compliance_requestnote SET text = NULL
  WHERE id = ANY(ARRAY(SELECT id {_OLD_NOTES} ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
-_IS_EXPIRED = "expires_at < now()"
-# Intake refuses late data until the deletion is over, which a failed one is not, and for the ledger's days after.
+# Intake refuses late data until the deletion is over, which a failed one is not, and for the ledger's days after. One
+# that is over stays so.
 _IS_OVER = """
 NOT EXISTS (SELECT FROM compliance_compliancerequest
              WHERE id = old.request_id
                AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)
-                    OR completed_at > now() - make_interval(secs => %(kept)s)))
+                    OR completed_at > now() - make_interval(secs => %(kept)s)) OFFSET 0)
 """
 
 # As long as the objects that they are from.
@@ -143,8 +186,8 @@ AND at < (SELECT max(at) FROM compliance_ledgerobject)
 """
 
 
-def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> tuple[str, str]:
-    """Return the condition and the statement that delete `old` rows (SQL). Locked rows are left for the next run."""
+def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> Rule:
+    """Return the rule that deletes `old` rows (SQL) of a local table."""
     table = model._meta.db_table
     rows = f" FROM {table} AS old WHERE {old}"
     # An array, since PostgreSQL may expect thousands, and would join by reading the whole table.
@@ -152,34 +195,46 @@ def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> t
 DELETE FROM {table}
  WHERE {key} = ANY(ARRAY(SELECT {key} {rows} ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
-    return rows, delete
+    return AtOnce(rows, delete)
 
 
-def periods() -> dict[str, float]:
-    """Return the parameters of the rules, in seconds."""
-    return {
-        "kept": settings.ERASURE_LEDGER_DAYS.total_seconds(),
-        "log_ins_kept": settings.LOGIN_RECORD_DAYS.total_seconds(),
-    }
+def _deleting_expired(model: type[Model], *, deletion: str = "NULL", may_go: str = "TRUE") -> Rule:
+    """Return the rule that deletes expired rows of a conversation table, once they may go by their deletion."""
+    table = model._meta.db_table
+    find = f"""
+WITH old AS MATERIALIZED (
+    SELECT expires_at, id, chatbot_id, {deletion} AS request_id
+      FROM {table}
+     WHERE expires_at < now() AND {_IS_AFTER.format(at="expires_at", key="id")}
+     ORDER BY expires_at, id LIMIT %(batch)s
+)
+SELECT expires_at, id, chatbot_id, {may_go} FROM old
+"""
+    of_place = f"FROM {table} WHERE chatbot_id = ANY(%(chatbots)s) AND id = ANY(%(ids)s)"
+    return FoundFirst(
+        find=find,
+        # Look-ups are queued anew, which makes them expire later.
+        lock=f"SELECT id {of_place} AND expires_at < now() ORDER BY id FOR UPDATE SKIP LOCKED",
+        changes=(f"DELETE {of_place}",),
+    )
 
 
-# Store -> the condition for rows that are due, and the statement for a batch of them.
-FORGETTING = {
-    "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
-    "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
-    "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
-    "notes": (_OLD_NOTES, _EMPTY_NOTES),
-    "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
+FORGETTING: dict[str, Rule] = {
+    "callbacks": AtOnce(_OLD_CALLBACKS, _DELETE_CALLBACKS),
+    "conversation_digests": _CONVERSATION_DIGESTS,
+    "chatter_digests": AtOnce(_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+    "notes": AtOnce(_OLD_NOTES, _EMPTY_NOTES),
+    "named_conversation_digests": _NAMED_DIGESTS,
     # After the digests, for those that keep it as long as one.
-    "references": (_OLD_REFERENCES, _EMPTY_REFERENCES),
-    "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
-    "identity_lookups": _deleting(IdentityLookup, _IS_EXPIRED, order="expires_at"),
-    "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
+    "references": AtOnce(_OLD_REFERENCES, _EMPTY_REFERENCES),
+    "variable_values": _deleting_expired(VariableValue),
+    "identity_lookups": _deleting_expired(IdentityLookup),
+    "erased_chatters": _deleting_expired(ErasedChatter, deletion="request_id", may_go=_IS_OVER),
     # They expire with the erased chatter.
-    "refused_identities": _deleting(RefusedIdentity, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
+    "refused_identities": _deleting_expired(RefusedIdentity, deletion="request_id", may_go=_IS_OVER),
     "ledger_lines": _deleting(LedgerLine, _OLD_LEDGER_LINE, order="at", key="request_id"),
     "ledger_rows": _deleting(LedgerObject, _OLD_LEDGER_OBJECT, order="at"),
-    "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
+    "replays": _deleting(Replay, "expires_at < now()", order="expires_at"),
     # By their end: the workers' role may not read session keys.
     "sessions": _deleting(Session, "expire_date < now()", order="expire_date", key="expire_date"),
     "log_ins": _deleting(StaffLogin, "at < now() - make_interval(secs => %(log_ins_kept)s)", order="at"),

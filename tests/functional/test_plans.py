@@ -51,9 +51,7 @@ KNOWN = (
     # The sweep, once a minute, without locks that others wait for.
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
-    Known("ORDER BY c.deleted_at LIMIT", _A_THIRD),
     Known("FROM compliance_callback WHERE expires_at < now()", _A_THIRD),
-    Known("FROM conversations_identitylookup AS old WHERE expires_at < now()", _A_THIRD),
     # The lists of the API and of the admin.
     Known("finding, without statistics", _NO_COUNT_YET),
     Known('"started_at" AS "started_at", "conversations_conversation"."id" AS "id"', _NO_COUNT_YET),

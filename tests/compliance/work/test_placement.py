@@ -1,15 +1,10 @@
-"""Chatbots that live together: claims, audits and replays take those of one place at a time.
-
-Places stand for shards of Citus here: a function of the name of Citus' own says where a chatbot lives.
-"""
+"""Chatbots that live together: claims, audits and replays take those of one place at a time."""
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Protocol
 from uuid import UUID
 
 import pytest
-from django.db import connection
 
 from chatbots.models import Chatbot
 from compliance.erasure import verify
@@ -26,28 +21,6 @@ from tests.places import Shards
 Kind = ComplianceRequest.Kind
 
 pytestmark = pytest.mark.django_db
-
-_SHARD_OF = """
-CREATE FUNCTION get_shard_id_for_distribution_column(name regclass, chatbot bigint) RETURNS bigint LANGUAGE sql
-    AS 'SELECT shard FROM (VALUES {}) AS lives(id, shard) WHERE id = chatbot'
-"""
-
-
-class Shards(Protocol):
-    def __call__(self, *places: list[Chatbot]) -> None: ...
-
-
-@pytest.fixture
-def shards(monkeypatch: pytest.MonkeyPatch) -> Shards:
-    """Called with lists of chatbots, it lets those of each list live in a shard of their own."""
-
-    def live_in(*places: list[Chatbot]) -> None:
-        lives = [f"({chatbot.pk}, {shard})" for shard, chatbots in enumerate(places) for chatbot in chatbots]
-        with connection.cursor() as cursor:
-            cursor.execute(_SHARD_OF.format(", ".join(lives)))
-
-    monkeypatch.setattr(placement, "is_distributed", lambda: True)
-    return live_in
 
 
 def _chatbots(*slugs: str) -> list[Chatbot]:

@@ -1,0 +1,141 @@
+"""Rows that are due are found by age, and forgotten unless something is against it."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest, Export, ExportConversation
+from compliance.retention import cleanup
+from conversations.models import Conversation, ErasedChatter, IdentityLookup, RefusedIdentity, VariableValue
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.places import Shards, asked_about
+
+pytestmark = pytest.mark.django_db
+
+LATE = timedelta(days=400)
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanup, "_BATCH", 1)
+
+
+def erased_long_ago(chatbot: Chatbot, drain: Drain, *values: str) -> list[Conversation]:
+    """Conversations of these chatters, which were erased a day apart, the first one first."""
+    erased = [conversation_of(chatbot, value) for value in values]
+    requests = [deletion_of(chatbot, value) for value in values]
+    drain()
+    for age, (conversation, request) in enumerate(zip(erased, requests, strict=True)):
+        then = timezone.now() - LATE + timedelta(days=age)
+        Conversation.objects.filter(pk=conversation.pk).update(deleted_at=then)
+        ErasedChatter.objects.filter(request_id=request.pk).update(expires_at=then)
+        ComplianceRequest.objects.filter(pk=request.pk).update(completed_at=then)
+    return erased
+
+
+def held_by_an_export(chatbot: Chatbot, conversation: Conversation) -> Export:
+    export = factories.ExportFactory.create(
+        request=export_of(chatbot, "somebody"), key="1/held.csv", expires_at=timezone.now() + LATE
+    )
+    ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=conversation.pk)
+    return export
+
+
+def removed() -> dict[str, int]:
+    return {store: count for store, count in cleanup.remove_expired(cleanup.CleanupRun()).removed.items() if count}
+
+
+def test_conversations_in_an_export_keep_their_digests_and_no_others(chatbot: Chatbot, drain: Drain) -> None:
+    first, *_ = erased_long_ago(chatbot, drain, "1", "2", "3")
+    export = held_by_an_export(chatbot, first)
+
+    assert cleanup.count_expired()["conversation_digests"] == 2
+    assert removed()["conversation_digests"] == 2
+    assert list(Conversation.objects.exclude(external_id_digest=None)) == [first]
+
+    Export.objects.filter(pk=export.pk).update(key=None)
+    assert removed() == {"conversation_digests": 1}
+    assert not ExportConversation.objects.exists()
+
+
+def test_requests_with_a_conversation_left_keep_its_digest_and_no_others_do(chatbot: Chatbot) -> None:
+    alive = conversation_of(chatbot, "42", external_id="c-1")
+    long_ago = timezone.now() - LATE
+    failed = {"kind": "export", "status": "failed", "error_code": "storage_locked"}
+    kept = of_conversations(chatbot, "c-0", "c-1", failed_at=long_ago, **failed)
+    of_conversations(chatbot, "c-2", failed_at=long_ago + timedelta(days=1), **failed)
+    # One that has ended is forgotten whatever is left.
+    of_conversations(chatbot, "c-1", status="cancelled", cancelled_at=long_ago + timedelta(days=2))
+
+    assert cleanup.count_expired()["named_conversation_digests"] == 2
+    assert removed()["named_conversation_digests"] == 2
+    assert list(ComplianceRequest.objects.exclude(conversation_digests=None)) == [kept]
+
+    Conversation.objects.filter(pk=alive.pk).update(external_id_digest=b"another")
+    assert removed()["named_conversation_digests"] == 1
+
+
+def test_chatters_of_a_deletion_that_is_not_over_stay_and_no_others_do(chatbot: Chatbot, drain: Drain) -> None:
+    erased_long_ago(chatbot, drain, "1", "2")
+    first, second = ErasedChatter.objects.order_by("expires_at")
+    ComplianceRequest.objects.filter(pk=first.request_id).update(completed_at=timezone.now())
+    for one in (first, second):
+        RefusedIdentity.objects.create(
+            chatbot=chatbot, conversation=conversation_of(chatbot), request_id=one.request_id, way="asserted",
+            expires_at=one.expires_at,
+        )  # fmt: skip
+
+    counts = cleanup.count_expired()
+    assert (counts["erased_chatters"], counts["refused_identities"]) == (1, 1)
+    removed()
+
+    assert ErasedChatter.objects.get() == first
+    assert RefusedIdentity.objects.get().request_id == first.request_id
+
+
+def test_a_look_up_that_is_queued_anew_meanwhile_stays(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    past = timezone.now() - LATE
+    look_up = IdentityLookup.objects.create(
+        chatbot=chatbot, conversation=conversation_of(chatbot), state="unknown", finished_at=past, give_up_at=past,
+        expires_at=past,
+    )  # fmt: skip
+
+    def queue_anew(chatbot_of: dict[int, int]) -> list[list[int]]:
+        IdentityLookup.objects.update(expires_at=timezone.now() + LATE)
+        return [list(chatbot_of)]
+
+    monkeypatch.setattr("compliance.retention.forgetting.by_place", queue_anew)
+    assert removed() == {}
+    assert IdentityLookup.objects.get() == look_up
+
+
+def test_what_is_forgotten_is_locked_place_by_place(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "_BATCH", 100)
+    shards([chatbot], [neighbour])
+    for owner in (chatbot, neighbour):
+        erased_long_ago(owner, drain, "42")
+        past = timezone.now() - LATE
+        live = conversation_of(owner)
+        factories.VariableValueFactory.create(conversation=live, expires_at=past)
+        IdentityLookup.objects.create(
+            chatbot=owner, conversation=live, state="unknown", finished_at=past, give_up_at=past, expires_at=past
+        )
+        RefusedIdentity.objects.create(
+            chatbot=owner, conversation=live, request_id=UUID(int=0), way="asserted",
+            expires_at=past,
+        )  # fmt: skip
+
+    with CaptureQueriesContext(connection) as captured:
+        assert removed().keys() >= {"conversation_digests", "variable_values", "identity_lookups", "erased_chatters"}
+
+    for model in (Conversation, VariableValue, IdentityLookup, ErasedChatter, RefusedIdentity):
+        assert asked_about(model, captured, if_it_has="FOR UPDATE") == [[chatbot.pk], [neighbour.pk]]
