@@ -11,7 +11,7 @@ is dropped without a call; so it is after a worker that was killed once it had s
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -27,13 +27,16 @@ from compliance.work.claims import BY_INDEX
 from compliance.work.lookups import called_chatbots, due_chatbots
 from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
 from conversations.models import Conversation, Identity, IdentityLookup, VariableValue
+from conversations.placement import by_place
 
 logger = logging.getLogger(__name__)
 
 State = IdentityLookup.State
 EstablishedBy = Identity.EstablishedBy
 
-# No volatile function stands in an UPDATE of these tables: a distributed one refuses it (docs/scaling.md).
+# No volatile function stands in an UPDATE of these tables, and no time in its CASEs or its RETURNING: a distributed
+# one refuses that (docs/scaling.md). What depends on the time is decided where the rows are locked. All statements
+# but those of one chatbot are run place by place.
 _WAIT = random_wait("l.attempts", first=10, longest=3600, random="o.random")
 # Of those that go to a resolver that rests, how many are put off at a time.
 _PUT_OFF = 5_000
@@ -41,10 +44,10 @@ _SECONDS_TO_TAKE = 1.0
 
 _TAKE = """
 WITH picked AS (
-    SELECT chosen.id
+    SELECT chosen.id, chosen.is_over
       FROM unnest(%(chatbots)s::bigint[], %(shares)s::int[]) AS due(chatbot_id, share)
      CROSS JOIN LATERAL (
-        SELECT l.id
+        SELECT l.id, l.give_up_at <= statement_timestamp() AS is_over
           FROM conversations_identitylookup l
          WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.chatbot_id = due.chatbot_id AND l.state = 'pending'
            AND l.next_attempt_at <= statement_timestamp()
@@ -56,7 +59,7 @@ WITH picked AS (
 UPDATE conversations_identitylookup l
    SET token = %(token)s, next_attempt_at = statement_timestamp() + make_interval(secs => %(lease)s)
   FROM picked WHERE l.id = picked.id AND l.chatbot_id = ANY(%(chatbots)s::bigint[])
-RETURNING l.id, l.chatbot_id, l.conversation_id, l.give_up_at <= statement_timestamp()
+RETURNING l.id, l.chatbot_id, l.conversation_id, picked.is_over
 """
 
 # An erasure deletes several in an order of its own, and intake queues several anew: who waits for one while holding
@@ -70,20 +73,25 @@ _NOTE = f"""
 WITH outcome AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(errors)s::text[], %(random)s::float8[])
                AS one(id, state, error, random)
+), held AS (
+    SELECT l.id, o.state = 'pending' AND l.give_up_at > statement_timestamp() AS goes_on,
+           CASE WHEN o.state = 'pending' AND l.give_up_at <= statement_timestamp() THEN 'failed' ELSE o.state END
+           AS state,
+           CASE WHEN o.state = 'failed' AND o.error = '' THEN l.last_error ELSE o.error END AS last_error,
+           least(l.give_up_at, statement_timestamp() + {_WAIT}) AS again_at,
+           statement_timestamp() AS at, statement_timestamp() + make_interval(secs => %(kept)s) AS expires_at
+      FROM outcome o
+      JOIN conversations_identitylookup l ON l.id = o.id
+     WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.token = %(token)s
+       FOR UPDATE OF l SKIP LOCKED
 )
 UPDATE conversations_identitylookup l
-   SET token = NULL, attempts = l.attempts + %(called)s,
-       last_error = CASE WHEN o.state = 'failed' AND o.error = '' THEN l.last_error ELSE o.error END,
-       state = CASE WHEN o.state <> 'pending' THEN o.state
-                    WHEN l.give_up_at <= statement_timestamp() THEN 'failed' ELSE 'pending' END,
-       next_attempt_at = CASE WHEN o.state = 'pending' AND l.give_up_at > statement_timestamp()
-                              THEN least(l.give_up_at, statement_timestamp() + {_WAIT}) END,
-       finished_at = CASE WHEN o.state <> 'pending' OR l.give_up_at <= statement_timestamp()
-                          THEN statement_timestamp() END,
-       expires_at = CASE WHEN o.state <> 'pending' OR l.give_up_at <= statement_timestamp()
-                         THEN statement_timestamp() + make_interval(secs => %(kept)s) ELSE l.expires_at END
-  FROM outcome o
- WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = o.id AND l.id = ANY({_HELD})
+   SET token = NULL, attempts = l.attempts + %(called)s, last_error = held.last_error, state = held.state,
+       next_attempt_at = CASE WHEN held.goes_on THEN held.again_at END,
+       finished_at = CASE WHEN NOT held.goes_on THEN held.at END,
+       expires_at = CASE WHEN held.goes_on THEN l.expires_at ELSE held.expires_at END
+  FROM held
+ WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = held.id
 RETURNING l.chatbot_id, l.state, l.last_error
 """  # noqa: S608  (texts of ours)
 
@@ -100,19 +108,25 @@ _PUT_BACK = f"UPDATE conversations_identitylookup SET token = NULL WHERE {_IS_HE
 
 # No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
 _REST = """
+WITH resting AS (
+    SELECT l.id, l.give_up_at > statement_timestamp() AS goes_on,
+           least(l.give_up_at, statement_timestamp() + make_interval(secs => %(wait)s)) AS again_at,
+           statement_timestamp() AS at
+      FROM conversations_identitylookup l
+     WHERE l.chatbot_id = %(chatbot)s AND l.id = ANY(ARRAY(
+           SELECT d.id FROM conversations_identitylookup d
+            WHERE d.state = 'pending' AND d.chatbot_id = %(chatbot)s AND d.next_attempt_at <= statement_timestamp()
+            ORDER BY d.next_attempt_at LIMIT %(most)s) || %(taken)s::bigint[])
+       AND (l.token = %(token)s OR (l.state = 'pending' AND l.next_attempt_at <= statement_timestamp()))
+       FOR UPDATE SKIP LOCKED
+)
 UPDATE conversations_identitylookup l
    SET token = NULL, last_error = 'resolver_resting',
-       state = CASE WHEN l.give_up_at <= statement_timestamp() THEN 'failed' ELSE 'pending' END,
-       next_attempt_at = CASE WHEN l.give_up_at > statement_timestamp()
-                              THEN least(l.give_up_at, statement_timestamp() + make_interval(secs => %(wait)s)) END,
-       finished_at = CASE WHEN l.give_up_at <= statement_timestamp() THEN statement_timestamp() END
- WHERE l.chatbot_id = %(chatbot)s AND l.id = ANY(ARRAY(
-       SELECT d.id FROM conversations_identitylookup d
-        WHERE d.state = 'pending' AND d.chatbot_id = %(chatbot)s AND d.next_attempt_at <= statement_timestamp()
-        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED) || ARRAY(
-       SELECT d.id FROM conversations_identitylookup d
-        WHERE d.chatbot_id = %(chatbot)s AND d.id = ANY(%(taken)s::bigint[]) AND d.token = %(token)s
-          FOR UPDATE SKIP LOCKED))
+       state = CASE WHEN resting.goes_on THEN 'pending' ELSE 'failed' END,
+       next_attempt_at = CASE WHEN resting.goes_on THEN resting.again_at END,
+       finished_at = CASE WHEN NOT resting.goes_on THEN resting.at END
+  FROM resting
+ WHERE l.chatbot_id = %(chatbot)s AND l.id = resting.id
 RETURNING TRUE
 """
 
@@ -167,8 +181,11 @@ def _take(token: UUID, *, room: int, busy: Mapping[int, int]) -> tuple[list[Take
         shared = shares(due, room=room, busy=busy) if due and may_take(token) else {}
         if not shared:
             return [], True
-        values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(shared), "shares": array(shared.values())}
-        rows = fetch(_TAKE, values)
+        rows = []
+        for together in by_place({chatbot: chatbot for chatbot in shared}):
+            shares_of = array(shared[chatbot] for chatbot in together)
+            values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(together), "shares": shares_of}
+            rows += fetch(_TAKE, values)
         return _with_content(token, [_Row(*row) for row in rows]), not rows
 
 
@@ -183,8 +200,7 @@ def with_current_target(
     """
     targets = _targets({one.chatbot_id for one, _ in outcomes})
     former = {one for one, _ in outcomes if one.target != targets.get(one.chatbot_id)}
-    if former:
-        execute(_PUT_BACK, _values(token, former))
+    _change(_PUT_BACK, token, former)
     return [(one, result) for one, result in outcomes if one not in former]
 
 
@@ -193,12 +209,12 @@ def held(token: UUID, taken: Collection[Taken]) -> dict[int, bool]:
 
     The value says whether the conversation has an identity by now.
     """
-    return dict(fetch(_STILL_HELD, _values(token, taken)))
+    return dict(row for values in _each_place(token, taken) for row in fetch(_STILL_HELD, values))
 
 
 def drop(token: UUID, taken: Collection[Taken]) -> None:
     """Delete look-ups that are not needed any more."""
-    execute(_DROP, _values(token, taken))
+    _change(_DROP, token, taken)
 
 
 def note(token: UUID, outcomes: Sequence[tuple[Taken, State, Failure | None]]) -> None:
@@ -315,10 +331,8 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
                 variables=variables,
             )
         )
-    if stopped:
-        execute(_PUT_BACK, _values(token, stopped))
-    if needless:
-        execute(_DROP, _values(token, needless))
+    _change(_PUT_BACK, token, stopped)
+    _change(_DROP, token, needless)
     if over:
         _note(token, over, called=False)
     return taken
@@ -326,28 +340,34 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
 
 def _note(token: UUID, outcomes: Sequence[tuple[int, int, State, Failure | None]], *, called: bool) -> None:
     """As `note`, by (id, chatbot). What failed without an error keeps its last one."""
-    values: dict[str, Any] = {
-        "token": token,
-        "chatbots": array({chatbot_id for _, chatbot_id, _, _ in outcomes}),
-        "ids": array(number for number, _, _, _ in outcomes),
-        "states": [str(state) for _, _, state, _ in outcomes],
-        "errors": [str(error or "") for *_, error in outcomes],
-        "random": [random.random() for _ in outcomes],  # noqa: S311  (nothing secret)
-        "called": int(called),
-        "kept": settings.VARIABLE_DAYS.total_seconds(),
-    }
+    noted = []
     with transaction.atomic():
         execute(f"SELECT {BY_INDEX}")
-        noted = fetch(_NOTE, values)
+        for some in by_place({one: one[1] for one in outcomes}):
+            values: dict[str, Any] = {
+                "token": token,
+                "chatbots": array({chatbot_id for _, chatbot_id, _, _ in some}),
+                "ids": array(number for number, _, _, _ in some),
+                "states": [str(state) for _, _, state, _ in some],
+                "errors": [str(error or "") for *_, error in some],
+                "random": [random.random() for _ in some],  # noqa: S311  (nothing secret)
+                "called": int(called),
+                "kept": settings.VARIABLE_DAYS.total_seconds(),
+            }
+            noted += fetch(_NOTE, values)
     for chatbot_id, state, error in noted:
         if error:
             event = "failed" if state == State.FAILED else "attempt_failed"
             logger.warning("lookup.%s chatbot=%s code=%s", event, chatbot_id, error)
 
 
-def _values(token: UUID, rows: Collection[Taken] | Collection[_Row]) -> dict[str, Any]:
-    return {
-        "token": token,
-        "ids": array(row.id for row in rows),
-        "chatbots": array({row.chatbot_id for row in rows}),
-    }
+def _change(statement: str, token: UUID, rows: Iterable[Taken | _Row]) -> None:
+    for values in _each_place(token, rows):
+        execute(statement, values)
+
+
+def _each_place(token: UUID, rows: Iterable[Taken | _Row]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of a statement about these rows, for those of each place."""
+    for some in by_place({row: row.chatbot_id for row in rows}):
+        chatbots = array({row.chatbot_id for row in some})
+        yield {"token": token, "ids": array(row.id for row in some), "chatbots": chatbots}

@@ -1,11 +1,12 @@
 """Which look-ups of identities may be made now, and how long they wait. `compliance.lookups` makes them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chatbots.models import Resolver
 from common.db import array, fetch_in_index_order
+from conversations.placement import by_place
 
 # What is normal takes seconds; a resolver that is down is tried for a day.
 LONGEST_WAIT = timedelta(hours=1)
@@ -48,14 +49,12 @@ def called_chatbots() -> list[int]:
     return list(on.values_list("chatbot_id", flat=True))
 
 
-def due_chatbots(chatbots: Collection[int]) -> Iterable[int]:
+def due_chatbots(chatbots: Collection[int]) -> list[int]:
     """Return those of the chatbots that have look-ups due.
 
     In a transaction, the statements that follow read in the order of indexes too.
     """
-    if not chatbots:
-        return []
-    return [chatbot for (chatbot,) in fetch_in_index_order(_DUE_CHATBOTS, {"chatbots": array(chatbots)})]
+    return [chatbot for (chatbot,) in _of_each_place(_DUE_CHATBOTS, chatbots)]
 
 
 def is_any_due() -> bool:
@@ -64,7 +63,12 @@ def is_any_due() -> bool:
 
 def oldest(chatbots: Collection[int]) -> dict[int, datetime]:
     """Return since when the first look-up of each chatbot waits for its first call, where one does."""
-    return dict(fetch_in_index_order(_OLDEST, {"chatbots": array(chatbots)})) if chatbots else {}
+    return dict(_of_each_place(_OLDEST, chatbots))
+
+
+def _of_each_place(statement: str, chatbots: Collection[int]) -> Iterator[Any]:
+    for together in by_place({chatbot: chatbot for chatbot in chatbots}):
+        yield from fetch_in_index_order(statement, {"chatbots": array(together)})
 
 
 def in_trouble(now: datetime, chatbots: Collection[int] | None = None) -> list[ResolverTrouble]:
