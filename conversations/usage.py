@@ -1,5 +1,6 @@
 """Counts of conversations: by month and channel for billing, by day for charts, by UCI variable for the settings."""
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, date, datetime
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from chatbots.models import Chatbot
 from common.db import array, fetch
 from common.times import midnight
 from conversations.models import Conversation
+from conversations.placement import by_place
 
 # By the log's index alone. Beyond this, days are counted from the newest on.
 MAX_OF_DAYS = 1_000_000
@@ -117,9 +119,11 @@ def conversations_per_day(chatbots: Collection[int], *, zone: str, since: dateti
 
     A deleted one keeps its UTC day alone, and counts at that day's first instant.
     """
-    values = {"chatbots": array(chatbots), "zone": zone, "since": since, "until": until, "most": MAX_OF_DAYS}
-    counts = dict(fetch(_PER_DAY, values))
-    return DailyCounts(counts, sum(counts.values()) < MAX_OF_DAYS)
+    counts: Counter[date] = Counter()
+    for together in by_place({chatbot: chatbot for chatbot in chatbots}):
+        values = {"zone": zone, "since": since, "until": until, "most": MAX_OF_DAYS - counts.total()}
+        counts.update(dict(fetch(_PER_DAY, {**values, "chatbots": array(together)})))
+    return DailyCounts(dict(counts), counts.total() < MAX_OF_DAYS)
 
 
 def conversations_by_uci(*, chatbot: Chatbot) -> dict[int, UciCount]:

@@ -1,8 +1,9 @@
 """Lists of the console: a page of rows by cursor, without counting, also of many chatbots; and fields of filters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
+from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
 from django import forms
@@ -17,6 +18,7 @@ from common.db import execute
 from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 from console.common.scope import PAGE_SIZE
+from conversations.placement import by_place
 
 _Item = TypeVar("_Item")
 _Row = TypeVar("_Row", bound=Model)
@@ -102,6 +104,8 @@ class MergedQuery(Generic[_Row]):
     # How the index has the chatbot where its other columns descend.
     chatbot_order: str = "chatbot_id"
     in_index_order: bool = False
+    # Whether the rows are of a conversation table, whose chatbots may live in several places.
+    of_conversations: bool = False
 
     def page(self, request: HttpRequest, *, ordering: tuple[str, ...] = ("-id",)) -> ListPage[_Row]:
         return paginate(request, cast("QuerySet[_Row]", self), ordering=ordering)
@@ -117,22 +121,31 @@ class MergedQuery(Generic[_Row]):
         return replace(self, order=order)
 
     def __getitem__(self, wanted: slice) -> list[_Row]:
-        most = int(wanted.stop)
-        is_ours = _IsOfChatbot(F("chatbot"), OuterRef("pk"))
-        of_chatbot = self.model._default_manager.filter(is_ours, *self.conditions, chatbot__gt=0)
-        order = (self._order_of_chatbots(), *self.order)
-        found = {
-            f"branch_{number}": ArraySubquery(of_chatbot.filter(branch).order_by(*order).values("pk")[:most])
-            for number, branch in enumerate(self.branches)
-        }
-        if not found:
+        if not self.branches:
             return []
-        parts = Chatbot.objects.filter(pk__in=self.chatbots).annotate(**found).values_list(*found)
+        most = int(wanted.stop)
         with transaction.atomic():
             if self.in_index_order:
                 execute(_IN_INDEX_ORDER)
-            keys = self._first(most, (key for row in parts for part in row for key in part))
+            keys = self._first(most, chain.from_iterable(self._keys(most)))
         return list(self.rows.filter(pk__in=keys).order_by(*self.order)[:most])
+
+    def _keys(self, most: int) -> Iterator[Iterable[Any]]:
+        """Yield the first keys of each chatbot and branch."""
+        is_ours = _IsOfChatbot(F("chatbot"), OuterRef("pk"))
+        of_chatbot = self.model._default_manager.filter(is_ours, *self.conditions, chatbot__gt=0)
+        order = (self._order_of_chatbots(), *self.order)
+        places: Sequence[Sequence[int]] = [self.chatbots]
+        if self.of_conversations:
+            places = by_place({chatbot: chatbot for chatbot in self.chatbots})
+        for together in places:
+            ours = of_chatbot.filter(chatbot__in=together) if self.of_conversations else of_chatbot
+            found = {
+                f"branch_{number}": ArraySubquery(ours.filter(branch).order_by(*order).values("pk")[:most])
+                for number, branch in enumerate(self.branches)
+            }
+            for row in Chatbot.objects.filter(pk__in=together).annotate(**found).values_list(*found):
+                yield from row
 
     def _order_of_chatbots(self) -> str:
         name = self.chatbot_order.removeprefix("-")

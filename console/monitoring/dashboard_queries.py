@@ -79,7 +79,7 @@ SELECT (SELECT count(*) FROM seen),
 
 _REFUSED_IDENTITIES = """
 SELECT count(*) FROM (
-    SELECT FROM conversations_refusedidentity
+    SELECT 1 FROM conversations_refusedidentity
      WHERE chatbot_id = ANY(%s::bigint[]) AND at > %s LIMIT %s) AS listed
 """
 

@@ -13,13 +13,12 @@ from conversations.models.conversations import EARLIEST
 @page
 def refused_identities(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request, roles=DECIDE)
-    # By the index of the list.
-    ours = Q(chatbot__in=scope.ids, at__gt=EARLIEST)
-    rows = RefusedIdentity.objects.select_related("chatbot").filter(ours)
+    is_listed = Q(at__gt=EARLIEST)  # by the index of the list
+    rows = RefusedIdentity.objects.select_related("chatbot").filter(is_listed, chatbot__in=scope.ids)
     return render(
         request,
         "console/monitoring/refused.html",
         title="Refused identities",
         scope=scope,
-        page=MergedQuery(rows, scope.ids, conditions=(ours,)).page(request),
+        page=MergedQuery(rows, scope.ids, conditions=(is_listed,), of_conversations=True).page(request),
     )

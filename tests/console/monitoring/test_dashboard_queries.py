@@ -4,6 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -13,8 +15,11 @@ from compliance.requests.queries import first_id
 from console.common.charts import Series, bars
 from console.monitoring import dashboard_queries as queries
 from console.templatetags.console import duration
+from conversations import usage
+from conversations.models import Conversation
 from conversations.usage import conversations_per_day
 from tests.factories import ConversationFactory, deletion_of, export_of
+from tests.places import Shards, asked_about
 
 Status = ComplianceRequest.Status
 
@@ -144,6 +149,24 @@ def test_days_are_those_of_the_zone_also_when_clocks_change(chatbot: Chatbot) ->
 
     assert period.per_day == {("deletion", day - DAY): 1, ("deletion", day): 2, ("deletion", day + DAY): 1}
     assert began == ({day: 2, day + DAY: 1}, True)
+
+
+def test_days_of_chatbots_that_live_apart_are_added(
+    chatbot: Chatbot, neighbour: Chatbot, shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = date(2026, 11, 23)
+    for one, number in ((chatbot, 3), (neighbour, 2)):
+        for hour in range(number):
+            ConversationFactory.create(chatbot=one, started_at=datetime(2026, 11, 23, hour, tzinfo=UTC))
+    shards([chatbot], [neighbour])
+    period = {"since": datetime(2026, 11, 1, tzinfo=UTC), "until": datetime(2026, 12, 1, tzinfo=UTC), "zone": "UTC"}
+
+    with CaptureQueriesContext(connection) as captured:
+        assert conversations_per_day([chatbot.pk, neighbour.pk], **period) == ({day: 5}, True)
+
+    assert asked_about(Conversation, captured, if_it_has="LATERAL") == [[chatbot.pk], [neighbour.pk]]
+    monkeypatch.setattr(usage, "MAX_OF_DAYS", 4)
+    assert conversations_per_day([chatbot.pk, neighbour.pk], **period) == ({day: 4}, False)
 
 
 def test_bars_are_stacked_and_the_axis_ends_at_a_round_number() -> None:

@@ -3,7 +3,9 @@
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from chatbots.models import Chatbot, Membership
@@ -14,6 +16,7 @@ from tests.console.filing_pages import Answer, Filer
 from tests.conversations.intakes import erase
 from tests.factories import NOON, conversation_of
 from tests.people import client_of, member, staff
+from tests.places import Shards, asked_about
 
 Role = Membership.Role
 
@@ -78,6 +81,28 @@ def test_an_officer_sees_only_the_chatbots_of_that_role(chatbot: Chatbot, neighb
     assert client_of(user).get(f"{PAGE}?chatbot=neighbour").status_code == 403
     assert client_of(user).get(f"{PAGE}?chatbot=nobody").status_code == 404
     assert member(chatbot, Role.SUPPORT).get(PAGE).status_code == 403
+
+
+def test_the_newest_are_first_wherever_their_chatbots_live(
+    chatbot: Chatbot, neighbour: Chatbot, shards: Shards
+) -> None:
+    conversations = [refused(one)[0] for one in (chatbot, neighbour)]
+    conversations += [conversation_of(one) for one in (chatbot, neighbour)]
+    for one in conversations[2:]:
+        RefusedIdentity.objects.create(
+            chatbot=one.chatbot, conversation=one, request_id=UUID(int=0), way="asserted", expires_at=NOON
+        )
+    officer = staff(chatbot, Role.OFFICER)
+    Membership.objects.create(user=officer, chatbot=neighbour, role=Role.OFFICER)
+    client = client_of(officer)
+    shards([chatbot], [neighbour])
+
+    with CaptureQueriesContext(connection) as captured:
+        links = Answer(client.get(PAGE)).links
+
+    paths = [reverse("console:conversation", args=[one.pk]) for one in conversations]
+    assert [link for link in links if link in paths] == paths[::-1]
+    assert asked_about(RefusedIdentity, captured, if_it_has="ARRAY(SELECT") == [[chatbot.pk], [neighbour.pk]]
 
 
 def test_it_leads_to_a_deletion_of_the_conversation_alone(chatbot: Chatbot, filer: Filer) -> None:
