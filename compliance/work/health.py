@@ -12,6 +12,7 @@ from uuid import UUID
 
 from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
+from common.wording import counted
 from compliance.models import Service
 from compliance.work import heartbeats, lookups, notify, occurrences
 from compliance.work.health_codes import Code, HealthProblem, problem
@@ -333,4 +334,4 @@ def _at(time: datetime) -> str:
 
 
 def _number(count: int, of: str) -> str:
-    return f"{count:,} {'or more ' * (count == _MOST_WAITING)}{of}{'s' * (count != 1)}"
+    return counted(count, f"or more {of}" if count == _MOST_WAITING else of)

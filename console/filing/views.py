@@ -14,6 +14,7 @@ from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters
 
 from common.crypto import SecretUnreadable, decrypt, encrypt
+from common.wording import counted
 from compliance.errors import Refused
 from compliance.requests.preview import Preview, PreviewOfMany
 from compliance.requests.submit import MAX_BATCH
@@ -121,7 +122,7 @@ class FileOne(FilingFlow[OneForm]):
         if isinstance(outcome, Refused):
             return self.show_again(token, f"Nothing was filed. {outcome.detail}")
         if minutes := minutes_left(outcome):
-            when = f"It starts in {minutes} minute{'s' * (minutes != 1)}; until then it can be cancelled."
+            when = f"It starts in {counted(minutes, 'minute')}; until then it can be cancelled."
             if outcome.existing:
                 messages.warning(self.request, f"Nothing was filed: this equal export is waiting already. {when}")
             else:

@@ -14,6 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from chatbots.models import Bucket
+from common.wording import counted
 from compliance.models import ComplianceRequest, Export
 from console.common.lists import MergedQuery, choice_filter
 from console.common.pages import action, back_to, page, render
@@ -153,7 +154,7 @@ def rebuild(request: HttpRequest) -> HttpResponse:
     if not number:
         messages.error(request, "Select days first.")
     if ordered:
-        messages.success(request, f"{ordered} day{'s' * (ordered != 1)} will be rebuilt within a minute.")
+        messages.success(request, f"{counted(ordered, 'day')} will be rebuilt within a minute.")
     if skipped := number - ordered:
         why = "already queued, in the client's bucket, or expired."
         messages.warning(request, f"{skipped} skipped: {why}")

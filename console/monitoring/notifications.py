@@ -17,6 +17,7 @@ from django.shortcuts import redirect
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Membership
 from chatbots.operations.chatbots import set_mails
+from common.wording import counted
 from compliance.callbacks.resend import resend_one
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.errors import Refused
@@ -111,7 +112,7 @@ def resend(request: HttpRequest) -> HttpResponse:
     if not ids:
         messages.error(request, "Select callbacks first.")
     for error, number in sorted(results.items()):
-        text = f"{number} callback{'s' * (number != 1)}: {error or 'will be sent again within a minute.'}"
+        text = f"{counted(number, 'callback')}: {error or 'will be sent again within a minute.'}"
         (messages.error if error else messages.success)(request, text)
     return redirect(back_to(request, "console:callbacks"))
 

@@ -19,6 +19,7 @@ from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
 from common.times import EARLIEST, LATEST, midnight
+from common.wording import counted
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
 from compliance.models.requests import REFERENCE
@@ -185,7 +186,7 @@ def decide(request: HttpRequest) -> HttpResponse:
         return render(
             request,
             "console/requests/decide.html",
-            title=f"{decision.value.title()} {_requests(len(selected))}",
+            title=f"{decision.value.title()} {counted(len(selected), 'request')}",
             option=option,
             reason=REASONS[decision](reason).label,
             choice=form.cleaned_data["choice"],
@@ -194,9 +195,9 @@ def decide(request: HttpRequest) -> HttpResponse:
         )
     decided, refused = decide_all(request, decision, selected, reason=reason, held_for=_held_for(request))
     if decided:
-        messages.success(request, f"{_requests(decided)}: {option.done}")
+        messages.success(request, f"{counted(decided, 'request')}: {option.done}")
     for error, number in refused.items():
-        messages.error(request, f"{_requests(number)}: {error}")
+        messages.error(request, f"{counted(number, 'request')}: {error}")
     return redirect(back)
 
 
@@ -204,10 +205,6 @@ def _held_for(request: HttpRequest) -> dict[str, str]:
     """Return the hold that the page showed for each request."""
     pairs = (text.partition(":") for text in request.POST.getlist("held_for"))
     return {request_id: reason for request_id, _, reason in pairs}
-
-
-def _requests(number: int) -> str:
-    return f"{number} request{'s' * (number != 1)}"
 
 
 def _chosen(request: HttpRequest) -> QuerySet[ComplianceRequest]:

@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 
 from chatbots.callback_urls import receiver_of
+from common.wording import counted
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
@@ -99,7 +100,7 @@ def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
         sent = resend.resend_of_request(request_id=found.pk, actor=actor_of(request))
     except Refused as refused:
         return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
-    messages.success(request, f"{sent.resent} callback{'s' * (sent.resent != 1)} will be sent again.")
+    messages.success(request, f"{counted(sent.resent, 'callback')} will be sent again.")
     return redirect("console:request", found.pk)
 
 

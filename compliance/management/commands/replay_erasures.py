@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from common.commands import TeachingCommand
 from common.storage import StorageError
+from common.wording import counted
 from compliance import worker
 from compliance.models import LedgerLine, Service
 from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, replay
@@ -123,7 +124,7 @@ could not be resolved: an object was refused, a request has failed, or the servi
             self.stdout.write(f"refused: {fault} {key}")
         for life in report.lives:
             self.stdout.write(
-                f"read: {_counted(life.objects, 'object')} of life {life.incarnation}, "
+                f"read: {counted(life.objects, 'object')} of life {life.incarnation}, "
                 f"{life.first_at:%Y-%m-%d %H:%M} to {life.last_at:%Y-%m-%d %H:%M} UTC"
             )
         if report.are_lives_mixed:
@@ -169,7 +170,7 @@ _LEDGER_GONE = (
 def _line(one: dict[str, Any]) -> str:
     chatbot = one["chatbot"] or "a chatbot that is not here"
     numbers = ", ".join(map(str, one["numbers"][:_NUMBERS])) + (", ..." if len(one["numbers"]) > _NUMBERS else "")
-    about = f", {_counted(one['conversations'], 'conversation')}" + (f" ({numbers})" if numbers else "")
+    about = f", {counted(one['conversations'], 'conversation')}" + (f" ({numbers})" if numbers else "")
     if one["kind"] == "export":
         about = ""  # what it would have contained is not looked up
     done = f" -> {_outcome(one['plan'], one['outcome'])}" if one["outcome"] else ""
@@ -181,10 +182,6 @@ def _outcome(plan: str, outcome: str) -> str:
     if (plan, outcome) == (Plan.REDACT, LedgerLine.Outcome.ERASED):
         return "Redacted again"
     return LedgerLine.Outcome(outcome).label
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _what_next(report: Report) -> str:
@@ -207,13 +204,13 @@ def _to_look_at(report: Report) -> Iterator[str]:
     """Yield why the exit code is 3, and what to do about it."""
     if report.refused:
         yield (
-            f"LOOK: {_counted(len(report.refused), 'object')} of the ledger not believed, and not used: "
+            f"LOOK: {counted(len(report.refused), 'object')} of the ledger not believed, and not used: "
             'docs/runbooks.md, "DcaLedgerForeign", says what each reason means.'
         )
     failed = sum(number for (_, outcome), number in report.counts.items() if outcome == LedgerLine.Outcome.FAILED)
     if number := failed + report.failing:
         yield (
-            f"LOOK: {_counted(number, 'request')} {'has' if number == 1 else 'have'} met an error, which follows its "
+            f"LOOK: {counted(number, 'request')} {'has' if number == 1 else 'have'} met an error, which follows its "
             "line: workers try again, and what fails for good waits for manage.py retry_request."
         )
     if any(plan == Plan.CONFLICT for plan, _ in report.counts):
