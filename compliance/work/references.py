@@ -71,8 +71,10 @@ def naming(conversations: Mapping[int, int]) -> dict[UUID, set[int]]:
 
     Each with those of the conversations, which are given with their chatbots.
     """
-    values = {"conversations": array(conversations), "chatbots": array(set(conversations.values()))}
     found: dict[UUID, set[int]] = {}
+    if not conversations:
+        return found  # Citus refuses the statement for no chatbot, which is of no shard
+    values = {"conversations": array(conversations), "chatbots": array(set(conversations.values()))}
     for request_id, reference, numbers, people in fetch(_OF_CONVERSATIONS, values):
         if holds(reference, *people):
             pairs = zip(numbers, people, strict=True)

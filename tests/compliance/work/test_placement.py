@@ -1,7 +1,8 @@
 """Chatbots that live together: claims, audits and replays take those of one place at a time."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,8 +11,9 @@ from chatbots.models import Chatbot
 from compliance.erasure import verify
 from compliance.erasure.findings import VerificationResult
 from compliance.models import ComplianceRequest
-from compliance.work import claims, scheduling
+from compliance.work import claims, references, scheduling
 from compliance.work.claims import HeldClaim
+from compliance.work.transitions import completion
 from conversations import placement
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -51,6 +53,17 @@ def test_things_are_grouped_by_shard_in_their_order(shards: Shards) -> None:
     grouped = placement.by_place({"a": two.pk, "b": one.pk, "c": two.pk, "d": three.pk})
 
     assert grouped == [["a", "c"], ["b", "d"]]
+
+
+def test_nothing_is_asked_about_no_chatbot(chatbot: Chatbot, django_assert_num_queries: Callable[[int], Any]) -> None:
+    """Citus cannot say where such a statement belongs, and refuses all but simple ones."""
+    deletion_of(chatbot, "42")
+    held = claims.take(Kind.DELETION)
+    assert held
+
+    with django_assert_num_queries(0):
+        assert completion.failed_by_ids(held, []) == []
+        assert references.naming({}) == {}
 
 
 def test_a_claim_takes_chatbots_of_one_place_and_notes_that_others_wait(shards: Shards) -> None:
