@@ -77,10 +77,8 @@ SELECT request_id FROM compliance_ledgerline
  WHERE outcome = 'filed' AND incarnation = %(incarnation)s AND plan = 'late'
 """
 _STILL_OPEN = """
-SELECT ours.id
-  FROM unnest(%(ids)s::uuid[]) AS ours(id)
- WHERE EXISTS (SELECT FROM conversations_conversation
-                WHERE deletion_request_id = ours.id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL)
+SELECT DISTINCT deletion_request_id FROM conversations_conversation
+ WHERE deletion_request_id = ANY(%(ids)s) AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
 """
 _SETTLE_LATE = """
 UPDATE compliance_ledgerline SET outcome = 'erased'
