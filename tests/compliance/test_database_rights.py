@@ -75,6 +75,30 @@ def test_granting_again_changes_nothing(cursor) -> None:
     assert rights(cursor) == before
 
 
+def test_no_sequence_may_be_used_but_those_that_are_called_by_name(cursor) -> None:
+    cursor.execute(
+        """
+        SELECT r.rolname, c.relname FROM pg_class c CROSS JOIN pg_roles r
+         WHERE c.relkind = 'S' AND r.rolname = ANY(%s) AND has_sequence_privilege(r.rolname, c.oid, 'USAGE')
+        """,
+        [list(ROLES.values())],
+    )
+    assert set(cursor.fetchall()) == {
+        (ROLES["web"], "compliance_request_seq"),
+        (ROLES["worker"], "compliance_request_seq"),
+        # On Citus, where the statement reads a table that is distributed or on each machine.
+        (ROLES["web"], "compliance_replay_id_seq"),
+        (ROLES["web"], "chatbots_changelogentry_id_seq"),
+        (ROLES["worker"], "compliance_leftcopy_id_seq"),
+    }
+    cursor.execute(
+        "SELECT FROM pg_class c CROSS JOIN pg_roles r WHERE c.relkind = 'S' AND r.rolname = ANY(%s) "
+        "AND has_sequence_privilege(r.rolname, c.oid, 'UPDATE')",
+        [list(ROLES.values())],
+    )
+    assert cursor.fetchall() == []
+
+
 def test_granting_revokes_rights_granted_by_others(cursor) -> None:
     before = rights(cursor)
     cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC, {ROLES['web']}")
