@@ -19,6 +19,7 @@ from compliance.work.health_codes import Code, HealthProblem, problem
 from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
+from conversations import citus
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)
@@ -182,6 +183,7 @@ class Health:
     silent: list[SilentBucket]
     interrupted_credentials: list[str]  # the slugs of their chatbots
     resolvers: list[ResolverTrouble]
+    silent_nodes: list[str]  # of Citus
 
     @property
     def alive(self) -> int:
@@ -200,6 +202,7 @@ class Health:
     @property
     def problems(self) -> list[HealthProblem]:
         return [
+            *(problem(Code.NODE_SILENT, name=name) for name in self.silent_nodes),
             *_ledger_problems(self),
             *_cluster_problems(self),
             *_work_problems(self),
@@ -213,6 +216,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
     [(now, is_any_worker_busy, *ledger)] = fetch(_NOW)
     tasks, oldest_task = notify.tasks_waiting()
     last = occurrences.last()
+    silent_nodes = citus.silent_nodes()
     return Health(
         at=now,
         clusters=heartbeats.clusters(),
@@ -229,7 +233,9 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         ledger_foreign=last[occurrences.Name.LEDGER_FOREIGN],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
-        resolvers=lookups.in_trouble(now, chatbots),
+        # Look-ups lie on all machines.
+        resolvers=[] if silent_nodes else lookups.in_trouble(now, chatbots),
+        silent_nodes=silent_nodes,
     )
 
 

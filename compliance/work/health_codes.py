@@ -28,6 +28,7 @@ class Code(StrEnum):
     RESOLVER_FAILING = "resolver_failing"
     LOOKUPS_WAIT = "lookups_wait"
     UNEXPECTED_TASK = "unexpected_task"
+    NODE_SILENT = "node_silent"
 
 
 ADVICE = {
@@ -107,6 +108,10 @@ ADVICE = {
     Code.UNEXPECTED_TASK: (
         "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "
         "write to the database (the log has queue.unexpected_task)."
+    ),
+    Code.NODE_SILENT: (
+        "The machine {name} of Citus does not answer the coordinator. Conversations of its chatbots can neither be "
+        "stored, shown nor erased until it does. Check its PostgreSQL and the network in between."
     ),
 }
 
