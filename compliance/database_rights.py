@@ -120,8 +120,8 @@ RIGHTS: Mapping[str, Rights] = {
     "django_q.Schedule": Rights("", "SELECT, DELETE"),
 }
 
-# What nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables. Citus calls that of
-# a local table by name where one statement inserts there and reads what is distributed, chatbots or variables.
+# What nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables. Citus calls that
+# of a local table by name where one statement inserts there and reads what is distributed, chatbots or variables.
 SEQUENCES = {
     "compliance_request_seq": Rights("USAGE", "USAGE"),
     "compliance_replay_id_seq": Rights("USAGE", ""),
