@@ -24,6 +24,7 @@ from compliance.replay.planning import Plan, Planned
 from compliance.requests import insert
 from compliance.retention import policy
 from compliance.work.outbox import announce
+from conversations.placement import by_place
 
 HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
@@ -99,8 +100,8 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
     settle({one.request_id: OUTCOMES[one.plan] for one in planned})
     _end_exports(planned)  # of which some can be among these
     _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE}])
-    if erased := [one.request_id for one in planned if one.plan == Plan.ERASE]:
-        exports.expire_marked(erased)
+    for together in by_place({one.request_id: one.chatbot for one in planned if one.plan == Plan.ERASE}):
+        exports.expire_marked(together)
     if remembered := [one.request_id for one in planned if one.plan in _REMEMBERED]:
         marking.remember(remembered)
     announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])

@@ -141,7 +141,7 @@ def test_a_deletion_that_had_marked_keeps_its_own_cutoff(company: Company) -> No
     assert gone(first, came_back) == [True, False]
 
 
-def test_lines_of_chatbots_that_live_apart_are_planned_apart(
+def test_lines_of_chatbots_that_live_apart_are_planned_and_filed_apart(
     company: Company, other: Company, shards: Shards
 ) -> None:
     numbers = [one.talk("c-1", "alice") for one in (company, other)]
@@ -157,6 +157,8 @@ def test_lines_of_chatbots_that_live_apart_are_planned_apart(
     assert gone(*numbers) == [True, True]
     assert report["plans"] == {"erase": 2}
     assert asked_about(Conversation, captured, if_it_has="is_meant") == [[company.chatbot.pk], [other.chatbot.pk]]
+    # So is whatever else Citus takes for one place alone.
+    assert all(len(chatbots) == 1 for chatbots in asked_about(Conversation, captured, if_it_has="LATERAL"))
 
 
 def test_numbers_that_others_have_by_now_hit_nobody(company: Company) -> None:
