@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Variable
-from common.db import array, fetch
+from common.db import array, execute, fetch
 from conversations.locks import await_running
 
 logger = logging.getLogger(__name__)
@@ -19,19 +19,25 @@ logger = logging.getLogger(__name__)
 _ROWS_PER_PAGE = 50_000
 
 # No index leads from a variable to its values: each stored value would pay for a search that is made once. In pages,
-# so that no statement takes long. SKIP LOCKED, since two transactions that lock several rows could block each other.
-_ERASE_PAGE = """
+# so that no statement takes long, and in the order of an index that contains all that is read.
+_PAGE = """
 WITH page AS MATERIALIZED (
-    SELECT id, variable_id FROM conversations_variablevalue WHERE id > %(after)s ORDER BY id LIMIT %(rows)s
-), met AS MATERIALIZED (
-    SELECT id FROM page WHERE variable_id = ANY(%(variables)s::bigint[])
-), gone AS (
-    DELETE FROM conversations_variablevalue WHERE id = ANY(ARRAY(
-        SELECT id FROM conversations_variablevalue WHERE id = ANY(ARRAY(SELECT id FROM met))
-         ORDER BY id FOR UPDATE SKIP LOCKED))
-    RETURNING id
+    SELECT chatbot_id, conversation_id, variable_id FROM conversations_variablevalue
+     WHERE conversation_id > %(after)s
+     ORDER BY conversation_id FETCH FIRST %(rows)s ROWS WITH TIES
 )
-SELECT (SELECT max(id) FROM page), (SELECT count(*) FROM met), (SELECT count(*) FROM gone)
+SELECT chatbot_id, max(conversation_id), count(*) FILTER (WHERE variable_id = ANY(%(variables)s::bigint[]))
+  FROM page GROUP BY chatbot_id
+"""
+# Of one chatbot, since rows of several cannot be locked at once where the table is distributed. No value of a UCI is
+# stored any more, so the page has no others than were found. SKIP LOCKED, since two transactions that lock several
+# rows could block each other.
+_ERASE = """
+DELETE FROM conversations_variablevalue WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
+       SELECT id FROM conversations_variablevalue
+        WHERE chatbot_id = %(chatbot)s AND conversation_id > %(after)s AND conversation_id <= %(last)s
+          AND variable_id = ANY(%(variables)s::bigint[])
+        ORDER BY id FOR UPDATE SKIP LOCKED))
 """
 
 
@@ -52,13 +58,16 @@ def erase() -> None:
 
 def _erase(variables: str) -> bool:
     """Scan all values; return whether none of these variables is left."""
-    after: int | None = 0
-    left = erased = 0
-    while after is not None:
-        page = {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables}
-        [(after, met, gone)] = fetch(_ERASE_PAGE, page)
-        left += met - gone
-        erased += gone
+    after = left = erased = 0
+    while found := fetch(_PAGE, {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables}):
+        last = max(number for _, number, _ in found)
+        for chatbot_id, _, met in found:
+            if met:
+                page = {"chatbot": chatbot_id, "after": after, "last": last, "variables": variables}
+                gone = execute(_ERASE, page)
+                left += met - gone
+                erased += gone
+        after = last
     if erased:
         logger.info("uci_values.erased values=%s", erased)
     return not left
