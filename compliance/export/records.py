@@ -171,6 +171,8 @@ def record_conversations(contents: Collection[tuple[Target, int]]) -> set[Target
     sent; or it finds the record as well. Returns the targets with a closed conversation, or that have expired: they
     must not be sent.
     """
+    if not contents:
+        return set()  # Citus refuses the statement for no chatbot, which is of no shard
     values = {
         "exports": array(target.export_id for target, _ in contents),
         "conversations": array(conversation for _, conversation in contents),

@@ -72,6 +72,10 @@ SELECT coalesce(json_agg(r), '[]')::text
 _chatbots: dict[UUID, int] = {}
 _MOST_KNOWN = 20_000
 
+# Stands for the chatbots of no request. None has it, but a statement about no chatbot would be of no shard, and Citus
+# refuses most of those.
+_NO_CHATBOT = 0
+
 
 def is_open() -> bool:
     return bool(fetch(f"SELECT {IS_OPEN}")[0][0])
@@ -79,13 +83,17 @@ def is_open() -> bool:
 
 def subjects(request_ids: Collection[UUID]) -> dict[str, str]:
     """Return the parameters of a statement about these requests: `ids`, and the `chatbots` that they are of."""
-    return {"ids": array(request_ids), "chatbots": array(chatbots_of(request_ids))}
+    return {"ids": array(request_ids), "chatbots": _array_of_chatbots(request_ids)}
 
 
 def given(request_ids: Collection[UUID]) -> dict[str, str]:
     """Return the parameters of a statement about GIVEN requests as they are now: `requests`, and their `chatbots`."""
     [(requests,)] = fetch(_GIVEN, [array(request_ids)])
-    return {"requests": requests, "chatbots": array(chatbots_of(request_ids))}
+    return {"requests": requests, "chatbots": _array_of_chatbots(request_ids)}
+
+
+def _array_of_chatbots(request_ids: Collection[UUID]) -> str:
+    return array(chatbots_of(request_ids) or [_NO_CHATBOT])
 
 
 def chatbots_of(request_ids: Collection[UUID]) -> set[int]:

@@ -10,8 +10,9 @@ import pytest
 from chatbots.models import Chatbot
 from compliance.erasure import verify
 from compliance.erasure.findings import VerificationResult
+from compliance.export import records
 from compliance.models import ComplianceRequest
-from compliance.work import claims, references, scheduling
+from compliance.work import claims, references, scheduling, sql
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion
 from conversations import placement
@@ -64,6 +65,11 @@ def test_nothing_is_asked_about_no_chatbot(chatbot: Chatbot, django_assert_num_q
     with django_assert_num_queries(0):
         assert completion.failed_by_ids(held, []) == []
         assert references.naming({}) == {}
+        assert records.record_conversations([]) == set()
+
+
+def test_a_statement_about_no_request_names_a_chatbot_that_is_none(db: None) -> None:
+    assert [one([])["chatbots"] for one in (sql.subjects, sql.given)] == ["{0}", "{0}"]
 
 
 def test_a_claim_takes_chatbots_of_one_place_and_notes_that_others_wait(shards: Shards) -> None:
