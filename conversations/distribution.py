@@ -53,7 +53,7 @@ FAULT = "The conversation tables are not distributed over the machines of Citus,
 HOW_TO_MEND = "Run manage.py distribute: it goes on where it stopped (docs/scaling.md)."
 
 # An advisory lock, held by the connection of a conversion. A lost process keeps it until its last statement ends.
-_LOCK = 0x6463_6469  # "dcdi"
+LOCK = 0x6463_6469  # "dcdi"
 # Each step locks a table against all others: what keeps it waiting is to be found, and not to hold up everything.
 _PATIENCE = ("SET statement_timeout = 0", "SET lock_timeout = '60s'")
 
@@ -77,6 +77,16 @@ SELECT k.conname
   JOIN pg_class target ON target.oid = k.confrelid
  WHERE k.contype = 'f' AND source.relnamespace = 'public'::regnamespace
    AND (source.relname = ANY(%(tables)s) OR target.relname = ANY(%(tables)s))
+"""
+# Of local tables to reference tables.
+_KEYS_OF_LOCAL_TABLES = """
+SELECT source.relname, k.conname
+  FROM pg_constraint k
+  JOIN pg_class source ON source.oid = k.conrelid
+  JOIN pg_class target ON target.oid = k.confrelid
+ WHERE k.contype = 'f' AND source.relnamespace = 'public'::regnamespace
+   AND target.relname = ANY(%s) AND source.relname <> ALL(%s)
+ ORDER BY source.relname, k.conname
 """
 # What any role may see of other sessions.
 _AT_WORK = """
@@ -212,11 +222,40 @@ def _left(shards: int) -> Iterator[Step]:
     keys, present = _keys()
     local = {table.name for table in tables.values() if table.kind == _LOCAL}
     in_the_way = [key for key in keys if key.name in present and local & {key.table, key.target}]
+    yield from _drop_keys(in_the_way)
+    yield from _change_primary_keys(tables)
+    for name in _names(REFERENCE):
+        if name in local:
+            statement = f"SELECT create_reference_table('{name}')"
+            yield Step(f"Copy {name} to each machine", statement, tables[name].local_bytes)
+    for name in _names(DISTRIBUTED):
+        yield from _distribute_table(tables[name], shards)
+    for name in reversed(_names(REFERENCE)):  # chatbots last: variables refer to them
+        yield from _remove_what_is_left(tables[name])
+    for key in keys:
+        if key.name not in present or key in in_the_way:
+            yield Step(
+                f"Add the foreign key {key.name} of {key.table}",
+                f"ALTER TABLE {key.table} ADD CONSTRAINT {key.name} {key.definition}",
+            )
+
+
+def _drop_keys(in_the_way: list[Key]) -> Iterator[Step]:
     for key in in_the_way:
         yield Step(
             f"Drop the foreign key {key.name} of {key.table} for now",
             f"ALTER TABLE {key.table} DROP CONSTRAINT {key.name}",
         )
+    for table, name in fetch(_KEYS_OF_LOCAL_TABLES, [_names(REFERENCE), _names(DISTRIBUTED + REFERENCE)]):
+        # Each row that is added would lock the reference table for all others until its transaction ends, and two at
+        # once would be a deadlock.
+        yield Step(
+            f"Drop the foreign key {name} of {table} for good, since its checks would wait for each other",
+            f"ALTER TABLE {table} DROP CONSTRAINT {name}",
+        )
+
+
+def _change_primary_keys(tables: dict[str, _Table]) -> Iterator[Step]:
     for name in _names(DISTRIBUTED):
         table = tables[name]
         if table.columns_of_primary_key == 1:
@@ -224,18 +263,6 @@ def _left(shards: int) -> Iterator[Step]:
                 f"Put the chatbot into the primary key of {name}",
                 f"ALTER TABLE {name} DROP CONSTRAINT {table.primary_key}, "
                 f"ADD CONSTRAINT {table.primary_key} PRIMARY KEY (chatbot_id, id)",
-            )
-    for name in _names(REFERENCE):
-        if name in local:
-            statement = f"SELECT create_reference_table('{name}')"
-            yield Step(f"Copy {name} to each machine", statement, tables[name].local_bytes)
-    for name in _names(DISTRIBUTED):
-        yield from _distribute_table(tables[name], shards)
-    for key in keys:
-        if key.name not in present or key in in_the_way:
-            yield Step(
-                f"Add the foreign key {key.name} of {key.table}",
-                f"ALTER TABLE {key.table} ADD CONSTRAINT {key.name} {key.definition}",
             )
 
 
@@ -248,6 +275,10 @@ def _distribute_table(table: _Table, shards: int) -> Iterator[Step]:
             f"SELECT create_distributed_table('{table.name}', 'chatbot_id', {where})",
             table.local_bytes,
         )
+    yield from _remove_what_is_left(table)
+
+
+def _remove_what_is_left(table: _Table) -> Iterator[Step]:
     if table.local_bytes:
         # Citus hides them, but they are on the disk, where no erasure would reach them.
         yield Step(
@@ -263,8 +294,8 @@ def _tables() -> dict[str, _Table]:
     for table in found.values():
         if table.kind not in {_LOCAL, wanted[table.name]}:
             raise NotDistributable(
-                f"{table.name} is {table.kind}, and not {wanted[table.name]}. Make it a table of the coordinator "
-                f"again: SELECT undistribute_table('{table.name}')."
+                f"{table.name} is {table.kind}, and not {wanted[table.name]}. Citus cannot take that back, since the "
+                "table has an identity column: restore the backup of before, and run this on it."
             )
     return found
 
@@ -284,7 +315,7 @@ def _keys() -> tuple[list[Key], set[str]]:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock of a conversion, and refuse while this service is at work."""
-    if not fetch("SELECT pg_try_advisory_lock(%s)", [_LOCK])[0][0]:
+    if not fetch("SELECT pg_try_advisory_lock(%s)", [LOCK])[0][0]:
         raise NotDistributable(
             "Another distribute is under way. If its process was killed, its last statement still runs: wait for it."
         )
@@ -299,7 +330,7 @@ def _alone() -> Iterator[None]:
     finally:
         # The connection may be what was lost.
         with suppress(DatabaseError):
-            fetch("SELECT pg_advisory_unlock(%s)", [_LOCK])
+            fetch("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 def _take(step: Step) -> None:

@@ -28,6 +28,7 @@ def migrated(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
         call_command("migrate", verbosity=0)
         # A copy would take itself for a restored backup.
         execute("DELETE FROM compliance_service")
+        under_roles.grant()
     yield _TEMPLATE
     nodes.drop(_TEMPLATE)
 

@@ -1,26 +1,34 @@
 """`manage.py distribute` on a coordinator of Citus: what it makes of a database with data, whatever stops it."""
 
+import io
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.core.management import CommandError
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from chatbots.models import Chatbot, Variable
 from common.db import execute, fetch
+from common.storage import ObjectStorage
 from compliance import checks
+from compliance.ledger import service
 from compliance.work import health
-from conversations import distribution
+from conversations import citus, distribution
 from conversations.citus import NotDistributable
 from conversations.distribution import Step
 from conversations.models import Conversation, Identity, Message
 from conversations.placement import is_distributed
-from tests import factories, under_roles
+from scripts.processes import web_command
+from tests import factories
 from tests.citus import nodes
 from tests.citus.conftest import Distribute
+from tests.closed import Reason, State, close
+from tests.functional.support import ROOT, manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
 from tests.statements import REFERENCE_TABLES, TABLES
 
 pytestmark = pytest.mark.citus
@@ -43,6 +51,12 @@ def people(coordinator: str) -> list[Chatbot]:
         for value in ("41", "42"):
             factories.conversation_of(chatbot, value, text=f"{PLANTED} {chatbot.slug} {value}")
     return chatbots
+
+
+_FROM_LOCAL_TABLES = """
+SELECT conrelid::regclass FROM pg_constraint
+ WHERE contype = 'f' AND confrelid = ANY(%s::regclass[]) AND conrelid <> ALL(%s::regclass[])
+"""
 
 
 def keys() -> list[tuple[Any, ...]]:
@@ -100,7 +114,20 @@ def test_no_row_is_left_on_the_disk_of_the_coordinator(people: Any, distribute: 
 
     # What Citus hides, but does not remove.
     left = "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_relation_size(oid) > 0"
-    assert fetch(left, [sorted(TABLES)]) == []
+    assert fetch(left, [sorted(TABLES | REFERENCE_TABLES)]) == []
+
+
+def test_who_adds_local_rows_of_one_chatbot_does_not_wait_for_others(people: Any, distribute: Distribute) -> None:
+    distribute("--yes")
+    assert not fetch(_FROM_LOCAL_TABLES, [sorted(REFERENCE_TABLES), sorted(TABLES | REFERENCE_TABLES)])
+    entry = """
+        INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data)
+        VALUES (%s, 'request.filed', 'command', '{}');
+        SET CONSTRAINTS ALL IMMEDIATE"""
+    with nodes.connect(connection.settings_dict["NAME"]) as other, other.transaction(), transaction.atomic():
+        for execute_one in (execute, other.execute):
+            execute_one("SET LOCAL statement_timeout = '10s'")
+            execute_one(entry.replace("%s", str(people[0].pk)))
 
 
 def test_after_a_kill_at_any_step_it_goes_on(people: Any, coordinator: str) -> None:
@@ -115,6 +142,92 @@ def test_after_a_kill_at_any_step_it_goes_on(people: Any, coordinator: str) -> N
 
     assert is_whole()
     assert (contents(), keys()) == (before, keys_before)
+
+
+def test_a_killed_process_ends_with_its_statement_and_the_next_run_goes_on(coordinator: str) -> None:
+    command = manage("distribute", "--yes", "--shards", "8")
+    environment = worker_environment(role=connection.settings_dict["USER"])
+    with nodes.connect(coordinator) as watcher:
+        with nodes.connect(coordinator) as other, other.transaction():
+            other.execute("SELECT FROM conversations_message")
+            with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+                wait_until(lambda: bool(watcher.execute(_WAITS).fetchall()))
+                process.kill()
+            # PostgreSQL notices that its client is gone when the statement is over.
+            with pytest.raises(NotDistributable, match="is under way"):
+                distribution.distribute(shards=8, progress=no_progress)
+        connection.close()
+        wait_until(lambda: not watcher.execute(_RUNS).fetchall())
+
+    distribution.distribute(shards=8, progress=no_progress)
+
+    assert is_whole()
+
+
+_RUNS = """
+SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'data-compliance-api'
+"""
+_WAITS = f"{_RUNS} AND wait_event_type = 'Lock'"
+
+
+def test_a_table_that_a_later_version_brings_is_distributed_by_the_next_run(coordinator: str) -> None:
+    steps = distribution.plan(shards=8)
+    later = "conversations_refusedidentity"
+    with nodes.connect(coordinator) as other:
+        for statement in (*citus.SESSION, *(step.statement for step in steps if later not in step.statement)):
+            other.execute(statement)
+
+    left = distribution.plan(shards=8)
+    assert left == [step for step in steps if later in step.statement]
+    distribution.distribute(shards=8, progress=no_progress)
+
+    assert is_whole()
+    assert distribution.plan() == []
+
+
+def test_a_restored_database_is_distributed_and_then_opened(
+    people: Any, distribute: Distribute, storage: ObjectStorage
+) -> None:
+    close(State.RESTORED, Reason.OTHER_SERVER)
+
+    distribute("--yes", "--shards", "8")
+    assert not service.is_open()
+    call_command("replay_erasures", stdout=io.StringIO())
+
+    assert service.is_open()
+    assert is_whole()
+
+
+def test_after_migrate_a_new_key_to_a_reference_table_leaves_its_table_local(distribute: Distribute) -> None:
+    distribute("--yes")
+    connection.close()
+
+    call_command("migrate", verbosity=0)
+    execute("CREATE TABLE added (id bigint PRIMARY KEY, chatbot_id bigint REFERENCES chatbots_chatbot (id))")
+
+    assert is_whole()
+    # The next run drops its key.
+    assert [step.statement for step in distribution.plan()] == [
+        "ALTER TABLE added DROP CONSTRAINT added_chatbot_id_fkey"
+    ]
+
+
+@pytest.mark.long(reason="starts five programs")
+def test_nothing_starts_on_tables_that_are_distributed_in_part(people: Any) -> None:
+    take_one_step()
+    environment = worker_environment(role=connection.settings_dict["USER"])
+    for command in (
+        manage("qcluster"),
+        web_command("--bind", "127.0.0.1:0"),
+        manage("verify_erasure", "--all"),
+        manage("check", "--database", "default"),
+        manage("migrate"),
+    ):
+        ended = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode != 0, command
+        assert "Run manage.py distribute" in ended.stderr, command
 
 
 def test_once_more_there_is_nothing_left(people: Any, distribute: Distribute) -> None:
@@ -135,14 +248,14 @@ def test_two_do_not_run_at_once(coordinator: str) -> None:
     @contextmanager
     def meanwhile(_: Step) -> Iterator[None]:
         with nodes.connect(coordinator) as other:
-            [(is_free,)] = other.execute("SELECT pg_try_advisory_lock(%s)", [distribution._LOCK]).fetchall()
+            [(is_free,)] = other.execute("SELECT pg_try_advisory_lock(%s)", [distribution.LOCK]).fetchall()
         assert not is_free
         yield
 
     distribution.distribute(shards=8, progress=meanwhile)
 
     with nodes.connect(coordinator) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [distribution._LOCK])
+        other.execute("SELECT pg_advisory_lock(%s)", [distribution.LOCK])
         with pytest.raises(NotDistributable, match="Another distribute is under way"):
             distribution.distribute(shards=8, progress=no_progress)
 
@@ -169,7 +282,6 @@ def test_what_keeps_a_step_waiting_is_said_and_the_next_run_goes_on(
 
 
 def test_a_role_that_owns_no_tables_is_refused(coordinator: str) -> None:
-    under_roles.grant()
     with nodes.connected(coordinator, user="tests_web"), pytest.raises(NotDistributable, match="does not own"):
         distribution.distribute(shards=8, progress=no_progress)
 

@@ -4,6 +4,7 @@ Citus' own catalogue is imitated where a plan needs it. tests/citus/ has the con
 """
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def _pretend(statement: str) -> None:
         case "create_distributed_table":
             execute("INSERT INTO pg_dist_partition VALUES (%s::regclass, 'h', 'chatbot_id', 's')", [table])
         case "truncate_local_data_after_distributing_table":
-            execute(f"TRUNCATE {table}")
+            execute(f"TRUNCATE {table} CASCADE")
         case _:
             execute(statement)
 
@@ -112,9 +113,16 @@ def test_a_dry_run_says_each_step_in_words_and_as_sql_and_how_much_moves(catalog
     said = distribute("--dry-run", "--shards", "16")
 
     assert "Drop the foreign key identity_conversation_of_chatbot of conversations_identity" in said
+    assert (
+        "Drop the foreign key chatbots_apikey_chatbot_id_8c1380b0_fk_chatbots_chatbot_id of chatbots_apikey for good"
+        in said
+    )
     assert "SELECT create_reference_table('chatbots_chatbot');" in said
     assert "SELECT create_distributed_table('conversations_conversation', 'chatbot_id', shard_count => 16);" in said
-    assert "Data that is copied to other machines, without indexes: 0.0 MiB. Nothing was changed." in said
+    # Tables keep pages of tests before.
+    assert re.search(
+        r"Data that is copied to other machines, without indexes: \d+\.\d MiB\. Nothing was changed\.", said
+    )
     assert fetch(_KEYS, {"tables": TABLES}) == before
     assert not fetch("SELECT FROM pg_dist_partition")
 
@@ -140,7 +148,7 @@ def test_one_postgresql_has_nothing_to_distribute() -> None:
         ("DELETE FROM django_migrations WHERE app = 'conversations' AND name = '0009_identity_lookups'", "migrate"),
         (
             "INSERT INTO pg_dist_partition VALUES ('conversations_message'::regclass, 'h', 'conversation_id', 's')",
-            r"distributed by conversation_id.*undistribute_table\('conversations_message'\)",
+            "conversations_message is distributed by conversation_id, and not .* by chatbot_id.* restore the backup",
         ),
         (
             "ALTER TABLE compliance_claim ADD COLUMN of bigint REFERENCES conversations_message (id)",

@@ -20,7 +20,7 @@ class Command(TeachingCommand):
     help = """Distribute the conversation tables over the machines of Citus, by chatbot.
 
 DATABASE_URL names the coordinator, as the role that owns the tables. Back the database up before, and stop web
-servers and workers: nothing works on it meanwhile, and no command leads back. If it is killed, run it again: it goes
+servers and workers: nothing works on it meanwhile, and only a dump leads back. If it is killed, run it again: it goes
 on. Where all is distributed it does nothing.
 """
     examples = """\
@@ -43,9 +43,9 @@ do; what was done before stays done, 130 interrupted
             type=int,
             default=distribution.SHARDS,
             metavar="N",
-            help="Into how many shards each table is divided. Another number later would copy all data again, so "
-            "count the machines to come, with eight shards for each, for fair shares. The default, %(default)s, "
-            "suits four machines, and serves 32 at most. All data of a chatbot is in one shard.",
+            help="Into how many shards each table is divided, for good: later one can be split, but not all anew. "
+            "Count the machines to come, and eight shards for each, for fair shares. The default, %(default)s, suits "
+            "four machines, and serves 32 at most. All data of a chatbot is in one shard.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Say what is left to do; change nothing.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
@@ -79,7 +79,7 @@ do; what was done before stays done, 130 interrupted
     def _confirm(self, steps: list[Step]) -> None:
         if not sys.stdin.isatty():
             raise CommandError("Nobody can be asked here: say --yes. Nothing was changed.")
-        self.stderr.write(f"{_sizes(steps)} No command leads back: have a backup.")
+        self.stderr.write(f"{_sizes(steps)} Only a dump leads back: have a backup.")
         self.stderr.write('Type "distribute" to go on: ', ending="")
         self.stderr.flush()
         if sys.stdin.readline().strip() != "distribute":
