@@ -53,7 +53,7 @@ WITH l AS MATERIALIZED (
            SELECT kind, status, seq, cutoff_at, cutoff_number
              FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
 ), met AS MATERIALIZED (
-    SELECT r.request_id, named.is_any, named.numbers, person.value
+    SELECT r.*, named.is_any, named.numbers, person.value
       FROM l AS r
       LEFT JOIN LATERAL (
            SELECT count(*) > 0 AS is_any,
@@ -82,9 +82,8 @@ WITH l AS MATERIALIZED (
 SELECT l.request_id, l.kind, l.line, l.chatbot_id, l.slug, l.public_id, l.four_eyes,
        l.max_conversations_per_deletion, l.grace, l.variable_id, l.uci_digest, l.conversation_digests[1:100],
        l.known_kind, l.known_status, l.known_cutoff_at,
-       met.is_any, met.numbers, met.value, filed.open, filed.is_any, statement_timestamp()
-  FROM l
-  JOIN met ON met.request_id = l.request_id
+       l.is_any, l.numbers, l.value, filed.open, filed.is_any, statement_timestamp()
+  FROM met AS l
   LEFT JOIN LATERAL (
        SELECT count(*) > 0 AS is_any,
               array_agg(id ORDER BY seq) FILTER (
