@@ -214,6 +214,11 @@ def _names(models: tuple[type[Model], ...]) -> list[str]:
     return [model._meta.db_table for model in models]
 
 
+def _of(tables: dict[str, _Table], models: tuple[type[Model], ...]) -> list[_Table]:
+    """Return those of the tables that there are. One may come with a migration that is to be applied."""
+    return [tables[name] for name in _names(models) if name in tables]
+
+
 def _left(shards: int) -> Iterator[Step]:
     """Yield the steps that are left, in their order. None in a database without the tables."""
     tables = _tables()
@@ -224,14 +229,14 @@ def _left(shards: int) -> Iterator[Step]:
     in_the_way = [key for key in keys if key.name in present and local & {key.table, key.target}]
     yield from _drop_keys(in_the_way)
     yield from _change_primary_keys(tables)
-    for name in _names(REFERENCE):
-        if name in local:
-            statement = f"SELECT create_reference_table('{name}')"
-            yield Step(f"Copy {name} to each machine", statement, tables[name].local_bytes)
-    for name in _names(DISTRIBUTED):
-        yield from _distribute_table(tables[name], shards)
-    for name in reversed(_names(REFERENCE)):  # chatbots last: variables refer to them
-        yield from _remove_what_is_left(tables[name])
+    for table in _of(tables, REFERENCE):
+        if table.kind == _LOCAL:
+            statement = f"SELECT create_reference_table('{table.name}')"
+            yield Step(f"Copy {table.name} to each machine", statement, table.local_bytes)
+    for table in _of(tables, DISTRIBUTED):
+        yield from _distribute_table(table, shards)
+    for table in reversed(_of(tables, REFERENCE)):  # chatbots last: variables refer to them
+        yield from _remove_what_is_left(table)
     for key in keys:
         if key.name not in present or key in in_the_way:
             yield Step(
@@ -256,12 +261,11 @@ def _drop_keys(in_the_way: list[Key]) -> Iterator[Step]:
 
 
 def _change_primary_keys(tables: dict[str, _Table]) -> Iterator[Step]:
-    for name in _names(DISTRIBUTED):
-        table = tables[name]
+    for table in _of(tables, DISTRIBUTED):
         if table.columns_of_primary_key == 1:
             yield Step(
-                f"Put the chatbot into the primary key of {name}",
-                f"ALTER TABLE {name} DROP CONSTRAINT {table.primary_key}, "
+                f"Put the chatbot into the primary key of {table.name}",
+                f"ALTER TABLE {table.name} DROP CONSTRAINT {table.primary_key}, "
                 f"ADD CONSTRAINT {table.primary_key} PRIMARY KEY (chatbot_id, id)",
             )
 

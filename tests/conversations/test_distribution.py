@@ -210,6 +210,10 @@ def test_the_check_refuses_tables_that_are_not_distributed(catalogue: None) -> N
 
 
 def test_the_check_lets_migrations_come_first(catalogue: None) -> None:
+    for step in distribution.plan():
+        _pretend(step.statement)
+    # As before a version that brings a table.
+    execute("DROP TABLE conversations_identitylookup")
     MigrationRecorder(connection).record_unapplied("conversations", "0009_identity_lookups")
 
     assert checks.conversations_are_distributed(databases=["default"]) == []
