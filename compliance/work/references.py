@@ -20,7 +20,8 @@ SELECT other.id, other.reference, r.uci_value
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS other
  WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND other.reference <> ''
 """
-# One row for each such request, however many conversations and people it meets.
+# One row for each such request, however many conversations and people it meets. The people of redacted conversations
+# are looked up anew: what a WITH has found has no index, so each redaction would read all of `c`.
 _OF_CONVERSATIONS = f"""
 WITH c AS MATERIALIZED (
     SELECT c.id, c.external_id_digest, i.value
@@ -28,6 +29,20 @@ WITH c AS MATERIALIZED (
       JOIN conversations_identity i ON i.conversation_id = c.id AND i.chatbot_id = ANY(%(chatbots)s)
        AND i.value IS NOT NULL
      WHERE c.id = ANY(%(conversations)s) AND c.chatbot_id = ANY(%(chatbots)s)
+), redactions AS MATERIALIZED (
+    SELECT other.id, other.reference, x.conversation_id
+      FROM (SELECT request_id, conversation_id FROM compliance_redaction
+             WHERE conversation_id = ANY(%(conversations)s) OFFSET 0) AS x
+     CROSS JOIN LATERAL (
+           SELECT id, reference FROM compliance_compliancerequest
+            WHERE id = x.request_id AND reference <> '' OFFSET 0) AS other
+), redacted AS MATERIALIZED (
+    SELECT x.*, i.value
+      FROM redactions AS x
+     CROSS JOIN LATERAL (
+           SELECT value FROM conversations_identity
+            WHERE conversation_id = x.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+              AND value IS NOT NULL OFFSET 0) AS i
 )
 SELECT other.id, other.reference, array_agg(c.id), array_agg(c.value)
   FROM c
@@ -35,14 +50,7 @@ SELECT other.id, other.reference, array_agg(c.id), array_agg(c.value)
  WHERE other.reference <> '' AND {sql.IS_ANY}
  GROUP BY other.id, other.reference
  UNION ALL
-SELECT other.id, other.reference, array_agg(x.conversation_id), array_agg(c.value)
-  FROM (SELECT request_id, conversation_id FROM compliance_redaction
-         WHERE conversation_id = ANY(%(conversations)s) OFFSET 0) AS x
- CROSS JOIN LATERAL (
-       SELECT id, reference FROM compliance_compliancerequest
-        WHERE id = x.request_id AND reference <> '' OFFSET 0) AS other
- CROSS JOIN LATERAL (SELECT value FROM c WHERE id = x.conversation_id OFFSET 0) AS c
- GROUP BY other.id, other.reference
+SELECT id, reference, array_agg(conversation_id), array_agg(value) FROM redacted GROUP BY id, reference
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
 _CLEAR = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(%s)"

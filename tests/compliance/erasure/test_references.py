@@ -6,19 +6,23 @@ from uuid import uuid4
 import pytest
 from django.db import transaction
 from django.utils import timezone
+from psycopg import sql
 
 from chatbots.models import Chatbot
-from common.db import fetch
+from common.db import array, fetch
 from common.storage import ObjectStorage
 from compliance.erasure import engine, rows
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
+from compliance.redaction.filing import redact
 from compliance.requests.results import assurance_of
 from compliance.work import claims, references, sizes
+from conversations.models import Conversation, Message
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
+from tests.functional.test_oversized import rows_looked_at
 
 
 def reference_of(request: ComplianceRequest) -> str:
@@ -203,6 +207,28 @@ def test_very_many_requests_for_the_same_conversations_are_read_once_each(
 
     assert references.naming({one.pk: chatbot.pk for one in conversations}) == {}
     assert len(read) == 10
+
+
+@pytest.mark.django_db
+def test_redactions_of_many_conversations_are_not_compared_with_all_of_them(chatbot: Chatbot) -> None:
+    looks = []
+    for number in range(100, 140):
+        conversation = conversation_of(chatbot, f"ada-{number}", messages=1)
+        redact(
+            chatbot=chatbot,
+            number=conversation.pk,
+            message_numbers=list(Message.objects.filter(conversation=conversation).values_list("pk", flat=True)),
+            reason="other",
+            origin=ComplianceRequest.Origin.API,
+            actor="api:x",
+            reference=f"T-ada-{number}",
+        )
+        if number in {119, 139}:
+            all_of_them = Conversation.objects.values_list("pk", flat=True)
+            assert len(references.naming(dict.fromkeys(all_of_them, chatbot.pk))) == len(all_of_them)
+            values = {"conversations": array(all_of_them), "chatbots": array([chatbot.pk])}
+            looks.append(rows_looked_at(sql.SQL(references._OF_CONVERSATIONS), values))
+    assert looks[1] < 3 * looks[0]
 
 
 @pytest.mark.django_db(transaction=True)
