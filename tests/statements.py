@@ -4,9 +4,14 @@ The tables are distributed by `chatbot_id` where one PostgreSQL is not enough (d
 
 - names its chatbots: each occurrence of these tables has a condition that compares its own `chatbot_id` with a
   parameter or a constant: `= %s`, `= ANY(%s)` or `IN (...)`. Otherwise it would go to all machines;
-- reads no other table, but reference tables, if it locks, updates or deletes rows. What it has to know of others are
-  its parameters;
-- calls no volatile function in an UPDATE or DELETE of these tables.
+- reads other tables, but reference tables, in parts of its own only: a WITH reads either, and so does the statement
+  without its WITHs;
+- reads no other table at all if it locks, updates or deletes rows. What it has to know of others are its parameters.
+
+A change of these tables and of reference tables, or one that reads them,
+
+- calls no volatile function if it is an UPDATE or DELETE;
+- calls none that is not immutable in RETURNING, in the WHERE of ON CONFLICT, and in CASE and COALESCE of an UPDATE.
 
 Watched are Django's statements and those that go to psycopg directly, in this process; not those of servers, workers
 and commands that a test starts as processes of their own. PostgreSQL's own parser reads each statement once.
@@ -56,7 +61,7 @@ EXEMPT = {
 _FOR_OTHERS = {"common/db.py", "tests/statements.py", "common/pagination.py"}
 
 _ROOT = Path(__file__).parent.parent
-_ON_THESE = re.compile("|".join(TABLES))
+_ON_THESE = re.compile("|".join(TABLES | REFERENCE_TABLES))
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?[sbt]|%%")
 
 
@@ -134,13 +139,14 @@ def faults_in(text: str) -> Iterator[str]:
             if isinstance(level, _Level):
                 for table in _unnamed_in(level):
                     yield f"no condition on the chatbot of {table}"
-        yield from _joined(nodes)
-        yield from _volatile(nodes)
+        yield from _mixed(statement.stmt, nodes)
+        yield from _not_constant(nodes)
 
 
 _Level = ast.SelectStmt | ast.UpdateStmt | ast.DeleteStmt
 # Of those that statements of ours might call.
 _VOLATILE = {"clock_timestamp", "gen_random_uuid", "nextval", "random", "set_config", "uuidv4", "uuidv7"}
+_STABLE = {"now", "statement_timestamp", "transaction_timestamp"}
 
 
 def _nodes(node: Any) -> Iterator[ast.Node]:
@@ -154,25 +160,74 @@ def _nodes(node: Any) -> Iterator[ast.Node]:
             yield from _nodes(getattr(node, name))
 
 
-def _joined(nodes: Collection[ast.Node]) -> Iterator[str]:
-    """Yield what is wrong with a statement that locks, updates or deletes rows and reads both TABLES and others."""
-    parts = {node.ctename for node in nodes if isinstance(node, ast.CommonTableExpr)}
-    tables = {node.relname for node in nodes if isinstance(node, ast.RangeVar)} - parts
-    others = tables - TABLES - REFERENCE_TABLES
+def _mixed(statement: ast.Node, nodes: Collection[ast.Node]) -> Iterator[str]:
+    """Yield what is wrong with a statement that reads both TABLES and others.
+
+    Each of its parts may read either: what it is without its WITHs, and each WITH. What locks, updates or deletes
+    rows has only one part in this.
+    """
+    named = {node.ctename for node in nodes if isinstance(node, ast.CommonTableExpr)} | REFERENCE_TABLES
     works = any(
         (isinstance(node, ast.SelectStmt) and node.lockingClause) or isinstance(node, ast.UpdateStmt | ast.DeleteStmt)
         for node in nodes
     )
-    if works and others and tables & TABLES:
-        yield f"{', '.join(sorted(others))} beside what is locked or changed"
+    parts = [set().union(*_parts(statement))] if works else list(_parts(statement))
+    for tables in parts:
+        if tables & TABLES and (others := tables - TABLES - named):
+            beside = "what is locked or changed" if works else ", ".join(sorted(tables & TABLES))
+            yield f"{', '.join(sorted(others))} beside {beside}"
 
 
-def _volatile(nodes: Collection[ast.Node]) -> Iterator[str]:
-    for update in nodes:
-        if isinstance(update, ast.UpdateStmt | ast.DeleteStmt) and update.relation.relname in TABLES:
-            called = {_function(node) for node in _nodes(update) if isinstance(node, ast.FuncCall)}
-            if bad := called & _VOLATILE:
-                yield f"a volatile function ({', '.join(sorted(bad))}) in an UPDATE or DELETE"
+def _parts(statement: ast.Node) -> Iterator[set[str]]:
+    """Yield the tables of each part of a statement. The target of an INSERT is not read."""
+    tables: set[str] = set()
+    left: list[Any] = [statement]
+    while left:
+        node = left.pop()
+        if isinstance(node, tuple):
+            left.extend(node)
+        elif isinstance(node, ast.CommonTableExpr):
+            yield from _parts(node.ctequery)
+        elif isinstance(node, ast.RangeVar):
+            tables.add(node.relname)
+        elif isinstance(node, ast.Node) and not isinstance(node, ast.LockingClause):
+            left.extend(getattr(node, name) for name in node if (type(node), name) != (ast.InsertStmt, "relation"))
+    yield tables
+
+
+def _not_constant(nodes: Collection[ast.Node]) -> Iterator[str]:
+    """Yield the functions that an INSERT, UPDATE or DELETE calls where Citus takes none that is not constant."""
+    if not any(isinstance(node, ast.RangeVar) and node.relname in TABLES | REFERENCE_TABLES for node in nodes):
+        return
+    for node in nodes:
+        if isinstance(node, ast.UpdateStmt | ast.DeleteStmt) and (bad := _called(node) & _VOLATILE):
+            yield f"a volatile function ({', '.join(sorted(bad))}) in an UPDATE or DELETE"
+        if isinstance(node, ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt):
+            for place, part in _constant_places(node):
+                if bad := _called(part) & (_VOLATILE | _STABLE):
+                    yield f"a function that is not immutable ({', '.join(sorted(bad))}) in {place}"
+
+
+def _constant_places(change: ast.InsertStmt | ast.UpdateStmt | ast.DeleteStmt) -> Iterator[tuple[str, Any]]:
+    yield "RETURNING", change.returningClause
+    if isinstance(change, ast.InsertStmt):
+        if change.relation.relname in TABLES | REFERENCE_TABLES:
+            yield "the WHERE of ON CONFLICT", change.onConflictClause and change.onConflictClause.whereClause
+    else:
+        left: list[Any] = [change]
+        while left:
+            node = left.pop()
+            if isinstance(node, ast.CaseExpr | ast.CoalesceExpr):
+                yield "CASE or COALESCE", node
+            elif isinstance(node, tuple):
+                left.extend(node)
+            # What a subquery or a WITH computes is a value to the change.
+            elif isinstance(node, ast.Node) and not isinstance(node, ast.SelectStmt | ast.WithClause):
+                left.extend(getattr(node, name) for name in node)
+
+
+def _called(node: Any) -> set[str]:
+    return {_function(each) for each in _nodes(node) if isinstance(each, ast.FuncCall)}
 
 
 def _function(call: ast.FuncCall) -> str:
