@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check bench fuzz stress recovery drill screenshots lock fmt clean
+.PHONY: demo run test test-all check bench fuzz stress recovery drill citus screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -51,6 +51,10 @@ recovery: $(READY)  ## how soon work goes on after a fault; ARGS="--rounds 5 --c
 
 drill: $(READY)  ## lose the database and restore it, in three ways; ARGS=--only=dump for one
 	$(BIN)/python scripts/drill.py $(ARGS)
+
+citus: $(READY)  ## the promises on a distributed database; CITUS_URL=postgresql://..., ARGS="-k races" for some
+	$(BIN)/python -m pytest -n 0 tests/citus
+	$(BIN)/python -m pytest -n 3 --citus -m "not long" tests/conversations tests/compliance tests/functional $(ARGS)
 
 screenshots: $(READY)  ## each page of the console into docs/images/; needs Chromium
 	$(BIN)/python scripts/screenshots.py

@@ -19,8 +19,9 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
 from conversations.management.commands import import_conversations
 from devservers import control
+from scripts import citus_nodes
 from tests import databases, factories, statements, under_roles
-from tests.citus import nodes
+from tests.citus import suite
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
 from tests.places import shards  # noqa: F401  (a fixture)
@@ -28,7 +29,6 @@ from tests.statements import statements_can_be_distributed  # noqa: F401  (a fix
 
 control.start()
 _NUMBER = databases.number_of_this_process()
-under_roles.install()
 statements.WATCH.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
 # Tests that issue credentials do so on a server of their own (`iam_storage`), which is discarded with its users.
@@ -42,6 +42,18 @@ django_settings.PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    how = "run on databases that are distributed over the machines of CITUS_URL"
+    parser.addoption("--citus", action="store_true", help=how)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("citus"):
+        under_roles.install()
+    elif not citus_nodes.URL:
+        raise pytest.UsageError("--citus needs CITUS_URL, a database of a coordinator (docs/testing.md).")
 
 
 # Tests wait for the database, the storage and other processes. Not more than the database has connections for.
@@ -67,6 +79,8 @@ def pytest_collection() -> Iterator[None]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start with the long tests, so that no pytest process works alone at the end."""
+    if config.getoption("citus"):
+        suite.select(config, items)
     long = [item for item in items if _is_long(item)]
     others = [item for item in items if not _is_long(item)]
     # xdist gives each process an equal part of the list at first: each starts with some long modules.
@@ -94,7 +108,7 @@ def _is_long(item: pytest.Item) -> bool:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("citus") and not nodes.URL:
+    if item.get_closest_marker("citus") and not citus_nodes.URL:
         pytest.skip("CITUS_URL is not set")
 
 
@@ -111,10 +125,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(
-    django_test_environment: None, django_db_blocker: DjangoDbBlocker, django_db_createdb: bool
+    request: pytest.FixtureRequest,
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_createdb: bool,
 ) -> Iterator[None]:
     """Replaces pytest-django's, which would run all migrations in each process."""
     name = f"tests_{_NUMBER}"
+    if request.config.getoption("citus"):
+        databases.empty_quickly(also=suite.empty)
+        with django_db_blocker.unblock(), suite.database(name), django_db_blocker.block():
+            yield
+        return
     with django_db_blocker.unblock():
         databases.make(name, anew=django_db_createdb)
     databases.empty_quickly()

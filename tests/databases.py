@@ -9,16 +9,19 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import django
 from django.apps import apps
 from django.conf import settings
 from django.core.management.sql import emit_post_migrate_signal
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.test import TransactionTestCase
 
+from conversations.placement import is_distributed
 from tests import under_roles
 
 # Any number that nothing else locks in the database `postgres`.
@@ -110,8 +113,8 @@ def make(name: str, *, anew: bool = False) -> None:
                 cursor.execute(f"DROP DATABASE {old} WITH (FORCE)")
             connection.settings_dict["TEST"]["NAME"] = name
             connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+            switch_autovacuum_off()
             with connection.cursor() as migrated:
-                migrated.execute(_WITHOUT_AUTOVACUUM)
                 migrated.execute(_WITHOUT_IDENTITY)
             connection.close()
             cursor.execute(f"ALTER DATABASE {name} RENAME TO {template}")
@@ -119,6 +122,16 @@ def make(name: str, *, anew: bool = False) -> None:
         # Test data need not survive a crash.
         cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     _connect_to(name)
+    prepare()
+
+
+def switch_autovacuum_off() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_WITHOUT_AUTOVACUUM)
+
+
+def prepare() -> None:
+    """Make ready for tests what the migrations have left."""
     # Content types and permissions can change without a migration.
     emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)
     under_roles.grant()
@@ -132,9 +145,15 @@ def drop(name: str) -> None:
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def empty_quickly() -> None:
-    """Have the database emptied by us, and not by Django's `flush`, after a test that commits."""
-    TransactionTestCase._fixture_teardown = lambda _: empty()  # type: ignore[attr-defined]  # Django keeps it to itself
+def empty_quickly(also: Callable[[], None] = lambda: None) -> None:
+    """Have the database emptied by us, and not by Django's `flush`, after a test that commits; first by `also`."""
+
+    def teardown(_: object) -> None:
+        _wait_for_threads()
+        also()
+        empty()
+
+    TransactionTestCase._fixture_teardown = teardown  # type: ignore[attr-defined]  # Django keeps it to itself
 
 
 def empty() -> None:
@@ -143,6 +162,18 @@ def empty() -> None:
     with connection.cursor() as cursor:
         _wait_for_the_others(cursor)
         cursor.execute(_EMPTY, {"kept": _KEPT})
+
+
+@contextmanager
+def triggers_off() -> Iterator[None]:
+    """Have foreign keys and triggers look away meanwhile, on all machines, in a transaction."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if is_distributed():
+            cursor.execute("SET LOCAL citus.propagate_set_commands = 'local'")
+            cursor.execute("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        yield
+        cursor.execute("SET LOCAL session_replication_role = origin")
 
 
 def _wait_for_threads() -> None:

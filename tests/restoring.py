@@ -11,6 +11,7 @@ from django.db import connection
 
 from compliance.ledger import service
 from compliance.models import Service
+from tests import databases
 
 # What is not of the service's data: who is connected, and how its tasks are queued.
 _TABLES = """
@@ -36,14 +37,12 @@ class Backup:
 
     def restore(self, *, state: str = "restored") -> None:
         """Bring the rows back, without those written since, and have the service notice."""
-        with connection.cursor() as cursor:
-            cursor.execute("SET session_replication_role = replica")
+        with databases.triggers_off(), connection.cursor() as cursor:
             for table, rows in self._rows.items():
                 cursor.execute(f"DELETE FROM {table}")
                 if rows:
                     with cursor.copy(f"COPY {table} FROM STDIN") as copied:
                         copied.write(rows)
-            cursor.execute("SET session_replication_role = origin")
         if state != "open":
             notice(state)
 

@@ -62,6 +62,8 @@ _FOR_OTHERS = {"common/db.py", "tests/statements.py", "common/pagination.py"}
 
 _ROOT = Path(__file__).parent.parent
 _ON_THESE = re.compile("|".join(TABLES | REFERENCE_TABLES))
+# What Citus answers to a statement that it cannot plan.
+_REFUSED = {"0A000", "XX000"}
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?[sbt]|%%")
 
 
@@ -100,7 +102,11 @@ class Watch:
 
         def watched(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
             self._look(query)
-            return original(cursor, query, *args, **kwargs)
+            try:
+                return original(cursor, query, *args, **kwargs)
+            except psycopg.Error as error:
+                self._note_refusal(error, query)
+                raise
 
         setattr(cursor, name, watched)
 
@@ -113,6 +119,11 @@ class Watch:
             found = self._known[text] = list(faults_in(text))
         if found and not _is_exempt(caller := _caller(sys._getframe())):
             self._faults.extend(Fault(what, caller, text) for what in found)
+
+    def _note_refusal(self, error: psycopg.Error, query: Any) -> None:
+        """Keep what a database refused whatever the values: the service may have taken it for a failed attempt."""
+        if error.sqlstate in _REFUSED and not _is_exempt(caller := _caller(sys._getframe())):
+            self._faults.append(Fault(f"refused ({error.diag.message_primary})", caller, text_of(query)))
 
 
 def text_of(query: Any) -> str:

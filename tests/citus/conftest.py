@@ -10,8 +10,8 @@ from pytest_django import DjangoDbBlocker
 
 from common.db import execute
 from conversations.placement import is_distributed
+from scripts import citus_nodes
 from tests import databases, under_roles
-from tests.citus import nodes
 
 Distribute = Callable[..., str]
 
@@ -21,8 +21,8 @@ _NAME, _TEMPLATE = (f"{kind}_{databases.number_of_this_process()}" for kind in (
 @pytest.fixture(scope="session")
 def migrated(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """The name of a migrated database on the coordinator, without Citus: one PostgreSQL that is to grow."""
-    nodes.create_plain(_TEMPLATE)
-    with django_db_blocker.unblock(), nodes.connected(_TEMPLATE):
+    citus_nodes.create_plain(_TEMPLATE)
+    with django_db_blocker.unblock(), citus_nodes.connected(_TEMPLATE):
         with connection.cursor() as cursor:
             under_roles.make(cursor)
         call_command("migrate", verbosity=0)
@@ -30,20 +30,20 @@ def migrated(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
         execute("DELETE FROM compliance_service")
         under_roles.grant()
     yield _TEMPLATE
-    nodes.drop(_TEMPLATE)
+    citus_nodes.drop(_TEMPLATE)
 
 
 @pytest.fixture
 def coordinator(migrated: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """The name of a migrated database of Citus, not distributed yet, to which Django is connected meanwhile."""
-    nodes.create(_NAME, template=migrated)
+    citus_nodes.create(_NAME, template=migrated)
     is_distributed.cache_clear()
     try:
-        with django_db_blocker.unblock(), nodes.connected(_NAME):
+        with django_db_blocker.unblock(), citus_nodes.connected(_NAME):
             yield _NAME
     finally:
         is_distributed.cache_clear()
-        nodes.drop(_NAME)
+        citus_nodes.drop(_NAME)
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from conversations.citus import NotDistributable
 from conversations.distribution import Step
 from conversations.models import Conversation, Identity, Message
 from conversations.placement import is_distributed
+from scripts import citus_nodes
 from scripts.processes import web_command
 from tests import factories
-from tests.citus import nodes
 from tests.citus.conftest import Distribute
 from tests.closed import Reason, State, close
 from tests.functional.support import ROOT, manage, worker_environment
@@ -124,7 +124,7 @@ def test_who_adds_local_rows_of_one_chatbot_does_not_wait_for_others(people: Any
         INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data)
         VALUES (%s, 'request.filed', 'command', '{}');
         SET CONSTRAINTS ALL IMMEDIATE"""
-    with nodes.connect(connection.settings_dict["NAME"]) as other, other.transaction(), transaction.atomic():
+    with citus_nodes.connect(connection.settings_dict["NAME"]) as other, other.transaction(), transaction.atomic():
         for execute_one in (execute, other.execute):
             execute_one("SET LOCAL statement_timeout = '10s'")
             execute_one(entry.replace("%s", str(people[0].pk)))
@@ -147,8 +147,8 @@ def test_after_a_kill_at_any_step_it_goes_on(people: Any, coordinator: str) -> N
 def test_a_killed_process_ends_with_its_statement_and_the_next_run_goes_on(coordinator: str) -> None:
     command = manage("distribute", "--yes", "--shards", "8")
     environment = worker_environment(role=connection.settings_dict["USER"])
-    with nodes.connect(coordinator) as watcher:
-        with nodes.connect(coordinator) as other, other.transaction():
+    with citus_nodes.connect(coordinator) as watcher:
+        with citus_nodes.connect(coordinator) as other, other.transaction():
             other.execute("SELECT FROM conversations_message")
             with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
                 wait_until(lambda: bool(watcher.execute(_WAITS).fetchall()))
@@ -173,7 +173,7 @@ _WAITS = f"{_RUNS} AND wait_event_type = 'Lock'"
 def test_a_table_that_a_later_version_brings_is_distributed_by_the_next_run(coordinator: str) -> None:
     steps = distribution.plan(shards=8)
     later = "conversations_refusedidentity"
-    with nodes.connect(coordinator) as other:
+    with citus_nodes.connect(coordinator) as other:
         for statement in (*citus.SESSION, *(step.statement for step in steps if later not in step.statement)):
             other.execute(statement)
 
@@ -247,21 +247,21 @@ def test_a_dry_run_changes_nothing(people: Any, distribute: Distribute) -> None:
 def test_two_do_not_run_at_once(coordinator: str) -> None:
     @contextmanager
     def meanwhile(_: Step) -> Iterator[None]:
-        with nodes.connect(coordinator) as other:
+        with citus_nodes.connect(coordinator) as other:
             [(is_free,)] = other.execute("SELECT pg_try_advisory_lock(%s)", [distribution.LOCK]).fetchall()
         assert not is_free
         yield
 
     distribution.distribute(shards=8, progress=meanwhile)
 
-    with nodes.connect(coordinator) as other:
+    with citus_nodes.connect(coordinator) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [distribution.LOCK])
         with pytest.raises(NotDistributable, match="Another distribute is under way"):
             distribution.distribute(shards=8, progress=no_progress)
 
 
 def test_it_refuses_while_the_service_is_connected(coordinator: str) -> None:
-    where = nodes.connect(coordinator)
+    where = citus_nodes.connect(coordinator)
     with where as other:
         other.execute("SET application_name = 'data-compliance-api'")
         with pytest.raises(NotDistributable, match="are connected to the database \\(1\\)"):
@@ -273,7 +273,7 @@ def test_what_keeps_a_step_waiting_is_said_and_the_next_run_goes_on(
     coordinator: str, distribute: Distribute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distribution, "_PATIENCE", ("SET lock_timeout = '100ms'",))
-    with nodes.connect(coordinator) as other, other.transaction():
+    with citus_nodes.connect(coordinator) as other, other.transaction():
         other.execute("SELECT FROM conversations_message")
         with pytest.raises(CommandError, match="another session holds a lock"):
             distribute("--yes")
@@ -282,7 +282,7 @@ def test_what_keeps_a_step_waiting_is_said_and_the_next_run_goes_on(
 
 
 def test_a_role_that_owns_no_tables_is_refused(coordinator: str) -> None:
-    with nodes.connected(coordinator, user="tests_web"), pytest.raises(NotDistributable, match="does not own"):
+    with citus_nodes.connected(coordinator, user="tests_web"), pytest.raises(NotDistributable, match="does not own"):
         distribution.distribute(shards=8, progress=no_progress)
 
 

@@ -21,7 +21,7 @@ from conversations.citus import NotDistributable
 from tests import statements
 from tests.factories import conversation_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="what is not distributed yet")]
 
 _CITUS = """
 SET LOCAL allow_system_table_mods = on;

@@ -185,6 +185,7 @@ def test_an_unreadable_file_is_explained(chatbot: Chatbot, tmp_path: Path) -> No
         call_command("import_conversations", chatbot.slug, str(tmp_path))
 
 
+@pytest.mark.one_postgresql(reason="a rule of the test that a rollback takes back")
 def test_a_database_refusal_contains_no_row_data(
     chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

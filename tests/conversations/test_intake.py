@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
-from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
@@ -351,7 +350,7 @@ def test_it_keeps_a_value_for_variable_days_from_when_it_was_last_sent(chatbot: 
     stored(chatbot, document)
     assert _life() == pytest.approx(django_settings.VARIABLE_DAYS, abs=timedelta(minutes=1))
 
-    VariableValue.objects.update(expires_at=F("expires_at") - timedelta(days=3))
+    VariableValue.objects.update(expires_at=VariableValue.objects.get().expires_at - timedelta(days=3))
     assert results(chatbot, document) == ["unchanged"]
     assert _life() == pytest.approx(django_settings.VARIABLE_DAYS, abs=timedelta(minutes=1))
 

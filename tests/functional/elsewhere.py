@@ -7,6 +7,8 @@ from typing import Any
 
 from django.db import connection
 
+from conversations.placement import is_distributed
+
 PATIENCE = 20
 
 
@@ -46,9 +48,12 @@ class Elsewhere:
 
 def wait_until_blocked() -> None:
     """Wait until another session waits for a lock of this one."""
+    waits = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    if is_distributed():
+        waits = "SELECT 1 FROM citus_lock_waits"
     with connection.cursor() as cursor:
         for _ in range(200):
-            cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+            cursor.execute(waits)
             if cursor.fetchall():
                 return
             time.sleep(0.05)

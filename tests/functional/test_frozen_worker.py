@@ -44,7 +44,8 @@ def frozen(number: int) -> Iterator[None]:
 
     def hold() -> None:
         with transaction.atomic():
-            Conversation.objects.select_for_update().get(pk=number)
+            chatbot = Conversation.objects.get(pk=number).chatbot_id
+            Conversation.objects.select_for_update().get(pk=number, chatbot=chatbot)
             gate.passed()
 
     holding = Elsewhere(hold)

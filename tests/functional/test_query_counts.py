@@ -16,7 +16,7 @@ from tests.functional.big_tables import Sizes, fill
 from tests.functional.test_who_may import open_page, something_of
 from tests.people import Role, client_of, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="one place for all chatbots")]
 
 FEW = Sizes(live=10, erased=10, requests=10, days=10)
 MANY = Sizes(live=10_000, erased=10_000, requests=10_000, days=10_000)

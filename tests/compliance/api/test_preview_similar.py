@@ -70,6 +70,7 @@ def test_a_similar_value_is_shown_with_its_differences(chatbot, caller, stored, 
     )
 
 
+@pytest.mark.one_postgresql(reason="filled by one statement over several tables")
 def test_the_number_of_similar_values_is_bounded(chatbot, caller):
     chatters = ["7", *(f"{'0' * number}7" for number in range(1, 40))]
     for value in chatters:

@@ -58,6 +58,7 @@ def poison() -> Iterator[str]:
         cursor.execute("DROP TRIGGER poison ON conversations_message; DROP FUNCTION refuse_poison()")
 
 
+@pytest.mark.one_postgresql(reason="a trigger of the test on messages")
 def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, poison, caplog) -> None:
     conversation_of(chatbot, "poisoned", text=poison)
     for number in range(5):

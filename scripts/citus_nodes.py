@@ -31,7 +31,8 @@ def machines() -> list[Machine]:
     """Return the coordinator, under the name by which its machines know it, and then those."""
     with connect() as session:
         members = session.execute(_MEMBERS).fetchall()
-    assert [group for group, *_ in members][:2] == [0, 1], "CITUS_URL names no coordinator that knows its machines."
+    if [group for group, *_ in members][:2] != [0, 1]:
+        raise LookupError("CITUS_URL names no coordinator that knows its machines.")
     return [Machine(host, port) for _, host, port in members]
 
 
