@@ -4,10 +4,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks import world
 from benchmarks.filing import file, wait
@@ -48,13 +49,13 @@ class Program:
 
 
 @contextmanager
-def cluster(*, workers: int = 2) -> Iterator[Program]:
+def cluster(*, workers: int = 2, environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[Program]:
     """A django-q2 cluster whose workers have all done some work, of either kind."""
     with Processes() as processes:
         process = processes.start(
             "worker",
             [sys.executable, str(ROOT / "manage.py"), "qcluster"],
-            env={**world.ENVIRONMENT, "WORKERS": str(workers)},
+            env={**world.ENVIRONMENT, **environment, "WORKERS": str(workers)},
             log=VAR_DIR / "worker.log",
         )
         warm_up(f"warm-up-{process.pid}")

@@ -22,4 +22,5 @@ NAMES = (
     "oversized",
     "retention",
     "replay",
+    "citus",
 )
