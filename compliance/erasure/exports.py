@@ -194,6 +194,8 @@ def blocking(*, head: str, given: str, statuses: str) -> str:
     # Marked conversations are in no export any more. A chatter's export leaves out shared conversations, unless it
     # includes them, and those whose identity is too weak for the chatbot. Of several exports the last is returned:
     # most likely it ends last.
+    #
+    # People are looked up for requests by ids alone. A condition of the join would be tried after the look-up.
     return f"""
 {head}, found AS MATERIALIZED (
     SELECT r.{given} AS given, r.seq, r.conversation_digests IS NOT NULL AS is_by_ids, c.external_id_digest,
@@ -208,8 +210,8 @@ def blocking(*, head: str, given: str, statuses: str) -> str:
       LEFT JOIN LATERAL (
            SELECT variable_id, digest, established_by, count(*) OVER () AS people
              FROM conversations_identity
-            WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS i
-        ON r.conversation_digests IS NOT NULL
+            WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s)
+              AND r.conversation_digests IS NOT NULL OFFSET 0) AS i ON TRUE
 ), earlier AS (
     SELECT c.given, e.id, e.seq
       FROM found AS c CROSS JOIN LATERAL {NAMING} AS e
