@@ -13,6 +13,7 @@ from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
 from compliance.work.lookups import called_chatbots
+from conversations.placement import by_place
 
 # Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
 _MOST_READ = 8_000
@@ -169,8 +170,12 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
 
 def _lookups(chatbots: Collection[int], most: int) -> dict[str, Queued]:
     called = set(chatbots).intersection(called_chatbots())
-    values = {"called": array(called), "most": most}
-    return {state: Queued(*row) for state, *row in fetch_in_index_order(_LOOKUPS, values)} if called else {}
+    found: dict[str, Queued] = {}
+    for together in by_place({chatbot: chatbot for chatbot in called}):
+        for state, number, seconds in fetch_in_index_order(_LOOKUPS, {"called": array(together), "most": most}):
+            before = found.get(state, Queued(0, 0.0))
+            found[state] = Queued(before.number + number, max(before.oldest_seconds, seconds))
+    return found
 
 
 def _is_late(timezone: str, now: datetime, latest: date | None) -> bool:

@@ -4,7 +4,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -13,6 +15,7 @@ from chatbots.operations.chatbots import change_chatbot, designate_uci
 from common.db import execute
 from compliance.lookups import leases
 from compliance.lookups.dispatcher import look_up
+from compliance.metrics import queries
 from compliance.retention.cleanup import count_expired, remove_expired
 from compliance.work import health, lookups
 from compliance.work.health_codes import Code
@@ -20,6 +23,7 @@ from conversations.models import IdentityLookup
 from tests.factories import uci_of
 from tests.functional.scans import Watch
 from tests.looking_up import begin, with_resolver
+from tests.places import Shards, asked_about
 from tests.receivers import Receiver
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +85,24 @@ def test_metrics_count_look_ups(
     states = ("pending", "resolved", "unknown", "failed")
     assert [float(series[f'dca_identity_lookups{{state="{state}"}}']) for state in states] == [3, 1, 1, 0]
     assert 300 <= float(series["dca_identity_lookups_oldest_seconds"]) < 400
+
+
+def test_metrics_count_look_ups_of_chatbots_that_live_apart(
+    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, secret: str, shards: Shards
+) -> None:
+    shards([chatbot], [neighbour])
+    with_resolver(neighbour, receiver.url())
+    begin(chatbot, "c-1", "c-2")
+    begin(neighbour, "c-1")
+    IdentityLookup.objects.filter(chatbot=chatbot).update(queued_at=timezone.now() - timedelta(minutes=5))
+
+    with CaptureQueriesContext(connection) as captured:
+        found = queries.chatbot_stats([chatbot.pk, neighbour.pk]).lookups["pending"]
+
+    assert found.number == 3
+    assert 300 <= found.oldest_seconds < 400
+    asked = asked_about(IdentityLookup, captured, if_it_has="min(one.queued_at)")
+    assert asked == [[chatbot.pk], [neighbour.pk]]
 
 
 @pytest.mark.usefixtures("storage")  # which is asked for what has expired there
