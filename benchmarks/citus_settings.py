@@ -1,7 +1,17 @@
 """The settings of the service, with the database whose URL stands in BENCHMARK_DATABASE_URL."""
 
-from config.env import env
+import os
+
+from psycopg.conninfo import conninfo_to_dict
+
 from config.settings import *  # noqa: F403
 from config.settings import DATABASES
 
-DATABASES["default"] |= env.postgres_url("BENCHMARK_DATABASE_URL") or {}
+_found = conninfo_to_dict(os.environ["BENCHMARK_DATABASE_URL"])
+DATABASES["default"] |= {
+    "NAME": _found["dbname"],
+    "HOST": _found["host"],
+    "PORT": _found["port"],
+    "USER": _found["user"],
+    "PASSWORD": _found.get("password", ""),
+}

@@ -5,6 +5,7 @@ coordinator that is not distributed. Measured are one on a database of one shard
 two clusters on such a one. A chatter has 5 conversations of 10 messages. Filing is not measured.
 """
 
+import io
 import random
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from statistics import median
 from urllib.parse import quote
 
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from benchmarks import world
 from benchmarks.filing import file, wait
@@ -44,6 +45,11 @@ def run(run: Run) -> None:
         for form, (shards, clusters) in _FORMS.items():
             seconds[form].append(_seconds(chatters, shards=shards, clusters=clusters))
             run.tell(f"{form}: {seconds[form][-1]:.2f} s")
+    with citus_nodes.connect() as session:
+        found = session.execute(
+            "SELECT current_setting('server_version'), extversion FROM pg_extension WHERE extname = 'citus'"
+        ).fetchone()
+    run.note("deletions on Citus: PostgreSQL {}, Citus {}".format(*found or ()))
     floor = median(seconds.pop("one PostgreSQL"))
     for form, ours in seconds.items():
         run.add(Result(f"Citus, {form}", chatters * _CHATBOTS, floor, median(ours), None))
@@ -51,17 +57,18 @@ def run(run: Run) -> None:
 
 def _seconds(chatters: int, *, shards: int | None, clusters: int) -> float:
     """Return the seconds in which the deletions of all chatters are carried out."""
-    with _database(), ExitStack() as stack:
+    with _database(is_plain=shards is None), ExitStack() as stack:
         filled = [fill(f"chatbot-{number}", chatters=chatters) for number in range(_CHATBOTS)]
         if shards:
-            call_command("distribute", "--yes", "--shards", str(shards), verbosity=0)
+            call_command("distribute", "--yes", "--shards", str(shards), stdout=io.StringIO())
             is_distributed.cache_clear()
         world.settle()
         for _ in range(clusters):
             stack.enter_context(cluster(environment=_environment()))
-        for each in filled:
-            random.Random(0).shuffle(each.values)  # noqa: S311
-            file(each, each.values)
+        with transaction.atomic():  # so that the workers see all at once
+            for each in filled:
+                random.Random(0).shuffle(each.values)  # noqa: S311
+                file(each, each.values)
         return _wait_for_all(filled)
 
 
@@ -73,9 +80,12 @@ def _wait_for_all(filled: list[Filled]) -> float:
 
 
 @contextmanager
-def _database() -> Iterator[None]:
-    """A migrated database on the coordinator and its machines, not distributed yet, in which all work meanwhile."""
-    citus_nodes.create(_DATABASE)
+def _database(*, is_plain: bool) -> Iterator[None]:
+    """A migrated database of the coordinator in which all work meanwhile: without Citus, or to be distributed yet."""
+    if is_plain:
+        citus_nodes.create_plain(_DATABASE)
+    else:
+        citus_nodes.create(_DATABASE)
     is_distributed.cache_clear()
     try:
         with citus_nodes.connected(_DATABASE):
