@@ -1,5 +1,6 @@
 """Base class of the `manage.py` commands: help with examples, a signal before each, and the errors of operations."""
 
+import sys
 from argparse import RawDescriptionHelpFormatter
 from typing import Any, ClassVar
 
@@ -40,3 +41,13 @@ class TeachingCommand(BaseCommand):
                 for message in messages
             ]
         raise CommandError("\n".join(lines))
+
+    def confirm(self, what: str, *, word: str) -> None:
+        """Say what is about to happen, and return if whoever is at the terminal types the word; else CommandError."""
+        if not sys.stdin.isatty():
+            raise CommandError("Nobody can be asked here: say --yes. Nothing was changed.")
+        self.stderr.write(what)
+        self.stderr.write(f'Type "{word}" to go on: ', ending="")
+        self.stderr.flush()
+        if sys.stdin.readline().strip() != word:
+            raise CommandError("Nothing was changed.")

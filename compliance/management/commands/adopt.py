@@ -1,5 +1,4 @@
 import json
-import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -43,7 +42,8 @@ exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was c
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["yes"]:
-            self._confirm()
+            now = f"It is now the service {service.current().service_id}, {service.state().label}."
+            self.confirm(f"{_WHAT}{now}", word="new service")
         try:
             adopted = adopt_new_service()
         except NotAdopted as refused:
@@ -58,15 +58,6 @@ exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was c
                 "The bucket has the original's ledger. If it is the original's bucket, and no copy of it, stop the "
                 "workers and set another S3_BUCKET: this service would remove the original's files as they expire."
             )
-
-    def _confirm(self) -> None:
-        if not sys.stdin.isatty():
-            raise CommandError("Nobody can be asked here: say --yes. Nothing was changed.")
-        self.stderr.write(f"{_WHAT}It is now the service {service.current().service_id}, {service.state().label}.")
-        self.stderr.write('Type "new service" to go on: ', ending="")
-        self.stderr.flush()
-        if sys.stdin.readline().strip() != "new service":
-            raise CommandError("Nothing was changed.")
 
 
 def _document(adopted: Adoption) -> dict[str, Any]:

@@ -1,4 +1,3 @@
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +59,7 @@ do; what was done before stays done, 130 interrupted
             if any(one.condition is Condition.ALIVE for one in heartbeats.clusters()):
                 raise CommandError("A cluster of workers runs. Stop web servers and workers first.")
             if not options["yes"]:
-                self._confirm(steps)
+                self.confirm(f"{_sizes(steps)} Only a dump leads back: have a backup.", word="distribute")
             distribution.distribute(shards=shards, progress=self._progress)
         except NotDistributable as refused:
             raise CommandError(str(refused)) from None
@@ -75,15 +74,6 @@ do; what was done before stays done, 130 interrupted
             self.stdout.write(f"{_sizes(steps)} Nothing was changed.")
         else:
             self.stdout.write("Nothing is left: all is distributed.")
-
-    def _confirm(self, steps: list[Step]) -> None:
-        if not sys.stdin.isatty():
-            raise CommandError("Nobody can be asked here: say --yes. Nothing was changed.")
-        self.stderr.write(f"{_sizes(steps)} Only a dump leads back: have a backup.")
-        self.stderr.write('Type "distribute" to go on: ', ending="")
-        self.stderr.flush()
-        if sys.stdin.readline().strip() != "distribute":
-            raise CommandError("Nothing was changed.")
 
     @contextmanager
     def _progress(self, step: Step) -> Iterator[None]:
