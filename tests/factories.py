@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from chatbots.models import ApiKey, Bucket, BucketCredential, Chatbot, Variable
 from common.crypto import digest
 from compliance.models import Callback, Claim, ComplianceRequest, Export
+from compliance.redaction.filing import redact
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -264,6 +265,20 @@ def of_conversations(chatbot: Chatbot, *ids: str, kind: str = "deletion", **fiel
     )
     request.refresh_from_db()
     return request
+
+
+def redaction_of(conversation: Conversation, *, reference: str = "") -> ComplianceRequest:
+    """File a redaction of all messages of a conversation."""
+    messages = Message.objects.filter(conversation=conversation, chatbot=conversation.chatbot)
+    return redact(
+        chatbot=conversation.chatbot,
+        number=conversation.pk,
+        message_numbers=list(messages.values_list("pk", flat=True)),
+        reason="other",
+        origin=ComplianceRequest.Origin.API,
+        actor="api:x",
+        reference=reference,
+    )
 
 
 def _request(chatbot: Chatbot, value: str | None, kind: ComplianceRequest.Kind, **fields: Any) -> ComplianceRequest:

@@ -14,12 +14,11 @@ from common.storage import ObjectStorage
 from compliance.erasure import engine, rows
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
-from compliance.redaction.filing import redact
 from compliance.requests.results import assurance_of
 from compliance.work import claims, references, sizes
-from conversations.models import Conversation, Message
+from conversations.models import Conversation
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
 from tests.functional.test_oversized import rows_looked_at
@@ -214,15 +213,7 @@ def test_redactions_of_many_conversations_are_not_compared_with_all_of_them(chat
     looks = []
     for number in range(100, 140):
         conversation = conversation_of(chatbot, f"ada-{number}", messages=1)
-        redact(
-            chatbot=chatbot,
-            number=conversation.pk,
-            message_numbers=list(Message.objects.filter(conversation=conversation).values_list("pk", flat=True)),
-            reason="other",
-            origin=ComplianceRequest.Origin.API,
-            actor="api:x",
-            reference=f"T-ada-{number}",
-        )
+        redaction_of(conversation, reference=f"T-ada-{number}")
         if number in {119, 139}:
             all_of_them = Conversation.objects.values_list("pk", flat=True)
             assert len(references.naming(dict.fromkeys(all_of_them, chatbot.pk))) == len(all_of_them)

@@ -13,15 +13,13 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.redaction.filing import redact
 from compliance.requests import decisions
 from compliance.retention import cleanup
-from conversations.models import Message
 from tests import factories
 from tests.calls import TokenCaller
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.test_purge_expired import purge_expired
-from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.elsewhere import Elsewhere
 
 Status = ComplianceRequest.Status
@@ -67,19 +65,6 @@ def failed(request: ComplianceRequest, times: dict[str, Any], **fields: Any) -> 
     return ended(request, Status.FAILED, times, error_code="storage_unavailable", **fields)
 
 
-def redaction_of(chatbot: Chatbot, reference: str) -> ComplianceRequest:
-    conversation = conversation_of(chatbot, "3", messages=1)
-    return redact(
-        chatbot=chatbot,
-        number=conversation.pk,
-        message_numbers=list(Message.objects.filter(conversation=conversation).values_list("pk", flat=True)),
-        reason="other",
-        origin=ComplianceRequest.Origin.API,
-        actor="api:x",
-        reference=reference,
-    )
-
-
 def references(*requests: ComplianceRequest) -> list[str]:
     found = dict(ComplianceRequest.objects.values_list("pk", "reference"))
     return [found[one.pk] for one in requests]
@@ -95,7 +80,7 @@ def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
             export_of(owner, "42", reference=REFERENCE),
             of_conversations(owner, "c-1", reference=REFERENCE),
             of_conversations(owner, "c-1", kind="export", reference=REFERENCE),
-            redaction_of(owner, reference=REFERENCE),
+            redaction_of(conversation_of(owner, "3", messages=1), reference=REFERENCE),
         ]
         return [ended(one, status, times) for one in made]
 
@@ -153,7 +138,7 @@ def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(
         failed(deletion_of(chatbot, "1", reference=REFERENCE), long_ago),
         failed(export_of(chatbot, "2", reference=REFERENCE), long_ago),
         failed(of_conversations(chatbot, "c-1", reference=REFERENCE), long_ago),
-        failed(redaction_of(chatbot, reference=REFERENCE), long_ago),
+        failed(redaction_of(conversation_of(chatbot, "3", messages=1), reference=REFERENCE), long_ago),
     ]
 
     worker.sweep()
