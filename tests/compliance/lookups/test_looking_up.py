@@ -6,8 +6,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Resolver
@@ -22,7 +20,6 @@ from tests.conversations.documents import update
 from tests.conversations.intakes import erase
 from tests.factories import deletion_of
 from tests.looking_up import SESSION, begin, identities, lookup_of, make_due, resolver_of, with_resolver
-from tests.places import Shards, asked_about
 from tests.receivers import Receiver, receiving
 from tests.under_roles import role
 
@@ -343,23 +340,6 @@ def test_chatbots_are_called_at_their_own_addresses(
     [received] = another.received
     assert received.is_webhook_of(theirs_secret)
     assert not received.is_webhook_of(secret)
-
-
-def test_look_ups_of_chatbots_that_live_apart_are_locked_apart(
-    chatbot: Chatbot, neighbour: Chatbot, secret: str, receiver: Receiver, shards: Shards
-) -> None:
-    with_resolver(neighbour, receiver.url("/who-5813"))
-    begun = [*begin(chatbot, "c-1"), *begin(neighbour, "c-1")]
-    shards([chatbot], [neighbour])
-
-    with CaptureQueriesContext(connection) as captured:
-        token = uuid4()
-        taken = leases.take(token, room=10, busy={})
-        leases.note(token, [(one, IdentityLookup.State.UNKNOWN, None) for one in taken])
-
-    assert [lookup_of(one).state for one in begun] == ["unknown", "unknown"]
-    asked = asked_about(IdentityLookup, captured, if_it_has="SKIP LOCKED")
-    assert asked == [[chatbot.pk]] * 2 + [[neighbour.pk]] * 2, "taken, and noted"
 
 
 def test_without_a_secret_it_is_tried_again(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:

@@ -22,7 +22,7 @@ from compliance.work.health_codes import Code
 from conversations.models import IdentityLookup
 from tests.factories import uci_of
 from tests.functional.scans import Watch
-from tests.looking_up import begin, with_resolver
+from tests.looking_up import begin, lookup_of, with_resolver
 from tests.places import Shards, asked_about
 from tests.receivers import Receiver
 
@@ -103,6 +103,23 @@ def test_metrics_count_look_ups_of_chatbots_that_live_apart(
     assert 300 <= found.oldest_seconds < 400
     asked = asked_about(IdentityLookup, captured, if_it_has="min(one.queued_at)")
     assert asked == [[chatbot.pk], [neighbour.pk]]
+
+
+def test_look_ups_of_chatbots_that_live_apart_are_locked_apart(
+    chatbot: Chatbot, neighbour: Chatbot, secret: str, receiver: Receiver, shards: Shards
+) -> None:
+    with_resolver(neighbour, receiver.url("/who-5813"))
+    begun = [*begin(chatbot, "c-1"), *begin(neighbour, "c-1")]
+    shards([chatbot], [neighbour])
+
+    with CaptureQueriesContext(connection) as captured:
+        token = uuid4()
+        taken = leases.take(token, room=10, busy={})
+        leases.note(token, [(one, IdentityLookup.State.UNKNOWN, None) for one in taken])
+
+    assert [lookup_of(one).state for one in begun] == ["unknown", "unknown"]
+    asked = asked_about(IdentityLookup, captured, if_it_has="SKIP LOCKED")
+    assert asked == [[chatbot.pk]] * 2 + [[neighbour.pk]] * 2, "taken, and noted"
 
 
 @pytest.mark.usefixtures("storage")  # which is asked for what has expired there
