@@ -21,7 +21,7 @@ from typing import Any
 from django.conf import settings
 
 from devservers.postgres import DATABASE, PORT, Postgres
-from devservers.processes import LOOPBACK, EmbeddedError, Server, exclusively, is_free
+from devservers.processes import LOOPBACK, EmbeddedError, Server, exclusively, is_unused
 from devservers.s3 import S3, SeaweedFS, iam_key
 
 __all__ = ["S3", "EmbeddedError", "Instance", "database", "iam_key", "s3_endpoint", "start", "stop"]
@@ -192,6 +192,6 @@ def _free_port_range(size: int) -> int:
     # Also with gRPC's 10000 added, they stay below the ports of outgoing connections (32768 and up).
     for _ in range(200):
         first = random.randrange(12_000, 22_700)  # noqa: S311
-        if all(is_free(port + grpc) for port in range(first, first + size) for grpc in (0, 10_000)):
+        if all(is_unused(port + grpc) for port in range(first, first + size) for grpc in (0, 10_000)):
             return first
     raise EmbeddedError("No free ports for the embedded S3 server: set S3_ENDPOINT_URL.")

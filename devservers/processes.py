@@ -33,11 +33,34 @@ def exclusively(lock: int) -> bool:
     return True
 
 
+def hold(port: int) -> socket.socket:
+    """Bind this loopback port without listening. Raises OSError if another program listens there.
+
+    As long as the socket is open, a server can listen on the port, but no outgoing connection gets it.
+    """
+    holder = socket.socket()
+    # As servers do: connections of one that has just ended do not matter.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind((LOOPBACK, port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
 def is_free(port: int) -> bool:
     """Return whether a server could listen on this loopback port."""
+    try:
+        hold(port).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_unused(port: int) -> bool:
+    """Return whether nobody uses this loopback port: neither listens, nor holds it, nor has connections."""
     with socket.socket() as probe:
-        # As servers do: connections of one that has just ended do not matter.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:

@@ -70,11 +70,14 @@ class SeaweedFS(Server):
         "master.resumeState",
     )
 
+    ports_seconds = 5.0  # a killed server may let go of its lock before its ports
+
     def __init__(self, home: Path, runtime: Path, s3: S3, first_port: int) -> None:
         super().__init__(home, runtime)
         self.log = Path(os.devnull)  # its log has keys of objects, which can contain a chatter's value
         self.s3 = s3
         self.ports = {part: first_port + place for place, part in enumerate(self.parts)}
+        self.all_ports = [port + grpc for port in self.ports.values() for grpc in (0, 10_000)]
         self._weed = self._program()
         self._config = home / "s3.json"
         self._security = home / "security"
@@ -110,12 +113,15 @@ class SeaweedFS(Server):
     def prepare(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
         (self.data / "mini.options").unlink(missing_ok=True)  # options of an earlier run
-        if not all(is_free(port + grpc) for port in self.ports.values() for grpc in (0, 10_000)):
-            (self.home / "port").unlink(missing_ok=True)
-            raise EmbeddedError(
-                f"Another program took the ports of the embedded S3 server ({self.ports['s3']} and after). "
-                "It moves to others: start again."
-            )
+        deadline = time.monotonic() + self.ports_seconds
+        while taken := [port for port in self.all_ports if not is_free(port)]:
+            if time.monotonic() > deadline:
+                (self.home / "port").unlink(missing_ok=True)
+                raise EmbeddedError(
+                    f"Another program took ports of the embedded S3 server ({', '.join(map(str, taken))}). "
+                    "It moves to others: start again."
+                )
+            time.sleep(0.05)
         certificate, key = make_certificate(LOOPBACK)
         self._security.mkdir(mode=0o700, exist_ok=True)
         _write(self._security / "cert.pem", certificate)

@@ -20,6 +20,7 @@ from typing import Any
 from common.storage import ObjectStorage
 from common.storage.sessions import CLIENT_CONFIG
 from devservers import control
+from devservers.processes import hold
 from devservers.s3 import S3, SeaweedFS
 
 
@@ -62,6 +63,8 @@ class S3Server(SeaweedFS):
         runtime.mkdir()
         ports = control._free_port_range(len(self.parts))
         super().__init__(home, runtime, S3(ADMIN.access_key, ADMIN.secret_key, bucket), ports)
+        # So that no other test's server takes them while this one is stopped.
+        self.held = [hold(port) for port in self.all_ports]
 
     @property
     def endpoint(self) -> str:
@@ -158,4 +161,6 @@ def running(*identities: Identity, bucket: str = "clients", off: Sequence[str] =
         yield server
     finally:
         server.stop()
+        for port in server.held:
+            port.close()
         shutil.rmtree(home, ignore_errors=True)

@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from devservers import control
 from devservers.postgres import Postgres
-from devservers.processes import is_free
+from devservers.processes import hold, is_free, is_unused
 from devservers.s3 import SeaweedFS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,6 +256,27 @@ def test_a_port_in_use_is_not_free() -> None:
         assert not is_free(server.getsockname()[1])
 
 
+def test_a_held_port_can_be_listened_on_but_is_not_chosen() -> None:
+    with hold(0) as holder:
+        port = holder.getsockname()[1]
+        assert is_free(port)
+        assert not is_unused(port)
+        with socket.create_server(("127.0.0.1", port)):
+            assert not is_free(port)
+
+
+@pytest.mark.long(reason="starts an S3 server")
+def test_the_s3_server_waits_for_one_that_lets_go_of_its_ports(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = SeaweedFS(tmp_path / "s3", tmp_path, S3, listener.getsockname()[1] - 10_004)
+        threading.Timer(0.5, listener.close).start()
+        server.begin(alone=True)
+    try:
+        server.wait()
+    finally:
+        server.stop()
+
+
 @pytest.mark.long(reason="starts S3 servers on a taken port")
 def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -265,9 +286,10 @@ def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
         server = SeaweedFS(tmp_path / "s3", tmp_path, S3, taken - 10_004)
+        server.ports_seconds = 0
         with monkeypatch.context() as patch:
             patch.setattr("devservers.s3.is_free", lambda port: True)
             server.begin(alone=True)
-        with pytest.raises(control.EmbeddedError, match="took the ports"):
+        with pytest.raises(control.EmbeddedError, match="took ports"):
             server.wait()
         assert not server.alive()
