@@ -31,8 +31,36 @@ def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any,
     return row
 
 
+def local_settings(**settings: str) -> str:
+    """Return the statements that set these settings of PostgreSQL until the transaction ends.
+
+    On Citus for its machines too, which `set_config` does not reach. One PostgreSQL does not know the first of these
+    settings, and keeps it like any whose name has a dot.
+    """
+    reaching = {"citus.propagate_set_commands": "local"}
+    return ";".join(f"SET LOCAL {name} TO '{value}'" for name, value in (reaching | settings).items())
+
+
+# For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
+# at once, the planner would read whole tables. No JIT: compiling a long statement takes longer than running it.
+BY_INDEX = local_settings(
+    enable_seqscan="off", enable_hashjoin="off", enable_mergejoin="off", enable_material="off", jit="off"
+)
 # PostgreSQL may expect few rows, and then sort all of them rather than read the first ones in the order of an index.
-_IN_INDEX_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
+_IN_INDEX_ORDER = local_settings(enable_sort="off", enable_bitmapscan="off")
+
+
+def fetch_after(settings: str, statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement, sent together with `local_settings`.
+
+    Outside a transaction the settings end with the statement.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"{settings};{statement}", parameters)
+        while cursor.nextset():
+            pass
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
@@ -40,12 +68,7 @@ def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[
 
     Outside a transaction: in one, the settings would hold for the statements that follow.
     """
-    with connection.cursor() as cursor:
-        # Sent together, which makes one transaction of them: the settings end with it.
-        cursor.execute(f"{_IN_INDEX_ORDER};{statement}", parameters)
-        cursor.nextset()
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows
+    return fetch_after(_IN_INDEX_ORDER, statement, parameters)
 
 
 def lock_until_commit(key: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import connection, transaction
 
-from common.db import execute
+from common.db import execute, local_settings
 
 # The snapshot keeps PostgreSQL from vacuuming what is deleted meanwhile, so a slow bucket must not hold it for ever.
 # A gigabyte at a megabyte a second takes 17 minutes.
@@ -20,7 +20,7 @@ SECONDS_BETWEEN_CALLS = 5.0
 _PIECES_AT_ONCE = 16
 
 # Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole tables.
-_BY_INDEX = {"statement_timeout": f"{SNAPSHOT_MINUTES}min", "enable_seqscan": "off"}
+_BY_INDEX = {"enable_seqscan": "off"}
 
 
 _Piece = TypeVar("_Piece")
@@ -36,8 +36,7 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(**params) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.read_only = True
-        for name, value in (_BY_INDEX | settings).items():
-            reader.execute("SELECT set_config(%s, %s, TRUE)", [name, value])
+        reader.execute(local_settings(statement_timeout=f"{SNAPSHOT_MINUTES}min", **_BY_INDEX, **settings))
         yield reader
 
 
@@ -80,7 +79,7 @@ def one_instant() -> Iterator[None]:
     reader.isolation_level, reader.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
     try:
         with transaction.atomic():
-            execute("SELECT set_config('enable_seqscan', 'off', TRUE)")
+            execute(local_settings(**_BY_INDEX))
             yield
     finally:
         if not reader.closed:

@@ -16,10 +16,9 @@ from django.db import transaction
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Chatbot
-from common.db import array, distinct, execute, fetch
+from common.db import BY_INDEX, array, distinct, execute, fetch
 from common.leases import LEASE_END
 from compliance.models import Callback
-from compliance.work.claims import BY_INDEX
 from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
 
 logger = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ def let_rest(token: UUID, taken: Collection[Taken], *, receiver: tuple[int, str]
 
 def _write(statement: str, values: dict[str, Any]) -> None:
     with transaction.atomic():
-        execute(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         written = fetch(statement, values)
         changelog.record_all(_given_up(written))
     for callback_id, _, _, _, state, attempts, status, error in written:

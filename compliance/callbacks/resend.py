@@ -11,11 +11,10 @@ from django.db.models import QuerySet
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from common.db import array, execute, fetch
+from common.db import BY_INDEX, array, execute, fetch
 from compliance.errors import Refused
 from compliance.models import Callback
 from compliance.work import notify
-from compliance.work.claims import BY_INDEX
 from compliance.work.outbox import TRIED_FOR
 
 _BATCH = 1_000
@@ -97,7 +96,7 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
         "kept": settings.CALLBACK_DAYS.total_seconds(),
     }
     with transaction.atomic():
-        execute(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         [(forgotten,)] = fetch(_FORGOTTEN, values)
         resent = fetch(_RESEND, values)
         if dry_run:

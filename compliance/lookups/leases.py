@@ -21,9 +21,8 @@ from django.db import transaction
 
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver, Variable
-from common.db import array, execute, fetch, fetch_in_index_order
+from common.db import BY_INDEX, array, execute, fetch, fetch_in_index_order
 from compliance.lookups.client import Failure, LookupResult
-from compliance.work.claims import BY_INDEX
 from compliance.work.lookups import called_chatbots, due_chatbots
 from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
 from conversations.models import Conversation, Identity, IdentityLookup, VariableValue
@@ -243,7 +242,7 @@ def let_rest(token: UUID, taken: Collection[Taken], *, chatbot_id: int, seconds:
         "most": _PUT_OFF,
     }
     with transaction.atomic():
-        execute(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         fetch_in_index_order(_REST, values)
 
 
@@ -342,7 +341,7 @@ def _note(token: UUID, outcomes: Sequence[tuple[int, int, State, Failure | None]
     """As `note`, by (id, chatbot). What failed without an error keeps its last one."""
     noted = []
     with transaction.atomic():
-        execute(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         for some in by_place({one: one[1] for one in outcomes}):
             values: dict[str, Any] = {
                 "token": token,

@@ -18,7 +18,7 @@ from django.db import transaction
 
 from chatbots import changelog
 from common import proc
-from common.db import array, execute, fetch, fetch_one
+from common.db import BY_INDEX, array, execute, fetch, fetch_after
 from common.leases import LEASE_END
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
@@ -38,16 +38,9 @@ _Done = TypeVar("_Done")
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 
-# For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
-# at once, the planner would read whole tables. No JIT: compiling a long statement takes longer than running it.
-BY_INDEX = """
-set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
-set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE),
-set_config('jit', 'off', TRUE)
-"""
 _RENEW = f"""
 UPDATE compliance_claim SET expires_at = {LEASE_END}
- WHERE id = %(id)s AND token = %(token)s RETURNING clock_timestamp(), {BY_INDEX}
+ WHERE id = %(id)s AND token = %(token)s RETURNING clock_timestamp()
 """
 
 # Skip requests whose predecessor was just claimed by another worker.
@@ -195,10 +188,10 @@ class HeldClaim:
             replace(self).release()
 
     def _lock(self) -> datetime:
-        row = fetch_one(_RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
-        if row is None:
+        renewed = fetch_after(BY_INDEX, _RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
+        if not renewed:
             raise ClaimLost
-        return cast("datetime", row[0])
+        return cast("datetime", renewed[0][0])
 
 
 def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
@@ -212,7 +205,7 @@ def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
         chatbots = scheduling.waiting_chatbots(kind, lane)
         if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room()):
             return None
-        fetch(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         picked = scheduling.pick_requests(kind, lane, chatbots)
         return picked and _claim(kind, lane, picked.request_ids, others_wait=picked.others_wait)
 
@@ -225,7 +218,7 @@ def take_these(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim
     token = uuid4()
     values = {"owner": proc.owner(), "token": token, "lease": LEASE_SECONDS, "picked": array(request_ids)}
     with transaction.atomic():
-        fetch(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         claimed = dict(fetch(_CLAIM_THESE, values))
     taken = tuple(request_id for request_id in request_ids if request_id in claimed)
     return HeldClaim(claimed[taken[0]], token, kind, lane, taken) if taken else None
@@ -237,7 +230,7 @@ def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
     Skips the chatbots in `busy`.
     """
     with transaction.atomic():
-        fetch(f"SELECT {BY_INDEX}")
+        execute(BY_INDEX)
         found = scheduling.pick_bucket(busy)
         return found and _claim(found.kind, found.lane, found.request_ids, bucket_of=found.chatbot_id)
 

@@ -22,10 +22,9 @@ from uuid import UUID, uuid4
 from chatbots.callback_secrets import Signers, signers_of
 from chatbots.models import Resolver
 from common import outbound
-from common.db import array, execute, fetch
+from common.db import BY_INDEX, array, execute, fetch, lock_until_commit
 from common.leases import most_workers
 from common.storage.breaker import Breaker
-from compliance.work.claims import BY_INDEX
 from compliance.work.sql import IS_OPEN
 
 logger = logging.getLogger(__name__)
@@ -159,7 +158,8 @@ def may_take(token: UUID) -> bool:
 
     As many workers call as may at a time, whatever the queues: one of a cluster's is always left for requests.
     """
-    execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
+    execute(BY_INDEX)
+    lock_until_commit(_MESSENGER_LOCK)
     chatbots = Resolver.objects.values_list("pk", flat=True)
     at_work, tokens = "", _TOKENS
     if chatbots:

@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
+from common.db import BY_INDEX
 from compliance.erasure import findings, rows, verify
 from compliance.requests import decisions
-from compliance.work.claims import BY_INDEX, MAX_ATTEMPTS
+from compliance.work.claims import MAX_ATTEMPTS
 from compliance.work.sizes import LARGE_CONVERSATIONS
 from compliance.work.sql import subjects
 from compliance.work.transitions import completion
@@ -39,7 +40,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
     """Carry out a statement as a transaction of a claim does; return how many rows its nodes have gone through."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SELECT {BY_INDEX}")
+        cursor.execute(BY_INDEX)
         explained = statement.as_string(connection.connection)
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {explained}", values)
         [(found,)] = cursor.fetchall()

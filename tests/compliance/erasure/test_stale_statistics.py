@@ -7,19 +7,18 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
-from common.db import array
+from common.db import BY_INDEX, array
 from compliance.erasure import verify
 from compliance.export import records
 from compliance.ledger import lines
 from compliance.models import Export
-from compliance.work import claims
 from tests.factories import conversation_of, export_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="plans")]
 
 
 def plan_of(cursor: CursorWrapper, statement: str, values: object) -> str:
-    cursor.execute(f"SELECT {claims.BY_INDEX}")
+    cursor.execute(BY_INDEX)
     cursor.execute(f"EXPLAIN {statement}", values)
     return "\n".join(line for (line,) in cursor.fetchall())
 
