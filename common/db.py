@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 from psycopg.sql import Composable
 
 Statement = str | Composable
@@ -34,11 +34,13 @@ def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any,
 def local_settings(**settings: str) -> str:
     """Return the statements that set these settings of PostgreSQL until the transaction ends.
 
-    On Citus for its machines too, which `set_config` does not reach. One PostgreSQL does not know the first of these
-    settings, and keeps it like any whose name has a dot.
+    On Citus for its machines too, which `set_config` does not reach. Send them alone: Citus sends them as they came,
+    with whatever came with them.
     """
-    reaching = {"citus.propagate_set_commands": "local"}
-    return ";".join(f"SET LOCAL {name} TO '{value}'" for name, value in (reaching | settings).items())
+    # One PostgreSQL keeps this one without knowing it, as any whose name has a dot. It stands late, since Citus sends
+    # the whole text again for each that follows.
+    words = [f"SET LOCAL {name} TO '{value}'" for name, value in settings.items()]
+    return "; ".join([*words[:-1], "SET LOCAL citus.propagate_set_commands TO 'local'", words[-1]])
 
 
 # For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
@@ -50,25 +52,14 @@ BY_INDEX = local_settings(
 _IN_INDEX_ORDER = local_settings(enable_sort="off", enable_bitmapscan="off")
 
 
-def fetch_after(settings: str, statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement, sent together with `local_settings`.
-
-    Outside a transaction the settings end with the statement.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(f"{settings};{statement}", parameters)
-        while cursor.nextset():
-            pass
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows
-
-
 def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
     """Return the rows of a statement whose limits PostgreSQL reaches by reading indexes in their order.
 
     Outside a transaction: in one, the settings would hold for the statements that follow.
     """
-    return fetch_after(_IN_INDEX_ORDER, statement, parameters)
+    with transaction.atomic():
+        execute(_IN_INDEX_ORDER)
+        return fetch(statement, parameters)
 
 
 def lock_until_commit(key: int) -> None:

@@ -13,6 +13,8 @@ A change of these tables and of reference tables, or one that reads them,
 - calls no volatile function if it is an UPDATE or DELETE;
 - calls none that is not immutable in RETURNING, in the WHERE of ON CONFLICT, and in CASE and COALESCE of an UPDATE.
 
+Settings are sent alone: with them, Citus would send the machines whatever came in the same text.
+
 Watched are Django's statements and those that go to psycopg directly, in this process; not those of servers, workers
 and commands that a test starts as processes of their own. PostgreSQL's own parser reads each statement once.
 """
@@ -61,7 +63,7 @@ EXEMPT = {
 _FOR_OTHERS = {"common/db.py", "tests/statements.py", "common/pagination.py"}
 
 _ROOT = Path(__file__).parent.parent
-_ON_THESE = re.compile("|".join(TABLES | REFERENCE_TABLES))
+_LOOKED_AT = re.compile("|".join(TABLES | REFERENCE_TABLES | {r"\bSET\b.+;"}))
 # What Citus answers to a statement that it cannot plan.
 _REFUSED = {"0A000", "XX000"}
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?[sbt]|%%")
@@ -112,7 +114,7 @@ class Watch:
 
     def _look(self, query: Any) -> None:
         text = text_of(query)
-        if not _ON_THESE.search(text):
+        if not _LOOKED_AT.search(text):
             return
         found = self._known.get(text)
         if found is None:
@@ -144,6 +146,8 @@ def faults_in(text: str) -> Iterator[str]:
     except ParseError as error:
         yield f"cannot be parsed ({error})"
         return
+    if len({isinstance(statement.stmt, ast.VariableSetStmt) for statement in statements}) > 1:
+        yield "settings are sent together with something else"
     for statement in statements:
         nodes = list(_nodes(statement.stmt))
         for level in nodes:

@@ -18,7 +18,7 @@ from django.db import transaction
 
 from chatbots import changelog
 from common import proc
-from common.db import BY_INDEX, array, execute, fetch, fetch_after
+from common.db import BY_INDEX, array, execute, fetch, fetch_one
 from common.leases import LEASE_END
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
@@ -188,10 +188,11 @@ class HeldClaim:
             replace(self).release()
 
     def _lock(self) -> datetime:
-        renewed = fetch_after(BY_INDEX, _RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
-        if not renewed:
+        execute(BY_INDEX)
+        row = fetch_one(_RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
+        if row is None:
             raise ClaimLost
-        return cast("datetime", renewed[0][0])
+        return cast("datetime", row[0])
 
 
 def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:

@@ -7,7 +7,9 @@ every worker.
 from typing import NamedTuple
 from uuid import UUID
 
-from common.db import array, fetch
+from django.db import transaction
+
+from common.db import BY_INDEX, array, execute, fetch
 from compliance.work.claims import HeldClaim
 from compliance.work.sql import chatbots_of
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -86,4 +88,6 @@ def measure(held: HeldClaim) -> dict[UUID, Size]:
         "most": LARGE_CONVERSATIONS,
         "files": LARGE_FILES,
     }
-    return {request_id: Size(*counts) for request_id, *counts in fetch(_MEASURE, values)}
+    with transaction.atomic():
+        execute(BY_INDEX)
+        return {request_id: Size(*counts) for request_id, *counts in fetch(_MEASURE, values)}

@@ -1,8 +1,11 @@
-"""The three ways of running a statement."""
+"""Running statements, and settings for them."""
 
 import pytest
+from django.db import transaction
 
-from common.db import execute, fetch, fetch_one
+from chatbots.models import Chatbot
+from common.db import BY_INDEX, execute, fetch, fetch_in_index_order, fetch_one
+from tests.factories import conversation_of
 
 pytestmark = pytest.mark.django_db
 
@@ -19,3 +22,16 @@ def test_one_row_or_none() -> None:
 def test_execute_counts_the_rows() -> None:
     assert execute("UPDATE chatbots_chatbot SET name = name WHERE false") == 0
     assert execute("SELECT generate_series(1, 3)") == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_settings_hold_where_the_rows_are_until_the_transaction_ends(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "42")
+    setting = "SELECT current_setting(%s) FROM conversations_conversation WHERE chatbot_id = %s"
+    with transaction.atomic():
+        execute(BY_INDEX)
+        assert fetch(setting, ["enable_seqscan", chatbot.pk]) == [("off",)]
+        assert fetch(setting, ["jit", chatbot.pk]) == [("off",)]
+    assert fetch(setting, ["enable_seqscan", chatbot.pk]) == [("on",)]
+    assert fetch_in_index_order(setting, ["enable_sort", chatbot.pk]) == [("off",)]
+    assert fetch(setting, ["enable_sort", chatbot.pk]) == [("on",)]

@@ -152,9 +152,9 @@ class Watch:
         return {table: _Count(scans, entries) for table, scans, entries in rows}
 
     def _plan(self, connection: psycopg.Connection[Any], text: str, params: Any) -> str:
-        if not text.lstrip().startswith(_EXPLAINED):
+        last = text.rpartition(";")[2].lstrip()  # of several that are sent together
+        if not last.startswith(_EXPLAINED):
             return ""
-        last = text.rpartition(";")[2]  # of several that are sent together
         return "\n".join(row[0] for row in self._ask(connection, f"EXPLAIN {last}", params))
 
     def _ask(self, connection: psycopg.Connection[Any], query: str, params: Any) -> list[Any]:
