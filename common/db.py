@@ -32,22 +32,21 @@ def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any,
 
 
 def local_settings(**settings: str) -> str:
-    """Return the statements that set these settings of PostgreSQL until the transaction ends.
+    """Return the statements that set these settings of PostgreSQL, and no JIT, until the transaction ends.
 
     On Citus for its machines too, which `set_config` does not reach. Send them alone: Citus sends them as they came,
     with whatever came with them.
     """
-    # One PostgreSQL keeps this one without knowing it, as any whose name has a dot. It stands late, since Citus sends
-    # the whole text again for each that follows.
-    words = [f"SET LOCAL {name} TO '{value}'" for name, value in settings.items()]
-    return "; ".join([*words[:-1], "SET LOCAL citus.propagate_set_commands TO 'local'", words[-1]])
+    # One PostgreSQL keeps the setting of Citus without knowing it, as any whose name has a dot. It stands late, since
+    # Citus sends the whole text again for each that follows. Until version 18 PostgreSQL reckons a huge cost for what
+    # is switched off but cannot be avoided: it would compile such a statement, which takes longer than running it.
+    last = {"citus.propagate_set_commands": "local", "jit": "off"}
+    return "; ".join(f"SET LOCAL {name} TO '{value}'" for name, value in (settings | last).items())
 
 
 # For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
-# at once, the planner would read whole tables. No JIT: compiling a long statement takes longer than running it.
-BY_INDEX = local_settings(
-    enable_seqscan="off", enable_hashjoin="off", enable_mergejoin="off", enable_material="off", jit="off"
-)
+# at once, the planner would read whole tables.
+BY_INDEX = local_settings(enable_seqscan="off", enable_hashjoin="off", enable_mergejoin="off", enable_material="off")
 # PostgreSQL may expect few rows, and then sort all of them rather than read the first ones in the order of an index.
 _IN_INDEX_ORDER = local_settings(enable_sort="off", enable_bitmapscan="off")
 

@@ -34,4 +34,5 @@ def test_settings_hold_where_the_rows_are_until_the_transaction_ends(chatbot: Ch
         assert fetch(setting, ["jit", chatbot.pk]) == [("off",)]
     assert fetch(setting, ["enable_seqscan", chatbot.pk]) == [("on",)]
     assert fetch_in_index_order(setting, ["enable_sort", chatbot.pk]) == [("off",)]
+    assert fetch_in_index_order(setting, ["jit", chatbot.pk]) == [("off",)]
     assert fetch(setting, ["enable_sort", chatbot.pk]) == [("on",)]
