@@ -133,7 +133,9 @@ def holds(run: RetentionRun) -> bool:
 def lock_chatbot_of(request_id: UUID) -> None:
     """Lock the chatbot of a retention run, whose period a decision may set back, before the run is locked."""
     of_run = ComplianceRequest.objects.filter(pk=request_id, kind=ComplianceRequest.Kind.RETENTION)
-    list(Chatbot.objects.select_for_update(no_key=True).filter(pk__in=of_run.values("chatbot")))
+    # Only if there is one: on Citus even a lock of no chatbot is one of all.
+    if chatbots := list(of_run.values_list("chatbot", flat=True)):
+        list(Chatbot.objects.select_for_update(no_key=True).filter(pk__in=chatbots))
 
 
 def count_due(chatbot: Chatbot) -> int | None:
