@@ -10,10 +10,9 @@ from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import cancel
 from conversations.models import Conversation
-from tests.compliance.api.test_deciding import wait_until_blocked
 from tests.console.filing_pages import NOW, Answer, Filer, filed
 from tests.factories import conversation_of, ready_chatbot
-from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db
@@ -111,7 +110,7 @@ def test_nothing_is_filed_when_compliance_is_switched_off_during_confirmation():
     holding = Elsewhere(hold)
     gate.wait_for_someone()
     confirming = Elsewhere(lambda: filer.confirm(preview, "DELETE 1"))
-    wait_until_blocked(1)
+    wait_until_blocked()
     Chatbot.objects.update(compliance_enabled=False)
     gate.open()
     holding.end()

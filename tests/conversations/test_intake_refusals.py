@@ -1,6 +1,7 @@
 """Refusals of intake, and concurrent erasures and intakes."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
-from django.db.models import Count
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
@@ -22,6 +22,7 @@ from conversations.models import Conversation, Identity, Message
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, erase, results, stored
 from tests.factories import VariableFactory, conversation_of, ready_chatbot
+from tests.functional.elsewhere import wait_until_blocked
 
 T = TypeVar("T")
 
@@ -61,7 +62,8 @@ def test_a_database_refusal_contains_no_row_data(chatbot: Chatbot) -> None:
     with pytest.raises(IntakeFailed) as caught:
         stored(chatbot, parsed("c-2"), bad)
 
-    assert str(caught.value) == "SQLSTATE 23514 (message_sender_known)"
+    # Citus says of a COPY only that it failed.
+    assert str(caught.value) in {"SQLSTATE 23514 (message_sender_known)", "SQLSTATE XX000"}
     assert caught.value.__context__ is None
     assert not Conversation.objects.exists()
 
@@ -193,21 +195,6 @@ def workers(count: int) -> Iterator[Callable[[Callable[[], T]], "Future[T]"]]:
         yield lambda work: pool.submit(run, work)
 
 
-def wait_until_blocked() -> None:
-    """Return when a session of this database waits for a lock."""
-    for _ in range(500):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            if cursor.fetchone()[0]:
-                return
-        threading.Event().wait(0.01)
-    pytest.fail("nobody waits for a lock")
-
-
 @pytest.mark.django_db(transaction=True)
 def test_it_waits_for_a_mark_and_then_refuses() -> None:
     chatbot = ready_chatbot(slug="acme")
@@ -224,7 +211,8 @@ def test_it_waits_for_a_mark_and_then_refuses() -> None:
         outcomes = intake.result(timeout=20)
 
     assert outcomes == ["conversation_deleted", "chatter_erased", "created"]
-    assert Message.objects.filter(conversation__deletion_request_id=request_id).count() == 2
+    marked = Conversation.objects.get(deletion_request_id=request_id)
+    assert Message.objects.filter(conversation=marked).count() == 2
 
 
 @pytest.mark.django_db(transaction=True)
@@ -288,6 +276,7 @@ def test_it_ends_consistent_when_two_import_overlapping_documents() -> None:
         for run_ends in [submit(lambda: run("a", 1)), submit(lambda: run("b", -1))]:
             run_ends.result(timeout=60)
 
-    counts = Conversation.objects.annotate(there=Count("message")).values_list("message_count", "there")
-    assert list(counts) == [(5, 5)] * (rounds // 2 * size)
+    assert set(Conversation.objects.values_list("message_count", flat=True)) == {5}
+    there = Counter(Message.objects.values_list("conversation", flat=True))
+    assert sorted(there.values()) == [5] * (rounds // 2 * size)
     assert Identity.objects.count() == rounds // 2 * size

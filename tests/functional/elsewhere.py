@@ -46,18 +46,28 @@ class Elsewhere:
         return self.result
 
 
-def wait_until_blocked() -> None:
-    """Wait until another session waits for a lock of this one."""
-    waits = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-    if is_distributed():
-        waits = "SELECT 1 FROM citus_lock_waits"
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+# Whoever waits on a machine does not wait for a lock here.
+_WAITING_ANYWHERE = """
+SELECT count(DISTINCT w.waiting_gpid) FROM citus_lock_waits w
+  JOIN pg_stat_activity a ON a.pid = citus_pid_for_gpid(w.waiting_gpid) AND a.datname = current_database()
+"""
+
+
+def number_of_blocked() -> int:
+    """Return how many sessions of this database wait for a lock, here or on a machine of Citus."""
     with connection.cursor() as cursor:
-        for _ in range(200):
-            cursor.execute(waits)
-            if cursor.fetchall():
-                return
-            time.sleep(0.05)
-    raise AssertionError("Nobody waited.")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction reads the same state again and again
+        cursor.execute(_WAITING_ANYWHERE if is_distributed() else _WAITING)
+        return int(cursor.fetchone()[0])
+
+
+def wait_until_blocked(number: int = 1) -> None:
+    """Wait until so many sessions of this database wait for a lock."""
+    end = time.monotonic() + PATIENCE
+    while number_of_blocked() < number:
+        assert time.monotonic() < end, "Nobody waited."
+        time.sleep(0.02)
 
 
 class Gate:

@@ -18,6 +18,7 @@ from conversations.models import Conversation, Message
 from scripts.processes import Processes
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for
 from tests.conversations.documents import message, update
+from tests.functional.elsewhere import wait_until_blocked
 from tests.functional.test_killed_worker import start_cluster, wait_until
 
 Status = ComplianceRequest.Status
@@ -98,7 +99,7 @@ def test_a_message_that_comes_later_is_refused(chatbot: Chatbot) -> None:
         assert closed.numbers == [contested.pk]
         thread = threading.Thread(target=intake)
         thread.start()
-        wait_until(_waits_for_a_row)
+        wait_until_blocked()
     thread.join()
     assert outcomes == ["refused", "conversation_deleted"]
 
@@ -116,7 +117,7 @@ def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbo
     with transaction.atomic():
         Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
         thread.start()
-        wait_until(_waits_for_a_row)
+        wait_until_blocked()
         ComplianceRequest.objects.select_for_update(nowait=True).get(pk=request.pk)
     thread.join()
     request.refresh_from_db()
@@ -157,12 +158,3 @@ INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sen
 SELECT c.chatbot_id, c.id, 'bulk-' || n, 'user', 'text', 'message ' || n, now() - interval '91 days'
   FROM conversations_conversation c CROSS JOIN generate_series(1, %s) AS n WHERE c.id = ANY(%s)
 """
-
-
-def _waits_for_a_row() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction reads the same state again and again
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return bool(cursor.fetchone()[0])

@@ -1,11 +1,10 @@
 """Cancelling requests and deciding on held ones over HTTP: permissions, refusals and races."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -17,7 +16,7 @@ from compliance.work import claims
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
-from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -233,16 +232,6 @@ def while_locked(
     gate.open()
     holding.end()
     return [one.end() for one in begun]
-
-
-def wait_until_blocked(number: int) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            if cursor.fetchone()[0] >= number:
-                return
-    raise AssertionError("The calls did not wait.")
 
 
 def test_of_two_approvals_at_once_one_is_refused(bot):
