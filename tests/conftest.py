@@ -133,7 +133,7 @@ def django_db_setup(
     """Replaces pytest-django's, which would run all migrations in each process."""
     name = f"tests_{_NUMBER}"
     if request.config.getoption("citus"):
-        databases.empty_quickly(also=suite.empty)
+        databases.empty_quickly()
         with django_db_blocker.unblock(), suite.database(name), django_db_blocker.block():
             yield
         return

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from django.test import TransactionTestCase
 
 from conversations.placement import is_distributed
 from tests import under_roles
+from tests.statements import REFERENCE_TABLES, TABLES
 
 # Any number that nothing else locks in the database `postgres`.
 _LOCK = 20_251_125
@@ -145,12 +146,10 @@ def drop(name: str) -> None:
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def empty_quickly(also: Callable[[], None] = lambda: None) -> None:
-    """Have the database emptied by us, and not by Django's `flush`, after a test that commits; first by `also`."""
+def empty_quickly() -> None:
+    """Have the database emptied by us, and not by Django's `flush`, after a test that commits."""
 
     def teardown(_: object) -> None:
-        _wait_for_threads()
-        also()
         empty()
 
     TransactionTestCase._fixture_teardown = teardown  # type: ignore[attr-defined]  # Django keeps it to itself
@@ -159,9 +158,18 @@ def empty_quickly(also: Callable[[], None] = lambda: None) -> None:
 def empty() -> None:
     """Empty the tables except those that `migrate` fills."""
     _wait_for_threads()
+    if is_distributed():
+        _empty_machines()
     with connection.cursor() as cursor:
         _wait_for_the_others(cursor)
         cursor.execute(_EMPTY, {"kept": _KEPT})
+
+
+def _empty_machines() -> None:
+    """Empty the tables that are not only here."""
+    with triggers_off(), connection.cursor() as cursor:
+        for table in sorted(TABLES | REFERENCE_TABLES):
+            cursor.execute(f"DELETE FROM {table}")
 
 
 @contextmanager

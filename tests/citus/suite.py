@@ -11,7 +11,6 @@ from django.db import connection
 from conversations.placement import is_distributed
 from scripts import citus_nodes
 from tests import databases, under_roles
-from tests.statements import REFERENCE_TABLES, TABLES
 
 # More than there are machines, so that some chatbots of a test live together, and some do not.
 _SHARDS = 4
@@ -49,10 +48,3 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 def _fixtures(item: pytest.Item) -> Collection[str]:
     return getattr(item, "fixturenames", ())
-
-
-def empty() -> None:
-    """Empty the tables that are not only here."""
-    with databases.triggers_off(), connection.cursor() as cursor:
-        for table in sorted(TABLES | REFERENCE_TABLES):
-            cursor.execute(f"DELETE FROM {table}")

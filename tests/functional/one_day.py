@@ -225,8 +225,10 @@ class Day(DayOfReaders):
             day = timezone.now().date() - timedelta(days=30)
             extract = DailyExtract.objects.get(chatbot=self.chatbot, day=day)
             DailyExtract.objects.filter(pk=extract.pk).update(state="stale", made_version=None, key=None)
-            sent = Message.objects.filter(chatbot=self.chatbot, sent_at__gte=extract.starts_at)
-            expected = sent.filter(sent_at__lt=extract.ends_at, conversation__deletion_request_id=None).count()
+            open_ones = Message.objects.filter(
+                chatbot=self.chatbot, conversation__chatbot=self.chatbot, conversation__deletion_request_id=None
+            )
+            expected = open_ones.filter(sent_at__gte=extract.starts_at, sent_at__lt=extract.ends_at).count()
         assert extracts.build_next(settled=False)
         with self.watch.paused():
             extract.refresh_from_db()

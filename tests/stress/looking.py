@@ -11,19 +11,27 @@ from botocore.exceptions import ClientError
 from django.db import connection
 
 from common.storage import ObjectStorage
+from conversations.placement import is_distributed
 from tests.stress.actors import ACTING
 from tests.stress.truth import Place, found_in, places_of
 
 _ROWS = """
 SELECT c.id, c.deleted_at IS NOT NULL,
        c.external_id IS NOT NULL OR c.user_name IS NOT NULL OR c.csat_comment IS NOT NULL,
-       (SELECT coalesce(array_agg(m.text), '{}') FROM conversations_message m WHERE m.conversation_id = c.id),
-       (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id),
-       (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id AND f.state = 'stored'),
-       (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id AND i.value IS NOT NULL),
-       (SELECT count(*) FROM conversations_variablevalue v WHERE v.conversation_id = c.id),
-       (SELECT count(*) FROM conversations_refusedidentity r WHERE r.conversation_id = c.id),
-       (SELECT count(*) FROM conversations_identitylookup l WHERE l.conversation_id = c.id)
+       (SELECT coalesce(array_agg(m.text), '{}') FROM conversations_message m
+         WHERE m.conversation_id = c.id AND m.chatbot_id = c.chatbot_id),
+       (SELECT count(*) FROM conversations_uploadedfile f
+         WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id),
+       (SELECT count(*) FROM conversations_uploadedfile f
+         WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id AND f.state = 'stored'),
+       (SELECT count(*) FROM conversations_identity i
+         WHERE i.conversation_id = c.id AND i.chatbot_id = c.chatbot_id AND i.value IS NOT NULL),
+       (SELECT count(*) FROM conversations_variablevalue v
+         WHERE v.conversation_id = c.id AND v.chatbot_id = c.chatbot_id),
+       (SELECT count(*) FROM conversations_refusedidentity r
+         WHERE r.conversation_id = c.id AND r.chatbot_id = c.chatbot_id),
+       (SELECT count(*) FROM conversations_identitylookup l
+         WHERE l.conversation_id = c.id AND l.chatbot_id = c.chatbot_id)
   FROM conversations_conversation c WHERE c.id = ANY(%s)
 """
 _IDENTITIES = """
@@ -51,6 +59,10 @@ _COUNTS = """
 SELECT sum(conversations), sum(messages), sum(files) FROM compliance_compliancerequest
  WHERE kind IN ('deletion', 'retention')
 """
+# On Citus, where it may wait on a machine.
+_BLOCKING = (
+    "SELECT citus_pid_for_gpid(blocking_gpid) FROM citus_lock_waits WHERE citus_pid_for_gpid(waiting_gpid) = %s"
+)
 
 
 class Row(NamedTuple):
@@ -137,6 +149,8 @@ class Onlooker:
 
     def blocking(self, pid: int) -> list[int]:
         """Return the processes of the database for which this one waits."""
+        if is_distributed():
+            return [other for (other,) in self._read(_BLOCKING, [pid])]
         [(pids,)] = self._read("SELECT pg_blocking_pids(%s)", [pid])
         return list(pids)
 

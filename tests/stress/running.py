@@ -328,8 +328,9 @@ class Play:
         end = time.monotonic() + _PATIENCE
         looks_in_vain = time.monotonic() + _PATIENCE / 4
         while not actor.wait(0.05):
-            blocking = set(self._look.blocking(actor.pid)) if actor.pid else set()
-            for other in self._actors.values():
+            stopped = [other for other in self._actors.values() if other.is_stopped]
+            blocking = set(self._look.blocking(actor.pid)) if stopped and actor.pid else set()
+            for other in stopped:
                 if other.is_stopped and (other.pid in blocking or time.monotonic() > looks_in_vain):
                     other.go_on()
                     if depth < len(self._actors):

@@ -47,18 +47,20 @@ UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interva
                WHERE status = 'accepted' AND not_before > clock_timestamp() FOR UPDATE SKIP LOCKED);
 UPDATE conversations_dailyextract
    SET not_before = NULL, stale_at = stale_at - interval '1 hour', created_at = created_at - interval '1 hour'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED);
-UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_identitylookup
-               WHERE state = 'pending' AND token IS NULL FOR UPDATE SKIP LOCKED)
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED)
 """
 _LEASES_END = """
 UPDATE compliance_claim SET expires_at = clock_timestamp() - interval '1 second'
  WHERE id IN (SELECT id FROM compliance_claim FOR UPDATE SKIP LOCKED);
 UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED);
-UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_identitylookup WHERE token IS NOT NULL FOR UPDATE SKIP LOCKED)
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED)
+"""
+_LOOKUPS_ARE_DUE = """
+UPDATE conversations_identitylookup SET next_attempt_at = statement_timestamp() - interval '1 second'
+ WHERE chatbot_id = %(chatbot)s AND id IN (
+       SELECT id FROM conversations_identitylookup
+        WHERE chatbot_id = %(chatbot)s AND state = 'pending' AND (token IS NOT NULL) = %(taken)s
+          FOR UPDATE SKIP LOCKED)
 """
 _WEEK_PASSES = """
 UPDATE compliance_export
@@ -366,9 +368,16 @@ class World:
 
     def hour_passes(self) -> None:
         self._execute(_HOUR_PASSES)
+        self._make_lookups_due(taken=False)
 
     def leases_end(self) -> None:
         self._execute(_LEASES_END)
+        self._make_lookups_due(taken=True)
+
+    def _make_lookups_due(self, *, taken: bool) -> None:
+        for chatbot in Chatbot.objects.filter(slug__in=BOTS).order_by("pk"):
+            with connection.cursor() as cursor:
+                cursor.execute(_LOOKUPS_ARE_DUE, {"chatbot": chatbot.pk, "taken": taken})
 
     def week_passes(self, name: str) -> None:
         """Let an export be eight days old: its grace is over."""
