@@ -1,0 +1,24 @@
+"""Reading one instant of the database."""
+
+import pytest
+
+from chatbots.models import Chatbot
+from common.db import fetch
+from conversations.snapshots import one_instant, snapshot
+from tests.factories import conversation_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+_SETTINGS = """
+SELECT current_setting('jit'), current_setting('enable_seqscan') FROM conversations_conversation WHERE chatbot_id = %s
+"""
+
+
+def test_what_is_read_by_index_is_not_compiled(chatbot: Chatbot) -> None:
+    """Where the rows are: on Citus on their machine."""
+    conversation_of(chatbot, "42")
+    with snapshot() as reader:
+        assert reader.execute(_SETTINGS, [chatbot.pk]).fetchall() == [("off", "off")]
+    with one_instant():
+        assert fetch(_SETTINGS, [chatbot.pk]) == [("off", "off")]
+    assert fetch(_SETTINGS, [chatbot.pk]) == [("on", "on")]
