@@ -128,6 +128,7 @@ def test_nothing_but_a_canonical_address_and_pointer_can_be_stored(chatbot: Chat
             Resolver.objects.create(**good | bad)
 
 
+@pytest.mark.one_postgresql(reason="a foreign key that is dropped")
 def test_a_session_token_is_a_variable_of_the_same_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
     theirs = Variable.objects.get(chatbot=neighbour, name="plan")
     with pytest.raises(IntegrityError):

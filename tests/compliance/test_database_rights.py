@@ -99,6 +99,7 @@ def test_no_sequence_may_be_used_but_those_that_are_called_by_name(cursor) -> No
     assert cursor.fetchall() == []
 
 
+@pytest.mark.one_postgresql(reason="rights on Citus' own views")
 def test_granting_revokes_rights_granted_by_others(cursor) -> None:
     before = rights(cursor)
     cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC, {ROLES['web']}")
@@ -124,6 +125,7 @@ def test_it_prints_what_it_would_do(cursor) -> None:
     assert rights(cursor) == before
 
 
+@pytest.mark.one_postgresql(reason="roles that a rollback takes back")
 @pytest.mark.parametrize(
     ("made", "found"),
     [

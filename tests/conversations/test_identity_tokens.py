@@ -166,7 +166,7 @@ def test_the_key_of_the_value_is_the_conversation_s_uci(chatbot: Chatbot, backen
     assert "not the Unique Chatter Identifier of this" in refused(chatbot, signed(former, "c-new"))
     assert "not the Unique Chatter Identifier of this" in refused(chatbot, signed(present, "c-old"))
     assert results(chatbot, signed(former, "c-old"), signed(present, "c-new")) == ["updated", "created"]
-    assert set(Identity.objects.values_list("conversation__external_id", "variable__name")) == {
+    assert {(each.conversation.external_id, each.variable.name) for each in Identity.objects.all()} == {
         ("c-old", "member_id"),
         ("c-new", "account"),
     }

@@ -30,7 +30,7 @@ def _resolver(chatbot: Chatbot) -> None:
 
 
 def queued() -> set[str | None]:
-    return set(IdentityLookup.objects.values_list("conversation__external_id", flat=True))
+    return {lookup.conversation.external_id for lookup in IdentityLookup.objects.all()}
 
 
 def test_a_new_conversation_without_identity_is_queued_once(chatbot: Chatbot) -> None:

@@ -233,6 +233,7 @@ def test_it_can_be_left_in_the_middle(chatbot: Chatbot) -> None:
     assert connection.connection.info.transaction_status != TransactionStatus.ACTIVE  # the COPY has ended
 
 
+@pytest.mark.one_postgresql(reason="one place for two chatbots")
 def test_many_are_read_at_once_each_as_if_it_were_alone(chatbot: Chatbot, neighbour: Chatbot) -> None:
     """File numbers may have gaps and different numbers of digits."""
     whose = {

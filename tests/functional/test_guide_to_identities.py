@@ -17,7 +17,7 @@ import pytest
 from django.db import connection
 
 from common.storage import ObjectStorage
-from conversations.models import Identity
+from conversations.models import Conversation, Identity
 from scripts.processes import Processes
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.web import WebServer, web_server
@@ -101,7 +101,7 @@ def clients_server(secret: str) -> Iterator[int]:
 
 
 def established(conversation_id: str) -> tuple[str | None, str] | None:
-    found = Identity.objects.filter(conversation__external_id=conversation_id)
+    found = Identity.objects.filter(conversation=Conversation.objects.filter(external_id=conversation_id).first())
     return found.values_list("value", "established_by").first()
 
 

@@ -320,7 +320,7 @@ def test_a_deletion_is_requeued_while_its_last_row_is_locked(chatbot: Chatbot, s
     deletion = deletion_of(chatbot, "42", started_at=timezone.now(), cutoff_at=timezone.now())
     conversation = conversation_of(chatbot, "42", deletion_request_id=deletion.pk)
     with transaction.atomic():
-        Conversation.objects.select_for_update().get(pk=conversation.pk)
+        Conversation.objects.select_for_update().get(chatbot=chatbot, pk=conversation.pk)
         Elsewhere(lambda: worker.drain(seconds=PATIENCE)).end()
         deletion.refresh_from_db()
         assert (deletion.status, deletion.waiting_for, deletion.attempts) == (Status.ACCEPTED, "rows", 0)

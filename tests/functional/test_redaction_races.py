@@ -327,7 +327,7 @@ def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: Ob
     def lock() -> object:
         if holder == "intake":
             return store(chatbot=company.chatbot, documents=[document_again])
-        return Conversation.objects.select_for_update().get(pk=number)
+        return Conversation.objects.select_for_update().get(chatbot=company.chatbot, pk=number)
 
     gate = Gate()
     held = Elsewhere(_holding(lock, gate))

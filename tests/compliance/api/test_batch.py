@@ -119,6 +119,7 @@ def comparable(request_id: str) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.one_postgresql(reason="the number of statements of a test that does not commit")
 def test_a_thousand_items_of_which_ten_are_bad_are_stored_but_for_the_ten(
     caller, chatbot, django_assert_max_num_queries, django_capture_on_commit_callbacks
 ):

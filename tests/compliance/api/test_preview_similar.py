@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from chatbots.models import Chatbot, Variable
-from conversations.models import Conversation
+from conversations.models import Conversation, Identity
 from tests.calls import TokenCaller
 from tests.compliance.api.test_preview import KEY, VALUE, body
 from tests.factories import IdentityFactory, conversation_of, deletion_of
@@ -39,7 +39,8 @@ def test_similar_values_are_shown_whether_or_not_anything_was_found(chatbot, nei
     ]
     assert similar(caller, "ab-7") == alike
     assert similar(caller, "Ab-7")[-1] == ("member_id", "ab-7", 1, ["case"])
-    Conversation.objects.filter(pk__in=Conversation.objects.filter(identity__value="AB-7")).update(
+    of_its_own = Identity.objects.filter(chatbot=chatbot, value="AB-7").values("conversation")
+    Conversation.objects.filter(chatbot=chatbot, pk__in=of_its_own).update(
         deletion_request_id=deletion_of(chatbot, "x").pk
     )
     assert similar(caller, "ab-7") == alike[:-1]

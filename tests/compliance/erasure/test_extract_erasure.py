@@ -18,7 +18,7 @@ from compliance.retention import cleanup
 from compliance.work.transitions import requeue
 from conversations.extracts import builder, leases
 from conversations.intake import store
-from conversations.models import Conversation, DailyExtract, ExtractConversation
+from conversations.models import DailyExtract, ExtractConversation, Identity
 from tests.calls import TokenCaller
 from tests.conversations.documents import update
 from tests.extracting import (
@@ -291,7 +291,7 @@ def test_days_of_conversations_named_during_verification_are_waited_for(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_days_made(chatbot)
-    bobs = Conversation.objects.get(identity__value="bob").external_id
+    bobs = Identity.objects.get(value="bob").conversation.external_id
     request = deletion_of(chatbot, "dave")
     original = verify.verify
 

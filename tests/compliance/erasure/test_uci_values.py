@@ -90,7 +90,7 @@ def test_a_locked_value_is_deleted_by_the_next_sweep(chatbot: Chatbot, email: An
             connection.close()
 
     with transaction.atomic(), ThreadPoolExecutor(1) as threads:
-        locked = VariableValue.objects.filter(variable=email).select_for_update()[0]
+        locked = VariableValue.objects.filter(chatbot=chatbot, variable=email).select_for_update()[0]
         threads.submit(sweep).result(timeout=20)
 
     assert list(VariableValue.objects.filter(variable=email)) == [locked]

@@ -209,6 +209,7 @@ def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(
     assert (left.key, left.removed_at is not None) == (None, True)
 
 
+@pytest.mark.one_postgresql(reason="one claim for two chatbots")
 def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
     chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:

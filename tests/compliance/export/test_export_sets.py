@@ -59,6 +59,7 @@ def keys_of(*requests: ComplianceRequest) -> list[str]:
     return sorted(str(export_of_request(request).key) for request in requests)
 
 
+@pytest.mark.one_postgresql(reason="one claim for two chatbots")
 @committed
 def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
     whose = [(each, value) for value in HOSTILE_VALUES for each in (chatbot, neighbour)]
@@ -121,6 +122,7 @@ def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(
     ]
 
 
+@pytest.mark.one_postgresql(reason="one claim for two chatbots")
 @committed
 def test_each_file_is_published_under_the_lock_of_its_own_chatbot(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch

@@ -181,7 +181,8 @@ def test_a_conversation_restored_from_a_backup_is_found_by_its_id(chatbot: Chatb
     drain()
     assert run("verify_erasure", "--all", "--json") == (0, '{"verified": 1, "by_marks_alone": 0, "left": {}}\n')
 
-    as_it_was.save()
+    fields = {field.name for field in Conversation._meta.local_concrete_fields}
+    as_it_was.save(update_fields=fields - {"id", "chatbot"})
     code, out = run("verify_erasure", "--all", "--json")
     left = {"conversations_conversation": 1}
     assert (code, json.loads(out)["left"]) == (3, {str(request.pk): left})

@@ -36,6 +36,7 @@ def taken(kind: Kind = Kind.DELETION, lane: Lane = Lane.NORMAL) -> HeldClaim:
     return held
 
 
+@pytest.mark.one_postgresql(reason="one place for all chatbots")
 def test_each_chatbot_gets_a_fair_share(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

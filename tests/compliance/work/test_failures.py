@@ -292,7 +292,7 @@ def test_the_sweep_skips_claimed_requests(chatbot, storage) -> None:
     factories.VariableValueFactory.create(conversation=conversation, expires_at=late)
 
     with ThreadPoolExecutor(1) as elsewhere, transaction.atomic():
-        list(VariableValue.objects.select_for_update())
+        list(VariableValue.objects.filter(chatbot=chatbot).select_for_update())
         elsewhere.submit(swept).result(timeout=20)
     assert VariableValue.objects.exists()
 

@@ -41,6 +41,7 @@ def _chatbots_of(held: HeldClaim) -> set[int]:
     return set(found.values_list("chatbot_id", flat=True))
 
 
+@pytest.mark.one_postgresql(reason="the other case")
 def test_on_one_postgresql_all_live_together() -> None:
     assert not placement.is_distributed()
     assert placement.by_place({"a": 1, "b": 2, "c": 1}) == [["a", "b", "c"]]
