@@ -29,9 +29,8 @@ class Rights(NamedTuple):
 
 
 RIGHTS: Mapping[str, Rights] = {
-    # What is set up belongs to the console and its commands. A worker only locks a chatbot (public_id never changes);
-    # a replay sets a retention period back.
-    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (public_id, retention_days)"),
+    # What is set up belongs to the console and its commands; a replay sets a retention period back.
+    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (retention_days)"),
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
     "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),
     "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.buckets import Step, location_of, probe, silence
 from chatbots.buckets.locations import bucket_secret_binding, require_bucket
 from chatbots.models import Bucket, BucketCheck, Chatbot
@@ -85,7 +85,7 @@ def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> 
     checked = None if client is None else check_settings(chatbot=chatbot, client=client)
     try:
         with transaction.atomic():
-            Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+            locks.lock(chatbot.pk)
             # Locked too: `rotate_secrets` may be about to change the ciphertext, which is stored again below.
             stored = Bucket.objects.select_for_update().filter(chatbot=chatbot).first()
             bucket = Bucket(chatbot=chatbot) if stored is None else stored

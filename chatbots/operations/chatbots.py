@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.buckets.locations import is_folder_shared
 from chatbots.callback_urls import checked_url
 from chatbots.models import Bucket, Chatbot, Membership, Variable
@@ -121,7 +121,7 @@ def change_chatbot(
     if changes.get("callback_url"):
         changes["callback_url"] = checked_url(str(changes["callback_url"]), field="callback_url")
     with transaction.atomic():
-        current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        current = locks.locked(chatbot.pk)
         _check_extracts(chatbot, changes)
         changed = [name for name, value in changes.items() if getattr(current, name) != value]
         for name in changed:
@@ -143,7 +143,7 @@ def add_variable(*, chatbot: Chatbot, variable: NewVariable, actor: str) -> Vari
     """Declare a variable, or return the existing one of this name and category. Raises ValidationError."""
     _check_variables([variable], uci=None)
     with transaction.atomic():
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         known = Variable.objects.filter(chatbot=chatbot, name=variable.name).first()
         if known is None:
             return _create_variable(chatbot, variable, actor)
@@ -160,7 +160,7 @@ def designate_uci(*, chatbot: Chatbot, name: str, actor: str) -> Variable:
     """
     with transaction.atomic():
         # One designation at a time. `no_key`, so that intake can insert rows of the chatbot meanwhile.
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         variable = Variable.objects.filter(chatbot=chatbot, name=name).first()
         if variable is None:
             raise ValidationError({"uci": "This chatbot has no such variable. Declare it first."})

@@ -17,7 +17,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.buckets.locations import access_policy, is_folder_shared, require_bucket
 from chatbots.buckets.trial import TrialFailed, try_credentials
 from chatbots.credentials import MOST_ACTIVE, USER_PREFIX
@@ -201,7 +201,7 @@ def _insert(credential: BucketCredential) -> BucketCredential:
     credential.pk = uuid7()
     try:
         with transaction.atomic():
-            Chatbot.objects.select_for_update(no_key=True).get(pk=credential.chatbot_id)
+            locks.lock(credential.chatbot_id)
             present = BucketCredential.objects.filter(chatbot=credential.chatbot_id, revoked_at__isnull=True)
             taken = set(present.values_list("place", flat=True))
             credential.place = next((place for place in range(1, MOST_ACTIVE + 1) if place not in taken), 0)

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils.timezone import now
 from uuid_utils.compat import uuid7
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.authentication import secret_binding, token_digest
 from chatbots.callback_secrets import PREFIX, callback_secret_binding
 from chatbots.models import ApiKey, CallbackSecret, Chatbot
@@ -152,7 +152,7 @@ def create_callback_secret(*, chatbot: Chatbot, actor: str, overlap_hours: int =
     secret_id = uuid7()
     with transaction.atomic():
         # One at a time: two would have the same predecessor.
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         earlier = list(CallbackSecret.objects.filter(chatbot=chatbot).order_by("-created_at", "-pk"))
         if len(earlier) > 1:
             CallbackSecret.objects.filter(pk__in=[old.pk for old in earlier[1:]]).delete()

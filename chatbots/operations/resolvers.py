@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import checked_url
 from chatbots.models import Chatbot, Resolver, Variable
@@ -47,7 +47,7 @@ def set_resolver(
         raise ValidationError({"send": f"Name 1 to {MOST_VARIABLES} variables to send."})
     with transaction.atomic():
         # As for a designation of the UCI, which stops it.
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         if not can_sign(chatbot):
             raise ValidationError(_CANNOT_SIGN)
         variables = {variable.name: variable for variable in Variable.objects.filter(chatbot=chatbot)}
@@ -81,7 +81,7 @@ def set_resolver(
 def remove_resolver(*, chatbot: Chatbot, actor: str) -> None:
     """Remove the chatbot's resolver: nothing more is called. Does nothing without one."""
     with transaction.atomic():
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         if Resolver.objects.filter(chatbot=chatbot).delete()[0]:
             changelog.record("resolver.removed", chatbot_id=chatbot.pk, actor=actor)
 

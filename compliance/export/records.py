@@ -18,8 +18,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
+from chatbots import locks
 from chatbots.buckets import StorageLocation
-from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.storage_locations import RecordedLocation
@@ -199,10 +199,8 @@ def _fresh_keys(
     requests: Sequence[ComplianceRequest], now: datetime, places: Mapping[int, StorageLocation]
 ) -> dict[ComplianceRequest, str]:
     # One worker at a time per chatbot: two values under two variables, or shortened ones, can share a folder.
-    ids = {request.chatbot_id for request in requests}
-    chatbots = list(
-        Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk").values_list("pk", flat=True)
-    )
+    chatbots = {request.chatbot_id for request in requests}
+    locks.lock(*chatbots)
     keys: dict[ComplianceRequest, str] = {}
     number = 0
     while left := [request for request in requests if request not in keys]:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.views.decorators.debug import sensitive_variables
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.callback_secrets import signers_of
 from chatbots.models import ChangeLogEntry, Chatbot, Resolver
 from common import outbound
@@ -86,7 +86,7 @@ def in_words(result: LookupResult) -> str:
 def _count(chatbot: Chatbot, actor: str) -> None:
     with transaction.atomic():
         # One at a time, or several at once would each find room.
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         tried = ChangeLogEntry.objects.filter(
             chatbot=chatbot, event="resolver.tried", at__gt=Now() - timedelta(hours=1)
         )

@@ -15,7 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from uuid_utils.compat import uuid7
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import fetch
 from compliance.models import ComplianceRequest, RetentionRun
@@ -88,7 +88,7 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
         detail = f"Hosted files are kept for {settings.HOSTED_FILE_DAYS.days} days (HOSTED_FILE_DAYS): choose longer."
         raise ValidationError({"retention_days": detail})
     with transaction.atomic():
-        current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        current = locks.locked(chatbot.pk)
         before = current.retention_days
         if days == before:
             return current
@@ -133,9 +133,7 @@ def holds(run: RetentionRun) -> bool:
 def lock_chatbot_of(request_id: UUID) -> None:
     """Lock the chatbot of a retention run, whose period a decision may set back, before the run is locked."""
     of_run = ComplianceRequest.objects.filter(pk=request_id, kind=ComplianceRequest.Kind.RETENTION)
-    # Only if there is one: on Citus even a lock of no chatbot is one of all.
-    if chatbots := list(of_run.values_list("chatbot", flat=True)):
-        list(Chatbot.objects.select_for_update(no_key=True).filter(pk__in=chatbots))
+    locks.lock(*of_run.values_list("chatbot", flat=True))
 
 
 def count_due(chatbot: Chatbot) -> int | None:
@@ -195,7 +193,7 @@ def set_back(request: ComplianceRequest, *, actor: str) -> None:
     run = RetentionRun.objects.filter(request=request, announced__isnull=False).first()
     if run is None:
         return
-    chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=request.chatbot_id)
+    chatbot = locks.locked(request.chatbot_id)
     if chatbot.retention_days != run.retention_days:
         return
     chatbot.retention_days = run.previous_days
@@ -209,7 +207,7 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     """File today's run unless there is one. Return its request, None also if another worker was first."""
     try:
         with transaction.atomic():
-            chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot_id)
+            chatbot = locks.locked(chatbot_id)
             if chatbot.retention_days is None or _under_way(chatbot):
                 return None
             older_than = _now() - timedelta(days=chatbot.retention_days)

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from chatbots import changelog
+from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from common.times import midnight
@@ -129,7 +129,7 @@ def _days(first: date, last: date) -> list[date]:
 def _plan(chatbot_id: int, wanted: Callable[[Sequence[DayWindow], date], Iterable[date]]) -> list[date]:
     with transaction.atomic():
         # One planner at a time, and no change of the time zone meanwhile: a day begins where the one before ended.
-        chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot_id)
+        chatbot = locks.locked(chatbot_id)
         rows = DailyExtract.objects.filter(chatbot=chatbot).order_by("day")
         planned = [DayWindow(*row) for row in rows.values_list("day", "starts_at", "ends_at")]
         [(now,)] = fetch("SELECT statement_timestamp()")

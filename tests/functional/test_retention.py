@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from django.db import connection, connections, transaction
 
+from chatbots import locks
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
@@ -115,7 +116,7 @@ def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbo
 
     thread = threading.Thread(target=cancel)
     with transaction.atomic():
-        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        locks.lock(chatbot.pk)
         thread.start()
         wait_until_blocked()
         ComplianceRequest.objects.select_for_update(nowait=True).get(pk=request.pk)

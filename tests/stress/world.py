@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.test import Client
 
+from chatbots import locks
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import change_chatbot
 from compliance import worker
@@ -252,7 +253,7 @@ class World:
         filed = self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
         # No sweep sees the period, and files a run that the model does not know.
         with transaction.atomic():
-            chatbot = Chatbot.objects.select_for_update(no_key=True).get(slug=bot)
+            chatbot = locks.locked(Chatbot.objects.get(slug=bot).pk)
             RetentionRun.objects.filter(chatbot=chatbot).update(day=F("day") - ONE_DAY)
             Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=RETAINED_FOR.days)
             chatbot.refresh_from_db()
