@@ -7,6 +7,8 @@ from typing import Self
 
 from common.storage import StorageError
 
+MACHINE_SILENT = "machine_silent"
+
 
 class Refused(Exception):
     """A call that cannot be carried out. `code` is one of the API's error codes.
@@ -35,6 +37,11 @@ class StepFailed(Exception):
     def of(cls, error: StorageError) -> Self:
         """Return the failure of a request whose work a storage error ended."""
         return cls(error.code, error.detail, retryable=error.retryable)
+
+    @classmethod
+    def by_machine(cls) -> Self:
+        """Return the failure of a request whose work ended with a machine of Citus."""
+        return cls(MACHINE_SILENT, "A machine of the database was lost in the middle of the work.")
 
 
 class ClaimLost(Exception):

@@ -47,6 +47,11 @@ FAILURES: Mapping[str, Help] = {
         "The connection to the database broke in the middle of the work.",
         "Look at the database server's log: does a statement of this service crash it? Then retry.",
     ),
+    "machine_silent": Help(
+        "A machine of Citus was lost in the middle of the work, again and again. The first time costs no attempt, "
+        "and what lives on a silent machine is not tried.",
+        "Look at that machine's log: does a statement of this service crash it? Then retry.",
+    ),
     "erasure_incomplete": Help(
         "Verification still found rows. The detail names tables and numbers. The data is not gone.",
         "Retry: it erases what is left. If it comes back, something writes around the service, or it is a "

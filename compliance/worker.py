@@ -29,7 +29,9 @@ from compliance.work import bucket_checks, claims, scheduling
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
+from compliance.work.sql import chatbots_of
 from compliance.work.transitions import requeue
+from conversations import machines
 from conversations.extracts import days, leases
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ def drain(
         journal.write_due()
         requeue.release_export_pending()
         silence.share_hosted()
+        machines.look_if_due()
         idle = True
         for kind, lane in scheduling.waiting_lanes():
             held = claims.take(kind, lane)
@@ -172,6 +175,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
             saying.say_closed(found)
         return
     _requeue_expired()
+    machines.look_if_due()
     journal.write_due()
     scheduling.forget_silence()
     requeue.release_export_pending()
@@ -247,6 +251,8 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 def _requeue(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
         requeue.requeue_isolated(held)
+    elif machines.are_behind(error, chatbots_of(held.request_ids)):
+        requeue.step_failed(held, {held.request_ids[0]: StepFailed.by_machine()})
     else:
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         lost = is_connection_lost(error)

@@ -24,7 +24,7 @@ from tests import databases, factories, statements, under_roles
 from tests.citus import suite
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
-from tests.places import shards  # noqa: F401  (a fixture)
+from tests.places import shards, silence  # noqa: F401  (fixtures)
 from tests.statements import statements_can_be_distributed  # noqa: F401  (a fixture)
 
 control.start()

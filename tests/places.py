@@ -4,7 +4,7 @@ A function of the name of Citus' own says where a chatbot lives; the statements 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import pytest
@@ -12,11 +12,22 @@ from django.db import connection
 from django.db.models import Model
 
 from chatbots.models import Chatbot
-from conversations import placement
+from conversations import citus, machines, placement
 
 _SHARD_OF = """
 CREATE FUNCTION get_shard_id_for_distribution_column(name regclass, chatbot bigint) RETURNS bigint LANGUAGE sql
     AS 'SELECT shard FROM (VALUES {}) AS lives(id, shard) WHERE id = chatbot'
+"""
+# The place of each number has a machine of its own.
+_MACHINES = """
+CREATE TABLE pg_dist_node AS
+    SELECT shard AS groupid, 'machine' AS nodename, shard AS nodeport FROM generate_series(0, {last}) AS shard;
+CREATE TABLE pg_dist_placement AS SELECT groupid AS shardid, groupid FROM pg_dist_node;
+GRANT SELECT ON pg_dist_node, pg_dist_placement TO PUBLIC
+"""
+_NO_MACHINES = """
+DROP FUNCTION IF EXISTS get_shard_id_for_distribution_column;
+DROP TABLE IF EXISTS pg_dist_node, pg_dist_placement
 """
 _CHATBOTS = re.compile(r"chatbot_id\"? (?:= ANY\(|IN \()'?[{(]?([0-9, ]+)")
 
@@ -25,17 +36,38 @@ class Shards(Protocol):
     def __call__(self, *places: list[Chatbot]) -> None: ...
 
 
+class Silence(Protocol):
+    def __call__(self, *places: int) -> None: ...
+
+
 @pytest.fixture
-def shards(monkeypatch: pytest.MonkeyPatch) -> Shards:
-    """Called with lists of chatbots, it lets those of each list live in a shard of their own."""
+def shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shards]:
+    """Called with lists of chatbots, it lets those of each list live in a shard of their own, on a machine each."""
 
     def live_in(*places: list[Chatbot]) -> None:
         lives = [f"({chatbot.pk}, {shard})" for shard, chatbots in enumerate(places) for chatbot in chatbots]
         with connection.cursor() as cursor:
             cursor.execute(_SHARD_OF.format(", ".join(lives)))
+            cursor.execute(_MACHINES.format(last=len(places) - 1))
+        monkeypatch.setattr(machines, "_known", machines._Known())
+        monkeypatch.setattr(citus, "silent_nodes", list)
         monkeypatch.setattr(placement, "is_distributed", lambda: True)
 
-    return live_in
+    yield live_in
+    if not connection.in_atomic_block:  # a test that commits
+        with connection.cursor() as cursor:
+            cursor.execute(_NO_MACHINES)
+
+
+@pytest.fixture
+def silence(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> Silence:
+    """Called with numbers of places, it has their machines silent, and all others answer."""
+
+    def silent(*places: int) -> None:
+        monkeypatch.setattr(citus, "silent_nodes", lambda: [f"machine:{place}" for place in places])
+        monkeypatch.setattr(machines, "_known", machines._Known())
+
+    return silent
 
 
 def asked_about(model: type[Model], captured: Iterable[dict[str, str]], *, if_it_has: str) -> list[list[int]]:

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from chatbots.models import Variable
 from common.db import array, execute, fetch
+from conversations import machines
 from conversations.locks import await_running
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,12 @@ DELETE FROM conversations_variablevalue WHERE chatbot_id = %(chatbot)s AND id = 
 
 
 def erase() -> None:
-    """Delete the values of present and former UCIs. Reads a few rows if there are none to delete."""
+    """Delete the values of present and former UCIs. Reads a few rows if there are none to delete.
+
+    All machines have to answer: each has a copy of what says that the values of a variable are gone.
+    """
+    if machines.any_silent():
+        return
     variables = dict(
         Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), values_gone_at=None).values_list("pk", "chatbot_id")
     )

@@ -24,6 +24,7 @@ from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import THREADS, UploadPool
+from conversations import machines
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
 
@@ -115,7 +116,8 @@ class Delivery:
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
             detail = f"The conversations could not be read: {describe_database_error(error)}."
-            unread = StepFailed("export_not_read", detail)
+            is_machine = machines.has_failed(error)
+            unread = StepFailed.by_machine() if is_machine else StepFailed("export_not_read", detail)
         finally:
             for target in self._pool.begun:
                 self._uploads.pop(target, None)

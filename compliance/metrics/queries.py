@@ -13,6 +13,7 @@ from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
 from compliance.work.lookups import called_chatbots
+from conversations import machines
 from conversations.placement import by_place
 
 # Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
@@ -171,7 +172,7 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
 def _lookups(chatbots: Collection[int], most: int) -> dict[str, Queued]:
     called = set(chatbots).intersection(called_chatbots())
     found: dict[str, Queued] = {}
-    for together in by_place({chatbot: chatbot for chatbot in called}):
+    for together in by_place({chatbot: chatbot for chatbot in machines.reachable(called)}):
         for state, number, seconds in fetch_in_index_order(_LOOKUPS, {"called": array(together), "most": most}):
             before = found.get(state, Queued(0, 0.0))
             found[state] = Queued(before.number + number, max(before.oldest_seconds, seconds))

@@ -14,6 +14,7 @@ from chatbots.models import Chatbot
 from common.db import execute
 from common.logs import describe_kind
 from compliance.metrics.families import OneChatbot, Service
+from conversations import machines
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def _metrics(slug: str | None) -> HttpResponse:
     if not _one_at_a_time.acquire(timeout=_PATIENCE_SECONDS):
         return _plain("unavailable\n", 503)
     try:
+        machines.look_if_due()
         with transaction.atomic():
             execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
             collector = Service() if slug is None else OneChatbot(Chatbot.objects.get(slug=slug))

@@ -12,14 +12,15 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
-from common.db import fetch
+from common.db import array, fetch
+from common.logs import describe_kind
 from common.storage import OpenUpload, StorageError
 from compliance.erasure import objects, rows
 from compliance.errors import StepFailed
@@ -31,6 +32,7 @@ from compliance.retention.rules import FORGETTING
 from compliance.storage_locations import CLIENT, HOSTED, RecordedLocation, storage_of
 from compliance.work.outbox import log
 from compliance.work.transitions import completion
+from conversations import machines
 from conversations.extracts import leases
 from conversations.models import DailyExtract, UploadedFile
 from conversations.placement import by_place
@@ -57,12 +59,14 @@ _REFUSED_AGAIN = timedelta(hours=1)
 _LATE = """
 WITH marked AS MATERIALIZED (
     SELECT DISTINCT deletion_request_id FROM conversations_conversation
-     WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL
+     WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL AND {answering}
 )
 SELECT id, chatbot_id FROM compliance_compliancerequest
  WHERE status = 'completed' AND id = ANY(ARRAY(SELECT deletion_request_id FROM marked))
- LIMIT 100
+   AND id <> ALL(%s::uuid[])
+ ORDER BY id LIMIT %s
 """
+_LATE_AT_ONCE = 100
 
 
 class CleanupRun:
@@ -105,17 +109,24 @@ def erase_late_data() -> None:
     """Erase conversations that were marked after their deletion completed, in chunks.
 
     Objects first: the next sweep finds a conversation again until it is erased. Exports of others that hold one, and
-    those in clients' buckets, are removed when they expire.
+    those in clients' buckets, are removed when they expire. What cannot be erased now is left to the next call, and
+    keeps nothing else waiting.
     """
-    while chatbots := dict(fetch(_LATE)):
-        # A place whose data has to wait keeps no other one waiting.
-        erased = [_erase_some_late_data(request_ids, chatbots) for request_ids in by_place(chatbots)]
-        if not any(erased):
-            return
+    late = _LATE.format(answering=machines.on_answering())
+    postponed: set[UUID] = set()
+    while chatbots := dict(fetch(late, [array(postponed), _LATE_AT_ONCE])):
+        for request_ids in by_place(chatbots):
+            try:
+                postponed |= _erase_some_late_data(request_ids, chatbots)
+            except DatabaseError as error:
+                if not machines.has_failed(error):
+                    raise
+                postponed.update(request_ids)
+                logger.warning("late_data.postponed %s", describe_kind(error))
 
 
-def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> bool:
-    """Erase one chunk of these deletions, whose chatbots live in one place; return whether there was anything."""
+def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> set[UUID]:
+    """Erase one chunk of these deletions, whose chatbots live in one place; return those that have to wait."""
     failures = objects.erase_files(transaction.atomic, request_ids)
     request_ids = [request_id for request_id in request_ids if request_id not in failures]
     failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
@@ -123,12 +134,12 @@ def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int])
     if failures:
         logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
     if not request_ids:
-        return False
+        return set(failures)
     try:
         written = journal.conclude(lines.exact(request_ids))  # anew, with the late conversations
     except StepFailed as failure:
         logger.warning("late_data.postponed code=%s", failure.code)
-        return False
+        return {*failures, *request_ids}
     with transaction.atomic():
         written.confirm()
         counts = rows.erase_marked_chunk(request_ids)
@@ -140,7 +151,8 @@ def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int])
                 for request_id, count in counts.items()
             ],
         )
-    return bool(counts)
+    # Without a chunk, somebody has locked what is left.
+    return {*failures, *(() if counts else request_ids)}
 
 
 def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
@@ -267,16 +279,22 @@ def _remove_expired_extracts(run: CleanupRun) -> None:
 
 def _remove_abandoned_uploads(run: CleanupRun) -> None:
     """Take the row, so that the upload can no longer finish; remove its object; delete the row."""
-    for upload in run.while_time_is_left(_each(abandoned_uploads(), "created_at")):
-        is_taken = abandoned_uploads().filter(pk=upload.pk).update(upload_id=None)
+    uploads, chatbots = abandoned_uploads(), machines.answering()
+    if chatbots is not None:
+        uploads = uploads.filter(chatbot__in=chatbots)
+    for upload in run.while_time_is_left(_each(uploads, "created_at")):
+        this = {"pk": upload.pk, "chatbot": upload.chatbot_id}
+        is_taken = abandoned_uploads().filter(**this).update(upload_id=None)
         if is_taken and run.purge(upload.object_key):
-            UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
+            UploadedFile.objects.filter(**this, state=UploadedFile.State.UPLOADING).delete()
             run.note_removed("abandoned_uploads")
 
 
 def _remove_objects_without_rows(run: CleanupRun) -> None:
     try:
-        for upload in run.while_time_is_left(forgotten_uploads()):
+        # A silent machine does not say which of them have rows.
+        uploads = () if machines.any_silent() else forgotten_uploads()
+        for upload in run.while_time_is_left(uploads):
             hosted_storage().abort(upload.key, upload.upload_id)
             run.note_removed("forgotten_uploads")
     except StorageError as error:

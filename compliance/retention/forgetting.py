@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 
 from common.db import array, execute, fetch
+from conversations import machines
 from conversations.placement import by_place
 
 _Key = int | UUID
@@ -62,9 +63,10 @@ class FoundFirst:
     """A rule that finds rows before it locks them.
 
     `find` returns (time, key, chatbot, whether it may go) of the first `batch` rows that are due, in the order of
-    time and key, after those of `after_at` and `after`: so what may not go yet keeps nothing else. Of the `ids` that
-    may, `kept` returns those which stay nevertheless, `lock` locks what is due still and returns their keys, and
-    `changes` change these; all of them for the `chatbots` of one place.
+    time and key, after those of `after_at` and `after`: so what may not go yet keeps nothing else. In it
+    `{answering}` stands for a condition on the chatbot (`conversations.machines`). Of the `ids` that may, `kept`
+    returns those which stay nevertheless, `lock` locks what is due still and returns their keys, and `changes` change
+    these; all of them for the `chatbots` of one place.
     """
 
     find: str
@@ -84,8 +86,9 @@ class FoundFirst:
         """Yield what may go by each page of what is due: the keys, with their chatbots."""
         after: tuple[datetime | str, _Key] = ("-infinity", self.first)
         rows: list[tuple[Any, ...]] | None = None
+        find = self.find.format(answering=machines.on_answering())
         while rows is None or len(rows) == most:
-            rows = fetch(self.find, {**periods(), "batch": most, "after_at": after[0], "after": after[1]})
+            rows = fetch(find, {**periods(), "batch": most, "after_at": after[0], "after": after[1]})
             if rows:
                 after = max((at, key) for at, key, _, _ in rows)
                 yield {key: chatbot_id for _, key, chatbot_id, may_go in rows if may_go}

@@ -22,6 +22,7 @@ from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due
 from compliance.work import notify
 from compliance.work.outbox import announce
+from conversations import machines
 
 Status = ComplianceRequest.Status
 
@@ -144,12 +145,18 @@ def count_due(chatbot: Chatbot) -> int | None:
 
 
 def file_due_runs() -> int:
-    """File today's run for each chatbot whose time has come, and return how many. Called by every sweep."""
+    """File today's run for each chatbot whose time has come, and return how many. Called by every sweep.
+
+    Not where a machine is silent: whether anything is due stands there.
+    """
     filed = 0
-    for chatbot_id, timezone, now, latest in fetch(_CHATBOTS):
+    chatbots = fetch(_CHATBOTS)
+    reachable = set(machines.reachable([chatbot_id for chatbot_id, *_ in chatbots]))
+    for chatbot_id, timezone, now, latest in chatbots:
         # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
         zone = ZoneInfo(timezone)
-        if is_time(zone, now) and (latest is None or latest < now.astimezone(zone).date()):
+        is_late = is_time(zone, now) and (latest is None or latest < now.astimezone(zone).date())
+        if is_late and chatbot_id in reachable:
             filed += _file_if_due(chatbot_id, actor="worker") is not None
     return filed
 

@@ -27,9 +27,9 @@ _CONVERSATION_DIGESTS = FoundFirst(
 WITH old AS MATERIALIZED (
     SELECT c.deleted_at, c.id, c.chatbot_id
       FROM conversations_conversation c
-     WHERE {_IS_OLD_CONVERSATION} AND {_IS_AFTER.format(at="c.deleted_at", key="c.id")}
+     WHERE {_IS_OLD_CONVERSATION} AND {_IS_AFTER.format(at="c.deleted_at", key="c.id")} AND c.{{answering}}
        AND NOT EXISTS (SELECT FROM conversations_uploadedfile f
-                        WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id OFFSET 0)
+                        WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id AND f.{{answering}} OFFSET 0)
      ORDER BY c.deleted_at, c.id LIMIT %(batch)s
 )
 SELECT old.deleted_at, old.id, old.chatbot_id,
@@ -94,7 +94,7 @@ _NAMED_DIGESTS = FoundFirst(
     find=f"""
 SELECT {_ENDED_AT}, r.id, r.chatbot_id, TRUE
   FROM compliance_compliancerequest r
- WHERE {_IS_OLD_NAMED} AND {_IS_AFTER.format(at=_ENDED_AT, key="r.id")}
+ WHERE {_IS_OLD_NAMED} AND {_IS_AFTER.format(at=_ENDED_AT, key="r.id")} AND r.{{answering}}
  ORDER BY {_ENDED_AT}, r.id LIMIT %(batch)s
 """,
     kept=f"""
@@ -205,7 +205,7 @@ def _deleting_expired(model: type[Model], *, deletion: str = "NULL", may_go: str
 WITH old AS MATERIALIZED (
     SELECT expires_at, id, chatbot_id, {deletion} AS request_id
       FROM {table}
-     WHERE expires_at < now() AND {_IS_AFTER.format(at="expires_at", key="id")}
+     WHERE expires_at < now() AND {_IS_AFTER.format(at="expires_at", key="id")} AND {{answering}}
      ORDER BY expires_at, id LIMIT %(batch)s
 )
 SELECT expires_at, id, chatbot_id, {may_go} FROM old

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from chatbots.models import Resolver
 from common.db import array, fetch_in_index_order
+from conversations import machines
 from conversations.placement import by_place
 
 # What is normal takes seconds; a resolver that is down is tried for a day.
@@ -67,7 +68,7 @@ def oldest(chatbots: Collection[int]) -> dict[int, datetime]:
 
 
 def _of_each_place(statement: str, chatbots: Collection[int]) -> Iterator[Any]:
-    for together in by_place({chatbot: chatbot for chatbot in chatbots}):
+    for together in by_place({chatbot: chatbot for chatbot in machines.reachable(chatbots)}):
         yield from fetch_in_index_order(statement, {"chatbots": array(together)})
 
 

@@ -11,6 +11,7 @@ from common import leases, proc
 from common.db import array, distinct, execute, fetch, lock_until_commit
 from compliance.models import ComplianceRequest
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE
+from conversations import machines
 from conversations.placement import by_place
 
 Kind = ComplianceRequest.Kind
@@ -134,7 +135,11 @@ class Picked(NamedTuple):
 
 
 def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> Picked | None:
-    """Lock and return the next requests that call no client's bucket, of chatbots that live in one place."""
+    """Lock and return the next requests that call no client's bucket, of chatbots that live in one place.
+
+    Those of a silent machine stay queued.
+    """
+    chatbots = machines.reachable(chatbots)
     if kind == Kind.EXPORT:
         # By this process' breaker, not the shared state: after a rest, this process may be the one that tries.
         if hosted_storage().calls.breaker.refuses:
@@ -172,7 +177,7 @@ def pick_bucket(busy: Collection[int]) -> BucketRequests | None:
     lanes = fetch(_FOR_BUCKETS, values)
     for kind_value, lane_value, chatbots in random.sample(lanes, len(lanes)):
         kind, lane = Kind(kind_value), Lane(lane_value)
-        chatbot = _one_with_work(kind, lane, chatbots)
+        chatbot = _one_with_work(kind, lane, machines.reachable(chatbots))
         if chatbot is None:
             continue
         # One request tries a bucket that did not answer; the others stay queued.

@@ -26,6 +26,7 @@ from common.db import BY_INDEX, array, execute, fetch, lock_until_commit
 from common.leases import most_workers
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
+from conversations import machines
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def may_take(token: UUID) -> bool:
     """
     execute(BY_INDEX)
     lock_until_commit(_MESSENGER_LOCK)
-    chatbots = Resolver.objects.values_list("pk", flat=True)
+    chatbots = machines.reachable(Resolver.objects.values_list("pk", flat=True))
     at_work, tokens = "", _TOKENS
     if chatbots:
         at_work = f"WITH of_lookups AS MATERIALIZED ({_TOKENS_OF_LOOKUPS})"

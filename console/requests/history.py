@@ -43,6 +43,7 @@ REQUEUE_REASONS = {
     "export_overtaken": "A deletion or redaction erased some of what it holds. The file is rebuilt without that.",
     "cluster_ended": "Another process of its cluster was lost. It goes on without losing an attempt.",
     "isolated": "A request in its batch caused an error. Each is tried on its own.",
+    "machine_silent": "A machine of the database did not respond. It goes on when that is back.",
     "storage_resting": "The storage did not respond and is not used for a while.",
 }
 

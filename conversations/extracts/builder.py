@@ -30,6 +30,7 @@ from common.crypto import SecretUnreadable
 from common.leases import LeaseRenewer
 from common.logs import describe_database_error, describe_kind
 from common.storage import StorageError, Written
+from conversations import machines
 from conversations.extracts.leases import SETTLING, ExtractLease, ExtractLost
 from conversations.locks import await_running
 from conversations.snapshots import read_patiently, snapshot
@@ -43,8 +44,10 @@ logger = logging.getLogger(__name__)
 _READ_SETTINGS = {"enable_nestloop": "off", "work_mem": "64MB"}
 
 FIRST_PATIENCE = timedelta(hours=1)
-# For a bucket whose calls are suspended for now, which is no attempt.
-_WAIT_FOR_BUCKET = timedelta(seconds=60)
+# For a bucket whose calls are suspended for now, or a machine of the database, which is no attempt.
+_MACHINE_SILENT = "machine_silent"
+_WAITED_FOR = {"storage_resting", _MACHINE_SILENT}
+_WAIT = timedelta(seconds=60)
 
 # Called with the number of bytes that were read since the last call.
 OnRead = Callable[[int], object]
@@ -90,11 +93,14 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
         logger.info("extract.outdated extract=%s", lease.id)
         lease.requeue(wait=SETTLING)
     except (ExtractFailed, StorageError) as error:
-        if error.code == "storage_resting":
-            lease.requeue(wait=_WAIT_FOR_BUCKET)
+        if error.code in _WAITED_FOR:
+            lease.requeue(wait=_WAIT)
         else:
             lease.fail(error.code, error.detail, retryable=error.retryable)
     except Exception as error:  # whatever it was, other days are built
+        if machines.has_failed(error):
+            lease.requeue(wait=_WAIT)
+            return False
         logger.error("extract.failed extract=%s", lease.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         lease.fail("internal_error", detail, retryable=True)
@@ -177,8 +183,9 @@ def _send(
         )
     except psycopg.Error as error:
         # From our own connection: Django's raises Django's errors.
+        code = _MACHINE_SILENT if machines.has_failed(error) else "extract_not_read"
         detail = f"The conversations could not be read: {describe_database_error(error)}."
-        raise ExtractFailed("extract_not_read", detail) from None
+        raise ExtractFailed(code, detail) from None
     return source, written
 
 

@@ -12,7 +12,7 @@ from django.db.models import Case, Value, When
 from chatbots import changelog
 from common.db import array, execute, fetch
 from common.storage import errors
-from compliance.errors import StepFailed
+from compliance.errors import MACHINE_SILENT, StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.work.outbox import announce, log
@@ -108,12 +108,15 @@ def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Seq
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     """Record errors: each costs an attempt. Retry after a wait, or fail when none is left or a retry cannot help.
 
-    Where calls to the storage are suspended nothing was tried, so no attempt is lost.
+    Where calls to the storage are suspended nothing was tried, so no attempt is lost. Nor is one with a machine of
+    the database, the first time.
     """
     with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
         _wait_for_storage(held, resting, now)
-        requests = claimed(held, failures.keys() - resting)
+        silent = {request_id for request_id, failure in failures.items() if failure.code == MACHINE_SILENT}
+        waiting = resting | _wait_for_machine(held, silent, now)
+        requests = claimed(held, failures.keys() - waiting)
         for request in requests:
             failure = failures[request.pk]
             request.attempts += 1
@@ -220,3 +223,22 @@ def _wait_for_storage(held: HeldClaim, request_ids: Collection[UUID], now: datet
         error_detail=resting.detail,
     )
     _log_requeued((request for request in requests if request.error_code != resting.code), resting.code)
+
+
+def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
+    """Requeue those of the requests that lost no machine before, until it answers, and return them.
+
+    A request that is at work again when a machine is lost may be why.
+    """
+    first = {request.pk for request in claimed(held, request_ids) if request.error_code != MACHINE_SILENT}
+    failure = StepFailed.by_machine()
+    requests = _requeue(
+        held,
+        first,
+        waiting_for=None,
+        not_before=now + _BACK_OFF[0],
+        error_code=failure.code,
+        error_detail=failure.detail,
+    )
+    _log_requeued(requests, failure.code)
+    return first

@@ -1,0 +1,103 @@
+"""Which machines of Citus do not answer, so that nobody begins what would fail there, or wait for its end.
+
+Each process asks them for itself while it has work, and keeps the answer for some seconds. On one PostgreSQL nothing
+is asked: a database that does not answer is met by the next statement.
+"""
+
+import time
+from collections.abc import Collection
+
+from psycopg import Error as PsycopgError
+
+from chatbots.models import Chatbot
+from common.db import array, fetch
+from conversations import citus, placement
+from conversations.models import Conversation
+
+# A machine that stops is met by the work of so long at most; one that is back waits as long.
+LOOK_SECONDS = 5.0
+
+_TABLE = Conversation._meta.db_table
+_GROUPS = "SELECT groupid FROM pg_dist_node WHERE nodename || ':' || nodeport = ANY(%s)"
+_ELSEWHERE = """
+SELECT each.chatbot_id
+  FROM unnest(%s::bigint[]) AS each(chatbot_id)
+  JOIN pg_dist_placement p ON p.shardid = get_shard_id_for_distribution_column(%s::regclass, each.chatbot_id)
+ WHERE p.groupid <> ALL(%s::int[])
+"""
+_CONNECTION_EXCEPTION = "08"
+
+
+class _Known:
+    """What this process knows: which machines, by their groups, were silent when it asked last."""
+
+    def __init__(self) -> None:
+        self.silent: list[int] = []
+        self.asked_at = float("-inf")
+
+
+_known = _Known()
+
+
+def look_if_due() -> None:
+    """Ask the machines whether they answer, unless they were asked just now.
+
+    Outside a transaction: it sets timeouts, and can take some seconds.
+    """
+    if time.monotonic() - _known.asked_at >= LOOK_SECONDS:
+        look()
+
+
+def look() -> None:
+    """As `look_if_due`, in any case."""
+    names = citus.silent_nodes()
+    _known.silent = [group for (group,) in fetch(_GROUPS, [names])] if names else []
+    _known.asked_at = time.monotonic()
+
+
+def any_silent() -> bool:
+    """Return whether a machine was silent when this process looked last."""
+    return bool(_known.silent)
+
+
+def reachable(chatbots: Collection[int]) -> list[int]:
+    """Return those of the chatbots, in their order, that live on a machine that was not silent."""
+    if not _known.silent:
+        return list(chatbots)
+    found = {chatbot for (chatbot,) in fetch(_ELSEWHERE, [array(chatbots), _TABLE, array(_known.silent)])}
+    return [chatbot for chatbot in chatbots if chatbot in found]
+
+
+def answering() -> list[int] | None:
+    """Return the chatbots of the machines that were not silent, or None if none was."""
+    return reachable(Chatbot.objects.values_list("pk", flat=True)) if _known.silent else None
+
+
+def on_answering() -> str:
+    """Return the condition, in SQL, by which a statement about all chatbots leaves silent machines out.
+
+    It begins with the column, so the name of a table can stand before it.
+    """
+    chatbots = answering()
+    return "chatbot_id IS NOT NULL" if chatbots is None else f"chatbot_id = ANY('{array(chatbots)}'::bigint[])"
+
+
+def are_behind(error: BaseException, chatbots: Collection[int]) -> bool:
+    """Return whether an error comes from a machine that failed, or that of these chatbots is silent now.
+
+    Outside a transaction, as `look`.
+    """
+    if not placement.is_distributed():
+        return False
+    look()
+    return has_failed(error) or len(reachable(chatbots)) < len(chatbots)
+
+
+def has_failed(error: BaseException) -> bool:
+    """Return whether an error of the database is that of a machine which the coordinator has lost or did not reach.
+
+    A lost coordinator says nothing: psycopg's error has no code then.
+    """
+    cause = error if isinstance(error, PsycopgError) else error.__cause__
+    code = cause.sqlstate if isinstance(cause, PsycopgError) else None
+    return code is not None and code.startswith(_CONNECTION_EXCEPTION) and placement.is_distributed()

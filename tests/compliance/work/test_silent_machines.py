@@ -1,0 +1,245 @@
+"""A machine of Citus that does not answer: what lives there waits without loss, and nothing else does."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.models import ComplianceRequest
+from compliance.retention import cleanup
+from compliance.work import claims, lookups
+from conversations import machines, placement
+from conversations.models import Conversation, IdentityLookup, VariableValue
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.places import Shards, Silence
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# What Citus says when a machine is lost: the class of the code is that of lost connections.
+_LOSE = """
+CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN RAISE EXCEPTION 'connection to the remote node failed' USING ERRCODE = '08006'; END $$;
+CREATE TRIGGER lose BEFORE UPDATE ON conversations_conversation
+    FOR EACH ROW WHEN (NEW.chatbot_id = {}) EXECUTE FUNCTION lose()
+"""
+
+
+@pytest.fixture
+def two(shards: Shards) -> tuple[Chatbot, Chatbot]:
+    """Chatbots on machines of their own, of the numbers 0 and 1."""
+    here, there = factories.ready_chatbot(slug="here"), factories.ready_chatbot(slug="there")
+    shards([here], [there])
+    return here, there
+
+
+class Lost:
+    """Machines that are lost in the middle of the work."""
+
+    def lose_that_of(self, chatbot: Chatbot) -> None:
+        """Have each change of the chatbot's conversations fail as it does when its machine is lost meanwhile."""
+        with connection.cursor() as cursor:
+            cursor.execute(_LOSE.format(chatbot.pk))
+
+    def bring_back(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION IF EXISTS lose CASCADE")
+
+
+@pytest.fixture
+def lost() -> Iterator[Lost]:
+    machines_lost = Lost()
+    yield machines_lost
+    machines_lost.bring_back()
+
+
+def look_up_of(chatbot: Chatbot) -> None:
+    now = timezone.now()
+    IdentityLookup.objects.create(
+        chatbot=chatbot, conversation=conversation_of(chatbot), state="pending", queued_at=now, next_attempt_at=now,
+        give_up_at=now + timedelta(days=1), expires_at=now + timedelta(days=2),
+    )  # fmt: skip
+
+
+def states() -> list[tuple[str, int, str]]:
+    return list(ComplianceRequest.objects.order_by("seq").values_list("status", "attempts", "error_code"))
+
+
+def no_more_waits() -> None:
+    ComplianceRequest.objects.update(not_before=None)
+
+
+def test_on_one_postgresql_nothing_is_asked(django_assert_num_queries: Callable[[int], Any]) -> None:
+    assert not placement.is_distributed()  # asked once in a process
+    with django_assert_num_queries(0):
+        machines.look()
+        assert machines.reachable([3, 1, 2]) == [3, 1, 2]
+        assert machines.answering() is None
+
+
+def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(
+    two: tuple[Chatbot, Chatbot], silence: Silence
+) -> None:
+    here, there = two
+    silence(1)
+    machines.look_if_due()
+    assert machines.reachable([there.pk, here.pk]) == [here.pk]
+    assert machines.answering() == [here.pk]
+
+    silence()
+    machines.look_if_due()
+    assert machines.reachable([there.pk, here.pk]) == [there.pk, here.pk]
+
+
+def test_machines_are_not_asked_again_at_once(two: tuple[Chatbot, Chatbot], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Counter[str]()
+    monkeypatch.setattr("conversations.citus.silent_nodes", lambda: asked.update(["all"]) or [])
+    for _ in range(3):
+        machines.look_if_due()
+    assert asked.total() == 1
+
+
+def test_requests_of_a_silent_machine_wait_and_others_do_not(
+    two: tuple[Chatbot, Chatbot], silence: Silence, drain: Drain
+) -> None:
+    for chatbot in two:
+        conversation_of(chatbot, "42")
+        deletion_of(chatbot, "42")
+        conversation_of(chatbot, "43")
+        export_of(chatbot, "43")
+    silence(1)
+    drain()
+
+    waiting = (Status.ACCEPTED, 0, "")
+    done = (Status.COMPLETED, 0, "")
+    assert states() == [done, done, waiting, waiting]
+    assert ChangeLogEntry.objects.filter(event="request.requeued").count() == 0
+
+    silence()
+    drain()
+    assert states() == [done] * 4
+
+
+def test_a_request_that_was_at_work_when_its_machine_was_lost_loses_no_attempt(
+    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain
+) -> None:
+    _, there = two
+    conversation_of(there, "42")
+    deletion_of(there, "42")
+    lost.lose_that_of(there)
+    drain()
+    assert states() == [(Status.ACCEPTED, 0, "machine_silent")]
+    entries = ChangeLogEntry.objects.filter(event="request.requeued")
+    assert [entry.data for entry in entries] == [{"code": "machine_silent", "attempts": 0}]
+
+    lost.bring_back()
+    no_more_waits()
+    drain()
+    assert states() == [(Status.COMPLETED, 0, "")]
+
+
+def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(
+    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain
+) -> None:
+    """Its own statement may be what ends the machine."""
+    _, there = two
+    conversation_of(there, "42")
+    deletion_of(there, "42")
+    lost.lose_that_of(there)
+    for _ in range(2):
+        no_more_waits()
+        drain()
+    assert states() == [(Status.ACCEPTED, 1, "machine_silent")]
+
+    for _ in range(claims.MAX_ATTEMPTS - 1):
+        no_more_waits()
+        drain()
+    assert states() == [(Status.FAILED, claims.MAX_ATTEMPTS, "machine_silent")]
+
+
+def test_an_error_of_another_kind_while_the_machine_is_silent_is_taken_for_its(
+    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage
+) -> None:
+    """A commit that a machine did not take part in has no code of its own."""
+    deletion_of(two[1], "42")
+    held = claims.take(Kind.DELETION)
+    assert held
+    silence(1)
+
+    worker._isolate(held, ValueError("made up"))
+
+    assert states() == [(Status.ACCEPTED, 0, "machine_silent")]
+
+
+def test_an_error_of_a_chatbot_on_another_machine_is_its_own(
+    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage
+) -> None:
+    deletion_of(two[0], "42")
+    held = claims.take(Kind.DELETION)
+    assert held
+    silence(1)
+
+    worker._isolate(held, ValueError("made up"))
+
+    assert states() == [(Status.ACCEPTED, 1, "internal_error")]
+
+
+def test_look_ups_of_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:
+    for chatbot in two:
+        look_up_of(chatbot)
+    ids = [chatbot.pk for chatbot in two]
+    assert sorted(lookups.due_chatbots(ids)) == sorted(ids)
+
+    silence(1)
+    machines.look()
+    assert lookups.due_chatbots(ids) == [two[0].pk]
+    assert list(lookups.oldest(ids)) == [two[0].pk]
+
+
+def test_the_sweep_goes_on_without_a_silent_machine(
+    two: tuple[Chatbot, Chatbot], silence: Silence, drain: Drain
+) -> None:
+    deletions = [deletion_of(chatbot, "42") for chatbot in two]
+    drain()
+    for deletion in deletions:
+        conversation_of(deletion.chatbot, "42", deletion_request_id=deletion.pk)
+        factories.VariableValueFactory.create(
+            conversation=conversation_of(deletion.chatbot, "43"), expires_at=timezone.now() - timedelta(days=1)
+        )
+    silence(1)
+    worker.sweep()
+
+    values = VariableValue.objects.values_list("chatbot", flat=True)
+    late = Conversation.objects.filter(deletion_request_id__isnull=False, deleted_at=None)
+    assert list(values) == list(late.values_list("chatbot", flat=True)) == [two[1].pk]
+
+    silence()
+    worker.sweep()
+    assert not values.all().exists()
+    assert not late.all().exists()
+
+
+def test_late_data_that_cannot_be_erased_now_is_tried_once_and_keeps_nothing_waiting(
+    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletions = [deletion_of(chatbot, "42") for chatbot in two]
+    drain()
+    for deletion in deletions:
+        conversation_of(deletion.chatbot, "42", deletion_request_id=deletion.pk)
+    lost.lose_that_of(two[0])
+    monkeypatch.setattr(cleanup, "_LATE_AT_ONCE", 1)
+    cleanup.erase_late_data()
+
+    left = Conversation.objects.filter(deletion_request_id__isnull=False, deleted_at=None)
+    assert list(left.values_list("chatbot", flat=True)) == [two[0].pk]
