@@ -1,0 +1,70 @@
+"""Who changes a chatbot excludes whoever decides by its settings, and nobody at another chatbot."""
+
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from django.db import transaction
+
+from chatbots import locks
+from chatbots.models import Bucket, Chatbot
+from chatbots.operations import chatbots
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.models import ComplianceRequest
+from compliance.retention import policy
+from conversations.extracts import days
+from tests.factories import conversation_of, export_of
+from tests.functional.elsewhere import Elsewhere
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _change(chatbot: Chatbot) -> None:
+    chatbots.change_chatbot(chatbot=chatbot, changes={"timezone": "Europe/Paris"}, actor="test")
+
+
+def _plan(chatbot: Chatbot) -> None:
+    days.plan(chatbot, date(2026, 1, 1), date(2026, 1, 2))
+
+
+def _set_period(chatbot: Chatbot) -> None:
+    policy.change_period(chatbot=chatbot, days=90, actor="test", confirmed=0)
+
+
+@pytest.mark.parametrize("work", [_change, _plan, _set_period])
+def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(
+    chatbot: Chatbot, neighbour: Chatbot, work: Callable[[Chatbot], None]
+) -> None:
+    with transaction.atomic():
+        locks.lock(chatbot.pk)
+        waiting = Elsewhere(lambda: work(chatbot))
+        Elsewhere(lambda: work(neighbour)).end()
+        assert waiting.waits
+    waiting.end()
+
+
+def test_exports_of_a_chatbot_do_not_wait_for_another(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
+) -> None:
+    Bucket.objects.get_or_create(chatbot=neighbour)
+    conversation_of(neighbour, "42")
+    filed = export_of(neighbour, "42")
+    with transaction.atomic():
+        locks.lock(chatbot.pk)
+        Elsewhere(lambda: worker.drain(seconds=20)).end()
+    assert ComplianceRequest.objects.get(pk=filed.pk).status == "completed"
+
+
+def test_what_was_locked_is_read_as_it_is_then(chatbot: Chatbot) -> None:
+    with transaction.atomic():
+        locks.lock(chatbot.pk)
+        reading = Elsewhere(lambda: _locked_name(chatbot))
+        assert reading.waits
+        Chatbot.objects.filter(pk=chatbot.pk).update(name="changed meanwhile")
+    assert reading.end() == "changed meanwhile"
+
+
+def _locked_name(chatbot: Chatbot) -> str:
+    with transaction.atomic():
+        return locks.locked(chatbot.pk).name
