@@ -166,7 +166,18 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
         rows = fetch(_TAKE, values)
         # By a statement of its own: an UPDATE that reads chatbots cannot ask the clock (docs/scaling.md).
         slugs = dict(Chatbot.objects.filter(pk__in={row[1] for row in rows}).values_list("pk", "slug"))
-        return [Taken(slugs[row[1]], *row) for row in rows]
+        _drop([row[0] for row in rows if row[1] not in slugs])
+        return [Taken(slugs[row[1]], *row) for row in rows if row[1] in slugs]
+
+
+def _drop(orphans: Collection[UUID]) -> None:
+    """Delete callbacks whose chatbot is gone: nothing signs them, and they would come up again and again.
+
+    By hand somebody can delete one where tables are distributed, and no foreign key forbids it.
+    """
+    if orphans:
+        execute("DELETE FROM compliance_callback WHERE id = ANY(%s)", [array(orphans)])
+        logger.warning("callback.without_chatbot callbacks=%s", ",".join(map(str, orphans)))
 
 
 def is_due() -> bool:

@@ -17,9 +17,10 @@ from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention.cleanup import remove_expired
 from compliance.work import claims
+from tests import databases
 from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of, uci_of
+from tests.factories import CallbackFactory, conversation_of, deletion_of, uci_of
 from tests.functional.support import dump
 from tests.receivers import Receiver, receiving
 
@@ -264,6 +265,22 @@ def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
     # The worker is alive after all, and reports late.
     note(*notes[0])
     assert Callback.objects.values().get() == delivered
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_callback_of_a_chatbot_that_is_gone_is_dropped_and_others_are_sent(
+    chatbot: Chatbot, neighbour: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    """Somebody has deleted it by hand, which no foreign key forbids where tables are distributed."""
+    for owner in (chatbot, neighbour):
+        CallbackFactory.create(request=deletion_of(owner, "1"), url=receiver.url())
+    with databases.triggers_off():
+        Chatbot.objects.filter(pk=neighbour.pk)._raw_delete("default")
+
+    deliver()
+
+    assert only().chatbot_id == chatbot.pk
+    assert len(receiver.received) == 1
 
 
 def test_callbacks_are_signed_with_the_newest_active_key(
