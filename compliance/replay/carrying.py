@@ -80,10 +80,7 @@ _STILL_OPEN = """
 SELECT DISTINCT deletion_request_id FROM conversations_conversation
  WHERE deletion_request_id = ANY(%(ids)s) AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
 """
-_SETTLE_LATE = """
-UPDATE compliance_ledgerline SET outcome = 'erased'
- WHERE request_id = ANY(%(ids)s) AND outcome = 'filed' AND incarnation = %(incarnation)s AND plan = 'late'
-"""
+_SETTLE_LATE = "UPDATE compliance_ledgerline SET outcome = 'erased' WHERE request_id = ANY(%s)"
 _LEAVE = """
 UPDATE compliance_ledgerline SET outcome = 'left' WHERE outcome = 'filed' AND incarnation = %(incarnation)s
 """
@@ -166,6 +163,6 @@ class Carrying:
         if late := {request_id for (request_id,) in fetch(_LATE, self._values)}:
             cleanup.erase_late_data()
             still_open = {request_id for (request_id,) in fetch(_STILL_OPEN, subjects(late))}
-            execute(_SETTLE_LATE, {**self._values, "ids": array(late - still_open)})
+            execute(_SETTLE_LATE, [array(late - still_open)])
         execute(_SETTLE, self._values)
         execute(_LEAVE, self._values)
