@@ -159,7 +159,7 @@ def designate_uci(*, chatbot: Chatbot, name: str, actor: str) -> Variable:
     Earlier ones stay findable under the UCI of their time. Raises ValidationError.
     """
     with transaction.atomic():
-        # One designation at a time. `no_key`, so that intake can insert rows of the chatbot meanwhile.
+        # One designation at a time. Intake does not wait for this lock, and can insert rows of the chatbot meanwhile.
         locks.lock(chatbot.pk)
         variable = Variable.objects.filter(chatbot=chatbot, name=name).first()
         if variable is None:

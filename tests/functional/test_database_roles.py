@@ -248,12 +248,12 @@ def test_a_role_is_denied_everything_else(session: psycopg.Connection[Any], role
         session.execute(sql)
 
 
-def test_a_worker_locks_a_chatbot_and_changes_nothing_of_it(
+def test_a_worker_changes_nothing_of_a_chatbot_but_its_period(
     chatbot: Chatbot, session: psycopg.Connection[Any]
 ) -> None:
     session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES['worker']}")
-    session.execute("SELECT FROM chatbots_chatbot FOR NO KEY UPDATE")
-    with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
+    session.execute("UPDATE chatbots_chatbot SET retention_days = 90")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute("UPDATE chatbots_chatbot SET public_id = gen_random_uuid()")
 
 
