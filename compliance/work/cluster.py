@@ -34,6 +34,7 @@ from django_q.worker import worker
 from common import logs, proc
 from common.logs import describe_kind
 from compliance.work import bucket_checks, claims, health, heartbeats, lookups, notify, occurrences
+from conversations import machines
 from conversations.extracts import leases
 
 logger = logging.getLogger(__name__)
@@ -169,13 +170,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             self._clear_up()
             notify.drop_unexpected()
             if not self.stop_event.is_set():
-                # In case a task was lost, with its process or because the database failed.
-                if health.is_anything_due() or bucket_checks.is_any_waiting():
-                    notify.notify_workers()
-                # Intake queues look-ups without a task.
-                if lookups.is_any_due():
-                    notify.enqueue_callbacks()
-                notify.enqueue_sweep()
+                enqueue_what_is_due()
         except Exception as error:
             logger.warning("cluster.tick_failed %s", describe_kind(error))
             connection.close()
@@ -204,6 +199,17 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             self._has_noted_restart = True
         claims.requeue_expired()
         leases.requeue_expired()
+
+
+def enqueue_what_is_due() -> None:
+    """Insert tasks for what is due: some may have been lost, with their process or because the database failed."""
+    if health.is_anything_due() or bucket_checks.is_any_waiting():
+        notify.notify_workers()
+    notify.enqueue_sweep()
+    # Intake queues look-ups without a task. Last, and not of a silent machine of Citus, where this would fail.
+    machines.look_if_due()
+    if lookups.is_any_due():
+        notify.enqueue_callbacks()
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:

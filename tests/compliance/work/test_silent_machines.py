@@ -6,20 +6,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
+from django_q.models import OrmQ
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
-from compliance.work import claims, lookups
+from compliance.work import claims, cluster, lookups
 from conversations import machines, placement
 from conversations.models import Conversation, IdentityLookup, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.looking_up import with_resolver
 from tests.places import Shards, Silence
 
 Kind = ComplianceRequest.Kind
@@ -74,6 +76,11 @@ def look_up_of(chatbot: Chatbot) -> None:
 
 def states() -> list[tuple[str, int, str]]:
     return list(ComplianceRequest.objects.order_by("seq").values_list("status", "attempts", "error_code"))
+
+
+def tasks() -> list[str]:
+    """The names of the tasks that wait, in order."""
+    return list(OrmQ.objects.order_by("pk").values_list("payload", flat=True))
 
 
 def no_more_waits() -> None:
@@ -205,6 +212,29 @@ def test_look_ups_of_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], silence
     machines.look()
     assert lookups.due_chatbots(ids) == [two[0].pk]
     assert list(lookups.oldest(ids)) == [two[0].pk]
+
+
+def test_a_cluster_asks_for_no_look_ups_of_a_silent_machine(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:
+    """It would fail, and with it all that the cluster does after it, such as asking for the sweep."""
+    with_resolver(two[1], "http://127.0.0.1:9/")
+    look_up_of(two[1])
+    silence(1)
+    cluster.enqueue_what_is_due()
+    assert tasks() == ["sweep"]
+
+    silence()
+    cluster.enqueue_what_is_due()
+    assert tasks() == ["sweep", "deliver_callbacks"]
+
+
+def test_the_sweep_is_asked_for_before_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> bool:
+        raise OperationalError
+
+    monkeypatch.setattr(lookups, "is_any_due", fails)
+    with pytest.raises(OperationalError):
+        cluster.enqueue_what_is_due()
+    assert tasks() == ["sweep"]
 
 
 def test_the_sweep_goes_on_without_a_silent_machine(
