@@ -45,9 +45,9 @@ _READ_SETTINGS = {"enable_nestloop": "off", "work_mem": "64MB"}
 
 FIRST_PATIENCE = timedelta(hours=1)
 # For a bucket whose calls are suspended for now, or a machine of the database, which is no attempt.
-_MACHINE_SILENT = "machine_silent"
-_WAITED_FOR = {"storage_resting", _MACHINE_SILENT}
 _WAIT = timedelta(seconds=60)
+_MACHINE_SILENT = "machine_silent"
+_MACHINE_LOST = "A machine of the database was lost in the middle of the work."
 
 # Called with the number of bytes that were read since the last call.
 OnRead = Callable[[int], object]
@@ -93,18 +93,28 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
         logger.info("extract.outdated extract=%s", lease.id)
         lease.requeue(wait=SETTLING)
     except (ExtractFailed, StorageError) as error:
-        if error.code in _WAITED_FOR:
+        if error.code == "storage_resting":
             lease.requeue(wait=_WAIT)
+        elif error.code == _MACHINE_SILENT:
+            _lose_machine(lease)
         else:
             lease.fail(error.code, error.detail, retryable=error.retryable)
     except Exception as error:  # whatever it was, other days are built
         if machines.has_failed(error):
-            lease.requeue(wait=_WAIT)
+            _lose_machine(lease)
             return False
         logger.error("extract.failed extract=%s", lease.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         lease.fail("internal_error", detail, retryable=True)
     return False
+
+
+def _lose_machine(lease: ExtractLease) -> None:
+    """Requeue without a lost attempt, the first time: after that its own statement may be what ends the machine."""
+    if lease.error_code == _MACHINE_SILENT:
+        lease.fail(_MACHINE_SILENT, _MACHINE_LOST, retryable=True)
+    else:
+        lease.put_off(_MACHINE_SILENT, _MACHINE_LOST, wait=_WAIT)
 
 
 def _build(lease: ExtractLease, on_read: OnRead) -> bool:
@@ -183,9 +193,10 @@ def _send(
         )
     except psycopg.Error as error:
         # From our own connection: Django's raises Django's errors.
-        code = _MACHINE_SILENT if machines.has_failed(error) else "extract_not_read"
+        if machines.has_failed(error):
+            raise ExtractFailed(_MACHINE_SILENT, _MACHINE_LOST) from None
         detail = f"The conversations could not be read: {describe_database_error(error)}."
-        raise ExtractFailed(code, detail) from None
+        raise ExtractFailed("extract_not_read", detail) from None
     return source, written
 
 

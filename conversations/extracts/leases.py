@@ -19,6 +19,7 @@ from common import proc
 from common.db import array, execute, fetch, fetch_one, lock_until_commit, retry_while_unavailable
 from common.leases import LEASE_END, most_workers, take_first
 from common.storage import Written, errors
+from conversations import machines
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _take_statement(condition: str, *, order: str) -> str:
         condition,
         order=order,
         returning="id, chatbot_id, day, starts_at, ends_at, state, hosting, bucket, key, upload_id, made_version,"
-        " created_at",
+        " created_at, error_code",
     )
 
 
@@ -80,8 +81,9 @@ def _take_to_build(condition: str) -> str:
     return _take_statement(f"{is_waiting} AND {condition}", order="d.state = 'pending', d.stale_at, d.id")
 
 
-_TAKE_NEXT = _take_to_build(f"{_DUE} AND {_TO_HOSTED}")
-_TAKE_FOR_BUCKET = _take_to_build(f"{_DUE} AND {_TO_CLIENT} AND {_IS_FREE}")
+# Those of a silent machine of Citus stay queued.
+_TAKE_NEXT = _take_to_build(f"{_DUE} AND {_TO_HOSTED} AND d.{{answering}}")
+_TAKE_FOR_BUCKET = _take_to_build(f"{_DUE} AND {_TO_CLIENT} AND {_IS_FREE} AND d.{{answering}}")
 _TAKE_ONE = _take_to_build(f"d.id = %(id)s AND ({_TO_HOSTED} OR {_TO_CLIENT})")
 
 # An expired extract is not built again, so a worker that holds one began before.
@@ -114,6 +116,7 @@ stale_at = CASE WHEN version = %(version)s THEN NULL ELSE coalesce(stale_at, clo
 {_RELEASED}, {_FRESH}
 """
 _REQUEUE = f"{_RELEASED}, not_before = clock_timestamp() + make_interval(secs => %(wait)s)"
+_PUT_OFF = f"error_code = %(code)s, error_detail = %(detail)s, {_REQUEUE}"
 _FAIL = f"""
 attempts = attempts + 1, error_code = %(code)s, error_detail = %(detail)s, {_RELEASED},
 state = CASE WHEN attempts + 1 >= %(most)s THEN 'failed' ELSE state END,
@@ -122,7 +125,7 @@ not_before = clock_timestamp() + make_interval(secs => %(back_off)s * 4 ^ attemp
 # The error names what delays a deletion that waits for the file's removal; a finished file stays as it is.
 _REFUSE = f"""
 state = CASE WHEN %(final)s AND state IN ('pending', 'stale') THEN 'failed' ELSE state END,
-error_code = %(code)s, error_detail = %(detail)s, {_REQUEUE}
+{_PUT_OFF}
 """
 _EXPIRE = f"state = 'expired', key = NULL, upload_id = NULL, stale_at = NULL, {_RELEASED}, {_FRESH}"
 
@@ -164,6 +167,7 @@ class ExtractLease:
     upload_id: str | None
     made_version: int | None
     created_at: datetime
+    error_code: str
     token: UUID
     may_call_client: bool = True  # else only the hosted bucket
 
@@ -201,6 +205,12 @@ class ExtractLease:
         """Release it without a lost attempt, not to be taken before `wait` is over."""
         connection.close_if_unusable_or_obsolete()  # the connection may be what failed
         self._execute(_REQUEUE, wait=wait.total_seconds())
+
+    def put_off(self, code: str, detail: str, *, wait: timedelta) -> None:
+        """As `requeue`, once the database answers, and record why."""
+        retry_while_unavailable(
+            lambda: self._execute(_PUT_OFF, code=code, detail=detail[:_DETAIL_LENGTH], wait=wait.total_seconds())
+        )
 
     def fail(self, code: str, detail: str, *, retryable: bool) -> None:
         """Record an error: retry after a wait, or fail when no attempt is left or a retry cannot help."""
@@ -254,7 +264,8 @@ def take_next(*, settled: bool) -> ExtractLease | None:
         [(running,)] = fetch(_COUNT_RUNNING)
         if running >= most_workers():
             return None
-        lease = _take(_TAKE_NEXT, settling=SETTLING.total_seconds() if settled else 0)
+        take = _TAKE_NEXT.format(answering=machines.on_answering())
+        lease = _take(take, settling=SETTLING.total_seconds() if settled else 0)
     return replace(lease, may_call_client=False) if lease else None
 
 
@@ -262,7 +273,7 @@ def take_for_bucket(*, busy: Collection[int] = ()) -> ExtractLease | None:
     """Take the next extract that is due and goes to a client's bucket, except of the chatbots in `busy`."""
     if not _is_any_waiting():
         return None
-    return _take(_TAKE_FOR_BUCKET, settling=0, busy=array(busy))
+    return _take(_TAKE_FOR_BUCKET.format(answering=machines.on_answering()), settling=0, busy=array(busy))
 
 
 def take_one(extract_id: int) -> ExtractLease | None:

@@ -5,21 +5,24 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
 from compliance.work import claims, cluster, lookups
 from conversations import machines, placement
-from conversations.models import Conversation, IdentityLookup, VariableValue
+from conversations.extracts import leases
+from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
+from tests.extracting import make_all, planned
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.looking_up import with_resolver
 from tests.places import Shards, Silence
@@ -76,6 +79,10 @@ def look_up_of(chatbot: Chatbot) -> None:
 
 def states() -> list[tuple[str, int, str]]:
     return list(ComplianceRequest.objects.order_by("seq").values_list("status", "attempts", "error_code"))
+
+
+def extract_states() -> list[tuple[str, int, str]]:
+    return list(DailyExtract.objects.order_by("pk").values_list("state", "attempts", "error_code"))
 
 
 def tasks() -> list[str]:
@@ -200,6 +207,55 @@ def test_an_error_of_a_chatbot_on_another_machine_is_its_own(
     worker._isolate(held, ValueError("made up"))
 
     assert states() == [(Status.ACCEPTED, 1, "internal_error")]
+
+
+def test_days_of_a_silent_machine_wait(
+    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage
+) -> None:
+    for chatbot in two:
+        planned(chatbot)
+    silence(1)
+    machines.look()
+    assert make_all() == 1
+    assert extract_states() == [("done", 0, ""), ("pending", 0, "")]
+
+    silence()
+    assert make_all() == 1
+    assert extract_states() == [("done", 0, "")] * 2
+
+
+def test_days_of_clients_on_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:
+    """Only their taking: the bucket does not exist."""
+    for chatbot in two:
+        planned(chatbot)
+        Bucket.objects.filter(chatbot=chatbot).update(
+            hosting="client", bucket=f"of-{chatbot.slug}", region="eu-west-1", access_key_id="a", secret_encrypted="b"
+        )
+    silence(1)
+    machines.look()
+    held = leases.take_for_bucket()
+    assert held
+    assert held.chatbot_id == two[0].pk
+    assert leases.take_for_bucket() is None
+
+
+def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further(
+    two: tuple[Chatbot, Chatbot], storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own statement may be what ends the machine."""
+
+    def lose(*_args: Any, **_options: Any) -> str:
+        raise psycopg.errors.ConnectionFailure
+
+    planned(two[1])
+    with monkeypatch.context() as lost:
+        lost.setattr(ObjectStorage, "open_upload", lose)
+        for attempts in (0, 1, 2):
+            assert make_all() == 1
+            assert extract_states() == [("pending", attempts, "machine_silent")]
+            DailyExtract.objects.update(not_before=None)
+    assert make_all() == 1
+    assert extract_states() == [("done", 0, "")]
 
 
 def test_look_ups_of_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:
