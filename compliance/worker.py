@@ -249,10 +249,10 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 
 
 def _requeue(held: HeldClaim, error: Exception) -> None:
-    if len(held.request_ids) > 1 or was_ended_by_operator(error):
+    if machines.are_behind(error, chatbots_of(held.request_ids)):
+        requeue.machine_lost(held, held.request_ids)
+    elif len(held.request_ids) > 1 or was_ended_by_operator(error):
         requeue.requeue_isolated(held)
-    elif machines.are_behind(error, chatbots_of(held.request_ids)):
-        requeue.step_failed(held, {held.request_ids[0]: StepFailed.by_machine()})
     else:
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         lost = is_connection_lost(error)

@@ -16,7 +16,7 @@ from psycopg import sql
 from common.leases import LeaseRenewer
 from common.logs import describe_database_error
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
-from compliance.errors import ClaimLost, StepFailed
+from compliance.errors import MACHINE_SILENT, ClaimLost, StepFailed
 from compliance.export import records
 from compliance.export.attachments import Copying
 from compliance.export.records import Target
@@ -116,8 +116,7 @@ class Delivery:
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
             detail = f"The conversations could not be read: {describe_database_error(error)}."
-            is_machine = machines.has_failed(error)
-            unread = StepFailed.by_machine() if is_machine else StepFailed("export_not_read", detail)
+            unread = StepFailed.by_machine() if machines.has_failed(error) else StepFailed("export_not_read", detail)
         finally:
             for target in self._pool.begun:
                 self._uploads.pop(target, None)
@@ -243,7 +242,9 @@ class Delivery:
     def _fail_unread(self, failure: StepFailed) -> None:
         """Try each by itself, without losing an attempt: one of them may be why none could be read."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
-        if len(unread) > 1:
+        if failure.code == MACHINE_SILENT:
+            requeue.machine_lost(self._held, unread)
+        elif len(unread) > 1:
             requeue.requeue_isolated(self._held)
         else:
             requeue.step_failed(self._held, dict.fromkeys(unread, failure))

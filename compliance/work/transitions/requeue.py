@@ -108,15 +108,12 @@ def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Seq
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     """Record errors: each costs an attempt. Retry after a wait, or fail when none is left or a retry cannot help.
 
-    Where calls to the storage are suspended nothing was tried, so no attempt is lost. Nor is one with a machine of
-    the database, the first time.
+    Where calls to the storage are suspended nothing was tried, so no attempt is lost.
     """
     with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
         _wait_for_storage(held, resting, now)
-        silent = {request_id for request_id, failure in failures.items() if failure.code == MACHINE_SILENT}
-        waiting = resting | _wait_for_machine(held, silent, now)
-        requests = claimed(held, failures.keys() - waiting)
+        requests = claimed(held, failures.keys() - resting)
         for request in requests:
             failure = failures[request.pk]
             request.attempts += 1
@@ -145,6 +142,20 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
         announce([request.pk for request in failed])
         _log_requeued(request for request in requests if request.status == Status.ACCEPTED)
         log("request.failed", [_with_code(request) for request in failed])
+
+
+def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
+    """Requeue requests that were at work when a machine of the database was lost.
+
+    The first time they wait, without a lost attempt. Any that is at work when one is lost again may be why: so each
+    is claimed alone from then on, and loses an attempt if it was alone.
+    """
+    with held.transaction() as now:
+        again = set(request_ids) - _wait_for_machine(held, request_ids, now)
+        if len(request_ids) == 1:
+            step_failed(held, dict.fromkeys(again, StepFailed.by_machine()))
+        elif again:
+            _change_lane(held, again, Lane.ISOLATED, code="isolated")
 
 
 def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mapping[UUID, UUID]) -> None:
@@ -226,10 +237,7 @@ def _wait_for_storage(held: HeldClaim, request_ids: Collection[UUID], now: datet
 
 
 def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
-    """Requeue those of the requests that lost no machine before, until it answers, and return them.
-
-    A request that is at work again when a machine is lost may be why.
-    """
+    """Requeue those of the requests that lost no machine before, until it answers, and return them."""
     first = {request.pk for request in claimed(held, request_ids) if request.error_code != MACHINE_SILENT}
     failure = StepFailed.by_machine()
     requests = _requeue(

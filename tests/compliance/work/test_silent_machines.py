@@ -1,5 +1,6 @@
 """A machine of Citus that does not answer: what lives there waits without loss, and nothing else does."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -180,6 +181,31 @@ def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(
         no_more_waits()
         drain()
     assert states() == [(Status.FAILED, claims.MAX_ATTEMPTS, "machine_silent")]
+
+
+def test_requests_that_were_at_work_together_stay_together_the_first_time(
+    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain
+) -> None:
+    _, there = two
+    for value in ("42", "43"):
+        conversation_of(there, value)
+        deletion_of(there, value)
+    lost.lose_that_of(there)
+    lanes = ComplianceRequest.objects.values_list("lane", flat=True)
+    drain()
+    assert states() == [(Status.ACCEPTED, 0, "machine_silent")] * 2
+    assert set(lanes.all()) == {"normal"}
+
+    no_more_waits()
+    claims_of_both = claims.take(Kind.DELETION)
+    assert claims_of_both
+    worker.work(claims_of_both, time.monotonic() + 5)
+    assert states() == [(Status.ACCEPTED, 0, "machine_silent")] * 2
+    assert set(lanes.all()) == {"isolated"}
+
+    lost.bring_back()
+    drain()
+    assert states() == [(Status.COMPLETED, 0, "")] * 2
 
 
 def test_an_error_of_another_kind_while_the_machine_is_silent_is_taken_for_its(

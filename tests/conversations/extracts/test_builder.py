@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -12,7 +13,7 @@ from django.utils import timezone
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage, StorageError, Version, Written, errors
 from common.storage.removal import Removal
-from conversations import transcripts
+from conversations import placement, transcripts
 from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.locks import share_with_intake
@@ -289,6 +290,25 @@ def test_errors_are_noted_and_tried_again_later(
     extract = extract_of(chatbot)
     assert (extract.state, extract.attempts) == (state, attempts)
     assert "alice" not in extract.error_detail
+    assert extract.not_before
+    assert extract.not_before > timezone.now()
+
+
+@pytest.mark.parametrize("place", ["write_parts", "open_upload"])
+def test_a_machine_of_citus_that_is_lost_costs_no_attempt(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Its error comes from the snapshot's connection, or from Django's."""
+
+    def lose(*_args: Any, **_options: Any) -> None:
+        raise psycopg.errors.ConnectionFailure("connection to the remote node failed")
+
+    monkeypatch.setattr(placement, "is_distributed", lambda: True)
+    monkeypatch.setattr(ObjectStorage, place, lose)
+    planned(chatbot)
+    assert make_all() == 1
+    extract = extract_of(chatbot)
+    assert (extract.state, extract.attempts, extract.error_code) == ("pending", 0, "")
     assert extract.not_before
     assert extract.not_before > timezone.now()
 
