@@ -48,11 +48,12 @@ def look_if_due() -> None:
         look()
 
 
-def look() -> None:
-    """As `look_if_due`, in any case."""
+def look() -> list[str]:
+    """As `look_if_due`, in any case. Return which are silent, as "host:port"."""
     names = citus.silent_nodes()
     _known.silent = [group for (group,) in fetch(_GROUPS, [names])] if names else []
     _known.asked_at = time.monotonic()
+    return names
 
 
 def any_silent() -> bool:

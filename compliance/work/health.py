@@ -19,7 +19,7 @@ from compliance.work.health_codes import Code, HealthProblem, problem
 from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
-from conversations import citus
+from conversations import machines
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)
@@ -216,7 +216,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
     [(now, is_any_worker_busy, *ledger)] = fetch(_NOW)
     tasks, oldest_task = notify.tasks_waiting()
     last = occurrences.last()
-    silent_nodes = citus.silent_nodes()
+    silent_nodes = machines.look()
     return Health(
         at=now,
         clusters=heartbeats.clusters(),
@@ -233,8 +233,8 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         ledger_foreign=last[occurrences.Name.LEDGER_FOREIGN],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
-        # Look-ups lie on all machines.
-        resolvers=[] if silent_nodes else lookups.in_trouble(now, chatbots),
+        # After the look: look-ups lie on all machines, and those on silent ones are left out.
+        resolvers=lookups.in_trouble(now, chatbots),
         silent_nodes=silent_nodes,
     )
 

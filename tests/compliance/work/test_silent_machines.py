@@ -17,8 +17,8 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
-from compliance.work import claims, cluster, lookups
-from conversations import machines, placement
+from compliance.work import claims, cluster, health, lookups
+from conversations import citus, machines, placement
 from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
 from tests import factories
@@ -317,6 +317,20 @@ def test_the_sweep_is_asked_for_before_look_ups(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OperationalError):
         cluster.enqueue_what_is_due()
     assert tasks() == ["sweep"]
+
+
+def test_health_tells_of_the_look_ups_of_all_machines_that_answer_now(
+    two: tuple[Chatbot, Chatbot], silence: Silence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for chatbot in two:
+        with_resolver(chatbot, "http://127.0.0.1:9/")
+        look_up_of(chatbot)
+    IdentityLookup.objects.update(queued_at=timezone.now() - timedelta(hours=2))
+    silence(1)
+    assert [one.slug for one in health.check().resolvers] == ["here"]
+
+    monkeypatch.setattr(citus, "silent_nodes", list)
+    assert [one.slug for one in health.check().resolvers] == ["here", "there"]
 
 
 def test_the_sweep_goes_on_without_a_silent_machine(
