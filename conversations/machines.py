@@ -26,6 +26,10 @@ SELECT each.chatbot_id
  WHERE p.groupid <> ALL(%s::int[])
 """
 _CONNECTION_EXCEPTION = "08"
+# Citus has no code of its own for these: a connection that was open while the machine restarted, and a commit that
+# the machine did not take part in any more.
+_INTERNAL_ERROR = "XX000"
+_LOST = ("failure on connection marked as essential", "could not commit transaction", "server closed the connection")
 
 
 class _Known:
@@ -100,5 +104,9 @@ def has_failed(error: BaseException) -> bool:
     A lost coordinator says nothing: psycopg's error has no code then.
     """
     cause = error if isinstance(error, PsycopgError) else error.__cause__
-    code = cause.sqlstate if isinstance(cause, PsycopgError) else None
-    return code is not None and code.startswith(_CONNECTION_EXCEPTION) and placement.is_distributed()
+    if not isinstance(cause, PsycopgError) or cause.sqlstate is None:
+        return False
+    is_lost = cause.sqlstate.startswith(_CONNECTION_EXCEPTION) or (
+        cause.sqlstate == _INTERNAL_ERROR and (cause.diag.message_primary or "").startswith(_LOST)
+    )
+    return is_lost and placement.is_distributed()

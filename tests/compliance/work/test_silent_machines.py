@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
@@ -162,6 +162,24 @@ def test_a_request_that_was_at_work_when_its_machine_was_lost_loses_no_attempt(
     no_more_waits()
     drain()
     assert states() == [(Status.COMPLETED, 0, "")]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "is_machine"),
+    [
+        ("08006", "connection to the remote node failed", True),
+        ("XX000", "failure on connection marked as essential: machine:1", True),
+        ("XX000", "could not commit transaction for shard 102008 on at least one active node", True),
+        ("XX000", "cache lookup failed for relation 1", False),
+        ("57014", "canceling statement due to statement timeout", False),
+    ],
+)
+def test_a_lost_machine_is_known_by_its_error(
+    two: tuple[Chatbot, Chatbot], code: str, text: str, is_machine: bool
+) -> None:
+    with pytest.raises(DatabaseError) as caught, connection.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION '{text}' USING ERRCODE = '{code}'; END $$")
+    assert machines.has_failed(caught.value) is is_machine
 
 
 def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(
