@@ -164,6 +164,7 @@ def test_it_gives_a_conversation_without_messages_one_line(chatbot: Chatbot) -> 
     assert (line["user_name"], line["message_id"], line["sent_at"], line["file_id"]) == ("Ada", "", "", "")
 
 
+@pytest.mark.one_postgresql(reason="one place for two chatbots")
 def test_a_transcript_contains_no_data_of_other_chatbots(chatbot: Chatbot, neighbour: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", text="mine")
     for value in ("43", "4", "42 ", " 42", "42\u200b"):
