@@ -43,8 +43,8 @@ bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--h
 fuzz: $(READY)  ## schemathesis over the whole API, for long; EXAMPLES=200 SEED=1
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 0 tests/functional/test_fuzz.py
 
-stress: $(READY)  ## erasure and export against whatever meets them, for long; SECONDS=600 SEED=1
-	STRESS_SECONDS=$(or $(SECONDS),600) STRESS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 0 tests/functional/test_stress.py
+stress: $(READY)  ## erasure and export against whatever meets them, for long; SECONDS=600 SEED=1 ARGS=--citus
+	STRESS_SECONDS=$(or $(SECONDS),600) STRESS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 0 tests/functional/test_stress.py $(ARGS)
 
 recovery: $(READY)  ## how soon work goes on after a fault; ARGS="--rounds 5 --clusters 2"
 	$(BIN)/python scripts/recovery.py $(ARGS)
