@@ -285,6 +285,7 @@ def test_it_takes_turns_and_requeues_past_its_deadline(
     assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.requeued").exists()
 
 
+@pytest.mark.usefixtures("storage")
 def test_between_turns_it_has_not_waited_since_it_was_filed(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
