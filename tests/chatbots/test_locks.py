@@ -9,13 +9,17 @@ from django.db import transaction
 from chatbots import locks
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations import chatbots
+from chatbots.operations.buckets import set_bucket
+from chatbots.operations.keys import create_callback_secret
+from chatbots.operations.resolvers import remove_resolver
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.lookups import trial
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
 from conversations.extracts import days
 from tests.factories import conversation_of, export_of
-from tests.functional.elsewhere import Elsewhere
+from tests.functional.elsewhere import Elsewhere, wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +36,44 @@ def _set_period(chatbot: Chatbot) -> None:
     policy.change_period(chatbot=chatbot, days=90, actor="test", confirmed=0)
 
 
-@pytest.mark.parametrize("work", [_change, _plan, _set_period])
+def _declare(chatbot: Chatbot) -> None:
+    chatbots.add_variable(chatbot=chatbot, variable=chatbots.NewVariable("custom", "tariff"), actor="test")
+
+
+def _designate(chatbot: Chatbot) -> None:
+    chatbots.designate_uci(chatbot=chatbot, name="member_id", actor="test")
+
+
+def _set_bucket(chatbot: Chatbot) -> None:
+    set_bucket(chatbot=chatbot, client=None, actor="test")
+
+
+def _make_secret(chatbot: Chatbot) -> None:
+    create_callback_secret(chatbot=chatbot, actor="test")
+
+
+def _remove_resolver(chatbot: Chatbot) -> None:
+    remove_resolver(chatbot=chatbot, actor="test")
+
+
+def _count_trial(chatbot: Chatbot) -> None:
+    trial._count(chatbot, "test")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        _change,
+        _declare,
+        _designate,
+        _set_bucket,
+        _make_secret,
+        _remove_resolver,
+        _count_trial,
+        _plan,
+        _set_period,
+    ],
+)
 def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(
     chatbot: Chatbot, neighbour: Chatbot, work: Callable[[Chatbot], None]
 ) -> None:
@@ -53,6 +94,19 @@ def test_exports_of_a_chatbot_do_not_wait_for_another(
     with transaction.atomic():
         locks.lock(chatbot.pk)
         Elsewhere(lambda: worker.drain(seconds=20)).end()
+    assert ComplianceRequest.objects.get(pk=filed.pk).status == "completed"
+
+
+def test_exports_of_a_chatbot_wait_for_its_lock(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """Two of one folder must not choose the same name at once."""
+    conversation_of(chatbot, "42")
+    filed = export_of(chatbot, "42")
+    with transaction.atomic():
+        locks.lock(chatbot.pk)
+        waiting = Elsewhere(lambda: worker.drain(seconds=20))
+        wait_until_blocked()
+        assert waiting.waits
+    waiting.end()
     assert ComplianceRequest.objects.get(pk=filed.pk).status == "completed"
 
 
