@@ -110,6 +110,22 @@ def test_exports_of_a_chatbot_wait_for_its_lock(chatbot: Chatbot, storage: Objec
     assert ComplianceRequest.objects.get(pk=filed.pk).status == "completed"
 
 
+def test_several_are_locked_in_the_order_of_their_ids(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    """Whoever waits for the first has not locked the second."""
+    first, second = sorted([chatbot.pk, neighbour.pk])
+    with transaction.atomic():
+        locks.lock(first)
+        waiting = Elsewhere(lambda: _lock(second, first))
+        assert waiting.waits
+        Elsewhere(lambda: _lock(second)).end()
+    waiting.end()
+
+
+def _lock(*chatbot_ids: int) -> None:
+    with transaction.atomic():
+        locks.lock(*chatbot_ids)
+
+
 def test_what_was_locked_is_read_as_it_is_then(chatbot: Chatbot) -> None:
     with transaction.atomic():
         locks.lock(chatbot.pk)
