@@ -120,11 +120,12 @@ RIGHTS: Mapping[str, Rights] = {
 }
 
 # What nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables. Citus calls that
-# of a local table by name where one statement inserts there and reads what is distributed, chatbots or variables.
+# of a table by name where one statement inserts there and reads what is distributed, chatbots or variables.
 SEQUENCES = {
     "compliance_request_seq": Rights("USAGE", "USAGE"),
     "compliance_replay_id_seq": Rights("USAGE", ""),
     "chatbots_changelogentry_id_seq": Rights("USAGE", ""),
+    "conversations_identitylookup_id_seq": Rights("USAGE", ""),
     "compliance_leftcopy_id_seq": Rights("", "USAGE"),
 }
 

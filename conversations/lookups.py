@@ -17,19 +17,24 @@ from conversations.merge import DeclaredVariables, MergedConversation
 LOOKED_UP_WITHIN = timedelta(days=1)
 
 # Intake holds the conversations' rows, so no other queues them meanwhile. What a worker asks with a former value is
-# taken from it.
+# taken from it. What is read is a WITH of its own: else Citus has the machine make the ids, by a sequence there, for
+# which the web server has no right.
 _QUEUE = """
+WITH due AS MATERIALIZED (
+    SELECT new.number
+      FROM json_to_recordset(%(new)s::json) AS new(number bigint, started_at timestamptz, changed boolean)
+     WHERE new.started_at > now() - make_interval(secs => %(tried)s)
+       AND NOT EXISTS (SELECT FROM conversations_identity i
+                        WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0)
+       AND (new.changed OR NOT EXISTS (
+           SELECT FROM conversations_identitylookup l
+            WHERE l.chatbot_id = %(chatbot)s AND l.conversation_id = new.number OFFSET 0))
+)
 INSERT INTO conversations_identitylookup AS lookup
        (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at, give_up_at, last_error, expires_at)
-SELECT %(chatbot)s, new.number, 'pending', 0, now(), now(), now() + make_interval(secs => %(tried)s), '',
+SELECT %(chatbot)s, due.number, 'pending', 0, now(), now(), now() + make_interval(secs => %(tried)s), '',
        now() + make_interval(secs => %(tried)s + %(kept)s)
-  FROM json_to_recordset(%(new)s::json) AS new(number bigint, started_at timestamptz, changed boolean)
- WHERE new.started_at > now() - make_interval(secs => %(tried)s)
-   AND NOT EXISTS (SELECT FROM conversations_identity i
-                    WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0)
-   AND (new.changed OR NOT EXISTS (
-       SELECT FROM conversations_identitylookup l
-        WHERE l.chatbot_id = %(chatbot)s AND l.conversation_id = new.number OFFSET 0))
+  FROM due
     ON CONFLICT ON CONSTRAINT identitylookup_once
     DO UPDATE SET state = excluded.state, attempts = excluded.attempts, queued_at = excluded.queued_at,
                   next_attempt_at = excluded.next_attempt_at, give_up_at = excluded.give_up_at,

@@ -1,15 +1,17 @@
 """Web server and workers on a distributed database, each under its database role."""
 
 import pytest
+from django.utils import timezone
 
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
-from conversations.models import Conversation, Message
+from conversations.models import Conversation, IdentityLookup, Message
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.citus.conftest import Distribute
 from tests.conversations.documents import document
+from tests.looking_up import SESSION, with_resolver
 
 pytestmark = pytest.mark.citus
 
@@ -24,6 +26,11 @@ def test_intake_filing_and_work_need_no_further_rights(distribute: Distribute, s
     for member in ("41", "42", "43"):
         sent = document(f"c-{member}", custom_variables={"member_id": member})
         assert backend.post("conversations", sent).status_code == 200
+    with_resolver(chatbot, "http://127.0.0.1:9/")
+    unnamed = document("c-44", custom_variables={}, user_channel_variables={SESSION: "token"})
+    unnamed["started_at"] = timezone.now().isoformat()
+    assert backend.post("conversations", unnamed).status_code == 200
+    assert IdentityLookup.objects.filter(chatbot=chatbot).count() == 1
     redacted = Conversation.objects.get(chatbot=chatbot, external_id="c-43")
     messages = list(
         Message.objects.filter(chatbot=chatbot, conversation=redacted).values_list("external_id", flat=True)
