@@ -147,6 +147,7 @@ def server(tmp_path: Path, transactional_db: None) -> Iterator[OwnServer]:
 
 
 @pytest.mark.long(reason="a server of its own, whose tables are rewritten twice")
+@pytest.mark.one_postgresql(reason="the files of one server")
 def test_nothing_of_an_erased_chatter_is_in_the_files_after_the_runbook(
     server: OwnServer, storage: ObjectStorage
 ) -> None:
