@@ -5,6 +5,7 @@ completed deletion, and the next sweep erases it here.
 """
 
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -63,8 +64,8 @@ WITH marked AS MATERIALIZED (
 )
 SELECT id, chatbot_id FROM compliance_compliancerequest
  WHERE status = 'completed' AND id = ANY(ARRAY(SELECT deletion_request_id FROM marked))
-   AND id <> ALL(%s::uuid[])
- ORDER BY id LIMIT %s
+   AND id <> ALL(%(postponed)s::uuid[])
+ ORDER BY hashtextextended(id::text, %(order)s) LIMIT %(most)s
 """
 _LATE_AT_ONCE = 100
 
@@ -109,12 +110,18 @@ def erase_late_data() -> None:
     """Erase conversations that were marked after their deletion completed, in chunks.
 
     Objects first: the next sweep finds a conversation again until it is erased. Exports of others that hold one, and
-    those in clients' buckets, are removed when they expire. What cannot be erased now is left to the next call, and
-    keeps nothing else waiting.
+    those in clients' buckets, are removed when they expire. What cannot be erased now is left to the next call. Where
+    there is much of that, this ends before all was tried, and the next call begins with others.
     """
     late = _LATE.format(answering=machines.on_answering())
+    # The order is another one in each call.
+    values = {"order": random.getrandbits(32), "most": _LATE_AT_ONCE}
     postponed: set[UUID] = set()
-    while chatbots := dict(fetch(late, [array(postponed), _LATE_AT_ONCE])):
+    end = time.monotonic() + _SECONDS_PER_TASK
+    while not (postponed and time.monotonic() > end):
+        chatbots: dict[UUID, int] = dict(fetch(late, {**values, "postponed": array(postponed)}))
+        if not chatbots:
+            return
         for request_ids in by_place(chatbots):
             try:
                 postponed |= _erase_some_late_data(request_ids, chatbots)
