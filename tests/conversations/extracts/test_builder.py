@@ -308,7 +308,7 @@ def test_a_machine_of_citus_that_is_lost_costs_no_attempt(
     planned(chatbot)
     assert make_all() == 1
     extract = extract_of(chatbot)
-    assert (extract.state, extract.attempts, extract.error_code) == ("pending", 0, "")
+    assert (extract.state, extract.attempts, extract.error_code) == ("pending", 0, "machine_silent")
     assert extract.not_before
     assert extract.not_before > timezone.now()
 
