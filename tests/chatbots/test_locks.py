@@ -1,17 +1,19 @@
 """Who changes a chatbot excludes whoever decides by its settings, and nobody at another chatbot."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from chatbots import locks
-from chatbots.models import Bucket, Chatbot
-from chatbots.operations import chatbots
+from chatbots.models import Bucket, BucketCredential, Chatbot
+from chatbots.operations import chatbots, credentials
 from chatbots.operations.buckets import set_bucket
 from chatbots.operations.keys import create_callback_secret
-from chatbots.operations.resolvers import remove_resolver
+from chatbots.operations.resolvers import remove_resolver, set_resolver
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.lookups import trial
@@ -56,6 +58,20 @@ def _remove_resolver(chatbot: Chatbot) -> None:
     remove_resolver(chatbot=chatbot, actor="test")
 
 
+def _set_resolver(chatbot: Chatbot) -> None:
+    with suppress(ValidationError):  # it has no secret to sign with
+        set_resolver(chatbot=chatbot, url="http://127.0.0.1:9/", send=["member_id"], actor="test")
+
+
+def _insert_credential(chatbot: Chatbot) -> None:
+    with suppress(ValidationError):  # it has no name
+        credentials._insert(BucketCredential(chatbot=chatbot))
+
+
+def _file_run(chatbot: Chatbot) -> None:
+    policy._file_if_due(chatbot.pk, actor="test")
+
+
 def _count_trial(chatbot: Chatbot) -> None:
     trial._count(chatbot, "test")
 
@@ -68,10 +84,13 @@ def _count_trial(chatbot: Chatbot) -> None:
         _designate,
         _set_bucket,
         _make_secret,
+        _set_resolver,
         _remove_resolver,
+        _insert_credential,
         _count_trial,
         _plan,
         _set_period,
+        _file_run,
     ],
 )
 def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(
@@ -81,6 +100,29 @@ def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(
         locks.lock(chatbot.pk)
         waiting = Elsewhere(lambda: work(chatbot))
         Elsewhere(lambda: work(neighbour)).end()
+        assert waiting.waits
+    waiting.end()
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda request: policy.lock_chatbot_of(request.pk),
+        lambda request: policy.set_back(request, actor="test"),
+    ],
+    ids=["begin", "set back"],
+)
+def test_a_decision_about_a_first_run_waits_for_the_lock_of_its_chatbot(
+    chatbot: Chatbot, decide: Callable[[ComplianceRequest], None]
+) -> None:
+    policy.change_period(chatbot=chatbot, days=90, actor="test", confirmed=0)
+    run = policy.waiting_first_run(chatbot)
+    assert run
+    request = run.request
+    assert request
+    with transaction.atomic():
+        locks.lock(chatbot.pk)
+        waiting = Elsewhere(lambda: transaction.atomic(decide)(request))
         assert waiting.waits
     waiting.end()
 
