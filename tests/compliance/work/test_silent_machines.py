@@ -239,31 +239,19 @@ def test_requests_that_were_at_work_together_stay_together_the_first_time(
     assert states() == [(Status.COMPLETED, 0, "")] * 2
 
 
-def test_an_error_of_another_kind_while_the_machine_is_silent_is_taken_for_its(
-    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage
+@pytest.mark.parametrize(("place", "left"), [(1, (0, "machine_silent")), (0, (1, "internal_error"))])
+def test_an_error_of_another_kind_is_taken_for_that_of_the_machine_only_where_it_is_silent(
+    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage, place: int, left: tuple[int, str]
 ) -> None:
     """A commit that a machine did not take part in has no code of its own."""
-    deletion_of(two[1], "42")
+    deletion_of(two[place], "42")
     held = claims.take(Kind.DELETION)
     assert held
     silence(1)
 
     worker._isolate(held, ValueError("made up"))
 
-    assert states() == [(Status.ACCEPTED, 0, "machine_silent")]
-
-
-def test_an_error_of_a_chatbot_on_another_machine_is_its_own(
-    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage
-) -> None:
-    deletion_of(two[0], "42")
-    held = claims.take(Kind.DELETION)
-    assert held
-    silence(1)
-
-    worker._isolate(held, ValueError("made up"))
-
-    assert states() == [(Status.ACCEPTED, 1, "internal_error")]
+    assert states() == [(Status.ACCEPTED, *left)]
 
 
 def test_days_of_a_silent_machine_wait(
