@@ -6,8 +6,7 @@ Codes are stable and documented; details are our own words and never hold a chat
 from typing import Self
 
 from common.storage import StorageError
-
-MACHINE_SILENT = "machine_silent"
+from conversations import machines
 
 
 class Refused(Exception):
@@ -41,7 +40,7 @@ class StepFailed(Exception):
     @classmethod
     def by_machine(cls) -> Self:
         """Return the failure of a request whose work ended with a machine of Citus."""
-        return cls(MACHINE_SILENT, "A machine of the database was lost in the middle of the work.")
+        return cls(machines.SILENT, machines.LOST)
 
 
 class ClaimLost(Exception):

@@ -14,6 +14,10 @@ from common.db import array, fetch
 from conversations import citus, placement
 from conversations.models import Conversation
 
+# The code of what waits for a machine, and what is told of it.
+SILENT = "machine_silent"
+LOST = "A machine of the database was lost in the middle of the work."
+
 # A machine that stops is met by the work of so long at most; one that is back waits as long.
 LOOK_SECONDS = 5.0
 

@@ -16,7 +16,7 @@ from psycopg import sql
 from common.leases import LeaseRenewer
 from common.logs import describe_database_error
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
-from compliance.errors import MACHINE_SILENT, ClaimLost, StepFailed
+from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
 from compliance.export.attachments import Copying
 from compliance.export.records import Target
@@ -242,7 +242,7 @@ class Delivery:
     def _fail_unread(self, failure: StepFailed) -> None:
         """Try each by itself, without losing an attempt: one of them may be why none could be read."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
-        if failure.code == MACHINE_SILENT:
+        if failure.code == machines.SILENT:
             requeue.machine_lost(self._held, unread)
         elif len(unread) > 1:
             requeue.requeue_isolated(self._held)

@@ -46,8 +46,6 @@ _READ_SETTINGS = {"enable_nestloop": "off", "work_mem": "64MB"}
 FIRST_PATIENCE = timedelta(hours=1)
 # For a bucket whose calls are suspended for now, or a machine of the database, which is no attempt.
 _WAIT = timedelta(seconds=60)
-_MACHINE_SILENT = "machine_silent"
-_MACHINE_LOST = "A machine of the database was lost in the middle of the work."
 
 # Called with the number of bytes that were read since the last call.
 OnRead = Callable[[int], object]
@@ -95,7 +93,7 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
     except (ExtractFailed, StorageError) as error:
         if error.code == "storage_resting":
             lease.requeue(wait=_WAIT)
-        elif error.code == _MACHINE_SILENT:
+        elif error.code == machines.SILENT:
             _lose_machine(lease)
         else:
             lease.fail(error.code, error.detail, retryable=error.retryable)
@@ -111,10 +109,10 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
 
 def _lose_machine(lease: ExtractLease) -> None:
     """Requeue without a lost attempt, the first time: after that its own statement may be what ends the machine."""
-    if lease.error_code == _MACHINE_SILENT:
-        lease.fail(_MACHINE_SILENT, _MACHINE_LOST, retryable=True)
+    if lease.error_code == machines.SILENT:
+        lease.fail(machines.SILENT, machines.LOST, retryable=True)
     else:
-        lease.put_off(_MACHINE_SILENT, _MACHINE_LOST, wait=_WAIT)
+        lease.put_off(machines.SILENT, machines.LOST, wait=_WAIT)
 
 
 def _build(lease: ExtractLease, on_read: OnRead) -> bool:
@@ -194,7 +192,7 @@ def _send(
     except psycopg.Error as error:
         # From our own connection: Django's raises Django's errors.
         if machines.has_failed(error):
-            raise ExtractFailed(_MACHINE_SILENT, _MACHINE_LOST) from None
+            raise ExtractFailed(machines.SILENT, machines.LOST) from None
         detail = f"The conversations could not be read: {describe_database_error(error)}."
         raise ExtractFailed("extract_not_read", detail) from None
     return source, written

@@ -12,12 +12,13 @@ from django.db.models import Case, Value, When
 from chatbots import changelog
 from common.db import array, execute, fetch
 from common.storage import errors
-from compliance.errors import MACHINE_SILENT, StepFailed
+from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.work.outbox import announce, log
 from compliance.work.sizes import Size
 from compliance.work.sql import IS_EARLIER, OPEN, SHARING
+from conversations import machines
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +239,7 @@ def _wait_for_storage(held: HeldClaim, request_ids: Collection[UUID], now: datet
 
 def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
     """Requeue those of the requests that lost no machine before, until it answers, and return them."""
-    first = {request.pk for request in claimed(held, request_ids) if request.error_code != MACHINE_SILENT}
+    first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
     failure = StepFailed.by_machine()
     requests = _requeue(
         held,
