@@ -59,6 +59,7 @@ def empty() -> None:
         if model is not DigestKey
     ]
     models.append(apps.get_model("django_q", "OrmQ"))
+    connection.close()  # a program that failed may have left a transaction open
     tables = ", ".join(model._meta.db_table for model in models)
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")

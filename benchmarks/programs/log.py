@@ -21,6 +21,7 @@ from django.urls import reverse
 from benchmarks import world
 from benchmarks.filling import fill
 from benchmarks.results import Result, Run
+from common.db import fetch_in_index_order
 
 _MOST_STATEMENTS = 6
 _TIMES = 9
@@ -129,13 +130,7 @@ def _measure(run: Run, client: Client, name: str, query: str) -> None:
 
 def _read(statement: str, values: Any) -> dict[str, Any]:
     """Return what the statement of the log reads: the lower scan finds, the upper one reads what is shown."""
-    settings, _, page = statement.partition(";")
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute(settings)
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {page}", values)
-        (found,) = cursor.fetchone()
-        cursor.execute("COMMIT")
+    [(found,)] = fetch_in_index_order(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values)
     plan = (json.loads(found) if isinstance(found, str) else found)[0]
     scans = list(_scans(plan["Plan"]))
     entries = next(one for one in scans if "chatbot_id" in one.get("Index Cond", ""))
