@@ -131,4 +131,7 @@ def _ask(command: str) -> list[tuple[str, bool, str]]:
             "SELECT set_config('citus.node_connection_timeout', %s, TRUE), set_config('statement_timeout', %s, TRUE)",
             [_NODE_TIMEOUT, _NODES_TIMEOUT],
         )
-        return fetch(_ASK, [command])
+        answers = fetch(_ASK, [command])
+        # Nothing was written. In a transaction of the caller's the settings would last otherwise.
+        transaction.set_rollback(True)
+    return answers

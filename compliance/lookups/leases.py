@@ -25,7 +25,6 @@ from common.db import BY_INDEX, array, execute, fetch, fetch_in_index_order
 from compliance.lookups.client import Failure, LookupResult
 from compliance.work.lookups import called_chatbots, due_chatbots
 from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
-from conversations import machines
 from conversations.models import Conversation, Identity, IdentityLookup, VariableValue
 from conversations.placement import by_place
 
@@ -165,7 +164,6 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
 
     Those that need no call are done with on the way, as many as a second allows.
     """
-    machines.look_if_due()
     end = time.monotonic() + _SECONDS_TO_TAKE
     while time.monotonic() < end:
         taken, is_empty = _take(token, room=room, busy=busy)

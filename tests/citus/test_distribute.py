@@ -338,5 +338,13 @@ def test_health_names_a_machine_that_does_not_answer(people: Any, distribute: Di
     assert silent() == [said]
 
 
+def test_asking_machines_leaves_the_settings_of_a_transaction(people: Any, distribute: Distribute) -> None:
+    distribute("--yes")
+    with transaction.atomic():
+        execute("SET LOCAL statement_timeout = '7s'")
+        assert citus.silent_nodes() == []
+        assert fetch("SHOW statement_timeout") == [("7s",)]
+
+
 def silent() -> list[str]:
     return [detail for code, detail in health.check().problems if code == "node_silent"]

@@ -15,9 +15,10 @@ from django_q.models import OrmQ
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.callbacks.dispatcher import Callbacks
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
-from compliance.work import claims, cluster, health, lookups
+from compliance.work import claims, cluster, health, lookups, turns
 from conversations import citus, machines, placement
 from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
@@ -282,6 +283,15 @@ def test_days_of_clients_on_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], 
     assert held
     assert held.chatbot_id == two[0].pk
     assert leases.take_for_bucket() is None
+
+
+def test_a_turn_looks_for_silent_machines_before_it_counts_who_calls(
+    two: tuple[Chatbot, Chatbot], silence: Silence
+) -> None:
+    """Look-ups that are leased lie on the machines, also where callbacks alone are due."""
+    silence(1)
+    turns.run([Callbacks()], seconds=1)
+    assert machines.answering() == [two[0].pk]
 
 
 def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further(
