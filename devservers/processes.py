@@ -119,6 +119,10 @@ class Server(ABC):
         finally:
             os.close(lock)
 
+    def pid(self) -> int:
+        """Return the server's first process. Raises FileNotFoundError or ValueError where it was never launched."""
+        return int(self._pid_file.read_text())
+
     def begin(self, *, alone: bool) -> None:
         """Join the running server, or launch one; `alone` if no other process uses it. Then call `wait`."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,7 +167,7 @@ class Server(ABC):
             return
         for number, seconds in self.stop_signals:
             with suppress(FileNotFoundError, ValueError, ProcessLookupError):
-                os.kill(int(self._pid_file.read_text()), number)
+                os.kill(self.pid(), number)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 if not self.alive():

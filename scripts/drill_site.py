@@ -90,7 +90,7 @@ class Database(Postgres):
 
     def crash(self) -> None:
         """End it at once, like a power cut."""
-        os.kill(int(self._pid_file.read_text()), signal.SIGQUIT)
+        os.kill(self.pid(), signal.SIGQUIT)
         wait_until(lambda: not self.alive(), "the database server ends")
 
     def destroy(self) -> None:
@@ -105,7 +105,7 @@ class Database(Postgres):
 
     def sql(self, statement: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Run a statement as the owner and return its rows, if it has any."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
@@ -122,7 +122,8 @@ class Database(Postgres):
         other.home.mkdir(mode=0o700, parents=True)
         self.run("pg_basebackup", "--pgdata", str(other.data), "--checkpoint=fast", *words)
 
-    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Connect as the owner; each statement commits."""
         where = make_conninfo(host=str(self.runtime), port=PORT, user=DATABASE, dbname=DATABASE)
         return psycopg.connect(where, autocommit=True)
 
@@ -242,7 +243,7 @@ class Service:
 
     @contextmanager
     def _commands(self, command: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-        role = {"web": WEB, "worker": WORKER, "owner": DATABASE}[_role_of(command)]
+        role = {"web": WEB, "worker": WORKER, "owner": DATABASE}[role_of(command)]
         pipe = subprocess.PIPE
         argv = [sys.executable, "manage.py", command, *words]
         with subprocess.Popen(
@@ -317,7 +318,7 @@ class Service:
         return Browser(self.url, user=user, password=password)
 
 
-def _role_of(command: str) -> str:
+def role_of(command: str) -> str:
     """Return the role that docs/database-roles.md names for a command."""
     document = (ROOT / "docs" / "database-roles.md").read_text()
     found = re.search(rf"^\| `{command}` \| (\w+)", document, re.MULTILINE)

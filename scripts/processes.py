@@ -69,6 +69,10 @@ class Processes:
         self._running[name] = process
         return process
 
+    def running(self, name: str) -> subprocess.Popen[bytes]:
+        """Return a program that was started and not killed."""
+        return self._running[name]
+
     def wait_any(self, timeout: float | None = None) -> tuple[str, int] | None:
         """Wait until a program ends and return its name and exit code, or None after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout

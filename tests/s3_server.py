@@ -131,7 +131,7 @@ class S3Server(SeaweedFS):
         return ObjectStorage(**{**chosen, **options})
 
     def _signal(self, number: signal.Signals) -> None:
-        os.kill(int(self._pid_file.read_text()), number)
+        os.kill(self.pid(), number)
 
     def _identities(self) -> str:
         return json.dumps(
