@@ -1,0 +1,69 @@
+"""A small file system of its own, which can be filled: a tmpfs, where this process may mount one."""
+
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_MIB = 1024 * 1024
+
+
+def can_mount(folder: Path) -> bool:
+    """Return whether this process may mount a file system: on most machines only root may."""
+    probe = folder / "may-mount"
+    probe.mkdir(parents=True, exist_ok=True)
+    try:
+        if _mount(probe, "size=1m"):
+            return False
+        subprocess.run(["umount", str(probe)], check=True, capture_output=True)
+    finally:
+        probe.rmdir()
+    return True
+
+
+class SmallDisk:
+    """A context in which `folder` is a file system of so many bytes. Raises OSError where it must not be mounted."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder = folder
+        self.size = size
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if problem := _mount(self.folder, f"mode=0700,size={self.size}"):
+            raise OSError(f"No small disk can be mounted: {problem}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Lazily: a server that was killed may hold its files for a moment.
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
+
+    def fill(self) -> None:
+        """Leave no room, by making the disk as small as what it holds. What is deleted later makes room again."""
+        self._resize(self.used())
+
+    def free(self) -> None:
+        """Give the disk its room back."""
+        self._resize(self.size)
+
+    def used(self) -> int:
+        """Return how many bytes its files take."""
+        found = os.statvfs(self.folder)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+    def _resize(self, size: int) -> None:
+        words = ["mount", "-o", f"remount,size={size}", str(self.folder)]
+        subprocess.run(words, check=True, capture_output=True)
+
+
+def _mount(folder: Path, options: str) -> str:
+    """Mount a tmpfs, and return what prevents it, or nothing."""
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        return str(error)
+    return done.stderr.strip() or f"code {done.returncode}" if done.returncode else ""

@@ -1,0 +1,339 @@
+"""A site: the whole service with servers of its own, whose parts can be killed, stopped and started again.
+
+PostgreSQL (whose files can lie on a small disk), an S3 server behind a wire, a web server with two processes, and two
+clusters of two workers, each with a role of its own in the database. It depends on no settings and no environment.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import boto3
+from botocore.config import Config
+
+from devservers.postgres import DATABASE, PORT
+from devservers.processes import Server
+from devservers.s3 import SeaweedFS
+from scripts.drill_site import WEB, WORKER, Database, Said, new_keys, role_of, wait_until
+from scripts.processes import Processes, children_of, free_port, wait_for_http, web_command
+from tests.faults.client import Client
+from tests.faults.disk import SmallDisk
+from tests.faults.wire import Wire
+
+ROOT = Path(__file__).resolve().parents[2]
+UCI = "member_id"
+SCOPES = (
+    *("deletions:write", "exports:write", "requests:read", "requests:approve", "conversations:write"),
+    *("conversations:read", "identities:write", "messages:redact"),
+)
+_PATIENCE = 120.0
+# Of these a process is made that kills its children when it dies; a reader of /proc meets them half-way.
+KINDS = ("worker", "monitor", "pusher")
+
+
+class Stored(NamedTuple):
+    """One version of an object. A delete marker has no body."""
+
+    key: str
+    version: str
+    body: bytes | None
+
+
+@dataclass(frozen=True)
+class Objects:
+    """All that a bucket holds: every version of every object, and the keys of open multipart uploads."""
+
+    versions: list[Stored]
+    uploads: list[str]
+
+
+class Site:
+    """A context in which a service of its own runs below `folder`, which is emptied at the start.
+
+    `settings` are variables of the environment of all its processes. With `disk_bytes` PostgreSQL's files lie on a
+    disk of that size; where none can be mounted, `disk` is None. With `database_wire`, all but this object reach
+    PostgreSQL through a wire.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clusters: int = 2,
+        disk_bytes: int = 0,
+        database_wire: bool = False,
+        **settings: str,
+    ) -> None:
+        self.folder = folder
+        self.clusters = [f"cluster-{number + 1}" for number in range(clusters)]
+        self.programs = ["web", *self.clusters]
+        self.frozen: list[int] = []
+        self.skewed: set[str] = set()  # programs with a wrong clock
+        self.disk: SmallDisk | None = None
+        self._disk_bytes = disk_bytes
+        self._has_database_wire = database_wire
+        self._settings = settings
+        self._bind = f"127.0.0.1:{free_port()}"
+        self.address = f"http://{self._bind}"
+        self._pids: dict[str, int] = {}
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.resume()
+        self._exits.close()
+
+    def _begin(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._disk_bytes:
+            with suppress(OSError):  # it must not be mounted here
+                self.disk = self._exits.enter_context(SmallDisk(self.folder / "postgres", self._disk_bytes))
+        self.database = Database(self.folder, "postgres")
+        self._exits.callback(self._discard, self.database)
+        self.database.start()
+        self.database.create_roles()
+        keys = new_keys(self.folder)
+        runtime = Path(tempfile.mkdtemp(prefix="dca-site-"))
+        self.s3 = SeaweedFS(self.folder / "s3", runtime, keys.s3, keys.s3_port)
+        self._exits.callback(self._discard, self.s3)
+        self.start_server(self.s3)
+        self.s3_wire = self._exits.enter_context(Wire(("127.0.0.1", keys.s3_port)))
+        self.database_wire: Wire | None = None
+        if self._has_database_wire:
+            self.database_wire = self._exits.enter_context(Wire(self.database.runtime / f".s.PGSQL.{PORT}"))
+        self._environment = {
+            **keys.environment,
+            "S3_ENDPOINT_URL": self.s3_wire.address,
+            # Links lead to the server itself: what a client downloads does not pass the wire.
+            "S3_PUBLIC_ENDPOINT_URL": keys.environment["S3_ENDPOINT_URL"],
+            "CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8",
+            "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
+            "WEB_WORKERS": "2",
+            "WEB_BIND": self._bind,
+            "VAR_DIR": str(self.folder),
+            **self._settings,
+        }
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("grant_roles", "--web", WEB, "--worker", WORKER)
+        self._processes = self._exits.enter_context(Processes(stop_timeout=30))
+        for name in self.programs:
+            self.start(name)
+        self.wait_for_web()
+        wait_until(lambda: len(self._alive_clusters()) == len(self.clusters), "the clusters have started")
+
+    @staticmethod
+    def _discard(server: Server) -> None:
+        # At once: its data is not needed any more.
+        with suppress(OSError, ValueError):
+            kill_server(server)
+        shutil.rmtree(server.runtime, ignore_errors=True)
+
+    # --- Programs ----------------------------------------------------------------------------------------
+
+    def start(self, name: str, *, argv: Sequence[str] = (), **settings: str) -> None:
+        """Start a program: `web`, or a cluster. `settings` are variables of its environment alone.
+
+        `argv` is run in place of its command.
+        """
+        is_web = name == "web"
+        command = web_command("--log-level", "warning") if is_web else [sys.executable, "manage.py", "qcluster"]
+        environment = self.environment(WEB if is_web else WORKER) | settings
+        process = self._processes.start(name, argv or command, environment, cwd=ROOT, log=self.folder / f"{name}.log")
+        self._pids[name] = process.pid
+
+    def is_running(self, name: str) -> bool:
+        """Return whether a program was started and neither stopped nor killed."""
+        return name in self._pids
+
+    def kill(self, name: str) -> None:
+        """Kill a program with all its processes."""
+        del self._pids[name]
+        self._processes.kill(name)
+
+    def stop(self, name: str) -> int:
+        """Ask a program to stop (SIGTERM), and return its exit code."""
+        process = self._processes.running(name)
+        process.terminate()
+        try:
+            return process.wait(_PATIENCE)
+        finally:
+            self.kill(name)
+
+    def restart(self, name: str, **settings: str) -> None:
+        """Kill a program and start it again, as a process manager does."""
+        if self.is_running(name):
+            self.kill(name)
+        self.start(name, **settings)
+
+    def wait_for_web(self) -> None:
+        """Return when the web server answers."""
+        wait_for_http(f"{self.address}/healthz", timeout=_PATIENCE)
+
+    def pid(self, name: str) -> int:
+        """Return the first process of a program."""
+        return self._pids[name]
+
+    def guard(self, cluster: str) -> int:
+        """Return the process that watches a cluster. It may change at any time, like all below it."""
+        return children_of(self.pid(cluster))[0]
+
+    def process(self, cluster: str, kind: str) -> int:
+        """Return a process of a cluster, by its kind: `guard`, or one of KINDS. Waits until there is one."""
+        if kind == "guard":
+            return self.guard(cluster)
+        found: list[int] = []
+
+        def look() -> bool:
+            with suppress(IndexError):  # it is being replaced
+                found[:] = self._of_kind(cluster, kind)
+            return bool(found)
+
+        wait_until(look, f"{cluster} has a {kind}")
+        return found[0]
+
+    def _of_kind(self, cluster: str, kind: str) -> list[int]:
+        said = {"worker": "ready for work", "monitor": "monitoring", "pusher": "pushing tasks"}[kind]
+        log = self.log(cluster)
+        return [pid for pid in children_of(self.guard(cluster)) if f" {said} at {pid}\n" in log]
+
+    def freeze(self, pid: int, *, alone: bool = False) -> None:
+        """Stop a process where it is (SIGSTOP), and all below it unless `alone`, until `resume`."""
+        self.frozen.append(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        # Only then: it starts no others any more.
+        for child in () if alone else children_of(pid):
+            self.freeze(child)
+
+    def resume(self) -> None:
+        """Let all frozen processes go on."""
+        while self.frozen:
+            with suppress(ProcessLookupError):
+                os.kill(self.frozen.pop(), signal.SIGCONT)
+
+    # --- Servers -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def start_server(server: Server) -> None:
+        """Start PostgreSQL (`database`) or the S3 server (`s3`), unless it runs."""
+        server.begin(alone=True)
+        server.wait()
+
+    @contextmanager
+    def s3_client(self) -> Iterator[Any]:
+        """Connect to the S3 server itself, past the wire, as its administrator."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self._environment["S3_PUBLIC_ENDPOINT_URL"],
+            aws_access_key_id=self.s3.s3.access_key_id,
+            aws_secret_access_key=self.s3.s3.secret_access_key,
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def objects(self, bucket: str = "") -> Objects:
+        """Return all that a bucket holds, the hosted one by default."""
+        name = bucket or self.s3.s3.bucket
+        with self.s3_client() as client:
+            versions = []
+            for page in client.get_paginator("list_object_versions").paginate(Bucket=name):
+                for each in page.get("Versions", []):
+                    found = client.get_object(Bucket=name, Key=each["Key"], VersionId=each["VersionId"])
+                    versions.append(Stored(each["Key"], each["VersionId"], found["Body"].read()))
+                versions += [Stored(each["Key"], each["VersionId"], None) for each in page.get("DeleteMarkers", [])]
+            uploads = client.list_multipart_uploads(Bucket=name).get("Uploads", [])
+            return Objects(versions, [each["Key"] for each in uploads])
+
+    # --- Operators ---------------------------------------------------------------------------------------
+
+    def environment(self, role: str) -> dict[str, str]:
+        """Return the environment of a process with this role in the database."""
+        host = quote(str(self.database.runtime), safe="")
+        where = f"127.0.0.1:{self.database_wire.port}" if self.database_wire else f"{host}:{PORT}"
+        return {**self._environment, "DATABASE_URL": f"postgresql://{role}@{where}/{DATABASE}"}
+
+    def manage(self, command: str, *words: str, ends: tuple[int, ...] = (0,), stdin: str = "") -> Said:
+        """Run a command as an operator does, with its role. Raises RuntimeError if its exit code is not in `ends`."""
+        role = {"web": WEB, "worker": WORKER, "owner": DATABASE}.get(role_of(command), WEB)
+        argv = [sys.executable, "manage.py", command, *words]
+        done = subprocess.run(
+            argv, env=self.environment(role), cwd=ROOT, input=stdin, capture_output=True, text=True, check=False
+        )
+        if done.returncode not in ends:
+            last = (done.stderr.strip() or done.stdout.strip())[-400:]
+            raise RuntimeError(f"manage.py {command} ended with {done.returncode}: {last}")
+        return Said(done.returncode, done.stdout, done.stderr, 0.0)
+
+    def create_chatbot(self, slug: str, *words: str, timeout: float = 10.0) -> Client:
+        """Create a chatbot with a signing key and a token, and return a client that has both."""
+        variables = ("--variable", f"custom:{UCI}", "--variable", "custom:pass", "--uci", UCI)
+        fixed = ("--name", slug.title(), *variables, "--enable-compliance", "--hosted-bucket")
+        self.manage("create_chatbot", slug, *fixed, *words)
+        key = ("create_api_key", slug, "--label", "site", "--json", "--type")
+        secret = self.manage(*key, "signing").document["secret"]
+        scopes = [word for scope in SCOPES for word in ("--scope", scope)]
+        token = self.manage(*key, "token", *scopes).document["secret"]
+        return Client(self.address, slug, secret=secret, token=token, timeout=timeout)
+
+    def sql(self, statement: str, values: Any = ()) -> list[tuple[Any, ...]]:
+        """Run a statement as the owner of the database, past the wire, and return its rows."""
+        return self.database.sql(statement, values)
+
+    def health(self) -> set[str]:
+        """Return the codes of the problems that `manage.py health` reports."""
+        said = self.manage("health", "--json", ends=(0, 1))
+        return {problem["code"] for problem in json.loads(said.out)["problems"]}
+
+    def log(self, name: str) -> str:
+        """Return what a program has written."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def logs(self) -> dict[str, str]:
+        """Return what all programs and PostgreSQL have written, by name."""
+        files = [*self.folder.glob("*.log"), self.database.log]
+        return {path.name: path.read_text(errors="replace") for path in files if path.exists()}
+
+    def dump(self) -> str:
+        """Return the rows of all tables as text."""
+        return self.database.run("pg_dump", "--data-only", DATABASE).decode(errors="replace")
+
+    def _alive_clusters(self) -> list[Any]:
+        return self.sql("SELECT id FROM compliance_heartbeat WHERE seen_at > now() - interval '30 seconds'")
+
+
+def family_of(pid: int) -> list[int]:
+    """Return a process and all below it, the first one first."""
+    return [pid, *(each for child in children_of(pid) for each in family_of(child))]
+
+
+def kill_server(server: Server) -> None:
+    """Kill all processes of a server at once, and return when they have ended."""
+    for pid in family_of(server.pid()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not server.alive(), f"{server.name} has ended")

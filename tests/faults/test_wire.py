@@ -1,0 +1,163 @@
+"""The wire does to connections what it says, and no more: else a test of a fault would show nothing."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.wire import Wire
+
+
+@contextmanager
+def echoing(listener: socket.socket) -> Iterator[list[bytes]]:
+    """Run a server that sends back what it gets; yield what it has got."""
+    heard: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                while piece := connection.recv(65_536):
+                    heard.append(piece)
+                    connection.sendall(piece)
+            except OSError:
+                return
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield heard
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+@pytest.fixture
+def listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.fixture
+def wire(listener: socket.socket) -> Iterator[Wire]:
+    with echoing(listener), Wire(("127.0.0.1", listener.getsockname()[1])) as wire:
+        yield wire
+
+
+def connect(wire: Wire) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", wire.port), timeout=5)
+
+
+def echo(connection: socket.socket, text: bytes = b"hello") -> bytes:
+    connection.sendall(text)
+    found = b""
+    while len(found) < len(text):
+        piece = connection.recv(65_536)
+        if not piece:
+            break
+        found += piece
+    return found
+
+
+def is_reset(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_it_passes_on_both_ways_whatever_the_size(wire: Wire) -> None:
+    large = bytes(range(256)) * 10_000
+    with connect(wire) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(large,))
+        sender.start()
+        found = b""
+        while len(found) < len(large):
+            found += connection.recv(65_536)
+        sender.join()
+    assert found == large
+
+
+def test_it_passes_on_the_end_of_one_side(wire: Wire) -> None:
+    with connect(wire) as connection:
+        connection.sendall(b"last words")
+        connection.shutdown(socket.SHUT_WR)
+        assert b"".join(iter(lambda: connection.recv(100), b"")) == b"last words"
+
+
+def test_it_refuses_connections_and_cuts_open_ones(wire: Wire) -> None:
+    with connect(wire) as connection:
+        assert echo(connection) == b"hello"
+        wire.refuse()
+        assert is_reset(connection)
+    with pytest.raises(ConnectionRefusedError):
+        connect(wire)
+    wire.restore()
+    with connect(wire) as connection:
+        assert echo(connection) == b"hello"
+
+
+def test_it_cuts_what_is_open_and_takes_others(wire: Wire) -> None:
+    with connect(wire) as connection:
+        assert echo(connection) == b"hello"
+        wire.cut()
+        assert is_reset(connection)
+    with connect(wire) as connection:
+        assert echo(connection) == b"hello"
+
+
+def test_it_hangs_and_goes_on_where_it_was(wire: Wire) -> None:
+    with connect(wire) as before:
+        assert echo(before) == b"hello"
+        wire.hang()
+        with connect(wire) as meanwhile:
+            for connection in (before, meanwhile):
+                connection.sendall(b"silence")
+                connection.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    connection.recv(100)
+                connection.settimeout(5)
+            wire.restore()
+            assert [connection.recv(100) for connection in (before, meanwhile)] == [b"silence", b"silence"]
+
+
+def test_it_slows_down_without_losing_anything(wire: Wire) -> None:
+    wire.slow(2_000)
+    began = time.monotonic()
+    with connect(wire) as connection:
+        assert echo(connection, b"x" * 1_000) == b"x" * 1_000
+    # At that rate it cannot be faster; how much slower it is says nothing.
+    assert time.monotonic() - began > 0.4
+
+
+def test_it_loses_answers_to_what_was_heard(listener: socket.socket) -> None:
+    with echoing(listener) as heard, Wire(("127.0.0.1", listener.getsockname()[1])) as wire:
+        wire.lose_answers()
+        with connect(wire) as connection:
+            connection.sendall(b"do it")
+            assert is_reset(connection)
+        assert heard == [b"do it"]
+
+
+def test_it_resets_connections_while_the_server_is_down(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    listener.close()
+    with Wire(("127.0.0.1", port)) as wire, connect(wire) as connection:
+        assert is_reset(connection)
+
+
+def test_it_leads_to_a_unix_socket(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+    with echoing(listener), Wire(tmp_path / "socket") as wire, connect(wire) as connection:
+        assert echo(connection) == b"hello"
