@@ -7,7 +7,7 @@ lines: keys can contain what identifies a chatter.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
@@ -25,6 +25,7 @@ from common import outbound
 from common.storage import errors, transport
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
+from common.storage.listing import Listed, StoredVersion, versions_of
 from common.storage.removal import Removal, Version
 from common.storage.sessions import Role, core_session, session_of, session_on
 
@@ -60,17 +61,6 @@ class OpenUpload(NamedTuple):
     key: str
     upload_id: str
     begun_at: datetime
-
-
-class Listed(NamedTuple):
-    """A version of an object, or one of its delete markers (which have no bytes), in a listing."""
-
-    key: str
-    version_id: str
-    bytes: int
-    modified_at: datetime
-    is_latest: bool
-    is_marker: bool
 
 
 class _Sent:
@@ -201,6 +191,26 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         """Yield an object in pieces, one at a time in memory. Each piece has the time of a call."""
         with self.calls():
             body = self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
+        yield from self._pieces(body)
+
+    def read_version(self, key: str, version_id: str = "") -> StoredVersion | None:
+        """Return what an object is stored with, and its content in pieces, each with the time of a call.
+
+        By default of the visible version: another one needs the permission s3:GetObjectVersion. None if it is gone.
+        """
+        which: Any = {"VersionId": version_id} if version_id else {}
+        answer: Any = None
+        with self.calls(passing=errors.GONE):
+            answer = self.client.get_object(Bucket=self.bucket_name, Key=key, **which)
+        if answer is None:
+            return None
+        said = [answer.get(name, "") for name in ("ContentType", "ContentDisposition")]
+        return StoredVersion(
+            "\n".join([*said, *(f"{name}: {value}" for name, value in answer.get("Metadata", {}).items())]),
+            self._pieces(answer["Body"]),
+        )
+
+    def _pieces(self, body: Any) -> Generator[bytes]:
         with closing(body):
             yield from self.calls.each(body.iter_chunks(STREAM_BYTES))
 
@@ -224,9 +234,10 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
             ],
         )
 
-    def versions_by_key(self) -> Iterator[tuple[str, list[Listed]]]:
-        """Yield each key of the bucket with all its versions and markers, in the order of the listing."""
-        for key, versions in groupby(self._listed("list_object_versions", "", _versions_of), key=attrgetter("key")):
+    def versions_by_key(self, prefix: str = "") -> Iterator[tuple[str, list[Listed]]]:
+        """Yield each key that begins with `prefix` with all its versions and markers, in the order of the listing."""
+        listed = self._listed("list_object_versions", prefix, versions_of)
+        for key, versions in groupby(listed, key=attrgetter("key")):
             yield key, list(versions)
 
     def size_of(self, key: str) -> int | None:
@@ -365,16 +376,3 @@ def _check_key(key: str) -> None:
 def _not_after_silence(caught_exception: Exception | None, **_options: Any) -> bool | None:
     """Do not retry a call without an answer; leave everything else to botocore."""
     return None if caught_exception is None else False
-
-
-def _versions_of(page: Any) -> list[Listed]:
-    found = [
-        Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
-        for v in page.get("Versions", ())
-    ]
-    found += [
-        Listed(m["Key"], m["VersionId"], 0, m["LastModified"], m["IsLatest"], is_marker=True)
-        for m in page.get("DeleteMarkers", ())
-    ]
-    # A page lists markers separately. Keys are ordered across pages.
-    return sorted(found, key=lambda each: each.key.encode())

@@ -19,7 +19,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.db import fetch, fetch_one
 from common.storage import ObjectStorage, OpenUpload, Version
-from common.storage.s3 import Listed
+from common.storage.listing import Listed
 from compliance.ledger import objects as ledger
 
 # Younger objects may be in the middle of being written, or their rows of being changed.
