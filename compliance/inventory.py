@@ -17,7 +17,10 @@ from django.apps import apps
 from django.db.models import Model
 
 from compliance import models as compliance
+from compliance.outside import OUTSIDE
 from conversations import models as conversations
+
+__all__ = ["CONVERSATION", "OUTSIDE", "STORES", "Disposition", "ReachedBy", "Store", "stores", "undeclared"]
 
 
 class ReachedBy(StrEnum):
@@ -331,49 +334,6 @@ STORES: tuple[Store, ...] = (
         ),
     ),
 )
-
-# Models that hold nothing of a chatter, and why.
-OUTSIDE: Mapping[str, str] = {
-    "chatbots.Chatbot": "settings of the client company",
-    "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
-    "chatbots.DigestKey": "identifies DIGEST_KEY; derived from the key alone",
-    "chatbots.ApiKey": "credentials of the client company",
-    "chatbots.CallbackSecret": "signs our calls to the client company",
-    "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
-    "chatbots.Bucket": "settings of the client company",
-    "chatbots.BucketCredential": "credentials of the client company; the secret is not stored",
-    "chatbots.SilentStorage": "that a bucket does not answer; a chatbot and times",
-    "chatbots.Resolver": "the client's own address, and which variables are sent there; times and codes",
-    "chatbots.BucketCheck": "what a check of a bucket has found; permissions, codes and times",
-    "chatbots.Membership": "staff, not chatters",
-    "accounts.Authenticator": "second factors of staff",
-    "accounts.StaffLogin": "staff log-ins",
-    "accounts.LoginFailures": "staff, not chatters: names that no user has share some thousands of counts",
-    "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
-    "compliance.Claim": "which worker works; ids and times",
-    "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
-    "compliance.Service": "the identity of this service, and whether its database was restored",
-    "compliance.LedgerObject": "which objects the ledger has: their keys, and ids of requests",
-    "compliance.JournalEntry": "what the ledger does not have yet: ids of requests, prefixes of keys",
-    "compliance.Occurrence": "when the sweep ran, and the like: names of ours, times and numbers",
-    "compliance.Notice": "that officers are to hear of a request; its id, a code and times",
-    "compliance.Mailbox": "what officers were notified of; staff, not chatters",
-    "auth.User": "staff, not chatters",
-    "auth.Group": "staff, not chatters",
-    "auth.Permission": "names of permissions",
-    "auth.User_groups": "staff, not chatters",
-    "auth.User_user_permissions": "staff, not chatters",
-    "auth.Group_permissions": "names of permissions",
-    "contenttypes.ContentType": "names of models",
-    "sessions.Session": "staff log-ins; nothing of a chatter is put into a session",
-    "admin.LogEntry": "models with personal data in names or rows are read-only in the admin and write no entry",
-    "otp_totp.TOTPDevice": "staff, not chatters",
-    "otp_static.StaticDevice": "staff, not chatters",
-    "otp_static.StaticToken": "digests of staff's recovery codes",
-    "django_q.OrmQ": "names of tasks of ours; anything else is dropped unread",
-    "django_q.Task": "a task carries no arguments and gives no result; its errors are reduced to our codes",
-    "django_q.Schedule": "not used; any row is dropped unread",
-}
 
 
 def stores(way: ReachedBy) -> tuple[Store, ...]:
