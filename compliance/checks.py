@@ -80,6 +80,19 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
     return problems
 
 
+@register
+def canary_can_fly(**_: object) -> list[CheckMessage]:
+    """Check that a canary that is switched on has an address, and log files that are found from any folder."""
+    problems: list[CheckMessage] = []
+    if settings.CANARY_EVERY is not None and not settings.CANARY_URL:
+        hint = "Set CANARY_URL to the address at which clients reach it, or remove CANARY_MINUTES."
+        problems.append(Error("The canary does not know where the service is.", hint=hint, id="compliance.E011"))
+    if not all(pattern.startswith("/") for pattern in settings.CANARY_LOG_FILES):
+        hint = "Begin each with /, such as /var/log/data-compliance/*.log*"
+        problems.append(Error("CANARY_LOG_FILES has a relative pattern.", hint=hint, id="compliance.E012"))
+    return problems
+
+
 @register(Tags.security, deploy=True)
 def ledger_outlives_backups(**_: object) -> list[CheckMessage]:
     if settings.BACKUP_HORIZON_DAYS <= settings.ERASURE_LEDGER_DAYS:

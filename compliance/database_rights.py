@@ -54,8 +54,8 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT, INSERT, UPDATE (last_used_at, rate_limit, revoked_at)", "SELECT, UPDATE (revoked_at)"
     ),
     "chatbots.RateLimitWindow": Rights("SELECT, INSERT, UPDATE", ""),
-    # Append-only, whatever its trigger does.
-    "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "INSERT"),
+    # Append-only, whatever its trigger does. The canary looks for its words in `data`.
+    "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "SELECT (chatbot_id, data), INSERT"),
     # The web server takes in and marks what is late; it never erases.
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),
@@ -95,16 +95,22 @@ RIGHTS: Mapping[str, Rights] = {
     "compliance.Notice": Rights("SELECT", "SELECT, INSERT, DELETE"),
     "compliance.Occurrence": Rights("SELECT", "SELECT, INSERT, UPDATE"),
     "compliance.Mailbox": Rights("SELECT", "SELECT, INSERT, UPDATE"),
+    # The web role sets it up, the worker's takes the turns.
+    "compliance.Canary": Rights("SELECT, INSERT, UPDATE", "SELECT"),
+    "compliance.CanaryTurn": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.CanaryFinding": Rights("SELECT", "SELECT, INSERT, DELETE"),
     # Of staff a worker knows whom to send mails, and removes what is over: no password, no key of a session.
     "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff)"),
+    # The canary looks for its words in what sessions hold.
     "sessions.Session": Rights(
-        "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date), UPDATE (expire_date), DELETE"
+        "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date, session_data), UPDATE (expire_date), DELETE"
     ),
     "otp_totp.TOTPDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "accounts.Authenticator": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "otp_static.StaticDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "otp_static.StaticToken": Rights("SELECT, INSERT, DELETE", ""),
-    "admin.LogEntry": Rights("SELECT, INSERT", ""),
+    # For the canary.
+    "admin.LogEntry": Rights("SELECT, INSERT", "SELECT (action_time, object_repr, change_message)"),
     "accounts.LoginFailures": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT (id, ends_at), UPDATE (id), DELETE"),
     "accounts.StaffLogin": Rights("SELECT, INSERT, UPDATE (ended_at)", "SELECT (id, at), UPDATE (id), DELETE"),
     "auth.Group": Rights("", ""),

@@ -18,6 +18,8 @@ from chatbots.callback_secrets import callback_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret
 from common.crypto import SecretUnreadable, decrypt, encrypt, key_id_of
 from common.db import fetch_one
+from compliance.models import Canary
+from compliance.models.canary import canary_token_binding
 
 _BATCH_ROWS = 500
 # A secret that others change meanwhile is read again; this often one pass is followed by another.
@@ -49,6 +51,7 @@ SECRETS = (
     Secret(CallbackSecret, "secret_encrypted", "id", callback_secret_binding),
     Secret(Bucket, "secret_encrypted", "chatbot_id", bucket_secret_binding),
     Secret(Authenticator, "secret_encrypted", "user_id", authenticator_binding),
+    Secret(Canary, "token_encrypted", "chatbot_id", canary_token_binding),
 )
 
 

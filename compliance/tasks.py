@@ -14,6 +14,7 @@ from common.logs import describe_kind
 from compliance import worker
 from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import Callbacks
+from compliance.canary import turns as canary
 from compliance.ledger import tripwire
 from compliance.lookups.dispatcher import Lookups
 from compliance.notifications import delivery as mails
@@ -82,3 +83,10 @@ def send_mails() -> None:
     """Mail notifications to officers. Enqueues another turn if some are left."""
     if tripwire.look_if_due() and mails.deliver():
         notify.enqueue_emails()
+
+
+@_quiet
+def watch_canary() -> None:
+    """Begin a turn of the canary, or go on with it. The guard asks again while it runs."""
+    if tripwire.look_if_due():
+        canary.advance()

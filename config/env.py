@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -157,6 +157,23 @@ def parse_origin(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValidationError("Must be the URL of the site, such as https://compliance.example.com.")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+@env.parser_for("own_origin")
+def parse_own_origin(text: str) -> str:
+    """As `origin`, for calls with keys: https, or plain http to this machine. Raises ValidationError."""
+    origin: str = parse_origin(text)
+    parts = urlsplit(origin)
+    if "@" in parts.netloc or (parts.scheme == "http" and not _is_this_machine(parts.hostname or "")):
+        raise ValidationError("Must be a URL such as https://compliance.example.com; http is for this machine alone.")
+    return origin
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def describe_bad_settings(error: EnvValidationError) -> str:

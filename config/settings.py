@@ -340,7 +340,7 @@ LOGIN_COOLOFF = timedelta(minutes=env.int("LOGIN_COOLOFF_MINUTES", 15, validate=
 # How long log-ins stay on record.
 LOGIN_RECORD_DAYS = env.days("LOGIN_RECORD_DAYS", "30")
 
-# --- Metrics ------------------------------------------------------------------------------------------
+# --- Metrics and canary -----------------------------------------------------------------------------------
 
 # The bearer token for /metrics. Without one, /metrics does not exist.
 METRICS_TOKEN = env.str(
@@ -348,6 +348,11 @@ METRICS_TOKEN = env.str(
     "",
     validate=Regexp(r"([!-~]{16,})?\Z", error="Must be at least 16 ASCII characters without spaces."),
 )
+# How often the canary takes a turn, 0 for never; where clients reach the service; patterns of logs to be searched.
+_canary_minutes = env.int("CANARY_MINUTES", 0, validate=Range(0, 7 * 24 * 60))
+CANARY_EVERY = timedelta(minutes=max(10, _canary_minutes)) if _canary_minutes else None
+CANARY_URL = env.own_origin("CANARY_URL") if env.str("CANARY_URL", "") else ""
+CANARY_LOG_FILES: list[str] = env.list("CANARY_LOG_FILES", [])
 
 # --- Logs ----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from psycopg import errors
 
 from compliance import database_rights, worker
 from compliance.callbacks import dispatcher as callbacks
+from compliance.canary import turns as canary
 from compliance.lookups import dispatcher as lookups
 from compliance.notifications import delivery as mails
 from compliance.work import heartbeats
@@ -78,6 +79,7 @@ def install() -> None:
         callbacks: ["deliver"],
         lookups: ["look_up"],
         mails: ["deliver"],
+        canary: ["advance"],
         heartbeats: ["seen", "worked"],
     }
     for module, names in turns.items():

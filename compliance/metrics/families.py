@@ -18,7 +18,7 @@ from common.version import VERSION
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries
-from compliance.models import Callback, ComplianceRequest
+from compliance.models import Callback, CanaryFinding, ComplianceRequest
 from compliance.models import Service as Identity
 from compliance.work import health
 from compliance.work.health_codes import Code
@@ -39,6 +39,7 @@ class Service(Collector):
         found = health.check()
         yield from _of_workers(found)
         yield from _of_ledger(found)
+        yield from _of_canary(found)
         yield _by_labels(
             "dca_files_kept_too_long_seconds",
             "Seconds since the oldest expired hosted file should have been deleted. Minutes are normal; if it grows, "
@@ -240,6 +241,23 @@ def _of_ledger(found: health.Health) -> Iterator[GaugeMetricFamily]:
         "what to do.",
         {"kind": ["missing", "foreign"]},
         {("missing",): found.ledger_missing.times, ("foreign",): found.ledger_foreign.times},
+    )
+
+
+def _of_canary(found: health.Health) -> Iterator[GaugeMetricFamily]:
+    state = found.canary
+    yield _gauge(
+        "dca_last_clean_canary_age_seconds",
+        "Seconds since the canary last showed that a deletion leaves nothing; 0 without CANARY_MINUTES. Some more "
+        "than that are normal; if it grows, manage.py canary --last says why.",
+        _age(found, state.clean_since if state.is_on else None),
+    )
+    yield _by_labels(
+        "dca_canary_findings",
+        "What the last turn of the canary that could look found left after a deletion, by place. manage.py canary "
+        "--last names it.",
+        {"place": CanaryFinding.Place.values},
+        {(place,): number for place, number in state.findings.items()} if state.is_on else {},
     )
 
 

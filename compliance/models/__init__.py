@@ -1,5 +1,6 @@
 """Requests and what belongs to them: claims, exports, redactions, answered calls, callbacks, notes, the ledger."""
 
+from compliance.models.canary import Canary, CanaryFinding, CanaryTurn
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
 from compliance.models.ledger import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
 from compliance.models.notes import Replay, RequestNote
@@ -11,6 +12,9 @@ from compliance.models.workers import Claim, Heartbeat, Occurrence
 
 __all__ = [
     "Callback",
+    "Canary",
+    "CanaryFinding",
+    "CanaryTurn",
     "Claim",
     "ComplianceRequest",
     "Export",

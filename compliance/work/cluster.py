@@ -33,7 +33,7 @@ from django_q.worker import worker
 
 from common import logs, proc
 from common.logs import describe_kind
-from compliance.work import bucket_checks, claims, health, heartbeats, lookups, notify, occurrences
+from compliance.work import bucket_checks, canary, claims, health, heartbeats, lookups, notify, occurrences
 from conversations import machines
 from conversations.extracts import leases
 
@@ -206,6 +206,8 @@ def enqueue_what_is_due() -> None:
     if health.is_anything_due() or bucket_checks.is_any_waiting():
         notify.notify_workers()
     notify.enqueue_sweep()
+    if canary.is_due():
+        notify.enqueue_canary()
     # Intake queues look-ups without a task. Last, and not of a silent machine of Citus, where this would fail.
     machines.look_if_due()
     if lookups.is_any_due():

@@ -14,7 +14,8 @@ from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
 from common.wording import counted
 from compliance.models import Service
-from compliance.work import heartbeats, lookups, notify, occurrences
+from compliance.work import canary, heartbeats, lookups, notify, occurrences
+from compliance.work.canary import CanaryState
 from compliance.work.health_codes import Code, HealthProblem, problem
 from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
@@ -184,6 +185,7 @@ class Health:
     interrupted_credentials: list[str]  # the slugs of their chatbots
     resolvers: list[ResolverTrouble]
     silent_nodes: list[str]  # of Citus
+    canary: CanaryState
 
     @property
     def alive(self) -> int:
@@ -208,6 +210,7 @@ class Health:
             *_work_problems(self),
             *_bucket_problems(self),
             *_resolver_problems(self),
+            *_canary_problems(self),
         ]
 
 
@@ -236,6 +239,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         # After the look: look-ups lie on all machines, and those on silent ones are left out.
         resolvers=lookups.in_trouble(now, chatbots),
         silent_nodes=silent_nodes,
+        canary=canary.state(),
     )
 
 
@@ -333,6 +337,19 @@ def _resolver_problems(health: Health) -> Iterator[HealthProblem]:
             yield problem(Code.RESOLVER_FAILING, slug=one.slug, since=_at(one.failing_since))
         elif one.oldest is not None:
             yield problem(Code.LOOKUPS_WAIT, slug=one.slug, since=_at(one.oldest))
+
+
+def _canary_problems(health: Health) -> Iterator[HealthProblem]:
+    state = health.canary
+    if not state.is_on:
+        return
+    if state.found_at is not None:
+        places = ", ".join(f"{place} ({number})" for place, number in sorted(state.findings.items()))
+        yield problem(Code.CANARY_FOUND, since=_at(state.found_at), places=places)
+    elif health.ledger.is_open and state.is_late(health.at):
+        reason = state.trouble or ("no turn has ended" if state.created_at else "it is not set up: create_canary")
+        since = _at(state.clean_since) if state.clean_since else "its beginning"
+        yield problem(Code.CANARY_LATE, since=since, reason=f"{reason} {state.trouble_at}".rstrip())
 
 
 def _at(time: datetime) -> str:

@@ -29,6 +29,8 @@ class Code(StrEnum):
     LOOKUPS_WAIT = "lookups_wait"
     UNEXPECTED_TASK = "unexpected_task"
     NODE_SILENT = "node_silent"
+    CANARY_FOUND = "canary_found"
+    CANARY_LATE = "canary_late"
 
 
 ADVICE = {
@@ -112,6 +114,14 @@ ADVICE = {
     Code.NODE_SILENT: (
         "The machine {name} of Citus does not answer the coordinator. Conversations of its chatbots can neither be "
         "stored, shown nor erased until it does. Check its PostgreSQL and the network in between."
+    ),
+    Code.CANARY_FOUND: (
+        "At {since} the canary found that a completed deletion had left something: {places}. manage.py canary --last "
+        "names the places. Deletions of people may leave the same there: act on it now (docs/runbooks.md)."
+    ),
+    Code.CANARY_LATE: (
+        "The canary has not shown since {since} that deletions leave nothing; the last reason: {reason}. manage.py "
+        "canary --last says more; manage.py canary takes a turn now."
     ),
 }
 

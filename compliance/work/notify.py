@@ -28,7 +28,8 @@ from compliance.work import occurrences
 logger = logging.getLogger(__name__)
 
 # All that a worker runs, by the name in the table.
-TASKS = {name: f"compliance.tasks.{name}" for name in ("drain", "sweep", "deliver_callbacks", "send_mails")}
+_NAMES = ("drain", "sweep", "deliver_callbacks", "send_mails", "watch_canary")
+TASKS = {name: f"compliance.tasks.{name}" for name in _NAMES}
 # Marks our rows. Earlier versions used another key, for signed pickles.
 KEY = "tasks"
 
@@ -72,6 +73,10 @@ def enqueue_callbacks() -> None:
 
 def enqueue_emails() -> None:
     _insert_unless_waiting("send_mails")
+
+
+def enqueue_canary() -> None:
+    _insert_unless_waiting("watch_canary")
 
 
 def notify_workers() -> None:

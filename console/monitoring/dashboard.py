@@ -203,6 +203,7 @@ def workers(request: HttpRequest) -> HttpResponse:
         clusters=[(cluster, _TONES[cluster.condition], found.at - cluster.seen_at) for cluster in found.clusters],
         claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
         sweep_age=found.last_sweep and max(timedelta(0), found.at - found.last_sweep),
+        clean_age=found.canary.clean_at and max(timedelta(0), found.at - found.canary.clean_at),
         failed_tasks=notify.failed_tasks() if sees_all else None,
         sees_all=sees_all,
     )

@@ -26,8 +26,10 @@ from chatbots.operations.identity_keys import create_identity_key
 from chatbots.operations.keys import create_api_key, create_callback_secret, revoke_api_key
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance import checks, rotation
+from compliance.canary.setting_up import keys_of, set_up
+from compliance.models.canary import canary_token_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
-from tests.codes import set_up
+from tests.codes import set_up as set_up_codes
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +46,7 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
     """
     settings.ENCRYPTION_KEYS = OLD
     user = User.objects.create_user("sam.staff", is_staff=True)
-    kept = {authenticator_binding(user.pk): set_up(user).authenticator.bin_key.hex()}
+    kept = {authenticator_binding(user.pk): set_up_codes(user).authenticator.bin_key.hex()}
     for owner in (chatbot, neighbour):
         for new in (
             create_api_key(chatbot=owner, type=ApiKey.Type.SIGNING, label="CRM", actor="command"),
@@ -56,6 +58,10 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
         kept[callback_secret_binding(CallbackSecret.objects.get(chatbot=owner).pk)] = secret
         set_bucket(chatbot=owner, client=with_(KEY, prefix=owner.slug), actor="command")
         kept[bucket_secret_binding(owner.pk)] = str(KEY.secret)
+    canary = set_up(slug="canary", actor="command")
+    of_canary = keys_of(canary)
+    kept[canary_token_binding(canary.chatbot_id)] = of_canary.token
+    kept[secret_binding(ApiKey.objects.get(chatbot=canary.chatbot, type="signing").prefix)] = of_canary.secret
     settings.ENCRYPTION_KEYS = BOTH
     return kept
 
@@ -88,7 +94,7 @@ def test_every_secret_can_be_read_with_the_new_key_alone(secrets: dict[str, str]
     code, out = run()
 
     assert code == 0
-    assert "chatbots.ApiKey.secret_encrypted: 4 under k1 before, 4 under k2 after; 4 rotated" in out
+    assert "chatbots.ApiKey.secret_encrypted: 5 under k1 before, 5 under k2 after; 5 rotated" in out
     assert "0 left under k1. If it is a former key, it can be removed" in out
     assert "if it is the next one, put it first" in out
     assert "All secrets are under k2." in out
@@ -102,7 +108,7 @@ def test_a_dry_run_changes_nothing(secrets: dict[str, str], settings: Settings) 
     code, out = run("--dry-run")
 
     assert code == 3
-    assert "9 left under k1. Keep it in ENCRYPTION_KEYS." in out
+    assert "11 left under k1. Keep it in ENCRYPTION_KEYS." in out
     settings.ENCRYPTION_KEYS = OLD
     assert readable() == secrets
 
@@ -114,7 +120,7 @@ def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(
     lost = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="lost", actor="command")
     settings.ENCRYPTION_KEYS = BOTH
     # One that was copied from another row.
-    moved, other = Bucket.objects.order_by("pk")
+    moved, other = Bucket.objects.filter(hosting="client").order_by("pk")
     Bucket.objects.filter(pk=moved.pk).update(secret_encrypted=other.secret_encrypted)
     stored = ApiKey.objects.get(pk=lost.api_key.pk).secret_encrypted
 
@@ -184,7 +190,7 @@ def test_a_run_that_was_killed_is_continued(secrets: dict[str, str], settings: S
         rotation.rotate(progress=die)
     assert readable() == secrets
     continued = report()
-    assert sum(store["rotated"] for store in continued["stores"]) == 6
+    assert sum(store["rotated"] for store in continued["stores"]) == 8
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets
 
@@ -226,10 +232,10 @@ def test_the_deployment_check_names_keys_that_are_missing_or_old(secrets: dict[s
             return {str(one.id): str(one.msg) for one in checks.secrets_can_be_read(databases=["default"])}
 
     assert checks.secrets_can_be_read in registry.deployment_checks
-    assert "8 stored secrets are under the key k1" in found()["compliance.W006"]
+    assert "10 stored secrets are under the key k1" in found()["compliance.W006"]
     with role("web"):
         (warning,) = checks.secrets_can_be_read(databases=["default"])
-    assert "9 stored secrets" in warning.msg
+    assert "11 stored secrets" in warning.msg
     settings.ENCRYPTION_KEYS = NEW
     assert "under the key k1, which ENCRYPTION_KEYS lacks" in found()["compliance.E008"]
     settings.ENCRYPTION_KEYS = BOTH
@@ -259,6 +265,7 @@ _USES = {
     "common/pagination.py": "cursor",
     "console/filing/drafts.py": "form",
     "console/filing/views.py": "form",
+    "compliance/canary/setting_up.py": "stored",
     "compliance/rotation.py": "stored",
 }
 

@@ -1,0 +1,112 @@
+"""Look in the hosted bucket: every version of every object of the canary's chatbot, and of the ledger about it.
+
+Keys, what is stored with an object, and contents, also inside gzip. Read are the canary's folders alone, and those
+objects of the erasure ledger that name its requests.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from urllib.parse import unquote
+from uuid import UUID
+
+from chatbots.buckets import hosted_storage
+from chatbots.models import SERVICE_FOLDERS
+from common.storage import ObjectStorage, StorageError
+from common.storage.listing import Listed
+from compliance.canary.api import Code, Sighting
+from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.words import Search, Unsearchable
+from compliance.models import CanaryTurn, LedgerObject
+
+UPLOADS = SERVICE_FOLDERS[0]
+EXPORTS, EXTRACTS = "chatter_data_exports", "daily_conversations_extracts"
+_FOLDERS = {UPLOADS, EXPORTS, EXTRACTS}
+
+# In the canary's folders and the ledger's objects together. Some are there at a time.
+_MOST_VERSIONS = 2_000
+_MOST_LEDGER_OBJECTS = 500
+
+
+def control(search: Search, turn: CanaryTurn, *, has_extract: bool, budget: Budget) -> list[str]:
+    """Return the folders that should hold the chatter before the deletion, and do not."""
+    wanted = {UPLOADS} if turn.file_id is not None else set()
+    if turn.export_id is not None:
+        wanted.add(EXPORTS)
+    if has_extract:
+        wanted.add(EXTRACTS)
+    seen = {sighting.where.partition("/")[0] for sighting in look(search, turn, budget=budget)}
+    return sorted(wanted - seen)
+
+
+def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighting]:
+    """Yield where in the bucket a word is. Names an object by its folder and a digest of its key.
+
+    Raises CannotTell, also for a storage that does not answer.
+    """
+    where = "listing"
+    failure: StorageError | None = None
+    try:
+        for where, sighting in _look(hosted_storage(), search, turn, budget):
+            if sighting is not None:
+                yield Sighting(Code.TEXT_LEFT, where + sighting)
+    except StorageError as error:
+        failure = error
+    if failure:
+        raise CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({failure.code})")
+
+
+def _look(
+    storage: ObjectStorage, search: Search, turn: CanaryTurn, budget: Budget
+) -> Iterator[tuple[str, str | None]]:
+    """Yield each place that is looked at, with None, and where exactly a word is in it."""
+    prefixes = [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
+    number = 0
+    for prefix in [*prefixes, *_ledger_keys(turn)]:
+        budget.check("listing")
+        for key, versions in storage.versions_by_key(prefix):
+            where = _name(key)
+            yield where, " (key)" if search.is_in_text(unquote(key)) else None
+            for version in versions:
+                number += 1
+                budget.check(where)
+                if number > _MOST_VERSIONS:
+                    raise CannotTell(Trouble.TOO_MUCH, where)
+                if not version.is_marker and (found := _in_version(storage, search, version, where)):
+                    yield where, found
+    for prefix in prefixes:
+        budget.check("listing")
+        for upload in storage.uploads(prefix):
+            if search.is_in_text(unquote(upload.key)):
+                yield _name(upload.key), " (open upload)"
+
+
+def _in_version(storage: ObjectStorage, search: Search, version: Listed, where: str) -> str:
+    stored = storage.read_version(version.key, "" if version.is_latest else version.version_id)
+    if stored is None:
+        return ""
+    of = "" if version.is_latest else ", an old version"
+    with closing(stored.pieces) as pieces, suppress(Unsearchable):
+        if search.is_in_text(unquote(stored.headers)):
+            return f" (headers{of})"
+        return f" (content{of})" if search.is_in_any(pieces) else ""
+    raise CannotTell(Trouble.TOO_MUCH, where)
+
+
+def _ledger_keys(turn: CanaryTurn) -> Iterable[str]:
+    """Return the keys of the ledger's objects since the turn began that name its requests."""
+    requests: list[UUID] = [each for each in (turn.export_id, turn.deletion_id) if each is not None]
+    if not requests:
+        return []
+    named = LedgerObject.objects.filter(
+        at__gte=turn.began_at, written_at__isnull=False, request_ids__overlap=requests
+    )
+    return list(named.order_by("at").values_list("key", flat=True)[:_MOST_LEDGER_OBJECTS])
+
+
+def _name(key: str) -> str:
+    """Name an object by its folder and 12 hex digits of its key's SHA-256: the key can have the value."""
+    first, _, rest = key.partition("/")
+    second = rest.partition("/")[0]
+    folder = first if first in SERVICE_FOLDERS else second if second in _FOLDERS else "other"
+    return f"{folder}/{hashlib.sha256(key.encode()).hexdigest()[:12]}"

@@ -1,0 +1,233 @@
+"""Look in the database: each column of each table that this role may read, of the canary's chatbot.
+
+Tables come from PostgreSQL's catalogue, not from our models, so one that no code knows is met too. Of a table with
+`chatbot_id` only the canary's rows are read, by an index; of the others only what is new, or all where rows are few.
+"""
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import psycopg
+from django.db import Error, connection, transaction
+from psycopg import sql
+
+from common.db import BY_INDEX, execute, fetch
+from compliance.canary.api import Code, Sighting
+from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.words import Search
+from compliance.models import CanaryTurn
+from conversations.models.conversations import EARLIEST
+
+# Of one table. The canary's own grow by a few rows with each turn.
+_MOST_ROWS = 200_000
+# Conversations, requests and exports by which their rows are found; a turn has two of each at most.
+_NEWEST = 5_000
+_STATEMENT_SECONDS = 10
+
+_TABLES = """
+SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum),
+       array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE has_column_privilege(c.oid, a.attnum, 'SELECT'))
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+ GROUP BY c.relname
+ ORDER BY c.relname
+"""
+
+# What else makes an index of a table's serve for a chatbot: the conditions of partial ones.
+_ALSO: Mapping[str, sql.Composable] = {
+    "conversations_conversation": sql.SQL(" AND started_at > {}").format(sql.Literal(EARLIEST)),
+    "conversations_message": sql.SQL(" AND sent_at > {}").format(sql.Literal(EARLIEST)),
+    "conversations_identity": sql.SQL(" AND variable_id > 0"),
+    "conversations_refusedidentity": sql.SQL(" AND at > {}").format(sql.Literal(EARLIEST)),
+}
+# Tables without such an index, and the column by which rows are found: of which kind of thing.
+_THROUGH: Mapping[str, tuple[str, str]] = {
+    "conversations_variablevalue": ("conversation_id", "conversations"),
+    "conversations_uploadedfile": ("conversation_id", "conversations"),
+    "conversations_identitylookup": ("conversation_id", "conversations"),
+    "conversations_extractconversation": ("conversation_id", "conversations"),
+    "compliance_exportconversation": ("conversation_id", "conversations"),
+    "compliance_redaction": ("conversation_id", "conversations"),
+    "compliance_exportfile": ("export_id", "exports"),
+    "compliance_requestnote": ("request_id", "requests"),
+    "compliance_leftcopy": ("deletion_id", "requests"),
+    "compliance_repeatedexport": ("redaction_id", "requests"),
+    "compliance_ledgerline": ("request_id", "requests"),
+}
+_THINGS: Mapping[str, str] = {
+    "conversations": "SELECT id FROM conversations_conversation WHERE chatbot_id = %s AND started_at > %s"
+    " ORDER BY started_at DESC, id DESC LIMIT %s",
+    "requests": "SELECT id FROM compliance_compliancerequest WHERE chatbot_id = %s AND received_at > %s"
+    " ORDER BY id DESC LIMIT %s",
+    "exports": "SELECT e.id FROM (SELECT id FROM compliance_compliancerequest WHERE chatbot_id = %s"
+    " AND received_at > %s ORDER BY id DESC LIMIT %s) AS r"
+    " CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE request_id = r.id OFFSET 0) AS e",
+}
+
+_ALL = ""
+# Tables of no chatbot, and which of their rows are read: those since the turn began, by this condition, or all.
+WITHOUT_CHATBOT: Mapping[str, str] = {
+    "chatbots_digestkey": _ALL,
+    "compliance_claim": _ALL,
+    "compliance_heartbeat": _ALL,
+    "compliance_journalentry": _ALL,
+    "compliance_ledgerobject": "at >= {began}",
+    "compliance_mailbox": _ALL,
+    "compliance_occurrence": _ALL,
+    "compliance_service": _ALL,
+    "django_q_ormq": _ALL,
+    "django_q_schedule": _ALL,
+    "django_q_task": "started >= {began}",
+    "django_session": _ALL,
+    "django_admin_log": "action_time >= {began}",
+    "django_content_type": _ALL,
+    "django_migrations": _ALL,
+    "auth_user": _ALL,
+    "auth_group": _ALL,
+    "auth_permission": _ALL,
+    "auth_group_permissions": _ALL,
+    "auth_user_groups": _ALL,
+    "auth_user_user_permissions": _ALL,
+    "accounts_authenticator": _ALL,
+    "accounts_loginfailures": _ALL,
+    "accounts_stafflogin": _ALL,
+    "otp_totp_totpdevice": _ALL,
+    "otp_static_staticdevice": _ALL,
+    "otp_static_statictoken": _ALL,
+}
+# Columns that a worker need not be able to read (`compliance.database_rights`), "*" for any of the table: staff's
+# names, passwords and keys, clients' credentials, numbers of ours, and words of closed lists that constraints hold.
+_UNREAD: Mapping[str, str] = {
+    "chatbots_changelogentry": "id request_id event actor at",
+    "chatbots_bucketcredential": "*",
+    "chatbots_ratelimitwindow": "*",
+    "django_session": "session_key",
+    "django_admin_log": "id object_id action_flag content_type_id user_id",
+    "django_content_type": "*",
+    **{name: "*" for name in WITHOUT_CHATBOT if name.startswith(("auth_", "accounts_", "otp_"))},
+}
+
+# Before the deletion at least these hold the chatter.
+_CONTROLS = {
+    *("conversations_conversation", "conversations_message", "conversations_identity"),
+    "conversations_variablevalue",
+}
+
+_DENIED, _CANCELLED = "42501", "57014"
+
+
+class _Table(NamedTuple):
+    name: str
+    columns: Sequence[str]
+    readable: Sequence[str]
+
+
+def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
+    """Return the tables that should hold the chatter before the deletion, and do not."""
+    wanted = set(_CONTROLS)
+    if turn.file_id is not None:
+        wanted.add("conversations_uploadedfile")
+    if turn.export_id is not None:
+        wanted.add("compliance_export")
+    seen = {sighting.where.partition(".")[0] for sighting in look(search, turn, budget=budget)}
+    return sorted(wanted - seen)
+
+
+def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[Sighting]:
+    """Return in which columns a word is. Raises CannotTell."""
+    where, code = "", Trouble.BROKEN
+    try:
+        with transaction.atomic():
+            execute(BY_INDEX)
+            execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+            things = {name: _ids(statement, turn) for name, statement in _THINGS.items()}
+            found: set[str] = set()
+            for table in _tables():
+                where = table.name
+                budget.check(where)
+                found |= set(_look_in(table, search, turn, things))
+    except (Error, psycopg.Error) as error:
+        cause = error if isinstance(error, psycopg.Error) else error.__cause__
+        state = getattr(cause, "sqlstate", None)
+        code = {_DENIED: Trouble.RIGHTS_MISSING, _CANCELLED: Trouble.TOO_LONG}.get(state or "", Trouble.BROKEN)
+    else:
+        return [Sighting(Code.TEXT_LEFT, column) for column in sorted(found)]
+    # Raised outside the except block: a database's error can quote a row.
+    raise CannotTell(code, where)
+
+
+def _ids(statement: str, turn: CanaryTurn) -> list[int | UUID]:
+    return [each for (each,) in fetch(statement, [turn.chatbot_id, EARLIEST, _NEWEST])]
+
+
+def _tables() -> Iterator[_Table]:
+    """Yield the tables of the database. Raises CannotTell for a column that should be readable and is not."""
+    for name, columns, readable in fetch(_TABLES):
+        may_be_unread = _UNREAD.get(name, "").split()
+        unread = set() if "*" in may_be_unread else set(columns) - set(readable or ()) - set(may_be_unread)
+        if unread:
+            raise CannotTell(Trouble.RIGHTS_MISSING, f"{name}.{min(unread)}")
+        if readable:
+            yield _Table(name, columns, readable)
+
+
+def _look_in(
+    table: _Table, search: Search, turn: CanaryTurn, things: Mapping[str, Sequence[int | UUID]]
+) -> Iterator[str]:
+    number = 0
+    with connection.cursor() as cursor, cursor.copy(statement_for(table.name, table, turn, things)) as copied:
+        for row in copied:
+            number += 1
+            if number > _MOST_ROWS:
+                raise CannotTell(Trouble.TOO_MUCH, table.name)
+            line = bytes(row)
+            if table.name == "django_session":
+                line = b"\t".join(_unpacked(cell) for cell in line.rstrip(b"\n").split(b"\t"))
+            if search.is_in(line):
+                cells = line.rstrip(b"\n").split(b"\t")
+                at = [
+                    f"{table.name}.{name}"
+                    for name, cell in zip(table.readable, cells, strict=False)
+                    if search.is_in(cell)
+                ]
+                yield from at or [table.name]
+
+
+def statement_for(
+    name: str, table: _Table, turn: CanaryTurn, things: Mapping[str, Sequence[int | UUID]]
+) -> sql.Composed:
+    """Return the COPY of the rows that are read of a table. Raises CannotTell where it is not known which."""
+    condition: sql.Composable
+    if name in _THROUGH:
+        column, of = _THROUGH[name]
+        condition = sql.SQL("{} = ANY({}) AND chatbot_id = {}").format(
+            sql.Identifier(column), sql.Literal(list(things[of])), sql.Literal(turn.chatbot_id)
+        )
+    elif "chatbot_id" in table.columns:
+        condition = sql.SQL("chatbot_id = {}").format(sql.Literal(turn.chatbot_id)) + _ALSO.get(name, sql.SQL(""))
+    elif name == "chatbots_chatbot":
+        condition = sql.SQL("id = {}").format(sql.Literal(turn.chatbot_id))
+    elif name in WITHOUT_CHATBOT:
+        condition = sql.SQL(WITHOUT_CHATBOT[name] or "TRUE").format(began=sql.Literal(turn.began_at))
+    else:
+        raise CannotTell(Trouble.TABLE_UNKNOWN, name)
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.readable))
+    return sql.SQL("COPY (SELECT {} FROM {} WHERE {} LIMIT {}) TO STDOUT").format(
+        columns, sql.Identifier(name), condition, sql.Literal(_MOST_ROWS + 1)
+    )
+
+
+def _unpacked(cell: bytes) -> bytes:
+    """Return what a session holds, of Django's `payload:time:signature`; any other cell as it is."""
+    payload = cell.rpartition(b":")[0].rpartition(b":")[0]
+    is_packed, payload = payload.startswith(b"."), payload.removeprefix(b".")
+    try:
+        data = base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))
+        return cell + b" " + (zlib.decompressobj().decompress(data, 1024 * 1024) if is_packed else data)
+    except (binascii.Error, zlib.error):
+        return cell

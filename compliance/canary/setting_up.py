@@ -1,0 +1,88 @@
+"""The chatbot of the canary, and the keys with which it calls."""
+
+from typing import NamedTuple
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from chatbots.authentication import newest_signing_keys
+from chatbots.models import ApiKey, Chatbot, Variable
+from chatbots.operations.chatbots import NewVariable, create_chatbot
+from chatbots.operations.keys import create_api_key, revoke_api_key
+from common.crypto import SecretUnreadable, decrypt, encrypt
+from compliance.canary.trouble import CannotTell, Trouble
+from compliance.canary.words import NOTE, PLAN, UCI
+from compliance.models import Canary
+from compliance.models.canary import canary_token_binding
+
+Category, Scope = Variable.Category, ApiKey.Scope
+
+_LABEL = "canary"
+_VARIABLES = (
+    NewVariable(Category.CUSTOM, UCI),
+    NewVariable(Category.CUSTOM, NOTE),
+    NewVariable(Category.USER_CHANNEL, PLAN),
+)
+# What a client's backend has. It cannot approve: a held deletion is to be noticed.
+_SCOPES = (Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ, Scope.REQUESTS_READ, Scope.DELETIONS_WRITE)
+
+
+class Keys(NamedTuple):
+    secret: str
+    token: str
+
+
+def set_up(*, slug: str, actor: str) -> Canary:
+    """Create the chatbot with its variables, hosted bucket and extracts, and its keys. Raises ValidationError.
+
+    Always a new chatbot: a client's would be billed for what the canary sends.
+    """
+    if Canary.objects.exists():
+        raise ValidationError("There is a canary already. New keys are made by --new-keys.")
+    with transaction.atomic():
+        chatbot = create_chatbot(
+            slug=slug,
+            name="Canary",
+            actor=actor,
+            variables=_VARIABLES,
+            uci=UCI,
+            enable_compliance=True,
+            hosted_bucket=True,
+            enable_extracts=True,
+        )
+        return Canary.objects.create(chatbot=chatbot, token_encrypted=_new_keys(chatbot, actor))
+
+
+def renew_keys(*, actor: str) -> Canary:
+    """Replace the canary's keys, and revoke the former ones. Raises ValidationError."""
+    with transaction.atomic():
+        canary = Canary.objects.select_for_update(of=["self"]).select_related("chatbot").first()
+        if canary is None:
+            raise ValidationError("There is no canary. Create it first.")
+        former = ApiKey.objects.filter(chatbot=canary.chatbot, label=_LABEL, revoked_at=None)
+        for prefix in list(former.values_list("prefix", flat=True)):
+            revoke_api_key(prefix=prefix, actor=actor, chatbot=canary.chatbot)
+        canary.token_encrypted = _new_keys(canary.chatbot, actor)
+        canary.save(update_fields=["token_encrypted"])
+    return canary
+
+
+def keys_of(canary: Canary) -> Keys:
+    """Return the keys, in the clear: for calls alone. Raises CannotTell."""
+    signing = newest_signing_keys([canary.chatbot_id]).get(canary.chatbot_id)
+    token = None
+    if signing is not None and signing.secret is not None:
+        try:
+            token = decrypt(canary.token_encrypted, bound_to=canary_token_binding(canary.chatbot_id))
+        except SecretUnreadable:
+            token = None
+    if signing is None or signing.secret is None or token is None:
+        raise CannotTell(Trouble.NOT_SET_UP, "keys")
+    return Keys(signing.secret, token)
+
+
+def _new_keys(chatbot: Chatbot, actor: str) -> str:
+    """Create a signing key, which is read from its own row, and a token; return that one, encrypted."""
+    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label=_LABEL, actor=actor)
+    made = create_api_key(chatbot=chatbot, type=ApiKey.Type.TOKEN, label=_LABEL, actor=actor, scopes=_SCOPES)
+    return encrypt(made.secret or "", bound_to=canary_token_binding(chatbot.pk))

@@ -1,0 +1,240 @@
+"""What each step of a turn does. A step can be repeated at any point: after a kill it begins anew.
+
+Each returns whether it is done; False means that something it waits for is still under way. It raises CannotTell
+where it cannot do its work for now.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from common.db import fetch
+from common.times import midnight
+from compliance.canary import api, bucket, logs, rows, words
+from compliance.canary.api import Sighting
+from compliance.canary.client import Client
+from compliance.canary.setting_up import keys_of
+from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.words import UCI, Planted, Search
+from compliance.models import Canary, CanaryFinding, CanaryTurn
+
+Step, Place = CanaryTurn.Step, CanaryFinding.Place
+
+# Former turns that one cleans up after: more are left to the next.
+_FORMER = 10
+_NOON = timedelta(hours=12)
+# Of a request that goes on by itself.
+_UNDER_WAY = {"accepted", "processing"}
+
+
+_LONGEST_PLACE: int = CanaryFinding._meta.get_field("where").max_length or 0
+
+
+class Work:
+    """A turn that this process has, and what its steps need."""
+
+    def __init__(self, canary: Canary, turn: CanaryTurn, budget: Budget, store: Callable[..., None]) -> None:
+        self.turn, self.budget = turn, budget
+        self._canary, self._store = canary, store
+
+    @cached_property
+    def client(self) -> Client:
+        """Raises CannotTell without an address, or keys."""
+        if not settings.CANARY_URL:
+            raise CannotTell(Trouble.NOT_SET_UP, "CANARY_URL")
+        keys = keys_of(self._canary)
+        slug = self._canary.chatbot.slug
+        return Client(settings.CANARY_URL, slug, secret=keys.secret, token=keys.token, budget=self.budget)
+
+    @cached_property
+    def planted(self) -> Planted:
+        return words.planted(self.turn.pk)
+
+    @cached_property
+    def search(self) -> Search:
+        return Search(self.planted)
+
+    @property
+    def makes_extracts(self) -> bool:
+        return self._canary.chatbot.extracts_enabled
+
+    def store(self, **fields: Any) -> None:
+        """Store fields of the turn at once, before what they announce is done."""
+        for name, value in fields.items():
+            setattr(self.turn, name, value)
+        self._store(**fields)
+
+    def found(self, place: CanaryFinding.Place, sightings: Iterable[Sighting]) -> None:
+        """Store what a search has found in a place. One that is repeated finds the same rows, or more."""
+        CanaryFinding.objects.bulk_create(
+            [
+                CanaryFinding(
+                    turn=self.turn,
+                    chatbot_id=self.turn.chatbot_id,
+                    place=place,
+                    code=each.code,
+                    where=each.where[:_LONGEST_PLACE],
+                )
+                for each in dict.fromkeys(sightings)
+            ],
+            ignore_conflicts=True,
+        )
+
+
+def clean_up(work: Work) -> bool:
+    """Have erased what former turns planted and could not erase. Nothing is planted before all of it is gone."""
+    left = CanaryTurn.objects.filter(planted_at__isnull=False, erased_at__isnull=True).exclude(pk=work.turn.pk)
+    trouble: CannotTell | None = None
+    is_done = True
+    for former in left.order_by("pk")[:_FORMER]:
+        try:
+            request_id = _file_deletion(work, former.pk, words.planted(former.pk))
+            status = _status(work, "getRequest (former turn)", request_id)
+        except CannotTell as error:
+            trouble = error
+            continue
+        if status == "completed":
+            CanaryTurn.objects.filter(pk=former.pk).update(erased_at=Now(), deletion_id=request_id)
+        else:
+            is_done = False
+    if trouble:
+        raise trouble
+    return is_done and not left.exists()
+
+
+def plant(work: Work) -> bool:
+    turn, planted = work.turn, work.planted
+    if turn.planted_at is None:
+        # First, so that a later turn erases it whatever becomes of this one.
+        work.store(planted_at=_now(), logs=logs.positions())
+    noon = midnight(turn.day, ZoneInfo(turn.chatbot.timezone)) + _NOON
+    documents = planted.documents(now=turn.began_at, earlier=noon)
+    results = work.client.send("storeConversations", "conversations", documents)["results"]
+    if any(result["error"] for result in results):
+        raise CannotTell(Trouble.API_REFUSED, "storeConversations")
+    work.store(numbers=[result["number"] for result in results])
+    work.store(file_id=_upload(work))
+    return True
+
+
+def _upload(work: Work) -> int:
+    """Store the file unless an attempt before has, and return its number."""
+    path = f"conversations/{work.turn.numbers[0]}/files"
+    if known := work.client.read("listFiles", path)["results"]:
+        return int(known[0]["file_id"])
+    planted = work.planted
+    answer = work.client.upload(
+        "storeFile", path, name=planted.file_name, content=planted.file, message_id=planted.message_id
+    )
+    if answer.status != 201:
+        raise CannotTell(Trouble.API_REFUSED, "storeFile")
+    return int(answer.json("storeFile")["file_id"])
+
+
+def export(work: Work) -> bool:
+    if work.turn.export_id is None:
+        body = _about(work.planted) | {"action": "export", "include_files": True}
+        once = f"canary-export-{work.turn.pk}"
+        work.store(export_id=work.client.file("data-export", "data-export", body, once=once))
+    return _status(work, "getRequest (export)", work.turn.export_id) == "completed"
+
+
+def extract(work: Work) -> bool:
+    """Wait for the extract of the earlier day, made after the conversations were stored."""
+    if not work.makes_extracts:
+        return True
+    day, planted_at = work.turn.day.isoformat(), work.turn.planted_at
+    for one in work.client.read("listExtracts", "extracts")["extracts"]:
+        if one["day"] == day and one["state"] == "done":
+            return planted_at is None or datetime.fromisoformat(one["finished_at"]) > planted_at
+    return False
+
+
+def control(work: Work) -> bool:
+    """See that each search finds what is there: one that finds nothing now would prove nothing later."""
+    turn = work.turn
+    unseen = [
+        *(f"api: {name}" for name in api.control(work.client, work.planted, work.search, turn)),
+        *(
+            f"bucket: {name}"
+            for name in bucket.control(work.search, turn, has_extract=work.makes_extracts, budget=work.budget)
+        ),
+        *(f"rows: {name}" for name in rows.control(work.search, turn, budget=work.budget)),
+    ]
+    if unseen:
+        raise CannotTell(Trouble.BLIND, unseen[0])
+    return True
+
+
+def erase(work: Work) -> bool:
+    if work.turn.deletion_id is None:
+        work.store(deletion_id=_file_deletion(work, work.turn.pk, work.planted))
+    if _status(work, "getRequest (deletion)", work.turn.deletion_id) != "completed":
+        return False
+    work.store(erased_at=_now())
+    return True
+
+
+def look_api(work: Work) -> bool:
+    work.found(Place.API, list(api.look(work.client, work.planted, work.search, work.turn)))
+    return True
+
+
+def look_bucket(work: Work) -> bool:
+    work.found(Place.BUCKET, list(bucket.look(work.search, work.turn, budget=work.budget)))
+    return True
+
+
+def look_rows(work: Work) -> bool:
+    work.found(Place.ROWS, rows.look(work.search, work.turn, budget=work.budget))
+    return True
+
+
+def look_logs(work: Work) -> bool:
+    turn = work.turn
+    work.found(Place.LOGS, list(logs.look(work.search, turn.logs, turn.began_at, budget=work.budget)))
+    return True
+
+
+STEPS: Mapping[str, Callable[[Work], bool]] = {
+    Step.CLEAN_UP: clean_up,
+    Step.PLANT: plant,
+    Step.EXPORT: export,
+    Step.EXTRACT: extract,
+    Step.CONTROL: control,
+    Step.ERASE: erase,
+    Step.LOOK_API: look_api,
+    Step.LOOK_BUCKET: look_bucket,
+    Step.LOOK_ROWS: look_rows,
+    Step.LOOK_LOGS: look_logs,
+}
+
+
+def _file_deletion(work: Work, turn_id: UUID, planted: Planted) -> UUID:
+    """File the deletion of a turn's chatter. Also fresh exports go: nothing is left by promise but digests."""
+    body = _about(planted) | {"action": "delete", "erase_exports": True}
+    return work.client.file("data-deletion", "data-deletion", body, once=f"canary-deletion-{turn_id}")
+
+
+def _now() -> datetime:
+    [(now,)] = fetch("SELECT statement_timestamp()")
+    moment: datetime = now
+    return moment
+
+
+def _about(planted: Planted) -> dict[str, Any]:
+    return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": planted.value}
+
+
+def _status(work: Work, where: str, request_id: UUID | None) -> str:
+    """Return `completed`, or a state of a request that goes on by itself. Raises CannotTell for any other."""
+    status: str = work.client.read(where, f"requests/{request_id}")["status"]
+    if status != "completed" and status not in _UNDER_WAY:
+        raise CannotTell(Trouble.NOT_CARRIED_OUT, where)
+    return status

@@ -1,0 +1,32 @@
+"""What keeps the canary from doing or seeing something: neither clean nor a finding."""
+
+import time
+
+from compliance.models import CanaryTurn
+
+Trouble = CanaryTurn.Trouble
+
+
+class CannotTell(Exception):
+    """Something could not be done or looked at, for now or for good. `where` is a name of ours."""
+
+    def __init__(self, code: Trouble, where: str = "") -> None:
+        super().__init__(f"{code.value} {where}".rstrip())
+        self.code = code
+        self.where = where
+
+
+class Budget:
+    """The time that one piece of work may take, so that it holds no worker for long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._end
+
+    def check(self, where: str) -> None:
+        """Raise CannotTell once the time is over. Call it before each call to the service, the storage or a table."""
+        if self.is_over:
+            raise CannotTell(Trouble.TOO_LONG, where)

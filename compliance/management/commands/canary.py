@@ -1,0 +1,106 @@
+import json
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from common.commands import TeachingCommand
+from compliance.canary import turns
+from compliance.models import Canary, CanaryTurn
+
+State = CanaryTurn.State
+
+EXIT_CODES = {State.CLEAN: 0, State.FOUND: 3, State.UNCLEAR: 4, State.RUNNING: 6}
+
+_PIECE_SECONDS = 60.0
+_PAUSE = timedelta(seconds=1)
+
+
+class Command(TeachingCommand):
+    help = (
+        "Take a turn of the canary now: plant a made-up chatter in the canary's own chatbot over HTTP, have it "
+        "exported and erased by the public API, and look for its words: API, bucket, database, log files."
+    )
+    examples = """\
+examples:
+  manage.py canary
+  manage.py canary --json
+  manage.py canary --last          what the last turn said, without taking one
+
+Needs the canary (create_canary), CANARY_URL, a web server and workers. If a turn is under way it follows that one. It
+touches no other chatbot. What it finds is named by place, never by content: docs/runbooks.md, DcaCanaryFound.
+
+exit codes:
+  0  clean: every place was looked at, and nothing was left
+  1  there is no canary, no CANARY_URL, or (--last) no turn
+  3  something was left
+  4  unclear: it could not do something, or not look everywhere; the output says what and why
+  6  still running after --timeout; workers go on with it
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--last", action="store_true", help="Show the last turn that has ended.")
+        parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="How long to follow (900).")
+        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not Canary.objects.exists():
+            raise CommandError("There is no canary. Create it first: manage.py create_canary")
+        turn = self._last() if options["last"] else self._take(options["timeout"])
+        if options["json"]:
+            self.stdout.write(json.dumps(_document(turn), cls=DjangoJSONEncoder))
+        else:
+            self._say(turn)
+        sys.exit(EXIT_CODES[State(turn.state)])
+
+    def _last(self) -> CanaryTurn:
+        turn = CanaryTurn.objects.exclude(state=State.RUNNING).order_by("-began_at").first()
+        if turn is None:
+            raise CommandError("No turn has ended yet.")
+        return turn
+
+    def _take(self, timeout: float) -> CanaryTurn:
+        if not settings.CANARY_URL:
+            raise CommandError("Set CANARY_URL to the address at which clients reach the service.")
+        end = time.monotonic() + timeout
+        turn, said = turns.begin(), ""
+        if turn is None:
+            raise CommandError("A turn has just begun or ended in another process. Run it again.")
+        while turn.state == State.RUNNING and time.monotonic() < end:
+            turns.go_on(seconds=min(_PIECE_SECONDS, end - time.monotonic()), pause=_PAUSE)
+            turn.refresh_from_db()
+            if turn.step != said and turn.state == State.RUNNING:
+                said = turn.step
+                self.stderr.write(f"{CanaryTurn.Step(said).label} ...")
+            if turn.state == State.RUNNING:
+                time.sleep(_PAUSE.total_seconds())
+        return turn
+
+    def _say(self, turn: CanaryTurn) -> None:
+        for one in turn.findings.order_by("place", "where"):
+            self.stdout.write(f"{one.place}: {one.get_code_display()}: {one.where}")
+        if turn.trouble:
+            where = f": {turn.trouble_at}" if turn.trouble_at else ""
+            self.stdout.write(f"{turn.trouble}: {turn.get_trouble_display()}{where}")
+        if turn.state == State.RUNNING:
+            self.stdout.write("Still running. Are web server and workers up? They go on with it.")
+        else:
+            self.stdout.write(f"{turn.state}: {turn.get_state_display()}.")
+
+
+def _document(turn: CanaryTurn) -> dict[str, Any]:
+    return {
+        "turn": turn.pk,
+        "state": turn.state,
+        "step": turn.step,
+        "began_at": turn.began_at,
+        "ended_at": turn.ended_at,
+        "erased": turn.erased_at is not None,
+        "findings": list(turn.findings.order_by("place", "where").values("place", "code", "where")),
+        "trouble": turn.trouble or None,
+        "trouble_at": turn.trouble_at or None,
+    }

@@ -1,0 +1,163 @@
+"""The canary: a made-up chatter of a chatbot of its own, planted and erased again and again (`compliance.canary`).
+
+None of these rows has a word that was planted: words are derived from a turn's id (`compliance.canary.words`).
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from chatbots.models import Chatbot
+
+# A turn is recorded for this long after it has ended.
+KEPT_DAYS = 90
+
+
+class Canary(models.Model):
+    """The chatbot whose chatters are made up: one row. It signs with the chatbot's signing key."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, related_name="+")
+    token_encrypted = models.TextField(help_text="The token with which it sends and reads.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name_plural = "canaries"
+        constraints = [
+            models.CheckConstraint(name="canary_one_row", condition=Q(id=1)),
+            models.CheckConstraint(name="canary_has_token", condition=~Q(token_encrypted="")),
+        ]
+
+    def __str__(self) -> str:
+        return "canary"
+
+
+class CanaryTurn(models.Model):
+    """One chatter, from planting to the search for what is left.
+
+    The row is the fence: who lost `token` writes nothing. Times are the database's.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running", "Running"
+        CLEAN = "clean", "Nothing was left"
+        FOUND = "found", "Something was left"
+        UNCLEAR = "unclear", "It could not look everywhere"
+
+    class Step(models.TextChoices):
+        """In their order."""
+
+        CLEAN_UP = "clean_up", "Erase what former turns have left"
+        PLANT = "plant", "Send conversations and a file"
+        EXPORT = "export", "Have them exported"
+        EXTRACT = "extract", "Wait for the daily extract"
+        CONTROL = "control", "See that the search finds what is there"
+        ERASE = "erase", "Have them erased"
+        LOOK_API = "look_api", "Look through the API"
+        LOOK_BUCKET = "look_bucket", "Look in the bucket"
+        LOOK_ROWS = "look_rows", "Look in the database"
+        LOOK_LOGS = "look_logs", "Look in the logs"
+
+    class Trouble(models.TextChoices):
+        """Why it could not do or see something. That is neither clean nor a finding."""
+
+        NOT_SET_UP = "not_set_up", "CANARY_URL is not set, or its keys cannot be used"
+        API_UNAVAILABLE = "api_unavailable", "The service did not answer, or said that it could not"
+        API_REFUSED = "api_refused", "The service refused a call of the canary"
+        NOT_CARRIED_OUT = "not_carried_out", "A request failed, was held, or took too long"
+        EXTRACT_LATE = "extract_late", "The daily extract was not made in time"
+        STORAGE_UNAVAILABLE = "storage_unavailable", "The bucket did not answer, or refused to be read"
+        BLIND = "blind", "The search did not find what was there before the deletion"
+        RIGHTS_MISSING = "rights_missing", "The database role may not read what is to be searched"
+        TABLE_UNKNOWN = "table_unknown", "The database has a table that the search does not know"
+        LOG_MISSING = "log_missing", "No file fits a pattern of CANARY_LOG_FILES, or one cannot be read"
+        TOO_MUCH = "too_much", "There is more to be searched than the canary reads, or it cannot be unpacked"
+        TOO_LONG = "too_long", "It took too long"
+        BROKEN = "broken", "The canary itself met an error: canary.failed in the log has more"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, help_text="UUIDv7.")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    state = models.CharField(max_length=8, choices=State, default=State.RUNNING)
+    step = models.CharField(max_length=12, choices=Step, default=Step.CLEAN_UP)
+    began_at = models.DateTimeField(db_default=Now(), editable=False)
+    ended_at = models.DateTimeField(null=True)
+    next_at = models.DateTimeField(db_default=Now(), help_text="No worker takes it earlier.")
+    token = models.UUIDField(null=True, help_text="Fencing token of the process that has it.")
+    claimed_until = models.DateTimeField(null=True)
+
+    day = models.DateField(help_text="The day whose extract is to hold the chatter.")
+    planted_at = models.DateTimeField(null=True, help_text="Since when something of the chatter can be stored.")
+    erased_at = models.DateTimeField(null=True, help_text="When its deletion was seen to be completed.")
+    numbers = ArrayField(models.BigIntegerField(), default=list, help_text="Of the conversations.")
+    file_id = models.BigIntegerField(null=True, help_text="The uploaded file's number.")
+    export_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
+    deletion_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
+    logs = models.JSONField(default=dict, help_text="How long each log file was when the turn began.")
+    trouble = models.CharField(max_length=20, choices=Trouble, blank=True, default="")
+    trouble_at = models.CharField(max_length=200, blank=True, default="", help_text="Where: a name of ours.")
+
+    class Meta:
+        indexes = [
+            models.Index(name="canaryturn_began", fields=["-began_at"]),
+            # What a later turn has to erase.
+            models.Index(
+                name="canaryturn_left", fields=["id"], condition=Q(planted_at__isnull=False, erased_at__isnull=True)
+            ),
+        ]
+        constraints = [
+            # Of all clusters and commands.
+            models.UniqueConstraint(name="canaryturn_one_runs", fields=["state"], condition=Q(state="running")),
+            models.CheckConstraint(
+                name="canaryturn_state_fits",
+                condition=Q(state="running", ended_at__isnull=True)
+                | Q(state__in=["found", "unclear"], ended_at__isnull=False)
+                | Q(state="clean", ended_at__isnull=False, erased_at__isnull=False, trouble=""),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"turn {self.pk}"
+
+
+class CanaryFinding(models.Model):
+    """Something that a deletion has left. Names places, and never what was found there."""
+
+    class Place(models.TextChoices):
+        API = "api", "The API"
+        BUCKET = "bucket", "The bucket"
+        ROWS = "rows", "The database"
+        LOGS = "logs", "A log file"
+
+    class Code(models.TextChoices):
+        TEXT_LEFT = "text_left", "A planted word is there"
+        NOT_ERASED = "not_erased", "More is shown than a deleted conversation"
+        STILL_SERVED = "still_served", "What was erased is still handed out"
+        MISCOUNTED = "miscounted", "The deletion counts less than was planted"
+
+    turn = models.ForeignKey(CanaryTurn, on_delete=models.CASCADE, related_name="findings", db_index=False)
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    place = models.CharField(max_length=8, choices=Place)
+    code = models.CharField(max_length=16, choices=Code)
+    where = models.CharField(max_length=300, help_text="A call, a column, a folder with a digest of the key, a file.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="canaryfinding_once", fields=["turn", "place", "code", "where"]),
+            models.CheckConstraint(
+                name="canaryfinding_place_known", condition=Q(place__in=["api", "bucket", "rows", "logs"])
+            ),
+            models.CheckConstraint(
+                name="canaryfinding_code_known",
+                condition=Q(code__in=["text_left", "not_erased", "still_served", "miscounted"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.code}"
+
+
+def canary_token_binding(chatbot_id: int) -> str:
+    """Return what the encrypted token of the canary is bound to (`common.crypto`)."""
+    return f"canary:{chatbot_id}:token"

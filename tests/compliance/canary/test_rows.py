@@ -1,0 +1,79 @@
+"""Each table of the database is known to the canary, and a chatbot's rows are read by an index."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from chatbots.models import Chatbot
+from common.db import BY_INDEX, execute, fetch
+from compliance.canary import rows
+from compliance.canary.rows import WITHOUT_CHATBOT
+from compliance.canary.trouble import Budget, CannotTell
+from compliance.canary.words import Search, planted
+from compliance.models import CanaryTurn
+from tests.under_roles import role
+
+pytestmark = pytest.mark.django_db
+
+# Of so few rows that no index would help: one chatbot has them all, or a key has one.
+FEW = {"compliance_canaryturn", "compliance_canaryfinding", "chatbots_ratelimitwindow", "compliance_canary"}
+
+
+@pytest.fixture
+def turn(chatbot: Chatbot) -> CanaryTurn:
+    return CanaryTurn.objects.create(chatbot=chatbot, day=datetime(2026, 11, 26, tzinfo=UTC).date())
+
+
+def tables() -> list[rows._Table]:
+    return [rows._Table(*row) for row in fetch(rows._TABLES)]
+
+
+def test_each_table_is_known() -> None:
+    without = {table.name for table in tables() if "chatbot_id" not in table.columns}
+
+    assert without == WITHOUT_CHATBOT.keys() | {"chatbots_chatbot"}
+
+
+def test_a_worker_may_read_all_that_is_searched(turn: CanaryTurn) -> None:
+    with role("worker"):
+        assert rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)) == []
+
+
+@pytest.mark.one_postgresql(reason="plans")
+def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
+    things: Any = {"conversations": [1, 2], "exports": [1, 2], "requests": [turn.pk]}
+    with transaction.atomic():
+        execute(BY_INDEX)
+        for table in tables():
+            if table.name in WITHOUT_CHATBOT or table.name in FEW or not table.readable:
+                continue
+            copy = rows.statement_for(table.name, table, turn, things).as_string(connection.connection)
+            statement = copy.removeprefix("COPY (").removesuffix(") TO STDOUT")
+            plan = "\n".join(line for (line,) in fetch(f"EXPLAIN {statement.replace('%', '%%')}"))
+            assert "Seq Scan" not in plan, plan
+            assert "Index Cond" in plan, plan
+
+
+def test_a_table_that_nobody_knows_is_not_taken_for_clean(turn: CanaryTurn) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE of_others (text text)")
+
+    with pytest.raises(CannotTell) as raised:
+        rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
+
+    assert (raised.value.code, raised.value.where) == ("table_unknown", "of_others")
+
+
+def test_a_table_of_a_chatbot_that_no_code_knows_is_searched(turn: CanaryTurn) -> None:
+    word = planted(turn.pk).value
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE of_others (chatbot_id bigint, said bytea)")
+        cursor.execute(
+            "INSERT INTO of_others VALUES (%s, %s), (%s, '')", [turn.chatbot_id, word.encode(), turn.chatbot_id]
+        )
+
+    found = rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
+
+    assert [one.where for one in found] == ["of_others.said"]

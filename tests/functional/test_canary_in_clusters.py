@@ -1,0 +1,54 @@
+"""The canary in real clusters: one turn at a time, and one that is killed is taken up."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from pytest_django import Settings
+
+from chatbots.buckets import hosted_storage
+from common.storage import ObjectStorage
+from compliance.models import CanaryTurn
+from conversations.models import Conversation
+from scripts.processes import Processes
+from tests.clients import empty
+from tests.functional.canary_flights import versioned_bucket_and_server
+from tests.functional.support import manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.long(reason="two clusters take a turn, and one of them is killed"),
+]
+
+
+def test_two_clusters_take_one_turn_and_outlive_a_kill(
+    storage: ObjectStorage, settings: Settings, tmp_path: Path
+) -> None:
+    with versioned_bucket_and_server(tmp_path / "web.log") as (bucket, server), Processes() as processes:
+        settings.S3_BUCKET = bucket
+        empty(hosted_storage())
+        call_command("create_canary")
+        address = f"http://127.0.0.1:{server.port}"
+        environment = worker_environment() | {"S3_BUCKET": bucket, "CANARY_URL": address}
+        flying = environment | {"CANARY_MINUTES": "60", "CANARY_LOG_FILES": str(tmp_path / "*.log")}
+        for name in ("one", "two"):
+            processes.start(name, manage("qcluster"), env=flying, log=tmp_path / f"{name}.log")
+        wait_until(lambda: Conversation.objects.count() == 2)
+        processes.kill("one")
+
+        wait_until(lambda: CanaryTurn.objects.exclude(state="running").exists(), seconds=240)
+
+        [turn] = CanaryTurn.objects.all()
+        assert (turn.state, turn.trouble, turn.trouble_at) == ("clean", "", "")
+        # Another one, by an operator.
+        argv = manage("canary", "--json", "--timeout", "240")
+        done = subprocess.run(argv, env=environment, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["state"] == "clean"
+        logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+        assert logs.count("canary.began") == 1
+        assert "canary.failed" not in logs
+        empty(hosted_storage())
