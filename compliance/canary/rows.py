@@ -1,7 +1,8 @@
 """Look in the database: each column of each table that this role may read, of the canary's chatbot.
 
-Tables come from PostgreSQL's catalogue, not from our models, so one that no code knows is met too. Of a table with
-`chatbot_id` only the canary's rows are read, by an index; of the others only what is new, or all where rows are few.
+Tables and materialized views come from PostgreSQL's catalogue, not from our models, so one that no code knows is
+met too. Where there is a `chatbot_id` only the canary's rows are read, by an index; of the others only what is new, or
+all where rows are few.
 """
 
 import base64
@@ -32,7 +33,8 @@ _TABLES = """
 SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum),
        array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE has_column_privilege(c.oid, a.attnum, 'SELECT'))
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
- WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'm')
+   AND a.attnum > 0 AND NOT a.attisdropped
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
  GROUP BY c.relname
  ORDER BY c.relname

@@ -56,6 +56,7 @@ def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
             assert "Index Cond" in plan, plan
 
 
+@pytest.mark.one_postgresql(reason="tables of the test's own")
 def test_a_table_that_nobody_knows_is_not_taken_for_clean(turn: CanaryTurn) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE of_others (text text)")
@@ -66,6 +67,7 @@ def test_a_table_that_nobody_knows_is_not_taken_for_clean(turn: CanaryTurn) -> N
     assert (raised.value.code, raised.value.where) == ("table_unknown", "of_others")
 
 
+@pytest.mark.one_postgresql(reason="tables of the test's own")
 def test_a_table_of_a_chatbot_that_no_code_knows_is_searched(turn: CanaryTurn) -> None:
     word = planted(turn.pk).value
     with connection.cursor() as cursor:
@@ -77,3 +79,16 @@ def test_a_table_of_a_chatbot_that_no_code_knows_is_searched(turn: CanaryTurn) -
     found = rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
 
     assert [one.where for one in found] == ["of_others.said"]
+
+
+@pytest.mark.one_postgresql(reason="views of the test's own")
+def test_a_materialized_view_keeps_what_its_table_has_lost(turn: CanaryTurn) -> None:
+    word = planted(turn.pk).value
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE MATERIALIZED VIEW kept AS SELECT chatbot_id, %s::text AS said FROM compliance_canaryturn", [word]
+        )
+
+    found = rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
+
+    assert [one.where for one in found] == ["kept.said"]
