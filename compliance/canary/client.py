@@ -81,11 +81,11 @@ class Client:
     def post(self, where: str, path: str, body: Any) -> Answer:
         return self._call(where, "POST", path, json.dumps(body).encode(), self._bearer)
 
-    def upload(self, where: str, path: str, *, name: str, content: bytes, message_id: str) -> Answer:
+    def upload(self, where: str, path: str, *, name: str, media_type: str, content: bytes, message_id: str) -> Answer:
         head = (
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="message_id"\r\n\r\n{message_id}\r\n'
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            "Content-Type: text/plain\r\n\r\n"
+            f"Content-Type: {media_type}\r\n\r\n"
         )
         body = head.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
         form = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}

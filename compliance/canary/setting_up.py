@@ -1,6 +1,6 @@
 """The chatbot of the canary, and the keys with which it calls."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -27,9 +27,16 @@ _VARIABLES = (
 _SCOPES = (Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ, Scope.REQUESTS_READ, Scope.DELETIONS_WRITE)
 
 
-class Keys(NamedTuple):
-    secret: str
-    token: str
+# Turns make some dozens of calls, whatever the limit of others is.
+_CALLS_PER_MINUTE = 600
+
+
+@dataclass(frozen=True)
+class Keys:
+    """In the clear, so no text of it shows them."""
+
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
 
 
 def set_up(*, slug: str, actor: str) -> Canary:
@@ -83,6 +90,9 @@ def keys_of(canary: Canary) -> Keys:
 
 def _new_keys(chatbot: Chatbot, actor: str) -> str:
     """Create a signing key, which is read from its own row, and a token; return that one, encrypted."""
-    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label=_LABEL, actor=actor)
-    made = create_api_key(chatbot=chatbot, type=ApiKey.Type.TOKEN, label=_LABEL, actor=actor, scopes=_SCOPES)
+    limit = _CALLS_PER_MINUTE
+    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label=_LABEL, actor=actor, rate_limit=limit)
+    made = create_api_key(
+        chatbot=chatbot, type=ApiKey.Type.TOKEN, label=_LABEL, actor=actor, scopes=_SCOPES, rate_limit=limit
+    )
     return encrypt(made.secret or "", bound_to=canary_token_binding(chatbot.pk))

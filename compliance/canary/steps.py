@@ -6,6 +6,7 @@ where it cannot do its work for now.
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -130,11 +131,22 @@ def _upload(work: Work) -> int:
         return int(known[0]["file_id"])
     planted = work.planted
     answer = work.client.upload(
-        "storeFile", path, name=planted.file_name, content=planted.file, message_id=planted.message_id
+        "storeFile",
+        path,
+        name=planted.file_name,
+        media_type=_media_type(),
+        content=planted.file,
+        message_id=planted.message_id,
     )
     if answer.status != 201:
         raise CannotTell(Trouble.API_REFUSED, "storeFile")
     return int(answer.json("storeFile")["file_id"])
+
+
+def _media_type() -> str:
+    """Return a type that the service takes; it is the caller's claim, and the content is not checked."""
+    taken = settings.UPLOAD_TYPES
+    return "text/plain" if any(fnmatchcase("text/plain", each) for each in taken) else taken[0].replace("*", "x")
 
 
 def export(work: Work) -> bool:

@@ -92,7 +92,7 @@ def go_on(*, seconds: float, pause: timedelta = _NEXT_LOOK) -> None:
     if turn is None:
         return
     budget = Budget(seconds)
-    canary = Canary.objects.select_related("chatbot").get(chatbot=turn.chatbot_id)
+    canary = Canary.objects.select_related("chatbot").get()
     work = Work(canary, turn, budget, lambda **fields: _store(turn, token, **fields))
     try:
         while not budget.is_over and is_open():

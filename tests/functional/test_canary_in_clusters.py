@@ -10,7 +10,8 @@ from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
 from common.storage import ObjectStorage
-from compliance.models import CanaryTurn
+from compliance.canary.setting_up import keys_of
+from compliance.models import Canary, CanaryTurn
 from conversations.models import Conversation
 from scripts.processes import Processes
 from tests.clients import empty
@@ -51,4 +52,7 @@ def test_two_clusters_take_one_turn_and_outlive_a_kill(
         logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
         assert logs.count("canary.began") == 1
         assert "canary.failed" not in logs
+        keys = keys_of(Canary.objects.get())
+        assert keys.token not in logs
+        assert keys.secret not in logs
         empty(hosted_storage())

@@ -64,6 +64,8 @@ def test_it_is_set_up_with_all_that_a_turn_needs(canary: Canary) -> None:
     keys = keys_of(canary)
     assert keys.token.startswith("dca_")
     assert keys.token not in canary.token_encrypted
+    assert keys.token not in repr(keys)
+    assert keys.secret not in repr(keys)
     [token] = ApiKey.objects.filter(chatbot=chatbot, type="token")
     assert "requests:approve" not in token.scopes
 
