@@ -1,8 +1,8 @@
 """Look in the database: each column of each table that this role may read, of the canary's chatbot.
 
 Tables and materialized views come from PostgreSQL's catalogue, not from our models, so one that no code knows is
-met too. Where there is a `chatbot_id` only the canary's rows are read, by an index; of the others only what is new, or
-all where rows are few.
+met too. Where there is a `chatbot_id` only the canary's rows are read, by an index; of the others only what is new,
+or all where rows are few.
 """
 
 import base64
