@@ -40,8 +40,8 @@ check: $(READY)  ## all that must pass before a change is merged
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
 
-fuzz: $(READY)  ## schemathesis over the whole API, for long; EXAMPLES=200 SEED=1
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 0 tests/functional/test_fuzz.py
+fuzz: $(READY)  ## hostile input, and schemathesis over the whole API, for long; EXAMPLES=200 SEED=1 ARGS="-k cursors"
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 --timeout 0 -m fuzz --hypothesis-seed=$(or $(SEED),1) $(ARGS)
 
 stress: $(READY)  ## erasure and export against whatever meets them, for long; SECONDS=600 SEED=1 ARGS=--citus
 	STRESS_SECONDS=$(or $(SECONDS),600) STRESS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 0 tests/functional/test_stress.py $(ARGS)

@@ -32,6 +32,7 @@ SEED = os.environ.get("FUZZ_SEED", "1")
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
+    pytest.mark.fuzz,
     pytest.mark.long(reason="schemathesis makes thousands of calls"),
 ]
 

@@ -1,0 +1,216 @@
+"""Identity tokens that differ from a right one: in what they say, how they are written, and who signed them."""
+
+import base64
+import json
+import string
+import time
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from chatbots.identity_tokens import TokenRefused, parse, verify
+from chatbots.models import Chatbot
+from conversations.models import Conversation, Identity
+from tests.calls import TokenCaller
+from tests.chatbots.test_identity_tokens import (
+    ALGORITHMS,
+    AUDIENCE,
+    DAY,
+    KID,
+    NOW,
+    SECOND,
+    SECRET,
+    claims,
+    header_of,
+    key_of,
+    token_of,
+)
+from tests.conversations.documents import document
+from tests.fuzzing import examples, texts
+from tests.tokens import Backend, Signer, ec_signer, encoded, hmac_signer, private_key, public_pem, signer
+
+pytestmark = pytest.mark.fuzz
+
+PLACEHOLDERS = {"", "null", "undefined", "None", "anonymous"}
+
+
+def is_right(said: dict[str, Any]) -> bool:
+    """The rules of docs/api.md, once more: whether signed claims are taken."""
+
+    def number(name: str) -> bool:
+        return isinstance(said.get(name), int) and not isinstance(said[name], bool)
+
+    value = said.get("sub")
+    return (
+        said.get("aud") == str(AUDIENCE)
+        and number("iat")
+        and number("exp")
+        and said["iat"] <= SECOND + 60
+        and 0 < said["exp"] - said["iat"] <= DAY
+        and ("nbf" not in said or (number("nbf") and said["nbf"] <= SECOND + 60))
+        and isinstance(said.get("uci_key"), str)
+        and ("conversation_id" not in said or isinstance(said["conversation_id"], str))
+        and isinstance(value, str)
+        and value not in PLACEHOLDERS
+        and len(value) <= 512
+        and not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in value)
+    )
+
+
+_EDGES = st.sampled_from([-DAY - 1, -DAY, -DAY + 1, -61, -60, -1, 0, 1, 59, 60, 61, DAY - 1, DAY, DAY + 1, 10**300])
+_TIMES = _EDGES.map(lambda offset: SECOND + offset)
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts(most=600) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=3,
+)
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "iat": _TIMES | _ANYTHING,
+        "exp": _TIMES | _ANYTHING,
+        "nbf": _TIMES | _ANYTHING,
+        "sub": texts(most=513) | _ANYTHING,
+        "aud": st.sampled_from([str(AUDIENCE).upper(), f"{AUDIENCE} ", [str(AUDIENCE)]]) | _ANYTHING,
+        "uci_key": texts(most=200) | _ANYTHING,
+        "conversation_id": texts(most=300) | _ANYTHING,
+        "iss": _ANYTHING,
+    },
+)
+
+
+@examples(60)
+@given(changes=CLAIMS, algorithm=st.sampled_from(ALGORITHMS))
+@example(changes={"iat": SECOND + 60, "exp": SECOND + 60 + DAY}, algorithm="ES256")
+@example(changes={"iat": SECOND + 61, "exp": SECOND + 62}, algorithm="HS256")
+def test_signed_claims_are_taken_if_each_of_them_is_right(changes: dict[str, Any], algorithm: str) -> None:
+    said = claims(**changes)
+    head, payload = encoded(header_of(algorithm)), encoded(said)
+    token = f"{head}.{payload}.{encoded(signer(algorithm, SECRET)(f'{head}.{payload}'.encode()))}"
+    assume(len(token) <= 8_192)
+    if is_right(said):
+        found = verify(parse(token), key_of(algorithm), audience=AUDIENCE, at=NOW)
+        assert (found.value, found.uci_key) == (said["sub"], said["uci_key"])
+        return
+    with pytest.raises(TokenRefused) as refused:
+        verify(parse(token), key_of(algorithm), audience=AUDIENCE, at=NOW)
+    text = said["sub"] if isinstance(said.get("sub"), str) else ""
+    assert len(text) < 12 or text not in refused.value.detail
+
+
+# --- The same content, written or signed in another way ---------------------------------------------------
+
+
+_ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+
+
+def _part(text: str, place: int, change: str) -> str:
+    """Change how one of the three parts is written, and nothing of what it says to a lax reader."""
+    parts = text.split(".")
+    part = parts[place]
+    match change:
+        case "padded":
+            part += "=" * (-len(part) % 4 or 4)
+        case "plain base64":
+            part = part.replace("-", "+").replace("_", "/")
+        case "line":
+            part = f"{part[:5]}\n{part[5:]}"
+        case "blank":
+            part = f"{part[:5]} {part[5:]}"
+        case "spare bits":
+            part = part[:-1] + _ALPHABET[_ALPHABET.index(part[-1]) ^ 1]
+        case "spaced JSON":
+            spaced = json.dumps(json.loads(base64.urlsafe_b64decode(part + "==")), indent=1) if place < 2 else "x"
+            part = encoded(spaced.encode())
+        case "escaped JSON":
+            raw = base64.urlsafe_b64decode(part + "==").decode("latin-1")
+            part = encoded(raw.replace("a", "\\u0061").encode("latin-1"))
+        case "twice":
+            part += part
+        case "empty":
+            part = ""
+        case _:
+            part = part.swapcase()
+    parts[place] = part
+    return ".".join(parts)
+
+
+_WAYS = (
+    *("padded", "plain base64", "line", "blank", "spare bits", "spaced JSON", "escaped JSON", "twice", "empty"),
+    "swapped",
+)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_token_that_is_written_otherwise_is_refused(algorithm: str, place: int, way: str) -> None:
+    token = token_of(algorithm)
+    changed = _part(token, place, way)
+    if changed == token:
+        pytest.skip("This part has no such letters.")
+    with pytest.raises(TokenRefused):
+        verify(parse(changed), key_of(algorithm), audience=AUDIENCE, at=NOW)
+
+
+def _attackers() -> dict[str, Signer]:
+    pem = public_pem(private_key("RS256"))
+    return {
+        "nobody": lambda _data: b"",
+        "zeros": lambda _data: bytes(32),
+        "more zeros": lambda _data: bytes(64),
+        "zeros of RSA": lambda _data: bytes(256),
+        "the public key as a secret": hmac_signer(pem.encode()),
+        "an empty secret": hmac_signer(b""),
+        "the key's name": hmac_signer(KID.encode()),
+        "another key": ec_signer(private_key("ES256", 1)),
+    }
+
+
+@examples(30)
+@given(
+    attacker=st.sampled_from(sorted(_attackers())),
+    claimed=st.sampled_from([*ALGORITHMS, "none", "hs256", "HS384", "HS256 ", ""]),
+    of_the_key=st.sampled_from(ALGORITHMS),
+    changes=CLAIMS,
+)
+def test_nobody_without_the_key_makes_a_token(
+    attacker: str, claimed: str, of_the_key: str, changes: dict[str, Any]
+) -> None:
+    head, payload = encoded(header_of(claimed)), encoded(claims(**changes))
+    signature = encoded(_attackers()[attacker](f"{head}.{payload}".encode()))
+    with pytest.raises(TokenRefused):
+        verify(parse(f"{head}.{payload}.{signature}"), key_of(of_the_key), audience=AUDIENCE, at=NOW)
+
+
+# --- Through the API --------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@examples(10)
+@given(
+    place=st.floats(0, 1), cut=st.integers(0, 3), put=st.text(st.sampled_from("ABab01-_.=+/ \n\0é\ud800"), max_size=3)
+)
+def test_a_document_with_a_changed_token_leaves_no_row_and_no_trace(
+    chatbot: Chatbot, place: float, cut: int, put: str
+) -> None:
+    token = Backend(chatbot).token("Lovelace-5813", exp=int(time.time()) + 3_600)
+    at = round(place * len(token))
+    changed = token[:at] + put + token[at + cut :]
+    assume(changed != token)
+
+    answer = TokenCaller(chatbot).post("conversations", document(custom_variables={}, identity_token=changed))
+
+    [refused] = answer.json()["results"]
+    assert refused["outcome"] == "refused"
+    codes = {(error["pointer"], error["code"]) for error in refused["error"]["errors"]}
+    assert codes <= {
+        ("/identity_token", "invalid_identity_token"),
+        ("", "not_json"),
+        ("/identity_token", "nul_character"),
+    }
+    assert not any(part in answer.text for part in token.split(".")[1:])
+    assert not Conversation.objects.exists()
+    assert not Identity.objects.exists()

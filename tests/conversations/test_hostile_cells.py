@@ -1,0 +1,76 @@
+"""Any text in the CSV, read by others' programs: each cell comes back as it was sent, and none is a formula."""
+
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatbots.models import Chatbot
+from conversations.models import Conversation, Message
+from tests import factories
+from tests.conversations.reading import START, restored, written
+from tests.conversations.test_transcripts_read_back import (
+    by_a_spreadsheet,
+    by_duckdb,
+    by_pandas,
+    by_python,
+    formulas_in,
+    in_a_cell,
+    needs_libreoffice,
+)
+from tests.fuzzing import examples, texts
+
+pytestmark = [pytest.mark.django_db, pytest.mark.fuzz]
+
+_numbers = count(1)
+
+# Much of what begins a cell, a formula or a quote somewhere.
+CELLS = texts(most=400) | st.text(
+    st.sampled_from("'=@\t\r\n+-\",;()019 .a\u00a0\ufeff\uff1d\uff0b\uff0d\uff20"), max_size=14
+)
+
+
+def exported(chatbot: Chatbot, sent: list[str], folder: Path) -> Path:
+    """Store a message of each text, and write the file of their chatter."""
+    number = next(_numbers)
+    conversation: Conversation = factories.conversation_of(chatbot, f"chatter {number}", messages=0)
+    Message.objects.bulk_create(
+        factories.MessageFactory.build(
+            conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
+        )
+        for at, text in enumerate(sent)
+    )
+    path = folder / f"export-{number}.csv"
+    path.write_bytes(written(chatbot, f"chatter {number}"))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    inner = tmp_path / "files"
+    inner.mkdir()
+    return inner
+
+
+@examples(6)
+@given(sent=st.lists(CELLS, min_size=1, max_size=40))
+def test_each_text_comes_back_from_strict_readers(chatbot: Chatbot, folder: Path, sent: list[str]) -> None:
+    path = exported(chatbot, sent, folder)
+    for read in (by_python, by_duckdb, by_pandas):
+        assert [restored(cell) for cell in read(path)] == sent, read
+
+
+@needs_libreoffice
+@pytest.mark.long(reason="LibreOffice opens each file, with each of its separators")
+@examples(3)
+@given(sent=st.lists(CELLS, min_size=100, max_size=400))
+def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(
+    chatbot: Chatbot, folder: Path, sent: list[str]
+) -> None:
+    path = exported(chatbot, sent, folder)
+    for separator in ",;\t":
+        assert formulas_in(path, separator) == []
+    assert [restored(cell) for cell in by_a_spreadsheet(path)] == [in_a_cell(text) for text in sent]

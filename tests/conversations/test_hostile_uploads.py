@@ -1,0 +1,162 @@
+"""Files with any name: kept exactly, and harmless where the name is used. Lengths that lie store nothing."""
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from conversations.models import UploadedFile
+from conversations.uploads import download_name
+from tests.calls import TokenCaller, problem
+from tests.conversations.forms import BOUNDARY, FORM, field, file, form, send
+from tests.factories import conversation_of
+from tests.functional.web import WebServer, web_server
+from tests.fuzzing import examples, texts
+
+pytestmark = [pytest.mark.django_db, pytest.mark.fuzz]
+
+# As browsers write them (WHATWG): these three are escaped, and nothing else.
+_ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
+_MISLEADING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]")
+
+
+def as_browsers_write(name: str) -> str:
+    return "".join(_ESCAPES.get(one, one) for one in name)
+
+
+@examples(8)
+@given(name=texts(least=1, most=255))
+@example(name="../../../etc/passwd")
+@example(name='photo.jpg"; filename="other.exe')
+@example(name="photo\u202egpj.exe")
+@example(name="a\r\nContent-Type: text/html\r\n\r\n<script>")
+def test_any_name_is_kept_and_leads_nobody_astray(chatbot: Chatbot, storage: ObjectStorage, name: str) -> None:
+    # A legacy client would have meant other names by these: `multipart` guesses.
+    assume("%" not in name and "\\" not in name)
+    conversation = conversation_of(chatbot, "42")
+
+    answer = send(TokenCaller(chatbot), conversation.pk, form(file(b"a photo", name=as_browsers_write(name))))
+
+    kept = name.rpartition("/")[2]
+    if answer.status_code != 201:
+        assert problem(answer, 400, "invalid")["errors"] or any(one < " " for one in name)
+        assert not UploadedFile.objects.filter(conversation=conversation, state="stored").exists()
+        return
+    stored = UploadedFile.objects.get(conversation=conversation)
+    assert answer.json()["name"] == stored.name == kept
+    assert re.fullmatch(rf"uploads/{chatbot.pk}/[0-9a-f]{{32}}", stored.object_key)
+    head = storage.connection.meta.client.head_object(Bucket=storage.bucket_name, Key=stored.object_key)
+    disposition = head["ContentDisposition"]
+    assert disposition.startswith("attachment")
+    assert disposition.isascii()
+    assert disposition.isprintable()
+
+
+@examples(100)
+@given(name=texts(least=1, most=255))
+@example(name="." * 255)
+@example(name="x" * 200 + "." + "y" * 50)
+@example(name="\u202e" * 255)
+def test_the_name_of_a_download_is_short_and_says_what_it_is(name: str) -> None:
+    shown = download_name(name)
+    assert 0 < len(shown) <= 121
+    assert not _MISLEADING.search(shown)
+    kept = [one for one in name if not _MISLEADING.match(one)]
+    assert len(kept) < len(name) or shown[:10] == name[:10]
+
+
+NAMES = ("message_id", "file", "File", "file ", "", "\0", "files", "file[]")
+PARTS = st.lists(
+    st.builds(
+        lambda name, value, is_file: file(value, field=name) if is_file else field(name, value),
+        st.sampled_from(NAMES),
+        st.sampled_from([b"", b"m1", b"\xff", b"\0", b"a photo", b"\r\n--", f"--{BOUNDARY}".encode()]),
+        st.booleans(),
+    ),
+    max_size=4,
+)
+EDITS = st.lists(
+    st.tuples(
+        st.floats(0, 1),
+        st.integers(0, 6),
+        st.sampled_from(
+            [b"", b"\0", b'"', b"\r\n", b"\n", b"\\", b"%0D%0A", b"\xe2\x80\xae", b"; ", b"--", b"\xff", b"=?"]
+        ),
+    ),
+    max_size=3,
+)
+
+
+@examples(12)
+@given(parts=PARTS, edits=EDITS)
+def test_a_form_stores_one_whole_file_or_nothing(
+    chatbot: Chatbot, storage: ObjectStorage, parts: list[bytes], edits: list[tuple[float, int, bytes]]
+) -> None:
+    conversation = conversation_of(chatbot, "42")
+    body = form(*parts)
+    for share, cut, put in edits:
+        at = round(share * len(body))
+        body = body[:at] + put + body[at + cut :]
+
+    answer = send(TokenCaller(chatbot), conversation.pk, body)
+
+    stored = UploadedFile.objects.filter(conversation=conversation, state="stored")
+    if answer.status_code == 201:
+        [one] = stored
+        assert storage.read(one.object_key) in body
+        assert one.name == answer.json()["name"]
+    else:
+        assert answer.status_code in {400, 415}
+        assert not stored.exists()
+        assert not UploadedFile.objects.filter(conversation=conversation).exclude(name="").exists()
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[WebServer]:
+    with django_db_blocker.unblock(), web_server() as server:
+        yield server
+
+
+def status_of(server: WebServer, head: list[str], body: bytes) -> int:
+    """Send this head and body, and nothing more; return the status of the answer, 0 if there is none."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        caller.sendall("\r\n".join([*head, "", ""]).encode() + body)
+        caller.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := caller.recv(65_536):
+            answer += piece
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lengths_that_lie_store_nothing(server: WebServer, chatbot: Chatbot, storage: ObjectStorage) -> None:
+    caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
+    body = form(file(b"a photo"))
+    head = [
+        f"POST {caller.url(f'conversations/{number}/files')} HTTP/1.1",
+        "Host: 127.0.0.1",
+        f"Content-Type: {FORM}",
+        *(f"{name}: {value}" for name, value in caller.credentials(b"").items()),
+        "Connection: close",
+    ]
+    for lines in (
+        [f"Content-Length: {len(body) + 10}"],
+        [f"Content-Length: {len(body) - 10}"],
+        ["Content-Length: 0"],
+        [f"Content-Length: {len(body)}", "Content-Length: 5"],
+        ["Content-Length: -1"],
+        ["Content-Length: " + "9" * 40],
+        ["Transfer-Encoding: chunked"],
+        [f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"],
+        [],
+    ):
+        assert status_of(server, [*head, *lines], body) in {0, 400, 413}, lines
+        assert not UploadedFile.objects.filter(state="stored").exists()
+    assert not list(storage.versions())
+    assert status_of(server, [*head, f"Content-Length: {len(body)}"], body) == 201
