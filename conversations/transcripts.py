@@ -72,7 +72,7 @@ CONVERSATION_COLUMNS = (
     Column("csat_score", "c.csat_score::text"),
     Column("csat_vote", "c.csat_vote"),
     Column("csat_comment", "c.csat_comment", guarded=True),
-    Column("uci_key", "u.name"),
+    Column("uci_key", "u.name", guarded=True),
     Column("uci_value", "u.value", guarded=True),
 )
 MESSAGE_COLUMNS = (

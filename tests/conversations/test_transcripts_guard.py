@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, Variable
 from conversations import transcripts
 from conversations.models import Message
 from tests import factories
@@ -18,7 +18,8 @@ from tests.conversations.reading import START, cells_by, lines, message, restore
 pytestmark = pytest.mark.django_db
 
 GUARDED = {
-    "conversation_id", "language", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name",
+    "conversation_id", "language", "user_name", "csat_comment", "uci_key", "uci_value", "message_id", "text",
+    "file_name",
 }  # fmt: skip
 
 
@@ -28,6 +29,7 @@ def test_it_guards_these_columns() -> None:
 
 
 def test_it_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
+    Variable.objects.filter(pk=factories.uci_of(chatbot).pk).update(name="=k")
     conversation = factories.conversation_of(
         chatbot, "=u", messages=0, external_id="=c", language="=l", user_name="=n", csat_comment="=s"
     )
