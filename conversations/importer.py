@@ -16,10 +16,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from itertools import cycle
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from django.db import connection, connections
 
@@ -89,16 +89,34 @@ def rare_garbage_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
+class _Resumed(RawIOBase):
+    """A stream from its start, of which `begin` was read. To peek would not do: a pipe may have brought one byte."""
+
+    def __init__(self, begin: bytes, rest: BufferedReader) -> None:
+        self._begin, self._rest = begin, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._begin:
+            return self._rest.readinto1(buffer)
+        size = min(len(buffer), len(self._begin))
+        buffer[:size], self._begin = self._begin[:size], self._begin[size:]
+        return size
+
+
 @contextmanager
 def open_source(path: str) -> Iterator[BinaryIO]:
     """Open a file, or standard input for "-", and decompress gzip. Raises SourceUnreadable."""
     try:
         raw = cast("BufferedReader", sys.stdin.buffer) if path == "-" else Path(path).open("rb")  # noqa: SIM115
-        begin = raw.peek(2)[:2]
+        begin = raw.read(len(_GZIP_MAGIC))
     except OSError as error:
         raise SourceUnreadable(f"The file cannot be read: {error.strerror}.") from None
+    whole = BufferedReader(_Resumed(begin, raw))
     try:
-        yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if begin == _GZIP_MAGIC else raw
+        yield cast("BinaryIO", gzip.GzipFile(fileobj=whole)) if begin == _GZIP_MAGIC else whole
     finally:
         if path != "-":
             raw.close()
@@ -108,13 +126,14 @@ def read_lines(source: BinaryIO, *, limit: int) -> Iterator[ImportLine]:
     """Yield the lines that are not empty, reading at most `limit` bytes of each. Raises SourceUnreadable."""
     number = 0
     try:
-        while raw := source.readline(limit + 1):
+        # The mark does not count.
+        while raw := source.readline(limit + 1 + (0 if number else len(_BYTE_ORDER_MARK))):
             number += 1
             if number == 1:
                 raw = raw.removeprefix(_BYTE_ORDER_MARK)
-            if len(raw) > limit and not raw.endswith(b"\n"):
-                while (rest := source.readline(limit)) and not rest.endswith(b"\n"):
-                    pass
+            if len(raw) > limit + raw.endswith(b"\n"):
+                while raw and not raw.endswith(b"\n"):
+                    raw = source.readline(limit)
                 yield ImportLine(number, None)
             elif raw.strip():
                 yield ImportLine(number, raw)
