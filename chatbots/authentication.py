@@ -242,7 +242,8 @@ def _note_use(key: ApiKey) -> None:
 
 def _bearer(request: Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    # Not what else Python takes for white space.
+    return token.strip(" ") if scheme.lower() == "bearer" else None
 
 
 def _slug(request: Request) -> str:
