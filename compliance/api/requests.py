@@ -16,7 +16,7 @@ from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import CursorPages, PageQuery
-from common.problems import Problem
+from common.problems import invalid_field
 from common.query import read_query
 from common.times import Instant
 from compliance.api.base import (
@@ -205,7 +205,7 @@ class DownloadView(ComplianceView):
         found = find_request(request, request_id)
         file_id = request.query_params.get("file")
         if file_id is not None and not re.fullmatch(r"[0-9]{1,18}", file_id):
-            raise Problem("invalid", "The parameter file must be a file's number, as in the CSV's file_id.")
+            raise invalid_field("/file", "invalid", "Must be a file's number, as in the CSV's file_id.")
         link = download_link(found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id))
         return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
 
