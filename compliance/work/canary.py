@@ -20,9 +20,11 @@ SELECT EXISTS (SELECT FROM compliance_canaryturn
        AND NOT EXISTS (SELECT FROM compliance_canaryturn
                         WHERE state = 'running' OR began_at > clock_timestamp() - %(every)s)
 """
-# Of what a turn has found or not; one that could not look says nothing about that.
+# Of what a turn has found or not; one that could not look says nothing about that. It can be switched on long after
+# it was set up: the first turn is what it begins with.
 _STATE = """
-SELECT c.created_at, clean.ended_at, looked.state = 'found', looked.id, looked.ended_at, last.trouble, last.trouble_at
+SELECT coalesce((SELECT min(began_at) FROM compliance_canaryturn), c.created_at), clean.ended_at,
+       looked.state = 'found', looked.id, looked.ended_at, last.trouble, last.trouble_at
   FROM compliance_canary c
   LEFT JOIN LATERAL (SELECT ended_at FROM compliance_canaryturn
                       WHERE state = 'clean' ORDER BY began_at DESC LIMIT 1) AS clean ON TRUE
@@ -35,13 +37,13 @@ _FINDINGS = "SELECT place, count(*) FROM compliance_canaryfinding WHERE turn_id 
 
 
 class CanaryState(NamedTuple):
-    """What the canary last said. `every` is None where it is off, `created_at` where it is not set up.
+    """What the canary last said. `every` is None where it is off, `began_at` where it is not set up.
 
     `findings` counts those of the last turn that could tell, by place, and none where it was clean.
     """
 
     every: timedelta | None
-    created_at: datetime | None = None
+    began_at: datetime | None = None
     clean_at: datetime | None = None
     found_at: datetime | None = None
     findings: Mapping[str, int] = {}
@@ -55,7 +57,7 @@ class CanaryState(NamedTuple):
     @property
     def clean_since(self) -> datetime | None:
         """Return when a turn was last clean, or since when one could have been."""
-        return self.clean_at or self.created_at
+        return self.clean_at or self.began_at
 
     def is_late(self, now: datetime) -> bool:
         """Return whether it is on, and was not clean for several turns, or is not set up."""
@@ -76,10 +78,10 @@ def state() -> CanaryState:
     row = None if settings.CANARY_EVERY is None else fetch_one(_STATE)
     if row is None:
         return CanaryState(settings.CANARY_EVERY)
-    created_at, clean_at, has_found, looked_id, looked_at, trouble, trouble_at = row
+    began_at, clean_at, has_found, looked_id, looked_at, trouble, trouble_at = row
     return CanaryState(
         every=settings.CANARY_EVERY,
-        created_at=created_at,
+        began_at=began_at,
         clean_at=clean_at,
         found_at=looked_at if has_found else None,
         findings=dict(fetch(_FINDINGS, [looked_id])) if has_found else {},

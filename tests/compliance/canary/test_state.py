@@ -97,6 +97,15 @@ def test_it_is_late_after_three_turns_and_says_why(canary: Canary) -> None:
     assert "api_unavailable storeConversations" in detail
 
 
+def test_one_that_is_switched_on_long_after_it_was_set_up_is_late_only_if_its_turns_are(canary: Canary) -> None:
+    Canary.objects.update(created_at=timezone.now() - 900 * HOUR)
+    assert "no turn has ended" in problems()["canary_late"]
+    turn_of(canary, "running", ago=HOUR / 60, erased_at=None)
+    assert problems() == {}
+    CanaryTurn.objects.update(began_at=timezone.now() - 3.1 * HOUR)
+    assert "canary_late" in problems()
+
+
 def test_one_that_is_switched_on_and_not_set_up_is_late(settings: Settings) -> None:
     settings.CANARY_EVERY = HOUR
 
