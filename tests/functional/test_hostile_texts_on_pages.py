@@ -74,9 +74,9 @@ def world(chatbot: Chatbot, neighbour: Chatbot) -> World:
         *("<script>{}</script>", "<!-- {} -->", "<style>{}</style>"),
     ],
 )
-@pytest.mark.parametrize("turn", range(len(PIECES)))
-def test_a_text_that_is_not_escaped_would_be_found(template: str, turn: int) -> None:
-    assert hits(template.format(payload(most=600, turn=turn)))
+def test_a_text_that_is_not_escaped_would_be_found(template: str) -> None:
+    for turn in range(len(PIECES)):
+        assert hits(template.format(payload(most=600, turn=turn)))
 
 
 def test_an_address_that_runs_would_be_found() -> None:
