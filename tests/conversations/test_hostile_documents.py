@@ -212,6 +212,16 @@ def test_a_name_that_stands_twice_is_refused(chatbot: Chatbot, path: Path) -> No
     assert rows() == 0
 
 
+@pytest.mark.parametrize("quote", ['"', "\\u0022", '\\"\\u0022'])
+def test_a_repeat_hides_behind_no_quotes(chatbot: Chatbot, quote: str) -> None:
+    """As many quotes within a text, written as numbers, as the name and its value have around them."""
+    raw = written_twice(("custom_variables", "member_id")).decode()
+    for number in range(6):
+        sent = raw.replace('"Ada"', '"' + number * (quote if quote != '"' else '\\"') + '"')
+        [refused] = TokenCaller(chatbot).post("conversations", sent.encode()).json()["results"]
+        assert [error["code"] for error in refused["error"]["errors"]] == ["repeated_name"]
+
+
 def test_names_and_texts_that_look_like_repeats_are_taken(chatbot: Chatbot) -> None:
     sent = document(
         user_name='{"id": 1, "id": 2}',
