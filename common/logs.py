@@ -29,7 +29,13 @@ from django.http import HttpRequest, HttpResponse
 from environs import EnvValidationError
 from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
-from psycopg.errors import AdminShutdown, CannotConnectNow, CrashShutdown, InsufficientPrivilege
+from psycopg.errors import (
+    AdminShutdown,
+    CannotConnectNow,
+    CrashShutdown,
+    IdleInTransactionSessionTimeout,
+    InsufficientPrivilege,
+)
 from uuid_utils.compat import uuid7
 
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
@@ -71,8 +77,10 @@ def describe_error(error: BaseException) -> str:
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Return whether the connection was lost, or could not be made."""
+    """Return whether the connection was lost or ended, or could not be made."""
     cause = error.__cause__
+    if isinstance(cause, IdleInTransactionSessionTimeout):  # psycopg counts it among internal errors
+        return True
     return isinstance(cause, PsycopgOperationalError) and (
         cause.sqlstate is None or cause.sqlstate.startswith("08") or isinstance(cause, (AdminShutdown, *_GOING_AWAY))
     )

@@ -6,18 +6,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import Error, OperationalError, connection
 from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
+from common.db import IDLE_SECONDS
 from compliance import worker
+from compliance.erasure import marking
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
 from compliance.work.sizes import Size, measure
 from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import conversation_of, deletion_of
-from tests.functional.elsewhere import Elsewhere
+from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.test_killed_worker import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -115,3 +118,53 @@ def test_a_claim_is_requeued_once_the_database_is_back(
 
     request.refresh_from_db()
     assert (request.claim_id, request.status) == (None, "accepted")
+
+
+def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like a machine that is lost or paused. Nobody else ends its transaction, which has the claim locked."""
+    monkeypatch.setattr(claims, "_BEGIN", claims._BEGIN.replace(f"{IDLE_SECONDS}s", "100ms"))
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0)
+    request = deletion_of(chatbot, "42")
+    gate = Gate()
+
+    def stop() -> None:
+        held = claims.take(claims.Kind.DELETION)
+        assert held is not None
+        with held.transaction():
+            gate.passed()
+
+    stopped = Elsewhere(stop)
+    gate.wait_for_someone()
+    try:
+        wait_until(lambda: claims.requeue_expired() == 1, seconds=10)
+    finally:
+        gate.open()
+    with pytest.raises(Error):
+        stopped.end()
+    request.refresh_from_db()
+    assert (request.status, request.claim, request.attempts) == ("accepted", None, 1)
+
+
+def test_a_worker_that_was_stopped_within_a_transaction_goes_on(
+    chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_BEGIN", claims._BEGIN.replace(f"{IDLE_SECONDS}s", "100ms"))
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    mark, stops = marking._mark_all, [0.5]
+
+    def stop_then_mark(*args: Any, **options: Any) -> None:
+        if stops:
+            time.sleep(stops.pop())
+        mark(*args, **options)
+
+    monkeypatch.setattr(marking, "_mark_all", stop_then_mark)
+    worker.drain(seconds=30)
+    request.refresh_from_db()
+    assert (request.status, request.attempts, request.error_code) == ("accepted", 1, "database_lost")
+    ComplianceRequest.objects.update(not_before=None)
+    worker.drain(seconds=30)
+    request.refresh_from_db()
+    assert (request.status, request.attempts, request.messages) == ("completed", 1, 2)
