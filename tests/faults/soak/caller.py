@@ -1,0 +1,133 @@
+"""Calls of one chatbot's program: repeated until it is known what became of them, noted where they are refused."""
+
+import json
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from tests.faults.client import Answer, Client, NoAnswer
+from tests.faults.soak.violations import Violations
+
+# What a service says that cannot serve a call for now.
+_FOR_NOW = {503}
+PATIENCE = 150.0
+
+
+class Silent(Exception):
+    """A call has had no answer that says what became of it, for longer than any fault lasts."""
+
+
+class Traffic:
+    """Counts calls and their answers, from all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.calls: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        self.slowest = 0.0
+
+    def note(self, what: str, answer: str, seconds: float) -> None:
+        with self._lock:
+            self.calls[what] += 1
+            self.answers[answer] += 1
+            if answer.startswith("2"):
+                self.slowest = max(self.slowest, seconds)
+
+
+class Caller:
+    """`excuses` are codes of refusals that the present fault explains, such as a clock that is wrong; they are
+    repeated. Any other refusal that `ok` does not name is a violation."""
+
+    def __init__(
+        self, client: Client, violations: Violations, traffic: Traffic, excuses: Callable[[], Collection[str]]
+    ) -> None:
+        self.client = client
+        self.bot = client.slug
+        self._violations = violations
+        self._traffic = traffic
+        self._excuses = excuses
+
+    def excused(self) -> Collection[str]:
+        """Return the codes of refusals that the present fault explains."""
+        return self._excuses()
+
+    def get(self, what: str, path: str, *, ok: Collection[int] = (200,)) -> Answer:
+        return self._surely(what, ok, lambda: self.client.get(path))
+
+    def post(self, what: str, path: str, body: Any, *, ok: Collection[int] = (200,)) -> Answer:
+        """Call with a token what may be repeated as it is."""
+        return self._surely(what, ok, lambda: self.client.post(path, body))
+
+    def lines(self, what: str, path: str, documents: Collection[Mapping[str, Any]]) -> Answer:
+        """Send documents a line each."""
+        raw = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in documents).encode()
+        headers = {"Content-Type": "application/x-ndjson"}
+        return self._surely(what, (200,), lambda: self.client.call("POST", path, raw, headers))
+
+    def file(
+        self, what: str, path: str, body: Mapping[str, Any], key: str, *, ok: Collection[int] = (200,)
+    ) -> Answer:
+        """File with a signature, each time anew, and always with the same key."""
+        return self._surely(what, ok, lambda: self.client.file(path, body, key=key))
+
+    def batch(self, what: str, requests: Collection[Mapping[str, Any]], key: str) -> Answer:
+        return self._surely(
+            what, (200,), lambda: self.client.post("requests/batch", {"requests": list(requests)}, key=key)
+        )
+
+    def upload(self, number: int, name: str, content: bytes) -> Answer | None:
+        """Send a file once. Return None where it is unknown whether it was stored."""
+        began = time.monotonic()
+        try:
+            answer = self.client.upload(number, name, content)
+        except NoAnswer as error:
+            self._traffic.note("upload", str(error), time.monotonic() - began)
+            return None
+        self._traffic.note("upload", str(answer.status), time.monotonic() - began)
+        if answer.status == 500:
+            self._refused("upload", answer)
+            return None
+        if answer.status not in {201, 404, 410, 503}:
+            self._refused("upload", answer)
+        return answer
+
+    def _surely(self, what: str, ok: Collection[int], call: Callable[[], Answer]) -> Answer:
+        end = time.monotonic() + PATIENCE
+        pause = 0.1
+        while True:
+            began = time.monotonic()
+            try:
+                answer = call()
+            except NoAnswer as error:
+                self._traffic.note(what, str(error), time.monotonic() - began)
+            else:
+                self._traffic.note(what, str(answer.status), time.monotonic() - began)
+                if answer.status in ok:
+                    return answer
+                if answer.status == 500:
+                    self._refused(what, answer)
+                elif answer.status not in _FOR_NOW and _code(answer) not in self._excuses():
+                    self._refused(what, answer)
+                    return answer
+            if time.monotonic() > end:
+                self._violations.add("no answer", f"{what} of {self.bot} had no answer for {PATIENCE:.0f} s")
+                raise Silent(what)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 2.0)
+
+    def _refused(self, what: str, answer: Answer) -> None:
+        faults = [f"{one.get('pointer')} {one.get('code')}" for one in (answer.body or {}).get("errors", [])]
+        trace = answer.headers.get("x-trace-id", "")
+        told = f"{what} of {self.bot} was answered with {answer.status} {_code(answer)} {faults} (call {trace})"
+        self._violations.add("wrong answer", told)
+
+
+def new_key() -> str:
+    return secrets.token_hex(12)
+
+
+def _code(answer: Answer) -> str:
+    return str(answer.body.get("code", "")) if isinstance(answer.body, dict) else ""

@@ -1,0 +1,210 @@
+"""What the clients of the soak know: what they sent, what was answered, and what must follow from it.
+
+Only what was answered before something else was asked is held to be in that order. What an answer was lost of is
+asked again until it is known, so a conversation or a request is either stored for certain or not at all.
+"""
+
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from tests.faults.soak.words import Words
+
+FINAL = {"completed", "cancelled", "rejected"}
+OPEN = {"accepted", "on_hold", "processing", "failed"}
+ERASING = {"deletion", "retention"}
+# Which statuses may be seen after which, if none in between was seen.
+_LATER = {
+    "": OPEN | FINAL,
+    "accepted": OPEN | FINAL,
+    "on_hold": OPEN | FINAL,
+    # Requeued by a worker, and whatever comes of that.
+    "processing": OPEN | FINAL,
+    # After an operator's retry.
+    "failed": OPEN | FINAL,
+    "completed": {"completed"},
+    "cancelled": {"cancelled"},
+    "rejected": {"rejected"},
+}
+
+
+class Fate(Enum):
+    """What must be of a conversation when all requests are final."""
+
+    WHOLE = "whole"
+    GONE = "gone"
+    EITHER = "either"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(eq=False)
+class Person:
+    """A chatter: of one chatbot, or of several, if they use the same value."""
+
+    number: int
+    value: str
+
+
+@dataclass(eq=False)
+class Talk:
+    """A conversation. `people` are the values whom a stored document names; `tried` also those of documents that were
+    refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent."""
+
+    bot: str
+    index: int
+    id: str
+    name: str
+    began: datetime
+    number: int | None = None
+    people: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    texts: dict[str, str] = field(default_factory=dict)
+    tried_texts: dict[str, str] = field(default_factory=dict)
+    # By the word that is the content.
+    files: set[str] = field(default_factory=set)
+    tried_files: set[str] = field(default_factory=set)
+    # Whose messages are redacted, or being redacted, by which request.
+    redacted: dict[str, "Filed"] = field(default_factory=dict)
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    # Its chatter is looked up by a session, and not known before the service says so.
+    session: str = ""
+
+
+@dataclass(eq=False)
+class Filed:
+    """A request. Of a deletion `surely` are the conversations that it must erase, `possibly` those that may have
+    arrived too late for it. Of an export they are those that its file must hold, and may hold."""
+
+    bot: str
+    kind: str
+    key: str
+    value: str = ""
+    ids: tuple[str, ...] = ()
+    flags: frozenset[str] = frozenset()
+    surely: set[Talk] = field(default_factory=set)
+    possibly: set[Talk] = field(default_factory=set)
+    # What the file of an export must hold, by conversation: the texts of then.
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    id: str = ""
+    status: str = ""
+    statuses: list[str] = field(default_factory=list)
+    # Of the model's clock: before it was asked, and after it was seen to be over.
+    asked: int = 0
+    ended: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    finished_at: str | None = None
+    # As it was sent, where it may be sent again.
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def erases(self) -> bool:
+        """Whether it may erase, or may have erased, conversations."""
+        return self.kind in ERASING and self.status not in {"cancelled", "rejected"}
+
+    def __str__(self) -> str:
+        whom = self.value or "+".join(self.ids) or "old ones"
+        return f"{self.kind} {self.id or self.key} of {self.bot}/{whom} {' '.join(sorted(self.flags))}".strip()
+
+
+def is_allowed(one: Filed, after: str) -> bool:
+    """Return whether a request may be seen in this status now."""
+    has_marked = one.kind in ERASING and "processing" in one.statuses
+    return after in _LATER[one.status] and not (has_marked and after in {"on_hold", "cancelled", "rejected"})
+
+
+class Model:
+    """All that was sent and filed. Each conversation and request is changed by one thread alone."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self._lock = threading.Lock()
+        self._clock = 0
+        self._people: list[Person] = []
+        self._talks: list[Talk] = []
+        self._filed: list[Filed] = []
+
+    def tick(self) -> int:
+        """Return the next instant of the model's clock."""
+        with self._lock:
+            self._clock += 1
+            return self._clock
+
+    def person(self) -> Person:
+        with self._lock:
+            number = len(self._people)
+            one = Person(number, self.words.of_person(number))
+            self._people.append(one)
+            return one
+
+    def talk(self, bot: str, began: datetime) -> Talk:
+        with self._lock:
+            index = len(self._talks)
+            of = self.words.of_conversation
+            one = Talk(bot, index, of(index), of(index), began)
+            self._talks.append(one)
+            return one
+
+    def file(self, one: Filed) -> Filed:
+        """Note a request that is about to be asked for."""
+        one.asked = self.tick()
+        with self._lock:
+            self._filed.append(one)
+        return one
+
+    def forget(self, one: Filed) -> None:
+        """Forget a filing that another request has answered."""
+        with self._lock:
+            self._filed.remove(one)
+
+    @property
+    def people(self) -> list[Person]:
+        with self._lock:
+            return list(self._people)
+
+    @property
+    def talks(self) -> list[Talk]:
+        with self._lock:
+            return list(self._talks)
+
+    @property
+    def filed(self) -> list[Filed]:
+        with self._lock:
+            return list(self._filed)
+
+    # --- What follows ------------------------------------------------------------------------------------
+
+    def erasures_of(self, talk: Talk, erasures: Iterable[Filed] | None = None) -> Iterator[Filed]:
+        """Yield what may erase, or have erased, this conversation."""
+        for one in self.filed if erasures is None else erasures:
+            if one.erases and one.bot == talk.bot and (talk in one.surely or talk in one.possibly):
+                yield one
+
+    def fate(self, talk: Talk, erasures: Collection[Filed] | None = None) -> Fate:
+        """Return what must be of a conversation now. It is either while a request about it is under way."""
+        found = list(self.erasures_of(talk, erasures))
+        if any(one.status == "completed" and talk in one.surely for one in found):
+            return Fate.GONE
+        return Fate.EITHER if found else Fate.WHOLE
+
+    def may_be_removed(self, export: Filed, erasures: Iterable[Filed]) -> bool:
+        """Return whether a redaction or a deletion may have removed the file of an export within its grace."""
+        held = export.surely | export.possibly
+        if any(talk.redacted for talk in held):
+            return True
+        return any(
+            "erase_exports" in one.flags
+            and one.erases
+            and one.bot == export.bot
+            and (bool(one.value and one.value == export.value) or not held.isdisjoint(one.surely | one.possibly))
+            for one in erasures
+        )

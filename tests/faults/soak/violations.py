@@ -1,0 +1,56 @@
+"""What is not as promised, with what is needed to find out why."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Of one kind: the first tell enough.
+_MOST = 25
+
+
+@dataclass(frozen=True)
+class Violation:
+    """`kind` is the same for violations of one promise; `told` says of whom or what; `seconds` is when it was seen,
+    counted from the beginning, and `during` the fault of then, if there was one."""
+
+    kind: str
+    told: str
+    seconds: float
+    during: str
+
+
+class Violations:
+    """Collects them, from any thread. Of each kind the first are kept, the others counted."""
+
+    def __init__(self) -> None:
+        # Returns the fault of the moment.
+        self.present: Callable[[], str] = str
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._kept: list[Violation] = []
+        self._seen: set[tuple[str, str]] = set()
+        self.counts: Counter[str] = Counter()
+
+    def restart_clock(self) -> None:
+        self._began = time.monotonic()
+
+    def add(self, kind: str, told: str) -> None:
+        with self._lock:
+            if (kind, told) in self._seen:
+                return
+            self._seen.add((kind, told))
+            self.counts[kind] += 1
+            if self.counts[kind] <= _MOST:
+                self._kept.append(Violation(kind, told, time.monotonic() - self._began, self.present()))
+
+    @property
+    def kept(self) -> list[Violation]:
+        with self._lock:
+            return list(self._kept)
+
+    @property
+    def kinds(self) -> set[str]:
+        with self._lock:
+            return set(self.counts)

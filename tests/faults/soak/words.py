@@ -1,0 +1,75 @@
+"""The planted words: each is one of its kind, so whatever is left of somebody says whose it is, wherever it lies.
+
+A word stands in every personal text that the soak sends: values, ids, names, messages, comments, files.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import count
+from random import Random
+from typing import NamedTuple
+
+from tests.faults.people import words_in
+
+_PERSON, _CONVERSATION = _OWNERS = ("a", "b")
+# What breaks careless code: quotes, formulas, separators, line ends, other scripts, markup.
+_DRESSES = (
+    "{}",
+    "=1+{}",
+    "'{}'",
+    'she said "{}", twice',
+    "{}; =cmd\n-and\r\nmore",
+    "@{}\tmore",
+    "שלום {} مرحبا",
+    "🙂 {} 🙃",
+    "<b>{}</b> ../../{{0}}",
+    "+49 {} -1",
+    "{}, ,, \\N \\. $1",
+)
+
+
+class Word(NamedTuple):
+    """A word as it was found: of a person or of a conversation, by their numbers in the model."""
+
+    is_person: bool
+    number: int
+    text: str
+
+
+class Words:
+    """Makes the words of one run: those of `tests.faults.people`, whose digits say whose they are."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def of_person(self, number: int) -> str:
+        return self._word(_PERSON, number)
+
+    def of_conversation(self, number: int) -> str:
+        return self._word(_CONVERSATION, number)
+
+    def _word(self, owner: str, number: int) -> str:
+        return f"zq{owner}{number:05x}{next(self._numbers):06x}"
+
+
+def found_in(*texts: str) -> set[Word]:
+    """Return the planted words in texts."""
+    found = {text for one in texts for text in words_in(one)}
+    return {Word(text[2] == _PERSON, int(text[3:8], 16), text) for text in found if text[2] in _OWNERS}
+
+
+def dressed(word: str, chance: Random) -> str:
+    """Return a text around a word, as hostile as texts can be. The word itself stays as it is."""
+    return chance.choice(_DRESSES).replace("{}", word)
+
+
+def unguarded(cell: str) -> str:
+    """Return a cell of a CSV without the guard against formulas, as docs/api.md says it is taken away."""
+    return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
+
+
+def told(words: Iterable[Word], most: int = 3) -> str:
+    """Return some words for a message."""
+    texts = sorted(word.text for word in words)
+    rest = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + rest
