@@ -1,0 +1,90 @@
+"""A thread of a client: does one thing after another, by chance, at a pace."""
+
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.soak import filing, reading, sending
+from tests.faults.soak.caller import Silent
+from tests.faults.soak.circle import Circle
+from tests.faults.soak.following import Read, follow
+
+Action = Callable[[Circle], None]
+
+# How often each is done, compared with the others.
+SENDING: dict[Action, int] = {
+    sending.begin: 16,
+    sending.go_on: 16,
+    sending.share: 4,
+    sending.repeat: 6,
+    sending.come_late: 5,
+    sending.upload: 6,
+    sending.identify: 4,
+    sending.sign: 4,
+    sending.arrive: 3,
+    sending.see_who_it_is: 4,
+}
+FILING: dict[Action, int] = {
+    filing.delete: 9,
+    filing.delete_conversations: 5,
+    filing.export: 7,
+    filing.export_conversations: 3,
+    filing.batch: 2,
+    filing.redact: 3,
+}
+READING: dict[Action, int] = {
+    filing.file_again: 3,
+    reading.read_log: 3,
+    reading.read_requests: 2,
+    reading.read_one_request: 3,
+    reading.look_up: 2,
+    reading.preview: 2,
+    reading.find_conversations: 3,
+    reading.read_usage: 1,
+    reading.read_some: 5,
+}
+# What needs a resolver and an identity key.
+_IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is}
+
+
+class Actor(threading.Thread):
+    """`rate` is how many things it does in a second, if each takes no time."""
+
+    def __init__(self, circle: Circle, *, rate: float, read: Read, over: threading.Event) -> None:
+        super().__init__(name=f"client of {circle.bot}", daemon=True)
+        self.circle = circle
+        self._rate = rate
+        self._read = read
+        self._over = over
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self.attempt(self._act)
+            self._over.wait(self.circle.chance.expovariate(self._rate))
+
+    def attempt(self, act: Callable[[], None]) -> None:
+        """Do something; what goes wrong in the soak itself is told as such."""
+        try:
+            act()
+        except Silent:
+            pass  # told already
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}"
+            self.circle.told("the soak itself", told)
+
+    def follow_all(self) -> None:
+        """Ask for everything that is open, and look at all that is over."""
+        self.attempt(lambda: follow(self.circle, self._read, most=1000))
+
+    def _act(self) -> None:
+        circle = self.circle
+        kinds = SENDING | READING
+        if len(circle.open) < filing.MOST_OPEN:
+            kinds = kinds | FILING
+        if circle.identity_key is None:
+            kinds = {action: weight for action, weight in kinds.items() if action not in _IDENTIFYING}
+        [action] = circle.chance.choices(list(kinds), list(kinds.values()))
+        action(circle)
+        follow(circle, self._read, most=2)

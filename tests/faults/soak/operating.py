@@ -1,0 +1,109 @@
+"""What the operator does meanwhile: retries what has failed, sets a retention period, orders daily extracts."""
+
+import threading
+from collections import Counter
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+
+from tests.faults.site import Site
+from tests.faults.soak import sending
+from tests.faults.soak.circle import Circle
+from tests.faults.soak.model import Filed, Talk, now
+from tests.faults.soak.violations import Violations
+
+RETENTION_DAYS = 90
+# After faults of the storages, the processes and the clocks (S3 refuses a signature of another time) a retry helps.
+EXPECTED = {"storage_unavailable", "storage_incomplete", "storage_access_denied", "worker_lost", "database_lost"}
+_FAILED = "SELECT DISTINCT error_code, error_detail FROM compliance_compliancerequest WHERE status = 'failed'"
+# A day passes for the runs of a chatbot: it gets one a day.
+_DAY_PASSES = """
+UPDATE compliance_retentionrun SET day = day - 1
+ WHERE chatbot_id = (SELECT id FROM chatbots_chatbot WHERE slug = %s)
+"""
+_FIRST_RUN_IS_DUE = """
+UPDATE compliance_compliancerequest SET not_before = clock_timestamp()
+ WHERE kind = 'retention' AND status = 'accepted' AND not_before > clock_timestamp() + interval '1 hour'
+"""
+
+
+class Operator(threading.Thread):
+    """`circle` is a chatbot with a retention period, to which old conversations are sent."""
+
+    def __init__(
+        self, site: Site, circle: Circle, violations: Violations, *, over: threading.Event, every: float
+    ) -> None:
+        super().__init__(name="operator", daemon=True)
+        self.retried: Counter[str] = Counter()
+        self._site = site
+        self._circle = circle
+        self._violations = violations
+        self._every = every
+        self._over = over
+        self._old: list[Talk] = []
+
+    def run(self) -> None:
+        while not self._over.wait(10):
+            self.retry_failed()
+            if self._over.wait(self._every / 2):
+                return
+            self.attempt(self.retain)
+            if self._over.wait(self._every / 2):
+                return
+            self.attempt(self.make_days)
+
+    def attempt(self, what: Any) -> None:
+        """Do what a fault may prevent: then it is done the next time."""
+        with suppress(psycopg.Error, RuntimeError, OSError):
+            what()
+
+    def begin(self) -> None:
+        """Send the first old conversations, and set the period. Its first run need not wait a day."""
+        self._send_old()
+        said = self._site.manage("set_retention", self._circle.bot, str(RETENTION_DAYS), ends=(0, 3))
+        number = said.out.rpartition(" ")[2].strip()
+        self._site.manage("set_retention", self._circle.bot, str(RETENTION_DAYS), "--confirm", number)
+        self._site.sql(_FIRST_RUN_IS_DUE)
+
+    def retain(self, *, is_last: bool = False) -> None:
+        """Send more that is too old, and let the next day's run begin: by a sweep or by our command."""
+        if not is_last:
+            self._send_old()
+        self._site.sql(_DAY_PASSES, [self._circle.bot])
+        self._site.manage("apply_retention", self._circle.bot, ends=(0, 3))
+
+    def make_days(self) -> None:
+        yesterday = (now() - timedelta(days=1)).date().isoformat()
+        self._site.manage("daily_extract", "hosted", "--date", yesterday, ends=(0, 3))
+
+    def retry_failed(self) -> None:
+        self.attempt(self._retry)
+
+    def _retry(self) -> None:
+        found: dict[str, str] = dict(self._site.sql(_FAILED))
+        for code, detail in found.items():
+            if code not in EXPECTED:
+                self._violations.add("failed request", f"requests have failed by {code}: {detail}")
+            said = self._site.manage("retry_request", "--all-failed", "--code", code, "--json", ends=(0, 1, 2))
+            self.retried[code] += said.document["retried"] if said.code == 0 else 0
+
+    def note_run(self, status: str) -> None:
+        """Note in the model that what is old is erased: a run that was filed after it was sent is over."""
+        one = Filed(self._circle.bot, "retention", "the runs of the period")
+        one.surely, one.status = set(self._old), status
+        self._circle.model.file(one)
+
+    def _send_old(self) -> None:
+        """Send conversations whose last message is too old, and one that is not."""
+        circle = self._circle
+        for days in (RETENTION_DAYS + 30, RETENTION_DAYS + 1, RETENTION_DAYS - 5):
+            began = now() - timedelta(days=days)
+            person, talk = circle.new_person(), circle.new_talk(began)
+            sent = sending.prepared(circle, talk, person.value)
+            for message in sent.body["messages"]:
+                message["sent_at"] = (began + timedelta(minutes=1)).isoformat()
+            sending.send(circle, [sent])
+            if days > RETENTION_DAYS and talk.number is not None:
+                self._old.append(talk)

@@ -1,0 +1,283 @@
+"""One run: the chatbots and their clients, the faults, the quiet at the end, and the looks that follow."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.drill_site import wait_until
+from tests.faults import invariants
+from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.site import Site
+from tests.faults.soak import evidence, watching
+from tests.faults.soak.actor import Actor
+from tests.faults.soak.caller import Caller, Traffic
+from tests.faults.soak.checks import Ending
+from tests.faults.soak.circle import Circle, IdentityKey
+from tests.faults.soak.driver import Driver, faults_of
+from tests.faults.soak.evidence import Evidence
+from tests.faults.soak.model import Model
+from tests.faults.soak.operating import Operator
+from tests.faults.soak.receivers import Receivers, receiving
+from tests.faults.soak.violations import Violations
+from tests.faults.soak.watching import Watcher
+from tests.faults.soak.witness import Witness
+from tests.faults.soak.words import Words
+from tests.faults.wire import Wire
+
+# The chatbots: with everything; with a client's bucket; with a retention period; the witness's, and the probes'.
+HOSTED, CLIENT, AGED, STILL = BOTS = ("hosted", "client", "aged", "still")
+CLIENT_BUCKET = "client-files"
+DISK_BYTES = 768 * 1024 * 1024
+# By so much a process may grow, once it has done some work.
+_MOST_GROWTH = 128 * 1024 * 1024
+_MOST_TASKS = 50
+_QUIET_SECONDS = 300.0
+_OPEN = "SELECT count(*) FROM compliance_compliancerequest WHERE status NOT IN ('completed', 'cancelled', 'rejected')"
+# A sweep erases what came late.
+_HALF_ERASED = """
+SELECT count(*) FROM conversations_conversation WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL
+"""
+_CALLBACKS_WAIT = "SELECT count(*) FROM compliance_callback WHERE state = 'waiting'"
+# The pause after a failed attempt passes: what is said of callbacks is that they come, not how soon.
+_PAUSES_PASS = """
+UPDATE compliance_callback SET next_attempt_at = clock_timestamp()
+ WHERE state = 'waiting' AND token IS NULL AND next_attempt_at > clock_timestamp()
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast, and with which faults. `seed` decides what chance decides."""
+
+    folder: Path
+    seed: int = 1
+    seconds: float = 1200.0
+    clients: int = 3
+    rate: float = 1.5
+    pause: tuple[float, float] = (11.0, 18.0)
+    only: Collection[str] = ()
+    progress_every: float = 30.0
+
+    def faults(self, all_faults: dict[str, Fault]) -> dict[str, Fault]:
+        chosen = {name: fault for name, fault in all_faults.items() if any(word in name for word in self.only)}
+        return chosen if self.only else {name: fault for name, fault in all_faults.items() if name != "no fault"}
+
+
+@dataclass
+class Soak:
+    """A context is entered to set up; then `run`, and `look`, which may be called again."""
+
+    plan: Plan
+    violations: Violations = field(default_factory=Violations)
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def __enter__(self) -> "Soak":
+        self._exits = ExitStack()
+        try:
+            self._set_up()
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self._exits.close()
+
+    # --- Before ------------------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        plan, enter = self.plan, self._exits.enter_context
+        self.over = threading.Event()
+        self.model = Model(Words())
+        self.receivers: Receivers = enter(receiving(self.violations, seed=plan.seed))
+        self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, database_wire=True))
+        self.client_wire = enter(Wire(self.site.s3_wire.target))
+        with self.site.s3_client() as s3:
+            s3.create_bucket(Bucket=CLIENT_BUCKET)
+        with ThreadPoolExecutor(2) as pool:
+            self.circles = dict(zip(BOTS, pool.map(self._found, BOTS), strict=True))
+        still = self.circles[STILL]
+        faults = plan.faults(FAULTS | faults_of(self.receivers, self.client_wire))
+        self.driver = Driver(
+            self.site,
+            still,
+            faults,
+            self.violations,
+            seed=plan.seed + 1,
+            pause=plan.pause,
+            read=self.read_of(STILL),
+            over=self.over,
+        )
+        self.violations.present = lambda: self.driver.present
+        self.operator = Operator(
+            self.site, self.circles[AGED], self.violations, over=self.over, every=max(30.0, plan.seconds / 8)
+        )
+        self.operator.begin()
+        self.witness = Witness(still)
+        self.witness.begin(self.circles[HOSTED], self.read_of(STILL))
+        self.watcher = Watcher(self.site, over=self.over)
+        self.actors = [self._actor(number) for number in range(plan.clients + 1)]
+
+    def _found(self, bot: str) -> Circle:
+        """Create a chatbot and what its client needs."""
+        site, words = self.site, ["--variable", "user_channel:session"]
+        client = site.create_chatbot(bot, *words, *(["--enable-extracts"] if bot == HOSTED else []))
+        self.receivers.secrets[bot] = site.manage("create_callback_secret", bot, "--json").document["secret"]
+        # What was signed as before is not checked.
+        site.manage("set_chatbot", bot, "--callback-url", self.receivers.url("hook", bot))
+        key = None
+        if bot == HOSTED:
+            made = site.manage("create_api_key", bot, "--type", "identity", "--label", "soak", "--json").document
+            key = IdentityKey(made["secret"], made["kid"], made["aud"])
+            where = ("--url", self.receivers.url("who", bot), "--send", "session", "--session-token", "session")
+            site.manage("set_resolver", bot, *where)
+        if bot == CLIENT:
+            own = site.s3.s3
+            words = ["--bucket", CLIENT_BUCKET, "--endpoint", self.client_wire.address, "--region", "us-east-1"]
+            secret = ["--access-key-id", own.access_key_id, "--secret-file", "-"]
+            site.manage("set_bucket", bot, *words, *secret, stdin=own.secret_access_key)
+        return self._circle(bot, Caller(client, self.violations, self.traffic, self._excuses), key)
+
+    def _circle(self, bot: str, caller: Caller, key: IdentityKey | None, number: int = 0) -> Circle:
+        # Not `hash`, which differs from run to run.
+        chance = Random(f"{self.plan.seed} {bot} {number}")
+        return Circle(self.model, caller, self.receivers, self.violations, chance, key)
+
+    def _actor(self, number: int) -> Actor:
+        """Make a thread: the first has a client's bucket, all others the hosted one, and each its own chatters."""
+        bot = CLIENT if number == 0 else HOSTED
+        shared = self.circles[bot]
+        circle = shared if number < 2 else self._circle(bot, shared.caller, shared.identity_key, number)
+        return Actor(circle, rate=self.plan.rate, read=self.read_of(bot), over=self.over)
+
+    def _excuses(self) -> Collection[str]:
+        return self.driver.excuses() if hasattr(self, "driver") else ()
+
+    def read_of(self, bot: str) -> Callable[[str], bytes | None]:
+        """Return what reads a file of a client's bucket, past its wire."""
+
+        def read(key: str) -> bytes | None:
+            for _ in range(60):
+                try:
+                    with self.site.s3_client() as s3:
+                        return bytes(s3.get_object(Bucket=CLIENT_BUCKET, Key=key)["Body"].read())
+                except ClientError as error:
+                    if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+                        return None
+                except BotoCoreError:
+                    pass
+                time.sleep(0.5)
+            raise TimeoutError(f"The bucket of {bot} cannot be read.")
+
+        return read
+
+    # --- During ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let everything go on for the time of the plan, then be quiet until all requests are over."""
+        began = time.monotonic()
+        self.violations.restart_clock()
+        threads = [self.watcher, *self.actors, self.operator, self.driver]
+        for thread in threads:
+            thread.start()
+        while (left := self.plan.seconds - (time.monotonic() - began)) > 0:
+            time.sleep(min(left, self.plan.progress_every))
+            self.tell(time.monotonic() - began)
+        self.over.set()
+        for thread in threads:
+            thread.join()
+        self._be_quiet()
+
+    def tell(self, seconds: float) -> None:
+        """Say how far it is, on stderr."""
+        filed = [one for one in self.model.filed if one.id]
+        open_ones = [one for one in filed if not one.is_final]
+        parts = [
+            f"{seconds:5.0f} s  {sum(self.traffic.calls.values())} calls, {len(filed)} requests accepted",
+            f"{sum(one.status == 'completed' for one in filed)} completed, {len(open_ones)} open",
+            f"{sum(self.driver.caused.values())} faults",
+            f"{sum(self.violations.counts.values())} violations",
+        ]
+        if self.driver.present:
+            parts.append(f"now: {self.driver.present}")
+        if open_ones:
+            parts.append(f"oldest open: {open_ones[0].kind} of {open_ones[0].bot}, {open_ones[0].status}")
+        sys.stderr.write(", ".join(parts) + "\n")
+
+    def _be_quiet(self) -> None:
+        """Wait until all requests are over, failed ones retried, and all that waits for a time is done."""
+        self._wait_for_requests()
+        # Of a day after all that was sent to be too old.
+        self.operator.retain(is_last=True)
+        self.operator.note_run("completed" if self._wait_for_requests() else "failed")
+        for actor in (*self.actors, self._actor_of_probes()):
+            actor.follow_all()
+        self._wait(_HALF_ERASED, "what came late is erased", before="")
+        self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
+        self.witness.end(self.read_of(STILL))
+        self.watcher.look()
+
+    def _actor_of_probes(self) -> Actor:
+        return Actor(self.circles[STILL], rate=1, read=self.read_of(STILL), over=self.over)
+
+    def _wait_for_requests(self) -> bool:
+        """Wait until all requests are over, and return whether they are. What has failed is retried."""
+        end = time.monotonic() + _QUIET_SECONDS
+        while time.monotonic() < end:
+            if self.site.sql(_OPEN) == [(0,)]:
+                return True
+            self.operator.retry_failed()
+            time.sleep(1)
+        return False
+
+    def _wait(self, statement: str, what: str, *, before: str) -> None:
+        def is_so() -> bool:
+            if before:
+                self.site.sql(before)
+            return self.site.sql(statement) == [(0,)]
+
+        try:
+            wait_until(is_so, what, seconds=200)
+        except TimeoutError as error:
+            self.violations.add("not ended", str(error))
+
+    # --- After -------------------------------------------------------------------------------------------
+
+    def look(self) -> Evidence:
+        """Compare everything with the model, and note what is not as it must be."""
+        callers = {bot: circle.caller for bot, circle in self.circles.items()}
+        found = evidence.gather(self.site, callers, self.receivers, CLIENT_BUCKET)
+        told = self.receivers.told
+        sessions = {session for session in told if session not in self.receivers.lied_to}
+        for kind, what in Ending(self.model, found, sessions=sessions, callbacks=BOTS).all():
+            self.violations.add(kind, what)
+        for what in invariants.nothing_orphaned(self.site, found.objects):
+            self.violations.add("orphan", what)
+        if found.client_objects.uploads:
+            self.violations.add(
+                "orphan", f"{len(found.client_objects.uploads)} uploads are open in the client's bucket"
+            )
+        said = self.site.manage("verify_erasure", "--all", ends=(0, 3))
+        if said.code:
+            self.violations.add("row left", "verify_erasure --all finds something left")
+        self._look_at_resources()
+        return found
+
+    def _look_at_resources(self) -> None:
+        for life in self.watcher.longest():
+            if life.growth > _MOST_GROWTH:
+                self.violations.add("memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}")
+        queue = watching.queue_of(self.site)
+        if queue.get("claims"):
+            self.violations.add("queue", f"{queue['claims']} claims are left, though all requests are over")
+        if queue.get("tasks", 0) > _MOST_TASKS:
+            self.violations.add("queue", f"{queue['tasks']} tasks wait, though all requests are over")
