@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check bench fuzz stress recovery drill citus screenshots lock fmt clean
+.PHONY: demo run test test-all check bench fuzz stress recovery drill soak citus screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -51,6 +51,9 @@ recovery: $(READY)  ## how soon work goes on after a fault; ARGS="--rounds 5 --c
 
 drill: $(READY)  ## lose the database and restore it, in three ways; ARGS=--only=dump for one
 	$(BIN)/python scripts/drill.py $(ARGS)
+
+soak: $(READY)  ## clients and faults side by side for long, then a look at everything; MINUTES=20 SEED=1, or SECONDS=60
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SECONDS),--seconds $(SECONDS)) --seed $(or $(SEED),1) $(ARGS)
 
 citus: $(READY)  ## the promises on a distributed database; CITUS_URL=postgresql://..., ARGS="-k races" for some
 	$(BIN)/python -m pytest -n 0 tests/citus

@@ -34,14 +34,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make soak", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=20.0, help="how long there are traffic and faults (20)")
-    length.add_argument("--seconds", type=float, help="the same in seconds")
+    parser.add_argument("--minutes", type=float, default=20.0, help="how long there are traffic and faults (20)")
+    parser.add_argument("--seconds", type=float, help="the same in seconds, in place of the minutes")
     parser.add_argument("--seed", type=int, default=1, help="what chance decides (1)")
     parser.add_argument("--clients", type=int, default=3, help="threads of clients, and one more (3)")
     parser.add_argument("--rate", type=float, default=1.5, help="things that each of them does in a second (1.5)")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="only faults whose name has this")
-    parser.add_argument("--faults", action="store_true", help="list the faults, and end")
+    parser.add_argument("--faults", action="store_true", help="list those of processes and servers, and end")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     if options.faults:
