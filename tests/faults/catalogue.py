@@ -77,6 +77,10 @@ def _kill_web(site: Site, _: random.Random) -> None:
     site.kill("web")
 
 
+def _freeze_web(site: Site, _: random.Random) -> None:
+    site.freeze(site.pid("web"))
+
+
 def _kill_web_process(site: Site, random: random.Random) -> None:
     os.kill(random.choice(children_of(site.pid("web"))), signal.SIGKILL)
 
@@ -248,6 +252,7 @@ FAULTS: dict[str, Fault] = {
     "cluster stopped, started again": Fault(_stop_cluster, start_programs, lasts=True),
     "one web process killed": Fault(_kill_web_process),
     "web server killed, started again": Fault(_kill_web, start_programs, lasts=True),
+    "web server frozen, continued": Fault(_freeze_web, _resume, lasts=True),
     "PostgreSQL restarted": Fault(_stop_postgres, _start_postgres, lasts=True),
     "PostgreSQL killed, started again": Fault(_kill_postgres, _start_postgres, lasts=True),
     "PostgreSQL paused, continued": Fault(_pause_postgres, _resume, lasts=True),

@@ -1,0 +1,41 @@
+"""A site for all tests of a process, which takes half a minute to start, and a company there for each module.
+
+Only `make faults` runs all of them: the environment has FAULTS=all then.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import catalogue
+from tests.faults import company as companies
+from tests.faults.company import Company
+from tests.faults.site import Site
+
+if os.environ.get("FAULTS") != "all":
+    _LONG = ("in_the_middle", "invariants", "restored_under_traffic", "while_they_wait")
+    collect_ignore = [f"test_{name}.py" for name in _LONG]
+
+# The largest tests take half of it. It is memory, as far as it is used.
+DISK_BYTES = 1024 * 1024 * 1024
+
+
+@pytest.fixture(scope="session")
+def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("faults") / "site"
+    with Site(folder, disk_bytes=DISK_BYTES, database_wire=True) as site:
+        yield site
+
+
+@pytest.fixture
+def site(running_site: Site) -> Iterator[Site]:
+    """A site of which nothing is broken at the end, also where a test has failed."""
+    yield running_site
+    catalogue.mend_everything(running_site)
+
+
+@pytest.fixture(scope="module")
+def company(running_site: Site, request: pytest.FixtureRequest) -> Company:
+    slug = request.module.__name__.rpartition("test_")[2].replace("_", "-")
+    return companies.found(running_site, seed=int(os.environ.get("FAULTS_SEED", "1")), slug=slug)

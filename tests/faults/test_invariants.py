@@ -1,0 +1,167 @@
+"""Each look reports what it looks for: one that sees nothing would let every fault pass."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+import pytest
+
+from tests.faults.company import Company
+from tests.faults.people import Person, words_in
+from tests.faults.site import Site
+
+pytestmark = pytest.mark.long(reason="a site of its own")
+
+Planted = AbstractContextManager[None]
+
+
+@pytest.fixture(scope="module")
+def erased(company: Company) -> Person:
+    company.begin_round("looks", to_erase=3, to_export=1).run(lambda: None)
+    assert company.wrong() == []
+    return next(person for person in company.people if person.is_erased)
+
+
+def whole(company: Company) -> Person:
+    return next(person for person in company.people if person.exports)
+
+
+def word_of(person: Person) -> str:
+    return min(person.words())
+
+
+@contextmanager
+def object_at(site: Site, key: str, body: bytes) -> Iterator[None]:
+    bucket = site.s3.s3.bucket
+    with site.s3_client() as client:
+        put = client.put_object(Bucket=bucket, Key=key, Body=body)
+        try:
+            yield
+        finally:
+            client.delete_object(Bucket=bucket, Key=key, VersionId=put.get("VersionId", "null"))
+
+
+@contextmanager
+def open_upload(site: Site) -> Iterator[None]:
+    bucket, key = site.s3.s3.bucket, "uploads/left"
+    with site.s3_client() as client:
+        upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        try:
+            yield
+        finally:
+            client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+
+
+@contextmanager
+def changed(
+    site: Site, change: str, back: str, values: tuple[object, ...], back_values: tuple[object, ...]
+) -> Iterator[None]:
+    """Change rows past all constraints and triggers, and change them back."""
+    _past_all_rules(site, change, values)
+    try:
+        yield
+    finally:
+        _past_all_rules(site, back, back_values)
+
+
+def _past_all_rules(site: Site, statement: str, values: tuple[object, ...]) -> None:
+    with site.database.connect() as connection, connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(statement, values)
+
+
+def row_left(site: Site, company: Company, erased: Person) -> Planted:
+    [number] = erased.numbers.values()
+    insert = (
+        "INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)"
+        " SELECT chatbot_id, id, 'left', 'user', 'text', %s, now() FROM conversations_conversation WHERE id = %s"
+    )
+    delete = "DELETE FROM conversations_message WHERE conversation_id = %s AND external_id = 'left'"
+    return changed(site, insert, delete, (word_of(erased), number), (number,))
+
+
+def doubled_completion(site: Site, company: Company, erased: Person) -> Planted:
+    insert = (
+        "INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, at, data)"
+        " SELECT chatbot_id, id, 'request.completed', 'doubled', now(), '{}' FROM compliance_compliancerequest"
+        "  WHERE id = %s"
+    )
+    delete = "DELETE FROM chatbots_changelogentry WHERE actor = 'doubled' AND request_id = %s"
+    return changed(site, insert, delete, (erased.deletions[0],), (erased.deletions[0],))
+
+
+def request_undone(site: Site, company: Company, erased: Person) -> Planted:
+    update = "UPDATE compliance_compliancerequest SET messages = messages + %s WHERE id = %s"
+    return changed(site, update, update, (1, erased.deletions[0]), (-1, erased.deletions[0]))
+
+
+def message_changed(site: Site, company: Company, erased: Person) -> Planted:
+    number = min(whole(company).numbers.values())
+    update = "UPDATE conversations_message SET external_id = {} WHERE conversation_id = %s"
+    return changed(
+        site, update.format("'x' || external_id"), update.format("substr(external_id, 2)"), (number,), (number,)
+    )
+
+
+def conversation_lost(site: Site, company: Company, erased: Person) -> Planted:
+    [number] = next(person for person in company.people if person.name.endswith("kept")).numbers.values()
+    update = "UPDATE conversations_conversation SET chatbot_id = -chatbot_id WHERE id = %s"
+    return changed(site, update, update, (number,), (number,))
+
+
+def orphan(site: Site, company: Company, erased: Person) -> Planted:
+    return object_at(site, "uploads/9/left", b"nothing personal")
+
+
+def words_in_an_object(site: Site, company: Company, erased: Person) -> Planted:
+    return object_at(site, "elsewhere/left", word_of(erased).encode())
+
+
+def upload(site: Site, company: Company, erased: Person) -> Planted:
+    return open_upload(site)
+
+
+@contextmanager
+def words_in_a_log(site: Site, company: Company, erased: Person) -> Iterator[None]:
+    path = site.folder / "planted.log"
+    path.write_text(f"somebody said {word_of(whole(company))}")
+    yield
+    path.unlink()
+
+
+@contextmanager
+def export_of_another(site: Site, company: Company, erased: Person) -> Iterator[None]:
+    request = whole(company).exports[0]
+    [(key,)] = site.sql("SELECT key FROM compliance_export WHERE request_id = %s", [request])
+    bucket = site.s3.s3.bucket
+    with site.s3_client() as client:
+        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        client.put_object(Bucket=bucket, Key=key, Body=body + body.splitlines(keepends=True)[-1])
+        try:
+            yield
+        finally:
+            client.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+PLANTED: dict[str, tuple[Callable[[Site, Company, Person], Planted], str]] = {
+    "a row of somebody erased is left": (row_left, "table conversations_message has words of"),
+    "a request is completed twice": (doubled_completion, "and the change log has"),
+    "a count is wrong": (request_undone, "instead of"),
+    "a message of somebody else is changed": (message_changed, "is not as it was sent"),
+    "a conversation is lost": (conversation_lost, "usage of"),
+    "an object has no row": (orphan, "reconcile_storage reports"),
+    "an object has words of somebody erased": (words_in_an_object, "an object in elsewhere has words of"),
+    "an upload is open": (upload, "multipart uploads are open"),
+    "a log has words": (words_in_a_log, "the log planted.log has words of"),
+    "an export has another line": (export_of_another, "messages, and not the"),
+}
+
+
+def test_each_is_reported_and_nothing_else(site: Site, company: Company, erased: Person) -> None:
+    with ExitStack() as planted:
+        for plant, _ in PLANTED.values():
+            planted.enter_context(plant(site, company, erased))
+        wrong = company.wrong()
+    assert [what for what, (_, told) in PLANTED.items() if not any(told in line for line in wrong)] == [], wrong
+    # People are named by their name in the test.
+    assert not {word for person in company.people for word in person.words()} & words_in(" ".join(wrong))
+    assert company.wrong() == []

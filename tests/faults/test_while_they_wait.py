@@ -1,0 +1,78 @@
+"""Requests wait for workers while something about their chatter changes, or is large."""
+
+import pytest
+
+from tests.faults import company as companies
+from tests.faults import invariants
+from tests.faults.catalogue import start_programs
+from tests.faults.client import until_known
+from tests.faults.company import Company
+from tests.faults.people import about
+from tests.faults.site import UCI, Site
+
+pytestmark = pytest.mark.long(reason="a site of its own, and 100,000 conversations")
+
+_CONVERSATIONS = 100_000
+
+# Copies of a stored conversation, with its identity and a message each.
+_COPY = """
+WITH one AS (
+    SELECT c.*, i.variable_id AS key, i.value, i.digest, i.established_by
+      FROM conversations_conversation c JOIN conversations_identity i ON i.conversation_id = c.id WHERE c.id = %(one)s
+), copies AS (
+    INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, uci_variable_id, channel,
+           started_at, last_message_at, message_count, has_file_upload, has_agent_handover, has_push)
+    SELECT chatbot_id, external_id || '-' || n, sha256((external_id || n)::bytea), uci_variable_id, channel,
+           started_at, started_at, 1, FALSE, FALSE, FALSE
+      FROM one CROSS JOIN generate_series(1, %(copies)s) AS n
+    RETURNING id, chatbot_id
+), identities AS (
+    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest, established_by)
+    SELECT c.chatbot_id, c.id, one.key, one.value, one.digest, one.established_by FROM copies c CROSS JOIN one
+)
+INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
+SELECT chatbot_id, id, 'm', 'user', 'text', 'hello', now() FROM copies
+"""
+
+_LEFT = """
+SELECT count(*) FILTER (WHERE i.value IS NOT NULL), count(DISTINCT v.id) FILTER (WHERE v.deleted_at IS NOT NULL)
+  FROM conversations_conversation v JOIN chatbots_chatbot c ON c.id = v.chatbot_id
+  LEFT JOIN conversations_identity i ON i.conversation_id = v.id
+ WHERE c.slug = %s AND v.deletion_request_id = %s
+"""
+
+
+def test_the_uci_is_changed_while_requests_wait(site: Site, company: Company) -> None:
+    for cluster in site.clusters:
+        site.stop(cluster)
+    waiting = company.begin_round("before the change", to_erase=3, to_export=3)
+    later = company.begin_round("after the change", to_erase=2, to_export=2)
+    waiting.run(lambda: None)
+    slug = company.client.slug
+    site.manage("set_chatbot", slug, "--variable", "custom:customer_id", "--uci", "customer_id")
+    try:
+        # They are still named by the former one.
+        later.run(lambda: None)
+        start_programs(site)
+        assert company.wrong() == []
+    finally:
+        site.manage("set_chatbot", slug, "--uci", UCI)
+
+
+def test_one_value_has_a_hundred_thousand_conversations(site: Site) -> None:
+    """The guard holds its deletion until it is approved; those of others do not wait for it."""
+    company = companies.found(site, seed=2, slug="crowded")
+    client, person = company.client, company.person("of very many conversations")
+    [number] = person.numbers.values()
+    site.sql(_COPY, {"one": number, "copies": _CONVERSATIONS})
+    others = company.begin_round("beside very many", to_erase=4, to_export=2)
+    body = about(person) | {"erase_exports": True}
+    request = until_known(lambda: client.file("data-deletion", body, key="very-many")).body["request_id"]
+    assert client.follow(request, {"on_hold"})["hold_reason"] == "too_many_conversations"
+    until_known(lambda: client.post(f"requests/{request}/approve", {}))
+    others.run(lambda: None)
+    requests = [each for one in company.people for each in (*one.deletions, *one.exports)]
+    assert invariants.wait_for_ends(site, requests, seconds=60) == []
+    counts = client.follow(request, {"completed"}, seconds=300)["counts"]
+    assert (counts["conversations"], counts["messages"]) == (_CONVERSATIONS + 1, _CONVERSATIONS + person.messages())
+    assert site.sql(_LEFT, [client.slug, request]) == [(0, _CONVERSATIONS + 1)]
