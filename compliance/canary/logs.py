@@ -32,19 +32,20 @@ _IN_USE = timedelta(hours=1)
 def positions() -> dict[str, Any]:
     """Return how long each log file of this machine is now. Says nothing of a file that cannot be read."""
     try:
-        files = {_identity(found): [found.st_size, int(found.st_mtime)] for _, found in _files()}
+        files = {_identity(found): [found.st_size, int(found.st_mtime)] for _, found in _files()[0]}
     except CannotTell:
         files = {}
     return {"machine": proc.pid_scope(), "files": files}
 
 
 def look(search: Search, since: dict[str, Any], began_at: datetime, *, budget: Budget) -> Iterator[Sighting]:
-    """Yield the log files in which a word is. Raises CannotTell, also where a pattern fits no file."""
+    """Yield the log files in which a word is, then raise CannotTell if one is missing, or cannot be read."""
     # Inodes are of one machine; on another, or after a restart of it, nothing is known of the files.
     known = since.get("files", {}) if since.get("machine") == proc.pid_scope() else {}
     recent = (began_at - _IN_USE).timestamp()
     in_use = {identity for identity, (_, changed) in known.items() if changed > recent}
-    for path, found in _files():
+    files, missing = _files()
+    for path, found in files:
         budget.check(path)
         identity = _identity(found)
         in_use.discard(identity)
@@ -53,8 +54,8 @@ def look(search: Search, since: dict[str, Any], began_at: datetime, *, budget: B
         before = known[identity][0] if identity in known else 0
         if _is_in(path, before if before <= found.st_size else 0, search, budget):
             yield Sighting(Code.TEXT_LEFT, path)
-    if in_use:
-        raise CannotTell(Trouble.LOG_MISSING, "rotated")
+    if missing or in_use:
+        raise CannotTell(Trouble.LOG_MISSING, missing or "rotated")
 
 
 def _is_in(path: str, start: int, search: Search, budget: Budget) -> bool:
@@ -76,9 +77,10 @@ def _pieces(path: str, start: int, budget: Budget) -> Iterator[bytes]:
             yield piece
 
 
-def _files() -> list[tuple[str, os.stat_result]]:
-    """Return the files that fit the patterns, each once. Raises CannotTell where none fits one of them."""
+def _files() -> tuple[list[tuple[str, os.stat_result]], str]:
+    """Return the files that fit the patterns, each once, and a pattern that fits none, or "". Raises CannotTell."""
     files: dict[str, tuple[str, os.stat_result]] = {}
+    missing = ""
     for pattern in settings.CANARY_LOG_FILES:
         is_missing = True
         for path in sorted(glob.iglob(pattern)):  # noqa: PTH207  (absolute patterns)
@@ -94,8 +96,8 @@ def _files() -> list[tuple[str, os.stat_result]]:
             if len(files) > _MOST_FILES:
                 raise CannotTell(Trouble.TOO_MUCH, pattern)
         if is_missing:
-            raise CannotTell(Trouble.LOG_MISSING, pattern)
-    return list(files.values())
+            missing = missing or pattern
+    return list(files.values()), missing
 
 
 def _identity(found: os.stat_result) -> str:

@@ -140,27 +140,31 @@ def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
     return sorted(wanted - seen)
 
 
-def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[Sighting]:
-    """Return in which columns a word is. Raises CannotTell."""
-    where, code = "", Trouble.BROKEN
+def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighting]:
+    """Yield in which columns a word is, then raise CannotTell if not all could be read."""
+    found: set[str] = set()
+    where = ""
+    trouble: Trouble | None = None
     try:
         with transaction.atomic():
             execute(BY_INDEX)
             execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
             things = {name: _ids(statement, turn) for name, statement in _THINGS.items()}
-            found: set[str] = set()
             for table in _tables():
                 where = table.name
                 budget.check(where)
                 found |= set(_look_in(table, search, turn, things))
+    except CannotTell as error:
+        trouble, where = error.code, error.where
     except (Error, psycopg.Error) as error:
         cause = error if isinstance(error, psycopg.Error) else error.__cause__
         state = getattr(cause, "sqlstate", None)
-        code = {_DENIED: Trouble.RIGHTS_MISSING, _CANCELLED: Trouble.TOO_LONG}.get(state or "", Trouble.BROKEN)
-    else:
-        return [Sighting(Code.TEXT_LEFT, column) for column in sorted(found)]
-    # Raised outside the except block: a database's error can quote a row.
-    raise CannotTell(code, where)
+        trouble = {_DENIED: Trouble.RIGHTS_MISSING, _CANCELLED: Trouble.TOO_LONG}.get(state or "", Trouble.BROKEN)
+    for column in sorted(found):
+        yield Sighting(Code.TEXT_LEFT, column)
+    # Raised outside the except blocks: a database's error can quote a row.
+    if trouble is not None:
+        raise CannotTell(trouble, where)
 
 
 def _ids(statement: str, turn: CanaryTurn) -> list[int | UUID]:

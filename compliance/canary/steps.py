@@ -72,20 +72,28 @@ class Work:
         self._store(**fields)
 
     def found(self, place: CanaryFinding.Place, sightings: Iterable[Sighting]) -> None:
-        """Store what a search has found in a place. One that is repeated finds the same rows, or more."""
-        CanaryFinding.objects.bulk_create(
-            [
-                CanaryFinding(
-                    turn=self.turn,
-                    chatbot_id=self.turn.chatbot_id,
-                    place=place,
-                    code=each.code,
-                    where=each.where[:_LONGEST_PLACE],
-                )
-                for each in dict.fromkeys(sightings)
-            ],
-            ignore_conflicts=True,
-        )
+        """Store what a search finds in a place, also where it then cannot go on.
+
+        One that is repeated finds the same rows, or more.
+        """
+        seen: dict[Sighting, None] = {}
+        try:
+            for each in sightings:
+                seen[each] = None
+        finally:
+            CanaryFinding.objects.bulk_create(
+                [
+                    CanaryFinding(
+                        turn=self.turn,
+                        chatbot_id=self.turn.chatbot_id,
+                        place=place,
+                        code=each.code,
+                        where=each.where[:_LONGEST_PLACE],
+                    )
+                    for each in seen
+                ],
+                ignore_conflicts=True,
+            )
 
 
 def clean_up(work: Work) -> bool:
@@ -194,12 +202,12 @@ def erase(work: Work) -> bool:
 
 
 def look_api(work: Work) -> bool:
-    work.found(Place.API, list(api.look(work.client, work.planted, work.search, work.turn)))
+    work.found(Place.API, api.look(work.client, work.planted, work.search, work.turn))
     return True
 
 
 def look_bucket(work: Work) -> bool:
-    work.found(Place.BUCKET, list(bucket.look(work.search, work.turn, budget=work.budget)))
+    work.found(Place.BUCKET, bucket.look(work.search, work.turn, budget=work.budget))
     return True
 
 
@@ -210,7 +218,7 @@ def look_rows(work: Work) -> bool:
 
 def look_logs(work: Work) -> bool:
     turn = work.turn
-    work.found(Place.LOGS, list(logs.look(work.search, turn.logs, turn.began_at, budget=work.budget)))
+    work.found(Place.LOGS, logs.look(work.search, turn.logs, turn.began_at, budget=work.budget))
     return True
 
 

@@ -295,6 +295,31 @@ def test_a_log_that_is_not_there_is_unclear_and_not_clean(
     assert last()[0] == 4
 
 
+@LONG
+def test_what_is_found_counts_where_the_search_cannot_go_on(
+    canary: Canary, settings: Settings, tmp_path: Path, impatient: None
+) -> None:
+    log = tmp_path / "worker.log"
+    settings.CANARY_LOG_FILES = [str(tmp_path / "typo*.log"), str(log)]
+    flight = Flight()
+    turn = flight.end(after_erasing=lambda flight: log.write_text(f"cannot erase {flight.words.value}\n"))
+
+    assert (turn.state, turn.trouble, flight.findings()) == ("found", "log_missing", [f"logs text_left {log}"])
+
+
+def test_what_could_not_be_planted_is_not_missed(
+    canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, settings.CANARY_URL = settings.CANARY_URL, "http://127.0.0.1:9"
+    monkeypatch.setitem(turns._PATIENCE, CanaryTurn.Step.PLANT, timedelta())
+    flight = Flight()
+    flight.go_on()
+    settings.CANARY_URL = address
+    turn = flight.end()
+
+    assert (turn.state, turn.trouble, flight.findings()) == ("unclear", "api_unavailable", [])
+
+
 def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(
     canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ def test_each_table_is_known() -> None:
 
 def test_a_worker_may_read_all_that_is_searched(turn: CanaryTurn) -> None:
     with role("worker"):
-        assert rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)) == []
+        assert list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))) == []
 
 
 @pytest.mark.one_postgresql(reason="plans")
@@ -62,7 +62,7 @@ def test_a_table_that_nobody_knows_is_not_taken_for_clean(turn: CanaryTurn) -> N
         cursor.execute("CREATE TABLE of_others (text text)")
 
     with pytest.raises(CannotTell) as raised:
-        rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
+        list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
 
     assert (raised.value.code, raised.value.where) == ("table_unknown", "of_others")
 
@@ -76,7 +76,7 @@ def test_a_table_of_a_chatbot_that_no_code_knows_is_searched(turn: CanaryTurn) -
             "INSERT INTO of_others VALUES (%s, %s), (%s, '')", [turn.chatbot_id, word.encode(), turn.chatbot_id]
         )
 
-    found = rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
+    found = list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
 
     assert [one.where for one in found] == ["of_others.said"]
 
@@ -89,6 +89,6 @@ def test_a_materialized_view_keeps_what_its_table_has_lost(turn: CanaryTurn) -> 
             "CREATE MATERIALIZED VIEW kept AS SELECT chatbot_id, %s::text AS said FROM compliance_canaryturn", [word]
         )
 
-    found = rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))
+    found = list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
 
     assert [one.where for one in found] == ["kept.said"]
