@@ -109,6 +109,7 @@ def no_more_waits() -> None:
     ComplianceRequest.objects.update(not_before=None)
 
 
+@pytest.mark.one_postgresql(reason="there machines are asked")
 def test_on_one_postgresql_nothing_is_asked(django_assert_num_queries: Callable[[int], Any]) -> None:
     assert not placement.is_distributed()  # asked once in a process
     with django_assert_num_queries(0):
