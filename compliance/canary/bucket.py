@@ -72,7 +72,7 @@ def _look(
                 budget.check(where)
                 if number > _MOST_VERSIONS:
                     raise CannotTell(Trouble.TOO_MUCH, where)
-                if not version.is_marker and (found := _in_version(storage, search, version, where)):
+                if not version.is_marker and (found := _in_version(storage, search, version, budget)):
                     yield where, found
     for prefix in prefixes:
         budget.check("listing")
@@ -81,7 +81,8 @@ def _look(
                 yield _name(upload.key), " (open upload)"
 
 
-def _in_version(storage: ObjectStorage, search: Search, version: Listed, where: str) -> str:
+def _in_version(storage: ObjectStorage, search: Search, version: Listed, budget: Budget) -> str:
+    where = _name(version.key)
     stored = storage.read_version(version.key, "" if version.is_latest else version.version_id)
     if stored is None:
         return ""
@@ -89,8 +90,14 @@ def _in_version(storage: ObjectStorage, search: Search, version: Listed, where: 
     with closing(stored.pieces) as pieces, suppress(Unsearchable):
         if search.is_in_text(unquote(stored.headers)):
             return f" (headers{of})"
-        return f" (content{of})" if search.is_in_any(pieces) else ""
+        return f" (content{of})" if search.is_in_any(_in_time(pieces, where, budget)) else ""
     raise CannotTell(Trouble.TOO_MUCH, where)
+
+
+def _in_time(pieces: Iterable[bytes], where: str, budget: Budget) -> Iterator[bytes]:
+    for piece in pieces:
+        budget.check(where)
+        yield piece
 
 
 def _ledger_keys(turn: CanaryTurn) -> Iterable[str]:

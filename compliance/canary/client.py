@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any
@@ -32,6 +33,12 @@ _BOUNDARY = "canary-5b1f2c7e9d"
 
 class _NotHere(Exception):
     """Plain HTTP would leave this machine."""
+
+
+_NO_ANSWER = (
+    *(OSError, UnicodeError, ValueError, _NotHere, outbound.AnswerTooLong),
+    *(urllib3.exceptions.HTTPError, HTTPException),
+)
 
 
 class _HTTPConnection(LimitedConnection, HTTPConnection):
@@ -118,7 +125,7 @@ class Client:
         try:
             with outbound.within(_SECONDS, answer_bytes=_ANSWER_BYTES):
                 answer = self._send(method, self._base + path, body, sent)
-        except (OSError, UnicodeError, ValueError, _NotHere, outbound.AnswerTooLong, urllib3.exceptions.HTTPError):
+        except _NO_ANSWER:
             pass
         # Raised outside the except block, whose error would name the address. Until the service can answer, it has
         # shown nothing: 503 also of a restored database, and 429.

@@ -45,6 +45,9 @@ def look(search: Search, since: dict[str, Any], began_at: datetime, *, budget: B
     recent = (began_at - _IN_USE).timestamp()
     in_use = {identity for identity, (_, changed) in known.items() if changed > recent}
     files, missing = _files()
+    if since.get("files") and not settings.CANARY_LOG_FILES:
+        # It is set for another machine, whose worker did not take this step.
+        raise CannotTell(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
     for path, found in files:
         budget.check(path)
         identity = _identity(found)

@@ -81,6 +81,7 @@ class Work:
             for each in sightings:
                 seen[each] = None
         finally:
+            self._store()  # who has lost the turn adds nothing to it
             CanaryFinding.objects.bulk_create(
                 [
                     CanaryFinding(

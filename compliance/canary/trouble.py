@@ -20,7 +20,12 @@ class Budget:
     """The time that one piece of work may take, so that it holds no worker for long."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Let the time begin anew."""
+        self._end = time.monotonic() + self._seconds
 
     @property
     def is_over(self) -> bool:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 State, Step = CanaryTurn.State, CanaryTurn.Step
 
-# Of one task. A call that is under way at its end can take as long again as a call to the storage may.
+# Of one task, and then of the step that it is at. A call under way at the end takes as long again as one may.
 TASK_SECONDS = 20.0
 # Longer than a task takes with that.
 _LEASE = timedelta(minutes=3)
@@ -91,11 +91,13 @@ def go_on(*, seconds: float, pause: timedelta = _NEXT_LOOK) -> None:
     turn = _take(token)
     if turn is None:
         return
-    budget = Budget(seconds)
+    whole, step = Budget(seconds), Budget(seconds)
     canary = Canary.objects.select_related("chatbot").get()
-    work = Work(canary, turn, budget, lambda **fields: _store(turn, token, **fields))
+    work = Work(canary, turn, step, lambda **fields: _store(turn, token, **fields))
     try:
-        while not budget.is_over and is_open():
+        while not whole.is_over and is_open():
+            # What is left of a task's time could be too short for it, again and again.
+            step.renew()
             wait = _do(work, pause)
             if wait is not None:
                 _store(turn, token, next_at=Now() + wait)

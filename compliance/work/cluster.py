@@ -206,12 +206,13 @@ def enqueue_what_is_due() -> None:
     if health.is_anything_due() or bucket_checks.is_any_waiting():
         notify.notify_workers()
     notify.enqueue_sweep()
-    if canary.is_due():
-        notify.enqueue_canary()
-    # Intake queues look-ups without a task. Last, and not of a silent machine of Citus, where this would fail.
+    # Intake queues look-ups without a task. Late, and not of a silent machine of Citus, where this would fail.
     machines.look_if_due()
     if lookups.is_any_due():
         notify.enqueue_callbacks()
+    # Last: people's work does not wait for a canary that cannot be asked about.
+    if canary.is_due():
+        notify.enqueue_canary()
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:

@@ -20,6 +20,9 @@ class Service(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.calls.append((self.path, self.headers.get("Authorization")))
         status = int(self.path.rpartition("/")[2])
+        if status == 999:
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+            return
         self.send_response(status)
         if status == 302:
             self.send_header("Location", f"http://{self.headers['Host']}/elsewhere/200")
@@ -54,6 +57,11 @@ def test_a_service_that_cannot_answer_is_unavailable(status: int) -> None:
         client(address).get("getUsage", str(status))
 
     assert (raised.value.code, raised.value.where) == ("api_unavailable", "getUsage")
+
+
+def test_what_speaks_no_http_is_unavailable() -> None:
+    with service() as address, pytest.raises(CannotTell, match="api_unavailable"):
+        client(address).get("getUsage", "999")
 
 
 def test_a_refusal_is_an_answer_and_no_document() -> None:

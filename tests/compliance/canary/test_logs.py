@@ -56,6 +56,13 @@ def begin_anew(log: Path) -> None:
     log.write_text(LINE)
 
 
+def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
+    since = logs.positions()
+    settings.CANARY_LOG_FILES = []
+    with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
+        found(since)
+
+
 @pytest.mark.parametrize(
     ("rotate", "name"),
     [
