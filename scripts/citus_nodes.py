@@ -17,6 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 URL = os.environ.get("CITUS_URL", "")
 
+# Any number that nothing else locks in the database of CITUS_URL.
+_ADDING = 20_251_127
 _MEMBERS = """
 SELECT groupid, nodename, nodeport FROM pg_dist_node WHERE isactive AND noderole = 'primary' ORDER BY groupid
 """
@@ -52,7 +54,9 @@ def create(name: str, *, template: str = "template1") -> None:
         _run_alone(machine, "CREATE DATABASE {} TEMPLATE {}", name, template if machine is None else "template1")
         with connect(name, machine) as session:
             session.execute("CREATE EXTENSION citus")
-    with connect(name) as session:
+    with connect() as turn, connect(name) as session:
+        # Adding a machine also makes our roles there, which all its databases share. Two at once can fail.
+        turn.execute("SELECT pg_advisory_lock(%s)", [_ADDING])
         session.execute("SELECT citus_set_coordinator_host(%s, %s)", coordinator)
         for machine in others:
             session.execute("SELECT citus_add_node(%s, %s)", machine)
