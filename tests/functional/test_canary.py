@@ -170,6 +170,7 @@ def test_it_finds_a_row(canary: Canary, fault: Callable[[Flight], None], where: 
 
 
 @LONG
+@pytest.mark.one_postgresql(reason="a trigger of the test's own")
 def test_it_finds_what_a_trigger_of_an_operators_keeps(canary: Canary) -> None:
     execute(
         """
