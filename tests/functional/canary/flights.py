@@ -1,11 +1,17 @@
 """Turns of the canary against a real web server, in this process: step by step, with work in between."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import pytest
 from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import override_settings
 
@@ -21,6 +27,7 @@ from tests.functional.web import WebServer, web_server
 from tests.under_roles import role
 
 _ROUNDS = 25
+LONG = pytest.mark.long(reason="a turn takes seconds, and others prove the same of another place")
 
 
 @contextmanager
@@ -122,3 +129,16 @@ class Flight:
         if self.turn.deletion_id is None and self.turn.planted_at is not None:
             found = {key: self.storage.read(key) for key in self.storage.keys(f"{self.turn.chatbot.slug}/")}
             self.seen |= found
+
+
+def last() -> tuple[int, dict[str, Any]]:
+    """Return the exit code and the document of `canary --last`."""
+    out = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("canary", "--last", "--json", stdout=out)
+    return int(str(ended.value.code)), json.loads(out.getvalue())
+
+
+def execute(statement: str, *values: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)

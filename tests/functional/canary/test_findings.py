@@ -1,0 +1,226 @@
+"""The canary: clean where a deletion leaves nothing, and a finding wherever something is left."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+
+from chatbots.models import Chatbot
+from compliance.models import Canary, ComplianceRequest
+from compliance.work import health
+from conversations.models import Conversation, Message
+from tests.factories import conversation_of
+from tests.functional.canary.flights import LONG, Flight, execute, last
+from tests.functional.support import dump, everything_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_it_is_clean_where_a_deletion_leaves_nothing(canary: Canary, neighbour: Chatbot) -> None:
+    conversation_of(neighbour, "42", messages=3)
+    others = list(Message.objects.filter(chatbot=neighbour).order_by("pk").values())
+    flight = Flight()
+
+    turn = flight.end()
+
+    assert (turn.state, turn.trouble, flight.findings()) == ("clean", "", [])
+    assert last()[0] == 0
+    # It was all there, and no word of it is.
+    text = "\n".join([*flight.seen, *(content.decode() for content in flight.seen.values())])
+    assert {"chatter_data_exports", "daily_conversations_extracts"} <= {key.split("/")[1] for key in flight.seen}
+    words = set(flight.words.words.values())
+    assert {flight.words.value, flight.words.words["said"], flight.words.words["long ago"]} <= {
+        word for word in words if word in text
+    }
+    left = dump() + everything_in(flight.storage) + "".join(version.key for version in flight.storage.versions())
+    assert not [word for word in words if word in left]
+    assert list(Message.objects.filter(chatbot=neighbour).order_by("pk").values()) == others
+    assert Conversation.objects.filter(chatbot=canary.chatbot, deleted_at__isnull=False).count() == 2
+
+
+def put_message_back(flight: Flight) -> None:
+    execute(
+        "INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)"
+        " VALUES (%s, %s, 'again', 'user', 'text', %s, now())",
+        flight.turn.chatbot_id,
+        flight.turn.numbers[0],
+        f"I was {flight.words.words['said']}.",
+    )
+
+
+def name_in_reference(flight: Flight) -> None:
+    ComplianceRequest.objects.filter(pk=str(flight.turn.deletion_id)).update(reference=flight.words.value)
+
+
+def write_to_change_log(flight: Flight) -> None:
+    execute(
+        "INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data) VALUES (%s, 'a.b', 'command', %s)",
+        flight.turn.chatbot_id,
+        json.dumps({"who": flight.words.value}),
+    )
+
+
+def keep_in_session(flight: Flight) -> None:
+    session = SessionStore()
+    # Much text, so that Django packs it.
+    session["draft"] = [flight.words.value, "and more " * 500]
+    session.save()
+
+
+def leave_in_queue(flight: Flight) -> None:
+    payload = f"drain {flight.words.value.encode().hex()}"
+    execute("INSERT INTO django_q_ormq (key, payload, lock) VALUES ('other', %s, now())", payload)
+
+
+def log_for_admin(flight: Flight) -> None:
+    User.objects.create_user("sam.staff", is_staff=True)
+    execute(
+        "INSERT INTO django_admin_log (action_time, user_id, object_repr, action_flag, change_message)"
+        " SELECT now(), id, %s, 2, '' FROM auth_user LIMIT 1",
+        flight.words.value,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "where"),
+    [
+        (put_message_back, "conversations_message.text"),
+        pytest.param(name_in_reference, "compliance_compliancerequest.reference", marks=LONG),
+        (write_to_change_log, "chatbots_changelogentry.data"),
+        pytest.param(keep_in_session, "django_session.session_data", marks=LONG),
+        pytest.param(leave_in_queue, "django_q_ormq.payload", marks=LONG),
+        pytest.param(log_for_admin, "django_admin_log.object_repr", marks=LONG),
+    ],
+)
+def test_it_finds_a_row(canary: Canary, fault: Callable[[Flight], None], where: str) -> None:
+    flight = Flight()
+
+    turn = flight.end(after_erasing=fault)
+
+    assert (turn.state, turn.trouble) == ("found", "")
+    assert f"rows text_left {where}" in flight.findings()
+    code, document = last()
+    assert (code, document["state"]) == (3, "found")
+    assert not [word for word in flight.words.words.values() if word in json.dumps(document)]
+    [found] = [problem for problem in health.check().problems if problem.code == "canary_found"]
+    assert "rows (1)" in found.detail
+
+
+@LONG
+@pytest.mark.one_postgresql(reason="a trigger of the test's own")
+def test_it_finds_what_a_trigger_of_an_operators_keeps(canary: Canary) -> None:
+    execute(
+        """
+        CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data)
+            VALUES (OLD.chatbot_id, 'message.deleted', 'command', jsonb_build_object('text', OLD.text));
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER kept AFTER DELETE ON conversations_message FOR EACH ROW EXECUTE FUNCTION kept();
+        """
+    )
+    try:
+        flight = Flight()
+        turn = flight.end()
+    finally:
+        execute("DROP TRIGGER kept ON conversations_message; DROP FUNCTION kept();")
+
+    assert (turn.state, flight.findings()) == ("found", ["rows text_left chatbots_changelogentry.data"])
+
+
+@LONG
+def test_it_finds_a_conversation_that_is_shown_again(canary: Canary) -> None:
+    def reopen(flight: Flight) -> None:
+        Conversation.objects.filter(pk=flight.turn.numbers[0]).update(
+            deleted_at=None,
+            deletion_request_id=None,
+            external_id="again",
+            message_count=0,
+            user_name=flight.words.words["name"],
+        )
+
+    flight = Flight()
+    turn = flight.end(after_erasing=reopen)
+
+    assert turn.state == "found"
+    found = set(flight.findings())
+    assert {
+        "api text_left getConversation",
+        "api not_erased getConversation",
+        "api not_erased listConversations",
+        "api still_served listMessages",
+        "rows text_left conversations_conversation.user_name",
+    } <= found
+
+
+def put_export_back(flight: Flight) -> None:
+    key = flight.key_of("chatter_data_exports")
+    flight.put(key, flight.seen[key])
+
+
+def put_extract_back(flight: Flight) -> None:
+    key = flight.key_of("daily_conversations_extracts")
+    flight.put(key, flight.seen[key])
+
+
+def leave_old_version(flight: Flight) -> None:
+    key = flight.key_of("daily_conversations_extracts")
+    clean = flight.storage.read(key)
+    flight.put(key, flight.seen[key])
+    flight.put(key, clean)
+
+
+def copy_elsewhere(flight: Flight) -> None:
+    content = flight.seen[flight.key_of("chatter_data_exports")]
+    flight.put(f"{flight.turn.chatbot.slug}/backup/yesterday.csv.gz", gzip.compress(content))
+
+
+def hide_behind_marker(flight: Flight) -> None:
+    key = f"uploads/{flight.turn.chatbot_id}/again"
+    flight.put(key, flight.words.file)
+    flight.storage.client.delete_object(Bucket=flight.storage.bucket_name, Key=key)
+
+
+def name_in_key(flight: Flight) -> None:
+    flight.put(f"{flight.turn.chatbot.slug}/chatter_data_exports/{flight.words.value}/empty.csv", b"")
+
+
+@pytest.mark.parametrize(
+    ("fault", "folder", "how"),
+    [
+        (put_export_back, "chatter_data_exports", "(content)"),
+        (put_extract_back, "daily_conversations_extracts", "(content)"),
+        (leave_old_version, "daily_conversations_extracts", "(content, an old version)"),
+        pytest.param(copy_elsewhere, "other", "(content)", marks=LONG),
+        pytest.param(hide_behind_marker, "uploads", "(content, an old version)", marks=LONG),
+        pytest.param(name_in_key, "chatter_data_exports", "(key)", marks=LONG),
+    ],
+)
+def test_it_finds_an_object(canary: Canary, fault: Callable[[Flight], None], folder: str, how: str) -> None:
+    flight = Flight()
+
+    turn = flight.end(after_erasing=fault)
+
+    assert (turn.state, turn.trouble) == ("found", "")
+    found = [one for one in flight.findings() if one.startswith(f"bucket text_left {folder}/") and one.endswith(how)]
+    assert found, flight.findings()
+    assert not [one for one in flight.findings() if flight.words.value in one]
+
+
+def test_it_finds_a_line_in_a_log_also_of_a_rotated_one(canary: Canary, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+
+    def write(flight: Flight) -> None:
+        with log.open("a") as file:
+            file.write(f"ERROR cannot erase {flight.words.value.upper()}\n")
+        log.rename(tmp_path / "worker.log.1")
+        log.write_text("a new one\n")
+
+    flight = Flight()
+    turn = flight.end(after_erasing=write)
+
+    assert (turn.state, flight.findings()) == ("found", [f"logs text_left {tmp_path / 'worker.log.1'}"])

@@ -1,0 +1,225 @@
+"""Turns of the canary: what could not be seen is not clean, one runs at a time, and no client is touched."""
+
+import json
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+from pytest_django import Settings
+
+from chatbots.models import ApiKey, Chatbot
+from common.storage import ObjectStorage
+from compliance.canary import steps, turns
+from compliance.canary.turns import go_on
+from compliance.models import Canary, CanaryFinding, CanaryTurn, ComplianceRequest
+from compliance.work import health
+from conversations.models import Conversation
+from tests.functional.canary.flights import LONG, Flight, execute, last
+from tests.functional.support import dump, everything_in
+from tests.under_roles import role
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@LONG
+def test_a_log_that_is_not_there_is_unclear_and_not_clean(
+    canary: Canary, settings: Settings, tmp_path: Path, impatient: None
+) -> None:
+    settings.CANARY_LOG_FILES = [str(tmp_path / "worker.log"), str(tmp_path / "typo*.log")]
+    turn = Flight().end()
+
+    assert (turn.state, turn.trouble, turn.trouble_at) == ("unclear", "log_missing", str(tmp_path / "typo*.log"))
+    assert last()[0] == 4
+
+
+@LONG
+def test_what_is_found_counts_where_the_search_cannot_go_on(
+    canary: Canary, settings: Settings, tmp_path: Path, impatient: None
+) -> None:
+    log = tmp_path / "worker.log"
+    settings.CANARY_LOG_FILES = [str(tmp_path / "typo*.log"), str(log)]
+    flight = Flight()
+    turn = flight.end(after_erasing=lambda flight: log.write_text(f"cannot erase {flight.words.value}\n"))
+
+    assert (turn.state, turn.trouble, flight.findings()) == ("found", "log_missing", [f"logs text_left {log}"])
+
+
+def test_what_could_not_be_planted_is_not_missed(
+    canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, settings.CANARY_URL = settings.CANARY_URL, "http://127.0.0.1:9"
+    monkeypatch.setitem(turns._PATIENCE, CanaryTurn.Step.PLANT, timedelta())
+    flight = Flight()
+    flight.go_on()
+    settings.CANARY_URL = address
+    turn = flight.end()
+
+    assert (turn.state, turn.trouble, flight.findings()) == ("unclear", "api_unavailable", [])
+
+
+def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(
+    canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CANARY_URL = "http://127.0.0.1:9"
+    flight = Flight()
+    flight.go_on()
+    flight.go_on()
+    assert not flight.is_over
+    assert not Conversation.objects.exists()
+
+    monkeypatch.setattr(turns, "_PATIENCE", dict.fromkeys(turns._PATIENCE, timedelta()))
+    turn = flight.end()
+
+    assert (turn.state, turn.trouble, turn.trouble_at) == ("unclear", "api_unavailable", "storeConversations")
+
+
+def test_a_silent_storage_is_unclear_and_not_clean(canary: Canary, impatient: None) -> None:
+    def silent() -> AbstractContextManager[object]:
+        return override_settings(S3_ENDPOINT_URL="http://127.0.0.1:9")
+
+    turn = Flight().end(at={"erase": silent})
+
+    assert (turn.state, turn.trouble) == ("unclear", "storage_unavailable")
+    assert not CanaryFinding.objects.exists()
+    assert turn.erased_at is not None
+
+
+def test_a_search_in_the_wrong_bucket_is_blind_and_the_chatter_erased_all_the_same(
+    canary: Canary, storage: ObjectStorage, impatient: None
+) -> None:
+    def wrong() -> AbstractContextManager[object]:
+        return override_settings(S3_BUCKET=storage.bucket_name)
+
+    turn = Flight().end(at={"export": wrong})
+
+    assert (turn.state, turn.trouble) == ("unclear", "blind")
+    assert turn.trouble_at.startswith("bucket: ")
+    assert turn.erased_at is not None
+
+
+@LONG
+@pytest.mark.one_postgresql(reason="rights of a role")
+def test_a_missing_right_is_unclear_and_not_clean(canary: Canary, impatient: None) -> None:
+    execute("REVOKE SELECT (session_data) ON django_session FROM tests_worker")
+    try:
+        turn = Flight().end()
+    finally:
+        execute("GRANT SELECT (session_data) ON django_session TO tests_worker")
+
+    assert (turn.state, turn.trouble, turn.trouble_at) == (
+        "unclear",
+        "rights_missing",
+        "django_session.session_data",
+    )
+
+
+@LONG
+def test_a_held_deletion_is_unclear_and_the_next_turn_erases_it(canary: Canary, monkeypatch: Any) -> None:
+    Chatbot.objects.filter(pk=canary.chatbot_id).update(four_eyes=True)
+    flight = Flight()
+    flight.reach("erase")
+    with monkeypatch.context() as patch:
+        patch.setattr(turns, "_PATIENCE", turns._PATIENCE | {"erase": timedelta()})
+        first = flight.end()
+    assert (first.state, first.trouble) == ("unclear", "not_carried_out")
+    assert first.erased_at is None
+    assert [problem.code for problem in health.check().problems if "canary" in problem.code] == []
+
+    Chatbot.objects.filter(pk=canary.chatbot_id).update(four_eyes=False)
+    call_command("approve_request", str(first.deletion_id), stdout=StringIO())
+    second = Flight().end()
+
+    first.refresh_from_db()
+    assert second.state == "clean"
+    assert first.erased_at is not None
+    assert not [word for word in flight.words.words.values() if word in dump() + everything_in(flight.storage)]
+
+
+@pytest.mark.parametrize("step", [pytest.param("export", marks=LONG), "erase"])
+def test_a_killed_process_is_replaced_and_two_are_never_at_work(canary: Canary, step: str) -> None:
+    flight = Flight()
+    flight.reach(step)
+    # As a process leaves it that is killed in the middle.
+    execute("UPDATE compliance_canaryturn SET token = gen_random_uuid(), claimed_until = now() + interval '1 minute'")
+    before = CanaryTurn.objects.values().get()
+    assert turns.begin() == flight.turn
+    go_on(seconds=10)
+    assert CanaryTurn.objects.values().get() == before
+
+    execute("UPDATE compliance_canaryturn SET claimed_until = now() - interval '1 second'")
+    turn = flight.end()
+
+    assert turn.state == "clean"
+    assert CanaryTurn.objects.count() == 1
+    # Nothing was filed or stored twice.
+    assert Conversation.objects.count() == 2
+    assert ComplianceRequest.objects.filter(chatbot=canary.chatbot).count() == 2
+
+
+def test_one_that_has_lost_its_turn_writes_nothing_more(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = steps.STEPS["export"]
+
+    def overtaken(work: Any) -> bool:
+        with role("owner"):
+            execute("UPDATE compliance_canaryturn SET token = gen_random_uuid()")
+        return step(work)
+
+    monkeypatch.setattr(steps, "STEPS", {**steps.STEPS, "export": overtaken})
+    flight = Flight()
+    flight.go_on()
+
+    flight.turn.refresh_from_db()
+    assert (flight.turn.step, flight.turn.export_id) == ("export", None)
+
+
+def test_another_chatbot_is_not_read(canary: Canary, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    flight = Flight()
+    flight.put("neighbour/chatter_data_exports/42/theirs.csv", b"theirs")
+    flight.put(f"uploads/{neighbour.pk}/1", b"theirs")
+    read: list[str] = []
+    original = ObjectStorage.read_version
+
+    def spy(self: ObjectStorage, key: str, version_id: str = "") -> Any:
+        read.append(key)
+        return original(self, key, version_id)
+
+    monkeypatch.setattr(ObjectStorage, "read_version", spy)
+    assert flight.end().state == "clean"
+
+    assert read
+    own = (f"{canary.chatbot.slug}/", f"uploads/{canary.chatbot_id}/", "erasure_ledger/")
+    assert [key for key in read if not key.startswith(own)] == []
+
+
+@LONG
+def test_its_keys_are_shown_nowhere_and_can_be_replaced(canary: Canary) -> None:
+    before = set(ApiKey.objects.values_list("prefix", flat=True))
+    out = StringIO()
+
+    call_command("create_canary", "--new-keys", "--json", stdout=out)
+
+    assert json.loads(out.getvalue()) == {"slug": "canary", "new_keys": True}
+    assert set(ApiKey.objects.filter(revoked_at=None).values_list("prefix", flat=True)).isdisjoint(before)
+    assert Flight().end().state == "clean"
+    with pytest.raises(CommandError, match="There is a canary already"):
+        call_command("create_canary")
+
+
+def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary) -> None:
+    day = Flight().turn.day
+    execute("UPDATE compliance_canaryturn SET state = 'unclear', ended_at = now() - interval '91 days'")
+    left = CanaryTurn.objects.create(chatbot=canary.chatbot, day=day, state="running")
+    execute(
+        "UPDATE compliance_canaryturn SET state = 'unclear', planted_at = now(),"
+        " ended_at = now() - interval '91 days' WHERE id = %s",
+        left.pk,
+    )
+
+    turns.begin()
+
+    assert set(CanaryTurn.objects.exclude(state="running")) == {left}
