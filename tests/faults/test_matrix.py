@@ -10,7 +10,10 @@ from tests.faults.company import Company
 from tests.faults.site import Site
 
 # `make faults` causes all. These are of each kind one, and take a minute.
-SHORT = ["worker killed", "PostgreSQL killed, started again", "S3's answers lost", "tasks lost"]
+SHORT = [
+    *("worker killed", "PostgreSQL killed, started again", "S3's answers lost", "tasks lost"),
+    "clock of a cluster ahead",
+]
 NAMES = list(FAULTS) if os.environ.get("FAULTS") == "all" else SHORT
 
 pytestmark = pytest.mark.long(reason="a site of its own, and faults that last for seconds")
