@@ -37,6 +37,10 @@ class Client:
         self._address = address
         self._base = f"/api/v1/chatbots/{slug}/"
 
+    def at(self, address: str) -> "Client":
+        """Return one with the same credentials that calls another web server."""
+        return Client(address, self.slug, secret=self.secret, token=self.token, timeout=self.timeout)
+
     def file(self, path: str, body: Mapping[str, Any], *, key: str = "") -> Answer:
         """File a request, signed; with `key` as its Idempotency-Key, so that it may be repeated. Raises NoAnswer."""
         raw = json.dumps(body).encode()

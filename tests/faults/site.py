@@ -2,6 +2,7 @@
 
 PostgreSQL (whose files can lie on a small disk), an S3 server behind a wire, a web server with two processes, and two
 clusters of two workers, each with a role of its own in the database. It depends on no settings and no environment.
+No fault is aimed at a further web server and cluster, if they are wanted: they live through all of it.
 """
 
 import json
@@ -38,6 +39,8 @@ SCOPES = (
     *("conversations:read", "identities:write", "messages:redact"),
 )
 _PATIENCE = 120.0
+# Those that no fault is aimed at.
+_STEADY_WEB, _STEADY_CLUSTER = "steady-web", "steady-cluster"
 # Of these a process is made that kills its children when it dies; a reader of /proc meets them half-way.
 KINDS = ("worker", "monitor", "pusher")
 
@@ -76,7 +79,8 @@ class Site:
 
     `settings` are variables of the environment of all its processes. With `disk_bytes` PostgreSQL's files lie on a
     disk of that size; where none can be mounted, `disk` is None. With `database_wire`, all but this object reach
-    PostgreSQL through a wire.
+    PostgreSQL through a wire. With `steady` there are two more programs: they are not among `programs` or `clusters`,
+    so that they live through whatever is done to those.
     """
 
     def __init__(
@@ -86,19 +90,21 @@ class Site:
         clusters: int = 2,
         disk_bytes: int = 0,
         database_wire: bool = False,
+        steady: bool = False,
         **settings: str,
     ) -> None:
         self.folder = folder
         self.clusters = [f"cluster-{number + 1}" for number in range(clusters)]
         self.programs = ["web", *self.clusters]
+        self.steady = [_STEADY_WEB, _STEADY_CLUSTER] if steady else []
         self.frozen: list[int] = []
         self.skewed: set[str] = set()  # programs with a wrong clock
         self.disk: SmallDisk | None = None
         self._disk_bytes = disk_bytes
         self._has_database_wire = database_wire
         self._settings = settings
-        self._bind = f"127.0.0.1:{free_port()}"
-        self.address = f"http://{self._bind}"
+        self._binds = {name: f"127.0.0.1:{free_port()}" for name in ("web", _STEADY_WEB)}
+        self.address, self.steady_address = (f"http://{bind}" for bind in self._binds.values())
         self._pids: dict[str, int] = {}
         self._exits = ExitStack()
 
@@ -143,17 +149,17 @@ class Site:
             "CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8",
             "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
             "WEB_WORKERS": "2",
-            "WEB_BIND": self._bind,
             "VAR_DIR": str(self.folder),
             **self._settings,
         }
         roles = ("grant_roles", "--web", WEB, "--worker", WORKER)
         self._manage_all(DATABASE, [("migrate", "--verbosity", "0"), roles])
         self._processes = self._exits.enter_context(Processes(stop_timeout=30))
-        for name in self.programs:
+        for name in (*self.programs, *self.steady):
             self.start(name)
         self.wait_for_web()
-        wait_until(lambda: len(self._alive_clusters()) == len(self.clusters), "the clusters have started")
+        clusters = len(self.clusters) + len(self.steady) // 2
+        wait_until(lambda: len(self._alive_clusters()) == clusters, "the clusters have started")
 
     @staticmethod
     def _discard(server: Server) -> None:
@@ -165,19 +171,23 @@ class Site:
     # --- Programs ----------------------------------------------------------------------------------------
 
     def start(self, name: str, *, argv: Sequence[str] = (), **settings: str) -> None:
-        """Start a program: `web`, or a cluster. `settings` are variables of its environment alone.
+        """Start a program: a web server, or a cluster. `settings` are variables of its environment alone.
 
         `argv` is run in place of its command.
         """
-        is_web = name == "web"
-        command = web_command("--log-level", "warning") if is_web else [sys.executable, "manage.py", "qcluster"]
-        environment = self.environment(WEB if is_web else WORKER) | settings
+        bind = self._binds.get(name)
+        command = web_command("--log-level", "warning") if bind else [sys.executable, "manage.py", "qcluster"]
+        environment = self.environment(WEB if bind else WORKER) | ({"WEB_BIND": bind} if bind else {}) | settings
         process = self._processes.start(name, argv or command, environment, cwd=ROOT, log=self.folder / f"{name}.log")
         self._pids[name] = process.pid
 
     def is_running(self, name: str) -> bool:
         """Return whether a program was started and neither stopped nor killed."""
         return name in self._pids
+
+    def has_ended(self, name: str) -> bool:
+        """Return whether a program ended by itself."""
+        return self._processes.running(name).poll() is not None
 
     def kill(self, name: str) -> None:
         """Kill a program with all its processes."""

@@ -1,5 +1,7 @@
 """The soak in its short form: with faults nothing is violated, and what is planted afterwards is found."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -35,15 +37,18 @@ def test_it_finds_nothing_until_something_is_wrong(tmp_path: Path) -> None:
         assert found["violations"] == []
         assert found["requests"]["deletion completed"] > 0
         assert sum(fault["times"] for fault in found["faults"].values()) > 0
+        lived = {one["kind"]: one["seconds"] for one in found["memory"]}
+        assert min(lived["steady web: first process"], lived["steady cluster: first process"]) > plan.seconds / 2
 
         plant(soak)
         soak.look()
-        planted = {"row left", "ended twice", "foreign line", "lost callback", "orphan"}
+        planted = {"row left", "ended twice", "foreign line", "lost callback", "orphan", "ended process"}
         assert planted <= soak.violations.kinds
 
 
 def plant(soak: Soak) -> None:
     """Do at the service what none of its faults may do: past it, as somebody would who writes around it."""
+    os.kill(soak.site.pid("steady-cluster"), signal.SIGKILL)
     completed = [one for one in soak.model.filed if one.status == "completed" and one.bot == HOSTED]
     deletion = next(one for one in completed if one.kind == "deletion" and one.surely)
     talk: Talk = min(deletion.surely, key=lambda one: one.index)

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from scripts.drill_site import wait_until
 from tests.faults import invariants
 from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.client import Client
 from tests.faults.site import Site
 from tests.faults.soak import evidence, watching
 from tests.faults.soak.actor import Actor
@@ -99,7 +100,7 @@ class Soak:
         self.over = threading.Event()
         self.model = Model(Words())
         self.receivers: Receivers = enter(receiving(self.violations, seed=plan.seed))
-        self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, database_wire=True))
+        self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, database_wire=True, steady=True))
         self.client_wire = enter(Wire(self.site.s3_wire.target))
         with self.site.s3_client() as s3:
             s3.create_bucket(Bucket=CLIENT_BUCKET)
@@ -145,7 +146,10 @@ class Soak:
             words = ["--bucket", CLIENT_BUCKET, "--endpoint", self.client_wire.address, "--region", "us-east-1"]
             secret = ["--access-key-id", own.access_key_id, "--secret-file", "-"]
             site.manage("set_bucket", bot, *words, *secret, stdin=own.secret_access_key)
-        return self._circle(bot, Caller(client, self.violations, self.traffic, self._excuses), key)
+        return self._circle(bot, self._caller(client), key)
+
+    def _caller(self, client: Client) -> Caller:
+        return Caller(client, self.violations, self.traffic, self._excuses)
 
     def _circle(self, bot: str, caller: Caller, key: IdentityKey | None, number: int = 0) -> Circle:
         # Not `hash`, which differs from run to run.
@@ -153,10 +157,17 @@ class Soak:
         return Circle(self.model, caller, self.receivers, self.violations, chance, key)
 
     def _actor(self, number: int) -> Actor:
-        """Make a thread: the first has a client's bucket, all others the hosted one, and each its own chatters."""
+        """Make a thread: the first has a client's bucket, all others the hosted one, and each its own chatters.
+
+        The last calls the web server that lives through all of it.
+        """
         bot = CLIENT if number == 0 else HOSTED
-        shared = self.circles[bot]
-        circle = shared if number < 2 else self._circle(bot, shared.caller, shared.identity_key, number)
+        circle = shared = self.circles[bot]
+        if number == self.plan.clients:
+            caller = self._caller(shared.caller.client.at(self.site.steady_address))
+            circle = self._circle(bot, caller, shared.identity_key, number)
+        elif number > 1:
+            circle = self._circle(bot, shared.caller, shared.identity_key, number)
         return Actor(circle, rate=self.plan.rate, read=self.read_of(bot), over=self.over)
 
     def _excuses(self) -> Collection[str]:
@@ -273,6 +284,9 @@ class Soak:
         return found
 
     def _look_at_resources(self) -> None:
+        for name in self.site.steady:
+            if self.site.has_ended(name):
+                self.violations.add("ended process", f"{name}, at which no fault was aimed, has ended")
         for life in self.watcher.longest():
             if life.growth > _MOST_GROWTH:
                 self.violations.add("memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}")

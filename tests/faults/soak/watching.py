@@ -91,16 +91,17 @@ class Watcher(threading.Thread):
         return [found[kind] for kind in sorted(found)]
 
     def _processes(self) -> Iterator[tuple[str, int]]:
-        for name in self._site.programs:
+        for name in (*self._site.programs, *self._site.steady):
             with suppress(KeyError, OSError):
-                kind = "web" if name == "web" else "cluster"
+                kind = "web" if name.endswith("web") else "cluster"
+                shown = f"steady {kind}" if name in self._site.steady else kind
                 first = self._site.pid(name)
-                yield f"{kind}: first process", first
+                yield f"{shown}: first process", first
                 for second in children_of(first):
-                    yield f"{kind}: {'process' if kind == 'web' else 'guard'}", second
+                    yield f"{shown}: {'process' if kind == 'web' else 'guard'}", second
                     if kind == "cluster":
                         for third in children_of(second):
-                            yield "cluster: worker, monitor or pusher", third
+                            yield f"{shown}: worker, monitor or pusher", third
 
 
 def memory_of(pid: int) -> int:
