@@ -44,11 +44,6 @@ def local_settings(**settings: str) -> str:
     return "; ".join(f"SET LOCAL {name} TO '{value}'" for name, value in (settings | last).items())
 
 
-# A session that says nothing for so long within a transaction is that of a process that was stopped, or of a machine
-# that was lost. PostgreSQL ends it. It would keep what it has locked, for ever or until TCP gives up after hours.
-IDLE_SECONDS = 60
-NOT_IDLE = {"idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"}
-
 # For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
 # at once, the planner would read whole tables.
 FINDING_BY_INDEX = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material"), "off")

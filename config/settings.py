@@ -137,7 +137,16 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 # Connections persist: otherwise django-q2 would close the caller's connection after an enqueue.
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
-DATABASES["default"].setdefault("OPTIONS", {})["application_name"] = "data-compliance-api"
+_options: dict[str, str] = DATABASES["default"].setdefault("OPTIONS", {})
+_options["application_name"] = "data-compliance-api"
+# A session that says nothing for so long within a transaction is that of a process that was stopped, or of a machine
+# that was lost. PostgreSQL ends it. It would keep what it has locked, for ever or until TCP gives up after hours.
+# Shorter than a lease (compliance/work/claims.py): once that is over, another worker must find the claim unlocked.
+# 0 for none.
+IDLE_TRANSACTION_SECONDS = env.int("IDLE_TRANSACTION_SECONDS", 60, validate=Range(0, 3600))
+if IDLE_TRANSACTION_SECONDS:
+    _limit = f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_SECONDS}s"
+    _options["options"] = f"{_options.get('options', '')} {_limit}".strip()
 
 # --- Object storage: the operator's bucket --------------------------------------------------------------------
 

@@ -14,17 +14,15 @@ from django.conf import settings  # noqa: E402  (needs the environment of the em
 from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
-from common.db import NOT_IDLE  # noqa: E402  (as above)
 from compliance.ledger import service  # noqa: E402  (as above)
 from config.handler import Handler  # noqa: E402
 from conversations import distribution  # noqa: E402  (as above)
 
-# A request with a slow statement gets 503 and frees its thread. One whose process has stopped keeps nothing locked.
+# A request with a slow statement gets 503 and frees its thread.
 if settings.WEB_STATEMENT_SECONDS:
     options = settings.DATABASES["default"]["OPTIONS"]
-    limits = {"statement_timeout": f"{settings.WEB_STATEMENT_SECONDS}s", **NOT_IDLE}
-    given = " ".join(f"-c {name}={limit}" for name, limit in limits.items())
-    options["options"] = f"{options.get('options', '')} {given}".strip()
+    limit = f"-c statement_timeout={settings.WEB_STATEMENT_SECONDS}s"
+    options["options"] = f"{options.get('options', '')} {limit}".strip()
 
 # Do not start with a wrong key, or on tables that are distributed in part, rather than fail each request.
 digest_key.check()

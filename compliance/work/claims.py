@@ -18,7 +18,7 @@ from django.db import transaction
 
 from chatbots import changelog
 from common import proc
-from common.db import BY_INDEX, FINDING_BY_INDEX, NOT_IDLE, array, execute, fetch, fetch_one, local_settings
+from common.db import BY_INDEX, array, execute, fetch, fetch_one
 from common.leases import LEASE_END
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
@@ -42,9 +42,6 @@ _RENEW = f"""
 UPDATE compliance_claim SET expires_at = {LEASE_END}
  WHERE id = %(id)s AND token = %(token)s RETURNING clock_timestamp()
 """
-
-# Shorter than a lease: once that is over, another worker must find the claim unlocked.
-_BEGIN = local_settings(**NOT_IDLE, **FINDING_BY_INDEX)
 
 # Skip requests whose predecessor was just claimed by another worker.
 _CLAIM = f"""
@@ -191,7 +188,7 @@ class HeldClaim:
             replace(self).release()
 
     def _lock(self) -> datetime:
-        execute(_BEGIN)
+        execute(BY_INDEX)
         row = fetch_one(_RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
         if row is None:
             raise ClaimLost

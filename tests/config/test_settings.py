@@ -118,6 +118,14 @@ def test_a_url_without_a_postgresql_database_is_refused(url: str) -> None:
     assert refused.value.messages == ["Must be postgresql://user:password@host:port/name, percent-encoded."]
 
 
+def test_a_transaction_that_says_nothing_is_ended_beside_what_the_url_asks_for() -> None:
+    shown = "settings.DATABASES['default']['OPTIONS'].get('options')"
+    with_options = PRODUCTION | {"DATABASE_URL": "postgresql://me@host/db?options=-c%20work_mem%3D8MB"}
+    expected = "-c work_mem=8MB -c idle_in_transaction_session_timeout=60s\n"
+    assert read(with_options, shown).stdout == expected
+    assert read(PRODUCTION | {"IDLE_TRANSACTION_SECONDS": "0"}, shown).stdout == "None\n"
+
+
 def test_an_unreachable_database_is_reported_in_one_line() -> None:
     found = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
 

@@ -4,7 +4,7 @@ import pytest
 
 from chatbots.models import Chatbot
 from common.db import fetch
-from conversations.snapshots import one_instant, snapshot
+from conversations.snapshots import SNAPSHOT_MINUTES, one_instant, snapshot
 from tests.factories import conversation_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,3 +22,10 @@ def test_what_is_read_by_index_is_not_compiled(chatbot: Chatbot) -> None:
     with one_instant():
         assert fetch(_SETTINGS, [chatbot.pk]) == [("off", "off")]
     assert fetch(_SETTINGS, [chatbot.pk]) == [("on", "on")]
+
+
+def test_a_snapshot_may_wait_for_a_bucket_longer_than_another_transaction() -> None:
+    limit = "SHOW idle_in_transaction_session_timeout"
+    with snapshot() as reader:
+        assert reader.execute(limit).fetchall() == [(f"{SNAPSHOT_MINUTES}min",)]
+    assert fetch(limit) == [("1min",)]

@@ -1,21 +1,24 @@
 """A broken connection to the database costs running work only time."""
 
 import time
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from django.db import Error, OperationalError, connection
+from django.conf import settings
+from django.db import Error, OperationalError, connection, transaction
 from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
-from common.db import IDLE_SECONDS
 from compliance import worker
+from compliance.callbacks import leases as callbacks
 from compliance.erasure import marking
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
 from compliance.work.sizes import Size, measure
+from compliance.work.turns import may_take
 from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import conversation_of, deletion_of
@@ -120,11 +123,45 @@ def test_a_claim_is_requeued_once_the_database_is_back(
     assert (request.claim_id, request.status) == (None, "accepted")
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every new connection is ended after a moment, instead of a minute, of saying nothing within a transaction."""
+    options = connection.settings_dict["OPTIONS"]
+    of_service = f"idle_in_transaction_session_timeout={settings.IDLE_TRANSACTION_SECONDS}s"
+    assert of_service in options["options"]
+    monkeypatch.setitem(
+        options, "options", options["options"].replace(of_service, "idle_in_transaction_session_timeout=100ms")
+    )
+    connection.close()
+    yield
+    connection.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some() -> None:
+    """One worker at a time takes them: what it has locked then, all others wait for."""
+    gate = Gate()
+
+    def stop() -> None:
+        with transaction.atomic():
+            may_take(uuid4())
+            gate.passed()
+
+    stopped = Elsewhere(stop)
+    gate.wait_for_someone()
+    try:
+        assert Elsewhere(lambda: callbacks.take(uuid4(), room=1, busy={})).end() == []
+    finally:
+        gate.open()
+    with pytest.raises(Error):
+        stopped.end()
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Like a machine that is lost or paused. Nobody else ends its transaction, which has the claim locked."""
-    monkeypatch.setattr(claims, "_BEGIN", claims._BEGIN.replace(f"{IDLE_SECONDS}s", "100ms"))
     monkeypatch.setattr(claims, "LEASE_SECONDS", 0)
     request = deletion_of(chatbot, "42")
     gate = Gate()
@@ -147,10 +184,10 @@ def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(
     assert (request.status, request.claim, request.attempts) == ("accepted", None, 1)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_worker_that_was_stopped_within_a_transaction_goes_on(
     chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "_BEGIN", claims._BEGIN.replace(f"{IDLE_SECONDS}s", "100ms"))
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     mark, stops = marking._mark_all, [0.5]
