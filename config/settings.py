@@ -137,7 +137,17 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 # Connections persist: otherwise django-q2 would close the caller's connection after an enqueue.
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
-_options: dict[str, str] = DATABASES["default"].setdefault("OPTIONS", {})
+# A server that was cut off, as by a failover that drops packets, is given up after a minute. The kernel would wait a
+# quarter of an hour for what was sent, and two hours for an answer. DATABASE_URL may say otherwise.
+_GIVING_UP = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 60_000,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+_options: dict[str, Any] = _GIVING_UP | DATABASES["default"].get("OPTIONS", {})
+DATABASES["default"]["OPTIONS"] = _options
 _options["application_name"] = "data-compliance-api"
 # A session that says nothing for so long within a transaction is that of a process that was stopped, or of a machine
 # that was lost. PostgreSQL ends it. It would keep what it has locked, for ever or until TCP gives up after hours.

@@ -126,6 +126,14 @@ def test_a_transaction_that_says_nothing_is_ended_beside_what_the_url_asks_for()
     assert read(PRODUCTION | {"IDLE_TRANSACTION_SECONDS": "0"}, shown).stdout == "None\n"
 
 
+def test_a_database_that_was_cut_off_is_given_up_unless_the_url_says_otherwise() -> None:
+    names = ("connect_timeout", "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count")
+    shown = f"[settings.DATABASES['default']['OPTIONS'][name] for name in {names}]"
+    assert read(PRODUCTION, shown).stdout == "[10, 60000, 30, 10, 3]\n"
+    otherwise = PRODUCTION | {"DATABASE_URL": "postgresql://me@host/db?keepalives_idle=5"}
+    assert read(otherwise, shown).stdout == "[10, 60000, 5, 10, 3]\n"
+
+
 def test_an_unreachable_database_is_reported_in_one_line() -> None:
     found = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
 
