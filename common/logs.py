@@ -25,6 +25,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished
 from django.db import Error as DjangoDatabaseError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from environs import EnvValidationError
 from psycopg import Error as PsycopgError
@@ -84,6 +85,14 @@ def is_connection_lost(error: BaseException) -> bool:
     return isinstance(cause, PsycopgOperationalError) and (
         cause.sqlstate is None or cause.sqlstate.startswith("08") or isinstance(cause, (AdminShutdown, *_GOING_AWAY))
     )
+
+
+def was_not_served(error: BaseException) -> bool:
+    """Return whether the database did not serve a statement, and may serve the same one later.
+
+    It was unreachable, out of something, or cancelled the statement or the transaction.
+    """
+    return isinstance(error, OperationalError | InterfaceError) or is_connection_lost(error)
 
 
 def was_ended_by_operator(error: BaseException) -> bool:

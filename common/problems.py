@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, TypedDict
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -23,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from common.logs import current_request_id, describe_database_error, safe_traceback
+from common.logs import current_request_id, describe_database_error, safe_traceback, was_not_served
 
 logger = logging.getLogger(__name__)
 
@@ -263,8 +262,7 @@ def as_problem(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case OperationalError() | InterfaceError():
-            # Unreachable, out of connections, or it cancelled this transaction: a retry can succeed.
+        case _ if was_not_served(error):
             logger.error("The database did not serve a call: %s", describe_database_error(error))
             return Problem("unavailable", "The database did not serve the call. Send it again later.")
         case Http404():

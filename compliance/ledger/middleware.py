@@ -9,14 +9,14 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 
-from django.db import Error, InterfaceError, OperationalError
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 
 from chatbots.digest_key import AnotherDigestKey
 from common import problems
-from common.logs import describe_database_error
+from common.logs import describe_database_error, was_not_served
 from common.problems import Problem
 from compliance.ledger import saying, service
 from compliance.models import Service
@@ -42,7 +42,7 @@ class ClosedMiddleware:
         except (Error, AnotherDigestKey) as error:
             if problems.is_api(request):
                 return problems.answer(problems.as_problem(error))
-            if isinstance(error, OperationalError | InterfaceError):
+            if isinstance(error, Error) and was_not_served(error):
                 return _unreachable(error)
             raise
         if state == Service.State.OPEN:

@@ -12,13 +12,13 @@ from typing import Any, Concatenate, ParamSpec, cast
 from django import shortcuts
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from chatbots.models import Chatbot
-from common.logs import describe_database_error
+from common.logs import describe_database_error, was_not_served
 from common.problems import RETRY_AFTER_SECONDS
 from console.common.scope import READ, Role, has_role, may, within_scope
 
@@ -82,8 +82,9 @@ def _of_console(view: View[_Given]) -> View[_Given]:
             return refusal(request, status=404, title="Not found", text=text)
         except PermissionDenied as denied:
             return refusal(request, status=403, title="Not allowed", text=str(denied) or _NOT_YOURS)
-        except (OperationalError, InterfaceError) as error:
-            # It may work later.
+        except Error as error:
+            if not was_not_served(error):
+                raise
             detail = describe_database_error(error)
             logger.error("The database did not serve a page: %s", detail)  # noqa: TRY400  (its text may quote a row)
             slow = refusal(request, status=503, title="Temporarily unavailable", text=_SLOW)

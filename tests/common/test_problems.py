@@ -7,7 +7,7 @@ import re
 import psycopg
 import pytest
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from django.http import Http404
 from django.test import Client, RequestFactory
 from rest_framework import exceptions
@@ -94,6 +94,13 @@ def test_an_unavailable_database_is_logged_by_its_sqlstate_only(caplog):
     error.__cause__ = psycopg.errors.DeadlockDetected(SECRET)
     assert as_problem(error).code == "unavailable"
     assert "SQLSTATE 40P01" in caplog.text
+
+
+def test_a_call_whose_connection_was_ended_may_be_sent_again(caplog):
+    error = InternalError(SECRET)
+    error.__cause__ = psycopg.errors.IdleInTransactionSessionTimeout(SECRET)
+    assert as_problem(error).code == "unavailable"
+    assert "SQLSTATE 25P03" in caplog.text
 
 
 def test_a_refusal_is_not_logged_as_an_error(caplog):
