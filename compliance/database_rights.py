@@ -54,8 +54,8 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT, INSERT, UPDATE (last_used_at, rate_limit, revoked_at)", "SELECT, UPDATE (revoked_at)"
     ),
     "chatbots.RateLimitWindow": Rights("SELECT, INSERT, UPDATE", ""),
-    # Append-only, whatever its trigger does. The canary looks for its words in `data`.
-    "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "SELECT (chatbot_id, data), INSERT"),
+    # Append-only, whatever its trigger does. The canary looks for its words in `data` of the newest.
+    "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "SELECT (id, chatbot_id, data), INSERT"),
     # The web server takes in and marks what is late; it never erases.
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),

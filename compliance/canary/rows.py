@@ -1,8 +1,8 @@
 """Look in the database: each column of each table that this role may read, of the canary's chatbot.
 
 Tables and materialized views come from PostgreSQL's catalogue, not from our models, so one that no code knows is
-met too. Where there is a `chatbot_id` only the canary's rows are read, by an index; of the others only what is new,
-or all where rows are few.
+met too. Where there is a `chatbot_id` only the canary's rows are read, by an index, and of what is kept for good only
+the newest, so that a turn reads as much after years; of the others only what is new, or all where rows are few.
 """
 
 import base64
@@ -23,9 +23,9 @@ from compliance.canary.words import Search
 from compliance.models import CanaryTurn
 from conversations.models.conversations import EARLIEST
 
-# Of one table. The canary's own grow by a few rows with each turn.
+# Of one table. The canary's own end after some months, but for those of which the newest are read.
 _MOST_ROWS = 200_000
-# Conversations, requests and exports by which their rows are found; a turn has two of each at most.
+# Of conversations, requests and entries of the change log. A turn has some of each.
 _NEWEST = 5_000
 _STATEMENT_SECONDS = 10
 
@@ -42,13 +42,17 @@ SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum),
 
 # What else makes an index of a table's serve for a chatbot: the conditions of partial ones.
 _ALSO: Mapping[str, sql.Composable] = {
-    "conversations_conversation": sql.SQL(" AND started_at > {}").format(sql.Literal(EARLIEST)),
     "conversations_message": sql.SQL(" AND sent_at > {}").format(sql.Literal(EARLIEST)),
     "conversations_identity": sql.SQL(" AND variable_id > 0"),
     "conversations_refusedidentity": sql.SQL(" AND at > {}").format(sql.Literal(EARLIEST)),
 }
-# Tables without such an index, and the column by which rows are found: of which kind of thing.
+# Tables that keep a row of each turn for good, or have no such index, and the column by which rows are found: of
+# which kind of thing.
 _THROUGH: Mapping[str, tuple[str, str]] = {
+    "conversations_conversation": ("id", "conversations"),
+    "compliance_compliancerequest": ("id", "requests"),
+    "compliance_export": ("request_id", "requests"),
+    "chatbots_changelogentry": ("id", "entries"),
     "conversations_variablevalue": ("conversation_id", "conversations"),
     "conversations_uploadedfile": ("conversation_id", "conversations"),
     "conversations_identitylookup": ("conversation_id", "conversations"),
@@ -61,14 +65,31 @@ _THROUGH: Mapping[str, tuple[str, str]] = {
     "compliance_repeatedexport": ("redaction_id", "requests"),
     "compliance_ledgerline": ("request_id", "requests"),
 }
-_THINGS: Mapping[str, str] = {
-    "conversations": "SELECT id FROM conversations_conversation WHERE chatbot_id = %s AND started_at > %s"
-    " ORDER BY started_at DESC, id DESC LIMIT %s",
-    "requests": "SELECT id FROM compliance_compliancerequest WHERE chatbot_id = %s AND received_at > %s"
-    " ORDER BY id DESC LIMIT %s",
-    "exports": "SELECT e.id FROM (SELECT id FROM compliance_compliancerequest WHERE chatbot_id = %s"
-    " AND received_at > %s ORDER BY id DESC LIMIT %s) AS r"
-    " CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE request_id = r.id OFFSET 0) AS e",
+_REQUESTS = (
+    "SELECT id FROM compliance_compliancerequest WHERE chatbot_id = %(chatbot)s ORDER BY id DESC LIMIT %(newest)s"
+)
+# Of conversations also those that are not erased, whenever they began: a backup can have brought them back.
+_THINGS: Mapping[str, Sequence[str]] = {
+    "conversations": [
+        """
+        SELECT id FROM conversations_conversation WHERE chatbot_id = %(chatbot)s AND started_at > %(earliest)s
+         ORDER BY started_at DESC, id DESC LIMIT %(newest)s
+        """,
+        """
+        SELECT id FROM conversations_conversation WHERE chatbot_id = %(chatbot)s AND started_at > %(earliest)s
+           AND deletion_request_id IS NULL ORDER BY id DESC LIMIT %(newest)s
+        """,
+    ],
+    "requests": [_REQUESTS],
+    "exports": [
+        f"""
+        SELECT e.id FROM ({_REQUESTS}) AS r
+         CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE request_id = r.id OFFSET 0) AS e
+        """  # noqa: S608  (from above)
+    ],
+    "entries": [
+        "SELECT id FROM chatbots_changelogentry WHERE chatbot_id = %(chatbot)s ORDER BY id DESC LIMIT %(newest)s"
+    ],
 }
 
 _ALL = ""
@@ -105,7 +126,7 @@ WITHOUT_CHATBOT: Mapping[str, str] = {
 # Columns that a worker need not be able to read (`compliance.database_rights`), "*" for any of the table: staff's
 # names, passwords and keys, clients' credentials, numbers of ours, and words of closed lists that constraints hold.
 _UNREAD: Mapping[str, str] = {
-    "chatbots_changelogentry": "id request_id event actor at",
+    "chatbots_changelogentry": "request_id event actor at",
     "chatbots_bucketcredential": "*",
     "chatbots_ratelimitwindow": "*",
     "django_session": "session_key",
@@ -149,7 +170,7 @@ def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighti
         with transaction.atomic():
             execute(BY_INDEX)
             execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
-            things = {name: _ids(statement, turn) for name, statement in _THINGS.items()}
+            things = {name: _ids(statements, turn) for name, statements in _THINGS.items()}
             for table in _tables():
                 where = table.name
                 budget.check(where)
@@ -167,8 +188,9 @@ def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighti
         raise CannotTell(trouble, where)
 
 
-def _ids(statement: str, turn: CanaryTurn) -> list[int | UUID]:
-    return [each for (each,) in fetch(statement, [turn.chatbot_id, EARLIEST, _NEWEST])]
+def _ids(statements: Sequence[str], turn: CanaryTurn) -> list[int | UUID]:
+    given = {"chatbot": turn.chatbot_id, "earliest": EARLIEST, "newest": _NEWEST}
+    return sorted({each for statement in statements for (each,) in fetch(statement, given)})
 
 
 def _tables() -> Iterator[_Table]:

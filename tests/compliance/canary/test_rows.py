@@ -1,18 +1,21 @@
 """Each table of the database is known to the canary, and a chatbot's rows are read by an index."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from chatbots.models import Chatbot
+from chatbots.models import ChangeLogEntry, Chatbot
 from common.db import BY_INDEX, execute, fetch
 from compliance.canary import rows
 from compliance.canary.rows import WITHOUT_CHATBOT
 from compliance.canary.trouble import Budget, CannotTell
 from compliance.canary.words import Search, planted
-from compliance.models import CanaryTurn
+from compliance.models import CanaryTurn, Export, JournalEntry
+from conversations.models.conversations import EARLIEST
+from tests.factories import NOON, ConversationFactory, ExportFactory, VariableValueFactory, export_of
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +46,7 @@ def test_a_worker_may_read_all_that_is_searched(turn: CanaryTurn) -> None:
 
 @pytest.mark.one_postgresql(reason="plans")
 def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
-    things: Any = {"conversations": [1, 2], "exports": [1, 2], "requests": [turn.pk]}
+    things: Any = {"conversations": [1, 2], "exports": [1, 2], "requests": [turn.pk], "entries": [1, 2]}
     with transaction.atomic():
         execute(BY_INDEX)
         for table in tables():
@@ -54,6 +57,10 @@ def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
             plan = "\n".join(line for (line,) in fetch(f"EXPLAIN {statement.replace('%', '%%')}"))
             assert "Seq Scan" not in plan, plan
             assert "Index Cond" in plan, plan
+        for statement in chain(*rows._THINGS.values()):
+            given = {"chatbot": turn.chatbot_id, "earliest": EARLIEST, "newest": 9}
+            plan = "\n".join(line for (line,) in fetch(f"EXPLAIN {statement}", given))
+            assert "Seq Scan" not in plan, plan
 
 
 @pytest.mark.one_postgresql(reason="tables of the test's own")
@@ -92,3 +99,32 @@ def test_a_materialized_view_keeps_what_its_table_has_lost(turn: CanaryTurn) -> 
     found = list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
 
     assert [one.where for one in found] == ["kept.said"]
+
+
+def test_after_years_it_reads_the_newest_and_what_is_not_erased(
+    turn: CanaryTurn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_MOST_ROWS", 100)
+    monkeypatch.setattr(rows, "_NEWEST", 3)
+    words, chatbot = planted(turn.pk), turn.chatbot
+    # As a backup brings it back.
+    oldest = ConversationFactory.create(chatbot=chatbot, started_at=NOON - timedelta(days=3000))
+    VariableValueFactory.create(conversation=oldest, value=words.value)
+    erased = {"external_id": None, "message_count": None, "deletion_request_id": turn.pk, "deleted_at": NOON}
+    for said in [""] * 101 + [words.value]:
+        ConversationFactory.create(chatbot=chatbot, started_at=NOON.replace(hour=0), **erased)
+        export = ExportFactory.create(request=export_of(chatbot, "42", reference=said))
+        Export.objects.filter(pk=export.pk).update(key=f"{export.pk} {said}")
+        ChangeLogEntry.objects.create(chatbot=chatbot, event="a.b", actor="command", data={"who": said})
+    # The ledger has them.
+    JournalEntry.objects.all().delete()
+
+    with role("worker"):
+        found = list(rows.look(Search(words), turn, budget=Budget(60)))
+
+    assert [one.where for one in found] == [
+        "chatbots_changelogentry.data",
+        "compliance_compliancerequest.reference",
+        "compliance_export.key",
+        "conversations_variablevalue.value",
+    ]
