@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 from common.times import rfc3339
 from compliance.canary.client import Answer, Client
-from compliance.canary.trouble import CannotTell, Trouble
-from compliance.canary.words import COUNTS, UCI, Planted, Search
+from compliance.canary.trouble import CannotTell, Doubts, Trouble
+from compliance.canary.words import COUNTS, Planted, Search
 from compliance.models import CanaryFinding, CanaryTurn
 
 Code = CanaryFinding.Code
@@ -38,17 +39,18 @@ class Sighting(NamedTuple):
 
 
 class _Probe(NamedTuple):
-    """What one call shows. `conversations` are the entries of the log in it, `text` is all but what was sent."""
+    """What one call shows. `text` is all of it but what was sent; some of `entries` can be the log's."""
 
     where: str
     text: str
-    conversations: list[dict[str, Any]]
+    entries: list[dict[str, Any]]
     is_of_conversation: bool = False  # of one that has to be closed after a deletion
 
 
 def control(client: Client, planted: Planted, search: Search, turn: CanaryTurn) -> list[str]:
     """Return the calls that should show the chatter before the deletion, and do not."""
-    seen = {probe.where for probe in _probes(client, planted, turn) if search.is_in_text(probe.text)}
+    probes = chain.from_iterable(_calls(client, planted, turn))
+    seen = {probe.where for probe in probes if search.is_in_text(probe.text)}
     wanted = _CONTROLS if turn.export_id else _CONTROLS - {"getRequest (export)"}
     if _erased_by_preview(client, planted)["conversations"]:
         seen.add("previewRequest")
@@ -56,65 +58,83 @@ def control(client: Client, planted: Planted, search: Search, turn: CanaryTurn) 
 
 
 def look(client: Client, planted: Planted, search: Search, turn: CanaryTurn) -> Iterator[Sighting]:
-    """Yield what the API still shows after the deletion. Raises CannotTell."""
-    for probe in _probes(client, planted, turn):
-        if probe.is_of_conversation:
-            yield Sighting(Code.STILL_SERVED, probe.where)
-        if search.is_in_text(probe.text):
-            yield Sighting(Code.TEXT_LEFT, probe.where)
-        ours = [one for one in probe.conversations if one.get("number") in turn.numbers]
-        if not all(map(_is_deleted, ours)):
-            yield Sighting(Code.NOT_ERASED, probe.where)
-        if probe.where == "lookUpConversations" and len(ours) < len(turn.numbers):
-            # That it took place counts for billing, and its digest is kept.
-            yield Sighting(Code.MISCOUNTED, probe.where)
-    if any(_erased_by_preview(client, planted).values()):
-        yield Sighting(Code.NOT_ERASED, "previewRequest")
-    yield from _counted(client, turn)
+    """Yield what the API still shows after the deletion, then raise CannotTell if not all could be asked for."""
+    doubts = Doubts()
+    for call in _calls(client, planted, turn):
+        with doubts.passing():
+            for probe in call:
+                yield from _in_probe(probe, search, turn)
+    with doubts.passing():
+        if any(_erased_by_preview(client, planted).values()):
+            yield Sighting(Code.NOT_ERASED, "previewRequest")
+    with doubts.passing():
+        yield from _counted(client, turn)
+    doubts.tell()
 
 
-def _probes(client: Client, planted: Planted, turn: CanaryTurn) -> Iterator[_Probe]:
-    """Make each call that could show the chatter. What has to answer is required to, or nothing would be seen."""
+def _in_probe(probe: _Probe, search: Search, turn: CanaryTurn) -> Iterator[Sighting]:
+    if probe.is_of_conversation:
+        yield Sighting(Code.STILL_SERVED, probe.where)
+    if search.is_in_text(probe.text):
+        yield Sighting(Code.TEXT_LEFT, probe.where)
+    ours = [one for one in probe.entries if one.get("number") in turn.numbers]
+    if not all(map(_is_deleted, ours)):
+        yield Sighting(Code.NOT_ERASED, probe.where)
+    if probe.where == "lookUpConversations" and len(ours) < len(turn.numbers):
+        # That it took place counts for billing, and its digest is kept.
+        yield Sighting(Code.MISCOUNTED, probe.where)
+
+
+def _calls(client: Client, planted: Planted, turn: CanaryTurn) -> Iterator[Iterator[_Probe]]:
+    """Yield each call that could show the chatter: it is made as one asks for what it shows.
+
+    What has to answer is required to, or nothing would be seen.
+    """
+    yield _looked_up(client, planted)
+    since = rfc3339(turn.began_at - timedelta(days=3))
+    yield _listed(client, "listConversations", f"conversations?limit=200&started_after={since}")
+    since = rfc3339(turn.began_at - timedelta(minutes=1))
+    yield _listed(client, "listRequests", f"requests?limit=200&received_after={since}")
+    yield _read(client, "listExtracts", "extracts")
+    yield _read(client, "getUsage", "usage")
+    yield _requests_about(client, planted)
+    for number in turn.numbers:
+        yield _read(client, "getConversation", f"conversations/{number}")
+        yield _closed(client, "listMessages", f"conversations/{number}/messages")
+        yield _closed(client, "listFiles", f"conversations/{number}/files")
+        if turn.file_id is not None:
+            path = f"conversations/{number}/files/{turn.file_id}/download"
+            yield _handed_out(client, "downloadFile", path, turn=turn)
+    for kind, request_id in (("export", turn.export_id), ("deletion", turn.deletion_id)):
+        if request_id is not None:
+            yield _read(client, f"getRequest ({kind})", f"requests/{request_id}")
+            yield _read(client, "listCallbacks", f"requests/{request_id}/callbacks")
+    if turn.export_id is not None:
+        yield _handed_out(client, "downloadExport", f"requests/{turn.export_id}/download", turn=turn)
+
+
+def _looked_up(client: Client, planted: Planted) -> Iterator[_Probe]:
     found = client.send("lookUpConversations", "conversations/lookup", {"ids": planted.conversation_ids})["results"]
     # Each result repeats the id that was sent.
     entries = [one["conversation"] for one in found if one["conversation"]]
     yield _Probe("lookUpConversations", json.dumps(entries), entries)
-    yield from _lists(client, turn)
-    about = {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": planted.value}
-    yield _shown("lookUpRequests", client.send("lookUpRequests", "requests/lookup", about))
-    for number in turn.numbers:
-        entry = client.read("getConversation", f"conversations/{number}")
-        yield _Probe("getConversation", json.dumps(entry), [entry])
-        yield from _closed(client, "listMessages", f"conversations/{number}/messages")
-        yield from _closed(client, "listFiles", f"conversations/{number}/files")
-        if turn.file_id is not None:
-            yield from _handed_out(
-                client, "downloadFile", f"conversations/{number}/files/{turn.file_id}/download", turn=turn
-            )
-    for kind, request_id in (("export", turn.export_id), ("deletion", turn.deletion_id)):
-        if request_id is not None:
-            where = f"getRequest ({kind})"
-            yield _shown(where, client.read(where, f"requests/{request_id}"))
-            yield _shown("listCallbacks", client.read("listCallbacks", f"requests/{request_id}/callbacks"))
-    if turn.export_id is not None:
-        yield from _handed_out(client, "downloadExport", f"requests/{turn.export_id}/download", turn=turn)
 
 
-def _lists(client: Client, turn: CanaryTurn) -> Iterator[_Probe]:
-    since = rfc3339(turn.began_at - timedelta(days=3))
-    for entries in _pages(client, "listConversations", f"conversations?limit=200&started_after={since}"):
-        yield _Probe("listConversations", json.dumps(entries), entries)
-    since = rfc3339(turn.began_at - timedelta(minutes=1))
-    for entries in _pages(client, "listRequests", f"requests?limit=200&received_after={since}"):
-        yield _Probe("listRequests", json.dumps(entries), [])
-    yield _shown("listExtracts", client.read("listExtracts", "extracts"))
-    yield _shown("getUsage", client.read("getUsage", "usage"))
+def _requests_about(client: Client, planted: Planted) -> Iterator[_Probe]:
+    found = client.send("lookUpRequests", "requests/lookup", planted.about)
+    yield _Probe("lookUpRequests", json.dumps(found), [])
 
 
-def _pages(client: Client, where: str, path: str) -> Iterator[list[dict[str, Any]]]:
+def _read(client: Client, where: str, path: str) -> Iterator[_Probe]:
+    document = client.read(where, path)
+    yield _Probe(where, json.dumps(document), [document])
+
+
+def _listed(client: Client, where: str, path: str) -> Iterator[_Probe]:
+    """Yield each page of a list."""
     for _ in range(_MOST_PAGES):
         page = client.read(where, path)
-        yield page["results"]
+        yield _Probe(where, json.dumps(page["results"]), page["results"])
         if not page["next"]:
             return
         # An address of the service as it sees itself; ours is the one to call.
@@ -141,18 +161,13 @@ def _handed_out(client: Client, where: str, path: str, *, turn: CanaryTurn) -> I
         raise CannotTell(Trouble.API_REFUSED, where)
 
 
-def _shown(where: str, document: Any) -> _Probe:
-    return _Probe(where, json.dumps(document), [])
-
-
 def _text(answer: Answer) -> str:
     return answer.body.decode("utf-8", "replace")
 
 
 def _erased_by_preview(client: Client, planted: Planted) -> dict[str, int]:
     """Return what another deletion of the chatter would erase: a search by the value itself."""
-    about = {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": planted.value}
-    preview = client.send("previewRequest", "preview", {**about, "action": "delete", "erase_exports": True})
+    preview = client.send("previewRequest", "preview", {**planted.about, "action": "delete", "erase_exports": True})
     erased: dict[str, int] = preview["deletion"]["erased"]
     return erased
 

@@ -6,7 +6,7 @@ objects of the erasure ledger that name its requests.
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from chatbots.models import SERVICE_FOLDERS
 from common.storage import ObjectStorage, StorageError
 from common.storage.listing import Listed
 from compliance.canary.api import Code, Sighting
-from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
 from compliance.canary.words import Search, Unsearchable
 from compliance.models import CanaryTurn, LedgerObject
 
@@ -40,45 +40,49 @@ def control(search: Search, turn: CanaryTurn, *, has_extract: bool, budget: Budg
 
 
 def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighting]:
-    """Yield where in the bucket a word is. Names an object by its folder and a digest of its key.
+    """Yield where in the bucket a word is, then raise CannotTell if not all could be read.
 
-    Raises CannotTell, also for a storage that does not answer.
+    Names an object by its folder and a digest of its key.
     """
-    where = "listing"
-    failure: StorageError | None = None
-    try:
-        for where, sighting in _look(hosted_storage(), search, turn, budget):
-            if sighting is not None:
-                yield Sighting(Code.TEXT_LEFT, where + sighting)
-    except StorageError as error:
-        failure = error
-    if failure:
-        raise CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({failure.code})")
-
-
-def _look(
-    storage: ObjectStorage, search: Search, turn: CanaryTurn, budget: Budget
-) -> Iterator[tuple[str, str | None]]:
-    """Yield each place that is looked at, with None, and where exactly a word is in it."""
+    storage = hosted_storage()
     prefixes = [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
+    doubts = Doubts()
     number = 0
     for prefix in [*prefixes, *_ledger_keys(turn)]:
-        budget.check("listing")
-        for key, versions in storage.versions_by_key(prefix):
-            where = _name(key)
-            yield where, " (key)" if search.is_in_text(unquote(key)) else None
-            for version in versions:
-                number += 1
-                budget.check(where)
+        with doubts.passing(), _answering("listing"):
+            budget.check("listing")
+            for key, versions in storage.versions_by_key(prefix):
+                where = _name(key)
+                if search.is_in_text(unquote(key)):
+                    yield Sighting(Code.TEXT_LEFT, f"{where} (key)")
+                number += len(versions)
                 if number > _MOST_VERSIONS:
                     raise CannotTell(Trouble.TOO_MUCH, where)
-                if not version.is_marker and (found := _in_version(storage, search, version, budget)):
-                    yield where, found
+                for version in versions:
+                    with doubts.passing(), _answering(where):
+                        budget.check(where)
+                        if not version.is_marker and (found := _in_version(storage, search, version, budget)):
+                            yield Sighting(Code.TEXT_LEFT, where + found)
     for prefix in prefixes:
-        budget.check("listing")
-        for upload in storage.uploads(prefix):
-            if search.is_in_text(unquote(upload.key)):
-                yield _name(upload.key), " (open upload)"
+        with doubts.passing(), _answering("listing"):
+            budget.check("listing")
+            for upload in storage.uploads(prefix):
+                if search.is_in_text(unquote(upload.key)):
+                    yield Sighting(Code.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
+    doubts.tell()
+
+
+@contextmanager
+def _answering(where: str) -> Iterator[None]:
+    """Raise CannotTell for a storage that does not answer, or refuses."""
+    failure: StorageError | None = None
+    try:
+        yield
+    except StorageError as error:
+        failure = error
+    # Raised outside the except block: an error of the storage can name the key.
+    if failure:
+        raise CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({failure.code})")
 
 
 def _in_version(storage: ObjectStorage, search: Search, version: Listed, budget: Budget) -> str:

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from common import proc
 from compliance.canary.api import Code, Sighting
-from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
 from compliance.canary.words import Search, Unsearchable
 
 # Of all patterns together.
@@ -48,15 +48,18 @@ def look(search: Search, since: dict[str, Any], began_at: datetime, *, budget: B
     if since.get("files") and not settings.CANARY_LOG_FILES:
         # It is set for another machine, whose worker did not take this step.
         raise CannotTell(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
+    doubts = Doubts()
     for path, found in files:
-        budget.check(path)
         identity = _identity(found)
         in_use.discard(identity)
         if identity not in known and found.st_mtime < (began_at - _CLOCKS).timestamp():
             continue
         before = known[identity][0] if identity in known else 0
-        if _is_in(path, before if before <= found.st_size else 0, search, budget):
-            yield Sighting(Code.TEXT_LEFT, path)
+        with doubts.passing():
+            budget.check(path)
+            if _is_in(path, before if before <= found.st_size else 0, search, budget):
+                yield Sighting(Code.TEXT_LEFT, path)
+    doubts.tell()
     if missing or in_use:
         raise CannotTell(Trouble.LOG_MISSING, missing or "rotated")
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from psycopg import sql
 
 from common.db import BY_INDEX, execute, fetch
 from compliance.canary.api import Code, Sighting
-from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
 from compliance.canary.words import Search
 from compliance.models import CanaryTurn
 from conversations.models.conversations import EARLIEST
@@ -147,7 +148,14 @@ _DENIED, _CANCELLED = "42501", "57014"
 class _Table(NamedTuple):
     name: str
     columns: Sequence[str]
-    readable: Sequence[str]
+    readable: Sequence[str] | None
+
+    @property
+    def unread(self) -> set[str]:
+        """The columns that should be readable and are not."""
+        may_be_unread = _UNREAD.get(self.name, "").split()
+        is_left_out = "*" in may_be_unread
+        return set() if is_left_out else {*self.columns} - {*(self.readable or ())} - {*may_be_unread}
 
 
 def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
@@ -164,26 +172,40 @@ def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
 def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighting]:
     """Yield in which columns a word is, then raise CannotTell if not all could be read."""
     found: set[str] = set()
-    where = ""
+    things: dict[str, Sequence[int | UUID]] = {}
+    doubts = Doubts()
+    with doubts.passing(), _transaction("connection"):
+        execute(BY_INDEX)
+        execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+        for name, statements in _THINGS.items():
+            with doubts.passing(), _transaction(name):
+                things[name] = _ids(statements, turn)
+        for table in [_Table(*row) for row in fetch(_TABLES)]:
+            if table.unread:
+                doubts.note(CannotTell(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}"))
+            if table.readable:
+                with doubts.passing(), _transaction(table.name):
+                    budget.check(table.name)
+                    # One by one: what was found before an error counts.
+                    for column in _look_in(table, search, turn, things):
+                        found.add(column)
+    for column in sorted(found):
+        yield Sighting(Code.TEXT_LEFT, column)
+    doubts.tell()
+
+
+@contextmanager
+def _transaction(where: str) -> Iterator[None]:
+    """Begin a transaction, or a part of one that an error ends alone. Raises CannotTell for a database's error."""
     trouble: Trouble | None = None
     try:
         with transaction.atomic():
-            execute(BY_INDEX)
-            execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
-            things = {name: _ids(statements, turn) for name, statements in _THINGS.items()}
-            for table in _tables():
-                where = table.name
-                budget.check(where)
-                found |= set(_look_in(table, search, turn, things))
-    except CannotTell as error:
-        trouble, where = error.code, error.where
+            yield
     except (Error, psycopg.Error) as error:
         cause = error if isinstance(error, psycopg.Error) else error.__cause__
         state = getattr(cause, "sqlstate", None)
         trouble = {_DENIED: Trouble.RIGHTS_MISSING, _CANCELLED: Trouble.TOO_LONG}.get(state or "", Trouble.BROKEN)
-    for column in sorted(found):
-        yield Sighting(Code.TEXT_LEFT, column)
-    # Raised outside the except blocks: a database's error can quote a row.
+    # Raised outside the except block: a database's error can quote a row.
     if trouble is not None:
         raise CannotTell(trouble, where)
 
@@ -191,17 +213,6 @@ def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighti
 def _ids(statements: Sequence[str], turn: CanaryTurn) -> list[int | UUID]:
     given = {"chatbot": turn.chatbot_id, "earliest": EARLIEST, "newest": _NEWEST}
     return sorted({each for statement in statements for (each,) in fetch(statement, given)})
-
-
-def _tables() -> Iterator[_Table]:
-    """Yield the tables of the database. Raises CannotTell for a column that should be readable and is not."""
-    for name, columns, readable in fetch(_TABLES):
-        may_be_unread = _UNREAD.get(name, "").split()
-        unread = set() if "*" in may_be_unread else set(columns) - set(readable or ()) - set(may_be_unread)
-        if unread:
-            raise CannotTell(Trouble.RIGHTS_MISSING, f"{name}.{min(unread)}")
-        if readable:
-            yield _Table(name, columns, readable)
 
 
 def _look_in(
@@ -220,7 +231,7 @@ def _look_in(
                 cells = line.rstrip(b"\n").split(b"\t")
                 at = [
                     f"{table.name}.{name}"
-                    for name, cell in zip(table.readable, cells, strict=False)
+                    for name, cell in zip(table.readable or (), cells, strict=False)
                     if search.is_in(cell)
                 ]
                 yield from at or [table.name]
@@ -234,7 +245,7 @@ def statement_for(
     if name in _THROUGH:
         column, of = _THROUGH[name]
         condition = sql.SQL("{} = ANY({}) AND chatbot_id = {}").format(
-            sql.Identifier(column), sql.Literal(list(things[of])), sql.Literal(turn.chatbot_id)
+            sql.Identifier(column), sql.Literal(list(things.get(of, ()))), sql.Literal(turn.chatbot_id)
         )
     elif "chatbot_id" in table.columns:
         condition = sql.SQL("chatbot_id = {}").format(sql.Literal(turn.chatbot_id)) + _ALSO.get(name, sql.SQL(""))
@@ -244,7 +255,7 @@ def statement_for(
         condition = sql.SQL(WITHOUT_CHATBOT[name] or "TRUE").format(began=sql.Literal(turn.began_at))
     else:
         raise CannotTell(Trouble.TABLE_UNKNOWN, name)
-    columns = sql.SQL(", ").join(map(sql.Identifier, table.readable))
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.readable or ()))
     return sql.SQL("COPY (SELECT {} FROM {} WHERE {} LIMIT {}) TO STDOUT").format(
         columns, sql.Identifier(name), condition, sql.Literal(_MOST_ROWS + 1)
     )

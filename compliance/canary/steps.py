@@ -22,7 +22,7 @@ from compliance.canary.api import Sighting
 from compliance.canary.client import Client
 from compliance.canary.setting_up import keys_of
 from compliance.canary.trouble import Budget, CannotTell, Trouble
-from compliance.canary.words import UCI, Planted, Search
+from compliance.canary.words import Planted, Search
 from compliance.models import Canary, CanaryFinding, CanaryTurn
 
 Step, Place = CanaryTurn.Step, CanaryFinding.Place
@@ -160,7 +160,7 @@ def _media_type() -> str:
 
 def export(work: Work) -> bool:
     if work.turn.export_id is None:
-        body = _about(work.planted) | {"action": "export", "include_files": True}
+        body = work.planted.about | {"action": "export", "include_files": True}
         once = f"canary-export-{work.turn.pk}"
         work.store(export_id=work.client.file("data-export", "data-export", body, once=once))
     return _status(work, "getRequest (export)", work.turn.export_id) == "completed"
@@ -239,7 +239,7 @@ STEPS: Mapping[str, Callable[[Work], bool]] = {
 
 def _file_deletion(work: Work, turn_id: UUID, planted: Planted) -> UUID:
     """File the deletion of a turn's chatter. Also fresh exports go: nothing is left by promise but digests."""
-    body = _about(planted) | {"action": "delete", "erase_exports": True}
+    body = planted.about | {"action": "delete", "erase_exports": True}
     return work.client.file("data-deletion", "data-deletion", body, once=f"canary-deletion-{turn_id}")
 
 
@@ -247,10 +247,6 @@ def _now() -> datetime:
     [(now,)] = fetch("SELECT statement_timestamp()")
     moment: datetime = now
     return moment
-
-
-def _about(planted: Planted) -> dict[str, Any]:
-    return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": planted.value}
 
 
 def _status(work: Work, where: str, request_id: UUID | None) -> str:

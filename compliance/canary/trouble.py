@@ -1,6 +1,8 @@
 """What keeps the canary from doing or seeing something: neither clean nor a finding."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from compliance.models import CanaryTurn
 
@@ -35,3 +37,25 @@ class Budget:
         """Raise CannotTell once the time is over. Call it before each call to the service, the storage or a table."""
         if self.is_over:
             raise CannotTell(Trouble.TOO_LONG, where)
+
+
+class Doubts:
+    """Goes past what cannot be looked at, so that the rest is: what is left there is found all the same."""
+
+    def __init__(self) -> None:
+        self._first: CannotTell | None = None
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        try:
+            yield
+        except CannotTell as error:
+            self.note(error)
+
+    def note(self, error: CannotTell) -> None:
+        self._first = self._first or error
+
+    def tell(self) -> None:
+        """Raise the first CannotTell, if there was one. Call it at the end."""
+        if self._first:
+            raise self._first

@@ -41,6 +41,11 @@ class Planted(NamedTuple):
         return self.words["value"]
 
     @property
+    def about(self) -> dict[str, str]:
+        """The chatter, as a request names one."""
+        return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": self.value}
+
+    @property
     def conversation_ids(self) -> list[str]:
         return [self.words["conversation"], self.words["earlier"]]
 

@@ -13,6 +13,7 @@ from pytest_django import Settings
 from compliance.canary import logs
 from compliance.canary.trouble import Budget, CannotTell
 from compliance.canary.words import Search, planted
+from tests.compliance.canary.support import collect
 
 WORDS = planted(UUID(int=1))
 LINE = f"a line with {WORDS.value}\n"
@@ -109,6 +110,18 @@ def test_a_pattern_without_a_file_is_not_taken_for_clean(tmp_path: Path, setting
 
     with pytest.raises(CannotTell, match="log_missing"):
         found(logs.positions())
+
+
+def test_a_file_that_cannot_be_searched_does_not_hide_the_next(log: Path) -> None:
+    since = logs.positions()
+    log.with_name("a.log.1.gz").write_bytes(b"\x1f\x8b" + b"no gzip at all")
+    append(log)
+    names: list[str] = []
+
+    with pytest.raises(CannotTell, match="too_much"):
+        collect(logs.look(Search(WORDS), since, datetime.now(UTC), budget=Budget(10)), names)
+
+    assert names == [str(log)]
 
 
 def test_a_file_in_use_that_is_gone_is_not_taken_for_clean(log: Path, tmp_path: Path) -> None:

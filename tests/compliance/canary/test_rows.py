@@ -15,6 +15,7 @@ from compliance.canary.trouble import Budget, CannotTell
 from compliance.canary.words import Search, planted
 from compliance.models import CanaryTurn, Export, JournalEntry
 from conversations.models.conversations import EARLIEST
+from tests.compliance.canary.support import collect
 from tests.factories import NOON, ConversationFactory, ExportFactory, VariableValueFactory, export_of
 from tests.under_roles import role
 
@@ -72,6 +73,28 @@ def test_a_table_that_nobody_knows_is_not_taken_for_clean(turn: CanaryTurn) -> N
         list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
 
     assert (raised.value.code, raised.value.where) == ("table_unknown", "of_others")
+
+
+@pytest.mark.one_postgresql(reason="tables of the test's own")
+def test_what_cannot_be_read_does_not_end_the_search(turn: CanaryTurn) -> None:
+    execute(
+        """
+        CREATE TABLE a_first AS SELECT id AS chatbot_id FROM chatbots_chatbot;
+        GRANT SELECT ON a_first TO tests_worker;
+        ALTER TABLE a_first ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY broken ON a_first USING (1 / (chatbot_id - chatbot_id) > 0);
+        CREATE TABLE a_second (text text);
+        """
+    )
+    ChangeLogEntry.objects.create(
+        chatbot=turn.chatbot, event="a.b", actor="command", data={"who": planted(turn.pk).value}
+    )
+    places: list[str] = []
+
+    with role("worker"), pytest.raises(CannotTell, match="broken a_first"):
+        collect(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)), places)
+
+    assert places == ["chatbots_changelogentry.data"]
 
 
 @pytest.mark.one_postgresql(reason="tables of the test's own")

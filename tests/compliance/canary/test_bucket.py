@@ -1,0 +1,34 @@
+"""The bucket: each object is looked at, also after one that cannot be searched."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance.canary import bucket
+from compliance.canary.trouble import Budget, CannotTell
+from compliance.canary.words import Search, planted
+from compliance.models import CanaryTurn
+from tests.compliance.canary.support import collect
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def turn(chatbot: Chatbot) -> CanaryTurn:
+    return CanaryTurn.objects.create(chatbot=chatbot, day=datetime(2026, 11, 26, tzinfo=UTC).date())
+
+
+def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTurn, storage: ObjectStorage) -> None:
+    words = planted(turn.pk)
+    folder = f"{turn.chatbot.slug}/chatter_data_exports"
+    storage.put(f"{folder}/1.csv.gz", b"\x1f\x8b" + b"no gzip at all", "application/gzip")
+    storage.put(f"{folder}/2.csv", words.file, "text/csv")
+    places: list[str] = []
+
+    with pytest.raises(CannotTell, match="too_much chatter_data_exports/"):
+        collect(bucket.look(Search(words), turn, budget=Budget(60)), places)
+
+    [place] = places
+    assert place.endswith(" (content)")
