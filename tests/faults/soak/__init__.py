@@ -9,6 +9,7 @@
     receivers.py    the clients' own servers: callbacks, look-ups
     operating.py    what the operator does: retries, retention, extracts
     driver.py       faults, one after another
+    outages.py      when there was which of them
     witness.py      somebody of whom nobody asks anything
     watching.py     memory and tables
     evidence.py     what is there at the end

@@ -73,7 +73,6 @@ class Driver(threading.Thread):
         super().__init__(name="faults", daemon=True)
         self.recoveries: dict[str, list[float]] = defaultdict(list)
         self.caused: Counter[str] = Counter()
-        self.present = ""
         self.prevented = {name: fault.prevented(site) for name, fault in faults.items() if fault.prevented(site)}
         self._site = site
         self._circle = circle
@@ -83,6 +82,10 @@ class Driver(threading.Thread):
         self._pause = pause
         self._read = read
         self._over = over
+
+    @property
+    def present(self) -> str:
+        return self._violations.outages.present
 
     def excuses(self) -> Collection[str]:
         return next((codes for name, codes in _EXCUSES.items() if self.present.startswith(name)), ())
@@ -94,12 +97,21 @@ class Driver(threading.Thread):
             try:
                 self._round(name, self._faults[name])
             except Exception as error:
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                told = f"fault {name}: {type(error).__name__} in {place.filename}:{place.lineno}: {error}"
-                self._violations.add("the soak itself", told)
-                self._mend(self._faults[name])
+                self._told(name, error)
+                # Otherwise this thread would die unseen, and the rest of the run had no faults.
+                try:
+                    self._faults[name].mend(self._site)
+                except Exception as another:
+                    self._told(name, another)
             finally:
-                self.present = ""
+                if self.present:
+                    self._violations.outages.end()
+
+    def _told(self, name: str, error: Exception) -> None:
+        """Note that the soak itself is at fault."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"fault {name}: {type(error).__name__} in {place.filename}:{place.lineno}: {error}"
+        self._violations.add("the soak itself", told)
 
     def _in_turn(self) -> Iterator[str]:
         """Yield each fault once, by chance, and then all of them anew."""
@@ -113,20 +125,17 @@ class Driver(threading.Thread):
         person = circle.new_person()
         sent = [sending.prepared(circle, circle.new_talk(), person.value)]
         sending.send(circle, sent)
-        self.present = name
+        self._violations.outages.begin(name)
         self.caused[name] += 1
         fault.cause(self._site, self._chance)
         if fault.lasts:
             self._over.wait(self._chance.uniform(*_LASTS))
-        self._mend(fault)
+        fault.mend(self._site)
         seconds = self._measure(person.value)
         self.recoveries[name].append(seconds)
         if seconds > fault.recovers_within:
             told = f"after {name}: a request filed at once took {seconds:.1f} s of {fault.recovers_within:.0f} s"
             self._violations.add("slow recovery", told)
-
-    def _mend(self, fault: Fault) -> None:
-        fault.mend(self._site)
 
     def _measure(self, value: str) -> float:
         """File a request as soon as one is accepted, and return the seconds until it is seen completed."""

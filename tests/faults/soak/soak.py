@@ -118,7 +118,6 @@ class Soak:
             read=self.read_of(STILL),
             over=self.over,
         )
-        self.violations.present = lambda: self.driver.present
         self.operator = Operator(
             self.site, self.circles[AGED], self.violations, over=self.over, every=max(30.0, plan.seconds / 8)
         )
@@ -291,7 +290,7 @@ class Soak:
             if life.growth > _MOST_GROWTH:
                 self.violations.add("memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}")
         queue = watching.queue_of(self.site)
-        if queue.get("claims"):
+        if queue["claims"]:
             self.violations.add("queue", f"{queue['claims']} claims are left, though all requests are over")
-        if queue.get("tasks", 0) > _MOST_TASKS:
+        if queue["tasks"] > _MOST_TASKS:
             self.violations.add("queue", f"{queue['tasks']} tasks wait, though all requests are over")

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+
+from tests.faults.soak.outages import Outages
 
 # Of one kind: the first tell enough.
 _MOST = 25
@@ -22,11 +23,13 @@ class Violation:
 
 
 class Violations:
-    """Collects them, from any thread. Of each kind the first are kept, the others counted."""
+    """Collects them, from any thread. Of each kind the first are kept, the others counted.
+
+    `outages` says which faults there were, so that what one of them explains is no violation.
+    """
 
     def __init__(self) -> None:
-        # Returns the fault of the moment.
-        self.present: Callable[[], str] = str
+        self.outages = Outages()
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._kept: list[Violation] = []
@@ -43,7 +46,7 @@ class Violations:
             self._seen.add((kind, told))
             self.counts[kind] += 1
             if self.counts[kind] <= _MOST:
-                self._kept.append(Violation(kind, told, time.monotonic() - self._began, self.present()))
+                self._kept.append(Violation(kind, told, time.monotonic() - self._began, self.outages.present))
 
     @property
     def kept(self) -> list[Violation]:
