@@ -61,7 +61,7 @@ def poison() -> Iterator[str]:
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
 @pytest.mark.parametrize(
     "others",
-    [5, pytest.param(499, marks=pytest.mark.long(reason="after the first failure each of the 500 has its own claim"))],
+    [5, pytest.param(499, marks=pytest.mark.long(reason="a claim for each of 500 after a failure"))],
 )
 def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, poison, caplog, others) -> None:
     conversation_of(chatbot, "poisoned", text=poison)
