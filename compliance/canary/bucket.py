@@ -5,8 +5,9 @@ objects of the erasure ledger that name its requests.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -39,7 +40,7 @@ def control(search: Search, turn: CanaryTurn, *, has_extract: bool, budget: Budg
     return sorted(wanted - seen)
 
 
-def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighting]:
+def look(search: Search, turn: CanaryTurn, *, ledger_keys: Sequence[str] = (), budget: Budget) -> Iterator[Sighting]:
     """Yield where in the bucket a word is, then raise CannotTell if not all could be read.
 
     Names an object by its folder and a digest of its key.
@@ -48,21 +49,20 @@ def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighti
     prefixes = [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
     doubts = Doubts()
     number = 0
-    for prefix in [*prefixes, *_ledger_keys(turn)]:
+    for prefix in [*prefixes, *ledger_keys[:_MOST_LEDGER_OBJECTS]]:
         with doubts.passing(), _answering("listing"):
             budget.check("listing")
             for key, versions in storage.versions_by_key(prefix):
-                where = _name(key)
-                if search.is_in_text(unquote(key)):
-                    yield Sighting(Code.TEXT_LEFT, f"{where} (key)")
                 number += len(versions)
                 if number > _MOST_VERSIONS:
-                    raise CannotTell(Trouble.TOO_MUCH, where)
+                    raise CannotTell(Trouble.TOO_MUCH, _name(key))
+                if search.is_in_text(unquote(key)):
+                    yield Sighting(Code.TEXT_LEFT, f"{_name(key)} (key)")
                 for version in versions:
-                    with doubts.passing(), _answering(where):
-                        budget.check(where)
-                        if not version.is_marker and (found := _in_version(storage, search, version, budget)):
-                            yield Sighting(Code.TEXT_LEFT, where + found)
+                    with doubts.passing(), _answering(_name(key)):
+                        yield from _in_version(storage, search, version, budget)
+    if len(ledger_keys) > _MOST_LEDGER_OBJECTS:
+        doubts.note(CannotTell(Trouble.TOO_MUCH, SERVICE_FOLDERS[1]))
     for prefix in prefixes:
         with doubts.passing(), _answering("listing"):
             budget.check("listing")
@@ -85,16 +85,22 @@ def _answering(where: str) -> Iterator[None]:
         raise CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({failure.code})")
 
 
-def _in_version(storage: ObjectStorage, search: Search, version: Listed, budget: Budget) -> str:
+def _in_version(storage: ObjectStorage, search: Search, version: Listed, budget: Budget) -> Iterator[Sighting]:
     where = _name(version.key)
-    stored = storage.read_version(version.key, "" if version.is_latest else version.version_id)
+    budget.check(where)
+    stored = None
+    if not version.is_marker:
+        stored = storage.read_version(version.key, "" if version.is_latest else version.version_id)
     if stored is None:
-        return ""
+        return
     of = "" if version.is_latest else ", an old version"
-    with closing(stored.pieces) as pieces, suppress(Unsearchable):
+    with closing(stored.pieces) as pieces:
         if search.is_in_text(unquote(stored.headers)):
-            return f" (headers{of})"
-        return f" (content{of})" if search.is_in_any(_in_time(pieces, where, budget)) else ""
+            yield Sighting(Code.TEXT_LEFT, f"{where} (headers{of})")
+        with suppress(Unsearchable):
+            if search.is_in_any(_in_time(pieces, where, budget)):
+                yield Sighting(Code.TEXT_LEFT, f"{where} (content{of})")
+            return
     raise CannotTell(Trouble.TOO_MUCH, where)
 
 
@@ -104,15 +110,10 @@ def _in_time(pieces: Iterable[bytes], where: str, budget: Budget) -> Iterator[by
         yield piece
 
 
-def _ledger_keys(turn: CanaryTurn) -> Iterable[str]:
-    """Return the keys of the ledger's objects since the turn began that name its requests."""
-    requests: list[UUID] = [each for each in (turn.export_id, turn.deletion_id) if each is not None]
-    if not requests:
-        return []
-    named = LedgerObject.objects.filter(
-        at__gte=turn.began_at, written_at__isnull=False, request_ids__overlap=requests
-    )
-    return list(named.order_by("at").values_list("key", flat=True)[:_MOST_LEDGER_OBJECTS])
+def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> Sequence[str]:
+    """Return the keys of the ledger's objects since then that name one of these requests, but no end of them."""
+    named = LedgerObject.objects.filter(at__gte=since, written_at__isnull=False, request_ids__overlap=request_ids)
+    return list(named.order_by("at").values_list("key", flat=True)[: _MOST_LEDGER_OBJECTS + 1])
 
 
 def _name(key: str) -> str:

@@ -10,6 +10,7 @@ import binascii
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -94,21 +95,21 @@ _THINGS: Mapping[str, Sequence[str]] = {
 }
 
 _ALL = ""
-# Tables of no chatbot, and which of their rows are read: those since the turn began, by this condition, or all.
+# Tables of no chatbot, and which of their rows are read: the new ones, by this condition, or all.
 WITHOUT_CHATBOT: Mapping[str, str] = {
     "chatbots_digestkey": _ALL,
     "compliance_claim": _ALL,
     "compliance_heartbeat": _ALL,
     "compliance_journalentry": _ALL,
-    "compliance_ledgerobject": "at >= {began}",
+    "compliance_ledgerobject": "at >= {since}",
     "compliance_mailbox": _ALL,
     "compliance_occurrence": _ALL,
     "compliance_service": _ALL,
     "django_q_ormq": _ALL,
     "django_q_schedule": _ALL,
-    "django_q_task": "started >= {began}",
+    "django_q_task": "started >= {since}",
     "django_session": _ALL,
-    "django_admin_log": "action_time >= {began}",
+    "django_admin_log": "action_time >= {since}",
     "django_content_type": _ALL,
     "django_migrations": _ALL,
     "auth_user": _ALL,
@@ -165,12 +166,15 @@ def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
         wanted.add("conversations_uploadedfile")
     if turn.export_id is not None:
         wanted.add("compliance_export")
-    seen = {sighting.where.partition(".")[0] for sighting in look(search, turn, budget=budget)}
+    seen = {sighting.where.partition(".")[0] for sighting in look(search, turn, since=turn.began_at, budget=budget)}
     return sorted(wanted - seen)
 
 
-def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighting]:
-    """Yield in which columns a word is, then raise CannotTell if not all could be read."""
+def look(search: Search, turn: CanaryTurn, *, since: datetime, budget: Budget) -> Iterator[Sighting]:
+    """Yield in which columns a word is, then raise CannotTell if not all could be read.
+
+    `since`: of tables without a chatbot some are read only as far as they are newer.
+    """
     found: set[str] = set()
     things: dict[str, Sequence[int | UUID]] = {}
     doubts = Doubts()
@@ -187,7 +191,7 @@ def look(search: Search, turn: CanaryTurn, *, budget: Budget) -> Iterator[Sighti
                 with doubts.passing(), _transaction(table.name):
                     budget.check(table.name)
                     # One by one: what was found before an error counts.
-                    for column in _look_in(table, search, turn, things):
+                    for column in _look_in(table, search, statement_for(table, turn, things, since)):
                         found.add(column)
     for column in sorted(found):
         yield Sighting(Code.TEXT_LEFT, column)
@@ -215,11 +219,9 @@ def _ids(statements: Sequence[str], turn: CanaryTurn) -> list[int | UUID]:
     return sorted({each for statement in statements for (each,) in fetch(statement, given)})
 
 
-def _look_in(
-    table: _Table, search: Search, turn: CanaryTurn, things: Mapping[str, Sequence[int | UUID]]
-) -> Iterator[str]:
+def _look_in(table: _Table, search: Search, statement: sql.Composed) -> Iterator[str]:
     number = 0
-    with connection.cursor() as cursor, cursor.copy(statement_for(table.name, table, turn, things)) as copied:
+    with connection.cursor() as cursor, cursor.copy(statement) as copied:
         for row in copied:
             number += 1
             if number > _MOST_ROWS:
@@ -238,9 +240,10 @@ def _look_in(
 
 
 def statement_for(
-    name: str, table: _Table, turn: CanaryTurn, things: Mapping[str, Sequence[int | UUID]]
+    table: _Table, turn: CanaryTurn, things: Mapping[str, Sequence[int | UUID]], since: datetime
 ) -> sql.Composed:
     """Return the COPY of the rows that are read of a table. Raises CannotTell where it is not known which."""
+    name = table.name
     condition: sql.Composable
     if name in _THROUGH:
         column, of = _THROUGH[name]
@@ -252,7 +255,7 @@ def statement_for(
     elif name == "chatbots_chatbot":
         condition = sql.SQL("id = {}").format(sql.Literal(turn.chatbot_id))
     elif name in WITHOUT_CHATBOT:
-        condition = sql.SQL(WITHOUT_CHATBOT[name] or "TRUE").format(began=sql.Literal(turn.began_at))
+        condition = sql.SQL(WITHOUT_CHATBOT[name] or "TRUE").format(since=sql.Literal(since))
     else:
         raise CannotTell(Trouble.TABLE_UNKNOWN, name)
     columns = sql.SQL(", ").join(map(sql.Identifier, table.readable or ()))

@@ -30,6 +30,9 @@ Step, Place = CanaryTurn.Step, CanaryFinding.Place
 # Former turns that one cleans up after: more are left to the next.
 _FORMER = 10
 _NOON = timedelta(hours=12)
+# For how long the words of a turn are looked for again, and of how many.
+_AGAIN = timedelta(days=1)
+_MOST_AGAIN = 200
 # Of a request that goes on by itself.
 _UNDER_WAY = {"accepted", "processing"}
 
@@ -58,8 +61,27 @@ class Work:
         return words.planted(self.turn.pk)
 
     @cached_property
+    def former(self) -> list[CanaryTurn]:
+        """The turns whose chatters were erased in the day before this one, newest first.
+
+        Their words are looked for again: something may have brought them back, or written late.
+        """
+        turns = CanaryTurn.objects.filter(erased_at__gt=self.turn.began_at - _AGAIN).exclude(pk=self.turn.pk)
+        return list(turns.order_by("-began_at")[:_MOST_AGAIN])
+
+    @cached_property
     def search(self) -> Search:
-        return Search(self.planted)
+        return Search(self.planted, *(words.planted(each.pk) for each in self.former))
+
+    @property
+    def since(self) -> datetime:
+        """Since when what is new has been looked at by no turn that is over."""
+        return max([self.turn.began_at - _AGAIN, *(each.began_at for each in self.former[:1])])
+
+    @property
+    def request_ids(self) -> list[UUID]:
+        turns = [self.turn, *self.former]
+        return [each for turn in turns for each in (turn.export_id, turn.deletion_id) if each is not None]
 
     @property
     def makes_extracts(self) -> bool:
@@ -179,14 +201,14 @@ def extract(work: Work) -> bool:
 
 def control(work: Work) -> bool:
     """See that each search finds what is there: one that finds nothing now would prove nothing later."""
-    turn = work.turn
+    turn, search = work.turn, Search(work.planted)
     unseen = [
-        *(f"api: {name}" for name in api.control(work.client, work.planted, work.search, turn)),
+        *(f"api: {name}" for name in api.control(work.client, work.planted, search, turn)),
         *(
             f"bucket: {name}"
-            for name in bucket.control(work.search, turn, has_extract=work.makes_extracts, budget=work.budget)
+            for name in bucket.control(search, turn, has_extract=work.makes_extracts, budget=work.budget)
         ),
-        *(f"rows: {name}" for name in rows.control(work.search, turn, budget=work.budget)),
+        *(f"rows: {name}" for name in rows.control(search, turn, budget=work.budget)),
     ]
     if unseen:
         raise CannotTell(Trouble.BLIND, unseen[0])
@@ -208,12 +230,13 @@ def look_api(work: Work) -> bool:
 
 
 def look_bucket(work: Work) -> bool:
-    work.found(Place.BUCKET, bucket.look(work.search, work.turn, budget=work.budget))
+    keys = bucket.ledger_keys(work.request_ids, since=work.since)
+    work.found(Place.BUCKET, bucket.look(work.search, work.turn, ledger_keys=keys, budget=work.budget))
     return True
 
 
 def look_rows(work: Work) -> bool:
-    work.found(Place.ROWS, rows.look(work.search, work.turn, budget=work.budget))
+    work.found(Place.ROWS, rows.look(work.search, work.turn, since=work.since, budget=work.budget))
     return True
 
 

@@ -111,22 +111,44 @@ def _message(message_id: str, sender: str, text: str, at: datetime) -> dict[str,
     return {"id": message_id, "sender": sender, "kind": "text", "text": text, "sent_at": rfc3339(at)}
 
 
+class _Form:
+    """One form of all words: they are as long, and begin with the same letters.
+
+    These are looked for first, so that the words of many turns take no longer than those of one.
+    """
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        self._needles = set(needles)
+        first, last = min(self._needles), max(self._needles)
+        self.length = len(first)
+        differs = (place for place, (one, other) in enumerate(zip(first, last, strict=True)) if one != other)
+        self._head = first[: next(differs, self.length)]
+
+    def is_in(self, data: bytes) -> bool:
+        at = data.find(self._head)
+        while at >= 0:
+            if data[at : at + self.length] in self._needles:
+                return True
+            at = data.find(self._head, at + 1)
+        return False
+
+
 class Search:
-    """Looks for the words of a turn in bytes: as they are, in any case, as hex and as base64, also inside gzip.
+    """Looks for the words of turns in bytes: as they are, in any case, as hex and as base64, also inside gzip.
 
     Reads `most_bytes` at most of one thing.
     """
 
-    def __init__(self, found: Planted, *, most_bytes: int = 64 * 1024 * 1024) -> None:
-        words = [word.encode() for word in found.words.values()]
-        self._folded = [needle for word in words for needle in (word, word.hex().encode())]
-        self._exact = [needle for word in words for needle in _in_base64(word)]
-        self._overlap = max(map(len, self._folded + self._exact)) - 1
+    def __init__(self, *turns: Planted, most_bytes: int = 64 * 1024 * 1024) -> None:
+        words = [word.encode() for turn in turns for word in turn.words.values()]
+        self._folded = [_Form(words), _Form(word.hex().encode() for word in words)]
+        self._exact = [_Form(_in_base64(word, before) for word in words) for before in range(3)]
+        self._overlap = max(form.length for form in self._folded + self._exact) - 1
         self._most_bytes = most_bytes
 
     def is_in(self, data: bytes) -> bool:
         folded = data.lower()
-        return any(needle in folded for needle in self._folded) or any(needle in data for needle in self._exact)
+        return any(form.is_in(folded) for form in self._folded) or any(form.is_in(data) for form in self._exact)
 
     def is_in_text(self, text: str) -> bool:
         return self.is_in(text.encode("utf-8", "replace"))
@@ -201,9 +223,8 @@ def _from_head(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield head
 
 
-def _in_base64(word: bytes) -> Iterator[bytes]:
-    """Yield what is common to base64 of every text with the word, for each place in a group of three bytes."""
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + word)
-        whole = (before + len(word)) // 3 * 4
-        yield encoded[(before * 8 + 5) // 6 : whole]
+def _in_base64(word: bytes, before: int) -> bytes:
+    """Return what is common to base64 of every text with the word as the byte `before` of a group of three."""
+    encoded = base64.b64encode(bytes(before) + word)
+    whole = (before + len(word)) // 3 * 4
+    return encoded[(before * 8 + 5) // 6 : whole]

@@ -42,7 +42,7 @@ def test_each_table_is_known() -> None:
 
 def test_a_worker_may_read_all_that_is_searched(turn: CanaryTurn) -> None:
     with role("worker"):
-        assert list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60))) == []
+        assert list(rows.look(Search(planted(turn.pk)), turn, since=NOON, budget=Budget(60))) == []
 
 
 @pytest.mark.one_postgresql(reason="plans")
@@ -53,7 +53,7 @@ def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
         for table in tables():
             if table.name in WITHOUT_CHATBOT or table.name in FEW or not table.readable:
                 continue
-            copy = rows.statement_for(table.name, table, turn, things).as_string(connection.connection)
+            copy = rows.statement_for(table, turn, things, NOON).as_string(connection.connection)
             statement = copy.removeprefix("COPY (").removesuffix(") TO STDOUT")
             plan = "\n".join(line for (line,) in fetch(f"EXPLAIN {statement.replace('%', '%%')}"))
             assert "Seq Scan" not in plan, plan
@@ -70,7 +70,7 @@ def test_a_table_that_nobody_knows_is_not_taken_for_clean(turn: CanaryTurn) -> N
         cursor.execute("CREATE TABLE of_others (text text)")
 
     with pytest.raises(CannotTell) as raised:
-        list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
+        list(rows.look(Search(planted(turn.pk)), turn, since=NOON, budget=Budget(60)))
 
     assert (raised.value.code, raised.value.where) == ("table_unknown", "of_others")
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_does_not_end_the_search(turn: CanaryTurn) -> None:
     places: list[str] = []
 
     with role("worker"), pytest.raises(CannotTell, match="broken a_first"):
-        collect(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)), places)
+        collect(rows.look(Search(planted(turn.pk)), turn, since=NOON, budget=Budget(60)), places)
 
     assert places == ["chatbots_changelogentry.data"]
 
@@ -106,7 +106,7 @@ def test_a_table_of_a_chatbot_that_no_code_knows_is_searched(turn: CanaryTurn) -
             "INSERT INTO of_others VALUES (%s, %s), (%s, '')", [turn.chatbot_id, word.encode(), turn.chatbot_id]
         )
 
-    found = list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
+    found = list(rows.look(Search(planted(turn.pk)), turn, since=NOON, budget=Budget(60)))
 
     assert [one.where for one in found] == ["of_others.said"]
 
@@ -119,7 +119,7 @@ def test_a_materialized_view_keeps_what_its_table_has_lost(turn: CanaryTurn) -> 
             "CREATE MATERIALIZED VIEW kept AS SELECT chatbot_id, %s::text AS said FROM compliance_canaryturn", [word]
         )
 
-    found = list(rows.look(Search(planted(turn.pk)), turn, budget=Budget(60)))
+    found = list(rows.look(Search(planted(turn.pk)), turn, since=NOON, budget=Budget(60)))
 
     assert [one.where for one in found] == ["kept.said"]
 
@@ -143,7 +143,7 @@ def test_after_years_it_reads_the_newest_and_what_is_not_erased(
     JournalEntry.objects.all().delete()
 
     with role("worker"):
-        found = list(rows.look(Search(words), turn, budget=Budget(60)))
+        found = list(rows.look(Search(words), turn, since=NOON, budget=Budget(60)))
 
     assert [one.where for one in found] == [
         "chatbots_changelogentry.data",

@@ -48,6 +48,16 @@ def test_a_word_is_found_in_each_form_however_it_is_cut(form: Callable[[str], by
         assert search.is_in_any(in_pieces(form(word), size))
 
 
+def test_words_of_several_turns_are_found_at_once() -> None:
+    search = Search(WORDS, planted(OTHER))
+    for turn in (TURN, OTHER):
+        # What they begin with, and what comes close to one, is passed.
+        text = f"canary canary{planted(turn).value[:-1]} {planted(turn).value}".encode()
+        assert search.is_in(text)
+        assert search.is_in(b"canary" + base64.b64encode(text))
+        assert not search.is_in(text[:-1])
+
+
 @given(before=st.binary(max_size=20), after=st.binary(max_size=20))
 def test_a_word_is_found_in_base64_of_whatever_surrounds_it(before: bytes, after: bytes) -> None:
     text = before + WORDS.value.encode() + after

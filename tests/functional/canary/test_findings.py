@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
+from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.models import Canary, ComplianceRequest
+from compliance.canary.words import planted
+from compliance.models import Canary, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation, Message
 from tests.factories import conversation_of
@@ -209,6 +211,28 @@ def test_it_finds_an_object(canary: Canary, fault: Callable[[Flight], None], fol
     found = [one for one in flight.findings() if one.startswith(f"bucket text_left {folder}/") and one.endswith(how)]
     assert found, flight.findings()
     assert not [one for one in flight.findings() if flight.words.value in one]
+
+
+def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Canary) -> None:
+    day, now = timezone.now().date(), timezone.now()
+    over = {"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now}
+    former = planted(CanaryTurn.objects.create(chatbot=canary.chatbot, day=day, **over).pk)
+
+    def bring_back(flight: Flight) -> None:
+        ComplianceRequest.objects.filter(pk=str(flight.turn.deletion_id)).update(reference=former.value)
+        flight.put(f"uploads/{flight.turn.chatbot_id}/again", former.file)
+
+    flight = Flight()
+    turn = flight.end(after_erasing=bring_back)
+
+    assert (turn.state, turn.trouble) == ("found", "")
+    assert {one.partition("/")[0] for one in flight.findings()} == {
+        "api text_left getRequest (deletion)",
+        "api text_left listRequests",
+        "api text_left lookUpRequests",
+        "bucket text_left uploads",
+        "rows text_left compliance_compliancerequest.reference",
+    }
 
 
 def test_it_finds_a_line_in_a_log_also_of_a_rotated_one(canary: Canary, tmp_path: Path) -> None:
