@@ -144,7 +144,8 @@ def plant(work: Work) -> bool:
     turn, planted = work.turn, work.planted
     if turn.planted_at is None:
         # First, so that a later turn erases it whatever becomes of this one.
-        work.store(planted_at=_now(), logs=logs.positions())
+        before: dict[str, Any] = next((each.logs for each in work.former[:1] if not each.trouble), {})
+        work.store(planted_at=_now(), logs=logs.positions_after(before))
     noon = midnight(turn.day, ZoneInfo(turn.chatbot.timezone)) + _NOON
     documents = planted.documents(now=turn.began_at, earlier=noon)
     results = work.client.send("storeConversations", "conversations", documents)["results"]
@@ -241,8 +242,9 @@ def look_rows(work: Work) -> bool:
 
 
 def look_logs(work: Work) -> bool:
-    turn = work.turn
+    turn, now = work.turn, logs.positions()
     work.found(Place.LOGS, logs.look(work.search, turn.logs, turn.began_at, budget=work.budget))
+    work.store(logs=now)  # where the next turn goes on
     return True
 
 

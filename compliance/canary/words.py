@@ -22,8 +22,8 @@ _LABELS = (
     *("value", "name", "comment", "note", "plan", "conversation", "earlier", "message", "said", "answered"),
     *("long ago", "file name", "file"),
 )
-_GZIP = b"\x1f\x8b"
-_GUNZIP = 16 + zlib.MAX_WBITS
+GZIP = b"\x1f\x8b"
+GUNZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -162,7 +162,7 @@ class Search:
         gunzip: _Gunzip | None = None
         size = 0
         for chunk in _from_head(chunks):
-            if size == 0 and chunk.startswith(_GZIP):
+            if size == 0 and chunk.startswith(GZIP):
                 gunzip = _Gunzip()
             size += len(chunk)
             if plain(chunk) or (gunzip and any(unpacked(piece) for piece in gunzip.feed(chunk))):
@@ -191,7 +191,7 @@ class _Gunzip:
     """Unpacks gzip piece by piece, also of several members. Raises Unsearchable where it is none."""
 
     def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GUNZIP)
+        self._member = zlib.decompressobj(GUNZIP)
 
     @property
     def is_whole(self) -> bool:
@@ -201,7 +201,7 @@ class _Gunzip:
         left = chunk
         while left:
             if self._member.eof:
-                self._member = zlib.decompressobj(_GUNZIP)
+                self._member = zlib.decompressobj(GUNZIP)
             try:
                 # A few bytes can unpack to very many.
                 yield self._member.decompress(left, _PIECE_BYTES)
@@ -216,7 +216,7 @@ def _from_head(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         if head is None:
             yield chunk
-        elif len(head := head + chunk) >= len(_GZIP):
+        elif len(head := head + chunk) >= len(GZIP):
             yield head
             head = None
     if head:

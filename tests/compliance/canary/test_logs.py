@@ -53,8 +53,17 @@ def pack(log: Path) -> None:
     log.write_text("")
 
 
-def begin_anew(log: Path) -> None:
-    log.write_text(LINE)
+def pack_alone(log: Path) -> None:
+    log.with_name("worker.log.1.gz").write_bytes(gzip.compress(log.read_bytes() + LINE.encode()))
+    log.unlink()
+    log.write_text("new\n")
+
+
+def truncate_and_grow(log: Path) -> None:
+    text = log.read_text()
+    log.with_name("worker.log.1").write_text(text)
+    log.write_text(LINE + "after\n" * 200)
+    assert log.stat().st_size > len(text)
 
 
 def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
@@ -71,7 +80,8 @@ def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path
         (rename, "worker.log.1"),
         (truncate, "worker.log.1"),
         (pack, "worker.log.1.gz"),
-        (begin_anew, "worker.log"),
+        (pack_alone, "worker.log.1.gz"),
+        (truncate_and_grow, "worker.log"),
     ],
 )
 def test_a_line_is_found_wherever_rotation_has_put_it(log: Path, rotate: Callable[[Path], None], name: str) -> None:
@@ -122,6 +132,37 @@ def test_a_file_that_cannot_be_searched_does_not_hide_the_next(log: Path) -> Non
         collect(logs.look(Search(WORDS), since, datetime.now(UTC), budget=Budget(10)), names)
 
     assert names == [str(log)]
+
+
+def test_a_file_that_was_begun_anew_is_searched_and_what_it_had_is_missed(log: Path) -> None:
+    since = logs.positions()
+    log.write_text(LINE * 100)
+    names: list[str] = []
+
+    with pytest.raises(CannotTell, match=f"log_missing {log}"):
+        collect(logs.look(Search(WORDS), since, datetime.now(UTC), budget=Budget(10)), names)
+
+    assert names == [str(log)]
+
+
+def test_a_file_that_is_searched_no_more_is_not_missed(log: Path, settings: Settings) -> None:
+    since = logs.positions()
+    settings.CANARY_LOG_FILES = [str(log.with_name("*.txt"))]
+    log.rename(log.with_name("worker.txt"))
+
+    assert found(since) == []
+
+
+def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = logs.positions()
+    append(log)
+    assert found(logs.positions_after(before)) == ["worker.log"]
+    assert found(logs.positions_after({**before, "machine": "another"})) == []
+
+    monkeypatch.setattr(logs, "_MOST_BETWEEN_BYTES", 20)
+    assert found(logs.positions_after(before)) == []
 
 
 def test_a_file_in_use_that_is_gone_is_not_taken_for_clean(log: Path, tmp_path: Path) -> None:
