@@ -47,8 +47,9 @@ class _Probe(NamedTuple):
     is_of_conversation: bool = False  # of one that has to be closed after a deletion
 
 
-def control(client: Client, planted: Planted, search: Search, turn: CanaryTurn) -> list[str]:
-    """Return the calls that should show the chatter before the deletion, and do not."""
+def control(client: Client, planted: Planted, turn: CanaryTurn) -> list[str]:
+    """Return the calls that should show more than ids of the chatter before the deletion, and do not."""
+    search = Search(planted.only("value", "name", "said", "file name"))
     probes = chain.from_iterable(_calls(client, planted, turn))
     seen = {probe.where for probe in probes if search.is_in_text(probe.text)}
     wanted = _CONTROLS if turn.export_id else _CONTROLS - {"getRequest (export)"}

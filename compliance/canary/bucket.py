@@ -17,7 +17,7 @@ from common.storage import ObjectStorage, StorageError
 from common.storage.listing import Listed
 from compliance.canary.api import Code, Sighting
 from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
-from compliance.canary.words import Search, Unsearchable
+from compliance.canary.words import Planted, Search, Unsearchable
 from compliance.models import CanaryTurn, LedgerObject
 
 UPLOADS = SERVICE_FOLDERS[0]
@@ -29,14 +29,23 @@ _MOST_VERSIONS = 2_000
 _MOST_LEDGER_OBJECTS = 500
 
 
-def control(search: Search, turn: CanaryTurn, *, has_extract: bool, budget: Budget) -> list[str]:
-    """Return the folders that should hold the chatter before the deletion, and do not."""
+def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool, budget: Budget) -> list[str]:
+    """Return the folders whose files should have the chatter's texts before the deletion, and do not.
+
+    By words that are in no key: a listing does not show that contents are read.
+    """
     wanted = {UPLOADS} if turn.file_id is not None else set()
     if turn.export_id is not None:
         wanted.add(EXPORTS)
     if has_extract:
         wanted.add(EXTRACTS)
-    seen = {sighting.where.partition("/")[0] for sighting in look(search, turn, budget=budget)}
+    doubts = Doubts()
+    seen: set[str] = set()
+    # Beside an export lies a copy of the file.
+    for prefix, labels in zip(_prefixes(turn), [("said", "long ago"), ("file",)], strict=True):
+        found = _in_objects([prefix], Search(planted.only(*labels)), doubts, budget)
+        seen |= {sighting.where.partition("/")[0] for sighting in found}
+    doubts.tell()
     return sorted(wanted - seen)
 
 
@@ -45,11 +54,28 @@ def look(search: Search, turn: CanaryTurn, *, ledger_keys: Sequence[str] = (), b
 
     Names an object by its folder and a digest of its key.
     """
-    storage = hosted_storage()
-    prefixes = [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
     doubts = Doubts()
+    prefixes = _prefixes(turn)
+    yield from _in_objects([*prefixes, *ledger_keys[:_MOST_LEDGER_OBJECTS]], search, doubts, budget)
+    if len(ledger_keys) > _MOST_LEDGER_OBJECTS:
+        doubts.note(CannotTell(Trouble.TOO_MUCH, SERVICE_FOLDERS[1]))
+    for prefix in prefixes:
+        with doubts.passing(), _answering("listing"):
+            budget.check("listing")
+            for upload in hosted_storage().uploads(prefix):
+                if search.is_in_text(unquote(upload.key)):
+                    yield Sighting(Code.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
+    doubts.tell()
+
+
+def _prefixes(turn: CanaryTurn) -> list[str]:
+    return [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
+
+
+def _in_objects(prefixes: Iterable[str], search: Search, doubts: Doubts, budget: Budget) -> Iterator[Sighting]:
+    storage = hosted_storage()
     number = 0
-    for prefix in [*prefixes, *ledger_keys[:_MOST_LEDGER_OBJECTS]]:
+    for prefix in prefixes:
         with doubts.passing(), _answering("listing"):
             budget.check("listing")
             for key, versions in storage.versions_by_key(prefix):
@@ -61,15 +87,6 @@ def look(search: Search, turn: CanaryTurn, *, ledger_keys: Sequence[str] = (), b
                 for version in versions:
                     with doubts.passing(), _answering(_name(key)):
                         yield from _in_version(storage, search, version, budget)
-    if len(ledger_keys) > _MOST_LEDGER_OBJECTS:
-        doubts.note(CannotTell(Trouble.TOO_MUCH, SERVICE_FOLDERS[1]))
-    for prefix in prefixes:
-        with doubts.passing(), _answering("listing"):
-            budget.check("listing")
-            for upload in storage.uploads(prefix):
-                if search.is_in_text(unquote(upload.key)):
-                    yield Sighting(Code.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
-    doubts.tell()
 
 
 @contextmanager

@@ -139,8 +139,8 @@ _UNREAD: Mapping[str, str] = {
 
 # Before the deletion at least these hold the chatter.
 _CONTROLS = {
-    *("conversations_conversation", "conversations_message", "conversations_identity"),
-    "conversations_variablevalue",
+    *("conversations_conversation.user_name", "conversations_message.text", "conversations_identity.value"),
+    "conversations_variablevalue.value",
 }
 
 _DENIED, _CANCELLED = "42501", "57014"
@@ -160,13 +160,13 @@ class _Table(NamedTuple):
 
 
 def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
-    """Return the tables that should hold the chatter before the deletion, and do not."""
+    """Return the columns that should hold the chatter before the deletion, and do not."""
     wanted = set(_CONTROLS)
     if turn.file_id is not None:
-        wanted.add("conversations_uploadedfile")
+        wanted.add("conversations_uploadedfile.name")
     if turn.export_id is not None:
-        wanted.add("compliance_export")
-    seen = {sighting.where.partition(".")[0] for sighting in look(search, turn, since=turn.began_at, budget=budget)}
+        wanted.add("compliance_export.key")
+    seen = {sighting.where for sighting in look(search, turn, since=turn.began_at, budget=budget)}
     return sorted(wanted - seen)
 
 

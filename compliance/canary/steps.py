@@ -202,14 +202,12 @@ def extract(work: Work) -> bool:
 
 def control(work: Work) -> bool:
     """See that each search finds what is there: one that finds nothing now would prove nothing later."""
-    turn, search = work.turn, Search(work.planted)
+    turn, planted, budget = work.turn, work.planted, work.budget
+    in_bucket = bucket.control(planted, turn, has_extract=work.makes_extracts, budget=budget)
     unseen = [
-        *(f"api: {name}" for name in api.control(work.client, work.planted, search, turn)),
-        *(
-            f"bucket: {name}"
-            for name in bucket.control(search, turn, has_extract=work.makes_extracts, budget=work.budget)
-        ),
-        *(f"rows: {name}" for name in rows.control(search, turn, budget=work.budget)),
+        *(f"api: {name}" for name in api.control(work.client, planted, turn)),
+        *(f"bucket: {name}" for name in in_bucket),
+        *(f"rows: {name}" for name in rows.control(Search(planted), turn, budget=budget)),
     ]
     if unseen:
         raise CannotTell(Trouble.BLIND, unseen[0])

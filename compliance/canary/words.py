@@ -36,6 +36,9 @@ class Planted(NamedTuple):
 
     words: dict[str, str]
 
+    def only(self, *labels: str) -> "Planted":
+        return Planted({label: self.words[label] for label in labels})
+
     @property
     def value(self) -> str:
         return self.words["value"]

@@ -62,3 +62,23 @@ def test_a_call_that_is_refused_does_not_end_the_search(client: Client) -> None:
         collect(api.look(client, WORDS, Search(WORDS), turn), places)
 
     assert places == ["getUsage", "previewRequest"]
+
+
+def test_an_id_does_not_show_that_texts_are_served(client: Client) -> None:
+    turn = CanaryTurn(id=UUID(int=1), began_at=NOON, numbers=[1])
+    page = {"results": [{"id": WORDS.words["conversation"]}], "next": None}
+    names = ["conversations", "requests", "messages", "files"]
+    Service.answers = dict.fromkeys(names, page) | {
+        "lookup": {"results": []},
+        "1": {"id": WORDS.words["conversation"], "user_name": WORDS.words["name"]},
+        "extracts": {},
+        "usage": {},
+        "preview": {"deletion": {"erased": {"conversations": 1}}},
+    }
+
+    assert api.control(client, WORDS, turn) == [
+        "listConversations",
+        "listFiles",
+        "listMessages",
+        "lookUpConversations",
+    ]

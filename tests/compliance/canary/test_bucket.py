@@ -32,3 +32,20 @@ def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTu
 
     [place] = places
     assert place.endswith(" (content)")
+
+
+def test_a_key_does_not_show_that_contents_are_read(turn: CanaryTurn, storage: ObjectStorage) -> None:
+    words = planted(turn.pk)
+    turn.file_id, turn.export_id = 1, turn.pk
+    folder = f"{turn.chatbot.slug}/chatter_data_exports/{words.value}"
+    storage.put(f"{folder}/1_files/1", words.file, "text/plain")
+    storage.put(f"{folder}/1.csv", f"{words.value}\n".encode(), "text/csv")
+    storage.put(f"uploads/{turn.chatbot_id}/{words.value}", b"", "text/plain")
+
+    def unseen() -> list[str]:
+        return bucket.control(words, turn, has_extract=False, budget=Budget(60))
+
+    assert unseen() == ["chatter_data_exports", "uploads"]
+    storage.put(f"{folder}/1.csv", words.words["said"].encode(), "text/csv")
+    storage.put(f"uploads/{turn.chatbot_id}/1", words.file, "text/plain")
+    assert unseen() == []

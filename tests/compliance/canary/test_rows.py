@@ -14,9 +14,18 @@ from compliance.canary.rows import WITHOUT_CHATBOT
 from compliance.canary.trouble import Budget, CannotTell
 from compliance.canary.words import Search, planted
 from compliance.models import CanaryTurn, Export, JournalEntry
+from conversations.models import Message
 from conversations.models.conversations import EARLIEST
 from tests.compliance.canary.support import collect
-from tests.factories import NOON, ConversationFactory, ExportFactory, VariableValueFactory, export_of
+from tests.factories import (
+    NOON,
+    ConversationFactory,
+    ExportFactory,
+    MessageFactory,
+    VariableValueFactory,
+    conversation_of,
+    export_of,
+)
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
@@ -151,3 +160,14 @@ def test_after_years_it_reads_the_newest_and_what_is_not_erased(
         "compliance_export.key",
         "conversations_variablevalue.value",
     ]
+
+
+def test_an_id_does_not_show_that_texts_are_read(turn: CanaryTurn) -> None:
+    words = planted(turn.pk)
+    conversation = conversation_of(turn.chatbot, words.value, messages=0, user_name=words.words["name"])
+    VariableValueFactory.create(conversation=conversation, value=words.words["plan"])
+    message = MessageFactory.create(conversation=conversation, external_id=words.message_id, text="")
+
+    assert rows.control(Search(words), turn, budget=Budget(60)) == ["conversations_message.text"]
+    Message.objects.filter(pk=message.pk).update(text=words.words["said"])
+    assert rows.control(Search(words), turn, budget=Budget(60)) == []
