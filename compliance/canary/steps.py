@@ -35,6 +35,9 @@ _AGAIN = timedelta(days=1)
 _MOST_AGAIN = 200
 # Of a request that goes on by itself.
 _UNDER_WAY = {"accepted", "processing"}
+# Of one that will not, or for staff alone.
+_ENDED = {"failed", "cancelled", "rejected"}
+_FORMER_TURN = "getRequest (former turn)"
 
 
 _LONGEST_PLACE: int = CanaryFinding._meta.get_field("where").max_length or 0
@@ -126,18 +129,30 @@ def clean_up(work: Work) -> bool:
     is_done = True
     for former in left.order_by("pk")[:_FORMER]:
         try:
-            request_id = _file_deletion(work, former.pk, words.planted(former.pk))
-            status = _status(work, "getRequest (former turn)", request_id)
+            _file_again(work, former)
+            if _status(work, _FORMER_TURN, former.deletion_id) == "completed":
+                CanaryTurn.objects.filter(pk=former.pk).update(erased_at=Now())
+            else:
+                is_done = False
         except CannotTell as error:
             trouble = error
-            continue
-        if status == "completed":
-            CanaryTurn.objects.filter(pk=former.pk).update(erased_at=Now(), deletion_id=request_id)
-        else:
-            is_done = False
     if trouble:
         raise trouble
     return is_done and not left.exists()
+
+
+def _file_again(work: Work, former: CanaryTurn) -> None:
+    """File the deletion of a former turn's chatter, unless one is under way or done.
+
+    If that ends without erasing, each turn files another one, once.
+    """
+    name = f"{former.pk}"
+    if former.deletion_id is not None:
+        if work.client.read(_FORMER_TURN, f"requests/{former.deletion_id}")["status"] not in _ENDED:
+            return
+        name += f"-{work.turn.pk}"
+    former.deletion_id = _file_deletion(work, words.planted(former.pk), name)
+    CanaryTurn.objects.filter(pk=former.pk).update(deletion_id=former.deletion_id)
 
 
 def plant(work: Work) -> bool:
@@ -216,7 +231,7 @@ def control(work: Work) -> bool:
 
 def erase(work: Work) -> bool:
     if work.turn.deletion_id is None:
-        work.store(deletion_id=_file_deletion(work, work.turn.pk, work.planted))
+        work.store(deletion_id=_file_deletion(work, work.planted, f"{work.turn.pk}"))
     if _status(work, "getRequest (deletion)", work.turn.deletion_id) != "completed":
         return False
     work.store(erased_at=_now())
@@ -260,10 +275,10 @@ STEPS: Mapping[str, Callable[[Work], bool]] = {
 }
 
 
-def _file_deletion(work: Work, turn_id: UUID, planted: Planted) -> UUID:
-    """File the deletion of a turn's chatter. Also fresh exports go: nothing is left by promise but digests."""
+def _file_deletion(work: Work, planted: Planted, name: str) -> UUID:
+    """File the deletion of a turn's chatter, once for each name, with fresh exports: only digests are left."""
     body = planted.about | {"action": "delete", "erase_exports": True}
-    return work.client.file("data-deletion", "data-deletion", body, once=f"canary-deletion-{turn_id}")
+    return work.client.file("data-deletion", "data-deletion", body, once=f"canary-deletion-{name}")
 
 
 def _now() -> datetime:
@@ -274,7 +289,10 @@ def _now() -> datetime:
 
 def _status(work: Work, where: str, request_id: UUID | None) -> str:
     """Return `completed`, or a state of a request that goes on by itself. Raises CannotTell for any other."""
-    status: str = work.client.read(where, f"requests/{request_id}")["status"]
+    request = work.client.read(where, f"requests/{request_id}")
+    status: str = request["status"]
     if status != "completed" and status not in _UNDER_WAY:
-        raise CannotTell(Trouble.NOT_CARRIED_OUT, where)
+        # What staff have to decide about: a key of the API's can neither retry nor approve.
+        reason = request["hold_reason"] or (request["error"] or {}).get("code", "")
+        raise CannotTell(Trouble.NOT_CARRIED_OUT, f"{where}: {status} {reason}".rstrip())
     return status

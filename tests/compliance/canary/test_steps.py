@@ -1,9 +1,42 @@
-"""What a step sends fits the service's settings."""
+"""What a step sends fits the service's settings, and what was filed before."""
+
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 from pytest_django import Settings
 
 from compliance.canary import steps
+from compliance.canary.setting_up import set_up
+from compliance.canary.steps import Work
+from compliance.canary.trouble import Budget, CannotTell
+from compliance.models import Canary, CanaryTurn
+from tests.compliance.canary.support import Service
+
+
+@pytest.fixture
+def canary(db: None, settings: Settings, service: type[Service]) -> Canary:
+    settings.CANARY_URL = service.address
+    return set_up(slug="canary", actor="command")
+
+
+def turn_of(canary: Canary, state: str = "running", **fields: Any) -> CanaryTurn:
+    return CanaryTurn.objects.create(chatbot=canary.chatbot, day=timezone.now().date(), state=state, **fields)
+
+
+def left_by(canary: Canary, **fields: Any) -> CanaryTurn:
+    """A turn that could not erase what it had planted."""
+    now = timezone.now()
+    return turn_of(canary, "unclear", planted_at=now, ended_at=now, **fields)
+
+
+def work_on(canary: Canary, turn: CanaryTurn) -> Work:
+    return Work(canary, turn, Budget(30), lambda **_: None)
+
+
+def request(status: str, *, hold_reason: str | None = None, error: str = "") -> dict[str, Any]:
+    return {"status": status, "hold_reason": hold_reason, "error": {"code": error} if error else None}
 
 
 @pytest.mark.parametrize(
@@ -18,3 +51,43 @@ def test_the_file_is_of_a_type_that_the_service_takes(settings: Settings, taken:
     settings.UPLOAD_TYPES = taken
 
     assert steps._media_type() == sent
+
+
+def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(
+    canary: Canary, service: type[Service]
+) -> None:
+    first, second, third = str(uuid4()), str(uuid4()), str(uuid4())
+    former, turn = left_by(canary, deletion_id=first), turn_of(canary)
+    service.answers = {first: request("cancelled"), "data-deletion": {"request_id": second}}
+
+    # The new one is waited for, not filed again.
+    service.answers[second] = request("accepted")
+    assert not steps.clean_up(work_on(canary, turn))
+    assert not steps.clean_up(work_on(canary, turn))
+    assert len(service.idempotency_keys) == 1
+
+    # One that fails too is told, and filed again under the same key: the service answers with the same request.
+    service.answers[second] = request("failed", error="storage_denied")
+    for _ in range(2):
+        with pytest.raises(CannotTell, match=r"getRequest \(former turn\): failed storage_denied"):
+            steps.clean_up(work_on(canary, turn))
+    assert len(set(service.idempotency_keys)) == 1
+
+    turn.delete()
+    service.answers |= {"data-deletion": {"request_id": third}, third: request("completed")}
+    assert steps.clean_up(work_on(canary, turn_of(canary)))
+    assert len(set(service.idempotency_keys)) == 2
+    former.refresh_from_db()
+    assert str(former.deletion_id) == third
+    assert former.erased_at is not None
+
+
+def test_what_staff_have_to_decide_is_said(canary: Canary, service: type[Service]) -> None:
+    held = str(uuid4())
+    left_by(canary, deletion_id=held)
+    service.answers = {held: request("on_hold", hold_reason="export_pending")}
+
+    with pytest.raises(CannotTell, match=r"getRequest \(former turn\): on_hold export_pending"):
+        steps.clean_up(work_on(canary, turn_of(canary)))
+
+    assert service.idempotency_keys == []
