@@ -16,9 +16,9 @@ _IS_DUE = """
 SELECT EXISTS (SELECT FROM compliance_canaryturn
                 WHERE state = 'running' AND next_at <= clock_timestamp()
                   AND (claimed_until IS NULL OR claimed_until < clock_timestamp()))
-       OR EXISTS (SELECT FROM compliance_canary)
+       OR %(every)s::interval IS NOT NULL AND EXISTS (SELECT FROM compliance_canary)
        AND NOT EXISTS (SELECT FROM compliance_canaryturn
-                        WHERE state = 'running' OR began_at > clock_timestamp() - %(every)s)
+                        WHERE state = 'running' OR began_at > clock_timestamp() - %(every)s::interval)
 """
 # Of what a turn has found or not; one that could not look says nothing about that. It can be switched on long after
 # it was set up: the first turn is what it begins with.
@@ -67,8 +67,8 @@ class CanaryState(NamedTuple):
 
 
 def is_due() -> bool:
-    """Return whether a turn is to begin, or one that runs can go on."""
-    if settings.CANARY_EVERY is None:
+    """Return whether a turn is to begin, or one that runs can go on, also one that a command has left."""
+    if not settings.CANARY_URL:
         return False
     return bool(fetch(_IS_DUE, {"every": settings.CANARY_EVERY})[0][0])
 

@@ -39,7 +39,7 @@ exit codes:
   1  there is no canary, no CANARY_URL, or (--last) no turn
   3  something was left
   4  unclear: it could not do something, or not look everywhere; the output says what and why
-  6  still running after --timeout; workers go on with it
+  6  still running after --timeout; workers that have CANARY_URL go on with it, and so does this command
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -87,7 +87,9 @@ exit codes:
             where = f": {turn.trouble_at}" if turn.trouble_at else ""
             self.stdout.write(f"{turn.trouble}: {turn.get_trouble_display()}{where}")
         if turn.state == State.RUNNING:
-            self.stdout.write("Still running. Are web server and workers up? They go on with it.")
+            self.stdout.write(
+                "Still running. Are web server and workers up? Workers that have CANARY_URL go on with it."
+            )
         else:
             self.stdout.write(f"{turn.state}: {turn.get_state_display()}.")
 

@@ -150,6 +150,20 @@ def test_it_is_due_once_in_a_while_and_while_a_turn_runs(canary: Canary, setting
     assert not canary_state.is_due()
 
 
+def test_workers_go_on_with_a_turn_that_a_command_has_left(canary: Canary, settings: Settings) -> None:
+    settings.CANARY_EVERY = None
+    assert not canary_state.is_due()
+    turn = turn_of(canary, "running", ago=HOUR, erased_at=None)
+    assert canary_state.is_due()
+    turns.advance()
+    turn.refresh_from_db()
+    assert (turn.state, turn.step) == ("running", "erase")
+
+    settings.CANARY_URL = ""
+    CanaryTurn.objects.update(next_at=timezone.now())
+    assert not canary_state.is_due()
+
+
 def test_the_guard_asks_for_it_while_it_is_due(canary: Canary, settings: Settings) -> None:
     enqueue_what_is_due()
     assert "watch_canary" in notify._waiting()
