@@ -23,8 +23,8 @@ _PORTIONS = 20
 class Wire:
     """A context in which `port` leads to the target: host and port, or a unix socket.
 
-    Each of `refuse`, `slow`, `hang` and `lose_answers` stays until the next of them, or `restore`. All methods may be
-    called from any thread.
+    What is done to connections stays so until the next method is called, or `restore`. All may be called from any
+    thread.
     """
 
     def __init__(self, target: tuple[str, int] | Path) -> None:
@@ -42,6 +42,8 @@ class Wire:
         self._flows = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        # Those of clients whose next answer is to be lost.
+        self._losing: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -86,11 +88,18 @@ class Wire:
         """Pass on what is asked, and cut the connection when the answer comes."""
         self._do(self._set(loses_answers=True))
 
+    def lose_next_answers(self) -> None:
+        """Cut each connection that is open now when its next answer comes. Others work."""
+        self._do(self._set(loses_next=True))
+
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
-    async def _set(self, *, rate: int | None = None, flows: bool = True, loses_answers: bool = False) -> None:
+    async def _set(
+        self, *, rate: int | None = None, flows: bool = True, loses_answers: bool = False, loses_next: bool = False
+    ) -> None:
         self._rate, self._loses_answers = rate, loses_answers
+        self._losing = set(self._open) if loses_next else set()
         if flows:
             self._flows.set()
         else:
@@ -138,6 +147,7 @@ class Wire:
                 if each:
                     _reset(each)
                     self._open.discard(each)
+                    self._losing.discard(each)
             if task:
                 self._tasks.discard(task)
 
@@ -170,7 +180,7 @@ class Wire:
             rate = self._rate
             piece = await source.read(max(1, rate // _PORTIONS) if rate else _PIECE)
             await self._flows.wait()
-            if is_answer and self._loses_answers:
+            if is_answer and (self._loses_answers or sink in self._losing):
                 raise ConnectionResetError
             if not piece:
                 with suppress(OSError):
