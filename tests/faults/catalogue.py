@@ -16,7 +16,8 @@ from pathlib import Path
 import psycopg
 
 from scripts.processes import children_of
-from tests.faults.site import Site, kill_server
+from tests.faults.processes import kill_server
+from tests.faults.site import Site
 
 Cause = Callable[[Site, random.Random], None]
 Mend = Callable[[Site], None]
@@ -88,7 +89,7 @@ def _kill_web_process(site: Site, random: random.Random) -> None:
 def start_programs(site: Site) -> None:
     """Start the programs that do not run, and return when the web server answers."""
     for name in site.programs:
-        if not site.is_running(name):
+        if not site.is_started(name):
             site.start(name)
     site.wait_for_web()
 

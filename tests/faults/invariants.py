@@ -12,8 +12,9 @@ from functools import partial
 
 from scripts.drill_site import wait_until
 from tests.faults.client import Client, until_known
+from tests.faults.objects import Objects
 from tests.faults.people import Person, words_in
-from tests.faults.site import Objects, Site
+from tests.faults.site import Site
 
 FINAL = {"completed", "failed", "cancelled", "rejected"}
 _FINAL_EVENTS = [f"request.{status}" for status in sorted(FINAL)]
@@ -149,7 +150,7 @@ def _look_at(client: Client, person: Person, document: dict[str, object], number
 
 def exports_hold_theirs(site: Site, people: Iterable[Person], objects: Objects) -> list[str]:
     """Look whether each completed export of somebody who was not erased has all of their messages, and no other's."""
-    bodies = {stored.key: stored.body for stored in objects.versions if stored.body is not None}
+    bodies = {stored.key: stored.body for stored in objects.versions if stored.is_latest and stored.body is not None}
     wrong = []
     for person in people:
         found = site.sql(

@@ -7,20 +7,21 @@ No fault is aimed at a further web server and cluster, if they are wanted: they 
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import boto3
+import psycopg
 from botocore.config import Config
 
 from devservers.postgres import DATABASE, PORT
@@ -30,6 +31,8 @@ from scripts.drill_site import WEB, WORKER, Database, Said, new_keys, role_of, w
 from scripts.processes import Processes, children_of, free_port, wait_for_http, web_command
 from tests.faults.client import Client
 from tests.faults.disk import SmallDisk
+from tests.faults.objects import Objects, objects_in
+from tests.faults.processes import kill_server, running
 from tests.faults.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +46,15 @@ _PATIENCE = 120.0
 _STEADY_WEB, _STEADY_CLUSTER = "steady-web", "steady-cluster"
 # Of these a process is made that kills its children when it dies; a reader of /proc meets them half-way.
 KINDS = ("worker", "monitor", "pusher")
+_SAID = {"ready for work": "worker", "monitoring": "monitor", "pushing tasks": "pusher"}
+_READY = re.compile(rf" ({'|'.join(_SAID)}) at (\d+)\n")
+# Below the first process of a web server, and below the guard of a cluster: two workers and one of each other kind.
+_WEB_PROCESSES, _CLUSTER_PROCESSES = 2, 4
+# Of guards, which beat every 5 seconds.
+_BEATS = """
+SELECT pid FROM compliance_heartbeat
+ WHERE stopped_at IS NULL AND died_at IS NULL AND seen_at > clock_timestamp() - interval '12 seconds'
+"""
 
 _COMMANDS = """
 import io, json, sys
@@ -56,22 +68,6 @@ for words in json.load(sys.stdin):
     printed.append(out.getvalue())
 json.dump(printed, sys.stdout)
 """
-
-
-class Stored(NamedTuple):
-    """One version of an object. A delete marker has no body."""
-
-    key: str
-    version: str
-    body: bytes | None
-
-
-@dataclass(frozen=True)
-class Objects:
-    """All that a bucket holds: every version of every object, and the keys of open multipart uploads."""
-
-    versions: list[Stored]
-    uploads: list[str]
 
 
 class Site:
@@ -148,18 +144,18 @@ class Site:
             "S3_PUBLIC_ENDPOINT_URL": keys.environment["S3_ENDPOINT_URL"],
             "CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8",
             "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
-            "WEB_WORKERS": "2",
+            "WEB_WORKERS": str(_WEB_PROCESSES),
             "VAR_DIR": str(self.folder),
             **self._settings,
         }
+        self.keep_versions(keys.s3.bucket)
         roles = ("grant_roles", "--web", WEB, "--worker", WORKER)
         self._manage_all(DATABASE, [("migrate", "--verbosity", "0"), roles])
         self._processes = self._exits.enter_context(Processes(stop_timeout=30))
         for name in (*self.programs, *self.steady):
             self.start(name)
         self.wait_for_web()
-        clusters = len(self.clusters) + len(self.steady) // 2
-        wait_until(lambda: len(self._alive_clusters()) == clusters, "the clusters have started")
+        self.wait_for_all()
 
     @staticmethod
     def _discard(server: Server) -> None:
@@ -181,13 +177,37 @@ class Site:
         process = self._processes.start(name, argv or command, environment, cwd=ROOT, log=self.folder / f"{name}.log")
         self._pids[name] = process.pid
 
-    def is_running(self, name: str) -> bool:
-        """Return whether a program was started and neither stopped nor killed."""
+    def is_started(self, name: str) -> bool:
+        """Return whether a program was started and neither stopped nor killed. It may have ended by itself."""
         return name in self._pids
 
     def has_ended(self, name: str) -> bool:
         """Return whether a program ended by itself."""
         return self._processes.running(name).poll() is not None
+
+    def missing(self) -> list[str]:
+        """Return what does not run as it was started: programs, their processes, and clusters that do not beat."""
+        found = running()
+        try:
+            beats = {pid for (pid,) in self.sql(_BEATS)}
+        except psycopg.Error:
+            return ["PostgreSQL does not answer"]
+        said = {name: self._missing_of(name, found, beats) for name in (*self.programs, *self.steady)}
+        return [f"{name} {what}" for name, what in said.items() if what]
+
+    def _missing_of(self, name: str, found: Mapping[int, int], beats: set[int]) -> str:
+        if not self.is_started(name) or self.has_ended(name) or self.pid(name) not in found:
+            return "does not run"
+        second = [pid for pid, parent in found.items() if parent == self.pid(name)]
+        if name in self._binds:
+            return "" if len(second) >= _WEB_PROCESSES else "lacks a process"
+        if sum(parent in second for parent in found.values()) < _CLUSTER_PROCESSES:
+            return "lacks a process"
+        return "" if beats.intersection(second) else "has no fresh heartbeat"
+
+    def wait_for_all(self) -> None:
+        """Return when everything runs as it was started."""
+        wait_until(lambda: not self.missing(), "all programs run", seconds=_PATIENCE)
 
     def kill(self, name: str) -> None:
         """Kill a program with all its processes."""
@@ -205,7 +225,7 @@ class Site:
 
     def restart(self, name: str, **settings: str) -> None:
         """Kill a program and start it again, as a process manager does."""
-        if self.is_running(name):
+        if self.is_started(name):
             self.kill(name)
         self.start(name, **settings)
 
@@ -236,9 +256,12 @@ class Site:
         return found[0]
 
     def _of_kind(self, cluster: str, kind: str) -> list[int]:
-        said = {"worker": "ready for work", "monitor": "monitoring", "pusher": "pushing tasks"}[kind]
-        log = self.log(cluster)
-        return [pid for pid in children_of(self.guard(cluster)) if f" {said} at {pid}\n" in log]
+        kinds = self.kinds(cluster)
+        return [pid for pid in children_of(self.guard(cluster)) if kinds.get(pid) == kind]
+
+    def kinds(self, cluster: str) -> dict[int, str]:
+        """Return of which of KINDS each process is that a cluster ever had."""
+        return {int(pid): _SAID[said] for said, pid in _READY.findall(self.log(cluster))}
 
     def freeze(self, pid: int, *, alone: bool = False) -> None:
         """Stop a process where it is (SIGSTOP), and all below it unless `alone`, until `resume`."""
@@ -279,18 +302,15 @@ class Site:
         finally:
             client.close()
 
+    def keep_versions(self, bucket: str) -> None:
+        """Have a bucket keep every version of every object."""
+        with self.s3_client() as client:
+            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
     def objects(self, bucket: str = "") -> Objects:
         """Return all that a bucket holds, the hosted one by default."""
-        name = bucket or self.s3.s3.bucket
         with self.s3_client() as client:
-            versions = []
-            for page in client.get_paginator("list_object_versions").paginate(Bucket=name):
-                for each in page.get("Versions", []):
-                    found = client.get_object(Bucket=name, Key=each["Key"], VersionId=each["VersionId"])
-                    versions.append(Stored(each["Key"], each["VersionId"], found["Body"].read()))
-                versions += [Stored(each["Key"], each["VersionId"], None) for each in page.get("DeleteMarkers", [])]
-            uploads = client.list_multipart_uploads(Bucket=name).get("Uploads", [])
-            return Objects(versions, [each["Key"] for each in uploads])
+            return objects_in(bucket or self.s3.s3.bucket, client)
 
     # --- Operators ---------------------------------------------------------------------------------------
 
@@ -367,19 +387,3 @@ class Site:
     def dump(self) -> str:
         """Return the rows of all tables as text."""
         return self.database.run("pg_dump", "--data-only", DATABASE).decode(errors="replace")
-
-    def _alive_clusters(self) -> list[Any]:
-        return self.sql("SELECT id FROM compliance_heartbeat WHERE seen_at > now() - interval '30 seconds'")
-
-
-def family_of(pid: int) -> list[int]:
-    """Return a process and all below it, the first one first."""
-    return [pid, *(each for child in children_of(pid) for each in family_of(child))]
-
-
-def kill_server(server: Server) -> None:
-    """Kill all processes of a server at once, and return when they have ended."""
-    for pid in family_of(server.pid()):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not server.alive(), f"{server.name} has ended")

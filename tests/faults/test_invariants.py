@@ -30,14 +30,16 @@ def word_of(person: Person) -> str:
 
 
 @contextmanager
-def object_at(site: Site, key: str, body: bytes) -> Iterator[None]:
+def object_at(site: Site, key: str, *bodies: bytes) -> Iterator[None]:
+    """Put an object, once with each body, and remove all versions of it."""
     bucket = site.s3.s3.bucket
     with site.s3_client() as client:
-        put = client.put_object(Bucket=bucket, Key=key, Body=body)
+        versions = [client.put_object(Bucket=bucket, Key=key, Body=body)["VersionId"] for body in bodies]
         try:
             yield
         finally:
-            client.delete_object(Bucket=bucket, Key=key, VersionId=put.get("VersionId", "null"))
+            for version in versions:
+                client.delete_object(Bucket=bucket, Key=key, VersionId=version)
 
 
 @contextmanager
@@ -116,6 +118,10 @@ def words_in_an_object(site: Site, company: Company, erased: Person) -> Planted:
     return object_at(site, "elsewhere/left", word_of(erased).encode())
 
 
+def words_in_an_older_version(site: Site, company: Company, erased: Person) -> Planted:
+    return object_at(site, "older/left", word_of(erased).encode(), b"nothing personal")
+
+
 def upload(site: Site, company: Company, erased: Person) -> Planted:
     return open_upload(site)
 
@@ -132,14 +138,10 @@ def words_in_a_log(site: Site, company: Company, erased: Person) -> Iterator[Non
 def export_of_another(site: Site, company: Company, erased: Person) -> Iterator[None]:
     request = whole(company).exports[0]
     [(key,)] = site.sql("SELECT key FROM compliance_export WHERE request_id = %s", [request])
-    bucket = site.s3.s3.bucket
     with site.s3_client() as client:
-        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        client.put_object(Bucket=bucket, Key=key, Body=body + body.splitlines(keepends=True)[-1])
-        try:
-            yield
-        finally:
-            client.put_object(Bucket=bucket, Key=key, Body=body)
+        body = client.get_object(Bucket=site.s3.s3.bucket, Key=key)["Body"].read()
+    with object_at(site, key, body + body.splitlines(keepends=True)[-1]):
+        yield
 
 
 PLANTED: dict[str, tuple[Callable[[Site, Company, Person], Planted], str]] = {
@@ -150,6 +152,10 @@ PLANTED: dict[str, tuple[Callable[[Site, Company, Person], Planted], str]] = {
     "a conversation is lost": (conversation_lost, "usage of"),
     "an object has no row": (orphan, "reconcile_storage reports"),
     "an object has words of somebody erased": (words_in_an_object, "an object in elsewhere has words of"),
+    "an older version has words of somebody erased": (
+        words_in_an_older_version,
+        "an object in older has words of",
+    ),
     "an upload is open": (upload, "multipart uploads are open"),
     "a log has words": (words_in_a_log, "the log planted.log has words of"),
     "an export has another line": (export_of_another, "messages, and not the"),

@@ -12,7 +12,8 @@ from tests.faults import company as companies
 from tests.faults.client import NoAnswer
 from tests.faults.company import Company, Round
 from tests.faults.people import about, word
-from tests.faults.site import Site, kill_server
+from tests.faults.processes import kill_server
+from tests.faults.site import Site
 
 pytestmark = pytest.mark.long(reason="a site of its own, which is restored and notices it within a minute")
 

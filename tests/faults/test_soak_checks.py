@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.site import Stored
+from tests.faults.objects import Stored
 from tests.faults.soak import evidence
 from tests.faults.soak.checks import Ending
 from tests.faults.soak.evidence import Evidence, Request

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.faults.site import Objects, Site
+from tests.faults.objects import Objects
+from tests.faults.site import Site
 from tests.faults.soak.caller import Caller
 from tests.faults.soak.receivers import Receivers
 

@@ -1,0 +1,33 @@
+"""All that a bucket holds."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Stored(NamedTuple):
+    """One version of an object. A delete marker has no body."""
+
+    key: str
+    version: str
+    body: bytes | None
+    is_latest: bool = True
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Every version of every object of a bucket, and the keys of open multipart uploads."""
+
+    versions: list[Stored]
+    uploads: list[str]
+
+
+def objects_in(bucket: str, client: Any) -> Objects:
+    versions = []
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for each in page.get("Versions", []):
+            found = client.get_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
+            versions.append(Stored(each["Key"], each["VersionId"], found["Body"].read(), each["IsLatest"]))
+        markers = page.get("DeleteMarkers", [])
+        versions += [Stored(each["Key"], each["VersionId"], None, each["IsLatest"]) for each in markers]
+    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return Objects(versions, [each["Key"] for each in uploads])
