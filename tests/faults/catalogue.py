@@ -1,6 +1,6 @@
 """FAULTS: what can happen to a site, how it is caused, and how it is mended, as an operator would.
 
-`make recovery` measures them, the tests cause each while requests run, and the soak one after another.
+The tests cause each while requests run. The soak causes one after another, and measures how soon all is as before.
 """
 
 import os
@@ -22,13 +22,19 @@ from tests.faults.site import Site
 Cause = Callable[[Site, random.Random], None]
 Mend = Callable[[Site], None]
 
-# Promised from the mend of a fault until a request that is then filed is completed.
+# Promised from the mend of a fault until everything runs and all that was filed meanwhile is completed.
 SOON = 15.0
 # A storage that has not answered is left alone for half a minute, and for longer each time (ADR 0018).
 _REST = 75.0
-# For how long tasks are lost, doubled or delayed.
+# For how long tasks are lost, doubled or delayed, and one that is delayed is.
 _TASKS_SECONDS = 2.0
-_SLOW_BYTES = 20_000
+_LATE_SECONDS = 1.0
+# A call of S3 has some 1,200 bytes one way and 500 the other: it takes seconds, and not its time limit.
+_SLOW_BYTES, _SLOW_SECONDS = 400, 15.0
+# Longer than the time limit of a call of S3 (`common/outbound.py`).
+SILENT_SECONDS = 35.0
+# Longer than a lease, and than PostgreSQL lets a transaction idle.
+_FROZEN_SECONDS = 100.0
 # Signatures are refused that are more than 5 minutes old (web server). Workers decide by the database's clock.
 _WEB_SKEW, _CLUSTER_SKEW = "4m", "20m"
 
@@ -38,13 +44,15 @@ class Fault:
     """What happens to a site.
 
     `cause` returns when it has happened. One that `lasts` stays so until `mend`; of the others the service recovers
-    by itself, and `mend` does nothing. `recovers_within` are the seconds from the mend, or the cause, until a request
-    that is then filed is completed.
+    by itself, and `mend` does nothing. `recovers_within` are the seconds from the mend, or the cause, until the site
+    is as before.
     """
 
     cause: Cause
     mend: Mend = lambda _: None
     lasts: bool = False
+    # At least for so long, where it is to outlast a limit of the service.
+    least: float = 0.0
     recovers_within: float = SOON
     # Why it is not possible at a site, or "".
     prevented: Callable[[Site], str] = lambda _: ""
@@ -178,6 +186,16 @@ def _change_tasks(statement: str, site: Site, _: random.Random) -> None:
         time.sleep(0.02)
 
 
+def _delay_tasks(site: Site, _: random.Random) -> None:
+    """Let nobody take the tasks that wait: because they wait, nobody inserts others."""
+    end = time.monotonic() + _TASKS_SECONDS
+    with site.database.connect() as connection:
+        while time.monotonic() < end:
+            with connection.transaction():
+                found = connection.execute("SELECT id FROM django_q_ormq FOR UPDATE SKIP LOCKED").fetchall()
+                time.sleep(_LATE_SECONDS if found else 0.02)
+
+
 def _fill_disk(site: Site, _: random.Random) -> None:
     if site.disk:
         site.disk.fill()
@@ -238,7 +256,9 @@ def mend_everything(site: Site) -> None:
     _right_clocks(site)
 
 
-_COUNT, _WHEN = "SELECT key, payload, lock FROM django_q_ormq", "lock + interval '1 minute'"
+_DOUBLE_TASKS = """
+INSERT INTO django_q_ormq (key, payload, lock) SELECT key, payload, lock FROM django_q_ormq LIMIT 20
+"""
 
 FAULTS: dict[str, Fault] = {
     "no fault": Fault(lambda *_: None),
@@ -249,6 +269,9 @@ FAULTS: dict[str, Fault] = {
     },
     "whole cluster killed, started again": Fault(_kill_cluster, start_programs, lasts=True),
     "whole cluster frozen, continued": Fault(_freeze_cluster, _resume, lasts=True),
+    "whole cluster frozen for longer than its lease, continued": Fault(
+        _freeze_cluster, _resume, lasts=True, least=_FROZEN_SECONDS
+    ),
     "parent of a cluster frozen, continued": Fault(_freeze_parent, _resume, lasts=True),
     "cluster stopped, started again": Fault(_stop_cluster, start_programs, lasts=True),
     "one web process killed": Fault(_kill_web_process),
@@ -266,21 +289,19 @@ FAULTS: dict[str, Fault] = {
         partial(_of_database, "hang"), _restore_database, lasts=True, prevented=_without_wire
     ),
     "its answers lost": Fault(
-        partial(_of_database, "lose_answers"), _restore_database, lasts=True, prevented=_without_wire
+        partial(_of_database, "lose_next_answers"), _restore_database, lasts=True, prevented=_without_wire
     ),
     "its disk full": Fault(_fill_disk, _free_disk, lasts=True, prevented=_without_disk),
     "S3 killed, started again": Fault(_kill_s3, _start_s3, lasts=True, recovers_within=_REST),
     "S3 paused, continued": Fault(_pause_s3, _resume, lasts=True, recovers_within=_REST),
     "S3 refuses connections": Fault(partial(_of_s3, "refuse"), _restore_s3, lasts=True, recovers_within=_REST),
     "S3's connections cut": Fault(partial(_of_s3, "cut")),
-    "S3 slow": Fault(_slow_s3, _restore_s3, lasts=True, recovers_within=_REST),
-    "S3 silent": Fault(partial(_of_s3, "hang"), _restore_s3, lasts=True, recovers_within=_REST),
+    "S3 slow": Fault(_slow_s3, _restore_s3, lasts=True, least=_SLOW_SECONDS, recovers_within=_REST),
+    "S3 silent": Fault(partial(_of_s3, "hang"), _restore_s3, lasts=True, least=SILENT_SECONDS, recovers_within=_REST),
     "S3's answers lost": Fault(partial(_of_s3, "lose_answers"), _restore_s3, lasts=True, recovers_within=_REST),
     "tasks lost": Fault(partial(_change_tasks, "DELETE FROM django_q_ormq")),
-    "tasks doubled": Fault(
-        partial(_change_tasks, f"INSERT INTO django_q_ormq (key, payload, lock) {_COUNT} LIMIT 20")
-    ),
-    "tasks late": Fault(partial(_change_tasks, f"UPDATE django_q_ormq SET lock = {_WHEN}")),
+    "tasks doubled": Fault(partial(_change_tasks, _DOUBLE_TASKS)),
+    "tasks late": Fault(_delay_tasks),
     "everything killed, started again": Fault(
         _kill_everything, _start_everything, lasts=True, recovers_within=2 * SOON
     ),

@@ -14,8 +14,10 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
+from chatbots.models import Chatbot
 from compliance.models import Occurrence
-from compliance.work import notify
+from compliance.work import cluster, notify
+from tests.factories import deletion_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,6 +64,25 @@ def test_eight_concurrent_notifications_enqueue_one_task() -> None:
             for one in [pool.submit(together) for _ in range(8)]:
                 one.result(timeout=10)
         assert len(take_all()) == 1
+
+
+def test_a_task_that_somebody_holds_is_taken_later_and_is_not_doubled() -> None:
+    notify.notify_workers()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            assert len(OrmQ.objects.select_for_update()) == 1
+            assert pool.submit(_take).result(timeout=10) is None
+            pool.submit(_notify).result(timeout=10)
+        assert pool.submit(_take).result(timeout=10) == "compliance.tasks.drain"
+    assert not OrmQ.objects.exists()
+
+
+def test_a_lost_task_is_inserted_again_while_a_request_waits(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, "42")
+    notify.notify_workers()
+    OrmQ.objects.all().delete()
+    cluster.enqueue_what_is_due()
+    assert "drain" in OrmQ.objects.values_list("payload", flat=True)
 
 
 def _notify() -> None:
