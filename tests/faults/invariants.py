@@ -90,9 +90,9 @@ def counts_add_up(site: Site, clients: Mapping[str, Client], people: Iterable[Pe
     sent, deleted = Counter[str](), Counter[str]()
     wrong = []
     for person in people:
-        sent[person.slug] += len(person.numbers)
+        sent[person.slug] += person.conversations()
         if person.is_erased:
-            deleted[person.slug] += len(person.numbers)
+            deleted[person.slug] += person.conversations()
             wrong += _counts_of(site, person)
     for slug, client in clients.items():
         months = until_known(partial(client.get, "usage?from=2026-01&to=2027-12")).body["months"]
@@ -111,9 +111,9 @@ def _counts_of(site: Site, person: Person) -> list[str]:
     )
     conversations, messages, files = map(int, found[0])
     # A file whose answer was lost was sent again, and is two.
-    if (conversations, messages) == (len(person.numbers), person.messages()) and files >= len(person.files):
+    if (conversations, messages) == (person.conversations(), person.messages()) and files >= len(person.files):
         return []
-    expected = (len(person.numbers), person.messages(), len(person.files))
+    expected = (person.conversations(), person.messages(), len(person.files))
     return [f"deletions of {person.name} count {(conversations, messages, files)} instead of {expected}"]
 
 

@@ -41,13 +41,18 @@ class Person:
     deletions: list[str] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)
     is_erased: bool = False
-    stuffed: int = 0  # messages that were stored past the API
+    # Messages, and conversations, that were stored past the API.
+    stuffed: int = 0
+    copied: int = 0
 
     def words(self) -> set[str]:
         """Return the planted words of all conversations and files."""
         return words_in(f"{self.uci} {self.documents}") | {
             found for name, content in self.files.items() for found in words_in(f"{name} {content.decode()}")
         }
+
+    def conversations(self) -> int:
+        return len(self.numbers) + self.copied
 
     def messages(self) -> int:
         return sum(len(document["messages"]) for document in self.documents) + self.stuffed
