@@ -31,15 +31,17 @@ _MOST_ROWS = 200_000
 _NEWEST = 5_000
 _STATEMENT_SECONDS = 10
 
+# Of all schemas. PostgreSQL's own begin with pg_, and tables of extensions, such as those of Citus, hold no rows of
+# the service.
 _TABLES = """
-SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum),
+SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),
        array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE has_column_privilege(c.oid, a.attnum, 'SELECT'))
-  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
- WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'm')
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'm')
    AND a.attnum > 0 AND NOT a.attisdropped
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
- GROUP BY c.relname
- ORDER BY c.relname
+ GROUP BY n.nspname, c.relname
+ ORDER BY n.nspname, c.relname
 """
 
 # What else makes an index of a table's serve for a chatbot: the conditions of partial ones.
@@ -147,9 +149,15 @@ _DENIED, _CANCELLED = "42501", "57014"
 
 
 class _Table(NamedTuple):
-    name: str
+    schema: str
+    relation: str
     columns: Sequence[str]
     readable: Sequence[str] | None
+
+    @property
+    def name(self) -> str:
+        """Its name, with the schema where that is not the service's."""
+        return self.relation if self.schema == "public" else f"{self.schema}.{self.relation}"
 
     @property
     def unread(self) -> set[str]:
@@ -260,7 +268,7 @@ def statement_for(
         raise CannotTell(Trouble.TABLE_UNKNOWN, name)
     columns = sql.SQL(", ").join(map(sql.Identifier, table.readable or ()))
     return sql.SQL("COPY (SELECT {} FROM {} WHERE {} LIMIT {}) TO STDOUT").format(
-        columns, sql.Identifier(name), condition, sql.Literal(_MOST_ROWS + 1)
+        columns, sql.Identifier(table.schema, table.relation), condition, sql.Literal(_MOST_ROWS + 1)
     )
 
 

@@ -120,6 +120,20 @@ def test_a_table_of_a_chatbot_that_no_code_knows_is_searched(turn: CanaryTurn) -
     assert [one.where for one in found] == ["of_others.said"]
 
 
+@pytest.mark.one_postgresql(reason="tables of the test's own")
+def test_tables_of_other_schemas_are_searched(turn: CanaryTurn) -> None:
+    word = planted(turn.pk).value
+    execute("CREATE SCHEMA archive; CREATE TABLE archive.conversations_message (chatbot_id bigint, said text)")
+    execute("INSERT INTO archive.conversations_message VALUES (%s, %s)", [turn.chatbot_id, word])
+    execute("CREATE TABLE archive.auth_user AS SELECT 1 AS id")
+    places: list[str] = []
+
+    with pytest.raises(CannotTell, match=r"table_unknown archive\.auth_user"):
+        collect(rows.look(Search(planted(turn.pk)), turn, since=NOON, budget=Budget(60)), places)
+
+    assert places == ["archive.conversations_message.said"]
+
+
 @pytest.mark.one_postgresql(reason="views of the test's own")
 def test_a_materialized_view_keeps_what_its_table_has_lost(turn: CanaryTurn) -> None:
     word = planted(turn.pk).value
