@@ -347,7 +347,8 @@ def _canary_problems(health: Health) -> Iterator[HealthProblem]:
         places = ", ".join(f"{place} ({number})" for place, number in sorted(state.findings.items()))
         yield problem(Code.CANARY_FOUND, since=_at(state.found_at), places=places)
     elif health.ledger.is_open and state.is_late(health.at):
-        reason = state.trouble or ("no turn has ended" if state.began_at else "it is not set up: create_canary")
+        silent = "no turn has ended" + (" since" if state.clean_at else "")
+        reason = state.trouble or (silent if state.began_at else "it is not set up: create_canary")
         since = _at(state.clean_since) if state.clean_since else "its beginning"
         yield problem(Code.CANARY_LATE, since=since, reason=f"{reason} {state.trouble_at}".rstrip())
 

@@ -1,15 +1,17 @@
 """The bucket: each object is looked at, also after one that cannot be searched."""
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.canary import bucket
 from compliance.canary.trouble import Budget, CannotTell
 from compliance.canary.words import Search, planted
-from compliance.models import CanaryTurn
+from compliance.models import CanaryTurn, LedgerObject
 from tests.compliance.canary.support import collect
 
 pytestmark = pytest.mark.django_db
@@ -32,6 +34,21 @@ def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTu
 
     [place] = places
     assert place.endswith(" (content)")
+
+
+def test_more_of_the_ledger_than_is_read_is_not_taken_for_clean(
+    turn: CanaryTurn, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "_MOST_LEDGER_OBJECTS", 1)
+    now = timezone.now()
+    for key in ("erasure_ledger/1", "erasure_ledger/2"):
+        LedgerObject.objects.create(key=key, at=now, written_at=now, request_ids=[turn.pk])
+    LedgerObject.objects.create(key="erasure_ledger/3", at=now, written_at=now, request_ids=[uuid4()])
+    keys = bucket.ledger_keys([turn.pk], since=now)
+
+    assert keys == ["erasure_ledger/1", "erasure_ledger/2"]
+    with pytest.raises(CannotTell, match="too_much erasure_ledger"):
+        list(bucket.look(Search(planted(turn.pk)), turn, ledger_keys=keys, budget=Budget(60)))
 
 
 def test_a_key_does_not_show_that_contents_are_read(turn: CanaryTurn, storage: ObjectStorage) -> None:

@@ -97,6 +97,12 @@ def test_it_is_late_after_three_turns_and_says_why(canary: Canary) -> None:
     assert "api_unavailable storeConversations" in detail
 
 
+def test_one_that_stands_still_is_not_said_never_to_have_turned(canary: Canary) -> None:
+    turn_of(canary, "clean", ago=9 * HOUR)
+
+    assert "no turn has ended since" in problems()["canary_late"]
+
+
 def test_one_that_is_switched_on_long_after_it_was_set_up_is_late_only_if_its_turns_are(canary: Canary) -> None:
     Canary.objects.update(created_at=timezone.now() - 900 * HOUR)
     assert "no turn has ended" in problems()["canary_late"]
