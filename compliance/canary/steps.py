@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db.models.functions import Now
 
+from chatbots.models import DigestKey
 from common.db import fetch
 from common.times import midnight
 from compliance.canary import api, bucket, logs, rows, words
@@ -60,7 +61,18 @@ class Work:
         return Client(settings.CANARY_URL, slug, secret=keys.secret, token=keys.token, budget=self.budget)
 
     @cached_property
+    def _key_since(self) -> datetime | None:
+        """Since when `DIGEST_KEY` is what it is: words of before cannot be derived any more."""
+        return DigestKey.objects.values_list("created_at", flat=True).first()
+
+    def knows(self, turn: CanaryTurn) -> bool:
+        return turn.planted_at is None or self._key_since is None or turn.planted_at > self._key_since
+
+    @cached_property
     def planted(self) -> Planted:
+        """Raises CannotTell once another key derives other words: a search for these would be clean."""
+        if not self.knows(self.turn):
+            raise CannotTell(Trouble.NOT_SET_UP, "DIGEST_KEY")
         return words.planted(self.turn.pk)
 
     @cached_property
@@ -70,7 +82,7 @@ class Work:
         Their words are looked for again: something may have brought them back, or written late.
         """
         turns = CanaryTurn.objects.filter(erased_at__gt=self.turn.began_at - _AGAIN).exclude(pk=self.turn.pk)
-        return list(turns.order_by("-began_at")[:_MOST_AGAIN])
+        return [each for each in turns.order_by("-began_at")[:_MOST_AGAIN] if self.knows(each)]
 
     @cached_property
     def search(self) -> Search:
@@ -129,8 +141,7 @@ def clean_up(work: Work) -> bool:
     is_done = True
     for former in left.order_by("pk")[:_FORMER]:
         try:
-            _file_again(work, former)
-            if _status(work, _FORMER_TURN, former.deletion_id) == "completed":
+            if _is_erased(work, former):
                 CanaryTurn.objects.filter(pk=former.pk).update(erased_at=Now())
             else:
                 is_done = False
@@ -139,6 +150,17 @@ def clean_up(work: Work) -> bool:
     if trouble:
         raise trouble
     return is_done and not left.exists()
+
+
+def _is_erased(work: Work, former: CanaryTurn) -> bool:
+    """Return whether a former turn's chatter is gone, and have it erased if not."""
+    if work.knows(former):
+        _file_again(work, former)
+        return _status(work, _FORMER_TURN, former.deletion_id) == "completed"
+    # Nobody knows its words any more, but staff see it.
+    if work.client.read("listConversations", "conversations?limit=1&deleted=false")["results"]:
+        raise CannotTell(Trouble.NOT_SET_UP, "DIGEST_KEY")
+    return True
 
 
 def _file_again(work: Work, former: CanaryTurn) -> None:

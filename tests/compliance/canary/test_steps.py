@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from chatbots.models import DigestKey
 from compliance.canary import steps
 from compliance.canary.setting_up import set_up
 from compliance.canary.steps import Work
@@ -91,3 +92,22 @@ def test_what_staff_have_to_decide_is_said(canary: Canary, service: type[Service
         steps.clean_up(work_on(canary, turn_of(canary)))
 
     assert service.idempotency_keys == []
+
+
+def test_words_of_another_digest_key_are_no_words(canary: Canary, service: type[Service]) -> None:
+    former = left_by(canary, deletion_id=None)
+    turn = turn_of(canary, planted_at=timezone.now())
+    DigestKey.objects.update(created_at=timezone.now())
+    service.answers = {"conversations": {"results": [{"number": 1}]}}
+
+    for step in (steps.clean_up, steps.look_rows, steps.erase):
+        with pytest.raises(CannotTell, match="not_set_up DIGEST_KEY"):
+            step(work_on(canary, turn))
+
+    # Once staff have erased what is there.
+    service.answers = {"conversations": {"results": []}}
+    assert steps.clean_up(work_on(canary, turn))
+    assert service.idempotency_keys == []
+    former.refresh_from_db()
+    assert former.erased_at is not None
+    assert work_on(canary, turn_of(canary, "clean", ended_at=timezone.now(), erased_at=timezone.now())).former == []
