@@ -5,6 +5,7 @@ import functools
 import gc
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import botocore.session
@@ -65,6 +66,20 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)), _MOST_PROCESSES)
 
 
+_CASES: Counter[str] = Counter()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Take the mark from the first cases of a test that is long only beyond them, in the order of its parameters."""
+    for mark in [one for one in item.own_markers if one.name == "long" and "beyond" in one.kwargs]:
+        test, cases, _ = item.nodeid.partition("[")
+        if not cases:
+            raise pytest.UsageError(f"{item.nodeid}: it has no cases that long(beyond=...) could leave out.")
+        _CASES[test] += 1
+        if _CASES[test] <= mark.kwargs["beyond"]:
+            item.own_markers.remove(mark)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Keep the garbage collector from all that stays: what is loaded, and the tests themselves."""
@@ -102,7 +117,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_long(item: pytest.Item) -> bool:
     """Return whether a test is marked as long. Raises UsageError where the mark gives no reason."""
     marks = list(item.iter_markers("long"))
-    if any(mark.args or mark.kwargs.keys() != {"reason"} for mark in marks):
+    if any(mark.args or mark.kwargs.keys() - {"beyond"} != {"reason"} for mark in marks):
         raise pytest.UsageError(f"{item.nodeid}: long(reason=...) is to say what takes the time.")
     return bool(marks)
 
