@@ -21,7 +21,7 @@ from common.storage import ObjectStorage, errors
 from conversations.management.commands import import_conversations
 from devservers import control
 from scripts import citus_nodes
-from tests import databases, factories, statements, under_roles
+from tests import databases, factories, fuzzing, statements, under_roles
 from tests.citus import suite
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
@@ -51,6 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("markexpr") == "not long":
+        fuzzing.shorten()
     if not config.getoption("citus"):
         under_roles.install()
     elif not citus_nodes.URL:

@@ -1,6 +1,7 @@
-"""How many examples the properties about hostile input try, and the texts that they are made of.
+"""How many examples properties try, and the texts that those about hostile input are made of.
 
-Few in each run of the tests. `make fuzz` runs the tests marked `fuzz` with FUZZ_EXAMPLES times as many, and a seed.
+Few in each run of the tests, and a third of them in `make test`. `make fuzz` runs the tests marked `fuzz` with
+FUZZ_EXAMPLES times as many, and a seed.
 """
 
 import os
@@ -9,12 +10,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 _TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
+_is_short_run = False
+
+
+def shorten() -> None:
+    """Have each property try a third of its examples. It is to be called before the tests are loaded."""
+    global _is_short_run  # noqa: PLW0603  (once, as pytest starts)
+    _is_short_run = True
+    settings.register_profile("short", settings(), max_examples=settings().max_examples // 3)
+    settings.load_profile("short")
 
 
 def examples(number: int) -> settings:
-    """Return the settings of a property that tries so many examples in a short run."""
+    """Return the settings of a property that tries so many examples wherever the long tests run, too."""
     return settings(
-        max_examples=number * _TIMES,
+        max_examples=max(1, number // 3) if _is_short_run else number * _TIMES,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )

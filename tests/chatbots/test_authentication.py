@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 from django.test import Client
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots import authentication
@@ -16,6 +16,7 @@ from chatbots.models import ApiKey, Chatbot
 from chatbots.operations.keys import create_api_key
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+from tests.fuzzing import examples
 
 VECTOR = "66f3778d4b2850a1a64fbb190a552ede968527cefc440c1d2f9d5c5fede77b93"
 VECTOR_BODY = b'{"end_user_token": "df6a0edc-b31d-461x-ydcx-f7d5f02cd3d0"}'
@@ -333,7 +334,7 @@ def test_a_refused_signature_does_not_count_as_use(chatbot):
 header_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=80)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(60)
 @given(
     headers=st.dictionaries(
         st.sampled_from(["Authorization", "X-Mindsay-Timestamp", "X-Mindsay-Signature", "X-Request-ID"]),

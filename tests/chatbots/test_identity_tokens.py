@@ -12,11 +12,12 @@ from uuid import UUID
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.identity_tokens import IdentityClaims, IdentityKey, TokenRefused, parse, verify
 from chatbots.models import ApiKey
+from tests.fuzzing import examples
 from tests.tokens import (
     Signer,
     claims_of,
@@ -351,7 +352,7 @@ def token_of(algorithm: str) -> str:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_a_token_with_any_change_is_refused(data: st.DataObject) -> None:
     algorithm = data.draw(st.sampled_from(ALGORITHMS))
     token = token_of(algorithm)
@@ -375,7 +376,7 @@ _JSON = st.recursive(
     header=st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit"]), _JSON, max_size=2),
     body=st.dictionaries(st.sampled_from([*claims(), "nbf", "conversation_id"]), _JSON, max_size=3),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_whatever_a_signed_token_says_is_taken_or_refused(header: dict[str, Any], body: dict[str, Any]) -> None:
     """The signer is a client's backend, which can have faults of its own."""
     with suppress(TokenRefused):

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.request import Request
 
@@ -19,6 +19,7 @@ from common.problems import Problem
 from common.query import read_query
 from conversations.models import Conversation
 from tests.factories import NOON, ConversationFactory
+from tests.fuzzing import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -125,7 +126,7 @@ def test_a_cursor_is_for_its_own_call_alone(numbers: list[int]) -> None:
     assert page("/list?" + urlencode({"cursor": cursor, "limit": 1}))["results"] == numbers[3:4]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(100)
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=2_000)
     | st.from_regex(r"v1:[a-z]{0,5}:[A-Za-z0-9_=-]{0,80}", fullmatch=True)

@@ -10,7 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, Chatbot
@@ -18,6 +18,7 @@ from compliance.models import ComplianceRequest
 from compliance.requests.decisions import cancel
 from tests.console.filing_pages import NOW, Answer, Filer, everything
 from tests.factories import UploadedFileFactory, conversation_of, deletion_of, export_of
+from tests.fuzzing import examples
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db
@@ -241,7 +242,7 @@ HOSTILE = st.text(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(
     source=st.one_of(
         st.fixed_dictionaries({"pasted": HOSTILE}),

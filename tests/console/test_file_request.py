@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
@@ -18,6 +18,7 @@ from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity
 from tests.console.filing_pages import Answer, Filer, everything, filed
 from tests.factories import IdentityFactory, as_bytes, conversation_of, deletion_of, export_of, uci_of
+from tests.fuzzing import examples
 from tests.people import Role, client_of, member, staff
 
 pytestmark = pytest.mark.django_db
@@ -289,7 +290,7 @@ HOSTILE = st.text(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(
     value=HOSTILE,
     reference=HOSTILE,

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
@@ -15,6 +15,7 @@ from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed
 from conversations.models import Conversation, ErasedChatter, Identity, Message
 from tests.calls import SigningCaller, TokenCaller, pointers, problem
+from tests.fuzzing import examples
 
 CONVERSATIONS = "conversations"
 MEMBERS = {"type", "title", "status", "detail", "code", "request_id", "errors"}
@@ -236,7 +237,7 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(body=st.lists(documents, max_size=3) | documents)
 def test_no_document_breaks_a_call(caller, body):
     answered = results(caller.post(CONVERSATIONS, body))

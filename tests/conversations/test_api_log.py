@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
@@ -16,6 +16,7 @@ from conversations.models import Conversation
 from tests.calls import SigningCaller, TokenCaller, pointers, problem, results_of
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import NOON, ConversationFactory, IdentityFactory, conversation_of
+from tests.fuzzing import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -250,7 +251,7 @@ PARAMETERS = st.sampled_from(["started_after", "started_before", "channel", "del
 VALUES = TEXTS | st.sampled_from(["true", "widget", "2026-11-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1", "\0"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(st.lists(st.tuples(PARAMETERS | TEXTS, VALUES), max_size=4))
 def test_no_parameters_break_a_call(caller: TokenCaller, pairs: list[tuple[str, str]]) -> None:
     assert caller.get(f"conversations?{urlencode(pairs)}").status_code in {200, 400}

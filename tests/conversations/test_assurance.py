@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
@@ -15,6 +15,7 @@ from conversations.models import Assurance, Identity
 from conversations.transcripts import TranscriptCounts
 from tests import factories
 from tests.conversations.reading import counted, lines
+from tests.fuzzing import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -98,7 +99,7 @@ def expected(talks: list[Talk], least: Least, *, include_shared: bool) -> tuple[
     return held, counts
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(talks=TALKS, least=st.sampled_from(Least), include_shared=st.booleans())
 def test_any_mix_is_in_the_file_as_in_the_model(
     chatbot: Chatbot, talks: list[Talk], least: Least, include_shared: bool

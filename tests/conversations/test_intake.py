@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot, Variable
@@ -19,6 +19,7 @@ from conversations.models import Conversation, Identity, Message, VariableValue
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, results, stored
 from tests.factories import VariableFactory, uci_of
+from tests.fuzzing import examples
 
 
 def test_it_stores_a_conversation_with_all_it_carries(chatbot: Chatbot) -> None:
@@ -191,7 +192,7 @@ _STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 
 
 @given(text=_STORABLE, name=_STORABLE)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@examples(40)
 def test_it_keeps_every_text_exactly(chatbot: Chatbot, text: str, name: str) -> None:
     document_id = f"{uuid4()}{name}"[:200]
 

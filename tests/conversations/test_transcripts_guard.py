@@ -4,8 +4,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
@@ -14,6 +13,7 @@ from conversations import transcripts
 from conversations.models import Message
 from tests import factories
 from tests.conversations.reading import START, cells_by, lines, message, restored, runs, stored_file, written
+from tests.fuzzing import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -122,7 +122,7 @@ texts = st.text(
 ).filter(lambda text: "\x00" not in text)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@examples(60)
 @given(texts_stored=st.lists(texts, min_size=1, max_size=20))
 @example(texts_stored=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
 @example(texts_stored=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])

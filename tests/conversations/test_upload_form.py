@@ -5,12 +5,13 @@ import io
 import pytest
 from django.conf import settings as django_settings
 from django.test import RequestFactory
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.problems import Problem
 from conversations.api.upload_form import UploadForm, read_upload_form
 from tests.conversations.forms import BOUNDARY, FORM, field, file, form
+from tests.fuzzing import examples
 
 
 class InPieces(io.RawIOBase):
@@ -42,7 +43,7 @@ CONTENT = st.lists(
     max_size=20,
 ).map(b"".join)
 SIZES = st.lists(st.integers(1, 400), min_size=1, max_size=20)
-THOROUGH = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = examples(400)
 
 
 @THOROUGH

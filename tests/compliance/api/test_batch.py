@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django_q.models import OrmQ
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
@@ -18,6 +18,7 @@ from compliance.work import notify
 from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.api.test_requests import FIELDS
+from tests.fuzzing import examples
 
 PATH = "requests/batch"
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
@@ -257,7 +258,7 @@ hostile_items = json_values | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(sent=st.lists(hostile_items, max_size=5) | json_values)
 def test_no_items_break_a_call(caller, sent):
     before = filed()

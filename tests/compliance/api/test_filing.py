@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
@@ -12,6 +12,7 @@ from chatbots.operations.chatbots import designate_uci
 from compliance.models import ComplianceRequest, Replay
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import VariableFactory
+from tests.fuzzing import examples
 
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
@@ -298,14 +299,14 @@ bodies = st.fixed_dictionaries(
 
 
 @PATHS
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80)
 @given(body=bodies | json_values)
 def test_no_body_breaks_a_call(caller, path, body):
     response = caller.post(path, body)
     assert response.status_code in {200, 400}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(raw=st.binary(max_size=200))
 def test_no_bytes_break_a_call(caller, raw):
     problem(caller.post("data-deletion", raw), 400, "invalid")

@@ -3,7 +3,7 @@
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, Chatbot, Variable
@@ -11,6 +11,7 @@ from common.crypto import digest
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.calls import ALICE, SigningCaller, TokenCaller
+from tests.fuzzing import examples
 
 PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
 IDS = "conversation_ids"
@@ -79,7 +80,7 @@ def test_errors_are_returned_by_pointer_and_never_quoted(caller, path, body, err
 
 
 @PATHS
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(ids=st.one_of(st.lists(st.one_of(st.text(max_size=220), st.none(), st.integers())), st.text(), st.integers()))
 def test_no_list_of_ids_breaks_a_call_or_is_quoted(caller, path, ids):
     with transaction.atomic():

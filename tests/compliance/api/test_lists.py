@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
@@ -18,6 +18,7 @@ from compliance.requests import queries
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.api.test_requests import FIELDS
 from tests.factories import ExportFactory, deletion_of, export_of
+from tests.fuzzing import examples
 
 Status = ComplianceRequest.Status
 
@@ -190,7 +191,7 @@ def test_a_lookup_is_refused_as_a_filing_is(caller, chatbot):
     problem(caller.post("requests/lookup", ALICE), 409, "uci_not_designated")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(value=st.text(st.characters(), max_size=20) | st.integers() | st.none())
 def test_no_value_breaks_a_lookup(caller, value):
     response = caller.post("requests/lookup", ALICE | {"unique_chatter_identifier_value": value})

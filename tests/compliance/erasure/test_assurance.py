@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
@@ -14,6 +14,7 @@ from compliance.requests.results import assurance_of
 from conversations.models import Assurance, Conversation, Identity
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_by, conversation_of, deletion_of, of_conversations
+from tests.fuzzing import examples
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -79,7 +80,7 @@ def test_a_deletion_that_has_failed_after_its_mark_keeps_its_counts(chatbot: Cha
 TALKS = st.lists(st.dictionaries(st.sampled_from(["42", "43"]), st.sampled_from(Way), min_size=1), max_size=4)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(8)
 @given(talks=TALKS)
 def test_any_mix_is_counted_as_in_the_model(chatbot: Chatbot, drain: Drain, talks: list[dict[str, Way]]) -> None:
     for people in talks:
