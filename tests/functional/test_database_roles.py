@@ -241,6 +241,7 @@ def session() -> Iterator[psycopg.Connection[Any]]:
         opened.rollback()
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(("role", "what", "sql"), CASES, ids=[f"{role}: {what}" for role, what, _ in CASES])
 def test_a_role_is_denied_everything_else(session: psycopg.Connection[Any], role: str, what: str, sql: str) -> None:
     session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES[role]}")
