@@ -67,6 +67,7 @@ def test_an_unknown_name_is_locked_out_too(user, settings):
     assert found[0] == found[1]
 
 
+@pytest.mark.long(reason="as many names fail to log in as one address may try")
 def test_one_address_cannot_guess_with_many_names(user, settings):
     names = [User(username=f"name{number}") for number in range(settings.LOGIN_FAILURES_PER_ADDRESS)]
     assert [fail(one, 1) for one in names] == [200] * (len(names) - 1) + [429]

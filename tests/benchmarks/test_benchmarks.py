@@ -49,6 +49,7 @@ def test_the_page_describes_each_program() -> None:
     assert sorted(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == sorted(NAMES)
 
 
+@pytest.mark.long(reason="a process for each")
 @pytest.mark.parametrize("words", [("--rounds", "0"), ("--rounds", "x"), ("--only", "unknown")])
 def test_bad_arguments_are_refused_before_anything_starts(tmp_path: Path, words: tuple[str, str]) -> None:
     refused = _benchmarks(tmp_path, *words)

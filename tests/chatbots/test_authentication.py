@@ -63,6 +63,7 @@ def test_a_timestamp_within_five_minutes_is_accepted(chatbot, seconds):
     assert caller.post(DELETION, ALICE).status_code == 200
 
 
+@pytest.mark.long(reason="a call for each", beyond=6)
 @pytest.mark.parametrize(
     "timestamp",
     [

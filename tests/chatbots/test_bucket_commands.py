@@ -130,6 +130,7 @@ def test_check_bucket_requires_a_bucket() -> None:
             run(command, "bare")
 
 
+@pytest.mark.long(reason="another bucket", beyond=1)
 def test_the_printed_policy_is_enough(
     chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket_name: str
 ) -> None:
@@ -147,6 +148,7 @@ PERMISSIONS = [
 ]
 
 
+@pytest.mark.long(reason="a check of a bucket for each of fourteen permissions", beyond=1)
 @pytest.mark.parametrize("missing", PERMISSIONS)
 def test_check_bucket_names_the_one_permission_that_is_missing(
     chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket_name: str, missing: str

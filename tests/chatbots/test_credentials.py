@@ -54,6 +54,7 @@ def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(
     assert new.secret not in f"{stored}{caplog.text}{new!r}"
 
 
+@pytest.mark.long(reason="keys are issued and tried")
 def test_there_are_two_at_most(chatbot: Chatbot, neighbour: Chatbot, iam_storage: ObjectStorage) -> None:
     first = issue(chatbot)
     record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command")
@@ -91,6 +92,7 @@ LIST_OWN = {
 }
 
 
+@pytest.mark.long(reason="a trial of a key for each policy", beyond=2)
 @pytest.mark.parametrize(
     ("policy", "complaint"),
     [
@@ -133,6 +135,7 @@ def test_a_key_that_reads_nothing_is_taken_back(
     assert_nothing_left(iam_storage, "credential_reads_nothing")
 
 
+@pytest.mark.long(reason="waits for the limit of time")
 def test_a_trial_that_takes_too_long_leaves_nothing(
     chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +253,7 @@ def test_only_the_hosted_bucket_has_credentials(chatbot: Chatbot, iam_storage: O
     assert not BucketCredential.objects.exists()
 
 
+@pytest.mark.long(reason="a trial for each folder", beyond=1)
 @pytest.mark.django_db
 @pytest.mark.parametrize(("slug", "other"), [("Acme", "acme"), ("acme", "ACME"), ("Uploads", None)])
 def test_a_folder_that_the_store_may_take_for_another_has_no_credentials(

@@ -72,6 +72,7 @@ def test_neither_worker_nor_web_nor_command_starts_with_another_key() -> None:
         assert HOW in ended.stderr, argv
 
 
+@pytest.mark.long(reason="starts a program")
 @pytest.mark.django_db
 def test_an_unreachable_database_is_not_reported_as_a_wrong_key() -> None:
     environment = worker_environment() | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}

@@ -65,6 +65,7 @@ def test_setting_it_again_replaces_it(chatbot: Chatbot) -> None:
     assert list(resolver.sent().values()) == ["plan", "order"]
 
 
+@pytest.mark.long(reason="a call of the command for each", beyond=6)
 @pytest.mark.parametrize(
     ("words", "advice"),
     [

@@ -51,6 +51,7 @@ def test_revoking_ends_the_keys_that_a_user_has_made_for_itself(chatbot: Chatbot
 STEPS = [(IamUsers, "create"), (IamUsers, "grant"), (IamUsers, "create_key"), (credentials, "try_credentials")]
 
 
+@pytest.mark.long(reason="four steps, each cut short before and after it", beyond=2)
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS, ids=[name for _, name in STEPS])
 def test_an_interrupted_issue_stays_listed_and_is_removed_by_revoking(
@@ -90,6 +91,7 @@ def test_an_interrupted_issue_stays_listed_and_is_removed_by_revoking(
     assert [event for event, _ in events()] == ["bucket_credential.revoked"]
 
 
+@pytest.mark.long(reason="a revocation for each call that can fail", beyond=1)
 @pytest.mark.parametrize("call", ["DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"])
 def test_a_revocation_that_fails_half_way_is_done_by_the_next(
     chatbot: Chatbot, iam_storage: ObjectStorage, iam_server: S3Server, settings: Settings, call: str
@@ -149,6 +151,7 @@ def use_nobody(settings: Settings) -> None:
     settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
 
 
+@pytest.mark.long(reason="keys are issued and tried")
 def test_a_comparison_finds_users_without_a_row_and_rows_without_a_user(
     chatbot: Chatbot, iam_storage: ObjectStorage
 ) -> None:

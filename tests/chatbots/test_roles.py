@@ -118,6 +118,7 @@ def link(storage: ObjectStorage) -> None:
     storage.link("a/key")
 
 
+@pytest.mark.long(reason="waits for the limit of time with each behaviour", beyond=1)
 @pytest.mark.parametrize(
     ("behave", "use", "code"),
     [

@@ -113,6 +113,7 @@ def test_a_body_over_the_limit_is_too_large(chatbot, settings, caller_type, path
     assert not ComplianceRequest.objects.exists()
 
 
+@pytest.mark.long(reason="a call for each type", beyond=2)
 @pytest.mark.parametrize(
     "content_type",
     [
@@ -208,6 +209,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long(reason="every call of the API with each body", beyond=1)
 @pytest.mark.parametrize("call", [call for call in every_call() if call.method == "POST"], ids=str)
 def test_no_hostile_body_breaks_a_call_or_stores_anything(chatbot, call):
     caller = TokenCaller(chatbot)

@@ -122,6 +122,7 @@ def test_a_failed_operation_is_returned_and_not_quoted(chatbot, monkeypatch, cap
     assert SECRET not in caplog.text
 
 
+@pytest.mark.long(reason="each path by each method, with and without DEBUG", beyond=9)
 @pytest.mark.parametrize(
     "path",
     [

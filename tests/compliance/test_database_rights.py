@@ -168,6 +168,7 @@ def test_the_check_accepts_our_roles_and_makes_no_query_unless_asked(cursor) -> 
     assert role_has_few_rights in checks.registry.registry.deployment_checks
 
 
+@pytest.mark.long(reason="starts a program")
 @pytest.mark.django_db(transaction=True)
 def test_a_command_names_the_right_that_its_role_lacks() -> None:
     environment = worker_environment(role=STRANGER)

@@ -151,12 +151,8 @@ def test_the_example_names_each_variable_of_compose_once() -> None:
     assert sorted(used) == sorted(EXAMPLE)
 
 
-_SAME_SETTINGS = pytest.mark.long(reason="another process for nearly the same settings as the worker's")
-
-
-@pytest.mark.parametrize(
-    "service", [pytest.param(each, marks=[] if each == "worker" else _SAME_SETTINGS) for each in OURS]
-)
+@pytest.mark.long(reason="a process for each service")
+@pytest.mark.parametrize("service", OURS)
 def test_a_service_passes_the_deployment_checks_with_the_example_filled_in(service: str) -> None:
     done = manage(environment(service), "check", "--deploy", "--fail-level", "WARNING")
 
@@ -209,6 +205,7 @@ def test_the_inner_ports_of_the_storage_are_not_reachable() -> None:
     assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp=true"} <= set(SERVICES["s3"]["command"])
 
 
+@pytest.mark.long(reason="starts programs")
 def test_the_bucket_is_created_once_and_may_be_there_already(storage: ObjectStorage) -> None:
     given = environment("bucket") | {
         "PATH": os.environ["PATH"],

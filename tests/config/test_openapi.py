@@ -57,6 +57,7 @@ def _complaints_about(view: type[APIView]) -> str:
     return complaints
 
 
+@pytest.mark.long(reason="the whole description is validated")
 def test_passes_its_own_validation_without_a_warning():
     out = io.StringIO()
     call_command("spectacular", validate=True, fail_on_warn=True, stdout=out)
@@ -126,6 +127,7 @@ def test_names_both_ways_of_authenticating():
     assert security["getRequest"] == [{"token": ["requests:read"]}]
 
 
+@pytest.mark.long(reason="the description is written for each way to ask for it", beyond=1)
 @pytest.mark.parametrize(
     ("query", "accept", "media_type"),
     [

@@ -134,6 +134,7 @@ def test_a_database_that_was_cut_off_is_given_up_unless_the_url_says_otherwise()
     assert read(otherwise, shown).stdout == "[10, 60000, 5, 10, 3]\n"
 
 
+@pytest.mark.long(reason="starts a program")
 def test_an_unreachable_database_is_reported_in_one_line() -> None:
     found = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
 
@@ -180,6 +181,7 @@ def test_a_bad_media_type_is_refused(value: str) -> None:
         parse_media_types(value)
 
 
+@pytest.mark.long(reason="starts a program for each setting")
 def test_mails_are_off_until_a_server_and_a_sender_are_configured(production: dict[str, Any]) -> None:
     names = ("MAILS", "EMAIL_HOST", "EMAIL_PORT", "EMAIL_USE_TLS", "CONSOLE_URL")
     expression = ", ".join(f"settings.{name}" for name in names)

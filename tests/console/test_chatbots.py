@@ -105,6 +105,7 @@ def test_a_chatbot_needs_neither_a_uci_nor_a_bucket_at_first(admin_client: Clien
     assert not Bucket.objects.exists()
 
 
+@pytest.mark.long(reason="a page for each field", beyond=1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

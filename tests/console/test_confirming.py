@@ -44,6 +44,7 @@ def test_an_ended_request_of_a_preview_is_not_shown_as_filed_again(chatbot, file
     assert filed()
 
 
+@pytest.mark.long(reason="two pages for each way to mistype it", beyond=2)
 @pytest.mark.parametrize("typed", ["", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"])
 def test_the_typed_confirmation_must_match(chatbot, filer, typed):
     conversation_of(chatbot, "alice")

@@ -128,6 +128,7 @@ def test_a_value_that_looks_like_a_heading_is_pointed_out(filer):
     assert "equals the UCI key: is it a heading?" in filer.preview_many("Member_id", "M1").text
 
 
+@pytest.mark.long(reason="2 MB are pasted and sent twice")
 def test_the_largest_paste_can_be_confirmed(filer):
     preview = filer.preview_many(*(f"{number:04}" + "😀" * 500 for number in range(1_000)))
     assert "1000 requests filed." in filer.confirm(preview, "DELETE 0").text
@@ -187,6 +188,7 @@ def test_an_export_without_a_bucket_cannot_be_filed(chatbot, filer):
     assert values() == []
 
 
+@pytest.mark.long(reason="a page for each error", beyond=4)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -220,6 +222,7 @@ def test_a_file_of_ten_megabytes_is_refused(filer):
     assert "A form may have" in too_much.text
 
 
+@pytest.mark.long(reason="a thousand rows are previewed")
 def test_a_thousand_rows_take_as_many_queries_as_ten(chatbot, filer):
     conversation_of(chatbot, "M1")
     asked: dict[str, set[int]] = {"preview": set(), "file": set()}

@@ -109,6 +109,7 @@ def test_the_only_chatter_of_a_conversation_is_preselected(chatbot, filer):
     assert "alice" in filer.post(edited.form("preview")).text
 
 
+@pytest.mark.long(reason="a thousand identities are stored")
 def test_a_conversation_that_was_given_a_thousand_chatters_can_still_be_named(chatbot, filer):
     conversation = conversation_of(chatbot, external_id="c-1", messages=0)
     Identity.objects.bulk_create(
@@ -194,6 +195,7 @@ def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
     assert not [form for form in without.forms if form["step"] == ["file"]]
 
 
+@pytest.mark.long(reason="a page for each error", beyond=4)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -249,6 +251,7 @@ def test_a_value_stays_in_the_page(chatbot, filer, caplog, monkeypatch):
     assert 'autocomplete="off"' in preview.html
 
 
+@pytest.mark.long(reason="many conversations are stored")
 def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
     for number in range(3):
         conversation_of(chatbot, "few")

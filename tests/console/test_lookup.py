@@ -201,6 +201,7 @@ def test_a_truncated_result_is_shown_as_truncated(chatbot: Chatbot, monkeypatch:
     assert len(transcripts_of(answer)) == 2
 
 
+@pytest.mark.long(reason="a page for each input", beyond=2)
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -166,6 +166,7 @@ def test_another_chatbots_requests_are_not_listed(chatbot: Chatbot, neighbour: C
     assert Client().get(LIST).status_code == 302
 
 
+@pytest.mark.long(reason="each list, with many rows", beyond=1)
 @pytest.mark.parametrize("view", ["all", "needs-attention", "in-progress"])
 def test_its_queries_do_not_grow_with_chatbots_and_requests(
     admin_client: Client, chatbot: Chatbot, view: str
@@ -202,6 +203,7 @@ def test_pages_follow_each_other_over_several_chatbots(admin_client: Client, cha
     assert third.context["page"].next_url is None
 
 
+@pytest.mark.long(reason="two pages for each decision", beyond=2)
 @pytest.mark.parametrize(
     ("choice", "make", "status"),
     [

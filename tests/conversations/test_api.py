@@ -136,6 +136,7 @@ def test_more_than_a_thousand_documents_are_too_many(caller):
     assert len(results(caller.post(CONVERSATIONS, [{}] * MAX_DOCUMENTS))) == MAX_DOCUMENTS
 
 
+@pytest.mark.long(reason="a call for each body", beyond=4)
 @pytest.mark.parametrize(
     "raw",
     [
@@ -244,6 +245,7 @@ def test_no_document_breaks_a_call(caller, body):
     assert len(answered) == (len(body) if isinstance(body, list) else 1)
 
 
+@pytest.mark.long(reason="a thousand documents are stored")
 def test_a_thousand_documents_are_stored_in_few_queries(caller, django_assert_max_num_queries):
     with django_assert_max_num_queries(20):
         answered = results(caller.post(CONVERSATIONS, [document(number) for number in range(MAX_DOCUMENTS)]))

@@ -85,6 +85,7 @@ def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: Obje
         assert file.headers["Content-Disposition"] == f'attachment; filename="{FIRST}_conversations_extract.csv"'
 
 
+@pytest.mark.long(reason="a day for each reason", beyond=1)
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [

@@ -57,6 +57,7 @@ def test_it_stores_a_file(caller, conversation, storage):
     assert conversation.has_file_upload
 
 
+@pytest.mark.long(reason="an upload for each content", beyond=1)
 @pytest.mark.parametrize("content", [b"", b"\r\n", b"\r\n--" * 9, b"--", b"x" * 200_000], ids=len)
 def test_it_stores_each_byte(caller, conversation, storage, content):
     answer = send(caller, conversation.pk, form(file(content)))
@@ -65,6 +66,7 @@ def test_it_stores_each_byte(caller, conversation, storage, content):
     assert storage.read(UploadedFile.objects.get().object_key) == content
 
 
+@pytest.mark.long(reason="an upload for each name", beyond=1)
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
@@ -82,6 +84,7 @@ def test_it_keeps_the_files_own_name(caller, conversation, sent, kept):
     assert UploadedFile.objects.get().name == kept
 
 
+@pytest.mark.long(reason="an upload for each form", beyond=3)
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
@@ -117,6 +120,7 @@ def test_errors_of_a_form_are_explained(caller, conversation, storage, parts, ex
 WHOLE = form(file(b"x" * 100))
 
 
+@pytest.mark.long(reason="an upload for each form", beyond=3)
 @pytest.mark.parametrize(
     "body",
     [

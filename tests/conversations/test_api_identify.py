@@ -133,6 +133,7 @@ def test_all_refused_is_200_and_stores_nothing(caller):
     assert not Identity.objects.exists()
 
 
+@pytest.mark.long(reason="a call for each", beyond=2)
 @pytest.mark.parametrize("value", sorted(settings.UCI_PLACEHOLDERS))
 def test_a_placeholder_identifies_no_one(caller, chatbot, value):
     conversation = conversation_of(chatbot, external_id="c-1")
@@ -143,6 +144,7 @@ def test_a_placeholder_identifies_no_one(caller, chatbot, value):
     assert stored(conversation) == {}
 
 
+@pytest.mark.long(reason="a call for each field", beyond=2)
 @pytest.mark.parametrize(
     ("item", "pointer", "code"),
     [
@@ -248,6 +250,7 @@ def test_a_body_that_is_no_json_or_too_much_of_it_is_refused(caller, raw):
     problem(caller.post(IDENTIFY, raw), 400, "invalid")
 
 
+@pytest.mark.long(reason="a thousand identities are sent")
 def test_a_body_can_be_as_large_as_a_thousand_identities_are(caller):
     body = {"identities": [identity("é" * 200, "😀" * 512)] * 1000}
     assert len(json.dumps(body)) > 6_000_000

@@ -86,6 +86,7 @@ def test_the_media_type_decides_how_a_body_is_read(caller):
     )
 
 
+@pytest.mark.long(reason="more than a thousand lines")
 def test_more_than_a_thousand_lines_or_too_many_bytes_are_refused_whole(caller, settings):
     assert pointers(send(caller, b"{}\n" * (MAX_DOCUMENTS + 1))) == {"": "too_long"}
     assert len(results_of(send(caller, b"\n{}\n" * MAX_DOCUMENTS))) == MAX_DOCUMENTS

@@ -193,6 +193,7 @@ def test_lookups_answer_in_order_including_repeated_and_unknown_ids(
     assert [one and one["number"] for one in found] == [second.pk, None, first.pk, second.pk, None, None, None]
 
 
+@pytest.mark.long(reason="a call for each", beyond=4)
 @pytest.mark.parametrize(
     ("body", "at_fault"),
     [
@@ -222,6 +223,7 @@ def test_a_thousand_ids_are_looked_up_at_once(chatbot: Chatbot, caller: TokenCal
     assert [one is not None for one in found] == [False] * 999 + [True]
 
 
+@pytest.mark.long(reason="a call for each", beyond=4)
 @pytest.mark.parametrize(
     ("query", "at_fault"),
     [

@@ -121,6 +121,7 @@ def test_without_a_range_it_counts_the_last_twelve_months(caller: TokenCaller, c
     assert next(iter(counted(caller, "?to=2026-03"))) == "2025-04"
 
 
+@pytest.mark.long(reason="a call for each range", beyond=5)
 @pytest.mark.parametrize(
     ("query", "at_fault"),
     [

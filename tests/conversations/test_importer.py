@@ -145,6 +145,7 @@ def test_it_takes_a_line_of_exactly_the_limit(imported: Any, settings: Settings)
     assert imported(content)[0]["refused"] == 1
 
 
+@pytest.mark.long(reason="thousands of documents for each kind of damage", beyond=1)
 @pytest.mark.parametrize("damage", ["cut short", "overwritten"])
 def test_it_keeps_what_it_read_of_a_damaged_file_and_says_so(
     chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str

@@ -125,11 +125,13 @@ def test_it_comes_back_exactly(path: Path, read: Read) -> None:
     assert [restored(text) for text in read(path)] == TEXTS
 
 
+@pytest.mark.long(reason="LibreOffice opens a file")
 @needs_libreoffice
 def test_it_comes_back_from_a_spreadsheet_as_far_as_a_cell_can_hold_it(path: Path) -> None:
     assert [restored(text) for text in by_a_spreadsheet(path)] == [in_a_cell(text) for text in TEXTS]
 
 
+@pytest.mark.long(reason="LibreOffice opens a file")
 @needs_libreoffice
 def test_it_computes_nothing_in_a_spreadsheet_that_guesses_types(path: Path) -> None:
     read = dict(zip(TEXTS, by_a_spreadsheet(path, as_text=False), strict=True))
@@ -156,6 +158,7 @@ def formulas_in(path: Path, separator: str) -> list[str]:
     return re.findall(r'table:formula="([^"]*)"', path.with_suffix(".fods").read_text(encoding="utf-8"))
 
 
+@pytest.mark.long(reason="LibreOffice opens two files for each separator", beyond=1)
 @needs_libreoffice
 @pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
 def test_no_cell_becomes_a_formula_whatever_the_separator(

@@ -29,6 +29,7 @@ def seed(*words: str) -> dict[str, Any]:
     return summary
 
 
+@pytest.mark.long(reason="the sample data is made")
 @pytest.mark.django_db
 def test_it_creates_chatbots_and_conversations_as_varied_as_real_ones_with_their_files(
     storage: ObjectStorage,
@@ -73,6 +74,7 @@ def test_it_creates_chatbots_and_conversations_as_varied_as_real_ones_with_their
     assert storage.read(picture.object_key).startswith(b"\x89PNG")
 
 
+@pytest.mark.long(reason="the sample data is made twice")
 @pytest.mark.django_db
 def test_run_again_it_uploads_the_files_that_an_interrupted_run_missed_and_nothing_else(
     storage: ObjectStorage,
@@ -102,6 +104,7 @@ def test_it_adds_to_what_is_there_at_a_larger_scale(storage: ObjectStorage) -> N
     assert sum(count["unchanged"] for count in counts) == sum(count["created"] for count in counts) == 300
 
 
+@pytest.mark.long(reason="the sample data is made twice")
 @pytest.mark.django_db
 def test_deleted_conversations_are_not_created_again(storage: ObjectStorage) -> None:
     seed()

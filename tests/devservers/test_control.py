@@ -193,6 +193,7 @@ def test_it_starts_again_with_its_data_after_everything_was_killed(make_copy: Ca
     leave(copy.use(s3=other))
 
 
+@pytest.mark.long(reason="starts database and storage")
 def test_servers_end_when_their_folder_is_removed_under_them(make_copy: Callable[[str], Copy]) -> None:
     copy = make_copy("a")
     user = copy.use()
@@ -204,6 +205,7 @@ def test_servers_end_when_their_folder_is_removed_under_them(make_copy: Callable
     assert not any(Path(f"/proc/{pid}/exe").exists() for pid in pids)
 
 
+@pytest.mark.long(reason="starts an S3 server")
 def test_ports_taken_by_a_stranger_are_given_up(make_copy: Callable[[str], Copy]) -> None:
     copy = make_copy("a")
     before = control.s3_endpoint(copy.var_dir)

@@ -97,6 +97,7 @@ def test_a_cluster_serves_others_while_a_bucket_is_silent_and_then_that_bucket(
     assert open_uploads(server.storage()) == []
 
 
+@pytest.mark.long(reason="a file of 20 MB, sent twice")
 def test_an_upload_interrupted_by_the_bucket_is_finished_when_it_is_back(
     chatbot: Chatbot,
     neighbour: Chatbot,
@@ -170,6 +171,7 @@ def test_the_sweep_continues_when_a_clients_bucket_is_missing(
     empty(storage)
 
 
+@pytest.mark.long(reason="a storage of the client's own")
 def test_a_refusing_client_bucket_is_not_tried_again_in_the_same_run(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage, refusals: Refusals
 ) -> None:

@@ -64,6 +64,7 @@ def received(chatbot: Chatbot, secrets: list[str]) -> Received:
     return one
 
 
+@pytest.mark.long(reason="programs in each language", beyond=1)
 @pytest.mark.parametrize("language", _LANGUAGES)
 def test_the_sample_accepts_a_callback_by_either_secret_only(
     language: str, secrets: list[str], received: Received, tmp_path: Path

@@ -14,6 +14,7 @@ from tests.receivers import Receiver, receiving
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.long(reason="a cluster is started")
 def test_a_cluster_sends_a_callback_for_a_completion(chatbot: Chatbot, storage: ObjectStorage) -> None:
     signing = SigningCaller(chatbot)
     with receiving() as receiver, Processes(stop_timeout=0) as processes:

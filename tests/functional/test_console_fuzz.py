@@ -143,6 +143,7 @@ def test_whatever_is_sent_to_the_console_is_answered(chatbot, neighbour, admin_u
             assert clients[-1].get(url, {name: value}).status_code < 500, (url, name, value[:99])
 
 
+@pytest.mark.long(reason="each page with each slug", beyond=2)
 @pytest.mark.parametrize(
     "page", ["conversations", "lookup", "requests", "callbacks", "extracts", "exports", "changelog", ""]
 )

@@ -191,6 +191,7 @@ fail()
 """
 
 
+@pytest.mark.long(reason="starts a program")
 def test_the_text_of_an_uncaught_error_is_not_printed() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _FAILS],

@@ -36,6 +36,7 @@ def _files(storage: ObjectStorage, chatbot: Chatbot) -> dict[str, bytes]:
     return {str(key): storage.read(str(key)) for key in keys}
 
 
+@pytest.mark.long(reason="a storage of its own, and weeks of extracts made twice")
 def test_an_erased_member_is_removed_from_every_version_of_every_day(chatbot: Chatbot, neighbour: Chatbot) -> None:
     with versioned_bucket() as storage:
         for owner in (chatbot, neighbour):

@@ -55,6 +55,7 @@ def what(request: pytest.FixtureRequest, company: Company) -> str:
     return str(request.param)
 
 
+@pytest.mark.long(reason="each object by each selector", beyond=1)
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_deletion_failed_for_months_completes_when_retried(
     company: Company, storage: ObjectStorage, refusals: Refusals, what: str, subject: str
@@ -70,6 +71,7 @@ def test_a_deletion_failed_for_months_completes_when_retried(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
+@pytest.mark.long(reason="each object by each selector", beyond=1)
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_late_data_is_refused_as_long_as_it_can_be_retried(
     company: Company, refusals: Refusals, what: str, subject: str
@@ -80,6 +82,7 @@ def test_late_data_is_refused_as_long_as_it_can_be_retried(
     assert became(results) == ["conversation_deleted", "chatter_erased" if subject == "uci" else "created"]
 
 
+@pytest.mark.long(reason="each object by each selector", beyond=1)
 @pytest.mark.parametrize("bob", ["bob", ["c-1"]], ids=["uci", "ids"])
 def test_another_chatters_deletion_still_finds_the_rest(
     company: Company, storage: ObjectStorage, refusals: Refusals, what: str, bob: Subject
@@ -97,6 +100,7 @@ def test_another_chatters_deletion_still_finds_the_rest(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
+@pytest.mark.long(reason="each object", beyond=1)
 def test_no_digest_is_kept_once_everything_is_erased(company: Company, refusals: Refusals, what: str) -> None:
     deletion = failed_long_ago(company, refusals, "alice", what)
     refusals.end()

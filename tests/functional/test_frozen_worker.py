@@ -93,6 +93,7 @@ def working() -> Elsewhere:
     return Elsewhere(rounds)
 
 
+@pytest.mark.long(reason="each selector, before and after the mark", beyond=1)
 @pytest.mark.parametrize("is_marked", [False, True], ids=["open", "marked"])
 @pytest.mark.parametrize("subject", ["bob", ["c-both"]], ids=["uci", "ids"])
 def test_intake_goes_on_while_a_deletion_waits_for_a_row(

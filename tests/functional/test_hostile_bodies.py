@@ -104,19 +104,8 @@ def document(messages: int, number: int = 0) -> dict[str, object]:
     return {"id": f"c-{number}", **began, "messages": [{"id": f"m{each}", **message} for each in range(messages)]}
 
 
-_STORES_AS_MANY = pytest.mark.long(
-    reason="60,000 messages are stored once more; small bodies of each form are sent always"
-)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "one document",
-        pytest.param("a list", marks=_STORES_AS_MANY),
-        pytest.param("JSON Lines", marks=_STORES_AS_MANY),
-    ],
-)
+@pytest.mark.long(reason="60,000 messages are stored in each form; small bodies of each are sent always")
+@pytest.mark.parametrize("kind", ["one document", "a list", "JSON Lines"])
 def test_10_mb_of_conversations_are_taken(server: WebServer, chatbot: Chatbot, kind: str) -> None:
     caller = TokenCaller(chatbot)
     each = 60 if kind != "one document" else 60_000

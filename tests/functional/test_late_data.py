@@ -97,6 +97,7 @@ def test_late_data_is_added_to_earlier_counts(company: Company) -> None:
     assert events(deletion).count("request.completed") == 1
 
 
+@pytest.mark.long(reason="the same without an export", beyond=1)
 @pytest.mark.parametrize("is_exported", [True, False], ids=["exported", "not exported"])
 def test_an_identity_without_a_stored_value_is_not_counted(company: Company, is_exported: bool) -> None:
     company.talk("c-late", "carol")
@@ -109,6 +110,7 @@ def test_an_identity_without_a_stored_value_is_not_counted(company: Company, is_
     assert company.request_object(deletion)["counts"]["identities"] == 1
 
 
+@pytest.mark.long(reason="the same with another's export", beyond=1)
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(
     company: Company, storage: ObjectStorage, holder: str
@@ -124,6 +126,7 @@ def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(
     assert verified() == {}
 
 
+@pytest.mark.long(reason="the same with another's export", beyond=1)
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_a_recent_export_with_late_data_is_removed_after_its_grace(
     company: Company, storage: ObjectStorage, holder: str
@@ -155,6 +158,7 @@ def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_export
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
+@pytest.mark.long(reason="each age, with and without the sweep", beyond=1)
 @pytest.mark.parametrize("is_swept", [True, False], ids=["swept", "unswept"])
 @pytest.mark.parametrize("age", [FRESH, OLD], ids=["fresh", "old"])
 def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(

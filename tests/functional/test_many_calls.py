@@ -73,6 +73,7 @@ def test_a_thousand_calls_with_one_idempotency_key_file_one_request(server, chat
     assert Replay.objects.count() == 2
 
 
+@pytest.mark.long(reason="two web servers are started")
 def test_web_processes_share_the_limit_of_a_key(server, chatbot) -> None:
     caller, neighbour = TokenCaller(chatbot), TokenCaller(chatbot)
     ApiKey.objects.filter(pk=caller.api_key.pk).update(rate_limit=40)

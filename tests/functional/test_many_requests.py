@@ -24,6 +24,7 @@ Status = ComplianceRequest.Status
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.long(reason="a thousand requests are filed")
 def test_a_thousand_filings_enqueue_one_task_while_none_is_taken(chatbot: Chatbot) -> None:
     for number in range(1000):
         submit(

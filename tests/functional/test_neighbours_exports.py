@@ -43,6 +43,7 @@ def release(export: Export) -> None:
     worker.sweep()
 
 
+@pytest.mark.long(reason="each age by each selector", beyond=1)
 @pytest.mark.parametrize(("age", "erases_exports"), [(FRESH, True), (OLD, True), (OLD, False)])
 @pytest.mark.parametrize("alice", ALICE)
 def test_an_export_without_shared_conversations_is_not_changed(
@@ -61,6 +62,7 @@ def test_an_export_without_shared_conversations_is_not_changed(
     assert export.expires_at == expires_at
 
 
+@pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erases_exports", [True, False])
 def test_a_recent_export_of_another_chatter_is_kept_for_its_grace_and_named(
     company: Company, storage: ObjectStorage, shared: None, erases_exports: bool
@@ -76,6 +78,7 @@ def test_a_recent_export_of_another_chatter_is_kept_for_its_grace_and_named(
     assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
 
 
+@pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("alice", ALICE)
 def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
     company: Company, storage: ObjectStorage, shared: None, alice: str
@@ -90,6 +93,7 @@ def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
 
 
+@pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erases_exports", [True, False])
 def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
     company: Company, storage: ObjectStorage, erases_exports: bool
@@ -115,6 +119,7 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
     assert not Export.objects.filter(key__isnull=False).exists()
 
 
+@pytest.mark.long(reason="each order by each selector", beyond=1)
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second"])
 @pytest.mark.parametrize("alice", ALICE)
 def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
@@ -160,6 +165,7 @@ def test_a_kept_export_is_removed_by_the_next_deletion_of_its_own_chatter(
     assert kept_by(company, second) == []
 
 
+@pytest.mark.long(reason="the same the other way round", beyond=1)
 @pytest.mark.parametrize("bob_deletes", [True, False])
 def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contains_it(
     company: Company, storage: ObjectStorage, shared: None, bob_deletes: bool
@@ -200,6 +206,7 @@ def test_an_export_filed_after_the_deletion_is_not_changed(
     assert kept_by(company, deletion) == []
 
 
+@pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("subject", ALICE)
 def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, subject: str
@@ -221,6 +228,7 @@ def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(
     assert not storage.exists(str(export.key))
 
 
+@pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erases_exports", [True, False])
 def test_an_export_retried_while_the_deletion_completes_runs_first(
     company: Company,

@@ -42,6 +42,7 @@ def members_documents() -> list[dict[str, Any]]:
     return [document for document in shared_documents() if document["custom_variables"]["member_id"] == MEMBER]
 
 
+@pytest.mark.long(reason="thousands of messages are imported twice")
 def test_the_import_loads_everything_and_again_changes_nothing(imported: Chatbot) -> None:
     assert (Conversation.objects.count(), Message.objects.count()) == (2098, 38768)
     before = dump()

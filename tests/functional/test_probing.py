@@ -23,7 +23,10 @@ from tests.factories import CallbackFactory, UploadedFileFactory, conversation_o
 
 CALLS = pytest.mark.parametrize("call", every_call(), ids=str)
 CALLS_WITH_PARAMETERS = pytest.mark.parametrize("call", [one for one in every_call() if one.parameters], ids=str)
-CALLERS = pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller, Caller])
+_EACH_CALLER = pytest.mark.long(reason="each call of the API by each kind of caller")
+CALLERS = pytest.mark.parametrize(
+    "caller_type", [TokenCaller, *(pytest.param(one, marks=_EACH_CALLER) for one in (SigningCaller, Caller))]
+)
 
 # What gets a call as far as to look for what its path names, where an empty object does not.
 _BODIES: Mapping[str, tuple[bytes, str]] = {

@@ -40,6 +40,7 @@ def queries_of_admin(model: type[Model], client: Client) -> int:
     return len(captured)
 
 
+@pytest.mark.long(reason="20,000 rows of everything are stored, and every page is opened")
 def test_the_number_of_queries_does_not_grow_with_the_rows(
     chatbot: Chatbot, neighbour: Chatbot, storage: object, admin_user: User
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_second_redaction_finds_nothing_and_both_complete(company: Company, st
     assert ComplianceRequest.objects.filter(kind="export").count() == 2, "It is filed again once."
 
 
+@pytest.mark.long(reason="the same at another object", beyond=1)
 @pytest.mark.parametrize("part", [FILES, EXPORTS])
 def test_a_storage_that_refuses_is_tried_again(
     company: Company, storage: ObjectStorage, refusals: Refusals, part: str
@@ -206,6 +207,7 @@ def test_it_waits_for_a_day_that_cannot_be_rebuilt(
     assert found(storage) == set()
 
 
+@pytest.mark.long(reason="a day is made three times")
 def test_a_retry_rebuilds_a_day_that_has_failed(company: Company, storage: ObjectStorage, refusals: Refusals) -> None:
     number = talk(company, "c-1", "alice")
     company.make_day()
@@ -229,6 +231,7 @@ def server() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.mark.long(reason="a storage of the client's own")
 def test_copies_in_a_clients_bucket_are_named_and_left(
     company: Company, storage: ObjectStorage, server: S3Server
 ) -> None:
@@ -294,6 +297,7 @@ def test_an_export_that_has_nowhere_to_go_is_not_filed_again(company: Company, s
     assert not ComplianceRequest.objects.filter(kind="export").exclude(pk=export.request_id).exists()
 
 
+@pytest.mark.long(reason="many exports are made")
 def test_many_exports_are_filed_again_at_once(company: Company, storage: ObjectStorage) -> None:
     """Intake waits meanwhile."""
     number = talk(company, "c-1", "alice")

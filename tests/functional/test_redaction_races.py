@@ -55,6 +55,7 @@ def test_two_at_once_redact_their_messages(company: Company, storage: ObjectStor
     assert KEPT not in everything_in(storage)
 
 
+@pytest.mark.long(reason="three threads that wait for each other")
 def test_two_with_the_same_export_file_it_again_once(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
@@ -111,6 +112,7 @@ def test_exports_and_redactions_at_once_leave_nothing_and_all_complete(
         assert repeated.repeat_id, "Its subject is known."
 
 
+@pytest.mark.long(reason="the other order", beyond=1)
 @pytest.mark.parametrize("order", ["deletion first", "redaction first"])
 def test_a_deletion_of_the_same_conversation(company: Company, storage: ObjectStorage, order: str) -> None:
     number = talk(company, "c-1", "alice")
@@ -127,31 +129,18 @@ def test_a_deletion_of_the_same_conversation(company: Company, storage: ObjectSt
 
 CSV, COPY, UPLOAD = ".csv", "_files/", "uploads/"
 GAPS = [
+    ("stream", UPLOAD, "before"),
     ("open_upload", CSV, "before"),
     ("open_upload", CSV, "after"),
     ("open_upload", COPY, "after"),
-    ("stream", UPLOAD, "before"),
     ("write_parts", COPY, "after"),
     ("write_parts", CSV, "before"),
     ("write_parts", CSV, "after"),
 ]
 
 
-_EACH_GAP = pytest.mark.long(reason="each of seven gaps; the three that matter most are tried always")
-
-
-@pytest.mark.parametrize(
-    "gap",
-    [
-        pytest.param(
-            (method, part, when),
-            id=f"{when}-{method}-{part.strip('._/')}",
-            # Before the file is open, while a copy is read, once all is sent.
-            marks=[] if (method, part, when) in {GAPS[1], GAPS[3], GAPS[6]} else _EACH_GAP,
-        )
-        for method, part, when in GAPS
-    ],
-)
+@pytest.mark.long(reason="each of seven gaps", beyond=1)
+@pytest.mark.parametrize("gap", GAPS, ids=[f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS])
 def test_an_export_in_flight_starts_over(
     company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, gap: tuple[str, str, str]
 ) -> None:
@@ -195,6 +184,7 @@ def test_a_redaction_between_snapshot_and_first_row_is_noticed_too(
     assert found(storage) == set()
 
 
+@pytest.mark.long(reason="each of four gaps", beyond=1)
 @pytest.mark.parametrize(
     ("method", "when"),
     [("open_upload", "before"), ("open_upload", "after"), ("write_parts", "before"), ("write_parts", "after")],
@@ -239,6 +229,7 @@ def test_an_upload_that_ends_just_after_the_redaction_is_refused(
     assert PICTURE not in everything_in(storage)
 
 
+@pytest.mark.long(reason="one more meeting of a redaction and a deletion")
 def test_it_waits_for_the_day_also_once_a_deletion_has_erased_its_message(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
@@ -276,6 +267,7 @@ class _Killed(BaseException):
     """As if the process were gone."""
 
 
+@pytest.mark.long(reason="eight steps, each with a redaction of its own", beyond=1)
 @pytest.mark.parametrize(("module", "name"), STEPS, ids=[name for _, name in STEPS])
 def test_a_worker_that_stops_at_any_step_is_succeeded(
     company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
@@ -318,6 +310,7 @@ def _holding(lock: Callable[[], object], gate: Gate) -> Callable[[], None]:
     return hold
 
 
+@pytest.mark.long(reason="the same with another holder", beyond=1)
 @pytest.mark.parametrize("holder", ["intake", "an upload"])
 def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: ObjectStorage, holder: str) -> None:
     number = talk(company, "c-1", "alice")
@@ -344,6 +337,7 @@ def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: Ob
     assert found(storage) == set()
 
 
+@pytest.mark.long(reason="the same in a storage of the client's own")
 def test_an_export_in_flight_to_a_clients_bucket_starts_over(
     company: Company, storage: ObjectStorage, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +362,7 @@ def test_an_export_in_flight_to_a_clients_bucket_starts_over(
     assert KEPT in everything
 
 
+@pytest.mark.long(reason="a storage of the client's own")
 def test_what_a_failed_export_left_in_a_clients_bucket_is_removed(
     company: Company, storage: ObjectStorage, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

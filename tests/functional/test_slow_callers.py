@@ -143,6 +143,7 @@ def test_thousands_of_pipelined_requests_delay_no_other_call(server: WebServer) 
     assert statuses == [b"200"] * limits.AT_ONCE + [b"400"]
 
 
+@pytest.mark.long(reason="300 callers, and memory is measured")
 def test_a_caller_that_reads_no_response_costs_little_memory(server: WebServer) -> None:
     asked = b"GET /api/schema/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * limits.AT_ONCE
     before = server.peak_memory_of_all()

@@ -43,6 +43,7 @@ GET = b"GET /healthz HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+@pytest.mark.long(reason="a connection for each of dozens of heads", beyond=20)
 @pytest.mark.parametrize(
     "raw",
     [

@@ -52,6 +52,7 @@ def counted(found: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in found["counts"].items() if count}
 
 
+@pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("bob", BOB)
 def test_the_second_waits_for_the_day_that_the_first_waits_for(
     company: Company, storage: ObjectStorage, refusals: Refusals, shared: int, bob: str
@@ -88,6 +89,7 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
     assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
 
 
+@pytest.mark.long(reason="each order by each selector", beyond=1)
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
 @pytest.mark.parametrize("bob", BOB)
 def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(
@@ -135,6 +137,7 @@ def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
+@pytest.mark.long(reason="each object and order by each selector", beyond=1)
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
 @pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
 @pytest.mark.parametrize("bob", BOB)
@@ -161,6 +164,7 @@ def test_the_second_does_not_complete_while_a_locked_object_remains(
     assert [events(each).count("request.completed") for each in requests] == [1, 1]
 
 
+@pytest.mark.long(reason="each option by each selector", beyond=1)
 @pytest.mark.parametrize(("bob", "erases_exports"), [("uci", True), ("uci", False), ("ids", False)])
 def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
     company: Company, storage: ObjectStorage, bob: str, erases_exports: bool

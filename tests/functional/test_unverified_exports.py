@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from chatbots.models import ChangeLogEntry, Chatbot, Variable
+from chatbots.models import ChangeLogEntry, Variable
 from chatbots.operations.chatbots import change_chatbot
 from common.storage import ObjectStorage
 from compliance.models import Export, ExportConversation
@@ -89,9 +89,10 @@ def test_a_forged_value_is_in_no_export_of_a_chatbot_that_demands_verified(
     assert shown["assurance"] == found
 
 
+@pytest.mark.long(reason="each setting", beyond=1)
 @pytest.mark.parametrize(
     ("least", "held"),
-    [("any", ["c-forged", "c-real", "c-said"]), ("platform", ["c-real", "c-said"]), ("verified", ["c-real"])],
+    [("verified", ["c-real"]), ("platform", ["c-real", "c-said"]), ("any", ["c-forged", "c-real", "c-said"])],
 )
 def test_what_is_left_out_is_not_copied_and_not_recorded(
     company: Company, storage: ObjectStorage, alice: dict[str, int], least: str, held: list[str]
@@ -167,6 +168,7 @@ def test_an_export_by_ids_relies_on_nobodys_claim(
     assert (shown["unverified_left_out"], shown["assurance"]) == (0, None)
 
 
+@pytest.mark.long(reason="an export is made twice")
 def test_an_export_that_a_redaction_files_again_is_narrowed_as_of_then(
     company: Company, storage: ObjectStorage, alice: dict[str, int]
 ) -> None:
@@ -179,6 +181,7 @@ def test_an_export_that_a_redaction_files_again_is_narrowed_as_of_then(
     assert company.request_object(again)["unverified_left_out"] == 2
 
 
+@pytest.mark.long(reason="the same with another setting", beyond=1)
 @pytest.mark.usefixtures("refused_at_once")
 @pytest.mark.parametrize(("least", "status"), [("platform", "completed"), ("any", "on_hold")])
 def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(
@@ -197,7 +200,8 @@ def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(
     assert preview["deletion"]["held_by"] == (["export_pending"] if status == "on_hold" else [])
 
 
-@pytest.mark.parametrize("least", Chatbot.ExportAssurance)
+@pytest.mark.long(reason="each setting with each option", beyond=1)
+@pytest.mark.parametrize("least", ["verified", "platform", "any"])
 @pytest.mark.parametrize("options", [{}, {"include_shared": True}], ids=["own", "shared"])
 def test_the_preview_shows_what_the_export_leaves_out(
     company: Company, alice: dict[str, int], least: str, options: dict[str, bool]

@@ -49,6 +49,7 @@ def test_each_row_is_counted_once_for_the_deletion_that_erased_it(
     assert all(company.is_over(each) for each in requests)
 
 
+@pytest.mark.long(reason="the same the other way round", beyond=1)
 @pytest.mark.parametrize("is_lost", [False, True], ids=["in one go", "claim lost after the mark"])
 def test_the_total_counts_rows_erased_by_another_deletion_once(
     company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch, *, is_lost: bool

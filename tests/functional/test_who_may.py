@@ -122,6 +122,7 @@ def test_each_role_sees_what_the_table_says(theirs, clients) -> None:
             check_roles(page, clients, theirs)
 
 
+@pytest.mark.long(reason="each row of the table by each role", beyond=5)
 @pytest.mark.parametrize("page", [page for page in TABLE if page.method == "POST"], ids=str)
 def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
     check_roles(page, clients, theirs)
@@ -131,18 +132,19 @@ def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
 # Refused calls change nothing, so one set of rows serves all pages of a test.
 
 
-def test_rows_of_others_look_nonexistent(theirs, neighbour) -> None:
+@pytest.mark.long(reason="every page twice by each role", beyond=1)
+@pytest.mark.parametrize("role", [Role.OFFICER, Role.VIEWER])
+def test_rows_of_others_look_nonexistent(theirs, neighbour, role: Role) -> None:
     pages = [page for page in TABLE if page.rows]
-    for role in (Role.VIEWER, Role.OFFICER):
-        client = member(neighbour, role)
-        open_page(pages[0], client, {})
-        for page in pages:
-            there, nowhere = open_page(page, client, theirs), open_page(page, client, {})
+    client = member(neighbour, role)
+    open_page(pages[0], client, {})
+    for page in pages:
+        there, nowhere = open_page(page, client, theirs), open_page(page, client, {})
 
-            assert there == nowhere, page
-            # A user without the role in any chatbot is refused before the lookup.
-            assert there.status == 404 or (there.status == 403 and role not in page.roles), page
-            assert str(theirs["request_id"]) not in there.body, page
+        assert there == nowhere, page
+        # A user without the role in any chatbot is refused before the lookup.
+        assert there.status == 404 or (there.status == 403 and role not in page.roles), page
+        assert str(theirs["request_id"]) not in there.body, page
 
 
 def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, admin_user: User) -> None:
@@ -162,6 +164,7 @@ def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, adm
                 assert there.status in {200, 404}, f"{page}: it was done, or nothing was looked for."
 
 
+@pytest.mark.long(reason="every page three times")
 def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot) -> None:
     nobody = client_of(User.objects.create_user("nobody", is_staff=True))
     for page in TABLE:

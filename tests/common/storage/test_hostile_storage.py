@@ -61,6 +61,7 @@ def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
     return caught.value.code, time.monotonic() - began
 
 
+@pytest.mark.long(reason="waits for the limit of time with each behaviour", beyond=3)
 @pytest.mark.parametrize(
     ("behave", "use"),
     [
@@ -123,6 +124,7 @@ def test_a_call_through_a_dripping_proxy_ends_in_time(
     assert proxy.requests[0].startswith(asked)
 
 
+@pytest.mark.long(reason="each kind of call reads megabytes", beyond=1)
 @pytest.mark.parametrize(
     ("behave", "use"),
     [

@@ -58,6 +58,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- Writing -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long(reason="20 MiB", beyond=5)
 @pytest.mark.parametrize(
     "sizes",
     [[], [0], [1], [8 * MIB], [8 * MIB - 1, 2], [3 * MIB] * 7, [20 * MIB]],
@@ -88,6 +89,7 @@ def test_a_lease_can_be_renewed_between_two_parts_also_before_the_last(storage: 
     assert renewed == [True]
 
 
+@pytest.mark.long(reason="17 MiB are sent for each error", beyond=5)
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("sent", [1, 17 * MIB])
 def test_it_leaves_neither_object_nor_upload_when_the_producer_fails(
@@ -270,6 +272,7 @@ CALLS: dict[str, Callable[[ObjectStorage], object]] = {
 }
 
 
+@pytest.mark.long(reason="each call at each fault", beyond=10)
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def comparable(request_id: str) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.long(reason="a thousand requests are filed")
 @pytest.mark.one_postgresql(reason="the number of statements of a test that does not commit")
 def test_a_thousand_items_of_which_ten_are_bad_are_stored_but_for_the_ten(
     caller, chatbot, django_assert_max_num_queries, django_capture_on_commit_callbacks
@@ -333,6 +334,7 @@ def test_refused_items_are_tried_again_and_filed_items_are_not(caller):
     assert filed() == 2
 
 
+@pytest.mark.long(reason="a batch for each place", beyond=1)
 @pytest.mark.parametrize("place", ["storing", "nudging", "answering"])
 def test_an_interrupted_batch_is_filed_once_when_it_is_sent_again(transactional_db, monkeypatch, place):
     """Either nothing or everything was committed: sent again, each item is filed once."""
@@ -371,6 +373,7 @@ def test_an_expired_replay_row_is_not_used_and_is_overwritten(caller):
     assert Replay.objects.count() == 3
 
 
+@pytest.mark.long(reason="up to 140,000 fields", beyond=1)
 @pytest.mark.parametrize("fields", [101, 20_000, 140_000])
 def test_the_number_of_errors_returned_for_an_item_is_bounded(caller: TokenCaller, fields: int) -> None:
     wrong = item("42", **{f"field_{number}": 1 for number in range(fields)})
@@ -381,6 +384,7 @@ def test_the_number_of_errors_returned_for_an_item_is_bounded(caller: TokenCalle
     assert f"{fields:,}" in errors[-1]["detail"]
 
 
+@pytest.mark.long(reason="a thousand items")
 def test_the_response_to_a_batch_of_many_errors_is_bounded(caller: TokenCaller) -> None:
     wrong = item("42", **{f"f{number}": 1 for number in range(130)})
     raw = json.dumps({"requests": [wrong] * 1000})

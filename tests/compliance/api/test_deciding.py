@@ -180,6 +180,7 @@ def test_a_decision_requires_a_token(chatbot, decision):
     problem(TokenCaller(chatbot).get(f"requests/{request.pk}/{decision}"), 405, "method_not_allowed")
 
 
+@pytest.mark.long(reason="each body with each decision", beyond=3)
 @DECISIONS
 @pytest.mark.parametrize(
     ("body", "at_fault"),

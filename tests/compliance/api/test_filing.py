@@ -87,6 +87,7 @@ def test_null_is_as_absent_where_a_field_is_optional(caller, path):
     assert caller.post(path, ALICE | {"reference": None, "action": None, option: None}).status_code == 200
 
 
+@pytest.mark.long(reason="a call for each value", beyond=4)
 @pytest.mark.parametrize(
     "value", ["1", "x" * 512, "😀" * 512, " ", " 42", "../..", "=1+1", "'; --", "\u202eabc", "\n", "NULL"]
 )
@@ -95,12 +96,14 @@ def test_a_value_is_taken_exactly_as_it_is(caller, value):
     assert ComplianceRequest.objects.get().uci_value == value
 
 
+@pytest.mark.long(reason="the same for exports", beyond=5)
 @pytest.mark.parametrize("value", ["", "null", "undefined", "None", "anonymous"])
 @PATHS
 def test_a_placeholder_is_refused_as_a_value(caller, path, value):
     assert pointers(caller.post(path, ALICE | {VALUE: value})) == {f"/{VALUE}": "invalid"}
 
 
+@pytest.mark.long(reason="the same for exports", beyond=10)
 @pytest.mark.parametrize(
     ("value", "code"),
     [
@@ -181,6 +184,7 @@ def test_a_body_that_is_no_object_is_refused(caller, path, body):
     assert pointers(caller.post(path, body)) == {"": "wrong_type"}
 
 
+@pytest.mark.long(reason="the same for exports", beyond=5)
 @pytest.mark.parametrize("raw", [b"", b"{", b"[" * 60_000, b"\xff", b'{"a":NaN}'])
 @PATHS
 def test_a_body_that_is_no_json_is_refused(chatbot, path, raw):
@@ -298,6 +302,7 @@ bodies = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.long(reason="the same for exports", beyond=1)
 @PATHS
 @examples(80)
 @given(body=bodies | json_values)

@@ -46,6 +46,7 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
     assert caller.post(path, ALICE | {IDS: None}).json()["selector"] == "uci"
 
 
+@pytest.mark.long(reason="the same for exports", beyond=13)
 @pytest.mark.parametrize(
     ("body", "errors"),
     [
@@ -79,6 +80,7 @@ def test_errors_are_returned_by_pointer_and_never_quoted(caller, path, body, err
     assert "chat-1" not in response.content.decode()
 
 
+@pytest.mark.long(reason="the same for exports", beyond=1)
 @PATHS
 @examples(60)
 @given(ids=st.one_of(st.lists(st.one_of(st.text(max_size=220), st.none(), st.integers())), st.text(), st.integers()))

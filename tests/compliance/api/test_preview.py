@@ -135,6 +135,7 @@ def deliver(extract: DailyExtract) -> None:
     DailyExtract.objects.filter(pk=extract.pk).update(hosting="client", bucket="clients", expires_at=None)
 
 
+@pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erase_exports", [False, True])
 def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain, erase_exports):
     filled(chatbot)

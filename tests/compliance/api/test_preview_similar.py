@@ -46,6 +46,7 @@ def test_similar_values_are_shown_whether_or_not_anything_was_found(chatbot, nei
     assert similar(caller, "ab-7") == alike[:-1]
 
 
+@pytest.mark.long(reason="a call for each pair", beyond=6)
 @pytest.mark.parametrize(
     ("stored", "asked", "differs_in"),
     [

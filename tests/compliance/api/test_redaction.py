@@ -57,6 +57,7 @@ def test_callbacks_go_to_its_own_address(chatbot: Chatbot, number: int, drain: D
     assert (callback["event"], callback["receiver"]) == ("request.completed", "https://hooks.example.com")
 
 
+@pytest.mark.long(reason="a call for each", beyond=6)
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

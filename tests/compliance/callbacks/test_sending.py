@@ -155,6 +155,7 @@ def test_failures_are_distinguished_without_the_address(
     assert "/hook" not in caplog.text
 
 
+@pytest.mark.long(reason="waits for the limit of time with each behaviour", beyond=1)
 @pytest.mark.parametrize(
     ("behave", "outcome"),
     [
@@ -214,6 +215,7 @@ def test_a_silent_name_service_times_out_and_nothing_is_sent_late(
         listener.accept()
 
 
+@pytest.mark.long(reason="forty callbacks")
 def test_a_slow_receiver_does_not_delay_another_chatbots(
     chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(
     assert [texts(storage, chatbot, day) for day in days] == [set(), set()]
 
 
+@pytest.mark.long(reason="four days are made three times")
 def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +314,7 @@ def test_days_of_conversations_named_during_verification_are_waited_for(
     assert texts(storage, chatbot) == {"words of alice"}
 
 
+@pytest.mark.long(reason="two days are made again for each of two requests")
 @pytest.mark.parametrize("chunk", [2, rows.CHUNK_MESSAGES])
 def test_a_new_deletion_waits_for_the_days_of_a_failed_one(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, chunk: int

@@ -89,6 +89,7 @@ def test_the_second_deletion_of_a_shared_conversation_clears_references_too(
     assert [reference_of(one) for one in tells.values()] == ["", ""]
 
 
+@pytest.mark.long(reason="the same by more than a chunk", beyond=1)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("most_messages", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
 def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_locked(

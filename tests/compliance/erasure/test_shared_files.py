@@ -59,6 +59,7 @@ def is_gone(conversation: Conversation, storage: ObjectStorage) -> bool:
     return conversation.deleted_at is not None and rows == [0, 0, 0] and not storage.exists(KEY)
 
 
+@pytest.mark.long(reason="the same one after the other", beyond=1)
 @pytest.mark.parametrize("at_once", [True, False])
 def test_neither_deletion_completes_while_the_shared_file_exists(
     chatbot: Chatbot, conversation: Conversation, storage: ObjectStorage, locked: set[str], at_once: bool
@@ -84,6 +85,7 @@ def test_neither_deletion_completes_while_the_shared_file_exists(
     assert Message.objects.count() == 2
 
 
+@pytest.mark.long(reason="the same one after the other", beyond=1)
 @pytest.mark.parametrize("at_once", [True, False])
 def test_both_deletions_complete_when_the_shared_file_is_removed(
     chatbot: Chatbot, conversation: Conversation, storage: ObjectStorage, at_once: bool

@@ -64,6 +64,7 @@ def state(request: ComplianceRequest) -> tuple[str, str | None]:
     return request.status, request.hold_reason
 
 
+@pytest.mark.long(reason="every pair of selectors")
 def test_a_deletion_waits_for_an_earlier_export_that_failed(chatbot: Chatbot, drain: Drain) -> None:
     pairs = paired(chatbot, failed_at=timezone.now(), **FAILED)
     conversation_of(chatbot, "43", external_id="c-43")
@@ -170,6 +171,7 @@ def exported(chatbot: Chatbot, drain: Drain, *ids: str, age: timedelta = timedel
     return Export.objects.get(request=request)
 
 
+@pytest.mark.long(reason="a dozen exports are made, for each selector and option")
 def test_exports_with_erased_conversations_are_removed_unless_they_are_recent(
     chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
 ) -> None:
@@ -253,6 +255,7 @@ def drain_all() -> None:
         ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
 
 
+@pytest.mark.long(reason="every pair of selectors, at once and one after the other")
 def test_no_deletion_completes_while_a_file_exists(
     chatbot: Chatbot, storage: ObjectStorage, locked: set[str]
 ) -> None:

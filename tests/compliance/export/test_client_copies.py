@@ -23,6 +23,7 @@ from tests.s3_server import S3Server
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erase_exports", [False, True])
 def test_a_complete_client_export_is_kept_and_named_and_its_key_cleared(
     chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, drain: Drain, erase_exports: bool
@@ -57,6 +58,7 @@ def test_a_complete_client_export_is_kept_and_named_and_its_key_cleared(
     assert shown(deletion)["kept_exports"] == [found]
 
 
+@pytest.mark.long(reason="the other order", beyond=1)
 @pytest.mark.parametrize("order", [("42", "43"), ("43", "42")], ids=["anothers-first", "own-first"])
 def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, order: tuple[str, str]
@@ -73,6 +75,7 @@ def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
     assert export_of_request(request).key is None
 
 
+@pytest.mark.long(reason="two storages of the clients' own")
 def test_deletions_of_both_participants_name_copies_in_two_client_buckets(
     chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
 ) -> None:

@@ -117,6 +117,7 @@ def test_the_next_attempt_removes_the_files_of_a_killed_one(chatbot: Chatbot, cl
     assert open_uploads(clients) == []
 
 
+@pytest.mark.long(reason="the same with another bucket", beyond=1)
 @pytest.mark.usefixtures("storage")
 @pytest.mark.parametrize("again_hosted", [True, False])
 def test_the_files_of_a_killed_attempt_in_a_former_bucket_are_forgotten(
@@ -177,6 +178,7 @@ def test_an_export_whose_bucket_changed_after_the_claim_is_requeued(
     assert is_empty(clients)
 
 
+@pytest.mark.long(reason="a storage of the client's own, with rights that change")
 def test_a_key_that_was_revoked_fails_it_and_a_retry_with_another_works(
     chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
 ) -> None:
@@ -224,6 +226,7 @@ def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
     assert outcome(slow) == ("accepted", "", 0)
 
 
+@pytest.mark.long(reason="the same with another bucket", beyond=1)
 @pytest.mark.parametrize("now", ["hosted", "of the same name elsewhere"])
 def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, now: str
@@ -297,6 +300,7 @@ def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(
     assert is_empty(clients)
 
 
+@pytest.mark.long(reason="the same in a client's bucket")
 def test_an_export_met_by_a_deletion_while_written_is_rebuilt_and_leaves_no_other_file(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from tests.factories import conversation_of, deletion_of, of_conversations
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("selector", ["uci", "ids"])
 def test_a_deletion_names_and_keeps_a_client_export_by_ids(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, settings: Settings, selector: str

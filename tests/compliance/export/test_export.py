@@ -186,6 +186,7 @@ def test_it_numbers_a_second_file_of_the_same_second(chatbot: Chatbot, storage: 
     assert storage.exists(key)
 
 
+@pytest.mark.long(reason="an export for each value", beyond=1)
 @committed
 @pytest.mark.parametrize("value", ["../../other", "..", "\u00e9" * 512, "x" * 512, "\U0001f600/%2e%2e/"])
 def test_it_stays_below_the_chatbots_slug(chatbot: Chatbot, storage: ObjectStorage, value: str) -> None:

@@ -49,6 +49,7 @@ def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
         assert cursor.fetchall() == [(True,)]
 
 
+@pytest.mark.long(reason="an export for each kind of interruption", beyond=1)
 @committed
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_it_leaves_nothing_visible_when_it_is_interrupted(
@@ -85,6 +86,7 @@ def test_a_broken_database_connection_gives_an_export_a_clear_error(
     assert is_empty(storage)
 
 
+@pytest.mark.long(reason="a file of 30 MB")
 @committed
 def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +146,7 @@ class Sleeper(HeldClaim):
         pass
 
 
+@pytest.mark.long(reason="files of 10 MiB, and each way to lose the claim", beyond=1)
 @committed
 @pytest.mark.parametrize("worker", [HeldClaim, Sleeper])
 @pytest.mark.parametrize("size", [1, 10 * 2**20])
@@ -172,6 +175,7 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
     assert open_uploads(storage) == []
 
 
+@pytest.mark.long(reason="a large file")
 @committed
 def test_no_large_file_is_published_after_the_claim_was_released(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
@@ -206,6 +210,7 @@ def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
     assert is_empty(storage)
 
 
+@pytest.mark.long(reason="the same at another step", beyond=1)
 @committed
 @pytest.mark.parametrize("purging", [False, True])
 def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
@@ -239,6 +244,7 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
     assert list(storage.keys()) == [export_of_request(request).key]
 
 
+@pytest.mark.long(reason="a file of 10 MB")
 @committed
 def test_it_keeps_its_claim_while_it_writes(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch

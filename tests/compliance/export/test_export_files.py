@@ -90,6 +90,7 @@ def exports_in(place: ObjectStorage) -> list[str]:
     return [key for key in keys if "chatter_data_exports/" in key]
 
 
+@pytest.mark.long(reason="the same in a client's bucket", beyond=1)
 def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbot, place: ObjectStorage) -> None:
     conversation = conversation_of(chatbot, "42")
     files = [stored(conversation, b"first"), stored(conversation, b"second" * PART_BYTES)]
@@ -167,6 +168,7 @@ def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(
     assert (without.lane, without.status) == ("normal", "completed")
 
 
+@pytest.mark.long(reason="the same with other damage", beyond=1)
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_a_changed_file_fails_only_its_own_export(chatbot: Chatbot, storage: ObjectStorage, damage: str) -> None:
     lost = stored(conversation_of(chatbot, "42"), b"content")
@@ -190,6 +192,7 @@ def test_a_changed_file_fails_only_its_own_export(chatbot: Chatbot, storage: Obj
     assert len(exports_in(storage)) == 4
 
 
+@pytest.mark.long(reason="the same in a client's bucket", beyond=1)
 def test_the_next_attempt_removes_copies_of_a_killed_one(chatbot: Chatbot, place: ObjectStorage) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
@@ -256,6 +259,7 @@ def test_they_expire_with_the_export(chatbot: Chatbot, storage: ObjectStorage) -
     assert export_of_request(request).removed_at
 
 
+@pytest.mark.long(reason="the same in a client's bucket, and cancelled", beyond=1)
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: ObjectStorage, status: str) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
@@ -268,6 +272,7 @@ def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: 
     assert not ExportFile.objects.exists()
 
 
+@pytest.mark.long(reason="the same after a retry of everything", beyond=1)
 @pytest.mark.parametrize("retried_whole", [False, True])
 def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, retried_whole: bool
@@ -341,6 +346,7 @@ def test_a_deletion_removes_hosted_copies_and_keeps_the_clients(
     assert deletion.exports == (1 if place is storage else 0)
 
 
+@pytest.mark.long(reason="the same in a client's bucket", beyond=1)
 def test_a_file_erased_while_it_is_copied_leaves_no_copy(
     chatbot: Chatbot, place: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

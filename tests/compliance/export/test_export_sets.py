@@ -189,6 +189,7 @@ def test_all_begin_and_end_in_a_few_transactions(
     assert events.filter(event="request.started").count() == events.filter(event="request.completed").count() == 50
 
 
+@pytest.mark.long(reason="large files")
 @committed
 def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
@@ -254,6 +255,7 @@ def test_after_the_deadline_only_the_first_export_is_started(chatbot: Chatbot, s
     assert open_uploads(storage) == []
 
 
+@pytest.mark.long(reason="a large file")
 @committed
 def test_after_a_large_file_took_the_time_the_rest_is_requeued(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch

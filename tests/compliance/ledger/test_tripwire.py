@@ -131,6 +131,7 @@ PLANTED = [
 ]  # fmt: skip
 
 
+@pytest.mark.long(reason="each kind of object", beyond=2)
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda each: each.__name__)
 def test_what_it_did_not_write_in_this_life_trips_nothing(
     plant: Callable[..., None],

@@ -58,6 +58,7 @@ def claims_to_be_compressed(server: Hostile, connection: socket.socket) -> None:
     connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00")
 
 
+@pytest.mark.long(reason="waits for the limit of time with each behaviour", beyond=1)
 @pytest.mark.parametrize(
     ("behave", "outcome"),
     [
@@ -147,6 +148,7 @@ def test_answers_about_some_chatters_make_nobody_else_wait(chatbot: Chatbot) -> 
     assert not IdentityLookup.objects.filter(last_error="resolver_resting").exists()
 
 
+@pytest.mark.long(reason="nine look-ups for each status", beyond=1)
 @pytest.mark.parametrize("status", [408, 429, 500])
 def test_an_address_that_cannot_cope_is_left_alone(chatbot: Chatbot, status: int) -> None:
     with receiving(status) as receiver:

@@ -73,6 +73,7 @@ def test_what_can_be_forged_on_the_way_verifies_nothing(
     assert identities(one) == [("42", way)]
 
 
+@pytest.mark.long(reason="two dozen answers", beyond=6)
 @pytest.mark.parametrize(
     ("status", "body", "outcome"),
     [
@@ -120,6 +121,7 @@ def test_answers_that_say_nothing(
         assert lookup.next_attempt_at > timezone.now()
 
 
+@pytest.mark.long(reason="a look-up for each pointer", beyond=3)
 @pytest.mark.parametrize(
     ("pointer", "body", "found"),
     [
@@ -285,6 +287,7 @@ def test_what_is_answered_too_late_is_not_stored(
     assert identities(one) == expected[way]
 
 
+@pytest.mark.long(reason="each way in which it can change", beyond=1)
 @pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize(
     ("way", "body"),

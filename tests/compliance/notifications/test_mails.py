@@ -235,6 +235,7 @@ def test_a_silent_mail_server_costs_one_timeout(
     assert sorted(Mailbox.objects.values_list("last_error", flat=True)) == ["", "no_answer"]
 
 
+@pytest.mark.long(reason="waits for the limit of time with each behaviour", beyond=1)
 @pytest.mark.parametrize(
     ("behave", "tls", "error"),
     [

@@ -62,6 +62,7 @@ def test_a_deletion_that_was_erased_is_not_announced_again(company: Company) -> 
     assert not Callback.objects.exists()
 
 
+@pytest.mark.long(reason="a restore for each setting", beyond=1)
 @pytest.mark.parametrize("setting", [{"four_eyes": True}, {"max_conversations_per_deletion": 1}])
 def test_it_is_held_where_somebody_had_to_approve(company: Company, setting: dict[str, int]) -> None:
     numbers = company.talk("c-1", "alice"), company.talk("c-2", "alice")
@@ -331,6 +332,7 @@ def test_lost_exports_are_named(company: Company) -> None:
     assert not ComplianceRequest.objects.exists()
 
 
+@pytest.mark.long(reason="another restore", beyond=1)
 @pytest.mark.parametrize("is_in_the_ledger", [False, True])
 @pytest.mark.django_db(transaction=True)
 def test_an_open_export_of_somebody_erased_is_cancelled_and_named(company: Company, is_in_the_ledger: bool) -> None:

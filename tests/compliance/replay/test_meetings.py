@@ -22,6 +22,7 @@ pytestmark = pytest.mark.django_db
 NOW = timezone.now()
 
 
+@pytest.mark.long(reason="a restore for each state and selector", beyond=1)
 @pytest.mark.parametrize(
     "state",
     [

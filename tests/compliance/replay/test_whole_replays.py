@@ -47,6 +47,7 @@ def unknown(storage: ObjectStorage) -> list[str]:
     return [key for key in storage.keys("erasure_ledger/") if key not in known]
 
 
+@pytest.mark.long(reason="a restore for each change", beyond=1)
 @pytest.mark.parametrize(
     ("fault", "change"),
     [
@@ -190,7 +191,7 @@ STEPS = [
     (service, "begin_incarnation"),
 ]
 # Where much has been done, and it is not known yet.
-_IN_SHORT = {("after", "load"), ("before", "file"), ("after", "erase_chunk"), ("before", "begin_incarnation")}
+_IN_SHORT = {("after", "erase_chunk")}
 
 
 @pytest.mark.parametrize(

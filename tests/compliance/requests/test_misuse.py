@@ -81,6 +81,7 @@ def test_a_call_can_be_sent_to_another_chatbot_only_if_both_have_one_secret(chat
     assert ComplianceRequest.objects.filter(chatbot=neighbour).count() == (0 if secrets_differ else 1)
 
 
+@pytest.mark.long(reason="each call of the API", beyond=6)
 @pytest.mark.parametrize("call", [one for one in every_call() if one.method != "HEAD"], ids=str)
 def test_a_signature_serves_the_filings_alone_and_no_call_beside_a_token_there(chatbot, call):
     caller, token = SigningCaller(chatbot), TokenCaller(chatbot)

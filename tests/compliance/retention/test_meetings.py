@@ -36,6 +36,7 @@ def texts_in(storage: ObjectStorage, key: str | None) -> set[str]:
     return {row["text"] for row in csv.DictReader(io.StringIO(storage.read(str(key)).decode("utf-8-sig")))}
 
 
+@pytest.mark.long(reason="each age by each selector", beyond=1)
 @pytest.mark.parametrize("by_ids", [False, True], ids=["by value", "by ids"])
 @pytest.mark.parametrize(("days", "is_kept"), [(1, True), (31, False)])
 def test_an_export_that_is_being_written_has_all_or_what_the_run_left(

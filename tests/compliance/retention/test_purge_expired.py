@@ -246,6 +246,7 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
     assert sorted(upload.key for upload in storage.uploads()) == sorted(theirs)
 
 
+@pytest.mark.long(reason="the same at another listing", beyond=1)
 @pytest.mark.parametrize(("listed", "store"), [("keys", "ledger_objects"), ("uploads", "forgotten_uploads")])
 def test_other_expired_data_is_removed_when_storage_refuses_to_list(
     expired, storage, monkeypatch, listed, store

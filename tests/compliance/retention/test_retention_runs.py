@@ -103,6 +103,7 @@ def test_uploaded_files_go_with_their_objects(chatbot: Chatbot, drain: Drain, st
     assert file.object_key not in list(storage.keys("uploads/"))
 
 
+@pytest.mark.long(reason="each state by each selector", beyond=1)
 @pytest.mark.parametrize(
     ("fields", "is_kept"),
     [

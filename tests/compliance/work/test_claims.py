@@ -74,6 +74,7 @@ def test_a_chatbot_that_had_to_wait_is_next_in_queue_order(chatbot: Chatbot, mon
     assert [taken().request_ids for _ in ago] == [(ago[1].pk,), (ago[0].pk,), (ago[2].pk,)]
 
 
+@pytest.mark.long(reason="two hundred requests are filed")
 def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_file_is_downloaded(admin_client, conversation):
     assert "photo" not in answer.headers["Location"]
 
 
+@pytest.mark.long(reason="a download for each name", beyond=3)
 @pytest.mark.parametrize(
     ("name", "found"),
     [

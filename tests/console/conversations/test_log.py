@@ -89,6 +89,7 @@ def test_days_and_times_are_those_of_the_chatbots_zone(chatbot: Chatbot) -> None
     assert links_of(client.get(LOG, {"until": "2026-10-31"})) == []
 
 
+@pytest.mark.long(reason="a page for each filter", beyond=3)
 @pytest.mark.parametrize(
     ("given", "fits"),
     [

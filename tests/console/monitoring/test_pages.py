@@ -101,6 +101,7 @@ def test_the_dashboard_is_the_first_page_of_the_console() -> None:
     assert reverse("console:dashboard") == reverse("admin:index") == "/admin/"
 
 
+@pytest.mark.long(reason="every page of it by everybody", beyond=1)
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_for_staff_with_a_role(name: str, chatbot: Chatbot) -> None:
     path = reverse(f"console:{name}")

@@ -86,6 +86,7 @@ def test_an_officer_sees_them_and_changes_nothing(chatbot: Chatbot, iam_storage:
     assert issue(client, chatbot).status_code == 403
 
 
+@pytest.mark.long(reason="a key is issued and tried for each setting")
 @pytest.mark.parametrize("setting", ["IAM_CONSOLE", "IAM_ACCESS_KEY_ID"])
 def test_without_iam_in_the_console_it_says_what_to_do_and_records_keys(
     admin_client: Client, chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings, setting: str

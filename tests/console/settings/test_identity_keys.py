@@ -65,6 +65,7 @@ def test_a_private_key_is_refused_and_not_repeated(
     assert not ApiKey.objects.exists()
 
 
+@pytest.mark.long(reason="a page for each field", beyond=1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -58,6 +58,7 @@ def named(chatbot: Chatbot, prefix: str) -> dict[str, object]:
     return {"prefix": prefix, "credential": factories.BucketCredentialFactory.create(chatbot=chatbot).pk}
 
 
+@pytest.mark.long(reason="a page for each role", beyond=1)
 @pytest.mark.parametrize("role", Role)
 def test_it_shows_a_member_all_but_secrets_and_only_the_controls_of_the_role(chatbot: Chatbot, role: Role) -> None:
     client_s = ClientBucket("acme-files", "eu-west-3", access_key_id="AKIA1", secret="a-client-s-secret")
@@ -91,6 +92,7 @@ def test_a_superuser_is_offered_every_action(
         assert f'action="{page_of(chatbot)}{action.format(**named)}/"' in text
 
 
+@pytest.mark.long(reason="every action by each role", beyond=1)
 @pytest.mark.parametrize("role", Role)
 def test_no_action_is_open_to_a_lesser_role(chatbot: Chatbot, named: dict[str, object], role: Role) -> None:
     client, before = member(chatbot, role), ChangeLogEntry.objects.count()
@@ -126,6 +128,7 @@ def test_actions_require_a_post_a_login_and_a_csrf_token(chatbot: Chatbot, admin
     assert not ChangeLogEntry.objects.filter(chatbot=chatbot).exists()
 
 
+@pytest.mark.long(reason="many rows are stored")
 def test_it_makes_as_many_queries_for_many_rows_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
     def fill(numbers: range) -> None:
         for n in numbers:

@@ -76,6 +76,7 @@ def test_without_a_resolver_it_says_so(chatbot: Chatbot, officer: Client) -> Non
     assert "is off" in tried(officer)
 
 
+@pytest.mark.long(reason="a page for each outcome", beyond=2)
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [

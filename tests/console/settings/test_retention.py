@@ -61,6 +61,7 @@ def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, offi
     assert "deleted 90 days after their last message" in text
 
 
+@pytest.mark.long(reason="a page for each way to type it", beyond=1)
 @pytest.mark.parametrize(
     ("typed", "is_right"),
     [("1,203", True), ("1 203", True), ("1\u202f203", True), (" 1203 ", True), ("12.03", False), ("1203e0", False)],

@@ -72,6 +72,7 @@ def test_an_officer_demands_verified_identities_of_exports(chatbot: Chatbot, nei
     assert "Verified only" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
 
 
+@pytest.mark.long(reason="a page for each variable", beyond=1)
 @pytest.mark.parametrize("uci", ["browser", "of_the_neighbour", ""])
 def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: Chatbot, uci: str) -> None:
     factories.VariableFactory.create(chatbot=chatbot, name="browser", category="system", is_uci=False)
@@ -94,6 +95,7 @@ def test_the_first_uci_requires_no_confirmation(admin_client: Client) -> None:
     assert recorded("variable.created") == [{"variable": "Kunden Nr", "category": "custom"}]
 
 
+@pytest.mark.long(reason="a page for each variable", beyond=1)
 @pytest.mark.parametrize(
     ("category", "name", "message"),
     [
@@ -142,6 +144,7 @@ def test_a_setting_changed_by_another_user_is_not_overwritten(admin_client: Clie
     assert not chatbot.four_eyes
 
 
+@pytest.mark.long(reason="a page for each setting", beyond=1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

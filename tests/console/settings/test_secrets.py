@@ -50,6 +50,7 @@ def secret_of(chatbot: Chatbot) -> str:
     return decrypt(stored, bound_to=bucket_secret_binding(chatbot.pk))
 
 
+@pytest.mark.long(reason="the same for the other type of key", beyond=1)
 @pytest.mark.parametrize("key_type", [ApiKey.Type.SIGNING, ApiKey.Type.TOKEN])
 def test_the_secret_of_a_new_key_is_shown_once(
     admin_client: Client, admin_user: User, chatbot: Chatbot, caplog: pytest.LogCaptureFixture, key_type: str
@@ -102,6 +103,7 @@ def test_a_callback_secret_is_shown_once(
     assert CallbackSecret.objects.count() == 1
 
 
+@pytest.mark.long(reason="a page for each field", beyond=1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -173,6 +175,7 @@ def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Clien
         save(admin_client, chatbot, "bucket", **FILLED)
 
 
+@pytest.mark.long(reason="a page for each field", beyond=1)
 @pytest.mark.parametrize(
     "change", [{"bucket": "Acme"}, {"secret": ""}, {"endpoint": "https://169.254.169.254"}, {"prefix": "taken"}]
 )
