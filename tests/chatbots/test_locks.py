@@ -76,6 +76,7 @@ def _count_trial(chatbot: Chatbot) -> None:
     trial._count(chatbot, "test")
 
 
+@pytest.mark.long(reason="another connection waits for each operation", beyond=3)
 @pytest.mark.parametrize(
     "work",
     [

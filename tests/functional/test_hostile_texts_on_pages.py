@@ -25,8 +25,6 @@ from tests.planted import COLUMNS, OF_THE_API, OURS, columns_of_text, make_rows,
 
 pytestmark = pytest.mark.django_db
 
-_ONCE_MORE = pytest.mark.long(reason="every page once more, with other texts")
-
 
 class World:
     """Rows of each kind in two chatbots, and the addresses of all pages that show some of them."""
@@ -124,7 +122,8 @@ def test_each_text_of_the_api_ends_in_a_column_that_is_known() -> None:
     assert set(OF_THE_API.values()) <= {str(column) for column in COLUMNS} | OURS.keys() | {""}
 
 
-@pytest.mark.parametrize("turn", [pytest.param(-1, marks=_ONCE_MORE), 0])
+@pytest.mark.long(reason="every page once more, with other texts", beyond=1)
+@pytest.mark.parametrize("turn", [0, -1])
 def test_no_text_is_markup(world: World, admin_user: User, turn: int) -> None:
     plant(world.chatbot, turn=turn, person=world.person)
     client, seen = client_of(admin_user), set[str]()
@@ -139,12 +138,10 @@ def test_no_text_is_markup(world: World, admin_user: User, turn: int) -> None:
     }
 
 
+@pytest.mark.long(reason="every page and form is opened with each text")
 @pytest.mark.parametrize(
     "text",
-    [
-        payload(most=400, turn=0),
-        pytest.param(f"{SCRIPT_ADDRESS}x", marks=_ONCE_MORE),
-    ],
+    [payload(most=400, turn=0), f"{SCRIPT_ADDRESS}x"],
     ids=["pieces", "address"],
 )
 def test_what_was_sent_is_shown_as_text(world: World, admin_user: User, text: str) -> None:

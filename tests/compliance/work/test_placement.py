@@ -100,6 +100,7 @@ def test_a_place_with_nothing_to_take_keeps_no_other_waiting(shards: Shards) -> 
         held.abandon()
 
 
+@pytest.mark.long(reason="four hundred requests are filed, and eighty claims made")
 def test_a_chatbots_share_does_not_depend_on_how_many_live_with_it(
     shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:

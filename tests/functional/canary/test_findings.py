@@ -92,7 +92,7 @@ def log_for_admin(flight: Flight) -> None:
     [
         (put_message_back, "conversations_message.text"),
         pytest.param(name_in_reference, "compliance_compliancerequest.reference", marks=LONG),
-        (write_to_change_log, "chatbots_changelogentry.data"),
+        pytest.param(write_to_change_log, "chatbots_changelogentry.data", marks=LONG),
         pytest.param(keep_in_session, "django_session.session_data", marks=LONG),
         pytest.param(leave_in_queue, "django_q_ormq.payload", marks=LONG),
         pytest.param(log_for_admin, "django_admin_log.object_repr", marks=LONG),
@@ -194,9 +194,9 @@ def name_in_key(flight: Flight) -> None:
 @pytest.mark.parametrize(
     ("fault", "folder", "how"),
     [
-        (put_export_back, "chatter_data_exports", "(content)"),
-        (put_extract_back, "daily_conversations_extracts", "(content)"),
         (leave_old_version, "daily_conversations_extracts", "(content, an old version)"),
+        pytest.param(put_export_back, "chatter_data_exports", "(content)", marks=LONG),
+        pytest.param(put_extract_back, "daily_conversations_extracts", "(content)", marks=LONG),
         pytest.param(copy_elsewhere, "other", "(content)", marks=LONG),
         pytest.param(hide_behind_marker, "uploads", "(content, an old version)", marks=LONG),
         pytest.param(name_in_key, "chatter_data_exports", "(key)", marks=LONG),

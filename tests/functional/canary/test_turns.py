@@ -49,6 +49,7 @@ def test_what_is_found_counts_where_the_search_cannot_go_on(
     assert (turn.state, turn.trouble, flight.findings()) == ("found", "log_missing", [f"logs text_left {log}"])
 
 
+@LONG
 def test_what_could_not_be_planted_is_not_missed(
     canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(
     assert (turn.state, turn.trouble, turn.trouble_at) == ("unclear", "api_unavailable", "storeConversations")
 
 
+@LONG
 def test_a_silent_storage_is_unclear_and_not_clean(canary: Canary, impatient: None) -> None:
     def silent() -> AbstractContextManager[object]:
         return override_settings(S3_ENDPOINT_URL="http://127.0.0.1:9")
