@@ -13,7 +13,10 @@
     witness.py      somebody of whom nobody asks anything
     watching.py     memory and tables
     evidence.py     what is there at the end
-    checks.py       the model against the evidence
+    truth.py        what follows from the model and the evidence
+    whole.py        what a conversation that nobody erases must be like
+    rows.py         files.py       leftovers.py     checks of conversations, objects, words
+    checks.py       all checks: the model against the evidence
     soak.py         one run
     report.py       what it was, and what it found
 

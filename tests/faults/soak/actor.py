@@ -19,6 +19,8 @@ SENDING: dict[Action, int] = {
     sending.share: 4,
     sending.repeat: 6,
     sending.come_late: 5,
+    sending.come_back: 4,
+    sending.come_back_unnamed: 2,
     sending.upload: 6,
     sending.identify: 4,
     sending.sign: 4,
@@ -44,6 +46,7 @@ READING: dict[Action, int] = {
     reading.read_usage: 1,
     reading.read_some: 5,
 }
+_ROUNDS = 5
 # What needs a resolver and an identity key.
 _IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is}
 
@@ -75,8 +78,11 @@ class Actor(threading.Thread):
             self.circle.told("the soak itself", told)
 
     def follow_all(self) -> None:
-        """Ask for everything that is open, and look at all that is over."""
-        self.attempt(lambda: follow(self.circle, self._read, most=1000))
+        """Ask for everything that is open, and look at all that is over; again at what could not be fetched."""
+        for _ in range(_ROUNDS):
+            self.attempt(lambda: follow(self.circle, self._read, most=1000))
+            if not self.circle.unsettled:
+                return
 
     def _act(self) -> None:
         circle = self.circle

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from tests.faults.objects import Objects
 from tests.faults.site import Site
@@ -14,20 +15,34 @@ _TALKS = """
 SELECT b.slug, c.id, c.external_id, c.deleted_at IS NOT NULL,
        (SELECT coalesce(jsonb_object_agg(m.external_id, jsonb_build_array(m.kind, m.text)), '{}')::text
           FROM conversations_message m WHERE m.conversation_id = c.id AND m.chatbot_id = c.chatbot_id),
-       (SELECT coalesce(jsonb_agg(f.name), '[]')::text FROM conversations_uploadedfile f
+       (SELECT coalesce(jsonb_object_agg(f.name, f.object_key), '{}')::text
+          FROM conversations_uploadedfile f
          WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id AND f.state = 'stored'),
        (SELECT coalesce(jsonb_agg(i.value), '[]')::text FROM conversations_identity i
-         WHERE i.conversation_id = c.id AND i.chatbot_id = c.chatbot_id AND i.value IS NOT NULL)
+         WHERE i.conversation_id = c.id AND i.chatbot_id = c.chatbot_id AND i.value IS NOT NULL),
+       jsonb_build_object(
+         'user_name', c.user_name, 'language', c.language, 'channel', c.channel, 'push', c.has_push,
+         'agent_handover', c.has_agent_handover, 'score', c.score, 'csat_score', c.csat_score,
+         'csat_vote', c.csat_vote, 'csat_comment', c.csat_comment, 'variables',
+         (SELECT coalesce(jsonb_object_agg(v.name, x.value), '{}')
+            FROM conversations_variablevalue x JOIN chatbots_variable v ON v.id = x.variable_id
+           WHERE x.conversation_id = c.id AND x.chatbot_id = c.chatbot_id))::text,
+       c.started_at, c.has_file_upload
   FROM conversations_conversation c JOIN chatbots_chatbot b ON b.id = c.chatbot_id
 """
 _REQUESTS = """
 SELECT r.id::text, b.slug, r.kind, r.status, coalesce(r.hold_reason, ''), coalesce(r.error_code, ''),
-       r.conversations, r.messages, r.files, e.key, coalesce(e.hosting, ''), e.finished_at::text,
-       EXISTS (SELECT FROM compliance_repeatedexport again WHERE again.repeat_id = r.id)
+       r.conversations, r.messages, r.files, e.key, coalesce(e.hosting, ''),
+       coalesce(e.rows, 0), coalesce(e.bytes, 0), coalesce(e.sha256, ''),
+       (SELECT again.removed_id::text FROM compliance_repeatedexport again WHERE again.repeat_id = r.id),
+       r.received_at, coalesce(r.completed_at, r.cancelled_at, r.rejected_at)
   FROM compliance_compliancerequest r JOIN chatbots_chatbot b ON b.id = r.chatbot_id
   LEFT JOIN compliance_export e ON e.request_id = r.id
 """
-_CALLBACKS = "SELECT request_id::text, status, state FROM compliance_callback"
+_EXTRACTS = """
+SELECT b.slug, e.day::text, e.starts_at, e.ends_at, e.state, e.hosting, e.key
+  FROM conversations_dailyextract e JOIN chatbots_chatbot b ON b.id = e.chatbot_id
+"""
 _EVENTS = """
 SELECT request_id::text, event FROM chatbots_changelogentry
  WHERE event IN ('request.completed', 'request.cancelled', 'request.rejected')
@@ -36,18 +51,24 @@ _LOOKUPS = "SELECT conversation_id, state FROM conversations_identitylookup"
 
 
 class Stored(NamedTuple):
-    """The rows of a conversation. `texts` are kind and text by a message's id."""
+    """The rows of a conversation. `texts` are kind and text by a message's id, `files` keys of objects by a name,
+    `facts` what is said of the conversation itself."""
 
     bot: str
     number: int
     id: str | None
     is_deleted: bool
     texts: dict[str, tuple[str, str]]
-    files: list[str]
+    files: dict[str, str]
     values: list[str]
+    facts: dict[str, Any]
+    began: datetime
+    has_file_upload: bool
 
 
 class Request(NamedTuple):
+    """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this."""
+
     id: str
     bot: str
     kind: str
@@ -59,14 +80,37 @@ class Request(NamedTuple):
     files: int
     key: str | None
     hosting: str
-    finished_at: str | None
-    is_repeat: bool
+    rows: int
+    bytes: int
+    sha256: str
+    repeats: str | None
+    received_at: datetime
+    ended_at: datetime | None
+
+
+class Extract(NamedTuple):
+    """The row of a daily extract."""
+
+    bot: str
+    day: str
+    starts_at: datetime
+    ends_at: datetime
+    state: str
+    hosting: str
+    key: str | None
+
+
+class Count(NamedTuple):
+    """How many conversations began in a month through a channel, and how many of them are deleted."""
+
+    stored: int
+    deleted: int
 
 
 @dataclass
 class Evidence:
     """`tables` are the lines of a dump, each with its table. `taken` are the ids of callbacks that receivers took,
-    by request and event. `usage` is by chatbot: conversations, and how many of them are deleted."""
+    by request and event. `usage` is by chatbot, month and channel."""
 
     talks: dict[int, Stored] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
@@ -75,10 +119,10 @@ class Evidence:
     objects: Objects = field(default_factory=lambda: Objects([], []))
     client_objects: Objects = field(default_factory=lambda: Objects([], []))
     logs: dict[str, str] = field(default_factory=dict)
-    callbacks: list[tuple[str, str, str]] = field(default_factory=list)
+    extracts: list[Extract] = field(default_factory=list)
     taken: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     lookups: dict[int, str] = field(default_factory=dict)
-    usage: dict[str, tuple[int, int]] = field(default_factory=dict)
+    usage: dict[str, dict[tuple[str, str], Count]] = field(default_factory=dict)
 
 
 def gather(site: Site, callers: dict[str, Caller], receivers: Receivers, client_bucket: str) -> Evidence:
@@ -91,20 +135,28 @@ def gather(site: Site, callers: dict[str, Caller], receivers: Receivers, client_
         objects=site.objects(),
         client_objects=site.objects(client_bucket),
         logs=site.logs(),
-        callbacks=[(request, status, state) for request, status, state in site.sql(_CALLBACKS)],
+        extracts=[Extract(*row) for row in site.sql(_EXTRACTS)],
         taken={request: dict(events) for request, events in receivers.taken.items()},
         lookups=dict(site.sql(_LOOKUPS)),
         usage={bot: _usage(caller) for bot, caller in callers.items()},
     )
 
 
-def _stored(row: tuple[object, ...]) -> Stored:
-    bot, number, name, is_deleted, texts, files, values = row
-    assert isinstance(bot, str)
-    assert isinstance(number, int)
-    found = {message: (kind, text) for message, (kind, text) in json.loads(str(texts)).items()}
-    shown = None if name is None else str(name)
-    return Stored(bot, number, shown, bool(is_deleted), found, json.loads(str(files)), json.loads(str(values)))
+def _stored(row: tuple[Any, ...]) -> Stored:
+    bot, number, name, is_deleted, texts, files, values, facts, began, has_file_upload = row
+    found = {message: (kind, text) for message, (kind, text) in json.loads(texts).items()}
+    return Stored(
+        bot,
+        number,
+        name,
+        is_deleted,
+        found,
+        json.loads(files),
+        json.loads(values),
+        json.loads(facts),
+        began,
+        has_file_upload,
+    )
 
 
 def _lines(dump: str) -> Iterator[tuple[str, str]]:
@@ -119,6 +171,10 @@ def _lines(dump: str) -> Iterator[tuple[str, str]]:
             yield table, line
 
 
-def _usage(caller: Caller) -> tuple[int, int]:
-    months = caller.get("usage", "usage?from=2025-01&to=2027-12").body["months"]
-    return sum(one["conversations"] for one in months), sum(one["deleted"] for one in months)
+def _usage(caller: Caller) -> dict[tuple[str, str], Count]:
+    months = caller.get("usage of all months", "usage?from=2025-01&to=2027-12").body["months"]
+    return {
+        (month["month"], one["channel"]): Count(one["conversations"], one["deleted"])
+        for month in months
+        for one in month["channels"]
+    }

@@ -8,9 +8,12 @@ from tests.faults.soak.circle import Circle
 from tests.faults.soak.filing import see
 from tests.faults.soak.model import Fate, Filed, Talk
 from tests.faults.soak.transcripts import faults_of
+from tests.faults.soak.whole import differing, differing_of_kept, facts_shown, faults_of_texts
 
 # Of a request's conversations so many are looked at when it is over. All are, at the end.
 _MOST_LOOKS = 4
+# So long after a fault a storage that was left alone may still be down.
+_REST = 90.0
 # Reads a file of a client's bucket by its key; None where it is not there.
 Read = Callable[[str], bytes | None]
 
@@ -45,26 +48,27 @@ def settle(circle: Circle, one: Filed, shown: Mapping[str, Any], read: Read) -> 
 
 def is_whole(circle: Circle, talk: Talk) -> None:
     """Look over the API whether a conversation that nobody erases is there, message by message."""
+    shown = circle.caller.get("one conversation", f"conversations/{talk.number}").body
+    if shown["id"] != talk.id:
+        circle.told("neighbour", f"{talk.id}, which nobody erases, is shown as {shown['id']}")
+        return
+    if wrong := differing(talk, facts_shown(shown)):
+        circle.told("neighbour", f"{talk.id} is shown with another {', '.join(wrong)}")
     answer = circle.caller.get("messages", f"conversations/{talk.number}/messages?limit=1000", ok=(200, 410, 404))
     if answer.status != 200:
         circle.told("neighbour", f"{talk.id}, which nobody erases, is answered with {answer.status}")
         return
-    found = {line["id"]: line for line in answer.body["results"]}
-    for message, text in talk.texts.items():
-        line = found.get(message)
-        redaction = talk.redacted.get(message)
-        if line is None:
-            circle.told("neighbour", f"message {message} of {talk.id}, which nobody erases, is gone")
-        elif redaction and redaction.status == "completed" and line["text"]:
-            circle.told("redaction", f"message {message} of {talk.id} still has its text", redaction)
-        elif line["text"] != text and not redaction:
-            circle.told("neighbour", f"message {message} of {talk.id} is not as it was sent")
+    for kind, what in faults_of_texts(
+        talk, {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
+    ):
+        circle.told(kind, what)
 
 
 def _is_deleted(circle: Circle, one: Filed, talk: Talk) -> None:
     shown = circle.caller.get("one conversation", f"conversations/{talk.number}").body
-    if not shown["deleted"] or shown["id"] or shown["user_name"] or shown["unique_chatter_identifiers"]:
-        circle.told("not deleted", f"{talk.id} is shown after its deletion was completed", one)
+    wrong = differing_of_kept(talk, facts_shown(shown))
+    if not shown["deleted"] or shown["id"] or shown["unique_chatter_identifiers"] or wrong:
+        circle.told("not deleted", f"{talk.id} is shown after its deletion was completed {wrong or ''}".strip(), one)
     answer = circle.caller.get("messages", f"conversations/{talk.number}/messages", ok=(200, 410))
     if answer.status != 410:
         circle.told("not deleted", f"the messages of {talk.id} are shown after its deletion was completed", one)
@@ -108,7 +112,10 @@ def _fetch(circle: Circle, one: Filed) -> bytes | None:
             circle.told("lost export", f"its link is answered with {found.status}", one)
             return None
         circle.wait(0.5)
-    # The storage has been down all the time.
+    if circle.violations.outages.lately(_REST):
+        circle.unsettled[one] = None  # once more, later
+    else:
+        circle.told("lost export", "its link has had no answer, and no fault explains that", one)
     return None
 
 

@@ -16,19 +16,8 @@ from tests.faults.soak.words import Words
 FINAL = {"completed", "cancelled", "rejected"}
 OPEN = {"accepted", "on_hold", "processing", "failed"}
 ERASING = {"deletion", "retention"}
-# Which statuses may be seen after which, if none in between was seen.
-_LATER = {
-    "": OPEN | FINAL,
-    "accepted": OPEN | FINAL,
-    "on_hold": OPEN | FINAL,
-    # Requeued by a worker, and whatever comes of that.
-    "processing": OPEN | FINAL,
-    # After an operator's retry.
-    "failed": OPEN | FINAL,
-    "completed": {"completed"},
-    "cancelled": {"cancelled"},
-    "rejected": {"rejected"},
-}
+# What a deletion leaves of a conversation (docs/data-map.md).
+KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
 
 
 class Fate(Enum):
@@ -54,7 +43,8 @@ class Person:
 @dataclass(eq=False)
 class Talk:
     """A conversation. `people` are the values whom a stored document names; `tried` also those of documents that were
-    refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent."""
+    refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent.
+    `facts` are what each of its documents says of it, by the names of the evidence."""
 
     bot: str
     index: int
@@ -66,14 +56,18 @@ class Talk:
     tried: set[str] = field(default_factory=set)
     texts: dict[str, str] = field(default_factory=dict)
     tried_texts: dict[str, str] = field(default_factory=dict)
-    # By the word that is the content.
+    sent_at: dict[str, datetime] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    # By the word that is the name, and the beginning of the content; and the SHA-256 of that.
     files: set[str] = field(default_factory=set)
-    tried_files: set[str] = field(default_factory=set)
+    tried_files: dict[str, str] = field(default_factory=dict)
     # Whose messages are redacted, or being redacted, by which request.
     redacted: dict[str, "Filed"] = field(default_factory=dict)
     documents: list[dict[str, Any]] = field(default_factory=list)
     # Its chatter is looked up by a session, and not known before the service says so.
     session: str = ""
+    # Of somebody who was erased after it began: it must never be stored.
+    is_barred: bool = False
 
 
 @dataclass(eq=False)
@@ -117,9 +111,11 @@ class Filed:
 
 
 def is_allowed(one: Filed, after: str) -> bool:
-    """Return whether a request may be seen in this status now."""
+    """Return whether a request may be seen in this status now, whatever was between that nobody saw."""
+    if one.is_final:
+        return after == one.status
     has_marked = one.kind in ERASING and "processing" in one.statuses
-    return after in _LATER[one.status] and not (has_marked and after in {"on_hold", "cancelled", "rejected"})
+    return after in OPEN | FINAL and not (has_marked and after in {"on_hold", "cancelled", "rejected"})
 
 
 class Model:
@@ -191,6 +187,8 @@ class Model:
 
     def fate(self, talk: Talk, erasures: Collection[Filed] | None = None) -> Fate:
         """Return what must be of a conversation now. It is either while a request about it is under way."""
+        if talk.is_barred:
+            return Fate.GONE
         found = list(self.erasures_of(talk, erasures))
         if any(one.status == "completed" and talk in one.surely for one in found):
             return Fate.GONE
@@ -199,12 +197,14 @@ class Model:
     def may_be_removed(self, export: Filed, erasures: Iterable[Filed]) -> bool:
         """Return whether a redaction or a deletion may have removed the file of an export within its grace."""
         held = export.surely | export.possibly
-        if any(talk.redacted for talk in held):
-            return True
-        return any(
-            "erase_exports" in one.flags
+        redactions = {one for talk in held for one in talk.redacted.values()}
+        removing = (
+            one
+            for one in erasures
+            if "erase_exports" in one.flags
             and one.erases
             and one.bot == export.bot
             and (bool(one.value and one.value == export.value) or not held.isdisjoint(one.surely | one.possibly))
-            for one in erasures
         )
+        # What was over before the export was filed has found no file of it.
+        return any(not one.ended or one.ended > export.asked for one in (*redactions, *removing))

@@ -2,14 +2,15 @@
 
 import threading
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from itertools import cycle
 
 import psycopg
 
 from tests.faults.site import Site
 from tests.faults.soak import sending
+from tests.faults.soak.caller import Silent
 from tests.faults.soak.circle import Circle
 from tests.faults.soak.model import Filed, Talk, now
 from tests.faults.soak.violations import Violations
@@ -17,6 +18,8 @@ from tests.faults.soak.violations import Violations
 RETENTION_DAYS = 90
 # After faults of the storages, the processes and the clocks (S3 refuses a signature of another time) a retry helps.
 EXPECTED = {"storage_unavailable", "storage_incomplete", "storage_access_denied", "worker_lost", "database_lost"}
+# So long after a fault a command may still fail, and a request by it: a storage is left alone, and attempts are few.
+_CALM, _REST = 60.0, 180.0
 _FAILED = "SELECT DISTINCT error_code, error_detail FROM compliance_compliancerequest WHERE status = 'failed'"
 # A day passes for the runs of a chatbot: it gets one a day.
 _DAY_PASSES = """
@@ -37,6 +40,8 @@ class Operator(threading.Thread):
     ) -> None:
         super().__init__(name="operator", daemon=True)
         self.retried: Counter[str] = Counter()
+        # What has succeeded, and how often.
+        self.done: Counter[str] = Counter()
         self._site = site
         self._circle = circle
         self._violations = violations
@@ -45,19 +50,28 @@ class Operator(threading.Thread):
         self._old: list[Talk] = []
 
     def run(self) -> None:
+        """Retry what has failed every ten seconds, and by turns retain and make days."""
+        turns = cycle((self.retain, self.make_days))
+        pause = self._every / 2
         while not self._over.wait(10):
             self.retry_failed()
-            if self._over.wait(self._every / 2):
-                return
-            self.attempt(self.retain)
-            if self._over.wait(self._every / 2):
-                return
-            self.attempt(self.make_days)
+            pause -= 10
+            if pause <= 0:
+                self.attempt(next(turns))
+                pause = self._every / 2
 
-    def attempt(self, what: Any) -> None:
+    def attempt(self, what: Callable[[], None]) -> None:
         """Do what a fault may prevent: then it is done the next time."""
-        with suppress(psycopg.Error, RuntimeError, OSError):
+        try:
             what()
+        except Silent:
+            pass  # told already
+        except (psycopg.Error, RuntimeError, OSError) as error:
+            if not self._violations.outages.lately(_CALM):
+                told = f"{what.__name__.strip('_')} has failed, and no fault explains that: {type(error).__name__}"
+                self._violations.add("operator", f"{told} {error if isinstance(error, RuntimeError) else ''}".strip())
+        else:
+            self.done[what.__name__.strip("_")] += 1
 
     def begin(self) -> None:
         """Send the first old conversations, and set the period. Its first run need not wait a day."""
@@ -67,10 +81,14 @@ class Operator(threading.Thread):
         self._site.manage("set_retention", self._circle.bot, str(RETENTION_DAYS), "--confirm", number)
         self._site.sql(_FIRST_RUN_IS_DUE)
 
-    def retain(self, *, is_last: bool = False) -> None:
+    def retain(self) -> None:
         """Send more that is too old, and let the next day's run begin: by a sweep or by our command."""
-        if not is_last:
-            self._send_old()
+        self._send_old()
+        self._come_late()
+        self.end_day()
+
+    def end_day(self) -> None:
+        """Let the run of the next day begin."""
         self._site.sql(_DAY_PASSES, [self._circle.bot])
         self._site.manage("apply_retention", self._circle.bot, ends=(0, 3))
 
@@ -84,7 +102,7 @@ class Operator(threading.Thread):
     def _retry(self) -> None:
         found: dict[str, str] = dict(self._site.sql(_FAILED))
         for code, detail in found.items():
-            if code not in EXPECTED:
+            if code not in EXPECTED or not self._violations.outages.lately(_REST):
                 self._violations.add("failed request", f"requests have failed by {code}: {detail}")
             said = self._site.manage("retry_request", "--all-failed", "--code", code, "--json", ends=(0, 1, 2))
             self.retried[code] += said.document["retried"] if said.code == 0 else 0
@@ -95,6 +113,15 @@ class Operator(threading.Thread):
         one.surely, one.status = set(self._old), status
         self._circle.model.file(one)
 
+    def _come_late(self) -> None:
+        """Send more of a conversation that a run has erased: nothing may be stored."""
+        talk = self._circle.pick(self._old)
+        if talk is None:
+            return
+        answer = self._circle.caller.get("messages", f"conversations/{talk.number}/messages", ok=(200, 410))
+        if answer.status == 410:
+            sending.send_late(self._circle, talk, min(talk.tried), "conversation_deleted")
+
     def _send_old(self) -> None:
         """Send conversations whose last message is too old, and one that is not."""
         circle = self._circle
@@ -103,7 +130,8 @@ class Operator(threading.Thread):
             person, talk = circle.new_person(), circle.new_talk(began)
             sent = sending.prepared(circle, talk, person.value)
             for message in sent.body["messages"]:
-                message["sent_at"] = (began + timedelta(minutes=1)).isoformat()
+                talk.sent_at[message["id"]] = began + timedelta(minutes=1)
+                message["sent_at"] = talk.sent_at[message["id"]].isoformat()
             sending.send(circle, [sent])
             if days > RETENTION_DAYS and talk.number is not None:
                 self._old.append(talk)

@@ -20,7 +20,7 @@ class Outages:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._over: list[Outage] = []
+        self.over: list[Outage] = []
         self._began = now()
         self.present = ""
 
@@ -30,7 +30,7 @@ class Outages:
 
     def end(self) -> None:
         with self._lock:
-            self._over.append(Outage(self.present, self._began, now()))
+            self.over.append(Outage(self.present, self._began, now()))
             self.present = ""
 
     def within(self, since: datetime, until: datetime) -> float:
@@ -45,4 +45,4 @@ class Outages:
     def _all(self) -> list[Outage]:
         with self._lock:
             present = [Outage(self.present, self._began, now())] if self.present else []
-            return [*self._over, *present]
+            return [*self.over, *present]

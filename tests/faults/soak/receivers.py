@@ -3,9 +3,6 @@
 Both can be told to misbehave. What they receive is verified here, without the service's code.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import threading
 import time
@@ -17,10 +14,13 @@ from random import Random
 from typing import Any
 
 from tests.faults.soak.violations import Violations
+from tests.faults.soak.words import found_in
+from tests.receivers import Received
 
 WELL = "well"
 # How a server can be: `lies` is a resolver's alone.
 MOODS = (WELL, "errors", "silent", "drips", "lies")
+_SIGNING = {"webhook-id", "webhook-timestamp", "webhook-signature"}
 # For longer than anybody waits.
 _SECONDS = 20
 _LIES: tuple[bytes, ...] = (
@@ -34,14 +34,9 @@ _LIES: tuple[bytes, ...] = (
 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Verify a call as Standard Webhooks says."""
+    """Verify a call that may lack what signs it."""
     named = {name.lower(): value for name, value in headers.items()}
-    if not {"webhook-id", "webhook-timestamp", "webhook-signature"} <= set(named):
-        return False
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{named['webhook-id']}.{named['webhook-timestamp']}.".encode() + body
-    expected = f"v1,{base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()}"
-    return any(hmac.compare_digest(one, expected) for one in named["webhook-signature"].split(" "))
+    return named.keys() >= _SIGNING and Received("", named, body).is_webhook_of(secret)
 
 
 class Receivers:
@@ -124,6 +119,8 @@ def receiving(violations: Violations, *, seed: int) -> Iterator[Receivers]:
             answer = b"thank you"
             is_taken = mood in {WELL, "lies"}
             if what == "hook":
+                if found_in(body.decode()):
+                    violations.add("personal in a callback", f"a callback of {bot} has a planted word")
                 receivers.take(bot, found, was_taken=is_taken)
             elif is_taken:
                 answer = receivers.answer(found, mood)

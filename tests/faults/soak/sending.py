@@ -1,5 +1,6 @@
 """Sends conversations, files and identities, and notes in the model what of it is stored."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -75,11 +76,58 @@ def come_late(circle: Circle) -> None:
         return
     deletion = circle.chance.choice(over[-20:])
     talk = circle.chance.choice(sorted(deletion.surely, key=lambda one: one.index))
-    value = circle.chance.choice(sorted(talk.people))
+    send_late(circle, talk, circle.chance.choice(sorted(talk.tried)), "conversation_deleted", deletion)
+
+
+def send_late(circle: Circle, talk: Talk, value: str, code: str, request: Filed | None = None) -> None:
+    """Send a document that must be refused with this code."""
+    _must_be_refused(circle, prepared(circle, talk, value, is_late=True), code, request)
+
+
+def come_back(circle: Circle) -> None:
+    """Send, of a chatter who was erased, a conversation that began before that: nothing may be stored."""
+    if not circle.erased_at:
+        return
+    value = circle.chance.choice(list(circle.erased_at)[-20:])
+    talk = circle.new_talk(circle.erased_at[value] - timedelta(hours=1))
+    talk.is_barred = True
     late = prepared(circle, talk, value, is_late=True)
-    [result] = circle.caller.post("late document", "conversations", late.body).body["results"]
-    if result["outcome"] != "refused" or result["error"]["code"] != "conversation_deleted":
-        circle.told("late data", f"a document for the erased {talk.id} was {_outcome(result)}", deletion)
+    if circle.identity_key and not circle.caller.excused() and circle.chance.random() < 0.3:
+        _sign(circle, late)
+    _must_be_refused(circle, late, "chatter_erased")
+
+
+def come_back_unnamed(circle: Circle) -> None:
+    """Send a conversation of nobody that began before somebody was erased, and then say that it is theirs.
+
+    That is refused, and the conversation goes too (docs/api.md, "Saying who chatted").
+    """
+    over = [one for one in circle.filed.values() if one.value in circle.erased_at and one.kind == "deletion"]
+    completed = [one for one in over if one.status == "completed"]
+    if not completed:
+        return
+    deletion = circle.chance.choice(completed[-20:])
+    talk = circle.new_talk(circle.erased_at[deletion.value] - timedelta(hours=1))
+    send(circle, [prepared(circle, talk, "")])
+    if talk.number is None:
+        return
+    deletion.surely.add(talk)
+    talk.tried.add(deletion.value)
+    if circle.chance.random() < 0.5:
+        send_late(circle, talk, deletion.value, "chatter_erased", deletion)
+        return
+    result = _name(circle, talk, deletion.value)
+    # Sent again after a lost answer, it finds the conversation closed.
+    if result["outcome"] != "refused" or result["error"]["code"] not in ERASED:
+        circle.told("late data", f"naming the erased chatter of {talk.id} was {_outcome(result)}", deletion)
+
+
+def _must_be_refused(circle: Circle, sent: Sent, code: str, request: Filed | None = None) -> None:
+    what = "late document" if code == "conversation_deleted" else "document of an erased chatter"
+    [result] = circle.caller.post(what, "conversations", sent.body).body["results"]
+    codes = {code} if sent.talk.number is None else {code, "conversation_deleted"}
+    if result["outcome"] != "refused" or result["error"]["code"] not in codes:
+        circle.told("late data", f"a {what}, of {sent.talk.id}, was {_outcome(result)}, not {code}", request)
 
 
 def upload(circle: Circle) -> None:
@@ -87,8 +135,8 @@ def upload(circle: Circle) -> None:
     if talk is None or talk.number is None:
         return
     word = circle.model.words.of_conversation(talk.index)
-    talk.tried_files.add(word)
     content = word.encode() + b"\n" + circle.chance.randbytes(circle.chance.choice((10, 1000, 60_000))).hex().encode()
+    talk.tried_files[word] = hashlib.sha256(content).hexdigest()
     answer = circle.caller.upload(talk.number, f"{word}.txt", content)
     if answer is None:
         return
@@ -106,18 +154,24 @@ def identify(circle: Circle) -> None:
     person = circle.chance.choice(people)
     talk.tried.add(person.value)
     circle.meets(talk, person.value)
-    item = {
-        "id": talk.id,
-        "unique_chatter_identifier_key": circle.uci,
-        "unique_chatter_identifier_value": person.value,
-    }
-    answer = circle.caller.post("identify", "conversations/identify", {"identities": [item]})
-    [result] = answer.body["results"]
+    result = _name(circle, talk, person.value)
     if result["outcome"] not in {"created", "confirmed"} or result["number"] != talk.number:
         circle.told("identity", f"naming the chatter of {talk.id} was {_outcome(result)}")
         return
     talk.people.add(person.value)
     circle.alive[talk] = None
+
+
+def _name(circle: Circle, talk: Talk, value: str) -> Mapping[str, Any]:
+    """Say whose a conversation is, and return the result."""
+    item = {
+        "id": talk.id,
+        "unique_chatter_identifier_key": circle.uci,
+        "unique_chatter_identifier_value": value,
+    }
+    answer = circle.caller.post("identify", "conversations/identify", {"identities": [item]})
+    result: Mapping[str, Any] = answer.body["results"][0]
+    return result
 
 
 def sign(circle: Circle) -> None:
@@ -126,11 +180,16 @@ def sign(circle: Circle) -> None:
         return
     talk = circle.new_talk()
     people = [one for one in circle.people if circle.may_join(one, talk)] or [circle.new_person()]
-    value = circle.chance.choice(people).value
-    sent = prepared(circle, talk, value)
-    del sent.body["custom_variables"]
-    sent.body["identity_token"] = circle.identity_key.token(talk.id, value, circle.uci)
+    sent = prepared(circle, talk, circle.chance.choice(people).value)
+    _sign(circle, sent)
     send(circle, [sent])
+
+
+def _sign(circle: Circle, sent: Sent) -> None:
+    """Let a token say who the chatter is, and no variable."""
+    assert circle.identity_key
+    del sent.body["custom_variables"][circle.uci]
+    sent.body["identity_token"] = circle.identity_key.token(sent.talk.id, sent.value, circle.uci)
 
 
 def arrive(circle: Circle) -> None:
@@ -140,6 +199,7 @@ def arrive(circle: Circle) -> None:
     circle.receivers.sessions[talk.session] = person.value
     sent = prepared(circle, talk, "")
     sent.body["user_channel_variables"] = {"session": talk.session}
+    talk.facts["variables"]["session"] = talk.session
     send(circle, [sent])
     talk.tried.add(person.value)
     if talk.number is not None:
@@ -187,23 +247,41 @@ def prepared(circle: Circle, talk: Talk, value: str, *, is_late: bool = False) -
 
 def document(circle: Circle, talk: Talk, value: str, texts: Mapping[str, str]) -> dict[str, Any]:
     chance = circle.chance
-    body: dict[str, Any] = {"id": talk.id, "user_name": talk.name, "csat": {"score": 4, "comment": talk.name}}
+    # The same in each document: of two that are on their way at once, nobody knows which is the later one.
+    facts = talk.facts = talk.facts or _facts(circle, talk)
+    names = ("user_name", "language", "push", "agent_handover", "score")
+    body: dict[str, Any] = {"id": talk.id} | {name: facts[name] for name in names}
+    body["csat"] = {name: facts[f"csat_{name}"] for name in ("score", "vote", "comment")}
+    body["custom_variables"] = {"pass": facts["variables"]["pass"]}
     if not talk.documents:
-        body |= {"channel": _CHANNELS[talk.index % len(_CHANNELS)], "started_at": talk.began.isoformat()}
+        body |= {"channel": facts["channel"], "started_at": talk.began.isoformat()}
     if value:
-        body["custom_variables"] = {circle.uci: value}
+        body["custom_variables"][circle.uci] = value
     sent_at = now() - timedelta(days=chance.choice((0, 0, 1)))
-    body["messages"] = [
-        {
-            "id": message,
-            "sender": chance.choice(("user", "bot", "agent")),
-            "kind": "text",
-            "text": text,
-            "sent_at": (sent_at + timedelta(seconds=place)).isoformat(),
-        }
-        for place, (message, text) in enumerate(texts.items())
-    ]
+    body["messages"] = []
+    for place, (message, text) in enumerate(texts.items()):
+        talk.sent_at[message] = sent_at + timedelta(seconds=place)
+        sender = chance.choice(("user", "bot", "agent"))
+        said = {"id": message, "sender": sender, "kind": "text", "text": text}
+        body["messages"].append(said | {"sent_at": talk.sent_at[message].isoformat()})
     return body
+
+
+def _facts(circle: Circle, talk: Talk) -> dict[str, Any]:
+    """Return what is said of a conversation itself."""
+    chance, words = circle.chance, circle.model.words
+    return {
+        "user_name": talk.name,
+        "language": f"en-x-{words.of_conversation(talk.index)}",
+        "channel": _CHANNELS[talk.index % len(_CHANNELS)],
+        "push": chance.random() < 0.5,
+        "agent_handover": chance.random() < 0.5,
+        "score": chance.randrange(2, 21) / 2,
+        "csat_score": chance.randrange(11),
+        "csat_vote": chance.choice(("positive", "neutral", "negative")),
+        "csat_comment": dressed(words.of_conversation(talk.index), chance),
+        "variables": {"pass": dressed(words.of_conversation(talk.index), chance)},
+    }
 
 
 def send(circle: Circle, sent: Sequence[Sent], *, as_lines: bool = False) -> None:

@@ -52,6 +52,16 @@ _PAUSES_PASS = """
 UPDATE compliance_callback SET next_attempt_at = clock_timestamp()
  WHERE state = 'waiting' AND token IS NULL AND next_attempt_at > clock_timestamp()
 """
+_LOOKUPS_WAIT = "SELECT count(*) FROM conversations_identitylookup WHERE state = 'pending'"
+_LOOKUPS_PAUSES_PASS = """
+UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp()
+ WHERE state = 'pending' AND token IS NULL AND next_attempt_at > clock_timestamp()
+"""
+_DAYS_WAIT = "SELECT count(*) FROM conversations_dailyextract WHERE state IN ('pending', 'stale')"
+_DAYS_PAUSES_PASS = """
+UPDATE conversations_dailyextract SET stale_at = stale_at - interval '1 minute', not_before = NULL
+ WHERE state IN ('pending', 'stale') AND token IS NULL
+"""
 
 
 @dataclass(frozen=True)
@@ -227,12 +237,15 @@ class Soak:
         """Wait until all requests are over, failed ones retried, and all that waits for a time is done."""
         self._wait_for_requests()
         # Of a day after all that was sent to be too old.
-        self.operator.retain(is_last=True)
+        self.operator.end_day()
+        self.operator.make_days()
         self.operator.note_run("completed" if self._wait_for_requests() else "failed")
         for actor in (*self.actors, self._actor_of_probes()):
             actor.follow_all()
         self._wait(_HALF_ERASED, "what came late is erased", before="")
         self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
+        self._wait(_LOOKUPS_WAIT, "all chatters are looked up", before=_LOOKUPS_PAUSES_PASS)
+        self._wait(_DAYS_WAIT, "all daily extracts are rebuilt", before=_DAYS_PAUSES_PASS)
         self.witness.end(self.read_of(STILL))
         self.watcher.look()
 
@@ -268,7 +281,14 @@ class Soak:
         found = evidence.gather(self.site, callers, self.receivers, CLIENT_BUCKET)
         told = self.receivers.told
         sessions = {session for session in told if session not in self.receivers.lied_to}
-        for kind, what in Ending(self.model, found, sessions=sessions, callbacks=BOTS).all():
+        ending = Ending(
+            self.model,
+            found,
+            sessions=sessions,
+            callbacks=BOTS,
+            explained=self.violations.outages.within,
+        )
+        for kind, what in ending.all():
             self.violations.add(kind, what)
         for what in invariants.nothing_orphaned(self.site, found.objects):
             self.violations.add("orphan", what)

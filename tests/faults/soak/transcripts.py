@@ -58,8 +58,8 @@ def _wrong(lines: list[dict[str, str]], talks: Mapping[str, Talk]) -> Iterator[s
         is_redacted = line["message_kind"] == "redacted" and line["message_id"] in talk.redacted
         if sent is None or (line["text"] != sent and not (is_redacted and not line["text"])):
             yield f"a wrong text: message {line['message_id']} of {talk.id} is not as it was sent"
-    for (name, message, _), times in seen.items():
-        if times > 1 and (message or _):
+    for (name, message, file), times in seen.items():
+        if times > 1 and (message or file):
             yield f"a doubled line: message {message} of {name} stands there {times} times"
 
 

@@ -3,8 +3,11 @@
 A word stands in every personal text that the soak sends: values, ids, names, messages, comments, files.
 """
 
+import base64
+import binascii
 import re
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -26,6 +29,11 @@ _DRESSES = (
     "+49 {} -1",
     "{}, ,, \\N \\. $1",
 )
+
+
+# What may be bytes in Base64, plain or for addresses, and in hex, as PostgreSQL writes them.
+_BASE64, _HEX = re.compile(r"[A-Za-z0-9+/_-]{20,}"), re.compile(r"(?:[0-9a-f]{2}){14,}")
+_URLSAFE = str.maketrans("-_", "+/")
 
 
 class Word(NamedTuple):
@@ -56,6 +64,31 @@ def found_in(*texts: str) -> set[Word]:
     """Return the planted words in texts."""
     found = {text for one in texts for text in words_in(one)}
     return {Word(text[2] == _PERSON, int(text[3:8], 16), text) for text in found if text[2] in _OWNERS}
+
+
+def found_anyhow(text: str) -> set[Word]:
+    """Return the planted words in a text, also in what it has in hex, in Base64, or compressed in either."""
+    return found_in(text, *_decoded(text))
+
+
+def _decoded(text: str) -> Iterator[str]:
+    for token in _HEX.findall(text):
+        yield from _unpacked(bytes.fromhex(token))
+    for token in _BASE64.findall(text):
+        # Its end may lack what fills it up, or have a piece of what follows.
+        whole = token[: len(token) - (len(token) % 4 == 1)].translate(_URLSAFE)
+        try:
+            yield from _unpacked(base64.b64decode(whole + "=" * (-len(whole) % 4)))
+        except binascii.Error:
+            continue
+
+
+def _unpacked(raw: bytes) -> Iterator[str]:
+    yield raw.decode("latin-1")
+    try:
+        yield zlib.decompressobj().decompress(raw).decode("latin-1")
+    except zlib.error:
+        return
 
 
 def dressed(word: str, chance: Random) -> str:

@@ -1,0 +1,218 @@
+"""A clean ending of a soak, in which each kind of violation can be planted."""
+
+import csv
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tests.faults.objects import Stored
+from tests.faults.soak import evidence
+from tests.faults.soak.checks import Ending
+from tests.faults.soak.evidence import Count, Evidence, Extract, Request
+from tests.faults.soak.model import KEPT, Filed, Model, Talk
+from tests.faults.soak.whole import midnight_of
+from tests.faults.soak.words import Words
+
+BOT, OTHER_BOT = "acme", "globex"
+KEY = "acme/chatter_data_exports/somebody/20261127_120000_conversation_export.csv"
+CLIENT_KEY = "own/chatter_data_exports/somebody/20261127_120000_conversation_export.csv"
+DAY_KEY = "acme/daily_conversations_extracts/2026-11-26_conversations_extract.csv"
+UPLOAD_KEY = "uploads/1"
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+MONTH = ("2026-11", "widget")
+CONTENT = b"the content of a file"
+_HEADER = ("conversation_id", "user_name", "csat_comment", "uci_value", "message_id", "message_kind", "text")
+_NAMES = (*_HEADER, "file_id", "file_name")
+
+
+def csv_of(*lines: dict[str, str]) -> bytes:
+    written = io.StringIO()
+    writer = csv.DictWriter(written, _NAMES, restval="", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return written.getvalue().encode()
+
+
+def line_of(talk: Talk, **changes: str) -> dict[str, str]:
+    [(message, text)] = talk.texts.items()
+    return {"conversation_id": talk.id, "message_id": message, "text": text, "message_kind": "text"} | changes
+
+
+def word_of(talk: Talk) -> str:
+    return next(iter(talk.texts.values()))
+
+
+def message_of(talk: Talk) -> str:
+    return next(iter(talk.texts))
+
+
+@dataclass
+class Scene:
+    """Somebody who was erased, with a request that says so, and somebody who was exported and is whole."""
+
+    model: Model
+    evidence: Evidence
+    gone: Talk
+    whole: Talk
+    deletion: Filed
+    export: Filed
+
+    def kinds(self) -> set[str]:
+        return {kind for kind, _ in Ending(self.model, self.evidence, callbacks=[BOT]).all()}
+
+    def row(self, request: Filed, **changes: object) -> None:
+        """Change the row of a request."""
+        self.evidence.requests[request.id] = self.evidence.requests[request.id]._replace(**changes)
+
+    def talk(self, talk: Talk, **changes: object) -> None:
+        """Change the rows of a conversation."""
+        number = talk.number or 0
+        self.evidence.talks[number] = self.evidence.talks[number]._replace(**changes)
+
+    def facts(self, talk: Talk, **changes: object) -> None:
+        """Change what the rows of a conversation say of it."""
+        self.talk(talk, facts=self.evidence.talks[talk.number or 0].facts | changes)
+
+    def add(self, key: str, body: str | bytes) -> None:
+        """Add an object."""
+        raw = body if isinstance(body, bytes) else body.encode()
+        self.evidence.objects.versions.append(Stored(key, "1", raw))
+
+    def put(self, key: str, body: bytes) -> None:
+        """Put an object in the place of another."""
+        self.evidence.objects.versions[:] = [one for one in self.evidence.objects.versions if one.key != key]
+        self.add(key, body)
+
+    def in_table(self, table: str, text: str) -> None:
+        """Add a row to a table."""
+        self.evidence.tables.append((table, f"1\t{text}\t\\N"))
+
+
+def _facts(model: Model, talk: Talk) -> dict[str, object]:
+    names = ("user_name", "language", "csat_comment")
+    personal: dict[str, object] = {name: model.words.of_conversation(talk.index) for name in names}
+    kept = {"channel": "widget", "push": True, "agent_handover": False}
+    scores = {"score": 7.5, "csat_score": 4, "csat_vote": "positive"}
+    return personal | kept | scores | {"variables": {"pass": model.words.of_conversation(talk.index)}}
+
+
+def new_talk(model: Model, bot: str, number: int) -> Talk:
+    """Return a conversation of somebody, of one message, with a file."""
+    talk = model.talk(bot, NOON)
+    talk.number, talk.people = number, {model.person().value}
+    talk.tried = set(talk.people)
+    message, text, name = (model.words.of_conversation(talk.index) for _ in range(3))
+    talk.texts = talk.tried_texts = {message: text}
+    talk.sent_at = {message: NOON}
+    talk.facts = _facts(model, talk)
+    talk.files, talk.tried_files = {name}, {name: hashlib.sha256(CONTENT).hexdigest()}
+    talk.documents = [{}]
+    return talk
+
+
+def row_of(talk: Talk, *, is_deleted: bool = False) -> evidence.Stored:
+    """Return the rows of a conversation as they must be."""
+    number, facts = talk.number or 0, dict(talk.facts)
+    if is_deleted:
+        left = {name: value if name in KEPT else None for name, value in facts.items()} | {"variables": {}}
+        return evidence.Stored(talk.bot, number, None, True, {}, {}, [], left, midnight_of(talk), True)
+    texts = {message: ("text", text) for message, text in talk.texts.items()}
+    files = {f"{name}.txt": f"uploads/{number}" for name in talk.files}
+    return evidence.Stored(
+        talk.bot, number, talk.id, False, texts, files, sorted(talk.people), facts, talk.began, True
+    )
+
+
+def request_of(name: str, kind: str, **changes: object) -> Request:
+    plain = Request(name, BOT, kind, "completed", "", "", 0, 0, 0, None, "", 0, 0, "", None, NOON, NOON)
+    return plain._replace(**changes)
+
+
+def a_scene() -> Scene:
+    """Return one in which all is as promised."""
+    model = Model(Words())
+    gone, whole = (new_talk(model, BOT, number) for number in (1, 2))
+    deletion = model.file(
+        Filed(BOT, "deletion", "k1", value=min(gone.people), surely={gone}, id="d", status="completed")
+    )
+    export = model.file(
+        Filed(BOT, "export", "k2", value=min(whole.people), surely={whole}, id="e", status="completed")
+    )
+    export.ended = model.tick()
+    raw = csv_of(line_of(whole))
+    file = {"key": KEY, "hosting": "hosted", "rows": 1, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    found = Evidence(
+        talks={1: row_of(gone, is_deleted=True), 2: row_of(whole)},
+        requests={
+            "d": request_of("d", "deletion", conversations=1, messages=1, files=1),
+            "e": request_of("e", "export", conversations=1, messages=1, **file),
+        },
+        events=[("d", "request.completed"), ("e", "request.completed")],
+        taken={one: {"request.completed": {f"c-{one}"}} for one in ("d", "e")},
+        extracts=[
+            Extract(
+                BOT, "2026-11-26", NOON - timedelta(hours=12), NOON + timedelta(hours=12), "done", "hosted", DAY_KEY
+            )
+        ],
+        usage={BOT: {MONTH: Count(2, 1)}},
+    )
+    scene = Scene(model, found, gone, whole, deletion, export)
+    scene.add(KEY, raw)
+    scene.add(DAY_KEY, raw)
+    scene.add("uploads/2", CONTENT)
+    return scene
+
+
+# --- What is planted ------------------------------------------------------------------------------------------
+
+
+def of_another_bot(scene: Scene) -> Talk:
+    """Add somebody who lives in another chatbot."""
+    talk = new_talk(scene.model, OTHER_BOT, 9)
+    scene.evidence.talks[9] = row_of(talk)
+    scene.evidence.usage[OTHER_BOT] = {MONTH: Count(1, 0)}
+    scene.add("uploads/9", CONTENT)
+    return talk
+
+
+def revive(scene: Scene) -> None:
+    """Store what must have been refused."""
+    talk = new_talk(scene.model, BOT, 3)
+    talk.tried = set(scene.gone.people)
+    scene.evidence.talks[3] = row_of(talk)
+    talk.number, talk.is_barred = None, True
+    scene.evidence.usage[BOT] = {MONTH: Count(3, 1)}
+
+
+def remove_without_reason(scene: Scene, request: Filed) -> None:
+    """Remove the export of whom a request concerned that was over before."""
+    scene.export.asked, scene.export.ended = scene.model.tick(), scene.model.tick()
+    scene.row(scene.export, key=None)
+    scene.evidence.objects.versions[:] = [one for one in scene.evidence.objects.versions if one.key != KEY]
+    if request.kind == "redaction":
+        scene.whole.redacted["x"] = request
+        scene.whole.tried_texts = scene.whole.tried_texts | {"x": ""}
+        scene.whole.sent_at["x"] = NOON
+    else:
+        scene.model.file(request)
+    request.asked, request.ended = 1, 2
+
+
+def at_client(scene: Scene, raw: bytes) -> None:
+    """Have the export lie in the client's bucket, with this content."""
+    scene.evidence.objects.versions[:] = [one for one in scene.evidence.objects.versions if one.key != KEY]
+    scene.row(scene.export, key=CLIENT_KEY, hosting="client")
+    scene.evidence.client_objects.versions.append(Stored(CLIENT_KEY, "1", raw))
+
+
+def repeat_for_another(scene: Scene) -> None:
+    """Have a redaction file an export again, and let the new file hold somebody else."""
+    raw, key = csv_of(line_of(of_another_bot(scene))), KEY.replace("120000", "130000")
+    digest = hashlib.sha256(raw).hexdigest()
+    scene.evidence.requests["e2"] = request_of(
+        "e2", "export", key=key, hosting="hosted", sha256=digest, bytes=len(raw), repeats="e"
+    )
+    scene.evidence.events.append(("e2", "request.completed"))
+    scene.evidence.taken["e2"] = {"request.completed": {"c-e2"}}
+    scene.add(key, raw)

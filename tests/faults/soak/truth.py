@@ -1,0 +1,121 @@
+"""What follows from the model and the evidence together; the checks share it."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+from functools import cached_property
+
+from tests.faults.soak.evidence import Evidence
+from tests.faults.soak.model import Fate, Filed, Model, Person, Talk
+from tests.faults.soak.words import Word, found_in
+
+# Kind and text of what is not as it must be.
+Found = Iterator[tuple[str, str]]
+# Returns the seconds between two times for which there was a fault.
+Explained = Callable[[datetime, datetime], float]
+
+
+class Truth:
+    """`met` counts what the checks have looked at: a check that has met nothing has shown nothing."""
+
+    def __init__(self, model: Model, evidence: Evidence) -> None:
+        self.model = model
+        self.evidence = evidence
+        self.met: Counter[str] = Counter()
+        self.erasures = [one for one in model.filed if one.erases]
+        self.filed = {one.id: one for one in model.filed if one.id}
+        self.talks = {talk.index: talk for talk in model.talks}
+        self.people: dict[int, Person] = {one.number: one for one in model.people}
+
+    @cached_property
+    def fates(self) -> dict[Talk, Fate]:
+        """Of each stored conversation: whole or gone. Where it could be either, what it is."""
+        found = {}
+        for talk in self.model.talks:
+            fate = self.model.fate(talk, self.erasures)
+            row = self.evidence.talks.get(talk.number or 0)
+            if fate is Fate.EITHER and row is not None:
+                fate = Fate.GONE if row.is_deleted else Fate.WHOLE
+            found[talk] = fate
+        return found
+
+    @cached_property
+    def bots(self) -> set[str]:
+        return {talk.bot for talk in self.model.talks}
+
+    @cached_property
+    def contents(self) -> dict[str, bytes]:
+        """Return what is in each object, by its key."""
+        versions = self.evidence.objects.versions
+        return {one.key: one.body for one in versions if one.is_latest and one.body is not None}
+
+    def gone(self, words: Collection[Word], *, bot: str = "", is_key: bool = False) -> set[Word]:
+        """Return those of the words that must be nowhere, or not in what is of this chatbot.
+
+        The key of a kept export has its chatter's value.
+        """
+        return {word for word in words if not self._may_stand(word, bot) and not (is_key and self._is_kept(word))}
+
+    def _may_stand(self, word: Word, bot: str) -> bool:
+        if word.is_person:
+            bots = self._living.get(word.number, set())
+            return bot in bots if bot else bool(bots)
+        talk = self.talks.get(word.number)
+        if talk is None or self.fates[talk] is Fate.GONE or word.text in self.redacted:
+            return False
+        return not bot or talk.bot == bot
+
+    def _is_kept(self, word: Word) -> bool:
+        return word.is_person and word.number in self._kept
+
+    @cached_property
+    def _living(self) -> dict[int, set[str]]:
+        """The people who have a conversation that is not gone, each with its chatbots."""
+        values: dict[str, set[str]] = {}
+        for talk, fate in self.fates.items():
+            if fate is Fate.WHOLE and (talk.number is None or talk.number in self.evidence.talks):
+                for value in talk.tried:
+                    values.setdefault(value, set()).add(talk.bot)
+        return {one.number: values[one.value] for one in self.model.people if one.value in values}
+
+    @cached_property
+    def _kept(self) -> set[int]:
+        """The people whose value is in the key of a file that lives on: in its grace, or in the client's own bucket.
+
+        There it is forgotten once the chatter's deletion is completed.
+        """
+        found: set[int] = set()
+        for row in self.evidence.requests.values():
+            export = self.filed.get(row.id)
+            is_forgotten = row.hosting == "client" and export and export.ended and self._is_deleted_after(export)
+            if row.key and not is_forgotten:
+                found |= {word.number for word in found_in(row.key)}
+        return found
+
+    def _is_deleted_after(self, export: Filed) -> bool:
+        return any(
+            one.status == "completed" and one.bot == export.bot and one.value == export.value
+            for one in self.erasures
+            if one.value and one.asked > export.ended
+        )
+
+    @cached_property
+    def redacted(self) -> set[str]:
+        """The words of the texts that are redacted. The ids of their messages stay."""
+        return {
+            word.text
+            for talk in self.model.talks
+            for message, one in talk.redacted.items()
+            if one.status == "completed"
+            for word in found_in(talk.tried_texts[message])
+        }
+
+    @cached_property
+    def namesakes(self) -> set[int]:
+        """The people who were erased in one chatbot, and have a conversation in another."""
+        erased = {(one.value, one.bot) for one in self.erasures if one.value and one.status == "completed"}
+        return {
+            number
+            for number, bots in self._living.items()
+            if any((self.people[number].value, bot) in erased for bot in self.bots - bots)
+        }

@@ -1,0 +1,88 @@
+"""What the soak knows: which status may follow which, what an export must hold, and what a fault explains."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.faults.scene import BOT, NOON, Scene, a_scene, csv_of, line_of
+from tests.faults.soak.model import Filed, is_allowed
+from tests.faults.soak.outages import Outage, Outages
+from tests.faults.soak.transcripts import faults_of
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return a_scene()
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "after", "expected"),
+    [
+        ("deletion", ["accepted"], "completed", True),
+        ("deletion", ["accepted", "on_hold"], "accepted", True),
+        ("deletion", ["accepted", "processing"], "accepted", True),
+        ("deletion", ["accepted", "processing"], "cancelled", False),
+        ("deletion", ["accepted", "processing", "failed"], "on_hold", False),
+        ("export", ["accepted", "processing"], "cancelled", True),
+        ("export", ["accepted", "failed"], "accepted", True),
+        ("export", ["completed"], "accepted", False),
+        ("export", ["cancelled"], "completed", False),
+    ],
+)
+def test_knows_which_status_may_follow(kind: str, seen: list[str], after: str, expected: bool) -> None:
+    one = Filed(BOT, kind, "k", statuses=seen, status=seen[-1])
+    assert is_allowed(one, after) is expected
+
+
+def test_knows_for_how_long_there_was_a_fault() -> None:
+    outages = Outages()
+    outages.over += [Outage("one", NOON, NOON + timedelta(seconds=5))]
+    outages.over += [Outage("two", NOON + timedelta(seconds=8), NOON + timedelta(seconds=10))]
+    assert outages.within(NOON + timedelta(seconds=2), NOON + timedelta(seconds=9)) == 4
+    assert not outages.lately(60)
+    outages.begin("three")
+    assert outages.present == "three"
+    assert outages.lately(60)
+    outages.end()
+    assert outages.present == ""
+    assert outages.lately(60)
+
+
+# --- The file of an export ------------------------------------------------------------------------------
+
+
+def _faults(scene: Scene, raw: bytes, **shown: object) -> list[str]:
+    said = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "rows": 1} | shown
+    scene.export.texts = {scene.whole.id: dict(scene.whole.texts)}
+    talks = {talk.id: talk for talk in scene.model.talks}
+    return list(faults_of(scene.export, raw, said, talks))
+
+
+def test_accepts_an_export_that_holds_what_was_sent(scene: Scene) -> None:
+    assert _faults(scene, csv_of(line_of(scene.whole))) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [
+        (lambda s: [line_of(s.whole), line_of(s.gone)], "a foreign line"),
+        (lambda s: [line_of(s.whole), line_of(s.whole)], "a doubled line"),
+        (lambda s: [line_of(s.whole, text="other")], "a wrong text"),
+        (lambda s: [line_of(s.whole, text="", message_kind="redacted")], "a wrong text"),
+        (lambda s: [], "a missing line"),
+    ],
+)
+def test_finds_a_wrong_line_of_an_export(
+    scene: Scene, planted: Callable[[Scene], list[dict[str, str]]], expected: str
+) -> None:
+    lines = planted(scene)
+    assert [one.partition(":")[0] for one in _faults(scene, csv_of(*lines), rows=len(lines))] == [expected]
+
+
+def test_finds_half_an_export_and_one_that_is_not_as_it_was_told(scene: Scene) -> None:
+    raw = csv_of(line_of(scene.whole))
+    assert any("no whole CSV" in one for one in _faults(scene, raw[:-9]))
+    assert any("sha256" in one for one in _faults(scene, raw, sha256="0"))
+    assert any("rows" in one for one in _faults(scene, raw, rows=2))
