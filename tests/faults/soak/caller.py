@@ -6,18 +6,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from tests.faults.client import Answer, Client, NoAnswer
+from tests.faults.soak.model import now
 from tests.faults.soak.violations import Violations
 
 # What a service says that cannot serve a call for now.
 _FOR_NOW = {503}
-PATIENCE = 150.0
+# For so long a call may have no answer that says what became of it, beside the time of faults; and so long after a
+# fault no call may have none at all.
+_PATIENCE, _CALM = 60.0, 90.0
 
 
 class Silent(Exception):
-    """A call has had no answer that says what became of it, for longer than any fault lasts."""
+    """A call has had no answer that says what became of it, for longer than any fault explains."""
 
 
 class Traffic:
@@ -95,16 +99,18 @@ class Caller:
         return answer
 
     def _surely(self, what: str, ok: Collection[int], call: Callable[[], Answer]) -> Answer:
-        end = time.monotonic() + PATIENCE
+        asked = now()
         pause = 0.1
         while True:
             began = time.monotonic()
+            answer = None
             try:
                 answer = call()
+                said = str(answer.status)
             except NoAnswer as error:
-                self._traffic.note(what, str(error), time.monotonic() - began)
-            else:
-                self._traffic.note(what, str(answer.status), time.monotonic() - began)
+                said = str(error)
+            self._traffic.note(what, said, time.monotonic() - began)
+            if answer is not None:
                 if answer.status in ok:
                     return answer
                 if answer.status == 500:
@@ -112,11 +118,20 @@ class Caller:
                 elif answer.status not in _FOR_NOW and _code(answer) not in self._excuses():
                     self._refused(what, answer)
                     return answer
-            if time.monotonic() > end:
-                self._violations.add("no answer", f"{what} of {self.bot} had no answer for {PATIENCE:.0f} s")
-                raise Silent(what)
+            self._has_reason(what, said, asked)
             time.sleep(pause)
             pause = min(pause * 1.5, 2.0)
+
+    def _has_reason(self, what: str, said: str, asked: datetime) -> None:
+        """Look whether faults explain that a call must be repeated. Raises Silent where it need not be any more."""
+        outages = self._violations.outages
+        if not outages.lately(_CALM):
+            told = f"{what} of {self.bot} was answered with {said}, and the last fault was over {_CALM:.0f} s ago"
+            self._violations.add("no answer", told)
+        if (now() - asked).total_seconds() - outages.within(asked, now()) > _PATIENCE:
+            told = f"{what} of {self.bot} had no answer for {_PATIENCE:.0f} s for which there is no fault"
+            self._violations.add("no answer", told)
+            raise Silent(what)
 
     def _refused(self, what: str, answer: Answer) -> None:
         faults = [f"{one.get('pointer')} {one.get('code')}" for one in (answer.body or {}).get("errors", [])]
