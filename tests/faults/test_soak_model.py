@@ -1,12 +1,15 @@
 """What the soak knows: which status may follow which, what an export must hold, and what a fault explains."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from tests.faults.scene import BOT, NOON, Scene, a_scene, csv_of, line_of
+from tests.faults.soak.checks import Ending
+from tests.faults.soak.coverage import unmet
 from tests.faults.soak.model import Filed, is_allowed
 from tests.faults.soak.outages import Outage, Outages
 from tests.faults.soak.transcripts import faults_of
@@ -48,6 +51,14 @@ def test_knows_for_how_long_there_was_a_fault() -> None:
     outages.end()
     assert outages.present == ""
     assert outages.lately(60)
+
+
+def test_knows_what_a_run_has_not_met(scene: Scene) -> None:
+    ending = Ending(scene.model, scene.evidence, callbacks=[BOT])
+    assert list(ending.all()) == []
+    found = unmet({"deletion": 1}, ending.truth.met, Counter(retain=1), faults=0)
+    assert {"call: export", "check: messages redacted", "operator: make_days", "any fault"} <= set(found)
+    assert {"call: deletion", "check: exports (hosted)", "operator: retain"}.isdisjoint(found)
 
 
 # --- The file of an export ------------------------------------------------------------------------------

@@ -17,6 +17,7 @@
     whole.py        what a conversation that nobody erases must be like
     rows.py         files.py       leftovers.py     checks of conversations, objects, words
     checks.py       all checks: the model against the evidence
+    coverage.py     what must have been met, for all this to mean something
     soak.py         one run
     report.py       what it was, and what it found
 

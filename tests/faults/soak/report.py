@@ -31,6 +31,8 @@ def document(soak: Soak) -> dict[str, Any]:
         },
         "lookups": soak.receivers.lookups,
         "retried": dict(soak.operator.retried),
+        "met": {name: number for name, number in sorted(soak.met.items()) if number},
+        "not met": soak.unmet,
         "faults": {
             name: {
                 "times": soak.driver.caused[name],
@@ -64,6 +66,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"Stored: {found['conversations']} conversations, {found['messages']} messages, {found['files']} files"
     yield f"Requests: {_told(found['requests'])}"
     yield f"Callbacks: {_told(found['callbacks'])}; look-ups: {found['lookups']}; retried: {_told(found['retried'])}"
+    yield f"Met: {_told(found['met'])}"
+    if found["not met"]:
+        yield f"Not met: {', '.join(found['not met'])}"
     yield ""
     yield "| fault | times | until the next request is completed, median | worst |"
     yield "| --- | ---: | ---: | ---: |"

@@ -17,7 +17,7 @@ from tests.faults import invariants
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.client import Client
 from tests.faults.site import Site
-from tests.faults.soak import evidence, watching
+from tests.faults.soak import coverage, evidence, watching
 from tests.faults.soak.actor import Actor
 from tests.faults.soak.caller import Caller, Traffic
 from tests.faults.soak.checks import Ending
@@ -290,6 +290,11 @@ class Soak:
         )
         for kind, what in ending.all():
             self.violations.add(kind, what)
+        self.met = ending.truth.met
+        faults = sum(self.driver.caused.values())
+        self.unmet = coverage.unmet(self.traffic.calls, self.met, self.operator.done, faults)
+        if self.unmet and self.plan.seconds >= coverage.LONG and not self.plan.only:
+            self.violations.add("nothing met", ", ".join(self.unmet))
         for what in invariants.nothing_orphaned(self.site, found.objects):
             self.violations.add("orphan", what)
         if found.client_objects.uploads:
