@@ -147,7 +147,6 @@ def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(
     assert [texts(storage, chatbot, day) for day in days] == [set(), set()]
 
 
-@pytest.mark.long(reason="four days are made three times")
 def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,7 +104,6 @@ def test_requests_that_need_attention_begin_with_the_overdue_ones(chatbot: Chatb
     assert [one.id for one in queries.needs_attention([neighbour.pk])] == [soon.pk]
 
 
-@pytest.mark.long(reason="a hundred requests are filed")
 def test_a_period_shows_its_requests_and_durations(chatbot: Chatbot, neighbour: Chatbot) -> None:
     since = datetime(2026, 10, 20, tzinfo=UTC)
     for number in range(1, 101):
