@@ -4,6 +4,7 @@
     wire.py        a connection to a server that can be cut, slowed, silenced
     disk.py        a small file system that can be filled
     catalogue.py   FAULTS: how each is caused, and mended
+    dying.py       a cluster whose workers kill themselves at given steps
     people.py      persons whose words are planted, and what becomes of them
     invariants.py  what must hold afterwards, whatever happened
 

@@ -2,8 +2,9 @@
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.faults import invariants
 from tests.faults.client import Client, until_known
@@ -57,10 +58,24 @@ class Company:
         self.people.append(namesake)
         return Round(self, erased, exported)
 
-    def delete(self, person: Person) -> str:
-        """File the deletion of somebody, and return its id."""
-        Round(self, [person], []).run(lambda: None)
+    def delete(self, person: Person, **options: Any) -> str:
+        """File the deletion of somebody, and return its id. `options` are of the call."""
+        person.deletions.append(self._file("data-deletion", person, {"erase_exports": True, **options}))
+        person.is_erased = True
         return person.deletions[-1]
+
+    def export(self, person: Person, **options: Any) -> str:
+        """File an export of somebody, and return its id. `options` are of the call."""
+        person.exports.append(self._file("data-export", person, options))
+        return person.exports[-1]
+
+    def _file(self, path: str, person: Person, options: Mapping[str, Any]) -> str:
+        """File a request, and repeat the call until it is known which it is."""
+        key = word(random.Random())
+        answer = until_known(lambda: self.client.file(path, {**about(person), **options}, key=key))
+        assert answer.status == 200, f"{path} was answered {answer.status}"
+        request: str = answer.body["request_id"]
+        return request
 
     def wrong(self, *, seconds: float = 180.0, is_restored: bool = False) -> list[str]:
         """Wait until all requests have ended, and return what is wrong."""
@@ -109,15 +124,10 @@ class Round:
             self._failures.append(failure)
 
     def _file(self, person: Person) -> None:
-        """File a request, and repeat the call until it is known which it is."""
-        client, key = self.company.client, word(random.Random())
-        is_deletion = person in self.erased
-        body = about(person) | ({"erase_exports": True} if is_deletion else {})
-        path = "data-deletion" if is_deletion else "data-export"
-        answer = until_known(lambda: client.file(path, body, key=key))
-        assert answer.status == 200, f"{path} was answered {answer.status}"
-        person.is_erased = is_deletion
-        (person.deletions if is_deletion else person.exports).append(answer.body["request_id"])
+        if person in self.erased:
+            self.company.delete(person)
+        else:
+            self.company.export(person)
 
 
 def found(site: Site, seed: int, slug: str = "acme") -> Company:
