@@ -40,7 +40,6 @@ _UNDER_WAY = {"accepted", "processing"}
 _ENDED = {"failed", "cancelled", "rejected"}
 _FORMER_TURN = "getRequest (former turn)"
 
-
 _LONGEST_PLACE: int = CanaryFinding._meta.get_field("where").max_length or 0
 
 
@@ -90,7 +89,7 @@ class Work:
 
     @property
     def since(self) -> datetime:
-        """Since when what is new has been looked at by no turn that is over."""
+        """When the last turn began: something newer may have been seen by none."""
         return max([self.turn.began_at - _AGAIN, *(each.began_at for each in self.former[:1])])
 
     @property

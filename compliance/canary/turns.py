@@ -146,7 +146,8 @@ def _do(work: Work, pause: timedelta) -> timedelta | None:
         # Whatever it was, it must end the turn one day.
         logger.exception("canary.failed turn=%s step=%s", turn.pk, step.value)
         trouble, wait = CannotTell(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}"), _NEXT_TRY
-    if _age(turn) < _PATIENCE[step]:
+    # What was found is told without waiting for what cannot be looked at.
+    if _age(turn) < _PATIENCE[step] and not turn.findings.exists():
         if wait == _NEXT_TRY:
             logger.warning(
                 "canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where

@@ -94,6 +94,7 @@ class CanaryTurn(models.Model):
     file_id = models.BigIntegerField(null=True, help_text="The uploaded file's number.")
     export_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
     deletion_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
+    # Once it has looked, how long they were then: the next turn goes on from there.
     logs = models.JSONField(default=dict, help_text="How long each log file was when the turn began.")
     trouble = models.CharField(max_length=20, choices=Trouble, blank=True, default="")
     trouble_at = models.CharField(max_length=200, blank=True, default="", help_text="Where: a name of ours.")

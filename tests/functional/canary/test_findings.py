@@ -248,3 +248,18 @@ def test_it_finds_a_line_in_a_log_also_of_a_rotated_one(canary: Canary, tmp_path
     turn = flight.end(after_erasing=write)
 
     assert (turn.state, flight.findings()) == ("found", [f"logs text_left {tmp_path / 'worker.log.1'}"])
+
+
+@LONG
+def test_it_finds_what_is_logged_between_two_turns(canary: Canary, tmp_path: Path) -> None:
+    first = Flight()
+    assert first.end().state == "clean"
+    log = tmp_path / "worker.log"
+    with log.open("a") as file:
+        file.write(f"ERROR too late for {first.words.value}\n")
+
+    second = Flight()
+    turn = second.end()
+
+    assert (turn.state, second.findings()) == ("found", [f"logs text_left {log}"])
+    assert Flight().end().state == "clean"

@@ -38,8 +38,8 @@ def test_a_log_that_is_not_there_is_unclear_and_not_clean(
 
 
 @LONG
-def test_what_is_found_counts_where_the_search_cannot_go_on(
-    canary: Canary, settings: Settings, tmp_path: Path, impatient: None
+def test_what_is_found_counts_at_once_where_the_search_cannot_go_on(
+    canary: Canary, settings: Settings, tmp_path: Path
 ) -> None:
     log = tmp_path / "worker.log"
     settings.CANARY_LOG_FILES = [str(tmp_path / "typo*.log"), str(log)]
