@@ -8,14 +8,17 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 from scripts.drill_site import wait_until
 from tests.faults.client import Client, until_known
 from tests.faults.objects import Objects
-from tests.faults.people import Person, words_in
+from tests.faults.people import Document, Person, words_in
 from tests.faults.site import Site
 
+# What health reports for some minutes after it is over.
+TOLD_LATER = {"cluster_gone", "cluster_restarted"}
 FINAL = {"completed", "failed", "cancelled", "rejected"}
 _FINAL_EVENTS = [f"request.{status}" for status in sorted(FINAL)]
 
@@ -27,6 +30,7 @@ def all_looks(
     objects = site.objects()
     requests = [request for person in people for request in (*person.deletions, *person.exports)]
     return [
+        *everything_runs(site),
         *ended_once(site, requests),
         *counts_add_up(site, clients, people),
         *erased_and_whole(clients, people, objects),
@@ -34,6 +38,15 @@ def all_looks(
         *([] if is_restored else nothing_orphaned(site, objects)),
         *nothing_personal(site, people, objects),
     ]
+
+
+def everything_runs(site: Site) -> list[str]:
+    """Look whether all programs run, with all their processes, and health reports nothing."""
+    try:
+        site.wait_for_all()
+    except TimeoutError:
+        return site.missing()
+    return [f"health reports {code}" for code in sorted(site.health() - TOLD_LATER)]
 
 
 def wait_for_ends(site: Site, requests: Collection[str], *, seconds: float = 180.0) -> list[str]:
@@ -131,21 +144,31 @@ def erased_and_whole(clients: Mapping[str, Client], people: Iterable[Person], ob
     return wrong
 
 
-def _look_at(client: Client, person: Person, document: dict[str, object], number: int) -> list[str]:
+def _look_at(client: Client, person: Person, document: Document, number: int) -> list[str]:
     answer = until_known(lambda: client.get(f"conversations/{number}"))
     if answer.status != 200:
         return [f"conversation {number} is answered {answer.status}"]
-    shown = answer.body
     messages = until_known(lambda: client.get(f"conversations/{number}/messages?limit=1000"))
-    if person.is_erased:
-        is_gone = shown["deleted"] and shown["id"] is None and messages.status == 410
-        return [] if is_gone else [f"conversation {number} is not deleted (messages: {messages.status})"]
-    if shown["deleted"] or messages.status != 200:
-        return [f"conversation {number} is deleted, or its messages cannot be read ({messages.status})"]
-    sent = [(one["id"], one["text"]) for one in document["messages"]]  # type: ignore[attr-defined]
-    found = [(one["id"], one["text"]) for one in messages.body["results"]]
-    is_same = shown["id"] == document["id"] and shown["user_name"] == document["user_name"]
-    return [] if is_same and found == sent else [f"conversation {number} is not as it was sent"]
+    expected = _shown(document, is_erased=person.is_erased)
+    wrong = [name for name, value in expected.items() if answer.body[name] != value]
+    if messages.status != (410 if person.is_erased else 200):
+        wrong.append(f"messages ({messages.status})")
+    elif not person.is_erased:
+        sent = [(one["id"], one["text"]) for one in document["messages"]]
+        if [(one["id"], one["text"]) for one in messages.body["results"]] != sent:
+            wrong.append("messages")
+    how = "as a deletion leaves it" if person.is_erased else "as it was sent"
+    return [f"conversation {number} is not {how}: {', '.join(wrong)}"] if wrong else []
+
+
+def _shown(document: Document, *, is_erased: bool) -> dict[str, object]:
+    """Return what the log shows of a conversation: all that was sent, or what a deletion keeps."""
+    began = datetime.fromisoformat(document["started_at"]).astimezone(UTC)
+    shown = {name: document[name] for name in ("id", "user_name", "language", "channel", "csat")}
+    if is_erased:
+        began = began.replace(hour=0, minute=0, second=0, microsecond=0)
+        shown |= {"id": None, "user_name": None, "language": None, "csat": document["csat"] | {"comment": None}}
+    return shown | {"deleted": is_erased, "started_at": f"{began:%Y-%m-%dT%H:%M:%S.%fZ}"}
 
 
 def exports_hold_theirs(site: Site, people: Iterable[Person], objects: Objects) -> list[str]:

@@ -25,6 +25,10 @@ def whole(company: Company) -> Person:
     return next(person for person in company.people if person.exports)
 
 
+def named(company: Company, name: str) -> Person:
+    return next(person for person in company.people if person.name.endswith(name))
+
+
 def word_of(person: Person) -> str:
     return min(person.words())
 
@@ -104,8 +108,21 @@ def message_changed(site: Site, company: Company, erased: Person) -> Planted:
     )
 
 
+def field_lost(site: Site, company: Company, erased: Person) -> Planted:
+    """Of what a deletion keeps."""
+    [number] = erased.numbers.values()
+    update = "UPDATE conversations_conversation SET csat_score = csat_score - %s WHERE id = %s"
+    return changed(site, update, update, (1, number), (-1, number))
+
+
+def language_changed(site: Site, company: Company, erased: Person) -> Planted:
+    [number] = named(company, "namesake").numbers.values()
+    update = "UPDATE conversations_conversation SET language = %s WHERE id = %s"
+    return changed(site, update, update, ("fr", number), ("en", number))
+
+
 def conversation_lost(site: Site, company: Company, erased: Person) -> Planted:
-    [number] = next(person for person in company.people if person.name.endswith("kept")).numbers.values()
+    [number] = named(company, "kept").numbers.values()
     update = "UPDATE conversations_conversation SET chatbot_id = -chatbot_id WHERE id = %s"
     return changed(site, update, update, (number,), (number,))
 
@@ -148,7 +165,9 @@ PLANTED: dict[str, tuple[Callable[[Site, Company, Person], Planted], str]] = {
     "a row of somebody erased is left": (row_left, "table conversations_message has words of"),
     "a request is completed twice": (doubled_completion, "and the change log has"),
     "a count is wrong": (request_undone, "instead of"),
-    "a message of somebody else is changed": (message_changed, "is not as it was sent"),
+    "a message of somebody else is changed": (message_changed, "is not as it was sent: messages"),
+    "a field of somebody else is changed": (language_changed, "is not as it was sent: language"),
+    "a field that a deletion keeps is changed": (field_lost, "is not as a deletion leaves it: csat"),
     "a conversation is lost": (conversation_lost, "usage of"),
     "an object has no row": (orphan, "reconcile_storage reports"),
     "an object has words of somebody erased": (words_in_an_object, "an object in elsewhere has words of"),
@@ -171,3 +190,20 @@ def test_each_is_reported_and_nothing_else(site: Site, company: Company, erased:
     # People are named by their name in the test.
     assert not {word for person in company.people for word in person.words()} & words_in(" ".join(wrong))
     assert company.wrong() == []
+
+
+def test_what_does_not_run_is_missing(site: Site) -> None:
+    first, second = site.clusters
+    assert site.missing() == []
+    site.freeze(site.pid(first), alone=True)
+    site.freeze(site.process(second, "worker"))
+    assert site.missing() == [f"{first} does not run", f"{second} lacks a process"]
+    site.resume()
+    site.wait_for_all()
+    site.sql("UPDATE compliance_heartbeat SET pid = -pid")
+    assert site.missing() == [f"{name} has no fresh heartbeat" for name in site.clusters]
+    site.sql("UPDATE compliance_heartbeat SET pid = -pid")
+    site.kill("web")
+    assert site.missing() == ["web does not run"]
+    site.start("web")
+    site.wait_for_all()
