@@ -44,7 +44,7 @@ def document(soak: Soak) -> dict[str, Any]:
         "prevented": soak.driver.prevented,
         "memory": [
             {"kind": one.kind, "seconds": round(one.seconds), "first": one.first, "last": one.last, "peak": one.peak}
-            for one in soak.watcher.longest()
+            for one in soak.watcher.chosen()
         ],
         "tables": [table._asdict() for table in watching.tables_of(soak.site)[:12]],
         "queue": watching.queue_of(soak.site),
@@ -77,7 +77,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     for name, why in found["prevented"].items():
         yield f"Not caused: {name}. {why}"
     yield ""
-    yield "| process that lived longest | s | MiB at first | at last | most |"
+    yield "| process that lived longest, worker that grew most | s | MiB at first | at last | most |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for one in found["memory"]:
         cells = " | ".join(f"{one[name] / 1024 / 1024:.0f}" for name in ("first", "last", "peak"))

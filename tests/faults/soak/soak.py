@@ -311,7 +311,7 @@ class Soak:
         for name in self.site.steady:
             if self.site.has_ended(name):
                 self.violations.add("ended process", f"{name}, at which no fault was aimed, has ended")
-        for life in self.watcher.longest():
+        for life in self.watcher.chosen():
             if life.growth > _MOST_GROWTH:
                 self.violations.add("memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}")
         queue = watching.queue_of(self.site)

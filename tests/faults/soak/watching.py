@@ -40,7 +40,7 @@ class Life:
 
     @property
     def growth(self) -> int:
-        return self.last - self.first
+        return self.peak - self.first
 
 
 class Table(NamedTuple):
@@ -57,6 +57,7 @@ class Watcher(threading.Thread):
     def __init__(self, site: Site, *, over: threading.Event, every: float = 5.0) -> None:
         super().__init__(name="watcher", daemon=True)
         self.lives: dict[int, Life] = {}
+        self._kinds: dict[int, str] = {}
         self._site = site
         self._every = every
         self._over = over
@@ -80,11 +81,13 @@ class Watcher(threading.Thread):
                 life.first = max(life.first, size)
             life.last_seen, life.last, life.peak = now, size, max(life.peak, size)
 
-    def longest(self) -> list[Life]:
-        """Return the process of each kind that lived longest."""
+    def chosen(self) -> list[Life]:
+        """Return the process of each kind that lived longest; of workers, which are replaced, which grew most."""
         found: dict[str, Life] = {}
         for life in self.lives.values():
-            if life.kind not in found or found[life.kind].seconds < life.seconds:
+            best = found.setdefault(life.kind, life)
+            is_more = life.growth > best.growth if life.kind.endswith("worker") else life.seconds > best.seconds
+            if is_more:
                 found[life.kind] = life
         return [found[kind] for kind in sorted(found)]
 
@@ -99,7 +102,10 @@ class Watcher(threading.Thread):
                     yield f"{shown}: {'process' if kind == 'web' else 'guard'}", second
                     if kind == "cluster":
                         for third in children_of(second):
-                            yield f"{shown}: worker, monitor or pusher", third
+                            if third not in self._kinds:
+                                self._kinds |= self._site.kinds(name)
+                            if third in self._kinds:
+                                yield f"{shown}: {self._kinds[third]}", third
 
 
 def memory_of(pid: int) -> int:
