@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check bench fuzz stress faults recovery drill soak citus screenshots lock fmt clean
+.PHONY: demo run test test-all check bench fuzz stress faults drill soak citus screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -48,9 +48,6 @@ stress: $(READY)  ## erasure and export against whatever meets them, for long; S
 
 faults: $(READY)  ## every fault while requests run, at a site of its own; ARGS="-k disk" for some, SEED=1
 	FAULTS=all FAULTS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 900 tests/faults $(ARGS)
-
-recovery: $(READY)  ## how soon work goes on after a fault; ARGS="--rounds 5 --clusters 2"
-	$(BIN)/python scripts/recovery.py $(ARGS)
 
 drill: $(READY)  ## lose the database and restore it, in three ways; ARGS=--only=dump for one
 	$(BIN)/python scripts/drill.py $(ARGS)

@@ -1,6 +1,7 @@
 """Faults of a whole service: a site with servers and processes of its own, what breaks of it, what must hold after.
 
     site.py        the site: PostgreSQL, an S3 server, a web server, clusters
+    processes.py   objects.py   what runs on this machine, what a bucket holds
     wire.py        a connection to a server that can be cut, slowed, silenced
     disk.py        a small file system that can be filled
     catalogue.py   FAULTS: how each is caused, and mended
@@ -8,5 +9,5 @@
     people.py      persons whose words are planted, and what becomes of them
     invariants.py  what must hold afterwards, whatever happened
 
-None of these modules needs pytest or Django's settings. `make faults` runs the tests, `make recovery` measures.
+None of these modules needs pytest or Django's settings. `make faults` runs the tests, `make soak` measures.
 """

@@ -181,10 +181,6 @@ class Site:
         """Return whether a program was started and neither stopped nor killed. It may have ended by itself."""
         return name in self._pids
 
-    def has_ended(self, name: str) -> bool:
-        """Return whether a program ended by itself."""
-        return self._processes.running(name).poll() is not None
-
     def missing(self) -> list[str]:
         """Return what does not run as it was started: programs, their processes, and clusters that do not beat."""
         found = running()
@@ -196,7 +192,7 @@ class Site:
         return [f"{name} {what}" for name, what in said.items() if what]
 
     def _missing_of(self, name: str, found: Mapping[int, int], beats: set[int]) -> str:
-        if not self.is_started(name) or self.has_ended(name) or self.pid(name) not in found:
+        if not self.is_started(name) or self.pid(name) not in found:
             return "does not run"
         second = [pid for pid, parent in found.items() if parent == self.pid(name)]
         if name in self._binds:

@@ -43,16 +43,23 @@ class Traffic:
 
 class Caller:
     """`excuses` are codes of refusals that the present fault explains, such as a clock that is wrong; they are
-    repeated. Any other refusal that `ok` does not name is a violation."""
+    repeated. Any other refusal that `ok` does not name is a violation. `longest_pause` is between two attempts."""
 
     def __init__(
-        self, client: Client, violations: Violations, traffic: Traffic, excuses: Callable[[], Collection[str]]
+        self,
+        client: Client,
+        violations: Violations,
+        traffic: Traffic,
+        excuses: Callable[[], Collection[str]],
+        *,
+        longest_pause: float = 2.0,
     ) -> None:
         self.client = client
         self.bot = client.slug
         self._violations = violations
         self._traffic = traffic
         self._excuses = excuses
+        self._longest_pause = longest_pause
 
     def excused(self) -> Collection[str]:
         """Return the codes of refusals that the present fault explains."""
@@ -120,7 +127,7 @@ class Caller:
                     return answer
             self._has_reason(what, said, asked)
             time.sleep(pause)
-            pause = min(pause * 1.5, 2.0)
+            pause = min(pause * 1.5, self._longest_pause)
 
     def _has_reason(self, what: str, said: str, asked: datetime) -> None:
         """Look whether faults explain that a call must be repeated. Raises Silent where it need not be any more."""

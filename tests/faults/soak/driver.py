@@ -1,16 +1,14 @@
-"""Causes one fault after another, mends each, and measures how soon the service carries requests out again."""
+"""Causes one fault after another, mends each, and measures how soon everything is as before."""
 
 import threading
 import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from functools import partial
 from random import Random
 
-from tests.faults.catalogue import Fault
-from tests.faults.client import NoAnswer
+from tests.faults.catalogue import SILENT_SECONDS, Fault
 from tests.faults.site import Site
 from tests.faults.soak import sending
 from tests.faults.soak.caller import new_key
@@ -22,10 +20,14 @@ from tests.faults.soak.receivers import WELL, Receivers
 from tests.faults.soak.violations import Violations
 from tests.faults.wire import Wire
 
-# How long a fault lasts that lasts until it is mended.
-_LASTS = (1.0, 9.0)
+# How long a fault lasts that lasts until it is mended, unless it is to outlast a limit.
+_LASTS = (1.0, 6.0)
 # Longer than anything may take.
 _LONGEST = 240.0
+# So many bytes a second that no call ends in its time.
+_DRIPS = 100
+# Between two requests that are filed to see whether work goes on.
+_PROBE_SECONDS = 0.5
 # What a fault explains: refusals that are right while it lasts.
 _EXCUSES = {"clock of the web server": {"stale_timestamp", "invalid_identity_token"}}
 
@@ -47,16 +49,23 @@ def faults_of(receivers: Receivers, client_wire: Wire) -> dict[str, Fault]:
         )
         for mood in all_moods
     }
-    wires: dict[str, Callable[..., None]] = {
-        "refuses": lambda *_: client_wire.refuse(),
-        "drips": lambda *_: client_wire.slow(2_000),
-        "silent": lambda *_: client_wire.hang(),
+    wires: dict[str, tuple[Callable[..., None], float]] = {
+        "refuses": (lambda *_: client_wire.refuse(), 0.0),
+        "drips": (lambda *_: client_wire.slow(_DRIPS), SILENT_SECONDS),
+        "silent": (lambda *_: client_wire.hang(), SILENT_SECONDS),
     }
-    return moods | {f"client's bucket {how}": Fault(cause, restore, lasts=True) for how, cause in wires.items()}
+    return moods | {
+        f"client's bucket {how}": Fault(cause, restore, lasts=True, least=least)
+        for how, (cause, least) in wires.items()
+    }
 
 
 class Driver(threading.Thread):
-    """`recoveries` has, by fault, the seconds from the mend until a request that was filed at once was completed."""
+    """`recoveries` has, by fault, the seconds from the mend, or the cause where nothing is mended, until all was as
+    before: everything ran, and what was filed meanwhile, one request after another, was completed.
+
+    `circle` is of a chatbot of whose chatters nobody else asks for anything.
+    """
 
     def __init__(
         self,
@@ -121,26 +130,54 @@ class Driver(threading.Thread):
             yield from names
 
     def _round(self, name: str, fault: Fault) -> None:
-        circle = self._circle
-        person = circle.new_person()
-        sent = [sending.prepared(circle, circle.new_talk(), person.value)]
-        sending.send(circle, sent)
+        value = self._new_chatter()
         self._violations.outages.begin(name)
         self.caused[name] += 1
         fault.cause(self._site, self._chance)
         if fault.lasts:
-            self._over.wait(self._chance.uniform(*_LASTS))
+            self._over.wait(max(fault.least, self._chance.uniform(*_LASTS)))
         fault.mend(self._site)
-        seconds = self._measure(person.value)
+        probes, seconds = self._recover(value)
         self.recoveries[name].append(seconds)
         if seconds > fault.recovers_within:
-            told = f"after {name}: a request filed at once took {seconds:.1f} s of {fault.recovers_within:.0f} s"
+            told = f"after {name} it took {seconds:.1f} s of {fault.recovers_within:.0f} s until all was as before"
             self._violations.add("slow recovery", told)
+        self._violations.outages.end()
+        for one in probes:
+            self._look_at(one)
 
-    def _measure(self, value: str) -> float:
-        """File a request as soon as one is accepted, and return the seconds until it is seen completed."""
+    def _new_chatter(self) -> str:
+        """Store a conversation of somebody, and return their value."""
         circle = self._circle
+        value = circle.new_person().value
+        sending.send(circle, [sending.prepared(circle, circle.new_talk(), value)])
+        return value
+
+    def _recover(self, value: str) -> tuple[list[Filed], float]:
+        """File one request after another until all is as before. Return them, and the seconds that it took.
+
+        Before a fault is noticed all may seem well, so it must be so both before a request is filed and after it is
+        completed.
+        """
         began = time.monotonic()
+        probes = []
+        while True:
+            missing = self._site.missing()
+            probes.append(self._probe(value, began + _LONGEST))
+            missing += self._site.missing()
+            seconds = time.monotonic() - began
+            if probes[-1].status == "completed" and not missing:
+                return probes, seconds
+            if seconds > _LONGEST:
+                told = f"{probes[-1]} is {probes[-1].status or 'not accepted'}; {', '.join(missing)}"
+                self._violations.add("slow recovery", f"after {seconds:.0f} s {told}")
+                return probes, seconds
+            time.sleep(_PROBE_SECONDS)
+            value = self._new_chatter()
+
+    def _probe(self, value: str, end: float) -> Filed:
+        """File a request, and return it once it is over, or the time is."""
+        circle = self._circle
         kind = self._chance.choice(("deletion", "export"))
         one = Filed(circle.bot, kind, new_key(), value=value)
         one.surely = set(circle.alive_of(value))
@@ -148,25 +185,21 @@ class Driver(threading.Thread):
         circle.model.file(one)
         body = {"unique_chatter_identifier_key": circle.uci, "unique_chatter_identifier_value": value}
         path = "data-deletion" if kind == "deletion" else "data-export"
-        while time.monotonic() < began + _LONGEST and not one.is_final:
-            with suppress(NoAnswer):
-                if not one.id:
-                    answer = circle.caller.client.file(path, body, key=one.key)
-                    if answer.status == 200:
-                        one.id = answer.body["request_id"]
-                        circle.filed[one.id] = one
-                        circle.open[one] = None
-                        circle.close(one.surely if kind == "deletion" else ())
-                        see(circle, one, answer.body)
-                else:
-                    answer = circle.caller.client.get(f"requests/{one.id}")
-                    if answer.status == 200:
-                        see(circle, one, answer.body)
+        answer = circle.caller.file("probe", path, body, one.key)
+        if answer.status != 200:
+            return one
+        one.id = answer.body["request_id"]
+        circle.filed[one.id] = one
+        circle.open[one] = None
+        circle.close(one.surely if kind == "deletion" else ())
+        see(circle, one, answer.body)
+        while not one.is_final and time.monotonic() < end:
             time.sleep(0.05)
-        seconds = time.monotonic() - began
+            see(circle, one, circle.caller.get("probe's status", f"requests/{one.id}").body)
+        return one
+
+    def _look_at(self, one: Filed) -> None:
+        circle = self._circle
         if one.status == "completed":
             circle.unsettled.pop(one, None)
             settle(circle, one, circle.caller.get("one request", f"requests/{one.id}").body, self._read)
-        else:
-            self._violations.add("slow recovery", f"{one} is {one.status or 'not accepted'} after {seconds:.0f} s")
-        return seconds

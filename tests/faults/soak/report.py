@@ -70,7 +70,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     if found["not met"]:
         yield f"Not met: {', '.join(found['not met'])}"
     yield ""
-    yield "| fault | times | until the next request is completed, median | worst |"
+    yield "Seconds from the mend of each, or from its cause, until all was as before:"
+    yield ""
+    yield "| fault | times | median | worst |"
     yield "| --- | ---: | ---: | ---: |"
     for name, one in found["faults"].items():
         yield f"| {name} | {one['times']} | {_seconds(one['median'])} | {_seconds(one['worst'])} |"
