@@ -140,7 +140,7 @@ class Wire:
             answers, beyond = await self._connect()
             self._open.add(beyond)
             await self._both_ways(reader, writer, answers, beyond)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             pass  # either side has ended, or the server is down: the other learns it by the reset
         finally:
             for each in (writer, beyond):
