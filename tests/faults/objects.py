@@ -15,7 +15,10 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Objects:
-    """Every version of every object of a bucket, and the keys of open multipart uploads."""
+    """Every version of every object of a bucket, and the keys of open multipart uploads of which parts were sent.
+
+    Without a part one may be left where the call that opens it reaches the storage after it was given up (ADR 0005).
+    """
 
     versions: list[Stored]
     uploads: list[str]
@@ -30,4 +33,8 @@ def objects_in(bucket: str, client: Any) -> Objects:
         markers = page.get("DeleteMarkers", [])
         versions += [Stored(each["Key"], each["VersionId"], None, each["IsLatest"]) for each in markers]
     uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
-    return Objects(versions, [each["Key"] for each in uploads])
+    return Objects(versions, [each["Key"] for each in uploads if _has_parts(bucket, each, client)])
+
+
+def _has_parts(bucket: str, upload: dict[str, Any], client: Any) -> bool:
+    return bool(client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]).get("Parts"))

@@ -51,6 +51,7 @@ def open_upload(site: Site) -> Iterator[None]:
     bucket, key = site.s3.s3.bucket, "uploads/left"
     with site.s3_client() as client:
         upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"a part")
         try:
             yield
         finally:
