@@ -72,9 +72,10 @@ def drain(
     while time.monotonic() < end:
         if not service.is_open():
             return False
+        # First: what follows may be what tries a silent storage.
+        silence.share_hosted()
         journal.write_due()
         requeue.release_export_pending()
-        silence.share_hosted()
         machines.look_if_due()
         idle = True
         for kind, lane in scheduling.waiting_lanes():
@@ -95,7 +96,7 @@ def drain(
             break
     else:
         return True
-    silence.share_hosted()
+    silence.record_hosted()
     return False
 
 
@@ -198,7 +199,7 @@ def _remove_expired(background: BackgroundJobs) -> None:
     def remove_hosted() -> None:
         silence.share_hosted()
         cleanup.remove_expired(at_clients=False)
-        silence.share_hosted()
+        silence.record_hosted()
 
     hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
     if background.has_room and hosted.chatbot_id not in background.busy:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # A refused connection costs nothing: the rest is a tenth of the time without an answer.
 _SHARE_AFTER_QUICK = 0.1
-# Only one process tries a storage after its rest. Longer than a call can take.
+# Only one process tries a storage after its rest, or leaves it to another. Longer than a call can take.
 _TRIAL_SECONDS = 90
 
 _READ = """
@@ -50,6 +50,9 @@ VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(
 _NOW = "SELECT clock_timestamp() FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s"
 _ANSWERS = """
 DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s AND since <= %s
+"""
+_ANOTHER_MAY_TRY = """
+UPDATE chatbots_silentstorage SET rests_until = clock_timestamp() WHERE chatbot_id IS NOT DISTINCT FROM %s
 """
 _FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
@@ -86,9 +89,13 @@ def _ignore_database_errors() -> Iterator[None]:
 
 def share_hosted() -> None:
     """Record what this process knows of the operator's bucket, and apply what others know."""
-    breaker = hosted_storage().calls.breaker
-    record(None, breaker)
-    apply_state(None, breaker)
+    record_hosted()
+    apply_state(None, hosted_storage().calls.breaker)
+
+
+def record_hosted() -> None:
+    """Record what this process knows of the operator's bucket. If it should have tried and did not, another may."""
+    record(None, hosted_storage().calls.breaker)
 
 
 def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
@@ -99,19 +106,22 @@ def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
         return
     is_trial, seconds = found
     if is_trial:
-        breaker.rest(0)
+        breaker.try_next()
     elif seconds is not None and seconds > 0:
         breaker.rest(seconds)
 
 
 def record(chatbot_id: int | None, breaker: Breaker) -> None:
-    """Record the result of the last call since the previous `record`, if any.
+    """Record the result of the last call since the previous `record`; if there was none, leave a trial to others.
 
     A client's bucket rests from the first call without an answer, since only its own work waits; the operator's from
     the third in a row.
     """
     last = breaker.take_last()
     if last is None:
+        if breaker.may_try:
+            breaker.rest(0)
+            execute(_ANOTHER_MAY_TRY, [chatbot_id])
         return
     if last.answered:
         if row := fetch_one(_NOW, [chatbot_id]):

@@ -44,6 +44,7 @@ class Breaker:
         self._last: bool | None = None
         self._last_at = 0.0
         self.was_quick = False  # whether the last call without an answer failed at once
+        self.may_try = False  # whether `try_next` was called, and no call has passed since
 
     @property
     def is_resting(self) -> bool:
@@ -63,6 +64,12 @@ class Breaker:
         with self._lock:
             self._failures = FAILURES
             self._rests_until = self._clock() + seconds
+            self.may_try = False
+
+    def try_next(self) -> None:
+        """Let the next call pass, as the trial."""
+        self.rest(0)
+        self.may_try = True
 
     def close_if_resting(self) -> None:
         """Close it: another process got an answer."""
@@ -87,6 +94,7 @@ class Breaker:
             if self.refuses:
                 raise errors.resting()
             # This call is the trial. If its end is never recorded, another may pass after a rest.
+            self.may_try = False
             self._rests_until = self._clock() + self._rest
 
     def answered(self) -> None:

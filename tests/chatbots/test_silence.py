@@ -65,6 +65,22 @@ def test_after_the_pause_one_call_tries_and_a_response_lets_all_continue(chatbot
     assert passes(waits)
 
 
+def test_a_process_that_did_not_try_leaves_it_to_another(chatbot: Chatbot) -> None:
+    silent(chatbot)
+    end_rest()
+    idle, another = Breaker(), Breaker()
+    silence.apply_state(chatbot.pk, idle)
+    silence.record(chatbot.pk, idle)
+    silence.apply_state(chatbot.pk, another)
+    assert passes(another)
+
+    # Only its own: the other one's is under way.
+    silence.record(chatbot.pk, idle)
+    third = Breaker()
+    silence.apply_state(chatbot.pk, third)
+    assert not passes(third)
+
+
 @pytest.mark.parametrize(
     ("since", "after", "rest"),
     [

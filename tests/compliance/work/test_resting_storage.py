@@ -57,3 +57,22 @@ def test_a_paused_storage_costs_no_attempt_and_one_log_line(
         request.refresh_from_db()
         assert (request.status, request.error_code) == (Status.COMPLETED, "")
     assert not SilentStorage.objects.exists()
+
+
+def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "43")
+    silent = SilentStorage.objects.create(rests_until=timezone.now())
+    # Nothing calls the storage.
+    worker.drain(seconds=60)
+    silent.refresh_from_db()
+    assert silent.rests_until is not None
+    assert silent.rests_until <= timezone.now()
+
+    # Another process, which has seen that the storage is silent.
+    hosted_storage().calls.breaker.rest(60)
+    export = export_of(chatbot, "43")
+    worker.drain(seconds=60)
+    export.refresh_from_db()
+    assert export.status == Status.COMPLETED
