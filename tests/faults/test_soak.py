@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.soak import report
+from tests.faults.soak import report, sending
 from tests.faults.soak.model import Fate, Filed, Talk
 from tests.faults.soak.soak import HOSTED, Plan, Soak
 
@@ -28,12 +28,13 @@ SELECT request_id::text, key FROM compliance_export
 """
 
 
+_FORGET = "DELETE FROM conversations_erasedchatter"
 _SCORE = "UPDATE conversations_conversation SET csat_score = abs(csat_score - 1) WHERE id = %s"
 _COMMENT = "UPDATE conversations_conversation SET csat_comment = 'another' WHERE id = %s"
 _DAY = "SELECT key FROM conversations_dailyextract WHERE state = 'done'"
 PLANTED = {
     *("row left", "ended twice", "foreign line", "lost callback", "orphan", "ended process"),
-    *("kept", "neighbour", "word left in rows", "extract", "export"),
+    *("kept", "neighbour", "word left in rows", "extract", "export", "late data"),
 }
 
 
@@ -63,6 +64,8 @@ def plant(soak: Soak) -> None:
     deletion = next(one for one in completed if one.kind == "deletion" and one.surely)
     talk: Talk = min(deletion.surely, key=lambda one: one.index)
     soak.site.sql(_MESSAGE, [talk.number])
+    soak.site.sql(_FORGET)
+    sending.come_back(next(actor.circle for actor in soak.actors if actor.circle.erased_at))
     soak.site.sql(_SCORE, [talk.number])
     neighbour = _whole(soak)
     soak.site.sql(_COMMENT, [neighbour.number])
