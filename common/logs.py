@@ -33,9 +33,12 @@ from psycopg import OperationalError as PsycopgOperationalError
 from psycopg.errors import (
     AdminShutdown,
     CannotConnectNow,
+    ConnectionTimeout,
     CrashShutdown,
+    DiskFull,
     IdleInTransactionSessionTimeout,
     InsufficientPrivilege,
+    TooManyConnections,
 )
 from uuid_utils.compat import uuid7
 
@@ -57,6 +60,9 @@ _ABOUT_CODE = (
     OSError,
 )
 _GOING_AWAY = (CannotConnectNow, CrashShutdown)
+
+# The code of what waits because the database refused it for now.
+REFUSED = "database_refused"
 
 
 def describe_kind(error: BaseException) -> str:
@@ -98,6 +104,23 @@ def was_not_served(error: BaseException) -> bool:
 def was_ended_by_operator(error: BaseException) -> bool:
     """Return whether an operator ended the connection: by a restart, or by pg_terminate_backend."""
     return isinstance(error.__cause__, AdminShutdown)
+
+
+def was_refused_for_now(error: BaseException) -> bool:
+    """Return whether the database has no room on its disk, or took no connection. It was not for what was asked.
+
+    For want of memory it can have been: that is no such refusal.
+    """
+    cause = error if isinstance(error, PsycopgError) else error.__cause__
+    if isinstance(cause, CannotConnectNow | ConnectionTimeout | DiskFull | TooManyConnections):
+        return True
+    # Without a code: psycopg gives what it has of a connection with the errors of making one, and with no other.
+    return isinstance(cause, PsycopgOperationalError) and cause.sqlstate is None and cause.pgconn is not None
+
+
+def describe_refusal(error: BaseException) -> str:
+    """Return what is told of work that the database refused for now."""
+    return f"The database refused the work for now: {describe_database_error(error)}."
 
 
 def describe_database_error(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Codes are stable and documented; details are our own words and never hold a chat
 
 from typing import Self
 
+from common.logs import REFUSED, describe_refusal
 from common.storage import StorageError
 from conversations import machines
 
@@ -41,6 +42,11 @@ class StepFailed(Exception):
     def by_machine(cls) -> Self:
         """Return the failure of a request whose work ended with a machine of Citus."""
         return cls(machines.SILENT, machines.LOST)
+
+    @classmethod
+    def by_refusal(cls, error: BaseException) -> Self:
+        """Return the failure of a request whose work the database refused for now."""
+        return cls(REFUSED, describe_refusal(error))
 
 
 class ClaimLost(Exception):

@@ -10,7 +10,7 @@ from functools import wraps
 
 from django.conf import settings
 
-from common.logs import describe_kind
+from common.logs import describe_kind, was_refused_for_now
 from compliance import worker
 from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import Callbacks
@@ -18,7 +18,7 @@ from compliance.canary import turns as canary
 from compliance.ledger import tripwire
 from compliance.lookups.dispatcher import Lookups
 from compliance.notifications import delivery as mails
-from compliance.work import heartbeats, lookups, notify, occurrences, turns
+from compliance.work import heartbeats, lookups, notify, occurrences, refusals, turns
 from compliance.work.background import BackgroundJobs
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,12 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
         try:
             task()
         except Exception as error:
-            logger.exception("task.failed task=%s", task.__name__)
-            failure = describe_kind(error)
+            if was_refused_for_now(error):
+                logger.warning("task.refused task=%s %s", task.__name__, describe_kind(error))
+                refusals.rest()
+            else:
+                logger.exception("task.failed task=%s", task.__name__)
+                failure = describe_kind(error)
         # Jobs of its threads would start over in another worker, and perhaps never finish.
         _LIFE.count_task(is_needed=bool(_BACKGROUND.busy))
         # Raised outside the except block: its context would bring the error's text back.

@@ -13,7 +13,7 @@ from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
 from common.db import retry_while_unavailable
-from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
+from common.logs import describe_kind, is_connection_lost, was_ended_by_operator, was_refused_for_now
 from common.storage import StorageError
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
@@ -25,7 +25,7 @@ from compliance.redaction import engine as redaction
 from compliance.replay.operation import NotRestored, ReplayRuns, replay
 from compliance.retention import cleanup, policy
 from compliance.retention import engine as retention
-from compliance.work import bucket_checks, claims, scheduling
+from compliance.work import bucket_checks, claims, refusals, scheduling
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
@@ -70,7 +70,7 @@ def drain(
     _requeue_expired()
     called = False
     while time.monotonic() < end:
-        if not service.is_open():
+        if not service.is_open() or refusals.is_resting():
             return False
         # First: what follows may be what tries a silent storage.
         silence.share_hosted()
@@ -237,9 +237,14 @@ def work(held: HeldClaim, deadline: float) -> None:
 def _isolate(held: HeldClaim, error: Exception) -> None:
     """After an unforeseen error, isolate the requests of the claim, or fail an attempt of a single one.
 
-    Wait for a database that does not answer: otherwise the claim would have to expire.
+    Wait for a database that does not answer: otherwise the claim would have to expire. Where it refuses work for now,
+    rest.
     """
-    logger.error("claim.failed claim=%s", held.id, exc_info=error)
+    if was_refused_for_now(error):
+        logger.warning("claim.refused claim=%s %s", held.id, describe_kind(error))
+        refusals.rest()
+    else:
+        logger.error("claim.failed claim=%s", held.id, exc_info=error)
     try:
         retry_while_unavailable(lambda: _requeue(held, error), seconds=_PATIENCE_SECONDS)
     except ClaimLost:
@@ -252,6 +257,8 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 def _requeue(held: HeldClaim, error: Exception) -> None:
     if machines.are_behind(error, chatbots_of(held.request_ids)):
         requeue.machine_lost(held, held.request_ids)
+    elif was_refused_for_now(error):
+        requeue.refused(held, held.request_ids, StepFailed.by_refusal(error))
     elif len(held.request_ids) > 1 or was_ended_by_operator(error):
         requeue.requeue_isolated(held)
     else:

@@ -14,13 +14,14 @@ import psycopg
 from psycopg import sql
 
 from common.leases import LeaseRenewer
-from common.logs import describe_database_error
+from common.logs import REFUSED, describe_database_error, was_refused_for_now
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
 from compliance.export.attachments import Copying
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest
+from compliance.work import refusals
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import THREADS, UploadPool
@@ -115,8 +116,7 @@ class Delivery:
                 self._read_and_send(reader, deadline)
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
-            detail = f"The conversations could not be read: {describe_database_error(error)}."
-            unread = StepFailed.by_machine() if machines.has_failed(error) else StepFailed("export_not_read", detail)
+            unread = _unread(error)
         finally:
             for target in self._pool.begun:
                 self._uploads.pop(target, None)
@@ -244,10 +244,22 @@ class Delivery:
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if failure.code == machines.SILENT:
             requeue.machine_lost(self._held, unread)
+        elif failure.code == REFUSED:
+            refusals.rest()
+            requeue.refused(self._held, unread, failure)
         elif len(unread) > 1:
             requeue.requeue_isolated(self._held)
         else:
             requeue.step_failed(self._held, dict.fromkeys(unread, failure))
+
+
+def _unread(error: psycopg.Error) -> StepFailed:
+    if machines.has_failed(error):
+        return StepFailed.by_machine()
+    if was_refused_for_now(error):
+        return StepFailed.by_refusal(error)
+    detail = f"The conversations could not be read: {describe_database_error(error)}."
+    return StepFailed("export_not_read", detail)
 
 
 def _read_part(data: Iterator[bytes]) -> bytes:

@@ -1,7 +1,8 @@
 """Is the service working? One answer for the console, for `manage.py health` and for monitoring systems.
 
 The most telling number is the age of the oldest request that may be taken: it grows whatever the reason, be it a dead
-worker, a cluster that looks well and does nothing, or a full disk. The rest helps to find the reason.
+worker, a cluster that looks well and does nothing, or too much work. The rest helps to find the reason, and tells of
+what waits and may not be taken.
 """
 
 from collections.abc import Collection, Iterator
@@ -32,6 +33,8 @@ _SWEEP_LATE = timedelta(minutes=3)
 _CLUSTERS_REPORTED = timedelta(minutes=10)
 _TASKS_REPORTED = timedelta(days=1)
 _LEDGER_REPORTED = timedelta(days=1)
+# Each worker tries again after some seconds, and a request that was refused twice after two minutes.
+_REFUSAL_REPORTED = timedelta(minutes=3)
 # Workers write the journal every few seconds, and compare the ledger each minute.
 _JOURNAL_LATE = timedelta(minutes=1)
 _LEDGER_UNCOMPARED = timedelta(minutes=10)
@@ -181,6 +184,7 @@ class Health:
     ledger: Ledger
     ledger_missing: occurrences.Last
     ledger_foreign: occurrences.Last
+    refusals: occurrences.Last
     silent: list[SilentBucket]
     interrupted_credentials: list[str]  # the slugs of their chatbots
     resolvers: list[ResolverTrouble]
@@ -234,6 +238,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         ledger=Ledger(*ledger) if ledger[0] else Ledger(),
         ledger_missing=last[occurrences.Name.LEDGER_MISSING],
         ledger_foreign=last[occurrences.Name.LEDGER_FOREIGN],
+        refusals=last[occurrences.Name.DATABASE_REFUSED],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
         # After the look: look-ups lie on all machines, and those on silent ones are left out.
@@ -305,7 +310,11 @@ def _work_problems(health: Health) -> Iterator[HealthProblem]:
     age = health.oldest.age if health.oldest and not health.oldest.is_blocked else timedelta()
     if not health.ledger.is_open:  # nothing is taken
         age = timedelta()
-    if health.alive and not health.is_any_worker_busy and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
+    is_refused = _was_within(health, health.refusals, _REFUSAL_REPORTED)
+    if is_refused:
+        yield problem(Code.DATABASE_REFUSED)
+    is_idle = health.alive and not health.is_any_worker_busy and not is_refused
+    if is_idle and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
         yield problem(Code.WORKERS_IDLE)
     if health.ledger.is_open and health.oldest and health.oldest.age > LONGEST_WAIT:
         yield problem(Code.WORK_WAITS, minutes=health.oldest.age // timedelta(minutes=1))

@@ -28,6 +28,7 @@ class Code(StrEnum):
     RESOLVER_FAILING = "resolver_failing"
     LOOKUPS_WAIT = "lookups_wait"
     UNEXPECTED_TASK = "unexpected_task"
+    DATABASE_REFUSED = "database_refused"
     NODE_SILENT = "node_silent"
     CANARY_FOUND = "canary_found"
     CANARY_LATE = "canary_late"
@@ -110,6 +111,11 @@ ADVICE = {
     Code.UNEXPECTED_TASK: (
         "The queue's tables held rows that this service does not write. They were deleted, not run. Find out who can "
         "write to the database (the log has queue.unexpected_task)."
+    ),
+    Code.DATABASE_REFUSED: (
+        "The database refuses work: its disk is full, or it takes no more connections. Requests wait without losing "
+        "an attempt, and go on by themselves. Look for claim.refused or task.refused in the worker's log: SQLSTATE "
+        "53100 means the disk. Make room on it, or raise max_connections."
     ),
     Code.NODE_SILENT: (
         "The machine {name} of Citus does not answer the coordinator. Conversations of its chatbots can neither be "

@@ -28,7 +28,13 @@ from chatbots.buckets import StorageLocation, hosted_location, location_of
 from chatbots.models import Bucket, Chatbot
 from common.crypto import SecretUnreadable
 from common.leases import LeaseRenewer
-from common.logs import describe_database_error, describe_kind
+from common.logs import (
+    REFUSED,
+    describe_database_error,
+    describe_kind,
+    describe_refusal,
+    was_refused_for_now,
+)
 from common.storage import StorageError, Written
 from conversations import machines
 from conversations.extracts.leases import SETTLING, ExtractLease, ExtractLost
@@ -95,11 +101,16 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
             lease.requeue(wait=_WAIT)
         elif error.code == machines.SILENT:
             _lose_machine(lease)
+        elif error.code == REFUSED:
+            lease.put_off(error.code, error.detail, wait=_WAIT)
         else:
             lease.fail(error.code, error.detail, retryable=error.retryable)
     except Exception as error:  # whatever it was, other days are built
         if machines.has_failed(error):
             _lose_machine(lease)
+            return False
+        if was_refused_for_now(error):
+            lease.put_off(REFUSED, describe_refusal(error), wait=_WAIT)
             return False
         logger.error("extract.failed extract=%s", lease.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
@@ -193,6 +204,8 @@ def _send(
         # From our own connection: Django's raises Django's errors.
         if machines.has_failed(error):
             raise ExtractFailed(machines.SILENT, machines.LOST) from None
+        if was_refused_for_now(error):
+            raise ExtractFailed(REFUSED, describe_refusal(error)) from None
         detail = f"The conversations could not be read: {describe_database_error(error)}."
         raise ExtractFailed("extract_not_read", detail) from None
     return source, written

@@ -1,18 +1,24 @@
-"""Requests wait for workers while something about their chatter changes, or is large."""
+"""Requests wait for workers while something about their chatter changes or is large, or the disk is full."""
+
+import time
 
 import pytest
 
+from scripts.drill_site import wait_until
 from tests.faults import company as companies
 from tests.faults import invariants
 from tests.faults.catalogue import start_programs
 from tests.faults.client import until_known
 from tests.faults.company import Company
-from tests.faults.people import about
+from tests.faults.people import about, stuff
 from tests.faults.site import UCI, Site
 
 pytestmark = pytest.mark.long(reason="a site of its own, and 100,000 conversations")
 
 _CONVERSATIONS = 100_000
+# For as long as the disk stays full: some are refused more than once.
+_FULL_SECONDS = 30.0
+_FILES_OF_LOG = 4
 
 # Copies of a stored conversation, with its identity and a message each.
 _COPY = """
@@ -57,6 +63,38 @@ def test_the_uci_is_changed_while_requests_wait(site: Site, company: Company) ->
         assert company.wrong() == []
     finally:
         site.manage("set_chatbot", slug, "--uci", UCI)
+
+
+_ATTEMPTS = "SELECT max(attempts) FROM compliance_compliancerequest WHERE id = ANY(%s::uuid[])"
+
+
+def test_requests_wait_for_a_full_disk(site: Site, company: Company) -> None:
+    """They are refused again and again, lose no attempt, and go on by themselves."""
+    if not site.disk:
+        pytest.skip("A full disk is not possible here: this process may not mount a small one.")
+    # With the connections that they have: PostgreSQL may take no other one.
+    for cluster in site.clusters:
+        site.freeze(site.pid(cluster))
+    waiting = company.begin_round("for a full disk", to_erase=12, to_export=8)
+    large = company.person("of many messages", conversations=20)
+    stuff(site, large, 2_000)
+    waiting.run(lambda: None)
+    company.delete(large)
+    # Without a file in which to go on with its log it would end itself.
+    for _ in range(_FILES_OF_LOG):
+        site.sql("SELECT pg_logical_emit_message(false, 'next', 'file'), pg_switch_wal()")
+    site.sql("CHECKPOINT")
+    site.disk.fill()
+    try:
+        site.resume()
+        wait_until(lambda: all(".refused " in site.log(cluster) for cluster in site.clusters), "it refuses work")
+        time.sleep(_FULL_SECONDS)
+    finally:
+        site.disk.free()
+    assert company.wrong() == []
+    ours = (*waiting.erased, large, *waiting.exported)
+    requests = [request for person in ours for request in (*person.deletions, *person.exports)]
+    assert site.sql(_ATTEMPTS, [requests]) == [(0,)]
 
 
 def test_one_value_has_a_hundred_thousand_conversations(site: Site) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, F, Q, Value, When
 
 from chatbots import changelog
 from common.db import array, execute, fetch
@@ -33,6 +33,8 @@ _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 _BACK_OFF = [timedelta(seconds=5), timedelta(seconds=10), timedelta(minutes=2), timedelta(minutes=40)]
 # The wait for a storage whose calls are suspended: the first time, and from then on.
 _REST_WAITS = timedelta(seconds=5), timedelta(seconds=10)
+# The same for a database that refuses work.
+_REFUSED_WAITS = timedelta(seconds=5), timedelta(minutes=2)
 
 # The change log's code for each reason to wait.
 _CODES = {WaitingFor.EXTRACTS: "extracts_pending", WaitingFor.TURN: "turn_over", WaitingFor.ROWS: "rows_in_use"}
@@ -157,6 +159,27 @@ def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
             step_failed(held, dict.fromkeys(again, StepFailed.by_machine()))
         elif again:
             _change_lane(held, again, Lane.ISOLATED, code="isolated")
+
+
+def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed) -> None:
+    """Requeue requests whose work the database refused for now, without a lost attempt. Logged the first time only.
+
+    Any that is refused again may be why, such as one that needs more room than the disk has: so each is claimed alone
+    from then on, and waits longer.
+    """
+    again = Q(error_code=failure.code)
+    with held.transaction() as now:
+        first_wait, next_wait = (Value(now + wait) for wait in _REFUSED_WAITS)
+        requests = _requeue(
+            held,
+            request_ids,
+            waiting_for=None,
+            not_before=Case(When(again, then=next_wait), default=first_wait),
+            lane=Case(When(again & Q(lane=Lane.NORMAL), then=Value(Lane.ISOLATED)), default=F("lane")),
+            error_code=failure.code,
+            error_detail=failure.detail,
+        )
+        _log_requeued((request for request in requests if request.error_code != failure.code), failure.code)
 
 
 def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mapping[UUID, UUID]) -> None:

@@ -1,0 +1,36 @@
+"""What a process does when the database refuses work for now (`common.logs.was_refused_for_now`): it rests.
+
+Whatever it would take would be refused as well, and each attempt fills the log, maybe on the same disk.
+"""
+
+import logging
+
+from django.db import Error, connection
+
+from common.logs import describe_kind
+from common.storage.breaker import Breaker
+from compliance.work import occurrences
+
+logger = logging.getLogger(__name__)
+
+REST_SECONDS = 5.0
+
+_BREAKER = Breaker()
+
+
+def rest() -> None:
+    """Take nothing for REST_SECONDS, and have health report it. Never fails; not for use in a transaction."""
+    _BREAKER.rest(REST_SECONDS)
+    try:
+        occurrences.note(occurrences.Name.DATABASE_REFUSED)
+    except Error as error:
+        logger.warning("refusal.not_noted %s", describe_kind(error))
+        connection.close()
+
+
+def is_resting() -> bool:
+    return _BREAKER.refuses
+
+
+def forget() -> None:
+    _BREAKER.reset()
