@@ -28,6 +28,7 @@ from tests.faults.scene import (
 from tests.faults.soak.checks import Ending
 from tests.faults.soak.evidence import Count
 from tests.faults.soak.model import Filed
+from tests.faults.soak.violations import Violations
 from tests.faults.soak.whole import midnight_of
 
 
@@ -290,3 +291,13 @@ def test_allows_either_fate_of_what_arrived_while_a_deletion_was_under_way(scene
     assert scene.kinds() == set()
     scene.talk(scene.gone, texts={"m": ("text", "hello")})
     assert "row left" in scene.kinds()  # but not half of it
+
+
+def test_what_is_found_is_told_once_while_the_run_goes_on() -> None:
+    violations = Violations()
+    violations.add("counts", "one too many")
+    violations.add("counts", "one too many")
+    assert [one.told for one in violations.news()] == ["one too many"]
+    violations.add("memory", "it grows")
+    assert [one.told for one in violations.news()] == ["it grows"]
+    assert len(violations.kept) == 2

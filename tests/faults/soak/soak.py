@@ -221,7 +221,10 @@ class Soak:
         self._be_quiet()
 
     def tell(self, seconds: float) -> None:
-        """Say how far it is, on stderr."""
+        """Say how far it is, and what violations are new, on stderr."""
+        for one in self.violations.news():
+            during = f" [during: {one.during}]" if one.during else ""
+            sys.stderr.write(f"VIOLATION {one.seconds:.0f} s  {one.kind}: {one.told}{during}\n")
         filed = [one for one in self.model.filed if one.id]
         open_ones = [one for one in filed if not one.is_final]
         parts = [

@@ -34,6 +34,7 @@ class Violations:
         self._lock = threading.Lock()
         self._kept: list[Violation] = []
         self._seen: set[tuple[str, str]] = set()
+        self._told = 0
         self.counts: Counter[str] = Counter()
 
     def restart_clock(self) -> None:
@@ -47,6 +48,13 @@ class Violations:
             self.counts[kind] += 1
             if self.counts[kind] <= _MOST:
                 self._kept.append(Violation(kind, told, time.monotonic() - self._began, self.outages.present))
+
+    def news(self) -> list[Violation]:
+        """Return those that were kept since the last call."""
+        with self._lock:
+            found = self._kept[self._told :]
+            self._told = len(self._kept)
+            return found
 
     @property
     def kept(self) -> list[Violation]:
