@@ -18,7 +18,7 @@ from tests.faults.people import Document, Person, words_in
 from tests.faults.site import Site
 
 # What health reports for some minutes after it is over.
-TOLD_LATER = {"cluster_gone", "cluster_restarted"}
+TOLD_LATER = {"cluster_gone", "cluster_restarted", "database_refused"}
 FINAL = {"completed", "failed", "cancelled", "rejected"}
 _FINAL_EVENTS = [f"request.{status}" for status in sorted(FINAL)]
 
