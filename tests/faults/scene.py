@@ -199,11 +199,20 @@ def remove_without_reason(scene: Scene, request: Filed) -> None:
     request.asked, request.ended = 1, 2
 
 
-def at_client(scene: Scene, raw: bytes) -> None:
+def at_client(scene: Scene, raw: bytes | None) -> None:
     """Have the export lie in the client's bucket, with this content."""
     scene.evidence.objects.versions[:] = [one for one in scene.evidence.objects.versions if one.key != KEY]
     scene.row(scene.export, key=CLIENT_KEY, hosting="client")
     scene.evidence.client_objects.versions.append(Stored(CLIENT_KEY, "1", raw))
+
+
+def in_forgotten_file(scene: Scene, talk: Talk) -> None:
+    """Have a conversation in a file of the client's bucket whose key was forgotten with its chatter."""
+    scene.evidence.requests["e3"] = request_of("e3", "export", hosting="client")
+    scene.evidence.events.append(("e3", "request.completed"))
+    scene.evidence.taken["e3"] = {"request.completed": {"c-e3"}}
+    scene.model.file(Filed(BOT, "export", "k3", value=scene.gone.name, id="e3", status="completed"))
+    scene.evidence.client_objects.versions.append(Stored(CLIENT_KEY, "1", csv_of(line_of(talk))))
 
 
 def repeat_for_another(scene: Scene) -> None:

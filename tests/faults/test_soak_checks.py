@@ -17,6 +17,7 @@ from tests.faults.scene import (
     a_scene,
     at_client,
     csv_of,
+    in_forgotten_file,
     line_of,
     message_of,
     of_another_bot,
@@ -196,6 +197,14 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
     "a foreign line in the client's bucket": (
         "foreign line",
         lambda s: at_client(s, csv_of(line_of(of_another_bot(s)))),
+    ),
+    "an export lost in the client's bucket": (
+        "lost export",
+        lambda s: at_client(s, None),
+    ),
+    "somebody of another chatbot in a forgotten file of the client's": (
+        "foreign line",
+        lambda s: in_forgotten_file(s, of_another_bot(s)),
     ),
     "a foreign line in a repeated export": ("foreign line", repeat_for_another),
     "an export removed by a redaction of before": (

@@ -42,6 +42,7 @@ class Ending:
         yield from leftovers.words(self.truth)
         yield from leftovers.errors_logged(self.truth)
         yield from files.exports(self.truth)
+        yield from files.exports_at_clients(self.truth)
         yield from files.uploads(self.truth)
         yield from files.extracts(self.truth)
         yield from self.callbacks_came()

@@ -15,24 +15,18 @@ from tests.faults.soak.words import Word, found_in, told
 
 def exports(truth: Truth) -> Found:
     """The file of each export holds its chatter's own, and it is there only as long as it may be."""
-    rows = {
-        hosting: {row.key: row for row in truth.evidence.requests.values() if row.key and row.hosting == hosting}
-        for hosting in ("hosted", "client")
-    }
-    objects = [one for one in truth.evidence.objects.versions if folder_of(one.key) == "chatter_data_exports"]
-    for stored in objects:
-        row = rows["hosted"].get(_export_of(stored.key, rows["hosted"]))
+    rows = _rows_by_key(truth, "hosted")
+    for stored in truth.evidence.objects.versions:
+        if folder_of(stored.key) != "chatter_data_exports":
+            continue
+        row = rows.get(_export_of(stored.key, rows))
         if row is None:
             yield "orphan", "an object in chatter_data_exports belongs to no export"
         else:
             yield from _faults_of_file(truth, row, stored)
             if export := truth.filed.get(row.id):
                 yield from _may_be_there(truth, export)
-    for stored in truth.evidence.client_objects.versions:
-        # Those whose key was forgotten with their chatter are the client's, and nobody knows them any more.
-        if row := rows["client"].get(_export_of(stored.key, rows["client"])):
-            yield from _faults_of_file(truth, row, stored)
-    for key, row in rows["hosted"].items():
+    for key, row in rows.items():
         if row.status == "completed" and key not in truth.contents:
             yield "lost export", f"{truth.filed.get(row.id, row.id)} is completed and not removed, and has no object"
     for row in truth.evidence.requests.values():
@@ -40,6 +34,29 @@ def exports(truth: Truth) -> Found:
         is_whole = row.kind == "export" and row.status == "completed" and row.hosting == "hosted"
         if is_whole and row.key is None and export and not truth.model.may_be_removed(export, truth.erasures):
             yield "lost export", f"the file of {export} was removed, and nothing asked for that"
+
+
+def exports_at_clients(truth: Truth) -> Found:
+    """What was delivered into a client's bucket is the client's, and of nobody else."""
+    rows = _rows_by_key(truth, "client")
+    there = {stored.key for stored in truth.evidence.client_objects.versions if stored.body is not None}
+    for key, delivered in rows.items():
+        if delivered.status == "completed" and key not in there:
+            yield (
+                "lost export",
+                f"{truth.filed.get(delivered.id, delivered.id)} is completed, and not in the client's bucket",
+            )
+    theirs = {row.bot for row in truth.evidence.requests.values() if row.hosting == "client"}
+    for stored in truth.evidence.client_objects.versions:
+        if row := rows.get(_export_of(stored.key, rows)):
+            yield from _faults_of_file(truth, row, stored)
+        # Its key was forgotten with its chatter, and nobody knows any more whose it was.
+        elif found := truth.strangers(found_in(stored.key, (stored.body or b"").decode(errors="replace")), theirs):
+            yield "foreign line", f"a file in the client's bucket has {told(found)}, of another chatbot"
+
+
+def _rows_by_key(truth: Truth, hosting: str) -> dict[str | None, Request]:
+    return {row.key: row for row in truth.evidence.requests.values() if row.key and row.hosting == hosting}
 
 
 def _faults_of_file(truth: Truth, row: Request, stored: Stored) -> Found:

@@ -49,6 +49,13 @@ class Truth:
         versions = self.evidence.objects.versions
         return {one.key: one.body for one in versions if one.is_latest and one.body is not None}
 
+    def strangers(self, words: Collection[Word], bots: Collection[str]) -> set[Word]:
+        """Return those of the words that were never sent to any of these chatbots."""
+        talks = [talk for talk in self.model.talks if talk.bot in bots]
+        names, values = {talk.index for talk in talks}, {value for talk in talks for value in talk.tried}
+        people = {one.number for one in self.model.people if one.value in values}
+        return {word for word in words if word.number not in (people if word.is_person else names)}
+
     def gone(self, words: Collection[Word], *, bot: str = "", is_key: bool = False) -> set[Word]:
         """Return those of the words that must be nowhere, or not in what is of this chatbot.
 
