@@ -11,7 +11,7 @@ from typing import IO
 
 from django.db import connection, transaction
 
-from common.db import fetch
+from common.db import execute, fetch, local_settings
 from compliance.ledger import service as services
 from compliance.models import Service
 from compliance.replay import filing, loading, planning, reading
@@ -182,6 +182,8 @@ def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -
             spool.write(json.dumps([found.key, found.at.isoformat(), found.lines]) + "\n")
         spool.seek(0)
         with transaction.atomic():
+            # It says nothing while somebody reads the report page by page. Nothing is locked that work needs.
+            execute(local_settings(idle_in_transaction_session_timeout="0"))
             for found in _spooled(spool):
                 # A key can be in several objects.
                 report.revoked += set(loading.keys_to_revoke(found)).difference(report.revoked)

@@ -10,8 +10,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
+from common.db import fetch
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, Service
+from compliance.replay import operation
+from compliance.replay.report import Report
 from conversations.models import Conversation, ErasedChatter, Message
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.factories import ready_chatbot
@@ -72,6 +76,21 @@ def test_a_dry_run_writes_nothing(company: Company, storage: ObjectStorage) -> N
 
     assert report["plans"] == {"erase": 1}
     assert (dump(), list(storage.versions())) == (rows, objects)
+
+
+def test_whoever_reads_the_report_of_a_dry_run_may_take_their_time(company: Company) -> None:
+    company.talk("c-1", "alice")
+    with restored():
+        company.delete("alice")
+        work()
+    limits = []
+
+    def show(_report: Report) -> None:
+        limits.extend(fetch("SHOW idle_in_transaction_session_timeout"))
+
+    operation.replay(work=worker.work, show=show, is_dry_run=True)
+    assert limits == [("0",)]
+    assert fetch("SHOW idle_in_transaction_session_timeout") != limits
 
 
 def test_a_deletion_by_conversations_is_carried_out_again(company: Company) -> None:
