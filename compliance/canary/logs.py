@@ -30,7 +30,7 @@ from compliance.canary.words import GUNZIP, GZIP, Search, Unsearchable
 _MOST_FILES = 1_000
 _PIECE_BYTES = 1024 * 1024
 # What was written between two turns is read too, unless it is more.
-_MOST_BETWEEN_BYTES = 64 * 1024 * 1024
+_MOST_BETWEEN_BYTES = 32 * 1024 * 1024
 # By so many bytes a file is told from another.
 _HEAD_BYTES = 256
 _PACKED_HEAD_BYTES = 4096

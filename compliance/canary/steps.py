@@ -89,8 +89,9 @@ class Work:
 
     @property
     def since(self) -> datetime:
-        """When the last turn began: something newer may have been seen by none."""
-        return max([self.turn.began_at - _AGAIN, *(each.began_at for each in self.former[:1])])
+        """When the last turn began that could look everywhere: something newer may have been seen by none."""
+        looked = (each.began_at for each in self.former if not each.trouble)
+        return next(looked, self.turn.began_at - _AGAIN)
 
     @property
     def request_ids(self) -> list[UUID]:
@@ -152,7 +153,7 @@ def clean_up(work: Work) -> bool:
 
 
 def _is_erased(work: Work, former: CanaryTurn) -> bool:
-    """Return whether a former turn's chatter is gone, and have it erased if not."""
+    """Return whether a former turn's conversations are gone, and have its chatter erased if not."""
     if work.knows(former):
         _file_again(work, former)
         return _status(work, _FORMER_TURN, former.deletion_id) == "completed"
