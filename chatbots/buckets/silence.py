@@ -52,7 +52,8 @@ _ANSWERS = """
 DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s AND since <= %s
 """
 _ANOTHER_MAY_TRY = """
-UPDATE chatbots_silentstorage SET rests_until = clock_timestamp() WHERE chatbot_id IS NOT DISTINCT FROM %s
+UPDATE chatbots_silentstorage SET rests_until = clock_timestamp()
+ WHERE chatbot_id IS NOT DISTINCT FROM %s AND rests_until > clock_timestamp()
 """
 _FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
@@ -94,8 +95,12 @@ def share_hosted() -> None:
 
 
 def record_hosted() -> None:
-    """Record what this process knows of the operator's bucket. If it should have tried and did not, another may."""
-    record(None, hosted_storage().calls.breaker)
+    """Record what this process knows of the operator's bucket. If it should have tried and did not, another may.
+
+    Without it the others wait for some time longer, so it raises nothing of the database's.
+    """
+    with _ignore_database_errors():
+        record(None, hosted_storage().calls.breaker)
 
 
 def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
@@ -120,7 +125,7 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
     last = breaker.take_last()
     if last is None:
         if breaker.may_try:
-            breaker.rest(0)
+            breaker.rest(_TRIAL_SECONDS)
             execute(_ANOTHER_MAY_TRY, [chatbot_id])
         return
     if last.answered:

@@ -70,6 +70,11 @@ def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
     assert silent.rests_until is not None
     assert silent.rests_until <= timezone.now()
 
+    # Nor if its time is over.
+    worker.drain(seconds=0.001)
+    silent.refresh_from_db()
+    assert silent.rests_until <= timezone.now()
+
     # Another process, which has seen that the storage is silent.
     hosted_storage().calls.breaker.rest(60)
     export = export_of(chatbot, "43")
