@@ -73,7 +73,9 @@ _CASES: Counter[str] = Counter()
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Take the mark from the first cases of a test that is long only beyond them, in the order of its parameters."""
-    for mark in [one for one in item.own_markers if one.name == "long" and "beyond" in one.kwargs]:
+    for mark in [one for one in item.iter_markers("long") if "beyond" in one.kwargs]:
+        if mark not in item.own_markers:
+            raise pytest.UsageError(f"{item.nodeid}: long(beyond=...) is for a test, not for a class or a module.")
         test, cases, _ = item.nodeid.partition("[")
         if not cases:
             raise pytest.UsageError(f"{item.nodeid}: it has no cases that long(beyond=...) could leave out.")
