@@ -69,35 +69,39 @@ def drain(
         return _catch_up(seconds)
     _requeue_expired()
     called = False
-    while time.monotonic() < end:
-        if not service.is_open() or refusals.is_resting():
-            return False
-        # First: what follows may be what tries a silent storage.
-        silence.share_hosted()
-        journal.write_due()
-        requeue.release_export_pending()
-        machines.look_if_due()
-        idle = True
-        for kind, lane in scheduling.waiting_lanes():
-            held = claims.take(kind, lane)
-            if held is None:
-                continue
-            idle = False
-            if on_backlog and held.leaves_others and not (called and not held.is_large):
-                on_backlog()
-                called = True
-            work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
-        # What was worked on until now took a while.
-        if time.monotonic() < end and service.is_open() and extracts.build_next(settled=not idle):
-            idle = False
-        if _work_at_clients(background):
-            idle = False
-        if idle:
-            break
-    else:
+    try:
+        while time.monotonic() < end:
+            if not _may_work():
+                return False
+            # First: what follows may be what tries a silent storage.
+            silence.share_hosted()
+            journal.write_due()
+            requeue.release_export_pending()
+            machines.look_if_due()
+            idle = True
+            for kind, lane in scheduling.waiting_lanes():
+                held = claims.take(kind, lane) if _may_work() else None
+                if held is None:
+                    continue
+                idle = False
+                if on_backlog and held.leaves_others and not (called and not held.is_large):
+                    on_backlog()
+                    called = True
+                work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
+            # What was worked on until now took a while.
+            if time.monotonic() < end and _may_work() and extracts.build_next(settled=not idle):
+                idle = False
+            if _may_work() and _work_at_clients(background):
+                idle = False
+            if idle:
+                return False
         return True
-    silence.record_hosted()
-    return False
+    finally:
+        silence.record_hosted()
+
+
+def _may_work() -> bool:
+    return service.is_open() and not refusals.is_resting()
 
 
 def _catch_up(seconds: float) -> bool:

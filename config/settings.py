@@ -153,7 +153,7 @@ _options["application_name"] = "data-compliance-api"
 # that was lost. PostgreSQL ends it. It would keep what it has locked, for ever or until TCP gives up after hours.
 # Shorter than a lease (compliance/work/claims.py): once that is over, another worker must find the claim unlocked.
 # 0 for none.
-IDLE_TRANSACTION_SECONDS = env.int("IDLE_TRANSACTION_SECONDS", 60, validate=Range(0, 3600))
+IDLE_TRANSACTION_SECONDS = env.int("IDLE_TRANSACTION_SECONDS", 60, validate=Range(0, 80))
 if IDLE_TRANSACTION_SECONDS:
     _limit = f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_SECONDS}s"
     _options["options"] = f"{_options.get('options', '')} {_limit}".strip()

@@ -36,7 +36,7 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(**params) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.read_only = True
-        # Between two statements a reader can wait long for a bucket. It has nothing locked.
+        # Between two statements a reader can wait long for a bucket. It has no row locked.
         limits = dict.fromkeys(("statement_timeout", "idle_in_transaction_session_timeout"), f"{SNAPSHOT_MINUTES}min")
         reader.execute(local_settings(**limits, **_BY_INDEX, **settings))
         yield reader

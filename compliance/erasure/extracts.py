@@ -14,6 +14,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.erasure.scope import SCOPE
+from compliance.work import refusals
 from compliance.work.sql import subjects
 from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract
@@ -150,7 +151,7 @@ def build_next(*, settled: bool) -> bool:
 
 def build(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
     """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
-    is_done = builder.build(held, on_read=on_read)
+    is_done = builder.build(held, on_read=on_read, on_refused=refusals.rest)
     release([held.chatbot_id])
     return is_done
 

@@ -1,5 +1,6 @@
 """Deliver the files of a claim's exports: read in one snapshot, sent while the next is read, completed in groups."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
@@ -28,6 +29,8 @@ from compliance.work.upload_pool import THREADS, UploadPool
 from conversations import machines
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
+
+logger = logging.getLogger(__name__)
 
 # A file of less than a part is read whole and handed to the pool; a larger one is sent in parts when the pool is
 # idle. So beside the file that is being read (16 MiB) memory holds at most this much, and once more as HTTP's copy.
@@ -245,6 +248,7 @@ class Delivery:
         if failure.code == machines.SILENT:
             requeue.machine_lost(self._held, unread)
         elif failure.code == REFUSED:
+            logger.warning("claim.refused claim=%s %s", self._held.id, failure.detail)
             refusals.rest()
             requeue.refused(self._held, unread, failure)
         elif len(unread) > 1:

@@ -33,8 +33,10 @@ _SWEEP_LATE = timedelta(minutes=3)
 _CLUSTERS_REPORTED = timedelta(minutes=10)
 _TASKS_REPORTED = timedelta(days=1)
 _LEDGER_REPORTED = timedelta(days=1)
-# Each worker tries again after some seconds, and a request that was refused twice after two minutes.
-_REFUSAL_REPORTED = timedelta(minutes=3)
+# A request that was refused twice is tried again after two minutes, and may take some until it is refused.
+_REFUSAL_REPORTED = timedelta(minutes=10)
+# For how long after one it says nothing that no worker is busy: each rests for seconds.
+_REFUSAL_IDLE = timedelta(seconds=15)
 # Workers write the journal every few seconds, and compare the ledger each minute.
 _JOURNAL_LATE = timedelta(minutes=1)
 _LEDGER_UNCOMPARED = timedelta(minutes=10)
@@ -310,10 +312,10 @@ def _work_problems(health: Health) -> Iterator[HealthProblem]:
     age = health.oldest.age if health.oldest and not health.oldest.is_blocked else timedelta()
     if not health.ledger.is_open:  # nothing is taken
         age = timedelta()
-    is_refused = _was_within(health, health.refusals, _REFUSAL_REPORTED)
-    if is_refused:
+    if _was_within(health, health.refusals, _REFUSAL_REPORTED):
         yield problem(Code.DATABASE_REFUSED)
-    is_idle = health.alive and not health.is_any_worker_busy and not is_refused
+    rests = _was_within(health, health.refusals, _REFUSAL_IDLE)
+    is_idle = health.alive and not health.is_any_worker_busy and not rests
     if is_idle and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
         yield problem(Code.WORKERS_IDLE)
     if health.ledger.is_open and health.oldest and health.oldest.age > LONGEST_WAIT:

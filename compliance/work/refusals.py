@@ -33,4 +33,5 @@ def is_resting() -> bool:
 
 
 def forget() -> None:
+    """Take up work at once, in tests."""
     _BREAKER.reset()

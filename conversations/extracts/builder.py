@@ -84,10 +84,16 @@ def key_of(location: StorageLocation, day: str) -> str:
     return f"{location.prefix}daily_conversations_extracts/{day}_conversations_extract.csv"
 
 
-def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool:
+def build(
+    lease: ExtractLease,
+    *,
+    on_read: OnRead = lambda _bytes: None,
+    on_refused: Callable[[], object] = lambda: None,
+) -> bool:
     """Build the file of a day that was taken, and record the result on its row; return whether it is done.
 
-    Call it outside any transaction. Raises nothing of the storage's or the database's.
+    `on_refused` is called where the database refuses the work for now. Call it outside any transaction. Raises
+    nothing of the storage's or the database's.
     """
     try:
         return _build(lease, on_read)
@@ -102,7 +108,7 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
         elif error.code == machines.SILENT:
             _lose_machine(lease)
         elif error.code == REFUSED:
-            lease.put_off(error.code, error.detail, wait=_WAIT)
+            _put_off(lease, error.detail, on_refused)
         else:
             lease.fail(error.code, error.detail, retryable=error.retryable)
     except Exception as error:  # whatever it was, other days are built
@@ -110,12 +116,18 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
             _lose_machine(lease)
             return False
         if was_refused_for_now(error):
-            lease.put_off(REFUSED, describe_refusal(error), wait=_WAIT)
+            _put_off(lease, describe_refusal(error), on_refused)
             return False
         logger.error("extract.failed extract=%s", lease.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         lease.fail("internal_error", detail, retryable=True)
     return False
+
+
+def _put_off(lease: ExtractLease, detail: str, on_refused: Callable[[], object]) -> None:
+    logger.warning("extract.refused extract=%s %s", lease.id, detail)
+    on_refused()
+    lease.put_off(REFUSED, detail, wait=_WAIT)
 
 
 def _lose_machine(lease: ExtractLease) -> None:

@@ -11,6 +11,7 @@ from compliance.callbacks import dispatcher as callbacks
 from compliance.lookups import dispatcher as lookups
 from compliance.models import ComplianceRequest
 from compliance.notifications import delivery as mails
+from compliance.work import refusals
 
 
 class Command(TeachingCommand):
@@ -23,7 +24,7 @@ examples:
   manage.py process_requests
   manage.py process_requests --seconds 60 --json
 
-exit codes: 0 nothing is left that can be taken, 3 the time was over first
+exit codes: 0 nothing is left that can be taken, 3 the time was over first, or the database refuses work for now
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +37,7 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
 
     def handle(self, *args: Any, **options: Any) -> None:
         worker.sweep()
-        left = worker.drain(seconds=options["seconds"])
+        left = worker.drain(seconds=options["seconds"]) or refusals.is_resting()
         callbacks.deliver()
         lookups.look_up()
         mails.deliver()

@@ -1,8 +1,10 @@
 """A database that refuses work for now: requests wait without losing an attempt, and health reports it."""
 
+import io
 from collections.abc import Iterator
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from psycopg import OperationalError, errors
 
@@ -131,18 +133,47 @@ def test_a_task_that_can_claim_nothing_rests_and_has_not_failed(chatbot: Chatbot
     assert (request.status, request.attempts, refusals.is_resting()) == (Status.ACCEPTED, 0, True)
 
 
-def test_exports_wait_for_a_connection(chatbot: Chatbot, storage: ObjectStorage, unreachable: None) -> None:
+@pytest.mark.one_postgresql(reason="a trigger of the test on messages")
+def test_a_refused_worker_takes_nothing_in_the_same_round_either(
+    chatbot: Chatbot, storage: ObjectStorage, full_disk: None
+) -> None:
+    conversation_of(chatbot, "42")
+    deletion_of(chatbot, "42")
+    isolated = deletion_of(chatbot, "43")
+    ComplianceRequest.objects.filter(pk=isolated.pk).update(lane="isolated")
+    assert not worker.drain(seconds=30)
+    isolated.refresh_from_db()
+    assert (isolated.status, isolated.started_at) == (Status.ACCEPTED, None)
+
+
+@pytest.mark.one_postgresql(reason="a trigger of the test on messages")
+def test_the_command_says_that_something_is_left(chatbot: Chatbot, storage: ObjectStorage, full_disk: None) -> None:
+    conversation_of(chatbot, "42")
+    deletion_of(chatbot, "42")
+    with pytest.raises(SystemExit) as ended:
+        call_command("process_requests", stdout=io.StringIO())
+    assert ended.value.code == 3
+
+
+def test_exports_wait_for_a_connection(
+    chatbot: Chatbot, storage: ObjectStorage, unreachable: None, caplog: pytest.LogCaptureFixture
+) -> None:
     for value in ("42", "43"):
         conversation_of(chatbot, value)
         export_of(chatbot, value)
     for _ in range(claims.MAX_ATTEMPTS + 1):
         drain_after_the_rest()
     assert states() == {(Status.ACCEPTED, 0, "database_refused")}
+    assert "claim.refused" in caplog.text
 
 
-def test_a_day_waits_for_a_connection(chatbot: Chatbot, storage: ObjectStorage, unreachable: None) -> None:
+def test_a_day_waits_for_a_connection(
+    chatbot: Chatbot, storage: ObjectStorage, unreachable: None, caplog: pytest.LogCaptureFixture
+) -> None:
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)
     worker.drain(seconds=30)
     extract = extract_of(chatbot)
     assert (extract.state, extract.attempts, extract.error_code) == ("pending", 0, "database_refused")
+    assert "extract.refused" in caplog.text
+    assert "database_refused" in [problem.code for problem in health.check().problems]
