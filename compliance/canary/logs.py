@@ -23,7 +23,7 @@ from django.conf import settings
 
 from common import proc
 from compliance.canary.api import Code, Sighting
-from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
+from compliance.canary.trouble import Budget, CannotTell, Doubts, NotHere, Trouble
 from compliance.canary.words import GUNZIP, GZIP, Search, Unsearchable
 
 # Of all patterns together.
@@ -83,7 +83,7 @@ def look(search: Search, since: dict[str, Any], began_at: datetime, *, budget: B
     """Yield the log files in which a word is, then raise CannotTell if one is missing, or cannot be read."""
     if since.get("files") and not settings.CANARY_LOG_FILES:
         # It is set for another machine, whose worker did not take this step.
-        raise CannotTell(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
+        raise NotHere(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
     # Inodes are of one machine; on another, or after a restart of it, nothing is known of the files.
     is_here = since.get("machine") == proc.pid_scope()
     known = _known(since) if is_here else {}

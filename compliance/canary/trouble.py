@@ -18,6 +18,10 @@ class CannotTell(Exception):
         self.where = where
 
 
+class NotHere(CannotTell):
+    """It could not be looked at by this process, but maybe by another, which has the setting `where`."""
+
+
 class Budget:
     """The time that one piece of work may take, so that it holds no worker for long."""
 

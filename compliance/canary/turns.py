@@ -20,7 +20,7 @@ from common.db import fetch
 from common.logs import describe_kind
 from compliance.canary import steps
 from compliance.canary.steps import Work
-from compliance.canary.trouble import Budget, CannotTell, Trouble
+from compliance.canary.trouble import Budget, CannotTell, NotHere, Trouble
 from compliance.models import Canary, CanaryFinding, CanaryTurn
 from compliance.models.canary import KEPT_DAYS
 from compliance.work import canary as canary_state
@@ -138,6 +138,9 @@ def _do(work: Work, pause: timedelta) -> timedelta | None:
             _go_to_next(turn)
             return None
         trouble, wait = CannotTell(_LATE.get(step, Trouble.NOT_CARRIED_OUT), step.value), pause
+    except NotHere as error:
+        # At once: a command that looks each second would keep the turn from a worker.
+        trouble, wait = error, timedelta()
     except CannotTell as error:
         trouble, wait = error, _NEXT_TRY
     except _Lost:
