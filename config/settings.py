@@ -15,6 +15,7 @@ from typing import Any
 
 from marshmallow.validate import OneOf, Range, Regexp
 
+from config.database import connecting
 from config.env import BASE_DIR, development_keys, env
 from config.openapi.document import SPECTACULAR_SETTINGS  # noqa: F401  drf-spectacular reads it
 from devservers import control
@@ -135,28 +136,9 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
 DATABASES: dict[str, dict[str, Any]] = {
     "default": control.database(VAR_DIR) if EMBEDDED_POSTGRES else env.postgres_url("DATABASE_URL") or {},
 }
-# Connections persist: otherwise django-q2 would close the caller's connection after an enqueue.
-DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
-# A server that was cut off, as by a failover that drops packets, is given up after a minute. The kernel would wait a
-# quarter of an hour for what was sent, and two hours for an answer. DATABASE_URL may say otherwise.
-_GIVING_UP = {
-    "connect_timeout": 10,
-    "tcp_user_timeout": 60_000,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
-_options: dict[str, Any] = _GIVING_UP | DATABASES["default"].get("OPTIONS", {})
-DATABASES["default"]["OPTIONS"] = _options
-_options["application_name"] = "data-compliance-api"
-# A session that says nothing for so long within a transaction is that of a process that was stopped, or of a machine
-# that was lost. PostgreSQL ends it. It would keep what it has locked, for ever or until TCP gives up after hours.
-# Shorter than a lease (compliance/work/claims.py): once that is over, another worker must find the claim unlocked.
-# 0 for none.
+# Shorter than a lease (compliance.work.claims): once that is over, another worker must find the claim unlocked.
 IDLE_TRANSACTION_SECONDS = env.int("IDLE_TRANSACTION_SECONDS", 60, validate=Range(0, 80))
-if IDLE_TRANSACTION_SECONDS:
-    _limit = f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_SECONDS}s"
-    _options["options"] = f"{_options.get('options', '')} {_limit}".strip()
+DATABASES["default"] |= connecting(DATABASES["default"], idle_seconds=IDLE_TRANSACTION_SECONDS)
 
 # --- Object storage: the operator's bucket --------------------------------------------------------------------
 

@@ -15,14 +15,12 @@ from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
 from compliance.ledger import service  # noqa: E402  (as above)
+from config import database  # noqa: E402
 from config.handler import Handler  # noqa: E402
 from conversations import distribution  # noqa: E402  (as above)
 
 # A request with a slow statement gets 503 and frees its thread.
-if settings.WEB_STATEMENT_SECONDS:
-    options = settings.DATABASES["default"]["OPTIONS"]
-    limit = f"-c statement_timeout={settings.WEB_STATEMENT_SECONDS}s"
-    options["options"] = f"{options.get('options', '')} {limit}".strip()
+database.limit(settings.DATABASES["default"]["OPTIONS"], statement_timeout=settings.WEB_STATEMENT_SECONDS)
 
 # Do not start with a wrong key, or on tables that are distributed in part, rather than fail each request.
 digest_key.check()
