@@ -105,6 +105,9 @@ def record_hosted() -> None:
 
 def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
     """Close the breaker, or open it for the rest or for one trial call, as the shared state says."""
+    if breaker.may_try:
+        # This process has the trial: a thread of it is about to call.
+        return
     found = fetch_one(_READ, {"chatbot": chatbot_id, "trial": _TRIAL_SECONDS})
     if found is None:
         breaker.close_if_resting()
@@ -124,7 +127,7 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
     """
     last = breaker.take_last()
     if last is None:
-        if breaker.may_try:
+        if breaker.may_try_here:
             breaker.rest(_TRIAL_SECONDS)
             execute(_ANOTHER_MAY_TRY, [chatbot_id])
         return

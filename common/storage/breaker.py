@@ -44,7 +44,17 @@ class Breaker:
         self._last: bool | None = None
         self._last_at = 0.0
         self.was_quick = False  # whether the last call without an answer failed at once
-        self.may_try = False  # whether `try_next` was called, and no call has passed since
+        self._trial_of: int | None = None  # the thread that called `try_next`, until a call passes
+
+    @property
+    def may_try(self) -> bool:
+        """Whether `try_next` was called, and no call has passed since."""
+        return self._trial_of is not None
+
+    @property
+    def may_try_here(self) -> bool:
+        """Whether it was this thread that called `try_next`."""
+        return self._trial_of == threading.get_ident()
 
     @property
     def is_resting(self) -> bool:
@@ -64,12 +74,12 @@ class Breaker:
         with self._lock:
             self._failures = FAILURES
             self._rests_until = self._clock() + seconds
-            self.may_try = False
+            self._trial_of = None
 
     def try_next(self) -> None:
         """Let the next call pass, as the trial."""
         self.rest(0)
-        self.may_try = True
+        self._trial_of = threading.get_ident()
 
     def close_if_resting(self) -> None:
         """Close it: another process got an answer."""
@@ -94,7 +104,7 @@ class Breaker:
             if self.refuses:
                 raise errors.resting()
             # This call is the trial. If its end is never recorded, another may pass after a rest.
-            self.may_try = False
+            self._trial_of = None
             self._rests_until = self._clock() + self._rest
 
     def answered(self) -> None:

@@ -1,13 +1,15 @@
 """A silent storage: no worker waits for it long, and untried requests lose no attempt."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import hosted_storage
+from chatbots.buckets import hosted_storage, silence
 from chatbots.models import ChangeLogEntry, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError
 from common.storage.breaker import FAILURES
@@ -83,3 +85,23 @@ def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
     worker.drain(seconds=60)
     export.refresh_from_db()
     assert export.status == Status.COMPLETED
+
+
+def test_a_thread_does_not_give_away_what_another_is_to_try(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    silent = SilentStorage.objects.create(rests_until=timezone.now())
+    silence.share_hosted()
+
+    def go_by() -> None:
+        silence.share_hosted()
+        silence.record_hosted()
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(go_by).result()
+    silent.refresh_from_db()
+    assert silent.rests_until is not None
+    assert silent.rests_until > timezone.now()
+
+    assert not hosted_storage().exists("anything")
+    silence.record_hosted()
+    assert not SilentStorage.objects.exists()
