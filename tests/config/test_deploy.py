@@ -107,6 +107,7 @@ def test_operating_explains_each_metric(metrics: dict[str, set[str]]) -> None:
     assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == metrics
 
 
+@pytest.mark.long(reason="promtool takes ten seconds")
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here")
 def test_the_alert_rules_fire_as_described() -> None:
     argv = ["promtool", "test", "rules", "alerts_test.yml"]

@@ -39,6 +39,7 @@ def addresses(theirs: dict[str, object]) -> set[str]:
     return found
 
 
+@pytest.mark.long(reason="every page is opened")
 def test_every_page_has_it_and_nothing_inline(chatbot: Chatbot, admin_user: User) -> None:
     theirs, client = something_of(chatbot), client_of(admin_user)
     set_up(User.objects.create_user("with.a.device", is_staff=True))

@@ -74,6 +74,7 @@ def end_in_each_way(chatbot: Chatbot) -> None:
     work()
 
 
+@pytest.mark.long(reason="requests end in each way, and the database is dumped")
 def test_a_dump_after_the_days_holds_no_reference(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_slow_intake_of_one_chatbot_delays_no_other(company: Company, neighbou
     assert attempts(*deletions.values()) == [0, 0]
 
 
+@pytest.mark.long(reason="a row is locked for seconds")
 def test_intake_and_a_continued_deletion_do_not_block_each_other(
     company: Company, refusals: Refusals, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,7 +122,7 @@ def test_each_text_of_the_api_ends_in_a_column_that_is_known() -> None:
     assert set(OF_THE_API.values()) <= {str(column) for column in COLUMNS} | OURS.keys() | {""}
 
 
-@pytest.mark.long(reason="every page once more, with other texts", beyond=1)
+@pytest.mark.long(reason="every page, with each kind of text")
 @pytest.mark.parametrize("turn", [0, -1])
 def test_no_text_is_markup(world: World, admin_user: User, turn: int) -> None:
     plant(world.chatbot, turn=turn, person=world.person)

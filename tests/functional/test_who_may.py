@@ -133,7 +133,7 @@ def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
 # Refused calls change nothing, so one set of rows serves all pages of a test.
 
 
-@pytest.mark.long(reason="every page twice by each role", beyond=1)
+@pytest.mark.long(reason="every page twice by each role")
 @pytest.mark.parametrize("role", [Role.OFFICER, Role.VIEWER])
 def test_rows_of_others_look_nonexistent(theirs, neighbour, role: Role) -> None:
     pages = [page for page in TABLE if page.rows]
@@ -148,6 +148,7 @@ def test_rows_of_others_look_nonexistent(theirs, neighbour, role: Role) -> None:
         assert str(theirs["request_id"]) not in there.body, page
 
 
+@pytest.mark.long(reason="every page of two rows, each three times")
 def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, admin_user: User) -> None:
     client, ours = client_of(admin_user), something_of(neighbour)
 

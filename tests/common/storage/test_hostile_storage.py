@@ -282,6 +282,7 @@ def test_a_failed_upload_is_aborted_quickly(monkeypatch: pytest.MonkeyPatch) -> 
         assert time.monotonic() - began < PATIENCE
 
 
+@pytest.mark.long(reason="reads a listing until it is given up")
 def test_an_endless_listing_does_not_block_a_removal() -> None:
     page = (
         b"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k%d</NextKeyMarker>"

@@ -213,6 +213,7 @@ def test_it_finds_an_object(canary: Canary, fault: Callable[[Flight], None], fol
     assert not [one for one in flight.findings() if flight.words.value in one]
 
 
+@LONG
 def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Canary) -> None:
     day, now = timezone.now().date(), timezone.now()
     over = {"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now}
@@ -235,6 +236,7 @@ def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Can
     }
 
 
+@LONG
 def test_it_finds_a_line_in_a_log_also_of_a_rotated_one(canary: Canary, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
 

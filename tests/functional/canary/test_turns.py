@@ -179,6 +179,7 @@ def test_one_that_has_lost_its_turn_writes_nothing_more(canary: Canary, monkeypa
     assert (flight.turn.step, flight.turn.export_id) == ("export", None)
 
 
+@LONG
 def test_another_chatbot_is_not_read(canary: Canary, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     flight = Flight()
     flight.put("neighbour/chatter_data_exports/42/theirs.csv", b"theirs")
