@@ -30,9 +30,10 @@ def prepare(folder: Path, steps: Iterable[tuple[str, str]]) -> list[str]:
     return [sys.executable, "-m", _MODULE, str(folder)]
 
 
-def not_reached(folder: Path) -> list[str]:
-    """Return the steps at which no worker has died yet."""
-    return sorted(file.name for file in folder.iterdir() if file.suffix != _DIED)
+def not_reached(folder: Path) -> set[tuple[str, str]]:
+    """Return the steps at which no worker has died yet, each with its request."""
+    left = [file.name.rpartition(" ") for file in folder.iterdir() if file.suffix != _DIED]
+    return {(step, request) for step, _, request in left}
 
 
 class _Steps:
