@@ -41,6 +41,10 @@ def document(soak: Soak) -> dict[str, Any]:
             }
             for name, seconds in sorted((name, soak.driver.recoveries[name]) for name in soak.driver.caused)
         },
+        "outages": [
+            {"fault": one.name, "since": one.since.isoformat(), "until": one.until.isoformat()}
+            for one in soak.violations.outages.over
+        ],
         "prevented": soak.driver.prevented,
         "memory": [
             {"kind": one.kind, "seconds": round(one.seconds), "first": one.first, "last": one.last, "peak": one.peak}
