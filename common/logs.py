@@ -61,7 +61,7 @@ _ABOUT_CODE = (
 )
 _GOING_AWAY = (CannotConnectNow, CrashShutdown)
 
-# The code of what waits because the database refused it for now.
+# The code of requests and extracts that wait because the database refused them for now.
 REFUSED = "database_refused"
 
 
@@ -107,9 +107,9 @@ def was_ended_by_operator(error: BaseException) -> bool:
 
 
 def was_refused_for_now(error: BaseException) -> bool:
-    """Return whether the database has no room on its disk, or took no connection. It was not for what was asked.
+    """Return whether the database has no room on its disk, or took no connection, whatever it was asked.
 
-    For want of memory it can have been: that is no such refusal.
+    A lack of memory is no such refusal: the statement itself can be its cause.
     """
     cause = error if isinstance(error, PsycopgError) else error.__cause__
     if isinstance(cause, CannotConnectNow | ConnectionTimeout | DiskFull | TooManyConnections):
@@ -119,7 +119,7 @@ def was_refused_for_now(error: BaseException) -> bool:
 
 
 def describe_refusal(error: BaseException) -> str:
-    """Return what is told of work that the database refused for now."""
+    """Return a sentence, with the SQLSTATE, about work that the database refused. It may be logged and stored."""
     return f"The database refused the work for now: {describe_database_error(error)}."
 
 

@@ -14,11 +14,10 @@ _GIVING_UP = {
 
 
 def connecting(database: dict[str, Any], *, idle_seconds: int) -> dict[str, Any]:
-    """Return Django's settings for the connections to a database, which has those of DATABASE_URL.
+    """Return the settings to add to those that DATABASE_URL gave of a database.
 
-    A session that says nothing for `idle_seconds` within a transaction is that of a process that was stopped, or of a
-    machine that was lost. PostgreSQL ends it. It would keep what it has locked, for ever or until TCP gives up after
-    hours. 0 for no limit.
+    PostgreSQL ends a session that says nothing for `idle_seconds` within a transaction: its process was stopped, or
+    its machine lost, and it would keep its locks for ever, or until TCP gives up after hours. 0 is no limit.
     """
     options = _GIVING_UP | database.get("OPTIONS", {}) | {"application_name": "data-compliance-api"}
     limit(options, idle_in_transaction_session_timeout=idle_seconds)

@@ -14,7 +14,7 @@ _is_short_run = False
 
 
 def shorten() -> None:
-    """Have each property try a third of its examples. It is to be called before the tests are loaded."""
+    """Have each property try a third of its examples. Call it before the tests are loaded."""
     global _is_short_run  # noqa: PLW0603  (once, as pytest starts)
     _is_short_run = True
     settings.register_profile("short", settings(), max_examples=settings().max_examples // 3)
@@ -22,7 +22,7 @@ def shorten() -> None:
 
 
 def examples(number: int) -> settings:
-    """Return the settings of a property that tries so many examples wherever the long tests run, too."""
+    """Return the settings of a property that tries so many examples, or a third where long tests are left out."""
     return settings(
         max_examples=max(1, number // 3) if _is_short_run else number * _TIMES,
         deadline=None,

@@ -39,7 +39,7 @@ class Sighting(NamedTuple):
 
 
 class _Probe(NamedTuple):
-    """What one call shows. `text` is all of it but what was sent; some of `entries` can be the log's."""
+    """What one call shows. `text` lacks what only repeats the call; `entries` can be conversations of the log."""
 
     where: str
     text: str
@@ -87,9 +87,9 @@ def _in_probe(probe: _Probe, search: Search, turn: CanaryTurn) -> Iterator[Sight
 
 
 def _calls(client: Client, planted: Planted, turn: CanaryTurn) -> Iterator[Iterator[_Probe]]:
-    """Yield each call that could show the chatter: it is made as one asks for what it shows.
+    """Yield each call that could show the chatter, as an iterator of its probes. The call is made when that is read.
 
-    What has to answer is required to, or nothing would be seen.
+    Raises CannotTell then for a call that is not answered as it has to be, since nothing would be seen.
     """
     yield _looked_up(client, planted)
     since = rfc3339(turn.began_at - timedelta(days=3))

@@ -32,7 +32,7 @@ _MOST_LEDGER_OBJECTS = 500
 def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool, budget: Budget) -> list[str]:
     """Return the folders whose files should have the chatter's texts before the deletion, and do not.
 
-    By words that are in no key: a listing does not show that contents are read.
+    Searches for words that are in no key: a key that is found does not show that contents are read.
     """
     wanted = {UPLOADS} if turn.file_id is not None else set()
     if turn.export_id is not None:
@@ -128,7 +128,10 @@ def _in_time(pieces: Iterable[bytes], where: str, budget: Budget) -> Iterator[by
 
 
 def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> Sequence[str]:
-    """Return the keys of the ledger's objects since then that name one of these requests, but no end of them."""
+    """Return the keys of the ledger's objects since then that name one of these requests.
+
+    At most one more than are read, by which `look` knows that there are too many.
+    """
     named = LedgerObject.objects.filter(at__gte=since, written_at__isnull=False, request_ids__overlap=request_ids)
     return list(named.order_by("at").values_list("key", flat=True)[: _MOST_LEDGER_OBJECTS + 1])
 

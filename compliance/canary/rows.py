@@ -25,7 +25,7 @@ from compliance.canary.words import Search
 from compliance.models import CanaryTurn
 from conversations.models.conversations import EARLIEST
 
-# Of one table. The canary's own end after some months, but for those of which the newest are read.
+# Of one table. The canary's own rows expire after some months, except in tables of which only the newest are read.
 _MOST_ROWS = 200_000
 # Of conversations, requests and entries of the change log. A turn has some of each.
 _NEWEST = 5_000
@@ -181,7 +181,7 @@ def control(search: Search, turn: CanaryTurn, *, budget: Budget) -> list[str]:
 def look(search: Search, turn: CanaryTurn, *, since: datetime, budget: Budget) -> Iterator[Sighting]:
     """Yield in which columns a word is, then raise CannotTell if not all could be read.
 
-    `since`: of tables without a chatbot some are read only as far as they are newer.
+    Of some tables without a chatbot only rows since `since` are read.
     """
     found: set[str] = set()
     things: dict[str, Sequence[int | UUID]] = {}
@@ -208,7 +208,7 @@ def look(search: Search, turn: CanaryTurn, *, since: datetime, budget: Budget) -
 
 @contextmanager
 def _transaction(where: str) -> Iterator[None]:
-    """Begin a transaction, or a part of one that an error ends alone. Raises CannotTell for a database's error."""
+    """Begin a transaction, or within one a savepoint. Raises CannotTell for a database's error."""
     trouble: Trouble | None = None
     try:
         with transaction.atomic():

@@ -65,6 +65,7 @@ class Work:
         return DigestKey.objects.values_list("created_at", flat=True).first()
 
     def knows(self, turn: CanaryTurn) -> bool:
+        """Return whether a turn's words, if it has planted any, can be derived with today's `DIGEST_KEY`."""
         return turn.planted_at is None or self._key_since is None or turn.planted_at > self._key_since
 
     @cached_property
@@ -89,12 +90,13 @@ class Work:
 
     @property
     def since(self) -> datetime:
-        """When the last turn began that could look everywhere: something newer may have been seen by none."""
+        """When the last turn began that could look everywhere: what is newer may have been seen by none."""
         looked = (each.began_at for each in self.former if not each.trouble)
         return next(looked, self.turn.began_at - _AGAIN)
 
     @property
     def request_ids(self) -> list[UUID]:
+        """The exports and deletions of this turn and of `former`."""
         turns = [self.turn, *self.former]
         return [each for turn in turns for each in (turn.export_id, turn.deletion_id) if each is not None]
 

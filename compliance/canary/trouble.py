@@ -51,12 +51,14 @@ class Doubts:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
+        """Keep a CannotTell that is raised within, and go on after it."""
         try:
             yield
         except CannotTell as error:
             self.note(error)
 
     def note(self, error: CannotTell) -> None:
+        """Keep this one, unless there is an earlier one."""
         self._first = self._first or error
 
     def tell(self) -> None:

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 State, Step = CanaryTurn.State, CanaryTurn.Step
 
-# Of one task, and then of the step that it is at. A call under way at the end takes as long again as one may.
+# A task begins no further step after this, and each step may take as long. A call under way at its end can still take
+# its own limit of time.
 TASK_SECONDS = 20.0
 # Longer than a task takes with that.
 _LEASE = timedelta(minutes=3)

@@ -37,6 +37,7 @@ class Planted(NamedTuple):
     words: dict[str, str]
 
     def only(self, *labels: str) -> "Planted":
+        """Return some of the words, by what they are planted as."""
         return Planted({label: self.words[label] for label in labels})
 
     @property
@@ -115,9 +116,9 @@ def _message(message_id: str, sender: str, text: str, at: datetime) -> dict[str,
 
 
 class _Form:
-    """One form of all words: they are as long, and begin with the same letters.
+    """All words in one form. They have the same length and begin with the same letters.
 
-    These are looked for first, so that the words of many turns take no longer than those of one.
+    These letters are looked for first, so that the words of many turns take no longer than those of one.
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:

@@ -182,7 +182,7 @@ def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -
             spool.write(json.dumps([found.key, found.at.isoformat(), found.lines]) + "\n")
         spool.seek(0)
         with transaction.atomic():
-            # It says nothing while somebody reads the report page by page. Nothing is locked that work needs.
+            # It says nothing while somebody reads the report page by page, and locks nothing that work needs.
             execute(local_settings(idle_in_transaction_session_timeout="0"))
             for found in _spooled(spool):
                 # A key can be in several objects.

@@ -35,7 +35,7 @@ _TASKS_REPORTED = timedelta(days=1)
 _LEDGER_REPORTED = timedelta(days=1)
 # A request that was refused twice is tried again after two minutes, and may take some until it is refused.
 _REFUSAL_REPORTED = timedelta(minutes=10)
-# For how long after one it says nothing that no worker is busy: each rests for seconds.
+# For so long after a refusal, workers that are not busy are not reported as idle: each rests for seconds.
 _REFUSAL_IDLE = timedelta(seconds=15)
 # Workers write the journal every few seconds, and compare the ledger each minute.
 _JOURNAL_LATE = timedelta(minutes=1)

@@ -1,6 +1,6 @@
 """What a process does when the database refuses work for now (`common.logs.was_refused_for_now`): it rests.
 
-Whatever it would take would be refused as well, and each attempt fills the log, maybe on the same disk.
+Whatever it took meanwhile would be refused as well, and each attempt adds to the log, which may be on the same disk.
 """
 
 import logging
@@ -29,6 +29,7 @@ def rest() -> None:
 
 
 def is_resting() -> bool:
+    """Return whether this process has been refused within REST_SECONDS: then it takes nothing."""
     return _BREAKER.refuses
 
 

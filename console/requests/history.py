@@ -44,7 +44,7 @@ REQUEUE_REASONS = {
     "cluster_ended": "Another process of its cluster was lost. It goes on without losing an attempt.",
     "isolated": "A request in its batch caused an error. Each is tried on its own.",
     "machine_silent": "A machine of the database did not respond. It goes on when that is back.",
-    "database_refused": "The database had no room, or took no connection. It goes on when it has.",
+    "database_refused": "The database had no room, or took no connection. It goes on by itself.",
     "storage_resting": "The storage did not respond and is not used for a while.",
 }
 

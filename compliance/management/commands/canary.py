@@ -39,7 +39,7 @@ exit codes:
   1  there is no canary, no CANARY_URL, or (--last) no turn
   3  something was left
   4  unclear: it could not do something, or not look everywhere; the output says what and why
-  6  still running after --timeout; workers that have CANARY_URL go on with it, and so does this command
+  6  still running after --timeout; workers that have CANARY_URL go on with it, as does this command when run again
 """
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -164,8 +164,8 @@ def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
 def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed) -> None:
     """Requeue requests whose work the database refused for now, without a lost attempt. Logged the first time only.
 
-    Any that is refused again may be why, such as one that needs more room than the disk has: so each is claimed alone
-    from then on, and waits longer.
+    One that is refused again may itself be the reason, as when it needs more room than the disk has: from then on it
+    is claimed alone, and waits longer.
     """
     again = Q(error_code=failure.code)
     with held.transaction() as now:
