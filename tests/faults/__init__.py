@@ -6,8 +6,12 @@
     disk.py        a small file system that can be filled
     catalogue.py   FAULTS: how each is caused, and mended
     dying.py       a cluster whose workers kill themselves at given steps
+    client.py      a client's program that calls the API
     people.py      persons whose words are planted, and what becomes of them
+    company.py     people of two chatbots, and requests about them
     invariants.py  what must hold afterwards, whatever happened
+    soak/          the soak
+    scene.py       a clean ending of it, in which violations are planted
 
 None of these modules needs pytest or Django's settings. `make faults` runs the tests, `make soak` measures.
 """

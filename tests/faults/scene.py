@@ -18,12 +18,13 @@ BOT, OTHER_BOT = "acme", "globex"
 KEY = "acme/chatter_data_exports/somebody/20261127_120000_conversation_export.csv"
 CLIENT_KEY = "own/chatter_data_exports/somebody/20261127_120000_conversation_export.csv"
 DAY_KEY = "acme/daily_conversations_extracts/2026-11-26_conversations_extract.csv"
-UPLOAD_KEY = "uploads/1"
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 MONTH = ("2026-11", "widget")
 CONTENT = b"the content of a file"
-_HEADER = ("conversation_id", "user_name", "csat_comment", "uci_value", "message_id", "message_kind", "text")
-_NAMES = (*_HEADER, "file_id", "file_name")
+_NAMES = (
+    *("conversation_id", "user_name", "csat_comment", "uci_value"),
+    *("message_id", "message_kind", "text", "file_id", "file_name"),
+)
 
 
 def csv_of(*lines: dict[str, str]) -> bytes:
@@ -39,12 +40,14 @@ def line_of(talk: Talk, **changes: str) -> dict[str, str]:
     return {"conversation_id": talk.id, "message_id": message, "text": text, "message_kind": "text"} | changes
 
 
-def word_of(talk: Talk) -> str:
-    return next(iter(talk.texts.values()))
-
-
 def message_of(talk: Talk) -> str:
+    """Return the id of its message."""
     return next(iter(talk.texts))
+
+
+def word_of(talk: Talk) -> str:
+    """Return the text of its message."""
+    return talk.texts[message_of(talk)]
 
 
 @dataclass

@@ -56,7 +56,7 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
     "a value left": ("row left", lambda s: s.talk(s.gone, values=["x"])),
     "a word in another table": (
         "word left in rows",
-        lambda s: s.evidence.tables.append(("django_session", f"1\t{word_of(s.gone)}")),
+        lambda s: s.in_table("django_session", word_of(s.gone)),
     ),
     "a word of the living in the queue": (
         "word left in rows",
@@ -90,16 +90,16 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
     ),
     "a value in the queue": (
         "word left in rows",
-        lambda s: s.evidence.tables.append(("django_q_ormq", f"1\t{s.deletion.value}")),
+        lambda s: s.in_table("django_q_ormq", s.deletion.value),
     ),
     "a key without its file": (
         "word left in rows",
-        lambda s: s.evidence.tables.append(("compliance_exportfile", f"1\tacme/{s.deletion.value}/2")),
+        lambda s: s.in_table("compliance_exportfile", f"acme/{s.deletion.value}/2"),
     ),
     "an upload left": ("word left in an object", lambda s: s.add("uploads/1", word_of(s.gone))),
     "an extract with the erased": (
         "word left in an object",
-        lambda s: s.add("acme/daily_conversations_extracts/2026-11-26_conversations_extract.csv", word_of(s.gone)),
+        lambda s: s.add(DAY_KEY, word_of(s.gone)),
     ),
     "an extract with somebody of another chatbot": (
         "word left in an object",
@@ -145,7 +145,7 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
     "a neighbour's message gone": ("neighbour", lambda s: s.talk(s.whole, texts={})),
     "a neighbour's message changed": (
         "neighbour",
-        lambda s: s.talk(s.whole, texts={next(iter(s.whole.texts)): ("text", "other")}),
+        lambda s: s.talk(s.whole, texts={message_of(s.whole): ("text", "other")}),
     ),
     "a neighbour without row": ("lost conversation", lambda s: s.evidence.talks.pop(2)),
     "a neighbour with a foreign message": (

@@ -34,7 +34,6 @@ class Wire:
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._holder.bind((_LOOPBACK, 0))
         self.port = int(self._holder.getsockname()[1])
-        self.accepted = 0
         self._rate: int | None = None
         self._loses_answers = False
         self._loop = asyncio.new_event_loop()
@@ -129,7 +128,6 @@ class Wire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
         task = asyncio.current_task()
         if task:
             self._tasks.add(task)

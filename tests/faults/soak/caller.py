@@ -31,14 +31,11 @@ class Traffic:
         self._lock = threading.Lock()
         self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
-        self.slowest = 0.0
 
-    def note(self, what: str, answer: str, seconds: float) -> None:
+    def note(self, what: str, answer: str) -> None:
         with self._lock:
             self.calls[what] += 1
             self.answers[answer] += 1
-            if answer.startswith("2"):
-                self.slowest = max(self.slowest, seconds)
 
 
 class Caller:
@@ -91,13 +88,12 @@ class Caller:
 
     def upload(self, number: int, name: str, content: bytes) -> Answer | None:
         """Send a file once. Return None where it is unknown whether it was stored."""
-        began = time.monotonic()
         try:
             answer = self.client.upload(number, name, content)
         except NoAnswer as error:
-            self._traffic.note("upload", str(error), time.monotonic() - began)
+            self._traffic.note("upload", str(error))
             return None
-        self._traffic.note("upload", str(answer.status), time.monotonic() - began)
+        self._traffic.note("upload", str(answer.status))
         if answer.status == 500:
             self._refused("upload", answer)
             return None
@@ -109,14 +105,13 @@ class Caller:
         asked = now()
         pause = 0.1
         while True:
-            began = time.monotonic()
             answer = None
             try:
                 answer = call()
                 said = str(answer.status)
             except NoAnswer as error:
                 said = str(error)
-            self._traffic.note(what, said, time.monotonic() - began)
+            self._traffic.note(what, said)
             if answer is not None:
                 if answer.status in ok:
                     return answer

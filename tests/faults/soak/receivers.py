@@ -18,8 +18,6 @@ from tests.faults.soak.words import found_in
 from tests.receivers import Received
 
 WELL = "well"
-# How a server can be: `lies` is a resolver's alone.
-MOODS = (WELL, "errors", "silent", "drips", "lies")
 _SIGNING = {"webhook-id", "webhook-timestamp", "webhook-signature"}
 # For longer than anybody waits.
 _SECONDS = 20
@@ -44,6 +42,7 @@ class Receivers:
 
     def __init__(self, violations: Violations, *, seed: int) -> None:
         self.port = 0
+        # How a server is: WELL, or `errors`, `silent`, `drips`, and of the resolver `lies`.
         self.mood = WELL
         self.resolver_mood = WELL
         self.over = threading.Event()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
 from django.db.models.functions import Now
 from django.test import override_settings
 
@@ -22,7 +21,6 @@ from compliance.canary import turns
 from compliance.canary.words import Planted, planted
 from compliance.models import CanaryTurn, ComplianceRequest
 from conversations.extracts import days
-from tests.clients import empty
 from tests.functional.web import WebServer, web_server
 from tests.under_roles import role
 
@@ -117,9 +115,6 @@ class Flight:
         [key] = [key for key in self.seen if f"/{folder}/" in key and key.endswith(".csv")]
         return key
 
-    def clear(self) -> None:
-        empty(self.storage)
-
     def _is_deletion_completed(self) -> bool:
         deletions = ComplianceRequest.objects.filter(kind="deletion", status="completed")
         return self.turn.deletion_id in deletions.values_list("pk", flat=True)
@@ -137,8 +132,3 @@ def last() -> tuple[int, dict[str, Any]]:
     with pytest.raises(SystemExit) as ended:
         call_command("canary", "--last", "--json", stdout=out)
     return int(str(ended.value.code)), json.loads(out.getvalue())
-
-
-def execute(statement: str, *values: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)

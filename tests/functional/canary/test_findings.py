@@ -11,12 +11,13 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.db import execute
 from compliance.canary.words import planted
 from compliance.models import Canary, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation, Message
 from tests.factories import conversation_of
-from tests.functional.canary.flights import LONG, Flight, execute, last
+from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,9 +49,7 @@ def put_message_back(flight: Flight) -> None:
     execute(
         "INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)"
         " VALUES (%s, %s, 'again', 'user', 'text', %s, now())",
-        flight.turn.chatbot_id,
-        flight.turn.numbers[0],
-        f"I was {flight.words.words['said']}.",
+        [flight.turn.chatbot_id, flight.turn.numbers[0], f"I was {flight.words.words['said']}."],
     )
 
 
@@ -61,8 +60,7 @@ def name_in_reference(flight: Flight) -> None:
 def write_to_change_log(flight: Flight) -> None:
     execute(
         "INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data) VALUES (%s, 'a.b', 'command', %s)",
-        flight.turn.chatbot_id,
-        json.dumps({"who": flight.words.value}),
+        [flight.turn.chatbot_id, json.dumps({"who": flight.words.value})],
     )
 
 
@@ -75,7 +73,7 @@ def keep_in_session(flight: Flight) -> None:
 
 def leave_in_queue(flight: Flight) -> None:
     payload = f"drain {flight.words.value.encode().hex()}"
-    execute("INSERT INTO django_q_ormq (key, payload, lock) VALUES ('other', %s, now())", payload)
+    execute("INSERT INTO django_q_ormq (key, payload, lock) VALUES ('other', %s, now())", [payload])
 
 
 def log_for_admin(flight: Flight) -> None:
@@ -83,7 +81,7 @@ def log_for_admin(flight: Flight) -> None:
     execute(
         "INSERT INTO django_admin_log (action_time, user_id, object_repr, action_flag, change_message)"
         " SELECT now(), id, %s, 2, '' FROM auth_user LIMIT 1",
-        flight.words.value,
+        [flight.words.value],
     )
 
 

@@ -13,13 +13,14 @@ from django.test import override_settings
 from pytest_django import Settings
 
 from chatbots.models import ApiKey, Chatbot
+from common.db import execute
 from common.storage import ObjectStorage
 from compliance.canary import steps, turns
 from compliance.canary.turns import go_on
 from compliance.models import Canary, CanaryFinding, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation
-from tests.functional.canary.flights import LONG, Flight, execute, last
+from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
 from tests.under_roles import role
 
@@ -220,7 +221,7 @@ def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary
     execute(
         "UPDATE compliance_canaryturn SET state = 'unclear', planted_at = now(),"
         " ended_at = now() - interval '91 days' WHERE id = %s",
-        left.pk,
+        [left.pk],
     )
 
     turns.begin()
