@@ -238,7 +238,9 @@ def test_a_clients_chatbot_is_never_taken(chatbot: Chatbot) -> None:
 def test_a_command_without_logs_leaves_the_step_to_a_worker_that_has_them(canary: Canary, settings: Settings) -> None:
     settings.CANARY_LOG_FILES = []
     seen = {"machine": "here", "at": 0.0, "files": {"1:1": ["/var/log/worker.log", 1, 0.0, "0"]}}
-    turn = turn_of(canary, "running", ago=timedelta(minutes=1), step=CanaryTurn.Step.LOOK_LOGS, logs=seen)
+    # Planted since this database has its key, which may be some seconds old.
+    step, planted_at = CanaryTurn.Step.LOOK_LOGS, timezone.now()
+    turn = turn_of(canary, "running", ago=timedelta(minutes=1), planted_at=planted_at, step=step, logs=seen)
     turns.go_on(seconds=5, pause=timedelta(seconds=1))
     turn.refresh_from_db()
     assert (turn.step, turn.state, turn.token) == (CanaryTurn.Step.LOOK_LOGS, "running", None)
