@@ -58,18 +58,29 @@ class _Known(NamedTuple):
 
 
 def positions() -> dict[str, Any]:
-    """Return how long each log file of this machine is now. Says nothing of a file that cannot be read."""
+    """Return how long each log file of this machine is now. Says nothing of a file that cannot be read.
+
+    `is_read` is for the caller to set: whether a turn has read all until there.
+    """
     files: dict[str, _Known] = {}
     with suppress(CannotTell):
         for path, found in _files()[0]:
             with suppress(OSError):
                 head = _digest(_head(path)[: found.st_size])
                 files[_identity(found)] = _Known(path, found.st_size, found.st_mtime, head)
-    return {"machine": proc.pid_scope(), "at": time.time(), "files": files}
+    return {"machine": proc.pid_scope(), "at": time.time(), "files": files, "is_read": False}
 
 
 def positions_after(before: dict[str, Any]) -> dict[str, Any]:
-    """Return how long each was at the last look, on this machine, unless very much was written since."""
+    """Return how long each was when this machine last looked, unless it read not all, or very much was written since.
+
+    A machine that reads no logs leaves them to the one that did.
+    """
+    if not before.get("is_read"):
+        return positions()
+    before = before | {"is_read": False}
+    if before["files"] and not settings.CANARY_LOG_FILES:
+        return before
     now = positions()
     if before.get("machine") != now["machine"]:
         return now

@@ -183,7 +183,7 @@ def plant(work: Work) -> bool:
     turn, planted = work.turn, work.planted
     if turn.planted_at is None:
         # First, so that a later turn erases it whatever becomes of this one.
-        before: dict[str, Any] = next((each.logs for each in work.former[:1] if not each.trouble), {})
+        before = work.former[0].logs if work.former else {}
         work.store(planted_at=_now(), logs=logs.positions_after(before))
     noon = midnight(turn.day, ZoneInfo(turn.chatbot.timezone)) + _NOON
     documents = planted.documents(now=turn.began_at, earlier=noon)
@@ -281,7 +281,7 @@ def look_rows(work: Work) -> bool:
 def look_logs(work: Work) -> bool:
     turn, now = work.turn, logs.positions()
     work.found(Place.LOGS, logs.look(work.search, turn.logs, turn.began_at, budget=work.budget))
-    work.store(logs=now)  # where the next turn goes on
+    work.store(logs=now | {"is_read": True})  # where the next turn goes on
     return True
 
 

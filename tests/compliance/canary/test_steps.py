@@ -1,5 +1,6 @@
 """What a step sends fits the service's settings, and what was filed before."""
 
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -8,11 +9,12 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import DigestKey
-from compliance.canary import steps
+from common import proc
+from compliance.canary import steps, words
 from compliance.canary.setting_up import set_up
 from compliance.canary.steps import Work
-from compliance.canary.trouble import Budget, CannotTell
-from compliance.models import Canary, CanaryTurn
+from compliance.canary.trouble import Budget, CannotTell, NotHere
+from compliance.models import Canary, CanaryFinding, CanaryTurn
 from tests.compliance.canary.support import Service
 
 
@@ -111,3 +113,69 @@ def test_words_of_another_digest_key_are_no_words(canary: Canary, service: type[
     former.refresh_from_db()
     assert former.erased_at is not None
     assert work_on(canary, turn_of(canary, "clean", ended_at=timezone.now(), erased_at=timezone.now())).former == []
+
+
+@pytest.fixture
+def log(tmp_path: Path, settings: Settings) -> Path:
+    """A log file that this machine reads."""
+    log = tmp_path / "worker.log"
+    log.write_text("before\n")
+    settings.CANARY_LOG_FILES = [str(log)]
+    return log
+
+
+def begun_after(canary: Canary, former: CanaryTurn) -> CanaryTurn:
+    """A turn that has planted nothing yet but its own row, since the service refuses."""
+    former.save()
+    turn = turn_of(canary)
+    with pytest.raises(CannotTell, match="api_refused storeConversations"):
+        steps.plant(work_on(canary, turn))
+    return turn
+
+
+def former_turn(canary: Canary, **fields: Any) -> CanaryTurn:
+    now = timezone.now()
+    return turn_of(canary, **{"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now} | fields)
+
+
+def test_logs_are_read_on_from_a_turn_that_could_not_look_elsewhere(canary: Canary, log: Path) -> None:
+    former = former_turn(canary, state="unclear", trouble="api_unavailable")
+    steps.look_logs(work_on(canary, former))
+    log.write_text(f"before\na line with {words.planted(former.pk).value}\n")
+
+    steps.look_logs(work_on(canary, begun_after(canary, former)))
+
+    assert list(CanaryFinding.objects.values_list("where", flat=True)) == [str(log)]
+
+
+def test_a_log_that_one_turn_could_not_read_does_not_trouble_the_next(canary: Canary, log: Path) -> None:
+    first = former_turn(canary)
+    steps.look_logs(work_on(canary, first))
+    second = begun_after(canary, first)
+    log.rename(log.with_name("kept elsewhere"))
+    log.write_text("new\n")
+    with pytest.raises(CannotTell, match="log_missing"):
+        steps.look_logs(work_on(canary, second))
+    second.state, second.trouble = "unclear", "log_missing"
+    second.erased_at = second.ended_at = timezone.now()
+
+    assert steps.look_logs(work_on(canary, begun_after(canary, second)))
+
+
+def test_a_machine_without_logs_leaves_them_to_the_one_that_has_them(
+    canary: Canary, log: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, patterns = former_turn(canary), settings.CANARY_LOG_FILES
+    steps.look_logs(work_on(canary, former))
+
+    with monkeypatch.context() as another:
+        another.setattr(proc, "pid_scope", lambda: "another machine")
+        settings.CANARY_LOG_FILES = []
+        turn = begun_after(canary, former)
+        log.write_text(f"before\na line with {words.planted(turn.pk).value}\n")
+        with pytest.raises(NotHere):
+            steps.look_logs(work_on(canary, turn))
+
+    settings.CANARY_LOG_FILES = patterns
+    steps.look_logs(work_on(canary, turn))
+    assert list(CanaryFinding.objects.values_list("where", flat=True)) == [str(log)]
