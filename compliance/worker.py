@@ -202,8 +202,10 @@ def _remove_expired(background: BackgroundJobs) -> None:
 
     def remove_hosted() -> None:
         silence.share_hosted()
-        cleanup.remove_expired(at_clients=False)
-        silence.record_hosted()
+        try:
+            cleanup.remove_expired(at_clients=False)
+        finally:
+            silence.record_hosted()
 
     hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
     if background.has_room and hosted.chatbot_id not in background.busy:

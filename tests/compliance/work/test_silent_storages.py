@@ -9,7 +9,9 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
+from compliance.retention import cleanup
 from compliance.work import health
 from compliance.work.background import BackgroundJobs
 from tests import factories
@@ -60,6 +62,26 @@ def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatb
     worker.sweep(background)
     assert background.wait(PATIENCE)
     assert not SilentStorage.objects.exists()
+
+
+def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that nothing but the sweep's thread would call the storage.
+    assert tripwire.look_if_due()
+    hosted_storage().calls.breaker.reset()
+    known = silent(None, rests=-timedelta(seconds=1))
+
+    def fail(**_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(cleanup, "remove_expired", fail)
+    background = BackgroundJobs(lambda: None)
+    worker.sweep(background)
+    assert background.wait(PATIENCE)
+    known.refresh_from_db()
+    assert known.rests_until is not None
+    assert known.rests_until <= timezone.now()
 
 
 @pytest.mark.parametrize("hosting", ["hosted", "client"])
