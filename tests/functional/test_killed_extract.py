@@ -54,7 +54,7 @@ _EACH_STEP = pytest.mark.long(reason="another process for each step; one is alwa
 @pytest.mark.parametrize(
     "step", [pytest.param(step, marks=[] if step == _ALWAYS else _EACH_STEP) for step in STEPS], ids=" ".join
 )
-def test_killed(chatbot: Chatbot, step: tuple[str, str, str]) -> None:
+def test_another_builds_the_extract_and_leaves_one_version(chatbot: Chatbot, step: tuple[str, str, str]) -> None:
     with versioned_bucket() as storage:
         conversation_on(chatbot, "alice", noon(), text="words of alice")
         conversation_on(chatbot, "bob", noon(), text="words of bob")

@@ -97,7 +97,7 @@ def test_it_is_late_after_three_turns_and_says_why(canary: Canary) -> None:
     assert "api_unavailable storeConversations" in detail
 
 
-def test_one_that_stands_still_is_not_said_never_to_have_turned(canary: Canary) -> None:
+def test_one_that_was_clean_before_is_said_to_have_ended_no_turn_since(canary: Canary) -> None:
     turn_of(canary, "clean", ago=9 * HOUR)
 
     assert "no turn has ended since" in problems()["canary_late"]
