@@ -231,6 +231,6 @@ def _merge(circle: Circle, one: Filed, known: Filed) -> None:
     """Note that an equal export that waits is the answer to this one, too: it holds what was sent before either."""
     circle.model.forget(one)
     known.possibly |= one.possibly | one.surely
-    known.surely |= {talk for talk in one.surely if talk not in known.surely}
+    known.surely |= one.surely
     for name, texts in one.texts.items():
         known.texts.setdefault(name, {}).update(texts)
