@@ -60,7 +60,7 @@ class _Known(NamedTuple):
 def positions() -> dict[str, Any]:
     """Return how long each log file of this machine is now. Says nothing of a file that cannot be read.
 
-    `is_read` is for the caller to set: whether a turn has read all until there.
+    `is_read` is for the caller to set: whether a turn has read everything up to there.
     """
     files: dict[str, _Known] = {}
     with suppress(CannotTell):
@@ -72,9 +72,10 @@ def positions() -> dict[str, Any]:
 
 
 def positions_after(before: dict[str, Any]) -> dict[str, Any]:
-    """Return how long each was when this machine last looked, unless it read not all, or very much was written since.
+    """Return how long each was when this machine last looked: from there the next turn reads on.
 
-    A machine that reads no logs leaves them to the one that did.
+    Returns how long each is now where `before` was not read to its end, or very much was written since. A machine that
+    reads no logs leaves them to the one that did.
     """
     if not before.get("is_read"):
         return positions()
