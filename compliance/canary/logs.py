@@ -74,8 +74,8 @@ def positions() -> dict[str, Any]:
 def positions_after(before: dict[str, Any]) -> dict[str, Any]:
     """Return how long each was when this machine last looked: from there the next turn reads on.
 
-    Returns how long each is now where `before` was not read to its end, or very much was written since. A machine that
-    reads no logs leaves them to the one that did.
+    Returns how long each is now where `before` was not read to its end, or very much was written since. A machine
+    that reads no logs leaves them to the one that did.
     """
     if not before.get("is_read"):
         return positions()
