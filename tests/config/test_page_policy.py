@@ -5,6 +5,7 @@ import re
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.http import HttpResponse
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
@@ -39,6 +40,25 @@ def addresses(theirs: dict[str, object]) -> set[str]:
     return found
 
 
+def has_it_and_nothing_inline(path: str, page: HttpResponse) -> None:
+    policy = page.headers["Content-Security-Policy"].split("; ")
+    required = {"default-src 'none'", "script-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"}
+    assert required <= set(policy), path
+    assert "unsafe" not in " ".join(policy), path
+    assert page.headers["Referrer-Policy"] == page.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "camera=()" in page.headers["Permissions-Policy"]
+    assert page.headers["X-Frame-Options"] == "DENY"
+    text = "" if page.streaming else page.text
+    found = _INLINE.search(text)
+    assert not found, f"{path}: {text[found.start() :][:120]}"
+
+
+def test_the_first_page_of_staff_has_it_and_nothing_inline(admin_client: Client) -> None:
+    page = admin_client.get("/admin/")
+    assert page.status_code == 200
+    has_it_and_nothing_inline("the first page", page)
+
+
 @pytest.mark.long(reason="every page is opened")
 def test_every_page_has_it_and_nothing_inline(chatbot: Chatbot, admin_user: User) -> None:
     theirs, client = something_of(chatbot), client_of(admin_user)
@@ -56,16 +76,7 @@ def test_every_page_has_it_and_nothing_inline(chatbot: Chatbot, admin_user: User
     html = {path: one for path, one in pages.items() if one.headers.get("Content-Type", "").startswith("text/html")}
     assert len(html) > 20
     for path, page in html.items():
-        policy = page.headers["Content-Security-Policy"].split("; ")
-        assert {"default-src 'none'", "script-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"} <= set(
-            policy
-        ), path
-        assert "unsafe" not in " ".join(policy), path
-        assert page.headers["Referrer-Policy"] == page.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-        assert "camera=()" in page.headers["Permissions-Policy"]
-        assert page.headers["X-Frame-Options"] == "DENY"
-        found = _INLINE.search("" if page.streaming else page.text)
-        assert not found, f"{path}: {page.text[found.start() :][:120]}"
+        has_it_and_nothing_inline(path, page)
 
 
 def test_answers_of_the_api_carry_none(chatbot: Chatbot) -> None:
