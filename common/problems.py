@@ -9,12 +9,15 @@ Texts of exceptions are never quoted: they may contain a chatter's data.
 
 import logging
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypedDict
 
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views import defaults
@@ -281,17 +284,41 @@ def as_problem(error: Exception) -> Problem:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """handler400: a request that Django refuses before any view, such as one for an unknown host."""
+    """handler400: a request that Django refuses, such as one for an unknown host.
+
+    It also refuses one whose session was not stored, as if another request had removed that.
+    """
+    if isinstance(exception, SessionInterrupted) and exception.__context__:
+        cause = exception.__context__.__context__
+        if isinstance(cause, Exception) and was_not_served(cause):
+            return unserved(request, cause)
     if is_api(request):
         return answer(Problem("invalid"))
     return defaults.bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """handler500: a failure outside of the API's views, already logged by Django."""
+    """handler500: a failure outside of the API's views, such as of a log-in that the database does not store."""
+    error = sys.exc_info()[1]
+    if isinstance(error, Exception) and was_not_served(error):
+        return unserved(request, error)
     if is_api(request):
         return answer(Problem("internal"))
     return defaults.server_error(request)
+
+
+def unserved(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Return the response to a call, or to a page of the console, that the database did not serve."""
+    problem = as_problem(error)
+    response: HttpResponse
+    if is_api(request):
+        response = answer(problem)
+    else:
+        text = render_to_string("console/unreachable.html")
+        response = HttpResponse(text, status=problem.status_code, headers=problem.headers())
+    # It is logged, without what Django would add.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 @csrf_exempt

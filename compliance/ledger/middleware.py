@@ -5,7 +5,6 @@ answers before any session or key is read: the API by a problem, each other addr
 static files are answered by earlier middleware; the pages that describe the API show no data.
 """
 
-import logging
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -16,12 +15,10 @@ from django.template.loader import render_to_string
 
 from chatbots.digest_key import AnotherDigestKey
 from common import problems
-from common.logs import describe_database_error, was_not_served
+from common.logs import was_not_served
 from common.problems import Problem
 from compliance.ledger import saying, service
 from compliance.models import Service
-
-logger = logging.getLogger(__name__)
 
 _DESCRIBES_THE_API = ("/api/docs/", "/api/schema/")
 
@@ -40,10 +37,10 @@ class ClosedMiddleware:
         try:
             state = service.state()
         except (Error, AnotherDigestKey) as error:
+            if was_not_served(error):
+                return problems.unserved(request, error)
             if problems.is_api(request):
                 return problems.answer(problems.as_problem(error))
-            if isinstance(error, Error) and was_not_served(error):
-                return _unreachable(error)
             raise
         if state == Service.State.OPEN:
             return self._get_response(request)
@@ -52,16 +49,6 @@ class ClosedMiddleware:
         # Django would log each as an error of ours, and a client tries again and again.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
-
-
-def _unreachable(error: Error) -> HttpResponse:
-    """Return the page of a console whose database does not answer, as the API says `unavailable`."""
-    logger.error("The database did not serve a page: %s", describe_database_error(error))
-    text = render_to_string("console/unreachable.html")
-    headers = {"Cache-Control": "no-store", "Retry-After": str(problems.RETRY_AFTER["unavailable"])}
-    response = HttpResponse(text, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
-    response._has_been_logged = True  # type: ignore[attr-defined]
-    return response
 
 
 def _page(request: HttpRequest, state: Service.State) -> HttpResponse:

@@ -1,6 +1,7 @@
 """Sessions of staff end, on the server's side."""
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -116,3 +117,42 @@ def test_session_cookies_are_host_only_and_hidden_from_scripts(client):
         assert cookie["path"] == "/"
         assert cookie["domain"] == ""
     assert {"sessionid", "csrftoken"} >= set(client.cookies) > set()
+
+
+@pytest.fixture
+def full_disk(db: None) -> Iterator[Callable[[str], None]]:
+    """Let a table refuse statements, as if the database had no room."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION have_no_room() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$"
+        )
+        yield lambda what: cursor.execute(
+            f"CREATE TRIGGER full_disk BEFORE {what} FOR EACH STATEMENT EXECUTE FUNCTION have_no_room()"
+        )
+
+
+def test_where_the_database_has_no_room_for_one_a_page_says_so(
+    client: Client, clock: Any, full_disk: Callable[[str], None]
+) -> None:
+    clock(2)
+    full_disk("UPDATE ON django_session")
+
+    _says_that_the_database_does_not_answer(client.get(PAGE))
+
+
+def test_where_the_database_has_no_room_for_one_a_log_in_says_so(
+    user: User, full_disk: Callable[[str], None]
+) -> None:
+    full_disk("INSERT ON django_session")
+    client = Client(raise_request_exception=False)
+
+    _says_that_the_database_does_not_answer(
+        client.post("/admin/login/", {"username": user.username, "password": PASSWORD})
+    )
+
+
+def _says_that_the_database_does_not_answer(answer: Any) -> None:
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert "The database does not answer" in answer.text
