@@ -137,6 +137,26 @@ def test_work_waiting_for_a_minute_while_no_worker_is_busy_is_reported(chatbot: 
     assert codes() == ["workers_idle"]
 
 
+@pytest.mark.parametrize(
+    ("ago", "expected"),
+    [
+        # Workers rest: that none is busy says nothing.
+        (5 * SECOND, ["database_refused"]),
+        (20 * SECOND, ["database_refused", "workers_idle"]),
+        (9 * MINUTE, ["database_refused", "workers_idle"]),
+        (11 * MINUTE, ["workers_idle"]),
+    ],
+)
+def test_a_refusal_of_the_database_is_reported_for_a_while(
+    chatbot: Chatbot, ago: timedelta, expected: list[str]
+) -> None:
+    cluster()
+    waiting(chatbot, 2 * MINUTE)
+    occurrences.note(Occurrence.Name.DATABASE_REFUSED)
+    Occurrence.objects.filter(name="database_refused").update(last_at=timezone.now() - ago)
+    assert codes() == expected
+
+
 def test_a_request_waiting_for_an_earlier_one_is_not_stalled(chatbot: Chatbot) -> None:
     cluster()
     waiting(chatbot, 3 * MINUTE, not_before=timezone.now() + MINUTE)

@@ -2,10 +2,12 @@
 
 import io
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.utils import timezone
 from psycopg import OperationalError, errors
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -98,6 +100,21 @@ def test_requests_wait_for_a_full_disk_without_losing_an_attempt(
         cursor.execute(_MENDED)
     drain_after_the_rest()
     assert states() == {(Status.COMPLETED, 0, "")}
+
+
+@pytest.mark.one_postgresql(reason="a trigger of the test on messages")
+def test_a_request_that_is_refused_again_waits_longer(
+    chatbot: Chatbot, storage: ObjectStorage, full_disk: None
+) -> None:
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    waits = []
+    for _ in range(3):
+        drain_after_the_rest()
+        request.refresh_from_db()
+        waits.append(request.not_before - timezone.now())
+    assert waits[0] <= timedelta(seconds=5)
+    assert all(timedelta(minutes=1) < wait <= timedelta(minutes=2) for wait in waits[1:])
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
