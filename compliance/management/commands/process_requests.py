@@ -37,15 +37,19 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first, or t
 
     def handle(self, *args: Any, **options: Any) -> None:
         worker.sweep()
-        left = worker.drain(seconds=options["seconds"]) or refusals.is_resting()
+        is_time_over = worker.drain(seconds=options["seconds"])
+        is_refused = refusals.is_resting()
         callbacks.deliver()
         lookups.look_up()
         mails.deliver()
         states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
         if options["json"]:
-            self.stdout.write(json.dumps({"requests": states, "time_over": left}))
+            document = {"requests": states, "time_over": is_time_over, "database_refused": is_refused}
+            self.stdout.write(json.dumps(document))
         else:
             text = ", ".join(f"{number:,} {status}" for status, number in states.items())
             self.stdout.write(f"All requests, by state: {text or 'none'}.")
-        if left:
+            if is_refused:
+                self.stdout.write("The database refuses work for now. Run it again later.")
+        if is_time_over or is_refused:
             raise SystemExit(3)

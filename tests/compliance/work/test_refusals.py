@@ -1,6 +1,7 @@
 """A database that refuses work for now: requests wait without losing an attempt, and health reports it."""
 
 import io
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -167,9 +168,12 @@ def test_a_refused_worker_takes_nothing_in_the_same_round_either(
 def test_the_command_says_that_something_is_left(chatbot: Chatbot, storage: ObjectStorage, full_disk: None) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
+    out = io.StringIO()
     with pytest.raises(SystemExit) as ended:
-        call_command("process_requests", stdout=io.StringIO())
+        call_command("process_requests", "--json", stdout=out)
     assert ended.value.code == 3
+    said = json.loads(out.getvalue())
+    assert (said["time_over"], said["database_refused"]) == (False, True)
 
 
 def test_exports_wait_for_a_connection(
