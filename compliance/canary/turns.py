@@ -84,8 +84,9 @@ def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
 
 
 def go_on(*, seconds: float, pause: timedelta = _NEXT_LOOK) -> None:
-    """Take the turn that runs, if no other process has it, and do its next steps. For `seconds` at most, and a call.
+    """Take the turn that runs, if no other process has it, and do its next steps.
 
+    None begins after `seconds`; each may take as long, and a call under way its own limit of time.
     `pause`: how soon another process may look again at what is under way.
     """
     token = uuid4()

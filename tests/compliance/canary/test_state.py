@@ -1,4 +1,4 @@
-"""What `health` and `/metrics` say of the canary."""
+"""The canary's state: what it is set up with, when it is due, and what `health` and `/metrics` say of it."""
 
 from datetime import timedelta
 from typing import Any

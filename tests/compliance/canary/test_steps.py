@@ -1,6 +1,7 @@
-"""What a step sends fits the service's settings, and what was filed before."""
+"""Steps of a turn: what they send, what they go on from, how long they take, and who stores what they find."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,8 @@ from pytest_django import Settings
 
 from chatbots.models import DigestKey
 from common import proc
-from compliance.canary import steps, words
+from compliance.canary import steps, trouble, turns, words
+from compliance.canary.api import Sighting
 from compliance.canary.setting_up import set_up
 from compliance.canary.steps import Work
 from compliance.canary.trouble import Budget, CannotTell, NotHere
@@ -54,6 +56,35 @@ def test_the_file_is_of_a_type_that_the_service_takes(settings: Settings, taken:
     settings.UPLOAD_TYPES = taken
 
     assert steps._media_type() == sent
+
+
+def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary) -> None:
+    def lost(**_: object) -> None:
+        raise RuntimeError
+
+    work = Work(canary, turn_of(canary), Budget(30), lost)
+    with pytest.raises(RuntimeError):
+        work.found(CanaryFinding.Place.ROWS, [Sighting(CanaryFinding.Code.TEXT_LEFT, "a table")])
+    assert not CanaryFinding.objects.exists()
+
+
+def test_each_step_has_the_whole_time(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn_of(canary)
+    clock, began = [0.0], []
+    monkeypatch.setattr(trouble, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def use_time(work: Work) -> bool:
+        began.append((clock[0], work.budget.is_over))
+        clock[0] += 9
+        work.budget.check("a call")
+        return True
+
+    monkeypatch.setattr(steps, "STEPS", dict.fromkeys(steps.STEPS, use_time))
+    turns.go_on(seconds=10)
+
+    # The second one begins in time, and ends after it.
+    assert began == [(0, False), (9, False)]
+    assert CanaryTurn.objects.get().step == "export"
 
 
 def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(
