@@ -6,6 +6,7 @@ Every page of the resolver is opened; the table is in `tests/every_page.py`.
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
@@ -133,10 +134,10 @@ def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
 # Refused calls change nothing, so one set of rows serves all pages of a test.
 
 
-@pytest.mark.long(reason="every page twice by each role")
-@pytest.mark.parametrize("role", [Role.OFFICER, Role.VIEWER])
-def test_rows_of_others_look_nonexistent(theirs, neighbour, role: Role) -> None:
-    pages = [page for page in TABLE if page.rows]
+@pytest.mark.long(reason="every page twice by each role; a quarter of them always by one", beyond=1)
+@pytest.mark.parametrize(("role", "first"), list(product([Role.OFFICER, Role.VIEWER], range(4))))
+def test_rows_of_others_look_nonexistent(theirs, neighbour, role: Role, first: int) -> None:
+    pages = [page for page in TABLE if page.rows][first::4]
     client = member(neighbour, role)
     open_page(pages[0], client, {})
     for page in pages:
@@ -148,8 +149,9 @@ def test_rows_of_others_look_nonexistent(theirs, neighbour, role: Role) -> None:
         assert str(theirs["request_id"]) not in there.body, page
 
 
-@pytest.mark.long(reason="every page of two rows, each three times")
-def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, admin_user: User) -> None:
+@pytest.mark.long(reason="every page of two rows, each three times; a quarter of them always", beyond=1)
+@pytest.mark.parametrize("first", range(4))
+def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, admin_user: User, first: int) -> None:
     client, ours = client_of(admin_user), something_of(neighbour)
 
     def seen(page: Page, name: str, value: Any) -> Seen:
@@ -157,8 +159,8 @@ def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, adm
         # A form shown again contains the key's prefix in its ids.
         return answer._replace(body=answer.body.replace(value, "?")) if name == "prefix" else answer
 
-    for page in TABLE:
-        for name in page.rows if len(page.rows) > 1 else []:
+    for page in [page for page in TABLE if len(page.rows) > 1][first::4]:
+        for name in page.rows:
             if name != "slug":
                 seen(page, name, ANYTHING[name])
                 there = seen(page, name, theirs[name])
@@ -166,13 +168,14 @@ def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, adm
                 assert there.status in {200, 404}, f"{page}: it was done, or nothing was looked for."
 
 
-@pytest.mark.long(reason="every page three times")
-def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot) -> None:
+@pytest.mark.long(reason="every page three times; a quarter of them always", beyond=1)
+@pytest.mark.parametrize("first", range(4))
+def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot, first: int) -> None:
     nobody = client_of(User.objects.create_user("nobody", is_staff=True))
-    for page in TABLE:
+    for page in TABLE[first::4]:
         assert open_page(page, nobody, theirs).status == 403, page
     former = User.objects.create_superuser("former")
-    for page in TABLE:
+    for page in TABLE[first::4]:
         User.objects.update(is_staff=True)
         clients = (Client(), client_of(former))
         User.objects.filter(pk=former.pk).update(is_staff=False)
