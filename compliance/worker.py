@@ -91,7 +91,7 @@ def drain(
             # What was worked on until now took a while.
             if time.monotonic() < end and _may_work() and extracts.build_next(settled=not idle):
                 idle = False
-            if _may_work() and _work_at_clients(background):
+            if _work_at_clients(background):
                 idle = False
             if idle:
                 return False
@@ -121,7 +121,7 @@ def _catch_up(seconds: float) -> bool:
 def _work_at_clients(background: BackgroundJobs | None) -> bool:
     """Start work that calls clients' buckets while there is room, and return whether there was any."""
     has_begun = False
-    while job := _next_at_clients(background):
+    while _may_work() and (job := _next_at_clients(background)):
         has_begun = True
         if background is None:
             job.run()
@@ -132,8 +132,6 @@ def _work_at_clients(background: BackgroundJobs | None) -> bool:
 
 def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
     """Take the next work that calls a client's bucket: a check, for which a user waits, or else a random kind."""
-    if not service.is_open():
-        return None
     busy = background.busy if background else ()
     if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)
@@ -212,7 +210,7 @@ def _remove_expired(background: BackgroundJobs) -> None:
         background.begin(hosted)
     left = cleanup.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
-        if background.has_room and chatbot_id not in background.busy:
+        if background.has_room and chatbot_id not in background.busy and not refusals.is_resting():
             background.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))
 
 

@@ -10,10 +10,14 @@ import multiprocessing.process
 import os
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
 
-from django.db import connections
+from django.db import connection, connections
+
+from common.logs import describe_kind, was_refused_for_now
+from compliance.work import refusals
 
 logger = logging.getLogger(__name__)
 
@@ -63,18 +67,30 @@ class BackgroundJobs:
             return {job.chatbot_id for job in self._jobs}
 
     def begin(self, job: Job) -> None:
-        """Run a job in a thread. Check `has_room` first."""
+        """Run a job in a thread, or requeue it if the database refuses the thread a connection for now: then rest.
+
+        Check `has_room` first.
+        """
         self._end_with_the_worker()
         with self._changed:
             self._jobs.add(job)
+        connected: Future[None] = Future()
         # A daemon, or the worker could not end before the bucket answers.
-        thread = threading.Thread(target=self._run, args=[job], name="background", daemon=True)
+        thread = threading.Thread(target=self._run, args=[job, connected], name="background", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads for us
             self._drop(job)
             _requeue(job)
             raise
+        error = connected.exception()
+        if error is not None:
+            # Here, where there is a connection: its lease would run out, which costs an attempt.
+            job.requeue()
+            if not was_refused_for_now(error):
+                raise error
+            logger.warning("job.refused chatbot=%s %s", job.chatbot_id, describe_kind(error))
+            refusals.rest()
 
     def wait(self, seconds: float) -> bool:
         with self._changed:
@@ -96,8 +112,15 @@ class BackgroundJobs:
             _requeue(job)
         return False
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, connected: Future[None]) -> None:
         try:
+            try:
+                connection.ensure_connection()
+            except BaseException as error:
+                self._drop(job)
+                connected.set_exception(error)
+                return
+            connected.set_result(None)
             try:
                 job.run()
             except Exception:  # must not end the others

@@ -114,8 +114,8 @@ ADVICE = {
     ),
     Code.DATABASE_REFUSED: (
         "The database refuses work: its disk is full, or it takes no more connections. Requests wait without losing "
-        "an attempt, and go on by themselves. Look for claim.refused, extract.refused or task.refused in the "
-        "worker's log: SQLSTATE 53100 means the disk, or /dev/shm. Make room on it, or raise max_connections."
+        "an attempt, and go on by themselves. Look for claim.refused, extract.refused, job.refused or task.refused "
+        "in the worker's log: SQLSTATE 53100 means the disk, or /dev/shm. Make room on it, or raise max_connections."
     ),
     Code.NODE_SILENT: (
         "The machine {name} of Citus does not answer the coordinator. Conversations of its chatbots can neither be "

@@ -9,6 +9,9 @@ from compliance.work.background import THREADS, THREADS_WITH_CHECK, BackgroundJo
 
 PATIENCE = 30
 
+# Each thread has a connection of its own.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 class Work:
     """A job that runs until it is released."""

@@ -11,12 +11,14 @@ from django.db import connection
 from django.utils import timezone
 from psycopg import OperationalError, errors
 
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import BucketCheck, ChangeLogEntry, Chatbot
 from common.logs import was_refused_for_now
 from common.storage import ObjectStorage
 from compliance import tasks, worker
-from compliance.models import ComplianceRequest
-from compliance.work import claims, health, refusals
+from compliance.models import Claim, ComplianceRequest
+from compliance.work import bucket_checks, claims, health, refusals
+from compliance.work.background import BackgroundJobs
+from conversations.models import DailyExtract
 from tests.extracting import conversation_on, extract_of, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
 
@@ -197,4 +199,28 @@ def test_a_day_waits_for_a_connection(
     extract = extract_of(chatbot)
     assert (extract.state, extract.attempts, extract.error_code) == ("pending", 0, "database_refused")
     assert "extract.refused" in caplog.text
+    assert "database_refused" in [problem.code for problem in health.check().problems]
+
+
+@pytest.mark.parametrize("what", ["export", "day", "check"])
+def test_work_at_a_clients_bucket_waits_for_a_connection_of_its_thread(
+    chatbot: Chatbot, clients: ObjectStorage, unreachable: None, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    if what == "export":
+        export_of(chatbot, "42")
+    elif what == "day":
+        planned(chatbot)
+    else:
+        bucket_checks.enqueue(chatbot=chatbot)
+    background = BackgroundJobs(lambda: None)
+
+    worker.drain(seconds=30, background=background)
+
+    assert not background.busy
+    assert refusals.is_resting()
+    assert "job.refused" in caplog.text
+    assert not Claim.objects.exists()
+    assert not DailyExtract.objects.filter(claimed_until__isnull=False).exists()
+    assert not BucketCheck.objects.filter(claimed_until__isnull=False).exists()
+    assert states() <= {(Status.ACCEPTED, 0, "")}
     assert "database_refused" in [problem.code for problem in health.check().problems]
