@@ -93,7 +93,7 @@ def build(
     """Build the file of a day that was taken, and record the result on its row; return whether it is done.
 
     `on_refused` is called where the database refuses the work for now. Call it outside any transaction. Raises
-    nothing of the storage's or the database's.
+    the database's error where that does not take the result within half a minute: then the lease runs out.
     """
     try:
         return _build(lease, on_read)
