@@ -32,9 +32,9 @@ _READ = """
 WITH tried AS (
     UPDATE chatbots_silentstorage SET rests_until = clock_timestamp() + make_interval(secs => %(trial)s)
      WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s AND rests_until <= clock_timestamp()
-    RETURNING id
+    RETURNING rests_until
 )
-SELECT EXISTS (SELECT FROM tried), extract(epoch FROM rests_until - clock_timestamp())::float
+SELECT (SELECT rests_until FROM tried), extract(epoch FROM rests_until - clock_timestamp())::float
   FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s
 """
 # The rest is as long as the time without an answer, within limits: so each is twice as long as the one before.
@@ -51,9 +51,10 @@ _NOW = "SELECT clock_timestamp() FROM chatbots_silentstorage WHERE chatbot_id IS
 _ANSWERS = """
 DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s AND since <= %s
 """
+# Only of the trial itself: meanwhile another process can have found it silent, and have it rest.
 _ANOTHER_MAY_TRY = """
 UPDATE chatbots_silentstorage SET rests_until = clock_timestamp()
- WHERE chatbot_id IS NOT DISTINCT FROM %s AND rests_until > clock_timestamp()
+ WHERE chatbot_id IS NOT DISTINCT FROM %s AND rests_until = %s
 """
 _FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
@@ -112,9 +113,9 @@ def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
     if found is None:
         breaker.close_if_resting()
         return
-    is_trial, seconds = found
-    if is_trial:
-        breaker.try_next()
+    trial_ends, seconds = found
+    if trial_ends:
+        breaker.try_next(ends=trial_ends)
     elif seconds is not None and seconds > 0:
         breaker.rest(seconds)
 
@@ -127,9 +128,9 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
     """
     last = breaker.take_last()
     if last is None:
-        if breaker.may_try_here:
+        if trial_ends := breaker.unused_trial:
             breaker.rest(_TRIAL_SECONDS)
-            execute(_ANOTHER_MAY_TRY, [chatbot_id])
+            execute(_ANOTHER_MAY_TRY, [chatbot_id, trial_ends])
         return
     if last.answered:
         if row := fetch_one(_NOW, [chatbot_id]):

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 
 from common.storage import errors
@@ -29,6 +30,11 @@ class Last(NamedTuple):
     at: float
 
 
+class _Trial(NamedTuple):
+    thread: int
+    ends: datetime
+
+
 class Breaker:
     """Closed, calls pass. Open, they are refused until the rest is over; then a trial call decides."""
 
@@ -44,17 +50,18 @@ class Breaker:
         self._last: bool | None = None
         self._last_at = 0.0
         self.was_quick = False  # whether the last call without an answer failed at once
-        self._trial_of: int | None = None  # the thread that called `try_next`, until a call passes
+        self._trial: _Trial | None = None
 
     @property
     def may_try(self) -> bool:
         """Whether `try_next` was called, and no call has passed since."""
-        return self._trial_of is not None
+        return self._trial is not None
 
     @property
-    def may_try_here(self) -> bool:
-        """Whether it was this thread that called `try_next`."""
-        return self._trial_of == threading.get_ident()
+    def unused_trial(self) -> datetime | None:
+        """When the trial ends that this thread was given by `try_next`, if no call has passed since."""
+        trial = self._trial
+        return trial.ends if trial and trial.thread == threading.get_ident() else None
 
     @property
     def is_resting(self) -> bool:
@@ -72,14 +79,13 @@ class Breaker:
     def rest(self, seconds: float) -> None:
         """Open it for this long, as if its calls had failed; then a trial call passes."""
         with self._lock:
-            self._failures = FAILURES
-            self._rests_until = self._clock() + seconds
-            self._trial_of = None
+            self._open(seconds)
 
-    def try_next(self) -> None:
-        """Let the next call pass, as the trial."""
-        self.rest(0)
-        self._trial_of = threading.get_ident()
+    def try_next(self, *, ends: datetime) -> None:
+        """Let the next call pass, as the trial. `ends` is when others may try, by whatever clock; it is kept only."""
+        with self._lock:
+            self._open(0)
+            self._trial = _Trial(threading.get_ident(), ends)
 
     def close_if_resting(self) -> None:
         """Close it: another process got an answer."""
@@ -104,7 +110,7 @@ class Breaker:
             if self.refuses:
                 raise errors.resting()
             # This call is the trial. If its end is never recorded, another may pass after a rest.
-            self._trial_of = None
+            self._trial = None
             self._rests_until = self._clock() + self._rest
 
     def answered(self) -> None:
@@ -129,3 +135,8 @@ class Breaker:
             if is_open:
                 self._rest = min(self._rest * 2, LONGEST_REST_SECONDS)
             self._rests_until = self._clock() + self._rest
+
+    def _open(self, seconds: float) -> None:
+        self._failures = FAILURES
+        self._rests_until = self._clock() + seconds
+        self._trial = None

@@ -112,3 +112,14 @@ def test_a_thread_does_not_give_away_what_another_is_to_try(chatbot: Chatbot, st
     assert not hosted_storage().exists("anything")
     silence.record_hosted()
     assert not SilentStorage.objects.exists()
+
+
+def test_a_trial_that_is_given_away_ends_no_other_rest(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    silent = SilentStorage.objects.create(rests_until=timezone.now())
+    silence.share_hosted()
+    # Another process has had no answer.
+    rest = timezone.now() + timedelta(minutes=5)
+    SilentStorage.objects.update(rests_until=rest)
+    silence.record_hosted()
+    silent.refresh_from_db()
+    assert silent.rests_until == rest
