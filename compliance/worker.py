@@ -65,11 +65,11 @@ def drain(
     the other work of a round.
     """
     end = time.monotonic() + seconds
-    if not tripwire.look_if_due():
-        return _catch_up(seconds)
-    _requeue_expired()
-    called = False
-    try:
+    with silence.calling_hosted():
+        if not tripwire.look_if_due():
+            return _catch_up(seconds)
+        _requeue_expired()
+        called = False
         while time.monotonic() < end:
             if not _may_work():
                 return False
@@ -96,8 +96,6 @@ def drain(
             if idle:
                 return False
         return True
-    finally:
-        silence.record_hosted()
 
 
 def _may_work() -> bool:
@@ -173,22 +171,24 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     Expired data is removed by threads of `background` while it has room; without it, here. In a database that was
     restored from a backup it does nothing.
     """
-    if not tripwire.look_if_due():
-        if (found := service.state()) != service.State.OPEN:
-            saying.say_closed(found)
-        return
-    _requeue_expired()
-    machines.look_if_due()
-    journal.write_due()
-    scheduling.forget_silence()
-    requeue.release_export_pending()
-    days.plan_due()
-    policy.file_due_runs()
-    cleanup.erase_late_data()
-    uci_values.erase()
-    if background is None:
-        cleanup.remove_expired()
-    else:
+    with silence.calling_hosted():
+        if not tripwire.look_if_due():
+            if (found := service.state()) != service.State.OPEN:
+                saying.say_closed(found)
+            return
+        _requeue_expired()
+        machines.look_if_due()
+        journal.write_due()
+        scheduling.forget_silence()
+        requeue.release_export_pending()
+        days.plan_due()
+        policy.file_due_runs()
+        cleanup.erase_late_data()
+        uci_values.erase()
+        if background is None:
+            cleanup.remove_expired()
+    # Afterwards: its threads would be refused what this one may try and has not.
+    if background is not None:
         _remove_expired(background)
 
 
@@ -199,11 +199,8 @@ def _remove_expired(background: BackgroundJobs) -> None:
         pass
 
     def remove_hosted() -> None:
-        silence.share_hosted()
-        try:
+        with silence.calling_hosted():
             cleanup.remove_expired(at_clients=False)
-        finally:
-            silence.record_hosted()
 
     hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
     if background.has_room and hosted.chatbot_id not in background.busy:

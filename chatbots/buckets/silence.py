@@ -89,6 +89,16 @@ def _ignore_database_errors() -> Iterator[None]:
         connection.close()
 
 
+@contextmanager
+def calling_hosted() -> Iterator[None]:
+    """Work with the operator's bucket: apply the shared state before, and record the result after."""
+    share_hosted()
+    try:
+        yield
+    finally:
+        record_hosted()
+
+
 def share_hosted() -> None:
     """Record what this process knows of the operator's bucket, and apply what others know."""
     record_hosted()

@@ -11,9 +11,10 @@ from django.utils import timezone
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
-from chatbots.buckets import hosted_storage
-from chatbots.models import Chatbot
+from chatbots.buckets import hosted_storage, silence
+from chatbots.models import Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError
+from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
 from compliance.models import LedgerObject, Occurrence, Service
 from compliance.replay import reading
@@ -257,6 +258,20 @@ def test_a_storage_that_does_not_answer_trips_nothing(
     recovered()
     assert not tripwire.look_if_due()
     assert service.is_open()
+
+
+@pytest.mark.parametrize("turn", [worker.drain, worker.sweep])
+def test_a_process_that_let_another_try_asks_how_that_went(
+    ours: Service, storage: ObjectStorage, caplog: pytest.LogCaptureFixture, turn: Callable[[], object]
+) -> None:
+    Service.objects.update(checked_at=None)
+    SilentStorage.objects.create(rests_until=timezone.now())
+    silence.share_hosted()
+    silence.record_hosted()
+    SilentStorage.objects.all().delete()  # another process has tried, and had an answer
+    turn()
+    assert "ledger.not_compared" not in caplog.text
+    assert service.current().checked_at is not None
 
 
 def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers(
