@@ -97,6 +97,12 @@ def array(ids: Iterable[int | UUID]) -> str:
     return f"{{{','.join(map(str, ids))}}}"
 
 
+def close_if_unusable() -> None:
+    """Close the connection if an error has left it unusable, but not for its age: another may not be had just now."""
+    if connection.errors_occurred and not connection.is_usable():
+        connection.close()
+
+
 def retry_while_unavailable(write: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Call `write` on a live connection, again each second while the database fails, for `seconds` at most.
 
@@ -106,7 +112,7 @@ def retry_while_unavailable(write: Callable[[], object], *, seconds: float = 30.
     end = time.monotonic() + seconds
     while True:
         # The connection itself may have been the failure.
-        connection.close_if_unusable_or_obsolete()
+        close_if_unusable()
         try:
             write()
         except Error:

@@ -12,11 +12,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from chatbots.buckets import StorageLocation
 from common import proc
-from common.db import array, execute, fetch, fetch_one, lock_until_commit, retry_while_unavailable
+from common.db import array, close_if_unusable, execute, fetch, fetch_one, lock_until_commit, retry_while_unavailable
 from common.leases import LEASE_END, most_workers, take_first
 from common.storage import Written, errors
 from conversations import machines
@@ -203,7 +203,7 @@ class ExtractLease:
 
     def requeue(self, *, wait: timedelta = timedelta()) -> None:
         """Release it without a lost attempt, not to be taken before `wait` is over."""
-        connection.close_if_unusable_or_obsolete()  # the connection may be what failed
+        close_if_unusable()  # the connection may be what failed
         self._execute(_REQUEUE, wait=wait.total_seconds())
 
     def put_off(self, code: str, detail: str, *, wait: timedelta) -> None:

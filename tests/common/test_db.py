@@ -1,10 +1,12 @@
 """Running statements, and settings for them."""
 
+import time
+
 import pytest
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 
 from chatbots.models import Chatbot
-from common.db import BY_INDEX, execute, fetch, fetch_in_index_order, fetch_one
+from common.db import BY_INDEX, execute, fetch, fetch_in_index_order, fetch_one, retry_while_unavailable
 from tests.factories import conversation_of
 
 pytestmark = pytest.mark.django_db
@@ -36,3 +38,18 @@ def test_settings_hold_where_the_rows_are_until_the_transaction_ends(chatbot: Ch
     assert fetch_in_index_order(setting, ["enable_sort", chatbot.pk]) == [("off",)]
     assert fetch_in_index_order(setting, ["jit", chatbot.pk]) == [("off",)]
     assert fetch(setting, ["enable_sort", chatbot.pk]) == [("on",)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_is_replaced_that_is_lost_and_not_one_that_is_old() -> None:
+    [(first,)] = fetch("SELECT pg_backend_pid()")
+    connection.close_at = time.monotonic() - 1
+    with pytest.raises(DatabaseError):
+        execute("SELECT 1 / 0")
+    retry_while_unavailable(lambda: None)
+    assert fetch("SELECT pg_backend_pid()") == [(first,)]
+
+    with pytest.raises(DatabaseError):
+        execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    retry_while_unavailable(lambda: None)
+    assert fetch("SELECT pg_backend_pid()") != [(first,)]
