@@ -20,10 +20,8 @@ def main() -> None:
     from django.db import Error as DatabaseError  # noqa: PLC0415
     from environs import EnvValidationError  # noqa: PLC0415
 
-    from common.logs import (  # noqa: PLC0415
-        describe_database_error,
-        log_last_errors,
-    )
+    from common.database_errors import describe_database_error  # noqa: PLC0415
+    from common.logs import log_last_errors  # noqa: PLC0415
     from config.env import describe_bad_settings  # noqa: PLC0415
     from devservers import control  # noqa: PLC0415
 

@@ -21,8 +21,8 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from chatbots.models import ApiKey
+from common.database_errors import describe_database_error
 from common.db import fetch
-from common.logs import describe_database_error
 
 logger = logging.getLogger(__name__)
 

@@ -25,22 +25,12 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished
 from django.db import Error as DjangoDatabaseError
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from environs import EnvValidationError
 from psycopg import Error as PsycopgError
-from psycopg import OperationalError as PsycopgOperationalError
-from psycopg.errors import (
-    AdminShutdown,
-    CannotConnectNow,
-    ConnectionTimeout,
-    CrashShutdown,
-    DiskFull,
-    IdleInTransactionSessionTimeout,
-    InsufficientPrivilege,
-    TooManyConnections,
-)
 from uuid_utils.compat import uuid7
+
+from common.database_errors import describe_database_error
 
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -59,10 +49,6 @@ _ABOUT_CODE = (
     NotImplementedError,
     OSError,
 )
-_GOING_AWAY = (CannotConnectNow, CrashShutdown)
-
-# The code of requests and extracts that wait because the database refused them for now.
-REFUSED = "database_refused"
 
 
 def describe_kind(error: BaseException) -> str:
@@ -81,60 +67,6 @@ def describe_error(error: BaseException) -> str:
     """
     is_safe = type(error).__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
     return f"{describe_kind(error)}: {error}" if is_safe else describe_kind(error)
-
-
-def is_connection_lost(error: BaseException) -> bool:
-    """Return whether the connection was lost or ended, or could not be made."""
-    cause = error.__cause__
-    if isinstance(cause, IdleInTransactionSessionTimeout):  # psycopg counts it among internal errors
-        return True
-    return isinstance(cause, PsycopgOperationalError) and (
-        cause.sqlstate is None or cause.sqlstate.startswith("08") or isinstance(cause, (AdminShutdown, *_GOING_AWAY))
-    )
-
-
-def was_not_served(error: BaseException) -> bool:
-    """Return whether the database did not serve a statement, and may serve the same one later.
-
-    It was unreachable, out of something, or cancelled the statement or the transaction.
-    """
-    return isinstance(error, OperationalError | InterfaceError) or is_connection_lost(error)
-
-
-def was_ended_by_operator(error: BaseException) -> bool:
-    """Return whether an operator ended the connection: by a restart, or by pg_terminate_backend."""
-    return isinstance(error.__cause__, AdminShutdown)
-
-
-def was_refused_for_now(error: BaseException) -> bool:
-    """Return whether the database has no room on its disk, or took no connection, whatever it was asked.
-
-    A lack of memory is no such refusal: the statement itself can be its cause.
-    """
-    cause = error if isinstance(error, PsycopgError) else error.__cause__
-    if isinstance(cause, CannotConnectNow | ConnectionTimeout | DiskFull | TooManyConnections):
-        return True
-    # Without a code: psycopg gives what it has of a connection with the errors of making one, and with no other.
-    return isinstance(cause, PsycopgOperationalError) and cause.sqlstate is None and cause.pgconn is not None
-
-
-def describe_refusal(error: BaseException) -> str:
-    """Return a sentence, with the SQLSTATE, about work that the database refused. It may be logged and stored."""
-    return f"The database refused the work for now: {describe_database_error(error)}."
-
-
-def describe_database_error(error: BaseException) -> str:
-    """Return "SQLSTATE 23505 (constraint_name)" for a database error. It may be logged and stored.
-
-    For a missing right it names the object: "SQLSTATE 42501 (permission denied for table chatbots_apikey)".
-    """
-    cause = error if isinstance(error, PsycopgError) else error.__cause__
-    if not isinstance(cause, PsycopgError):
-        return "database error"
-    # PostgreSQL names the table, function or parameter, and no value.
-    missing = cause.diag.message_primary if isinstance(cause, InsufficientPrivilege) else None
-    name = missing or cause.diag.constraint_name
-    return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({name})" if name else "")
 
 
 def log_last_errors() -> None:

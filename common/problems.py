@@ -25,7 +25,8 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from common.logs import current_request_id, describe_database_error, safe_traceback, was_not_served
+from common.database_errors import describe_database_error, was_not_served
+from common.logs import current_request_id, safe_traceback
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ Codes are stable and documented; details are our own words and never hold a chat
 
 from typing import Self
 
-from common.logs import REFUSED, describe_refusal
+from common.database_errors import REFUSED, describe_refusal
 from common.storage import StorageError
 from conversations import machines
 

@@ -10,7 +10,8 @@ from functools import wraps
 
 from django.conf import settings
 
-from common.logs import describe_kind, was_refused_for_now
+from common.database_errors import was_refused_for_now
+from common.logs import describe_kind
 from compliance import worker
 from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import Callbacks

@@ -12,8 +12,9 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
+from common.database_errors import is_connection_lost, was_ended_by_operator, was_refused_for_now
 from common.db import retry_while_unavailable
-from common.logs import describe_kind, is_connection_lost, was_ended_by_operator, was_refused_for_now
+from common.logs import describe_kind
 from common.storage import StorageError
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values

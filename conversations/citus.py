@@ -5,8 +5,8 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
 from psycopg import errors
 
+from common.database_errors import describe_database_error
 from common.db import execute, fetch
-from common.logs import describe_database_error
 from conversations.placement import is_distributed
 
 OLDEST = 13

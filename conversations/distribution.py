@@ -17,8 +17,8 @@ from django.db.models import ForeignKey, Model
 from psycopg import errors
 
 from chatbots.models import Chatbot, Variable
+from common.database_errors import describe_database_error
 from common.db import execute, fetch
-from common.logs import describe_database_error
 from conversations import citus
 from conversations.citus import NotDistributable
 from conversations.models import (

@@ -19,7 +19,7 @@ from django.db import transaction
 from chatbots.models import Chatbot
 from chatbots.uci_values import fault_of
 from common.crypto import digest
-from common.logs import describe_database_error
+from common.database_errors import describe_database_error
 from conversations import rows
 from conversations.documents import DocumentError, DocumentInvalid, error_at
 from conversations.intake import IntakeFailed

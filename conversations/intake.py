@@ -30,7 +30,7 @@ from django.db import transaction
 
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
-from common.logs import describe_database_error
+from common.database_errors import describe_database_error
 from conversations import lookups, rows
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error
 from conversations.extracts.days import flag_days

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from common.database_errors import REFUSED, describe_database_error, was_refused_for_now
 from common.leases import LeaseRenewer
-from common.logs import REFUSED, describe_database_error, was_refused_for_now
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records

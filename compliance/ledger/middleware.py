@@ -15,7 +15,7 @@ from django.template.loader import render_to_string
 
 from chatbots.digest_key import AnotherDigestKey
 from common import problems
-from common.logs import was_not_served
+from common.database_errors import was_not_served
 from common.problems import Problem
 from compliance.ledger import saying, service
 from compliance.models import Service

@@ -16,7 +16,8 @@ from multiprocessing.util import Finalize
 
 from django.db import connection, connections
 
-from common.logs import describe_kind, was_refused_for_now
+from common.database_errors import was_refused_for_now
+from common.logs import describe_kind
 from compliance.work import refusals
 
 logger = logging.getLogger(__name__)

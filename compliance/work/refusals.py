@@ -1,4 +1,4 @@
-"""What a process does when the database refuses work for now (`common.logs.was_refused_for_now`): it rests.
+"""What a process does when the database refuses work (`common.database_errors.was_refused_for_now`): it rests.
 
 Whatever it took meanwhile would be refused as well, and each attempt adds to the log, which may be on the same disk.
 """

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from chatbots.models import Chatbot
-from common.logs import describe_database_error, was_not_served
+from common.database_errors import describe_database_error, was_not_served
 from common.problems import RETRY_AFTER_SECONDS
 from console.common.scope import READ, Role, has_role, may, within_scope
 

@@ -27,14 +27,9 @@ from psycopg import sql
 from chatbots.buckets import StorageLocation, hosted_location, location_of
 from chatbots.models import Bucket, Chatbot
 from common.crypto import SecretUnreadable
+from common.database_errors import REFUSED, describe_database_error, describe_refusal, was_refused_for_now
 from common.leases import LeaseRenewer
-from common.logs import (
-    REFUSED,
-    describe_database_error,
-    describe_kind,
-    describe_refusal,
-    was_refused_for_now,
-)
+from common.logs import describe_kind
 from common.storage import StorageError, Written
 from conversations import machines
 from conversations.extracts.leases import SETTLING, ExtractLease, ExtractLost

@@ -10,7 +10,7 @@ from django.core import checks
 from django.core.management import CommandError, call_command, get_commands
 from django.db import ProgrammingError, connection
 
-from common.logs import describe_database_error
+from common.database_errors import describe_database_error
 from compliance import database_rights
 from compliance.checks import role_has_few_rights
 from compliance.database_rights import RIGHTS, Rights

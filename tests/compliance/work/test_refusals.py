@@ -12,7 +12,7 @@ from django.utils import timezone
 from psycopg import OperationalError, errors
 
 from chatbots.models import BucketCheck, ChangeLogEntry, Chatbot
-from common.logs import was_refused_for_now
+from common.database_errors import was_refused_for_now
 from common.storage import ObjectStorage
 from compliance import tasks, worker
 from compliance.models import Claim, ComplianceRequest
