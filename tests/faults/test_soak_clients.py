@@ -11,6 +11,7 @@ from tests.faults.client import Answer, Client, NoAnswer
 from tests.faults.soak import caller, sending
 from tests.faults.soak.caller import Caller, Silent, Traffic
 from tests.faults.soak.circle import Circle
+from tests.faults.soak.filing import delete
 from tests.faults.soak.following import is_whole
 from tests.faults.soak.model import Filed, Model, now
 from tests.faults.soak.receivers import Receivers
@@ -31,6 +32,9 @@ class Wrong(Client):
         return self.say(path, None)
 
     def post(self, path: str, body: Any, *, key: str = "") -> Answer:
+        return self.say(path, body)
+
+    def file(self, path: str, body: Any, *, key: str = "") -> Answer:
         return self.say(path, body)
 
 
@@ -121,3 +125,32 @@ def test_a_fault_explains_that_a_call_is_unanswered(monkeypatch: pytest.MonkeyPa
     circle.violations.outages.begin("a fault")
     circle.caller.get("usage", "usage")
     assert circle.violations.kinds == set()
+
+
+def test_whose_deletion_waits_may_lose_a_shared_conversation_to_another() -> None:
+    """Her export waits before it. His deletion is filed later, may erase it as well, and may come first."""
+
+    def say(path: str, body: Any) -> Answer:
+        if path.endswith("cancel"):
+            return _answer({"code": "not_cancellable"}, 409)
+        if "deletion" in path:
+            return _answer({"request_id": "his", "status": "accepted", "finished_at": None, "counts": {}})
+        return _stored(path, body)
+
+    circle = _circle(say)
+    she, he = circle.new_person(), circle.new_person()
+    shared, own = circle.new_talk(), circle.new_talk()
+    for talk, people in ((shared, {she.value, he.value}), (own, {he.value})):
+        talk.number, talk.people, talk.tried, talk.documents = talk.index, people, people, [{}]
+    circle.alive[own] = None
+    hers = [
+        circle.model.file(Filed("acme", kind, kind, value=she.value, id=kind, surely={shared}))
+        for kind in ("export", "deletion")
+    ]
+    circle.open |= dict.fromkeys(hers)
+    circle.filed |= {one.id: one for one in hers}
+
+    delete(circle)
+    assert "his" in circle.filed
+    assert hers[0].surely == set()
+    assert hers[0].possibly == {shared}

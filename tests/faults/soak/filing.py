@@ -203,10 +203,14 @@ def _file(circle: Circle, one: Filed) -> None:
 
 
 def _loosen(circle: Circle, deletion: Filed) -> None:
-    """Note that others' waiting exports may find a shared conversation gone: nothing is promised of their order."""
+    """Note that others' waiting exports may find a shared conversation gone: nothing is promised of their order.
+
+    Also one that is on its way to be erased, by a deletion that waits for such an export: this one may come first.
+    """
+    erased = deletion.surely | deletion.possibly
     for other in circle.open:
         if other.kind == "export":
-            shared = {talk for talk in deletion.surely & other.surely if len(talk.people) > 1}
+            shared = {talk for talk in erased & other.surely if len(talk.people) > 1}
             other.surely -= shared
             other.possibly |= shared
 
