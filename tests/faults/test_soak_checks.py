@@ -3,7 +3,7 @@
 import base64
 import zlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -29,6 +29,7 @@ from tests.faults.scene import (
 from tests.faults.soak.checks import Ending
 from tests.faults.soak.evidence import Count
 from tests.faults.soak.model import Filed
+from tests.faults.soak.outages import Outage, Outages
 from tests.faults.soak.violations import Violations
 from tests.faults.soak.whole import midnight_of
 
@@ -280,12 +281,42 @@ def test_finds_who_was_named_and_is_not_known(scene: Scene) -> None:
 
 def test_knows_what_a_fault_explains(scene: Scene) -> None:
     scene.row(scene.deletion, ended_at=NOON + timedelta(seconds=130))
-    ending = Ending(scene.model, scene.evidence, callbacks=[BOT], explained=lambda *_: 20.0)
-    assert list(ending.all()) == []
+    outages = Outages()
+    outages.over.append(Outage("S3 silent", NOON, NOON + timedelta(seconds=20)))
+    assert list(Ending(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()) == []
 
 
-def test_allows_the_errors_of_lost_servers_and_the_export_within_its_grace(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("fault", "ago", "is_explained"),
+    [
+        ("PostgreSQL restarted", 90, True),
+        ("PostgreSQL restarted", 130, False),
+        ("S3 silent", 1, False),
+        ("tasks lost", 1, False),
+    ],
+)
+def test_knows_after_which_fault_the_database_may_be_lost(
+    scene: Scene, fault: str, ago: int, is_explained: bool
+) -> None:
     scene.evidence.logs["cluster.log"] = _LOGGED.format("OperationalError", "57P01")
+    over = datetime(2026, 11, 27, 15, 54, 25, tzinfo=UTC) - timedelta(seconds=ago)
+    outages = Outages()
+    outages.over.append(Outage(fault, over - timedelta(seconds=5), over))
+    found = Ending(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()
+    assert ("error logged" not in {kind for kind, _ in found}) is is_explained
+
+
+def test_knows_the_times_of_a_wrong_clock(scene: Scene) -> None:
+    scene.evidence.logs["cluster.log"] = "2026-11-27 12:20:00,000 CRITICAL compliance cluster.ends guard=1"
+    right = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+    for fault, kinds in (("clock of a cluster ahead", set()), ("S3 silent", {"error logged"})):
+        outages = Outages()
+        outages.over.append(Outage(fault, right, right + timedelta(seconds=5)))
+        found = Ending(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()
+        assert {kind for kind, _ in found} == kinds
+
+
+def test_allows_the_export_within_its_grace(scene: Scene) -> None:
     later = scene.model.file(Filed(BOT, "deletion", "k3", value=scene.export.value, surely={scene.whole}, id="d2"))
     assert scene.kinds() == {"forgotten request"}
     later.status = "completed"

@@ -44,6 +44,7 @@ def test_knows_for_how_long_there_was_a_fault() -> None:
     outages.over += [Outage("one", NOON, NOON + timedelta(seconds=5))]
     outages.over += [Outage("two", NOON + timedelta(seconds=8), NOON + timedelta(seconds=10))]
     assert outages.within(NOON + timedelta(seconds=2), NOON + timedelta(seconds=9)) == 4
+    assert outages.names(NOON + timedelta(seconds=4), NOON + timedelta(seconds=7)) == {"one"}
     assert not outages.lately(60)
     outages.begin("three")
     assert outages.present == "three"

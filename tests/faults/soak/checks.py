@@ -8,7 +8,8 @@ from collections.abc import Collection
 from tests.faults.soak import files, leftovers, rows
 from tests.faults.soak.evidence import Evidence
 from tests.faults.soak.model import FINAL, Fate, Model
-from tests.faults.soak.truth import Explained, Found, Truth
+from tests.faults.soak.outages import Outages
+from tests.faults.soak.truth import Found, Truth
 
 # Beside the time of faults, no request takes longer: the lease of a claim, and half a minute to be noticed.
 _LATE = 120.0
@@ -25,14 +26,14 @@ class Ending:
         *,
         sessions: Collection[str] = (),
         callbacks: Collection[str],
-        explained: Explained = lambda *_: 0.0,
+        outages: Outages | None = None,
     ):
         self.truth = Truth(model, evidence)
         self.evidence = evidence
         self._sessions = set(sessions)
         # The chatbots that have a receiver.
         self._callbacks = set(callbacks)
-        self._explained = explained
+        self._outages = outages or Outages()
 
     def all(self) -> Found:
         yield from self.requests_ended()
@@ -40,7 +41,7 @@ class Ending:
         yield from rows.conversations(self.truth)
         yield from rows.counts(self.truth)
         yield from leftovers.words(self.truth)
-        yield from leftovers.errors_logged(self.truth)
+        yield from leftovers.errors_logged(self.truth, self._outages)
         yield from files.exports(self.truth)
         yield from files.exports_at_clients(self.truth)
         yield from files.uploads(self.truth)
@@ -78,7 +79,7 @@ class Ending:
             if row.ended_at is None:
                 continue
             seconds = (row.ended_at - row.received_at).total_seconds()
-            explained = self._explained(row.received_at, row.ended_at)
+            explained = self._outages.within(row.received_at, row.ended_at)
             if seconds - explained > _LATE:
                 which = self.truth.filed.get(row.id, f"{row.kind} {row.id} of {row.bot}")
                 yield "late", f"{which} took {seconds:.0f} s, {explained:.0f} of which there was a fault"

@@ -2,7 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import NamedTuple
 
+from tests.faults.soak.outages import Outages
 from tests.faults.soak.truth import Found, Truth
 from tests.faults.soak.words import Word, found_anyhow, found_in, told
 
@@ -20,12 +24,27 @@ _WITH_WORDS = {"daily_conversations_extracts", "uploads"}
 _RECORD = re.compile(r"^(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
 _LEVEL = re.compile(r"^\S+ \S+ (?:ERROR|CRITICAL) ")
 _SQLSTATE = re.compile(r"SQLSTATE (\w+)")
+
+
+class _Reason(NamedTuple):
+    """What a log may say after some faults, and for how many seconds: `faults` are parts of their names."""
+
+    faults: tuple[str, ...]
+    seconds: float
+    says: tuple[str, ...] = ()
+
+
 # A connection that broke or was ended, a server that starts or ends, a statement that was given up, a full disk.
 _LOST = {"none", "08000", "08003", "08006", "25P03", "53100", "57014", "57P01", "57P02", "57P03", "57P05"}
-_EXPLAINED = (
-    *("answered with 503", "could not be stored: storage_", "was sent SIGKILL", "cluster.ends", "cluster.ended"),
-    *("cluster.is_gone", "WORKER TIMEOUT"),
+_SERVERS = ("PostgreSQL", "backends", "its ", "frozen", "everything")
+# A connection that it broke is met when it is used next.
+_DATABASE = _Reason(_SERVERS, 120.0)
+_OTHERS = (
+    _Reason((*_SERVERS, "S3", "client's bucket"), 60.0, ("answered with 503", "could not be stored: storage_")),
+    _Reason(("",), 60.0, ("was sent SIGKILL", "cluster.ends", "cluster.ended", "cluster.is_gone", "WORKER TIMEOUT")),
 )
+# By which clocks are wrong, and so are the times of those programs' logs.
+_SKEWS = [timedelta(), *(timedelta(minutes=sign * minutes) for sign in (1, -1) for minutes in (4, 20))]
 
 
 def words(truth: Truth) -> Found:
@@ -60,13 +79,12 @@ def _in_objects(truth: Truth) -> Found:
             yield "word left in an object", f"an object in {folder} has {told(found)}"
 
 
-def errors_logged(truth: Truth) -> Found:
-    """No program says of anything but lost servers and processes that it is an error."""
+def errors_logged(truth: Truth, outages: Outages) -> Found:
+    """No program calls anything an error but servers and processes that were lost, and these only after a fault."""
     for name, text in truth.evidence.logs.items():
         for record in _errors(text):
-            states = set(_SQLSTATE.findall(record))
             truth.met["errors logged"] += 1
-            if not (states and states <= _LOST) and not (not states and any(one in record for one in _EXPLAINED)):
+            if not _is_explained(record, outages):
                 first, *_, last = [*record.strip().splitlines(), ""]
                 yield "error logged", f"the log {name} has: {first} {last}".strip()[:300]
 
@@ -76,6 +94,21 @@ def _errors(log: str) -> Iterator[str]:
     for record in _RECORD.split(log):
         if _LEVEL.match(record):
             yield record
+
+
+def _is_explained(record: str, outages: Outages) -> bool:
+    states = set(_SQLSTATE.findall(record))
+    if states:
+        reasons = [_DATABASE] if states <= _LOST else []
+    else:
+        reasons = [one for one in _OTHERS if any(each in record for each in one.says)]
+    at = datetime.strptime(record[:23], "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=UTC)
+    for reason, skew in product(reasons, _SKEWS):
+        faults = outages.names(at - skew - timedelta(seconds=reason.seconds), at - skew)
+        is_of_then = not skew or any("clock" in name for name in outages.names(at - skew, at - skew))
+        if is_of_then and any(part in name for part in reason.faults for name in faults):
+            return True
+    return False
 
 
 def folder_of(key: str) -> str:

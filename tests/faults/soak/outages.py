@@ -38,6 +38,10 @@ class Outages:
         spans = [(max(one.since, since), min(one.until, until)) for one in self._all()]
         return sum(max(timedelta(0), end - begin).total_seconds() for begin, end in spans)
 
+    def names(self, since: datetime, until: datetime) -> set[str]:
+        """Return the faults of this time."""
+        return {one.name for one in self._all() if one.since <= until and one.until >= since}
+
     def lately(self, seconds: float) -> bool:
         """Return whether there is a fault, or was one so many seconds ago."""
         return self.within(now() - timedelta(seconds=seconds), now()) > 0

@@ -292,7 +292,7 @@ class Soak:
             found,
             sessions=sessions,
             callbacks=BOTS,
-            explained=self.violations.outages.within,
+            outages=self.violations.outages,
         )
         for kind, what in ending.all():
             self.violations.add(kind, what)

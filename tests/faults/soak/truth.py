@@ -1,8 +1,7 @@
 """What follows from the model and the evidence together; the checks share it."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from datetime import datetime
+from collections.abc import Collection, Iterator
 from functools import cached_property
 
 from tests.faults.soak.evidence import Evidence
@@ -11,8 +10,6 @@ from tests.faults.soak.words import Word, found_in
 
 # Kind and text of what is not as it must be.
 Found = Iterator[tuple[str, str]]
-# Returns the seconds between two times for which there was a fault.
-Explained = Callable[[datetime, datetime], float]
 
 
 class Truth:
