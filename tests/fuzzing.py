@@ -1,6 +1,6 @@
 """How many examples properties try, and the texts that those about hostile input are made of.
 
-Few in each run of the tests, and a third of them in `make test`. `make fuzz` runs the tests marked `fuzz` with
+Few in each run of the tests, and a quarter of them in `make test`. `make fuzz` runs the tests marked `fuzz` with
 FUZZ_EXAMPLES times as many, and a seed.
 """
 
@@ -14,17 +14,17 @@ _is_short_run = False
 
 
 def shorten() -> None:
-    """Have each property try a third of its examples. Call it before the tests are loaded."""
+    """Have each property try a quarter of its examples. Call it before the tests are loaded."""
     global _is_short_run  # noqa: PLW0603  (once, as pytest starts)
     _is_short_run = True
-    settings.register_profile("short", settings(), max_examples=settings().max_examples // 3)
+    settings.register_profile("short", settings(), max_examples=settings().max_examples // 4)
     settings.load_profile("short")
 
 
 def examples(number: int) -> settings:
-    """Return the settings of a property that tries so many examples, or a third where long tests are left out."""
+    """Return the settings of a property that tries so many examples, or a quarter where long tests are left out."""
     return settings(
-        max_examples=max(1, number // 3) if _is_short_run else number * _TIMES,
+        max_examples=max(1, number // 4) if _is_short_run else number * _TIMES,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )

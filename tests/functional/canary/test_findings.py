@@ -189,15 +189,16 @@ def name_in_key(flight: Flight) -> None:
     flight.put(f"{flight.turn.chatbot.slug}/chatter_data_exports/{flight.words.value}/empty.csv", b"")
 
 
+@LONG
 @pytest.mark.parametrize(
     ("fault", "folder", "how"),
     [
         (leave_old_version, "daily_conversations_extracts", "(content, an old version)"),
-        pytest.param(put_export_back, "chatter_data_exports", "(content)", marks=LONG),
-        pytest.param(put_extract_back, "daily_conversations_extracts", "(content)", marks=LONG),
-        pytest.param(copy_elsewhere, "other", "(content)", marks=LONG),
-        pytest.param(hide_behind_marker, "uploads", "(content, an old version)", marks=LONG),
-        pytest.param(name_in_key, "chatter_data_exports", "(key)", marks=LONG),
+        (put_export_back, "chatter_data_exports", "(content)"),
+        (put_extract_back, "daily_conversations_extracts", "(content)"),
+        (copy_elsewhere, "other", "(content)"),
+        (hide_behind_marker, "uploads", "(content, an old version)"),
+        (name_in_key, "chatter_data_exports", "(key)"),
     ],
 )
 def test_it_finds_an_object(canary: Canary, fault: Callable[[Flight], None], folder: str, how: str) -> None:

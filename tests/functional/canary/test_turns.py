@@ -143,7 +143,8 @@ def test_a_held_deletion_is_unclear_and_the_next_turn_erases_it(canary: Canary, 
     assert not [word for word in flight.words.words.values() if word in dump() + everything_in(flight.storage)]
 
 
-@pytest.mark.parametrize("step", [pytest.param("export", marks=LONG), "erase"])
+@LONG
+@pytest.mark.parametrize("step", ["export", "erase"])
 def test_a_killed_process_is_replaced_and_two_are_never_at_work(canary: Canary, step: str) -> None:
     flight = Flight()
     flight.reach(step)
