@@ -1,6 +1,6 @@
 """What kind of error the database raised, and what of it may be told.
 
-PostgreSQL quotes whole rows and values in its errors, so nobody tells their texts.
+PostgreSQL quotes whole rows and values in its errors. Only what has none of them is told here.
 """
 
 from django.db import InterfaceError, OperationalError

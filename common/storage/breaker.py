@@ -82,7 +82,7 @@ class Breaker:
             self._open(seconds)
 
     def try_next(self, *, ends: datetime) -> None:
-        """Let the next call pass, as the trial. `ends` is when others may try, by whatever clock; it is kept only."""
+        """Let the next call pass, as the trial. `ends`, when others may try, is what `unused_trial` returns."""
         with self._lock:
             self._open(0)
             self._trial = _Trial(threading.get_ident(), ends)

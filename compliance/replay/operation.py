@@ -30,7 +30,7 @@ Progress = Callable[[str, int], object]
 # How long a command waits for another replay to end: the statement of a process that was killed runs on for a while.
 PATIENCE_SECONDS = 15.0
 # How long the report of a dry run can lie open at one place.
-READING_MINUTES = 30
+_READING_MINUTES = 30
 
 
 class ReplayRuns(Exception):
@@ -186,7 +186,7 @@ def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -
         with transaction.atomic():
             # It says nothing while somebody reads the report page by page, and locks no row that work needs. But no
             # other replay begins meanwhile, not even a worker's after a failover.
-            execute(local_settings(idle_in_transaction_session_timeout=f"{READING_MINUTES}min"))
+            execute(local_settings(idle_in_transaction_session_timeout=f"{_READING_MINUTES}min"))
             for found in _spooled(spool):
                 # A key can be in several objects.
                 report.revoked += set(loading.keys_to_revoke(found)).difference(report.revoked)
