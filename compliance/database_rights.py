@@ -66,7 +66,7 @@ RIGHTS: Mapping[str, Rights] = {
     # Intake queues.
     "conversations.IdentityLookup": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE, DELETE"),
     "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),
-    "conversations.ErasedChatter": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
+    "conversations.Tombstone": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
     # A worker lists what look-ups have found, and locks the expired ones.
     "conversations.RefusedIdentity": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
     "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),

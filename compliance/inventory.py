@@ -152,12 +152,13 @@ STORES: tuple[Store, ...] = (
     ),
     CONVERSATION,
     Store(
-        conversations.ErasedChatter,
+        conversations.Tombstone,
         ReachedBy.CHATTER,
         _all(
-            "id chatbot variable digest cutoff_at cutoff_number request_id expires_at",
+            "id chatbot kind variable digest conversation_digest erased_at cutoff_at cutoff_number request_id "
+            "expires_at",
             Disposition.EXPIRES,
-            "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS",
+            "refuses for ERASURE_LEDGER_DAYS what is sent again of an erased chatter, conversation or message",
         ),
     ),
     Store(

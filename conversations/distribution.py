@@ -23,11 +23,11 @@ from conversations import citus
 from conversations.citus import NotDistributable
 from conversations.models import (
     Conversation,
-    ErasedChatter,
     Identity,
     IdentityLookup,
     Message,
     RefusedIdentity,
+    Tombstone,
     UploadedFile,
     VariableValue,
 )
@@ -40,7 +40,7 @@ DISTRIBUTED: tuple[type[Model], ...] = (
     VariableValue,
     IdentityLookup,
     UploadedFile,
-    ErasedChatter,
+    Tombstone,
     RefusedIdentity,
 )
 # Whole on each machine.

@@ -25,12 +25,12 @@ from conversations.documents import DocumentError, DocumentInvalid, error_at
 from conversations.intake import IntakeFailed
 from conversations.locks import share_with_intake
 from conversations.merge import (
-    Chatter,
     DeclaredVariables,
     EstablishedBy,
     MergedConversation,
     NewIdentity,
 )
+from conversations.tombstones import Chatter, Erasure, Tombstones
 
 MAX_IDENTITIES = 1000
 
@@ -115,7 +115,8 @@ class _Incoming:
     digest: bytes | None
     chatter: Chatter | None
     conversation: MergedConversation | None = None
-    erasure: rows.Erasure | None = None
+    is_erased: bool = False
+    erasure: Erasure | None = None
 
     @classmethod
     def resolve(cls, named: NamedIdentity, declared: DeclaredVariables) -> "_Incoming":
@@ -144,13 +145,17 @@ def _identify(
     incoming = [one if isinstance(one, DocumentInvalid) else _Incoming.resolve(one, declared) for one in identities]
     valid = [one for one in incoming if isinstance(one, _Incoming)]
 
-    erasures = rows.erasures_of(chatbot_id=chatbot.pk, chatters=(one.chatter for one in valid if one.chatter))
+    tombstones = Tombstones.read(
+        chatbot_id=chatbot.pk,
+        chatters=(one.chatter for one in valid if one.chatter),
+        conversations=(one.digest for one in valid if one.digest is not None),
+    )
     conversations = rows.lock_conversations(
         chatbot_id=chatbot.pk,
         digests=(one.digest for one in valid if one.digest is not None),
         numbers=(one.named.number for one in valid if one.named.number is not None),
     )
-    _find(valid, conversations, erasures)
+    _find(valid, conversations, tombstones)
     rows.read_identities((one.target for one in valid if one.target), chatbot_id=chatbot.pk)
     of_erased = [one.target[0] for one in valid if one.target and one.erasure]
     identified = rows.with_identities(of_erased, chatbot_id=chatbot.pk)
@@ -168,14 +173,15 @@ def _identify(
 
 
 def _find(
-    incoming: Sequence[_Incoming], conversations: dict[bytes, MergedConversation], erasures: rows.Erasures
+    incoming: Sequence[_Incoming], conversations: dict[bytes, MergedConversation], tombstones: Tombstones
 ) -> None:
     by_number = {conversation.number: conversation for conversation in conversations.values()}
     for one in incoming:
         one.conversation = by_number.get(one.named.number) if one.digest is None else conversations.get(one.digest)
+        one.is_erased = one.digest is not None and tombstones.has_conversation(one.digest)
         if one.target and one.chatter:
             row, number = one.target[0].row, one.target[0].number
-            one.erasure = rows.latest_erasure(erasures, one.chatter, number=number, started_at=row.started_at)
+            one.erasure = tombstones.latest_erasure(one.chatter, number=number, started_at=row.started_at)
 
 
 def _merge(
@@ -183,11 +189,11 @@ def _merge(
 ) -> IdentifyResult:
     """Refuse the identity, or add it to its conversation. `identified` are those with a stored identity."""
     conversation = one.conversation
-    if conversation is None:
-        return _refused(one, error_at(("id",), "unknown_conversation", "No conversation with this id is stored."))
-    if conversation.is_closed:
+    if one.is_erased if conversation is None else conversation.is_closed:
         detail = "This conversation was deleted; nothing more is stored in it."
         return _refused(one, error_at((), "conversation_deleted", detail))
+    if conversation is None:
+        return _refused(one, error_at(("id",), "unknown_conversation", "No conversation with this id is stored."))
     if one.target is None or one.chatter is None:
         detail = "Must be the Unique Chatter Identifier with which the conversation began."
         return _refused(one, error_at((KEY,), "invalid", detail))

@@ -7,7 +7,7 @@ Why intake and erasure cannot miss each other. Intake shares the chatbot's advis
 until its commit; an erasure's mark holds it alone (`locks`). So every intake lies wholly before or after a mark:
 
 - Before: its rows are committed when the mark looks for the chatter's conversations, so they are marked and erased.
-- After: it reads the marked conversations, which it refuses, and the ErasedChatter row written with the mark, by
+- After: it reads the marked conversations, which it refuses, and the chatter's tombstone written with the mark, by
   which it refuses what began before the cutoff (a stored conversation by its stored start, a new one by its
   document's) or was stored by then. What remains is new: a conversation that began after the cutoff, or one that
   does not name the chatter.
@@ -36,8 +36,9 @@ from conversations.documents import Document, DocumentError, DocumentInvalid, er
 from conversations.extracts.days import flag_days
 from conversations.identity_tokens import VerifiedToken, verify_tokens
 from conversations.locks import share_with_intake
-from conversations.merge import Chatter, DeclaredVariables, EstablishedBy, IncomingDocument, MergedConversation
+from conversations.merge import DeclaredVariables, EstablishedBy, IncomingDocument, MergedConversation
 from conversations.models import Assurance
+from conversations.tombstones import Chatter, Erasure, Tombstones
 
 MAX_DOCUMENTS = 1000
 
@@ -121,8 +122,10 @@ def _store(
     resolved = [declared.resolve(document, token) for document, token in zip(documents, tokens, strict=True)]
     incoming = [one for one in resolved if isinstance(one, IncomingDocument)]
 
-    erasures = rows.erasures_of(
-        chatbot_id=chatbot.pk, chatters=(chatter for one in incoming for chatter in one.chatters.items())
+    tombstones = Tombstones.read(
+        chatbot_id=chatbot.pk,
+        chatters=(chatter for one in incoming for chatter in one.chatters.items()),
+        conversations=(one.digest for one in incoming),
     )
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
     rows.read_known(conversations, incoming, chatbot_id=chatbot.pk)
@@ -131,16 +134,16 @@ def _store(
         [
             conversations[one.digest]
             for one in incoming
-            if one.digest in conversations and _is_of_erased(one, erasures)
+            if one.digest in conversations and _is_of_erased(one, tombstones)
         ],
         chatbot_id=chatbot.pk,
     )
     refusals: list[rows.Refusal] = []
     results = [
         _merge(
-            one,
+            one.redact(tombstones, chatbot.public_id),
             conversations=conversations,
-            erasures=erasures,
+            tombstones=tombstones,
             declared=declared,
             identified=identified,
             refusals=refusals,
@@ -164,7 +167,7 @@ def _merge(
     incoming: IncomingDocument,
     *,
     conversations: dict[bytes, MergedConversation],
-    erasures: rows.Erasures,
+    tombstones: Tombstones,
     declared: DeclaredVariables,
     identified: set[int],
     refusals: list[rows.Refusal],
@@ -175,7 +178,8 @@ def _merge(
     """
     document_id = incoming.document["id"]
     conversation = conversations.get(incoming.digest)
-    if conversation is not None and conversation.row.deletion_request_id is not None:
+    is_erased = tombstones.has_conversation(incoming.digest) if conversation is None else conversation.is_closed
+    if is_erased:
         error = error_at((), "conversation_deleted", "This conversation was deleted; nothing more is stored in it.")
         return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
     if conversation is None:
@@ -186,7 +190,7 @@ def _merge(
     if refused := _refused_token(incoming, conversation, declared):
         return StoreResult(document_id, DocumentOutcome.REFUSED, (refused,)), conversation
 
-    erased = _erased_chatters(incoming, conversation, erasures)
+    erased = _erased_chatters(incoming, conversation, tombstones)
     if erased:
         if conversation is not None:
             _close_or_list(conversation, incoming, erased, identified=identified, refusals=refusals)
@@ -228,14 +232,16 @@ def _refused_token(
     return None
 
 
-def _is_of_erased(incoming: IncomingDocument, erasures: rows.Erasures) -> bool:
-    return any(incoming.is_only_signed(chatter) and chatter in erasures for chatter in incoming.chatters.items())
+def _is_of_erased(incoming: IncomingDocument, tombstones: Tombstones) -> bool:
+    return any(
+        incoming.is_only_signed(chatter) and tombstones.has_chatter(chatter) for chatter in incoming.chatters.items()
+    )
 
 
 def _close_or_list(
     conversation: MergedConversation,
     incoming: IncomingDocument,
-    erased: dict[Chatter, rows.Erasure],
+    erased: dict[Chatter, Erasure],
     *,
     identified: set[int],
     refusals: list[rows.Refusal],
@@ -255,8 +261,8 @@ def _close_or_list(
 
 
 def _erased_chatters(
-    incoming: IncomingDocument, conversation: MergedConversation | None, erasures: rows.Erasures
-) -> dict[Chatter, rows.Erasure]:
+    incoming: IncomingDocument, conversation: MergedConversation | None, tombstones: Tombstones
+) -> dict[Chatter, Erasure]:
     """Return the document's chatters who were erased after its conversation began, each with the latest erasure.
 
     Of a stored conversation only the stored start counts: otherwise a document could move it across an erasure.
@@ -265,9 +271,9 @@ def _erased_chatters(
         number, started_at = None, incoming.document.get("started_at")
     else:
         number, started_at = conversation.number, conversation.row.started_at
-    erased: dict[Chatter, rows.Erasure] = {}
+    erased: dict[Chatter, Erasure] = {}
     for chatter in incoming.chatters.items():
-        latest = rows.latest_erasure(erasures, chatter, number=number, started_at=started_at)
+        latest = tombstones.latest_erasure(chatter, number=number, started_at=started_at)
         if latest is not None:
             erased[chatter] = latest
     return erased

@@ -6,10 +6,10 @@ whatever the document says of `push`. `rows.py` reads and writes the database.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -20,18 +20,17 @@ from chatbots.models import MAX_UCI_LENGTH, Chatbot, Variable
 from common.crypto import digest
 from conversations.documents import Document, DocumentError, DocumentInvalid, Message, error_at, token_error
 from conversations.models import Identity
+from conversations.tombstones import Chatter, Tombstones
 
 EstablishedBy = Identity.EstablishedBy
-
-# A variable's id and the keyed digest of a value: how an erased chatter is remembered.
-Chatter = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingDocument:
     """A document with its variables by id, and the digests of those values that identify a chatter.
 
-    `signed` is the chatter whom its identity token names, who is among `values` and `chatters` too.
+    `signed` is the chatter whom its identity token names, who is among `values` and `chatters` too. `redacted` are
+    the ids of messages that are stored without their text.
     """
 
     document: Document
@@ -39,6 +38,7 @@ class IncomingDocument:
     values: dict[int, str]
     chatters: dict[int, bytes]
     signed: "SignedChatter | None" = None
+    redacted: frozenset[str] = frozenset()
 
     def is_signed(self, variable_id: int) -> bool:
         return self.signed is not None and self.signed.variable_id == variable_id
@@ -46,6 +46,12 @@ class IncomingDocument:
     def is_only_signed(self, chatter: Chatter) -> bool:
         """Return whether the token names this chatter of the document, and its variables do not."""
         return self.signed is not None and not self.signed.is_said and self.signed.variable_id == chatter[0]
+
+    def redact(self, tombstones: Tombstones, chatbot: UUID) -> "IncomingDocument":
+        """Return the document with the messages that were redacted before their row was lost."""
+        ids = [message["id"] for message in self.document.get("messages") or ()]
+        redacted = tombstones.redacted(chatbot, self.digest, ids)
+        return replace(self, redacted=redacted) if redacted else self
 
 
 class SignedChatter(NamedTuple):
@@ -253,7 +259,7 @@ class MergedConversation:
         A value sent again is kept longer, which is no change.
         """
         columns_changed = self._overwrite(_columns(incoming.document))
-        added = self._add_messages(incoming.document.get("messages") or [])
+        added = self._add_messages(incoming.document.get("messages") or [], incoming.redacted)
         self.row_changed = self.row_changed or columns_changed or added > 0
         values_changed = False
         for variable_id, value in incoming.values.items():
@@ -277,11 +283,13 @@ class MergedConversation:
                 changed = True
         return changed
 
-    def _add_messages(self, messages: list[Message]) -> int:
+    def _add_messages(self, messages: list[Message], redacted: frozenset[str]) -> int:
         known = self.known_messages
         added = [message for message in messages if message["id"] not in known] if known else messages
         if not added:
             return 0
+        if redacted:
+            added = [_redacted(one) if one["id"] in redacted else one for one in added]
         known.update([message["id"] for message in added])
         self.new_messages += added
         latest = max([message["sent_at"] for message in added])
@@ -313,6 +321,11 @@ class MergedConversation:
         if known.renewal_due:
             self.new_values[variable_id] = value
         return False
+
+
+def _redacted(message: Message) -> Message:
+    # No document can have this kind.
+    return cast("Message", {**message, "kind": "redacted", "text": ""})
 
 
 # The document's field -> the conversation's column.

@@ -7,37 +7,24 @@ yet" stays true until the new rows are written, so they go in by plain COPY.
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
 
 from common.db import array, execute, fetch
 from conversations.merge import (
-    Chatter,
     ConversationRow,
     EstablishedBy,
     IncomingDocument,
     MergedConversation,
     StoredValue,
 )
+from conversations.tombstones import Erasure, bytea_array
 
 # A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
-
-
-class Erasure(NamedTuple):
-    """It covers what began before `cutoff_at`, or is stored under a number up to `cutoff_number`."""
-
-    cutoff_at: datetime
-    cutoff_number: int
-    request_id: UUID
-    expires_at: datetime
-
-
-Erasures = dict[Chatter, list[Erasure]]
 
 
 class Refusal(NamedTuple):
@@ -95,11 +82,6 @@ _UPDATE_CONVERSATIONS = f"""
     FROM json_to_recordset(%s::json) AS new(id bigint, {_TYPED_COLUMNS})
     WHERE stored.chatbot_id = %s AND stored.id = new.id
 """  # noqa: S608
-
-_READ_ERASURES = """
-    SELECT variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at FROM conversations_erasedchatter
-    WHERE chatbot_id = %s AND variable_id = ANY(%s) AND digest = ANY(%s::bytea[])
-"""
 
 # LIMIT in the lateral part keeps the planner at one index look-up per pair; else it may read the whole table.
 _WHICH_MESSAGES = """
@@ -174,42 +156,11 @@ def lock_conversations(
 ) -> dict[bytes, MergedConversation]:
     """Lock the stored conversations with these digests or numbers, in id order, and return them by digest."""
     conversations = {}
-    values = {"chatbot": chatbot_id, "digests": _bytea_array(set(digests)), "numbers": array(set(numbers))}
+    values = {"chatbot": chatbot_id, "digests": bytea_array(set(digests)), "numbers": array(set(numbers))}
     for number, *columns in fetch(_LOCK_CONVERSATIONS, values):
         row = ConversationRow(*columns)
         conversations[row.external_id_digest] = MergedConversation(row=row, number=number)
     return conversations
-
-
-def _bytea_array(values: Iterable[bytes]) -> str:
-    # As one text: psycopg dumps an array in Python, item by item.
-    return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
-
-
-def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
-    """Return the erasures of these chatters that are still remembered."""
-    wanted = set(chatters)
-    if not wanted:
-        return {}
-    erasures: Erasures = {}
-    variable_ids = list({variable_id for variable_id, _ in wanted})
-    digests = _bytea_array({digest for _, digest in wanted})
-    for variable_id, digest, *erasure in fetch(_READ_ERASURES, [chatbot_id, variable_ids, digests]):
-        erasures.setdefault((variable_id, bytes(digest)), []).append(Erasure(*erasure))
-    return erasures
-
-
-def latest_erasure(
-    erasures: Erasures, chatter: Chatter, *, number: int | None, started_at: datetime | None
-) -> Erasure | None:
-    """Return the latest erasure of a chatter that covers a conversation, if one does."""
-    covering = [
-        erasure
-        for erasure in erasures.get(chatter, ())
-        if (started_at is not None and started_at < erasure.cutoff_at)
-        or (number is not None and number <= erasure.cutoff_number)
-    ]
-    return max(covering, default=None)
 
 
 def read_known(

@@ -40,7 +40,7 @@ TABLES = {
     "conversations_variablevalue",
     "conversations_identitylookup",
     "conversations_uploadedfile",
-    "conversations_erasedchatter",
+    "conversations_tombstone",
     "conversations_refusedidentity",
 }
 # On each machine, so any statement may read them.

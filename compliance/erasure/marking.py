@@ -1,8 +1,9 @@
 """The first two steps of a deletion: the last check, and the mark.
 
 The mark excludes intake by a lock (`conversations.locks`). So every document is stored either before it, and marked,
-or after it, and intake then sees the mark and the ErasedChatter row. Nothing more is stored in a marked conversation,
-and the deletion can no longer be cancelled or held. Its `cutoff_at` and `cutoff_number` fix its scope (`scope`).
+or after it, and intake then sees the mark and the chatter's tombstone. Nothing more is stored in a marked
+conversation, and the deletion can no longer be cancelled or held. Its `cutoff_at` and `cutoff_number` fix its scope
+(`scope`).
 
 A small claim is marked and erased in one transaction, which writes each conversation once. The mark of a large claim
 commits by itself, since it holds intake's lock.
@@ -110,12 +111,12 @@ UPDATE compliance_compliancerequest r
 """
 
 _REMEMBER = """
-INSERT INTO conversations_erasedchatter
-       (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
-SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id,
+INSERT INTO conversations_tombstone
+       (chatbot_id, kind, variable_id, digest, erased_at, cutoff_at, cutoff_number, request_id, expires_at)
+SELECT chatbot_id, 'chatter', variable_id, uci_digest, cutoff_at, cutoff_at, cutoff_number, id,
        cutoff_at + make_interval(secs => %(keep)s)
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND uci_digest IS NOT NULL
-    ON CONFLICT (request_id, chatbot_id) DO NOTHING
+    ON CONFLICT (chatbot_id, digest, request_id) DO NOTHING
 """
 
 

@@ -11,7 +11,7 @@ from django.db.models import Model
 from accounts.models import LoginFailures, StaffLogin
 from compliance.models import LedgerLine, LedgerObject, Replay
 from compliance.retention.forgetting import AtOnce, FoundFirst, Rule
-from conversations.models import ErasedChatter, IdentityLookup, RefusedIdentity, VariableValue
+from conversations.models import IdentityLookup, RefusedIdentity, Tombstone, VariableValue
 
 # What comes after the last row of a page, which is ordered by time and key.
 _IS_AFTER = "({at}, {key}) > (%(after_at)s::timestamptz, %(after)s)"
@@ -229,7 +229,7 @@ FORGETTING: dict[str, Rule] = {
     "references": AtOnce(_OLD_REFERENCES, _EMPTY_REFERENCES),
     "variable_values": _deleting_expired(VariableValue),
     "identity_lookups": _deleting_expired(IdentityLookup),
-    "erased_chatters": _deleting_expired(ErasedChatter, deletion="request_id", may_go=_IS_OVER),
+    "erased_chatters": _deleting_expired(Tombstone, deletion="request_id", may_go=_IS_OVER),
     # They expire with the erased chatter.
     "refused_identities": _deleting_expired(RefusedIdentity, deletion="request_id", may_go=_IS_OVER),
     "ledger_lines": _deleting(LedgerLine, _OLD_LEDGER_LINE, order="at", key="request_id"),

@@ -6,7 +6,7 @@ from conversations.models.conversations import (
     UploadedFile,
     VariableValue,
 )
-from conversations.models.erased import ErasedChatter, RefusedIdentity
+from conversations.models.erased import RefusedIdentity, Tombstone
 from conversations.models.extracts import DailyExtract, ExtractConversation
 from conversations.models.lookups import IdentityLookup
 
@@ -14,12 +14,12 @@ __all__ = [
     "Assurance",
     "Conversation",
     "DailyExtract",
-    "ErasedChatter",
     "ExtractConversation",
     "Identity",
     "IdentityLookup",
     "Message",
     "RefusedIdentity",
+    "Tombstone",
     "UploadedFile",
     "VariableValue",
 ]

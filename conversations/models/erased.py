@@ -1,4 +1,4 @@
-"""Erased chatters as they are remembered, and what names one of them afterwards."""
+"""What is remembered of erased data, and what names an erased chatter afterwards."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -8,37 +8,73 @@ from chatbots.models import Chatbot, Variable
 from conversations.models.conversations import EARLIEST, Conversation, Identity
 
 
-class ErasedChatter(models.Model):
-    """An erased chatter, by keyed digest: written with the mark, read by intake to refuse late messages."""
+class Tombstone(models.Model):
+    """An erased chatter, conversation or message, by keyed digest: intake refuses it, or stores it as redacted.
+
+    A deletion's mark writes that of its chatter. An erased conversation and a redacted message are their own
+    tombstones while their rows exist. After a restore the rows can be missing: a replay then writes theirs.
+    """
+
+    class Kind(models.TextChoices):
+        CHATTER = "chatter", "An erased chatter"
+        CONVERSATION = "conversation", "An erased conversation without a row"
+        MESSAGE = "message", "A redacted message without a row"
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.CHATTER, db_default=Kind.CHATTER)
     variable = models.ForeignKey(
-        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, null=True
     )
-    digest = models.BinaryField(max_length=32)
-    cutoff_at = models.DateTimeField(help_text="Conversations begun before this are refused.")
-    cutoff_number = models.BigIntegerField(help_text="Stored conversations up to this number are closed.")
+    digest = models.BinaryField(max_length=32, help_text="Of the UCI value, or of the platform's id.")
+    conversation_digest = models.BinaryField(max_length=32, null=True, help_text="Of a message's conversation.")
+    erased_at = models.DateTimeField(db_default=Now(), help_text="When the erasure began.")
+    cutoff_at = models.DateTimeField(null=True, help_text="Of a chatter: conversations begun before are refused.")
+    cutoff_number = models.BigIntegerField(
+        null=True, help_text="Of a chatter: stored conversations up to this number are closed."
+    )
     request_id = models.UUIDField()
     expires_at = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(name="erasedchatter_once_per_request", fields=["request_id", "chatbot"]),
+            # Also what intake looks up. Digests have their kind and their variable within.
+            models.UniqueConstraint(name="tombstone_once_per_request", fields=["chatbot", "digest", "request_id"]),
+            models.CheckConstraint(
+                name="tombstone_is_of_its_kind",
+                condition=Q(
+                    kind="chatter",
+                    variable__isnull=False,
+                    conversation_digest__isnull=True,
+                    cutoff_at__isnull=False,
+                    cutoff_number__isnull=False,
+                )
+                | Q(
+                    Q(kind="conversation", conversation_digest__isnull=True)
+                    | Q(kind="message", conversation_digest__isnull=False),
+                    variable__isnull=True,
+                    cutoff_at__isnull=True,
+                    cutoff_number__isnull=True,
+                ),
+            ),
         ]
         indexes = [
-            models.Index(name="erasedchatter_chatter", fields=["chatbot", "variable", "digest"]),
-            models.Index(name="erasedchatter_expiry", fields=["expires_at"]),
+            models.Index(
+                name="tombstone_of_message",
+                fields=["chatbot", "conversation_digest"],
+                condition=Q(conversation_digest__isnull=False),
+            ),
+            models.Index(name="tombstone_expiry", fields=["expires_at"]),
         ]
 
     def __str__(self) -> str:
-        return f"erased chatter {self.pk}"
+        return f"tombstone {self.pk}"
 
 
 class RefusedIdentity(models.Model):
     """An identity that was refused since it names an erased chatter: an officer decides about the conversation.
 
     `request_id` is that of the erasure. Neither the value nor its digest is kept. It goes with its conversation, or
-    with the ErasedChatter.
+    with the chatter's tombstone.
     """
 
     chatbot = models.ForeignKey(

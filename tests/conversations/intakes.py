@@ -9,7 +9,7 @@ from chatbots.models import Chatbot, Variable
 from common.crypto import digest
 from conversations.documents import Document, DocumentInvalid
 from conversations.intake import DocumentOutcome, StoreResult, store
-from conversations.models import ErasedChatter
+from conversations.models import Tombstone
 from tests.factories import uci_of
 
 STARTED = datetime(2026, 11, 1, 9, tzinfo=UTC)
@@ -32,7 +32,7 @@ def erase(
 ) -> UUID:
     """Record a chatter as erased, as the mark of a deletion does. Without a number nothing was stored before."""
     uci = Variable.objects.get(chatbot=chatbot, name=variable) if variable else uci_of(chatbot)
-    erased = ErasedChatter.objects.create(
+    erased = Tombstone.objects.create(
         chatbot=chatbot,
         variable=uci,
         digest=digest("chatter", uci.public_id, value),

@@ -13,7 +13,7 @@ from common.problems import Problem
 from conversations.api.conversations import parse_documents
 from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed
-from conversations.models import Conversation, ErasedChatter, Identity, Message
+from conversations.models import Conversation, Identity, Message, Tombstone
 from tests.calls import SigningCaller, TokenCaller, pointers, problem
 from tests.fuzzing import examples
 
@@ -116,7 +116,7 @@ def test_a_document_for_an_erased_conversation_is_refused_as_deleted(caller):
 
 def test_a_document_of_an_erased_chatter_is_refused_as_erased(caller, chatbot):
     uci = chatbot.variables.get(is_uci=True)
-    ErasedChatter.objects.create(
+    Tombstone.objects.create(
         chatbot=chatbot,
         variable=uci,
         digest=digest("chatter", uci.public_id, "alice-77"),

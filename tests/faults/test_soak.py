@@ -28,7 +28,7 @@ SELECT request_id::text, key FROM compliance_export
 """
 
 
-_FORGET = "DELETE FROM conversations_erasedchatter"
+_FORGET = "DELETE FROM conversations_tombstone"
 _SCORE = "UPDATE conversations_conversation SET csat_score = abs(csat_score - 1) WHERE id = %s"
 _COMMENT = "UPDATE conversations_conversation SET csat_comment = 'another' WHERE id = %s"
 _DAY = "SELECT key FROM conversations_dailyextract WHERE state = 'done'"

@@ -21,7 +21,7 @@ TABLES = (
     "conversations_variablevalue",
     "conversations_identitylookup",
     "conversations_uploadedfile",
-    "conversations_erasedchatter",
+    "conversations_tombstone",
     "conversations_refusedidentity",
     "conversations_dailyextract",
     "conversations_extractconversation",
@@ -99,7 +99,7 @@ SELECT chatbot_id, id, 'hosted', '', '', CASE WHEN is_young THEN 'filling/' || s
  WHERE kind = 'export'
 """,
     "erased chatters": """
-INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id,
+INSERT INTO conversations_tombstone (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id,
        expires_at)
 SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id, cutoff_at + interval '90 days'
   FROM compliance_compliancerequest WHERE kind = 'deletion' AND variable_id IS NOT NULL
@@ -143,7 +143,7 @@ SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
     "refused identities": """
 INSERT INTO conversations_refusedidentity (chatbot_id, conversation_id, request_id, way, expires_at)
 SELECT e.chatbot_id, c.id, e.request_id, 'asserted', e.expires_at
-  FROM conversations_erasedchatter e
+  FROM conversations_tombstone e
  CROSS JOIN LATERAL (SELECT ('x' || right(e.request_id::text, 8))::bit(32)::int AS n) AS request
   JOIN conversations_conversation c
     ON c.chatbot_id = e.chatbot_id AND c.external_id_digest = sha256(('live' || n)::bytea)

@@ -28,7 +28,7 @@ from chatbots.models import ApiKey, Chatbot
 from common.storage import ObjectStorage
 from compliance.models import Callback, Export, Occurrence, Replay
 from compliance.work import notify
-from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile
+from conversations.models import Conversation, DailyExtract, Tombstone, UploadedFile
 from scripts.demo_client import Browser
 from scripts.processes import Processes
 from tests import under_roles
@@ -145,7 +145,7 @@ def _let_it_expire(company: Company) -> None:
     StaffLogin.objects.update(at=past)
     assert LoginFailures.objects.update(ends_at=past)
     Occurrence.objects.update(asked_at=past)
-    gone = (Session, StaffLogin, LoginFailures, ErasedChatter, Replay)
+    gone = (Session, StaffLogin, LoginFailures, Tombstone, Replay)
     wait_until(lambda: not any(model.objects.exists() for model in gone))
     wait_until(lambda: not Export.objects.filter(chatbot=company.chatbot, key__isnull=False).exists())
 
@@ -203,7 +203,7 @@ FORBIDDEN_TO_WEB = {
     "change messages": "UPDATE conversations_message SET text = ''",
     "erase identities": "DELETE FROM conversations_identity",
     "erase files": "DELETE FROM conversations_uploadedfile",
-    "forget who was erased": "DELETE FROM conversations_erasedchatter",
+    "forget who was erased": "DELETE FROM conversations_tombstone",
     "point an export elsewhere": "UPDATE compliance_export SET key = 'x'",
     "claim work": "INSERT INTO compliance_claim (owner) VALUES ('web')",
     "take tasks": "DELETE FROM django_q_ormq",

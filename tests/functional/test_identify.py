@@ -15,7 +15,7 @@ from compliance.erasure import rows
 from compliance.models import ComplianceRequest
 from conversations import rows as intake_rows
 from conversations.identification import IdentifyResult, NamedIdentity, identify
-from conversations.models import Conversation, ErasedChatter, Identity, RefusedIdentity
+from conversations.models import Conversation, Identity, RefusedIdentity, Tombstone
 from tests.calls import TokenCaller
 from tests.factories import conversation_of, deletion_of
 from tests.functional.company import NOON, Company, document, found_anywhere, is_erased, settle, words_in
@@ -122,14 +122,14 @@ def test_what_is_listed_expires_with_the_erased_chatter(company: Company, identi
     assert named(identifier, "c-1", "alice") == "chatter_erased"
 
     past = timezone.now() - timedelta(seconds=1)
-    for model in (RefusedIdentity, ErasedChatter):
+    for model in (RefusedIdentity, Tombstone):
         model._default_manager.update(expires_at=past)
     worker.sweep()
     # As long as its digest is kept.
-    assert (RefusedIdentity.objects.count(), ErasedChatter.objects.count()) == (1, 1)
+    assert (RefusedIdentity.objects.count(), Tombstone.objects.count()) == (1, 1)
     ComplianceRequest.objects.filter(pk=deletion).update(completed_at=past - settings.ERASURE_LEDGER_DAYS)
     worker.sweep()
-    assert (RefusedIdentity.objects.count(), ErasedChatter.objects.count()) == (0, 0)
+    assert (RefusedIdentity.objects.count(), Tombstone.objects.count()) == (0, 0)
     assert named(identifier, "c-1", "alice") == "created"
 
 

@@ -16,7 +16,7 @@ from compliance import worker
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, Service
 from compliance.replay import operation
 from compliance.replay.report import Report
-from conversations.models import Conversation, ErasedChatter, Message
+from conversations.models import Conversation, Message, Tombstone
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.factories import ready_chatbot
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
@@ -58,7 +58,7 @@ def test_who_was_erased_since_the_backup_is_erased_again(company: Company, other
     assert (after.state, after.service_id) == ("open", before.service_id)
     assert after.incarnation != before.incarnation
     call_command("verify_erasure", "--all")
-    assert ErasedChatter.objects.get().request_id == request.pk
+    assert Tombstone.objects.get().request_id == request.pk
     assert became(company.send(document("c-1", "alice"), document("c-9", "alice"))) == [
         "conversation_deleted",
         "chatter_erased",

@@ -13,7 +13,7 @@ from compliance import worker
 from compliance.ledger import objects as ledger
 from compliance.models import ComplianceRequest, ExportConversation, LedgerObject
 from conversations import uploads
-from conversations.models import Conversation, ErasedChatter, UploadedFile
+from conversations.models import Conversation, Tombstone, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
@@ -31,21 +31,21 @@ def test_digests_of_erased_chatters_are_kept_only_for_the_ledgers_days(
     conversation = conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     drain()
-    erased = ErasedChatter.objects.get()
+    erased = Tombstone.objects.get()
     conversation.refresh_from_db()
     assert (bytes(erased.digest), erased.request_id) == (as_bytes(request.uci_digest), request.pk)
     assert erased.expires_at - erased.cutoff_at == settings.ERASURE_LEDGER_DAYS
     assert conversation.external_id_digest
 
     late = timezone.now() - settings.ERASURE_LEDGER_DAYS - SLACK
-    ErasedChatter.objects.update(expires_at=late)
+    Tombstone.objects.update(expires_at=late)
     Conversation.objects.update(deleted_at=late)
     ComplianceRequest.objects.update(completed_at=late)
     worker.sweep()
 
     conversation.refresh_from_db()
     request.refresh_from_db()
-    assert not ErasedChatter.objects.exists()
+    assert not Tombstone.objects.exists()
     assert conversation.external_id_digest is None
     assert request.uci_digest is None
     assert conversation.deletion_request_id == request.pk
@@ -57,16 +57,16 @@ def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(
     deletion_of(chatbot, "42")
     drain()
     # It marked long ago, and was retried after a failure.
-    ErasedChatter.objects.update(expires_at=timezone.now() - SLACK)
+    Tombstone.objects.update(expires_at=timezone.now() - SLACK)
 
     worker.sweep()
-    assert ErasedChatter.objects.exists()
+    assert Tombstone.objects.exists()
 
     ComplianceRequest.objects.update(
         completed_at=timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1)
     )
     worker.sweep()
-    assert not ErasedChatter.objects.exists()
+    assert not Tombstone.objects.exists()
 
 
 def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(

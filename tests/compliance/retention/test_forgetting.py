@@ -11,7 +11,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.retention import cleanup
-from conversations.models import Conversation, ErasedChatter, IdentityLookup, RefusedIdentity, VariableValue
+from conversations.models import Conversation, IdentityLookup, RefusedIdentity, Tombstone, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
@@ -35,7 +35,7 @@ def erased_long_ago(chatbot: Chatbot, drain: Drain, *values: str) -> list[Conver
     for age, (conversation, request) in enumerate(zip(erased, requests, strict=True)):
         then = timezone.now() - LATE + timedelta(days=age)
         Conversation.objects.filter(pk=conversation.pk).update(deleted_at=then)
-        ErasedChatter.objects.filter(request_id=request.pk).update(expires_at=then)
+        Tombstone.objects.filter(request_id=request.pk).update(expires_at=then)
         ComplianceRequest.objects.filter(pk=request.pk).update(completed_at=then)
     return erased
 
@@ -84,7 +84,7 @@ def test_requests_with_a_conversation_left_keep_its_digest_and_no_others_do(chat
 
 def test_chatters_of_a_deletion_that_is_not_over_stay_and_no_others_do(chatbot: Chatbot, drain: Drain) -> None:
     erased_long_ago(chatbot, drain, "1", "2")
-    first, second = ErasedChatter.objects.order_by("expires_at")
+    first, second = Tombstone.objects.order_by("expires_at")
     ComplianceRequest.objects.filter(pk=first.request_id).update(completed_at=timezone.now())
     for one in (first, second):
         RefusedIdentity.objects.create(
@@ -96,7 +96,7 @@ def test_chatters_of_a_deletion_that_is_not_over_stay_and_no_others_do(chatbot: 
     assert (counts["erased_chatters"], counts["refused_identities"]) == (1, 1)
     removed()
 
-    assert ErasedChatter.objects.get() == first
+    assert Tombstone.objects.get() == first
     assert RefusedIdentity.objects.get().request_id == first.request_id
 
 
@@ -137,5 +137,5 @@ def test_what_is_forgotten_is_locked_place_by_place(
     with CaptureQueriesContext(connection) as captured:
         assert removed().keys() >= {"conversation_digests", "variable_values", "identity_lookups", "erased_chatters"}
 
-    for model in (Conversation, VariableValue, IdentityLookup, ErasedChatter, RefusedIdentity):
+    for model in (Conversation, VariableValue, IdentityLookup, Tombstone, RefusedIdentity):
         assert asked_about(model, captured, if_it_has="FOR UPDATE") == [[chatbot.pk], [neighbour.pk]]

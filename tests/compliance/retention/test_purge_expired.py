@@ -22,9 +22,9 @@ from compliance.retention import cleanup
 from conversations.models import (
     Conversation,
     DailyExtract,
-    ErasedChatter,
     IdentityLookup,
     RefusedIdentity,
+    Tombstone,
     UploadedFile,
     VariableValue,
 )
@@ -77,7 +77,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     of_conversations(chatbot, "c-1")
     drain()
     past = timezone.now() - LATE
-    ErasedChatter.objects.update(expires_at=past)
+    Tombstone.objects.update(expires_at=past)
     Conversation.objects.update(deleted_at=past)
     type(request).objects.update(completed_at=past)
     conversation_of(neighbour, "42")
@@ -175,7 +175,7 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(
     assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)
     assert Export.objects.filter(removed_at__isnull=False, key__isnull=True).count() == 3
     assert UploadedFile.objects.get().object_key == "uploads/1/new"
-    assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)
+    assert (VariableValue.objects.count(), Tombstone.objects.count()) == (1, 1)
     # That deletion is not over.
     assert RefusedIdentity.objects.get().chatbot == neighbour
     assert IdentityLookup.objects.count() == 1

@@ -19,7 +19,7 @@ from compliance.requests.submit import submit
 from compliance.retention import due, engine
 from compliance.work import claims, health
 from conversations.intake import store
-from conversations.models import Conversation, ErasedChatter, Identity, Message, UploadedFile
+from conversations.models import Conversation, Identity, Message, Tombstone, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
@@ -58,7 +58,7 @@ def test_it_erases_what_is_due_and_nothing_younger(
     assert (request.status, request.result, request.slice) == (Status.COMPLETED, "done", None)
     counted = (request.conversations_total, request.conversations, request.messages, request.identities)
     assert counted == (3, 3, 4, 3)
-    assert not ErasedChatter.objects.exists(), "Nobody is remembered as erased."
+    assert not Tombstone.objects.exists(), "Nobody is remembered as erased."
     assert verify.audit([request.pk]) == verify.Audit(verified=1, by_marks=0, left={})
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.accepted", "request.started", "request.completed"]

@@ -1,0 +1,106 @@
+"""What is remembered of erased chatters is remembered of conversations and messages too."""
+
+import django.db.models.deletion
+from django.db import migrations, models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("chatbots", "0009_revoked_for_good"),
+        ("conversations", "0009_identity_lookups"),
+    ]
+
+    operations = [
+        migrations.RenameModel("ErasedChatter", "Tombstone"),
+        migrations.RenameIndex("Tombstone", new_name="tombstone_expiry", old_name="erasedchatter_expiry"),
+        migrations.AddField(
+            "Tombstone",
+            "kind",
+            models.CharField(
+                choices=[
+                    ("chatter", "An erased chatter"),
+                    ("conversation", "An erased conversation without a row"),
+                    ("message", "A redacted message without a row"),
+                ],
+                default="chatter",
+                db_default="chatter",
+                max_length=12,
+            ),
+        ),
+        migrations.AddField(
+            "Tombstone",
+            "conversation_digest",
+            models.BinaryField(help_text="Of a message's conversation.", max_length=32, null=True),
+        ),
+        migrations.AddField(
+            "Tombstone", "erased_at", models.DateTimeField(db_default=Now(), help_text="When the erasure began.")
+        ),
+        migrations.RunSQL(
+            "UPDATE conversations_tombstone SET erased_at = cutoff_at WHERE chatbot_id > 0", migrations.RunSQL.noop
+        ),
+        migrations.AlterField(
+            "Tombstone",
+            "cutoff_at",
+            models.DateTimeField(help_text="Of a chatter: conversations begun before are refused.", null=True),
+        ),
+        migrations.AlterField(
+            "Tombstone",
+            "cutoff_number",
+            models.BigIntegerField(
+                help_text="Of a chatter: stored conversations up to this number are closed.", null=True
+            ),
+        ),
+        migrations.AlterField(
+            "Tombstone",
+            "digest",
+            models.BinaryField(help_text="Of the UCI value, or of the platform's id.", max_length=32),
+        ),
+        migrations.AlterField(
+            "Tombstone",
+            "variable",
+            models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.DO_NOTHING,
+                related_name="+",
+                to="chatbots.variable",
+            ),
+        ),
+        migrations.RemoveConstraint("Tombstone", "erasedchatter_once_per_request"),
+        migrations.RemoveIndex("Tombstone", "erasedchatter_chatter"),
+        migrations.AddConstraint(
+            "Tombstone",
+            models.UniqueConstraint(fields=("chatbot", "digest", "request_id"), name="tombstone_once_per_request"),
+        ),
+        migrations.AddConstraint(
+            "Tombstone",
+            models.CheckConstraint(
+                condition=Q(
+                    kind="chatter",
+                    variable__isnull=False,
+                    conversation_digest__isnull=True,
+                    cutoff_at__isnull=False,
+                    cutoff_number__isnull=False,
+                )
+                | Q(
+                    Q(kind="conversation", conversation_digest__isnull=True)
+                    | Q(kind="message", conversation_digest__isnull=False),
+                    variable__isnull=True,
+                    cutoff_at__isnull=True,
+                    cutoff_number__isnull=True,
+                ),
+                name="tombstone_is_of_its_kind",
+            ),
+        ),
+        migrations.AddIndex(
+            "Tombstone",
+            models.Index(
+                condition=Q(conversation_digest__isnull=False),
+                fields=["chatbot", "conversation_digest"],
+                name="tombstone_of_message",
+            ),
+        ),
+    ]

@@ -1,0 +1,152 @@
+"""What intake has to refuse, or to store as redacted, since it was erased: the one place that is asked.
+
+A chatter's tombstone refuses what began before its cutoff, or is stored under a number up to the cutoff's. A
+conversation's always refuses. A message's has the message stored as redacted. Rows that still exist say the same by
+themselves: an erased conversation by its mark, a redacted message by its kind.
+
+Read them in intake's transaction, under its lock on the chatbot (`locks`): whoever writes one holds that lock alone,
+or writes while the service is closed.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+
+from common import crypto
+from common.db import execute, fetch
+from conversations.models import Tombstone
+
+# A variable's id and the keyed digest of a value: how an erased chatter is remembered.
+Chatter = tuple[int, bytes]
+
+_READ = """
+SELECT kind, variable_id, digest, conversation_digest, cutoff_at, cutoff_number, request_id, expires_at
+  FROM conversations_tombstone WHERE chatbot_id = %(chatbot)s AND digest = ANY(%(digests)s::bytea[])
+"""
+_READ_MESSAGES = """
+ UNION ALL
+SELECT kind, NULL, digest, conversation_digest, NULL, NULL, request_id, expires_at
+  FROM conversations_tombstone
+ WHERE chatbot_id = %(chatbot)s AND conversation_digest = ANY(%(conversations)s::bytea[])
+"""
+_WRITE = """
+INSERT INTO conversations_tombstone (chatbot_id, kind, digest, conversation_digest, request_id, erased_at, expires_at)
+SELECT %(chatbot)s, new.kind, new.digest, new.conversation_digest, new.request_id, new.erased_at,
+       new.erased_at + make_interval(secs => %(keep)s)
+  FROM json_to_recordset(%(rows)s::json)
+         AS new(kind text, digest bytea, conversation_digest bytea, request_id uuid, erased_at timestamptz)
+ ORDER BY new.digest, new.request_id
+    ON CONFLICT (chatbot_id, digest, request_id) DO NOTHING
+"""
+
+
+class Erasure(NamedTuple):
+    """It covers what began before `cutoff_at`, or is stored under a number up to `cutoff_number`."""
+
+    cutoff_at: datetime
+    cutoff_number: int
+    request_id: UUID
+    expires_at: datetime
+
+
+class NewTombstone(NamedTuple):
+    """A conversation, or with `conversation_digest` a message of it, that was erased and has no row."""
+
+    digest: bytes
+    conversation_digest: bytes | None
+    request_id: UUID
+    erased_at: datetime
+
+
+class Tombstones:
+    """Those of some chatters and conversations of a chatbot that have not expired."""
+
+    def __init__(self) -> None:
+        self._chatters: dict[Chatter, list[Erasure]] = defaultdict(list)
+        self._conversations: set[bytes] = set()
+        self._messages: dict[bytes, set[bytes]] = defaultdict(set)
+
+    @classmethod
+    def read(cls, *, chatbot_id: int, chatters: Iterable[Chatter], conversations: Iterable[bytes]) -> "Tombstones":
+        """Return what is remembered of these chatters, and of the conversations with these digests."""
+        found = cls()
+        of_conversations = set(conversations)
+        digests = of_conversations.union(digest for _, digest in chatters)
+        if not digests:
+            return found
+        values = {
+            "chatbot": chatbot_id,
+            "digests": bytea_array(digests),
+            "conversations": bytea_array(of_conversations),
+        }
+        statement = _READ + _READ_MESSAGES if of_conversations else _READ
+        for kind, variable_id, digest, conversation_digest, *erasure in fetch(statement, values):
+            if kind == Tombstone.Kind.CHATTER:
+                found._chatters[variable_id, bytes(digest)].append(Erasure(*erasure))
+            elif kind == Tombstone.Kind.CONVERSATION:
+                found._conversations.add(bytes(digest))
+            else:
+                found._messages[bytes(conversation_digest)].add(bytes(digest))
+        return found
+
+    def has_conversation(self, digest: bytes) -> bool:
+        """Return whether the conversation with this digest was erased, and has no row."""
+        return digest in self._conversations
+
+    def has_chatter(self, chatter: Chatter) -> bool:
+        """Return whether the chatter was erased, whatever that covers."""
+        return chatter in self._chatters
+
+    def latest_erasure(self, chatter: Chatter, *, number: int | None, started_at: datetime | None) -> Erasure | None:
+        """Return the latest erasure of a chatter that covers a conversation, if one does."""
+        covering = [
+            erasure
+            for erasure in self._chatters.get(chatter, ())
+            if (started_at is not None and started_at < erasure.cutoff_at)
+            or (number is not None and number <= erasure.cutoff_number)
+        ]
+        return max(covering, default=None)
+
+    def redacted(self, chatbot: UUID, conversation: bytes, message_ids: Iterable[str]) -> frozenset[str]:
+        """Return those of the platform's ids of a conversation's messages that were redacted and have no row."""
+        known = self._messages.get(conversation)
+        if not known:
+            return frozenset()
+        return frozenset(one for one in message_ids if message_digest(chatbot, conversation, one) in known)
+
+
+def message_digest(chatbot: UUID, conversation: bytes, external_id: str) -> bytes:
+    """Return the digest of a message's id; `chatbot` is the public id, `conversation` the conversation's digest."""
+    return crypto.digest("message", chatbot, f"{conversation.hex()}:{external_id}")
+
+
+def write(rows: Sequence[NewTombstone], *, chatbot_id: int) -> None:
+    """Remember conversations and messages of a chatbot, each once for its request, in the caller's transaction."""
+    if not rows:
+        return
+    listed = [
+        {
+            "kind": Tombstone.Kind.MESSAGE if one.conversation_digest else Tombstone.Kind.CONVERSATION,
+            "digest": _bytea(one.digest),
+            "conversation_digest": _bytea(one.conversation_digest) if one.conversation_digest else None,
+            "request_id": str(one.request_id),
+            "erased_at": one.erased_at.isoformat(),
+        }
+        for one in rows
+    ]
+    keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
+    execute(_WRITE, {"chatbot": chatbot_id, "rows": json.dumps(listed), "keep": keep})
+
+
+def bytea_array(values: Collection[bytes]) -> str:
+    """Return an array as one text: psycopg dumps an array in Python, item by item."""
+    return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
+def _bytea(value: bytes) -> str:
+    return f"\\x{value.hex()}"
