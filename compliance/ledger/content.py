@@ -1,11 +1,14 @@
 """An object of the ledger: JSON Lines, a header first, last the HMAC-SHA256 of all lines before it.
 
-    {"format": "erasure-ledger/2", "key": ..., "service": ..., "incarnation": ..., "at": ..., "hmac_key": ...}
+    {"format": "erasure-ledger/3", "key": ..., "service": ..., "incarnation": ..., "at": ..., "hmac_key": ...}
     {"kind": "accepted", ...}
     {"lines": 1, "hmac": "9f2c..."}
 
 The HMAC's key is derived from `DIGEST_KEY` (HKDF, RFC 5869), so that only this service can write an object that is
 believed. The header has the object's own key: an object that was moved or copied is not believed either.
+
+Whoever can write to the bucket must not be able to keep its readers busy. So nothing is parsed before the HMAC was
+found to be right, except the first and the last line, which are short.
 """
 
 import hmac
@@ -23,7 +26,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
-FORMAT = "erasure-ledger/2"
+FORMAT = "erasure-ledger/3"
+# No set: what an object says may be of any type, and is only compared.
+_FORMATS = ("erasure-ledger/2", FORMAT)
+
+# No header and no last line is longer.
+FIRST_BYTES = 1024
 
 Line = dict[str, Any]
 
@@ -57,6 +65,7 @@ class Header:
     service_id: UUID
     incarnation: UUID
     at: datetime
+    format: str = FORMAT
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ def seal(header: Header, lines: Iterable[Line]) -> bytes:
     """Return the content of an object."""
     written = [
         {
-            "format": FORMAT,
+            "format": header.format,
             "key": header.key,
             "service": str(header.service_id),
             "incarnation": str(header.incarnation),
@@ -90,13 +99,11 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
 
     Whether it is of this service is for the caller to compare.
     """
-    body, end = _split(content)
-    first, *_ = body.split(b"\n", 1)
-    header = _loaded(first)
-    if header.get("format") != FORMAT:
-        raise NotBelieved(Fault.UNREADABLE)
-    if end is None:
+    header = begun(content[:FIRST_BYTES])
+    body, last = _split(content)
+    if last is None:
         raise NotBelieved(Fault.TRUNCATED)
+    end = _loaded(last)
     if header.get("hmac_key") != _key_id(settings.DIGEST_KEY):
         raise NotBelieved(Fault.OTHER_KEY)
     if not hmac.compare_digest(str(end.get("hmac")).encode(errors="replace"), _hmac(body).encode()):
@@ -107,18 +114,32 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
     lines = [_loaded(each) for each in body.splitlines()[1:]]
     if end.get("lines") != len(lines):  # the HMAC does not cover it
         raise NotBelieved(Fault.FORGED)
+    at = datetime.fromisoformat(header["at"])
     return LedgerContent(
-        Header(key, UUID(header["service"]), UUID(header["incarnation"]), datetime.fromisoformat(header["at"])),
+        Header(key, UUID(header["service"]), UUID(header["incarnation"]), at, header["format"]),
         lines,
         sha256(content).digest(),
     )
 
 
-def _split(content: bytes) -> tuple[bytes, Line | None]:
+def begun(start: bytes) -> Line:
+    """Return the header of an object from its first FIRST_BYTES, authentic or not.
+
+    Raises NotBelieved for what is no beginning of an object.
+    """
+    first, newline, _ = start.partition(b"\n")
+    if not newline or (header := _loaded(first)).get("format") not in _FORMATS:
+        raise NotBelieved(Fault.UNREADABLE)
+    return header
+
+
+def _split(content: bytes) -> tuple[bytes, bytes | None]:
     """Return everything but the last line, and the last line if it is the end of an object."""
-    body, newline, last = content.removesuffix(b"\n").rpartition(b"\n")
-    end = _loaded(last) if newline and content.endswith(b"\n") and last.startswith(b'{"lines"') else None
-    return (body + newline, end) if end is not None else (content, None)
+    end = len(content) - 1
+    begin = content.rfind(b"\n", max(0, end - FIRST_BYTES), end) + 1
+    last = content[begin:end]
+    is_end = begin and content.endswith(b"\n") and last.startswith(b'{"lines"')
+    return (content[:begin], last) if is_end else (content, None)
 
 
 def _loaded(line: bytes) -> Line:

@@ -9,6 +9,9 @@ this service, from a while before the newest object that the database knows, or 
                                     it was not restored since, so a copy works under our name: `ledger_foreign`
     unknown, not authentic          `ledger_foreign`; closes nothing
     known and written, but gone     the bucket was rolled back: `ledger_missing`, and it is written again
+
+Whoever can write to the bucket can put more objects there than a look has time for. Such a look does not count as a
+comparison: the next one lists the same objects, and reads those that this process has not read yet.
 """
 
 import logging
@@ -42,9 +45,13 @@ BEFORE_THE_NEWEST = timedelta(minutes=15)
 LITTLE = timedelta(hours=1)
 # By how much the clocks of two database servers may differ.
 _CLOCKS = timedelta(minutes=5)
-# Unknown keys that are kept in mind, and how many are read: from the oldest on, then at random.
+# Keys that are kept in mind.
 _MOST_KEYS = 20_000
-_MOST_READ = 50
+# For reading unknown objects at a worker's look: half of it from the oldest on, which tells how much was lost, and
+# the rest at random, so that nothing is hidden behind what was planted.
+_SECONDS = 10.0
+# Then another process looks, where nobody may work before: this one was killed.
+_TURN_SECONDS = 2 * _SECONDS
 # After an error of the storage, for this process.
 _PAUSE_SECONDS = 10.0
 
@@ -76,10 +83,14 @@ _NOTE = f"""
 UPDATE compliance_service SET checked_at = statement_timestamp(), timeline = {service.TIMELINE} WHERE state = 'open'
 """  # noqa: S608
 
+_LOOK = occurrences.Name.LEDGER_LOOK
+
 # Why an authentic object is foreign: a copy of this database, or an earlier life of it, works under our name.
 _ANOTHER_WRITER = "another_writer"
 
 _looks_again_at = 0.0
+# What this process has read for a comparison that is not finished: why each object is not believed, or its header.
+_read: dict[str, Fault | Header] = {}
 
 
 class _Before(NamedTuple):
@@ -119,10 +130,11 @@ class _Before(NamedTuple):
 
 
 def look_if_due() -> bool:
-    """Look unless somebody has within the last minute; return whether the database may be worked on.
+    """Look unless another process has within the last minute; return whether the database may be worked on.
 
-    Without an answer of the storage nothing is known. Work goes on then, but not in a database that can have been
-    restored since the last look.
+    One process looks at a time. The others work on meanwhile, and so does this one when the storage does not answer
+    or the time of its look was over first. But nobody works in a database that can have been restored since the last
+    comparison.
     """
     global _looks_again_at  # noqa: PLW0603  (of this process)
     before = _before()
@@ -130,25 +142,33 @@ def look_if_due() -> bool:
         return before is None
     if not (before.is_due or before.is_elsewhere or before.can_be_restored):
         return True
-    if time.monotonic() < _looks_again_at:
+    if not before.is_elsewhere and (time.monotonic() < _looks_again_at or not _has_turn(before)):
         return not before.can_be_restored
     try:
-        _look(before)
+        is_compared = _look(before, seconds=_SECONDS)
     except StorageError as error:
         logger.warning("ledger.not_compared code=%s", error.code)
         _looks_again_at = time.monotonic() + _PAUSE_SECONDS
+        occurrences.give_back(_LOOK)
         return not before.can_be_restored
-    return service.is_open()
+    if is_compared:
+        # Otherwise the next look has to wait, so that there is time for work.
+        occurrences.give_back(_LOOK)
+    return service.is_open() and (is_compared or not before.can_be_restored)
 
 
 def look() -> None:
     """Compare the ledger with this database, and close it if it was restored. Raises StorageError.
 
-    Does nothing in a database that is closed already.
+    Reads all that is unknown, however long that takes. Does nothing in a database that is closed already.
     """
     before = _before()
     if before and before.is_open:
-        _look(before)
+        _look(before, seconds=float("inf"))
+
+
+def _has_turn(before: _Before) -> bool:
+    return occurrences.ask(_LOOK, every=_TURN_SECONDS if before.can_be_restored else EVERY.total_seconds())
 
 
 def _before() -> _Before | None:
@@ -156,20 +176,29 @@ def _before() -> _Before | None:
     return _Before(*row) if row else None
 
 
-def _look(before: _Before) -> None:
+def _look(before: _Before, *, seconds: float) -> bool:
+    """Look, and read unknown objects for so long; return False if the time was over before all was compared."""
     if before.is_elsewhere:
         service.trip(State.RESTORED, Reason.OTHER_SERVER, life=before.incarnation)
-        return
+        return True
     folder = f"{objects.PREFIX}{before.service_id}/"
     after = f"{folder}{before.since.astimezone(UTC):%Y/%m/%d/%H%M%S}"
     listed = list(islice(objects.keys(folder, after=after), _MOST_KEYS))
     is_whole = len(listed) < _MOST_KEYS
     row = fetch_one(_AFTER, {"keys": listed, "since": before.since, "began": before.now})
     unknown, gone, is_mending = row or ([], 0, False)
+    is_compared = True
     if unknown:
-        if _trip_if_lost(before, sorted(unknown), is_whole=is_whole):
-            return  # what it says of its requests is not true any more
-        execute(_NOTE)
+        reader = _Reader(before, sorted(unknown), seconds=seconds)
+        if _trip_if_lost(before, reader, is_whole=is_whole):
+            return True  # what it says of its requests is not true any more
+        is_compared = is_whole and not reader.unread
+        if is_compared:
+            execute(_NOTE)
+        else:
+            logger.warning("ledger.not_compared code=too_many_unknown objects=%s", len(unknown))
+    if is_compared:
+        _read.clear()
     if gone and is_whole:
         mending.begin(gone)
         is_mending = True
@@ -178,23 +207,22 @@ def _look(before: _Before) -> None:
             mending.go_on()
         except (StorageError, StepFailed) as error:
             logger.warning("ledger.not_mended code=%s", error.code)
+    return is_compared
 
 
-def _trip_if_lost(before: _Before, unknown: Sequence[str], *, is_whole: bool) -> bool:
+def _trip_if_lost(before: _Before, reader: "_Reader", *, is_whole: bool) -> bool:
     """Read unknown objects, and close the database if it has lost one; return whether it has."""
-    reader = _Reader(before)
-    oldest = reader.first_lost(unknown[:_MOST_READ])
+    oldest = reader.first_lost(reader.unknown, share=0.5)
     is_oldest = oldest is not None
     if oldest is None:
-        rest = unknown[_MOST_READ:]
-        oldest = reader.first_lost(random.sample(rest, min(len(rest), _MOST_READ)))
+        oldest = reader.first_lost(random.sample(reader.unread, len(reader.unread)))
     if reader.faults:
         occurrences.note(occurrences.Name.LEDGER_FOREIGN)
         faults = ",".join(f"{fault}:{number}" for fault, number in sorted(reader.faults.items()))
-        logger.error("ledger.foreign objects=%s %s", len(unknown), faults)
+        logger.error("ledger.foreign objects=%s %s", len(reader.unknown), faults)
     if oldest is None:
         return False
-    newest = reader.first_lost(unknown[: -_MOST_READ - 1 : -1]) or oldest
+    newest = reader.first_lost(reversed(reader.unread)) or oldest
     age = abs(before.now - oldest.at)
     is_little = is_oldest and is_whole and age < LITTLE and newest.at - oldest.at < LITTLE
     state = State.CATCHING_UP if is_little else State.RESTORED
@@ -203,31 +231,56 @@ def _trip_if_lost(before: _Before, unknown: Sequence[str], *, is_whole: bool) ->
 
 
 class _Reader:
-    """Reads unknown objects; `faults` counts those that this database cannot have lost, by reason."""
+    """Reads unknown objects for some seconds; `faults` counts by reason those that this database cannot have lost."""
 
-    def __init__(self, before: _Before) -> None:
-        self._before = before
+    def __init__(self, before: _Before, unknown: Sequence[str], *, seconds: float) -> None:
+        self.unknown = unknown
         self.faults: Counter[str] = Counter()
+        self._before = before
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._done: set[str] = set()
+        for key in _read.keys() - unknown:
+            del _read[key]
 
-    def first_lost(self, keys: Iterable[str]) -> Header | None:
-        """Return the header of the first of these objects that this database has lost. Raises StorageError."""
+    @property
+    def unread(self) -> Sequence[str]:
+        return [key for key in self.unknown if key not in self._done]
+
+    def first_lost(self, keys: Iterable[str], *, share: float = 1.0) -> Header | None:
+        """Return the header of the first of these objects that this database has lost. Raises StorageError.
+
+        None too once this share of the time is over.
+        """
         for key in keys:
-            try:
-                header = objects.read(key, service_id=self._before.service_id).header
-            except NotBelieved as refused:
-                self.faults[refused.fault] += 1
+            if key not in _read and time.monotonic() - self._began >= share * self._seconds:
+                return None
+            found = self._found(key)
+            self._done.add(key)
+            if isinstance(found, Fault):
+                self.faults[found] += 1
                 continue
-            except StorageError as error:
-                if error.code != errors.INCOMPLETE:
-                    raise
-                # This object alone: removed since it was listed, or archived.
-                self.faults[Fault.UNREADABLE] += 1
-                continue
-            if self._before.has_lost(header):
-                return header
+            if self._before.has_lost(found):
+                return found
             self.faults[_ANOTHER_WRITER] += 1
-            if header.incarnation == self._before.incarnation:
+            if found.incarnation == self._before.incarnation:
                 # Known from now on: once this server was started anew, nothing would tell it from one that was lost.
                 # What it says is of another database, so no replay is to read it here.
-                LedgerObject.objects.bulk_create([LedgerObject(key=key, at=header.at)], ignore_conflicts=True)
+                LedgerObject.objects.bulk_create([LedgerObject(key=key, at=found.at)], ignore_conflicts=True)
         return None
+
+    def _found(self, key: str) -> Fault | Header:
+        """Return what was read of an object, now or at an earlier look."""
+        if (known := _read.get(key)) is not None:
+            return known
+        try:
+            found: Fault | Header = objects.read(key, service_id=self._before.service_id).header
+        except NotBelieved as refused:
+            found = refused.fault
+        except StorageError as error:
+            if error.code != errors.INCOMPLETE:
+                raise
+            # This object alone: removed since it was listed, or archived.
+            return Fault.UNREADABLE
+        _read[key] = found
+        return found

@@ -15,9 +15,11 @@ ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at, times = known.times
 _IS_DUE = """
 INSERT INTO compliance_occurrence AS known (name, asked_at, times) VALUES (%s, statement_timestamp(), 0)
 ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at
- WHERE known.asked_at IS NULL OR known.asked_at <= statement_timestamp() - make_interval(secs => %s)
+ WHERE known.asked_at IS NULL OR known.asked_at NOT BETWEEN statement_timestamp() - make_interval(secs => %s)
+                                                        AND statement_timestamp() + make_interval(secs => %s)
 RETURNING name
 """
+_GIVE_BACK = "UPDATE compliance_occurrence SET asked_at = NULL WHERE name = %s"
 
 
 class Last(NamedTuple):
@@ -34,7 +36,13 @@ def note(name: Name, *, times: int = 1) -> None:
 
 def ask(name: Name, *, every: float) -> bool:
     """Return True to one caller only, once every `every` seconds."""
-    return fetch_one(_IS_DUE, [name, every]) is not None
+    # A time that is far ahead was that of another server, whose clock was: the database was restored, or moved.
+    return fetch_one(_IS_DUE, [name, every, every]) is not None
+
+
+def give_back(name: Name) -> None:
+    """Let the next caller of `ask` have it at once."""
+    execute(_GIVE_BACK, [name])
 
 
 def last() -> dict[Name, Last]:

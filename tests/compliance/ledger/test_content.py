@@ -1,6 +1,9 @@
 """An object of the ledger is believed only where it is whole, at its own key, and written with our key."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from compliance.ledger.content import Fault, Header, NotBelieved, seal, unseal
+from compliance.ledger.content import FORMAT, Fault, Header, NotBelieved, seal, unseal
 
 KEY = "erasure_ledger/service/2026/11/26/120000-one.jsonl"
 HEADER = Header(KEY, UUID(int=1), UUID(int=2), datetime(2026, 11, 26, 12, tzinfo=UTC))
@@ -25,6 +28,20 @@ def test_it_says_what_was_written() -> None:
     read = unseal(seal(HEADER, LINES), key=KEY)
 
     assert (read.header, read.lines) == (HEADER, LINES)
+
+
+def test_it_reads_the_former_format_too_and_says_so() -> None:
+    former = unseal(seal(replace(HEADER, format="erasure-ledger/2"), LINES), key=KEY)
+
+    assert (former.header.format, former.lines) == ("erasure-ledger/2", LINES)
+    assert unseal(seal(HEADER, LINES), key=KEY).header.format == FORMAT == "erasure-ledger/3"
+
+
+@pytest.mark.parametrize("name", ["erasure-ledger/1", "erasure-ledger/4", ["erasure-ledger/3"], None])
+def test_an_object_of_an_unknown_format_is_unreadable(name: Any) -> None:
+    content = seal(HEADER, LINES).replace(json.dumps(FORMAT).encode(), json.dumps(name).encode())
+
+    assert fault_of(content) is Fault.UNREADABLE
 
 
 def test_an_object_at_another_key_is_not_believed() -> None:
@@ -61,6 +78,29 @@ def test_a_code_that_is_no_text_is_not_believed() -> None:
     assert fault_of(body + end) is Fault.FORGED
 
 
+def test_nothing_is_parsed_but_two_short_lines_until_the_bytes_are_authentic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader would spend most of its time on what anybody can put into the bucket."""
+    sealed = seal(HEADER, [{"kind": "exact", "conversations": ["ab" * 32] * 1_000}] * 10)
+    parsed: list[int] = []
+    loads = json.loads
+
+    def counted(line: bytes) -> Any:
+        parsed.append(len(line))
+        return loads(line)
+
+    monkeypatch.setattr(json, "loads", counted)
+    for changed, fault in [
+        (sealed.replace(b"ab", b"cd", 1), Fault.FORGED),
+        (sealed[:-2], Fault.TRUNCATED),
+        (sealed.replace(b'"hmac"', b'"lmac"'), Fault.FORGED),
+        (b" " * 1024 + sealed, Fault.UNREADABLE),
+        (sealed.replace(b'"lines":10', b'"lines":' + b"1" * 1024), Fault.TRUNCATED),
+    ]:
+        assert fault_of(changed) is fault
+
+    assert max(parsed) <= 1024
+
+
 def test_a_line_more_or_less_or_in_another_place_is_not_believed() -> None:
     header, first, second, end = seal(HEADER, LINES).splitlines(keepends=True)
     for lines in ([first], [first, first, second], [second, first]):
@@ -77,6 +117,7 @@ def test_a_line_more_or_less_or_in_another_place_is_not_believed() -> None:
         b'{"version":1,"erased":[]}',
         b"\xff\xfe",
         b"[" * 100_000,
+        b"[" * 1_000 + b"\n",
         b'{"format":"x"}\n{"lines":0}\n',
     ],
 )

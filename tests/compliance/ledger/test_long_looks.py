@@ -1,0 +1,211 @@
+"""Whoever can write to the bucket does not keep the workers busy, and hides no object that the database has lost."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from common.storage import ObjectStorage
+from compliance.ledger import content, objects, service, tripwire
+from compliance.models import Occurrence, Service
+from compliance.work import occurrences
+from tests.ledger import LINE, header, noted, put, recovered
+
+pytestmark = pytest.mark.django_db
+
+LOOK = Occurrence.Name.LEDGER_LOOK
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the keys that are read. Each takes a second of the look's time."""
+    keys: list[str] = []
+    original = objects.read
+
+    def slowly(key: str, **values: Any) -> Any:
+        keys.append(key)
+        return original(key, **values)
+
+    monkeypatch.setattr(tripwire, "time", SimpleNamespace(monotonic=lambda: float(len(keys))))
+    monkeypatch.setattr(objects, "read", slowly)
+    return keys
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    prefixes: list[str] = []
+    original = objects.keys
+
+    def counted(folder: str, **values: Any) -> Any:
+        prefixes.append(folder)
+        return original(folder, **values)
+
+    monkeypatch.setattr(objects, "keys", counted)
+    return prefixes
+
+
+@pytest.fixture
+def _up_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing says that the database can have been restored since its last look."""
+    monkeypatch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
+
+
+def forge(storage: ObjectStorage, ours: Service, number: int) -> None:
+    for place in range(number):
+        head = header(ours, age=timedelta(seconds=300 - place))
+        sealed = content.seal(head, [LINE]).replace(b"cancelled", b"rejected!")
+        storage.put(head.key, sealed, content_type=objects.CONTENT_TYPE)
+
+
+def of_another_life(storage: ObjectStorage, ours: Service, number: int) -> None:
+    for place in range(number):
+        put(storage, header(ours, age=timedelta(seconds=300 - place), incarnation=ours.service_id))
+
+
+def is_next_look_done() -> bool:
+    """Return whether the service may be worked on after another look: its turn has come."""
+    Occurrence.objects.filter(name=LOOK).update(asked_at=None)
+    return tripwire.look_if_due()
+
+
+def make_due() -> Any:
+    """Return the time of the last comparison."""
+    Service.objects.update(checked_at=timezone.now() - timedelta(seconds=61))
+    return service.current().checked_at
+
+
+@pytest.mark.usefixtures("_up_for_a_day")
+@pytest.mark.parametrize("plant", [forge, of_another_life])
+def test_a_look_that_takes_long_ends_and_later_ones_go_on(
+    ours: Service, storage: ObjectStorage, read: list[str], plant: Callable[..., None]
+) -> None:
+    plant(storage, ours, 25)
+    compared_at = make_due()
+
+    assert tripwire.look_if_due()
+    assert len(read) == tripwire._SECONDS == 10
+    assert noted(Occurrence.Name.LEDGER_FOREIGN) == 1
+    # The next is in a minute, so that the workers work meanwhile.
+    assert tripwire.look_if_due()
+    assert len(read) == 10
+    assert is_next_look_done()
+    assert service.current().checked_at == compared_at
+
+    assert is_next_look_done()
+    assert sorted(read) == sorted(set(read))
+    assert len(read) == 25
+    assert service.current().checked_at > compared_at
+
+
+def test_nothing_is_worked_on_before_all_was_compared_where_a_restore_can_have_come(
+    ours: Service, storage: ObjectStorage, read: list[str]
+) -> None:
+    forge(storage, ours, 15)
+    recovered()
+
+    assert not tripwire.look_if_due()
+    assert service.is_open()
+    assert service.current().timeline == 77
+    assert is_next_look_done()
+    assert service.current().timeline != 77
+
+
+@pytest.mark.parametrize("age", [280, 287, 150])
+def test_many_forged_ones_do_not_hide_one_that_was_lost(
+    ours: Service, storage: ObjectStorage, read: list[str], age: int
+) -> None:
+    forge(storage, ours, 25)
+    lost = put(storage, header(ours, age=timedelta(seconds=age)))
+    recovered()
+
+    for _ in range(3):
+        assert not is_next_look_done()
+
+    assert not service.is_open()
+    assert lost in read
+    assert len(read) <= 26 + 1  # which is the newest is read again
+
+
+def test_a_failover_is_noticed_at_once_beside_forged_ones(
+    ours: Service, storage: ObjectStorage, read: list[str]
+) -> None:
+    put(storage, header(ours, age=timedelta(minutes=30)))
+    forge(storage, ours, 25)
+    put(storage, header(ours))
+    recovered()
+
+    assert not tripwire.look_if_due()
+
+    assert service.state() == "catching_up"
+    assert len(read) == 2
+
+
+@pytest.mark.usefixtures("_up_for_a_day")
+def test_one_process_looks_and_the_others_work(ours: Service, storage: ObjectStorage, listings: list[str]) -> None:
+    compared_at = make_due()
+    assert occurrences.ask(LOOK, every=60)  # another process
+
+    assert tripwire.look_if_due()
+
+    assert (listings, service.current().checked_at) == ([], compared_at)
+
+
+def test_the_others_do_not_work_where_a_restore_can_have_come(
+    ours: Service, storage: ObjectStorage, listings: list[str]
+) -> None:
+    recovered()
+    assert occurrences.ask(LOOK, every=60)  # another process
+
+    assert not tripwire.look_if_due()
+    assert not listings
+
+    # It was killed, and a look takes no longer than that.
+    Occurrence.objects.filter(name=LOOK).update(asked_at=timezone.now() - timedelta(seconds=21))
+    assert tripwire.look_if_due()
+    assert len(listings) == 1
+
+
+def test_a_failover_right_after_a_look_does_not_wait_for_a_turn(ours: Service, storage: ObjectStorage) -> None:
+    make_due()
+    assert tripwire.look_if_due()
+    put(storage, header(ours))
+    recovered()
+
+    assert not tripwire.look_if_due()
+
+    assert service.state() == "catching_up"
+
+
+def test_a_turn_from_the_future_keeps_nobody_waiting(
+    ours: Service, storage: ObjectStorage, listings: list[str]
+) -> None:
+    """A process was killed at its look, and the clock of the server that came after is behind."""
+    make_due()
+    Occurrence.objects.create(name=LOOK, asked_at=timezone.now() + timedelta(hours=5))
+
+    assert tripwire.look_if_due()
+
+    assert len(listings) == 1
+
+
+def test_another_server_is_noticed_whoever_looks(ours: Service, storage: ObjectStorage) -> None:
+    Service.objects.update(server="another/1/1")
+    assert occurrences.ask(LOOK, every=60)  # another process
+
+    assert not tripwire.look_if_due()
+
+    assert service.state() == "restored"
+
+
+def test_an_operator_who_asks_gets_a_whole_comparison(ours: Service, storage: ObjectStorage, read: list[str]) -> None:
+    forge(storage, ours, 25)
+    assert occurrences.ask(LOOK, every=60)  # a worker looks too
+    compared_at = make_due()
+
+    tripwire.look()
+
+    assert len(read) == 25
+    assert service.current().checked_at > compared_at
