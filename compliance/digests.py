@@ -117,7 +117,7 @@ def _update(one: _Digest, wrong: list[tuple[int, bytes]], chatbots: list[int]) -
 def _of_requests(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
     """Those that are open or can be retried: the others have no value any more."""
     counts = Recomputed()
-    for request in ComplianceRequest.objects.filter(uci_value__isnull=False).iterator():
+    for request in _requests():
         right = digest("chatter", public_ids[request.variable_id or 0], request.uci_value or "")
         counts.rows += 1
         if right != bytes(request.uci_digest or b""):
@@ -125,3 +125,12 @@ def _of_requests(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
             if not dry_run:
                 ComplianceRequest.objects.filter(pk=request.pk).update(uci_digest=right)
     return counts
+
+
+def _requests() -> Iterator[ComplianceRequest]:
+    """Yield them in pages. A cursor would need the same session for all, which a pooler does not give."""
+    having = ComplianceRequest.objects.filter(uci_value__isnull=False).only("variable", "uci_value", "uci_digest")
+    after = UUID(int=0)
+    while page := list(having.filter(pk__gt=after).order_by("pk")[:_BATCH_ROWS]):
+        yield from page
+        after = page[-1].pk

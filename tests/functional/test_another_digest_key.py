@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from pytest_django import Settings
 
 from chatbots.models import Chatbot, DigestKey
@@ -86,6 +87,20 @@ def test_an_open_request_is_of_its_chatter_again(company: Company, accept: Calla
     request = ComplianceRequest.objects.get(pk=filed)
     assert request.variable is not None
     assert bytes(request.uci_digest or b"") == digest("chatter", request.variable.public_id, "42")
+
+
+def test_requests_are_read_in_pages_without_a_cursor_of_the_session(
+    company: Company, accept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler in transaction mode gives the next page another session."""
+    monkeypatch.setattr(digests, "_BATCH_ROWS", 2)
+    monkeypatch.setattr(connection, "chunked_cursor", None)
+    for value in "12345":
+        company.delete(value)
+    accept()
+
+    assert run()[1]["requests"] == {"rows": 5, "wrong": 5, "left": 0}
+    assert run("--dry-run")[1]["requests"] == {"rows": 5, "wrong": 0, "left": 0}
 
 
 def test_a_run_that_was_killed_is_continued(
