@@ -263,7 +263,7 @@ class ApproveView(ComplianceView):
         description="""
             Past the reason for its hold; if there is another reason, it is held again. If the chatbot requires four
             eyes, a key approves what staff have filed; what a key has filed is approved in the console, and so are
-            retention runs.
+            retention runs and what is held as `restored`.
             """,
         refuses=["not_held", "officers_only", "own_request"],
     )
@@ -281,7 +281,8 @@ class RejectView(ComplianceView):
         operation_id="rejectRequest",
         summary="End a held request",
         description="""
-            It is not carried out, and forgets whom it named. A retention run is rejected in the console.
+            It is not carried out, and forgets whom it named. A retention run is rejected in the console, and so
+            is what is held as `restored`.
             """,
         refuses=["not_held", "officers_only"],
     )

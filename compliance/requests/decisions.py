@@ -83,6 +83,7 @@ _EVENTS = {
 }
 
 _OWN = "This chatbot requires four eyes: someone other than the filer must approve."
+_RESTORED = "It was filed again after a restore: an officer decides on it in the console. A key can only cancel it."
 _OWN_BY_API = "This chatbot requires four eyes: an officer approves in the console what a key has filed."
 
 
@@ -258,9 +259,17 @@ def _check_reason(decision: Decision, reason: str | None) -> None:
 
 
 def _require_staff(request: ComplianceRequest, actor: str) -> None:
-    """A key may not decide on a retention run, which puts a period of the officers into force or sets it back."""
-    if request.kind == Kind.RETENTION and _party(actor) == "api":
+    """Refuse a key where only staff decide.
+
+    A retention run puts a period of the officers into force or sets it back. And what was filed again after a restore
+    can have been filed by a key: four eyes would not notice.
+    """
+    if _party(actor) != "api":
+        return
+    if request.kind == Kind.RETENTION:
         raise Refused("officers_only", "Officers decide on a retention run in the console, as on its period.")
+    if request.hold_reason == HoldReason.RESTORED:
+        raise Refused("officers_only", _RESTORED)
 
 
 def _require_held(request: ComplianceRequest) -> None:

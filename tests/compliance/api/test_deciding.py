@@ -145,6 +145,34 @@ def test_a_key_does_not_decide_on_a_retention_run(caller, chatbot, decision):
     assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
 
 
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+@pytest.mark.parametrize("four_eyes", [True, False])
+def test_a_key_does_not_decide_on_what_was_filed_again_after_a_restore(caller, chatbot, decision, four_eyes):
+    """The key may have filed it itself: the restored database does not know."""
+    Chatbot.objects.update(four_eyes=four_eyes)
+    request = held(chatbot, hold_reason="restored", filed_by="replay")
+
+    answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+
+    assert "in the console" in answer["detail"]
+    assert events(request) == []
+    assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
+
+
+@pytest.mark.parametrize(
+    ("decide", "status"), [(decisions.approve, Status.ACCEPTED), (decisions.reject, Status.REJECTED)]
+)
+@pytest.mark.parametrize("actor", ["user:1", "command"])
+def test_staff_and_operators_decide_on_what_was_filed_again_after_a_restore(chatbot, decide, status, actor):
+    request = held(chatbot, hold_reason="restored", filed_by="replay")
+    assert decide(request_id=request.pk, actor=actor).status == status
+
+
+def test_a_key_cancels_what_was_filed_again_after_a_restore(caller, chatbot):
+    request = held(chatbot, hold_reason="restored", filed_by="replay")
+    assert caller.post(f"requests/{request.pk}/cancel", {}).json()["status"] == "cancelled"
+
+
 def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
     kinds = {"deletions:write": deletion_of(chatbot, "1"), "exports:write": export_of(chatbot, "1")}
     for scope, request in kinds.items():
