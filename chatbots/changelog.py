@@ -18,6 +18,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "membership.mails_set": frozenset({"user", "wanted"}),
     "variable.created": frozenset({"variable", "category"}),
     "variable.designated_uci": frozenset({"variable"}),
+    # By a replay: a restore had lost it, or that it was the UCI.
+    "variable.declared_again": frozenset({"variable", "category"}),
     "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),
     "bucket_credential.issued": frozenset({"credential", "key", "origin"}),
     "bucket_credential.not_issued": frozenset({"credential", "key", "code"}),
@@ -54,6 +56,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "callback.resent": frozenset({"callback", "event"}),
     # By a replay of the erasure ledger: carried out once more, with how many conversations were to go.
     "request.replayed": frozenset({"line", "conversations"}),
+    # An operator leaves a request as it is that a replay could not carry out.
+    "request.left": frozenset(),
     "request.late_data_erased": frozenset({"conversations", "messages", "files"}),
 }
 

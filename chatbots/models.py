@@ -83,6 +83,11 @@ class Chatbot(models.Model):
         help_text="Receives the outcome of requests without a URL of their own. Empty: none.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    closed_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="After a restore: something that was erased may be here again, and an operator has to decide.",
+    )
 
     class Meta:
         constraints = [

@@ -19,7 +19,7 @@ _FORMAT = "v1"
 _NONCE_BYTES = 12
 
 OfClients = Literal["conversation", "message", "chatter", "replay", "body", "canary"]
-OfStaff = Literal["login", "recovery_code"]
+OfStaff = Literal["login", "recovery_code", "staff"]
 
 _FINGERPRINT = b"fingerprint of DIGEST_KEY"
 

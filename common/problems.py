@@ -103,7 +103,8 @@ HELP: Mapping[str, Help] = {
         "Let another person approve it: a request filed by a key, an officer in the console.",
     ),
     "officers_only": Help(
-        "A retention run: a key cannot approve or reject it.", "Have an officer decide on it in the console."
+        "A retention run, or a request that is held as `restored`: a key cannot approve or reject it.",
+        "Have an officer decide on it in the console.",
     ),
     "not_found": Help("No such request, path, or chatbot for this token.", "Check the address."),
     "unknown_conversation": Help(
@@ -173,7 +174,7 @@ HELP: Mapping[str, Help] = {
     ),
     "restored_database": Help(
         "The database was restored from a backup, and contains people who were erased since. Nothing is taken, shown "
-        "or carried out until the operator has had them erased again.",
+        "or carried out until the operator has had them erased again, be it of this chatbot alone.",
         "Wait for the operator; there is no `Retry-After`. Then send again what you have sent since the backup.",
     ),
     "catching_up": Help(

@@ -29,9 +29,10 @@ class Rights(NamedTuple):
 
 
 RIGHTS: Mapping[str, Rights] = {
-    # What is set up belongs to the console and its commands; a replay sets a retention period back.
-    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (retention_days)"),
-    "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
+    # What is set up belongs to the console and its commands. A replay sets a retention period back, closes a chatbot,
+    # and declares a UCI that a restore has lost.
+    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (retention_days, closed_at)"),
+    "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE (was_uci, values_gone_at)"),
     "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),
     "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),
     "chatbots.BucketCredential": Rights(
@@ -75,7 +76,7 @@ RIGHTS: Mapping[str, Rights] = {
     # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
     "compliance.RetentionRun": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
-    "compliance.Redaction": Rights("SELECT, INSERT", "SELECT, INSERT"),
+    "compliance.Redaction": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (message_numbers)"),
     "compliance.RepeatedExport": Rights("SELECT", "SELECT, INSERT"),
     "compliance.RequestNote": Rights("SELECT, INSERT", "SELECT, UPDATE (text)"),
     "compliance.Replay": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
@@ -100,7 +101,7 @@ RIGHTS: Mapping[str, Rights] = {
     "compliance.CanaryTurn": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.CanaryFinding": Rights("SELECT", "SELECT, INSERT, DELETE"),
     # Of staff a worker knows whom to send mails, and removes what is over: no password, no key of a session.
-    "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff)"),
+    "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff, date_joined)"),
     # The canary looks for its words in what sessions hold.
     "sessions.Session": Rights(
         "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date, session_data), UPDATE (expire_date), DELETE"

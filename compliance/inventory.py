@@ -293,6 +293,7 @@ STORES: tuple[Store, ...] = (
         ReachedBy.REQUEST,
         _all(
             "id chatbot day request retention_days older_than announced previous_days examined_number left_out "
+            "is_replayed "
             "created_at",
             Disposition.KEPT,
             "that a day's retention run took place, for which period, and how many conversations it left out",

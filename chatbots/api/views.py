@@ -42,6 +42,8 @@ class ChatbotView(APIView):
             raise Problem("not_authenticated", self._how_to_authenticate())
         self._count_call(caller_of(request))
         caller_of(request).require_scope(*self.scopes_of(request.method))
+        if caller_of(request).chatbot.closed_at:
+            raise Problem("restored_database", "Something that was erased may be here again: the operator decides.")
 
     def most_body_bytes(self) -> int:
         return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)

@@ -26,6 +26,17 @@ def find_chatbot(slug: str) -> Chatbot:
         raise CommandError(f"There is no chatbot {slug!r}. {advice}") from None
 
 
+def find_open_chatbot(slug: str) -> Chatbot:
+    """As `find_chatbot`. Raises CommandError too for one that a restore has left closed."""
+    chatbot = find_chatbot(slug)
+    if chatbot.closed_at:
+        raise CommandError(
+            f"{slug} is closed since a restore: a replay could not carry out all that the erasure ledger says of it. "
+            "manage.py replay_erasures says what has to be decided."
+        )
+    return chatbot
+
+
 def _parse_variable(text: str) -> NewVariable:
     category, colon, name = text.partition(":")
     if not colon:

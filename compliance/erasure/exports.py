@@ -19,7 +19,7 @@ from uuid import UUID
 from django.conf import settings
 
 from common.db import array, execute, fetch
-from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IS_OWN, OWN_EXPORTS, SCOPE
+from compliance.work.scope import EXPORTS_HOLDING, EXPORTS_MET, IS_OWN, OWN_EXPORTS, SCOPE
 from compliance.work.sql import NAMING, REQUESTS, subjects
 from conversations.assurance import is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
-from compliance.erasure.scope import SCOPE
 from compliance.work import refusals
+from compliance.work.scope import SCOPE
 from compliance.work.sql import subjects
 from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract

@@ -28,8 +28,9 @@ from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
 from compliance.work.sizes import Size
 from compliance.work.transitions import completion, requeue
-from conversations import locks
+from conversations import locks, tombstones
 from conversations.sql import SELECTED_CONVERSATIONS
+from conversations.tombstones import NewTombstone
 
 HoldReason = ComplianceRequest.HoldReason
 WaitingFor = ComplianceRequest.WaitingFor
@@ -117,6 +118,25 @@ SELECT chatbot_id, 'chatter', variable_id, uci_digest, cutoff_at, cutoff_at, cut
        cutoff_at + make_interval(secs => %(keep)s)
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND uci_digest IS NOT NULL
     ON CONFLICT (chatbot_id, digest, request_id) DO NOTHING
+"""
+# What was erased, and what a request that a replay has filed again erases.
+_LOST = """
+WITH l AS MATERIALIZED (
+    SELECT l.request_id, l.chatbot_id, l.conversation_digests,
+           coalesce((l.line->>'cutoff_at')::timestamptz, l.at) AS erased_at
+      FROM compliance_ledgerline l JOIN compliance_compliancerequest r ON r.id = l.request_id
+     WHERE l.request_id = ANY(%(ids)s) AND l.chatbot_id IS NOT NULL
+       AND (r.origin = 'replay' OR l.kind IN ('exact', 'retention'))
+), named AS MATERIALIZED (
+    SELECT request_id, chatbot_id, digest, erased_at FROM l CROSS JOIN LATERAL unnest(conversation_digests) AS digest
+)
+SELECT named.chatbot_id, named.digest, NULL, named.request_id, named.erased_at
+  FROM named
+  LEFT JOIN LATERAL (
+       SELECT id FROM conversations_conversation
+        WHERE chatbot_id = named.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+          AND external_id_digest = named.digest OFFSET 0) AS c ON TRUE
+ WHERE c.id IS NULL
 """
 
 
@@ -313,6 +333,15 @@ def _begin(
 
 
 def remember(request_ids: Sequence[UUID]) -> None:
-    """Have intake refuse what comes late of the chatters of these deletions, in the transaction that marks."""
+    """Have intake refuse what comes late of the chatters of these deletions, in the transaction that marks.
+
+    Of a replayed request also the conversations that the ledger names and that have no row any more. The chatbots
+    of all live in one place.
+    """
     keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
     execute(_REMEMBER, {"ids": array(request_ids), "keep": keep})
+    lost: dict[int, list[NewTombstone]] = defaultdict(list)
+    for chatbot_id, *row in fetch(_LOST, sql.subjects(request_ids)):
+        lost[chatbot_id].append(NewTombstone(*row))
+    for chatbot_id, rows_of_chatbot in lost.items():
+        tombstones.write(rows_of_chatbot, chatbot_id=chatbot_id)

@@ -23,10 +23,10 @@ from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure import redacted, rows
-from compliance.erasure.scope import EXPORTS_MET, GOES, SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
+from compliance.work.scope import EXPORTS_MET, GOES, SCOPE
 from compliance.work.sql import subjects
 from compliance.work.transitions import completion
 from compliance.work.upload_pool import UploadPool

@@ -17,12 +17,16 @@ from datetime import datetime
 from typing import NamedTuple, cast
 from uuid import UUID
 
+from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.erasure import extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.findings import VerificationResult
-from compliance.models import Redaction
+from compliance.models import LedgerLine, Redaction
 from compliance.work.sql import subjects
+from conversations import tombstones
+from conversations.models import Conversation, Message
+from conversations.tombstones import NewTombstone, message_digest
 
 # Begins the statements about the redactions `ids`. No part of one reads the conversation tables and others, as for
 # deletions.
@@ -209,6 +213,61 @@ class ExpiredExport(NamedTuple):
 
     request_id: UUID
     was_finished: bool
+
+
+class FoundMessages(NamedTuple):
+    """The number of an open conversation, None if there is none, and those of messages that it has, by digest.
+
+    `with_text` are the numbers of those that are not redacted.
+    """
+
+    conversation: int | None
+    numbers: dict[bytes, int]
+    with_text: set[int]
+
+
+def find_messages(chatbot: Chatbot, conversation: bytes, digests: Collection[bytes]) -> FoundMessages:
+    """Find messages of a conversation by the digests of their ids, as lines of the ledger name them."""
+    conversations = Conversation.objects.filter(
+        chatbot=chatbot, external_id_digest=conversation, deletion_request_id=None
+    )
+    number = conversations.values_list("pk", flat=True).first()
+    messages = Message.objects.filter(chatbot=chatbot, conversation=number) if number else Message.objects.none()
+    found = {
+        message_digest(chatbot.public_id, conversation, external_id): (pk, kind)
+        for pk, external_id, kind in messages.values_list("pk", "external_id", "kind")
+    }
+    wanted = {digest: found[digest] for digest in digests if digest in found}
+    return FoundMessages(
+        number,
+        {digest: pk for digest, (pk, _) in wanted.items()},
+        {pk for pk, kind in wanted.values() if kind != Message.Kind.REDACTED},
+    )
+
+
+def find_lost_messages(redaction: Redaction, now: datetime) -> None:
+    """Add to a replayed redaction the messages that were sent again since it was filed, and remember the others.
+
+    In the transaction that empties, under intake's lock. Messages whose rows a restore has lost are stored as
+    redacted from then on.
+    """
+    line = LedgerLine.objects.filter(request_id=redaction.request_id).values_list("line", flat=True).first()
+    if line is None:
+        return
+    wanted = [bytes.fromhex(one) for one in line["messages"]]
+    conversation = bytes.fromhex(line["conversation"])
+    found = find_messages(redaction.chatbot, conversation, wanted)
+    redaction.message_numbers = sorted({*redaction.message_numbers, *found.numbers.values()})
+    redaction.save(update_fields=["message_numbers"])
+    remember(redaction.chatbot, redaction.request_id, conversation, set(wanted).difference(found.numbers), now)
+
+
+def remember(
+    chatbot: Chatbot, request_id: UUID, conversation: bytes, messages: Collection[bytes], now: datetime
+) -> None:
+    """Have intake store messages of a conversation as redacted: their digests, and that of the conversation."""
+    rows = [NewTombstone(message, conversation, request_id, now) for message in messages]
+    tombstones.write(rows, chatbot_id=chatbot.pk)
 
 
 def lock(redaction: Redaction) -> None:

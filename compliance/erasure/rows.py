@@ -16,9 +16,9 @@ from psycopg import sql
 from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
-from compliance.erasure.scope import HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE, SCOPE
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.work import references
+from compliance.work.scope import HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE, SCOPE
 from compliance.work.sizes import Size
 from compliance.work.sql import GIVEN, given, subjects
 from compliance.work.transitions import completion
@@ -50,6 +50,14 @@ _MARKED = """
 SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
   FROM conversations_conversation c
  WHERE c.deletion_request_id = ANY(%(ids)s) AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
+ LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
+"""
+
+_OF_SLICE = """
+SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
+  FROM conversations_conversation c
+ WHERE c.id = ANY(%(numbers)s::bigint[]) AND c.deletion_request_id = ANY(%(ids)s)
+   AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
  LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 """
 
@@ -184,6 +192,14 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     Returns the counts: empty if nothing was left, or only what others have locked.
     """
     locked = _lock(_MARKED, subjects(request_ids)) or _lock(_NAMED_ONLY, given(request_ids))
+    counts = _erase_some(locked, keeps_names=True) if locked else {}
+    completion.add_counts(counts)
+    return counts
+
+
+def erase_slice(request_id: UUID, numbers: Sequence[int]) -> dict[UUID, Counts]:
+    """As `erase_chunk`, of the slice that a retention run works on."""
+    locked = _lock(_OF_SLICE, subjects([request_id]) | {"numbers": array(numbers)})
     counts = _erase_some(locked) if locked else {}
     completion.add_counts(counts)
     return counts
@@ -203,15 +219,20 @@ def lock_named(request_ids: Sequence[UUID]) -> list[LockedConversation]:
     return [LockedConversation(*row) for row in fetch(_NAMED, given(request_ids))]
 
 
-def erase(locked: Sequence[LockedConversation], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
+def erase(
+    locked: Sequence[LockedConversation], *, marked_by: Sequence[UUID] = (), keeps_names: bool = False
+) -> dict[UUID, Counts]:
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
     A conversation given for several requests counts for the first. It is skipped while another transaction holds a
     request whose reference names a person in it (`work.references`). Where a copy may exist the identities keep their
-    digests, so that later requests about the person find it. Exports that hold a conversation expire, and with
-    `marked_by`, the deletions that mark in this transaction, so do their chatters' own.
+    digests, so that later requests about the person find it. So they do with `keeps_names`, and where several
+    requests are about the conversation: until one of these completes, the ledger may not name what is erased here.
+    Exports that hold a conversation expire, and with `marked_by`, the deletions that mark in this transaction, so do
+    their chatters' own.
     """
     counts: dict[UUID, Counts] = defaultdict(Counter)
+    given_for = Counter(row.number for row in locked)
     locked = _without_references(_once(locked), marked_by)
     if not locked:
         exports.expire({}, marked_by=marked_by)
@@ -230,7 +251,17 @@ def erase(locked: Sequence[LockedConversation], *, marked_by: Sequence[UUID] = (
                     count_of[number][store.counter] += gone
     copies = fetch(_COPIED, values)
     copied, exported = {number for number, _ in copies}, {number for number, is_export in copies if is_export}
-    for number, gone in _forget_identities(locked, copied).items():
+    incomplete = {row.request_id for row in locked if row.number in copied}
+    named = {
+        row.number
+        for row in locked
+        if keeps_names
+        or row.number in copied
+        or row.request_id in incomplete
+        or row.marked_by != row.request_id
+        or given_for[row.number] > 1
+    }
+    for number, gone in _forget_identities(locked, named).items():
         count_of[number]["identities"] += gone
         count_of[number]["shared_conversations"] += gone > 1
     for (number,) in fetch(_EMPTY_CONVERSATIONS, {**values, "marks": array(row.marked_by for row in locked)}):
@@ -258,14 +289,14 @@ def _forget_names(find: str, values: Mapping[str, str]) -> None:
         execute(_FORGET_NAMES, {"names": names, "chatbots": values["chatbots"]})
 
 
-def _erase_some(locked: Sequence[LockedConversation]) -> dict[UUID, Counts]:
+def _erase_some(locked: Sequence[LockedConversation], *, keeps_names: bool = False) -> dict[UUID, Counts]:
     """Erase as many of these conversations, or as much of the first, as one chunk may; return the counts."""
     first = locked[0]
     if first.message_count <= CHUNK_MESSAGES:
-        return erase(_first_that_fit(locked))
+        return erase(_first_that_fit(locked), keeps_names=keeps_names)
     values = {**_values([first]), "most": str(CHUNK_MESSAGES)}
     gone = sum(_delete_messages([first], _DELETE_SOME_MESSAGES, values).values())
-    counts = erase([first]) if gone < CHUNK_MESSAGES else {first.request_id: Counter()}
+    counts = erase([first], keeps_names=keeps_names) if gone < CHUNK_MESSAGES else {first.request_id: Counter()}
     if gone:
         counts[first.request_id]["messages"] += gone
     return counts
@@ -327,11 +358,11 @@ def _delete_messages(
     return counts
 
 
-def _forget_identities(locked: Sequence[LockedConversation], copied: Collection[int]) -> Counter[int]:
-    """Delete the identities, or empty those of copied conversations; count those that had a value."""
+def _forget_identities(locked: Sequence[LockedConversation], named: Collection[int]) -> Counter[int]:
+    """Delete the identities, or empty those of `named` conversations; count those that had a value."""
     people: Counter[int] = Counter()
-    for statement, is_copied in ((_DELETE_IDENTITIES, False), (_EMPTY_IDENTITIES, True)):
-        some = [row for row in locked if (row.number in copied) is is_copied]
+    for statement, keeps_name in ((_DELETE_IDENTITIES, False), (_EMPTY_IDENTITIES, True)):
+        some = [row for row in locked if (row.number in named) is keeps_name]
         if some:
             people.update(number for number, had_value in fetch(statement, _values(some)) if had_value)
     return people

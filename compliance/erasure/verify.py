@@ -19,9 +19,9 @@ from common.db import fetch
 from compliance import notes
 from compliance.erasure import redacted
 from compliance.erasure.findings import EXPORTS, EXTRACTS, VerificationResult
-from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, RequestNote
+from compliance.work.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.work.sql import REQUESTS, chatbot_of_each, subjects
 from conversations.models import Identity
 from conversations.placement import by_place

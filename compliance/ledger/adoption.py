@@ -13,6 +13,7 @@ from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from chatbots.buckets import hosted_storage
+from chatbots.models import Chatbot
 from common.db import execute, fetch
 from common.storage import StorageError
 from compliance.ledger import objects, service
@@ -64,6 +65,7 @@ def adopt_new_service() -> Adoption:
         # They are about the original's ledger, and a replay of it.
         for model in (LedgerObject, LedgerLine, JournalEntry):
             model.objects.all().delete()
+        Chatbot.objects.exclude(closed_at=None).update(closed_at=None)
         execute(_OPEN_REQUESTS, [])
     logger.warning("service.adopted service=%s original=%s", new_id, original_id)
     return Adoption(new_id, original_id, was, shares_bucket)

@@ -64,13 +64,8 @@ def intend(request_ids: Collection[UUID]) -> None:
         execute(_DROP_ACCEPTED, [array(unwritten)])
 
 
-def intend_retention(request_ids: Collection[UUID]) -> None:
-    """Write which conversations these retention runs will erase. Raises StepFailed."""
-    conclude(lines.retention(request_ids)).confirm()
-
-
 def conclude(erased: Mapping[UUID, Sequence[Line]]) -> Written:
-    """Write what was erased for these requests (`lines.exact` and its like). Raises StepFailed.
+    """Write what is erased for these requests (`lines.exact` and its like). Raises StepFailed.
 
     Confirm it in the transaction that completes them.
     """

@@ -1,76 +1,131 @@
 """What the ledger's lines say: request ids, public ids, keyed digests, cutoffs and times. No value and no text.
 
-Chatbots and variables have their public ids: a restored database can have given their numbers to others. Digests are
-in lower-case hex, times in ISO 8601 with their zone.
+Chatbots and variables have their public ids: a restored database can have given their numbers to others. A variable
+has its name and category too, since it can be lost with the database. Digests are in lower-case hex, times in ISO
+8601 with their zone. `filed_by` and `approved_by` are a key's prefix (`api:...`), a command, or the public id of a
+member of staff (`user:...`). Each line says exactly what it covers, nothing included.
 
     accepted      a request was accepted: what it names, and when it is due
     intended      the same, written by the worker that is about to carry it out
     withdrawn     it was cancelled or rejected
-    exact         a deletion's chatter or named conversations, its cutoff, and all conversations that it has marked
+    exact         a deletion's chatter or named conversations, its cutoff, and all conversations that it has erased
     redacted      a redaction's messages
-    retention     a run's chatbot, age and last number
+    retention     a run, and conversations that it erases: a line for each slice, and one without any at the end
     key_revoked   a key that authenticates nothing any more
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import NamedTuple, cast
 from uuid import UUID
+
+from django.contrib.auth import get_user_model
 
 from common import crypto
 from common.db import array, fetch
 from compliance.ledger.content import Line
 from compliance.models import ComplianceRequest, LineKind, Redaction, RetentionRun
-from compliance.work.sql import subjects
+from compliance.work.scope import IN_SCOPE_WITH
+from compliance.work.sql import REQUESTS, subjects
 from conversations.models import Conversation, Message
+from conversations.tombstones import message_digest
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
 
-# Of a deletion, at most so many in a line: the next line has more of them.
+# Of a request, at most so many in a line: the next line has more of them.
 CONVERSATIONS_PER_LINE = 10_000
 
 # As texts, since a claim has hundreds of requests, and a journal thousands: PostgreSQL makes them in a fraction of
 # the time that Python takes to.
-_CONVERSATIONS = """
+_DIGESTS = "string_agg(encode(external_id_digest, 'hex'), ' ' ORDER BY id)"
+# All that is in the scope of a deletion has been erased, whichever request has marked it. What former lines of a
+# replayed one name may have no row here: another restore of the same backup must not forget it.
+_IN_SCOPE = f"""
+{REQUESTS}, scope AS MATERIALIZED (
+    SELECT r.id AS request_id, s.*
+      FROM r CROSS JOIN LATERAL ({IN_SCOPE_WITH.format(columns="c.id, c.external_id_digest")}) AS s
+), former AS MATERIALIZED (
+    SELECT l.request_id, unnest(l.conversation_digests) AS external_id_digest
+      FROM compliance_ledgerline l JOIN compliance_compliancerequest q ON q.id = l.request_id
+     WHERE l.request_id = ANY(%(ids)s::uuid[]) AND q.origin = 'replay'
+)
+SELECT request_id, {_DIGESTS}
+  FROM (SELECT request_id, id, external_id_digest FROM scope
+         UNION ALL SELECT request_id, NULL, external_id_digest FROM former) AS every
+ WHERE external_id_digest IS NOT NULL GROUP BY 1
+"""  # noqa: S608  (texts of ours)
+_MARKED = f"""
 SELECT ours.id, marked.digests
   FROM unnest(%(ids)s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (
-       SELECT string_agg(encode(external_id_digest, 'hex'), ' ' ORDER BY id) AS digests
+       SELECT {_DIGESTS} AS digests
          FROM conversations_conversation
         WHERE deletion_request_id = ours.id AND chatbot_id = ANY(%(chatbots)s)
           AND external_id_digest IS NOT NULL) AS marked
  WHERE marked.digests IS NOT NULL
-"""
+"""  # noqa: S608  (texts of ours)
+_NUMBERED = f"""
+SELECT {_DIGESTS} FROM conversations_conversation
+ WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s AND external_id_digest IS NOT NULL
+"""  # noqa: S608
 _TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
 _REQUESTS = f"""
 SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHERE id = r.chatbot_id),
-       (SELECT public_id::text FROM chatbots_variable WHERE id = r.variable_id),
-       encode(r.uci_digest, 'hex'), r.conversation_digests, r.erase_exports, {_TIME.format("r.received_at")},
-       {_TIME.format("r.due_at")}, {_TIME.format("r.cutoff_at")},
-       {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}
+       v.public_id::text, v.name, v.category, encode(r.uci_digest, 'hex'), r.conversation_digests, r.erase_exports,
+       {_TIME.format("r.received_at")}, {_TIME.format("r.due_at")}, {_TIME.format("r.cutoff_at")},
+       {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}, r.filed_by, r.approved_by
   FROM compliance_compliancerequest r
+  LEFT JOIN LATERAL (
+       SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id OFFSET 0) AS v ON TRUE
  WHERE r.id = ANY(%s) ORDER BY r.seq
-"""  # noqa: S608  (texts of ours)
+"""  # noqa: S608
+_FORMER_REDACTIONS = """
+SELECT l.request_id, l.line->>'conversation', ARRAY(SELECT jsonb_array_elements_text(l.line->'messages')),
+       l.line->>'reason'
+  FROM compliance_ledgerline l JOIN compliance_compliancerequest r ON r.id = l.request_id
+ WHERE l.request_id = ANY(%s) AND r.origin = 'replay' AND r.kind = 'redaction'
+"""
 _KEYS = """
 SELECT (SELECT public_id FROM chatbots_chatbot WHERE id = k.chatbot_id), k.prefix, k.revoked_at
   FROM chatbots_apikey k WHERE k.prefix = ANY(%s) AND k.revoked_at IS NOT NULL ORDER BY k.id
 """
 
 
+class _Row(NamedTuple):
+    """A request as lines say it, but for its conversations, which are bytes."""
+
+    id: UUID
+    kind: str
+    status: str
+    chatbot: str
+    variable: str | None
+    variable_name: str | None
+    variable_category: str | None
+    chatter: str | None
+    conversations: list[bytes] | None
+    erase_exports: bool
+    received_at: str
+    due_at: str
+    cutoff_at: str | None
+    withdrawn_at: str | None
+    filed_by: str
+    approved_by: str
+
+
 def accepted(request_ids: Collection[UUID], kind: LineKind = LineKind.ACCEPTED) -> list[Line]:
     """Return a line for each of these requests, `accepted` or `intended`, in the order of filing."""
     rows = _rows(request_ids)
-    redactions = _redactions([row[0] for row in rows if row[1] == Kind.REDACTION])
+    redactions = _redactions([row.id for row in rows if row.kind == Kind.REDACTION])
     return [
         {
             "kind": str(kind),
             **_named(row),
-            "request_kind": row[1],
-            "conversations": _hex(row[6]),
-            **redactions.get(row[0], {}),
+            "request_kind": row.kind,
+            "conversations": _hex(row.conversations),
+            **redactions.get(row.id, {}),
         }
         for row in rows
     ]
@@ -80,55 +135,56 @@ def withdrawn(request_ids: Collection[UUID]) -> list[Line]:
     return [
         {
             "kind": str(LineKind.WITHDRAWN),
-            "request": str(row[0]),
-            "chatbot": row[3],
-            "status": row[2],
-            "at": row[11],
+            "request": str(row.id),
+            "chatbot": row.chatbot,
+            "status": row.status,
+            "at": row.withdrawn_at,
         }
         for row in _rows(request_ids)
     ]
 
 
-def exact(request_ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
-    """Return the lines of these deletions, in the order of filing.
+def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
+    """Return the lines of these deletions, in the order of filing, with the conversations in their scope.
 
-    Conversations are those with the deletion's mark, and those that it named by id: others may have marked them.
+    Of a replayed deletion also with those that its former lines name.
     """
-    digests = dict(fetch(_CONVERSATIONS, subjects(request_ids)))
+    digests = dict(fetch(_IN_SCOPE, subjects(request_ids))) if request_ids else {}
     found: dict[UUID, list[Line]] = {}
     for row in _rows(request_ids):
-        named = _hex(row[6])
-        every = list(dict.fromkeys([*digests.get(row[0], "").split(), *(named or ())]))
-        line = {"kind": str(LineKind.EXACT), **_named(row), "named": named, "cutoff_at": row[10]}
-        found[row[0]] = [
-            {**line, "conversations": every[start : start + CONVERSATIONS_PER_LINE]}
-            for start in range(0, max(len(every), 1), CONVERSATIONS_PER_LINE)
-        ]
+        named = {"named": _hex(row.conversations), "cutoff_at": row.cutoff_at}
+        line = {"kind": str(LineKind.EXACT), **_named(row), **named}
+        found[row.id] = _in_lines(line, list(dict.fromkeys(digests.get(row.id, "").split())))
     return found
 
 
-def retention(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
-    """Return the lines of these retention runs: the age, and the last number that was examined, say what was due.
+def retention(request_ids: Collection[UUID], digests: Mapping[UUID, str] | None = None) -> dict[UUID, list[Line]]:
+    """Return the lines of these retention runs, with digests of conversations that they erase.
 
-    Before a run has examined anything, the last number that it will examine.
+    Without `digests` those of none: then earlier lines have them.
     """
-    runs = RetentionRun.objects.filter(request__in=request_ids).select_related("chatbot", "request")
-    return {
-        cast("UUID", run.request_id): [
-            {
-                "kind": str(LineKind.RETENTION),
-                "request": str(run.request_id),
-                "chatbot": str(run.chatbot.public_id),
-                "older_than": run.older_than.isoformat(),
-                "up_to": run.examined_number or cast("ComplianceRequest", run.request).cutoff_number,
-                "day": run.day.isoformat(),
-                "retention_days": run.retention_days,
-                "received_at": _time(cast("ComplianceRequest", run.request).received_at),
-                "due_at": _time(cast("ComplianceRequest", run.request).due_at),
-            }
-        ]
-        for run in runs
-    }
+    runs = RetentionRun.objects.filter(request__in=request_ids).select_related("chatbot")
+    of_request = {cast("UUID", run.request_id): run for run in runs}
+    found: dict[UUID, list[Line]] = {}
+    for row in _rows(of_request):
+        run = of_request[row.id]
+        line = {
+            "kind": str(LineKind.RETENTION),
+            **_filed(row),
+            "older_than": run.older_than.isoformat(),
+            "day": run.day.isoformat(),
+            "retention_days": run.retention_days,
+            "announced": run.announced,
+            "previous_days": run.previous_days,
+        }
+        found[row.id] = _in_lines(line, (digests or {}).get(row.id, "").split())
+    return found
+
+
+def retention_slice(request_id: UUID, *, chatbot_id: int, numbers: Collection[int]) -> dict[UUID, list[Line]]:
+    """Return the lines of a retention run that is about to erase the conversations with these numbers."""
+    [(digests,)] = fetch(_NUMBERED, {"chatbot": chatbot_id, "numbers": array(numbers)})
+    return retention([request_id], {request_id: digests or ""})
 
 
 def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
@@ -138,7 +194,7 @@ def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     """
     redactions = _redactions(request_ids)
     return {
-        row[0]: [{"kind": str(LineKind.REDACTED), **_named(row), "cutoff_at": row[10], **redactions[row[0]]}]
+        row.id: [{"kind": str(LineKind.REDACTED), **_named(row), "cutoff_at": row.cutoff_at, **redactions[row.id]}]
         for row in _rows(redactions)
     }
 
@@ -153,19 +209,20 @@ def revoked(prefixes: Collection[str]) -> list[Line]:
 def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Line]:
     """Return what an object about these requests and keys says today, whatever it said when it was written."""
     of_kind: dict[str, list[UUID]] = defaultdict(list)
-    for request_id, kind, status, *_ in _rows(request_ids):
-        if status in {Status.CANCELLED, Status.REJECTED}:
-            of_kind["withdrawn"].append(request_id)
-        elif kind == Kind.RETENTION:
-            of_kind["retention"].append(request_id)
-        elif status == Status.COMPLETED and kind in {Kind.DELETION, Kind.REDACTION}:
-            of_kind[kind].append(request_id)
+    for row in _rows(request_ids):
+        if row.status in {Status.CANCELLED, Status.REJECTED}:
+            of_kind["withdrawn"].append(row.id)
+        elif row.kind == Kind.RETENTION:
+            of_kind["retention"].append(row.id)
+        elif row.status == Status.COMPLETED and row.kind in {Kind.DELETION, Kind.REDACTION}:
+            of_kind[row.kind].append(row.id)
         else:
-            of_kind["accepted"].append(request_id)
+            of_kind["accepted"].append(row.id)
+    runs = of_kind["retention"]
     by_request = {
         **exact(of_kind[Kind.DELETION]),
         **redacted(of_kind[Kind.REDACTION]),
-        **retention(of_kind["retention"]),
+        **(retention(runs, dict(fetch(_MARKED, subjects(runs)))) if runs else {}),
     }
     return [
         *accepted(of_kind["accepted"]),
@@ -175,47 +232,93 @@ def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Li
     ]
 
 
-def _rows(request_ids: Collection[UUID]) -> list[tuple[Any, ...]]:
-    return fetch(_REQUESTS, [array(request_ids)]) if request_ids else []
+def staff_id(number: int, joined_at: datetime) -> str:
+    """Return the public id of a member of staff: another one who has the number after a restore has another id."""
+    return crypto.digest("staff", number, joined_at.isoformat()).hex()[:32]
 
 
-def _named(row: tuple[Any, ...]) -> Line:
-    request_id, _, _, chatbot, variable, chatter, _, erase_exports, received_at, due_at, *_ = row
+def actors_here(names: Iterable[str | None]) -> dict[str | None, str]:
+    """Return actors of lines as this database names them; nothing for staff who are not here any more."""
+    wanted = {name for name in names if name}
+    found: dict[str | None, str] = {name: name for name in wanted if not name.startswith("user:")}
+    if len(found) < len(wanted):
+        staff = get_user_model().objects.filter(is_staff=True).values_list("pk", "date_joined")
+        found |= {f"user:{staff_id(pk, at)}": f"user:{pk}" for pk, at in staff}
+    return found
+
+
+def _rows(request_ids: Collection[UUID]) -> list[_Row]:
+    rows = [_Row(*row) for row in fetch(_REQUESTS, [array(request_ids)])] if request_ids else []
+    staff = {actor for row in rows for actor in (row.filed_by, row.approved_by) if actor.startswith("user:")}
+    if not staff:
+        return rows
+    users = get_user_model().objects.filter(pk__in=[int(actor.removeprefix("user:")) for actor in staff])
+    known = {f"user:{pk}": f"user:{staff_id(pk, at)}" for pk, at in users.values_list("pk", "date_joined")}
+    return [
+        row._replace(
+            filed_by=known.get(row.filed_by, row.filed_by), approved_by=known.get(row.approved_by, row.approved_by)
+        )
+        for row in rows
+    ]
+
+
+def _filed(row: _Row) -> Line:
     return {
-        "request": str(request_id),
-        "chatbot": chatbot,
-        "variable": variable,
-        "chatter": chatter or None,
-        "erase_exports": erase_exports,
-        "received_at": received_at,
-        "due_at": due_at,
+        "request": str(row.id),
+        "chatbot": row.chatbot,
+        "received_at": row.received_at,
+        "due_at": row.due_at,
+        "filed_by": row.filed_by,
+        "approved_by": row.approved_by,
     }
 
 
+def _named(row: _Row) -> Line:
+    return {
+        **_filed(row),
+        "variable": row.variable,
+        "variable_name": row.variable_name,
+        "variable_category": row.variable_category,
+        "chatter": row.chatter or None,
+        "erase_exports": row.erase_exports,
+    }
+
+
+def _in_lines(line: Line, digests: Sequence[str]) -> list[Line]:
+    """Return the line with these conversations, as several where they are many."""
+    return [
+        {**line, "conversations": digests[start : start + CONVERSATIONS_PER_LINE]}
+        for start in range(0, max(len(digests), 1), CONVERSATIONS_PER_LINE)
+    ]
+
+
 def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
-    """Return the conversation and the messages of those of these requests that are redactions."""
-    found: dict[UUID, Line] = {}
+    """Return the conversation and the messages of those of these requests that are redactions.
+
+    Of a replayed one also the messages that its former lines name, and that may have no row here.
+    """
+    found: dict[UUID, Line] = {
+        request_id: {"conversation": conversation, "messages": messages, "reason": reason}
+        for request_id, conversation, messages, reason in fetch(_FORMER_REDACTIONS, [array(request_ids)])
+    }
     for redaction in Redaction.objects.filter(request__in=request_ids).select_related("chatbot"):
         chatbot = redaction.chatbot
         messages = Message.objects.filter(
             chatbot=chatbot, conversation=redaction.conversation_id, pk__in=redaction.message_numbers
         )
         conversations = Conversation.objects.filter(chatbot=chatbot, pk=redaction.conversation_id)
-        conversation = bytes(conversations.values_list("external_id_digest", flat=True).first() or b"").hex()
+        conversation = bytes(conversations.values_list("external_id_digest", flat=True).first() or b"")
+        digests = [
+            message_digest(chatbot.public_id, conversation, external_id).hex()
+            for external_id in messages.order_by("pk").values_list("external_id", flat=True)
+        ]
+        former = found.get(redaction.request_id, {"conversation": "", "messages": []})
         found[redaction.request_id] = {
-            "conversation": conversation,
-            "messages": [
-                message_digest(chatbot.public_id, conversation, external_id)
-                for external_id in messages.order_by("pk").values_list("external_id", flat=True)
-            ],
+            "conversation": conversation.hex() or former["conversation"],
+            "messages": list(dict.fromkeys([*digests, *former["messages"]])),
             "reason": redaction.reason,
         }
     return found
-
-
-def message_digest(chatbot: UUID, conversation: str, external_id: str) -> str:
-    """Return the digest by which lines name a message of a conversation, of which the digest is given, in hex."""
-    return crypto.digest("message", chatbot, f"{conversation}:{external_id}").hex()
 
 
 def _hex(digests: Sequence[bytes] | None) -> list[str] | None:

@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 State = Service.State
 Reason = Service.Reason
 
-# An advisory lock, held by the connection of a replay: another one, or an adoption, does not begin. A lost process
-# keeps it no longer than that.
+# An advisory lock, held by a transaction for as long as a replay runs: another one, or an adoption, does not begin.
 REPLAY_LOCK = 0x6463_7265  # "dcre"
 
 # A dump that is loaded makes another table, also on the same server.
@@ -185,6 +184,7 @@ def begin_incarnation() -> None:
         reason="",
         tripped_at=None,
         highest_number=None,
+        reads_since=None,
         checked_at=Now(),
         replayed_at=Now(),
     )

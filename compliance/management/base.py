@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from chatbots.management.base import find_chatbot
+from chatbots.management.base import find_chatbot, find_open_chatbot
 from common.commands import TeachingCommand
 from compliance.api.representation import represent
 from compliance.errors import Refused
@@ -71,9 +71,10 @@ class FilingCommand(TeachingCommand):
     def file(self, options: dict[str, Any], **choices: bool) -> None:
         """File the request; `choices` are those of its kind, as `submit` takes them."""
         about = _about(options)
+        find = find_open_chatbot if self.kind == ComplianceRequest.Kind.EXPORT else find_chatbot
         try:
             request = submit(
-                chatbot=find_chatbot(options["slug"]),
+                chatbot=find(options["slug"]),
                 kind=self.kind,
                 about=about,
                 origin=ComplianceRequest.Origin.COMMAND,

@@ -41,6 +41,9 @@ class Service(models.Model):
     )
     checked_at = models.DateTimeField(null=True, help_text="When the ledger was last compared with this database.")
     replayed_at = models.DateTimeField(null=True, help_text="When the last replay ended.")
+    reads_since = models.DateTimeField(
+        null=True, help_text="A replay reads all objects since then, also those that this database knows."
+    )
     mended_to = models.BigIntegerField(
         null=True,
         help_text="The last row that was compared, while objects of the ledger that are gone are written again.",
@@ -138,7 +141,7 @@ class LedgerLine(models.Model):
         LATE = "late", "Erase again what came late"
         RECORD = "record", "Record again: nothing of it is here"
         REDACT = "redact", "Redact again"
-        RUN = "run", "Erase by age again"
+        RUN = "run", "Erase again what was due"
         FILE = "file", "File again"
         HOLD = "hold", "File again, on hold"
         COMPLETE = "complete", "File again and complete: nobody is found"
@@ -146,9 +149,12 @@ class LedgerLine(models.Model):
         LEAVE = "leave", "Nothing to do"
         END_EXPORT = "end_export", "Cancel: whom it would export is erased again"
         LOST_EXPORT = "lost_export", "Name as lost"
+        REMEMBER = "remember", "Redact what is sent again: the messages are not here"
+        LOST_REDACTION = "lost_redaction", "Name: the messages are not here, and nobody has approved it"
         UNKNOWN_CHATBOT = "unknown_chatbot", "Name: the chatbot is not in this database"
-        UNKNOWN_VARIABLE = "unknown_variable", "Name: the variable is not in this database"
-        CONFLICT = "conflict", "Name: this database says otherwise"
+        UNKNOWN_VARIABLE = "unknown_variable", "Decide: the variable is not in this database"
+        CONFLICT = "conflict", "Decide: this database says otherwise"
+        UNFILED = "unfiled", "Decide: it cannot be filed"
 
     class Outcome(models.TextChoices):
         FILED = "filed", "Under way"
@@ -160,8 +166,9 @@ class LedgerLine(models.Model):
         UNCHANGED = "unchanged", "Left as it is"
         LEFT = "left", "Left to the workers"
         LOST_EXPORT = "lost_export", "A lost export"
+        LOST_REDACTION = "lost_redaction", "A lost redaction"
         UNKNOWN_CHATBOT = "unknown_chatbot", "The chatbot is not in this database"
-        UNKNOWN_VARIABLE = "unknown_variable", "The variable is not in this database"
+        UNDECIDED = "undecided", "To be decided: its chatbot is closed until then"
         FAILED = "failed", "Could not be carried out"
 
     request_id = models.UUIDField(primary_key=True)
@@ -181,6 +188,7 @@ class LedgerLine(models.Model):
         indexes = [
             models.Index(name="ledgerline_open", fields=["request_id"], condition=Q(outcome__in=["", "filed"])),
             models.Index(name="ledgerline_at", fields=["at"]),
+            models.Index(name="ledgerline_undecided", fields=["chatbot"], condition=Q(outcome="undecided")),
         ]
 
     def __str__(self) -> str:

@@ -34,13 +34,19 @@ class RetentionRun(models.Model):
     left_out = models.PositiveIntegerField(
         default=0, help_text="Conversations that were due and kept for an export that names them."
     )
+    is_replayed = models.BooleanField(
+        default=False, db_default=False, help_text="A replay has filed it, maybe beside a run of the same day."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [
-            # Two workers that sweep at once file one run. A first run has its own day and time.
+            # Two workers that sweep at once file one run. A first run has its own day and time. A replayed one was of
+            # a day of which the restored database can have a run of its own.
             models.UniqueConstraint(
-                name="retentionrun_once_a_day", fields=["chatbot", "day"], condition=Q(announced__isnull=True)
+                name="retentionrun_once_a_day",
+                fields=["chatbot", "day"],
+                condition=Q(announced__isnull=True, is_replayed=False),
             ),
             models.CheckConstraint(
                 name="retentionrun_days_offered", condition=Q(retention_days__in=Chatbot.RetentionDays.values)

@@ -84,6 +84,8 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
             locks.exclude_intake(request.chatbot_id, number=held.id)
             redacted.lock(request.redaction)
             [(now,)] = fetch(_NOW)
+            if request.origin == ComplianceRequest.Origin.REPLAY:
+                redacted.find_lost_messages(request.redaction, now)
             if earlier := redacted.redacted_at(request.redaction):
                 # What holds the texts began before then, and has expired; what began since is clean.
                 cutoff, emptied = earlier, 0

@@ -16,7 +16,7 @@ from compliance.retention import cleanup
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
 from compliance.work.scheduling import CLAIM_SIZE
-from compliance.work.sql import chatbot_of_each, subjects
+from compliance.work.sql import chatbot_of_each, is_open, subjects
 from conversations.extracts import leases
 from conversations.placement import by_place
 
@@ -64,9 +64,11 @@ SELECT e.id
           AND (not_before IS NULL OR not_before <= clock_timestamp()) OFFSET 0) AS e
  ORDER BY e.id LIMIT 1
 """  # noqa: S608
+# A deletion whose variable is not here, and which only its conversations have led to, has not remembered its chatter.
 _SETTLE = """
 UPDATE compliance_ledgerline l
-   SET outcome = CASE WHEN r.status = 'completed' AND r.result = 'done' THEN 'erased'
+   SET outcome = CASE WHEN r.variable_id IS NULL AND l.line->>'variable' IS NOT NULL THEN 'undecided'
+                      WHEN r.status = 'completed' AND r.result = 'done' THEN 'erased'
                       WHEN r.status = 'completed' THEN 'nothing_found' ELSE 'failed' END
   FROM compliance_compliancerequest r
  WHERE r.id = l.request_id AND l.outcome = 'filed' AND l.incarnation = %(incarnation)s
@@ -93,13 +95,25 @@ class _Next(NamedTuple):
 
 
 class Carrying:
-    """`deadline` is a `time.monotonic()` value, past which `run` returns between two claims."""
+    """`deadline` is a `time.monotonic()` value, past which `run` returns between two claims.
 
-    def __init__(self, incarnation: UUID, work: Work, *, deadline: float, progress: Callable[[int], object]) -> None:
+    `check` is called before each claim, and raises where another replay can have begun.
+    """
+
+    def __init__(
+        self,
+        incarnation: UUID,
+        work: Work,
+        *,
+        deadline: float,
+        progress: Callable[[int], object],
+        check: Callable[[], object],
+    ) -> None:
         self._values = {"incarnation": incarnation}
         self._work = work
         self._deadline = deadline
         self._progress = progress
+        self._check = check
         self._patience = PATIENCE_SECONDS
 
     def run(self) -> bool:
@@ -109,6 +123,7 @@ class Carrying:
         """
         self._take_back()
         while time.monotonic() < self._deadline:
+            self._check()
             if found := self._next():
                 self._carry_out(found)
             elif not (self._build_day() or self._wait()):
@@ -117,10 +132,14 @@ class Carrying:
         return False
 
     def _take_back(self) -> None:
-        """Requeue what a replay that was killed has claimed. Nobody else replays or builds extracts now."""
+        """Requeue what a replay that was killed has claimed.
+
+        Nobody else replays now, or builds extracts while the service is closed.
+        """
         if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
             claims.requeue_these(claimed)
-        execute(_END_LEASES)
+        if not is_open():
+            execute(_END_LEASES)
 
     def _next(self) -> _Next | None:
         found = [(request_id, Kind(kind), Lane(lane)) for request_id, kind, lane in fetch(_NEXT, self._values)]

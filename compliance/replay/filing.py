@@ -11,14 +11,16 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from psycopg import sql
 
 from chatbots import changelog
+from chatbots.models import Chatbot
 from common.db import array, execute
-from compliance.erasure import exports, marking
+from compliance.erasure import exports, marking, redacted
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
+from compliance.replay import planning
 from compliance.replay.loading import ACTOR
 from compliance.replay.planning import Plan, Planned
 from compliance.requests import insert
@@ -44,37 +46,33 @@ OUTCOMES: Mapping[Plan, Outcome] = {
     Plan.LEAVE: Outcome.UNCHANGED,
     Plan.END_EXPORT: Outcome.LOST_EXPORT,
     Plan.LOST_EXPORT: Outcome.LOST_EXPORT,
+    Plan.REMEMBER: Outcome.NOTHING_FOUND,
+    Plan.LOST_REDACTION: Outcome.LOST_REDACTION,
     Plan.UNKNOWN_CHATBOT: Outcome.UNKNOWN_CHATBOT,
-    Plan.UNKNOWN_VARIABLE: Outcome.UNKNOWN_VARIABLE,
-    Plan.CONFLICT: Outcome.FAILED,
+    Plan.UNKNOWN_VARIABLE: Outcome.UNDECIDED,
+    Plan.CONFLICT: Outcome.UNDECIDED,
+    Plan.UNFILED: Outcome.UNDECIDED,
 }
 
-# Whose chatter intake has to know.
-_REMEMBERED = {Plan.ERASE, Plan.RECORD, Plan.COMPLETE}
+# Not what waits for a decision.
+_REMEMBERED = {Plan.ERASE, Plan.LATE, Plan.RECORD, Plan.COMPLETE, Plan.RUN}
 
-# A conversation that has a mark keeps it. In the order of the numbers, each for the first request that means it.
+# A conversation keeps its mark, unless the ledger alone leads the request to it. In the order of the numbers, each
+# for the first request that means it.
 _MARK = """
 UPDATE conversations_conversation c SET deletion_request_id = given.request_id
-  FROM (SELECT DISTINCT ON (number) number, request_id
-          FROM unnest(%(numbers)s::bigint[], %(requests)s::uuid[]) WITH ORDINALITY AS each(number, request_id, place)
-         ORDER BY number, place) AS given
- WHERE c.id = given.number AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deletion_request_id IS NULL
+  FROM (SELECT DISTINCT ON (number) number, request_id, takes
+          FROM unnest(%(numbers)s::bigint[], %(requests)s::uuid[], %(takes)s::bool[])
+               WITH ORDINALITY AS each(number, request_id, takes, place)
+         ORDER BY number, NOT takes, place) AS given
+ WHERE c.id = given.number AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deleted_at IS NULL
+   AND (c.deletion_request_id IS NULL OR given.takes)
 """
 # The columns of a request that is written again which may differ from their defaults.
 _WRITTEN = (
-    *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
-    *("conversation_digests", "erase_exports", "received_at", "due_at", "status", "hold_reason", "held_at"),
-    *(
-        "not_before",
-        "started_at",
-        "cutoff_at",
-        "cutoff_number",
-        "completed_at",
-        "result",
-        "lane",
-        "slice",
-        "approved_holds",
-    ),
+    *("id", "chatbot_id", "kind", "origin", "filed_by", "approved_by", "approved_holds", "variable_id", "uci_value"),
+    *("uci_digest", "conversation_digests", "erase_exports", "received_at", "due_at", "status", "hold_reason"),
+    *("held_at", "not_before", "started_at", "cutoff_at", "cutoff_number", "completed_at", "result", "lane", "slice"),
 )
 _DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[]) AND kind = %s"
 _OUTCOME = """
@@ -96,14 +94,13 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
                 new.append(request)
             entries.append(_entry(one, request))
     _insert(new)
-    _add_what_they_name(planned)
+    _add_what_they_name(planned, reach)
     settle({one.request_id: OUTCOMES[one.plan] for one in planned})
     _end_exports(planned)  # of which some can be among these
-    _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE}])
+    _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE, Plan.RUN}])
     for together in by_place({one.request_id: one.chatbot for one in planned if one.plan == Plan.ERASE}):
         exports.expire_marked(together)
-    if remembered := [one.request_id for one in planned if one.plan in _REMEMBERED]:
-        marking.remember(remembered)
+    _remember(planned)
     announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
     changelog.record_all(entries)
     execute(_DROP_JOURNAL, [array(one.request_id for one in planned), JournalEntry.Kind.ACCEPTED])
@@ -137,6 +134,15 @@ SELECT {", ".join([*_WRITTEN, *defaults.values()])}
 """  # noqa: S608  (names and defaults of columns)
 
 
+def leave_next(*, incarnation: UUID, after: UUID) -> list[Planned]:
+    """Have the next line wait for a decision, since it cannot be filed; return it."""
+    with transaction.atomic():
+        planned = planning.plan_next(reach=0, incarnation=incarnation, after=after, most=1)
+        ids = [one.request_id for one in planned]
+        LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=Outcome.UNDECIDED)
+    return planned
+
+
 def settle(outcomes: Mapping[UUID, Outcome]) -> None:
     execute(_OUTCOME, [array(outcomes), [str(one) for one in outcomes.values()]])
 
@@ -157,7 +163,8 @@ def _made(one: Planned, kind: Kind, **fields: Any) -> ComplianceRequest:
             "chatbot_id": one.chatbot,
             "kind": kind,
             "origin": ComplianceRequest.Origin.REPLAY,
-            "filed_by": ACTOR,
+            "filed_by": one.filed_by,
+            "approved_by": one.approved_by,
             "received_at": one.time("received_at"),
             "due_at": one.time("due_at"),
         }
@@ -174,10 +181,14 @@ def _subject(one: Planned) -> dict[str, Any]:
     return {"variable_id": one.variable_id, "uci_digest": one.uci_digest}
 
 
-def _begin_again(request: ComplianceRequest) -> ComplianceRequest:
-    """Save a request that this database has as one that goes on. Its callbacks were sent in its former life."""
+def _begin_again(one: Planned, request: ComplianceRequest) -> ComplianceRequest:
+    """Save a request that this database has as one that goes on."""
+    if request.status == Status.COMPLETED:
+        request.messages = 0  # a redaction counts them again
+    request.approved_by = request.approved_by or one.approved_by
     request.origin = ComplianceRequest.Origin.REPLAY
-    request.status, request.hold_reason, request.callback_url = Status.ACCEPTED, None, ""
+    request.status, request.hold_reason = Status.ACCEPTED, None
+    request.completed_at = request.result = None
     request.not_before = request.failed_at = request.waiting_for = request.claim = None
     request.attempts, request.error_code, request.error_detail = 0, "", ""
     request.save()
@@ -205,25 +216,22 @@ def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> Complia
     elif known.conversation_digests is None:
         known.conversation_digests = one.named
     known.lane = ComplianceRequest.Lane.NORMAL
-    return _begin_again(known)
+    return _begin_again(one, known)
 
 
 def _record(one: Planned, _known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    """A deletion that finds nobody. What is sent of its chatter later is refused, as after any other."""
+    """A deletion or redaction that finds nothing. What is sent of it later is refused, as after any other."""
     # Completed when it was erased: its digests are kept from then on.
-    at = one.time("cutoff_at") if one.plan == Plan.RECORD else one.now
-    return _made(
-        one,
-        Kind.DELETION,
-        **_subject(one),
-        erase_exports=one.line["erase_exports"],
-        status=Status.COMPLETED,
-        result=ComplianceRequest.Result.NOTHING_FOUND,
-        completed_at=at,
-        started_at=at,
-        cutoff_at=at,
-        cutoff_number=reach,
-    )
+    at = one.time("cutoff_at") if one.kind in {LineKind.EXACT, LineKind.REDACTED} else one.now
+    found_nothing = {
+        "status": Status.COMPLETED,
+        "result": ComplianceRequest.Result.NOTHING_FOUND,
+        **dict.fromkeys(("completed_at", "started_at", "cutoff_at"), at),
+    }
+    if one.plan == Plan.REMEMBER:
+        return _made(one, Kind.REDACTION, **found_nothing)
+    options = {"erase_exports": one.line["erase_exports"], "cutoff_number": reach}
+    return _made(one, Kind.DELETION, **_subject(one), **options, **found_nothing)
 
 
 def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
@@ -236,6 +244,8 @@ def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> Compl
     state: dict[str, Any] = (
         {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now} if held else {}
     )
+    if one.kind == LineKind.RETENTION:
+        return _made(one, Kind.RETENTION, lane=ComplianceRequest.Lane.LARGE, **state)
     if one.line["request_kind"] == Kind.REDACTION:
         return _made(one, Kind.REDACTION, **state)
     if one.kind == LineKind.ACCEPTED and one.grace:
@@ -251,12 +261,11 @@ def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> Compl
     if known is None:
         return _made(one, Kind.REDACTION, approved_holds=approved)
     known.approved_holds = list({*known.approved_holds, *approved})
-    return _begin_again(known)
+    return _begin_again(one, known)
 
 
 def _run(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    last = min(int(one.line["up_to"]), reach)
-    begun = {"cutoff_at": one.now, "cutoff_number": last, "started_at": one.now, "slice": []}
+    begun = {"cutoff_at": one.now, "cutoff_number": reach, "started_at": one.now, "slice": []}
     large = ComplianceRequest.Lane.LARGE
     if known is None:
         return _made(one, Kind.RETENTION, lane=large, **begun)
@@ -264,7 +273,7 @@ def _run(one: Planned, known: ComplianceRequest | None, reach: int) -> Complianc
         for name, value in begun.items():
             setattr(known, name, value)
     known.lane = large
-    return _begin_again(known)
+    return _begin_again(one, known)
 
 
 def _withdraw(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
@@ -288,11 +297,12 @@ _FILE: Mapping[Plan, Callable[[Planned, ComplianceRequest | None, int], Complian
     Plan.FILE: _again,
     Plan.HOLD: _again,
     Plan.COMPLETE: _record,
+    Plan.REMEMBER: _record,
     Plan.WITHDRAW: _withdraw,
 }
 
 
-def _add_what_they_name(planned: Iterable[Planned]) -> None:
+def _add_what_they_name(planned: Iterable[Planned], reach: int) -> None:
     """Write what redactions and retention runs name, for requests that this database did not have."""
     Redaction.objects.bulk_create(
         Redaction(
@@ -306,17 +316,37 @@ def _add_what_they_name(planned: Iterable[Planned]) -> None:
         if one.messages and one.known_status is None and one.plan in {Plan.REDACT, Plan.FILE, Plan.HOLD}
     )
     for one in planned:
-        if one.plan != Plan.RUN or one.known_status is not None:
+        if one.kind != LineKind.RETENTION or one.plan not in {Plan.RUN, Plan.HOLD}:
             continue
-        day = date.fromisoformat(one.line["day"])
-        RetentionRun.objects.filter(chatbot=one.chatbot, day=day, request=None).delete()
-        RetentionRun.objects.create(
+        run = RetentionRun.objects.filter(request=one.request_id).first() or RetentionRun(
             chatbot_id=one.chatbot,
-            day=day,
+            day=date.fromisoformat(one.line["day"]),
             request_id=one.request_id,
             retention_days=one.line["retention_days"],
             older_than=one.time("older_than"),
+            announced=one.line.get("announced"),
+            previous_days=one.line.get("previous_days"),
+            is_replayed=True,
         )
+        if one.plan == Plan.RUN:
+            # It has examined everything: it erases what it marks here, and nothing else.
+            run.examined_number, run.left_out = reach, max(run.left_out, one.left_out)
+        run.save()
+
+
+def _remember(planned: Sequence[Planned]) -> None:
+    """Have intake refuse what was erased, or store it as redacted, where it has no row here.
+
+    Also of requests that are completed here: of Citus, a machine can have been restored alone.
+    """
+    done = [one for one in planned if one.plan in _REMEMBERED]
+    done += [one for one in planned if one.plan == Plan.LEAVE and one.kind in {LineKind.EXACT, LineKind.RETENTION}]
+    for together in by_place({one.request_id: one.chatbot for one in done}):
+        marking.remember(together)
+    for one in planned:
+        if one.plan == Plan.REMEMBER or (one.plan == Plan.LEAVE and one.kind == LineKind.REDACTED):
+            conversation = bytes.fromhex(one.line["conversation"])
+            redacted.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, one.now)
 
 
 def _end_exports(planned: Iterable[Planned]) -> None:
@@ -350,6 +380,7 @@ def _mark(planned: Sequence[Planned]) -> None:
         values = {
             "numbers": array(numbers),
             "requests": array(one.request_id for one in planned for _ in one.numbers),
+            "takes": array(one.named is None and each in one.of_others for one in planned for each in one.numbers),
             "chatbots": array({one.chatbot for one in planned}),
         }
         execute(_MARK, values)

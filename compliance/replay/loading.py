@@ -76,11 +76,14 @@ class Loaded(NamedTuple):
 
 
 def load(found: Loaded, service: Service, *, sha256: bytes | None = None) -> list[RevokedKey]:
-    """Store the lines of an object and its row, and revoke its keys, in one transaction. Returns the keys."""
+    """Store the lines of an object, and its row if there is none, and revoke its keys, in one transaction.
+
+    Returns the keys.
+    """
     with transaction.atomic():
         revoked = _revoke(found)
         merge(found, service)
-        LedgerObject.objects.create(
+        row = LedgerObject(
             key=found.key,
             at=found.at,
             request_ids=list(dict.fromkeys(UUID(line["request"]) for line in found.lines if "request" in line)),
@@ -88,6 +91,7 @@ def load(found: Loaded, service: Service, *, sha256: bytes | None = None) -> lis
             sha256=sha256,
             written_at=found.at,
         )
+        LedgerObject.objects.bulk_create([row], ignore_conflicts=True)
     return revoked
 
 

@@ -4,21 +4,28 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from tempfile import TemporaryFile
 from typing import IO
+from uuid import UUID
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import DataError, Error, IntegrityError, InternalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
 
-from common.db import execute, fetch, local_settings
+from common.database_errors import describe_database_error
+from common.db import execute, local_settings
 from compliance.ledger import service as services
-from compliance.models import Service
-from compliance.replay import filing, loading, planning, reading
+from compliance.models import LedgerLine, Service
+from compliance.replay import decisions, filing, loading, planning, reading
 from compliance.replay.carrying import Carrying, Work
 from compliance.replay.loading import Loaded
+from compliance.replay.planning import Planned
 from compliance.replay.reading import Refused
 from compliance.replay.report import Report
+from conversations.locks import await_running
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +34,20 @@ State = Service.State
 Show = Callable[[Report], None]
 Progress = Callable[[str, int], object]
 
-# How long a command waits for another replay to end: the statement of a process that was killed runs on for a while.
+# How long a command waits for another replay to end.
 PATIENCE_SECONDS = 15.0
-# How long the report of a dry run can lie open at one place.
-_READING_MINUTES = 30
+
+# By the database, of what a line says, and not of the connection.
+_REFUSALS = (IntegrityError, DataError, InternalError)
+
+_LOCK_LOST = (
+    "The connection to the database that kept other replays away was lost. What was done until now stays done: run "
+    "it again, and it goes on."
+)
 
 
 class ReplayRuns(Exception):
-    """Another replay is under way."""
+    """Another replay is under way, or can be. The text says which, and what to do."""
 
 
 class NotRestored(Exception):
@@ -65,9 +78,10 @@ def replay(
 ) -> bool:
     """Erase again what was erased since the backup, and open the service; return False if the time was over first.
 
-    In an open service of which the ledger knows no more than the database, it does nothing. `show` gets the report;
-    in a dry run, within the transaction that is rolled back then. `is_restored` declares that the database of an open
-    service was restored. After `seconds`, or a kill, the next call goes on.
+    In an open service of which the ledger knows no more than the database, it does nothing, but for lines that wait
+    for a decision, which are tried again. `show` gets the report. `is_restored` declares that the database of an open
+    service, or a part of it, was restored: then all objects since the oldest backup that may be restored are read,
+    also those that the database knows. After `seconds`, or a kill, the next call goes on.
 
     With `seconds` it is a worker's, for which nobody has asked: it repeats what this life of the database has lost
     by a failover. Where the ledger has what another life wrote, maybe a copy, the service is left to its operator.
@@ -76,48 +90,86 @@ def replay(
     closed.
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
-    with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0):
+    with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0) as check:
+        progress = _checked(progress, check)
         service = services.current()
         report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
         if seconds is None and not is_without_ledger and service.state != State.OPEN and reading.is_ledger_gone():
             raise LedgerGone
+        since = timezone.now() - settings.BACKUP_HORIZON_DAYS if is_restored else service.reads_since
         if is_dry_run:
-            _try_dry(service, report, show, progress)
-            return True
-        if service.state == State.OPEN:
-            unknown = sum(1 for _ in _read(report, service, progress))
-            if not unknown:
-                show(report)
-                return True
-            if not is_restored:
-                raise NotRestored(unknown)
-            report.unknown, report.refused, report.lives = 0, [], []
-            services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
-            service = services.current()
-            report.reach = _reach(service)
-        if not _load(service, report, progress, deadline, is_unasked=seconds is not None):
+            _try_dry(service, report, since, progress)
+        elif service.state == State.OPEN and not (is_restored or _has_work(service, report, progress)):
+            pass
+        elif not _replay(
+            report,
+            work=work,
+            progress=progress,
+            check=check,
+            deadline=deadline,
+            since=since,
+            is_unasked=seconds is not None,
+        ):
             return False
-        _file(service, report, progress, deadline)
-        carrying = Carrying(
-            service.incarnation, work, deadline=deadline, progress=lambda number: progress("carried out", number)
-        )
-        if not carrying.run():
-            return False
-        report.count()
-        # Before the service opens, after which nothing names them any more; so perhaps twice.
-        for request_id, plan in report.to_be_told():
-            logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
-        if not _open(service):
-            return False
-        report.opened = True
-        logger.warning(
-            "replay.ended resolved=%s refused=%s conversations=%s",
-            report.is_resolved,
-            len(report.refused),
-            report.conversations,
-        )
-        show(report)
+    show(report)
     return True
+
+
+def _replay(
+    report: Report,
+    *,
+    work: Work,
+    progress: Progress,
+    check: Callable[[], None],
+    deadline: float,
+    since: datetime | None,
+    is_unasked: bool,
+) -> bool:
+    """Load, file and carry out, and open the service; return False if the time was over first."""
+    if since:
+        # Stored, so that a replay that was stopped goes on with the same objects.
+        Service.objects.update(reads_since=since)
+        services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
+    service = services.current()
+    report.reach = _reach(service)
+    if not _load(service, report, progress, deadline, since=since, is_unasked=is_unasked):
+        return False
+    _file(service, report, progress, deadline)
+    carrying = Carrying(
+        service.incarnation,
+        work,
+        deadline=deadline,
+        progress=lambda number: progress("carried out", number),
+        check=check,
+    )
+    if not carrying.run():
+        return False
+    report.count()
+    decisions.close_undecided()
+    # Before the service opens, after which nothing names them any more; so perhaps twice.
+    for request_id, plan in report.to_be_told():
+        logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
+    check()
+    if not _open(service):
+        return False
+    report.opened = True
+    logger.warning(
+        "replay.ended resolved=%s refused=%s conversations=%s",
+        report.is_resolved,
+        len(report.refused),
+        report.conversations,
+    )
+    return True
+
+
+def _has_work(service: Service, report: Report, progress: Progress) -> bool:
+    """Return whether lines of an open service wait for a decision, and have them tried again. Raises NotRestored."""
+    if unknown := sum(1 for _ in _read(report, service, progress)):
+        raise NotRestored(unknown)
+    decisions.try_again(service.incarnation)
+    # Also those of a trial that was stopped: any others belong to a life that is over.
+    ours = LedgerLine.objects.filter(incarnation=service.incarnation)
+    return ours.filter(outcome__in=["", LedgerLine.Outcome.FILED]).exists()
 
 
 def _open(service: Service) -> bool:
@@ -135,9 +187,11 @@ def _reach(service: Service) -> int:
     return services.highest_number() if service.highest_number is None else service.highest_number
 
 
-def _read(report: Report, service: Service, progress: Progress) -> Iterator[tuple[Loaded, bytes]]:
-    """Yield the authentic objects that no row names, and note the others in the report."""
-    for key in reading.unknown_keys():
+def _read(
+    report: Report, service: Service, progress: Progress, *, since: datetime | None = None
+) -> Iterator[tuple[Loaded, bytes]]:
+    """Yield the authentic objects that no row names, with `since` all from then on; note others in the report."""
+    for key in reading.keys(since=since):
         report.unknown += 1
         found = reading.read(key, service)
         progress("objects read", 1)
@@ -149,11 +203,19 @@ def _read(report: Report, service: Service, progress: Progress) -> Iterator[tupl
             yield Loaded.of(found), found.sha256
 
 
-def _load(service: Service, report: Report, progress: Progress, deadline: float, *, is_unasked: bool = False) -> bool:
+def _load(
+    service: Service,
+    report: Report,
+    progress: Progress,
+    deadline: float,
+    *,
+    since: datetime | None = None,
+    is_unasked: bool = False,
+) -> bool:
     """Load the objects that no row names; return False if the time was over first, or an operator has to decide."""
     if is_unasked and service.state != State.CATCHING_UP:
         return False
-    for found, sha256 in _read(report, service, progress):
+    for found, sha256 in _read(report, service, progress, since=since):
         if is_unasked and report.lives[-1].incarnation != service.incarnation:
             services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
             return False
@@ -163,38 +225,68 @@ def _load(service: Service, report: Report, progress: Progress, deadline: float,
     return True
 
 
-def _file(service: Service, report: Report, progress: Progress, deadline: float) -> None:
-    """Plan and file page by page, while time is left."""
+def _file(service: Service, report: Report, progress: Progress, deadline: float = float("inf")) -> None:
+    """Plan and file page by page, while time is left. A line that cannot be filed waits for a decision, alone."""
+    of_chatbots = LedgerLine.objects.filter(incarnation=service.incarnation, outcome="", chatbot__isnull=False)
+    for chatbot_id in of_chatbots.values_list("chatbot", flat=True).order_by().distinct():
+        # An intake that began before the service was closed may be about to store something. A dry run would keep
+        # the lock.
+        if not report.is_dry_run:
+            with transaction.atomic():
+                await_running(chatbot_id)
     after = planning.FIRST
     while time.monotonic() < deadline:
-        with transaction.atomic():
-            planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation, after=after)
-            filing.file(planned, reach=report.reach)
+        try:
+            planned = _file_page(service, report, after, planning.LINES)
+        except _REFUSALS:
+            planned = _file_one_by_one(service, report, after)
         if not planned:
             return
         after = planned[-1].request_id
         progress("filed", len(planned))
 
 
-def _try_dry(service: Service, report: Report, show: Show, progress: Progress) -> None:
-    """Read the objects into a file of this machine, so that no transaction waits for the storage; then plan."""
+def _file_page(service: Service, report: Report, after: UUID, most: int) -> list[Planned]:
+    with transaction.atomic():
+        execute("SET CONSTRAINTS ALL IMMEDIATE")
+        planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation, after=after, most=most)
+        filing.file(planned, reach=report.reach)
+    return planned
+
+
+def _file_one_by_one(service: Service, report: Report, after: UUID) -> list[Planned]:
+    filed: list[Planned] = []
+    for _ in range(planning.LINES):
+        try:
+            planned = _file_page(service, report, after, 1)
+        except _REFUSALS as error:
+            failure = describe_database_error(error)
+            planned = filing.leave_next(incarnation=service.incarnation, after=after)
+            logger.error("replay.not_filed request=%s %s", planned[0].request_id, failure)  # noqa: TRY400  (quotes)
+        if not planned:
+            break
+        filed += planned
+        after = planned[-1].request_id
+    return filed
+
+
+def _try_dry(service: Service, report: Report, since: datetime | None, progress: Progress) -> None:
+    """Do all that the replay does before it erases, in one transaction, and roll it back.
+
+    The objects are read before into a file of this machine, so that no transaction waits for the storage.
+    """
     with TemporaryFile("w+", encoding="utf-8") as spool:
-        for found, _ in _read(report, service, progress):
+        for found, _ in _read(report, service, progress, since=since):
             # Not `dump`, which writes it in very small pieces.
             spool.write(json.dumps([found.key, found.at.isoformat(), found.lines]) + "\n")
         spool.seek(0)
         with transaction.atomic():
-            # It says nothing while somebody reads the report page by page, and locks no row that work needs. But no
-            # other replay begins meanwhile, not even a worker's after a failover.
-            execute(local_settings(idle_in_transaction_session_timeout=f"{_READING_MINUTES}min"))
+            decisions.try_again(service.incarnation)
             for found in _spooled(spool):
-                # A key can be in several objects.
-                report.revoked += set(loading.keys_to_revoke(found)).difference(report.revoked)
-                loading.merge(found, service)
-            for number in planning.plan_all(reach=report.reach, incarnation=service.incarnation):
-                progress("planned", number)
+                report.revoked += loading.load(found, service)
+            _file(service, report, progress)
             report.count()
-            show(report)
+            report.keep()
             transaction.set_rollback(True)
 
 
@@ -205,16 +297,43 @@ def _spooled(spool: IO[str]) -> Iterator[Loaded]:
 
 
 @contextmanager
-def _alone(*, patience: float) -> Iterator[None]:
-    """Raises ReplayRuns unless this is the only replay, at the latest after so many seconds."""
+def _alone(*, patience: float) -> Iterator[Callable[[], None]]:
+    """Keep other replays away; yield a check, which raises ReplayRuns once that is over.
+
+    Raises ReplayRuns unless this is the only replay, at the latest after so many seconds.
+
+    The lock is that of a transaction, which a pooler leaves its session: one of its own, since a replay consists of
+    many. It says nothing in between, for as long as that takes, and holds no snapshot.
+    """
     end = time.monotonic() + patience
-    while not fetch("SELECT pg_try_advisory_lock(%s)", [services.REPLAY_LOCK])[0][0]:
-        if time.monotonic() >= end:
-            raise ReplayRuns
-        time.sleep(0.2)
-    try:
-        yield
-    finally:
-        # A connection that was lost has let it go.
-        if connection.is_usable():
-            fetch("SELECT pg_advisory_unlock(%s)", [services.REPLAY_LOCK])
+    with closing(connection.copy()) as guard:
+        guard.set_autocommit(False)
+        with guard.cursor() as cursor:
+            cursor.execute(local_settings(idle_in_transaction_session_timeout="0"))
+            while not _is_locked(cursor):
+                if time.monotonic() >= end:
+                    raise ReplayRuns("Another replay is under way: wait for it.")
+                time.sleep(0.2)
+
+            def check() -> None:
+                try:
+                    cursor.execute("SELECT 1")
+                except Error:
+                    raise ReplayRuns(_LOCK_LOST) from None
+
+            yield check
+
+
+def _checked(progress: Progress, check: Callable[[], None]) -> Progress:
+    """Return `progress` after a check: it is called after each step."""
+
+    def checked(stage: str, number: int) -> None:
+        check()
+        progress(stage, number)
+
+    return checked
+
+
+def _is_locked(cursor: CursorWrapper) -> bool:
+    cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [services.REPLAY_LOCK])
+    return bool(cursor.fetchone()[0])

@@ -1,24 +1,30 @@
-"""Decide what becomes of each line here. A dry run does nothing else: it plans, reports, and rolls back.
+"""Decide what becomes of each line here.
 
-A conversation is meant if the line names it, by its chatter or by its id's digest, and it was stored when the restore
-was noticed (`reach`), or is open and began before the cutoff. A request that has marked in this database keeps its
-own cutoff: what its chatter said after that is new.
+A conversation is meant if the line names it by its id's digest, since nothing is stored under an erased id. It is
+also meant if the line names its chatter, and it was stored when the restore was noticed (`reach`), or is open and
+began before the cutoff. A request that has marked in this database keeps its own cutoff: what its chatter said after
+that is new.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
+from chatbots import changelog
+from chatbots.models import Chatbot, Variable
 from common.db import array, execute, fetch
+from compliance.erasure import redacted
+from compliance.ledger import lines as lines_of_ledger
 from compliance.ledger.content import Line
-from compliance.ledger.lines import message_digest
-from compliance.models import ComplianceRequest, LedgerLine, LineKind, RetentionRun
+from compliance.models import ComplianceRequest, LedgerLine, LineKind
+from compliance.replay.loading import ACTOR
 from compliance.retention import due
-from conversations.models import Conversation, Message
 from conversations.placement import by_place
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -37,6 +43,12 @@ _NEXT = """
 SELECT request_id, chatbot_id FROM compliance_ledgerline
  WHERE plan = '' AND outcome = '' AND incarnation = %s AND request_id > %s ORDER BY request_id LIMIT %s
 """
+# A restore can have lost a UCI, or that it was designated.
+_UCIS = """
+SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
+  FROM compliance_ledgerline
+ WHERE request_id = ANY(%s) AND chatbot_id IS NOT NULL AND line->>'variable_name' IS NOT NULL
+"""
 # What this database has of lines whose chatbots live in one place. OFFSET 0 keeps PostgreSQL at one look-up for each.
 _READ = f"""
 WITH l AS MATERIALIZED (
@@ -53,18 +65,21 @@ WITH l AS MATERIALIZED (
            SELECT kind, status, seq, cutoff_at, cutoff_number
              FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
 ), met AS MATERIALIZED (
-    SELECT r.*, named.is_any, named.numbers, person.value
+    SELECT r.*, named.is_any, named.numbers, named.of_others, person.value
       FROM l AS r
       LEFT JOIN LATERAL (
            SELECT count(*) > 0 AS is_any,
-                  array_agg(DISTINCT c.id ORDER BY c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_meant) AS numbers
+                  array_agg(DISTINCT c.id ORDER BY c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_meant)
+                      AS numbers,
+                  array_agg(DISTINCT c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_of_other) AS of_others
              FROM ({SELECTED_CONVERSATIONS}) AS named
             CROSS JOIN LATERAL (
                   SELECT id, deleted_at,
-                         CASE WHEN r.kind IN ('accepted', 'intended') THEN TRUE
-                              WHEN named.identity_id IS NULL
-                              THEN (deletion_request_id IS NULL OR deletion_request_id = r.request_id)
-                                   AND (id <= %(reach)s OR started_at < (r.line->>'cutoff_at')::timestamptz)
+                         named.identity_id IS NULL AND deletion_request_id <> r.request_id AND NOT EXISTS (
+                             SELECT FROM conversations_identity i
+                              WHERE i.chatbot_id = ANY(%(chatbots)s) AND i.conversation_id = named.conversation_id
+                                AND i.variable_id = r.variable_id AND i.digest = r.uci_digest) AS is_of_other,
+                         CASE WHEN r.kind IN ('accepted', 'intended') OR named.identity_id IS NULL THEN TRUE
                               ELSE id <= coalesce(r.known_cutoff_number, %(reach)s)
                                    OR (deletion_request_id IS NULL
                                        AND started_at < coalesce(r.known_cutoff_at,
@@ -82,7 +97,7 @@ WITH l AS MATERIALIZED (
 SELECT l.request_id, l.kind, l.line, l.chatbot_id, l.slug, l.public_id, l.four_eyes,
        l.max_conversations_per_deletion, l.grace, l.variable_id, l.uci_digest, l.conversation_digests[1:100],
        l.known_kind, l.known_status, l.known_cutoff_at,
-       l.is_any, l.numbers, l.value, filed.open, filed.is_any, statement_timestamp()
+       l.is_any, l.numbers, l.of_others, l.value, filed.open, filed.is_any, statement_timestamp()
   FROM met AS l
   LEFT JOIN LATERAL (
        SELECT count(*) > 0 AS is_any,
@@ -115,7 +130,12 @@ SELECT given.export_id, 'accepted', l.chatbot_id, '{"request_kind": "export"}'::
 
 @dataclass
 class Planned:
-    """A line, what this database has of it, and what becomes of it. `numbers` are the conversations that it means."""
+    """A line, what this database has of it, and what becomes of it.
+
+    `numbers` are the conversations that it means, `of_others` those of them that bear another request's mark and are
+    named by the ledger alone, `left_out` how many a retention run leaves to an export. Of a redaction, `messages`
+    have a row here, `lost_messages` have none.
+    """
 
     request_id: UUID
     kind: LineKind
@@ -134,6 +154,7 @@ class Planned:
     known_cutoff_at: datetime | None
     names_any: bool
     numbers: list[int]
+    of_others: set[int]
     uci_value: str | None
     open_exports: list[UUID]
     has_exports: bool
@@ -141,6 +162,10 @@ class Planned:
     plan: Plan = Plan.LEAVE
     conversations: int = 0
     messages: list[int] = field(default_factory=list)
+    lost_messages: list[bytes] = field(default_factory=list)
+    left_out: int = 0
+    filed_by: str = ACTOR
+    approved_by: str = ""
 
     @property
     def chatbot(self) -> int:
@@ -159,32 +184,60 @@ class Planned:
         return list(self.conversation_digests) or None
 
 
-def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST) -> list[Planned]:
+def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST, most: int = LINES) -> list[Planned]:
     """Plan the next lines, in the order of filing, and store the plans, in the caller's transaction.
 
     Those up to the request `after` are planned already.
     """
-    found = fetch(_NEXT, [incarnation, after, LINES])
+    found = fetch(_NEXT, [incarnation, after, most])
     if not found:
         return []
     # A line of a chatbot that is unknown here is about nothing here, wherever that is looked for.
     chatbot_of = {request_id: chatbot_id or 0 for request_id, chatbot_id in found}
+    _declare_ucis(list(chatbot_of))
     planned = []
     for lines in by_place(chatbot_of):
         values = {"lines": array(lines), "chatbots": array({chatbot_of[line] for line in lines}), "reach": reach}
         planned += [_read(row) for row in fetch(_READ, values)]
     planned.sort(key=attrgetter("request_id"))
+    actors = lines_of_ledger.actors_here(
+        name for one in planned for name in (one.line.get("filed_by"), one.line.get("approved_by"))
+    )
     for one in planned:
         one.plan = _PLANS[one.kind](one, reach)
         one.conversations = one.conversations or len(one.numbers)
+        one.filed_by = actors.get(one.line.get("filed_by")) or ACTOR
+        one.approved_by = actors.get(one.line.get("approved_by"), "")
     _store(planned)
     return planned
+
+
+def _declare_ucis(request_ids: Sequence[UUID]) -> None:
+    """Declare the variables that these lines name as former UCIs, under their public ids, unless they are UCIs here.
+
+    So intake refuses their erased chatters, whenever an officer designates them again. Where another variable has the
+    name by now it stays as it is, and the line is not carried out.
+    """
+    entries = []
+    for chatbot_id, public_id, name, category in fetch(_UCIS, [array(request_ids)]):
+        found = Variable.objects.filter(Q(public_id=public_id) | Q(name=name), chatbot=chatbot_id).first()
+        if found is None:
+            Variable.objects.create(
+                chatbot_id=chatbot_id, name=name, category=category, public_id=public_id, was_uci=True
+            )
+        elif found.public_id == public_id and not (found.is_uci or found.was_uci):
+            Variable.objects.filter(pk=found.pk).update(was_uci=True)
+        else:
+            continue
+        data = {"variable": name, "category": category}
+        entries.append(changelog.entry("variable.declared_again", chatbot_id=chatbot_id, actor=ACTOR, data=data))
+    changelog.record_all(entries)
 
 
 def _read(row: tuple[Any, ...]) -> Planned:
     request_id, kind, line, chatbot_id, slug, public_id, four_eyes, guard, grace, *rest = row
     variable_id, chatter, digests, known_kind, known_status, known_cutoff_at, *rest = rest
-    names_any, numbers, value, exports, has_exports, now = rest
+    names_any, numbers, of_others, value, exports, has_exports, now = rest
     return Planned(
         request_id=request_id,
         kind=LineKind(kind),
@@ -203,6 +256,7 @@ def _read(row: tuple[Any, ...]) -> Planned:
         known_cutoff_at=known_cutoff_at,
         names_any=bool(names_any),
         numbers=numbers or [],
+        of_others=set(of_others or ()),
         uci_value=value,
         open_exports=exports or [],
         has_exports=bool(has_exports),
@@ -248,9 +302,9 @@ def _accepted(one: Planned, _reach: int) -> Plan:
 
 def _accepted_redaction(one: Planned) -> Plan:
     _find_messages(one)
-    if not one.messages:
-        return Plan.LEAVE
-    return Plan.HOLD if one.four_eyes else Plan.FILE
+    if one.messages:
+        return Plan.HOLD if one.four_eyes else Plan.FILE
+    return Plan.LOST_REDACTION if one.four_eyes else Plan.REMEMBER
 
 
 def _accepted_deletion(one: Planned) -> Plan:
@@ -283,26 +337,26 @@ def _exact(one: Planned, _reach: int) -> Plan:
 def _redacted(one: Planned, _reach: int) -> Plan:
     if plan := _unusable(one, Kind.REDACTION):
         return plan
+    found = _find_messages(one)
     if one.known_status == Status.COMPLETED:
-        return Plan.LEAVE
-    _find_messages(one)
-    return Plan.REDACT if one.messages or one.known_status is not None else Plan.LEAVE
+        # Of Citus, a machine can have been restored alone.
+        one.messages = [number for number in one.messages if number in found.with_text]
+        return Plan.REDACT if one.messages else Plan.LEAVE
+    return Plan.REDACT if one.messages or one.known_status is not None else Plan.REMEMBER
 
 
-def _retention(one: Planned, reach: int) -> Plan:
+def _retention(one: Planned, _reach: int) -> Plan:
     if plan := _unusable(one, Kind.RETENTION):
         return plan
+    if "up_to" in one.line:
+        # Lines of the former format do not say what was erased: a person decides whether to erase by age.
+        return Plan.HOLD if one.known_status is None else Plan.LEAVE
+    slices = (one.numbers[start : start + due.SLICE] for start in range(0, len(one.numbers), due.SLICE))
+    kept = {number for some in slices for number in due.left_out(one.chatbot, some)}
+    one.numbers, one.left_out = [number for number in one.numbers if number not in kept], len(kept)
     if one.known_status == Status.COMPLETED:
-        return Plan.LEAVE
-    older_than, last = one.time("older_than"), min(int(one.line["up_to"]), reach)
-    one.conversations = due.count_up_to(one.chatbot, older_than, last=last)
-    others = RetentionRun.objects.filter(
-        chatbot=one.chatbot, day=one.line["day"], announced=None, request__isnull=False
-    ).exclude(request=one.request_id)
-    if one.known_status is None and (other := others.first()):
-        # A run of the same day that this database has filed since. It erases as much, or it cannot be said.
-        return Plan.LEAVE if other.older_than >= older_than else Plan.CONFLICT
-    return Plan.RUN if one.known_status is not None or one.conversations else Plan.LEAVE
+        return Plan.LATE if one.numbers else Plan.LEAVE
+    return Plan.RUN if one.known_status is not None or one.conversation_digests else Plan.LEAVE
 
 
 def _unusable(one: Planned, kind: Kind) -> Plan | None:
@@ -315,21 +369,15 @@ def _unusable(one: Planned, kind: Kind) -> Plan | None:
     return None
 
 
-def _find_messages(one: Planned) -> None:
-    """Find the messages of a redaction by their ids' digests."""
-    digest = one.line["conversation"]
-    conversations = Conversation.objects.filter(
-        chatbot=one.chatbot, external_id_digest=bytes.fromhex(digest), deletion_request_id=None
-    )
-    number = conversations.values_list("pk", flat=True).first() if digest else None
-    if number is None or one.public_id is None:
-        return
-    wanted = set(one.line["messages"])
-    messages = Message.objects.filter(chatbot=one.chatbot, conversation=number).values_list("pk", "external_id")
-    one.messages = [
-        pk for pk, external_id in messages.iterator() if message_digest(one.public_id, digest, external_id) in wanted
-    ]
-    one.numbers = [number] if one.messages else []
+def _find_messages(one: Planned) -> redacted.FoundMessages:
+    """Find the messages of a redaction by their ids' digests, and note them."""
+    conversation = bytes.fromhex(one.line["conversation"])
+    wanted = [bytes.fromhex(each) for each in one.line["messages"]]
+    found = redacted.find_messages(Chatbot.objects.get(pk=one.chatbot), conversation, wanted)
+    one.messages = list(found.numbers.values())
+    one.lost_messages = [each for each in wanted if each not in found.numbers]
+    one.numbers = [found.conversation] if found.conversation and one.messages else []
+    return found
 
 
 _PLANS: Mapping[LineKind, Any] = {
@@ -340,11 +388,3 @@ _PLANS: Mapping[LineKind, Any] = {
     LineKind.REDACTED: _redacted,
     LineKind.RETENTION: _retention,
 }
-
-
-def plan_all(*, reach: int, incarnation: UUID) -> Iterator[int]:
-    """Plan all lines, in the caller's transaction; yield how many, page by page."""
-    after = FIRST
-    while planned := plan_next(reach=reach, incarnation=incarnation, after=after):
-        after = planned[-1].request_id
-        yield len(planned)

@@ -1,6 +1,7 @@
 """Read the objects of the ledger that this database does not know, and refuse those that are not authentic."""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
@@ -9,6 +10,7 @@ from pydantic import AwareDatetime as Time
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from chatbots.buckets import hosted_storage
+from chatbots.models import Variable
 from compliance.ledger import objects
 from compliance.ledger.content import Fault, LedgerContent, NotBelieved
 from compliance.models import LedgerObject, Redaction, Service
@@ -34,12 +36,19 @@ class _OfRequest(BaseModel):
     chatbot: UUID
 
 
-class _Named(_OfRequest):
-    variable: UUID | None
-    chatter: Digest | None
-    erase_exports: bool
+class _Filed(_OfRequest):
     received_at: Time
     due_at: Time
+    filed_by: str | None = None
+    approved_by: str | None = None
+
+
+class _Named(_Filed):
+    variable: UUID | None
+    variable_name: str | None = None
+    variable_category: Variable.Category | None = None
+    chatter: Digest | None
+    erase_exports: bool
 
 
 class _OfMessages(BaseModel):
@@ -76,14 +85,17 @@ class _Redacted(_Named, _OfMessages):
     kind: Literal["redacted"]
 
 
-class _Retention(_OfRequest):
+class _Retention(_Filed):
+    """A line of the former format has `up_to`, the last number that was examined, in place of the conversations."""
+
     kind: Literal["retention"]
     older_than: Time
-    up_to: int
-    day: str
+    up_to: int | None = None
+    conversations: list[Digest] = []
+    day: date
     retention_days: int
-    received_at: Time
-    due_at: Time
+    announced: int | None = None
+    previous_days: int | None = None
 
 
 class _KeyRevoked(BaseModel):
@@ -105,12 +117,19 @@ _LINES: TypeAdapter[object] = TypeAdapter(
 )
 
 
-def unknown_keys() -> Iterator[str]:
-    """Yield the keys in this service's folder that no row names, in the order of writing. Raises StorageError."""
-    every = objects.keys(objects.folder())
-    while keys := list(islice(every, _KEYS_AT_ONCE)):
-        known = set(LedgerObject.objects.filter(key__in=keys).values_list("key", flat=True))
-        yield from (key for key in keys if key not in known)
+def keys(*, since: datetime | None = None) -> Iterator[str]:
+    """Yield the keys in this service's folder that no row names, in the order of writing. Raises StorageError.
+
+    With `since` all from then on, but for those that a copy of the database has written (`tripwire`).
+    """
+    folder = objects.folder()
+    every = objects.keys(folder, after=f"{folder}{since.astimezone(UTC):%Y/%m/%d}" if since else "")
+    while some := list(islice(every, _KEYS_AT_ONCE)):
+        rows = LedgerObject.objects.filter(key__in=some)
+        if since:
+            rows = rows.filter(request_ids=[], key_prefixes=[])
+        known = set(rows.values_list("key", flat=True))
+        yield from (key for key in some if key not in known)
 
 
 def is_ledger_gone() -> bool:

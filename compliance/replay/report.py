@@ -1,6 +1,6 @@
 """What a replay has found, and done or would do: named by request ids, chatbots, and numbers of conversations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,19 @@ _LINES_AT_ONCE = 500
 
 # What is of no consequence here, is not told one by one.
 _QUIET = [str(Plan.LEAVE), str(Plan.RECORD)]
-_TO_BE_TOLD = {Plan.END_EXPORT, Plan.LOST_EXPORT, Plan.UNKNOWN_CHATBOT, Plan.UNKNOWN_VARIABLE, Plan.CONFLICT}
+# What is left alone, with what has to be told to the client.
+_ADVICE: Mapping[str, str] = {
+    Plan.END_EXPORT: "Tell the client to file the export again, if the person still wants it.",
+    Plan.LOST_EXPORT: "Tell the client to file the export again.",
+    Plan.LOST_REDACTION: "Tell the client to send the conversation again, and then to redact the messages again.",
+    Plan.UNKNOWN_CHATBOT: "Create the chatbot again. Tell the client to send its conversations again, and then to "
+    "file this request again.",
+    Plan.UNKNOWN_VARIABLE: "File it again by the value or by the ids of conversations (request_deletion), then leave "
+    "it (--leave).",
+    Plan.CONFLICT: "Find out which is right. If it has to be carried out, file it again (request_deletion). Then "
+    "leave it (--leave).",
+    Plan.UNFILED: "The log says why (replay.not_filed). Report it; run the command again after an update.",
+}
 
 _COUNTS = """
 SELECT l.plan, l.outcome, count(*), sum(l.conversations)::bigint, count(*) FILTER (WHERE r.error_code <> '')
@@ -67,11 +79,12 @@ class Report:
     conversations: int = 0
     failing: int = 0
     opened: bool = False
+    _kept: list[dict[str, Any]] | None = None
 
     @property
     def is_resolved(self) -> bool:
         """Whether nothing needs a look: no object was refused, and all was carried out, or is left for its bucket."""
-        failed = any(outcome == Outcome.FAILED or plan == Plan.CONFLICT for plan, outcome in self.counts)
+        failed = any(outcome in {Outcome.FAILED, Outcome.UNDECIDED} for _, outcome in self.counts)
         return not (self.refused or failed or self.failing)
 
     @property
@@ -95,8 +108,15 @@ class Report:
             self.conversations += conversations if plan in erasing else 0
             self.failing += failing
 
+    def keep(self) -> None:
+        """Keep what `requests` yields, before the transaction of a dry run is rolled back."""
+        self._kept = list(self.requests())
+
     def requests(self) -> Iterator[dict[str, Any]]:
         """Yield what became, or would become, of each request that the ledger names, in the order of filing."""
+        if self._kept is not None:
+            yield from self._kept
+            return
         after = UUID(int=0)
         while True:
             values = {"incarnation": self.incarnation, "after": after, "quiet": _QUIET, "most": _LINES_AT_ONCE}
@@ -109,7 +129,7 @@ class Report:
     def to_be_told(self) -> Iterator[tuple[str, str]]:
         """Yield the id and the plan of each request that somebody has to be told of: the report can get lost."""
         for one in self.requests():
-            if one["plan"] in _TO_BE_TOLD or one["outcome"] == Outcome.FAILED:
+            if one["advice"] or one["outcome"] == Outcome.FAILED:
                 yield one["request_id"], one["plan"]
 
     def summary(self) -> dict[str, Any]:
@@ -157,7 +177,8 @@ def _as_dict(row: tuple[Any, ...]) -> dict[str, Any]:
         "plan": plan,
         "conversations": conversations,
         "numbers": numbers or [],
-        "outcome": outcome,
+        "outcome": "" if outcome == Outcome.FILED else outcome,
         "error": error,
+        "advice": _ADVICE.get(plan, ""),
     }
     return shown | ({"waits_for": "client_bucket"} if at_client and outcome == Outcome.LEFT else {})

@@ -47,6 +47,10 @@ _CLOSE = """
 UPDATE conversations_conversation SET deletion_request_id = %(request)s
  WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s
 """
+_NEXT_MARKED = """
+SELECT id FROM conversations_conversation
+ WHERE deletion_request_id = %(request)s AND chatbot_id = %(chatbot)s AND deleted_at IS NULL LIMIT %(most)s
+"""
 
 # Exports that have not ended, or can be retried. OFFSET 0 keeps PostgreSQL at look-ups.
 _IS_OWED = f"""
@@ -112,10 +116,16 @@ def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_
         return Closed([], 0)
     values = {"chatbot": chatbot_id, "older_than": older_than, "request": request_id}
     locked = [number for (number,) in fetch(_LOCK, {**values, "numbers": array(numbers)})]
-    kept = _left_out(chatbot_id, locked)
+    kept = left_out(chatbot_id, locked)
     closing = [number for number in locked if number not in kept]
     execute(_CLOSE, {**values, "numbers": array(closing)})
     return Closed(closing, len(kept))
+
+
+def next_marked(request_id: UUID, *, chatbot_id: int) -> list[int]:
+    """Return the next SLICE conversations that bear the mark of a run and are not erased."""
+    values = {"request": request_id, "chatbot": chatbot_id, "most": SLICE}
+    return [number for (number,) in fetch(_NEXT_MARKED, values)]
 
 
 def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = None) -> Count:
@@ -132,14 +142,6 @@ def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = Non
             return Count(number, is_whole=False)
 
 
-def count_up_to(chatbot_id: int, older_than: datetime, *, last: int) -> int:
-    """Count what is due of the conversations up to this number."""
-    open_ones = f"SELECT started_at, last_message_at {_OPEN_ONES} AND id <= %(last)s"
-    values = {**_open_ones(chatbot_id), "older_than": older_than, "last": last}
-    [(number,)] = fetch(f"SELECT count(*) FROM ({open_ones}) AS c WHERE {_IS_DUE}", values)
-    return int(number)
-
-
 def any_due(chatbot_id: int, older_than: datetime) -> bool:
     """Return whether anything is due, at once where there is something."""
     statement = f"SELECT EXISTS (SELECT FROM (SELECT started_at, last_message_at {_OPEN_ONES}) AS c WHERE {_IS_DUE})"
@@ -150,7 +152,7 @@ def _open_ones(chatbot_id: int) -> dict[str, Any]:
     return {"chatbots": array([chatbot_id]), "earliest": EARLIEST}
 
 
-def _left_out(chatbot_id: int, numbers: Collection[int]) -> set[int]:
+def left_out(chatbot_id: int, numbers: Collection[int]) -> set[int]:
     """Return the conversations that stay for now, whatever their age. What else may keep one is asked here."""
     values = {"chatbot": chatbot_id, "numbers": array(numbers), "keeps": EXPORT_KEEPS_DAYS}
     return {number for (number,) in fetch(_OWED, values)}

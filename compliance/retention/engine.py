@@ -2,16 +2,17 @@
 
 A run can name millions of conversations. So it closes at most `due.SLICE` at a time; each slice is erased in chunks
 and verified at every store before the next one is closed, and no statement grows with the run
-(`compliance.erasure.scope`). The conversations of the slice stand in the request, what was examined in the run's row,
+(`compliance.work.scope`). The conversations of the slice stand in the request, what was examined in the run's row,
 both written with the mark: after a kill the next claim goes on there. Attempts are counted for each slice: a run of
-hours may meet several short faults.
+hours may meet several short faults. The ledger names the conversations of a slice after they were closed and before
+anything of them is erased. A replayed run has examined everything: it erases what bears its mark, as the ledger says.
 
 Nothing keeps intake out: a document locks the row of its conversation before anything of it is stored. So either it
 comes first, and the conversation is not due any more, or it finds the mark and is refused.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -53,8 +54,9 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     else:
         with held.transaction():
             ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
-    # Until a slice is closed, it is not known whether the ledger has the run.
-    if not request.retention_run.examined_number and not intend(held, [request_id], journal.intend_retention):
+    # Nothing is closed while the ledger cannot be written. After a kill it is not known whether it names the slice.
+    is_new = not request.retention_run.examined_number
+    if (is_new or request.slice) and not intend(held, [request_id], lambda _: _write_slice(request, request.slice)):
         return
     marked = Marked([request_id], new={request_id}, leaves_rows=True, chatbot_ids={request.chatbot_id})
     _RetentionErasure(held, marked, deadline).run()
@@ -87,11 +89,22 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> None:
         log("request.started", [(request.pk, request.chatbot_id, {})])
 
 
+def _write_slice(request: ComplianceRequest, numbers: Collection[int] | None) -> None:
+    """Have the ledger name the run, and the conversations that it erases next. Raises StepFailed."""
+    named = lines.retention_slice(request.pk, chatbot_id=request.chatbot_id, numbers=numbers or ())
+    journal.conclude(named).confirm()
+
+
 class _RetentionErasure(ErasureRun):
     """An ErasureRun of one request that closes the next slice each time that nothing of the last one is left."""
 
     def _read_ledger(self, clean: Sequence[UUID]) -> Erased:
         return lines.retention(clean)
+
+    def _erase_chunk(self) -> bool:
+        # A replay has marked all that the run erases. Each slice is verified before the next one.
+        [numbers] = ComplianceRequest.objects.filter(pk__in=self._active).values_list("slice", flat=True)
+        return bool(rows.erase_slice(self._active[0], numbers or ()))
 
     def _note(self, found: Found) -> None:
         """As of any request, but add up the daily extracts that were rebuilt for each slice."""
@@ -137,6 +150,11 @@ class _RetentionErasure(ErasureRun):
         [request_id] = self._active
         request = ComplianceRequest.objects.select_related("retention_run").get(pk=request_id)
         run = request.retention_run
+        if marked := due.next_marked(request_id, chatbot_id=request.chatbot_id):
+            with self._held.transaction():
+                self._begin_slice(request_id, marked)
+            self._name(request, marked)
+            return True
         of_run: dict[str, Any] = {"chatbot_id": request.chatbot_id, "older_than": run.older_than}
         while examined := due.examine(after=run.examined_number, last=request.cutoff_number or 0, **of_run):
             with self._held.transaction():
@@ -146,17 +164,9 @@ class _RetentionErasure(ErasureRun):
                 run.examined_number = examined.last
                 run.left_out += closed.left_out
                 run.save(update_fields=["examined_number", "left_out"])
-                ComplianceRequest.objects.filter(pk=request_id).update(
-                    slice=closed.numbers,
-                    conversations_total=F("conversations_total") + len(closed.numbers),
-                    # The last one may have called a client's bucket.
-                    lane=ComplianceRequest.Lane.LARGE,
-                    extracts_left=0,
-                    attempts=0,
-                    error_code="",
-                    error_detail="",
-                )
+                self._begin_slice(request_id, closed.numbers)
             if closed.numbers:
+                self._name(request, closed.numbers)
                 return True
             if time.monotonic() > self._deadline:
                 self._requeue([request_id], WaitingFor.TURN)
@@ -165,3 +175,22 @@ class _RetentionErasure(ErasureRun):
             run.examined_number = request.cutoff_number or 0
             run.save(update_fields=["examined_number"])
         return False
+
+    def _name(self, request: ComplianceRequest, numbers: Collection[int]) -> None:
+        """Have the ledger name a slice; fail before anything of it is erased."""
+        try:
+            _write_slice(request, numbers)
+        except StepFailed as failure:
+            self._fail({request.pk: failure})
+
+    def _begin_slice(self, request_id: UUID, numbers: Sequence[int]) -> None:
+        ComplianceRequest.objects.filter(pk=request_id).update(
+            slice=list(numbers),
+            conversations_total=F("conversations_total") + len(numbers),
+            # The last one may have called a client's bucket.
+            lane=ComplianceRequest.Lane.LARGE,
+            extracts_left=0,
+            attempts=0,
+            error_code="",
+            error_detail="",
+        )

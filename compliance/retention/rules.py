@@ -176,8 +176,8 @@ NOT EXISTS (SELECT FROM compliance_compliancerequest
                     OR completed_at > now() - make_interval(secs => %(kept)s)) OFFSET 0)
 """
 
-# As long as the objects that they are from.
-_OLD_LEDGER_LINE = "at < now() - make_interval(secs => %(kept)s)"
+# As long as the objects that they are from, and until they are decided.
+_OLD_LEDGER_LINE = "at < now() - make_interval(secs => %(kept)s) AND outcome <> 'undecided'"
 # Longer than its object, which a worker may not get to remove for a while: an object without a row looks like a
 # restore. The newest one stays: the next key is not before it.
 _OLD_LEDGER_OBJECT = """
@@ -229,8 +229,8 @@ FORGETTING: dict[str, Rule] = {
     "references": AtOnce(_OLD_REFERENCES, _EMPTY_REFERENCES),
     "variable_values": _deleting_expired(VariableValue),
     "identity_lookups": _deleting_expired(IdentityLookup),
-    "erased_chatters": _deleting_expired(Tombstone, deletion="request_id", may_go=_IS_OVER),
-    # They expire with the erased chatter.
+    "tombstones": _deleting_expired(Tombstone, deletion="request_id", may_go=_IS_OVER),
+    # They expire with the chatter's tombstone.
     "refused_identities": _deleting_expired(RefusedIdentity, deletion="request_id", may_go=_IS_OVER),
     "ledger_lines": _deleting(LedgerLine, _OLD_LEDGER_LINE, order="at", key="request_id"),
     "ledger_rows": _deleting(LedgerObject, _OLD_LEDGER_OBJECT, order="at"),

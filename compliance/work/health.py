@@ -5,7 +5,7 @@ worker, a cluster that looks well and does nothing, or too much work. The rest h
 what waits and may not be taken.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ FIRST_IN_QUEUES = f"""
      ORDER BY {DUE_AT}, r.seq
      LIMIT 1
  ) AS r
- WHERE (%(all)s OR c.id = ANY(%(chatbots)s::bigint[]))
+ WHERE (%(all)s OR c.id = ANY(%(chatbots)s::bigint[])) AND (k.kind <> 'export' OR c.closed_at IS NULL)
    AND NOT EXISTS (
        SELECT FROM chatbots_silentstorage s JOIN chatbots_bucket b ON b.chatbot_id = c.id
         WHERE CASE b.hosting WHEN 'client' THEN s.chatbot_id = c.id AND (k.kind = 'export' OR l.lane = 'client')
@@ -94,7 +94,8 @@ SELECT statement_timestamp(),
        OR EXISTS (SELECT FROM conversations_dailyextract
                    WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp()),
        s.state, s.reason, s.tripped_at, s.checked_at, s.mended_to IS NOT NULL,
-       (SELECT at FROM compliance_journalentry ORDER BY id LIMIT 1)
+       (SELECT at FROM compliance_journalentry ORDER BY id LIMIT 1),
+       ARRAY(SELECT slug FROM chatbots_chatbot WHERE closed_at IS NOT NULL ORDER BY slug LIMIT 20)
   FROM (VALUES (1)) AS one(row) LEFT JOIN compliance_service s ON s.id = one.row
 """
 # Of younger entries most are done at once, and then need no line of their own.
@@ -157,7 +158,10 @@ class RunningClaim(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """Whether the database was restored, and how the ledger stands. `journal_since`: what waits longest for it."""
+    """Whether the database was restored, and how the ledger stands. `journal_since`: what waits longest for it.
+
+    `closed_chatbots`: the slugs of those of which something could not be replayed, 20 at most.
+    """
 
     state: str = Service.State.OPEN
     reason: str = ""
@@ -165,6 +169,7 @@ class Ledger(NamedTuple):
     compared_at: datetime | None = None
     is_mending: bool = False
     journal_since: datetime | None = None
+    closed_chatbots: Sequence[str] = ()
 
     @property
     def is_open(self) -> bool:
@@ -283,6 +288,8 @@ def _ledger_problems(health: Health) -> Iterator[HealthProblem]:
         yield problem(Code.LEDGER_FOREIGN)
     if not ledger.is_open:
         return
+    if ledger.closed_chatbots:
+        yield problem(Code.REPLAY_UNDECIDED, slugs=", ".join(ledger.closed_chatbots))
     if ledger.journal_since and health.at - ledger.journal_since > _JOURNAL_LATE:
         yield problem(Code.LEDGER_LATE, since=_at(ledger.journal_since))
     if health.alive and ledger.compared_at and health.at - ledger.compared_at > _LEDGER_UNCOMPARED:

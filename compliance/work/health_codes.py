@@ -9,6 +9,7 @@ class Code(StrEnum):
 
     RESTORED_DATABASE = "restored_database"
     CATCHING_UP = "catching_up"
+    REPLAY_UNDECIDED = "replay_undecided"
     LEDGER_MISSING = "ledger_missing"
     LEDGER_FOREIGN = "ledger_foreign"
     LEDGER_LATE = "ledger_late"
@@ -44,6 +45,11 @@ ADVICE = {
         "After a failover, since {since}, workers repeat what this database has lost. That ends by itself, within "
         "minutes; if it does not, look at the worker's log, or run manage.py replay_erasures."
     ),
+    Code.REPLAY_UNDECIDED: (
+        "After a restore the replay could not carry out all that the ledger says of {slugs}. Erased data may be in "
+        "these chatbots again, so they are closed. Look at the requests that the replay has named, and decide: "
+        "manage.py replay_erasures tries them again, --leave REQUEST leaves one as it is."
+    ),
     Code.LEDGER_MISSING: (
         "Objects of the erasure ledger, which the database says were written, are gone from the hosted bucket: it "
         "was rolled back, or somebody removed them. They are written again by themselves. Find out why."
@@ -59,7 +65,8 @@ ADVICE = {
     ),
     Code.LEDGER_NOT_COMPARED: (
         "The erasure ledger was last compared with the database at {since}, so a restore would not be noticed. Look "
-        "for ledger.not_compared in the worker's log: the storage may be down, or deny s3:ListBucket."
+        "for ledger.not_compared in the worker's log: the storage may be down, or deny s3:ListBucket, or "
+        "the ledger has very many objects that this database has not written."
     ),
     Code.NO_CLUSTER: (
         "No cluster of workers is alive. Start one (manage.py qcluster); its log says why the last one ended. Until "

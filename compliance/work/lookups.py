@@ -45,8 +45,8 @@ class ResolverTrouble(NamedTuple):
 
 
 def called_chatbots() -> list[int]:
-    """Return the chatbots whose resolver may be called: it is on, and compliance enabled."""
-    on = Resolver.objects.filter(off_reason="", chatbot__compliance_enabled=True)
+    """Return the chatbots whose resolver may be called: it is on, compliance enabled, and no restore closes them."""
+    on = Resolver.objects.filter(off_reason="", chatbot__compliance_enabled=True, chatbot__closed_at=None)
     return list(on.values_list("chatbot_id", flat=True))
 
 

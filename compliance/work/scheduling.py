@@ -32,8 +32,12 @@ _CHATBOTS = distinct(
 # Lanes whose requests can run without calling a client's bucket.
 _WORKERS_LANES = [Lane.NORMAL, Lane.ISOLATED, Lane.LARGE]
 
-_IN_CLIENTS_BUCKETS = """
+# After a restore, what was erased may be in a closed chatbot again: nothing of it is exported.
+_CLOSED = "SELECT id FROM chatbots_chatbot WHERE closed_at IS NOT NULL"
+_NOT_HERE = f"""
 SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
+ UNION ALL
+{_CLOSED}
 """
 _IS_SILENT = "SELECT FROM chatbots_silentstorage WHERE chatbot_id = %s"
 # Exports to clients' buckets, and deletions in the lane for them. One claim at a time per bucket, so that no client
@@ -43,7 +47,7 @@ _FOR_BUCKETS = f"""
 SELECT each.kind, each.lane, array_agg(each.chatbot_id)
   FROM (SELECT 'export' AS kind, l.lane, b.chatbot_id
           FROM chatbots_bucket b CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
-         WHERE b.hosting = 'client'
+         WHERE b.hosting = 'client' AND b.chatbot_id NOT IN ({_CLOSED})
            AND EXISTS (SELECT FROM compliance_compliancerequest r
                         WHERE {IS_QUEUED} AND r.kind = 'export' AND r.lane = l.lane AND r.chatbot_id = b.chatbot_id)
          UNION ALL
@@ -144,8 +148,8 @@ def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> Picked | None:
         # By this process' breaker, not the shared state: after a rest, this process may be the one that tries.
         if hosted_storage().calls.breaker.refuses:
             return None
-        clients = {chatbot for (chatbot,) in fetch(_IN_CLIENTS_BUCKETS, [array(chatbots)])}
-        chatbots = [chatbot for chatbot in chatbots if chatbot not in clients]
+        elsewhere = {chatbot for (chatbot,) in fetch(_NOT_HERE, [array(chatbots)])}
+        chatbots = [chatbot for chatbot in chatbots if chatbot not in elsewhere]
     size = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
     # In the order of chatbots drawn at random: so the share of each does not depend on how many live with it.
     shuffled = random.sample(chatbots, len(chatbots))

@@ -56,8 +56,13 @@ def within_scope(
 ) -> QuerySet[_Row]:
     """Return the rows of the chatbots in which the user has one of the roles.
 
-    `chatbot` is the lookup from a row to the id of its chatbot, such as `chatbot_id`.
+    `chatbot` is the lookup from a row to the id of its chatbot, such as `chatbot_id`. After a restore, a chatbot that
+    waits for an operator's decision is shown to nobody.
     """
+    if chatbot == "id":
+        queryset = queryset.filter(closed_at=None)
+    else:
+        queryset = queryset.exclude(**{f"{chatbot}__in": Chatbot.objects.exclude(closed_at=None).values("pk")})
     if is_superuser(request):
         return queryset
     return queryset.filter(**{f"{chatbot}__in": chatbots_with_role(request, roles)})

@@ -108,6 +108,7 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.retried": ("Retried", "", _nothing),
     "request.completed": ("Completed", "ok", _erased),
     "request.replayed": ("Carried out again after a restore", "", _erased),
+    "request.left": ("Left as it is after a restore", "warn", _nothing),
     "request.late_data_erased": ("Late data erased", "ok", _erased),
     "export.downloaded": ("Downloaded", "", _file),
     "callback.given_up": ("Callback given up", "warn", _callback),

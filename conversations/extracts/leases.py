@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 
 from chatbots.buckets import StorageLocation
+from chatbots.models import Chatbot
 from common import proc
 from common.db import array, close_if_unusable, execute, fetch, fetch_one, lock_until_commit, retry_while_unavailable
 from common.leases import LEASE_END, most_workers, take_first
@@ -81,9 +82,10 @@ def _take_to_build(condition: str) -> str:
     return _take_statement(f"{is_waiting} AND {condition}", order="d.state = 'pending', d.stale_at, d.id")
 
 
-# Those of a silent machine of Citus stay queued.
-_TAKE_NEXT = _take_to_build(f"{_DUE} AND {_TO_HOSTED} AND d.{{answering}}")
-_TAKE_FOR_BUCKET = _take_to_build(f"{_DUE} AND {_TO_CLIENT} AND {_IS_FREE} AND d.{{answering}}")
+# Those of a silent machine of Citus stay queued, and those of a chatbot that a restore has left closed.
+_IS_SERVED = "d.{answering} AND d.chatbot_id <> ALL(%(closed)s::bigint[])"
+_TAKE_NEXT = _take_to_build(f"{_DUE} AND {_TO_HOSTED} AND {_IS_SERVED}")
+_TAKE_FOR_BUCKET = _take_to_build(f"{_DUE} AND {_TO_CLIENT} AND {_IS_FREE} AND {_IS_SERVED}")
 _TAKE_ONE = _take_to_build(f"d.id = %(id)s AND ({_TO_HOSTED} OR {_TO_CLIENT})")
 
 # An expired extract is not built again, so a worker that holds one began before.
@@ -265,7 +267,7 @@ def take_next(*, settled: bool) -> ExtractLease | None:
         if running >= most_workers():
             return None
         take = _TAKE_NEXT.format(answering=machines.on_answering())
-        lease = _take(take, settling=SETTLING.total_seconds() if settled else 0)
+        lease = _take(take, settling=SETTLING.total_seconds() if settled else 0, closed=_closed())
     return replace(lease, may_call_client=False) if lease else None
 
 
@@ -273,7 +275,8 @@ def take_for_bucket(*, busy: Collection[int] = ()) -> ExtractLease | None:
     """Take the next extract that is due and goes to a client's bucket, except of the chatbots in `busy`."""
     if not _is_any_waiting():
         return None
-    return _take(_TAKE_FOR_BUCKET.format(answering=machines.on_answering()), settling=0, busy=array(busy))
+    take = _TAKE_FOR_BUCKET.format(answering=machines.on_answering())
+    return _take(take, settling=0, busy=array(busy), closed=_closed())
 
 
 def take_one(extract_id: int) -> ExtractLease | None:
@@ -297,6 +300,10 @@ def requeue_from_cluster(cluster: str, *, blamed: str | None) -> None:
 
 def _is_any_waiting() -> bool:
     return DailyExtract.objects.filter(state__in=["pending", "stale"]).exists()
+
+
+def _closed() -> str:
+    return array(Chatbot.objects.exclude(closed_at=None).values_list("pk", flat=True))
 
 
 def _take(statement: str, **values: Any) -> ExtractLease | None:

@@ -69,6 +69,25 @@ class Migration(migrations.Migration):
                 to="chatbots.variable",
             ),
         ),
+        # `distribute` knows keys by the names that the models give them. A distributed table refuses a new name.
+        *(
+            migrations.RunSQL(
+                f"ALTER TABLE conversations_tombstone DROP CONSTRAINT {former}, ADD CONSTRAINT {present} {key}",
+                f"ALTER TABLE conversations_tombstone DROP CONSTRAINT {present}, ADD CONSTRAINT {former} {key}",
+            )
+            for former, present, key in (
+                (
+                    "erasedchatter_variable_of_chatbot",
+                    "tombstone_variable_of_chatbot",
+                    "FOREIGN KEY (chatbot_id, variable_id) REFERENCES chatbots_variable (chatbot_id, id)",
+                ),
+                (
+                    "conversations_erased_chatbot_id_5cf0586b_fk_chatbots_",
+                    "conversations_tombst_chatbot_id_18b58a44_fk_chatbots_",
+                    "FOREIGN KEY (chatbot_id) REFERENCES chatbots_chatbot (id) DEFERRABLE INITIALLY DEFERRED",
+                ),
+            )
+        ),
         migrations.RemoveConstraint("Tombstone", "erasedchatter_once_per_request"),
         migrations.RemoveIndex("Tombstone", "erasedchatter_chatter"),
         migrations.AddConstraint(
@@ -102,5 +121,9 @@ class Migration(migrations.Migration):
                 fields=["chatbot", "conversation_digest"],
                 name="tombstone_of_message",
             ),
+        ),
+        # Backwards, this is first: the former table has nothing but chatters.
+        migrations.RunSQL(
+            migrations.RunSQL.noop, "DELETE FROM conversations_tombstone WHERE chatbot_id > 0 AND kind <> 'chatter'"
         ),
     ]

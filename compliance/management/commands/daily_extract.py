@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
-from chatbots.management.base import find_chatbot
+from chatbots.management.base import find_open_chatbot
 from chatbots.models import Bucket, Chatbot
 from common.commands import TeachingCommand
 from compliance.erasure import extracts
@@ -110,8 +110,8 @@ def _day(text: str) -> date:
 
 def _chatbots(slug: str | None) -> Iterable[Chatbot]:
     if slug is None:
-        return Chatbot.objects.filter(extracts_enabled=True, bucket__isnull=False).order_by("slug")
-    chatbot = find_chatbot(slug)
+        return Chatbot.objects.filter(extracts_enabled=True, bucket__isnull=False, closed_at=None).order_by("slug")
+    chatbot = find_open_chatbot(slug)
     if not Bucket.objects.filter(chatbot=chatbot).exists():
         raise CommandError("The chatbot has no bucket. Set one up first.")
     return [chatbot]

@@ -3,6 +3,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
@@ -12,9 +13,11 @@ from common.storage import StorageError
 from common.wording import counted
 from compliance import worker
 from compliance.models import LedgerLine, Service
-from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, replay
+from compliance.replay import decisions
+from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, Show, replay
 from compliance.replay.report import Report
 
+Outcome = LedgerLine.Outcome
 Plan = LedgerLine.Plan
 
 # How many numbers of a request's conversations are shown; --json has all.
@@ -31,26 +34,32 @@ examples:
   manage.py replay_erasures --dry-run
   manage.py replay_erasures --dry-run --json > planned.json
   manage.py replay_erasures
+  manage.py replay_erasures --leave 01932f4e-6b1c-7c3e-a2a5-0d7c4e4f2b11
 
 The ledger in the hosted bucket has what was promised and erased since the backup was taken. Each authentic object of
 this service that the database does not know is read: what was erased is erased again (rows, files, exports, daily
 extracts), messages are redacted again, and keys revoked again. A deletion that was accepted is filed again under its
-id, on hold where the chatbot has four eyes or its guard applies. Lost exports are named: tell their clients. Objects
-that were forged, cut off or moved are named, and not used.
+id, on hold where the chatbot has four eyes or its guard applies. What clients send again is refused, or stored as
+redacted, as before the restore. What is lost is named, with what to tell the client. Objects that were forged, cut
+off or moved are named, and not used.
 
-Whoever came back since the restore is left alone. What needs a client's bucket is left to the workers. If it is
-killed, run it again: it goes on. Where nothing was restored it does nothing; --restored says that the database was,
-if no worker has noticed. Afterwards look at what the bucket has without a row: manage.py reconcile_storage.
+A chatter who came back since the restore is left alone. What needs a client's bucket is left to the workers. If it is
+killed, run it again: it goes on. Where nothing was restored it does nothing. --restored says that the database was,
+or one machine of Citus, and reads all objects since BACKUP_HORIZON_DAYS. Afterwards look at what the bucket has
+without a row: manage.py reconcile_storage.
+
+A request that cannot be carried out again is marked "Decide". Its chatbot stays closed, and no other. Run the command
+again once the cause is mended, or leave the request as it is with --leave.
 
 exit codes: 0 all is done (or would be), 1 the storage did not answer, or another replay is under way, 3 something
-could not be resolved: an object was refused, a request has failed, or the service does not know of a restore,
-130 interrupted
+could not be resolved: an object was refused, a request has failed or has to be decided, or the service does not know
+of a restore, 130 interrupted
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--dry-run", action="store_true", help="Say whom it would erase, and write nothing at all.")
-        how.add_argument(
+        parser.add_argument(
             "--restored", action="store_true", help="The database was restored, though the service is open: close it."
         )
         parser.add_argument(
@@ -58,9 +67,19 @@ could not be resolved: an object was refused, a request has failed, or the servi
             action="store_true",
             help="The bucket was lost as well: open the service, though nobody is erased again.",
         )
+        how.add_argument(
+            "--leave",
+            nargs="+",
+            type=UUID,
+            metavar="REQUEST",
+            help="Decide that nothing more is done for these requests, and open their chatbots.",
+        )
         parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["leave"]:
+            self._leave(options["leave"], as_json=options["json"])
+            return
         reports: list[Report] = []
 
         def show(report: Report) -> None:
@@ -70,9 +89,15 @@ could not be resolved: an object was refused, a request has failed, or the servi
             else:
                 self._tell(report)
 
+        if not self._replay(show, options):
+            raise CommandError("Meanwhile more was found to be lost. Run it again.")
+        if not all(report.is_resolved for report in reports):
+            sys.exit(3)
+
+    def _replay(self, show: Show, options: dict[str, Any]) -> bool:
         try:
             with self._progress() as progress:
-                has_ended = replay(
+                return replay(
                     work=worker.work,
                     show=show,
                     progress=progress,
@@ -80,8 +105,8 @@ could not be resolved: an object was refused, a request has failed, or the servi
                     is_restored=options["restored"],
                     is_without_ledger=options["without_ledger"],
                 )
-        except ReplayRuns:
-            raise CommandError("Another replay is under way: wait for it.") from None
+        except ReplayRuns as error:
+            raise CommandError(str(error)) from None
         except LedgerGone:
             raise CommandError(_LEDGER_GONE, returncode=3) from None
         except NotRestored as error:
@@ -91,10 +116,14 @@ could not be resolved: an object was refused, a request has failed, or the servi
             raise CommandError(text) from None
         except KeyboardInterrupt:
             raise CommandError(_INTERRUPTED, returncode=130) from None
-        if not has_ended:
-            raise CommandError("Meanwhile more was found to be lost. Run it again.")
-        if not all(report.is_resolved for report in reports):
-            sys.exit(3)
+
+    def _leave(self, request_ids: list[UUID], *, as_json: bool) -> None:
+        try:
+            decisions.leave(request_ids)
+        except decisions.NotUndecided as error:
+            raise CommandError(f"No decision is awaited about {error}. Nothing was changed.") from None
+        left = [str(each) for each in request_ids]
+        self.stdout.write(json.dumps({"left": left}) if as_json else f"Left as it is: {', '.join(left)}")
 
     @contextmanager
     def _progress(self) -> Iterator[Progress]:
@@ -133,6 +162,8 @@ could not be resolved: an object was refused, a request has failed, or the servi
             self.stdout.write(f"key {'to be revoked' if report.is_dry_run else 'revoked'}: {prefix} of {chatbot}")
         for one in report.requests():
             self.stdout.write(_line(one))
+            if one["advice"]:
+                self.stdout.write(f"    {one['advice']}")
         for (plan, outcome), number in sorted(report.counts.items()):
             after = f": {_outcome(plan, outcome).lower()}" if outcome and not report.is_dry_run else ""
             self.stdout.write(f"{number:,} x {Plan(plan).label.lower() if plan else 'not planned'}{after}")
@@ -179,9 +210,9 @@ def _line(one: dict[str, Any]) -> str:
 
 
 def _outcome(plan: str, outcome: str) -> str:
-    if (plan, outcome) == (Plan.REDACT, LedgerLine.Outcome.ERASED):
+    if (plan, outcome) == (Plan.REDACT, Outcome.ERASED):
         return "Redacted again"
-    return LedgerLine.Outcome(outcome).label
+    return Outcome(outcome).label
 
 
 def _what_next(report: Report) -> str:
@@ -207,11 +238,17 @@ def _to_look_at(report: Report) -> Iterator[str]:
             f"LOOK: {counted(len(report.refused), 'object')} of the ledger not believed, and not used: "
             'docs/runbooks.md, "DcaLedgerForeign", says what each reason means.'
         )
-    failed = sum(number for (_, outcome), number in report.counts.items() if outcome == LedgerLine.Outcome.FAILED)
+    failed = sum(number for (_, outcome), number in report.counts.items() if outcome == Outcome.FAILED)
     if number := failed + report.failing:
         yield (
             f"LOOK: {counted(number, 'request')} {'has' if number == 1 else 'have'} met an error, which follows its "
             "line: workers try again, and what fails for good waits for manage.py retry_request."
         )
-    if any(plan == Plan.CONFLICT for plan, _ in report.counts):
-        yield "LOOK: of some requests this database says otherwise than the ledger; their lines name them."
+    undecided = sum(number for (_, outcome), number in report.counts.items() if outcome == Outcome.UNDECIDED)
+    if undecided:
+        yield (
+            f'LOOK: {counted(undecided, "request")} to be decided, marked "Decide". Until then nobody reaches their '
+            "chatbots: --leave REQUEST leaves one as it is, and the command tries them again."
+        )
+    if any(plan == Plan.LOST_REDACTION for plan, _ in report.counts):
+        yield "Tell clients of each lost redaction."

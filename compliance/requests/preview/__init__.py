@@ -1,6 +1,6 @@
 """What deletions and exports would do now, without doing any of it.
 
-The questions are those of the mark (`erasure/marking.py`, `erasure/scope.py`), of the claims (`work/sizes.py`) and of
+The questions are those of the mark (`erasure/marking.py`, `work/scope.py`), of the claims (`work/sizes.py`) and of
 the file (`conversations/transcripts.py`), asked without a request, and for all chatters at once. Tests file what they
 preview, and compare.
 

@@ -12,12 +12,12 @@ from chatbots.models import Chatbot
 from common.db import array, fetch
 from compliance.erasure import extracts
 from compliance.erasure.exports import EXPIRES_AT, blocking
-from compliance.erasure.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
 from compliance.inventory import ReachedBy, stores
 from compliance.models import ComplianceRequest
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Found, Options, Subjects, Totals, total
 from compliance.storage_locations import OUT_OF_REACH
+from compliance.work.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
 from conversations.assurance import is_enough
 from conversations.models import Assurance, Identity, UploadedFile
 

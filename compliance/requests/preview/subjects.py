@@ -22,7 +22,7 @@ MOST_REQUESTS_OF_EACH = 1_000
 # Of the ids and conversations that the answer names.
 MOST_NAMED = 100
 
-# Rows `r` as `conversations.sql` and `compliance.erasure.scope` want them, as if a request were filed last and
+# Rows `r` as `conversations.sql` and `compliance.work.scope` want them, as if a request were filed last and
 # carried out now; each with its place in the list.
 SUBJECTS = """
 (SELECT (place - 1)::int AS place, NULL::uuid AS id, %(chatbot)s::bigint AS chatbot_id,

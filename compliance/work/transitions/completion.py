@@ -149,10 +149,7 @@ UPDATE compliance_compliancerequest
        error_code = '', error_detail = ''
  WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
                        WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR NO KEY UPDATE))
-RETURNING id, chatbot_id, result, conversations, messages, files, exports, nullif(unverified_left_out, 0),
-          origin = 'replay' AND EXISTS (SELECT FROM compliance_ledgerline AS l
-                                         WHERE l.request_id = compliance_compliancerequest.id
-                                           AND l.kind IN ('exact', 'redacted', 'retention'))
+RETURNING id, chatbot_id, result, conversations, messages, files, exports, nullif(unverified_left_out, 0)
 """
 
 # Compare the chatbots last: without statistics, PostgreSQL would read all of their requests.
@@ -268,14 +265,13 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
     """Complete requests of the claim, in the caller's transaction."""
     done = fetch(_COMPLETE, [now, array(request_ids), held.id])
-    # One that had completed before the database was restored was announced then.
-    announce([request_id for request_id, *_, was_announced in done if not was_announced])
+    announce([request_id for request_id, *_ in done])
     names = ("result", "conversations", "messages", "files", "exports", "unverified_left_out")
     log(
         "request.completed",
         [
             (request_id, chatbot_id, {name: one for name, one in zip(names, data, strict=True) if one is not None})
-            for request_id, chatbot_id, *data, _ in done
+            for request_id, chatbot_id, *data in done
         ],
     )
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from chatbots.management.base import find_chatbot
+from chatbots.management.base import find_open_chatbot
 from chatbots.models import Chatbot
 from common.commands import TeachingCommand
 from conversations.importer import (
@@ -66,7 +66,7 @@ class Command(TeachingCommand):
         )
 
     def handle(self, *, slug: str, file: str, as_json: bool, refused: str | None, **_options: Any) -> None:
-        chatbot = find_chatbot(slug)
+        chatbot = find_open_chatbot(slug)
         summary = ImportSummary()
         began = time.monotonic()
         failure, exit_code = "", 0

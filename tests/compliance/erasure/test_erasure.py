@@ -178,8 +178,8 @@ def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
     chunks: list[Counts] = []
     erase_chunk = rows.erase_chunk
 
-    def and_note(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
-        counts = erase_chunk(request_ids)
+    def and_note(request_ids: Sequence[UUID], **options: bool) -> dict[UUID, Counts]:
+        counts = erase_chunk(request_ids, **options)
         chunks.extend(counts.values())
         return counts
 

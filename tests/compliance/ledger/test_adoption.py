@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -17,6 +16,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.ledger import journal, objects, service
 from compliance.models import JournalEntry, LedgerLine, LedgerObject
+from compliance.replay import operation
 from tests.closed import Reason, State, close
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
@@ -133,14 +133,8 @@ def test_it_is_said_that_people_may_still_be_here(chatbot: Chatbot, storage: Obj
 
 def test_a_replay_is_not_disturbed(chatbot: Chatbot, storage: ObjectStorage) -> None:
     before = close()
-    replaying = connection.copy()
-    try:
-        with replaying.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [service.REPLAY_LOCK])
-        with pytest.raises(CommandError, match="replay is under way"):
-            adopt()
-    finally:
-        replaying.close()
+    with operation._alone(patience=0.0), pytest.raises(CommandError, match="replay is under way"):
+        adopt()
 
     assert service.current().service_id == before.service_id
 

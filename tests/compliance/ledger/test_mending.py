@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.utils import timezone
@@ -9,11 +10,15 @@ from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance.ledger import content, journal, mending, service
+from compliance.ledger import content, journal, lines, mending, service
 from compliance.models import ComplianceRequest, LedgerObject, Occurrence, Service
 from tests.compliance.conftest import Drain
+from tests.compliance.replay.conftest import replay, work
 from tests.factories import conversation_of, deletion_of
+from tests.functional.company import Company, document
+from tests.functional.redacting import SECRET, redact, said
 from tests.ledger import header, keys_of, lines_of, noted, put, recovered, state
+from tests.restoring import restored
 
 pytestmark = pytest.mark.django_db
 
@@ -122,3 +127,21 @@ def test_it_is_written_again_in_steps(ours: Service, storage: ObjectStorage, mon
         assert mended_to == (done and rows[done - 1])
     assert set(known) <= set(keys_of(storage))
     assert noted(Occurrence.Name.LEDGER_MISSING) == 1
+
+
+def test_what_a_replay_has_recorded_is_written_again_too(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """It has no rows: neither the conversation that was erased, nor the message that was redacted."""
+    company = Company(chatbot)
+    with restored():
+        [result] = company.send(document("c-2", "bob", messages=[said("m1", SECRET)]))
+        redaction = redact(company, result["number"])
+        company.talk("c-1", "alice")
+        deletion = company.delete("alice")
+        work()
+        before = lines.current([UUID(deletion), UUID(redaction)], [])
+
+    replay()
+
+    after = lines.current([UUID(deletion), UUID(redaction)], [])
+    for name in ("kind", "conversations", "conversation", "messages"):
+        assert [one.get(name) for one in after] == [one.get(name) for one in before]

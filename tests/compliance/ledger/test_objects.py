@@ -17,6 +17,7 @@ from common.crypto import digest
 from common.db import fetch
 from common.storage import ObjectStorage, StorageError
 from compliance.ledger import lines, objects, service
+from compliance.ledger.content import Fault, NotBelieved
 from compliance.models import LedgerObject, Service
 from tests.clients import empty
 from tests.compliance.conftest import Drain
@@ -41,10 +42,14 @@ def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
         "request": str(request.pk),
         "chatbot": str(chatbot.public_id),
         "variable": str(uci_of(chatbot).public_id),
+        "variable_name": "member_id",
+        "variable_category": "custom",
         "chatter": as_bytes(request.uci_digest).hex(),
         "erase_exports": False,
         "received_at": request.received_at.isoformat(),
         "due_at": request.due_at.isoformat(),
+        "filed_by": request.filed_by,
+        "approved_by": "",
     }
     assert lines_of(storage) == [
         {"kind": "intended", **names, "request_kind": "deletion", "conversations": None},
@@ -61,18 +66,18 @@ def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
         assert "id-of-the-platform" not in key + storage.read(key).decode()
 
 
-def test_the_ledger_has_each_conversation_that_a_deletion_named_once(
+def test_the_ledger_has_what_a_deletion_named_and_what_it_erased(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, external_id="c-1")
     of_conversations(chatbot, "c-1", "c-unknown")
     drain()
 
-    named = sorted(digest("conversation", chatbot.public_id, each).hex() for each in ("c-1", "c-unknown"))
+    named = [digest("conversation", chatbot.public_id, each).hex() for each in ("c-1", "c-unknown")]
     intended, exact = lines_of(storage)
     assert (exact["variable"], exact["chatter"]) == (None, None)
-    for digests in (intended["conversations"], exact["named"], exact["conversations"]):
-        assert sorted(digests) == named
+    assert sorted(intended["conversations"]) == sorted(exact["named"]) == sorted(named)
+    assert exact["conversations"] == named[:1]
 
 
 def test_conversations_of_a_large_deletion_are_in_several_lines_and_objects(
@@ -178,3 +183,24 @@ def test_an_object_is_never_larger_than_its_readers_allow() -> None:
         sizes = [len(json.dumps(part)) for part in objects.parts([line] * 2_000)]
         assert max(sizes) < objects._MOST_BYTES
         assert len(sizes) < 2_000
+
+
+@pytest.mark.parametrize("first", [b"", b'{"format":"nothing of ours"}\n', b'{"format":"erasure-ledger/3","more":"'])
+def test_what_cannot_be_an_object_of_the_ledger_is_not_read_to_its_end(storage: ObjectStorage, first: bytes) -> None:
+    key = f"{objects.folder()}2026/11/26/120000-one.jsonl"
+    storage.put(key, first + b"x" * (6 * 1024 * 1024), content_type=objects.CONTENT_TYPE)
+    pieces: list[int] = []
+    stream = ObjectStorage.stream
+
+    def counted(self: ObjectStorage, key: str) -> Iterator[bytes]:
+        for piece in stream(self, key):
+            pieces.append(len(piece))
+            yield piece
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ObjectStorage, "stream", counted)
+        with pytest.raises(NotBelieved) as caught:
+            objects.read(key, service_id=service.current().service_id)
+
+    assert caught.value.fault is Fault.UNREADABLE
+    assert len(pieces) == 1

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
@@ -19,6 +20,7 @@ from tests.compliance.replay.conftest import became_of, gone, replay, work, writ
 from tests.compliance.retention.runs import conversation_aged, file_run, first_run, period_of, set_period
 from tests.functional.company import Company, became, document
 from tests.functional.redacting import SECRET, message_of, redact, talk
+from tests.functional.refusing import FILES, Refusals
 from tests.functional.support import dump
 from tests.restoring import Backup, notice, restored
 
@@ -49,17 +51,42 @@ def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Compa
     assert next(iter(entries.values_list("event", "actor"))) == ("request.accepted", "replay")
 
 
-def test_a_deletion_that_was_erased_is_not_announced_again(company: Company) -> None:
+def test_a_deletion_that_was_erased_is_announced_again(company: Company) -> None:
     Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
     company.talk("c-1", "alice")
     with restored():
-        company.delete("alice")
+        deletion = company.delete("alice")
         work()
         assert Callback.objects.count() == 1
 
     replay()
 
-    assert not Callback.objects.exists()
+    assert list(Callback.objects.values_list("request", "status")) == [(UUID(deletion), "completed")]
+
+
+def test_a_deletion_that_had_failed_is_announced_when_it_is_completed(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which the client has heard nothing but the failure, as far as this database knows."""
+    company.talk("c-1", "alice", has_file=True)
+    deletion = company.delete("alice")
+    own = "https://hooks.example.com/of-this-one"
+    ComplianceRequest.objects.filter(pk=deletion).update(callback_url=own)
+    refusals = Refusals()
+    refusals.set_up(monkeypatch)
+    refusals.locked.add(FILES)
+    work()
+    assert company.failure(deletion) == "storage_locked"
+    refusals.end()
+    with restored():
+        company.retry(deletion)
+        work()
+        assert company.status(deletion) == "completed"
+
+    assert became_of(replay()) == {deletion: "erased"}
+
+    sent = Callback.objects.order_by("occurred_at").values_list("url", "status")
+    assert list(sent) == [(own, "failed"), (own, "completed")]
 
 
 @pytest.mark.long(reason="a restore for each setting", beyond=1)
@@ -171,17 +198,29 @@ def test_what_was_withdrawn_since_the_restore_reaches_the_ledger(company: Compan
     assert (gone(number), company.status(deletion)) == ([False], "cancelled")
 
 
-def test_a_variable_that_is_not_here_is_named(company: Company) -> None:
-    chatbot = company.chatbot
-    with restored():
-        Variable.objects.filter(chatbot=chatbot, is_uci=True).update(is_uci=False, was_uci=True)
-        Variable.objects.create(chatbot=chatbot, name="email", category="custom", is_uci=True)
-        by_email: dict[str, Any] = {"about": ByUci("email", "a@example.com"), "kind": "deletion", "actor": "command"}
-        filed = submit(chatbot=chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_email)
-        write_journal()
+def designate_email(chatbot: Chatbot) -> None:
+    Variable.objects.filter(chatbot=chatbot, is_uci=True).update(is_uci=False, was_uci=True)
+    Variable.objects.create(chatbot=chatbot, name="email", category="custom", is_uci=True)
 
-    assert became_of(replay()) == {str(filed.pk): "unknown_variable"}
-    assert not ComplianceRequest.objects.exists()
+
+@pytest.mark.parametrize(("is_made_again", "outcome"), [(False, "nothing_found"), (True, "undecided")])
+def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(
+    company: Company, is_made_again: bool, outcome: str
+) -> None:
+    with restored():
+        designate_email(company.chatbot)
+        by_email: dict[str, Any] = {"about": ByUci("email", "a@example.com"), "kind": "deletion", "actor": "command"}
+        filed = submit(chatbot=company.chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_email)
+        write_journal()
+        lost = Variable.objects.get(chatbot=company.chatbot, name="email")
+    if is_made_again:
+        designate_email(company.chatbot)
+
+    report = replay(code=3 if is_made_again else 0)
+
+    assert became_of(report) == {str(filed.pk): outcome}
+    variable = Variable.objects.get(chatbot=company.chatbot, name="email")
+    assert (variable.public_id == lost.public_id, variable.was_uci) == (not is_made_again, not is_made_again)
 
 
 @pytest.mark.parametrize("decision", ["cancelled", "rejected"])
@@ -213,7 +252,8 @@ def test_what_was_withdrawn_stays_so(company: Company, decision: str) -> None:
     assert gone(number) == [False]
 
 
-def test_a_redaction_is_carried_out_again(company: Company, other: Company) -> None:
+def test_a_redaction_is_carried_out_again(company: Company, other: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "chunked_cursor", None)  # a pooler may keep it from the next statement
     number, theirs = talk(company, "c-1", "alice"), talk(other, "c-1", "alice")
     with restored():
         redaction = redact(company, number)

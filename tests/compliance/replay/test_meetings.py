@@ -14,7 +14,8 @@ from compliance.models import ComplianceRequest, JournalEntry
 from compliance.requests import decisions
 from conversations.models import Conversation, Identity, Message
 from tests.compliance.replay.conftest import became_of, gone, replay, work
-from tests.functional.company import Company, became, document
+from tests.functional.company import Company, became, document, settle
+from tests.functional.refusing import EXTRACTS, FILES, Refusals
 from tests.restoring import restored
 
 pytestmark = pytest.mark.django_db
@@ -112,6 +113,38 @@ def test_a_conversation_that_another_open_deletion_has_closed_is_erased(company:
     assert company.status(bobs) == "accepted"
 
 
+@pytest.mark.usefixtures("refused_at_once")
+@pytest.mark.django_db(transaction=True)
+def test_a_conversation_that_was_erased_under_anothers_mark_goes_again(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It named Alice only after the backup, and Bob's deletion, which had marked it, had not ended.
+
+    Her deletion still found it, by the daily extract that had to be rebuilt.
+    """
+    refusals = Refusals()
+    refusals.set_up(monkeypatch)
+    shared, carols = company.talk("c-2", "bob"), company.talk("c-4", "carol")
+    company.talk("c-3", "bob", has_file=True)
+    company.make_day()
+    with restored():
+        assert became(company.send(document("c-2", "alice"))) == ["updated"]
+        refusals.locked.add(FILES)
+        refusals.unwritable.add(EXTRACTS)
+        bobs = company.delete("bob")
+        work()
+        alices = company.delete("alice")
+        refusals.unwritable.clear()
+        settle()
+        assert (company.status(bobs), company.status(alices)) == ("failed", "completed")
+        assert str(Conversation.objects.get(pk=shared).deletion_request_id) == bobs
+    refusals.end()
+
+    replay()
+
+    assert gone(shared, carols) == [True, False]
+
+
 def test_another_chatbot_with_the_same_digests_is_untouched(company: Company, other: Company) -> None:
     mine, theirs = company.talk("c-1", "alice"), other.talk("c-1", "alice")
     ours = Identity.objects.get(conversation=mine)
@@ -156,7 +189,7 @@ def test_a_deletion_that_this_database_has_cancelled_is_not_carried_out(company:
 
     report = replay(code=3)
 
-    assert became_of(report) == {deletion: "failed"}
+    assert became_of(report) == {deletion: "undecided"}
     assert gone(number) == [False]
 
 

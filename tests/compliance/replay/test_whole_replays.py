@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -226,7 +225,6 @@ def test_it_goes_on_after_a_kill(
         patched.setattr(where, step, killed)
         with pytest.raises(Killed):
             call_command("replay_erasures", stdout=StringIO())
-        forget_lock()
     assert Service.objects.get().state in ({"restored"} if step != "begin_incarnation" else {"restored", "open"})
 
     replay()
@@ -237,27 +235,6 @@ def test_it_goes_on_after_a_kill(
         assert (request.status, request.conversations, request.attempts) == ("completed", 1, 0)
     assert Service.objects.get().state == "open"
     assert not LedgerLine.objects.filter(outcome__in=["", "filed"]).exists()
-
-
-def forget_lock() -> None:
-    """As the database does when the connection of a killed process ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_unlock_all()")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_do_not_replay_at_once(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
-    number, _ = erased_since(company)
-    other = connection.copy()
-    with other.cursor() as cursor, monkeypatch.context() as impatient:
-        impatient.setattr(operation, "PATIENCE_SECONDS", 0.0)
-        cursor.execute("SELECT pg_advisory_lock(%s)", [service.REPLAY_LOCK])
-        with pytest.raises(CommandError, match="Another replay"):
-            call_command("replay_erasures")
-    other.close()
-    assert gone(number) == [False]
-    replay()
-    assert gone(number) == [True]
 
 
 def test_an_open_service_is_not_replayed_unless_its_operator_says_that_it_was_restored(company: Company) -> None:
@@ -320,7 +297,7 @@ def test_a_healthy_service_is_left_as_it_is(company: Company, storage: ObjectSto
     rows_, objects = dump(), list(storage.versions())
     out = StringIO()
 
-    call_command("replay_erasures", "--restored", stdout=out)
+    call_command("replay_erasures", stdout=out)
 
     assert "nothing to be done" in out.getvalue()
     assert (dump(), list(storage.versions())) == (rows_, objects)

@@ -93,7 +93,7 @@ def test_chatters_of_a_deletion_that_is_not_over_stay_and_no_others_do(chatbot: 
         )  # fmt: skip
 
     counts = cleanup.count_expired()
-    assert (counts["erased_chatters"], counts["refused_identities"]) == (1, 1)
+    assert (counts["tombstones"], counts["refused_identities"]) == (1, 1)
     removed()
 
     assert Tombstone.objects.get() == first
@@ -135,7 +135,7 @@ def test_what_is_forgotten_is_locked_place_by_place(
         )  # fmt: skip
 
     with CaptureQueriesContext(connection) as captured:
-        assert removed().keys() >= {"conversation_digests", "variable_values", "identity_lookups", "erased_chatters"}
+        assert removed().keys() >= {"conversation_digests", "variable_values", "identity_lookups", "tombstones"}
 
     for model in (Conversation, VariableValue, IdentityLookup, Tombstone, RefusedIdentity):
         assert asked_about(model, captured, if_it_has="FOR UPDATE") == [[chatbot.pk], [neighbour.pk]]

@@ -132,7 +132,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "ledger_objects": 1,
         "variable_values": 1,
         "identity_lookups": 1,
-        "erased_chatters": 1,
+        "tombstones": 1,
         "refused_identities": 1,
         "ledger_lines": 1,
         "ledger_rows": 1,

@@ -1,0 +1,158 @@
+"""What cannot be carried out again keeps its own chatbot closed, until somebody decides, and no other."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from common.storage import ObjectStorage
+from compliance.ledger import adoption
+from compliance.models import JournalEntry, LedgerLine
+from compliance.replay import operation
+from compliance.requests import decisions
+from compliance.retention import cleanup
+from tests.compliance.replay.conftest import gone, replay, work
+from tests.functional.company import DAY, NOON, Company, words_in
+from tests.functional.support import dump, everything_in
+from tests.people import Role, client_of, staff
+from tests.restoring import restored
+
+pytestmark = pytest.mark.django_db
+
+# As a line that contradicts what the database has.
+_REFUSE = """
+CREATE FUNCTION refuse_one() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'made up' USING ERRCODE = 'unique_violation';
+END $$;
+CREATE TRIGGER refuse_one BEFORE INSERT ON compliance_compliancerequest
+   FOR EACH ROW WHEN (NEW.id = '{request_id}') EXECUTE FUNCTION refuse_one();
+"""
+
+
+@pytest.fixture(params=["what it has cancelled", "what cannot be filed"])
+def unresolved(request: pytest.FixtureRequest, company: Company, other: Company) -> tuple[str, int, int]:
+    """Two deletions to be carried out again, of which one cannot be; return it, and a conversation of each."""
+    numbers = company.talk("c-1", "alice"), other.talk("c-1", "alice")
+    is_known = request.param == "what it has cancelled"
+    deletion = company.delete("alice") if is_known else ""
+    with restored():
+        deletion = deletion or company.delete("alice")
+        other.delete("alice")
+        work()
+        assert gone(*numbers) == [True, True]
+    if is_known:
+        decisions.cancel(request_id=UUID(deletion), actor="user:7")
+        JournalEntry.objects.all().delete()
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(_REFUSE.format(request_id=UUID(deletion)))
+    return deletion, *numbers
+
+
+def answer(company: Company) -> tuple[int, str | None]:
+    """Return the status of a call, and the code of a problem."""
+    answer = company.caller.get("requests")
+    return answer.status_code, answer.json().get("code")
+
+
+def plans(report: dict[str, Any]) -> dict[str, str]:
+    return {one["request_id"]: one["plan"] for one in report["requests"]}
+
+
+def test_it_keeps_its_own_chatbot_closed_and_no_other(
+    company: Company, other: Company, unresolved: tuple[str, int, int]
+) -> None:
+    deletion, mine, theirs = unresolved
+
+    report = replay(code=3)
+
+    assert deletion in plans(report)
+    assert gone(mine, theirs) == [False, True]
+    assert (answer(company), answer(other)) == ((503, "restored_database"), (200, None))
+    work()
+    assert gone(mine) == [False]
+
+
+def test_a_dry_run_says_so_and_writes_nothing(unresolved: tuple[str, int, int]) -> None:
+    rows = dump()
+
+    planned = replay("--dry-run", code=3)
+
+    assert dump() == rows
+    assert not planned["resolved"]
+    assert plans(planned) == plans(replay(code=3))
+
+
+def test_whoever_looks_may_leave_it(company: Company, other: Company, unresolved: tuple[str, int, int]) -> None:
+    deletion, mine, theirs = unresolved
+    replay(code=3)
+
+    replay("--leave", deletion)
+
+    assert gone(mine, theirs) == [False, True]
+    assert (answer(company), answer(other)) == ((200, None), (200, None))
+
+
+def mend() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER refuse_one ON compliance_compliancerequest")
+
+
+@pytest.mark.parametrize("unresolved", ["what cannot be filed"], indirect=True)
+def test_it_is_tried_again_and_goes_on_after_a_kill(
+    company: Company, unresolved: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, mine, theirs = unresolved
+    replay(code=3)
+    mend()
+
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operation, "_file", interrupt)
+        with pytest.raises(CommandError, match="run it again"):
+            call_command("replay_erasures")
+
+    replay()
+
+    assert (gone(mine, theirs), answer(company)) == ([True, True], (200, None))
+
+
+@pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
+def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent(
+    company: Company, storage: ObjectStorage, unresolved: tuple[str, int, int]
+) -> None:
+    replay(code=3)
+    slug = company.chatbot.slug
+
+    for command in (
+        ("daily_extract", slug, "--date", DAY.isoformat()),
+        ("request_export", slug, "member_id", "alice"),
+        ("import_conversations", slug, "-"),
+    ):
+        with pytest.raises(CommandError, match="closed since a restore"):
+            call_command(*command)
+    officer = client_of(staff(company.chatbot, Role.OFFICER))
+    assert officer.get(f"/admin/chatbots/{slug}/").status_code == 404
+    work()
+    assert words_in("c-1") not in everything_in(storage)
+
+
+@pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
+def test_it_stays_closed_until_that_is_decided_or_it_is_a_copy(
+    company: Company, unresolved: tuple[str, int, int]
+) -> None:
+    replay(code=3)
+    LedgerLine.objects.update(at=NOON - timedelta(days=1000))
+    cleanup.remove_expired()
+    assert LedgerLine.objects.filter(outcome="undecided").exists()
+    assert answer(company) == (503, "restored_database")
+
+    adoption.adopt_new_service()
+
+    assert answer(company) == (200, None)

@@ -1,0 +1,74 @@
+"""Whoever has filed a deletion does not approve it alone, also not after a restore."""
+
+from uuid import UUID
+
+import pytest
+
+from chatbots.models import Chatbot
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.requests import decisions
+from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit
+from tests.calls import problem
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.functional.company import Company
+from tests.people import Role, staff
+from tests.restoring import restored
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def number(company: Company) -> int:
+    """A conversation of Alice's, in a chatbot with four eyes."""
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    return company.talk("c-1", "alice")
+
+
+def test_no_key_approves_what_is_held_since_a_restore(company: Company, number: int) -> None:
+    with restored():
+        deletion = company.delete("alice")
+        write_journal()
+    assert became_of(replay()) == {deletion: "on_hold"}
+
+    problem(company.caller.post(f"requests/{deletion}/approve", {}), 403, "officers_only")
+
+    work()
+    assert (gone(number), company.request_object(deletion)["hold_reason"]) == ([False], "restored")
+    decisions.approve(request_id=UUID(deletion), actor="user:7")
+    work()
+    assert gone(number) == [True]
+
+
+def test_nobody_approves_what_they_have_filed_themselves(company: Company, number: int) -> None:
+    filer, another = (f"user:{staff(company.chatbot, Role.OFFICER).pk}" for _ in range(2))
+    with restored():
+        by_console = {"origin": ComplianceRequest.Origin.CONSOLE, "actor": filer}
+        about = ByUci("member_id", "alice")
+        deletion = submit(chatbot=company.chatbot, kind="deletion", about=about, **by_console).pk
+        write_journal()
+    assert became_of(replay()) == {str(deletion): "on_hold"}
+
+    with pytest.raises(Refused, match="four eyes"):
+        decisions.approve(request_id=deletion, actor=filer)
+
+    decisions.approve(request_id=deletion, actor=another)
+    work()
+    assert gone(number) == [True]
+
+
+def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    number = company.talk("c-1", "alice")
+    deletion = company.delete("alice")
+    work()
+    assert company.status(deletion) == "on_hold"
+    with restored():
+        decisions.approve(request_id=UUID(deletion), actor="command")
+        work()
+
+    replay()
+
+    assert gone(number) == [True]
+    assert ComplianceRequest.objects.get(pk=deletion).approved_by == "command"

@@ -1,0 +1,115 @@
+"""A machine of Citus is put back alone: its conversations are a backup's, the ledger's objects are all known."""
+
+from uuid import UUID
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from chatbots.models import Chatbot, Variable
+from compliance.ledger import service
+from compliance.models import ComplianceRequest, Redaction, RetentionRun
+from compliance.replay import reading
+from compliance.requests import decisions
+from conversations.models import Conversation, Identity, Message, Tombstone, UploadedFile
+from tests.compliance.replay.conftest import gone, replay, work, write_journal
+from tests.compliance.retention.runs import ago, file_run
+from tests.functional.company import Company, became, document
+from tests.functional.redacting import SECRET, message_of, redact, said, talk
+from tests.restoring import Backup
+
+pytestmark = pytest.mark.django_db
+
+
+def test_what_was_erased_redacted_and_expired_since_is_gone_again(company: Company, other: Company) -> None:
+    alices, named, bobs = company.talk("c-1", "alice"), company.talk("c-2"), company.talk("c-3", "bob")
+    old, redacted = company.talk("c-4", "dave", at=ago(1100)), talk(company, "c-5", "carol")
+    theirs, their_card = other.talk("c-1", "alice", at=ago(1100)), talk(other, "c-5", "carol")
+    backup = Backup()
+    company.delete("alice")
+    company.delete(["c-2"])
+    redact(company, redacted)
+    file_run(company.chatbot, 1095)
+    work()
+    numbers, erased = (alices, named, bobs, old, redacted, theirs), [True, True, False, True, False, False]
+    assert (gone(*numbers), message_of(redacted).kind) == (erased, "redacted")
+    backup.restore_machine()
+    assert (gone(*numbers), message_of(redacted).kind) == ([False] * 6, "file")
+
+    replay("--restored")
+
+    assert (gone(*numbers), message_of(redacted).kind) == (erased, "redacted")
+    assert SECRET not in message_of(redacted).text
+    assert SECRET in message_of(their_card).text
+    sent = document("c-1", "alice"), document("c-2"), document("c-9", "alice")
+    assert became(company.send(*sent)) == ["conversation_deleted"] * 2 + ["chatter_erased"]
+
+
+def test_what_the_machine_has_no_rows_of_is_refused_when_it_is_sent_again(company: Company) -> None:
+    backup = Backup()
+    sent = document("c-1", "alice"), document("c-2"), document("c-old", "dave", at=ago(1100))
+    card = document("c-card", "carol", messages=[said("m1", f"My card: {SECRET}")])
+    number = company.send(card, *sent)[0]["number"]
+    company.delete("alice")
+    company.delete(["c-2"])
+    file_run(company.chatbot, 1095)
+    redact(company, number)
+    work()
+    backup.restore_machine()
+
+    replay("--restored")
+
+    answers = became(company.send(*sent, document("c-9", "alice")))
+    assert answers == ["conversation_deleted"] * 3 + ["chatter_erased"]
+    [result] = company.send(card)
+    assert message_of(result["number"]).kind == "redacted"
+
+
+def test_it_goes_on_after_an_interruption(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = company.talk("c-1", "alice")
+    backup = Backup()
+    company.delete("alice")
+    work()
+    backup.restore_machine()
+
+    def interrupt(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "read", interrupt)
+        with pytest.raises(CommandError, match="run it again"):
+            call_command("replay_erasures", "--restored")
+
+    replay()
+
+    assert (service.is_open(), gone(number)) == (True, [True])
+
+
+_TABLES = (Conversation, Message, Identity, Tombstone, UploadedFile, Chatbot, Variable, ComplianceRequest, Redaction)
+
+
+def test_nothing_changes_where_nothing_was_restored(company: Company) -> None:
+    company.talk("c-1", "alice", "bob", has_file=True)
+    company.talk("c-2", "carol")
+    card = talk(company, "c-card", "dave")
+    company.talk("c-old", "erin", at=ago(1100))
+    company.delete("alice")
+    company.delete(["c-2", "c-unknown"])
+    redact(company, card)
+    file_run(company.chatbot, 1095)
+    work()
+    company.send(document("c-unknown", "zed"), document("c-back", "alice", at=timezone.now()))
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    held = company.delete(["c-unknown", "c-never"])
+    work()
+    write_journal()
+    rows = [list(model.objects.order_by("pk").values()) for model in (*_TABLES, RetentionRun)]
+
+    planned, done = replay("--restored", "--dry-run"), replay("--restored")
+
+    assert planned["plans"] == done["plans"]
+    assert [list(model.objects.order_by("pk").values()) for model in (*_TABLES, RetentionRun)] == rows
+    decisions.approve(request_id=UUID(held), actor="user:7")
+    work()
+    # As in ordinary life: what comes under an id that nothing has when a deletion begins, is no part of it.
+    assert became(company.send(document("c-never", "yan"))) == ["created"]

@@ -1,0 +1,134 @@
+"""One replay at a time, also behind a pooler, and none that goes on without its lock."""
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from common.db import fetch
+from compliance import worker
+from compliance.ledger import service
+from compliance.replay import carrying, filing, loading, operation
+from compliance.replay.report import Report
+from compliance.work.claims import HeldClaim
+from compliance.work.scheduling import CLAIM_SIZE
+from conversations.locks import LOCK_SPACE
+from tests.compliance.replay.conftest import gone, replay, work
+from tests.functional.company import Company
+from tests.restoring import restored
+from tests.under_roles import role
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_do_not_replay_at_once(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = company.talk("c-1", "alice")
+    with restored():
+        company.delete("alice")
+        work()
+    with operation._alone(patience=0.0), monkeypatch.context() as impatient:
+        impatient.setattr(operation, "PATIENCE_SECONDS", 0.0)
+        with pytest.raises(CommandError, match="Another replay"):
+            call_command("replay_erasures")
+    assert gone(number) == [False]
+    replay()
+    assert gone(number) == [True]
+
+
+_HOLDER = """
+SELECT pid, state, backend_xmin IS NULL FROM pg_locks JOIN pg_stat_activity USING (pid)
+ WHERE locktype = 'advisory' AND objid = %s AND granted AND datname = current_database()
+"""
+
+
+def holder() -> tuple[int, str, bool]:
+    """Return the backend that holds the lock of the replay: its state, and whether it keeps nothing from vacuum."""
+    with role("owner"):
+        [found] = fetch(_HOLDER, [service.REPLAY_LOCK])
+    return found[0], found[1], found[2]
+
+
+def test_the_lock_is_that_of_a_transaction_on_another_connection(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In transaction mode a pooler gives each transaction of the first one another session."""
+    company.talk("c-1", "alice")
+    with restored():
+        company.delete("alice")
+        work()
+    monkeypatch.setitem(
+        connection.settings_dict["OPTIONS"], "options", "-c idle_in_transaction_session_timeout=100ms"
+    )
+    held: list[tuple[int, str, bool]] = []
+
+    def work_slowly(claim: HeldClaim, deadline: float) -> None:
+        fetch("SELECT pg_sleep(0.3)")
+        held.append(holder())
+        worker.work(claim, deadline)
+
+    assert operation.replay(work=work_slowly)
+
+    [(pid, state, is_without_snapshot)] = held
+    assert (state, is_without_snapshot) == ("idle in transaction", True)
+    assert [(pid,)] != fetch("SELECT pg_backend_pid()")
+    with role("owner"):
+        assert not fetch(_HOLDER, [service.REPLAY_LOCK])
+
+
+@pytest.mark.parametrize(
+    ("where", "step"), [(loading, "load"), (filing, "file"), (carrying.Carrying, "_carry_out"), (carrying, "fetch")]
+)
+def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(
+    company: Company, monkeypatch: pytest.MonkeyPatch, where: Any, step: str
+) -> None:
+    numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob")
+    with restored():
+        company.delete("alice")
+        company.delete("bob")
+        work()
+    monkeypatch.setattr(carrying, "CLAIM_SIZE", dict.fromkeys(CLAIM_SIZE, 1))
+    original = getattr(where, step)
+    calls: list[str] = []
+
+    def losing(*args: Any, **kwargs: Any) -> Any:
+        done = original(*args, **kwargs)
+        if not calls:
+            with role("owner"):
+                fetch("SELECT pg_terminate_backend(%s, 5000)", [holder()[0]])
+        calls.append(step)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, step, losing)
+        with pytest.raises(CommandError, match="was lost"):
+            call_command("replay_erasures")
+
+    assert calls == [step]
+    assert not service.is_open()
+    replay()
+    assert gone(*numbers) == [True, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dry_run_keeps_no_intake_waiting(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service can be open."""
+    number = company.talk("c-1", "alice")
+    with restored(state="open"):
+        company.delete("alice")
+        work()
+    free: list[bool] = []
+    count = Report.count
+
+    def look(report: Report) -> None:
+        with closing(connection.copy()) as other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s, %s)", [LOCK_SPACE, company.chatbot.pk])
+            free.append(cursor.fetchone()[0])
+        count(report)
+
+    monkeypatch.setattr(Report, "count", look)
+    replay("--dry-run")
+
+    assert (free, gone(number)) == ([True], [False])

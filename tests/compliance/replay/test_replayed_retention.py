@@ -1,0 +1,231 @@
+"""A replayed retention run erases what it had erased before the restore, and nothing else."""
+
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from common.storage import ObjectStorage, errors
+from compliance import worker
+from compliance.models import Claim, ComplianceRequest, RetentionRun, Service
+from compliance.requests import decisions
+from compliance.retention import due, policy
+from conversations.models import Identity, UploadedFile
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.compliance.retention.runs import ago, begin_now, file_run, first_run, keep_for, set_period
+from tests.functional.company import Company, became, document
+from tests.functional.redacting import said
+from tests.functional.refusing import FILES, Refusals
+from tests.functional.support import everything_in
+from tests.restoring import notice, restored
+from tests.under_roles import role
+
+pytestmark = pytest.mark.django_db
+
+
+def several_old(company: Company, number: int = 6) -> list[int]:
+    return [company.talk(f"c-{each}", f"person-{each}", at=ago(91)) for each in range(number)]
+
+
+def turn_off_after(monkeypatch: pytest.MonkeyPatch, company: Company, slices: int) -> None:
+    """Have an officer turn the period off once a run has closed so many more slices."""
+    close, closed = due.close, []
+
+    @role("owner")
+    def close_and_turn_off(*args: Any, **options: Any) -> due.Closed:
+        closed.append(close(*args, **options))
+        if len(closed) == slices:
+            set_period(company.chatbot, None)
+        return closed[-1]
+
+    monkeypatch.setattr(due, "close", close_and_turn_off)
+
+
+def killed_at_the_second(call: Any) -> Any:
+    calls = []
+
+    def killed(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return call(*args, **options)
+
+    return killed
+
+
+@pytest.mark.usefixtures("refused_at_once")
+def test_a_run_that_was_turned_off_before_it_erased_anything_erases_nothing(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger could not be written when it began."""
+    old = company.talk("c-1", "alice", at=ago(91))
+    with restored():
+        set_period(company.chatbot, 90, confirmed=1)
+        run = first_run(company.chatbot)
+        begin_now(run)
+
+        def refuse(*_args: Any, **_options: Any) -> None:
+            raise errors.denied("s3:PutObject")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectStorage, "put", refuse)
+            work()
+        run.refresh_from_db()
+        assert (run.status, run.cutoff_number) == ("failed", old)
+        set_period(company.chatbot, None)
+        decisions.retry(request_id=run.pk, actor="user:7")
+        work()
+        run.refresh_from_db()
+        assert (run.status, run.conversations, gone(old)) == ("completed", 0, [False])
+
+    planned, report = replay("--dry-run"), replay()
+    work()
+
+    assert gone(old) == [False]
+    assert planned["conversations"] == report["conversations"] == 0
+
+
+@pytest.mark.usefixtures("refused_at_once")
+def test_a_run_that_failed_half_way_erases_what_it_had_erased(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 2)
+    refusals = Refusals()
+    refusals.set_up(monkeypatch)
+    numbers = several_old(company)
+    company.upload(numbers[3], "a picture")
+    with restored():
+        run = file_run(company.chatbot)
+        refusals.locked.add(FILES)
+        work()
+        run.refresh_from_db()
+        assert (run.status, run.error_code) == ("failed", "storage_locked")
+        set_period(company.chatbot, None)
+        work()
+        erased = gone(*numbers)
+        assert erased == [True] * 4 + [False] * 2
+    refusals.end()
+
+    planned, report = replay("--dry-run"), replay()
+    work()
+
+    assert gone(*numbers) == erased
+    assert planned["conversations"] == report["conversations"] == 4
+
+
+def test_a_run_that_the_backup_has_half_way_goes_no_further_than_it_went(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 2)
+    numbers = several_old(company)
+    run = file_run(company.chatbot)
+    with monkeypatch.context() as patched:
+        patched.setattr(due, "close", killed_at_the_second(due.close))
+        with pytest.raises(KeyboardInterrupt):
+            worker.drain(seconds=60)
+    run.refresh_from_db()
+    assert (run.status, gone(*numbers)) == ("processing", [True] * 2 + [False] * 4)
+    with restored():
+        Claim.objects.update(expires_at=ago(1))
+        with monkeypatch.context() as patched:
+            turn_off_after(patched, company, slices=1)
+            work()
+        erased = gone(*numbers)
+        assert (company.status(str(run.pk)), erased) == ("completed", [True] * 4 + [False] * 2)
+
+    planned, report = replay("--dry-run"), replay()
+    work()
+
+    assert gone(*numbers) == erased
+    assert planned["conversations"] == report["conversations"] == 2
+
+
+def test_what_got_a_message_since_the_backup_stays(company: Company) -> None:
+    revived, old = several_old(company, 2)
+    now = [said("m2", "I am back", sent_at=timezone.now().isoformat())]
+    again = document("c-0", "person-0", at=ago(91)) | {"messages": now}
+    with restored():
+        assert became(company.send(again)) == ["updated"]
+        file_run(company.chatbot)
+        work()
+        assert gone(revived, old) == [False, True]
+
+    report = replay()
+
+    assert gone(revived, old) == [False, True]
+    assert report["conversations"] == 1
+    assert became(company.send(again)) == ["updated"]
+
+
+def test_what_an_export_that_is_lost_still_needed_stays(company: Company) -> None:
+    needed, old = several_old(company, 2)
+    with restored():
+        export = company.export("person-0")
+        # It is not taken before the run.
+        ComplianceRequest.objects.filter(pk=export).update(not_before=ago(-1))
+        write_journal()
+        run = file_run(company.chatbot)
+        work()
+        assert gone(needed, old) == [False, True]
+
+    report = replay()
+
+    assert became_of(report) == {export: "lost_export", str(run.pk): "erased"}
+    assert gone(needed, old) == [False, True]
+
+
+@pytest.mark.parametrize("since", [None, 365])
+def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(
+    company: Company, other: Company, since: int | None
+) -> None:
+    """Also where the restored database has filed its own run of that day, of a longer period, before it closed."""
+    keep_for(company.chatbot, since)
+    numbers = [company.talk(f"c-{days}", "alice", at=ago(days)) for days in (400, 100, 91, 50)]
+    theirs = other.talk("c-1", "alice", at=ago(100))
+    with restored(state="open"):
+        set_period(company.chatbot, 90, confirmed=2)
+        first = first_run(company.chatbot)
+        # As if it had been announced days ago, and the third was not due yet.
+        RetentionRun.objects.filter(request=first).update(day=timezone.now().date(), older_than=ago(95))
+        begin_now(first)
+        work()
+        assert gone(*numbers) == [True, True, False, False]
+        company.chatbot.refresh_from_db()
+        second = policy.file_run(company.chatbot, actor="command")
+        assert second is not None
+        work()
+        assert gone(*numbers) == [True, True, True, False]
+    own = file_run(company.chatbot, since) if since else None
+    notice()
+
+    planned, report = replay("--dry-run"), replay()
+
+    assert {one["request_id"] for one in report["requests"]} == {str(first.pk), str(second.pk)}
+    assert planned["requests"] == [one | {"outcome": ""} for one in report["requests"]]
+    assert set(report["outcomes"]) == {"erased"}
+    assert Service.objects.get().state == "open"
+    assert gone(*numbers, theirs) == [True, True, True, False, False]
+    work()
+    assert own is None or company.status(str(own.pk)) == "completed"
+
+
+def test_files_of_a_replayed_run_are_gone_whichever_slice_they_are_in(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 2)
+    numbers = several_old(company)
+    for number in (numbers[0], numbers[4]):
+        company.upload(number, "a picture")
+    objects = {key: storage.read(key) for key in storage.keys("uploads/")}
+    with restored():
+        file_run(company.chatbot)
+        work()
+    for key, content in objects.items():
+        storage.put(key, content, content_type="image/png")
+
+    replay()
+
+    assert gone(*numbers) == [True] * 6
+    assert not UploadedFile.objects.exists()
+    assert not Identity.objects.exists()
+    assert "a picture" not in everything_in(storage)

@@ -1,0 +1,252 @@
+"""What clients send again after a restore is refused, or stored as redacted, exactly as before the restore."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chatbots.models import Chatbot, Variable
+from chatbots.operations.chatbots import NewVariable, change_chatbot
+from compliance.requests import decisions
+from conversations.models import Conversation
+from tests.compliance.replay.conftest import gone, replay, work, write_journal
+from tests.compliance.replay.test_told import told
+from tests.compliance.retention.runs import ago, file_run
+from tests.functional.company import Company, became, document, words_in
+from tests.functional.redacting import KEPT, SECRET, message_of, redact, said
+from tests.functional.support import dump
+from tests.functional.test_identify import named
+from tests.restoring import Backup, restored
+
+pytestmark = pytest.mark.django_db
+
+# Sent after the backup, so that the restored database has never had it.
+LOST = document("c-1", "alice")
+OLD = document("c-old", "dave", at=ago(1100))
+CARD = document("c-card", "carol", messages=[said("m1", f"My card: {SECRET}"), said("m2", KEPT)])
+
+
+def number_of(company: Company, conversation_id: str) -> int:
+    return Conversation.objects.get(chatbot=company.chatbot, external_id=conversation_id).pk
+
+
+def redact_card(company: Company) -> str:
+    """Store the conversation with the card's number, and file the redaction of that message."""
+    company.send(CARD)
+    return redact(company, number_of(company, "c-card"))
+
+
+def require_four_eyes(company: Company) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+
+
+def test_a_conversation_that_was_erased_by_its_id_is_refused(company: Company) -> None:
+    with restored():
+        company.send(LOST)
+        company.delete(["c-1"])
+        work()
+        assert became(company.send(LOST)) == ["conversation_deleted"]
+
+    replay()
+
+    assert became(company.send(LOST, document("c-2", "alice"))) == ["conversation_deleted", "created"]
+    assert words_in("c-1") not in dump()
+
+
+def test_an_id_that_never_existed_is_not_refused(company: Company) -> None:
+    """docs/api.md: what comes under an id that nothing has when a deletion begins, is no part of it."""
+    with restored():
+        company.send(LOST)
+        company.delete(["c-1", "c-unknown"])
+        work()
+
+    replay()
+
+    assert became(company.send(LOST, document("c-unknown"))) == ["conversation_deleted", "created"]
+
+
+def test_a_conversation_of_which_the_deletion_was_accepted_is_refused(company: Company) -> None:
+    with restored():
+        company.send(LOST)
+        company.delete(["c-1"])
+        write_journal()
+
+    replay()
+    work()
+
+    assert became(company.send(LOST)) == ["conversation_deleted"]
+
+
+def test_under_four_eyes_it_is_refused_once_that_is_approved(company: Company) -> None:
+    require_four_eyes(company)
+    with restored():
+        company.send(LOST)
+        deletion = company.delete(["c-1"])
+        write_journal()
+
+    replay()
+    assert company.request_object(deletion)["hold_reason"] == "restored"
+    decisions.approve(request_id=UUID(deletion), actor="user:7")
+    work()
+
+    assert became(company.send(LOST)) == ["conversation_deleted"]
+
+
+def test_under_four_eyes_it_is_stored_before_that_and_stays_if_it_is_rejected(company: Company) -> None:
+    require_four_eyes(company)
+    with restored():
+        company.send(LOST)
+        deletion = company.delete(["c-1"])
+        write_journal()
+
+    replay()
+    work()
+
+    assert became(company.send(LOST)) == ["created"]
+    decisions.reject(request_id=UUID(deletion), actor="user:7")
+    work()
+    assert gone(number_of(company, "c-1")) == [False]
+    assert became(company.send(LOST)) == ["unchanged"]
+
+
+def test_what_was_shared_with_somebody_erased_is_refused_whoever_is_named(company: Company) -> None:
+    with restored():
+        company.talk("c-1", "alice", "bob")
+        company.delete("alice")
+        work()
+        assert became(company.send(document("c-1", "bob"))) == ["conversation_deleted"]
+
+    replay()
+
+    assert became(company.send(document("c-1", "bob"), document("c-2", "bob"))) == [
+        "conversation_deleted",
+        "created",
+    ]
+
+
+@pytest.mark.parametrize("in_the_backup", ["nothing", "the conversation"])
+@pytest.mark.parametrize("how_far", ["completed", "accepted"])
+def test_a_redacted_message_stays_redacted(company: Company, in_the_backup: str, how_far: str) -> None:
+    if in_the_backup == "the conversation":
+        company.send(CARD | {"messages": [said("m2", KEPT)]})
+    with restored():
+        redaction = redact_card(company)
+        if how_far == "completed":
+            work()
+        else:
+            write_journal()
+
+    report = replay()
+    work()
+    [result] = company.send(CARD)
+
+    assert became([result]) == ["created" if in_the_backup == "nothing" else "updated"]
+    number = result["number"]
+    assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
+    assert (message_of(number, "m2").kind, message_of(number, "m2").text) == ("text", KEPT)
+    assert SECRET not in dump()
+    assert [(one["request_id"], one["kind"]) for one in report["requests"]] == [(redaction, "redaction")]
+    assert company.status(redaction) == "completed"
+
+
+def test_a_redaction_that_nobody_had_approved_is_told_with_what_to_do(company: Company) -> None:
+    require_four_eyes(company)
+    with restored():
+        redaction = redact_card(company)
+        write_journal()
+
+    text = told()
+
+    assert f"redaction {redaction} of acme" in text
+    assert "redaction" in text.splitlines()[-1]
+    [result] = company.send(CARD)
+    assert SECRET in message_of(result["number"]).text
+
+
+def test_a_conversation_that_retention_erased_is_refused(company: Company) -> None:
+    with restored():
+        company.send(OLD)
+        file_run(company.chatbot, 1095)
+        work()
+        assert became(company.send(OLD)) == ["conversation_deleted"]
+
+    replay()
+
+    assert became(company.send(OLD, document("c-2", "dave"))) == ["conversation_deleted", "created"]
+
+
+def test_it_is_identified_as_one_that_was_deleted(company: Company) -> None:
+    with restored():
+        company.send(LOST)
+        company.delete(["c-1"])
+        work()
+        assert named(company.caller, "c-1", "bob") == "conversation_deleted"
+
+    replay()
+
+    assert named(company.caller, "c-1", "bob") == "conversation_deleted"
+
+
+def test_another_chatbot_with_the_same_ids_is_untouched(company: Company, other: Company) -> None:
+    both = document("c-both", "alice"), document("c-both", "bob")
+    with restored():
+        for one in (company, other):
+            one.send(LOST, *both, OLD)
+        redact_card(company)
+        company.delete(["c-1"])
+        company.delete("alice")
+        file_run(company.chatbot, 1095)
+        work()
+
+    replay()
+
+    again = [LOST, both[1], OLD, CARD]
+    assert became(company.send(*again)) == [*["conversation_deleted"] * 3, "created"]
+    assert became(other.send(*again)) == ["created"] * 4
+    assert message_of(number_of(company, "c-card")).kind == "redacted"
+    assert SECRET in message_of(number_of(other, "c-card")).text
+
+
+def test_a_chatter_by_a_uci_that_was_designated_since_is_refused(company: Company, other: Company) -> None:
+    def designate() -> None:
+        change_chatbot(
+            chatbot=company.chatbot, actor="user:7", variables=[NewVariable("custom", "email")], uci="email"
+        )
+
+    def by_email(conversation_id: str) -> dict[str, Any]:
+        return document(conversation_id, custom_variables={"email": "a@example.com"})
+
+    theirs = list(Variable.objects.filter(chatbot=other.chatbot).order_by("pk").values())
+    with restored():
+        designate()
+        company.send(by_email("c-1"))
+        selector = {"unique_chatter_identifier_key": "email", "unique_chatter_identifier_value": "a@example.com"}
+        assert company.caller.post("data-deletion", selector).status_code == 200
+        work()
+        assert became(company.send(by_email("c-1"), by_email("c-2"))) == ["conversation_deleted", "chatter_erased"]
+
+    replay()
+    change_chatbot(chatbot=company.chatbot, actor="user:7", uci="email")
+
+    assert became(company.send(by_email("c-1"), by_email("c-2"))) == ["conversation_deleted", "chatter_erased"]
+    assert list(Variable.objects.filter(chatbot=other.chatbot).order_by("pk").values()) == theirs
+
+
+def test_what_a_replay_has_remembered_outlives_the_next_restore_of_the_same_backup(company: Company) -> None:
+    kept = document("c-kept", "alice")
+    card = document("c-card", "carol", messages=[said("m1", KEPT)])
+    [number] = [number_of(company, "c-card") for _ in [company.send(kept, card)]]
+    backup = Backup()
+    company.send(LOST, card | {"messages": [said("m1", KEPT), said("m3", f"My card: {SECRET}")]})
+    company.delete(["c-kept", "c-1"])
+    redact(company, number, "m1", "m3")
+    write_journal()
+
+    for _ in range(2):
+        backup.restore()
+        replay()
+        work()
+
+        assert became(company.send(kept, LOST)) == ["conversation_deleted"] * 2
+        company.send(card | {"messages": [said("m3", f"My card: {SECRET}")]})
+        assert SECRET not in dump()
