@@ -1,7 +1,7 @@
 """Any sequence of events: random stories of filings, faults and late data, compared with a model of the result.
 
 `make stress SECONDS=600 SEED=1` is the long run; the short one here has a fixed seed. A story that was
-printed is played again with STRESS_STORY.
+printed is played again with STRESS_STORY. STRESS_RESTORES=0 leaves out restores, and what officers change.
 """
 
 import ast
@@ -16,6 +16,7 @@ from tests.stress.searching import Stage, stage
 SECONDS = float(os.environ.get("STRESS_SECONDS", "20"))
 SEED = int(os.environ.get("STRESS_SEED", "1"))
 STORY = os.environ.get("STRESS_STORY", "")
+RESTORES = os.environ.get("STRESS_RESTORES", "1") != "0"
 # The short run stops at the first failure; the long one looks for more of other kinds.
 MOST = 1 if SECONDS <= 60 else 20
 
@@ -40,5 +41,5 @@ def test_a_fixed_story_keeps_all_invariants(on_stage: Stage) -> None:
 
 @pytest.mark.skipif(bool(STORY), reason="one story is given")
 def test_in_any_order_nothing_is_left_or_lost_and_all_requests_end(on_stage: Stage) -> None:
-    failures = on_stage.search(seed=SEED, seconds=SECONDS, most=MOST)
+    failures = on_stage.search(seed=SEED, seconds=SECONDS, most=MOST, restores=RESTORES)
     assert not failures, "\n\n".join(map(str, failures))

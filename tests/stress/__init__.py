@@ -1,8 +1,11 @@
 """A stress test of erasure and export from outside: random stories, and a model that says what must hold.
 
     stories     a story is a list of plain tuples; how one is made up, shortened and printed
+    disasters   what is drawn into some of them: restores, and what officers change
     truth       the model: what was said, uploaded and asked for, and what follows from it
     world       carries the tuples out: calls of the API, commands, the worker's functions, time that passes
+    officers    carries out what officers change
+    restores    a backup, the loss of the database, and what the model makes of it
     sessions    a client's server that is asked who somebody is, and what became of its answers
     actors      threads that can be stopped between any two statements or calls to the storage, and killed there
     faults      a storage that refuses

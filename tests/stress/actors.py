@@ -5,11 +5,14 @@ A step is a statement, or a call to the storage.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from itertools import count
 from queue import SimpleQueue
+from random import Random
 from typing import Any
 from unittest.mock import patch
 
@@ -123,6 +126,32 @@ class Actor:
         except DatabaseError as error:
             self._report(f"SQLSTATE {getattr(error.__cause__, 'sqlstate', None)}")
             raise
+
+
+def jitter(random: Random) -> Callable[[], None]:
+    def wait() -> None:
+        luck = random.random()
+        if luck < 0.02:
+            time.sleep(random.uniform(0, 0.08))
+        elif luck < 0.15:
+            time.sleep(random.uniform(0, 0.004))
+
+    return wait
+
+
+def stopping(jitter: Callable[[], None], steps: int, *, dies: bool) -> Callable[[], None]:
+    """Return a jitter that rests for long after so many steps, or ends there all that would come."""
+    left = count(steps, -1)
+
+    def wait() -> None:
+        jitter()
+        now = next(left)
+        if now <= 0 and dies:
+            raise Killed
+        if now == 0:
+            time.sleep(0.2)
+
+    return wait
 
 
 @contextmanager

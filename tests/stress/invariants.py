@@ -7,13 +7,15 @@
 5. No statement fails, and no error is logged.
 6. An export by UCI has what the chatbot's setting lets in, and nothing else.
 7. Who chatted in a conversation that is not erased is known in the end, if the client's server knows it.
+8. After a restore what was erased is erased again and stays so, nothing else is, and nothing that clients send again
+   is lost.
 """
 
 from collections import Counter
 from collections.abc import Collection
 
 from tests.stress.looking import Found, Onlooker, Request, Row
-from tests.stress.truth import AGAIN, ENDED_WITHOUT, FINAL, Filed, ModelConversation, Place, Truth
+from tests.stress.truth import AGAIN, ENDED_WITHOUT, FINAL, Filed, ModelConversation, Place, Truth, places_of
 
 _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelled", "rejected": "request.rejected"}
 
@@ -66,6 +68,8 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     rows = look.rows([number for number in numbers.values() if number is not None])
     for place, number in numbers.items():
         row = rows.get(number or 0)
+        if number is None:
+            continue  # lost with the database, and not sent again yet
         if row is None or not row.is_empty:
             raise Broken(2, "rows", f"{deletion} is completed, and {_name(place)} still has rows: {row}")
     objects = look.objects()
@@ -81,8 +85,8 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
 def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
     """Check that the text of a completed redaction is nowhere."""
     [name] = redaction.ids
-    number = truth.conversations[redaction.bot, name].number or 0
-    if redaction.text in look.rows([number])[number].texts:
+    number = truth.conversations[redaction.bot, name].number
+    if number is not None and redaction.text in look.rows([number])[number].texts:
         raise Broken(2, "redacted rows", f"{redaction} is completed, and its message still has the text")
     for found in look.objects():
         if redaction.text in found.texts:
@@ -122,9 +126,11 @@ def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list
         row = rows.get(entry.number or 0)
         if row is None:
             raise Broken(3, "conversation", f"{_name(entry.place)} has no row any more")
+        if entry.is_promised and not row.is_empty:
+            raise Broken(8, "came back", f"{_name(entry.place)} was erased before a restore, and is here: {row}")
         accounting = [one for one in truth.erasures if truth.accounts(one, entry)]
         demanding = [one for one in truth.deletions if one.status == "completed" and truth.must_be_gone(one, entry)]
-        if row.is_empty and accounting:
+        if row.is_empty and (accounting or entry.is_promised):
             gone.append(entry)
         elif row.is_erased or row.is_empty:
             kind = (2, "rows") if accounting else (3, "conversation")
@@ -159,6 +165,7 @@ def nothing_is_left(truth: Truth, gone: list[ModelConversation], objects: list[F
     """
     exports = [export for export in truth.exports if export.key]
     allowed = [export for export in exports if in_grace and export.aged_at is None]
+    gone = [*gone, *(entry for entry in truth.promised if entry not in gone)]
     asked_for = [entry for entry in gone if any(truth.accounts(one, entry) for one in truth.deletions)]
     _expect_nowhere([entry.place for entry in asked_for], objects, allowed, "all is swept")
     _expect_nowhere([entry.place for entry in gone], objects, exports, "all is swept")
@@ -213,9 +220,11 @@ def events_and_counts(truth: Truth, gone: list[ModelConversation], look: Onlooke
     events = look.final_events()
     for request in look.requests():
         expected = [_FINAL_EVENT[request.status]] if request.status in FINAL else []
-        if events.get(request.id, []) != expected:
-            name = next((str(one) for one in truth.filed.values() if one.id == request.id), "?")
-            raise Broken(4, "final events", f"{name} is {request.status}: {events.get(request.id)}")
+        one = next((one for one in truth.filed.values() if one.id == request.id), None)
+        # What a replay only records has had its event in the life that was lost.
+        is_recorded = one is not None and one.is_replayed and request.id not in events
+        if events.get(request.id, []) != expected and not is_recorded:
+            raise Broken(4, "final events", f"{one or '?'} is {request.status}: {events.get(request.id)}")
     conversations, messages, files = look.counts()
     expected_messages = sum(len(entry.messages) for entry in gone)
     if (conversations, messages) != (len(gone), expected_messages):
@@ -225,6 +234,37 @@ def events_and_counts(truth: Truth, gone: list[ModelConversation], look: Onlooke
     most = least + sum(entry.failed_uploads for entry in truth.conversations.values())
     if not least <= files <= most:
         raise Broken(4, "counts", f"files: erased {least} to {most}, counted {files}")
+
+
+def after_replay(truth: Truth, look: Onlooker) -> None:
+    """Check that a replay has erased what it had to, and nothing else."""
+    for one in truth.deletions:
+        if one.is_absent and one.status not in ENDED_WITHOUT:
+            raise Broken(8, "lost request", f"{one} was accepted before a restore, and is not here")
+    stored = [entry for entry in truth.conversations.values() if entry.number is not None]
+    rows = look.rows([entry.number for entry in stored if entry.number is not None])
+    for entry in stored:
+        row = rows[entry.number or 0]
+        if entry.is_promised and not row.is_empty:
+            raise Broken(8, "not erased again", f"{_name(entry.place)} was erased, and has after a replay: {row}")
+        if row.is_erased and not entry.is_promised and not any(truth.accounts(one, entry) for one in truth.erasures):
+            raise Broken(8, "too much", f"{_name(entry.place)} is erased by a replay, and was not before: {row}")
+
+
+def after_sending_again(truth: Truth, look: Onlooker, lost: list[ModelConversation]) -> None:
+    """Check what has become of all that clients have sent since the backup and send again."""
+    here = look.texts()
+    if back := places_of(here) & {entry.place for entry in truth.promised}:
+        names = ", ".join(map(_name, sorted(back)))
+        raise Broken(8, "came back", f"{names} was erased before a restore, and was stored when it was sent again")
+    for former in lost:
+        entry = truth.conversations[former.place]
+        missing = former.messages - entry.messages
+        if missing and not entry.is_promised and not any(truth.accounts(one, entry) for one in truth.erasures):
+            raise Broken(8, "refused", f"{_name(entry.place)} was open before a restore, and is without {missing}")
+    for redaction in truth.redactions:
+        if redaction.status == "completed":
+            is_redacted(truth, redaction, look)
 
 
 def _is_in_bucket(export: Filed, objects: list[Found]) -> bool:

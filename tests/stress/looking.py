@@ -31,7 +31,8 @@ SELECT c.id, c.deleted_at IS NOT NULL,
        (SELECT count(*) FROM conversations_refusedidentity r
          WHERE r.conversation_id = c.id AND r.chatbot_id = c.chatbot_id),
        (SELECT count(*) FROM conversations_identitylookup l
-         WHERE l.conversation_id = c.id AND l.chatbot_id = c.chatbot_id)
+         WHERE l.conversation_id = c.id AND l.chatbot_id = c.chatbot_id),
+       c.deletion_request_id IS NOT NULL
   FROM conversations_conversation c WHERE c.id = ANY(%s)
 """
 _IDENTITIES = """
@@ -41,6 +42,16 @@ SELECT conversation_id, value, established_by FROM conversations_identity
 _UNKNOWN = """
 SELECT conversation_id FROM conversations_identitylookup WHERE conversation_id = ANY(%s) AND state = 'unknown'
 """
+_TEXTS = """
+SELECT text FROM conversations_message WHERE text LIKE '%%planted.%%'
+ UNION SELECT user_name FROM conversations_conversation WHERE user_name LIKE '%%planted.%%'
+ UNION SELECT csat_comment FROM conversations_conversation WHERE csat_comment LIKE '%%planted.%%'
+"""
+_KEYS = """
+SELECT object_key FROM conversations_uploadedfile UNION SELECT key FROM compliance_export
+ UNION SELECT key FROM compliance_exportfile UNION SELECT key FROM conversations_dailyextract
+"""
+_PENDING = "SELECT request_id FROM compliance_journalentry WHERE kind IN ('accepted', 'withdrawn')"
 _REQUESTS = """
 SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key,
        r.unverified_left_out
@@ -78,6 +89,7 @@ class Row(NamedTuple):
     values: int
     refused: int
     lookups: int
+    is_closed: bool
 
     @property
     def is_empty(self) -> bool:
@@ -101,6 +113,7 @@ class Found(NamedTuple):
 
     key: str
     texts: frozenset[str]
+    version: str
 
     @property
     def places(self) -> frozenset[Place]:
@@ -113,6 +126,8 @@ class Onlooker:
 
     def __init__(self, storage: ObjectStorage) -> None:
         self.lock = threading.RLock()
+        # Versions that a restored database cannot know of.
+        self.orphans: set[str] = set()
         self._storage = storage
         self._reader = psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor})
         self._reader.autocommit = True
@@ -139,6 +154,18 @@ class Onlooker:
         """Return those of the conversations whose look-up has ended without a value."""
         return [number for (number,) in self._read(_UNKNOWN, [numbers])]
 
+    def texts(self) -> set[str]:
+        """Return all planted texts of conversations that are in the database."""
+        return found_in(" ".join(text for (text,) in self._read(_TEXTS)).encode())
+
+    def keys(self) -> set[str]:
+        """Return the keys of all objects that the database knows of."""
+        return {key for (key,) in self._read(_KEYS)}
+
+    def pending(self) -> set[UUID]:
+        """Return the requests of which the ledger lacks the acceptance or the decision."""
+        return {request_id for (request_id,) in self._read(_PENDING)}
+
     def final_events(self) -> dict[UUID, list[str]]:
         return dict(self._read(_EVENTS))
 
@@ -155,16 +182,17 @@ class Onlooker:
         return list(pids)
 
     def objects(self) -> list[Found]:
-        """Return every version of every object."""
+        """Return every version of every object, but no orphans."""
         acting = ACTING.set(None)
         try:
             client = self._storage.client
             pages = client.get_paginator("list_object_versions").paginate(Bucket=self._storage.bucket_name)
             versions = [one for page in pages for one in page.get("Versions", ())]
             return [
-                Found(one["Key"], texts)
+                Found(one["Key"], texts, one["VersionId"])
                 for one in versions
-                if (texts := self._texts(one["Key"], one["VersionId"], one["ETag"])) is not None
+                if one["VersionId"] not in self.orphans
+                and (texts := self._texts(one["Key"], one["VersionId"], one["ETag"])) is not None
             ]
         finally:
             ACTING.reset(acting)

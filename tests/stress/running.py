@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -15,20 +14,21 @@ from django.db import connection
 
 from common.storage import ObjectStorage
 from tests.stress import faults, invariants
-from tests.stress.actors import Actor, ErrorsLogged, Killed
+from tests.stress.actors import Actor, ErrorsLogged, Killed, jitter, stopping
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
+from tests.stress.restores import Restores
 from tests.stress.sessions import Sessions
 from tests.stress.stories import TURNS, Rule, Story
 from tests.stress.truth import FINAL, Filed, Truth
-from tests.stress.world import World
+from tests.stress.world import COMMANDS, World
 
 # Drains and sweeps after which everything has to be final, once the storage is well.
 _ROUNDS = 8
 _PATIENCE = 40.0
 
 # Of a claim's own accord: it does not wait for what another has locked.
-_TOLERATED = {"SQLSTATE 55P03"}
+_TOLERATED = {"SQLSTATE 55P03", "logged service.restored"}
 
 
 class Play:
@@ -48,6 +48,8 @@ class Play:
         self._watching = threading.Lock()
         self._sessions = Sessions(self.truth, self._look)
         self.world = World(self.truth, stored, self._sessions, self._report)
+        self._restores = Restores(self.world, self._look)
+        self._has_officers = any(rule[0] in {"eyes", "period", "restore"} for rule in story)
         self._has_lookups = any(rule[0] == "arrive" for rule in story)
         if self._has_lookups:
             self.world.answer_lookups()
@@ -78,6 +80,10 @@ class Play:
 
     def _perform(self, rule: Rule) -> None:
         kind, *rest = rule
+        if kind == "restore":
+            if self._restores.has_backup:
+                self._restore(rest[0])
+            return
         if kind in TURNS:
             name, steps = rest
             actor = self._actor(name)
@@ -91,11 +97,34 @@ class Play:
                 return
             actor.kill()
         else:
-            actor = self._actor("client")
-            actor.begin(partial(self._do, kind, rest))
+            self._call(partial(self._do, kind, rest))
+            return
         self._settle(actor)
         self.watch()
         self._raise_broken()
+
+    def _call(self, work: Callable[[], object]) -> None:
+        """Do something from outside. Raises Broken."""
+        actor = self._actor("client")
+        actor.begin(work)
+        self._settle(actor)
+        self.watch()
+        self._raise_broken()
+
+    def _restore(self, how: str) -> None:
+        """Lose the database with all who work on it, replay the ledger, and send again what was lost."""
+        for actor in self._actors.values():
+            if actor.is_busy:
+                actor.kill()
+                self._settle(actor)
+        with self._watching:  # what is seen before the service is open again is of neither life
+            self._call(partial(self._restores.lose, how))
+            self._call(self._restores.replay)
+        self.watch()
+        self._raise_broken()
+        invariants.after_replay(self.truth, self._look)
+        self._call(self._restores.send_again)
+        invariants.after_sending_again(self.truth, self._look, self._restores.lost)
 
     def _do(self, kind: str, rest: list[Any]) -> None:
         world = self.world
@@ -107,9 +136,13 @@ class Play:
             "forge": world.forge,
             "upload": world.upload,
             "days": world.make_days,
-            "retain": world.retain,
+            "retain": world.officers.retain,
+            "period": world.officers.period,
+            "demand": world.officers.demand,
+            "eyes": world.officers.eyes,
+            "redesignate": world.officers.redesignate,
             "redact": world.redact,
-            "demand": world.demand,
+            "backup": self._restores.back_up,
             "refuse": world.refuse,
             "mend": world.mend,
             "hour": world.hour_passes,
@@ -118,7 +151,7 @@ class Play:
         }
         if kind in plain:
             plain[kind](*rest)
-        elif kind in {"cancel", "approve", "reject", "retry"}:
+        elif kind in {"cancel", "approve", "reject", *COMMANDS}:
             world.decide(kind, *rest)
         else:
             world.file(kind, *rest)
@@ -148,11 +181,11 @@ class Play:
         """Play these rules beside others. Who is to stop after some steps rests there, or is killed."""
         killed = {rule[1] for rule in self._story if rule[0] == "kill"}
         for kind, *rest in hand:
-            player.jitter = _jitter(random)
+            player.jitter = jitter(random)
             if kind in TURNS:
                 name, steps = rest
                 if steps is not None:
-                    player.jitter = _stopping(player.jitter, steps, dies=name in killed)
+                    player.jitter = stopping(player.jitter, steps, dies=name in killed)
                 try:
                     self.world.turns[kind]()
                 except Killed:
@@ -192,15 +225,14 @@ class Play:
                 self._retries(one)
             elif one.status == "on_hold":
                 self._perform((self._random.choice(["approve", "approve", "reject"]), one.name))
+                if self._has_officers:
+                    self._perform(("officer", one.name))
             if self._random.random() < 0.3:
                 self._perform(("work", "w1", None))
 
     def _retries(self, one: Filed) -> bool:
         taken: list[bool] = []
-        actor = self._actor("client")
-        actor.begin(lambda: taken.append(self.world.decide("retry", one.name)))
-        self._settle(actor)
-        self._raise_broken()
+        self._call(lambda: taken.append(self.world.decide("retry", one.name)))
         return taken == [True]
 
     def _waiting(self) -> list[Filed]:
@@ -208,7 +240,7 @@ class Play:
         found = {request.id: request.status for request in self._look.requests()}
         waiting = []
         for one in self.truth.filed.values():
-            if one.id and found.get(one.id) not in FINAL:
+            if one.id in found and found[one.id] not in FINAL:
                 one.status = found[one.id]
                 waiting.append(one)
         return waiting
@@ -275,7 +307,8 @@ class Play:
             one for request in requests if (one := names[request.id]).status == "completed" and not one.completed_at
         ]
         for request in requests:
-            names[request.id].completed_at = request.completed_at
+            one = names[request.id]
+            one.completed_at, one.done_at = request.completed_at, one.done_at or request.completed_at
         for one in new:
             if one.is_hosted_export:
                 held = [found.places for found in self._look.objects() if found.key == one.key]
@@ -337,32 +370,6 @@ class Play:
                         self._settle(other, depth + 1)
             if time.monotonic() > end:
                 raise Broken(5, "hangs", f"{actor.name} does not come to an end")
-
-
-def _jitter(random: Random) -> Callable[[], None]:
-    def wait() -> None:
-        luck = random.random()
-        if luck < 0.02:
-            time.sleep(random.uniform(0, 0.08))
-        elif luck < 0.15:
-            time.sleep(random.uniform(0, 0.004))
-
-    return wait
-
-
-def _stopping(jitter: Callable[[], None], steps: int, *, dies: bool) -> Callable[[], None]:
-    """Return a jitter that rests for long after so many steps, or ends there all that would come."""
-    left = count(steps, -1)
-
-    def wait() -> None:
-        jitter()
-        now = next(left)
-        if now <= 0 and dies:
-            raise Killed
-        if now == 0:
-            time.sleep(0.2)
-
-    return wait
 
 
 def _is_stuck(states: list[list[tuple[str, str]]]) -> bool:

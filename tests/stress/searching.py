@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+from unittest.mock import patch
 
 from common.storage import ObjectStorage
+from compliance.retention import due
 from tests import databases
 from tests.clients import empty
 from tests.stress import faults
 from tests.stress.actors import acting_in_pools
+from tests.stress.disasters import with_disasters
 from tests.stress.invariants import Broken
 from tests.stress.running import Play
 from tests.stress.stories import Author, Story, printed, shortened
@@ -53,8 +56,11 @@ class Stage:
             return broken
         return None
 
-    def search(self, *, seed: int, seconds: float, most: int = 1) -> list[Failure]:
-        """Play stories for so long, and return the failures of different kinds, each as short as it could be made."""
+    def search(self, *, seed: int, seconds: float, most: int = 1, restores: bool = True) -> list[Failure]:
+        """Play stories for so long, and return the failures of different kinds, each as short as it could be made.
+
+        Those with restores are played rule by rule: all that is certain has to be known when the database is lost.
+        """
         end = time.monotonic() + seconds
         found: dict[tuple[int, str], Failure] = {}
         number = 0
@@ -62,7 +68,10 @@ class Stage:
             story_seed = seed * 1_000_000 + number
             number += 1
             story = Author(story_seed).story()
-            threads = _THREADS if number % 4 == 0 else 1
+            if restores:
+                story = with_disasters(story, story_seed)
+            is_lost = any(rule[0] in {"backup", "restore"} for rule in story)
+            threads = _THREADS if number % 4 == 0 and not is_lost else 1
             broken = self.play(story, seed=story_seed, threads=threads)
             if broken and broken.kind not in found:
                 self._tell(f"story {number} after {seconds - (end - time.monotonic()):.0f} s: {broken}")
@@ -101,7 +110,8 @@ def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Ite
     # Only errors are looked at, and there are many lines.
     logging.disable(logging.WARNING)
     try:
-        with acting_in_pools(), faults.installed(storage) as stored:
+        # Retention runs have several slices, however little is stored.
+        with acting_in_pools(), patch.object(due, "SLICE", 1), faults.installed(storage) as stored:
             yield Stage(storage, stored, tell=tell)
     finally:
         logging.disable(logging.NOTSET)

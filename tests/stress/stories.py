@@ -6,10 +6,16 @@
 ("upload", bot, conversation)
 ("delete" | "export", request, bot, chatter, flags)
 ("delete_ids" | "export_ids", request, bot, conversations, flags)
-("retain", request, bot)            a run for a period of 90 days
+("retain", request, bot)            a run of another day, for the period or for one of 90 days that ends at once
+("period", request, bot, days or None)      the period of retention is set; the request is its first run, if any
+("eyes", bot, True or False)        deletions need a second person's approval
+("redesignate", bot)                another variable is the Unique Chatter Identifier for a moment
 ("redact", request, bot, conversation, place)   one of its messages
 ("demand", bot, how reliable an identity an export needs)
-("cancel" | "approve" | "reject" | "retry", request)
+("cancel" | "approve" | "reject" | "retry", request)     by a key
+("officer", request)                approved by somebody else
+("backup",)                         of the database, without the bucket
+("restore", "" | "sudden")          of the last backup; the ledger is replayed, and clients send all again
 ("days", bot)                       the extracts of two days are made
 ("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
 ("sweep", worker, steps or None)    as that, with a sweep
@@ -304,6 +310,8 @@ def _simplified(story: Story, fails: Callable[[Story], bool]) -> Story:
 def _plainer(rule: Rule) -> Iterator[Rule]:
     if rule[0] in TURNS and rule[2] is not None:
         yield (*rule[:2], None)
+    if rule[0] == "restore" and rule[1]:
+        yield ("restore", "")
     if rule[-1] and isinstance(rule[-1], tuple):
         yield (*rule[:-1], ())
         yield from ((*rule[:-1], (flag,)) for flag in rule[-1] if len(rule[-1]) > 1)

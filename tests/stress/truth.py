@@ -80,6 +80,8 @@ class ModelConversation:
     refused: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     is_looked_up: bool = False
+    # What had erased it had ended when the database was lost: nothing of it may ever be here again.
+    is_promised: bool = False
     messages: set[str] = field(default_factory=set)
     files: list[str] = field(default_factory=list)
     failed_uploads: int = 0
@@ -114,6 +116,16 @@ class Filed:
     left_out: int = 0
     # Of a redaction: the text of its message.
     text: str = ""
+    # Of a retention run: what it erases is older than this, without what it may not erase any more, since it has
+    # ended or its period has. `days`: its period, if that is in force.
+    older_than: datetime | None = None
+    days: int | None = None
+    spared: set[Place] = field(default_factory=set)
+    # When it ended first; a restore may have it carried out again.
+    done_at: datetime | None = None
+    # After a restore: this database did not know it; it does not know it still.
+    is_replayed: bool = False
+    is_absent: bool = False
 
     @property
     def is_deletion(self) -> bool:
@@ -172,6 +184,14 @@ class Truth:
         return [one for one in list(self.filed.values()) if (one.is_deletion or one.kind == "retain") and one.id]
 
     @property
+    def retentions(self) -> list[Filed]:
+        return [one for one in self.erasures if not one.is_deletion]
+
+    @property
+    def promised(self) -> list[ModelConversation]:
+        return [entry for entry in list(self.conversations.values()) if entry.is_promised]
+
+    @property
     def redactions(self) -> list[Filed]:
         return [one for one in list(self.filed.values()) if one.text and one.id]
 
@@ -180,12 +200,13 @@ class Truth:
         if deletion.status in ENDED_WITHOUT or entry.place[0] != deletion.bot:
             return False
         if deletion.kind == "retain":
-            assert deletion.received_at
-            return entry.last_at is not None and entry.last_at < deletion.received_at - RETAINED_FOR
-        is_new = bool(deletion.completed_at and entry.asked_at and entry.asked_at > deletion.completed_at)
+            assert deletion.older_than
+            is_due = entry.last_at is not None and entry.last_at < deletion.older_than
+            return is_due and entry.place not in deletion.spared
+        is_new = bool(deletion.done_at and entry.asked_at and entry.asked_at > deletion.done_at)
         if deletion.chatter is None:
             return entry.place[1] in deletion.ids and not is_new
-        began_after = bool(deletion.completed_at and entry.began and entry.began > deletion.completed_at)
+        began_after = bool(deletion.done_at and entry.began and entry.began > deletion.done_at)
         return deletion.chatter in entry.tried and not (is_new and began_after)
 
     def must_be_gone(self, deletion: Filed, entry: ModelConversation) -> bool:

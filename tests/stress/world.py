@@ -4,30 +4,27 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID
 
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
-from django.db.models import F
+from django.db import connection
 from django.test import Client
 
-from chatbots import locks
 from chatbots.models import Chatbot
-from chatbots.operations.chatbots import change_chatbot
 from compliance import worker
 from compliance.lookups.dispatcher import look_up
-from compliance.models import RetentionRun
-from compliance.retention import policy
-from conversations.extracts.days import ONE_DAY
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
+from tests.stress.officers import Officers
 from tests.stress.sessions import Sessions
-from tests.stress.truth import RETAINED_FOR, Demand, Filed, ModelConversation, Span, Truth, now, planted
+from tests.stress.truth import Filed, ModelConversation, Span, Truth, now, planted
 from tests.tokens import Backend
 
 BOTS = ("acme", "neighbour")
@@ -40,6 +37,8 @@ _BEGINNINGS: dict[str, Callable[[], datetime]] = {
     "soon": lambda: now() + timedelta(hours=1),
 }
 _PREFIXES = {"uploads": "uploads/", "ledger": "erasure_ledger/"}
+# What refuses a decision that comes too late or too early.
+COMMANDS = {"retry": ("retry_request", "not_retryable"), "officer": ("approve_request", "not_held")}
 
 # An hour passes for everything that waits. Locked rows are in use, and wait for nothing.
 _HOUR_PASSES = """
@@ -80,6 +79,19 @@ def _id_of(text: str) -> str:
     return text.rpartition(".")[2]
 
 
+@dataclass
+class Said:
+    """A document. `is_now`: the conversation begins with it; `at`: when it was sent first."""
+
+    entry: ModelConversation
+    document: dict[str, Any]
+    text: str
+    sent_at: datetime
+    began_at: datetime | None
+    is_now: bool
+    at: datetime
+
+
 class World:
     """Two chatbots, and what their owners' programs do. All of it may be called in any thread."""
 
@@ -89,6 +101,9 @@ class World:
         self.turns = {"work": self.drain, "sweep": self.sweep, "look": self.look}
         self._sessions = sessions
         self._report = report
+        self.officers = Officers(truth)
+        # All that was sent and is sent again after a restore, in order.
+        self.sent: list[Callable[[], object]] = []
         self._callers = {}
         self._backends = {}
         self._numbers = count()
@@ -112,13 +127,10 @@ class World:
         """Send such a document with a session, of which the owner's server knows that it is this chatter's."""
         entry = self.truth.conversation((bot, name))
         variables = {"user_channel_variables": self._sessions.new(entry, chatter)}
-        is_new = self._say(bot, name, began, day, variables)
-        entry.is_looked_up = entry.is_looked_up or (is_new and began in {"now", "soon"})
+        self._say(bot, name, began, day, variables)
 
-    def _say(self, bot: str, name: str, began: str | None, day: int, variables: dict[str, Any]) -> bool:
-        """Return whether this began a new conversation."""
+    def _say(self, bot: str, name: str, began: str | None, day: int, variables: dict[str, Any]) -> None:
         entry = self.truth.conversation((bot, name))
-        chatter = variables.get("custom_variables", {}).get("member_id")
         text = planted(entry.place, f"m{len(entry.messages)}x{next(self._numbers)}")
         began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
@@ -133,27 +145,38 @@ class World:
         }
         if began_at:
             document["started_at"] = began_at.isoformat()
-        document |= variables
+        said = Said(entry, document | variables, text, sent_at, began_at, is_now=began in {"now", "soon"}, at=now())
+        self.sent.append(partial(self._say_again, said))
+        self._send(said)
+
+    def _say_again(self, said: "Said") -> None:
+        """Send a document once more, as all of a conversation is sent: with its start."""
+        began_at = said.began_at or said.entry.began
+        assert began_at
+        self._send(replace(said, began_at=began_at, document=said.document | {"started_at": began_at.isoformat()}))
+
+    def _send(self, said: "Said") -> None:
+        entry = said.entry
+        chatter = said.document.get("custom_variables", {}).get("member_id")
         if chatter:
             entry.tried.add(chatter)
-        asked_at = now()
-        answer = self._post(bot, "conversations", document)
+        answer = self._post(entry.place[0], "conversations", said.document)
         [result] = answer["results"]
         if result["outcome"] == "refused":
             if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
                 self._report(f"a document was refused: {result['error']['code']}")
             if chatter and result["number"] is not None:
                 entry.named.add(chatter)
-            return False
-        entry.messages.add(text)
-        entry.last_at = max(filter(None, [entry.last_at, began_at, sent_at]))
+            return
+        entry.messages.add(said.text)
+        entry.last_at = max(filter(None, [entry.last_at, said.began_at, said.sent_at]))
         if chatter:
             entry.named.add(chatter)
             entry.people.add(chatter)
         if result["outcome"] == "created":
-            entry.asked_at, entry.began = asked_at, began_at
+            entry.asked_at, entry.began = said.at, said.began_at
             entry.number = result["number"]
-        return bool(result["outcome"] == "created")
+            entry.is_looked_up = entry.is_looked_up or (said.is_now and "user_channel_variables" in said.document)
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
         """Say who chatted in a conversation, and compare the outcome with what the model expects."""
@@ -179,6 +202,10 @@ class World:
             self._report(f"a forged token became {result['outcome']}: {codes}")
 
     def _name(self, bot: str, name: str, chatter: str, path: str, body: Any) -> None:
+        self.sent.append(partial(self._name_again, bot, name, chatter, path, body))
+        self._name_again(bot, name, chatter, path, body)
+
+    def _name_again(self, bot: str, name: str, chatter: str, path: str, body: Any) -> None:
         self._sessions.see()
         entry = self.truth.conversation((bot, name))
         before, was_stored = frozenset(entry.people), entry.number is not None
@@ -246,27 +273,6 @@ class World:
         filed.received_at = datetime.fromisoformat(answer["received_at"])
         filed.id = UUID(answer["request_id"])
 
-    def retain(self, name: str, bot: str) -> None:
-        """File the retention run of another day, unless one is under way or nothing is due."""
-        if name in self.truth.filed:
-            return
-        filed = self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
-        # No sweep sees the period, and files a run that the model does not know.
-        with transaction.atomic():
-            chatbot = locks.locked(Chatbot.objects.get(slug=bot).pk)
-            RetentionRun.objects.filter(chatbot=chatbot).update(day=F("day") - ONE_DAY)
-            Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=RETAINED_FOR.days)
-            chatbot.refresh_from_db()
-            try:
-                request = policy.file_run(chatbot, actor="command")
-            except policy.NotFiled:
-                request = None
-            Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=None)
-        if request is None:
-            del self.truth.filed[name]
-        else:
-            filed.received_at, filed.id = request.received_at, request.pk
-
     def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
         entry = self.truth.conversation((bot, conversation))
         if name in self.truth.filed or entry.number is None or not entry.messages:
@@ -284,31 +290,26 @@ class World:
         filed.received_at = datetime.fromisoformat(answer["received_at"])
         filed.text, filed.id = text, UUID(answer["request_id"])
 
-    def demand(self, bot: str, least: str) -> None:
-        demand = Demand(now(), bot=bot, least=least)
-        self.truth.demands.append(demand)
-        chatbot = Chatbot.objects.get(slug=bot)
-        change_chatbot(chatbot=chatbot, changes={"export_assurance": least}, actor="command")
-        demand.answered_at = now()
-
     def decide(self, decision: str, name: str) -> bool:
-        """Cancel, approve, reject or retry; return whether it was taken."""
+        """Cancel, approve or reject by a key, approve as an officer, or retry; return whether it was taken."""
         filed = self.truth.filed.get(name)
-        if filed is None or filed.id is None:
+        if filed is None or filed.id is None or filed.is_absent:
             return False
-        if decision == "retry":
-            return self._retry(filed)
+        if decision in COMMANDS:
+            return self._command(*COMMANDS[decision], filed)
+        is_own = Chatbot.objects.get(slug=filed.bot).four_eyes and decision == "approve"
         response = self._call(filed.bot, f"requests/{filed.id}/{decision}", b"", "application/json")
-        if response.status_code not in {200, 409}:
-            self._report(f"{decision} was answered with {response.status_code}")
+        # 403: for officers alone.
+        if response.status_code not in {200, 403, 409} or (is_own and response.status_code == 200):
+            self._report(f"{decision} was answered with {response.status_code}" + " to who filed it" * is_own)
         return bool(response.status_code == 200)
 
-    def _retry(self, filed: Filed) -> bool:
+    def _command(self, command: str, refusal: str, filed: Filed) -> bool:
         try:
-            call_command("retry_request", str(filed.id), stdout=io.StringIO())
+            call_command(command, str(filed.id), stdout=io.StringIO())
         except CommandError as refused:
-            if not str(refused).startswith("not_retryable"):
-                self._report(f"retry: {str(refused).split(':')[0]}")
+            if not str(refused).startswith(refusal):
+                self._report(f"{command}: {str(refused).split(':')[0]}")
             return False
         return True
 

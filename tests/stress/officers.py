@@ -1,0 +1,91 @@
+"""What officers change: how reliable exports are, four eyes, the Unique Chatter Identifier, and retention."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import F
+
+from chatbots import locks
+from chatbots.models import Chatbot
+from chatbots.operations.chatbots import NewVariable, change_chatbot
+from compliance.models import RetentionRun
+from compliance.retention import policy
+from conversations.extracts.days import ONE_DAY
+from conversations.models import Conversation
+from tests.stress.truth import RETAINED_FOR, Demand, Truth, now
+
+# Who sets a period is another one than who approves its first run.
+_OFFICER = "user:1"
+_OTHER = NewVariable("custom", "account_id")
+
+
+class Officers:
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self._days = timedelta()
+
+    def demand(self, bot: str, least: str) -> None:
+        demand = Demand(now(), bot=bot, least=least)
+        self.truth.demands.append(demand)
+        chatbot = Chatbot.objects.get(slug=bot)
+        change_chatbot(chatbot=chatbot, changes={"export_assurance": least}, actor="command")
+        demand.answered_at = now()
+
+    def eyes(self, bot: str, are_four: bool) -> None:
+        chatbot = Chatbot.objects.get(slug=bot)
+        change_chatbot(chatbot=chatbot, changes={"four_eyes": are_four}, actor=_OFFICER)
+
+    def redesignate(self, bot: str) -> None:
+        """Make another variable the Unique Chatter Identifier for a moment."""
+        chatbot = Chatbot.objects.get(slug=bot)
+        change_chatbot(chatbot=chatbot, variables=[_OTHER], uci=_OTHER.name, actor=_OFFICER)
+        change_chatbot(chatbot=chatbot, uci="member_id", actor=_OFFICER)
+
+    def retain(self, name: str, bot: str) -> None:
+        """File the retention run of another day, unless one is under way or nothing is due.
+
+        Without a period in force, of one that is set for a moment: it has ended before the run is carried out.
+        """
+        if name in self.truth.filed:
+            return
+        self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
+        request = None
+        # No sweep sees the period, and files a run that the model does not know.
+        with transaction.atomic():
+            chatbot = locks.locked(Chatbot.objects.get(slug=bot).pk)
+            before = chatbot.retention_days
+            if before is None:
+                Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=RETAINED_FOR.days)
+                chatbot.refresh_from_db()
+            with suppress(policy.NotFiled):
+                request = policy.file_run(chatbot, actor="command")
+            # A day on which no other one is filed. The first is that of a first run that was filed today.
+            self._days += ONE_DAY
+            RetentionRun.objects.filter(request=request, request__isnull=False).update(day=F("day") + self._days)
+            Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=before)
+        self._note(name, RetentionRun.objects.filter(request=request).first() if request else None, days=before)
+
+    def period(self, name: str, bot: str, days: int | None) -> None:
+        """Set, shorten, lengthen or end the period; a first run that follows is the request of this name."""
+        if name in self.truth.filed:
+            return
+        self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
+        chatbot = Chatbot.objects.get(slug=bot)
+        is_first = days is not None and policy.needs_confirmation(chatbot, days)
+        confirmed = policy.forecast(chatbot, days or 0).first_run if is_first else None
+        policy.change_period(chatbot=chatbot, days=days, actor=_OFFICER, confirmed=confirmed)
+        open_ones = Conversation.objects.filter(chatbot=chatbot, deletion_request_id=None)
+        places = {(bot, str(one)) for one in open_ones.values_list("external_id", flat=True)}
+        for one in self.truth.retentions:
+            if one.bot == bot and one.days and (days is None or days > one.days):
+                one.spared |= places
+        self._note(name, policy.waiting_first_run(chatbot) if is_first else None, days=days)
+
+    def _note(self, name: str, run: RetentionRun | None, *, days: int | None) -> None:
+        if run is None:
+            del self.truth.filed[name]
+            return
+        filed = self.truth.filed[name]
+        filed.older_than, filed.days = run.older_than, days
+        filed.received_at, filed.id = run.request.received_at, run.request_id
