@@ -1,6 +1,7 @@
 """What must hold in a database that was restored: while it is closed, by its replay, and afterwards."""
 
 import random
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -11,8 +12,8 @@ from scripts.demo_story import require
 from scripts.drill_scene import BAKERY, CLINIC, FERRIES, ORCHARD, UCI, Scene
 from scripts.drill_site import Service, wait_until
 
-# By the name of the person: what a replay does with their request. Those of Gus and Kai are not named: his is neither
-# in the database nor to be carried out, Kai's is not in the ledger.
+# By the name of the person: what a replay does with their request. Three are not named: Gus's is neither in the
+# database nor to be carried out, Kai's is not in the ledger, and nothing of Wim is in the backup.
 PLANS = {
     "ada": "erase",
     "ben": "erase",
@@ -21,11 +22,18 @@ PLANS = {
     "eve": "redact",
     "hal": "run",
     "jon": "file",
+    "otto": "file",
+    "pia": "complete",
+    "vera": "remember",
+    "ugo": "lost_redaction",
     "dora": "hold",
+    "nora": "hold",
     "cleo": "withdraw",
     "gita": "lost_export",
     "mia": "unknown_chatbot",
 }
+# What another replay of the same backup does otherwise: these were carried out after the first.
+PLANS_AGAIN = PLANS | dict.fromkeys(("jon", "otto", "dora", "kai"), "erase")
 _REQUESTS = """
 SELECT id, status, hold_reason, cutoff_at, attempts, claim_id FROM compliance_compliancerequest ORDER BY id
 """
@@ -115,6 +123,16 @@ def dry_run(scene: Scene) -> None:
     scene.story.show(*_table(scene))
 
 
+def dry_run_again(scene: Scene) -> None:
+    """Check that another replay of the same backup carries out the same, and what was done after the first."""
+    said = scene.service.manage("replay_erasures", "--dry-run", "--json", ends=(0, 3))
+    names = {request_id: name for name, request_id in scene.requests.items()}
+    plans = {each["request_id"]: each["plan"] for each in said.document["requests"]}
+    found = {names[request_id]: plan for request_id, plan in plans.items() if request_id in names}
+    require(found == PLANS_AGAIN, f"The replay names {found} instead of {PLANS_AGAIN}.")
+    scene.story.fact(f"A dry run ({said.seconds:.0f} s) names the {len(PLANS_AGAIN)} requests of before both losses")
+
+
 def replay(scene: Scene, *, kills: int = 3) -> None:
     """Replay, killed some times at a random moment, then to its end."""
     for _ in range(kills):
@@ -174,20 +192,25 @@ def is_open(scene: Scene) -> None:
     wait_until(lambda: client.get("conversations").status == 200, "the service serves again")
     scene.story.took("from the loss until it serves again", scene.story.elapsed())
     scene.story.fact("The service serves again")
-    scene.reaches("jon", "completed")
-    scene.reaches("olga", "completed")
-    dora = scene.reaches("dora", "on_hold")
-    require(dora["hold_reason"] == "restored", f"Dora's deletion is held as {dora['hold_reason']}.")
+    for name in ("jon", "olga", "otto", "pia"):
+        scene.reaches(name, "completed")
+    for name in ("dora", "nora"):
+        held = scene.reaches(name, "on_hold")
+        require(held["hold_reason"] == "restored", f"The deletion of {name} is held as {held['hold_reason']}.")
+        refused = scene.clients[CLINIC].post(f"requests/{scene.requests[name]}/approve", {})
+        require(refused.body.get("code") == "officers_only", f"A key's approval is answered {refused.status}.")
+    scene.service.manage("approve_request", scene.requests["nora"], ends=(2,))  # it has filed it
     cleo = scene.clients[CLINIC].get(f"requests/{scene.requests['cleo']}").body
     require(cleo["status"] == "cancelled", f"Cleo's deletion is {cleo['status']}, though it was cancelled.")
-    for name in ("gus", "kai", "gita"):
+    for name in ("gus", "kai", "gita", "ugo"):
         slug = scene.people[name].slug
         status = scene.clients[slug].get(f"requests/{scene.requests[name]}").status
         require(status == 404, f"The lost request of {name} is answered {status}.")
     scene.story.fact(
-        "Jon's deletion was filed again under its id, and is done. Dora's is on hold (restored), for a person to "
-        "decide. Cleo's is cancelled. The requests of Gus, Gita and Kai are unknown (404): Gita is to ask again, "
-        "Kai's was accepted in the last seconds and is lost"
+        "The deletions of Jon, Otto and Pia were filed again under their ids, and are done. Dora's and Nora's are on "
+        "hold (restored): no key may approve them, and no command what a command has filed. Cleo's is cancelled. The "
+        "requests of Gus, Gita, Ugo and Kai are unknown (404): Gita and Ugo are to ask again, Kai's was accepted in "
+        "the last seconds and is lost"
     )
     require(scene.leaked is not None and scene.leaked.get("conversations").status == 401, "A revoked token works.")
     scene.story.fact("The token that had leaked is refused (401)")
@@ -199,7 +222,7 @@ def goes_through_again(scene: Scene) -> None:
     client = scene.clients[FERRIES]
     wait_until(lambda: client.get("conversations").status == 200, "the service serves again")
     scene.story.fact(f"`replay_erasures` ends ({said.seconds:.0f} s, exit code {said.code}), and the service serves")
-    for name in ("dora", "jon", "olga"):
+    for name in ("dora", "jon", "kai", "olga", "otto", "pia"):
         scene.reaches(name, "completed")
 
 
@@ -215,24 +238,29 @@ def is_verified(scene: Scene) -> None:
     scene.story.fact(f"`verify_erasure --all`: {said.out.strip()}")
 
 
-def nothing_is_left(scene: Scene, *, also_erased: Collection[str] = (), lost: Collection[str] = ()) -> None:
+def nothing_is_left(
+    scene: Scene, *, also_erased: Collection[str] = (), lost: Collection[str] = (), is_sent_again: bool = False
+) -> None:
     """Check that the database and the bucket have nothing of who was erased, and everything of the others.
 
-    Of whom is `lost`, the backup has nothing either.
+    Of whom is `lost`, the backup has nothing either. What was sent after it is there once it `is_sent_again`.
     """
     people = scene.people
-    erased = {"ada", "emil", "hal", "jon", "mia", "olga", *also_erased}
+    erased = {"ada", "emil", "hal", "hedy", "jon", "mia", "olga", "otto", "pia", "wim", *also_erased}
     gone = set(scene.redacted) | {scene.photo}
     for name in erased:
         gone |= people[name].strings()
     # Another has the value of Ada, and that of Mia.
     gone |= {people[name].uci for name in erased - {"ada", "mia"}}
-    first, second = people["ben"].documents
-    gone |= _strings(first)
-    gone |= _strings(scene.shared)
+    first, second, third = people["ben"].documents
+    gone |= _strings(first) | _strings(third) | _strings(scene.shared)
     kept = _strings(second)
     for name in people.keys() - erased - {"ben", *lost}:
         kept |= people[name].strings() | {people[name].uci}
+    if is_sent_again:
+        kept |= _strings(scene.came_back)
+    else:
+        kept -= traces(document for _, document, _ in scene.sent)
     kept -= scene.redacted
     dump = scene.service.database.run("pg_dump", DATABASE)
     stored = evidence.objects()
@@ -241,6 +269,8 @@ def nothing_is_left(scene: Scene, *, also_erased: Collection[str] = (), lost: Co
     require(not left, f"{len(left)} strings of erased people are left: {sorted(left)[:5]}.")
     missing = kept - evidence.found(kept, [dump])
     require(not missing, f"{len(missing)} strings of others are gone: {sorted(missing)[:5]}.")
+    copied = {message["text"] for message in people["finn"].documents[0]["messages"]}
+    require(evidence.found(copied, stored.values()) == copied, "The search does not see what files hold.")
     ledger = [content for key, content in stored.items() if key.startswith("erasure_ledger/")]
     require(ledger and not evidence.found(gone | kept, ledger), "The ledger has a value or a text.")
     scene.story.fact(
@@ -266,17 +296,61 @@ def numbers_hit_nobody(scene: Scene) -> None:
     )
 
 
+def clients_do_their_part(scene: Scene) -> None:
+    """Do what docs/operating.md tells clients to do after a restore, and check each answer."""
+    filed, story = dict(scene.requests), scene.story
+    scene.chatbot(BAKERY, "--variable", "custom:table")
+    story.fact(f"The operator creates {BAKERY} again")
+    # Numbers of before are given again, to other conversations.
+    for _, document, _ in scene.sent:
+        scene.numbers.pop(document["id"], None)
+    answered = Counter(_send_again(scene, *one) for one in scene.sent)
+    counts = ", ".join(f"{number} {what}" for what, number in sorted(answered.items()))
+    scene.upload("tess")
+    story.fact(
+        f"Clients send again all {len(scene.sent)} documents that they sent since the backup, and a file: {counts}"
+    )
+    for name, kind in (("eve", "redacted"), ("vera", "redacted"), ("ugo", "text")):
+        _first_message_is(scene, name, kind)
+    story.fact("Eve's and Vera's messages come back as `redacted`, Ugo's, which nobody had approved, as it was sent")
+    scene.redact("ugo")
+    scene.reaches("ugo", "on_hold")
+    scene.carry_out("kai", "data-deletion")
+    scene.carry_out("mia", "data-deletion")
+    for name in ("ben", "gita", "vera"):
+        scene.carry_out(name, "data-export")
+    story.fact(
+        "They file again what was lost: Ugo's redaction, which waits for approval again, the deletions of Kai and "
+        "Mia, Gita's export. Ben and Vera get exports, too"
+    )
+    scene.requests |= filed | {"kai": scene.requests["kai"]}
+
+
+def _send_again(scene: Scene, slug: str, document: Document, expected: str) -> str:
+    [result] = scene.answers(slug, document)
+    answer: str = result["error"]["code"] if result["error"] else result["outcome"]
+    require(answer == expected, f"{document['id']}, sent again, is answered {answer}, not {expected}.")
+    if not result["error"]:
+        scene.numbers[document["id"]] = result["number"]
+    return answer
+
+
+def _first_message_is(scene: Scene, name: str, kind: str) -> None:
+    person = scene.people[name]
+    page = scene.clients[person.slug].get(f"conversations/{scene.numbers[person.documents[0]['id']]}/messages").body
+    sent = person.documents[0]["messages"][0]
+    [(found, text)] = [(each["kind"], each["text"]) for each in page["results"] if each["id"] == sent["id"]]
+    expected = (kind, sent["text"] if kind == "text" else "")
+    require((found, text) == expected, f"The message of {name} is {found}, not {kind}.")
+
+
 def late_data_is_refused(scene: Scene) -> None:
-    """Check that Ada's old conversations are refused, and the one that she began after her erasure is stored."""
+    """Check that conversations of Ada that the backup has are refused."""
     ada = scene.people["ada"]
     for result in scene.answers(FERRIES, *ada.documents):
         code = (result["error"] or {}).get("code")
         require(code in {"conversation_deleted", "chatter_erased"}, f"An erased conversation came back ({code}).")
-    scene.send(FERRIES, scene.came_back)
-    scene.story.fact(
-        "The platform sends again what it has: Ada's erased conversations are refused, the one that she began "
-        "after her erasure is stored"
-    )
+    scene.story.fact("The platform sends again what it sent before the backup, too: Ada's conversations are refused")
 
 
 def storage_is_compared(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 Each string of theirs is unique, so that a search finds it wherever it is kept, and finds nothing else.
 """
 
+import copy
 import secrets
 import urllib.request
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ PHOTO = "a photo of "
 
 _SCOPES = (
     *("deletions:write", "exports:write", "requests:read", "conversations:write", "conversations:read"),
-    "messages:redact",
+    *("messages:redact", "requests:approve"),
 )
 
 
@@ -83,6 +84,8 @@ class Scene:
     shared: Document = field(default_factory=dict)
     redacted: set[str] = field(default_factory=set)
     came_back: Document = field(default_factory=dict)
+    # What clients sent since the backup: the chatbot, the document as sent, and the answer when it comes again.
+    sent: list[tuple[str, Document, str]] = field(default_factory=list)
     lost_numbers: dict[str, int] = field(default_factory=dict)  # table -> the number of a row that is lost
 
     def use_tokens(self) -> None:
@@ -108,22 +111,33 @@ class Scene:
         self.tokens[slug] = key["secret"]
         return key["prefix"], Client(self.service.url, slug, secret="", token=key["secret"])
 
-    def person(self, name: str, slug: str, *, conversations: int = 1, days_ago: float = 2.0, uci: str = "") -> Person:
+    def person(
+        self,
+        name: str,
+        slug: str,
+        *,
+        conversations: int = 1,
+        days_ago: float = 2.0,
+        uci: str = "",
+        again: str = "created",
+    ) -> Person:
         """Add somebody who has chatted, and store their conversations."""
         person = self.people[name] = Person(name, slug, uci or f"{name}-{secrets.token_hex(4)}")
         for _ in range(conversations):
             person.say(days_ago)
-        self.send(slug, *person.documents)
+        self.send(slug, *person.documents, again=again)
         return person
 
     def numbers_of(self, name: str) -> set[int]:
         """Return the numbers of a person's conversations."""
         return {self.numbers[document["id"]] for document in self.people[name].documents}
 
-    def send(self, slug: str, *documents: Document) -> None:
+    def send(self, slug: str, *documents: Document, again: str = "created") -> None:
+        """Store conversations. `again`: what a client that sends them again after the restore is answered."""
         for result in self.answers(slug, *documents):
             require(result["error"] is None, f"A conversation was refused: {result['error']}.")
             self.numbers[result["id"]] = result["number"]
+        self.sent += [(slug, copy.deepcopy(document), again) for document in documents]
 
     def answers(self, slug: str, *documents: Document) -> list[dict[str, Any]]:
         answer = self.clients[slug].post("conversations", list(documents))
@@ -145,6 +159,19 @@ class Scene:
         self.requests[name] = request_id
         return request_id
 
+    def redact(self, name: str) -> str:
+        """File a redaction of the first message of a person, and return its text."""
+        person = self.people[name]
+        message: Document = person.documents[0]["messages"][0]
+        answer = self.clients[person.slug].post(
+            f"conversations/{self.numbers[person.documents[0]['id']]}/messages/redact",
+            {"ids": [message["id"]], "reason": "payment_data"},
+        )
+        require(answer.status == 200, f"The redaction was answered {answer.status}.")
+        self.requests[name] = answer.body["request_id"]
+        text: str = message["text"]
+        return text
+
     def carry_out(self, name: str, path: str, **body: Any) -> None:
         self.file(name, path, **body)
         self.reaches(name, "completed")
@@ -156,16 +183,16 @@ class Scene:
         require(said.get("status") == status, f"The request of {name} is {said.get('status')}, not {status}.")
         return said
 
-    def upload(self, name: str) -> None:
-        """Store a file that came with the first conversation of a person."""
+    def upload(self, name: str) -> str:
+        """Store a file that came with the first conversation of a person, and return what it holds."""
         person = self.people[name]
-        self.photo = f"{PHOTO}{name} {secrets.token_hex(5)}"
+        photo = f"{PHOTO}{name} {secrets.token_hex(5)}"
         lines = (
             "--drill",
             'Content-Disposition: form-data; name="file"; filename="photo.txt"',
             "Content-Type: text/plain",
             "",
-            self.photo,
+            photo,
             "--drill--",
             "",
         )
@@ -180,6 +207,7 @@ class Scene:
         )
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  as above
             require(answer.status == 201, f"The upload was answered {answer.status}.")
+        return photo
 
     def journalled(self) -> None:
         """Wait until workers have written to the ledger what was accepted and withdrawn."""
@@ -198,10 +226,10 @@ def before_the_backup(scene: Scene) -> None:
     scene.service.manage("set_chatbot", CLINIC, "--four-eyes")
     for name in ("ada", "ben"):
         scene.person(name, FERRIES, conversations=2)
-    for name in ("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga"):
+    for name in ("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga", "otto"):
         scene.person(name, FERRIES)
     scene.person("hal", FERRIES, days_ago=200)
-    for name in ("cleo", "dora", "emil", "gus"):
+    for name in ("cleo", "dora", "emil", "gus", "nora"):
         scene.person(name, CLINIC)
     # As one company's number 1 and another's.
     scene.person("adas-namesake", CLINIC, uci=scene.people["ada"].uci)
@@ -210,7 +238,7 @@ def before_the_backup(scene: Scene) -> None:
     scene.shared = ada.say()
     scene.send(FERRIES, scene.shared)
     scene.send(FERRIES, scene.shared | {"custom_variables": {UCI: kim.uci}})
-    scene.upload("ada")
+    scene.photo = scene.upload("ada")
     scene.leaked_prefix, scene.leaked = scene.token(FERRIES)
     _, scene.clients[FERRIES] = scene.token(FERRIES)
     scene.story.fact(
@@ -224,7 +252,12 @@ def before_the_backup(scene: Scene) -> None:
     scene.send(FERRIES, returned)
     scene.file("cleo", "data-deletion")
     scene.reaches("cleo", "on_hold")
-    scene.story.fact("Finn has an export. Lena was erased and came back. Cleo's deletion waits for its approval")
+    days = [str((datetime.now(UTC) - timedelta(days=ago)).date()) for ago in (3, 1)]
+    scene.service.manage("daily_extract", FERRIES, "--from", days[0], "--to", days[1])
+    scene.story.fact(
+        "Finn has an export, and there are daily extracts. Lena was erased and came back. Cleo's deletion waits for "
+        "its approval"
+    )
     scene.journalled()
     scene.service.stop("workers")
     scene.file("olga", "data-deletion")
@@ -234,37 +267,48 @@ def before_the_backup(scene: Scene) -> None:
 def after_the_backup(scene: Scene) -> None:
     """What the backup does not know."""
     manage, client = scene.service.manage, scene.clients
+    scene.sent.clear()
     scene.service.start_workers()
+    _send_more(scene)
     scene.reaches("olga", "completed")
     scene.carry_out("ada", "data-deletion", erase_exports=True)
     scene.came_back = Person("ada", FERRIES, scene.people["ada"].uci).say(0)
     scene.send(FERRIES, scene.came_back)
-    scene.carry_out("ben", "data-deletion", conversation_ids=[scene.people["ben"].documents[0]["id"]])
-    scene.story.fact("Olga and Ada are erased; Ada comes back. One of Ben's two conversations is erased, by its id")
+    first, _, third = (document["id"] for document in scene.people["ben"].documents)
+    scene.carry_out("ben", "data-deletion", conversation_ids=[first, third])
+    scene.carry_out("wim", "data-deletion")
+    scene.story.fact(
+        "Olga, Ada and Wim are erased; Ada comes back. Two of Ben's conversations are erased, by their ids: one of "
+        "before the backup, one of after it"
+    )
     cancelled = client[CLINIC].post(f"requests/{scene.requests['cleo']}/cancel", {})
     require(cancelled.status == 200, f"Cancelling was answered {cancelled.status}.")
     for name in ("gus", "dora", "emil"):
         scene.file(name, "data-deletion")
         scene.reaches(name, "on_hold")
+    nora = scene.people["nora"]
+    by_staff = manage("request_deletion", CLINIC, UCI, nora.uci, "--json", ends=(0, 4)).document
+    scene.requests["nora"] = by_staff["request_id"]
+    scene.reaches("nora", "on_hold")
     manage("reject_request", scene.requests["gus"])
     manage("approve_request", scene.requests["emil"])
     scene.reaches("emil", "completed")
     scene.story.fact(
-        "Cleo's deletion is cancelled, that of Gus rejected; Dora's waits for approval, Emil's got it and is done"
+        "Cleo's deletion is cancelled, that of Gus rejected; Dora's waits for approval, and Nora's, which staff have "
+        "filed; Emil's got it and is done"
     )
-    eve = scene.people["eve"].documents[0]
-    secret = eve["messages"][0]
-    answer = client[FERRIES].post(
-        f"conversations/{scene.numbers[eve['id']]}/messages/redact",
-        {"ids": [secret["id"]], "reason": "payment_data"},
-    )
-    require(answer.status == 200, f"The redaction was answered {answer.status}.")
-    scene.requests["eve"] = answer.body["request_id"]
+    scene.redacted = {scene.redact("eve"), scene.redact("vera")}
     scene.reaches("eve", "completed")
-    scene.redacted = {secret["text"]}
+    scene.reaches("vera", "completed")
+    scene.send(FERRIES, scene.people["eve"].documents[0], again="unchanged")
+    scene.redact("ugo")
+    scene.reaches("ugo", "on_hold")
     scene.carry_out("gita", "data-export")
     manage("revoke_api_key", scene.leaked_prefix)
-    scene.story.fact("One of Eve's messages is redacted, Gita gets an export, and a token that leaked is revoked")
+    scene.story.fact(
+        "A message of Eve is redacted, and one of Vera, who came after the backup; one of Ugo's waits for approval. "
+        "Gita gets an export, and a token that leaked is revoked"
+    )
     _apply_retention(scene)
     scene.chatbot(BAKERY, "--variable", "custom:table")
     # With the same value as Ida of the ferries, and as somebody who comes later.
@@ -282,11 +326,37 @@ def after_the_backup(scene: Scene) -> None:
     # So that it waits for its turn when the database is lost.
     manage("set_chatbot", FERRIES, "--grace-minutes", "30")
     scene.file("jon", "data-deletion")
-    scene.story.fact("Jon's deletion is accepted, and can be cancelled for half an hour before it is carried out")
+    for name in ("otto", "pia"):
+        documents = scene.people[name].documents
+        scene.file(name, "data-deletion", conversation_ids=[document["id"] for document in documents])
+    scene.story.fact(
+        "Jon's deletion is accepted, and by the ids of their conversations those of Otto and Pia; they can be "
+        "cancelled for half an hour before they are carried out"
+    )
     scene.journalled()
     scene.service.stop("workers")
     scene.file("kai", "data-deletion")
     scene.story.fact("Kai's deletion is accepted, and no worker has time to write it to the ledger")
+
+
+def _send_more(scene: Scene) -> None:
+    """Conversations that the backup does not have, in full or in part."""
+    people = scene.people
+    for name, again in (("ben", "conversation_deleted"), ("otto", "conversation_deleted"), ("jon", "chatter_erased")):
+        scene.send(FERRIES, people[name].say(), again=again)
+    for name in ("pia", "wim"):
+        scene.person(name, FERRIES, again="conversation_deleted")
+    scene.person("hedy", FERRIES, days_ago=200, again="conversation_deleted")
+    for name in ("tess", "vera"):
+        scene.person(name, FERRIES)
+    scene.upload("tess")
+    scene.person("ugo", CLINIC)
+    ida = people["ida"].documents[0]
+    first = ida["messages"][0]
+    scene.send(FERRIES, ida, again="unchanged")
+    ida["messages"].append(first | {"id": f"{ida['id']}-later", "text": f"ida asks more, {secrets.token_hex(5)}"})
+    scene.send(FERRIES, ida, again="updated")
+    scene.story.fact(f"Clients send {len(scene.sent)} documents: of new conversations, and of some that are known")
 
 
 def _number_of(scene: Scene, slug: str) -> int:
@@ -305,7 +375,7 @@ def _apply_retention(scene: Scene) -> None:
     )
     scene.requests["hal"] = str(request_id)
     seconds = wait_until(lambda: _status(scene, "hal") == "completed", "the retention run ends")
-    scene.story.fact(f"A retention run erases what is older than 90 days: {number} conversation ({seconds:.0f} s)")
+    scene.story.fact(f"A retention run erases what is older than 90 days: {number} conversations ({seconds:.0f} s)")
 
 
 def _status(scene: Scene, name: str) -> str:

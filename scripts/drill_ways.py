@@ -1,6 +1,7 @@
 """The drill's ways to lose and restore a database: each sets the scene, restores, and checks what must hold."""
 
 import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -111,12 +112,17 @@ def dump(drill: Drill) -> None:
     time.sleep(max(0.0, 15 - (time.monotonic() - began)))
     check.nothing_moves(scene, before, seconds=time.monotonic() - began)
     _replay_by_hand(drill)
+    _restore_once_more(drill, archive)
+
+
+def _restore_once_more(drill: Drill, archive: Path) -> None:
+    story, scene, service = drill.story, drill.scene, drill.service
     story.chapter("The same backup once more")
     service.manage("approve_request", scene.requests["dora"])
     scene.reaches("dora", "completed")
     story.fact("Dora's deletion is approved, and done. Then this database is lost too")
     service.stop()
-    restored.crash()
+    service.database.crash()
     again = drill.database("again")
     again.start()
     again.create_roles()
@@ -126,10 +132,11 @@ def dump(drill: Drill) -> None:
     service.start_web()
     service.start_workers()
     check.is_closed(scene)
+    check.dry_run_again(scene)
     check.goes_through_again(scene)
     check.is_verified(scene)
-    check.nothing_is_left(scene, also_erased={"dora"}, lost={"nils"})
-    check.late_data_is_refused(scene)
+    check.nothing_is_left(scene, also_erased={"dora", "kai"}, lost={"nils"})
+    _clients_go_on(drill, also_erased={"dora", "kai"}, lost={"nils"})
 
 
 def copy(drill: Drill) -> None:
@@ -272,7 +279,15 @@ def _check_the_rest(drill: Drill) -> None:
     check.nothing_is_left(drill.scene)
     check.numbers_hit_nobody(drill.scene)
     check.replay_again(drill.scene)
+    _clients_go_on(drill, also_erased={"kai"})
+
+
+def _clients_go_on(drill: Drill, *, also_erased: Collection[str], lost: Collection[str] = ()) -> None:
+    drill.story.chapter("Clients do their part")
+    check.clients_do_their_part(drill.scene)
     check.late_data_is_refused(drill.scene)
+    check.is_verified(drill.scene)
+    check.nothing_is_left(drill.scene, also_erased=also_erased, lost=lost, is_sent_again=True)
 
 
 def _is_noticed(scene: Scene, status: int) -> None:
@@ -291,7 +306,7 @@ def _work_on_unaware(scene: Scene) -> None:
     require(scene.clients[FERRIES].get("conversations").status == 200, "The web server does not serve yet.")
     have_numbers_repeated(scene, scene.service.database)
     scene.chatbot(ORCHARD)
-    scene.person("nils", ORCHARD, uci=scene.people["mia"].uci)
+    scene.person("nils", ORCHARD, uci=scene.people["mia"].uci, again="unchanged")
     scene.story.fact(
         f"Nobody has noticed yet: somebody creates the chatbot {ORCHARD}, which gets the number of {BAKERY}, and "
         "stores a conversation of a person with the same value as Mia's"
