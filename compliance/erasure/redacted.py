@@ -218,20 +218,21 @@ class ExpiredExport(NamedTuple):
 class FoundMessages(NamedTuple):
     """The number of an open conversation, None if there is none, and those of messages that it has, by digest.
 
-    `with_text` are the numbers of those that are not redacted.
+    `with_text` are the numbers of those that are not redacted. `is_closed`: the conversation is marked or erased.
     """
 
     conversation: int | None
     numbers: dict[bytes, int]
     with_text: set[int]
+    is_closed: bool
 
 
 def find_messages(chatbot: Chatbot, conversation: bytes, digests: Collection[bytes]) -> FoundMessages:
     """Find messages of a conversation by the digests of their ids, as lines of the ledger name them."""
-    conversations = Conversation.objects.filter(
-        chatbot=chatbot, external_id_digest=conversation, deletion_request_id=None
-    )
-    number = conversations.values_list("pk", flat=True).first()
+    conversations = Conversation.objects.filter(chatbot=chatbot, external_id_digest=conversation)
+    number, mark = conversations.values_list("pk", "deletion_request_id").first() or (None, None)
+    if mark is not None:
+        return FoundMessages(None, {}, set(), is_closed=True)
     messages = Message.objects.filter(chatbot=chatbot, conversation=number) if number else Message.objects.none()
     found = {
         message_digest(chatbot.public_id, conversation, external_id): (pk, kind)
@@ -242,6 +243,7 @@ def find_messages(chatbot: Chatbot, conversation: bytes, digests: Collection[byt
         number,
         {digest: pk for digest, (pk, _) in wanted.items()},
         {pk for pk, kind in wanted.values() if kind != Message.Kind.REDACTED},
+        is_closed=False,
     )
 
 

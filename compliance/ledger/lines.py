@@ -43,14 +43,17 @@ CONVERSATIONS_PER_LINE = 10_000
 _DIGESTS = "string_agg(encode(external_id_digest, 'hex'), ' ' ORDER BY id)"
 # All that is in the scope of a deletion has been erased, whichever request has marked it. What former lines of a
 # replayed one name may have no row here: another restore of the same backup must not forget it.
+_FORMER = """
+SELECT l.request_id, unnest(l.conversation_digests) AS external_id_digest
+  FROM compliance_ledgerline l JOIN compliance_compliancerequest q ON q.id = l.request_id
+ WHERE l.request_id = ANY(%(ids)s::uuid[]) AND (q.origin = 'replay' OR l.kind IN ('exact', 'retention'))
+"""
 _IN_SCOPE = f"""
 {REQUESTS}, scope AS MATERIALIZED (
     SELECT r.id AS request_id, s.*
       FROM r CROSS JOIN LATERAL ({IN_SCOPE_WITH.format(columns="c.id, c.external_id_digest")}) AS s
 ), former AS MATERIALIZED (
-    SELECT l.request_id, unnest(l.conversation_digests) AS external_id_digest
-      FROM compliance_ledgerline l JOIN compliance_compliancerequest q ON q.id = l.request_id
-     WHERE l.request_id = ANY(%(ids)s::uuid[]) AND q.origin = 'replay'
+    {_FORMER}
 )
 SELECT request_id, {_DIGESTS}
   FROM (SELECT request_id, id, external_id_digest FROM scope
@@ -58,14 +61,17 @@ SELECT request_id, {_DIGESTS}
  WHERE external_id_digest IS NOT NULL GROUP BY 1
 """  # noqa: S608  (texts of ours)
 _MARKED = f"""
-SELECT ours.id, marked.digests
-  FROM unnest(%(ids)s::uuid[]) AS ours(id)
- CROSS JOIN LATERAL (
-       SELECT {_DIGESTS} AS digests
-         FROM conversations_conversation
-        WHERE deletion_request_id = ours.id AND chatbot_id = ANY(%(chatbots)s)
-          AND external_id_digest IS NOT NULL) AS marked
- WHERE marked.digests IS NOT NULL
+WITH marked AS MATERIALIZED (
+    SELECT deletion_request_id AS request_id, id, external_id_digest
+      FROM conversations_conversation
+     WHERE deletion_request_id = ANY(%(ids)s::uuid[]) AND chatbot_id = ANY(%(chatbots)s)
+), former AS MATERIALIZED (
+    {_FORMER}
+)
+SELECT request_id, {_DIGESTS}
+  FROM (SELECT request_id, id, external_id_digest FROM marked
+         UNION ALL SELECT request_id, NULL, external_id_digest FROM former) AS every
+ WHERE external_id_digest IS NOT NULL GROUP BY 1
 """  # noqa: S608  (texts of ours)
 _NUMBERED = f"""
 SELECT {_DIGESTS} FROM conversations_conversation
@@ -86,7 +92,7 @@ _FORMER_REDACTIONS = """
 SELECT l.request_id, l.line->>'conversation', ARRAY(SELECT jsonb_array_elements_text(l.line->'messages')),
        l.line->>'reason'
   FROM compliance_ledgerline l JOIN compliance_compliancerequest r ON r.id = l.request_id
- WHERE l.request_id = ANY(%s) AND r.origin = 'replay' AND r.kind = 'redaction'
+ WHERE l.request_id = ANY(%s) AND r.kind = 'redaction' AND (r.origin = 'replay' OR l.kind = 'redacted')
 """
 _KEYS = """
 SELECT (SELECT public_id FROM chatbots_chatbot WHERE id = k.chatbot_id), k.prefix, k.revoked_at
@@ -177,7 +183,7 @@ def retention(request_ids: Collection[UUID], digests: Mapping[UUID, str] | None 
             "announced": run.announced,
             "previous_days": run.previous_days,
         }
-        found[row.id] = _in_lines(line, (digests or {}).get(row.id, "").split())
+        found[row.id] = _in_lines(line, list(dict.fromkeys((digests or {}).get(row.id, "").split())))
     return found
 
 
@@ -297,6 +303,8 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
 
     Of a replayed one also the messages that its former lines name, and that may have no row here.
     """
+    if not request_ids:
+        return {}
     found: dict[UUID, Line] = {
         request_id: {"conversation": conversation, "messages": messages, "reason": reason}
         for request_id, conversation, messages, reason in fetch(_FORMER_REDACTIONS, [array(request_ids)])

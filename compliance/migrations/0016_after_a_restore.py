@@ -46,6 +46,7 @@ class Migration(migrations.Migration):
                     ("lost_redaction", "A lost redaction"),
                     ("unknown_chatbot", "The chatbot is not in this database"),
                     ("undecided", "To be decided: its chatbot is closed until then"),
+                    ("decided", "Left as it is by an operator"),
                     ("failed", "Could not be carried out"),
                 ],
                 default="",

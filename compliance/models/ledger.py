@@ -169,6 +169,7 @@ class LedgerLine(models.Model):
         LOST_REDACTION = "lost_redaction", "A lost redaction"
         UNKNOWN_CHATBOT = "unknown_chatbot", "The chatbot is not in this database"
         UNDECIDED = "undecided", "To be decided: its chatbot is closed until then"
+        DECIDED = "decided", "Left as it is by an operator"
         FAILED = "failed", "Could not be carried out"
 
     request_id = models.UUIDField(primary_key=True)

@@ -64,11 +64,9 @@ SELECT e.id
           AND (not_before IS NULL OR not_before <= clock_timestamp()) OFFSET 0) AS e
  ORDER BY e.id LIMIT 1
 """  # noqa: S608
-# A deletion whose variable is not here, and which only its conversations have led to, has not remembered its chatter.
 _SETTLE = """
 UPDATE compliance_ledgerline l
-   SET outcome = CASE WHEN r.variable_id IS NULL AND l.line->>'variable' IS NOT NULL THEN 'undecided'
-                      WHEN r.status = 'completed' AND r.result = 'done' THEN 'erased'
+   SET outcome = CASE WHEN r.status = 'completed' AND r.result = 'done' THEN 'erased'
                       WHEN r.status = 'completed' THEN 'nothing_found' ELSE 'failed' END
   FROM compliance_compliancerequest r
  WHERE r.id = l.request_id AND l.outcome = 'filed' AND l.incarnation = %(incarnation)s
@@ -132,14 +130,12 @@ class Carrying:
         return False
 
     def _take_back(self) -> None:
-        """Requeue what a replay that was killed has claimed.
-
-        Nobody else replays now, or builds extracts while the service is closed.
-        """
+        """Requeue what a replay that was killed has claimed. In a closed service nobody else works."""
+        if is_open():
+            return
         if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
             claims.requeue_these(claimed)
-        if not is_open():
-            execute(_END_LEASES)
+        execute(_END_LEASES)
 
     def _next(self) -> _Next | None:
         found = [(request_id, Kind(kind), Lane(lane)) for request_id, kind, lane in fetch(_NEXT, self._values)]

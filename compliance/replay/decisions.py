@@ -5,19 +5,31 @@ from collections.abc import Collection
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
+from common.db import execute
+from compliance.ledger import service
 from compliance.models import LedgerLine
 
 logger = logging.getLogger(__name__)
 
 Outcome = LedgerLine.Outcome
 
+# Their conversations led to these deletions, and are erased. But their variable is not here, so that their chatter
+# cannot be remembered.
+_WITHOUT_VARIABLE = """
+UPDATE compliance_ledgerline l SET outcome = 'undecided'
+ WHERE incarnation = %s AND plan IN ('erase', 'late') AND line->>'variable' IS NOT NULL
+   AND NOT EXISTS (SELECT FROM chatbots_variable v
+                    WHERE v.chatbot_id = l.chatbot_id AND v.public_id = (l.line->>'variable')::uuid)
+"""
+
 
 class NotUndecided(Exception):
-    """No line of these requests waits for a decision. Names them."""
+    """No line of these requests waits for a decision: nothing was changed. Names them."""
 
     def __init__(self, request_ids: Collection[UUID]) -> None:
         super().__init__(", ".join(map(str, request_ids)))
@@ -26,17 +38,17 @@ class NotUndecided(Exception):
 def leave(request_ids: Collection[UUID]) -> None:
     """Decide that nothing more is done for these requests, and open the chatbots that wait for no other decision.
 
-    Raises NotUndecided, and changes nothing then.
+    While no replay is under way (`operation.leave`). Raises NotUndecided where one of them waits for no decision.
     """
     with transaction.atomic():
-        lines = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED)
-        waiting = set(lines.select_for_update().filter(pk__in=request_ids).values_list("pk", flat=True))
-        if missing := set(request_ids) - waiting:
+        lines = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED, chatbot__isnull=False)
+        waiting = dict(lines.filter(pk__in=request_ids).values_list("pk", "chatbot"))
+        if missing := set(request_ids) - waiting.keys():
             raise NotUndecided(missing)
-        for line in lines.filter(pk__in=waiting, chatbot__isnull=False):
-            changelog.record("request.left", chatbot_id=line.chatbot_id or 0, request_id=line.pk, actor="command")
-        lines.filter(pk__in=waiting).update(outcome=Outcome.UNCHANGED)
-        close_undecided()
+        for request_id, chatbot_id in waiting.items():
+            changelog.record("request.left", chatbot_id=chatbot_id, request_id=request_id, actor="command")
+        lines.filter(pk__in=waiting).update(outcome=Outcome.DECIDED)
+        _close()
     logger.warning("replay.left requests=%s", ",".join(map(str, request_ids)))
 
 
@@ -46,9 +58,18 @@ def try_again(incarnation: UUID) -> None:
     undecided.update(incarnation=incarnation, plan="", outcome="", numbers=None, conversations=0)
 
 
-def close_undecided() -> None:
-    """Close the chatbots of undecided lines, and open all others."""
-    undecided = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED, chatbot__isnull=False)
-    ids = list(undecided.values_list("chatbot", flat=True).distinct())
-    Chatbot.objects.filter(pk__in=ids, closed_at=None).update(closed_at=Now())
-    Chatbot.objects.filter(closed_at__isnull=False).exclude(pk__in=ids).update(closed_at=None)
+def close_undecided(incarnation: UUID) -> None:
+    """Close the chatbots of lines that this replay leaves undecided, and open all others."""
+    with transaction.atomic():
+        execute(_WITHOUT_VARIABLE, [incarnation])
+        _close()
+
+
+def _close() -> None:
+    lines = LedgerLine.objects.filter(chatbot__isnull=False).order_by()
+    undecided = list(lines.filter(outcome=Outcome.UNDECIDED).values_list("chatbot", flat=True).distinct())
+    # Those of a trial that was stopped.
+    ours = Q(incarnation=service.current().incarnation, outcome__in=["", Outcome.FILED])
+    unended = list(lines.filter(ours).values_list("chatbot", flat=True).distinct())
+    Chatbot.objects.filter(pk__in=undecided, closed_at=None).update(closed_at=Now())
+    Chatbot.objects.exclude(closed_at=None).exclude(pk__in=[*undecided, *unended]).update(closed_at=None)

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models.functions import Now
 from psycopg import sql
 
@@ -20,7 +20,6 @@ from chatbots.models import Chatbot
 from common.db import array, execute
 from compliance.erasure import exports, marking, redacted
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
-from compliance.replay import planning
 from compliance.replay.loading import ACTOR
 from compliance.replay.planning import Plan, Planned
 from compliance.requests import insert
@@ -134,15 +133,6 @@ SELECT {", ".join([*_WRITTEN, *defaults.values()])}
 """  # noqa: S608  (names and defaults of columns)
 
 
-def leave_next(*, incarnation: UUID, after: UUID) -> list[Planned]:
-    """Have the next line wait for a decision, since it cannot be filed; return it."""
-    with transaction.atomic():
-        planned = planning.plan_next(reach=0, incarnation=incarnation, after=after, most=1)
-        ids = [one.request_id for one in planned]
-        LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=Outcome.UNDECIDED)
-    return planned
-
-
 def settle(outcomes: Mapping[UUID, Outcome]) -> None:
     execute(_OUTCOME, [array(outcomes), [str(one) for one in outcomes.values()]])
 
@@ -219,7 +209,7 @@ def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> Complia
     return _begin_again(one, known)
 
 
-def _record(one: Planned, _known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
+def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
     """A deletion or redaction that finds nothing. What is sent of it later is refused, as after any other."""
     # Completed when it was erased: its digests are kept from then on.
     at = one.time("cutoff_at") if one.kind in {LineKind.EXACT, LineKind.REDACTED} else one.now
@@ -229,7 +219,12 @@ def _record(one: Planned, _known: ComplianceRequest | None, reach: int) -> Compl
         **dict.fromkeys(("completed_at", "started_at", "cutoff_at"), at),
     }
     if one.plan == Plan.REMEMBER:
-        return _made(one, Kind.REDACTION, **found_nothing)
+        request = known or _made(one, Kind.REDACTION)
+        for name, value in (found_nothing | {"hold_reason": None, "failed_at": None, "error_code": ""}).items():
+            setattr(request, name, value)
+        if known:
+            request.save()
+        return request
     options = {"erase_exports": one.line["erase_exports"], "cutoff_number": reach}
     return _made(one, Kind.DELETION, **_subject(one), **options, **found_nothing)
 
@@ -241,7 +236,8 @@ def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> Complia
 def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
     """A request that was accepted, to be decided on or carried out as any other."""
     held = one.plan == Plan.HOLD
-    state: dict[str, Any] = (
+    # Nobody has approved it in this life.
+    state: dict[str, Any] = {"approved_by": ""} | (
         {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now} if held else {}
     )
     if one.kind == LineKind.RETENTION:
@@ -261,6 +257,8 @@ def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> Compl
     if known is None:
         return _made(one, Kind.REDACTION, approved_holds=approved)
     known.approved_holds = list({*known.approved_holds, *approved})
+    if known.status == Status.COMPLETED:
+        known.cutoff_at = None  # what has a text again is emptied, and what was made of it since goes
     return _begin_again(one, known)
 
 
@@ -344,9 +342,10 @@ def _remember(planned: Sequence[Planned]) -> None:
     for together in by_place({one.request_id: one.chatbot for one in done}):
         marking.remember(together)
     for one in planned:
-        if one.plan == Plan.REMEMBER or (one.plan == Plan.LEAVE and one.kind == LineKind.REDACTED):
+        if one.plan in {Plan.REMEMBER, Plan.REDACT} or (one.plan == Plan.LEAVE and one.kind == LineKind.REDACTED):
+            at = one.now if one.line.get("cutoff_at") is None else one.time("cutoff_at")
             conversation = bytes.fromhex(one.line["conversation"])
-            redacted.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, one.now)
+            redacted.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, at)
 
 
 def _end_exports(planned: Iterable[Planned]) -> None:

@@ -27,7 +27,8 @@ _MERGED = ", ".join(
     f"{name} = CASE WHEN {_TAKES} THEN excluded.{name} ELSE known.{name} END"
     for name in ("kind", "line", "key", "at")
 )
-# Whatever was planned before is planned anew.
+# Whatever was planned before is planned anew, but for what an operator has decided about the same line.
+_IS_DECIDED = "known.outcome = 'decided' AND excluded.key <= known.key"
 _MERGE = f"""
 INSERT INTO compliance_ledgerline AS known
        (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, numbers, conversations,
@@ -45,7 +46,8 @@ SELECT given.request_id, given.kind, (SELECT id FROM chatbots_chatbot WHERE publ
            WHEN {_OF_NEW} < {_OF_KNOWN} OR excluded.conversation_digests = '{{}}' THEN known.conversation_digests
            ELSE ARRAY(SELECT DISTINCT unnest(known.conversation_digests || excluded.conversation_digests)) END,
        chatbot_id = excluded.chatbot_id, incarnation = excluded.incarnation,
-       plan = '', numbers = NULL, conversations = 0, outcome = ''
+       plan = CASE WHEN {_IS_DECIDED} THEN known.plan ELSE '' END, numbers = NULL, conversations = 0,
+       outcome = CASE WHEN {_IS_DECIDED} THEN known.outcome ELSE '' END
 """  # noqa: S608  (texts of ours)
 
 _TO_REVOKE = """

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from tempfile import TemporaryFile
@@ -11,7 +11,7 @@ from typing import IO
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DataError, Error, IntegrityError, InternalError, connection, transaction
+from django.db import DataError, Error, IntegrityError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
@@ -22,7 +22,6 @@ from compliance.models import LedgerLine, Service
 from compliance.replay import decisions, filing, loading, planning, reading
 from compliance.replay.carrying import Carrying, Work
 from compliance.replay.loading import Loaded
-from compliance.replay.planning import Planned
 from compliance.replay.reading import Refused
 from compliance.replay.report import Report
 from conversations.locks import await_running
@@ -37,8 +36,8 @@ Progress = Callable[[str, int], object]
 # How long a command waits for another replay to end.
 PATIENCE_SECONDS = 15.0
 
-# By the database, of what a line says, and not of the connection.
-_REFUSALS = (IntegrityError, DataError, InternalError)
+# What a line says cannot be stored. Other errors are those of the database, or of a machine, and end the replay.
+_REFUSALS = (IntegrityError, DataError)
 
 _LOCK_LOST = (
     "The connection to the database that kept other replays away was lost. What was done until now stays done: run "
@@ -96,7 +95,8 @@ def replay(
         report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
         if seconds is None and not is_without_ledger and service.state != State.OPEN and reading.is_ledger_gone():
             raise LedgerGone
-        since = timezone.now() - settings.BACKUP_HORIZON_DAYS if is_restored else service.reads_since
+        goes_on = service.reads_since if service.state == State.RESTORED else None
+        since = timezone.now() - settings.BACKUP_HORIZON_DAYS if is_restored else goes_on
         if is_dry_run:
             _try_dry(service, report, since, progress)
         elif service.state == State.OPEN and not (is_restored or _has_work(service, report, progress)):
@@ -115,6 +115,12 @@ def replay(
     return True
 
 
+def leave(request_ids: Collection[UUID]) -> None:
+    """As `decisions.leave`. Raises ReplayRuns too."""
+    with _alone(patience=PATIENCE_SECONDS):
+        decisions.leave(request_ids)
+
+
 def _replay(
     report: Report,
     *,
@@ -127,9 +133,10 @@ def _replay(
 ) -> bool:
     """Load, file and carry out, and open the service; return False if the time was over first."""
     if since:
-        # Stored, so that a replay that was stopped goes on with the same objects.
-        Service.objects.update(reads_since=since)
-        services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
+        with transaction.atomic():
+            # Stored, so that a replay that was stopped goes on with the same objects.
+            Service.objects.update(reads_since=since)
+            services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
     service = services.current()
     report.reach = _reach(service)
     if not _load(service, report, progress, deadline, since=since, is_unasked=is_unasked):
@@ -144,8 +151,8 @@ def _replay(
     )
     if not carrying.run():
         return False
+    decisions.close_undecided(service.incarnation)
     report.count()
-    decisions.close_undecided()
     # Before the service opens, after which nothing names them any more; so perhaps twice.
     for request_id, plan in report.to_be_told():
         logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
@@ -169,7 +176,10 @@ def _has_work(service: Service, report: Report, progress: Progress) -> bool:
     decisions.try_again(service.incarnation)
     # Also those of a trial that was stopped: any others belong to a life that is over.
     ours = LedgerLine.objects.filter(incarnation=service.incarnation)
-    return ours.filter(outcome__in=["", LedgerLine.Outcome.FILED]).exists()
+    if not ours.filter(outcome__in=["", LedgerLine.Outcome.FILED]).exists():
+        return False
+    report.unknown, report.refused = 0, []  # they are read once more
+    return True
 
 
 def _open(service: Service) -> bool:
@@ -237,36 +247,36 @@ def _file(service: Service, report: Report, progress: Progress, deadline: float 
     after = planning.FIRST
     while time.monotonic() < deadline:
         try:
-            planned = _file_page(service, report, after, planning.LINES)
+            filed = _file_page(service, report, after, planning.LINES)
         except _REFUSALS:
-            planned = _file_one_by_one(service, report, after)
-        if not planned:
+            filed = _file_one_by_one(service, report, after)
+        if not filed:
             return
-        after = planned[-1].request_id
-        progress("filed", len(planned))
+        after = filed[-1]
+        progress("filed", len(filed))
 
 
-def _file_page(service: Service, report: Report, after: UUID, most: int) -> list[Planned]:
+def _file_page(service: Service, report: Report, after: UUID, most: int) -> list[UUID]:
     with transaction.atomic():
         execute("SET CONSTRAINTS ALL IMMEDIATE")
         planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation, after=after, most=most)
         filing.file(planned, reach=report.reach)
-    return planned
+    return [one.request_id for one in planned]
 
 
-def _file_one_by_one(service: Service, report: Report, after: UUID) -> list[Planned]:
-    filed: list[Planned] = []
-    for _ in range(planning.LINES):
+def _file_one_by_one(service: Service, report: Report, after: UUID) -> list[UUID]:
+    filed: list[UUID] = []
+    while len(filed) < planning.LINES:
         try:
-            planned = _file_page(service, report, after, 1)
+            some = _file_page(service, report, after, 1)
         except _REFUSALS as error:
             failure = describe_database_error(error)
-            planned = filing.leave_next(incarnation=service.incarnation, after=after)
-            logger.error("replay.not_filed request=%s %s", planned[0].request_id, failure)  # noqa: TRY400  (quotes)
-        if not planned:
+            some = planning.leave_next(incarnation=service.incarnation, after=after)
+            logger.error("replay.not_filed request=%s %s", some[0], failure)  # noqa: TRY400  (it would quote rows)
+        if not some:
             break
-        filed += planned
-        after = planned[-1].request_id
+        filed += some
+        after = filed[-1]
     return filed
 
 

@@ -14,8 +14,6 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
-
 from chatbots import changelog
 from chatbots.models import Chatbot, Variable
 from common.db import array, execute, fetch
@@ -212,15 +210,23 @@ def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST, most: int =
     return planned
 
 
+def leave_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
+    """Have the next line wait for a decision, since it cannot be filed; return it."""
+    ids = [request_id for request_id, _ in fetch(_NEXT, [incarnation, after, 1])]
+    LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=LedgerLine.Outcome.UNDECIDED)
+    return ids
+
+
 def _declare_ucis(request_ids: Sequence[UUID]) -> None:
     """Declare the variables that these lines name as former UCIs, under their public ids, unless they are UCIs here.
 
     So intake refuses their erased chatters, whenever an officer designates them again. Where another variable has the
-    name by now it stays as it is, and the line is not carried out.
+    name by now it stays as it is, and a person decides about the line.
     """
     entries = []
     for chatbot_id, public_id, name, category in fetch(_UCIS, [array(request_ids)]):
-        found = Variable.objects.filter(Q(public_id=public_id) | Q(name=name), chatbot=chatbot_id).first()
+        known = Variable.objects.filter(chatbot=chatbot_id)
+        found = known.filter(public_id=public_id).first() or known.filter(name=name).first()
         if found is None:
             Variable.objects.create(
                 chatbot_id=chatbot_id, name=name, category=category, public_id=public_id, was_uci=True
@@ -325,10 +331,10 @@ def _withdrawn(one: Planned, _reach: int) -> Plan:
 def _exact(one: Planned, _reach: int) -> Plan:
     if plan := _unusable(one, Kind.DELETION):
         return plan
-    if one.known_status == Status.COMPLETED:
-        return Plan.LATE if one.numbers else Plan.LEAVE
     if one.line["variable"] is not None and one.variable_id is None and not one.numbers:
         return Plan.UNKNOWN_VARIABLE
+    if one.known_status == Status.COMPLETED:
+        return Plan.LATE if one.numbers else Plan.LEAVE
     if one.known_status is None and not one.names_any and not one.has_exports:
         return Plan.RECORD
     return Plan.ERASE
@@ -342,7 +348,8 @@ def _redacted(one: Planned, _reach: int) -> Plan:
         # Of Citus, a machine can have been restored alone.
         one.messages = [number for number in one.messages if number in found.with_text]
         return Plan.REDACT if one.messages else Plan.LEAVE
-    return Plan.REDACT if one.messages or one.known_status is not None else Plan.REMEMBER
+    has_begun = one.known_status is not None and found.conversation is not None
+    return Plan.REDACT if one.messages or has_begun else Plan.REMEMBER
 
 
 def _retention(one: Planned, _reach: int) -> Plan:
@@ -375,7 +382,8 @@ def _find_messages(one: Planned) -> redacted.FoundMessages:
     wanted = [bytes.fromhex(each) for each in one.line["messages"]]
     found = redacted.find_messages(Chatbot.objects.get(pk=one.chatbot), conversation, wanted)
     one.messages = list(found.numbers.values())
-    one.lost_messages = [each for each in wanted if each not in found.numbers]
+    # A conversation that is closed refuses all of its messages.
+    one.lost_messages = [] if found.is_closed else [each for each in wanted if each not in found.numbers]
     one.numbers = [found.conversation] if found.conversation and one.messages else []
     return found
 

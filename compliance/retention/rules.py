@@ -177,7 +177,10 @@ NOT EXISTS (SELECT FROM compliance_compliancerequest
 """
 
 # As long as the objects that they are from, and until they are decided.
-_OLD_LEDGER_LINE = "at < now() - make_interval(secs => %(kept)s) AND outcome <> 'undecided'"
+_OLD_LEDGER_LINE = """
+at < now() - make_interval(secs => %(kept)s) AND outcome <> 'undecided'
+AND (outcome NOT IN ('', 'filed') OR incarnation <> (SELECT incarnation FROM compliance_service))
+"""
 # Longer than its object, which a worker may not get to remove for a while: an object without a row looks like a
 # restore. The newest one stays: the next key is not before it.
 _OLD_LEDGER_OBJECT = """

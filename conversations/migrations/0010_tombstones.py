@@ -69,11 +69,18 @@ class Migration(migrations.Migration):
                 to="chatbots.variable",
             ),
         ),
-        # `distribute` knows keys by the names that the models give them. A distributed table refuses a new name.
+        # `distribute` knows keys by the names that the models give them. A distributed table refuses a new
+        # name, and more than one change at a time.
         *(
             migrations.RunSQL(
-                f"ALTER TABLE conversations_tombstone DROP CONSTRAINT {former}, ADD CONSTRAINT {present} {key}",
-                f"ALTER TABLE conversations_tombstone DROP CONSTRAINT {present}, ADD CONSTRAINT {former} {key}",
+                [
+                    f"ALTER TABLE conversations_tombstone DROP CONSTRAINT {former}",
+                    f"ALTER TABLE conversations_tombstone ADD CONSTRAINT {present} {key}",
+                ],
+                [
+                    f"ALTER TABLE conversations_tombstone DROP CONSTRAINT {present}",
+                    f"ALTER TABLE conversations_tombstone ADD CONSTRAINT {former} {key}",
+                ],
             )
             for former, present, key in (
                 (

@@ -13,8 +13,8 @@ from common.storage import StorageError
 from common.wording import counted
 from compliance import worker
 from compliance.models import LedgerLine, Service
-from compliance.replay import decisions
-from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, Show, replay
+from compliance.replay.decisions import NotUndecided
+from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, Show, leave, replay
 from compliance.replay.report import Report
 
 Outcome = LedgerLine.Outcome
@@ -58,7 +58,12 @@ of a restore, 130 interrupted
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
-        how.add_argument("--dry-run", action="store_true", help="Say whom it would erase, and write nothing at all.")
+        how.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Say whom it would erase, and write nothing at all. In an open service, calls about these "
+            "conversations wait until it has planned.",
+        )
         parser.add_argument(
             "--restored", action="store_true", help="The database was restored, though the service is open: close it."
         )
@@ -78,6 +83,8 @@ of a restore, 130 interrupted
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["leave"]:
+            if options["restored"]:
+                raise CommandError("--leave decides about requests; it does not go with --restored.")
             self._leave(options["leave"], as_json=options["json"])
             return
         reports: list[Report] = []
@@ -119,9 +126,11 @@ of a restore, 130 interrupted
 
     def _leave(self, request_ids: list[UUID], *, as_json: bool) -> None:
         try:
-            decisions.leave(request_ids)
-        except decisions.NotUndecided as error:
+            leave(request_ids)
+        except NotUndecided as error:
             raise CommandError(f"No decision is awaited about {error}. Nothing was changed.") from None
+        except ReplayRuns as error:
+            raise CommandError(str(error)) from None
         left = [str(each) for each in request_ids]
         self.stdout.write(json.dumps({"left": left}) if as_json else f"Left as it is: {', '.join(left)}")
 

@@ -95,6 +95,11 @@ def test_whoever_looks_may_leave_it(company: Company, other: Company, unresolved
 
     assert gone(mine, theirs) == [False, True]
     assert (answer(company), answer(other)) == ((200, None), (200, None))
+    # It lasts, whatever is read again.
+    replay("--restored")
+    assert (gone(mine, theirs), answer(company)) == ([False, True], (200, None))
+    with pytest.raises(CommandError, match="No decision is awaited"):
+        call_command("replay_erasures", "--leave", deletion)
 
 
 def mend() -> None:

@@ -113,3 +113,44 @@ def test_nothing_changes_where_nothing_was_restored(company: Company) -> None:
     work()
     # As in ordinary life: what comes under an id that nothing has when a deletion begins, is no part of it.
     assert became(company.send(document("c-never", "yan"))) == ["created"]
+
+
+def test_a_message_that_was_sent_again_before_the_replay_is_redacted(company: Company) -> None:
+    card = document(
+        "c-card", "carol", messages=[said("m1", f"My card: {SECRET}"), said("m2", f"Once more: {SECRET}")]
+    )
+    [result] = company.send(document("c-card", "carol", messages=[said("m0", "hello")]))
+    number = result["number"]
+    backup = Backup()
+    company.send(card)
+    redact(company, number, "m1", "m2")
+    work()
+    backup.restore_machine()
+    company.send(card | {"messages": card["messages"][:1]})
+    assert SECRET in message_of(number, "m1").text
+
+    replay("--restored")
+
+    company.send(card)
+    assert [message_of(number, each).kind for each in ("m0", "m1", "m2")] == ["text", "redacted", "redacted"]
+
+
+def test_a_redaction_of_a_conversation_that_the_machine_lacks_ends(company: Company) -> None:
+    backup = Backup()
+    card = document("c-card", "carol", messages=[said("m1", f"My card: {SECRET}")])
+    [result] = company.send(card)
+    redaction = redact(company, result["number"])
+    filed = ComplianceRequest.objects.get(pk=redaction)
+    work()
+    backup.restore_machine()
+    # It is open on the coordinator, and its line says that it has redacted.
+    ComplianceRequest.objects.filter(pk=redaction).update(
+        status="accepted", completed_at=None, result=None, cutoff_at=None, seq=filed.seq
+    )
+
+    replay("--restored")
+    work()
+
+    assert company.status(redaction) == "completed"
+    [result] = company.send(card)
+    assert message_of(result["number"]).kind == "redacted"
