@@ -14,10 +14,7 @@ from compliance.models import Callback, ComplianceRequest
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
-from compliance.retention import policy
-from conversations.models import Message
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
-from tests.compliance.retention.runs import conversation_aged, file_run, first_run, period_of, set_period
 from tests.functional.company import Company, became, document
 from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.refusing import FILES, Refusals
@@ -278,51 +275,6 @@ def test_a_redaction_that_was_accepted_is_filed_again(company: Company) -> None:
     assert became_of(replay()) == {redaction: "filed_again"}
     work()
     assert message_of(number).kind == "redacted"
-
-
-def test_a_retention_run_erases_again_what_was_due(company: Company) -> None:
-    old, young = conversation_aged(company.chatbot, 91), conversation_aged(company.chatbot, 89, "43")
-    with restored():
-        # The period was set since the backup, and is forgotten.
-        run = file_run(company.chatbot)
-        work()
-        later = conversation_aged(company.chatbot, 95, "44")
-    assert period_of(company.chatbot) is None
-
-    report = replay()
-
-    assert became_of(report) == {str(run.pk): "erased"}
-    assert (report["requests"][0]["kind"], report["requests"][0]["conversations"]) == ("retention", 1)
-    assert gone(old.pk, young.pk) == [True, False]
-    assert not Message.objects.filter(conversation=old.pk).exists()
-    assert later.pk > old.pk
-
-
-def test_a_retention_run_goes_no_further_than_the_restore(company: Company) -> None:
-    old = conversation_aged(company.chatbot, 91)
-    with restored():
-        file_run(company.chatbot)
-        work()
-    since = conversation_aged(company.chatbot, 400, "45")
-
-    replay()
-
-    assert gone(old.pk, since.pk) == [True, False]
-
-
-def test_a_first_run_that_was_cancelled_sets_the_period_back(company: Company) -> None:
-    old = conversation_aged(company.chatbot, 91)
-    set_period(company.chatbot, 90, confirmed=1)
-    run = first_run(company.chatbot)
-    with restored():
-        decisions.cancel(request_id=run.pk, actor="user:7")
-        write_journal()
-    assert period_of(company.chatbot) == 90
-
-    assert became_of(replay()) == {str(run.pk): "withdrawn"}
-    assert period_of(company.chatbot) is None
-    assert policy.waiting_first_run(company.chatbot) is None
-    assert gone(old.pk) == [False]
 
 
 def test_a_key_that_two_objects_revoke_is_told_once(company: Company) -> None:

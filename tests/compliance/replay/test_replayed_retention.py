@@ -10,9 +10,18 @@ from compliance import worker
 from compliance.models import Claim, ComplianceRequest, RetentionRun, Service
 from compliance.requests import decisions
 from compliance.retention import due, policy
-from conversations.models import Identity, UploadedFile
+from conversations.models import Identity, Message, UploadedFile
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
-from tests.compliance.retention.runs import ago, begin_now, file_run, first_run, keep_for, set_period
+from tests.compliance.retention.runs import (
+    ago,
+    begin_now,
+    conversation_aged,
+    file_run,
+    first_run,
+    keep_for,
+    period_of,
+    set_period,
+)
 from tests.functional.company import Company, became, document
 from tests.functional.redacting import said
 from tests.functional.refusing import FILES, Refusals
@@ -229,3 +238,48 @@ def test_files_of_a_replayed_run_are_gone_whichever_slice_they_are_in(
     assert not UploadedFile.objects.exists()
     assert not Identity.objects.exists()
     assert "a picture" not in everything_in(storage)
+
+
+def test_a_retention_run_erases_again_what_was_due(company: Company) -> None:
+    old, young = conversation_aged(company.chatbot, 91), conversation_aged(company.chatbot, 89, "43")
+    with restored():
+        # The period was set since the backup, and is forgotten.
+        run = file_run(company.chatbot)
+        work()
+        later = conversation_aged(company.chatbot, 95, "44")
+    assert period_of(company.chatbot) is None
+
+    report = replay()
+
+    assert became_of(report) == {str(run.pk): "erased"}
+    assert (report["requests"][0]["kind"], report["requests"][0]["conversations"]) == ("retention", 1)
+    assert gone(old.pk, young.pk) == [True, False]
+    assert not Message.objects.filter(conversation=old.pk).exists()
+    assert later.pk > old.pk
+
+
+def test_a_retention_run_goes_no_further_than_the_restore(company: Company) -> None:
+    old = conversation_aged(company.chatbot, 91)
+    with restored():
+        file_run(company.chatbot)
+        work()
+    since = conversation_aged(company.chatbot, 400, "45")
+
+    replay()
+
+    assert gone(old.pk, since.pk) == [True, False]
+
+
+def test_a_first_run_that_was_cancelled_sets_the_period_back(company: Company) -> None:
+    old = conversation_aged(company.chatbot, 91)
+    set_period(company.chatbot, 90, confirmed=1)
+    run = first_run(company.chatbot)
+    with restored():
+        decisions.cancel(request_id=run.pk, actor="user:7")
+        write_journal()
+    assert period_of(company.chatbot) == 90
+
+    assert became_of(replay()) == {str(run.pk): "withdrawn"}
+    assert period_of(company.chatbot) is None
+    assert policy.waiting_first_run(company.chatbot) is None
+    assert gone(old.pk) == [False]
