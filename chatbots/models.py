@@ -49,6 +49,12 @@ class Chatbot(models.Model):
     timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
     compliance_enabled = models.BooleanField(default=False, help_text="Whether deletions and exports may be filed.")
     retention_days = models.PositiveSmallIntegerField(null=True, blank=True, choices=RetentionDays)
+    retention_unconfirmed = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="After a restore: the period is the backup's, and staff have not confirmed it since.",
+    )
     extracts_enabled = models.BooleanField(default=False)
     max_conversations_per_deletion = models.PositiveIntegerField(
         default=1000, help_text="Deletions of more than this are held for approval."

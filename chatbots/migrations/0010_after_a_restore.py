@@ -16,4 +16,14 @@ class Migration(migrations.Migration):
                 null=True,
             ),
         ),
+        migrations.AddField(
+            model_name="chatbot",
+            name="retention_unconfirmed",
+            field=models.BooleanField(
+                db_default=False,
+                default=False,
+                editable=False,
+                help_text="After a restore: the period is the backup's, and staff have not confirmed it since.",
+            ),
+        ),
     ]

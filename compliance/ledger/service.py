@@ -176,7 +176,13 @@ def highest_number() -> int:
 
 
 def begin_incarnation() -> None:
-    """Begin another life of this database, on its server of today, and open it; in the caller's transaction."""
+    """Begin another life of this database, on its server of today, and open it; in the caller's transaction.
+
+    After a restore, no retention period erases anything until staff confirm it: the ledger does not say whether it
+    was lengthened or turned off since the backup. A failover loses minutes at most, and nobody is asked.
+    """
+    if Service.objects.filter(state=State.RESTORED).exists():
+        Chatbot.objects.exclude(retention_days=None).update(retention_unconfirmed=True)
     Service.objects.update(
         **here()._asdict(),
         incarnation=uuid7(),

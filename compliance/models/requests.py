@@ -48,7 +48,7 @@ class ComplianceRequest(models.Model):
         )
         AWAITING_APPROVAL = "awaiting_approval", "Waiting for the approval of another person"
         EXPORT_PENDING = "export_pending", "An earlier export of this chatter has not been delivered"
-        RESTORED = "restored", "Filed again after the database was restored from a backup"
+        RESTORED = "restored", "Staff decide, since the database was restored from a backup"
 
     class Result(models.TextChoices):
         DONE = "done", "Done"

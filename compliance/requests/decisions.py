@@ -106,6 +106,7 @@ def approve(
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
+        policy.confirm(request)
     return request
 
 

@@ -63,16 +63,20 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
 
 def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
-    """Return why a first run must not begin. The runs after it need nobody: its period was approved."""
+    """Return why a run must not begin: the first one, or one of a period that a restore has brought back.
+
+    All others need nobody, since the period was approved. A replayed run was carried out before.
+    """
     run = request.retention_run
-    if run.announced is None:
-        return None
-    if HoldReason.TOO_MANY_CONVERSATIONS not in request.approved_holds:
-        found = due.count(request.chatbot, run.older_than, seconds=_COUNT_SECONDS)
-        if found.number > run.announced * (1 + policy.TOLERANCE):
-            return HoldReason.TOO_MANY_CONVERSATIONS
-    if request.chatbot.four_eyes and HoldReason.AWAITING_APPROVAL not in request.approved_holds:
-        return HoldReason.AWAITING_APPROVAL
+    if run.announced is not None:
+        if HoldReason.TOO_MANY_CONVERSATIONS not in request.approved_holds:
+            found = due.count(request.chatbot, run.older_than, seconds=_COUNT_SECONDS)
+            if found.number > run.announced * (1 + policy.TOLERANCE):
+                return HoldReason.TOO_MANY_CONVERSATIONS
+        if request.chatbot.four_eyes and HoldReason.AWAITING_APPROVAL not in request.approved_holds:
+            return HoldReason.AWAITING_APPROVAL
+    if request.chatbot.retention_unconfirmed and request.origin != ComplianceRequest.Origin.REPLAY:
+        return HoldReason.RESTORED
     return None
 
 
@@ -145,7 +149,8 @@ class _RetentionErasure(ErasureRun):
     def _close_next(self) -> bool:
         """Close the next slice, or requeue the run past the deadline; return False if nothing is left to close.
 
-        Nor is there where the period was lengthened or turned off meanwhile: then the run has examined less than all.
+        Nor is there where the period was lengthened or turned off meanwhile, or is a backup's: then the run has
+        examined less than all.
         """
         [request_id] = self._active
         request = ComplianceRequest.objects.select_related("retention_run").get(pk=request_id)

@@ -98,8 +98,8 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
             raise ValidationError({"confirmed": "Type the number of conversations that the first run will erase."})
         waiting = waiting_first_run(current)
         _cancel_waiting(current, actor)
-        current.retention_days = days
-        current.save(update_fields=["retention_days"])
+        current.retention_days, current.retention_unconfirmed = days, False
+        current.save(update_fields=["retention_days", "retention_unconfirmed"])
         data = {"setting": "retention_days", "value": days}
         changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
         if is_first:
@@ -122,13 +122,20 @@ def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
 
 
 def holds(run: RetentionRun) -> bool:
-    """Return whether the chatbot still has the period of this run, or a shorter one.
+    """Return whether the chatbot still has the period of this run, or a shorter one, which a restore did not change.
 
     A replayed run holds whatever the period is: it erases what was erased before the database was restored.
     """
-    if run.request is not None and run.request.origin == ComplianceRequest.Origin.REPLAY:
+    if _is_replayed(run.request):
         return True
-    return Chatbot.objects.filter(pk=run.chatbot_id, retention_days__lte=run.retention_days).exists()
+    of_chatbot = Chatbot.objects.filter(pk=run.chatbot_id, retention_unconfirmed=False)
+    return of_chatbot.filter(retention_days__lte=run.retention_days).exists()
+
+
+def confirm(request: ComplianceRequest) -> None:
+    """Confirm the period of which staff have approved a run. Does nothing for another request."""
+    if request.kind == ComplianceRequest.Kind.RETENTION and not _is_replayed(request):
+        Chatbot.objects.filter(pk=request.chatbot_id).update(retention_unconfirmed=False)
 
 
 def lock_chatbot_of(request_id: UUID) -> None:
@@ -267,6 +274,10 @@ def _file(
     entry = changelog.entry("request.accepted", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor, data=data)
     changelog.record_all([entry])
     return request
+
+
+def _is_replayed(request: ComplianceRequest | None) -> bool:
+    return request is not None and request.origin == ComplianceRequest.Origin.REPLAY
 
 
 def _under_way(chatbot: Chatbot) -> RetentionRun | None:

@@ -45,7 +45,7 @@ SHORT_HOLDS = {
     HoldReason.TOO_MANY_CONVERSATIONS: "Over the guard",
     HoldReason.AWAITING_APPROVAL: "Needs approval",
     HoldReason.EXPORT_PENDING: "Waiting for an export",
-    HoldReason.RESTORED: "Filed again",
+    HoldReason.RESTORED: "After a restore",
 }
 
 
@@ -155,16 +155,24 @@ _WHY_RUN_HELD = {
     HoldReason.TOO_MANY_CONVERSATIONS: "It would erase over a tenth more conversations than were confirmed when the "
     "period was set ({announced:,}). Find out why before it starts.",
     HoldReason.AWAITING_APPROVAL: "In this chatbot, the first run of a period needs the approval of a second person.",
+    HoldReason.RESTORED: "The database was restored from a backup, and with it the retention period of that time. If "
+    "that was lengthened or turned off since, set it again in the settings of the chatbot: this cancels the run. If "
+    "the period is right, approve the run: later ones begin by themselves.",
 }
+_RUN_FILED_AGAIN = (
+    "The database was restored from a backup, and this run had begun since. An older release has noted its age only, "
+    "not what it had erased: it can erase more now than it did then."
+)
 
 
 def _held(request: ComplianceRequest) -> str:
     if request.kind == Kind.RETENTION:
-        reason = _WHY_RUN_HELD[HoldReason(str(request.hold_reason))].format(
-            announced=request.retention_run.announced or 0
-        )
-        decision = f"{_who(request)} must approve or reject it; rejecting it sets the retention period back."
-        return f"{reason} Nothing has been erased. {decision}"
+        run = request.retention_run
+        is_replayed = request.origin == ComplianceRequest.Origin.REPLAY
+        reason = _RUN_FILED_AGAIN if is_replayed else _WHY_RUN_HELD[HoldReason(str(request.hold_reason))]
+        reason = reason.format(announced=run.announced or 0)
+        sets_back = "" if run.announced is None else "; rejecting it sets the retention period back"
+        return f"{reason} Nothing has been erased. {_who(request)} must approve or reject it{sets_back}."
     reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
         guard=request.chatbot.max_conversations_per_deletion, kind=request.get_kind_display().lower()
     )

@@ -13,7 +13,7 @@ from compliance.models import RetentionRun
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
-from tests.stress.truth import RETAINED_FOR, Demand, Truth, now
+from tests.stress.truth import RETAINED_FOR, Demand, Filed, Truth, now
 
 # Who sets a period is another one than who approves its first run.
 _OFFICER = "user:1"
@@ -23,6 +23,7 @@ _OTHER = NewVariable("custom", "account_id")
 class Officers:
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
+        self.lost_periods: dict[str, int | None] = {}  # those of the life that a restore has ended, by chatbot
         self._days = timedelta()
 
     def demand(self, bot: str, least: str) -> None:
@@ -74,13 +75,30 @@ class Officers:
         chatbot = Chatbot.objects.get(slug=bot)
         is_first = days is not None and policy.needs_confirmation(chatbot, days)
         confirmed = policy.forecast(chatbot, days or 0).first_run if is_first else None
+        self._change(chatbot, days, confirmed)
+        self._note(name, policy.waiting_first_run(chatbot) if is_first else None, days=days)
+
+    def end_restored_period(self, run: Filed) -> bool:
+        """End a period that was ended or lengthened before a restore brought it back; return whether it was.
+
+        In place of an approval of its run, which would erase what was to be kept.
+        """
+        chatbot = Chatbot.objects.get(slug=run.bot)
+        if run.kind != "retain" or not chatbot.retention_unconfirmed or chatbot.retention_days is None:
+            return False
+        lost = self.lost_periods[run.bot]
+        if lost is not None and lost <= chatbot.retention_days:
+            return False
+        self._change(chatbot, None, None)
+        return True
+
+    def _change(self, chatbot: Chatbot, days: int | None, confirmed: int | None) -> None:
         policy.change_period(chatbot=chatbot, days=days, actor=_OFFICER, confirmed=confirmed)
         open_ones = Conversation.objects.filter(chatbot=chatbot, deletion_request_id=None)
-        places = {(bot, str(one)) for one in open_ones.values_list("external_id", flat=True)}
+        places = {(chatbot.slug, str(one)) for one in open_ones.values_list("external_id", flat=True)}
         for one in self.truth.retentions:
-            if one.bot == bot and one.days and (days is None or days > one.days):
+            if one.bot == chatbot.slug and one.days and (days is None or days > one.days):
                 one.spared |= places
-        self._note(name, policy.waiting_first_run(chatbot) if is_first else None, days=days)
 
     def _note(self, name: str, run: RetentionRun | None, *, days: int | None) -> None:
         if run is None:

@@ -76,6 +76,9 @@ class Restores:
         numbers = [entry.number for entry in self._truth.conversations.values() if entry.number is not None]
         rows = self._look.rows(numbers)
         versions = {(found.key, found.version) for found in self._look.objects()}
+        # One that an earlier restore has brought back says nothing of what was decided before that.
+        confirmed = Chatbot.objects.filter(retention_unconfirmed=False)
+        self._world.officers.lost_periods |= dict(confirmed.values_list("slug", "retention_days"))
         self._taken.rows.restore(state="open")
         with connection.cursor() as cursor:
             for name, value, is_called in self._taken.sequences:

@@ -295,6 +295,8 @@ class World:
         filed = self.truth.filed.get(name)
         if filed is None or filed.id is None or filed.is_absent:
             return False
+        if decision == "officer" and self.officers.end_restored_period(filed):
+            return True
         if decision in COMMANDS:
             return self._command(*COMMANDS[decision], filed)
         is_own = Chatbot.objects.get(slug=filed.bot).four_eyes and decision == "approve"

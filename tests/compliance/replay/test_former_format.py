@@ -10,6 +10,7 @@ from common.storage import ObjectStorage
 from compliance.ledger import content, objects, service
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
+from console.requests import labels
 from tests import databases
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.compliance.retention.runs import conversation_aged, file_run
@@ -54,6 +55,8 @@ def test_a_retention_run_is_filed_again_on_hold(company: Company, storage: Objec
     assert became_of(replay()) == {str(run.pk): "on_hold"}
     work()
     assert gone(old.pk) == [False]
+    run.refresh_from_db()
+    assert "not what it had erased" in labels.what_next(run)
     decisions.approve(request_id=run.pk, actor="user:7")
     work()
     assert gone(old.pk) == [True]
