@@ -49,11 +49,10 @@ class Chatbot(models.Model):
     timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
     compliance_enabled = models.BooleanField(default=False, help_text="Whether deletions and exports may be filed.")
     retention_days = models.PositiveSmallIntegerField(null=True, blank=True, choices=RetentionDays)
-    retention_unconfirmed = models.BooleanField(
-        default=False,
-        db_default=False,
+    retention_set_at = models.DateTimeField(
+        null=True,
         editable=False,
-        help_text="After a restore: the period is the backup's, and staff have not confirmed it since.",
+        help_text="Runs that were filed earlier are of another period. Null after a restore, until staff confirm it.",
     )
     extracts_enabled = models.BooleanField(default=False)
     max_conversations_per_deletion = models.PositiveIntegerField(

@@ -32,7 +32,7 @@ RIGHTS: Mapping[str, Rights] = {
     # What is set up belongs to the console and its commands. A replay sets a retention period back, closes a chatbot,
     # and declares a UCI that a restore has lost.
     "chatbots.Chatbot": Rights(
-        "SELECT, INSERT, UPDATE", "SELECT, UPDATE (retention_days, retention_unconfirmed, closed_at)"
+        "SELECT, INSERT, UPDATE", "SELECT, UPDATE (retention_days, retention_set_at, closed_at)"
     ),
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE (was_uci, values_gone_at)"),
     "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),

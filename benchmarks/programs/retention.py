@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import cycle
 from statistics import median
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from benchmarks import world
@@ -69,7 +70,7 @@ def _measure(run: Run, conversations: int) -> None:
 
 
 def _file(large: Filled) -> ComplianceRequest:
-    Chatbot.objects.filter(pk=large.chatbot).update(retention_days=_DAYS)
+    Chatbot.objects.filter(pk=large.chatbot).update(retention_days=_DAYS, retention_set_at=Now())
     request = policy.file_run(Chatbot.objects.get(pk=large.chatbot), actor="command")
     if request is None:
         raise NotCompleted("Nothing is due.")

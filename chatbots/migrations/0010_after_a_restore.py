@@ -18,12 +18,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="chatbot",
-            name="retention_unconfirmed",
-            field=models.BooleanField(
-                db_default=False,
-                default=False,
+            name="retention_set_at",
+            field=models.DateTimeField(
                 editable=False,
-                help_text="After a restore: the period is the backup's, and staff have not confirmed it since.",
+                help_text="Runs that were filed earlier are of another period. Null after a restore, until staff confirm it.",
+                null=True,
             ),
+        ),
+        migrations.RunSQL(
+            "UPDATE chatbots_chatbot SET retention_set_at = created_at WHERE retention_days IS NOT NULL",
+            migrations.RunSQL.noop,
         ),
     ]

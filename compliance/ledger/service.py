@@ -182,7 +182,7 @@ def begin_incarnation() -> None:
     was lengthened or turned off since the backup. A failover loses minutes at most, and nobody is asked.
     """
     if Service.objects.filter(state=State.RESTORED).exists():
-        Chatbot.objects.exclude(retention_days=None).update(retention_unconfirmed=True)
+        Chatbot.objects.exclude(retention_days=None).update(retention_set_at=None)
     Service.objects.update(
         **here()._asdict(),
         incarnation=uuid7(),

@@ -75,7 +75,7 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
                 return HoldReason.TOO_MANY_CONVERSATIONS
         if request.chatbot.four_eyes and HoldReason.AWAITING_APPROVAL not in request.approved_holds:
             return HoldReason.AWAITING_APPROVAL
-    if request.chatbot.retention_unconfirmed and request.origin != ComplianceRequest.Origin.REPLAY:
+    if request.chatbot.retention_set_at is None and request.origin != ComplianceRequest.Origin.REPLAY:
         return HoldReason.RESTORED
     return None
 

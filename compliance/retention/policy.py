@@ -91,15 +91,14 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
     with transaction.atomic():
         current = locks.locked(chatbot.pk)
         before = current.retention_days
-        if days == before:
+        if days == before and (days is None or current.retention_set_at or waiting_first_run(current)):
             return current
         is_first = days is not None and needs_confirmation(current, days)
         if is_first and confirmed is None:
             raise ValidationError({"confirmed": "Type the number of conversations that the first run will erase."})
         waiting = waiting_first_run(current)
         _cancel_waiting(current, actor)
-        current.retention_days, current.retention_unconfirmed = days, False
-        current.save(update_fields=["retention_days", "retention_unconfirmed"])
+        _set(current, days)
         data = {"setting": "retention_days", "value": days}
         changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
         if is_first:
@@ -122,20 +121,21 @@ def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
 
 
 def holds(run: RetentionRun) -> bool:
-    """Return whether the chatbot still has the period of this run, or a shorter one, which a restore did not change.
+    """Return whether the chatbot still has the period that this run was filed for. One that was set anew is another.
 
     A replayed run holds whatever the period is: it erases what was erased before the database was restored.
     """
     if _is_replayed(run.request):
         return True
-    of_chatbot = Chatbot.objects.filter(pk=run.chatbot_id, retention_unconfirmed=False)
-    return of_chatbot.filter(retention_days__lte=run.retention_days).exists()
+    of_chatbot = Chatbot.objects.filter(pk=run.chatbot_id, retention_days=run.retention_days)
+    return of_chatbot.filter(retention_set_at__lte=run.created_at).exists()
 
 
 def confirm(request: ComplianceRequest) -> None:
     """Confirm the period of which staff have approved a run. Does nothing for another request."""
     if request.kind == ComplianceRequest.Kind.RETENTION and not _is_replayed(request):
-        Chatbot.objects.filter(pk=request.chatbot_id).update(retention_unconfirmed=False)
+        restored = Chatbot.objects.filter(pk=request.chatbot_id, retention_set_at=None)
+        restored.update(retention_set_at=request.retention_run.created_at)
 
 
 def lock_chatbot_of(request_id: UUID) -> None:
@@ -210,8 +210,7 @@ def set_back(request: ComplianceRequest, *, actor: str) -> None:
     chatbot = locks.locked(request.chatbot_id)
     if chatbot.retention_days != run.retention_days:
         return
-    chatbot.retention_days = run.previous_days
-    chatbot.save(update_fields=["retention_days"])
+    _set(chatbot, run.previous_days)
     data = {"setting": "retention_days", "value": run.previous_days}
     # Not `record`: a worker may not read the change log.
     changelog.record_all([changelog.entry("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)])
@@ -240,6 +239,12 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     except IntegrityError:
         return None
     return request
+
+
+def _set(chatbot: Chatbot, days: int | None) -> None:
+    """Set the period, which ends runs of another one."""
+    chatbot.retention_days, chatbot.retention_set_at = days, _now()
+    chatbot.save(update_fields=["retention_days", "retention_set_at"])
 
 
 def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, actor: str) -> None:

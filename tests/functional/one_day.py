@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -304,7 +305,7 @@ class Day(DayOfReaders):
         policy.forecast(self.chatbot, 1095)
         with self.watch.paused():
             RetentionRun.objects.filter(chatbot=self.chatbot).delete()
-            Chatbot.objects.filter(pk=self.chatbot.pk).update(retention_days=1095)
+            Chatbot.objects.filter(pk=self.chatbot.pk).update(retention_days=1095, retention_set_at=Now())
             self.chatbot.refresh_from_db()
             old = Conversation.objects.filter(chatbot=self.chatbot, deletion_request_id=None).order_by("pk")[:300]
             Conversation.objects.filter(pk__in=[one.pk for one in old]).update(

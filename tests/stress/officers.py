@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 
 from chatbots import locks
 from chatbots.models import Chatbot
@@ -57,7 +58,7 @@ class Officers:
             chatbot = locks.locked(Chatbot.objects.get(slug=bot).pk)
             before = chatbot.retention_days
             if before is None:
-                Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=RETAINED_FOR.days)
+                Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=RETAINED_FOR.days, retention_set_at=Now())
                 chatbot.refresh_from_db()
             with suppress(policy.NotFiled):
                 request = policy.file_run(chatbot, actor="command")
@@ -84,7 +85,7 @@ class Officers:
         In place of an approval of its run, which would erase what was to be kept.
         """
         chatbot = Chatbot.objects.get(slug=run.bot)
-        if run.kind != "retain" or not chatbot.retention_unconfirmed or chatbot.retention_days is None:
+        if run.kind != "retain" or chatbot.retention_set_at or chatbot.retention_days is None:
             return False
         lost = self.lost_periods[run.bot]
         if lost is not None and lost <= chatbot.retention_days:
@@ -93,11 +94,14 @@ class Officers:
         return True
 
     def _change(self, chatbot: Chatbot, days: int | None, confirmed: int | None) -> None:
-        policy.change_period(chatbot=chatbot, days=days, actor=_OFFICER, confirmed=confirmed)
+        """Set a period: no earlier run erases what is open by then."""
+        changed = policy.change_period(chatbot=chatbot, days=days, actor=_OFFICER, confirmed=confirmed)
+        if changed.retention_set_at == chatbot.retention_set_at:
+            return
         open_ones = Conversation.objects.filter(chatbot=chatbot, deletion_request_id=None)
         places = {(chatbot.slug, str(one)) for one in open_ones.values_list("external_id", flat=True)}
         for one in self.truth.retentions:
-            if one.bot == chatbot.slug and one.days and (days is None or days > one.days):
+            if one.bot == chatbot.slug:
                 one.spared |= places
 
     def _note(self, name: str, run: RetentionRun | None, *, days: int | None) -> None:

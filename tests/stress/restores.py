@@ -77,8 +77,9 @@ class Restores:
         rows = self._look.rows(numbers)
         versions = {(found.key, found.version) for found in self._look.objects()}
         # One that an earlier restore has brought back says nothing of what was decided before that.
-        confirmed = Chatbot.objects.filter(retention_unconfirmed=False)
-        self._world.officers.lost_periods |= dict(confirmed.values_list("slug", "retention_days"))
+        restored = Chatbot.objects.filter(retention_days__isnull=False, retention_set_at=None)
+        chatbots = Chatbot.objects.exclude(pk__in=restored)
+        self._world.officers.lost_periods |= dict(chatbots.values_list("slug", "retention_days"))
         self._taken.rows.restore(state="open")
         with connection.cursor() as cursor:
             for name, value, is_called in self._taken.sequences:

@@ -103,13 +103,14 @@ def test_nothing_changes_where_nothing_was_restored(company: Company) -> None:
     held = company.delete(["c-unknown", "c-never"])
     work()
     write_journal()
+    set_at = Chatbot.objects.get(pk=company.chatbot.pk).retention_set_at
     rows = [list(model.objects.order_by("pk").values()) for model in (*_TABLES, RetentionRun)]
 
     planned, done = replay("--restored", "--dry-run"), replay("--restored")
 
     assert planned["plans"] == done["plans"]
     # Staff are asked whether the period is still right.
-    assert Chatbot.objects.filter(retention_unconfirmed=True).update(retention_unconfirmed=False) == 1
+    assert Chatbot.objects.filter(retention_set_at=None).update(retention_set_at=set_at) == 1
     assert [list(model.objects.order_by("pk").values()) for model in (*_TABLES, RetentionRun)] == rows
     decisions.approve(request_id=UUID(held), actor="user:7")
     work()

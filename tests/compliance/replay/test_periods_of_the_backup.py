@@ -12,13 +12,14 @@ from compliance.requests import decisions
 from compliance.retention import due
 from console.requests import labels
 from tests.compliance.replay.conftest import gone, replay, work
-from tests.compliance.replay.test_replayed_retention import killed_at_the_second, several_old
+from tests.compliance.replay.test_replayed_retention import several_old
 from tests.compliance.retention.runs import (
     ago,
     begin_now,
     file_run,
     first_run,
     keep_for,
+    killed_at_the_second,
     period_of,
     set_period,
     zone_where_it_is,

@@ -19,6 +19,7 @@ from tests.compliance.retention.runs import (
     file_run,
     first_run,
     keep_for,
+    killed_at_the_second,
     period_of,
     set_period,
 )
@@ -48,18 +49,6 @@ def turn_off_after(monkeypatch: pytest.MonkeyPatch, company: Company, slices: in
         return closed[-1]
 
     monkeypatch.setattr(due, "close", close_and_turn_off)
-
-
-def killed_at_the_second(call: Any) -> Any:
-    calls = []
-
-    def killed(*args: Any, **options: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return call(*args, **options)
-
-    return killed
 
 
 @pytest.mark.usefixtures("refused_at_once")

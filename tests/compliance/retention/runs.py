@@ -24,7 +24,7 @@ def conversation_aged(chatbot: Chatbot, days: float, value: str = "42", **fields
 
 def keep_for(chatbot: Chatbot, days: int | None) -> None:
     """Set the period as if its first run were long over."""
-    Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=days)
+    Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=days, retention_set_at=ago(1))
     chatbot.refresh_from_db()
 
 
@@ -70,3 +70,16 @@ def zone_where_it_is(*, hour: int) -> str:
     ahead = (hour - timezone.now().hour + 12) % 24 - 12
     # In these names east is negative.
     return f"Etc/GMT{-ahead:+d}"
+
+
+def killed_at_the_second(call: Any) -> Any:
+    """Return the function, with a kill in place of its second call."""
+    calls = []
+
+    def killed(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return call(*args, **options)
+
+    return killed

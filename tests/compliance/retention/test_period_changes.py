@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.models import ComplianceRequest, RetentionRun
+from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, policy
 from compliance.work import claims
@@ -20,6 +20,7 @@ from tests.compliance.retention.runs import (
     file_run,
     first_run,
     keep_for,
+    killed_at_the_second,
     period_of,
     run_of,
     set_period,
@@ -88,6 +89,42 @@ def test_a_run_under_way_ends_when_its_period_no_longer_holds(
     assert "ended early" in what_next(request)
     named = [digest for line in lines_of(storage) for digest in line["conversations"]]
     assert named == [as_bytes(one.external_id_digest).hex() for one in conversations[:4]]
+
+
+@pytest.mark.parametrize("is_failed", [False, True])
+def test_a_run_ends_where_its_period_was_turned_off_and_on_again(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, *, is_failed: bool
+) -> None:
+    """What is announced for tomorrow is not erased today, by a run under way or by one that is retried."""
+    monkeypatch.setattr(due, "SLICE", 2)
+    conversations = [conversation_aged(chatbot, 91, str(number)) for number in range(4)]
+    set_period(chatbot, 90, confirmed=4)
+    request = first_run(chatbot)
+    begin_now(request)
+    with monkeypatch.context() as patched:
+        patched.setattr(due, "close", killed_at_the_second(due.close))
+        with pytest.raises(KeyboardInterrupt):
+            drain()
+    assert deleted(*conversations) == [True] * 2 + [False] * 2
+    if is_failed:
+        Claim.objects.all().delete()
+        ComplianceRequest.objects.filter(pk=request.pk).update(
+            status=Status.FAILED, claim=None, failed_at=ago(0), error_code="storage_locked", error_detail="Locked."
+        )
+
+    set_period(chatbot, None)
+    set_period(chatbot, 90, confirmed=2)
+    if is_failed:
+        decisions.retry(request_id=request.pk, actor="user:7")
+    Claim.objects.update(expires_at=ago(1))
+    drain()
+
+    assert deleted(*conversations) == [True] * 2 + [False] * 2
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+    begin_now(first_run(chatbot))
+    drain()
+    assert deleted(*conversations) == [True] * 4
 
 
 def test_a_first_run_that_is_claimed_as_its_period_is_turned_off_erases_nothing(
