@@ -71,7 +71,7 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
     if run.announced is not None:
         if HoldReason.TOO_MANY_CONVERSATIONS not in request.approved_holds:
             found = due.count(request.chatbot, run.older_than, seconds=_COUNT_SECONDS)
-            if found.number > run.announced * (1 + policy.TOLERANCE):
+            if not found.is_whole or found.number > run.announced * (1 + policy.TOLERANCE):
                 return HoldReason.TOO_MANY_CONVERSATIONS
         if request.chatbot.four_eyes and HoldReason.AWAITING_APPROVAL not in request.approved_holds:
             return HoldReason.AWAITING_APPROVAL

@@ -153,7 +153,7 @@ _WHY_HELD = {
 
 _WHY_RUN_HELD = {
     HoldReason.TOO_MANY_CONVERSATIONS: "It would erase over a tenth more conversations than were confirmed when the "
-    "period was set ({announced:,}). Find out why before it starts.",
+    "period was set ({announced:,}), or they are too many to count in time. Find out why before it starts.",
     HoldReason.AWAITING_APPROVAL: "In this chatbot, the first run of a period needs the approval of a second person.",
     HoldReason.RESTORED: "The database was restored from a backup, and with it the retention period of that time. If "
     "that was lengthened or turned off since, set it again in the settings of the chatbot: this cancels the run. If "

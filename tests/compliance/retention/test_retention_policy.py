@@ -18,7 +18,7 @@ from compliance.errors import Refused
 from compliance.metrics.queries import chatbot_stats
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
-from compliance.retention import due, policy
+from compliance.retention import due, engine, policy
 from console.requests.labels import what_next
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
@@ -134,6 +134,23 @@ def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(
     drain()
     request.refresh_from_db()
     assert (request.status, request.conversations) == (Status.COMPLETED, stored)
+
+
+def test_a_first_run_that_cannot_be_counted_in_time_is_held(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 1)
+    monkeypatch.setattr(engine, "_COUNT_SECONDS", 0.0)
+    set_period(chatbot, 90, confirmed=100)
+    for _ in range(21):
+        conversation_aged(chatbot, 91)
+    request = first_run(chatbot)
+    begin_now(request)
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
 
 
 def test_with_four_eyes_a_second_person_approves_the_first_run(chatbot: Chatbot, drain: Drain) -> None:
