@@ -22,6 +22,7 @@ from compliance.models import ComplianceRequest
 from compliance.retention import policy
 from compliance.work import notify
 from compliance.work.outbox import announce
+from compliance.work.transitions import requeue
 
 HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
@@ -143,17 +144,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
                 "not_retryable",
                 "Only a failed request whose chatter has not been erased since can be retried.",
             )
-        request.status, request.attempts, request.failed_at = Status.ACCEPTED, 0, None
-        if request.lane == ComplianceRequest.Lane.NORMAL:
-            request.lane = ComplianceRequest.Lane.ISOLATED
-        request.queued_at, request.not_before, request.waiting_for = Now(), None, None
-        request.error_code = request.error_detail = ""
-        request.save(
-            update_fields=[
-                *("status", "attempts", "failed_at", "lane", "queued_at", "not_before", "waiting_for"),
-                *("error_code", "error_detail"),
-            ]
-        )
+        requeue.queue_again(request)
         try_extracts_again = redacted.try_extracts_again if request.kind == Kind.REDACTION else extracts.try_again
         try_extracts_again([request.pk])
     return request

@@ -18,10 +18,12 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import fetch
+from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due
 from compliance.work import notify
 from compliance.work.outbox import announce
+from compliance.work.transitions import requeue
 from conversations import machines
 
 Status = ComplianceRequest.Status
@@ -223,6 +225,7 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
             chatbot = locks.locked(chatbot_id)
             if chatbot.retention_days is None or _under_way(chatbot):
                 return None
+            _try_failed_again(chatbot, actor)
             older_than = _now() - timedelta(days=chatbot.retention_days)
             request = None
             if due.any_due(chatbot_id, older_than):
@@ -239,6 +242,19 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     except IntegrityError:
         return None
     return request
+
+
+def _try_failed_again(chatbot: Chatbot, actor: str) -> None:
+    """Queue failed runs that have closed something again: no other run looks at that, and nobody can read it."""
+    failed = ComplianceRequest.objects.select_for_update(of=("self",)).filter(
+        retention_run__chatbot=chatbot, chatbot=chatbot, status=Status.FAILED, cutoff_at__isnull=False
+    )
+    for request in failed:
+        requeue.queue_again(request)
+        extracts.try_again([request.pk])
+        entry = changelog.entry("request.retried", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor)
+        changelog.record_all([entry])
+        notify.notify_workers_after_commit()
 
 
 def _set(chatbot: Chatbot, days: int | None) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
 
 from chatbots import changelog
 from common.db import array, execute, fetch
@@ -180,6 +181,21 @@ def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed)
             error_detail=failure.detail,
         )
         _log_requeued((request for request in requests if request.error_code != failure.code), failure.code)
+
+
+def queue_again(request: ComplianceRequest) -> None:
+    """Queue a failed request again, with fresh attempts, in the caller's transaction."""
+    request.status, request.attempts, request.failed_at = Status.ACCEPTED, 0, None
+    if request.lane == Lane.NORMAL:
+        request.lane = Lane.ISOLATED
+    request.queued_at, request.not_before, request.waiting_for = Now(), None, None
+    request.error_code = request.error_detail = ""
+    request.save(
+        update_fields=[
+            *("status", "attempts", "failed_at", "lane", "queued_at", "not_before", "waiting_for"),
+            *("error_code", "error_detail"),
+        ]
+    )
 
 
 def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mapping[UUID, UUID]) -> None:

@@ -3,17 +3,17 @@
 import csv
 import io
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export, ExportConversation, RetentionRun
-from compliance.requests import decisions
 from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
 from compliance.retention import due
@@ -23,13 +23,18 @@ from tests.calls import TokenCaller, problem
 from tests.clients import PREFIX
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import carry_out, patch_pieces, taken
-from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
+from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of, zone_where_it_is
 from tests.extracting import conversation_on, make_all, planned, texts
+from tests.functional.refusing import FILES, Refusals
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def status_of(request: ComplianceRequest) -> str:
+    return ComplianceRequest.objects.get(pk=request.pk).status
 
 
 def texts_in(storage: ObjectStorage, key: str | None) -> set[str]:
@@ -122,7 +127,7 @@ def test_daily_extracts_are_rebuilt_and_counted_for_all_slices(
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_run_that_storage_refuses_leaves_the_rest_to_the_next_night(
+def test_a_run_that_storage_refuses_leaves_it_to_the_next_night(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -148,12 +153,9 @@ def test_a_run_that_storage_refuses_leaves_the_rest_to_the_next_night(
     RetentionRun.objects.update(day=ago(1).date())
     second = file_run(chatbot)
     assert not worker.drain(seconds=60)
-    decisions.retry(request_id=first.pk, actor="user:7")
-    assert not worker.drain(seconds=60)
 
-    for one, number in ((first, 2), (second, 3)):
-        one.refresh_from_db()
-        assert (one.status, one.conversations, one.files) == (Status.COMPLETED, number, number)
+    runs = ComplianceRequest.objects.filter(pk__in=[first.pk, second.pk], status=Status.COMPLETED)
+    assert [sum(counts) for counts in zip(*runs.values_list("conversations", "files"), strict=True)] == [5, 5]
     assert all(deleted(*conversations))
     assert not Identity.objects.exists()
     assert not list(storage.keys("uploads/"))
@@ -190,3 +192,35 @@ def test_of_a_shared_conversation_nobody_is_left_and_their_others_are(chatbot: C
     assert list(Identity.objects.values()) == people
     request.refresh_from_db()
     assert request.shared_conversations == 1
+
+
+@pytest.mark.usefixtures("refused_at_once")
+def test_the_next_night_erases_what_a_failed_run_has_closed_though_nothing_else_is_due(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = Refusals()
+    refusals.set_up(monkeypatch)
+    conversation = conversation_aged(chatbot, 91)
+    file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
+    storage.put(file.object_key, b"picture", "image/png")
+    refusals.locked.add(FILES)
+    failed = file_run(chatbot)
+    drain()
+    failed.refresh_from_db()
+    assert failed.status == Status.FAILED
+    refusals.end()
+    worker.sweep()
+    drain()
+    assert status_of(failed) == Status.FAILED, "It was tried again before the next night."
+
+    RetentionRun.objects.update(day=F("day") - timedelta(days=1))
+    chatbot.timezone = zone_where_it_is(hour=12)
+    chatbot.save(update_fields=["timezone"])
+    worker.sweep()
+    drain()
+
+    assert status_of(failed) == Status.COMPLETED
+    assert file.object_key not in list(storage.keys(FILES))
+    assert deleted(conversation) == [True]
+    worker.sweep()
+    assert not ComplianceRequest.objects.exclude(status=Status.COMPLETED).exists()
