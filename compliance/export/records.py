@@ -23,6 +23,7 @@ from chatbots.buckets import StorageLocation
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.storage_locations import RecordedLocation
+from conversations.placement import by_place
 
 MAX_KEY_BYTES = 900
 _BY_CONVERSATIONS = "!conversations"
@@ -77,6 +78,13 @@ WITH given_up AS (
 UPDATE compliance_export e SET key = NULL, upload_id = NULL, expires_at = NULL FROM given_up WHERE e.id = given_up.id
 """
 
+# Retention runs and sweeps take the rows that they erase, and leave those that are locked. Intake waits for a moment.
+_KEEP = """
+SELECT FROM conversations_conversation
+ WHERE id = ANY(%(conversations)s::bigint[]) AND chatbot_id = ANY(%(chatbots)s::bigint[])
+ ORDER BY id
+   FOR KEY SHARE
+"""
 # Closed by a deletion, or with messages that were redacted after the export began: its snapshot may still have them.
 _CLOSED = """
 WITH wanted AS MATERIALIZED (
@@ -166,13 +174,16 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
 def record_conversations(contents: Collection[tuple[Target, int]]) -> set[Target]:
     """Record which conversations exports will hold, in the caller's transaction and under the intake locks.
 
-    Before anything of them is sent: so a mark comes either before, and the conversation is found closed here, or
-    after, and finds the record. A redaction comes before, and the export has begun after it, or else must not be
-    sent; or it finds the record as well. Returns the targets with a closed conversation, or that have expired: they
-    must not be sent.
+    Before anything of them is sent: so a mark or an erasure comes either before, and the conversation is found closed
+    here, or after, and finds the record. A redaction comes before, and the export has begun after it, or else must
+    not be sent; or it finds the record as well. Returns the targets with a closed conversation, or that have expired:
+    they must not be sent.
     """
     if not contents:
         return set()  # Citus refuses the statement for no chatbot, which is of no shard
+    for together in by_place({(number, target.chatbot_id): target.chatbot_id for target, number in contents}):
+        numbers, chatbots = zip(*together, strict=True)
+        execute(_KEEP, {"conversations": array(numbers), "chatbots": array(set(chatbots))})
     values = {
         "exports": array(target.export_id for target, _ in contents),
         "conversations": array(conversation for _, conversation in contents),

@@ -10,9 +10,11 @@ import pytest
 from django.db.models import F
 
 from chatbots.models import Chatbot
+from common.db import execute
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import verify
+from compliance.export import records
 from compliance.models import ComplianceRequest, Export, ExportConversation, RetentionRun
 from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
@@ -25,6 +27,7 @@ from tests.compliance.conftest import Drain
 from tests.compliance.exporting import carry_out, patch_pieces, taken
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of, zone_where_it_is
 from tests.extracting import conversation_on, make_all, planned, texts
+from tests.functional.elsewhere import Elsewhere
 from tests.functional.refusing import FILES, Refusals
 
 Kind = ComplianceRequest.Kind
@@ -224,3 +227,33 @@ def test_the_next_night_erases_what_a_failed_run_has_closed_though_nothing_else_
     assert deleted(conversation) == [True]
     worker.sweep()
     assert not ComplianceRequest.objects.exclude(status=Status.COMPLETED).exists()
+
+
+def test_a_run_that_comes_as_an_export_notes_a_conversation_leaves_it(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nothing would lead the deletion of the other person to the file."""
+    shared = factories.conversation_of(chatbot, "a", "b", started_at=ago(91), last_message_at=ago(91))
+    # Filed so long ago that a run does not wait for it any more.
+    export = factories.export_of(chatbot, "a", include_shared=True, received_at=ago(31))
+    found: list[list[bool]] = []
+
+    def after_a_run(statement: str, values: Any) -> int:
+        if statement is records._HOLD:
+            Elsewhere(lambda: file_run(chatbot)).end()
+            Elsewhere(lambda: worker.drain(seconds=60)).end()
+            found.append(deleted(shared))
+        return execute(statement, values)
+
+    monkeypatch.setattr("compliance.export.records.execute", after_a_run)
+    carry_out(taken(export))
+    assert found == [[False]]
+    assert deleted(shared) == [False]
+    [key] = Export.objects.values_list("key", flat=True)
+    assert texts_in(storage, key)
+
+    factories.deletion_of(chatbot, "b")
+    drain()
+
+    assert deleted(shared) == [True]
+    assert Export.objects.get().expires_at is not None
