@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 Outcome = LedgerLine.Outcome
 
 # Their conversations led to these deletions, and are erased. But their variable is not here, so that their chatter
-# cannot be remembered.
+# cannot be remembered. What an operator has decided stays so.
 _WITHOUT_VARIABLE = """
 UPDATE compliance_ledgerline l SET outcome = 'undecided'
- WHERE incarnation = %s AND plan IN ('erase', 'late') AND line->>'variable' IS NOT NULL
+ WHERE incarnation = %s AND plan IN ('erase', 'late') AND outcome <> 'decided' AND line->>'variable' IS NOT NULL
    AND NOT EXISTS (SELECT FROM chatbots_variable v
                     WHERE v.chatbot_id = l.chatbot_id AND v.public_id = (l.line->>'variable')::uuid)
 """

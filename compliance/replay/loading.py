@@ -24,11 +24,20 @@ _RANK = "CASE {}.kind WHEN 'accepted' THEN 0 WHEN 'intended' THEN 0 WHEN 'withdr
 _OF_NEW, _OF_KNOWN = _RANK.format("excluded"), _RANK.format("known")
 _TAKES = f"({_OF_NEW} > {_OF_KNOWN} OR ({_OF_NEW} = {_OF_KNOWN} AND excluded.key >= known.key))"
 _MERGED = ", ".join(
-    f"{name} = CASE WHEN {_TAKES} THEN excluded.{name} ELSE known.{name} END"
-    for name in ("kind", "line", "key", "at")
+    f"{name} = CASE WHEN {_TAKES} THEN excluded.{name} ELSE known.{name} END" for name in ("kind", "key", "at")
 )
-# Whatever was planned before is planned anew, but for what an operator has decided about the same line.
-_IS_DECIDED = "known.outcome = 'decided' AND excluded.key <= known.key"
+# A replay that does not find the variable writes a line of conversations alone. The chatter is kept from any other.
+_WITH_CHATTER = """
+{0}.line || CASE WHEN {0}.line->>'variable' IS NOT NULL OR {1}.line->>'variable' IS NULL THEN '{{}}'
+                 ELSE (SELECT jsonb_object_agg(key, value) FROM jsonb_each({1}.line)
+                        WHERE key IN ('variable', 'variable_name', 'variable_category', 'chatter')) END
+"""
+_LINE = f"""
+CASE WHEN {_TAKES} THEN {_WITH_CHATTER.format("excluded", "known")}
+     ELSE {_WITH_CHATTER.format("known", "excluded")} END
+"""
+# Whatever was planned before is planned anew, but for what an operator has decided, unless a later line says more.
+_IS_DECIDED = f"known.outcome = 'decided' AND NOT (excluded.key > known.key AND {_TAKES})"
 _MERGE = f"""
 INSERT INTO compliance_ledgerline AS known
        (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, numbers, conversations,
@@ -40,7 +49,7 @@ SELECT given.request_id, given.kind, (SELECT id FROM chatbots_chatbot WHERE publ
          AS given(request_id uuid, kind text, chatbot uuid, line jsonb, digests jsonb)
  ORDER BY given.request_id
     ON CONFLICT (request_id) DO UPDATE
-   SET {_MERGED},
+   SET {_MERGED}, line = {_LINE},
        conversation_digests = CASE
            WHEN {_OF_NEW} > {_OF_KNOWN} THEN excluded.conversation_digests
            WHEN {_OF_NEW} < {_OF_KNOWN} OR excluded.conversation_digests = '{{}}' THEN known.conversation_digests

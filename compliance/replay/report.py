@@ -179,6 +179,12 @@ def _as_dict(row: tuple[Any, ...]) -> dict[str, Any]:
         "numbers": numbers or [],
         "outcome": "" if outcome == Outcome.FILED else outcome,
         "error": error,
-        "advice": _ADVICE.get(plan, _ADVICE[Plan.UNKNOWN_VARIABLE] if outcome == Outcome.UNDECIDED else ""),
+        "advice": _advice(plan, outcome),
     }
     return shown | ({"waits_for": "client_bucket"} if at_client and outcome == Outcome.LEFT else {})
+
+
+def _advice(plan: str, outcome: str) -> str:
+    if outcome == Outcome.DECIDED:
+        return ""
+    return _ADVICE.get(plan, _ADVICE[Plan.UNKNOWN_VARIABLE] if outcome == Outcome.UNDECIDED else "")

@@ -2,23 +2,25 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from chatbots.models import Variable
 from common.storage import ObjectStorage
 from compliance.ledger import adoption
-from compliance.models import JournalEntry, LedgerLine
+from compliance.models import LedgerLine
 from compliance.replay import operation
 from compliance.requests import decisions
 from compliance.retention import cleanup
-from tests.compliance.replay.conftest import gone, replay, work
-from tests.functional.company import DAY, NOON, Company, words_in
+from tests import databases
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.functional.company import DAY, NOON, Company, became, document, words_in
 from tests.functional.support import dump, everything_in
 from tests.people import Role, client_of, staff
-from tests.restoring import restored
+from tests.restoring import Backup, restored
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +48,6 @@ def unresolved(request: pytest.FixtureRequest, company: Company, other: Company)
         assert gone(*numbers) == [True, True]
     if is_known:
         decisions.cancel(request_id=UUID(deletion), actor="user:7")
-        JournalEntry.objects.all().delete()
     else:
         with connection.cursor() as cursor:
             cursor.execute(_REFUSE.format(request_id=UUID(deletion)))
@@ -95,8 +96,10 @@ def test_whoever_looks_may_leave_it(company: Company, other: Company, unresolved
 
     assert gone(mine, theirs) == [False, True]
     assert (answer(company), answer(other)) == ((200, None), (200, None))
-    # It lasts, whatever is read again.
-    replay("--restored")
+    # It lasts, whatever is read again, also a line that says less.
+    write_journal()
+    again = replay("--restored")
+    assert [one["advice"] for one in again["requests"] if one["request_id"] == deletion] == [""]
     assert (gone(mine, theirs), answer(company)) == ([False, True], (200, None))
     with pytest.raises(CommandError, match="No decision is awaited"):
         call_command("replay_erasures", "--leave", deletion)
@@ -159,5 +162,75 @@ def test_it_stays_closed_until_that_is_decided_or_it_is_a_copy(
     assert answer(company) == (503, "restored_database")
 
     adoption.adopt_new_service()
+
+    assert answer(company) == (200, None)
+
+
+def test_what_a_backup_has_of_it_is_tried_again_and_told(company: Company, unresolved: tuple[str, int, int]) -> None:
+    replay(code=3)
+    with restored():
+        pass
+
+    planned, report = replay("--dry-run", code=3), replay(code=3)
+
+    assert plans(report) == plans(planned)
+    assert unresolved[0] in plans(report)
+
+
+@pytest.fixture
+def without_variable(company: Company) -> tuple[str, int, Backup]:
+    """A deletion that was carried out, its conversation, and a backup. The restored database has another UCI."""
+    number = company.talk("c-1", "alice")
+    backup = Backup()
+    deletion = company.delete("alice")
+    work()
+    lose_variable(company, backup)
+    return deletion, number, backup
+
+
+def lose_variable(company: Company, backup: Backup) -> None:
+    backup.restore()
+    with databases.triggers_off():
+        Variable.objects.filter(chatbot=company.chatbot, is_uci=True).update(public_id=uuid4())
+
+
+def test_a_better_backup_later_remembers_the_chatter(
+    company: Company, without_variable: tuple[str, int, Backup]
+) -> None:
+    """The replay without the variable has named conversations alone, in a later line."""
+    deletion, number, backup = without_variable
+    assert became_of(replay(code=3)) == {deletion: "undecided"}
+
+    backup.restore()
+    replay()
+    work()
+
+    assert gone(number) == [True]
+    assert became(company.send(document("c-9", "alice"))) == ["chatter_erased"]
+
+
+def test_another_restore_of_the_same_backup_does_not_decide_it(
+    company: Company, without_variable: tuple[str, int, Backup]
+) -> None:
+    deletion, _, backup = without_variable
+    for _ in range(2):
+        assert became_of(replay(code=3)) == {deletion: "undecided"}
+        assert answer(company) == (503, "restored_database")
+        lose_variable(company, backup)
+
+
+def test_a_decision_lasts_where_the_replay_was_killed_before(
+    company: Company, without_variable: tuple[str, int, Backup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operation, "_open", kill)
+        with pytest.raises(CommandError):
+            call_command("replay_erasures")
+    replay("--leave", without_variable[0])
+
+    replay()
 
     assert answer(company) == (200, None)
