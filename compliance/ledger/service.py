@@ -179,7 +179,7 @@ def begin_incarnation() -> None:
     """Begin another life of this database, on its server of today, and open it; in the caller's transaction.
 
     After a restore, no retention period erases anything until staff confirm it: the ledger does not say whether it
-    was lengthened or turned off since the backup. A failover loses minutes at most, and nobody is asked.
+    was lengthened or turned off since the backup. A failover loses an hour at most, and nobody is asked.
     """
     if Service.objects.filter(state=State.RESTORED).exists():
         Chatbot.objects.exclude(retention_days=None).update(retention_set_at=None)

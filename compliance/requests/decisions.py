@@ -103,11 +103,12 @@ def approve(
             raise Refused("not_held", "It is held for another reason by now. Check it again.")
         if needs_another(request, actor):
             raise Refused("own_request", _OWN_BY_API if _party(actor) == "api" else _OWN)
-        request.approved_holds += _approved_with(request.hold_reason)
+        if policy.is_of_backup(request):
+            policy.confirm(request)
+        request.approved_holds += _approved_with(request)
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
-        policy.confirm(request)
     return request
 
 
@@ -202,11 +203,11 @@ HAS_SUBJECT = (
 )
 
 
-def _approved_with(reason: str | None) -> list[str]:
-    """Return the holds that an approval of this one ends. One that was restored is held for any of the others."""
-    if reason == HoldReason.RESTORED:
+def _approved_with(request: ComplianceRequest) -> list[str]:
+    """Return the holds that an approval of this one ends. What was filed again is held for any of the others."""
+    if request.hold_reason == HoldReason.RESTORED and not policy.is_of_backup(request):
         return [HoldReason.RESTORED, HoldReason.AWAITING_APPROVAL, HoldReason.TOO_MANY_CONVERSATIONS]
-    return [str(reason)]
+    return [str(request.hold_reason)]
 
 
 def _party(actor: str) -> str:

@@ -17,9 +17,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
+from chatbots import locks
 from compliance.erasure import rows
 from compliance.erasure.engine import Erased, ErasureRun, Found, intend
 from compliance.erasure.findings import EXTRACTS
@@ -47,8 +49,8 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     [request_id] = held.request_ids
     request = ComplianceRequest.objects.select_related("chatbot", "retention_run").get(pk=request_id)
     if request.cutoff_at is None:
-        if reason := _reason_to_hold(request):
-            requeue.hold(held, {request_id: reason}, pending={})
+        reason = _reason_to_hold(request)
+        if reason and _is_held(held, request, reason):
             return
         _begin(held, request)
     else:
@@ -68,6 +70,8 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
     All others need nobody, since the period was approved. A replayed run was carried out before.
     """
     run = request.retention_run
+    if request.chatbot.retention_set_at is None and request.origin != ComplianceRequest.Origin.REPLAY:
+        return HoldReason.RESTORED
     if run.announced is not None:
         if HoldReason.TOO_MANY_CONVERSATIONS not in request.approved_holds:
             found = due.count(request.chatbot, run.older_than, seconds=_COUNT_SECONDS)
@@ -75,9 +79,17 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
                 return HoldReason.TOO_MANY_CONVERSATIONS
         if request.chatbot.four_eyes and HoldReason.AWAITING_APPROVAL not in request.approved_holds:
             return HoldReason.AWAITING_APPROVAL
-    if request.chatbot.retention_set_at is None and request.origin != ComplianceRequest.Origin.REPLAY:
-        return HoldReason.RESTORED
     return None
+
+
+def _is_held(held: HeldClaim, request: ComplianceRequest, reason: HoldReason) -> bool:
+    """Hold the run, and return True, unless its period was set anew meanwhile: then it ends once it begins."""
+    with transaction.atomic():
+        chatbot = locks.locked(request.chatbot_id)
+        if policy.is_replaced(request.retention_run, chatbot):
+            return False
+        requeue.hold(held, {request.pk: reason}, pending={})
+    return True
 
 
 def _begin(held: HeldClaim, request: ComplianceRequest) -> None:

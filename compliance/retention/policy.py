@@ -93,51 +93,75 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
     with transaction.atomic():
         current = locks.locked(chatbot.pk)
         before = current.retention_days
-        if days == before and (days is None or current.retention_set_at or waiting_first_run(current)):
+        if days == before and (days is None or current.retention_set_at):
             return current
         is_first = days is not None and needs_confirmation(current, days)
         if is_first and confirmed is None:
             raise ValidationError({"confirmed": "Type the number of conversations that the first run will erase."})
-        waiting = waiting_first_run(current)
+        in_force = _in_force(current)
         _cancel_waiting(current, actor)
         _set(current, days)
         data = {"setting": "retention_days", "value": days}
         changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
         if is_first:
             # Of two changes in a row the first has not erased anything: what was before it still holds.
-            _file_first(current, confirmed or 0, waiting.previous_days if waiting else before, actor)
+            _file_first(current, confirmed or 0, in_force, actor)
             notify.notify_workers_after_commit()
     return current
 
 
 def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
-    """Return whether this period is the chatbot's first one, or shorter than the one in force.
-
-    One whose first run waits is not in force yet: it has not erased anything.
-    """
-    if days == chatbot.retention_days:
+    """Return whether this period is the chatbot's first one, or shorter than the one in force."""
+    if days == chatbot.retention_days and chatbot.retention_set_at:
         return False
-    waiting = waiting_first_run(chatbot)
-    in_force = waiting.previous_days if waiting else chatbot.retention_days
+    in_force = _in_force(chatbot)
     return in_force is None or days < in_force
+
+
+def _in_force(chatbot: Chatbot) -> int | None:
+    """Return the period by which conversations are erased now.
+
+    One whose first run waits has not erased anything yet, and of a backup's nobody knows whether it was ended since.
+    """
+    if chatbot.retention_set_at is None:
+        return None
+    waiting = waiting_first_run(chatbot)
+    return waiting.previous_days if waiting else chatbot.retention_days
 
 
 def holds(run: RetentionRun) -> bool:
     """Return whether the chatbot still has the period that this run was filed for. One that was set anew is another.
 
-    A replayed run holds whatever the period is: it erases what was erased before the database was restored.
+    One that a restore has brought back holds once staff have confirmed it. A replayed run holds whatever the period
+    is: it erases what was erased before the database was restored.
     """
     if _is_replayed(run.request):
         return True
-    of_chatbot = Chatbot.objects.filter(pk=run.chatbot_id, retention_days=run.retention_days)
-    return of_chatbot.filter(retention_set_at__lte=run.created_at).exists()
+    chatbot = Chatbot.objects.get(pk=run.chatbot_id)
+    return chatbot.retention_set_at is not None and not is_replaced(run, chatbot)
+
+
+def is_replaced(run: RetentionRun, chatbot: Chatbot) -> bool:
+    """Return whether the period was set anew since this run was filed."""
+    is_older = chatbot.retention_set_at is not None and chatbot.retention_set_at > run.created_at
+    return is_older or chatbot.retention_days != run.retention_days
+
+
+def is_of_backup(request: ComplianceRequest) -> bool:
+    """Return whether this run is held since a restore has brought back its period."""
+    is_run = request.kind == ComplianceRequest.Kind.RETENTION and not _is_replayed(request)
+    return is_run and request.hold_reason == ComplianceRequest.HoldReason.RESTORED
 
 
 def confirm(request: ComplianceRequest) -> None:
-    """Confirm the period of which staff have approved a run. Does nothing for another request."""
-    if request.kind == ComplianceRequest.Kind.RETENTION and not _is_replayed(request):
-        restored = Chatbot.objects.filter(pk=request.chatbot_id, retention_set_at=None)
-        restored.update(retention_set_at=request.retention_run.created_at)
+    """Confirm the period that a restore has brought back, in the transaction that approves its run.
+
+    Not the one before it: if the run is cancelled after all, there is none.
+    """
+    run = request.retention_run
+    restored = Chatbot.objects.filter(pk=run.chatbot_id, retention_set_at=None)
+    if restored.update(retention_set_at=run.created_at):
+        RetentionRun.objects.filter(pk=run.pk).update(previous_days=None)
 
 
 def lock_chatbot_of(request_id: UUID) -> None:
@@ -212,7 +236,7 @@ def set_back(request: ComplianceRequest, *, actor: str) -> None:
     chatbot = locks.locked(request.chatbot_id)
     if chatbot.retention_days != run.retention_days:
         return
-    _set(chatbot, run.previous_days)
+    _set(chatbot, run.previous_days, is_confirmed=chatbot.retention_set_at is not None)
     data = {"setting": "retention_days", "value": run.previous_days}
     # Not `record`: a worker may not read the change log.
     changelog.record_all([changelog.entry("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)])
@@ -257,9 +281,9 @@ def _try_failed_again(chatbot: Chatbot, actor: str) -> None:
         notify.notify_workers_after_commit()
 
 
-def _set(chatbot: Chatbot, days: int | None) -> None:
+def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> None:
     """Set the period, which ends runs of another one."""
-    chatbot.retention_days, chatbot.retention_set_at = days, _now()
+    chatbot.retention_days, chatbot.retention_set_at = days, _now() if is_confirmed else None
     chatbot.save(update_fields=["retention_days", "retention_set_at"])
 
 

@@ -157,7 +157,7 @@ _WHY_RUN_HELD = {
     HoldReason.AWAITING_APPROVAL: "In this chatbot, the first run of a period needs the approval of a second person.",
     HoldReason.RESTORED: "The database was restored from a backup, and with it the retention period of that time. If "
     "that was lengthened or turned off since, set it again in the settings of the chatbot: this cancels the run. If "
-    "the period is right, approve the run: later ones begin by themselves.",
+    "the period is right, approve the run: later ones begin by themselves. After a rejection the next one is held.",
 }
 _RUN_FILED_AGAIN = (
     "The database was restored from a backup, and this run had begun since. An older release has noted its age only, "
@@ -185,7 +185,7 @@ def _who(request: ComplianceRequest) -> str:
 
 def _completed(request: ComplianceRequest) -> str:
     if request.kind == Kind.RETENTION and request.retention_run.examined_number < (request.cutoff_number or 0):
-        return "The retention period was lengthened or turned off meanwhile, so it ended early."
+        return "It ended early, since the retention period was set anew or the database was restored."
     if request.result == ComplianceRequest.Result.NOTHING_FOUND:
         return _nothing_found(request)
     if request.kind == Kind.EXPORT:

@@ -9,7 +9,7 @@ from chatbots.models import Chatbot
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
-from compliance.retention import due
+from compliance.retention import due, engine
 from console.requests import labels
 from tests.compliance.replay.conftest import gone, replay, work
 from tests.compliance.replay.test_replayed_retention import several_old
@@ -21,11 +21,14 @@ from tests.compliance.retention.runs import (
     keep_for,
     killed_at_the_second,
     period_of,
+    run_of,
     set_period,
     zone_where_it_is,
 )
 from tests.functional.company import Company
+from tests.people import Role, client_of, staff
 from tests.restoring import restored
+from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
 
@@ -144,17 +147,122 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
     assert gone(old) == [False]
 
 
-def test_a_period_that_is_set_after_the_restore_needs_nobody_else(company: Company) -> None:
-    old, young = (company.talk(f"c-{days}", "alice", at=ago(days)) for days in (400, 100))
+@pytest.mark.parametrize("days", [90, 365])
+def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_else(
+    company: Company, days: int
+) -> None:
+    """Also the same one. None of the backup is in force that it could be longer than."""
+    old = company.talk("c-1", "alice", at=ago(400))
     keep_for(company.chatbot, 90)
     with restored():
         pass
     replay()
-    set_period(company.chatbot, 365)
+    work()
+    run = held_run(company)
+    officer = client_of(staff(company.chatbot, Role.OFFICER))
+    page = officer.post(f"/admin/settings/{company.chatbot.slug}/retention/", {"days": str(days)})
+    assert "Nothing has been saved yet" in page.content.decode()
 
+    set_period(company.chatbot, days, confirmed=1)
+
+    assert company.status(str(run.pk)) == "cancelled"
+    begin_now(first_run(company.chatbot))
+    work()
+    assert gone(old) == [True]
+
+
+def test_what_is_set_back_is_no_period_of_the_backup(company: Company) -> None:
+    old = company.talk("c-1", "alice", at=ago(400))
+    keep_for(company.chatbot, 365)
+    with restored():
+        set_period(company.chatbot, None)
+    replay()
+    set_period(company.chatbot, 90, confirmed=1)
+
+    decisions.cancel(request_id=first_run(company.chatbot).pk, actor="user:7")
+    next_day(company)
     work()
 
-    assert gone(old, young) == [True, False]
+    assert (period_of(company.chatbot), gone(old)) == (None, [False])
+
+
+@pytest.mark.parametrize("decide", [decisions.cancel, decisions.reject])
+def test_nor_is_one_that_the_backup_itself_had_replaced(company: Company, decide: Callable[..., object]) -> None:
+    old = company.talk("c-1", "alice", at=ago(400))
+    keep_for(company.chatbot, 365)
+    set_period(company.chatbot, 90, confirmed=1)
+    begin_now(first_run(company.chatbot))
+    with restored():
+        set_period(company.chatbot, None)
+    replay()
+    work()
+    run = held_run(company)
+    if decide is decisions.cancel:
+        decisions.approve(request_id=run.pk, actor="user:9")
+
+    decide(request_id=run.pk, actor="user:9")
+    next_day(company)
+    work()
+
+    assert gone(old) == [False]
+
+
+@pytest.mark.parametrize("is_held_before", [True, False])
+def test_the_restore_is_asked_about_by_itself(company: Company, *, is_held_before: bool) -> None:
+    """An approval of what else a first run is held for says nothing of the period, and the reverse."""
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    company.talk("c-1", "alice", at=ago(100))
+    set_period(company.chatbot, 90, confirmed=1)
+    run = first_run(company.chatbot)
+    begin_now(run)
+    if is_held_before:
+        work()
+    with restored():
+        pass
+    replay()
+    work()
+    reasons = []
+    for at in range(4 + is_held_before):
+        run.refresh_from_db()
+        if run.status != "on_hold":
+            break
+        reasons.append(run.hold_reason)
+        company.talk(f"c-of-{at}", "bob", at=ago(100))
+        decisions.approve(request_id=run.pk, actor="user:9", held_for=run.hold_reason)
+        work()
+
+    before = ["awaiting_approval"] if is_held_before else []
+    assert reasons == [*before, "restored", "too_many_conversations", *([] if before else ["awaiting_approval"])]
+    run.refresh_from_db()
+    assert run.status == "completed"
+
+
+def test_a_run_is_not_held_for_a_period_that_was_set_meanwhile(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep others from being filed, and no setting would cancel it."""
+    old = company.talk("c-1", "alice", at=ago(400))
+    keep_for(company.chatbot, 90)
+    with restored():
+        pass
+    replay()
+    decide = engine._reason_to_hold
+    change = role("owner")(lambda: set_period(company.chatbot, 365, confirmed=1))
+
+    def change_after(request: ComplianceRequest) -> object:
+        reason = decide(request)
+        if run_of(request).announced is None:
+            change()
+        return reason
+
+    monkeypatch.setattr(engine, "_reason_to_hold", change_after)
+    work()
+
+    assert not ComplianceRequest.objects.filter(status="on_hold").exists()
+    assert gone(old) == [False]
+    begin_now(first_run(company.chatbot))
+    work()
+    assert gone(old) == [True]
 
 
 def test_a_failover_holds_nothing(company: Company) -> None:
