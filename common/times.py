@@ -1,6 +1,6 @@
 """Instants in the API, and the beginnings of days."""
 
-from datetime import UTC, date, datetime, time, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated, overload
 
 from pydantic import GetPydanticSchema, WithJsonSchema
@@ -9,6 +9,8 @@ from pydantic_core import core_schema
 # Every instant in between can be shown in every time zone within the years 1 to 9999.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+# How far ahead of ours a platform's clock may be.
+MOST_AHEAD = timedelta(days=1)
 
 # A pattern, since pydantic would accept "1575215418" as Unix time. The offset is optional so that its absence gets an
 # error of its own. PostgreSQL accepts offsets below 16 hours; time zones have 14 at most.

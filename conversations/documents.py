@@ -33,7 +33,7 @@ TypedDicts, not models: measured at a third of the time per message.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Any, Literal, Required
@@ -44,7 +44,7 @@ from typing_extensions import TypedDict
 
 from chatbots.identity_tokens import MAX_CHARACTERS
 from common.bodies import outline_of_body
-from common.times import Instant
+from common.times import MOST_AHEAD, Instant
 
 MAX_ERRORS = 100
 # Above this, building the list of errors would itself cost more memory than the document.
@@ -138,9 +138,11 @@ def parse_document(raw: bytes) -> Document:
         errors = errors_of(error)
     else:
         has_repeats = _has_repeats(document, raw)
-        if _is_plain(document, raw) and not has_repeats:
+        errors = _too_far_ahead(document)
+        if _is_plain(document, raw) and not has_repeats and not errors:
             return document
-        errors = [error_at((), "repeated_name", "An object has a name twice.")] if has_repeats else []
+        if has_repeats:
+            errors.append(error_at((), "repeated_name", "An object has a name twice."))
     data = None if errors and errors[0].code == "not_json" else from_json(raw)
     errors += _content_errors(data)
     # Raised outside the except block: its context would hold what was sent.
@@ -242,6 +244,18 @@ def _is_plain(document: Document, raw: bytes) -> bool:
     """Return whether `_content_errors` cannot find anything: JSON can write a NUL only as this escape."""
     messages = document.get("messages") or ()
     return b"\\u0000" not in raw and len({message["id"] for message in messages}) == len(messages)
+
+
+def _too_far_ahead(document: Document) -> list[DocumentError]:
+    """Return the errors of times that no clock can have shown: retention counts from them."""
+    latest = datetime.now(UTC) + MOST_AHEAD
+    messages, started_at = document.get("messages") or (), document.get("started_at")
+    paths: list[tuple[str | int, ...]] = []
+    if started_at and started_at > latest:
+        paths.append(("started_at",))
+    if messages and max(one["sent_at"] for one in messages) > latest:
+        paths += [("messages", at, "sent_at") for at, one in enumerate(messages) if one["sent_at"] > latest]
+    return [error_at(path, "out_of_range", "Must not be more than a day from now.") for path in paths]
 
 
 def _has_repeats(document: Document, raw: bytes) -> bool:

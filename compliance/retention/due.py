@@ -1,7 +1,7 @@
 """Which conversations of a chatbot are due: those whose last message is older than its period.
 
 A conversation without messages counts from its start, and so does one whose messages are all older than its start:
-an import can bring that about.
+an import can bring that about. A start in the future, from before intake refused that, says nothing.
 """
 
 import time
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch, fetch_in_index_order, fetch_one
+from common.times import MOST_AHEAD
 from compliance.work.sql import NAMING, OPEN
 from conversations.models.conversations import EARLIEST
 
@@ -21,7 +22,11 @@ SLICE = 2_500
 EXPORT_KEEPS_DAYS = 30
 
 # Of a conversation `c`. The start alone rules out most of the young ones.
-_IS_DUE = "(c.started_at < %(older_than)s AND greatest(c.last_message_at, c.started_at) < %(older_than)s)"
+_HAS_STARTED = f"c.started_at < statement_timestamp() + interval '{MOST_AHEAD.days} days'"
+_IS_DUE = f"""
+((c.started_at < %(older_than)s OR NOT {_HAS_STARTED})
+ AND greatest(c.last_message_at, CASE WHEN {_HAS_STARTED} THEN c.started_at END) < %(older_than)s)
+"""
 
 # In the order of the index of open conversations. By its last condition, PostgreSQL uses that for nothing else, and
 # by the order of the chatbots, no other one here.

@@ -145,7 +145,10 @@ def test_one_postgresql_has_nothing_to_distribute() -> None:
         ),
         ("DELETE FROM pg_dist_node WHERE groupid = 0", "citus_set_coordinator_host"),
         ("DELETE FROM pg_dist_node WHERE groupid = 1", "citus_add_node"),
-        ("DELETE FROM django_migrations WHERE app = 'conversations' AND name = '0010_tombstones'", "migrate"),
+        (
+            "DELETE FROM django_migrations WHERE app = 'conversations' AND name = '0011_future_times'",
+            "migrate",
+        ),
         (
             "INSERT INTO pg_dist_partition VALUES ('conversations_message'::regclass, 'h', 'conversation_id', 's')",
             "conversations_message is distributed by conversation_id, and not .* by chatbot_id.* restore the backup",
@@ -214,7 +217,7 @@ def test_the_check_lets_migrations_come_first(catalogue: None) -> None:
         _pretend(step.statement)
     # As before a version that brings a table.
     execute("DROP TABLE conversations_identitylookup")
-    MigrationRecorder(connection).record_unapplied("conversations", "0010_tombstones")
+    MigrationRecorder(connection).record_unapplied("conversations", "0011_future_times")
 
     assert checks.conversations_are_distributed(databases=["default"]) == []
     # Whoever would work on it is refused all the same.

@@ -44,7 +44,7 @@ KNOWN = (
         even_with_statistics=True,
     ),
     Known(
-        "count(*) FILTER (WHERE (c.started_at",
+        "count(*) FILTER (WHERE ((c.started_at",
         "A forecast looks at each open conversation, in slices.",
         even_with_statistics=True,
     ),
