@@ -151,6 +151,7 @@ def record_credentials(request: HttpRequest, slug: str) -> HttpResponse:
 @action
 def revoke_credentials(request: HttpRequest, slug: str, credential: UUID) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    require_password(request)
     found = BucketCredential.objects.filter(chatbot=chatbot, pk=credential).first()
     if found is None:
         raise Http404
@@ -230,6 +231,7 @@ def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
 @action
 def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    require_password(request)
     form = forms.RevokeForm(request.POST, auto_id=f"revoke-{prefix}-%s")
 
     def call() -> str:
@@ -242,6 +244,7 @@ def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 @action
 def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
+    require_password(request)
     form = forms.RateLimitForm(request.POST, auto_id=f"limit-{prefix}-%s")
 
     def call() -> str:

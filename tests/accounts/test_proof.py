@@ -57,15 +57,17 @@ def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_it(stolen, chatbot)
     other = staff(chatbot)
     before = ApiKey.objects.count()
     posts = {
-        "keys": {"label": "mine", "type": "token", "scopes": "requests:read"},
-        "members": {"user": str(other.pk), "role": "officer"},
-        "bucket": {"hosting": "hosted"},
-        "rules": {"name": "Mine"},
+        "create_key": {"label": "mine", "type": "token", "scopes": "requests:read"},
+        "revoke_key": {"sure": "on"},
+        "change_limit": {"rate_limit": "10"},
+        "revoke_credentials": {"sure": "on"},
+        "set_member": {"user": str(other.pk), "role": "officer"},
+        "save_bucket": {"hosting": "hosted"},
+        "save_rules": {"name": "Mine"},
     }
-    names = {"keys": "create_key", "members": "set_member", "bucket": "save_bucket", "rules": "save_rules"}
-    for short, name in names.items():
+    for name, body in posts.items():
         [page] = [one for one in TABLE if one.name == name]
-        assert asks(stolen, "post", page.url({"slug": chatbot.slug}), **posts[short]), name
+        assert asks(stolen, "post", page.url({"slug": chatbot.slug}), **body), name
     assert ApiKey.objects.count() == before
     assert Membership.objects.get().role == "viewer"
 
