@@ -77,7 +77,7 @@ RIGHTS: Mapping[str, Rights] = {
     # The web server files and decides, the workers carry out.
     # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
-    "compliance.RetentionRun": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.RetentionRun": Rights("SELECT, INSERT, UPDATE (previous_days)", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.Redaction": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (message_numbers)"),
     "compliance.RepeatedExport": Rights("SELECT", "SELECT, INSERT"),
     "compliance.RequestNote": Rights("SELECT, INSERT", "SELECT, UPDATE (text)"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 
 from chatbots.models import Chatbot
 from compliance import worker
@@ -120,7 +121,7 @@ def test_one_approval_confirms_the_period(
     next_day(company)
     work()
 
-    decisions.approve(request_id=held_run(company).pk, actor="user:9")
+    call_command("approve_request", str(held_run(company).pk))
     work()
 
     assert gone(*numbers) == [True] * 6
