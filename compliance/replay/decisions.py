@@ -52,9 +52,11 @@ def leave(request_ids: Collection[UUID]) -> None:
     logger.warning("replay.left requests=%s", ",".join(map(str, request_ids)))
 
 
-def try_again(incarnation: UUID) -> None:
-    """Have the replay plan and file undecided lines again."""
+def try_again(incarnation: UUID, *, is_earlier: bool = False) -> None:
+    """Have the replay of this life plan and file undecided lines again, with `is_earlier` those of earlier lives."""
     undecided = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED)
+    if is_earlier:
+        undecided = undecided.exclude(incarnation=incarnation)
     undecided.update(incarnation=incarnation, plan="", outcome="", numbers=None, conversations=0)
 
 

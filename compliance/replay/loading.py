@@ -26,9 +26,11 @@ _TAKES = f"({_OF_NEW} > {_OF_KNOWN} OR ({_OF_NEW} = {_OF_KNOWN} AND excluded.key
 _MERGED = ", ".join(
     f"{name} = CASE WHEN {_TAKES} THEN excluded.{name} ELSE known.{name} END" for name in ("kind", "key", "at")
 )
-# A replay that does not find the variable writes a line of conversations alone. The chatter is kept from any other.
+# A replay that does not find the variable writes a line of what it erased by conversations alone. The chatter is kept
+# from any other.
 _WITH_CHATTER = """
-{0}.line || CASE WHEN {0}.line->>'variable' IS NOT NULL OR {1}.line->>'variable' IS NULL THEN '{{}}'
+{0}.line || CASE WHEN {0}.kind <> 'exact' OR {0}.line->>'variable' IS NOT NULL OR {1}.line->>'variable' IS NULL
+                 THEN '{{}}'
                  ELSE (SELECT jsonb_object_agg(key, value) FROM jsonb_each({1}.line)
                         WHERE key IN ('variable', 'variable_name', 'variable_category', 'chatter')) END
 """
@@ -37,7 +39,11 @@ CASE WHEN {_TAKES} THEN {_WITH_CHATTER.format("excluded", "known")}
      ELSE {_WITH_CHATTER.format("known", "excluded")} END
 """
 # Whatever was planned before is planned anew, but for what an operator has decided, unless a later line says more.
-_IS_DECIDED = f"known.outcome = 'decided' AND NOT (excluded.key > known.key AND {_TAKES})"
+_SAYS_MORE = f"""
+({_OF_NEW} > {_OF_KNOWN}
+ OR ({_OF_NEW} = {_OF_KNOWN} AND NOT excluded.conversation_digests <@ known.conversation_digests))
+"""
+_IS_DECIDED = f"known.outcome = 'decided' AND NOT (excluded.key > known.key AND {_SAYS_MORE})"
 _MERGE = f"""
 INSERT INTO compliance_ledgerline AS known
        (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, numbers, conversations,

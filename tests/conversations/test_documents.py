@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.times import EARLIEST
+from common.times import EARLIEST, LATEST
 from conversations.documents import MAX_ERRORS, Document, DocumentError, DocumentInvalid, parse_document
 from tests.conversations.documents import document, message
 
@@ -25,10 +25,6 @@ def refused(sent: Any) -> tuple[DocumentError, ...]:
     with pytest.raises(DocumentInvalid) as caught:
         parse_document(raw)
     return caught.value.errors
-
-
-def in_days(days: float) -> str:
-    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
 
 
 def taken(**fields: Any) -> Document:
@@ -80,8 +76,6 @@ def test_it_takes_null_as_absent_and_asks_for_a_required_field_that_is_null() ->
         ({"started_at": "2026-11-23T09:00:00-23:59"}, "/started_at", "invalid_time"),
         ({"started_at": "0001-01-01T00:00:00+14:00"}, "/started_at", "out_of_range"),
         ({"started_at": "9999-12-31T23:59:59-14:00"}, "/started_at", "out_of_range"),
-        ({"started_at": in_days(1.1)}, "/started_at", "out_of_range"),
-        ({"messages": [message(), message(id="m2", sent_at=in_days(1.1))]}, "/messages/1/sent_at", "out_of_range"),
         ({"agent_handover": 1}, "/agent_handover", "wrong_type"),
         ({"push": "true"}, "/push", "wrong_type"),
         ({"score": "7.5"}, "/score", "wrong_type"),
@@ -241,7 +235,7 @@ def test_it_survives_any_bytes(raw: bytes) -> None:
 @given(
     st.datetimes(
         min_value=EARLIEST.replace(tzinfo=None),
-        max_value=datetime(2026, 1, 1),  # noqa: DTZ001
+        max_value=LATEST.replace(tzinfo=None) - timedelta(microseconds=1),
         timezones=st.just(UTC),
     ),
     st.integers(-15 * 60 - 59, 15 * 60 + 59),

@@ -234,3 +234,14 @@ def test_a_decision_lasts_where_the_replay_was_killed_before(
     replay()
 
     assert answer(company) == (200, None)
+
+
+def test_a_decision_about_it_lasts_too(company: Company, without_variable: tuple[str, int, Backup]) -> None:
+    """The replay has written a later line of what it erased by conversations."""
+    replay(code=3)
+    replay("--leave", without_variable[0])
+    write_journal()
+
+    replay("--restored")
+
+    assert answer(company) == (200, None)
