@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import F, Q
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog, locks
@@ -50,6 +51,16 @@ SELECT c.id, c.timezone, statement_timestamp(),
   FROM chatbots_chatbot c
  WHERE c.retention_days IS NOT NULL
  ORDER BY c.id
+"""
+
+
+_FAILED = """
+SELECT r.id, c.id, c.timezone, r.failed_at, statement_timestamp()
+  FROM chatbots_chatbot c
+ CROSS JOIN LATERAL (
+       SELECT id, kind, failed_at, cutoff_at FROM compliance_compliancerequest
+        WHERE chatbot_id = c.id AND chatbot_id > 0 AND status = 'failed' OFFSET 0) AS r
+ WHERE r.kind = 'retention' AND r.cutoff_at IS NOT NULL
 """
 
 
@@ -100,12 +111,12 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
             raise ValidationError({"confirmed": "Type the number of conversations that the first run will erase."})
         in_force = _in_force(current)
         _cancel_waiting(current, actor)
-        _set(current, days)
+        set_at = _set(current, days)
         data = {"setting": "retention_days", "value": days}
         changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
         if is_first:
             # Of two changes in a row the first has not erased anything: what was before it still holds.
-            _file_first(current, confirmed or 0, in_force, actor)
+            _file_first(current, confirmed or 0, in_force, actor, set_at=set_at)
             notify.notify_workers_after_commit()
     return current
 
@@ -123,7 +134,7 @@ def _in_force(chatbot: Chatbot) -> int | None:
 
     One whose first run waits has not erased anything yet, and of a backup's nobody knows whether it was ended since.
     """
-    if chatbot.retention_set_at is None:
+    if chatbot.retention_days is None or chatbot.retention_set_at is None:
         return None
     waiting = waiting_first_run(chatbot)
     return waiting.previous_days if waiting else chatbot.retention_days
@@ -180,8 +191,9 @@ def count_due(chatbot: Chatbot) -> int | None:
 def file_due_runs() -> int:
     """File today's run for each chatbot whose time has come, and return how many. Called by every sweep.
 
-    Not where a machine is silent: whether anything is due stands there.
+    Runs that have failed are tried again. Not where a machine is silent: whether anything is due stands there.
     """
+    _try_failed_again()
     filed = 0
     chatbots = fetch(_CHATBOTS)
     reachable = set(machines.reachable([chatbot_id for chatbot_id, *_ in chatbots]))
@@ -215,8 +227,10 @@ def file_run(chatbot: Chatbot, *, actor: str) -> ComplianceRequest | None:
 
 
 def waiting_first_run(chatbot: Chatbot) -> RetentionRun | None:
-    """Return the announced first run while it has not begun, with its request. It may have failed."""
-    runs = RetentionRun.objects.filter(chatbot=chatbot, announced__isnull=False, request__status__in=_NOT_ENDED)
+    """Return the announced first run of the period while it has not begun, with its request. It may have failed."""
+    is_latest = Q(chatbot__retention_set_at=None) | Q(chatbot__retention_set_at__lte=F("created_at"))
+    runs = RetentionRun.objects.filter(is_latest, chatbot=chatbot, chatbot__retention_days=F("retention_days"))
+    runs = runs.filter(announced__isnull=False, request__status__in=_NOT_ENDED)
     return runs.filter(request__cutoff_at=None).select_related("request").order_by("-pk").first()
 
 
@@ -234,7 +248,7 @@ def set_back(request: ComplianceRequest, *, actor: str) -> None:
     if run is None:
         return
     chatbot = locks.locked(request.chatbot_id)
-    if chatbot.retention_days != run.retention_days:
+    if is_replaced(run, chatbot):
         return
     _set(chatbot, run.previous_days, is_confirmed=chatbot.retention_set_at is not None)
     data = {"setting": "retention_days", "value": run.previous_days}
@@ -249,7 +263,6 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
             chatbot = locks.locked(chatbot_id)
             if chatbot.retention_days is None or _under_way(chatbot):
                 return None
-            _try_failed_again(chatbot, actor)
             older_than = _now() - timedelta(days=chatbot.retention_days)
             request = None
             if due.any_due(chatbot_id, older_than):
@@ -268,27 +281,40 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     return request
 
 
-def _try_failed_again(chatbot: Chatbot, actor: str) -> None:
-    """Queue failed runs that have closed something again: no other run looks at that, and nobody can read it."""
-    failed = ComplianceRequest.objects.select_for_update(of=("self",)).filter(
-        retention_run__chatbot=chatbot, chatbot=chatbot, status=Status.FAILED, cutoff_at__isnull=False
-    )
-    for request in failed:
-        requeue.queue_again(request)
-        extracts.try_again([request.pk])
-        entry = changelog.entry("request.retried", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor)
-        changelog.record_all([entry])
-        notify.notify_workers_after_commit()
+def _try_failed_again() -> None:
+    """Queue runs that had begun, and have failed before this night, again.
+
+    No other run looks at what they have closed, and nobody can read it. They end as soon as that is erased if their
+    period does not hold any more.
+    """
+    for request_id, chatbot_id, timezone, failed_at, now in fetch(_FAILED):
+        zone = ZoneInfo(timezone)
+        tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
+        if not failed_at < tonight <= now:
+            continue
+        with transaction.atomic():
+            locks.lock(chatbot_id)
+            failed = ComplianceRequest.objects.select_for_update().filter(pk=request_id, status=Status.FAILED)
+            for request in failed:
+                requeue.queue_again(request)
+                extracts.try_again([request_id])
+                entry = changelog.entry(
+                    "request.retried", chatbot_id=chatbot_id, request_id=request_id, actor="worker"
+                )
+                changelog.record_all([entry])
+                notify.notify_workers_after_commit()
 
 
-def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> None:
-    """Set the period, which ends runs of another one."""
-    chatbot.retention_days, chatbot.retention_set_at = days, _now() if is_confirmed else None
+def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> datetime:
+    """Set the period, which ends runs of another one, and return when."""
+    now = _now()
+    chatbot.retention_days, chatbot.retention_set_at = days, now if is_confirmed else None
     chatbot.save(update_fields=["retention_days", "retention_set_at"])
+    return now
 
 
-def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, actor: str) -> None:
-    starts_at = _now() + FIRST_RUN_WAITS
+def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, actor: str, *, set_at: datetime) -> None:
+    starts_at = set_at + FIRST_RUN_WAITS
     days = chatbot.retention_days or 0
     RetentionRun.objects.create(
         chatbot=chatbot,
@@ -298,6 +324,8 @@ def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, act
         older_than=starts_at - timedelta(days=days),
         announced=announced,
         previous_days=previous_days,
+        # Not another reading of the clock, which can have been set back.
+        created_at=set_at,
     )
 
 

@@ -3,11 +3,10 @@
 import csv
 import io
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
-from django.db.models import F
 
 from chatbots.models import Chatbot
 from common.db import execute
@@ -28,7 +27,6 @@ from tests.compliance.exporting import carry_out, patch_pieces, taken
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of, zone_where_it_is
 from tests.extracting import conversation_on, make_all, planned, texts
 from tests.functional.elsewhere import Elsewhere
-from tests.functional.refusing import FILES, Refusals
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -154,10 +152,13 @@ def test_a_run_that_storage_refuses_leaves_it_to_the_next_night(
     assert (first.status, first.error_code) == (Status.FAILED, "storage_locked")
 
     RetentionRun.objects.update(day=ago(1).date())
-    second = file_run(chatbot)
+    ComplianceRequest.objects.update(failed_at=ago(1))
+    chatbot.timezone = zone_where_it_is(hour=12)
+    chatbot.save(update_fields=["timezone"])
+    worker.sweep()
     assert not worker.drain(seconds=60)
 
-    runs = ComplianceRequest.objects.filter(pk__in=[first.pk, second.pk], status=Status.COMPLETED)
+    runs = ComplianceRequest.objects.filter(kind=Kind.RETENTION, status=Status.COMPLETED)
     assert [sum(counts) for counts in zip(*runs.values_list("conversations", "files"), strict=True)] == [5, 5]
     assert all(deleted(*conversations))
     assert not Identity.objects.exists()
@@ -195,38 +196,6 @@ def test_of_a_shared_conversation_nobody_is_left_and_their_others_are(chatbot: C
     assert list(Identity.objects.values()) == people
     request.refresh_from_db()
     assert request.shared_conversations == 1
-
-
-@pytest.mark.usefixtures("refused_at_once")
-def test_the_next_night_erases_what_a_failed_run_has_closed_though_nothing_else_is_due(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refusals = Refusals()
-    refusals.set_up(monkeypatch)
-    conversation = conversation_aged(chatbot, 91)
-    file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
-    storage.put(file.object_key, b"picture", "image/png")
-    refusals.locked.add(FILES)
-    failed = file_run(chatbot)
-    drain()
-    failed.refresh_from_db()
-    assert failed.status == Status.FAILED
-    refusals.end()
-    worker.sweep()
-    drain()
-    assert status_of(failed) == Status.FAILED, "It was tried again before the next night."
-
-    RetentionRun.objects.update(day=F("day") - timedelta(days=1))
-    chatbot.timezone = zone_where_it_is(hour=12)
-    chatbot.save(update_fields=["timezone"])
-    worker.sweep()
-    drain()
-
-    assert status_of(failed) == Status.COMPLETED
-    assert file.object_key not in list(storage.keys(FILES))
-    assert deleted(conversation) == [True]
-    worker.sweep()
-    assert not ComplianceRequest.objects.exclude(status=Status.COMPLETED).exists()
 
 
 def test_a_run_that_comes_as_an_export_notes_a_conversation_leaves_it(
