@@ -20,7 +20,8 @@ Codes are stable; details are our own texts and never quote what was sent.
 | `repeated_name` | an object that has a name twice, of which each parser could read another value |
 | `too_many_errors` | more errors than are listed |
 
-Intake adds the codes that need stored data: `undeclared_variable`, `wrong_category` (a custom variable among the
+Intake adds the codes that need stored data: `out_of_range` (a time that would be stored, more than a day from now),
+`undeclared_variable`, `wrong_category` (a custom variable among the
 user-channel ones or the reverse), `invalid_identity_token`, `identity_mismatch` (the token and the variables name two
 chatters), `conversation_deleted`, `chatter_erased`.
 
@@ -31,7 +32,7 @@ TypedDicts, not models: measured at a third of the time per message.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -138,11 +139,9 @@ def parse_document(raw: bytes) -> Document:
         errors = errors_of(error)
     else:
         has_repeats = _has_repeats(document, raw)
-        errors = _too_far_ahead(document)
-        if _is_plain(document, raw) and not has_repeats and not errors:
+        if _is_plain(document, raw) and not has_repeats:
             return document
-        if has_repeats:
-            errors.append(error_at((), "repeated_name", "An object has a name twice."))
+        errors = [error_at((), "repeated_name", "An object has a name twice.")] if has_repeats else []
     data = None if errors and errors[0].code == "not_json" else from_json(raw)
     errors += _content_errors(data)
     # Raised outside the except block: its context would hold what was sent.
@@ -246,16 +245,21 @@ def _is_plain(document: Document, raw: bytes) -> bool:
     return b"\\u0000" not in raw and len({message["id"] for message in messages}) == len(messages)
 
 
-def _too_far_ahead(document: Document) -> list[DocumentError]:
-    """Return the errors of times that no clock can have shown: retention counts from them."""
+def too_far_ahead(document: Document, *, known: Collection[str] | None) -> tuple[DocumentError, ...]:
+    """Return the errors of times that would be stored, and that no clock can have shown: retention counts from them.
+
+    `known` are the ids of the messages that a stored conversation has; None for a new one.
+    """
     latest = datetime.now(UTC) + MOST_AHEAD
     messages, started_at = document.get("messages") or (), document.get("started_at")
     paths: list[tuple[str | int, ...]] = []
-    if started_at and started_at > latest:
+    if known is None and started_at and started_at > latest:
         paths.append(("started_at",))
     if messages and max(one["sent_at"] for one in messages) > latest:
-        paths += [("messages", at, "sent_at") for at, one in enumerate(messages) if one["sent_at"] > latest]
-    return [error_at(path, "out_of_range", "Must not be more than a day from now.") for path in paths]
+        ahead = [(at, one["id"]) for at, one in enumerate(messages) if one["sent_at"] > latest]
+        paths += [("messages", at, "sent_at") for at, message_id in ahead if message_id not in (known or ())]
+    errors = [error_at(path, "out_of_range", "Must not be more than a day from now.") for path in paths]
+    return at_most(errors)
 
 
 def _has_repeats(document: Document, raw: bytes) -> bool:

@@ -32,7 +32,7 @@ from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
 from common.database_errors import describe_database_error
 from conversations import lookups, rows
-from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error
+from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error, too_far_ahead
 from conversations.extracts.days import flag_days
 from conversations.identity_tokens import VerifiedToken, verify_tokens
 from conversations.locks import share_with_intake
@@ -196,6 +196,10 @@ def _merge(
             _close_or_list(conversation, incoming, erased, identified=identified, refusals=refusals)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
         return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
+
+    known = None if conversation is None else conversation.known_messages
+    if ahead := too_far_ahead(incoming.document, known=known):
+        return StoreResult(document_id, DocumentOutcome.REFUSED, ahead), conversation
 
     outcome = DocumentOutcome.CREATED
     if conversation is None:

@@ -9,7 +9,7 @@ from django.db.migrations.state import StateApps
 
 _BATCH = 50_000
 
-# By the index of open conversations, and without those that somebody has locked.
+# By the index of open conversations.
 _BOUND = """
 WITH examined AS MATERIALIZED (
     SELECT id, started_at, last_message_at FROM conversations_conversation

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
-from conversations import rows
+from conversations import documents, rows
 from conversations.documents import DocumentInvalid, parse_document
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed, store
 from conversations.locks import exclude_intake
@@ -35,6 +35,25 @@ def test_channel_and_start_are_required_only_for_new_conversations(chatbot: Chat
         ("/started_at", "missing"),
     ]
     assert (outcome.id, outcome.number) == ("c-1", None)
+
+
+def test_times_of_the_future_are_refused_where_they_would_be_stored(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversation from before they were refused goes on: what is known of it may be sent again."""
+    future = (timezone.now() + timedelta(days=1.1)).isoformat()
+    soon = (timezone.now() + timedelta(days=0.9)).isoformat()
+    late = [message(id="m1"), message(id="m2", sent_at=future)]
+    [started, said] = stored(chatbot, parsed("c-1", started_at=future), parsed("c-2", messages=late))
+    assert [error.pointer for error in (*started.errors, *said.errors)] == ["/started_at", "/messages/1/sent_at"]
+    assert results(chatbot, parsed("c-1", started_at=soon, messages=[message(sent_at=soon)])) == ["created"]
+
+    with monkeypatch.context() as before:
+        before.setattr(documents, "MOST_AHEAD", timedelta(days=3))
+        assert results(chatbot, parsed("c-2", started_at=future, messages=late)) == ["created"]
+    again = parsed("c-2", started_at=future, messages=[*late, message(id="m3")])
+    assert results(chatbot, again) == ["updated"]
+    assert results(chatbot, parsed("c-2", messages=[message(id="m4", sent_at=future)])) == ["out_of_range"]
 
 
 def test_it_stores_the_good_documents_beside_the_bad_ones(chatbot: Chatbot) -> None:
