@@ -233,13 +233,21 @@ def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> Complia
     return known or _made(one, Kind.DELETION)
 
 
-def _again(one: Planned, _known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
+def _again(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
     """A request that was accepted, to be decided on or carried out as any other."""
+    if known:
+        known.status, known.hold_reason = Status.ACCEPTED, None
+        known.approved_holds = [*HoldReason]
+        known.started_at = known.started_at or one.now
+        known.save()
+        return known
     held = one.plan == Plan.HOLD
-    # Nobody has approved it in this life.
-    state: dict[str, Any] = {"approved_by": ""} | (
-        {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now} if held else {}
-    )
+    # Nobody has approved it in this life, unless a worker had begun it.
+    state: dict[str, Any] = {"approved_by": one.approved_by if one.had_begun else ""}
+    if one.had_begun:
+        state |= {"approved_holds": [*HoldReason], "started_at": one.now}
+    if held:
+        state |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
     if one.kind == LineKind.RETENTION:
         return _made(one, Kind.RETENTION, lane=ComplianceRequest.Lane.LARGE, **state)
     if one.line["request_kind"] == Kind.REDACTION:

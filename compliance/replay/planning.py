@@ -170,6 +170,11 @@ class Planned:
         """The chatbot of a line that names a known one."""
         return self.chatbot_id or 0
 
+    @property
+    def had_begun(self) -> bool:
+        """Whether a worker had begun it, past all holds: files may be gone, which no restore brings back."""
+        return self.kind == LineKind.INTENDED
+
     def time(self, name: str) -> datetime:
         return datetime.fromisoformat(self.line[name])
 
@@ -297,7 +302,8 @@ def _accepted(one: Planned, _reach: int) -> Plan:
     kind = one.line["request_kind"]
     if one.known_status is not None:
         one.numbers = []
-        return Plan.LEAVE
+        waits = one.known_status in {Status.ACCEPTED, Status.ON_HOLD} and kind != Kind.EXPORT
+        return Plan.FILE if waits and one.had_begun else Plan.LEAVE
     if one.chatbot_id is None:
         return Plan.UNKNOWN_CHATBOT
     if kind == Kind.EXPORT:
@@ -308,15 +314,16 @@ def _accepted(one: Planned, _reach: int) -> Plan:
 
 def _accepted_redaction(one: Planned) -> Plan:
     _find_messages(one)
+    is_held = one.four_eyes and not one.had_begun
     if one.messages:
-        return Plan.HOLD if one.four_eyes else Plan.FILE
-    return Plan.LOST_REDACTION if one.four_eyes else Plan.REMEMBER
+        return Plan.HOLD if is_held else Plan.FILE
+    return Plan.LOST_REDACTION if is_held else Plan.REMEMBER
 
 
 def _accepted_deletion(one: Planned) -> Plan:
     if one.line["variable"] is not None and one.variable_id is None:
         return Plan.UNKNOWN_VARIABLE
-    if one.four_eyes or len(one.numbers) > one.guard:
+    if not one.had_begun and (one.four_eyes or len(one.numbers) > one.guard):
         return Plan.HOLD
     return Plan.FILE if one.names_any or one.has_exports else Plan.COMPLETE
 

@@ -183,8 +183,9 @@ def needs_another(request: ComplianceRequest, actor: str) -> bool:
 
 def is_cancellable(request: ComplianceRequest) -> bool:
     waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
-    has_marked = request.kind != Kind.EXPORT and request.cutoff_at is not None
-    return waits and not has_marked
+    # A replayed one may have erased files before the database was restored, and does not know its mark any more.
+    has_begun = request.cutoff_at is not None or request.started_at is not None
+    return waits and (request.kind == Kind.EXPORT or not has_begun)
 
 
 def is_retryable(request: ComplianceRequest) -> bool:

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
@@ -13,6 +14,7 @@ from compliance.requests.submit import submit
 from tests.calls import problem
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
+from tests.functional.refusing import EXTRACTS, FILES, Refusals
 from tests.people import Role, staff
 from tests.restoring import restored
 
@@ -72,3 +74,30 @@ def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
 
     assert gone(number) == [True]
     assert ComplianceRequest.objects.get(pk=deletion).approved_by == "command"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    """Files are gone by then, which no restore brings back: a conversation without them would be left."""
+    refusals = Refusals()
+    refusals.set_up(monkeypatch)
+    number = company.talk("c-1", "alice", has_file=True)
+    company.make_day()
+    deletion = company.delete("alice") if is_known else ""
+    with restored():
+        deletion = deletion or company.delete("alice")
+        refusals.unwritable.add(EXTRACTS)
+        work()
+        assert (company.status(deletion), gone(number)) == ("accepted", [True])
+        assert not list(storage.keys(FILES))
+    refusals.end()
+    assert became_of(replay()) == {deletion: "filed_again"}
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+
+    problem(company.caller.post(f"requests/{deletion}/cancel", {}), 409, "not_cancellable")
+    work()
+
+    assert (company.status(deletion), gone(number)) == ("completed", [True])

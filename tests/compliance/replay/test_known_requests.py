@@ -30,7 +30,9 @@ STATES: dict[str, dict[str, Any]] = {
 }
 OPEN, ENDED = ("accepted", "on_hold", "processing", "failed"), ("cancelled", "rejected")
 CELLS = [
-    *((state, kind, "leave") for state in STATES for kind in ("accepted", "intended")),
+    *((state, "accepted", "leave") for state in STATES),
+    *((state, "intended", "file") for state in ("accepted", "on_hold")),
+    *((state, "intended", "leave") for state in ("processing", "failed", "cancelled", "rejected")),
     *((state, "withdrawn", "withdraw") for state in OPEN),
     *((state, "withdrawn", "leave") for state in ENDED),
     *((state, "exact", "erase") for state in OPEN),
@@ -72,7 +74,7 @@ def test_a_deletion_that_is_here(company: Company, state: str, kind: str, plan: 
     report = replay(code=3 if plan == "conflict" else 0)
 
     assert planned["plans"] == report["plans"] == {plan: 1}
-    becomes = {"leave": state, "conflict": state, "withdraw": "cancelled", "erase": "completed"}
+    becomes = {"leave": state, "conflict": state, "withdraw": "cancelled", "erase": "completed", "file": "accepted"}
     assert ComplianceRequest.objects.get(pk=deletion).status == becomes[plan]
     assert gone(number, other) == [plan == "erase", False]
 
