@@ -129,7 +129,8 @@ class Restores:
             accounting = [one for one in truth.erasures if truth.accounts(one, entry)]
             done = [one for one in accounting if one.status == "completed"]
             # What a request that has not ended has erased, only that can have written to the ledger, and has not yet.
-            is_sure = any(one.is_deletion and truth.must_be_gone(one, entry) for one in done)
+            # Also of what was said to be of a chatter after another deletion of the same had ended.
+            is_sure = any(one.is_deletion and entry.place in one.certain for one in done)
             entry.is_promised = entry.is_promised or is_sure or (bool(done) and done == accounting)
         self.lost = [deepcopy(entry) for entry in stored if not rows[entry.number or 0].is_closed]
 

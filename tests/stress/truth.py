@@ -70,6 +70,7 @@ class ModelConversation:
 
     place: Place
     number: int | None = None
+    is_sent: bool = False  # also while the answer is not there yet
     began: datetime | None = None
     asked_at: datetime | None = None
     last_at: datetime | None = None

@@ -157,6 +157,7 @@ class World:
 
     def _send(self, said: "Said") -> None:
         entry = said.entry
+        entry.is_sent = True
         chatter = said.document.get("custom_variables", {}).get("member_id")
         if chatter:
             entry.tried.add(chatter)
@@ -215,10 +216,10 @@ class World:
         outcome = result["error"]["code"] if result["error"] else result["outcome"]
         was_named = chatter in entry.tried or entry.claimed[chatter] > 1
         expected = {
-            "created": was_stored and chatter not in before,
+            "created": entry.is_sent and chatter not in before,
             "confirmed": was_named,
             # By a document: of a value that was only said before, the way has changed.
-            "updated": was_stored,
+            "updated": entry.is_sent,
             "unchanged": was_named,
             # A document of a new conversation would need more.
             "invalid": not was_stored,
