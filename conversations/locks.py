@@ -41,15 +41,16 @@ def try_to_share(chatbot_ids: Collection[int]) -> set[int]:
     return _free(_lock("pg_try_advisory_xact_lock_shared", chatbot_ids, range(PARTS)), chatbot_ids)
 
 
-def exclude_intake(chatbot_id: int, *, number: int) -> None:
+def exclude_intake(chatbot_id: int, *, number: int | None) -> None:
     """Wait for the chatbot's running intakes, and keep new ones out. Keep the transaction short.
 
-    `number` chooses the part; callers with successive numbers, such as a claim's id, seldom meet. Raises Busy.
+    `number` chooses the part; callers with successive numbers, such as a claim's id, seldom meet. None is for all
+    parts: no mark is made meanwhile either. Raises Busy.
     """
     execute("SELECT set_config('lock_timeout', %s, TRUE)", [_LOCK_TIMEOUT])
     is_busy = False
     try:
-        _lock("pg_advisory_xact_lock", [chatbot_id], [number % PARTS])
+        _lock("pg_advisory_xact_lock", [chatbot_id], range(PARTS) if number is None else [number % PARTS])
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise

@@ -38,16 +38,20 @@ WaitingFor = ComplianceRequest.WaitingFor
 # How long a request waits if another worker has locked one of its rows.
 WAIT_FOR_ROWS = timedelta(seconds=5)
 
+# Whether an export that was filed earlier has to be delivered first.
+_IS_BLOCKED = f"""
+EXISTS (SELECT FROM compliance_compliancerequest earlier
+         WHERE {sql.IS_EARLIER} AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
+           AND earlier.status IN {sql.OPEN})
+OR (r.conversation_digests IS NOT NULL AND EXISTS (
+    SELECT FROM {sql.SHARING} AS earlier
+     WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN {sql.OPEN}))
+"""
 # An earlier export may have been retried since the claim: it goes first. The chatbot is looked up for each request
 # (OFFSET 0): joined, a planner without statistics reads all of its requests.
 _CHECK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
-       EXISTS (SELECT FROM compliance_compliancerequest earlier
-                WHERE {sql.IS_EARLIER} AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
-                  AND earlier.status IN {sql.OPEN})
-       OR (r.conversation_digests IS NOT NULL AND EXISTS (
-           SELECT FROM {sql.SHARING} AS earlier
-            WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN {sql.OPEN})),
+       {_IS_BLOCKED},
        r.conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
@@ -56,6 +60,10 @@ SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eye
  ORDER BY r.seq
 """
 
+_OVERTAKEN = f"""
+SELECT id FROM compliance_compliancerequest r
+ WHERE id = ANY(%s::uuid[]) AND NOT 'export_pending' = ANY(approved_holds) AND ({_IS_BLOCKED})
+"""
 _CONTINUE = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
 # A conversation already marked keeps its first mark.
@@ -270,6 +278,9 @@ def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> s
 def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     """Mark, in the caller's transaction and under intake's locks. Raises _RowsInUse."""
     ids = [one.request_id for one in new]
+    # Exports that a redaction has filed again since they were admitted. The next claim holds them.
+    if overtaken := {request_id for (request_id,) in fetch(_OVERTAKEN, [array(ids)])}:
+        raise _RowsInUse(overtaken)
     times, numbers = {}, {}
     for chatbot_id, now, number in fetch(_CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
         times[chatbot_id], numbers[chatbot_id] = now, number

@@ -5,7 +5,8 @@ As for deletions (`scope`), what a redaction has to see gone is a question to th
 - its messages, where they still have a text;
 - files that came with them, also unfinished uploads;
 - exports that hold the conversation, and began before the redaction emptied the messages (`cutoff_at`). Of those in a
-  client's bucket only the unfinished ones: the others are the client's, and are named;
+  client's bucket only the unfinished ones: the others are the client's, and are named. So is the copy of a chatter
+  who was erased since: it cannot be made again, and stays until its grace ends;
 - hosted daily extracts that were read before.
 
 For a row `x` of the redactions, and `r` of their requests.
@@ -49,7 +50,23 @@ SELECT e.*
  CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
  WHERE filed.cutoff_at <= x.cutoff_at OR (e.finished_at IS NULL AND e.expires_at <= statement_timestamp())
 """
-_GOES = "e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)"
+# Whether a deletion of the same subject has marked since, and left it as that chatter's last copy.
+_IS_LAST_COPY = """
+(e.finished_at IS NOT NULL AND e.expires_at > statement_timestamp()
+ AND EXISTS (
+     SELECT FROM (SELECT seq, variable_id, uci_digest, conversation_digests
+                    FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
+      CROSS JOIN LATERAL (
+            SELECT kind, seq, cutoff_at FROM compliance_compliancerequest
+             WHERE variable_id = filed.variable_id AND uci_digest = filed.uci_digest
+             UNION ALL
+            SELECT kind, seq, cutoff_at FROM compliance_compliancerequest
+             WHERE conversation_digests && filed.conversation_digests) AS later
+     WHERE later.kind = 'deletion' AND later.seq > filed.seq AND later.cutoff_at IS NOT NULL))
+"""
+_GOES = f"""
+e.key IS NOT NULL AND (e.finished_at IS NULL OR (e.hosting = 'hosted' AND NOT {_IS_LAST_COPY}))
+"""
 
 # With when their messages were sent, of those that are still stored, and how many have a text.
 _SENT = f"""
@@ -103,18 +120,21 @@ UPDATE conversations_uploadedfile SET state = 'removing', name = ''
  WHERE conversation_id = %(conversation)s AND chatbot_id = ANY(%(chatbots)s::bigint[])
    AND message_id = ANY(%(messages)s::bigint[])
 """
-# When the last of these messages was redacted, if all of them are.
+# When the last of these messages was redacted, if all of them were. They may be erased by now.
 _REDACTED_AT = """
-WITH empty AS MATERIALIZED (
+WITH said AS MATERIALIZED (
     SELECT count(*) AS messages FROM conversations_message
      WHERE id = ANY(%(messages)s::bigint[]) AND conversation_id = %(conversation)s
-       AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'redacted'
+       AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind <> 'redacted'
+), began AS MATERIALIZED (
+    SELECT r.cutoff_at, x.message_numbers
+      FROM (SELECT * FROM compliance_redaction WHERE conversation_id = %(conversation)s OFFSET 0) AS x
+     CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS r
+     WHERE x.message_numbers && %(messages)s::bigint[] AND r.cutoff_at IS NOT NULL
 )
-SELECT max(r.cutoff_at)
-  FROM (SELECT * FROM compliance_redaction WHERE conversation_id = %(conversation)s OFFSET 0) AS x
- CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS r
- WHERE x.message_numbers && %(messages)s::bigint[]
-   AND (SELECT messages FROM empty) = cardinality(%(messages)s::bigint[])
+SELECT max(cutoff_at) FROM began
+ WHERE (SELECT messages FROM said) = 0
+   AND %(messages)s::bigint[] <@ (SELECT array_agg(number) FROM began CROSS JOIN unnest(message_numbers) AS number)
 """
 
 # In the order of the ids, as everywhere. Whether one has finished or expired is read once its row is locked: another
@@ -143,7 +163,7 @@ _SEARCH = f"""
      WHERE f.message_id = ANY(x.message_numbers)
      GROUP BY 1
 ), held AS MATERIALIZED (
-    SELECT x.request_id AS redaction_id, e.*, coalesce({_GOES}, FALSE) AS goes
+    SELECT x.request_id AS redaction_id, e.*, coalesce({_GOES}, FALSE) AS goes, {_IS_LAST_COPY} AS is_last_copy
       FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
 ), days AS MATERIALIZED (
     SELECT x.request_id AS redaction_id, x.cutoff_at, e.*, coalesce(e.made_version, 0) >= t.version AS is_clean
@@ -163,7 +183,7 @@ SELECT 'compliance_export', redaction_id, count(*), NULL FROM held WHERE goes GR
 SELECT 'at_clients', redaction_id, count(*), NULL FROM held WHERE goes AND hosting = 'client' GROUP BY 2
  UNION ALL
 SELECT 'copies_kept', redaction_id, count(*), NULL
-  FROM (SELECT redaction_id FROM held WHERE finished_at IS NOT NULL AND hosting = 'client'
+  FROM (SELECT redaction_id FROM held WHERE finished_at IS NOT NULL AND (hosting = 'client' OR is_last_copy)
          UNION ALL
         SELECT redaction_id FROM days
          WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL) AS kept
@@ -182,7 +202,7 @@ _LEAVE = f"""
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
 SELECT x.chatbot_id, x.request_id, e.id
   FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
- WHERE e.finished_at IS NOT NULL AND e.hosting = 'client'
+ WHERE e.finished_at IS NOT NULL AND (e.hosting = 'client' OR {_IS_LAST_COPY})
  ORDER BY x.request_id, e.id
     ON CONFLICT DO NOTHING
 """

@@ -82,10 +82,9 @@ class ComplianceRequest(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
     seq = models.BigIntegerField(
-        unique=True,
         editable=False,
         db_default=Func(Value("compliance_request_seq"), function="nextval", output_field=models.BigIntegerField()),
-        help_text="The order of filing; never changes.",
+        help_text="The order of filing; never changes. An export filed in place of another one has its order.",
     )
     origin = models.CharField(max_length=16, choices=Origin)
     status = models.CharField(max_length=16, choices=Status, default=Status.ACCEPTED)

@@ -81,7 +81,8 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
     """Empty the messages; return False if the conversation or intake's lock was not free in time."""
     try:
         with held.transaction():
-            locks.exclude_intake(request.chatbot_id, number=held.id)
+            # No deletion marks between the look for one and the export that is filed before it.
+            locks.exclude_intake(request.chatbot_id, number=None)
             redacted.lock(request.redaction)
             [(now,)] = fetch(_NOW)
             if request.origin == ComplianceRequest.Origin.REPLAY:
@@ -107,6 +108,8 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
 
 def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> None:
     """File these exports again, for the same subjects with the same options, in the caller's transaction.
+
+    In their places: a deletion that was filed since waits for the repeat, as it would have for the export.
 
     Not where the chatbot has no bucket any more: they would fail, and hold the chatter's deletion.
     """
@@ -155,6 +158,7 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
         return None
     return ComplianceRequest(
         id=uuid7(),
+        seq=removed.seq,
         chatbot_id=removed.chatbot_id,
         kind=ComplianceRequest.Kind.EXPORT,
         origin=ComplianceRequest.Origin.SCHEDULE,

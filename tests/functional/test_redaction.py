@@ -25,7 +25,6 @@ from tests.functional.company import (
     became,
     document,
     events,
-    postpone,
     settle,
     work,
 )
@@ -264,23 +263,6 @@ def test_four_eyes_hold_it_until_an_officer_approves(company: Company, storage: 
     decisions.approve(request_id=UUID(redaction), actor="staff:1")
     settle()
     assert company.status(redaction) == "completed"
-    assert found(storage) == set()
-
-
-def test_an_export_whose_subject_is_gone_is_not_filed_again(company: Company, storage: ObjectStorage) -> None:
-    """The chatter was erased within the grace of the export; the redaction was filed before."""
-    number = talk(company, "c-1", "alice")
-    export = company.exported("alice")
-    redaction = redact(company, number)
-    postpone(redaction)
-    deletion = company.delete("alice")
-    worker.drain(seconds=30)
-    assert company.status(deletion) == "completed"
-    assert SECRET in everything_in(storage), "It is the copy that the person asked for."
-    settle()
-
-    shown = company.request_object(redaction)
-    assert shown["redaction"]["removed_exports"] == [{"request_id": str(export.request_id), "repeated_by": None}]
     assert found(storage) == set()
 
 
