@@ -52,8 +52,6 @@ SELECT c.id, c.timezone, statement_timestamp(),
  WHERE c.retention_days IS NOT NULL
  ORDER BY c.id
 """
-
-
 _FAILED = """
 SELECT r.id, c.id, c.timezone, r.failed_at, statement_timestamp()
   FROM chatbots_chatbot c
@@ -92,8 +90,7 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
     """Set the period in days, or None for none, and return the chatbot.
 
     A shorter period than the one in force, or the first one, needs `confirmed`: the number that `forecast` has shown
-    for the first run, which this files. Any change ends a run that waits, and one under way that erases more than
-    the new period would.
+    for the first run, which this files. Any change ends a run that waits, and one that is under way.
     Raises ValidationError (`retention_days`, `confirmed`).
     """
     if days is not None and days not in Chatbot.RetentionDays.values:
