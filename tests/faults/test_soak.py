@@ -10,6 +10,7 @@ import pytest
 from tests.faults.soak import report, sending
 from tests.faults.soak.model import Fate, Filed, Talk
 from tests.faults.soak.soak import Plan, Soak
+from tests.functional.test_killed_worker import wait_until
 
 _FAULTS = ("worker killed", "web process killed", "backends ended", "receiver errors")
 _MESSAGE = """
@@ -78,6 +79,8 @@ def plant(soak: Soak) -> None:
     with soak.site.s3_client() as s3:
         bucket = soak.site.s3.s3.bucket
         s3.put_object(Bucket=bucket, Key=key, Body=_foreign_to(soak, exports[request]).encode())
+        # What has come back may be of that day, which is then made again.
+        wait_until(lambda: bool(soak.site.sql(_DAY)))
         [(day,)] = soak.site.sql(_DAY)
         s3.put_object(Bucket=bucket, Key=day, Body=b"")
         s3.put_object(
