@@ -139,8 +139,6 @@ def settle(outcomes: Mapping[UUID, Outcome]) -> None:
 
 def _lock_known(planned: Iterable[Planned]) -> dict[UUID, ComplianceRequest]:
     ids = [one.request_id for one in planned if one.known_status is not None and one.plan in _FILE]
-    if not ids:
-        return {}
     found = ComplianceRequest.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("seq")
     return {request.pk: request for request in found}
 
@@ -229,24 +227,18 @@ def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> Compli
     return _made(one, Kind.DELETION, **_subject(one), **options, **found_nothing)
 
 
-def _late(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
-    return known or _made(one, Kind.DELETION)
-
-
 def _again(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
     """A request that was accepted, to be decided on or carried out as any other."""
+    # Nobody has approved it in this life, unless a worker had begun it.
+    state: dict[str, Any] = {"approved_by": ""}
+    if one.had_begun:
+        state = {"approved_by": one.approved_by, "approved_holds": [*HoldReason], "started_at": one.now}
     if known:
-        known.status, known.hold_reason = Status.ACCEPTED, None
-        known.approved_holds = [*HoldReason]
-        known.started_at = known.started_at or one.now
+        for name, value in (state | {"status": Status.ACCEPTED, "hold_reason": None}).items():
+            setattr(known, name, value)
         known.save()
         return known
-    held = one.plan == Plan.HOLD
-    # Nobody has approved it in this life, unless a worker had begun it.
-    state: dict[str, Any] = {"approved_by": one.approved_by if one.had_begun else ""}
-    if one.had_begun:
-        state |= {"approved_holds": [*HoldReason], "started_at": one.now}
-    if held:
+    if one.plan == Plan.HOLD:
         state |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
     if one.kind == LineKind.RETENTION:
         return _made(one, Kind.RETENTION, lane=ComplianceRequest.Lane.LARGE, **state)
@@ -296,7 +288,7 @@ def _withdraw(one: Planned, known: ComplianceRequest | None, _reach: int) -> Com
 
 _FILE: Mapping[Plan, Callable[[Planned, ComplianceRequest | None, int], ComplianceRequest]] = {
     Plan.ERASE: _erase,
-    Plan.LATE: _late,
+    Plan.LATE: lambda one, known, _reach: known or _made(one, Kind.DELETION),
     Plan.RECORD: _record,
     Plan.REDACT: _redact,
     Plan.RUN: _run,

@@ -1,4 +1,4 @@
-"""Store the lines of the ledger, merged by request, and revoke keys.
+"""Store the lines of the ledger, merged by request, revoke keys, and declare UCIs that are lost.
 
 Whatever the order in which lines are merged, the same is left of a request: what it has erased before what was
 withdrawn, and that before what was accepted; of several such lines the latest, with the conversations of all.
@@ -14,7 +14,8 @@ from uuid import UUID
 from django.db import transaction
 
 from chatbots import changelog
-from common.db import execute, fetch
+from chatbots.models import Variable
+from common.db import array, execute, fetch
 from compliance.ledger.content import LedgerContent, Line
 from compliance.models import LedgerObject, LineKind, Service
 
@@ -73,6 +74,12 @@ SELECT k.id, k.prefix, k.chatbot_id, b.slug, given.revoked_at
 """
 _REVOKE = "UPDATE chatbots_apikey SET revoked_at = %s WHERE id = %s AND revoked_at IS NULL"
 _DROP_REVOKED = "DELETE FROM compliance_journalentry WHERE key_prefix = ANY(%s)"
+# A restore can have lost a UCI, or that it was designated.
+_UCIS = """
+SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
+  FROM compliance_ledgerline
+ WHERE request_id = ANY(%s) AND chatbot_id IS NOT NULL AND line->>'variable_name' IS NOT NULL
+"""
 
 
 class RevokedKey(NamedTuple):
@@ -127,6 +134,29 @@ def merge(found: Loaded, service: Service) -> None:
 def keys_to_revoke(found: Loaded) -> list[RevokedKey]:
     """Return the keys that `load` would revoke."""
     return [RevokedKey(slug, prefix) for _, prefix, _, slug, _ in _to_revoke(found)]
+
+
+def declare_ucis(request_ids: Sequence[UUID]) -> None:
+    """Declare the variables that these lines name as former UCIs, under their public ids, unless they are UCIs here.
+
+    So intake refuses their erased chatters, whenever an officer designates them again. Where another variable has the
+    name by now it stays as it is, and a person decides about the line.
+    """
+    entries = []
+    for chatbot_id, public_id, name, category in fetch(_UCIS, [array(request_ids)]):
+        known = Variable.objects.filter(chatbot=chatbot_id)
+        found = known.filter(public_id=public_id).first() or known.filter(name=name).first()
+        if found is None:
+            Variable.objects.create(
+                chatbot_id=chatbot_id, name=name, category=category, public_id=public_id, was_uci=True
+            )
+        elif found.public_id == public_id and not (found.is_uci or found.was_uci):
+            Variable.objects.filter(pk=found.pk).update(was_uci=True)
+        else:
+            continue
+        data = {"variable": name, "category": category}
+        entries.append(changelog.entry("variable.declared_again", chatbot_id=chatbot_id, actor=ACTOR, data=data))
+    changelog.record_all(entries)
 
 
 def _to_revoke(found: Loaded) -> list[tuple[Any, ...]]:

@@ -14,14 +14,13 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from chatbots import changelog
-from chatbots.models import Chatbot, Variable
+from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.erasure import redacted
 from compliance.ledger import lines as lines_of_ledger
 from compliance.ledger.content import Line
 from compliance.models import ComplianceRequest, LedgerLine, LineKind
-from compliance.replay.loading import ACTOR
+from compliance.replay.loading import ACTOR, declare_ucis
 from compliance.retention import due
 from conversations.placement import by_place
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -40,12 +39,6 @@ _OPEN = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
 _NEXT = """
 SELECT request_id, chatbot_id FROM compliance_ledgerline
  WHERE plan = '' AND outcome = '' AND incarnation = %s AND request_id > %s ORDER BY request_id LIMIT %s
-"""
-# A restore can have lost a UCI, or that it was designated.
-_UCIS = """
-SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
-  FROM compliance_ledgerline
- WHERE request_id = ANY(%s) AND chatbot_id IS NOT NULL AND line->>'variable_name' IS NOT NULL
 """
 # What this database has of lines whose chatbots live in one place. OFFSET 0 keeps PostgreSQL at one look-up for each.
 _READ = f"""
@@ -197,7 +190,7 @@ def plan_next(*, reach: int, incarnation: UUID, after: UUID = FIRST, most: int =
         return []
     # A line of a chatbot that is unknown here is about nothing here, wherever that is looked for.
     chatbot_of = {request_id: chatbot_id or 0 for request_id, chatbot_id in found}
-    _declare_ucis(list(chatbot_of))
+    declare_ucis(list(chatbot_of))
     planned = []
     for lines in by_place(chatbot_of):
         values = {"lines": array(lines), "chatbots": array({chatbot_of[line] for line in lines}), "reach": reach}
@@ -220,29 +213,6 @@ def leave_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
     ids = [request_id for request_id, _ in fetch(_NEXT, [incarnation, after, 1])]
     LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=LedgerLine.Outcome.UNDECIDED)
     return ids
-
-
-def _declare_ucis(request_ids: Sequence[UUID]) -> None:
-    """Declare the variables that these lines name as former UCIs, under their public ids, unless they are UCIs here.
-
-    So intake refuses their erased chatters, whenever an officer designates them again. Where another variable has the
-    name by now it stays as it is, and a person decides about the line.
-    """
-    entries = []
-    for chatbot_id, public_id, name, category in fetch(_UCIS, [array(request_ids)]):
-        known = Variable.objects.filter(chatbot=chatbot_id)
-        found = known.filter(public_id=public_id).first() or known.filter(name=name).first()
-        if found is None:
-            Variable.objects.create(
-                chatbot_id=chatbot_id, name=name, category=category, public_id=public_id, was_uci=True
-            )
-        elif found.public_id == public_id and not (found.is_uci or found.was_uci):
-            Variable.objects.filter(pk=found.pk).update(was_uci=True)
-        else:
-            continue
-        data = {"variable": name, "category": category}
-        entries.append(changelog.entry("variable.declared_again", chatbot_id=chatbot_id, actor=ACTOR, data=data))
-    changelog.record_all(entries)
 
 
 def _read(row: tuple[Any, ...]) -> Planned:
@@ -302,8 +272,10 @@ def _accepted(one: Planned, _reach: int) -> Plan:
     kind = one.line["request_kind"]
     if one.known_status is not None:
         one.numbers = []
-        waits = one.known_status in {Status.ACCEPTED, Status.ON_HOLD} and kind != Kind.EXPORT
-        return Plan.FILE if waits and one.had_begun else Plan.LEAVE
+        # One that is held may have been approved in the life that was lost, or be held since that had begun.
+        is_approved = one.known_status == Status.ON_HOLD and one.line.get("approved_by")
+        goes_on = is_approved or one.known_status == Status.ACCEPTED
+        return Plan.FILE if goes_on and one.had_begun and kind != Kind.EXPORT else Plan.LEAVE
     if one.chatbot_id is None:
         return Plan.UNKNOWN_CHATBOT
     if kind == Kind.EXPORT:

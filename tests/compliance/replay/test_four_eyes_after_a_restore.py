@@ -77,18 +77,24 @@ def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("backup_has_it", ["", "accepted", "on hold"])
 def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, backup_has_it: str
 ) -> None:
     """Files are gone by then, which no restore brings back: a conversation without them would be left."""
     refusals = Refusals()
     refusals.set_up(monkeypatch)
     number = company.talk("c-1", "alice", has_file=True)
     company.make_day()
-    deletion = company.delete("alice") if is_known else ""
+    deletion = company.delete("alice") if backup_has_it else ""
+    if is_held := backup_has_it == "on hold":
+        Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+        work()
+        assert company.status(deletion) == "on_hold"
     with restored():
         deletion = deletion or company.delete("alice")
+        if is_held:
+            decisions.approve(request_id=UUID(deletion), actor="user:7")
         refusals.unwritable.add(EXTRACTS)
         work()
         assert (company.status(deletion), gone(number)) == ("accepted", [True])

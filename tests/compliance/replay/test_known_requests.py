@@ -31,8 +31,8 @@ STATES: dict[str, dict[str, Any]] = {
 OPEN, ENDED = ("accepted", "on_hold", "processing", "failed"), ("cancelled", "rejected")
 CELLS = [
     *((state, "accepted", "leave") for state in STATES),
-    *((state, "intended", "file") for state in ("accepted", "on_hold")),
-    *((state, "intended", "leave") for state in ("processing", "failed", "cancelled", "rejected")),
+    ("accepted", "intended", "file"),
+    *((state, "intended", "leave") for state in STATES if state != "accepted"),
     *((state, "withdrawn", "withdraw") for state in OPEN),
     *((state, "withdrawn", "leave") for state in ENDED),
     *((state, "exact", "erase") for state in OPEN),
