@@ -76,6 +76,14 @@ def held_run(company: Company) -> ComplianceRequest:
     return run
 
 
+def come_back() -> None:
+    """Restore what is there, and let workers do all that they do then."""
+    with restored():
+        pass
+    replay()
+    work()
+
+
 def next_day(company: Company) -> None:
     for run in RetentionRun.objects.filter(chatbot=company.chatbot).order_by("day"):
         run.day -= timedelta(days=2)
@@ -114,10 +122,7 @@ def test_one_approval_confirms_the_period(
     theirs = several_old(other, 1)
     back_up(company, monkeypatch)
     keep_for(other.chatbot, 90)
-    with restored():
-        pass
-    replay()
-    work()
+    come_back()
     next_day(company)
     work()
 
@@ -135,10 +140,7 @@ def test_one_approval_confirms_the_period(
 def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> None:
     [old] = several_old(company, 1)
     keep_for(company.chatbot, 90)
-    with restored():
-        pass
-    replay()
-    work()
+    come_back()
     decisions.reject(request_id=held_run(company).pk, actor="user:9")
     next_day(company)
 
@@ -155,10 +157,7 @@ def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_el
     """Also the same one. None of the backup is in force that it could be longer than."""
     old = company.talk("c-1", "alice", at=ago(400))
     keep_for(company.chatbot, 90)
-    with restored():
-        pass
-    replay()
-    work()
+    come_back()
     run = held_run(company)
     officer = client_of(staff(company.chatbot, Role.OFFICER))
     page = officer.post(f"/admin/settings/{company.chatbot.slug}/retention/", {"days": str(days)})
@@ -218,10 +217,7 @@ def test_the_restore_is_asked_about_by_itself(company: Company, *, is_held_befor
     begin_now(run)
     if is_held_before:
         work()
-    with restored():
-        pass
-    replay()
-    work()
+    come_back()
     reasons = []
     for at in range(4 + is_held_before):
         run.refresh_from_db()
@@ -281,10 +277,7 @@ def test_a_failover_holds_nothing(company: Company) -> None:
 def test_the_run_says_what_to_do(company: Company) -> None:
     several_old(company, 1)
     keep_for(company.chatbot, 90)
-    with restored():
-        pass
-    replay()
-    work()
+    come_back()
 
     said = labels.what_next(held_run(company))
 
