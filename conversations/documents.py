@@ -21,9 +21,9 @@ Codes are stable; details are our own texts and never quote what was sent.
 | `too_many_errors` | more errors than are listed |
 
 Intake adds the codes that need stored data: `out_of_range` (a time that would be stored, more than a day from now),
-`undeclared_variable`, `wrong_category` (a custom variable among the
-user-channel ones or the reverse), `invalid_identity_token`, `identity_mismatch` (the token and the variables name two
-chatters), `conversation_deleted`, `chatter_erased`.
+`undeclared_variable`, `wrong_category` (a custom variable among the user-channel ones or the reverse),
+`invalid_identity_token`, `identity_mismatch` (the token and the variables name two chatters), `conversation_deleted`,
+`chatter_erased`.
 
 `null` counts as absent: a `Document` may hold None where a field may be missing. Two messages with one id are
 refused, not merged: one of them would be lost silently.
