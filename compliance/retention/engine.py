@@ -70,8 +70,6 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
     All others need nobody, since the period was approved. A replayed run was carried out before.
     """
     run = request.retention_run
-    if policy.is_replaced(run, request.chatbot):
-        return None  # it erases nothing
     if request.chatbot.retention_set_at is None and request.origin != ComplianceRequest.Origin.REPLAY:
         return HoldReason.RESTORED
     if run.announced is not None:

@@ -131,7 +131,7 @@ def _in_force(chatbot: Chatbot) -> int | None:
 
     One whose first run waits has not erased anything yet, and of a backup's nobody knows whether it was ended since.
     """
-    if chatbot.retention_days is None or chatbot.retention_set_at is None:
+    if chatbot.retention_set_at is None:
         return None
     waiting = waiting_first_run(chatbot)
     return waiting.previous_days if waiting else chatbot.retention_days
