@@ -163,7 +163,7 @@ _SEARCH = f"""
      WHERE f.message_id = ANY(x.message_numbers)
      GROUP BY 1
 ), held AS MATERIALIZED (
-    SELECT x.request_id AS redaction_id, e.*, coalesce({_GOES}, FALSE) AS goes, {_IS_LAST_COPY} AS is_last_copy
+    SELECT x.request_id AS redaction_id, e.*, coalesce({_GOES}, FALSE) AS goes
       FROM ours AS x CROSS JOIN LATERAL ({_HOLDING}) AS e
 ), days AS MATERIALIZED (
     SELECT x.request_id AS redaction_id, x.cutoff_at, e.*, coalesce(e.made_version, 0) >= t.version AS is_clean
@@ -183,7 +183,7 @@ SELECT 'compliance_export', redaction_id, count(*), NULL FROM held WHERE goes GR
 SELECT 'at_clients', redaction_id, count(*), NULL FROM held WHERE goes AND hosting = 'client' GROUP BY 2
  UNION ALL
 SELECT 'copies_kept', redaction_id, count(*), NULL
-  FROM (SELECT redaction_id FROM held WHERE finished_at IS NOT NULL AND (hosting = 'client' OR is_last_copy)
+  FROM (SELECT redaction_id FROM held WHERE finished_at IS NOT NULL AND hosting = 'client'
          UNION ALL
         SELECT redaction_id FROM days
          WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL) AS kept

@@ -77,7 +77,7 @@ def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("backup_has_it", ["", "accepted", "on hold"])
+@pytest.mark.parametrize("backup_has_it", ["", "four eyes", "accepted", "on hold"])
 def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
     company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, backup_has_it: str
 ) -> None:
@@ -86,14 +86,16 @@ def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
     refusals.set_up(monkeypatch)
     number = company.talk("c-1", "alice", has_file=True)
     company.make_day()
-    deletion = company.delete("alice") if backup_has_it else ""
-    if is_held := backup_has_it == "on hold":
-        Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    has_four_eyes = backup_has_it in {"four eyes", "on hold"}
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=has_four_eyes)
+    deletion = company.delete("alice") if backup_has_it in {"accepted", "on hold"} else ""
+    if backup_has_it == "on hold":
         work()
-        assert company.status(deletion) == "on_hold"
     with restored():
         deletion = deletion or company.delete("alice")
-        if is_held:
+        if has_four_eyes:
+            work()
+            assert company.status(deletion) == "on_hold"
             decisions.approve(request_id=UUID(deletion), actor="user:7")
         refusals.unwritable.add(EXTRACTS)
         work()

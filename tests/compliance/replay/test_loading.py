@@ -53,6 +53,27 @@ def merged() -> dict[str, tuple[Any, ...]]:
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "digests", "lasts"),
+    [
+        ("exact", DIGESTS[:1], True),
+        ("exact", DIGESTS[:2], False),
+        ("withdrawn", [], True),
+        ("accepted", DIGESTS[:2], True),
+    ],
+)
+def test_a_decision_lasts_unless_a_later_line_says_more(
+    chatbot: Chatbot, kind: str, digests: list[str], *, lasts: bool
+) -> None:
+    line = {"request": REQUESTS[0], "kind": "exact", "chatbot": CHATBOT, "conversations": DIGESTS[:1]}
+    loading.merge(loaded(1, [line]), service.current())
+    LedgerLine.objects.update(outcome="decided")
+
+    loading.merge(loaded(2, [line | {"kind": kind, "conversations": digests}]), service.current())
+
+    assert LedgerLine.objects.get().outcome == ("decided" if lasts else "")
+
+
 @pytest.mark.long(reason="many orders are tried")
 @given(ledgers, st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
