@@ -7,13 +7,15 @@ import pytest
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest
+from compliance.ledger import lines, objects
+from compliance.models import ComplianceRequest, LineKind
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
 from tests.calls import problem
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
+from tests.functional.redacting import message_of, redact, talk
 from tests.functional.refusing import EXTRACTS, FILES, Refusals
 from tests.people import Role, staff
 from tests.restoring import restored
@@ -109,3 +111,16 @@ def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
     work()
 
     assert (company.status(deletion), gone(number)) == ("completed", [True])
+
+
+def test_nor_is_a_redaction_held(company: Company, storage: ObjectStorage) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    number = talk(company, "c-1", "alice")
+    with restored():
+        redaction = redact(company, number)
+        objects.write(lines.accepted([UUID(redaction)], LineKind.INTENDED), request_ids=[UUID(redaction)])
+
+    assert became_of(replay()) == {redaction: "filed_again"}
+    work()
+
+    assert message_of(number).kind == "redacted"
