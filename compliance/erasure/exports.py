@@ -97,17 +97,17 @@ _MET_HOLDING = _MET.format(head=f"WITH {_GIVEN}", met=_HOLDING)
 _MET_ERASED = _MET.format(head=f"{_NAMED}, {_GIVEN}", met=_HOLDING_OR_OWN)
 _MET_MARKED = _MET.format(head=f"{_NAMED}, {_MARKED}", met=_HOLDING_OR_OWN)
 
-# What a completed deletion has met and left. Copies in a client's former bucket are noted when they are given up
-# (`objects`).
+# What a completed deletion has met and leaves: not what expired with its late data. Copies in a client's former
+# bucket are noted when they are given up (`objects`).
 _LEAVE = f"""
 {EXPORTS_MET}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
 SELECT e.chatbot_id, met.request_id, e.id
   FROM met
  CROSS JOIN LATERAL (
-       SELECT id, chatbot_id, hosting, key FROM compliance_export
+       SELECT id, chatbot_id, hosting, key, expires_at FROM compliance_export
         WHERE id = met.export_id AND finished_at IS NOT NULL OFFSET 0) AS e
- WHERE e.hosting = 'client' OR e.key IS NOT NULL
+ WHERE e.hosting = 'client' OR (e.key IS NOT NULL AND e.expires_at > statement_timestamp())
  ORDER BY met.request_id, e.id
     ON CONFLICT DO NOTHING
 """
@@ -164,7 +164,8 @@ def expire_marked(request_ids: Sequence[UUID]) -> None:
 
 
 def leave(request_ids: Sequence[UUID]) -> None:
-    """Record which exports and extracts these deletions leave, in the transaction that completes them.
+    """Record which exports and extracts these deletions leave, in the transaction that completes them or erases
+    their late data.
 
     The keys of the chatters' own exports in clients' buckets are cleared.
     """

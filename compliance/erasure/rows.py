@@ -91,11 +91,16 @@ WITH with_files AS MATERIALIZED (
            SELECT FROM conversations_uploadedfile
             WHERE conversation_id = given.number AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS file
 )
-SELECT conversation_id, TRUE FROM compliance_exportconversation WHERE conversation_id = ANY(%(numbers)s)
+SELECT 'export', conversation_id FROM compliance_exportconversation WHERE conversation_id = ANY(%(numbers)s)
  UNION ALL
-SELECT number, FALSE FROM with_files
+SELECT 'file', number FROM with_files
  UNION ALL
-SELECT conversation_id, FALSE FROM conversations_extractconversation WHERE conversation_id = ANY(%(numbers)s)
+SELECT 'day', conversation_id FROM conversations_extractconversation WHERE conversation_id = ANY(%(numbers)s)
+"""
+# The object goes later; a storage may refuse that. Nothing reads such a file any more.
+_HIDE_FILES = """
+UPDATE conversations_uploadedfile SET state = 'removing', name = ''
+ WHERE conversation_id = ANY(%(numbers)s) AND chatbot_id = ANY(%(chatbots)s)
 """
 
 _OF_THESE = sql.SQL("conversation_id = ANY(%(numbers)s) AND chatbot_id = ANY(%(chatbots)s)")
@@ -249,8 +254,8 @@ def erase(
             for number, gone in fetch(delete, values):
                 if store.counter:
                     count_of[number][store.counter] += gone
-    copies = fetch(_COPIED, values)
-    copied, exported = {number for number, _ in copies}, {number for number, is_export in copies if is_export}
+    copies = _hide_files(values)
+    copied, exported = set[int]().union(*copies.values()), copies["export"]
     incomplete = {row.request_id for row in locked if row.number in copied}
     named = {
         row.number
@@ -268,6 +273,16 @@ def erase(
         count_of[number]["conversations"] += 1
     exports.expire({row.number: row.request_id for row in locked if row.number in exported}, marked_by=marked_by)
     return counts
+
+
+def _hide_files(values: Mapping[str, str]) -> dict[str, set[int]]:
+    """Hide these conversations' files; return which may have a copy, by its kind: `export`, `file`, `day`."""
+    copies: dict[str, set[int]] = defaultdict(set)
+    for kind, number in fetch(_COPIED, values):
+        copies[kind].add(number)
+    if copies["file"]:
+        execute(_HIDE_FILES, {**values, "numbers": array(copies["file"])})
+    return copies
 
 
 def forget_names(request_ids: Sequence[UUID]) -> None:

@@ -23,7 +23,7 @@ from chatbots.models import SilentStorage
 from common.db import array, fetch
 from common.logs import describe_kind
 from common.storage import OpenUpload, StorageError
-from compliance.erasure import objects, rows
+from compliance.erasure import exports, objects, rows
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
 from compliance.ledger import objects as ledger_objects
@@ -58,14 +58,21 @@ _REFUSED_AGAIN = timedelta(hours=1)
 # An array, since PostgreSQL expects thousands of marked conversations, where there are hardly any, and would join by
 # reading all requests.
 _LATE = """
-WITH marked AS MATERIALIZED (
-    SELECT DISTINCT deletion_request_id FROM conversations_conversation
-     WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL AND {answering}
-)
+WITH late AS MATERIALIZED ({found})
 SELECT id, chatbot_id FROM compliance_compliancerequest
- WHERE status = 'completed' AND id = ANY(ARRAY(SELECT deletion_request_id FROM marked))
+ WHERE status = 'completed' AND id = ANY(ARRAY(SELECT deletion_request_id FROM late))
    AND id <> ALL(%(postponed)s::uuid[])
  ORDER BY hashtextextended(id::text, %(order)s) LIMIT %(most)s
+"""
+_LATE_ROWS = """
+SELECT DISTINCT deletion_request_id FROM conversations_conversation AS c
+ WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL AND c.{answering}
+"""
+_LATE_FILES = """
+SELECT DISTINCT c.deletion_request_id
+  FROM conversations_uploadedfile f
+  JOIN conversations_conversation c ON c.id = f.conversation_id AND c.chatbot_id = f.chatbot_id
+ WHERE f.state = 'removing' AND c.deleted_at IS NOT NULL AND c.{answering}
 """
 _LATE_AT_ONCE = 100
 
@@ -107,13 +114,18 @@ class CleanupRun:
 
 
 def erase_late_data() -> None:
-    """Erase conversations that were marked after their deletion completed, in chunks.
+    """Erase conversations that were marked after their deletion completed, in chunks, and then their files.
 
-    Objects first: the next sweep finds a conversation again until it is erased. Exports of others that hold one, and
-    those in clients' buckets, are removed when they expire. What cannot be erased now is left to the next call. Where
-    there is much of that, this ends before all was tried, and the next call begins with others.
+    Exports of others that hold one, and those in clients' buckets, are removed when they expire; the deletion names
+    them. What cannot be erased now is left to the next call. Where there is much of that, this ends before all was
+    tried, and the next call begins with others.
     """
-    late = _LATE.format(answering=machines.on_answering())
+    _erase_late(_LATE_ROWS, _erase_late_rows)
+    _erase_late(_LATE_FILES, _erase_late_files)
+
+
+def _erase_late(found: str, erase: Callable[[list[UUID], Mapping[UUID, int]], set[UUID]]) -> None:
+    late = _LATE.format(found=found.format(answering=machines.on_answering()))
     # The order is another one in each call.
     values = {"order": random.getrandbits(32), "most": _LATE_AT_ONCE}
     postponed: set[UUID] = set()
@@ -124,34 +136,30 @@ def erase_late_data() -> None:
             return
         for request_ids in by_place(chatbots):
             try:
-                postponed |= _erase_some_late_data(request_ids, chatbots)
+                waiting = erase(request_ids, chatbots)
             except DatabaseError as error:
                 if not machines.has_failed(error):
                     raise
-                postponed.update(request_ids)
+                waiting = set(request_ids)
                 logger.warning("late_data.postponed %s", describe_kind(error))
+            postponed |= waiting
 
 
-def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> set[UUID]:
+def _erase_late_rows(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> set[UUID]:
     """Erase one chunk of these deletions, whose chatbots live in one place; return those that have to wait."""
-    failures = objects.erase_files(transaction.atomic, request_ids)
-    request_ids = [request_id for request_id in request_ids if request_id not in failures]
-    failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
-    request_ids = [request_id for request_id in request_ids if request_id not in failures]
-    if failures:
-        logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
-    if not request_ids:
-        return set(failures)
     try:
         # Anew, with the late conversations. A restored machine of Citus can make those of a retention run late.
         written = journal.conclude({**lines.exact(request_ids), **lines.retention(request_ids)})
     except StepFailed as failure:
         logger.warning("late_data.postponed code=%s", failure.code)
-        return {*failures, *request_ids}
+        return set(request_ids)
     with transaction.atomic():
         written.confirm()
         counts = rows.erase_marked_chunk(request_ids)
+        if not counts:
+            return set(request_ids)  # somebody has locked what is left
         completion.add_late_counts(counts)
+        exports.leave(list(counts))
         log(
             "request.late_data_erased",
             [
@@ -159,8 +167,19 @@ def _erase_some_late_data(request_ids: list[UUID], chatbots: Mapping[UUID, int])
                 for request_id, count in counts.items()
             ],
         )
-    # Without a chunk, somebody has locked what is left.
-    return {*failures, *(() if counts else request_ids)}
+    # What this leaves of them has expired: the sweep removes it.
+    objects.erase_exports(transaction.atomic, list(counts), at_clients=False)
+    return set()
+
+
+def _erase_late_files(request_ids: list[UUID], _chatbots: Mapping[UUID, int]) -> set[UUID]:
+    """Erase the files of these deletions, whose chatbots live in one place; return those that have to wait."""
+    failures = objects.erase_files(transaction.atomic, request_ids)
+    if failures:
+        logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
+    with transaction.atomic():
+        rows.forget_names([each for each in request_ids if each not in failures])
+    return set(failures)
 
 
 def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
@@ -242,8 +261,8 @@ def _removable(**where: Any) -> list[tuple[QuerySet[Export], str]]:
 def _remove_exports(run: CleanupRun, **which: Any) -> None:
     """After a client's bucket refuses or does not answer, nothing more is tried there."""
     refusing: set[RecordedLocation] = set()
-    for exports, order in _removable(**which):
-        for export in run.while_time_is_left(_each(exports, order)):
+    for due, order in _removable(**which):
+        for export in run.while_time_is_left(_each(due, order)):
             where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
             if where in refusing:
                 continue

@@ -341,8 +341,8 @@ class Message(_OfConversation):
 class UploadedFile(_OfConversation):
     """An uploaded file. The row and its key exist before the first byte is sent to storage.
 
-    `removing`: its message was redacted. It is shown and copied nowhere, and its name is gone; the row names the
-    object until that is removed.
+    `removing`: its message was redacted, or its conversation erased. It is shown and copied nowhere, and its name is
+    gone; the row names the object until that is removed.
     """
 
     class State(models.TextChoices):
@@ -374,6 +374,8 @@ class UploadedFile(_OfConversation):
             models.Index(name="uploadedfile_conversation", fields=["conversation"]),
             # Unfinished uploads.
             models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
+            # Objects that are still to be removed.
+            models.Index(name="uploadedfile_removing", fields=["conversation"], condition=Q(state="removing")),
         ]
 
 

@@ -5,6 +5,7 @@ and the exports that contain it. The completed deletion counts it. A second dele
 """
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
@@ -21,6 +22,8 @@ from compliance import worker
 from compliance.ledger import journal
 from compliance.models import Export
 from compliance.requests import decisions
+from conversations.models import Identity, UploadedFile
+from tests.clients import CLIENT, use_client_bucket, use_hosted_bucket
 from tests.functional.company import (
     Company,
     Subject,
@@ -35,6 +38,8 @@ from tests.functional.company import (
     work,
 )
 from tests.functional.refusing import EXTRACTS, FILES, Refusals, in_the_gap
+from tests.functional.support import dump
+from tests.s3_server import S3Server, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,6 +47,12 @@ FRESH = timedelta()
 OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
 # Chatters whose exports contain the conversation before Alice was named in it.
 HOLDERS: dict[str, Subject] = {"uci": "carol", "ids": ["c-late"]}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(CLIENT) as server:
+        yield server
 
 
 def erased_alice(company: Company, **options: bool) -> str:
@@ -54,6 +65,10 @@ def erased_alice(company: Company, **options: bool) -> str:
 def name_late(company: Company, conversation_id: str = "c-late") -> None:
     """Send the document that names Alice in the conversation."""
     assert became(company.send(document(conversation_id, "alice"))) == ["chatter_erased"]
+
+
+def kept_exports(company: Company, deletion: str) -> list[str]:
+    return [one["request_id"] for one in company.request_object(deletion)["kept_exports"]]
 
 
 def verified() -> dict[str, Any]:
@@ -117,11 +132,12 @@ def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(
 ) -> None:
     company.talk("c-late", "carol")
     export = company.exported(HOLDERS[holder], age=OLD)
-    erased_alice(company)
+    deletion = erased_alice(company)
     name_late(company)
     worker.sweep()
 
     assert not storage.exists(str(export.key))
+    assert kept_exports(company, deletion) == []
     assert found_anywhere(storage, ["c-late"]) == set()
     assert verified() == {}
 
@@ -133,16 +149,31 @@ def test_a_recent_export_with_late_data_is_removed_after_its_grace(
 ) -> None:
     company.talk("c-late", "carol")
     export = company.exported(HOLDERS[holder])
-    erased_alice(company)
+    deletion = erased_alice(company)
     name_late(company)
     worker.sweep()
 
     assert storage.exists(str(export.key))
+    assert kept_exports(company, deletion) == [str(export.request_id)]
     export.refresh_from_db()
     assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
     Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     worker.sweep()
     assert found_anywhere(storage, ["c-late"]) == set()
+
+
+@pytest.mark.long(reason="a storage of the client's own")
+def test_copies_in_a_clients_bucket_are_named(company: Company, server: S3Server) -> None:
+    company.talk("c-late", "carol")
+    use_client_bucket(company.chatbot, server, identity=CLIENT)
+    delivered, day = company.exported("carol"), company.make_day()
+    use_hosted_bucket(company.chatbot)
+    deletion = erased_alice(company)
+    name_late(company)
+    worker.sweep()
+
+    assert kept_exports(company, deletion) == [str(delivered.request_id)]
+    assert [one["day"] for one in company.request_object(deletion)["delivered_extracts"]] == [day.day.isoformat()]
 
 
 def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_exports(
@@ -239,7 +270,7 @@ def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_late_file_that_is_refused_is_removed_later_without_delaying_others(
+def test_a_late_file_that_is_refused_is_removed_later_without_delaying_words_or_others(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     late = company.talk("c-late", "carol", has_file=True)
@@ -250,11 +281,13 @@ def test_a_late_file_that_is_refused_is_removed_later_without_delaying_others(
     name_late(company)
     assert became(company.send(document("c-other", "dave"))) == ["chatter_erased"]
     worker.sweep()
-    assert (is_erased(late), is_erased(others)) == (False, True)
+    assert (is_erased(late), is_erased(others)) == (True, True)
+    assert "words in c-late" not in dump()
+    assert list(UploadedFile.objects.values_list("conversation", "name")) == [(late, "")]
 
     refusals.end()
     worker.sweep()
-    assert is_erased(late)
+    assert not Identity.objects.filter(conversation=late).exists()
     assert [company.request_object(each)["counts"]["files"] for each in deletions] == [1, 1]
     assert found_anywhere(storage, ["c-late", "c-other"]) == set()
 
