@@ -93,7 +93,11 @@ class Restores:
         for entry in self._truth.conversations.values():
             self._forget(entry)
         for one in self._truth.filed.values():
+            was_aged = one.aged_at is not None
             self._file_again(one, is_forgotten=one.id in forgotten)
+            was = self._taken.truth.filed.get(one.name)
+            if was_aged and was is not None and was.status == "completed":
+                self._world.week_passes(one.name)  # the time has passed for what is restored, too
         for chatbot in Chatbot.objects.all():
             self._truth.demands.append(Demand(now(), now(), chatbot.slug, chatbot.export_assurance))
 
