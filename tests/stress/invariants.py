@@ -83,13 +83,18 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
 
 
 def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
-    """Check that the text of a completed redaction is nowhere."""
+    """Check that the text of a completed redaction is nowhere but in copies that it names.
+
+    It keeps them only of a conversation that a deletion has closed: nobody could make them again.
+    """
     [name] = redaction.ids
     number = truth.conversations[redaction.bot, name].number
-    if number is not None and redaction.text in look.rows([number])[number].texts:
+    row = look.rows([number])[number] if number is not None else None
+    if row and redaction.text in row.texts:
         raise Broken(2, "redacted rows", f"{redaction} is completed, and its message still has the text")
+    kept = look.kept(redaction.id) if redaction.id and row and row.is_closed else []
     for found in look.objects():
-        if redaction.text in found.texts:
+        if redaction.text in found.texts and not any(_belongs(found.key, key) for key in kept):
             raise Broken(2, f"redacted text in {_folder(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 

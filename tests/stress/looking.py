@@ -51,6 +51,10 @@ _KEYS = """
 SELECT object_key FROM conversations_uploadedfile UNION SELECT key FROM compliance_export
  UNION SELECT key FROM compliance_exportfile UNION SELECT key FROM conversations_dailyextract
 """
+_KEPT = """
+SELECT e.key FROM compliance_leftcopy l JOIN compliance_export e ON e.id = l.export_id
+ WHERE l.deletion_id = %s AND e.key IS NOT NULL
+"""
 _PENDING = "SELECT request_id FROM compliance_journalentry WHERE kind IN ('accepted', 'withdrawn')"
 _REQUESTS = """
 SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key,
@@ -161,6 +165,10 @@ class Onlooker:
     def keys(self) -> set[str]:
         """Return the keys of all objects that the database knows of."""
         return {key for (key,) in self._read(_KEYS)}
+
+    def kept(self, request_id: UUID) -> list[str]:
+        """Return the keys of the exports that a request says it has left."""
+        return [key for (key,) in self._read(_KEPT, [request_id])]
 
     def pending(self) -> set[UUID]:
         """Return the requests of which the ledger lacks the acceptance or the decision."""
