@@ -18,13 +18,14 @@ from chatbots.callback_urls import receiver_of
 from chatbots.models import Chatbot
 from common.db import BY_INDEX, array, distinct, execute, fetch
 from common.leases import LEASE_END
-from compliance.models import Callback
+from compliance.models import Callback, ComplianceRequest
 from compliance.work.turns import LEASE_SECONDS, may_take, random_wait, shares
 
 logger = logging.getLogger(__name__)
 
 State = Callback.State
 Failure = Callback.Failure
+Status = ComplianceRequest.Status
 
 # The receiver says that this address is gone for good.
 GONE = 410
@@ -76,38 +77,33 @@ SELECT t.id, t.chatbot_id, t.request_id, r.kind, r.reference, t.status, t.hold_r
   JOIN compliance_compliancerequest r ON r.id = t.request_id
 """  # noqa: S608  (a text of ours)
 
-# Once a final state is delivered, the callback and its request need no address any more.
+_IS_GIVEN_UP = f"(o.status = {GONE} OR c.give_up_at <= statement_timestamp())"
+# What was delivered or given up needs no address any more.
 _NOTE = f"""
 WITH outcome AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(statuses)s::int[], %(errors)s::text[]) AS one(id, status, error)
-), noted AS (
-    UPDATE compliance_callback c
-       SET token = NULL, attempts = c.attempts + 1, last_status = o.status, last_error = o.error,
-           url = CASE o.error WHEN '' THEN '' ELSE c.url END,
-           delivered_at = CASE o.error WHEN '' THEN statement_timestamp() END,
-           state = CASE WHEN o.error = '' THEN 'delivered'
-                        WHEN o.status = {GONE} OR c.give_up_at <= statement_timestamp() THEN 'given_up'
-                        ELSE 'waiting' END,
-           next_attempt_at = CASE
-               WHEN o.error <> '' AND o.status IS DISTINCT FROM {GONE} AND c.give_up_at > statement_timestamp()
-               THEN least(c.give_up_at, statement_timestamp() + {_WAIT})
-               END
-      FROM outcome o
-     WHERE c.id = o.id AND c.token = %(token)s
-    RETURNING c.*
-), forgotten AS (
-    UPDATE compliance_compliancerequest r SET callback_url = ''
-      FROM noted n
-     WHERE r.id = n.request_id AND r.callback_url <> ''
-       AND n.state = 'delivered' AND n.status IN ('completed', 'rejected', 'cancelled')
 )
-SELECT id, chatbot_id, request_id, status, state, attempts, last_status, last_error FROM noted ORDER BY id
+UPDATE compliance_callback c
+   SET token = NULL, attempts = c.attempts + 1, last_status = o.status, last_error = o.error,
+       url = CASE WHEN o.error = '' OR {_IS_GIVEN_UP} THEN '' ELSE c.url END,
+       delivered_at = CASE o.error WHEN '' THEN statement_timestamp() END,
+       state = CASE WHEN o.error = '' THEN 'delivered'
+                    WHEN {_IS_GIVEN_UP} THEN 'given_up'
+                    ELSE 'waiting' END,
+       next_attempt_at = CASE
+           WHEN o.error <> '' AND o.status IS DISTINCT FROM {GONE} AND c.give_up_at > statement_timestamp()
+           THEN least(c.give_up_at, statement_timestamp() + {_WAIT})
+           END
+  FROM outcome o
+ WHERE c.id = o.id AND c.token = %(token)s
+RETURNING c.id, c.chatbot_id, c.request_id, c.status, c.state, c.attempts, c.last_status, c.last_error
 """  # noqa: S608  (constants of ours)
 
 # No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
 _REST = """
 UPDATE compliance_callback c
    SET token = NULL, last_error = 'receiver_resting',
+       url = CASE WHEN c.give_up_at <= statement_timestamp() THEN '' ELSE c.url END,
        state = CASE WHEN c.give_up_at <= statement_timestamp() THEN 'given_up' ELSE 'waiting' END,
        next_attempt_at = CASE WHEN c.give_up_at > statement_timestamp()
                               THEN least(c.give_up_at, statement_timestamp() + make_interval(secs => %(wait)s)) END
@@ -120,6 +116,10 @@ UPDATE compliance_callback c
         WHERE d.id = ANY(%(taken)s::uuid[]) AND d.token = %(token)s FOR UPDATE SKIP LOCKED))
 RETURNING id, chatbot_id, request_id, status, state, attempts, last_status, last_error
 """
+
+# Nor does a request, once that is so of its final state.
+_FORGET = "UPDATE compliance_compliancerequest SET callback_url = '' WHERE id = ANY(%s) AND callback_url <> ''"
+_FINAL = (Status.COMPLETED, Status.REJECTED, Status.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,9 @@ def _write(statement: str, values: dict[str, Any]) -> None:
     with transaction.atomic():
         execute(BY_INDEX)
         written = fetch(statement, values)
+        over = [row[2] for row in written if row[3] in _FINAL and row[4] != State.WAITING]
+        if over:
+            execute(_FORGET, [array(over)])
         changelog.record_all(_given_up(written))
     for callback_id, _, _, _, state, attempts, status, error in written:
         if state == State.DELIVERED:

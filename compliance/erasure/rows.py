@@ -17,7 +17,7 @@ from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
-from compliance.work import references
+from compliance.work import free_text
 from compliance.work.scope import HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE, SCOPE
 from compliance.work.sizes import Size
 from compliance.work.sql import GIVEN, given, subjects
@@ -230,15 +230,15 @@ def erase(
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
     A conversation given for several requests counts for the first. It is skipped while another transaction holds a
-    request whose reference names a person in it (`work.references`). Where a copy may exist the identities keep their
-    digests, so that later requests about the person find it. So they do with `keeps_names`, and where several
+    request with free text that has to go with it (`work.free_text`). Where a copy may exist the identities keep
+    their digests, so that later requests about the person find it. So they do with `keeps_names`, and where several
     requests are about the conversation: until one of these completes, the ledger may not name what is erased here.
     Exports that hold a conversation expire, and with `marked_by`, the deletions that mark in this transaction, so do
     their chatters' own.
     """
     counts: dict[UUID, Counts] = defaultdict(Counter)
     given_for = Counter(row.number for row in locked)
-    locked = _without_references(_once(locked), marked_by)
+    locked = _without_free_text(_once(locked), marked_by)
     if not locked:
         exports.expire({}, marked_by=marked_by)
         return counts
@@ -317,16 +317,16 @@ def _erase_some(locked: Sequence[LockedConversation], *, keeps_names: bool = Fal
     return counts
 
 
-def _without_references(
+def _without_free_text(
     locked: Sequence[LockedConversation], marked_by: Sequence[UUID]
 ) -> Sequence[LockedConversation]:
-    """Clear references that name people in these conversations; return those that may be erased now."""
-    found = references.naming({row.number: row.chatbot_id for row in locked})
+    """Clear the free text on requests about these conversations; return those that may be erased now."""
+    found = free_text.of_conversations({row.number: row.chatbot_id for row in locked})
     if not found:
         return locked
     # Exports are locked before requests everywhere: a worker that removes one counts it for its request afterwards.
     exports.expire({row.number: row.request_id for row in locked}, marked_by=marked_by)
-    kept = references.clear(found, written={row.request_id for row in locked}.union(marked_by))
+    kept = free_text.clear(found, written={row.request_id for row in locked}.union(marked_by))
     return [row for row in locked if row.number not in kept]
 
 

@@ -16,11 +16,11 @@ from uuid import UUID
 from psycopg import sql
 
 from common.db import fetch
-from compliance import notes
 from compliance.erasure import redacted
 from compliance.erasure.findings import EXPORTS, EXTRACTS, VerificationResult
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, RequestNote
+from compliance.work import free_text
 from compliance.work.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.work.sql import REQUESTS, chatbot_of_each, subjects
 from conversations.models import Identity
@@ -142,8 +142,8 @@ def verify(request_ids: Collection[UUID], *, clears_notes: bool = False) -> dict
     searched = list(request_ids)
     if clears_notes:
         searched = [each for each in request_ids if each not in found or found[each].is_nothing]
-        notes.empty(searched)
-    for request_id, count in notes.left(searched).items():
+        free_text.empty_notes(searched)
+    for request_id, count in free_text.notes_left(searched).items():
         found[request_id].rows[RequestNote._meta.db_table] = count
     return dict(found)
 

@@ -1,7 +1,7 @@
 """Decisions about filed requests: approve, reject, cancel, retry.
 
 A decision may have a reason, a code of a closed list, and a note in free words, which may contain personal data
-(`compliance.notes`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
+(`compliance.work.free_text`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,10 +15,10 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance import notes
 from compliance.erasure import extracts, redacted
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RequestNote
+from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.retention import policy
 from compliance.work import notify
 from compliance.work.outbox import announce
@@ -222,7 +222,7 @@ def _decide(
 ) -> Iterator[ComplianceRequest]:
     """Yield the request, locked, in a transaction. If its state changes, log the decision and notify the workers."""
     _check_reason(decision, reason)
-    text = notes.checked(note)
+    text = _checked_note(note)
     with transaction.atomic():
         policy.lock_chatbot_of(request_id)
         # Without its chatbot, which would be read before the lock is waited for.
@@ -240,7 +240,8 @@ def _decide(
             actor=actor,
             data={"reason": reason} if reason else {},
         )
-        notes.write(request, entry_id=entry_id, text=text)
+        if text:
+            RequestNote.objects.create(chatbot_id=request.chatbot_id, request=request, entry_id=entry_id, text=text)
         notify.notify_workers_after_commit()
     request.refresh_from_db()
 
@@ -250,6 +251,16 @@ def _check_reason(decision: Decision, reason: str | None) -> None:
     known = REASONS[decision].values
     if reason is not None and reason not in known:
         raise Refused("invalid", f"The reason must be one of {', '.join(known)}.", pointer="/reason")
+
+
+def _checked_note(text: str) -> str:
+    """Return a note as it is kept, without space around it. Raises Refused(`invalid`)."""
+    text = text.replace("\r\n", "\n").strip()
+    if len(text) > MOST_CHARACTERS_OF_NOTE:
+        raise Refused("invalid", f"A note may have {MOST_CHARACTERS_OF_NOTE:,} characters.", pointer="/note")
+    if "\0" in text:
+        raise Refused("invalid", "A note must not hold NUL characters.", pointer="/note")
+    return text
 
 
 def _require_staff(request: ComplianceRequest, actor: str) -> None:

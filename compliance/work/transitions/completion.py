@@ -16,7 +16,7 @@ from django.db.models.functions import Greatest
 
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest
-from compliance.work import references
+from compliance.work import free_text
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce, log
 from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, subjects
@@ -231,7 +231,7 @@ def blocked_by_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUI
 
     Begins the transaction that completes the others: locks them, and all requests that completing them changes.
     """
-    named = references.of_chatters(request_ids)
+    named = free_text.of_chatters(request_ids).requests
     execute(_LOCK, [array(request_ids), held.id, array(named)])
     return [request_id for (request_id,) in fetch(_BLOCKED_BY_EXPORTS, [array(request_ids), held.id])]
 
@@ -258,7 +258,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
         execute(_FORGET_FAILED, [array(ids), held.id])
         if done_by_ids:
             execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
-        references.clear_for_chatters(ids)  # needs the values, which completing clears
+        free_text.clear_for_chatters(ids)  # needs the values, which completing clears
         complete(held, ids, now)
 
 

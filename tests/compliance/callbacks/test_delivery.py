@@ -239,7 +239,8 @@ def test_a_receiver_that_answers_410_is_given_up_at_once(chatbot: Chatbot, signi
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
         decisions.cancel(request_id=request.pk, actor="command")
         deliver()
-    assert (only().state, only().last_status) == ("given_up", 410)
+    assert (only().state, only().last_status, only().url) == ("given_up", 410, "")
+    assert set(ComplianceRequest.objects.values_list("callback_url", flat=True)) == {""}
 
 
 def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(

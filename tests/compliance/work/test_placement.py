@@ -12,7 +12,7 @@ from compliance.erasure import verify
 from compliance.erasure.findings import VerificationResult
 from compliance.export import records
 from compliance.models import ComplianceRequest
-from compliance.work import claims, references, scheduling, sql
+from compliance.work import claims, free_text, scheduling, sql
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion
 from conversations import placement
@@ -65,7 +65,7 @@ def test_nothing_is_asked_about_no_chatbot(chatbot: Chatbot, django_assert_num_q
 
     with django_assert_num_queries(0):
         assert completion.failed_by_ids(held, []) == []
-        assert references.naming({}) == {}
+        assert not free_text.of_conversations({})
         assert records.record_conversations([]) == set()
 
 

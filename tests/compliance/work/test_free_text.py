@@ -1,5 +1,6 @@
-"""A client's reference is kept unless it identifies an erased chatter."""
+"""A client's reference and callback address are kept unless they identify an erased chatter or conversation."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -11,13 +12,15 @@ from psycopg import sql
 from chatbots.models import Chatbot
 from common.db import array, fetch
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import engine, rows
 from compliance.errors import ClaimLost
-from compliance.models import Claim, ComplianceRequest
+from compliance.models import Claim, ComplianceRequest, RequestNote
 from compliance.requests.results import assurance_of
-from compliance.work import claims, references, sizes
+from compliance.work import claims, free_text, sizes
 from conversations.models import Conversation
 from tests.compliance.conftest import Drain
+from tests.compliance.retention.runs import conversation_aged, file_run
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
@@ -149,6 +152,54 @@ def test_a_deletion_by_conversations_clears_references_to_them(
     assert (deletion.status, deletion.conversations, deletion.reference) == ("completed", 1, "")
 
 
+def delete_by_value(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, "ada-77")
+
+
+def delete_by_ids(chatbot: Chatbot) -> None:
+    of_conversations(chatbot, "c-77")
+
+
+def retain(chatbot: Chatbot) -> None:
+    file_run(chatbot)
+
+
+def delete_late(chatbot: Chatbot) -> None:
+    late = ComplianceRequest.objects.get(pk=deletion_of(chatbot, "carl").pk)
+    worker.drain()
+    Conversation.objects.filter(external_id="c-77").update(deletion_request_id=late.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("erase", [delete_by_value, delete_by_ids, retain, delete_late])
+def test_with_a_conversation_goes_what_was_written_on_requests_about_it(
+    chatbot: Chatbot, storage: ObjectStorage, erase: Callable[[Chatbot], None]
+) -> None:
+    """Filing knows the ids that it is given, and neither the people nor, of a redaction, the conversation's id."""
+    ours = conversation_aged(chatbot, 400, "ada-77", external_id="c-77", messages=1)
+    theirs = conversation_aged(chatbot, 10, "bob-77", external_id="c-8", messages=1)
+    requests = []
+    for conversation in (ours, theirs):
+        of_ids = of_conversations(chatbot, str(conversation.external_id), kind="export", reference="T-c-77")
+        requests += [of_ids, redaction_of(conversation, reference="T-c-77")]
+    numbers = [request.pk for request in requests]
+    ended = ComplianceRequest.objects.filter(pk__in=numbers)
+    ended.update(status="completed", result="done", completed_at=timezone.now())
+    ended.update(callback_url="https://hooks.example.com/ada-77")
+    for number, request in enumerate(requests):
+        RequestNote.objects.create(chatbot=chatbot, request=request, entry_id=number, text="Ada rang")
+    erase(chatbot)
+    for _ in range(3):
+        worker.drain()
+        worker.sweep()
+
+    ours.refresh_from_db()
+    assert ours.deleted_at is not None
+    texts = ended.order_by("seq").values_list("reference", "callback_url", "notes__text")
+    kept = ("T-c-77", "https://hooks.example.com/ada-77", "Ada rang")
+    assert list(texts) == [("", "", None), ("", "", None), kept, kept]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot: Chatbot) -> None:
     """Otherwise two workers that each erase chatters named by the other's request would deadlock."""
@@ -157,8 +208,8 @@ def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot:
 
     def empty() -> set[int]:
         with transaction.atomic():
-            found = references.naming({conversation.pk: conversation.chatbot_id})
-            return references.clear(found, written={ours.pk})
+            found = free_text.of_conversations({conversation.pk: conversation.chatbot_id})
+            return free_text.clear(found, written={ours.pk})
 
     def is_free() -> bool:
         with transaction.atomic():
@@ -184,9 +235,9 @@ def test_a_locked_reference_delays_only_the_conversations_it_names(chatbot: Chat
     )
     of_conversations(neighbour, "c-1", reference="T-ada-77")
 
-    found = references.naming({both.pk: chatbot.pk, bobs.pk: chatbot.pk})
+    found = free_text.of_conversations({both.pk: chatbot.pk, bobs.pk: chatbot.pk})
 
-    assert found == {ada.pk: {both.pk}, people.pk: {both.pk, bobs.pk}}
+    assert found.conversations == {ada.pk: {both.pk}, people.pk: {both.pk, bobs.pk}}
 
 
 @pytest.mark.django_db
@@ -203,9 +254,9 @@ def test_very_many_requests_for_the_same_conversations_are_read_once_each(
         read.extend(fetch(*given))
         return read
 
-    monkeypatch.setattr(references, "fetch", reading)
+    monkeypatch.setattr(free_text, "fetch", reading)
 
-    assert references.naming({one.pk: chatbot.pk for one in conversations}) == {}
+    assert not free_text.of_conversations({one.pk: chatbot.pk for one in conversations})
     assert len(read) == 10
 
 
@@ -217,9 +268,10 @@ def test_redactions_of_many_conversations_are_not_compared_with_all_of_them(chat
         redaction_of(conversation, reference=f"T-ada-{number}")
         if number in {119, 139}:
             all_of_them = Conversation.objects.values_list("pk", flat=True)
-            assert len(references.naming(dict.fromkeys(all_of_them, chatbot.pk))) == len(all_of_them)
+            found = free_text.of_conversations(dict.fromkeys(all_of_them, chatbot.pk))
+            assert len(found.references) == len(all_of_them)
             values = {"conversations": array(all_of_them), "chatbots": array([chatbot.pk])}
-            looks.append(rows_looked_at(sql.SQL(references._OF_CONVERSATIONS), values))
+            looks.append(rows_looked_at(sql.SQL(free_text._OF_CONVERSATIONS), values))
     assert looks[1] < 3 * looks[0]
 
 

@@ -1,0 +1,241 @@
+"""Free text on requests: the client's `reference` and callback address, and the notes of staff.
+
+Filing refuses a reference or an address that contains what the request is about. What contains another erased value
+is cleared here. A note can say anything, so it goes with its subject, whatever it says:
+
+- when a conversation is erased, on each request by conversation ids that names it, and each redaction of it. Of
+  these, references and addresses are cleared that contain the conversation's id or the value of a person in it;
+- when the deletion of a chatter completes, on each request of the chatter. Of these, references and addresses are
+  cleared that contain the chatter's value: it is the last time that it is known.
+
+A deletion of certain conversations leaves the notes of its chatters' own requests: it is not about the chatters.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from common.db import array, execute, fetch
+from common.matching import holds
+from compliance.work import sql
+
+_OF_CHATTERS = """
+SELECT other.id, other.reference, other.callback_url, r.uci_value
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL (
+       SELECT id, reference, callback_url FROM compliance_compliancerequest
+        WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS other
+ WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND (other.reference <> '' OR other.callback_url <> '')
+"""
+# One row for each request that names one of the conversations, or redacts it, and has a text. What the conversations
+# say is looked up anew: a WITH has no index, so each request would read all of it.
+_OF_CONVERSATIONS = f"""
+WITH c AS MATERIALIZED (
+    SELECT id, external_id_digest FROM conversations_conversation
+     WHERE id = ANY(%(conversations)s) AND chatbot_id = ANY(%(chatbots)s)
+), naming AS MATERIALIZED (
+    SELECT other.id, c.id AS number FROM c CROSS JOIN LATERAL {sql.NAMING} AS other WHERE {sql.IS_ANY}
+     UNION ALL
+    SELECT request_id, conversation_id FROM compliance_redaction WHERE conversation_id = ANY(%(conversations)s)
+), written AS MATERIALIZED (
+    SELECT naming.number, r.*
+      FROM naming
+     CROSS JOIN LATERAL (
+           SELECT id, reference, callback_url,
+                  ARRAY(SELECT id FROM compliance_requestnote
+                         WHERE request_id = naming.id AND text IS NOT NULL) AS notes
+             FROM compliance_compliancerequest WHERE id = naming.id OFFSET 0) AS r
+     WHERE r.reference <> '' OR r.callback_url <> '' OR r.notes <> '{{}}'
+), ids AS MATERIALIZED (
+    SELECT written.*, c.external_id AS value
+      FROM written
+     CROSS JOIN LATERAL (
+           SELECT external_id FROM conversations_conversation
+            WHERE id = written.number AND chatbot_id = ANY(%(chatbots)s) AND external_id IS NOT NULL OFFSET 0) AS c
+), people AS MATERIALIZED (
+    SELECT written.*, i.value
+      FROM written
+     CROSS JOIN LATERAL (
+           SELECT value FROM conversations_identity
+            WHERE conversation_id = written.number AND chatbot_id = ANY(%(chatbots)s)
+              AND value IS NOT NULL OFFSET 0) AS i
+)
+SELECT id, reference, callback_url, notes, array_agg(number), array_agg(value)
+  FROM (SELECT * FROM ids UNION ALL SELECT * FROM people) AS said
+ GROUP BY id, reference, callback_url, notes
+"""
+_LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
+_CLEAR = """
+UPDATE compliance_compliancerequest r
+   SET reference = CASE WHEN r.id = ANY(%(references)s) THEN '' ELSE r.reference END,
+       callback_url = CASE WHEN r.id = ANY(%(addresses)s) THEN '' ELSE r.callback_url END
+ WHERE r.id = ANY(%(references)s) OR r.id = ANY(%(addresses)s)
+"""
+
+# Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
+_IS_ANY_NOTE = "SELECT TRUE FROM compliance_requestnote WHERE text IS NOT NULL ORDER BY created_at LIMIT 1"
+# Begins a statement: `about` has the deletion and the note. What was erased is found from the notes, since a deletion
+# may have erased any number of conversations.
+_ABOUT = f"""
+{sql.REQUESTS}, noted AS MATERIALIZED (
+    SELECT id, request_id FROM compliance_requestnote WHERE text IS NOT NULL
+), naming AS MATERIALIZED (
+    SELECT noted.id AS note_id, o.chatbot_id, o.conversation_digests
+      FROM noted
+     CROSS JOIN LATERAL (
+           SELECT chatbot_id, conversation_digests FROM compliance_compliancerequest
+            WHERE id = noted.request_id AND conversation_digests IS NOT NULL OFFSET 0) AS o
+     WHERE {sql.IS_ANY}
+), redacting AS MATERIALIZED (
+    SELECT noted.id AS note_id, o.conversation_id
+      FROM noted
+     CROSS JOIN LATERAL (
+           SELECT conversation_id FROM compliance_redaction WHERE request_id = noted.request_id OFFSET 0) AS o
+), named AS MATERIALIZED (
+    SELECT c.deletion_request_id AS deletion_id, n.note_id
+      FROM naming AS n
+     CROSS JOIN LATERAL unnest(n.conversation_digests) AS given(digest)
+     CROSS JOIN LATERAL (
+           SELECT deletion_request_id FROM conversations_conversation
+            WHERE chatbot_id = n.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+              AND external_id_digest = given.digest OFFSET 0) AS c
+     WHERE c.deletion_request_id = ANY(%(ids)s)
+), redacted AS MATERIALIZED (
+    SELECT c.deletion_request_id AS deletion_id, n.note_id
+      FROM redacting AS n
+     CROSS JOIN LATERAL (
+           SELECT deletion_request_id FROM conversations_conversation
+            WHERE id = n.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
+     WHERE c.deletion_request_id = ANY(%(ids)s)
+), about AS (
+    SELECT r.id AS deletion_id, n.id AS note_id
+      FROM r
+     CROSS JOIN LATERAL (
+           SELECT r.id
+            UNION
+           SELECT id FROM compliance_compliancerequest WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
+            UNION
+           SELECT id FROM {sql.SHARING} AS sharing) AS same
+     CROSS JOIN LATERAL (
+           SELECT id FROM compliance_requestnote WHERE request_id = same.id AND text IS NOT NULL OFFSET 0) AS n
+     UNION
+    SELECT deletion_id, note_id FROM named
+     UNION
+    SELECT deletion_id, note_id FROM redacted
+)
+"""
+_FIND_NOTES = f"{_ABOUT} SELECT DISTINCT note_id FROM about"
+_EMPTY_NOTES = """
+UPDATE compliance_requestnote SET text = NULL
+ WHERE id = ANY(ARRAY(SELECT id FROM compliance_requestnote WHERE id = ANY(%s) ORDER BY id FOR UPDATE))
+"""
+
+# A decision under way, which the statement that empties does not see yet, writes what is new. None takes this long.
+_MEANWHILE = "1 minute"
+_NOTES_LEFT = f"""
+{_ABOUT}
+SELECT about.deletion_id, count(*)
+  FROM about
+  JOIN compliance_compliancerequest d ON d.id = about.deletion_id
+  JOIN compliance_requestnote n ON n.id = about.note_id
+ WHERE n.created_at < coalesce(d.completed_at, statement_timestamp()) - interval '{_MEANWHILE}'
+ GROUP BY 1
+"""
+
+
+@dataclass
+class FreeText:
+    """What has to go: the requests of the references and addresses, and the numbers of the notes.
+
+    `conversations` has for each of these requests those whose id or person its text contains.
+    """
+
+    references: set[UUID] = field(default_factory=set)
+    addresses: set[UUID] = field(default_factory=set)
+    notes: set[int] = field(default_factory=set)
+    conversations: dict[UUID, set[int]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.requests or self.notes)
+
+    @property
+    def requests(self) -> set[UUID]:
+        return self.references | self.addresses
+
+    def add(self, request_id: UUID, reference: str, address: str, *values: str) -> None:
+        """Add the texts of a request that contain one of the values."""
+        if holds(reference, *values):
+            self.references.add(request_id)
+        if holds(address, *values):
+            self.addresses.add(request_id)
+
+    def clear(self, request_ids: Collection[UUID]) -> None:
+        """Clear the references and addresses of these requests, which the caller has locked."""
+        of = {
+            "references": array(self.references & {*request_ids}),
+            "addresses": array(self.addresses & {*request_ids}),
+        }
+        execute(_CLEAR, of)
+
+
+def of_chatters(deletion_ids: Sequence[UUID]) -> FreeText:
+    """Return the references and addresses that contain the value of these deletions' chatters, of their requests.
+
+    These never change but to be cleared, so what is returned holds until the caller locks the requests.
+    """
+    found = FreeText()
+    for row in fetch(_OF_CHATTERS, [array(deletion_ids)]):
+        found.add(*row)
+    return found
+
+
+def clear_for_chatters(deletion_ids: Sequence[UUID]) -> None:
+    """Clear what `of_chatters` finds, in the completing transaction.
+
+    That has locked the requests (`transitions.completion`).
+    """
+    if requests := (found := of_chatters(deletion_ids)).requests:
+        found.clear(requests)
+
+
+def of_conversations(conversations: Mapping[int, int]) -> FreeText:
+    """Return what has to go with these conversations, which are given with their chatbots."""
+    found = FreeText()
+    if not conversations:
+        return found  # Citus refuses the statement for no chatbot, which is of no shard
+    given = {"conversations": array(conversations), "chatbots": array(set(conversations.values()))}
+    for request_id, reference, address, notes, numbers, values in fetch(_OF_CONVERSATIONS, given):
+        found.notes.update(notes)
+        found.add(request_id, reference, address, *values)
+        if request_id in found.requests:
+            text = f"{reference}\n{address}"
+            pairs = zip(numbers, values, strict=True)
+            found.conversations[request_id] = {number for number, value in pairs if holds(text, value)}
+    return found
+
+
+def clear(found: FreeText, *, written: Collection[UUID]) -> set[int]:
+    """Clear what `of_conversations` found, in the transaction that erases.
+
+    `written` are the requests that the transaction writes; they are locked first. Returns the conversations that
+    cannot be erased now, because another transaction has locked a request whose text must be cleared.
+    """
+    # First ours, then others' without waiting: so two that erase never wait for each other. Notes come last, as in
+    # the transaction that completes.
+    execute(_LOCK, [array(written)])
+    locked = {request_id for (request_id,) in fetch(f"{_LOCK} SKIP LOCKED", [array(found.requests)])}
+    found.clear(locked)
+    if found.notes:
+        execute(_EMPTY_NOTES, [array(found.notes)])
+    return set[int]().union(*(found.conversations[each] for each in found.requests - locked))
+
+
+def empty_notes(deletion_ids: Sequence[UUID]) -> None:
+    """Empty the notes about the subjects of these deletions, in the transaction that completes them."""
+    if fetch(_IS_ANY_NOTE) and (found := fetch(_FIND_NOTES, sql.subjects(deletion_ids))):
+        execute(_EMPTY_NOTES, [array(note_id for (note_id,) in found)])
+
+
+def notes_left(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Count the notes about these deletions' subjects that should be empty. What was written since is new."""
+    return dict(fetch(_NOTES_LEFT, sql.subjects(deletion_ids))) if fetch(_IS_ANY_NOTE) else {}
