@@ -316,7 +316,7 @@ class CallbackObject(ResponseModel):
     state: Callback.State
     """`waiting` is tried for a day; `given_up` was not delivered, and can be sent again."""
     receiver: str | None
-    """Scheme and host of the address. Null once delivered: the address is forgotten."""
+    """Scheme and host of the address. Null once delivered or given up: the address is forgotten."""
     attempts: int
     next_attempt_at: datetime | None
     last_status: int | None

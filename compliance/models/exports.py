@@ -23,7 +23,11 @@ class Export(models.Model):
     endpoint = models.CharField(
         max_length=200, blank=True, default="", help_text="Endpoint of that bucket; empty for AWS."
     )
-    key = models.CharField(max_length=1024, null=True, help_text="Object key; null once the object is removed.")
+    key = models.CharField(
+        max_length=1024,
+        null=True,
+        help_text="Object key; null once the object is removed, or was delivered ERASURE_LEDGER_DAYS ago.",
+    )
     upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
     rows = models.BigIntegerField(null=True)
     bytes = models.BigIntegerField(null=True)
@@ -51,6 +55,10 @@ class Export(models.Model):
         indexes = [
             # The objects whose days are over.
             models.Index(name="export_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
+            # The keys of what was delivered to clients' buckets, by when they have to go.
+            models.Index(
+                name="export_key_kept", fields=["finished_at"], condition=Q(hosting="client", key__isnull=False)
+            ),
             # Exports under way, or given up with something left.
             models.Index(
                 name="export_unfinished",

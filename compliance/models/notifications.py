@@ -49,7 +49,7 @@ class Callback(models.Model):
     result = models.CharField(max_length=16, choices=ComplianceRequest.Result, null=True)
     error_code = models.CharField(max_length=64, blank=True, default="")
     occurred_at = models.DateTimeField(help_text="When the request reached the state.")
-    url = models.CharField(max_length=500, blank=True, default="", help_text="Emptied once delivered.")
+    url = models.CharField(max_length=500, blank=True, default="", help_text="Emptied once delivered or given up.")
 
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     attempts = models.PositiveIntegerField(default=0, help_text="Calls since the callback was last resent.")

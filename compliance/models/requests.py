@@ -108,7 +108,10 @@ class ComplianceRequest(models.Model):
         max_length=64, blank=True, default="", help_text="Emptied ERASURE_LEDGER_DAYS after the request ended."
     )
     callback_url = models.CharField(
-        max_length=500, blank=True, default="", help_text="Emptied once a final state was delivered there."
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="Emptied once a final state was delivered there or given up.",
     )
     erase_exports = models.BooleanField(default=False)
     include_shared = models.BooleanField(default=False)
@@ -247,6 +250,12 @@ class ComplianceRequest(models.Model):
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_digest_kept",
                 condition=Q(uci_value__isnull=True, uci_digest__isnull=False),
+            ),
+            # Failed exports, whose value has to go.
+            models.Index(
+                name="request_failed_exports",
+                fields=["failed_at"],
+                condition=Q(kind="export", status="failed", uci_value__isnull=False),
             ),
             # Requests by conversation: those that name one of certain conversations. Without a list of what is yet to
             # be put in, which each search would have to read.

@@ -122,7 +122,7 @@ def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 
 
 def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """Withdraw a request that has not begun. One that is cancelled already is returned as it is.
+    """Withdraw a request that has not begun, or a failed export. One that is cancelled already is returned as it is.
 
     Raises Refused (`not_found`, `not_cancellable`).
     """
@@ -137,13 +137,13 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """Queue a failed request again, with fresh attempts, and the daily extracts that it waits for.
 
-    Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased since).
+    Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased or forgotten since).
     """
     with _decide(Decision.RETRY, request_id, actor, reason, note) as request:
         if not is_retryable(request):
             raise Refused(
                 "not_retryable",
-                "Only a failed request whose chatter has not been erased since can be retried.",
+                "Only a failed request that still names its chatter can be retried.",
             )
         requeue.queue_again(request)
         try_extracts_again = redacted.try_extracts_again if request.kind == Kind.REDACTION else extracts.try_again
@@ -182,6 +182,8 @@ def needs_another(request: ComplianceRequest, actor: str) -> bool:
 
 
 def is_cancellable(request: ComplianceRequest) -> bool:
+    if request.kind == Kind.EXPORT and request.status == Status.FAILED:
+        return True  # somebody may not want it any more, and a later deletion waits for it
     waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
     # A replayed one may have erased files before the database was restored, and does not know its mark any more.
     has_begun = request.cutoff_at is not None or request.started_at is not None

@@ -144,17 +144,44 @@ UPDATE compliance_compliancerequest SET reference = ''
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
 """
 
-# The address of a request goes with the last callback of its final state.
 _OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
 _DELETE_CALLBACKS = f"""
-WITH old AS (
-    SELECT id, request_id, status {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-), forgotten AS (
-    UPDATE compliance_compliancerequest r SET callback_url = ''
-      FROM old
-     WHERE r.id = old.request_id AND r.callback_url <> '' AND old.status IN ('completed', 'rejected', 'cancelled')
-)
+WITH old AS (SELECT id {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
+"""
+
+# A failed export keeps its value for a retry, and no longer than a digest, unless a deletion is held for it. (A
+# failed deletion is still to be carried out.)
+_OLD_EXPORTS = f"""
+ FROM compliance_compliancerequest r
+WHERE r.status = 'failed' AND r.kind = 'export' AND r.uci_value IS NOT NULL
+  AND r.failed_at < now() - make_interval(secs => %(kept)s)
+  AND {_HAS_NO_EXPORT}
+  AND NOT EXISTS (
+      SELECT FROM compliance_compliancerequest held
+       WHERE held.status = 'on_hold' AND held.hold_reason = 'export_pending'
+         AND (held.pending_export_id = r.id
+              OR (held.variable_id = r.variable_id AND held.uci_digest = r.uci_digest)))
+"""
+_FORGET_OLD_EXPORTS = f"""
+UPDATE compliance_compliancerequest SET uci_value = NULL, uci_digest = NULL, callback_url = ''
+ WHERE id = ANY(ARRAY(
+       SELECT r.id {_OLD_EXPORTS} ORDER BY r.failed_at LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
+"""
+
+# The keys of what lies in a client's bucket contain a value. A deletion clears those of its chatter; later ones name
+# the copy by what it holds.
+_OLD_KEYS = """
+ FROM compliance_export
+WHERE hosting = 'client' AND key IS NOT NULL AND finished_at < now() - make_interval(secs => %(kept)s)
+"""
+_FORGET_OLD_KEYS = f"""
+WITH old AS (
+    SELECT id {_OLD_KEYS} ORDER BY finished_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+), copies AS (
+    DELETE FROM compliance_exportfile WHERE export_id = ANY(ARRAY(SELECT id FROM old))
+)
+UPDATE compliance_export SET key = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
 """
 
 # Deletions clear the notes of their chatters; this clears the others by age.
@@ -226,6 +253,8 @@ FORGETTING: dict[str, Rule] = {
     "callbacks": AtOnce(_OLD_CALLBACKS, _DELETE_CALLBACKS),
     "conversation_digests": _CONVERSATION_DIGESTS,
     "chatter_digests": AtOnce(_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+    "failed_exports": AtOnce(_OLD_EXPORTS, _FORGET_OLD_EXPORTS),
+    "delivered_keys": AtOnce(_OLD_KEYS, _FORGET_OLD_KEYS),
     "notes": AtOnce(_OLD_NOTES, _EMPTY_NOTES),
     "named_conversation_digests": _NAMED_DIGESTS,
     # After the digests, for those that keep it as long as one.

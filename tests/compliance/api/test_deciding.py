@@ -13,6 +13,7 @@ from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention import policy
 from compliance.work import claims
+from compliance.work.transitions import requeue
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
@@ -89,12 +90,23 @@ def test_cancelling_again_has_the_same_answer_and_changes_nothing(caller, chatbo
     assert events(request) == ["request.cancelled"]
 
 
+def test_a_failed_export_is_cancelled_and_the_deletion_that_waited_for_it_goes_on(caller, chatbot):
+    export = export_of(chatbot, "3", status=Status.FAILED, failed_at=timezone.now(), error_code="x")
+    deletion = deletion_of(chatbot, "3", status=Status.ON_HOLD, hold_reason="export_pending", held_at=timezone.now())
+    assert caller.post(f"requests/{export.pk}/cancel", {}).json()["status"] == "cancelled"
+    export.refresh_from_db()
+    assert export.uci_value is None
+    requeue.release_export_pending()
+    deletion.refresh_from_db()
+    assert deletion.status == Status.ACCEPTED
+
+
 def test_started_or_ended_requests_are_not_cancelled(caller, chatbot):
     now = timezone.now()
     for request in (
         deletion_of(chatbot, "1", status=Status.PROCESSING, started_at=now),
         deletion_of(chatbot, "2", cutoff_at=now),
-        export_of(chatbot, "3", status=Status.FAILED, failed_at=now, error_code="x"),
+        deletion_of(chatbot, "3", status=Status.FAILED, failed_at=now, error_code="x"),
         deletion_of(chatbot, None, status=Status.REJECTED, rejected_at=now),
     ):
         problem(caller.post(f"requests/{request.pk}/cancel", {}), 409, "not_cancellable")

@@ -31,7 +31,7 @@ from conversations.models import (
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
-from tests.factories import conversation_of, deletion_of, of_conversations
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +61,25 @@ def expired_export(chatbot: Chatbot, storage: ObjectStorage, name: str) -> Expor
     )  # fmt: skip
 
 
+def old_exports(chatbot: Chatbot, at: datetime) -> None:
+    """One that failed, another for which a deletion is held, and one that was delivered with a copy of a file."""
+    for value in ("50", "51"):
+        export = export_of(chatbot, value)
+        ComplianceRequest.objects.filter(pk=export.pk).update(status="failed", failed_at=at, error_code="no_bucket")
+    held = deletion_of(chatbot, "51")
+    ComplianceRequest.objects.filter(pk=held.pk).update(status="on_hold", hold_reason="export_pending", held_at=at)
+    delivered = factories.ExportFactory.create(
+        request=export_of(chatbot, "52"), hosting="client", key=f"{chatbot.slug}/52.csv",
+        rows=1, bytes=5, sha256="0" * 64, finished_at=at,
+    )  # fmt: skip
+    ComplianceRequest.objects.filter(pk=delivered.request_id).update(
+        status="completed", result="done", completed_at=timezone.now(), uci_value=None
+    )
+    ExportFile.objects.create(
+        chatbot=chatbot, export=delivered, file_id=8, key=f"{chatbot.slug}/52_files/8", bytes=5, sha256="0" * 64
+    )
+
+
 def known_of_the_ledger(past: datetime) -> None:
     LedgerObject.objects.create(key="old", at=past - timedelta(days=30))
     for number, at in enumerate((past, timezone.now())):
@@ -85,6 +104,8 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     drain()
     for number in range(3):
         expired_export(chatbot, storage, f"old{number}")
+    old_exports(chatbot, past)
+    old_exports(neighbour, past + timedelta(days=1) + LATE)
     new = expired_export(neighbour, storage, "new")
     Export.objects.filter(pk=new.pk).update(expires_at=timezone.now() + timedelta(days=1))
     ExportFile.objects.create(chatbot=neighbour, export=new, file_id=7, key="copy", bytes=5, sha256="0" * 64)
@@ -140,6 +161,8 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "callbacks": 1,
         "conversation_digests": 1,
         "chatter_digests": 1,
+        "failed_exports": 1,
+        "delivered_keys": 1,
         "notes": 1,
         "named_conversation_digests": 1,
         "references": 1,
@@ -174,6 +197,10 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(
     assert keys(storage) == {"neighbour/chatter_data_exports/new/a.csv", str(extract_of(neighbour).key)}
     assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)
     assert Export.objects.filter(removed_at__isnull=False, key__isnull=True).count() == 3
+    assert set(Export.objects.filter(key__contains="/52").values_list("chatbot", flat=True)) == {neighbour.pk}
+    assert set(ExportFile.objects.values_list("key", flat=True)) == {"copy", "neighbour/52_files/8"}
+    failed = ComplianceRequest.objects.filter(status="failed", uci_value=None)
+    assert list(failed.values_list("chatbot", "uci_digest")) == [(chatbot.pk, None)]
     assert UploadedFile.objects.get().object_key == "uploads/1/new"
     assert (VariableValue.objects.count(), Tombstone.objects.count()) == (1, 1)
     # That deletion is not over.

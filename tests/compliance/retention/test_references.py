@@ -136,7 +136,6 @@ def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(
 ) -> None:
     requests = [
         failed(deletion_of(chatbot, "1", reference=REFERENCE), long_ago),
-        failed(export_of(chatbot, "2", reference=REFERENCE), long_ago),
         failed(of_conversations(chatbot, "c-1", reference=REFERENCE), long_ago),
         failed(redaction_of(conversation_of(chatbot, "3", messages=1), reference=REFERENCE), long_ago),
     ]
