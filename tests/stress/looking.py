@@ -55,7 +55,7 @@ _KEPT = """
 SELECT e.key FROM compliance_leftcopy l JOIN compliance_export e ON e.id = l.export_id
  WHERE l.deletion_id = %s AND e.key IS NOT NULL
 """
-_PENDING = "SELECT request_id FROM compliance_journalentry WHERE kind IN ('accepted', 'withdrawn')"
+_PENDING = "SELECT request_id, kind FROM compliance_journalentry WHERE kind IN ('accepted', 'withdrawn')"
 _REQUESTS = """
 SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key,
        r.unverified_left_out
@@ -170,9 +170,9 @@ class Onlooker:
         """Return the keys of the exports that a request says it has left."""
         return [key for (key,) in self._read(_KEPT, [request_id])]
 
-    def pending(self) -> set[UUID]:
-        """Return the requests of which the ledger lacks the acceptance or the decision."""
-        return {request_id for (request_id,) in self._read(_PENDING)}
+    def pending(self) -> dict[UUID, str]:
+        """Return the requests of which the ledger lacks the acceptance, or else the decision: `withdrawn`."""
+        return dict(sorted(self._read(_PENDING), key=lambda row: str(row[1]), reverse=True))
 
     def final_events(self) -> dict[UUID, list[str]]:
         return dict(self._read(_EVENTS))

@@ -94,7 +94,7 @@ class Restores:
             self._forget(entry)
         for one in self._truth.filed.values():
             was_aged = one.aged_at is not None
-            self._file_again(one, is_forgotten=one.id in forgotten)
+            self._file_again(one, forgotten=forgotten.get(one.id) if one.id else None)
             was = self._taken.truth.filed.get(one.name)
             if was_aged and was is not None and was.status == "completed":
                 self._world.week_passes(one.name)  # the time has passed for what is restored, too
@@ -151,16 +151,21 @@ class Restores:
         # In place: sessions know it.
         vars(entry).update(vars(was))
 
-    def _file_again(self, one: Filed, *, is_forgotten: bool) -> None:
-        """Let a request be what it was, but keep its status until the replay has brought another one."""
+    def _file_again(self, one: Filed, *, forgotten: str | None) -> None:
+        """Let a request be what it was, but keep its status until the replay has brought another one.
+
+        Of one that is `forgotten` the ledger lacks the acceptance, or what was decided last (`withdrawn`).
+        """
         assert self._taken
         was = self._taken.truth.filed.get(one.name)
         one.is_replayed = was is None
-        if was is not None and is_forgotten:
-            one.status = was.status  # what was decided last is not in the ledger
+        if forgotten and was is not None:
+            one.status = was.status
+        elif forgotten == "withdrawn":
+            one.status = "accepted"
         if was is None:
             was = Filed(**vars(one) | {"completed_at": None, "held": None, "key": None, "has_begun": False})
-            if one.is_export or is_forgotten:
+            if one.is_export or forgotten == "accepted":
                 one.id = None
         for name in ("completed_at", "held", "key", "aged_at", "has_begun", "left_out"):
             setattr(one, name, getattr(was, name))
