@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from compliance.inventory import OUTSIDE, STORES, Store
+from compliance.inventory import EXCEPTIONS, OUTSIDE, STORES, Store
 
 _DATA_MAP = """\
 # Data map
@@ -41,4 +41,7 @@ def _section(store: Store) -> Iterator[str]:
 
 
 def _outside() -> Iterator[str]:
-    yield from ("## Holding nothing of a chatter", "", *table(("model", "why"), OUTSIDE.items()))
+    rows = ((label, of.columns and f"`{of.columns.replace(' ', '`, `')}`", of.why) for label, of in OUTSIDE.items())
+    yield from ("## Holding nothing of a chatter", "", "Free columns are those that no type or list limits.", "")
+    yield from table(("model", "free columns", "why"), rows)
+    yield from ("", "Exceptions, of which no columns are declared:", "", *table(("model", "why"), EXCEPTIONS.items()))

@@ -6,21 +6,35 @@ nowhere stops the project from starting, with instructions. So:
 
 - a new model with personal data gets a `Store`; say how its rows are reached and what happens to each field;
 - a new field of a known model gets a line in its `Store`;
-- a model that cannot hold a chatter's data goes into `OUTSIDE`, with the reason.
+- a model that cannot hold a chatter's data goes into `outside`, with the reason and its free columns.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from django.apps import apps
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
 from django.db.models import Model
 
 from compliance import models as compliance
-from compliance.outside import OUTSIDE
+from compliance.outside import EXCEPTIONS, OUTSIDE
 from conversations import models as conversations
 
-__all__ = ["CONVERSATION", "OUTSIDE", "STORES", "Disposition", "ReachedBy", "Store", "stores", "undeclared"]
+__all__ = [
+    "CONVERSATION",
+    "EXCEPTIONS",
+    "OUTSIDE",
+    "STORES",
+    "Disposition",
+    "ReachedBy",
+    "Store",
+    "is_free",
+    "stores",
+    "undeclared",
+]
 
 
 class ReachedBy(StrEnum):
@@ -343,22 +357,33 @@ def stores(way: ReachedBy) -> tuple[Store, ...]:
     return tuple(store for store in STORES if store.way is way)
 
 
+def is_free(field: "models.Field[Any, Any]") -> bool:
+    """Return whether a column can hold any words: no type or list of choices limits it."""
+    if isinstance(field, ArrayField):
+        return is_free(field.base_field)
+    texts = (models.CharField, models.TextField, models.JSONField, models.BinaryField, models.GenericIPAddressField)
+    return isinstance(field, texts) and not field.choices
+
+
 def undeclared() -> Iterator[str]:
     """Yield one instruction for each model or field in the app registry that is declared nowhere."""
     declared = {store.model: store for store in STORES}
     for model in apps.get_models(include_auto_created=True):
         label = model._meta.label
-        if model._meta.proxy or label in OUTSIDE:
+        if model._meta.proxy or label in EXCEPTIONS:
             continue
-        store = declared.get(model)
-        if store is None:
+        store, outside = declared.get(model), OUTSIDE.get(label)
+        if store is None and outside is None:
             yield (
                 f"{label} is not in compliance/inventory.py. If it can hold a chatter's data, add a Store with the "
-                "disposition of each field; if not, add it to OUTSIDE with the reason."
+                "disposition of each field; if not, add it to compliance/outside.py with the reason and its free "
+                "columns."
             )
             continue
-        fields = {field.name for field in model._meta.concrete_fields}
-        for name in sorted(fields - store.fields.keys()):
-            yield f"{label}.{name} has no disposition in compliance/inventory.py: add it to the model's Store."
-        for name in sorted(store.fields.keys() - fields):
-            yield f"{label}.{name} is declared in compliance/inventory.py but does not exist: remove it there."
+        fields = {field.name for field in model._meta.concrete_fields if store or is_free(field)}
+        known = set(store.fields) if store else set(outside.columns.split() if outside else ())
+        place = "disposition in compliance/inventory.py" if store else "mention in compliance/outside.py"
+        for name in sorted(fields - known):
+            yield f"{label}.{name} has no {place}: add it to what is declared of the model."
+        for name in sorted(known - fields):
+            yield f"{label}.{name} has a {place} but does not exist, or is not free: remove it there."

@@ -1,36 +1,78 @@
-"""What is no part of the inventory (`compliance.inventory`), and why."""
+"""What holds nothing of a chatter, and why: tables of ours with their free columns, and the exceptions.
+
+A column is free unless its type or its choices limit it to numbers, times, references to rows and a closed list.
+"""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-# Models that hold nothing of a chatter, and why.
-OUTSIDE: Mapping[str, str] = {
-    "chatbots.Chatbot": "settings of the client company",
-    "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
-    "chatbots.DigestKey": "identifies DIGEST_KEY; derived from the key alone",
-    "chatbots.ApiKey": "credentials of the client company",
-    "chatbots.CallbackSecret": "signs our calls to the client company",
-    "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
-    "chatbots.Bucket": "settings of the client company",
-    "chatbots.BucketCredential": "credentials of the client company; the secret is not stored",
-    "chatbots.SilentStorage": "that a bucket does not answer; a chatbot and times",
-    "chatbots.Resolver": "the client's own address, and which variables are sent there; times and codes",
-    "chatbots.BucketCheck": "what a check of a bucket has found; permissions, codes and times",
-    "chatbots.Membership": "staff, not chatters",
-    "accounts.Authenticator": "second factors of staff",
-    "accounts.StaffLogin": "staff log-ins",
-    "accounts.LoginFailures": "staff, not chatters: names that no user has share some thousands of counts",
-    "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
-    "compliance.Claim": "which worker works; ids and times",
-    "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
-    "compliance.Service": "the identity of this service, and whether its database was restored",
-    "compliance.LedgerObject": "which objects the ledger has: their keys, and ids of requests",
-    "compliance.JournalEntry": "what the ledger does not have yet: ids of requests, prefixes of keys",
-    "compliance.Occurrence": "when the sweep ran, and the like: names of ours, times and numbers",
-    "compliance.Notice": "that officers are to hear of a request; its id, a code and times",
-    "compliance.Mailbox": "what officers were notified of; staff, not chatters",
-    "compliance.Canary": "which chatbot the canary has, and its token, encrypted; no client's",
-    "compliance.CanaryTurn": "what the canary did, with a chatter that does not exist; ids, times, codes, log files",
-    "compliance.CanaryFinding": "where something was left: codes and names of ours; never what it was",
+
+class Outside(NamedTuple):
+    """Why a table holds nothing of a chatter; `columns` are its free columns, separated by spaces."""
+
+    why: str
+    columns: str = ""
+
+
+OUTSIDE: Mapping[str, Outside] = {
+    "chatbots.Chatbot": Outside("settings of the client company", "slug name timezone callback_url"),
+    "chatbots.Variable": Outside("names of variables; values are in Identity and VariableValue", "name"),
+    "chatbots.DigestKey": Outside("identifies DIGEST_KEY; derived from the key alone", "fingerprint"),
+    "chatbots.ApiKey": Outside(
+        "credentials of the client company", "label prefix secret_encrypted secret_sha256 public_key"
+    ),
+    "chatbots.CallbackSecret": Outside("signs our calls to the client company", "secret_encrypted"),
+    "chatbots.RateLimitWindow": Outside("how many calls a key of the client company has made in a minute"),
+    "chatbots.Bucket": Outside(
+        "settings of the client company",
+        "bucket region prefix endpoint access_key_id secret_encrypted role_arn external_id kms_key_id last_error",
+    ),
+    "chatbots.BucketCredential": Outside(
+        "credentials of the client company; the secret is not stored", "label access_key_id created_by failure"
+    ),
+    "chatbots.SilentStorage": Outside("that a bucket does not answer; a chatbot and times"),
+    "chatbots.Resolver": Outside(
+        "the client's own address, and which variables are sent there; times and codes", "url pointer last_error"
+    ),
+    "chatbots.BucketCheck": Outside(
+        "what a check of a bucket has found; permissions, codes and times", "owner steps error"
+    ),
+    "chatbots.Membership": Outside("staff, not chatters"),
+    "accounts.Authenticator": Outside("second factors of staff", "name key secret_encrypted"),
+    "accounts.StaffLogin": Outside("staff log-ins", "address"),
+    "accounts.LoginFailures": Outside(
+        "staff, not chatters: names that no user has share some thousands of counts", "key address"
+    ),
+    "chatbots.ChangeLogEntry": Outside(
+        "closed vocabulary (chatbots.changelog): ids, codes and counts", "event actor data"
+    ),
+    "compliance.Claim": Outside("which worker works; ids and times", "owner"),
+    "compliance.Heartbeat": Outside(
+        "which clusters of workers are there; hosts, processes and times", "name version pid_scope"
+    ),
+    "compliance.Service": Outside("the identity of this service, and whether its database was restored", "server"),
+    "compliance.LedgerObject": Outside(
+        "which objects the ledger has: their keys, and ids of requests", "key key_prefixes sha256"
+    ),
+    "compliance.JournalEntry": Outside(
+        "what the ledger does not have yet: ids of requests, prefixes of keys", "key_prefix"
+    ),
+    "compliance.Occurrence": Outside("when the sweep ran, and the like: names of ours, times and numbers"),
+    "compliance.Notice": Outside("that officers are to hear of a request; its id, a code and times"),
+    "compliance.Mailbox": Outside("what officers were notified of; staff, not chatters", "last_error"),
+    "compliance.Canary": Outside(
+        "which chatbot the canary has, and its token, encrypted; no client's", "token_encrypted"
+    ),
+    "compliance.CanaryTurn": Outside(
+        "what the canary did, with a chatter that does not exist; ids, times, codes, log files", "logs trouble_at"
+    ),
+    "compliance.CanaryFinding": Outside(
+        "where something was left: codes and names of ours; never what it was", "where"
+    ),
+}
+
+# Tables whose columns are not declared one by one.
+EXCEPTIONS: Mapping[str, str] = {
     "auth.User": "staff, not chatters",
     "auth.Group": "staff, not chatters",
     "auth.Permission": "names of permissions",
