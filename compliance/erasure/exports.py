@@ -8,7 +8,8 @@ closes or erases one of them sets the export's expiry, and only ever makes it ea
   no longer handed out, if its own chatter's deletion says `erase_exports`;
 - a finished one in a client's bucket is the client's.
 
-A retention run changes the expiry of unfinished ones alone: what somebody asked for keeps its time.
+A retention run changes the expiry of unfinished ones alone: what somebody asked for keeps its time. Of a finished one
+that is met it is noted that it cannot be made again (`last_copy_since`): a redaction keeps it as long as its grace.
 
 Any deletion that meets it, or the sweep, then removes it (`objects`).
 """
@@ -47,16 +48,19 @@ SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 
 # worker has locked first. The finish time is read once the row is locked: the export may have finished since.
 _EXPIRE = f"""
 WITH locked AS (
-    SELECT e.id, met.goes_now
+    SELECT e.id, met.goes_now, met.for_a_person
       FROM unnest(%(met)s::bigint[], %(goes_now)s::boolean[], %(for_a_person)s::boolean[])
              AS met(id, goes_now, for_a_person)
       JOIN compliance_export e ON e.id = met.id
-     WHERE e.key IS NOT NULL AND (e.finished_at IS NULL OR (e.hosting = 'hosted' AND met.for_a_person))
+     WHERE e.key IS NOT NULL AND (e.finished_at IS NULL OR e.hosting = 'hosted')
      ORDER BY e.id
        FOR NO KEY UPDATE OF e
 )
 UPDATE compliance_export e
-   SET expires_at = {EXPIRES_AT.format(goes_now="locked.goes_now")}
+   SET expires_at = CASE WHEN e.finished_at IS NOT NULL AND NOT locked.for_a_person THEN e.expires_at
+                         ELSE {EXPIRES_AT.format(goes_now="locked.goes_now")} END,
+       last_copy_since = CASE WHEN e.finished_at IS NOT NULL
+                              THEN coalesce(e.last_copy_since, statement_timestamp()) END
   FROM locked
  WHERE e.id = locked.id AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
 """

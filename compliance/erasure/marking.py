@@ -61,8 +61,9 @@ SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eye
 """
 
 _OVERTAKEN = f"""
-SELECT id FROM compliance_compliancerequest r
- WHERE id = ANY(%s::uuid[]) AND NOT 'export_pending' = ANY(approved_holds) AND ({_IS_BLOCKED})
+SELECT id, {_IS_BLOCKED}, conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
+  FROM compliance_compliancerequest r
+ WHERE id = ANY(%s::uuid[]) AND NOT 'export_pending' = ANY(approved_holds)
 """
 _CONTINUE = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
@@ -279,7 +280,10 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     """Mark, in the caller's transaction and under intake's locks. Raises _RowsInUse."""
     ids = [one.request_id for one in new]
     # Exports that a redaction has filed again since they were admitted. The next claim holds them.
-    if overtaken := {request_id for (request_id,) in fetch(_OVERTAKEN, [array(ids)])}:
+    checked = fetch(_OVERTAKEN, [array(ids)])
+    overtaken = {request_id for request_id, is_blocked, _ in checked if is_blocked}
+    overtaken |= exports.find_blocking([request_id for request_id, _, meets_others in checked if meets_others]).keys()
+    if overtaken:
         raise _RowsInUse(overtaken)
     times, numbers = {}, {}
     for chatbot_id, now, number in fetch(_CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):

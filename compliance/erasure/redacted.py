@@ -5,8 +5,8 @@ As for deletions (`scope`), what a redaction has to see gone is a question to th
 - its messages, where they still have a text;
 - files that came with them, also unfinished uploads;
 - exports that hold the conversation, and began before the redaction emptied the messages (`cutoff_at`). Of those in a
-  client's bucket only the unfinished ones: the others are the client's, and are named. So is the copy of a chatter
-  who was erased since: it cannot be made again, and stays until its grace ends;
+  client's bucket only the unfinished ones: the others are the client's, and are named. So is a copy that holds what
+  was closed since: it cannot be made again, and stays until its grace ends;
 - hosted daily extracts that were read before.
 
 For a row `x` of the redactions, and `r` of their requests.
@@ -17,6 +17,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 from uuid import UUID
+
+from django.conf import settings
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
@@ -50,20 +52,8 @@ SELECT e.*
  CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
  WHERE filed.cutoff_at <= x.cutoff_at OR (e.finished_at IS NULL AND e.expires_at <= statement_timestamp())
 """
-# Whether a deletion of the same subject has marked since, and left it as that chatter's last copy.
-_IS_LAST_COPY = """
-(e.finished_at IS NOT NULL AND e.expires_at > statement_timestamp()
- AND EXISTS (
-     SELECT FROM (SELECT seq, variable_id, uci_digest, conversation_digests
-                    FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
-      CROSS JOIN LATERAL (
-            SELECT kind, seq, cutoff_at FROM compliance_compliancerequest
-             WHERE variable_id = filed.variable_id AND uci_digest = filed.uci_digest
-             UNION ALL
-            SELECT kind, seq, cutoff_at FROM compliance_compliancerequest
-             WHERE conversation_digests && filed.conversation_digests) AS later
-     WHERE later.kind = 'deletion' AND later.seq > filed.seq AND later.cutoff_at IS NOT NULL))
-"""
+# Whether a redaction has kept one that cannot be made again.
+_IS_LAST_COPY = "(e.last_copy_since IS NOT NULL AND e.expires_at > statement_timestamp())"
 _GOES = f"""
 e.key IS NOT NULL AND (e.finished_at IS NULL OR (e.hosting = 'hosted' AND NOT {_IS_LAST_COPY}))
 """
@@ -137,21 +127,27 @@ SELECT max(cutoff_at) FROM began
    AND %(messages)s::bigint[] <@ (SELECT array_agg(number) FROM began CROSS JOIN unnest(message_numbers) AS number)
 """
 
-# In the order of the ids, as everywhere. Whether one has finished or expired is read once its row is locked: another
-# redaction can have expired it while this one waited, after this statement began.
-_EXPIRE = f"""
+# Those that cannot be made again keep their grace. In the order of the ids, as everywhere. Whether one has finished
+# or expired is read once its row is locked: another redaction can have expired it while this one waited, after this
+# statement began.
+_EXPIRE = """
 WITH locked AS (
-    SELECT e.id, e.finished_at
+    SELECT e.id, e.finished_at, e.finished_at + make_interval(secs => %(grace)s) AS grace_ends_at
       FROM compliance_export AS e
      WHERE e.id = ANY(ARRAY(
            SELECT held.export_id FROM compliance_exportconversation AS held WHERE conversation_id = %(conversation)s))
-       AND {_GOES} AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp())
+       AND e.key IS NOT NULL AND (e.finished_at IS NULL OR e.hosting = 'hosted')
+       AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp())
      ORDER BY e.id
        FOR NO KEY UPDATE
+), expired AS (
+    UPDATE compliance_export AS e
+       SET expires_at = CASE WHEN e.last_copy_since IS NOT NULL THEN least(e.expires_at, locked.grace_ends_at)
+                             ELSE statement_timestamp() END
+      FROM locked WHERE e.id = locked.id
+    RETURNING e.request_id, locked.finished_at IS NOT NULL AS was_finished, e.expires_at
 )
-UPDATE compliance_export AS e SET expires_at = statement_timestamp()
-  FROM locked WHERE e.id = locked.id
-RETURNING e.request_id, locked.finished_at IS NOT NULL
+SELECT request_id, was_finished FROM expired WHERE expires_at <= statement_timestamp()
 """
 
 _SEARCH = f"""
@@ -317,11 +313,13 @@ def empty(redaction: Redaction) -> int:
 
 
 def expire_exports(redaction: Redaction) -> list[ExpiredExport]:
-    """Expire all exports that hold the conversation, but finished ones in a client's bucket, and return them.
+    """Expire the exports that hold the conversation, and return those that have to go.
 
-    In the transaction that empties the messages, after that.
+    Not finished ones in a client's bucket, nor those that cannot be made again, before their grace is over. In the
+    transaction that empties the messages, after that.
     """
-    return [ExpiredExport(*row) for row in fetch(_EXPIRE, _values(redaction))]
+    values = {**_values(redaction), "grace": settings.EXPORT_GRACE_DAYS.total_seconds()}
+    return [ExpiredExport(*row) for row in fetch(_EXPIRE, values)]
 
 
 def find(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
@@ -336,7 +334,7 @@ def find(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
 
 
 def leave(request_ids: Collection[UUID]) -> None:
-    """Record which copies in clients' buckets these redactions leave, in the transaction that completes them."""
+    """Record which copies these redactions leave, in the transaction that completes them."""
     execute(_LEAVE, subjects(request_ids))
     execute(_LEAVE_DAYS, subjects(request_ids))
 

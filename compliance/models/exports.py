@@ -38,6 +38,10 @@ class Export(models.Model):
         help_text="When the object has to go. A deletion only ever makes it earlier. One that is not finished never "
         "will be once it is set. Null for what lies whole in a client's bucket.",
     )
+    last_copy_since = models.DateTimeField(
+        null=True,
+        help_text="Since when a finished, hosted one holds a conversation that was closed: it cannot be made again.",
+    )
     removed_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -284,10 +284,12 @@ def _try_failed_again() -> None:
     No other run looks at what they have closed, and nobody can read it. They end as soon as that is erased if their
     period does not hold any more.
     """
-    for request_id, chatbot_id, timezone, failed_at, now in fetch(_FAILED):
+    failed_runs = fetch(_FAILED)
+    reachable = machines.reachable({chatbot_id for _, chatbot_id, *_ in failed_runs})
+    for request_id, chatbot_id, timezone, failed_at, now in failed_runs:
         zone = ZoneInfo(timezone)
         tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
-        if not failed_at < tonight <= now:
+        if chatbot_id not in reachable or not failed_at < tonight <= now:
             continue
         with transaction.atomic():
             locks.lock(chatbot_id)

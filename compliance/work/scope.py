@@ -52,12 +52,13 @@ SCOPE = f"""
 )
 """
 
-# The chatter's exports that were filed before. One without findings holds no conversation, but its key contains the
-# value.
+# The chatter's exports that were filed before, or begun before the deletion was, as while it was held. One without
+# findings holds no conversation, but its key contains the value.
 OWN_EXPORTS = """
 SELECT own.id
   FROM (SELECT id FROM compliance_compliancerequest
-         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND kind = 'export' AND seq < r.seq
+         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND kind = 'export'
+           AND (seq < r.seq OR cutoff_at <= r.cutoff_at)
         OFFSET 0) AS filed
  CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE request_id = filed.id OFFSET 0) AS own
 """

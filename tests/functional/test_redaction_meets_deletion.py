@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from common.storage import ObjectStorage
@@ -12,8 +13,11 @@ from compliance import worker
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
 from compliance.redaction import engine as redaction
+from compliance.retention import policy
 from compliance.work import claims
-from tests.functional.company import Company, document
+from conversations.models import Conversation
+from tests.compliance.retention.runs import keep_for
+from tests.functional.company import Company, Subject, document
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import KEPT, SECRET, found, redact, talk
 
@@ -68,13 +72,14 @@ def test_a_deletion_that_waits_comes_after_the_new_copy(
     assert not found(storage)
 
 
+@pytest.mark.parametrize(("exported", "deleted"), [("alice", "alice"), (["c-1"], "alice"), ("alice", ["c-1"])])
 def test_a_deletion_that_was_admitted_already_lets_the_new_copy_pass(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, exported: Subject, deleted: Subject
 ) -> None:
     number = talk(company, "c-1", "alice")
-    company.export("alice")
+    company.export(exported)
     work()
-    deletion = company.delete("alice")
+    deletion = company.delete(deleted)
     admit, admitted = marking.admit, []
 
     def admit_before_a_redaction(*args: Any, **options: Any) -> Any:
@@ -83,27 +88,43 @@ def test_a_deletion_that_was_admitted_already_lets_the_new_copy_pass(
             redact(company, number)
             # The redaction alone: its repeat is not taken yet.
             Elsewhere(carry_out_redaction).end()
+            assert ComplianceRequest.objects.filter(kind="export", status="accepted").count() == 1
         return admitted[-1]
 
     monkeypatch.setattr(marking, "admit", admit_before_a_redaction)
-    work()
-    ComplianceRequest.objects.update(not_before=None)
-    work()
+    for _ in range(3):
+        work()
+        ComplianceRequest.objects.update(not_before=None)
 
     assert company.status(deletion) == "completed"
     [copy] = copies(storage)
     assert (SECRET in copy, KEPT in copy) == (False, True)
 
 
-def test_the_last_copy_of_an_erased_chatter_stays_until_its_grace_ends_and_is_named(
-    company: Company, storage: ObjectStorage
+# Whose copy it is, and what is erased: a chatter, conversations, or by a retention run what is old.
+LAST_COPIES: list[tuple[Subject, Subject | None]] = [
+    ("alice", "alice"), (["c-1"], "alice"), ("alice", ["c-1"]), ("bob", "alice"), ("alice", ["c-2"]), ("alice", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("exported", "erased"), LAST_COPIES)
+def test_a_copy_of_what_was_erased_since_stays_until_its_grace_ends_and_is_named(
+    company: Company, storage: ObjectStorage, exported: Subject, erased: Subject | None
 ) -> None:
     number = talk(company, "c-1", "alice")
-    export = company.export("alice")
+    company.talk("c-2", "alice")
+    if exported == "bob":
+        company.send(document("c-1", "bob"))
+    export = company.export(exported, include_shared=True)
     work()
     redacting = redact(company, number)
     let_wait(redacting)
-    company.delete("alice")
+    if erased is None:
+        keep_for(company.chatbot, 1095)
+        Conversation.objects.update(started_at="2000-01-01T00:00Z", last_message_at="2000-01-01T00:00Z")
+        policy.file_run(company.chatbot, actor="command")
+    else:
+        company.delete(erased)
     work()
     [copy] = copies(storage)
 
@@ -113,9 +134,26 @@ def test_the_last_copy_of_an_erased_chatter_stays_until_its_grace_ends_and_is_na
     assert company.status(redacting) == "completed"
     assert copies(storage) == [copy]
     assert [one["request_id"] for one in company.request_object(redacting)["kept_exports"]] == [export]
+    kept = Export.objects.get()
+    assert kept.finished_at
+    assert kept.expires_at == kept.finished_at + settings.EXPORT_GRACE_DAYS
     Export.objects.update(expires_at=timezone.now())
     work()
     assert not found(storage)
+
+
+def test_a_copy_goes_where_the_deletion_that_met_its_request_has_erased_nothing(
+    company: Company, storage: ObjectStorage
+) -> None:
+    number = talk(company, "c-1", "alice")
+    company.export(["c-1", "c-9"])
+    work()
+    company.delete(["c-9"])
+    work()
+    redact(company, number)
+    work()
+    [copy] = copies(storage)
+    assert (SECRET in copy, KEPT in copy) == (False, True)
 
 
 def test_another_persons_clean_copy_stays(company: Company, storage: ObjectStorage) -> None:

@@ -27,6 +27,7 @@ from tests.compliance.exporting import (
     taken,
 )
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.support import dump
 from tests.s3_server import Identity, S3Server
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
@@ -99,14 +100,14 @@ def test_hosted_and_clients_are_both_served(
     assert set(storage.keys()) == {export_of_request(request).key for request in theirs}
 
 
-def test_the_service_never_removes_an_export_in_a_clients_bucket(
+def test_the_service_forgets_an_export_in_a_clients_bucket_and_never_removes_it(
     chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:
     export = delivered(chatbot)
     Export.objects.update(finished_at=timezone.now() - timedelta(days=400))
     worker.sweep()
     assert list(clients.keys()) == [export.key]
-    assert export_of_request(export.request).key == export.key
+    assert export_of_request(export.request).key is None
 
 
 def test_the_next_attempt_removes_the_files_of_a_killed_one(chatbot: Chatbot, clients: ObjectStorage) -> None:
@@ -212,6 +213,21 @@ def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(
 
 
 @pytest.mark.one_postgresql(reason="one claim for two chatbots")
+def test_a_deletion_that_was_held_clears_the_key_of_what_was_delivered_meanwhile(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
+) -> None:
+    conversation_of(chatbot, "the-value")
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    deletion = deletion_of(chatbot, "the-value")
+    drain()
+    delivered(chatbot, "the-value")
+    decisions.approve(request_id=deletion.pk, actor="user:7")
+    drain()
+    deletion.refresh_from_db()
+    assert deletion.status == "completed"
+    assert "the-value" not in dump()
+
+
 def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
     chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:
