@@ -135,7 +135,10 @@ def _accepted(request: ComplianceRequest) -> str:
     if waits:
         is_first = request.kind == Kind.RETENTION and request.retention_run.announced is not None
         sets_back = " Cancelling it sets the retention period back." if is_first else ""
-        return f"It starts at {_clock(request)}. It can be cancelled until then.{sets_back}"
+        starts = f"It starts at {_clock(request)}. It can be cancelled until then."
+        if is_first and request.chatbot.retention_set_at is None:
+            starts = f"It is put on hold at {_clock(request)}, until an officer confirms the period."
+        return f"{starts}{sets_back}"
     return "It waits in the queue for a worker."
 
 

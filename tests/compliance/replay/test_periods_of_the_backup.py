@@ -283,3 +283,17 @@ def test_the_run_says_what_to_do(company: Company) -> None:
 
     assert "set it again in the settings of the chatbot: this cancels the run" in said
     assert "sets the retention period back" not in said
+
+
+def test_the_console_does_not_promise_a_first_run_that_will_be_held(company: Company) -> None:
+    keep_for(company.chatbot, 365)
+    set_period(company.chatbot, 90, confirmed=0)
+    with restored():
+        pass
+    replay()
+    work()
+    officer = client_of(staff(company.chatbot, Role.OFFICER))
+    page = officer.get(f"/admin/settings/{company.chatbot.slug}/").content.decode()
+    assert "It deletes nothing until an officer confirms it" in page
+    assert "The first run will be held" in page
+    assert "until an officer confirms the period" in labels.what_next(first_run(company.chatbot))
