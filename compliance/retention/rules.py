@@ -137,7 +137,7 @@ WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
   AND (r.kind <> 'redaction' OR {_IS_FINAL})
 """
 _EMPTY_REFERENCES = f"""
-UPDATE compliance_compliancerequest SET reference = ''
+UPDATE compliance_compliancerequest SET reference = '', callback_url = ''
  WHERE id = ANY(ARRAY(
        SELECT r.id {_OLD_REFERENCES}
         ORDER BY {_ENDED_AT}
