@@ -146,7 +146,7 @@ def test_one_postgresql_has_nothing_to_distribute() -> None:
         ("DELETE FROM pg_dist_node WHERE groupid = 0", "citus_set_coordinator_host"),
         ("DELETE FROM pg_dist_node WHERE groupid = 1", "citus_add_node"),
         (
-            "DELETE FROM django_migrations WHERE app = 'conversations' AND name = '0011_future_times'",
+            "DELETE FROM django_migrations WHERE app = 'conversations' AND name = '0012_lookups_in_doubt'",
             "migrate",
         ),
         (
@@ -217,7 +217,7 @@ def test_the_check_lets_migrations_come_first(catalogue: None) -> None:
         _pretend(step.statement)
     # As before a version that brings a table.
     execute("DROP TABLE conversations_identitylookup")
-    MigrationRecorder(connection).record_unapplied("conversations", "0011_future_times")
+    MigrationRecorder(connection).record_unapplied("conversations", "0012_lookups_in_doubt")
 
     assert checks.conversations_are_distributed(databases=["default"]) == []
     # Whoever would work on it is refused all the same.
