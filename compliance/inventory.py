@@ -142,7 +142,7 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CONVERSATION,
         _all(
             "id chatbot conversation state attempts queued_at next_attempt_at token give_up_at last_error "
-            "finished_at expires_at",
+            "finished_at expires_at has_gap",
             Disposition.DELETED,
         ),
     ),

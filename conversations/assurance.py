@@ -1,4 +1,9 @@
-"""How far the chatters of conversations can be relied on: which identities are enough for a chatbot's exports."""
+"""How far the chatters of conversations can be relied on: which identities are enough for a chatbot's exports.
+
+An identity says nothing of what came after the values that the resolver gets have changed, until these were looked up
+(`lookups`). Meanwhile no export by UCI has the conversation. If there is no answer, it is left out where the chatbot
+demands anything of identities.
+"""
 
 from chatbots.models import Chatbot
 from conversations.models import Assurance, Identity
@@ -10,19 +15,24 @@ WAYS = {level: [way for way, its_level in ASSURANCE_OF.items() if its_level == l
 _ANY = Chatbot.ExportAssurance.ANY
 
 
-def is_enough(assurance: Assurance | None, least: str) -> bool:
-    """Return whether it meets a chatbot's `export_assurance`. None always does: nobody's claim is relied on."""
-    return assurance is None or least == _ANY or assurance.rank >= Assurance(least).rank
+def is_enough_sql(way: str, least: str, *, conversation: str, chatbots: str, for_good: bool = False) -> str:
+    """Return the SQL of whether an export has a conversation, by the time of the transaction; never null.
 
-
-def is_enough_sql(way: str, least: str) -> str:
-    """Return the SQL of the same: `way` is an identity's `established_by`, or null; never null itself."""
+    `way` is how its chatter's identity came (`established_by`), or null if it is named by its id. With `for_good`,
+    what is left out only until a look-up ends counts as in it.
+    """
     cases = " ".join(
         f"WHEN '{setting}' THEN {way} IN ({', '.join(_ways_of(setting))})"
         for setting in Chatbot.ExportAssurance
         if setting != _ANY
     )
-    return f"({way} IS NULL OR CASE {least} {cases} ELSE TRUE END)"
+    waits = "doubt.state = 'pending' AND doubt.give_up_at > now()"
+    is_left_out = f"{least} <> '{_ANY}' AND NOT ({waits})" if for_good else f"{least} <> '{_ANY}' OR ({waits})"
+    # OFFSET 0: found by the conversation, not among all that do not expire.
+    return f"""({way} IS NULL OR (CASE {least} {cases} ELSE TRUE END AND NOT EXISTS (
+        SELECT FROM (SELECT state, give_up_at, expires_at FROM conversations_identitylookup
+                      WHERE conversation_id = {conversation} AND chatbot_id = ANY({chatbots}) OFFSET 0) AS doubt
+         WHERE doubt.expires_at IS NULL AND ({is_left_out}))))"""  # noqa: S608  (texts of ours)
 
 
 def counts_sql(way: str) -> str:
@@ -32,7 +42,7 @@ def counts_sql(way: str) -> str:
 
 
 def _ways_of(least: str) -> list[str]:
-    return [_quoted(way) for level, ways in WAYS.items() if is_enough(level, least) for way in ways]
+    return [_quoted(way) for level, ways in WAYS.items() if level.rank >= Assurance(least).rank for way in ways]
 
 
 def _quoted(way: str) -> str:

@@ -6,7 +6,8 @@ them. So an identity is either stored before an erasure's mark, which then finds
 
 One thing differs. A document that names an erased chatter closes the conversation, since it comes with what the
 chatter said; here a caller could close anybody's conversation by naming somebody. So an identity of an erased chatter
-marks a conversation only if that has no identity at all. Each is listed for an officer (`RefusedIdentity`).
+marks a conversation only if that has no identity at all, and no export waits for it (`rows.kept`). Each is listed for
+an officer (`RefusedIdentity`).
 """
 
 from collections.abc import Sequence
@@ -158,13 +159,13 @@ def _identify(
     _find(valid, conversations, tombstones)
     rows.read_identities((one.target for one in valid if one.target), chatbot_id=chatbot.pk)
     of_erased = [one.target[0] for one in valid if one.target and one.erasure]
-    identified = rows.with_identities(of_erased, chatbot_id=chatbot.pk)
+    kept = rows.kept(of_erased, chatbot_id=chatbot.pk)
 
     refusals: list[rows.Refusal] = []
     results = [
         IdentifyResult(one.document_id, None, IdentityOutcome.REFUSED, one.errors)
         if isinstance(one, DocumentInvalid)
-        else _merge(one, way=way, identified=identified, refusals=refusals)
+        else _merge(one, way=way, kept=kept, refusals=refusals)
         for one in incoming
     ]
     rows.write(chatbot_id=chatbot.pk, conversations=list(conversations.values()))
@@ -184,10 +185,8 @@ def _find(
             one.erasure = tombstones.latest_erasure(one.chatter, number=number, started_at=row.started_at)
 
 
-def _merge(
-    one: _Incoming, *, way: EstablishedBy, identified: set[int], refusals: list[rows.Refusal]
-) -> IdentifyResult:
-    """Refuse the identity, or add it to its conversation. `identified` are those with a stored identity."""
+def _merge(one: _Incoming, *, way: EstablishedBy, kept: set[int], refusals: list[rows.Refusal]) -> IdentifyResult:
+    """Refuse the identity, or add it to its conversation. `kept` are those that are not closed."""
     conversation = one.conversation
     if one.is_erased if conversation is None else conversation.is_closed:
         detail = "This conversation was deleted; nothing more is stored in it."
@@ -198,7 +197,7 @@ def _merge(
         detail = "Must be the Unique Chatter Identifier with which the conversation began."
         return _refused(one, error_at((KEY,), "invalid", detail))
     if one.erasure is not None:
-        if conversation.number not in identified and not conversation.known_identities:
+        if conversation.number not in kept and not conversation.known_identities:
             conversation.close(one.erasure.request_id, [one.chatter])
         refusals.append(rows.Refusal(conversation, one.erasure, way))
         detail = "The chatter was erased after this conversation began."

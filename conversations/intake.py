@@ -130,7 +130,7 @@ def _store(
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
     rows.read_known(conversations, incoming, chatbot_id=chatbot.pk)
 
-    identified = rows.with_identities(
+    kept = rows.kept(
         [
             conversations[one.digest]
             for one in incoming
@@ -145,7 +145,7 @@ def _store(
             conversations=conversations,
             tombstones=tombstones,
             declared=declared,
-            identified=identified,
+            kept=kept,
             refusals=refusals,
         )
         if isinstance(one, IncomingDocument)
@@ -169,12 +169,12 @@ def _merge(
     conversations: dict[bytes, MergedConversation],
     tombstones: Tombstones,
     declared: DeclaredVariables,
-    identified: set[int],
+    kept: set[int],
     refusals: list[rows.Refusal],
 ) -> tuple[StoreResult, MergedConversation | None]:
     """Refuse the document, or merge it into its conversation (a new one is added to `conversations`).
 
-    `identified` are conversations with a stored identity, of those whose token names an erased chatter.
+    `kept` are conversations that a token which names an erased chatter does not close.
     """
     document_id = incoming.document["id"]
     conversation = conversations.get(incoming.digest)
@@ -193,7 +193,7 @@ def _merge(
     erased = _erased_chatters(incoming, conversation, tombstones)
     if erased:
         if conversation is not None:
-            _close_or_list(conversation, incoming, erased, identified=identified, refusals=refusals)
+            _close_or_list(conversation, incoming, erased, kept=kept, refusals=refusals)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
         return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
 
@@ -247,18 +247,18 @@ def _close_or_list(
     incoming: IncomingDocument,
     erased: dict[Chatter, Erasure],
     *,
-    identified: set[int],
+    kept: set[int],
     refusals: list[rows.Refusal],
 ) -> None:
     """Mark a conversation whose document names erased chatters for their erasure.
 
-    One whom only the token names is listed, as `identification` says, and marks it only if it has no identity.
+    One whom only the token names is listed, as `identification` says, and marks none that is `kept`.
     """
     closing = dict(erased)
     for chatter, erasure in erased.items():
         if incoming.is_only_signed(chatter):
             refusals.append(rows.Refusal(conversation, erasure, EstablishedBy.SIGNED))
-            if conversation.number in identified or conversation.known_identities:
+            if conversation.number in kept or conversation.known_identities:
                 del closing[chatter]
     if closing:
         conversation.close(max(closing.values()).request_id, closing)

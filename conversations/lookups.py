@@ -1,7 +1,12 @@
 """Queue look-ups of identities at a chatbot's resolver (`chatbots.resolvers`), in intake's transaction.
 
-A conversation is looked up once it has a value for each variable that is sent, and no identity; once more when one of
-these values has changed since. Old conversations are left alone: the client's session of theirs is over.
+A conversation is looked up once it has a value for each variable that is sent, and no identity. Old conversations are
+left alone: the client's session of theirs is over.
+
+One that has an identity, or was looked up before, is looked up again when one of these values changes: somebody else
+may chat since. If it has an identity, or a value before had no answer, the look-up is in doubt. It has no
+`expires_at`, and exports leave the conversation out (`assurance`). A value that was replaced before it had an answer
+is never sent, so the doubt stays (`has_gap`).
 """
 
 import json
@@ -13,7 +18,7 @@ from django.conf import settings
 from common.db import execute
 from conversations.merge import DeclaredVariables, MergedConversation
 
-# Conversations that began longer ago are not looked up, and a look-up is tried no longer than this.
+# Conversations that began longer ago are not looked up first, and a look-up is tried no longer than this.
 LOOKED_UP_WITHIN = timedelta(days=1)
 
 # Intake holds the conversations' rows, so no other queues them meanwhile. What a worker asks with a former value is
@@ -21,24 +26,31 @@ LOOKED_UP_WITHIN = timedelta(days=1)
 # which the web server has no right.
 _QUEUE = """
 WITH due AS MATERIALIZED (
-    SELECT new.number
-      FROM json_to_recordset(%(new)s::json) AS new(number bigint, started_at timestamptz, changed boolean)
-     WHERE new.started_at > now() - make_interval(secs => %(tried)s)
-       AND NOT EXISTS (SELECT FROM conversations_identity i
-                        WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0)
-       AND (new.changed OR NOT EXISTS (
-           SELECT FROM conversations_identitylookup l
-            WHERE l.chatbot_id = %(chatbot)s AND l.conversation_id = new.number OFFSET 0))
+    SELECT new.number, new.changed AND is_named AS of_another,
+           new.skipped OR (l.state IN ('pending', 'failed') AND (l.in_doubt OR NOT is_named)) IS TRUE AS has_gap
+      FROM json_to_recordset(%(new)s::json)
+             AS new(number bigint, started_at timestamptz, changed boolean, skipped boolean)
+     CROSS JOIN LATERAL (
+           SELECT EXISTS (SELECT FROM conversations_identity i
+                           WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0) AS is_named
+           ) AS i
+      LEFT JOIN LATERAL (
+           SELECT state, expires_at IS NULL AS in_doubt FROM conversations_identitylookup
+            WHERE chatbot_id = %(chatbot)s AND conversation_id = new.number OFFSET 0) AS l ON TRUE
+     WHERE CASE WHEN is_named OR l.state IS NOT NULL THEN new.changed
+                ELSE new.started_at > now() - make_interval(secs => %(tried)s) END
 )
 INSERT INTO conversations_identitylookup AS lookup
-       (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at, give_up_at, last_error, expires_at)
-SELECT %(chatbot)s, due.number, 'pending', 0, now(), now(), now() + make_interval(secs => %(tried)s), '',
-       now() + make_interval(secs => %(tried)s + %(kept)s)
+       (chatbot_id, conversation_id, state, attempts, queued_at, next_attempt_at, give_up_at, last_error, has_gap,
+        expires_at)
+SELECT %(chatbot)s, due.number, 'pending', 0, now(), now(), now() + make_interval(secs => %(tried)s), '', due.has_gap,
+       CASE WHEN NOT (due.of_another OR due.has_gap) THEN now() + make_interval(secs => %(tried)s + %(kept)s) END
   FROM due
     ON CONFLICT ON CONSTRAINT identitylookup_once
     DO UPDATE SET state = excluded.state, attempts = excluded.attempts, queued_at = excluded.queued_at,
                   next_attempt_at = excluded.next_attempt_at, give_up_at = excluded.give_up_at,
-                  last_error = excluded.last_error, expires_at = excluded.expires_at, token = NULL,
+                  last_error = excluded.last_error, has_gap = lookup.has_gap OR excluded.has_gap,
+                  expires_at = CASE WHEN NOT lookup.has_gap THEN excluded.expires_at END, token = NULL,
                   finished_at = NULL
 """
 
@@ -51,11 +63,12 @@ def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], decla
             "number": one.number,
             "started_at": one.row.started_at.isoformat(),
             "changed": not sent.isdisjoint(one.changed_variables),
+            "skipped": not sent.isdisjoint(one.skipped_variables),
         }
         for one in conversations
         if one.row.deletion_request_id is None
         and one.row.uci_variable_id == declared.uci_id
-        and not one.known_identities
+        and not (one.known_identities and sent.isdisjoint(one.changed_variables))
         and all(_has_value(one, variable) for variable in sent)
     ]
     if new:

@@ -230,8 +230,10 @@ class MergedConversation:
     new_identities: list[NewIdentity] = field(default_factory=list)
     stronger_identities: dict[bytes, StrongerIdentity] = field(default_factory=dict)
     new_values: dict[int, str] = field(default_factory=dict)
-    # Of these variables the value is new or another one; of the rest of `new_values` it is kept longer.
+    # Of these variables the value is new or another one; of the rest of `new_values` it is kept longer. Without what
+    # came with the first identity of a new conversation. `skipped`: those whose new value was replaced in this call.
     changed_variables: set[int] = field(default_factory=set)
+    skipped_variables: set[int] = field(default_factory=set)
 
     @classmethod
     def begin(cls, incoming: IncomingDocument, *, uci_id: int | None) -> "MergedConversation":
@@ -261,7 +263,7 @@ class MergedConversation:
         columns_changed = self._overwrite(_columns(incoming.document))
         added = self._add_messages(incoming.document.get("messages") or [], incoming.redacted)
         self.row_changed = self.row_changed or columns_changed or added > 0
-        values_changed = False
+        values_changed, is_named = False, self.number is not None or bool(self.known_identities)
         for variable_id, value in incoming.values.items():
             if variable_id == self.row.uci_variable_id:
                 digest = incoming.chatters.get(variable_id)
@@ -273,6 +275,8 @@ class MergedConversation:
             elif variable_id not in declared.uci_public_ids:
                 # The value of another UCI is not stored: a deletion by that UCI would not find it here.
                 values_changed = self._set_value(variable_id, value) or values_changed
+        if self.known_identities and not is_named:
+            self.changed_variables.clear()
         return columns_changed or added > 0 or values_changed, added
 
     def _overwrite(self, columns: dict[str, Any]) -> bool:
@@ -314,6 +318,8 @@ class MergedConversation:
     def _set_value(self, variable_id: int, value: str) -> bool:
         known = self.known_values.get(variable_id)
         if known is None or known.value != value:
+            if known and variable_id in self.changed_variables and known.value not in settings.UCI_PLACEHOLDERS:
+                self.skipped_variables.add(variable_id)
             self.new_values[variable_id] = value
             self.known_values[variable_id] = StoredValue(value, renewal_due=False)
             self.changed_variables.add(variable_id)

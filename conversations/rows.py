@@ -5,7 +5,7 @@ yet" stays true until the new rows are written, so they go in by plain COPY.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -25,6 +25,10 @@ from conversations.tombstones import Erasure, bytea_array
 
 # A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
+
+
+# Each returns those of a chatbot's conversations, by their numbers, that a request waits for (`compliance.apps`).
+WAITED_FOR: list[Callable[[int, Collection[int]], set[int]]] = []
 
 
 class Refusal(NamedTuple):
@@ -206,12 +210,16 @@ def read_identities(chatters: Iterable[tuple[MergedConversation, bytes]], *, cha
         by_number[number].known_identities[bytes(digest)] = EstablishedBy(established_by)
 
 
-def with_identities(conversations: Collection[MergedConversation], *, chatbot_id: int) -> set[int]:
-    """Return the numbers of those of these stored conversations that have an identity, of whatever chatter."""
-    if not conversations:
+def kept(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
+    """Return the numbers of those of these stored conversations that naming an erased chatter does not close.
+
+    They have an identity, of whatever chatter, or a request waits for them.
+    """
+    numbers = {one.number for one in conversations if one.number is not None}
+    if not numbers:
         return set()
-    numbers = array({one.number for one in conversations if one.number is not None})
-    return {number for (number,) in fetch(_HAVE_IDENTITIES, [numbers, chatbot_id])}
+    identified = {number for (number,) in fetch(_HAVE_IDENTITIES, [array(numbers), chatbot_id])}
+    return identified.union(*(waited_for(chatbot_id, numbers) for waited_for in WAITED_FOR))
 
 
 def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:

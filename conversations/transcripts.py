@@ -180,11 +180,11 @@ _FIRSTS = [*"'", *_FORMULA, *_SIGN, *_SKIPPED]
 # Every statement begins with the files, `r`, and the stored conversations of each: the caller's query for the files
 # reads local tables, which no distributed one can be joined with (docs/scaling.md). A shared conversation has other
 # identities beside the chatter's; one that is selected by its id has no chatter to compare with.
-_IS_ENOUGH = is_enough_sql("named.established_by", "r.export_assurance")
+_IS_ENOUGH = is_enough_sql("named.established_by", "r.export_assurance", conversation="c.id", chatbots="{chatbots}")
 _HEAD = sql.SQL(f"""
 WITH r AS MATERIALIZED ({{wanted}}), stored AS MATERIALIZED (
-    SELECT r.place, c.id, named.established_by, {_IS_ENOUGH} AS is_enough,
-           {_IS_ENOUGH} AND (r.include_shared OR NOT EXISTS (
+    SELECT r.place, c.id, named.established_by, enough.is_enough,
+           enough.is_enough AND (r.include_shared OR NOT EXISTS (
                SELECT FROM conversations_identity other
                 WHERE other.conversation_id = c.id AND other.chatbot_id = ANY({{chatbots}})
                   AND other.id <> named.identity_id
@@ -195,6 +195,7 @@ WITH r AS MATERIALIZED ({{wanted}}), stored AS MATERIALIZED (
            SELECT id FROM conversations_conversation
             WHERE id = named.conversation_id AND chatbot_id = ANY({{chatbots}}) AND deletion_request_id IS NULL
            OFFSET 0) AS c
+     CROSS JOIN LATERAL (SELECT {_IS_ENOUGH} AS is_enough OFFSET 0) AS enough
 )""")  # noqa: S608  (a text of ours)
 _IN_ORDER = sql.SQL("{head} SELECT place, id FROM stored WHERE is_chosen ORDER BY id")
 _CONVERSATIONS_AT_ONCE = 10_000
@@ -267,7 +268,7 @@ class Transcripts:
 
     `wanted` is a query with a row per file: `place` (the caller's number of the file, unique), `chatbot_id`, the
     columns for `sql.SELECTED_CONVERSATIONS`, `include_shared` (if false, shared conversations are left out) and
-    `export_assurance` (conversations of a chatter with a weaker identity are left out). It becomes part of a COPY,
+    `export_assurance` (by which `assurance` leaves out conversations of a chatter). It becomes part of a COPY,
     which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity, pg_stat_statements): so it
     names a table with the values, and never a value itself.
 

@@ -175,7 +175,7 @@ class RequestObject(ResponseModel):
     that it leaves out. Null before that is known, and of requests that name no chatter."""
     unverified_left_out: int | None
     """Of a completed export: conversations that the file leaves out, since the chatter's identity in them is weaker
-    than the chatbot's setting for exports demands."""
+    than the chatbot's setting for exports demands, or a changed session was not looked up yet."""
     export: ExportFile | None
     kept_exports: list[KeptExport]
     """Of a completed deletion or redaction: the exports that it left."""
@@ -259,8 +259,8 @@ class PreviewedExport(ResponseModel):
     assurance: AssuranceCounts | None
     """Of the conversations that are found, also those that are left out. Null for conversations by their ids."""
     unverified_left_out: int
-    """Conversations in which the chatter's identity is weaker than the chatbot's setting for exports demands, also
-    shared ones."""
+    """Conversations in which the chatter's identity is weaker than the chatbot's setting for exports demands, or a
+    changed session was not looked up yet, also shared ones."""
     refused: Literal["export_destination_missing"] | None
     """The code by which the export would be refused."""
 

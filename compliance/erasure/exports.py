@@ -185,7 +185,10 @@ def _expire(find: str, values: Mapping[str, str]) -> None:
         execute(_EXPIRE, {"met": array(ids), "goes_now": goes_now, "for_a_person": for_a_person, "grace": grace})
 
 
-_IS_ENOUGH = is_enough_sql("i.established_by", "b.export_assurance")
+# An export that waits may have what is looked up now.
+_IS_ENOUGH = is_enough_sql(
+    "i.established_by", "b.export_assurance", conversation="c.id", chatbots="%(chatbots)s", for_good=True
+)
 
 
 def blocking(*, head: str, given: str, statuses: str) -> str:

@@ -14,7 +14,7 @@ from compliance.lookups.client import Call, Failure, LookupResult
 from compliance.lookups.leases import State, Taken
 from compliance.work import turns
 from compliance.work.turns import TURN_SECONDS, Receiver, Receivers
-from conversations.identification import IdentityOutcome, NamedIdentity, identify
+from conversations.identification import IdentifyResult, IdentityOutcome, NamedIdentity, identify
 from conversations.intake import IntakeFailed
 from conversations.models import Identity
 
@@ -103,16 +103,13 @@ def _store(token: UUID, values: Mapping[Taken, str]) -> list[tuple[Taken, _Endin
             endings += [(one, (State.PENDING, Failure.NOT_STORED)) for one in some]
             continue
         for one, result in zip(some, results, strict=True):
-            codes = {error.code for error in result.errors}
-            endings.append((one, _stored_ending(result.outcome, codes)))
+            endings.append((one, _stored_ending(result)))
     return endings
 
 
-def _stored_ending(outcome: IdentityOutcome, codes: Collection[str]) -> _Ending:
-    if outcome is not IdentityOutcome.REFUSED:
+def _stored_ending(result: IdentifyResult) -> _Ending:
+    if result.outcome is not IdentityOutcome.REFUSED:
         return State.RESOLVED, None
-    if "chatter_erased" in codes:
-        return State.UNKNOWN, None
-    if "invalid" in codes:
+    if {error.code for error in result.errors} & {"chatter_erased", "invalid"}:
         return State.FAILED, Failure.NOT_STORED
     return None

@@ -4,8 +4,9 @@ A leased row has the worker's token, and `next_attempt_at` is the end of the lea
 worker that has lost a row writes nothing to it. All times are the database's.
 
 Only chatbots whose resolver is on, and which have compliance enabled, are called. What their variables hold is read
-when a row is taken, not when it was queued. Where a conversation was closed or has an identity meanwhile, its look-up
-is dropped without a call; so it is after a worker that was killed once it had stored the value.
+when a row is taken, not when it was queued. Where a conversation was closed meanwhile, its look-up is dropped without
+a call; where it has an identity meanwhile, too, unless the look-up is in doubt (`conversations.lookups`): that one is
+about somebody else. So after a worker that was killed once it had stored the value, a look-up in doubt is made again.
 """
 
 import logging
@@ -58,7 +59,7 @@ WITH picked AS (
 UPDATE conversations_identitylookup l
    SET token = %(token)s, next_attempt_at = statement_timestamp() + make_interval(secs => %(lease)s)
   FROM picked WHERE l.id = picked.id AND l.chatbot_id = ANY(%(chatbots)s::bigint[])
-RETURNING l.id, l.chatbot_id, l.conversation_id, picked.is_over
+RETURNING l.id, l.chatbot_id, l.conversation_id, picked.is_over, l.expires_at IS NULL
 """
 
 # An erasure deletes several in an order of its own, and intake queues several anew: who waits for one while holding
@@ -88,7 +89,8 @@ UPDATE conversations_identitylookup l
    SET token = NULL, attempts = l.attempts + %(called)s, last_error = held.last_error, state = held.state,
        next_attempt_at = CASE WHEN held.goes_on THEN held.again_at END,
        finished_at = CASE WHEN NOT held.goes_on THEN held.at END,
-       expires_at = CASE WHEN held.goes_on THEN l.expires_at ELSE held.expires_at END
+       expires_at = CASE WHEN held.goes_on OR (l.expires_at IS NULL AND (l.has_gap OR held.state = 'failed'))
+                         THEN l.expires_at ELSE held.expires_at END
   FROM held
  WHERE l.chatbot_id = ANY(%(chatbots)s::bigint[]) AND l.id = held.id
 RETURNING l.chatbot_id, l.state, l.last_error
@@ -96,8 +98,9 @@ RETURNING l.chatbot_id, l.state, l.last_error
 
 _DROP = f"DELETE FROM conversations_identitylookup WHERE {_IS_HELD}"  # noqa: S608  (texts of ours)
 _STILL_HELD = """
-SELECT id, EXISTS (SELECT FROM conversations_identity i
-                    WHERE i.chatbot_id = ANY(%(chatbots)s::bigint[]) AND i.conversation_id = l.conversation_id)
+SELECT id, expires_at IS NOT NULL AND EXISTS (
+           SELECT FROM conversations_identity i
+            WHERE i.chatbot_id = ANY(%(chatbots)s::bigint[]) AND i.conversation_id = l.conversation_id)
   FROM conversations_identitylookup l
  WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(%(ids)s::bigint[]) AND token = %(token)s
 """
@@ -206,7 +209,7 @@ def with_current_target(
 def held(token: UUID, taken: Collection[Taken]) -> dict[int, bool]:
     """Return the look-ups that have not been queued anew, erased or taken by another meanwhile, by their ids.
 
-    The value says whether the conversation has an identity by now.
+    The value says whether it is not needed any more, since the conversation has an identity by now.
     """
     return dict(row for values in _each_place(token, taken) for row in fetch(_STILL_HELD, values))
 
@@ -252,6 +255,7 @@ class _Row:
     chatbot_id: int
     conversation: int
     is_over: bool
+    in_doubt: bool
 
 
 @dataclass(frozen=True)
@@ -311,7 +315,7 @@ def _with_content(token: UUID, rows: Sequence[_Row]) -> list[Taken]:
             stopped.append(row)
             continue
         external_id = ids.get((row.conversation, target.uci_id))
-        if external_id is None or row.conversation in identified:
+        if external_id is None or (row.conversation in identified and not row.in_doubt):
             needless.append(row)
             continue
         variables = {

@@ -158,6 +158,9 @@ def _open_ones(chatbot_id: int) -> dict[str, Any]:
 
 
 def left_out(chatbot_id: int, numbers: Collection[int]) -> set[int]:
-    """Return the conversations that stay for now, whatever their age. What else may keep one is asked here."""
+    """Return the conversations that stay for now, whatever their age. What else may keep one is asked here.
+
+    A retention run asks, and intake before it closes one for nothing but a name (`conversations.rows.kept`).
+    """
     values = {"chatbot": chatbot_id, "numbers": array(numbers), "keeps": EXPORT_KEEPS_DAYS}
     return {number for (number,) in fetch(_OWED, values)}

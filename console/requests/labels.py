@@ -202,7 +202,7 @@ def _completed(request: ComplianceRequest) -> str:
 
 def _nothing_found(request: ComplianceRequest) -> str:
     if request.unverified_left_out:
-        return "The file is empty: no identity is as reliable as the chatbot demands."
+        return "The file is empty: no identity is reliable enough."
     return "There was no data to export." if request.kind == Kind.EXPORT else "There was no data to erase."
 
 

@@ -53,7 +53,12 @@ class IdentityLookup(_OfConversation):
     give_up_at = models.DateTimeField(help_text="No attempt is made later.")
     last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
     finished_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(help_text="The row is deleted then.")
+    expires_at = models.DateTimeField(
+        null=True, help_text="The row is deleted then. Null while exports leave the conversation out (`assurance`)."
+    )
+    has_gap = models.BooleanField(
+        db_default=False, help_text="A value was replaced before it had an answer, so no answer ends the doubt."
+    )
 
     class Meta:
         constraints = [

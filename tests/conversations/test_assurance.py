@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from common.db import fetch_one
-from conversations.assurance import is_enough, is_enough_sql
+from conversations.assurance import is_enough_sql
 from conversations.models import Assurance, Identity
 from conversations.transcripts import TranscriptCounts
 from tests import factories
@@ -42,13 +42,12 @@ def test_it_has_what_the_setting_lets_in(chatbot: Chatbot, way: Way, least: Leas
     is_in = way in ENOUGH[least]
     assert [line["text"] for line in lines(chatbot, least=least)] == [way.value] * 2 * is_in
     assert counted(chatbot, least=least).unverified_left_out == (not is_in)
-    assert is_enough(way.assurance, least) == is_in
 
 
 @pytest.mark.parametrize("least", Least)
 def test_what_is_named_without_a_chatter_is_enough(least: Least) -> None:
-    assert is_enough(None, least)
-    assert fetch_one(f"SELECT {is_enough_sql('NULL::text', '%s')}", [least]) == (True,)
+    is_enough = is_enough_sql("NULL::text", "%(least)s", conversation="0", chatbots="ARRAY[0]")
+    assert fetch_one(f"SELECT {is_enough}", {"least": least}) == (True,)
 
 
 def test_of_two_people_each_is_taken_by_their_own_identity(chatbot: Chatbot) -> None:

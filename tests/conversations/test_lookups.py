@@ -50,8 +50,8 @@ def test_what_cannot_or_need_not_be_looked_up_is_not_queued(chatbot: Chatbot, ne
     store(chatbot=chatbot, documents=[parsed("no-token", custom_variables={}, started_at=timezone.now().isoformat())])
     store(chatbot=neighbour, documents=[parsed("theirs", custom_variables={}, started_at=timezone.now().isoformat())])
     assert queued() == set()
-    # An identity that is stored already, and not in this document.
-    store(chatbot=chatbot, documents=[update("known", user_channel_variables={SESSION: "another"})])
+    # The same session again.
+    store(chatbot=chatbot, documents=[update("known", user_channel_variables={SESSION: "token-known"})])
     assert queued() == set()
 
 

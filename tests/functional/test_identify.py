@@ -20,6 +20,7 @@ from tests.calls import TokenCaller
 from tests.factories import conversation_of, deletion_of
 from tests.functional.company import NOON, Company, document, found_anywhere, is_erased, settle, words_in
 from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
+from tests.tokens import Backend
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -98,6 +99,31 @@ def test_a_conversation_without_identity_is_erased_by_the_next_sweep(
     assert found_anywhere(storage, ["c-late"]) == set()
     assert not RefusedIdentity.objects.exists()
     assert named(identifier, "c-late", "alice") == "conversation_deleted"
+
+
+@pytest.mark.parametrize("way", ["call", "token"])
+def test_a_conversation_that_an_export_waits_for_is_not_erased_by_naming(
+    company: Company, identifier: TokenCaller, storage: ObjectStorage, way: str
+) -> None:
+    number = company.talk("c-late")
+    erased_alice(company)
+    export = company.export(["c-late"])
+
+    if way == "call":
+        assert named(identifier, "c-late", "alice") == "chatter_erased"
+    else:
+        token = Backend(company.chatbot).token("alice")
+        [result] = company.send({"id": "c-late", "identity_token": token})
+        assert result["error"]["code"] == "chatter_erased"
+    settle()
+
+    assert words_in("c-late") in storage.read(company.request_object(export)["export"]["key"]).decode()
+    assert not is_erased(number)
+    assert RefusedIdentity.objects.get().conversation_id == number, "an officer decides"
+    # Nobody waits for it any more.
+    assert named(identifier, "c-late", "alice") == "chatter_erased"
+    settle()
+    assert is_erased(number)
 
 
 def test_what_is_listed_goes_with_its_conversation(company: Company, identifier: TokenCaller) -> None:

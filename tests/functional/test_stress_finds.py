@@ -8,7 +8,7 @@ from django.db import connection
 
 from compliance.models import LedgerLine
 from compliance.replay import filing
-from conversations import intake
+from conversations import intake, lookups
 from conversations.tombstones import Tombstones
 from tests.extracting import versioned_bucket
 from tests.stress.searching import Stage, stage
@@ -39,6 +39,15 @@ REDACTED: Story = [
     ("redact", "r1", "acme", "c1", 0),
     ("work", "w1", None),
     ("restore", ""),
+]
+
+SHARED: Story = [
+    ("demand", "acme", "verified"),
+    ("arrive", "acme", "v1", "ann", "now", 1),
+    ("look", "w1", None),
+    ("arrive", "acme", "v1", "bob", "now", 1),
+    ("export", "r1", "acme", "ann", ()),
+    ("work", "w1", None),
 ]
 
 
@@ -79,6 +88,18 @@ def bringing_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(intake, "_store", store_texts)
 
 
+def asking_once(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is looked up again when the session changes."""
+    queue = lookups.queue
+
+    def queue_first(*, conversations: Any, **options: Any) -> None:
+        for one in conversations:
+            one.changed_variables.clear()
+        queue(conversations=conversations, **options)
+
+    patch.setattr(lookups, "queue", queue_first)
+
+
 _CLOSE_ONE = """
 UPDATE conversations_conversation SET deletion_request_id = %s
  WHERE id = (SELECT max(id) FROM conversations_conversation WHERE deletion_request_id IS NULL)
@@ -97,6 +118,7 @@ def _execute(statement: str, *values: object) -> None:
         (forgetting, ERASED, (8, "came back")),
         (erasing_more, RETAINED, (8, "too much")),
         (bringing_back, REDACTED, (2, "redacted rows")),
+        (asking_once, SHARED, (6, "somebody else")),
     ],
 )
 def test_a_planted_fault_is_found(
@@ -112,6 +134,6 @@ def test_a_planted_fault_is_found(
     assert broken.kind == kind
 
 
-@pytest.mark.parametrize("story", [ERASED, RETAINED, REDACTED])
+@pytest.mark.parametrize("story", [ERASED, RETAINED, REDACTED, SHARED])
 def test_without_it_the_same_story_holds(on_stage: Stage, story: Story) -> None:
     assert on_stage.play(story, seed=1) is None

@@ -42,7 +42,8 @@ def _is_reliable(truth: Truth, export: Filed) -> None:
     assert export.chatter
     assert export.completed_at
     demanded = truth.demanded(export)
-    if "verified" not in demanded and export.left_out:
+    doubtful = {place for place, one in list(truth.conversations.items()) if one.may_be_in_doubt}
+    if "verified" not in demanded and export.left_out and export.bot not in {bot for bot, _ in doubtful}:
         raise Broken(6, "left out", f"{export} left out {export.left_out}, and nothing demanded it")
     if export.held is None:
         return
@@ -51,7 +52,8 @@ def _is_reliable(truth: Truth, export: Filed) -> None:
             vouched = truth.conversations[place].vouched.get(export.chatter)
             if vouched is None or vouched.asked_at > export.completed_at:
                 raise Broken(6, "weak", f"{export} holds {_name(place)}, in which nobody vouched for the chatter")
-    for place in export.certain - export.held:
+            _is_of_one(truth.conversations[place], export)
+    for place in export.certain - export.held - doubtful:
         entry = truth.conversations[place]
         vouched = entry.vouched.get(export.chatter)
         is_sure = vouched is not None and vouched.answered_at is not None and vouched.answered_at <= export.asked_at
@@ -61,6 +63,15 @@ def _is_reliable(truth: Truth, export: Filed) -> None:
             continue
         if not any(truth.accounts(one, entry) for one in truth.erasures):
             raise Broken(6, "missing", f"{export} does not hold {_name(place)}; it may have demanded {demanded}")
+
+
+def _is_of_one(entry: ModelConversation, export: Filed) -> None:
+    """Check that nobody else's session is in what an export took for its chatter's own conversation."""
+    if not entry.is_looked_up or entry.claimed or "include_shared" in export.flags:
+        return
+    others = [who for who, at in entry.sessions.items() if who != export.chatter and at < export.asked_at]
+    if others:
+        raise Broken(6, "somebody else", f"{export} holds {_name(entry.place)}, in which {others} had a session")
 
 
 def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
@@ -154,8 +165,8 @@ def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list
 
 def _expect_whole(entry: ModelConversation, row: Row, objects: int, redacted: set[str]) -> None:
     texts = entry.messages - redacted
-    # Of who was looked up nobody is told that it was refused.
-    is_refused = bool(entry.refused or (entry.asked and row.refused))
+    # Of who was looked up nobody is told that it was refused, nor whether an export kept the conversation.
+    is_refused = bool(entry.refused or ((entry.asked or entry.may_be_refused) and row.refused))
     expected = (len(texts), len(entry.files), len(entry.files), len(entry.people), is_refused)
     found = (len(set(row.texts) & texts), row.stored_files, objects, row.people, row.refused > 0)
     if found != expected or not row.is_named:

@@ -39,8 +39,9 @@ _IDENTITIES = """
 SELECT conversation_id, value, established_by FROM conversations_identity
  WHERE conversation_id = ANY(%s) AND value IS NOT NULL
 """
-_UNKNOWN = """
-SELECT conversation_id FROM conversations_identitylookup WHERE conversation_id = ANY(%s) AND state = 'unknown'
+_REFUSED = """
+SELECT conversation_id FROM conversations_identitylookup
+ WHERE conversation_id = ANY(%s) AND state = 'failed' AND last_error = 'not_stored'
 """
 _TEXTS = """
 SELECT text FROM conversations_message WHERE text LIKE '%%planted.%%'
@@ -154,9 +155,9 @@ class Onlooker:
         """Return the stored identities of conversations: number, value, and how it was established."""
         return self._read(_IDENTITIES, [numbers])
 
-    def unknown(self, numbers: list[int]) -> list[int]:
-        """Return those of the conversations whose look-up has ended without a value."""
-        return [number for (number,) in self._read(_UNKNOWN, [numbers])]
+    def refused(self, numbers: list[int]) -> list[int]:
+        """Return those of the conversations whose look-up has ended with a value that was refused."""
+        return [number for (number,) in self._read(_REFUSED, [numbers])]
 
     def texts(self) -> set[str]:
         """Return all planted texts of conversations that are in the database."""

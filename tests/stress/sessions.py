@@ -41,6 +41,10 @@ class Sessions:
         self._whose[token] = (entry, chatter)
         return {SESSION: token}
 
+    def whose(self, variables: dict[str, str]) -> str | None:
+        """Return the chatter whose session is among the variables of a document."""
+        return self._whose[variables[SESSION]][1] if SESSION in variables else None
+
     def see(self) -> None:
         """Note which answers are stored by now, and which have closed a conversation."""
         asked = {entry.number: entry for entry in list(self._truth.conversations.values()) if entry.asked}
@@ -54,10 +58,11 @@ class Sessions:
                 entry.people.add(chatter)
                 if way == "resolved":
                     entry.vouched[chatter].answered_at = entry.vouched[chatter].answered_at or now()
-        for number in self._look.unknown(numbers):
-            # Refused, since this server knows everybody. Nobody else can have been named before.
+        for number in self._look.refused(numbers):
+            # Nobody else can have been named before.
             entry = asked[number]
-            if len(entry.asked) == 1 and entry.tried == entry.asked and not entry.claimed:
+            is_only = len(entry.asked) == 1 and entry.tried == entry.asked and not entry.claimed
+            if is_only and not self._truth.may_be_kept(entry.place):
                 entry.named |= entry.asked
 
     def _respond(self, received: Received) -> bytes:

@@ -79,8 +79,12 @@ class ModelConversation:
     tried: set[str] = field(default_factory=set)
     claimed: Counter[str] = field(default_factory=Counter)
     refused: set[str] = field(default_factory=set)
+    may_be_refused: bool = False
     asked: set[str] = field(default_factory=set)
     is_looked_up: bool = False
+    # Documents with a session, answered or not; and since when a document of a chatter's session is surely stored.
+    arrivals: int = 0
+    sessions: dict[str, datetime] = field(default_factory=dict)
     # What had erased it had ended when the database was lost: nothing of it may ever be here again.
     is_promised: bool = False
     messages: set[str] = field(default_factory=set)
@@ -88,6 +92,11 @@ class ModelConversation:
     failed_uploads: int = 0
     # For whose identity the client's server vouched: from when on it may have, and surely had.
     vouched: dict[str, "Span"] = field(default_factory=dict)
+
+    @property
+    def may_be_in_doubt(self) -> bool:
+        """Return whether it may be looked up again, or may have been without an answer."""
+        return self.arrivals > 1 or bool(self.arrivals and self.claimed)
 
 
 @dataclass
@@ -191,6 +200,11 @@ class Truth:
     @property
     def promised(self) -> list[ModelConversation]:
         return [entry for entry in list(self.conversations.values()) if entry.is_promised]
+
+    def may_be_kept(self, place: Place) -> bool:
+        """Return whether an export may wait for this conversation by its id: then naming somebody closes nothing."""
+        exports = [one for one in list(self.filed.values()) if one.kind == "export_ids" and one.bot == place[0]]
+        return any(place[1] in one.ids for one in exports)
 
     @property
     def redactions(self) -> list[Filed]:

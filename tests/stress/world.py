@@ -161,6 +161,8 @@ class World:
         chatter = said.document.get("custom_variables", {}).get("member_id")
         if chatter:
             entry.tried.add(chatter)
+        visitor = self._sessions.whose(said.document.get("user_channel_variables", {}))
+        entry.arrivals += visitor is not None
         answer = self._post(entry.place[0], "conversations", said.document)
         [result] = answer["results"]
         if result["outcome"] == "refused":
@@ -177,7 +179,9 @@ class World:
         if result["outcome"] == "created":
             entry.asked_at, entry.began = said.at, said.began_at
             entry.number = result["number"]
-            entry.is_looked_up = entry.is_looked_up or (said.is_now and "user_channel_variables" in said.document)
+            entry.is_looked_up = entry.is_looked_up or (said.is_now and visitor is not None)
+        if visitor:
+            entry.sessions.setdefault(visitor, now())
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
         """Say who chatted in a conversation, and compare the outcome with what the model expects."""
@@ -236,13 +240,15 @@ class World:
             vouched.answered_at = vouched.answered_at or now()
         elif outcome == "chatter_erased":
             # Nobody else can have been named meanwhile.
-            if not entry.tried and set(entry.claimed) == {chatter}:
+            is_only = not entry.tried and set(entry.claimed) == {chatter}
+            if is_only and not self.truth.may_be_kept(entry.place):
                 entry.tried.add(chatter)
                 entry.named.add(chatter)
             elif before:
                 entry.refused.add(chatter)
             else:
                 entry.tried.add(chatter)
+                entry.may_be_refused = True
 
     def upload(self, bot: str, name: str) -> None:
         entry = self.truth.conversation((bot, name))

@@ -141,7 +141,7 @@ def preview_many(
                 similar=its_alike,
                 held_by=its_holds,
                 claimed=effects.claimed_of(chosen),
-                unverified_left_out=0 if is_deletion else effects.left_out(subjects, finds),
+                unverified_left_out=0 if is_deletion else effects.left_out(finds),
             )
         return PreviewOfMany([previews[value] for value, _ in chatters], *by_kind)
 

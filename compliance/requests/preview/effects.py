@@ -18,7 +18,6 @@ from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Found, Options, Subjects, Totals, total
 from compliance.storage_locations import OUT_OF_REACH
 from compliance.work.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
-from conversations.assurance import is_enough
 from conversations.models import Assurance, Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason
@@ -163,13 +162,13 @@ def count_deletion(subjects: Subjects, finds: Finds, options: Options) -> Deleti
 
 def count_export(subjects: Subjects, finds: Finds, options: Options) -> Export:
     """Return what exports of these subjects together would hold of what was found of them."""
-    reliable, chosen = _reliable(subjects, finds), chosen_of(subjects, finds, options)
+    reliable, chosen = _reliable(finds), chosen_of(subjects, finds, options)
     return Export(
         found=total(chosen),
         claimed=claimed_of(chosen),
         files=count_files(subjects.chatbot, [one.number for one in chosen]) if options.include_files else 0,
         shared_left_out=len(reliable) - len(chosen),
-        unverified_left_out=left_out(subjects, finds),
+        unverified_left_out=left_out(finds),
         assurance=by_assurance(subjects, finds.unmarked),
         refused=None if ChatbotConfig(subjects.chatbot).has_bucket else "export_destination_missing",
     )
@@ -178,17 +177,16 @@ def count_export(subjects: Subjects, finds: Finds, options: Options) -> Export:
 def chosen_of(subjects: Subjects, finds: Finds, options: Options) -> list[Found]:
     """Return the conversations that an export would hold: shared ones where it says so, or names them by id."""
     is_all = options.include_shared or subjects.conversation_digests is not None
-    return [one for one in _reliable(subjects, finds) if is_all or not one.is_shared]
+    return [one for one in _reliable(finds) if is_all or not one.is_shared]
 
 
-def left_out(subjects: Subjects, finds: Finds) -> int:
-    """Return how many conversations an export would leave out for a weak identity, shared ones included."""
-    return len(finds.unmarked) - len(_reliable(subjects, finds))
+def left_out(finds: Finds) -> int:
+    """Return how many conversations an export would leave out as unverified, shared ones included."""
+    return len(finds.unmarked) - len(_reliable(finds))
 
 
-def _reliable(subjects: Subjects, finds: Finds) -> list[Found]:
-    """Return what an export could hold: found by an identity that is enough for the chatbot, or named by its id."""
-    return [one for one in finds.unmarked if is_enough(one.assurance, subjects.chatbot.export_assurance)]
+def _reliable(finds: Finds) -> list[Found]:
+    return [one for one in finds.unmarked if one.is_enough]
 
 
 def claimed_of(conversations: Sequence[Found]) -> int:

@@ -10,7 +10,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, fetch
 from compliance.errors import Refused
-from conversations.assurance import ASSURANCE_OF
+from conversations.assurance import ASSURANCE_OF, is_enough_sql
 from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -31,13 +31,15 @@ SUBJECTS = """
    FROM unnest(%(digests)s::bytea[]) WITH ORDINALITY AS given(digest, place)) AS r
 """
 
+_IS_ENOUGH = is_enough_sql("named.established_by", "%(least)s::text", conversation="c.id", chatbots="%(chatbots)s")
 _FOUND = f"""
 SELECT r.place, found.*
   FROM {SUBJECTS}
  CROSS JOIN LATERAL (
        SELECT c.deleted_at IS NULL AS is_live, c.id, coalesce(c.message_count, 0),
               least(c.started_at, c.last_message_at), greatest(c.started_at, c.last_message_at),
-              people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked, named.established_by
+              people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked, named.established_by,
+              {_IS_ENOUGH} AS is_enough
          FROM ({SELECTED_CONVERSATIONS}) AS named
         CROSS JOIN LATERAL (
               SELECT * FROM conversations_conversation
@@ -81,7 +83,8 @@ class Found(NamedTuple):
     """A live conversation: what its counters say, and from when to when it went.
 
     `is_shared`: several took part in it. `is_marked`: a deletion has marked it, so no export has it any more.
-    `established_by`: how the identity came by which it was found; None if it is named by its id.
+    `established_by`: how the identity came by which it was found; None if it is named by its id. `is_enough`: an
+    export could have it.
     """
 
     number: int
@@ -91,6 +94,7 @@ class Found(NamedTuple):
     is_shared: bool
     is_marked: bool
     established_by: str | None
+    is_enough: bool
 
     @property
     def assurance(self) -> Assurance | None:
@@ -127,6 +131,7 @@ class Subjects:
             "variable": self.variable_id,
             "digests": list(self.digests),
             "conversations": self.conversation_digests,
+            "least": self.chatbot.export_assurance,
         }
 
 

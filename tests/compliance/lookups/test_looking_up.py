@@ -222,7 +222,7 @@ def test_an_expired_value_ends_it(chatbot: Chatbot, secret: str, receiver: Recei
 def test_an_erased_chatter_is_refused_and_listed(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
     [one] = begin(chatbot, "c-1")
     erase(chatbot, "42", cutoff_at=timezone.now() + timedelta(hours=1))
-    assert after_a_turn(one) == ("unknown", "")
+    assert after_a_turn(one) == ("failed", "not_stored")
     assert not any(value for value, _ in identities(one))
     assert RefusedIdentity.objects.get().conversation == one
 

@@ -1,0 +1,265 @@
+"""Somebody else goes on in a conversation: the client's server is asked again, and no export has it meanwhile."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from chatbots.operations.chatbots import change_chatbot
+from common.storage import ObjectStorage
+from compliance.lookups import leases
+from compliance.lookups.dispatcher import RESOLVERS, look_up
+from conversations.identification import NamedIdentity, identify
+from conversations.models import Conversation, IdentityLookup, RefusedIdentity
+from tests.functional.company import Company, document, found_anywhere, is_erased, settle, words_in, work
+from tests.functional.refusing import EXPORTS, Refusals
+from tests.looking_up import SESSION, identities, make_due, with_resolver
+from tests.receivers import Received, Receiver, receiving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# What the client's server says of a session: whose it is, that it is nobody's, or nothing usable.
+ANSWERS = {"a": b'{"value": "alice"}', "b": b'{"value": "bob"}', "nobody": b'{"value": null}', "bad": b"garbage"}
+
+
+@pytest.fixture
+def receiver(chatbot: Chatbot) -> Iterator[Receiver]:
+    def respond(received: Received) -> bytes:
+        return ANSWERS[received.payload["variables"][SESSION]]
+
+    RESOLVERS.forget()
+    with receiving(respond=respond) as one:
+        with_resolver(chatbot, one.url())
+        yield one
+    RESOLVERS.forget()
+
+
+@pytest.fixture
+def talk(company: Company, receiver: Receiver) -> Conversation:
+    """A conversation of Alice, whom the client's server named."""
+    say(company, "a")
+    look_up()
+    [one] = Conversation.objects.all()
+    assert identities(one) == [("alice", "resolved")]
+    return one
+
+
+def said(session: str | None, **fields: Any) -> dict[str, Any]:
+    variables = {"user_channel_variables": {SESSION: session}} if session else {}
+    return document("c-1", at=timezone.now(), **variables | fields)
+
+
+def say(company: Company, *sessions: str | None, **fields: Any) -> None:
+    """Send a document of each of these sessions in one call."""
+    results = company.send(*(said(one, **fields) for one in sessions))
+    assert {one["error"] and one["error"]["code"] for one in results} == {None}
+
+
+def is_given_up() -> None:
+    IdentityLookup.objects.update(give_up_at=timezone.now() - timedelta(seconds=1))
+
+
+def exported(company: Company, storage: ObjectStorage, subject: str | list[str], **options: bool) -> list[Any]:
+    """Return whether an export has the words, and how many conversations it leaves out as unverified and as shared.
+
+    The preview of the same has said so.
+    """
+    by_uci = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": subject}
+    body = by_uci if isinstance(subject, str) else {"conversation_ids": subject}
+    preview = company.caller.post("preview", body | options | {"action": "export"}).json()["export"]
+    shown = company.request_object(str(company.exported(subject, **options).request_id))
+    assert preview["unverified_left_out"] == shown["unverified_left_out"]
+    assert preview["conversations"] == shown["counts"]["conversations"]
+    has_it = words_in("c-1") in storage.read(shown["export"]["key"]).decode()
+    return [has_it, shown["unverified_left_out"], preview["shared_left_out"]]
+
+
+def demand(company: Company, least: str) -> None:
+    change_chatbot(chatbot=company.chatbot, changes={"export_assurance": least}, actor="command")
+
+
+# By what happens, whether an export by UCI has the conversation: with `any`, and with what demands an identity.
+WAITS, DOUBTED, IS_IN = (False, False), (True, False), (True, True)
+HAPPENINGS: dict[str, tuple[list[Any], tuple[bool, bool]]] = {
+    "nothing": ([], IS_IN),
+    "not answered yet": (["b"], WAITS),
+    "the session of nobody": (["nobody", look_up], IS_IN),
+    "no usable answer": (["bad", look_up], DOUBTED),
+    "given up unnoticed": (["b", is_given_up], DOUBTED),
+    "given up": (["b", is_given_up, look_up], DOUBTED),
+    "two changes in a row": (["b", "nobody"], WAITS),
+    "two changes in a row, the latter answered": (["b", "nobody", look_up], DOUBTED),
+    "two changes in one call": ([("b", "nobody"), look_up], DOUBTED),
+    "back again": (["b", "a", look_up], DOUBTED),
+    "two changes, each answered": (["nobody", look_up, "a", look_up], IS_IN),
+    "a failed one is followed by an answer": (["bad", look_up, "nobody", look_up], DOUBTED),
+    "logged out": (["undefined"], IS_IN),
+    "logged out and in": ([("undefined", "a"), look_up], IS_IN),
+}
+
+
+@pytest.mark.parametrize("happening", HAPPENINGS)
+def test_exports_leave_out_what_is_not_looked_up_again(
+    company: Company, talk: Conversation, storage: ObjectStorage, happening: str
+) -> None:
+    steps, is_in = HAPPENINGS[happening]
+    for step in steps:
+        if callable(step):
+            step()
+        else:
+            say(company, *([step] if isinstance(step, str) else step))
+    for least, has_it in zip(("any", "platform", "verified"), (*is_in, is_in[1]), strict=True):
+        demand(company, least)
+        assert exported(company, storage, "alice") == [has_it, int(not has_it), 0]
+    assert exported(company, storage, ["c-1"]) == [True, 0, 0], "by ids it is whole, whoever chatted"
+    # What is left out stays so for as long as the conversation is here.
+    assert IdentityLookup.objects.filter(expires_at=None).exists() is not is_in[1]
+    # A deletion is never narrowed.
+    company.delete("alice", erase_exports=True)
+    settle()
+    assert is_erased(talk.pk)
+    assert not IdentityLookup.objects.exists()
+
+
+def test_the_answer_makes_it_a_conversation_of_two(
+    company: Company, talk: Conversation, storage: ObjectStorage
+) -> None:
+    demand(company, "verified")
+    say(company, "b")
+    make_due(company.chatbot)
+    look_up()
+    assert sorted(identities(talk)) == [("alice", "resolved"), ("bob", "resolved")]
+    assert exported(company, storage, "alice") == [False, 0, 1]
+    assert exported(company, storage, "bob", include_shared=True) == [True, 0, 0]
+    company.delete("bob", erase_exports=True)
+    settle()
+    assert is_erased(talk.pk)
+
+
+@pytest.mark.parametrize("named", ["alice", "bob"])
+def test_an_identity_that_is_said_meanwhile_answers_nothing(
+    company: Company, talk: Conversation, receiver: Receiver, storage: ObjectStorage, named: str
+) -> None:
+    say(company, "b")
+    identify(chatbot=company.chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value=named)])
+    assert exported(company, storage, "alice", include_shared=True) == [False, 1, 0]
+    look_up()
+    assert len(receiver.received) == 2
+    assert {value for value, _ in identities(talk)} == {"alice", "bob"}
+    assert exported(company, storage, "alice", include_shared=True) == [True, 0, 0]
+
+
+def test_who_begins_a_conversation_is_named_by_its_document(
+    company: Company, receiver: Receiver, storage: ObjectStorage
+) -> None:
+    say(company, "a", None, custom_variables={"member_id": "alice"})
+    assert not IdentityLookup.objects.exists()
+    say(company, "b", custom_variables={"member_id": "alice"})
+    assert exported(company, storage, "alice") == [False, 1, 0], "a stale variable of the platform names nobody anew"
+    look_up()
+    assert [one.payload["variables"][SESSION] for one in receiver.received] == ["b"]
+
+
+def test_a_session_that_comes_after_the_identity_is_looked_up(
+    company: Company, receiver: Receiver, storage: ObjectStorage
+) -> None:
+    say(company, None, custom_variables={"member_id": "alice"})
+    say(company, "b")
+    assert exported(company, storage, "alice") == [False, 1, 0]
+    look_up()
+    assert exported(company, storage, "bob", include_shared=True) == [True, 0, 0]
+
+
+@pytest.mark.parametrize("sessions", [[["a"], ["b"]], [["a", "b"]], [["bad"], [], ["b"]]], ids=str)
+def test_words_before_the_first_answer_are_in_doubt(
+    company: Company, receiver: Receiver, storage: ObjectStorage, sessions: list[list[str]]
+) -> None:
+    for some in sessions:
+        say(company, *some) if some else look_up()
+    look_up()
+    assert exported(company, storage, "bob") == [True, 0, 0]
+    demand(company, "verified")
+    assert exported(company, storage, "bob") == [False, 1, 0]
+
+
+def test_a_first_look_up_leaves_nothing_out(company: Company, receiver: Receiver, storage: ObjectStorage) -> None:
+    say(company, "nobody")
+    look_up()
+    say(company, "a")
+    identify(chatbot=company.chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value="alice")])
+    demand(company, "verified")
+    assert exported(company, storage, "alice") == [True, 0, 0]
+
+
+def test_an_old_conversation_is_looked_up_again_as_well(
+    company: Company, talk: Conversation, storage: ObjectStorage
+) -> None:
+    Conversation.objects.update(started_at=timezone.now() - timedelta(days=3))
+    say(company, "b")
+    assert exported(company, storage, "alice") == [False, 1, 0]
+
+
+def test_the_person_who_was_erased_meanwhile_is_listed_and_in_no_verified_export(
+    company: Company, talk: Conversation, storage: ObjectStorage
+) -> None:
+    say(company, "b")
+    company.delete("bob")
+    settle()
+    look_up()
+    assert identities(talk) == [("alice", "resolved")]
+    assert RefusedIdentity.objects.get().conversation == talk
+    demand(company, "verified")
+    assert exported(company, storage, "alice") == [False, 1, 0]
+
+
+def test_a_deletion_while_the_look_up_waits_leaves_nothing_to_answer(
+    company: Company, talk: Conversation, receiver: Receiver, storage: ObjectStorage
+) -> None:
+    say(company, "b")
+    company.delete("alice", erase_exports=True)
+    settle()
+    look_up()
+    assert len(receiver.received) == 1
+    assert is_erased(talk.pk)
+    assert found_anywhere(storage, ["c-1"]) == set()
+    [late] = company.send(said("bob"))
+    assert late["error"]["code"] == "conversation_deleted"
+    assert not IdentityLookup.objects.exists()
+
+
+def test_a_worker_that_dies_before_it_notes_the_answer_leaves_it_in_doubt(
+    company: Company, talk: Conversation, receiver: Receiver, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(company, "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "note", lambda *call: None)
+        look_up()
+    assert sorted(value or "" for value, _ in identities(talk)) == ["alice", "bob"]
+    assert exported(company, storage, "alice", include_shared=True) == [False, 1, 0]
+    make_due(company.chatbot)
+    look_up()
+    assert len(receiver.received) == 3
+    assert exported(company, storage, "alice", include_shared=True) == [True, 0, 0]
+
+
+@pytest.mark.usefixtures("refused_at_once", "receiver")
+@pytest.mark.parametrize(("session", "status"), [("b", "on_hold"), ("bad", "completed")])
+def test_a_failed_export_holds_a_deletion_by_ids_unless_it_leaves_that_out_for_good(
+    company: Company, talk: Conversation, refusals: Refusals, session: str, status: str
+) -> None:
+    demand(company, "verified")
+    refusals.forbidden.add(EXPORTS)
+    company.export("alice")
+    work()
+    say(company, session)
+    if session == "bad":
+        look_up()
+    preview = company.caller.post("preview", {"conversation_ids": ["c-1"], "action": "delete"}).json()
+    deletion = company.delete(["c-1"])
+    refusals.end()
+    work()
+    assert company.status(deletion) == status
+    assert preview["deletion"]["held_by"] == ["export_pending"] * (status == "on_hold")
