@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
-# By code. Of another, a retry does not help before a person has done something.
-RETRY_AFTER = {"unavailable": RETRY_AFTER_SECONDS, "catching_up": 10}
+# By code. Of another, a retry does not help before a person has done something. A minute's end is said by the view.
+RETRY_AFTER = {"rate_limited": 1, "unavailable": RETRY_AFTER_SECONDS, "catching_up": 10}
 # The maximum number of listed field errors: a body can have 150,000.
 MOST_ERRORS = 100
 
@@ -162,7 +162,9 @@ HELP: Mapping[str, Help] = {
         "Set the header.",
     ),
     "rate_limited": Help(
-        "The key has used its calls of this minute. Nothing was stored.", "Send it again after `Retry-After` seconds."
+        "The key has used its calls of this minute, or the chatbot makes too many long calls at a time. Nothing was "
+        "stored.",
+        "Send it again after `Retry-After` seconds.",
     ),
     "internal": Help(
         "An error of the service.",

@@ -11,6 +11,7 @@ from functools import wraps
 from django.conf import settings
 
 from common.database_errors import was_refused_for_now
+from common.isolation import Isolation, SomeFailed
 from common.logs import describe_kind
 from compliance import worker
 from compliance.callbacks import leases
@@ -46,7 +47,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
                 refusals.rest()
             else:
                 logger.exception("task.failed task=%s", task.__name__)
-                failure = describe_kind(error)
+                failure = str(error) if isinstance(error, SomeFailed) else describe_kind(error)
         # Jobs of its threads would start over in another worker, and perhaps never finish.
         _LIFE.count_task(is_needed=bool(_BACKGROUND.busy))
         # Raised outside the except block: its context would bring the error's text back.
@@ -66,14 +67,16 @@ def drain() -> None:
 @_quiet
 def sweep() -> None:
     """Runs every minute: do what is due by time, and what lost tasks were for."""
-    worker.sweep(_BACKGROUND)
-    occurrences.note(occurrences.Name.SWEEP)
-    if leases.is_due() or lookups.is_any_due():
-        notify.enqueue_callbacks()
-    if settings.MAILS:
-        notify.enqueue_emails()
-    if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
-        notify.notify_workers()
+    with Isolation() as isolated:
+        with isolated.part("sweep"):
+            worker.sweep(_BACKGROUND)
+            occurrences.note(occurrences.Name.SWEEP)
+        if leases.is_due() or lookups.is_any_due():
+            notify.enqueue_callbacks()
+        if settings.MAILS:
+            notify.enqueue_emails()
+        if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
+            notify.notify_workers()
 
 
 @_quiet

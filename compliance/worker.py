@@ -14,6 +14,7 @@ from django.db import Error as DatabaseError
 from chatbots.buckets import silence
 from common.database_errors import is_connection_lost, was_ended_by_operator, was_refused_for_now
 from common.db import retry_while_unavailable
+from common.isolation import Isolation
 from common.logs import describe_kind
 from common.storage import StorageError
 from compliance.erasure import engine as erasure
@@ -171,26 +172,30 @@ def sweep(background: BackgroundJobs | None = None) -> None:
 
     Expired data is removed by threads of `background` while it has room; without it, here. In a database that was
     restored from a backup it does nothing.
+
+    An error of a step, or of a chatbot in it, affects no other. Raises SomeFailed after all steps; if the database is
+    lost or refuses work, its error at once.
     """
-    with silence.calling_hosted():
-        if not tripwire.look_if_due():
-            if (found := service.state()) != service.State.OPEN:
-                saying.say_closed(found)
-            return
-        _requeue_expired()
-        machines.look_if_due()
-        journal.write_due()
-        scheduling.forget_silence()
-        requeue.release_export_pending()
-        days.plan_due()
-        policy.file_due_runs()
-        cleanup.erase_late_data()
-        uci_values.erase()
-        if background is None:
-            cleanup.remove_expired()
-    # Afterwards: its threads would be refused what this one may try and has not.
-    if background is not None:
-        _remove_expired(background)
+    steps: list[Callable[[], object]] = [
+        *(claims.requeue_expired, leases.requeue_expired, machines.look_if_due, journal.write_due),
+        *(scheduling.forget_silence, requeue.release_export_pending, days.plan_due, policy.file_due_runs),
+        *(cleanup.erase_late_data, uci_values.erase),
+    ]
+    if background is None:
+        steps.append(cleanup.remove_expired)
+    with Isolation() as isolated:
+        with silence.calling_hosted():
+            if not tripwire.look_if_due():
+                if (found := service.state()) != service.State.OPEN:
+                    saying.say_closed(found)
+                return
+            for step in steps:
+                with isolated.part(f"{step.__module__}.{step.__name__}"):
+                    step()
+        # Afterwards: its threads would be refused what this one may try and has not.
+        if background is not None:
+            with isolated.part("background"):
+                _remove_expired(background)
 
 
 def _remove_expired(background: BackgroundJobs) -> None:

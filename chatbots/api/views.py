@@ -1,13 +1,16 @@
 """Base of every view below `/api/v1/chatbots/{slug}/`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from chatbots.api.long_calls import LONG_CALLS
 from chatbots.authentication import Caller, SignatureAuthentication, TokenAuthentication, body_of, caller_of
 from chatbots.rate_limits import LIMITER
 from common.bodies import require_json
@@ -16,11 +19,11 @@ from config.web.limits import SMALL_BODY_BYTES
 
 
 class ChatbotView(APIView):
-    """Checks, in this order: method, authentication, rate limit, scope; then whatever the view checks.
+    """Checks, in this order: method, authentication, rate limits, scope; then whatever the view checks.
 
     The caller's key needs `scope`, or `post_scope` for POST if set. Where the path does not determine the scope, the
     key needs one of `either_scope`, and the view checks the right one. A view that accepts signatures names both
-    authenticators.
+    authenticators. A method that can take seconds is one of `takes_long`: see `chatbots.api.long_calls`.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -29,10 +32,16 @@ class ChatbotView(APIView):
     scope: str
     either_scope: Sequence[str] = ()
     post_scope: str | None = None
+    takes_long: Collection[str] = ()
 
     @property
     def default_response_headers(self) -> dict[str, str]:
         return {**super().default_response_headers, "Cache-Control": "no-store"}
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # No view streams its response, so the call is over but for rendering what was found.
+        with ExitStack() as self._until_over:
+            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in self.allowed_methods:
@@ -44,6 +53,8 @@ class ChatbotView(APIView):
         caller_of(request).require_scope(*self.scopes_of(request.method))
         if caller_of(request).chatbot.closed_at:
             raise Problem("restored_database", "Something that was erased may be here again: the operator decides.")
+        if request.method in self.takes_long:
+            self._until_over.enter_context(LONG_CALLS.under_way(caller_of(request).chatbot.pk))
 
     def most_body_bytes(self) -> int:
         return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)

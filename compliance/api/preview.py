@@ -62,6 +62,8 @@ _PREVIEW = {
 
 
 class PreviewView(WritingView):
+    takes_long = ["POST"]
+
     @describe(
         operation_id="previewRequest",
         summary="See what a request would do",

@@ -155,6 +155,7 @@ class DataExportView(ComplianceView):
 
 class BatchView(WritingView):
     authentication_classes = [SignatureAuthentication, TokenAuthentication]
+    takes_long = ["POST"]
 
     def most_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from chatbots.models import Variable
 from common.db import array, execute, fetch
+from common.isolation import Isolation, in_any_order
 from conversations import machines
 from conversations.locks import await_running
 
@@ -46,34 +47,42 @@ def erase() -> None:
     """Delete the values of present and former UCIs. Reads a few rows if there are none to delete.
 
     All machines have to answer: each has a copy of what says that the values of a variable are gone.
+    Raises SomeFailed after all chatbots.
     """
     if machines.any_silent():
         return
     variables = dict(
         Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), values_gone_at=None).values_list("pk", "chatbot_id")
     )
-    if not variables:
-        return
-    for chatbot_id in set(variables.values()):
-        with transaction.atomic():
-            # An intake that began before the designation may be about to store one.
-            await_running(chatbot_id)
-    if _erase(array(variables)):
-        Variable.objects.filter(pk__in=variables).update(values_gone_at=Now())
+    with Isolation() as isolated:
+        ready = set[int]()
+        for chatbot_id in in_any_order(set(variables.values())):
+            with isolated.chatbot(chatbot_id), transaction.atomic():
+                # An intake that began before the designation may be about to store one.
+                await_running(chatbot_id)
+                ready.add(chatbot_id)
+        if ready:
+            left = _erase(array(pk for pk, owner in variables.items() if owner in ready), isolated)
+            Variable.objects.filter(pk__in=variables, chatbot__in=ready - left).update(values_gone_at=Now())
 
 
-def _erase(variables: str) -> bool:
-    """Scan all values; return whether none of these variables is left."""
-    after = left = erased = 0
+def _erase(variables: str, isolated: Isolation) -> set[int]:
+    """Scan all values; return the chatbots of which values of these variables are left."""
+    left, failed = set[int](), set[int]()
+    after = erased = 0
     while found := fetch(_PAGE, {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables}):
         last = max(number for _, number, _ in found)
         for chatbot_id, _, met in found:
-            if met:
+            if met and chatbot_id not in failed:
                 page = {"chatbot": chatbot_id, "after": after, "last": last, "variables": variables}
-                gone = execute(_ERASE, page)
-                left += met - gone
-                erased += gone
+                failed.add(chatbot_id)
+                with isolated.chatbot(chatbot_id):
+                    gone = execute(_ERASE, page)
+                    failed.remove(chatbot_id)
+                    erased += gone
+                    if gone < met:
+                        left.add(chatbot_id)
         after = last
     if erased:
         logger.info("uci_values.erased values=%s", erased)
-    return not left
+    return left | failed

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from django.utils import timezone
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
 from common.db import array, fetch
+from common.isolation import Isolation
 from common.logs import describe_kind
 from common.storage import OpenUpload, StorageError
 from compliance.erasure import exports, objects, rows
@@ -118,31 +120,40 @@ def erase_late_data() -> None:
 
     Exports of others that hold one, and those in clients' buckets, are removed when they expire; the deletion names
     them. What cannot be erased now is left to the next call. Where there is much of that, this ends before all was
-    tried, and the next call begins with others.
+    tried, and the next call begins with others. Raises SomeFailed after all chatbots.
     """
-    _erase_late(_LATE_ROWS, _erase_late_rows)
-    _erase_late(_LATE_FILES, _erase_late_files)
+    with Isolation() as isolated:
+        for found, erase in ((_LATE_ROWS, _erase_late_rows), (_LATE_FILES, _erase_late_files)):
+            _erase_late(isolated, found, erase)
 
 
-def _erase_late(found: str, erase: Callable[[list[UUID], Mapping[UUID, int]], set[UUID]]) -> None:
+def _erase_late(
+    isolated: Isolation, found: str, erase: Callable[[list[UUID], Mapping[UUID, int]], set[UUID]]
+) -> None:
     late = _LATE.format(found=found.format(answering=machines.on_answering()))
     # The order is another one in each call.
     values = {"order": random.getrandbits(32), "most": _LATE_AT_ONCE}
     postponed: set[UUID] = set()
     end = time.monotonic() + _SECONDS_PER_TASK
+    chatbots: dict[UUID, int] = {}
+
+    def erase_some(request_ids: list[UUID]) -> set[UUID]:
+        """Return the requests that did not fail, and need not wait."""
+        try:
+            return set(request_ids) - erase(request_ids, chatbots)
+        except DatabaseError as error:
+            if not machines.has_failed(error):
+                raise
+            logger.warning("late_data.postponed %s", describe_kind(error))
+            return set()
+
     while not (postponed and time.monotonic() > end):
-        chatbots: dict[UUID, int] = dict(fetch(late, {**values, "postponed": array(postponed)}))
+        chatbots = dict(fetch(late, {**values, "postponed": array(postponed)}))
         if not chatbots:
             return
         for request_ids in by_place(chatbots):
-            try:
-                waiting = erase(request_ids, chatbots)
-            except DatabaseError as error:
-                if not machines.has_failed(error):
-                    raise
-                waiting = set(request_ids)
-                logger.warning("late_data.postponed %s", describe_kind(error))
-            postponed |= waiting
+            erased = isolated.by_chatbot({one: chatbots[one] for one in request_ids}, erase_some)
+            postponed.update(set(request_ids).difference(*erased))
 
 
 def _erase_late_rows(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> set[UUID]:
@@ -186,19 +197,22 @@ def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) ->
     """Remove what has expired: exports, extracts, unfinished uploads, ledger objects, and rows by FORGETTING.
 
     Without `run`, a limited share, as the sweep does. Without `at_clients`, nothing in clients' buckets. Returns the
-    run.
+    run. Raises SomeFailed after all was tried.
     """
     run = run or CleanupRun(seconds=_SECONDS_PER_TASK)
-    _remove_exports(run, hosting=HOSTED)
-    if at_clients:
-        for chatbot_id in clients_to_clean_up():
-            remove_at_client(chatbot_id, run)
-    _remove_expired_extracts(run)
-    _remove_abandoned_uploads(run)
-    _remove_objects_without_rows(run)
-    for store, rule in FORGETTING.items():
-        for count in run.while_time_is_left(rule.forget(most=_BATCH)):
-            run.note_removed(store, count)
+    with Isolation() as isolated:
+        with isolated.part("exports"):
+            _remove_exports(run, hosting=HOSTED)
+        for chatbot_id in clients_to_clean_up() if at_clients else ():
+            with isolated.chatbot(chatbot_id):
+                _remove_exports(run, hosting=CLIENT, chatbot=chatbot_id)
+        for remove in (_remove_expired_extracts, _remove_abandoned_uploads, _remove_objects_without_rows):
+            with isolated.part(remove.__name__):
+                remove(run)
+        for store, rule in FORGETTING.items():
+            with isolated.part(store):
+                for count in run.while_time_is_left(rule.forget(most=_BATCH)):
+                    run.note_removed(store, count)
     return run
 
 
@@ -246,11 +260,9 @@ def clients_to_clean_up() -> list[int]:
     return sorted(found - set(resting.values_list("chatbot_id", flat=True)))
 
 
-def remove_at_client(chatbot_id: int, run: CleanupRun | None = None) -> CleanupRun:
-    """Remove expired and given-up exports from the bucket of a chatbot's client, and return the run."""
-    run = run or CleanupRun(seconds=_SECONDS_PER_TASK)
-    _remove_exports(run, hosting=CLIENT, chatbot=chatbot_id)
-    return run
+def remove_at_client(chatbot_id: int) -> None:
+    """Remove expired and given-up exports from the bucket of a chatbot's client."""
+    _remove_exports(CleanupRun(seconds=_SECONDS_PER_TASK), hosting=CLIENT, chatbot=chatbot_id)
 
 
 def _removable(**where: Any) -> list[tuple[QuerySet[Export], str]]:
@@ -259,16 +271,19 @@ def _removable(**where: Any) -> list[tuple[QuerySet[Export], str]]:
 
 
 def _remove_exports(run: CleanupRun, **which: Any) -> None:
-    """After a client's bucket refuses or does not answer, nothing more is tried there."""
+    """After a client's bucket refuses or does not answer, or an error, nothing more is tried there."""
     refusing: set[RecordedLocation] = set()
-    for due, order in _removable(**which):
-        for export in run.while_time_is_left(_each(due, order)):
+    with Isolation() as isolated:
+        for export in chain.from_iterable(run.while_time_is_left(_each(*each)) for each in _removable(**which)):
             where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
             if where in refusing:
                 continue
-            if _removed(run, export, where):
+            is_removed: bool | None = None
+            with isolated.chatbot(export.chatbot_id):
+                is_removed = _removed(run, export, where)
+            if is_removed:
                 run.note_removed("exports")
-            elif where.hosting == CLIENT:
+            elif is_removed is None or where.hosting == CLIENT:
                 refusing.add(where)
 
 
@@ -293,15 +308,17 @@ def _removed(run: CleanupRun, export: Export, where: RecordedLocation) -> bool:
 
 def _remove_expired_extracts(run: CleanupRun) -> None:
     """Take each first, so that no worker rebuilds it meanwhile."""
-    for held in run.while_time_is_left(iter(leases.take_expired, None)):
-        try:
-            hosted_storage().purge(str(held.key))
-        except StorageError as error:
-            run.refuse(error)
-            held.refuse(error.code, error.detail, retryable=error.retryable, wait=_REFUSED_AGAIN)
-        else:
-            held.expire()
-            run.note_removed("extracts")
+    with Isolation() as isolated:
+        for held in run.while_time_is_left(iter(leases.take_expired, None)):
+            with isolated.chatbot(held.chatbot_id):
+                try:
+                    hosted_storage().purge(str(held.key))
+                except StorageError as error:
+                    run.refuse(error)
+                    held.refuse(error.code, error.detail, retryable=error.retryable, wait=_REFUSED_AGAIN)
+                else:
+                    held.expire()
+                    run.note_removed("extracts")
 
 
 def _remove_abandoned_uploads(run: CleanupRun) -> None:
@@ -309,12 +326,14 @@ def _remove_abandoned_uploads(run: CleanupRun) -> None:
     uploads, chatbots = abandoned_uploads(), machines.answering()
     if chatbots is not None:
         uploads = uploads.filter(chatbot__in=chatbots)
-    for upload in run.while_time_is_left(_each(uploads, "created_at")):
-        this = {"pk": upload.pk, "chatbot": upload.chatbot_id}
-        is_taken = abandoned_uploads().filter(**this).update(upload_id=None)
-        if is_taken and run.purge(upload.object_key):
-            UploadedFile.objects.filter(**this, state=UploadedFile.State.UPLOADING).delete()
-            run.note_removed("abandoned_uploads")
+    with Isolation() as isolated:
+        for upload in run.while_time_is_left(_each(uploads, "created_at")):
+            this = {"pk": upload.pk, "chatbot": upload.chatbot_id}
+            with isolated.chatbot(upload.chatbot_id):
+                is_taken = abandoned_uploads().filter(**this).update(upload_id=None)
+                if is_taken and run.purge(upload.object_key):
+                    UploadedFile.objects.filter(**this, state=UploadedFile.State.UPLOADING).delete()
+                    run.note_removed("abandoned_uploads")
 
 
 def _remove_objects_without_rows(run: CleanupRun) -> None:

@@ -8,6 +8,7 @@ table (docs/scaling.md).
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from common.db import array, execute, fetch
+from common.isolation import Isolation
 from conversations import machines
 from conversations.placement import by_place
 
@@ -76,11 +78,15 @@ class FoundFirst:
     first: _Key = 0  # before every key
 
     def count(self) -> int:
-        return sum(len(keys) for page in self._pages(_COUNTED_AT_ONCE) for keys, _ in self._of_places(page))
+        pages = self._pages(_COUNTED_AT_ONCE)
+        return sum(len(self._going(page, keys)[0]) for page in pages for keys in by_place(page))
 
     def forget(self, *, most: int) -> Iterator[int]:
-        for page in self._pages(most):
-            yield sum(self._change(keys, chatbots) for keys, chatbots in self._of_places(page))
+        """As every rule; raises SomeFailed after all chatbots."""
+        with Isolation() as isolated:
+            for page in self._pages(most):
+                places = [{key: page[key] for key in keys} for keys in by_place(page)]
+                yield sum(sum(isolated.by_chatbot(place, partial(self._change, page))) for place in places)
 
     def _pages(self, most: int) -> Iterator[dict[_Key, int]]:
         """Yield what may go by each page of what is due: the keys, with their chatbots."""
@@ -93,14 +99,14 @@ class FoundFirst:
                 after = max((at, key) for at, key, _, _ in rows)
                 yield {key: chatbot_id for _, key, chatbot_id, may_go in rows if may_go}
 
-    def _of_places(self, page: Mapping[_Key, int]) -> Iterator[tuple[set[_Key], str]]:
-        """Yield for each place the keys that go, and their chatbots."""
-        for keys in by_place(page):
-            chatbots = array({page[key] for key in keys})
-            kept = fetch(self.kept, {**periods(), "ids": array(keys), "chatbots": chatbots}) if self.kept else []
-            yield set(keys) - {key for (key,) in kept}, chatbots
+    def _going(self, page: Mapping[_Key, int], keys: Collection[_Key]) -> tuple[set[_Key], str]:
+        """Return which of these keys of one place go, and their chatbots."""
+        chatbots = array({page[key] for key in keys})
+        kept = fetch(self.kept, {**periods(), "ids": array(keys), "chatbots": chatbots}) if self.kept else []
+        return set(keys) - {key for (key,) in kept}, chatbots
 
-    def _change(self, keys: Collection[_Key], chatbots: str) -> int:
+    def _change(self, page: Mapping[_Key, int], keys: Collection[_Key]) -> int:
+        keys, chatbots = self._going(page, keys)
         values = {**periods(), "chatbots": chatbots}
         with transaction.atomic():
             locked = [key for (key,) in fetch(self.lock, {**values, "ids": array(keys)})]

@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import fetch
+from common.isolation import Isolation, in_any_order
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due
@@ -188,18 +189,24 @@ def count_due(chatbot: Chatbot) -> int | None:
 def file_due_runs() -> int:
     """File today's run for each chatbot whose time has come, and return how many. Called by every sweep.
 
-    Runs that have failed are tried again. Not where a machine is silent: whether anything is due stands there.
+    Runs that have failed are tried again. Not where a machine is silent: whether anything is due stands there. Raises
+    SomeFailed after all chatbots.
     """
-    _try_failed_again()
     filed = 0
-    chatbots = fetch(_CHATBOTS)
-    reachable = set(machines.reachable([chatbot_id for chatbot_id, *_ in chatbots]))
-    for chatbot_id, timezone, now, latest in chatbots:
-        # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
-        zone = ZoneInfo(timezone)
-        is_late = is_time(zone, now) and (latest is None or latest < now.astimezone(zone).date())
-        if is_late and chatbot_id in reachable:
-            filed += _file_if_due(chatbot_id, actor="worker") is not None
+    with Isolation() as isolated:
+        chatbots, failed = fetch(_CHATBOTS), fetch(_FAILED)
+        reachable = set(machines.reachable({row[0] for row in chatbots} | {row[1] for row in failed}))
+        for request_id, chatbot_id, *when in in_any_order(failed):
+            with isolated.chatbot(chatbot_id):
+                if chatbot_id in reachable:
+                    _try_again(request_id, chatbot_id, *when)
+        for chatbot_id, timezone, now, latest in in_any_order(chatbots):
+            with isolated.chatbot(chatbot_id):
+                # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
+                zone = ZoneInfo(timezone)
+                is_late = is_time(zone, now) and (latest is None or latest < now.astimezone(zone).date())
+                if is_late and chatbot_id in reachable:
+                    filed += _file_if_due(chatbot_id, actor="worker") is not None
     return filed
 
 
@@ -278,30 +285,25 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     return request
 
 
-def _try_failed_again() -> None:
-    """Queue runs that had begun, and have failed before this night, again.
+def _try_again(request_id: UUID, chatbot_id: int, timezone: str, failed_at: datetime, now: datetime) -> None:
+    """Queue a run that had begun, and has failed before this night, again.
 
-    No other run looks at what they have closed, and nobody can read it. They end as soon as that is erased if their
-    period does not hold any more.
+    No other run looks at what it has closed, and nobody can read it. It ends as soon as that is erased if its period
+    does not hold any more.
     """
-    failed_runs = fetch(_FAILED)
-    reachable = machines.reachable({chatbot_id for _, chatbot_id, *_ in failed_runs})
-    for request_id, chatbot_id, timezone, failed_at, now in failed_runs:
-        zone = ZoneInfo(timezone)
-        tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
-        if chatbot_id not in reachable or not failed_at < tonight <= now:
-            continue
-        with transaction.atomic():
-            locks.lock(chatbot_id)
-            failed = ComplianceRequest.objects.select_for_update().filter(pk=request_id, status=Status.FAILED)
-            for request in failed:
-                requeue.queue_again(request)
-                extracts.try_again([request_id])
-                entry = changelog.entry(
-                    "request.retried", chatbot_id=chatbot_id, request_id=request_id, actor="worker"
-                )
-                changelog.record_all([entry])
-                notify.notify_workers_after_commit()
+    zone = ZoneInfo(timezone)
+    tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
+    if not failed_at < tonight <= now:
+        return
+    with transaction.atomic():
+        locks.lock(chatbot_id)
+        failed = ComplianceRequest.objects.select_for_update().filter(pk=request_id, status=Status.FAILED)
+        for request in failed:
+            requeue.queue_again(request)
+            extracts.try_again([request_id])
+            entry = changelog.entry("request.retried", chatbot_id=chatbot_id, request_id=request_id, actor="worker")
+            changelog.record_all([entry])
+            notify.notify_workers_after_commit()
 
 
 def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> datetime:

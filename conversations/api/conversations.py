@@ -68,6 +68,7 @@ class ConversationsView(ChatbotView):
 
     scope = Scope.CONVERSATIONS_READ
     post_scope = Scope.CONVERSATIONS_WRITE
+    takes_long = ["POST"]
 
     def most_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES
@@ -200,6 +201,7 @@ class LookUpView(ChatbotView):
     """Finds conversations by the platform's ids, which must not be part of a URL: they can be personal."""
 
     scope = Scope.CONVERSATIONS_READ
+    takes_long = ["POST"]
 
     def most_body_bytes(self) -> int:
         # A thousand ids of 200 characters, each written as an escape of 4 bytes or so.

@@ -33,6 +33,7 @@ class IdentifyView(ChatbotView):
     """Tokens alone: the call erases nobody, and files nothing."""
 
     scope = ApiKey.Scope.IDENTITIES_WRITE
+    takes_long = ["POST"]
 
     def most_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES

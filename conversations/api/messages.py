@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Scope = ApiKey.Scope
 
 # Running uploads of this process: each holds a thread while the storage receives it, however slowly. One thread is
-# left for all other calls.
+# left for all other calls, whichever chatbots store files.
 _UPLOADS = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 
 
@@ -98,6 +98,7 @@ class FilesView(ChatbotView):
 
     scope = Scope.CONVERSATIONS_READ
     post_scope = Scope.CONVERSATIONS_WRITE
+    takes_long = ["POST"]
 
     def most_body_bytes(self) -> int:
         return most_body_bytes()

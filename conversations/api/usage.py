@@ -31,6 +31,7 @@ class UsageQuery(Query):
 
 class UsageView(ChatbotView):
     scope = ApiKey.Scope.CONVERSATIONS_READ
+    takes_long = ["GET", "HEAD"]
 
     @describe(
         operation_id="countUsage",

@@ -20,6 +20,7 @@ from django.utils import timezone
 from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
+from common.isolation import Isolation, in_any_order
 from common.times import midnight
 from conversations.models import DailyExtract
 
@@ -83,14 +84,14 @@ def plan_due() -> int:
     """Create rows for the days that are over, of all chatbots with extracts and a bucket; return how many.
 
     From the last day with a row on, or yesterday alone if there is none. A day is over EXTRACT_DELAY after its
-    midnight. Several workers may call this at once: each day gets one row.
+    midnight. Several workers may call this at once: each day gets one row. Raises SomeFailed after all chatbots.
     """
     planned = 0
-    for chatbot_id, zone, last, now in fetch(_LAST_PLANNED):
-        if last is None or last < last_day_over(zone, now):
-            planned += len(
-                _plan(chatbot_id, lambda rows, newest: _days(rows[-1].day + ONE_DAY if rows else newest, newest))
-            )
+    with Isolation() as isolated:
+        for chatbot_id, zone, last, now in in_any_order(fetch(_LAST_PLANNED)):
+            with isolated.chatbot(chatbot_id):
+                if last is None or last < last_day_over(zone, now):
+                    planned += len(_plan(chatbot_id, _days_since))
     return planned
 
 
@@ -120,6 +121,10 @@ def window(day: date, zone: ZoneInfo, planned: Sequence[DayWindow]) -> DayWindow
         is_next = after.day == day + ONE_DAY
         ends_at = after.starts_at if is_next else min(ends_at, after.starts_at)
     return DayWindow(day, starts_at, ends_at) if starts_at < ends_at else None
+
+
+def _days_since(planned: Sequence[DayWindow], newest: date) -> list[date]:
+    return _days(planned[-1].day + ONE_DAY if planned else newest, newest)
 
 
 def _days(first: date, last: date) -> list[date]:

@@ -11,6 +11,7 @@ import pytest
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.factories import conversation_of
@@ -55,20 +56,22 @@ def took(server: WebServer, path: str, headers: dict[str, str]) -> float:
 )
 def test_one_thread_is_kept_free_while_the_storage_drips(chatbot: Chatbot, slow: Hostile, threads: int) -> None:
     caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
+    neighbour = factories.ready_chatbot(slug="other")
+    uploads = [(caller, number), (TokenCaller(neighbour), conversation_of(neighbour, "42").pk)] * (threads + 4)
     paths = ["/healthz", "/readyz", caller.url("conversations"), caller.url(f"conversations/{number}")]
-    refused = (503, "5", "unavailable")
+    refused, refused_one = (503, "5", "unavailable"), (429, "1", "rate_limited")
     with (
         web_server(WEB_THREADS=str(threads), S3_ENDPOINT_URL=slow.url()) as server,
         ThreadPoolExecutor(threads + 4) as pool,
     ):
-        calls = [pool.submit(upload, server, caller, number) for _ in range(threads + 4)]
+        calls = [pool.submit(upload, server, *one) for one in uploads[: threads + 4]]
         at_once = [call.result() for call in islice(as_completed(calls, timeout=PATIENCE / 2), 5)]
         seconds = [took(server, path, caller.credentials(b"")) for path in paths for _ in range(5)]
-        assert at_once == [refused] * 5
+        assert {refused} <= {*at_once} <= {refused, refused_one}
         assert [call.done() for call in calls].count(False) == threads - 1, "Nothing was held meanwhile."
         assert max(seconds) < SOON
         slow.over.set()
-        assert [call.result() for call in calls] == [refused] * len(calls)
+        assert {call.result() for call in calls} <= {refused, refused_one}
 
 
 def test_ended_uploads_free_their_slots(chatbot: Chatbot, storage: ObjectStorage) -> None:

@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 from django.db.models import Count
 
 from common.commands import TeachingCommand
+from common.isolation import Isolation
 from compliance import worker
 from compliance.callbacks import dispatcher as callbacks
 from compliance.lookups import dispatcher as lookups
@@ -24,7 +25,8 @@ examples:
   manage.py process_requests
   manage.py process_requests --seconds 60 --json
 
-exit codes: 0 nothing is left that can be taken, 3 the time was over first, or the database refuses work for now
+exit codes: 0 nothing is left that can be taken, 1 something due by time failed (`part.failed` in the log), 3 the time
+was over first, or the database refuses work for now
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,12 +38,14 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first, or t
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        worker.sweep()
-        is_time_over = worker.drain(seconds=options["seconds"])
-        is_refused = refusals.is_resting()
-        callbacks.deliver()
-        lookups.look_up()
-        mails.deliver()
+        with Isolation() as isolated:
+            with isolated.part("sweep"):
+                worker.sweep()
+            is_time_over = worker.drain(seconds=options["seconds"])
+            is_refused = refusals.is_resting()
+            callbacks.deliver()
+            lookups.look_up()
+            mails.deliver()
         states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
         if options["json"]:
             document = {"requests": states, "time_over": is_time_over, "database_refused": is_refused}

@@ -1,7 +1,7 @@
 import traceback
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 
 from compliance import tasks, worker
 from tests.factories import ConversationFactory
@@ -14,7 +14,7 @@ def test_a_failed_task_contains_no_row_data(monkeypatch, caplog) -> None:
 
     def fail(*_: object) -> None:
         ConversationFactory.create(user_name="Ada Lovelace", deletion_request_id=None)
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("UPDATE conversations_conversation SET deleted_at = now()")
 
     monkeypatch.setattr(worker, "sweep", fail)

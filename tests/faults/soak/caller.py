@@ -13,8 +13,9 @@ from tests.faults.client import Answer, Client, NoAnswer
 from tests.faults.soak.model import now
 from tests.faults.soak.violations import Violations
 
-# What a service says that cannot serve a call for now.
-_FOR_NOW = {503}
+# What a service says that cannot serve a call for now: after a fault, or where the bot makes too many long ones.
+_TOO_MANY = 429
+_FOR_NOW = {503, _TOO_MANY}
 # For so long a call may have no answer that says what became of it, beside the time of faults; and so long after a
 # fault no call may have none at all.
 _PATIENCE, _CALM = 60.0, 90.0
@@ -97,7 +98,7 @@ class Caller:
         if answer.status == 500:
             self._refused("upload", answer)
             return None
-        if answer.status not in {201, 404, 410, 503}:
+        if answer.status not in {201, 404, 410, *_FOR_NOW}:
             self._refused("upload", answer)
         return answer
 
@@ -127,7 +128,7 @@ class Caller:
     def _has_reason(self, what: str, said: str, asked: datetime) -> None:
         """Look whether faults explain that a call must be repeated. Raises Silent where it need not be any more."""
         outages = self._violations.outages
-        if not outages.lately(_CALM):
+        if said != str(_TOO_MANY) and not outages.lately(_CALM):
             told = f"{what} of {self.bot} was answered with {said}, and the last fault was over {_CALM:.0f} s ago"
             self._violations.add("no answer", told)
         if (now() - asked).total_seconds() - outages.within(asked, now()) > _PATIENCE:

@@ -1,0 +1,91 @@
+"""Parts of a work, each of which is done whatever becomes of the others: errors are remembered until the end."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self, TypeVar
+
+from common.database_errors import is_connection_lost, was_refused_for_now
+from common.logs import describe_kind
+
+logger = logging.getLogger(__name__)
+
+_Thing = TypeVar("_Thing")
+_Result = TypeVar("_Result")
+
+# For chatbots that fail. Beyond it none is begun: each may run into the same timeout.
+_PATIENCE_SECONDS = 10.0
+
+
+def in_any_order(things: Collection[_Thing]) -> list[_Thing]:
+    """Return the things so that those which fail slowly do not keep the same others from their turn each time."""
+    return random.sample(list(things), len(things))
+
+
+def _is_of_all(error: Exception) -> bool:
+    return is_connection_lost(error) or was_refused_for_now(error)
+
+
+class SomeFailed(Exception):
+    """Parts have failed. Names the kinds of their errors, which may be stored; the log has the frames."""
+
+
+class Isolation:
+    """A context that ends by raising SomeFailed if a part of it has failed.
+
+    An error by which the database is lost or refuses work ends it at once.
+    """
+
+    def __init__(self) -> None:
+        self._failures: list[str] = []
+        self._lost_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._failures:
+            raise SomeFailed(", ".join(dict.fromkeys(self._failures)))
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Log an error of this part by `name`, and go on."""
+        try:
+            yield
+        except SomeFailed as error:
+            self._failures.append(str(error))
+        except Exception as error:
+            if _is_of_all(error):
+                raise
+            logger.error("part.failed part=%s", name, exc_info=error)  # noqa: TRY400  as other events
+            self._failures.append(describe_kind(error))
+
+    @contextmanager
+    def chatbot(self, chatbot_id: int) -> Iterator[None]:
+        """As `part`. Raises SomeFailed once chatbots have failed for too long."""
+        began, before = time.monotonic(), len(self._failures)
+        with self.part(f"chatbot:{chatbot_id}"):
+            yield
+        if len(self._failures) > before:
+            self._lost_seconds += time.monotonic() - began
+            if self._lost_seconds > _PATIENCE_SECONDS:
+                self.__exit__(None)
+
+    def by_chatbot(
+        self, chatbot_of: Mapping[_Thing, int], do: Callable[[list[_Thing]], _Result]
+    ) -> Iterator[_Result]:
+        """Yield what `do` returns for all things, given with the chatbot of each; if it fails, for each chatbot's."""
+        chatbots = set(chatbot_of.values())
+        if len(chatbots) > 1:
+            try:
+                yield do(list(chatbot_of))
+            except Exception as error:
+                if _is_of_all(error):
+                    raise
+            else:
+                return
+        for chatbot_id in in_any_order(chatbots):
+            with self.chatbot(chatbot_id):
+                yield do([thing for thing, owner in chatbot_of.items() if owner == chatbot_id])
