@@ -232,7 +232,7 @@ def work(held: HeldClaim, deadline: float) -> None:
         elif held.kind == Kind.DELETION:
             erasure.run(held, measure(held), deadline=deadline)
         else:
-            requeue.move_large(held, held.request_ids, measure(held))
+            requeue.keep_light(held, held.request_ids, measure(held))
             export.run(held, deadline=deadline)
         held.release()
     except ClaimLost:

@@ -51,6 +51,7 @@ MAX_ERRORS = 100
 # Above this, building the list of errors would itself cost more memory than the document.
 _MAX_ERRORS_READ = 10_000
 MAX_MESSAGES = 100_000
+MAX_TEXT = 100_000
 MAX_VARIABLES = 1_000
 
 
@@ -61,7 +62,7 @@ def _one_decimal(score: float) -> Decimal:
 
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
-Text = Annotated[str, Field(max_length=100_000)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Score = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False), AfterValidator(_one_decimal)]
 Variables = Annotated[dict[str, Annotated[str, Field(max_length=10_000)] | None], Field(max_length=MAX_VARIABLES)]
 

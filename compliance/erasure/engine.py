@@ -55,9 +55,9 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     `deadline` is a `time.monotonic()` value. Past it the requests are requeued between two chunks, and the next claim
     continues. Raises ClaimLost.
     """
-    # Approval comes before a large request waits for its lane.
+    # Approval comes before a large request waits for its lane, or another one for its turn.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
-    active = requeue.move_large(held, list(admitted), sizes)
+    active = requeue.keep_light(held, list(admitted), sizes)
     if active and intend(held, active, journal.intend):
         fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in active], erases=fits)

@@ -48,7 +48,7 @@ SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation
        b.export_assurance
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
- WHERE r.claim_id = {claim}
+ WHERE r.claim_id = {claim} AND r.include_files = {with_files}
 """)
 
 
@@ -116,7 +116,9 @@ class Delivery:
         unread: StepFailed | None = None
         try:
             with self._pool, snapshot() as reader:
-                self._read_and_send(reader, deadline)
+                # Copying files can take long: exports without any do not wait for it.
+                for with_files in sorted({target.include_files for target in self._uploads}):
+                    self._read_and_send(reader, deadline, with_files=with_files)
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
             unread = _unread(error)
@@ -127,20 +129,25 @@ class Delivery:
         if unread:
             self._fail_unread(unread)
 
-    def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float) -> None:
+    def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float, *, with_files: bool) -> None:
+        targets = {target.place: target for target in self._uploads if target.include_files == with_files}
         transcripts = Transcripts(
             reader,
-            _wanted(self._held),
-            chatbot_ids={target.chatbot_id for target in self._targets.values()},
+            _wanted(self._held, with_files=with_files),
+            chatbot_ids={target.chatbot_id for target in targets.values()},
         )
-        self._counts = transcripts.count()
-        if self._counts.keys() != self._targets.keys():
+        counts = transcripts.count()
+        if counts.keys() != targets.keys():
             raise ClaimLost
+        self._counts |= counts
         self._record_conversations(transcripts)
-        self._copy_files(transcripts)
-        with closing(self._pieces(reader, transcripts)) as pieces:
+        if with_files:
+            self._pool.wait_for_all()
+            self._settle()
+            self._copy_files(transcripts, targets.values())
+        with closing(self._pieces(reader, transcripts, targets)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
-                target = self._targets[place]
+                target = targets[place]
                 if target in self._report.settled:
                     continue  # groupby reads on to the next one
                 data = (piece.data for piece in of_file)
@@ -169,9 +176,11 @@ class Delivery:
         chatbots = {target.chatbot_id for target, _ in contents}
         return set(self._held.share_with_intake(chatbots, record)) - self._report.settled
 
-    def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[TranscriptPiece]:
-        """Yield the pieces of all files, count their lines, and renew the claim meanwhile."""
-        pieces = transcripts.pieces(self._targets)
+    def _pieces(
+        self, reader: psycopg.Connection[Any], transcripts: Transcripts, places: Iterable[int]
+    ) -> Generator[TranscriptPiece]:
+        """Yield the pieces of these files, count their lines, and renew the claim meanwhile."""
+        pieces = transcripts.pieces(places)
         if self._held.is_large:
             # Small exports are sorted at once; another thread would cost more.
             pieces = read_patiently(reader, pieces, meanwhile=self._renewer.renew_if_due)
@@ -181,14 +190,12 @@ class Delivery:
                 self._lines[piece.place] += piece.lines
                 yield piece
 
-    def _copy_files(self, transcripts: Transcripts) -> None:
-        left = [target for target in self._uploads if target not in self._report.settled]
-        if with_files := [target for target in left if target.include_files]:
-            copying = Copying(self._held, self._renewer, self._storage)
-            copying.run(transcripts, with_files)
-            self._copied = copying.copied
-            self._report.overtaken(copying.overtaken)
-            self._report.failed(copying.failed)
+    def _copy_files(self, transcripts: Transcripts, targets: Iterable[Target]) -> None:
+        copying = Copying(self._held, self._renewer, self._storage)
+        copying.run(transcripts, [target for target in targets if target not in self._report.settled])
+        self._copied = copying.copied
+        self._report.overtaken(copying.overtaken)
+        self._report.failed(copying.failed)
 
     def _stream(self, target: Target, data: Iterable[bytes]) -> None:
         upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
@@ -275,10 +282,10 @@ def _read_part(data: Iterator[bytes]) -> bytes:
     return bytes(part)
 
 
-def _wanted(held: HeldClaim) -> sql.Composed:
+def _wanted(held: HeldClaim, *, with_files: bool) -> sql.Composed:
     """Return the query for the claim's requests that Transcripts takes, so that no value is in a statement.
 
     Not by the seq of a single request: `place` would be a constant to the planner, which then sorts all lines at once
     and takes half as long again.
     """
-    return _WANTED.format(claim=sql.Literal(held.id))
+    return _WANTED.format(claim=sql.Literal(held.id), with_files=sql.Literal(with_files))

@@ -4,26 +4,36 @@ A chatter with millions of messages takes minutes, which would delay the other r
 every worker.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 
 from common.db import BY_INDEX, array, execute, fetch
+from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.sql import chatbots_of
+from conversations.documents import MAX_TEXT
 from conversations.sql import SELECTED_CONVERSATIONS
+
+Kind = ComplianceRequest.Kind
 
 # More than this takes more than a few tenths of a second.
 LARGE_MESSAGES = 10_000
 LARGE_CONVERSATIONS = 1_000
-# Exports that copy files.
-LARGE_FILES = 50
-LARGE_FILE_BYTES = 64 * 1024 * 1024
+LARGE_TEXT_BYTES = 64 * 1024 * 1024
+# An export copies files one by one; a deletion removes many in a call, whatever their sizes.
+LARGE_FILES = {Kind.EXPORT: 50, Kind.DELETION: 1_000}
+LARGE_FILE_BYTES = {Kind.EXPORT: 64 * 1024 * 1024, Kind.DELETION: None}
 
-# OFFSET 0 keeps PostgreSQL from reading all requests of the chatbots when it knows how few chatbots there are.
-# Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one shared by
-# 1,001.
+# A character has up to 4 bytes in UTF-8.
+_MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
+
+# OFFSET 0 keeps PostgreSQL from reading all requests or conversations of the chatbots when it knows how few chatbots
+# there are. Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one
+# shared by 1,001. Most requests have no files and little text, and pay for neither. Files are looked up where a live
+# conversation has some, or an erased one may have some left. Texts, whose lengths are known without reading them, are
+# looked up where there are many messages, and neither of what is large anyway.
 _MEASURE = f"""
 WITH r AS MATERIALIZED (
     SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation_digests, r.include_files,
@@ -31,28 +41,41 @@ WITH r AS MATERIALIZED (
       FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
       JOIN chatbots_chatbot b ON b.id = r.chatbot_id
 ), measured AS MATERIALIZED (
-    SELECT r.id, live.conversations, live.messages, named.conversations AS named, held.files, held.bytes
+    SELECT r.id, live.conversations, live.messages, counted.conversations AS named,
+           greatest(held.files, held.bytes, said.bytes) AS load
       FROM r
      CROSS JOIN LATERAL (
-        SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
-          FROM (SELECT c.message_count
+        SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages,
+               bool_or(has_file_upload) AS has_files
+          FROM (SELECT c.*
                   FROM ({SELECTED_CONVERSATIONS}) AS named
-                  JOIN conversations_conversation c ON c.id = named.conversation_id
-                   AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
+                 CROSS JOIN LATERAL (
+                       SELECT message_count, has_file_upload FROM conversations_conversation
+                        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
+                       OFFSET 0) AS c
                  LIMIT r.most + 1) AS each) AS live
      CROSS JOIN LATERAL (
         SELECT count(*) AS conversations
-          FROM (SELECT FROM ({SELECTED_CONVERSATIONS}) AS each LIMIT %(most)s + 1) AS each) AS named
+          FROM (SELECT FROM ({SELECTED_CONVERSATIONS}) AS each LIMIT %(most)s + 1) AS each) AS counted
      CROSS JOIN LATERAL (
-        SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
+        SELECT count(*)::float / %(files)s AS files, coalesce(sum(size), 0)::float / %(file_bytes)s AS bytes
           FROM (SELECT f.size
                   FROM ({SELECTED_CONVERSATIONS}) AS named
                  CROSS JOIN LATERAL (
                        SELECT size FROM conversations_uploadedfile
                         WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-                          AND state = 'stored' OFFSET 0) AS f
-                 WHERE r.include_files
+                          AND (state = 'stored' OR NOT %(copies)s) OFFSET 0) AS f
+                 WHERE (r.include_files OR NOT %(copies)s) AND counted.conversations <= %(most)s
+                   AND (live.has_files OR live.conversations < counted.conversations)
                  LIMIT %(files)s + 1) AS each) AS held
+     CROSS JOIN LATERAL (
+        SELECT coalesce(sum(m.bytes), 0)::float / %(text_bytes)s AS bytes
+          FROM ({SELECTED_CONVERSATIONS}) AS named
+         CROSS JOIN LATERAL (
+               SELECT octet_length(text) AS bytes FROM conversations_message
+                WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS m
+         WHERE counted.conversations <= %(most)s
+           AND live.messages BETWEEN %(few_messages)s AND %(messages)s) AS said
 ) SELECT * FROM measured
 """
 
@@ -60,15 +83,14 @@ WITH r AS MATERIALIZED (
 class Size(NamedTuple):
     """Live conversations of a request and their messages, counted up to what the guard needs.
 
-    `named` includes erased conversations, each of which may have something left. Files only count for exports that
-    copy them, up to what is large.
+    `named` includes erased conversations, each of which may have something left. `load` is what there is of files to
+    copy or remove, or of text, in proportion to what makes a request large.
     """
 
     conversations: int
     messages: int
     named: int
-    files: int = 0
-    file_bytes: int = 0
+    load: float = 0
 
     @property
     def is_counted_in_part(self) -> bool:
@@ -77,16 +99,21 @@ class Size(NamedTuple):
 
     @property
     def is_large(self) -> bool:
-        is_much = self.messages > LARGE_MESSAGES or self.named > LARGE_CONVERSATIONS
-        return is_much or self.files > LARGE_FILES or self.file_bytes > LARGE_FILE_BYTES
+        return self.messages > LARGE_MESSAGES or self.named > LARGE_CONVERSATIONS or self.load > 1
 
 
 def measure(held: HeldClaim) -> dict[UUID, Size]:
-    values = {
+    values: dict[str, Any] = {
         "claim": held.id,
         "chatbots": array(chatbots_of(held.request_ids)),
+        "copies": held.kind == Kind.EXPORT,
         "most": LARGE_CONVERSATIONS,
-        "files": LARGE_FILES,
+        "messages": LARGE_MESSAGES,
+        # Fewer are not that long.
+        "few_messages": LARGE_TEXT_BYTES // _MOST_BYTES_OF_TEXT,
+        "text_bytes": LARGE_TEXT_BYTES,
+        "files": LARGE_FILES[held.kind],
+        "file_bytes": LARGE_FILE_BYTES[held.kind],
     }
     with transaction.atomic():
         execute(BY_INDEX)

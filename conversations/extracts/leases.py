@@ -79,7 +79,9 @@ def _take_statement(condition: str, *, order: str) -> str:
 
 def _take_to_build(condition: str) -> str:
     is_waiting = "d.state IN ('pending', 'stale') AND (d.expires_at IS NULL OR d.expires_at > statement_timestamp())"
-    return _take_statement(f"{is_waiting} AND {condition}", order="d.state = 'pending', d.stale_at, d.id")
+    # Drawn anew for each, so that no chatbot's many days delay another's.
+    turn = "uuid_hash_extended(%(token)s, d.chatbot_id)"
+    return _take_statement(f"{is_waiting} AND {condition}", order=f"d.state = 'pending', {turn}, d.stale_at, d.id")
 
 
 # Those of a silent machine of Citus stay queued, and those of a chatbot that a restore has left closed.
@@ -256,8 +258,9 @@ UPDATE conversations_dailyextract SET {changes} WHERE id = %(id)s AND token = %(
 def take_next(*, settled: bool) -> ExtractLease | None:
     """Take the next extract that is due and goes to the hosted bucket, or return None.
 
-    The day that has been stale longest comes first; `settled` skips days that became due just now. All but one of a
-    cluster's workers may build extracts at a time, whatever the number of clusters: one is always left for requests.
+    Stale days come before new ones. Of these, a chatbot is drawn at random, and its day that has been stale longest.
+    `settled` skips days that became due just now. All but one of a cluster's workers may build extracts at a time,
+    whatever the number of clusters: one is always left for requests.
     """
     with transaction.atomic():
         if not _is_any_waiting():

@@ -1,6 +1,8 @@
 """Take requests out of a claim undone: requeue, move to another lane, hold or fail them. Release held ones."""
 
 import logging
+import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +20,7 @@ from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.work.outbox import announce, log
 from compliance.work.sizes import Size
-from compliance.work.sql import IS_EARLIER, OPEN, SHARING
+from compliance.work.sql import IS_EARLIER, OPEN, SHARING, chatbot_of_each
 from conversations import machines
 
 logger = logging.getLogger(__name__)
@@ -85,17 +87,25 @@ def requeue_isolated(held: HeldClaim) -> None:
     _change_lane(held, held.request_ids, Lane.ISOLATED, code="isolated")
 
 
-def move_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
-    """Move large requests to their lane before any work on them, and return the others.
+def keep_light(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
+    """Take what would hold up the others out of the claim, before any work on it, and return what stays.
+
+    Large requests move to their lane. Those with files to copy or remove, or with long texts, stay while there is in
+    all no more than what makes one request large: the first of each chatbot, drawn at random, before the second of
+    any. The others keep their places in the queue.
 
     Claims of one request, in the large lane or for a client's bucket, keep what they have.
     """
     if held.lane in {Lane.LARGE, Lane.CLIENT}:
         return list(request_ids)
-    large = [request_id for request_id in request_ids if request_id in sizes and sizes[request_id].is_large]
+    large = {request_id for request_id in request_ids if request_id in sizes and sizes[request_id].is_large}
     if large:
         _change_lane(held, large, Lane.LARGE, code="large")
-    return [request_id for request_id in request_ids if request_id not in large]
+    left = [request_id for request_id in request_ids if request_id not in large]
+    late = _beyond_share({request_id: sizes[request_id].load for request_id in left if request_id in sizes})
+    if late:
+        requeue(held, late, waiting_for=WaitingFor.TURN)
+    return [request_id for request_id in left if request_id not in late]
 
 
 def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
@@ -254,6 +264,25 @@ def _log_requeued(requests: Iterable[ComplianceRequest], code: str = "") -> None
 
 def _with_code(request: ComplianceRequest, code: str = "") -> tuple[UUID, int, changelog.Data]:
     return request.pk, request.chatbot_id, {"code": code or request.error_code, "attempts": request.attempts}
+
+
+def _beyond_share(loads: Mapping[UUID, float]) -> set[UUID]:
+    """Return the requests for which a claim has no room. None is overtaken by a later one of its chatbot."""
+    chatbots = chatbot_of_each([request_id for request_id, load in loads.items() if load])
+    drawn = {chatbot_id: random.random() for chatbot_id in chatbots.values()}  # noqa: S311  (not a secret)
+    before = Counter[int]()
+    turns = {}
+    for request_id, chatbot_id in chatbots.items():
+        turns[request_id] = before[chatbot_id], drawn[chatbot_id]
+        before[chatbot_id] += 1
+    room, late, full = 1.0, set[UUID](), set[int]()
+    for request_id in sorted(turns, key=lambda each: turns[each]):
+        if chatbots[request_id] in full or loads[request_id] > room:
+            full.add(chatbots[request_id])
+            late.add(request_id)
+        else:
+            room -= loads[request_id]
+    return late
 
 
 def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, code: str) -> None:

@@ -154,7 +154,7 @@ def test_many_files_are_copied_in_groups_and_the_response_stays_small(
 def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sizes, "LARGE_FILES", 2)
+    monkeypatch.setitem(sizes.LARGE_FILES, ComplianceRequest.Kind.EXPORT, 2)
     conversation = conversation_of(chatbot, "42")
     for _ in range(3):
         stored(conversation, b"content")

@@ -1,5 +1,6 @@
-"""The lease of a day while its worker waits for the first row."""
+"""Who is built first, and the lease of a day while its worker waits for the first row."""
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -11,7 +12,8 @@ from common import leases as common_leases
 from common.storage import ObjectStorage
 from conversations import snapshots
 from conversations.extracts import builder, leases
-from tests.extracting import conversation_on, extract_of, lines, noon, planned
+from conversations.models import DailyExtract
+from tests.extracting import FIRST, conversation_on, extract_of, lines, noon, planned
 from tests.slow_reading import locked, waits
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -63,3 +65,19 @@ def test_a_worker_that_loses_its_lease_stops_reading_at_once(
     assert list(storage.versions()) == []
     assert list(storage.uploads()) == []
     assert connection.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_a_chatbot_with_many_stale_days_does_not_delay_anothers(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    many = planned(chatbot, FIRST - timedelta(days=60), FIRST)
+    [single] = planned(neighbour)
+    DailyExtract.objects.update(state="stale", stale_at=noon())
+    DailyExtract.objects.filter(pk=single.pk).update(stale_at=noon() + timedelta(hours=1))
+    taken: list[int] = []
+    for _ in range(40):
+        lease = leases.take_next(settled=False)
+        assert lease
+        taken.append(lease.id)
+        lease.expire()
+    assert single.pk in taken
+    # A chatbot's own in the order in which they became stale.
+    assert [each for each in taken if each != single.pk] == [day.pk for day in many[: len(taken) - 1]]
