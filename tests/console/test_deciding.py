@@ -67,7 +67,7 @@ def test_a_refusal_of_the_operation_is_shown(chatbot: Chatbot) -> None:
     for request, action, expected in (
         (waiting(chatbot), "approve", "not on hold"),
         (completed(chatbot), "cancel", "The request has begun or is already final."),
-        (failed(chatbot, uci_value=None), "retry", "has not been erased since can be retried"),
+        (failed(chatbot, uci_value=None), "retry", "that still names its chatter can be retried"),
         (waiting(chatbot), "resend", "no callbacks on record"),
     ):
         before = request.status

@@ -34,7 +34,8 @@ SELECT count(*)
        SELECT FROM {table}
         WHERE conversation_id = ours.id AND chatbot_id = %(chatbot)s AND {condition} OFFSET 0) AS held
 """)
-_ALL, _STORED, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("state = 'stored'"), sql.SQL("value IS NOT NULL")
+_ALL, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("value IS NOT NULL")
+_STORED, _WHOLE = sql.SQL("state = 'stored'"), sql.SQL("size IS NOT NULL")
 
 # What `erasure.exports` would find and set for a deletion filed now: what holds one of these conversations, and the
 # subjects' own exports. An earlier deletion may have emptied the key of what is in a client's bucket.
@@ -142,7 +143,9 @@ def count_deletion(subjects: Subjects, finds: Finds, options: Options) -> Deleti
         if store.counter not in {"", "messages"}:
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, subjects.chatbot, numbers, condition)
-    erased["files"] = count_files(subjects.chatbot, [*numbers, *finds.erased])
+    # Also those of which only the object is left. One that is not whole counts for nothing.
+    files = UploadedFile._meta.db_table
+    erased["files"] = _count_rows(files, subjects.chatbot, [*numbers, *finds.erased], _WHOLE)
     values = {"numbers": array([*numbers, *finds.erased]), "erase_exports": options.erase_exports}
     values["grace"] = settings.EXPORT_GRACE_DAYS.total_seconds()
     exports = fetch(_EXPORTS, subjects.parameters | values)
@@ -203,7 +206,7 @@ def by_assurance(subjects: Subjects, conversations: Sequence[Found]) -> ByAssura
 
 
 def count_files(chatbot: Chatbot, numbers: Collection[int]) -> int:
-    """Return how many uploaded files these conversations have; one that is not whole counts for nothing."""
+    """Return how many uploaded files of these conversations can be read."""
     return _count_rows(UploadedFile._meta.db_table, chatbot, numbers, _STORED)
 
 
