@@ -229,15 +229,16 @@ def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> Compli
 
 def _again(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
     """A request that was accepted, to be decided on or carried out as any other."""
-    # Nobody has approved it in this life, unless a worker had begun it.
+    # Nobody has approved it in this life, unless a worker had begun it. Then nobody decides on it any more; but an
+    # export that was filed before it is still delivered first.
     state: dict[str, Any] = {"approved_by": ""}
     if one.had_begun:
-        state = {"approved_by": one.approved_by, "approved_holds": [*HoldReason], "started_at": one.now}
-    if known:
-        for name, value in (state | {"status": Status.ACCEPTED, "hold_reason": None}).items():
-            setattr(known, name, value)
-        known.save()
-        return known
+        holds = [each for each in HoldReason if each != HoldReason.EXPORT_PENDING]
+        if known:
+            known.approved_holds = list({*known.approved_holds, *holds})
+            known.started_at = known.started_at or one.now
+            return _begin_again(one, known)
+        state = {"approved_by": one.approved_by, "approved_holds": holds, "started_at": one.now}
     if one.plan == Plan.HOLD:
         state |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
     if one.kind == LineKind.RETENTION:

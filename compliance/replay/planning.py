@@ -165,7 +165,7 @@ class Planned:
 
     @property
     def had_begun(self) -> bool:
-        """Whether a worker had begun it, past all holds: files may be gone, which no restore brings back."""
+        """Whether it had marked, past all holds: files may be gone, which no restore brings back."""
         return self.kind == LineKind.INTENDED
 
     def time(self, name: str) -> datetime:
@@ -272,10 +272,8 @@ def _accepted(one: Planned, _reach: int) -> Plan:
     kind = one.line["request_kind"]
     if one.known_status is not None:
         one.numbers = []
-        # One that is held may have been approved in the life that was lost, or be held since that had begun.
-        is_approved = one.known_status == Status.ON_HOLD and one.line.get("approved_by")
-        goes_on = is_approved or one.known_status == Status.ACCEPTED
-        return Plan.FILE if goes_on and one.had_begun and kind != Kind.EXPORT else Plan.LEAVE
+        # Whatever holds it here, or has failed it, was over in the life that was lost.
+        return Plan.FILE if one.had_begun and one.known_status in _OPEN else Plan.LEAVE
     if one.chatbot_id is None:
         return Plan.UNKNOWN_CHATBOT
     if kind == Kind.EXPORT:
