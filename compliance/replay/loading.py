@@ -76,11 +76,12 @@ SELECT k.id, k.prefix, k.chatbot_id, b.slug, given.revoked_at
 """
 _REVOKE = "UPDATE chatbots_apikey SET revoked_at = %s WHERE id = %s AND revoked_at IS NULL"
 _DROP_REVOKED = "DELETE FROM compliance_journalentry WHERE key_prefix = ANY(%s)"
-# A restore can have lost a UCI, or that it was designated.
+# A restore can have lost a UCI, or that it was designated. A lost export is not carried out: it erases nobody.
 _UCIS = """
 SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
   FROM compliance_ledgerline
  WHERE request_id = ANY(%s) AND chatbot_id IS NOT NULL AND line->>'variable_name' IS NOT NULL
+   AND line->>'request_kind' IS DISTINCT FROM 'export'
 """
 
 

@@ -8,12 +8,14 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
+from chatbots.operations.chatbots import NewVariable, change_chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
 from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
+from conversations.models import VariableValue
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company, became, document
 from tests.functional.redacting import SECRET, message_of, redact, talk
@@ -218,6 +220,22 @@ def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(
     assert became_of(report) == {str(filed.pk): outcome}
     variable = Variable.objects.get(chatbot=company.chatbot, name="email")
     assert (variable.public_id == lost.public_id, variable.was_uci) == (not is_made_again, not is_made_again)
+
+
+def test_a_lost_export_makes_no_uci_of_its_variable(company: Company) -> None:
+    """Whose values, those of everybody, would be removed."""
+    change_chatbot(chatbot=company.chatbot, actor="user:7", variables=[NewVariable("custom", "city")])
+    company.send(document("c-1", custom_variables={"city": "Paris"}))
+    with restored():
+        change_chatbot(chatbot=company.chatbot, actor="user:7", uci="city")
+        by_city: dict[str, Any] = {"about": ByUci("city", "Rome"), "kind": "export", "actor": "command"}
+        export = submit(chatbot=company.chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_city)
+        write_journal()
+
+    assert became_of(replay()) == {str(export.pk): "lost_export"}
+    work()
+
+    assert VariableValue.objects.filter(chatbot=company.chatbot, variable__name="city").count() == 1
 
 
 @pytest.mark.parametrize("decision", ["cancelled", "rejected"])
