@@ -139,8 +139,8 @@ def _replay(
             services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
     service = services.current()
     report.reach = _reach(service)
-    # They came back with the backup.
-    decisions.try_again(service.incarnation, is_earlier=True)
+    # They came back with the backup, or are of a replay that was killed.
+    decisions.try_again(service.incarnation)
     if not _load(service, report, progress, deadline, since=since, is_unasked=is_unasked):
         return False
     _file(service, report, progress, deadline)
