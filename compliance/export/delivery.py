@@ -48,7 +48,7 @@ SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation
        b.export_assurance
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
- WHERE r.claim_id = {claim}
+ WHERE {which}
 """)
 
 
@@ -130,7 +130,7 @@ class Delivery:
     def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float) -> None:
         transcripts = Transcripts(
             reader,
-            _wanted(self._held),
+            wanted(sql.SQL("r.claim_id = {}").format(sql.Literal(self._held.id))),
             chatbot_ids={target.chatbot_id for target in self._targets.values()},
         )
         self._counts = transcripts.count()
@@ -275,10 +275,10 @@ def _read_part(data: Iterator[bytes]) -> bytes:
     return bytes(part)
 
 
-def _wanted(held: HeldClaim) -> sql.Composed:
-    """Return the query for the claim's requests that Transcripts takes, so that no value is in a statement.
+def wanted(which: sql.Composable) -> sql.Composed:
+    """Return the query that Transcripts takes, for the requests `r` that meet a condition, with `seq` as the place.
 
-    Not by the seq of a single request: `place` would be a constant to the planner, which then sorts all lines at once
-    and takes half as long again.
+    So no value is in a statement. Not by the seq of a single request: `place` would be a constant to the planner,
+    which then sorts all lines at once and takes half as long again.
     """
-    return _WANTED.format(claim=sql.Literal(held.id))
+    return _WANTED.format(which=which)
