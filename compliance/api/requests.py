@@ -284,7 +284,7 @@ class RejectView(ComplianceView):
             It is not carried out, and forgets whom it named. A retention run is rejected in the console, and so
             is what is held as `restored`.
             """,
-        refuses=["not_held", "officers_only"],
+        refuses=["not_cancellable", "not_held", "officers_only"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         return _decide(request, request_id, decisions.reject, RejectBody)

@@ -58,13 +58,13 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     # Approval comes before a large request waits for its lane, or another one for its turn.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
     active = requeue.keep_light(held, list(admitted), sizes)
-    if active and intend(held, active, journal.intend):
+    if active and enter(held, active, journal.write_accepted):
         fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in active], erases=fits)
         ErasureRun(held, marked, deadline).run()
 
 
-def intend(held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequence[UUID]], None]) -> bool:
+def enter(held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequence[UUID]], None]) -> bool:
     """Have the ledger name these requests; return False if it cannot: they have left the claim. Raises ClaimLost."""
     try:
         write(request_ids)
@@ -84,6 +84,8 @@ class ErasureRun:
         self._leaves_rows = marked.leaves_rows
         self._chatbot_ids = marked.chatbot_ids
         self._deadline = deadline
+        # Those of which the ledger says that they have begun to erase, or have erased.
+        self._written: set[UUID] = set()
 
     def run(self) -> None:
         """Repeat until no request is active. Each round erases something, or ends the work."""
@@ -150,6 +152,7 @@ class ErasureRun:
         except StepFailed as failure:
             self._fail(dict.fromkeys(entries, failure))
             return {}
+        self._written |= entries.keys()
         with self._held.transaction():
             written.confirm()
             blocked = completion.blocked_by_exports(self._held, list(entries))
@@ -211,6 +214,11 @@ class ErasureRun:
         Past the deadline, requeue everything.
         """
         left = {each: found.get(each, VerificationResult()) for each in self._active}
+        # A client's bucket can be tried for days, and has no file that a restore would miss.
+        destroying = {each for each in left if left[each].has_our_objects} - self._written
+        if destroying and not enter(self._held, list(destroying), journal.intend):
+            self._drop(destroying)
+        self._written |= destroying
         gone = 0
         for store, erase in ((FILES, self._erase_files), (EXPORTS, self._erase_exports)):
             having = [each for each in self._active if left[each].rows[store]]

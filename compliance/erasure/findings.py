@@ -34,6 +34,11 @@ class VerificationResult:
         return not self.rows
 
     @property
+    def has_our_objects(self) -> bool:
+        """Return whether files or exports are left in the hosted bucket."""
+        return self.rows[FILES] + self.rows[EXPORTS] > self.at_clients
+
+    @property
     def is_stuck(self) -> bool:
         """Return whether rows are left of erased conversations: no step removes them."""
         return bool(self.rows.keys() - {FILES, EXPORTS, EXTRACTS}) and not self.rows[CONVERSATION.table]

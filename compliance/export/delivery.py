@@ -48,8 +48,10 @@ SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation
        b.export_assurance
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
- WHERE r.claim_id = {claim} AND r.include_files = {with_files}
+ WHERE {which}
 """)
+
+_OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.include_files = {with_files}")
 
 
 class Reporter:
@@ -133,7 +135,7 @@ class Delivery:
         targets = {target.place: target for target in self._uploads if target.include_files == with_files}
         transcripts = Transcripts(
             reader,
-            _wanted(self._held, with_files=with_files),
+            wanted(_OF_CLAIM.format(claim=sql.Literal(self._held.id), with_files=sql.Literal(with_files))),
             chatbot_ids={target.chatbot_id for target in targets.values()},
         )
         counts = transcripts.count()
@@ -282,10 +284,10 @@ def _read_part(data: Iterator[bytes]) -> bytes:
     return bytes(part)
 
 
-def _wanted(held: HeldClaim, *, with_files: bool) -> sql.Composed:
-    """Return the query for the claim's requests that Transcripts takes, so that no value is in a statement.
+def wanted(which: sql.Composable) -> sql.Composed:
+    """Return the query that Transcripts takes, for the requests `r` that meet a condition, with `seq` as the place.
 
-    Not by the seq of a single request: `place` would be a constant to the planner, which then sorts all lines at once
-    and takes half as long again.
+    So no value is in a statement. Not by the seq of a single request: `place` would be a constant to the planner,
+    which then sorts all lines at once and takes half as long again.
     """
-    return _WANTED.format(claim=sql.Literal(held.id), with_files=sql.Literal(with_files))
+    return _WANTED.format(which=which)

@@ -4,12 +4,14 @@ Triggers insert an entry for each, in the transaction that accepts, withdraws or
 forget it. A worker writes the entries to the ledger every few seconds, never the call that files: filing waits for no
 storage. What was accepted since is lost with the database.
 
-A request that is carried out before its turn in the journal is written by the worker that is about to (`intend`).
+A request that is carried out before its turn in the journal is written by the worker that is about to
+(`write_accepted`). Before files and exports are removed for one, which no restore brings back, the ledger says that
+it has begun (`intend`).
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from django.db import transaction
@@ -19,7 +21,7 @@ from compliance.errors import StepFailed
 from compliance.ledger import lines, objects
 from compliance.ledger.content import Line
 from compliance.ledger.objects import Written
-from compliance.models import JournalEntry, LineKind
+from compliance.models import JournalEntry
 from compliance.work import health, occurrences
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ _AT_ONCE = 5_000
 
 _NEXT = "SELECT id, kind, request_id, key_prefix FROM compliance_journalentry ORDER BY id LIMIT %s"
 _UNWRITTEN = "SELECT request_id FROM compliance_journalentry WHERE request_id = ANY(%s) AND kind = 'accepted'"
+# Those that have removed something are in the ledger as begun, and retention runs with what they erase.
+_NOT_INTENDED = """
+SELECT id FROM compliance_compliancerequest
+ WHERE id = ANY(%s) AND kind <> 'retention' AND files = 0 AND exports = 0
+"""
 # Two workers may drop the same entries: neither waits for the other.
 _DROP = """
 DELETE FROM compliance_journalentry
@@ -50,18 +57,20 @@ def write_due() -> None:
             logger.warning("journal.not_written code=%s", failure.code)
 
 
-def intend(request_ids: Collection[UUID]) -> None:
+def write_accepted(request_ids: Collection[UUID]) -> None:
     """Write those of these requests that the ledger does not have yet. Raises StepFailed.
 
     Until it returns, nothing may be destroyed for them.
     """
-    unwritten = [request_id for (request_id,) in fetch(_UNWRITTEN, [array(request_ids)])]
-    if not unwritten:
-        return
-    written = objects.write(lines.accepted(unwritten, LineKind.INTENDED), request_ids=unwritten)
-    with transaction.atomic():
-        written.confirm()
-        execute(_DROP_ACCEPTED, [array(unwritten)])
+    _write(request_id for (request_id,) in fetch(_UNWRITTEN, [array(request_ids)]))
+
+
+def intend(request_ids: Collection[UUID]) -> None:
+    """Write that these requests, which have marked, have begun, unless the ledger says so. Raises StepFailed.
+
+    Until it returns, no file and no export may be removed for them.
+    """
+    _write(request_id for (request_id,) in fetch(_NOT_INTENDED, [array(request_ids)]))
 
 
 def conclude(erased: Mapping[UUID, Sequence[Line]]) -> Written:
@@ -70,6 +79,14 @@ def conclude(erased: Mapping[UUID, Sequence[Line]]) -> Written:
     Confirm it in the transaction that completes them.
     """
     return objects.write([line for each in erased.values() for line in each], request_ids=erased)
+
+
+def _write(request_ids: Iterable[UUID]) -> None:
+    if ids := list(request_ids):
+        written = objects.write(lines.accepted(ids), request_ids=ids)
+        with transaction.atomic():
+            written.confirm()
+            execute(_DROP_ACCEPTED, [array(ids)])
 
 
 def _write_some() -> int:

@@ -6,7 +6,7 @@ has its name and category too, since it can be lost with the database. Digests a
 member of staff (`user:...`). Each line says exactly what it covers, nothing included.
 
     accepted      a request was accepted: what it names, and when it is due
-    intended      the same, written by the worker that is about to carry it out
+    intended      the same of one that has begun to erase: files of it may be gone
     withdrawn     it was cancelled or rejected
     exact         a deletion's chatter or named conversations, its cutoff, and all conversations that it has erased
     redacted      a redaction's messages
@@ -82,7 +82,8 @@ _REQUESTS = f"""
 SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHERE id = r.chatbot_id),
        v.public_id::text, v.name, v.category, encode(r.uci_digest, 'hex'), r.conversation_digests, r.erase_exports,
        {_TIME.format("r.received_at")}, {_TIME.format("r.due_at")}, {_TIME.format("r.cutoff_at")},
-       {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}, r.filed_by, r.approved_by
+       {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}, r.filed_by, r.approved_by,
+       r.kind <> 'export' AND coalesce(r.started_at, r.cutoff_at) IS NOT NULL
   FROM compliance_compliancerequest r
   LEFT JOIN LATERAL (
        SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id OFFSET 0) AS v ON TRUE
@@ -119,15 +120,16 @@ class _Row(NamedTuple):
     withdrawn_at: str | None
     filed_by: str
     approved_by: str
+    has_begun: bool
 
 
-def accepted(request_ids: Collection[UUID], kind: LineKind = LineKind.ACCEPTED) -> list[Line]:
+def accepted(request_ids: Collection[UUID]) -> list[Line]:
     """Return a line for each of these requests, `accepted` or `intended`, in the order of filing."""
     rows = _rows(request_ids)
     redactions = _redactions([row.id for row in rows if row.kind == Kind.REDACTION])
     return [
         {
-            "kind": str(kind),
+            "kind": str(LineKind.INTENDED if row.has_begun else LineKind.ACCEPTED),
             **_named(row),
             "request_kind": row.kind,
             "conversations": _hex(row.conversations),

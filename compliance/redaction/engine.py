@@ -26,7 +26,7 @@ from chatbots import changelog
 from chatbots.models import Bucket
 from common.db import fetch
 from compliance.erasure import marking, objects, redacted
-from compliance.erasure.engine import Erased, ErasureRun, Found, intend
+from compliance.erasure.engine import Erased, ErasureRun, Found, enter
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
@@ -58,7 +58,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         if reason := _reason_to_hold(request):
             requeue.hold(held, {request_id: reason}, pending={})
             return
-        if not intend(held, [request_id], journal.intend):
+        if not enter(held, [request_id], journal.write_accepted):
             return
         if not _begin(held, request):
             requeue.requeue(held, [request_id], waiting_for=WaitingFor.ROWS, wait=marking.WAIT_FOR_ROWS)

@@ -52,11 +52,9 @@ def leave(request_ids: Collection[UUID]) -> None:
     logger.warning("replay.left requests=%s", ",".join(map(str, request_ids)))
 
 
-def try_again(incarnation: UUID, *, is_earlier: bool = False) -> None:
-    """Have the replay of this life plan and file undecided lines again, with `is_earlier` those of earlier lives."""
+def try_again(incarnation: UUID) -> None:
+    """Have the replay of this life plan and file undecided lines again, of whatever life they are."""
     undecided = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED)
-    if is_earlier:
-        undecided = undecided.exclude(incarnation=incarnation)
     undecided.update(incarnation=incarnation, plan="", outcome="", numbers=None, conversations=0)
 
 

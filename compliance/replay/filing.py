@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models.functions import Now
 from psycopg import sql
 
 from chatbots import changelog
@@ -43,7 +42,6 @@ OUTCOMES: Mapping[Plan, Outcome] = {
     Plan.COMPLETE: Outcome.NOTHING_FOUND,
     Plan.WITHDRAW: Outcome.WITHDRAWN,
     Plan.LEAVE: Outcome.UNCHANGED,
-    Plan.END_EXPORT: Outcome.LOST_EXPORT,
     Plan.LOST_EXPORT: Outcome.LOST_EXPORT,
     Plan.REMEMBER: Outcome.NOTHING_FOUND,
     Plan.LOST_REDACTION: Outcome.LOST_REDACTION,
@@ -95,7 +93,6 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
     _insert(new)
     _add_what_they_name(planned, reach)
     settle({one.request_id: OUTCOMES[one.plan] for one in planned})
-    _end_exports(planned)  # of which some can be among these
     _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE, Plan.RUN}])
     for together in by_place({one.request_id: one.chatbot for one in planned if one.plan == Plan.ERASE}):
         exports.expire_marked(together)
@@ -229,15 +226,16 @@ def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> Compli
 
 def _again(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
     """A request that was accepted, to be decided on or carried out as any other."""
-    # Nobody has approved it in this life, unless a worker had begun it.
+    # Nobody has approved it in this life, unless a worker had begun it. Then nobody decides on it any more; but an
+    # export that was filed before it is still delivered first.
     state: dict[str, Any] = {"approved_by": ""}
     if one.had_begun:
-        state = {"approved_by": one.approved_by, "approved_holds": [*HoldReason], "started_at": one.now}
-    if known:
-        for name, value in (state | {"status": Status.ACCEPTED, "hold_reason": None}).items():
-            setattr(known, name, value)
-        known.save()
-        return known
+        holds = [each for each in HoldReason if each != HoldReason.EXPORT_PENDING]
+        if known:
+            known.approved_holds = list({*known.approved_holds, *holds})
+            known.started_at = known.started_at or one.now
+            return _begin_again(one, known)
+        state = {"approved_by": one.approved_by, "approved_holds": holds, "started_at": one.now}
     if one.plan == Plan.HOLD:
         state |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
     if one.kind == LineKind.RETENTION:
@@ -346,31 +344,6 @@ def _remember(planned: Sequence[Planned]) -> None:
             at = one.now if one.line.get("cutoff_at") is None else one.time("cutoff_at")
             conversation = bytes.fromhex(one.line["conversation"])
             redacted.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, at)
-
-
-def _end_exports(planned: Iterable[Planned]) -> None:
-    """Cancel open exports of chatters who are erased again: they would be delivered without their data.
-
-    Each went before its chatter's deletion in the former life, or was given up.
-    """
-    ids = {each for one in planned if one.plan == Plan.ERASE for each in one.open_exports}
-    if not ids:
-        return
-    open_ones = ComplianceRequest.objects.filter(
-        pk__in=ids, kind=Kind.EXPORT, status__in=[Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
-    )
-    ended = list(open_ones.select_for_update(of=("self",)).order_by("seq").values_list("pk", "chatbot"))
-    ComplianceRequest.objects.filter(pk__in=[pk for pk, _ in ended]).update(
-        status=Status.CANCELLED, cancelled_at=Now(), hold_reason=None, uci_value=None, claim=None, waiting_for=None
-    )
-    announce([pk for pk, _ in ended])
-    changelog.record_all(
-        [
-            changelog.entry("request.cancelled", chatbot_id=chatbot_id, request_id=pk, actor=ACTOR)
-            for pk, chatbot_id in ended
-        ]
-    )
-    settle(dict.fromkeys(ids, Outcome.LOST_EXPORT))
 
 
 def _mark(planned: Sequence[Planned]) -> None:

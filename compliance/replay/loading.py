@@ -1,7 +1,8 @@
 """Store the lines of the ledger, merged by request, revoke keys, and declare UCIs that are lost.
 
 Whatever the order in which lines are merged, the same is left of a request: what it has erased before what was
-withdrawn, and that before what was accepted; of several such lines the latest, with the conversations of all.
+withdrawn, that before that it has begun, and that before that it was accepted; of several such lines the latest, with
+the conversations of all. What was accepted and what has begun name the same conversations, so these are added up too.
 """
 
 import json
@@ -21,7 +22,7 @@ from compliance.models import LedgerObject, LineKind, Service
 
 ACTOR = "replay"
 
-_RANK = "CASE {}.kind WHEN 'accepted' THEN 0 WHEN 'intended' THEN 0 WHEN 'withdrawn' THEN 1 ELSE 2 END"
+_RANK = "CASE {}.kind WHEN 'accepted' THEN 0 WHEN 'intended' THEN 1 WHEN 'withdrawn' THEN 2 ELSE 3 END"
 _OF_NEW, _OF_KNOWN = _RANK.format("excluded"), _RANK.format("known")
 _TAKES = f"({_OF_NEW} > {_OF_KNOWN} OR ({_OF_NEW} = {_OF_KNOWN} AND excluded.key >= known.key))"
 _MERGED = ", ".join(
@@ -58,8 +59,9 @@ SELECT given.request_id, given.kind, (SELECT id FROM chatbots_chatbot WHERE publ
     ON CONFLICT (request_id) DO UPDATE
    SET {_MERGED}, line = {_LINE},
        conversation_digests = CASE
-           WHEN {_OF_NEW} > {_OF_KNOWN} THEN excluded.conversation_digests
-           WHEN {_OF_NEW} < {_OF_KNOWN} OR excluded.conversation_digests = '{{}}' THEN known.conversation_digests
+           WHEN {_OF_NEW} > greatest({_OF_KNOWN}, 1) THEN excluded.conversation_digests
+           WHEN greatest({_OF_NEW}, 1) < {_OF_KNOWN} OR excluded.conversation_digests = '{{}}'
+           THEN known.conversation_digests
            ELSE ARRAY(SELECT DISTINCT unnest(known.conversation_digests || excluded.conversation_digests)) END,
        chatbot_id = excluded.chatbot_id, incarnation = excluded.incarnation,
        plan = CASE WHEN {_IS_DECIDED} THEN known.plan ELSE '' END, numbers = NULL, conversations = 0,
@@ -74,11 +76,12 @@ SELECT k.id, k.prefix, k.chatbot_id, b.slug, given.revoked_at
 """
 _REVOKE = "UPDATE chatbots_apikey SET revoked_at = %s WHERE id = %s AND revoked_at IS NULL"
 _DROP_REVOKED = "DELETE FROM compliance_journalentry WHERE key_prefix = ANY(%s)"
-# A restore can have lost a UCI, or that it was designated.
+# A restore can have lost a UCI, or that it was designated. A lost export is not carried out: it erases nobody.
 _UCIS = """
 SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
   FROM compliance_ledgerline
  WHERE request_id = ANY(%s) AND chatbot_id IS NOT NULL AND line->>'variable_name' IS NOT NULL
+   AND line->>'request_kind' IS DISTINCT FROM 'export'
 """
 
 

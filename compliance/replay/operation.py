@@ -19,7 +19,7 @@ from common.database_errors import describe_database_error
 from common.db import execute, local_settings
 from compliance.ledger import service as services
 from compliance.models import LedgerLine, Service
-from compliance.replay import decisions, filing, loading, planning, reading
+from compliance.replay import decisions, filing, loading, open_exports, planning, reading
 from compliance.replay.carrying import Carrying, Work
 from compliance.replay.loading import Loaded
 from compliance.replay.reading import Refused
@@ -139,8 +139,8 @@ def _replay(
             services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
     service = services.current()
     report.reach = _reach(service)
-    # They came back with the backup.
-    decisions.try_again(service.incarnation, is_earlier=True)
+    # They came back with the backup, or are of a replay that was killed.
+    decisions.try_again(service.incarnation)
     if not _load(service, report, progress, deadline, since=since, is_unasked=is_unasked):
         return False
     _file(service, report, progress, deadline)
@@ -238,7 +238,10 @@ def _load(
 
 
 def _file(service: Service, report: Report, progress: Progress, deadline: float = float("inf")) -> None:
-    """Plan and file page by page, while time is left. A line that cannot be filed waits for a decision, alone."""
+    """Plan and file page by page, while time is left, then end open exports.
+
+    A line that cannot be filed waits for a decision, alone.
+    """
     of_chatbots = LedgerLine.objects.filter(incarnation=service.incarnation, outcome="", chatbot__isnull=False)
     for chatbot_id in of_chatbots.values_list("chatbot", flat=True).order_by().distinct():
         # An intake that began before the service was closed may be about to store something. A dry run would keep
@@ -253,6 +256,7 @@ def _file(service: Service, report: Report, progress: Progress, deadline: float 
         except _REFUSALS:
             filed = _file_one_by_one(service, report, after)
         if not filed:
+            open_exports.end(service.incarnation)
             return
         after = filed[-1]
         progress("filed", len(filed))

@@ -48,12 +48,12 @@ WITH l AS MATERIALIZED (
            (SELECT id FROM chatbots_variable
              WHERE public_id = (l.line->>'variable')::uuid AND chatbot_id = l.chatbot_id) AS variable_id,
            decode(l.line->>'chatter', 'hex') AS uci_digest, l.conversation_digests,
-           known.kind AS known_kind, known.status AS known_status, known.seq AS known_seq,
+           known.kind AS known_kind, known.status AS known_status,
            known.cutoff_at AS known_cutoff_at, known.cutoff_number AS known_cutoff_number
       FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
       LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
       LEFT JOIN LATERAL (
-           SELECT kind, status, seq, cutoff_at, cutoff_number
+           SELECT kind, status, cutoff_at, cutoff_number
              FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
 ), met AS MATERIALIZED (
     SELECT r.*, named.is_any, named.numbers, named.of_others, person.value
@@ -88,16 +88,11 @@ WITH l AS MATERIALIZED (
 SELECT l.request_id, l.kind, l.line, l.chatbot_id, l.slug, l.public_id, l.four_eyes,
        l.max_conversations_per_deletion, l.grace, l.variable_id, l.uci_digest, l.conversation_digests[1:100],
        l.known_kind, l.known_status, l.known_cutoff_at,
-       l.is_any, l.numbers, l.of_others, l.value, filed.open, filed.is_any, statement_timestamp()
+       l.is_any, l.numbers, l.of_others, l.value,
+       EXISTS (SELECT FROM compliance_compliancerequest
+                WHERE variable_id = l.variable_id AND uci_digest = l.uci_digest AND kind = 'export' OFFSET 0),
+       statement_timestamp()
   FROM met AS l
-  LEFT JOIN LATERAL (
-       SELECT count(*) > 0 AS is_any,
-              array_agg(id ORDER BY seq) FILTER (
-                  WHERE status IN ('accepted', 'on_hold', 'processing')
-                    AND (l.known_seq IS NULL OR seq < l.known_seq)) AS open
-         FROM (SELECT id, seq, status FROM compliance_compliancerequest
-                WHERE variable_id = l.variable_id AND uci_digest = l.uci_digest AND kind = 'export' OFFSET 0) AS e
-       ) AS filed ON TRUE
 """  # noqa: S608  (a text of ours)
 _STORE = """
 UPDATE compliance_ledgerline l
@@ -105,17 +100,6 @@ UPDATE compliance_ledgerline l
   FROM jsonb_to_recordset(%s::jsonb)
          AS given(request_id uuid, plan text, numbers bigint[], conversations int)
  WHERE l.request_id = given.request_id
-"""
-# The open exports of chatters who are erased again: they are in the report as lines of their own.
-_ADD_EXPORTS = """
-INSERT INTO compliance_ledgerline
-       (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, conversations, outcome)
-SELECT given.export_id, 'accepted', l.chatbot_id, '{"request_kind": "export"}'::jsonb, '{}', l.key, l.at,
-       l.incarnation, 'end_export', 0, ''
-  FROM jsonb_to_recordset(%s::jsonb) AS given(export_id uuid, deletion_id uuid)
-  JOIN compliance_ledgerline l ON l.request_id = given.deletion_id
-    ON CONFLICT (request_id) DO UPDATE
-   SET plan = excluded.plan, incarnation = excluded.incarnation, numbers = NULL, conversations = 0, outcome = ''
 """
 
 
@@ -147,7 +131,6 @@ class Planned:
     numbers: list[int]
     of_others: set[int]
     uci_value: str | None
-    open_exports: list[UUID]
     has_exports: bool
     now: datetime  # the database's
     plan: Plan = Plan.LEAVE
@@ -165,7 +148,7 @@ class Planned:
 
     @property
     def had_begun(self) -> bool:
-        """Whether a worker had begun it, past all holds: files may be gone, which no restore brings back."""
+        """Whether it had marked, past all holds: files may be gone, which no restore brings back."""
         return self.kind == LineKind.INTENDED
 
     def time(self, name: str) -> datetime:
@@ -218,7 +201,7 @@ def leave_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
 def _read(row: tuple[Any, ...]) -> Planned:
     request_id, kind, line, chatbot_id, slug, public_id, four_eyes, guard, grace, *rest = row
     variable_id, chatter, digests, known_kind, known_status, known_cutoff_at, *rest = rest
-    names_any, numbers, of_others, value, exports, has_exports, now = rest
+    names_any, numbers, of_others, value, has_exports, now = rest
     return Planned(
         request_id=request_id,
         kind=LineKind(kind),
@@ -239,7 +222,6 @@ def _read(row: tuple[Any, ...]) -> Planned:
         numbers=numbers or [],
         of_others=set(of_others or ()),
         uci_value=value,
-        open_exports=exports or [],
         has_exports=bool(has_exports),
         now=now,
     )
@@ -256,15 +238,6 @@ def _store(planned: Sequence[Planned]) -> None:
         for one in planned
     ]
     execute(_STORE, [json.dumps(rows)])
-    ended = {
-        str(export_id): str(one.request_id)
-        for one in planned
-        if one.plan == Plan.ERASE
-        for export_id in one.open_exports
-    }
-    if ended:
-        rows = [{"export_id": export_id, "deletion_id": deletion_id} for export_id, deletion_id in ended.items()]
-        execute(_ADD_EXPORTS, [json.dumps(rows)])
 
 
 def _accepted(one: Planned, _reach: int) -> Plan:
@@ -272,10 +245,8 @@ def _accepted(one: Planned, _reach: int) -> Plan:
     kind = one.line["request_kind"]
     if one.known_status is not None:
         one.numbers = []
-        # One that is held may have been approved in the life that was lost, or be held since that had begun.
-        is_approved = one.known_status == Status.ON_HOLD and one.line.get("approved_by")
-        goes_on = is_approved or one.known_status == Status.ACCEPTED
-        return Plan.FILE if goes_on and one.had_begun and kind != Kind.EXPORT else Plan.LEAVE
+        # Whatever holds it here, or has failed it, was over in the life that was lost.
+        return Plan.FILE if one.had_begun and one.known_status in _OPEN else Plan.LEAVE
     if one.chatbot_id is None:
         return Plan.UNKNOWN_CHATBOT
     if kind == Kind.EXPORT:

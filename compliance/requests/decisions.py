@@ -85,6 +85,10 @@ _EVENTS = {
 
 _OWN = "This chatbot requires four eyes: someone other than the filer must approve."
 _RESTORED = "It was filed again after a restore: an officer decides on it in the console. A key can only cancel it."
+_BEGUN = (
+    "It had begun to erase before the database was restored. It goes on when the export that it waits for has ended, "
+    "also by a cancellation, or when you approve it."
+)
 _OWN_BY_API = "This chatbot requires four eyes: an officer approves in the console what a key has filed."
 
 
@@ -113,10 +117,15 @@ def approve(
 
 
 def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """End a held request without carrying it out. Raises Refused (`not_found`, `officers_only`, `not_held`)."""
+    """End a held request without carrying it out.
+
+    Raises Refused (`not_found`, `officers_only`, `not_held`; `not_cancellable` if it has begun).
+    """
     with _decide(Decision.REJECT, request_id, actor, reason, note) as request:
         _require_staff(request, actor)
         _require_held(request)
+        if not is_cancellable(request):
+            raise Refused("not_cancellable", _BEGUN)
         _end(request, Status.REJECTED, actor)
     return request
 
@@ -186,8 +195,7 @@ def is_cancellable(request: ComplianceRequest) -> bool:
         return True  # somebody may not want it any more, and a later deletion waits for it
     waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
     # A replayed one may have erased files before the database was restored, and does not know its mark any more.
-    has_begun = request.cutoff_at is not None or request.started_at is not None
-    return waits and (request.kind == Kind.EXPORT or not has_begun)
+    return waits and (request.kind == Kind.EXPORT or (request.started_at or request.cutoff_at) is None)
 
 
 def is_retryable(request: ComplianceRequest) -> bool:

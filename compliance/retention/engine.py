@@ -23,7 +23,7 @@ from django.db.models.functions import Coalesce
 
 from chatbots import locks
 from compliance.erasure import rows
-from compliance.erasure.engine import Erased, ErasureRun, Found, intend
+from compliance.erasure.engine import Erased, ErasureRun, Found, enter
 from compliance.erasure.findings import EXTRACTS
 from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
@@ -58,7 +58,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
             ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
     # Nothing is closed while the ledger cannot be written. After a kill it is not known whether it names the slice.
     is_new = not request.retention_run.examined_number
-    if (is_new or request.slice) and not intend(held, [request_id], lambda _: _write_slice(request, request.slice)):
+    if (is_new or request.slice) and not enter(held, [request_id], lambda _: _write_slice(request, request.slice)):
         return
     marked = Marked([request_id], new={request_id}, leaves_rows=True, chatbot_ids={request.chatbot_id})
     _RetentionErasure(held, marked, deadline).run()

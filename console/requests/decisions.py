@@ -72,8 +72,10 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
 
 def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) -> bool:
     """Return whether the request's state allows the decision. The operation checks again."""
-    if decision in {Decision.APPROVE, Decision.REJECT}:
+    if decision is Decision.APPROVE:
         return request.status == Status.ON_HOLD
+    if decision is Decision.REJECT:
+        return request.status == Status.ON_HOLD and decisions.is_cancellable(request)
     if decision is Decision.RETRY:
         return request.status == Status.FAILED and is_retryable
     return decisions.is_cancellable(request)

@@ -343,10 +343,10 @@ def test_the_ledger_names_the_messages_by_digest(company: Company, storage: Obje
     redact(company, number)
     settle()
 
-    intended, redacted = lines_of(storage)
-    assert (intended["kind"], redacted["kind"]) == ("intended", "redacted")
+    accepted, intended, redacted = lines_of(storage)
+    assert [one["kind"] for one in (accepted, intended, redacted)] == ["accepted", "intended", "redacted"]
     assert len(redacted["messages"]) == 1
-    assert intended["messages"] == redacted["messages"]
+    assert accepted["messages"] == intended["messages"] == redacted["messages"]
     assert not [key for key in keys_of(storage) if "m1" in storage.read(key).decode()]
 
 

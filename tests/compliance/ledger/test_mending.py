@@ -56,15 +56,29 @@ def test_what_was_withdrawn_since_is_written_again_as_withdrawn(
     ours: Service, chatbot: Chatbot, storage: ObjectStorage, settings: Settings
 ) -> None:
     request = deletion_of(chatbot, "member-1")
-    journal.intend([request.pk])
-    (intended,) = lines_of(storage, "intended")
+    journal.write_accepted([request.pk])
+    (accepted,) = lines_of(storage, "accepted")
     storage.delete(LedgerObject.objects.latest("pk").key)
     ComplianceRequest.objects.filter(pk=request.pk).update(
         status="cancelled", cancelled_at=timezone.now(), uci_value=None
     )
     assert state() == "open"
-    (withdrawn,) = (line for line in lines_of(storage) if line["request"] == intended["request"])
+    (withdrawn,) = (line for line in lines_of(storage) if line["request"] == accepted["request"])
     assert (withdrawn["kind"], withdrawn["status"]) == ("withdrawn", "cancelled")
+
+
+def test_what_has_begun_since_is_written_again_as_begun(
+    ours: Service, chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    """Its files may be gone: after a restore it can neither be held nor cancelled."""
+    request = deletion_of(chatbot, "member-1")
+    journal.write_accepted([request.pk])
+    storage.delete(LedgerObject.objects.latest("pk").key)
+    ComplianceRequest.objects.filter(pk=request.pk).update(started_at=timezone.now())
+
+    assert state() == "open"
+
+    assert [line["request"] for line in lines_of(storage, "intended")] == [str(request.pk)]
 
 
 def test_a_database_that_was_restored_writes_nothing_again(ours: Service, storage: ObjectStorage) -> None:

@@ -52,7 +52,7 @@ def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
         "approved_by": "",
     }
     assert lines_of(storage) == [
-        {"kind": "intended", **names, "request_kind": "deletion", "conversations": None},
+        {"kind": "accepted", **names, "request_kind": "deletion", "conversations": None},
         {
             "kind": "exact",
             **names,
@@ -74,9 +74,9 @@ def test_the_ledger_has_what_a_deletion_named_and_what_it_erased(
     drain()
 
     named = [digest("conversation", chatbot.public_id, each).hex() for each in ("c-1", "c-unknown")]
-    intended, exact = lines_of(storage)
+    accepted, exact = lines_of(storage)
     assert (exact["variable"], exact["chatter"]) == (None, None)
-    assert sorted(intended["conversations"]) == sorted(exact["named"]) == sorted(named)
+    assert sorted(accepted["conversations"]) == sorted(exact["named"]) == sorted(named)
     assert exact["conversations"] == named[:1]
 
 

@@ -111,23 +111,28 @@ def mend() -> None:
 
 
 @pytest.mark.parametrize("unresolved", ["what cannot be filed"], indirect=True)
+@pytest.mark.parametrize("step", ["_file", "_open"])
 def test_it_is_tried_again_and_goes_on_after_a_kill(
-    company: Company, unresolved: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch
+    company: Company, unresolved: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     _, mine, theirs = unresolved
-    replay(code=3)
-    mend()
+    if step == "_file":
+        replay(code=3)
+        mend()
 
     def interrupt(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(operation, "_file", interrupt)
+        patched.setattr(operation, step, interrupt)
         with pytest.raises(CommandError, match="run it again"):
             call_command("replay_erasures")
+    if step == "_open":
+        mend()
 
-    replay()
+    planned, report = replay("--dry-run"), replay()
 
+    assert plans(planned) == plans(report)
     assert (gone(mine, theirs), answer(company)) == ([True, True], (200, None))
 
 

@@ -8,17 +8,19 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
+from chatbots.operations.chatbots import NewVariable, change_chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
+from common.storage import ObjectStorage
 from compliance.ledger import lines, objects
-from compliance.models import Callback, ComplianceRequest
+from compliance.models import Callback, ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
+from conversations.models import VariableValue
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
-from tests.functional.company import Company, became, document
+from tests.functional.company import Company, Subject, became, document, words_in
 from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.refusing import FILES, Refusals
-from tests.functional.support import dump
 from tests.restoring import Backup, notice, restored
 
 pytestmark = pytest.mark.django_db
@@ -220,6 +222,22 @@ def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(
     assert (variable.public_id == lost.public_id, variable.was_uci) == (not is_made_again, not is_made_again)
 
 
+def test_a_lost_export_makes_no_uci_of_its_variable(company: Company) -> None:
+    """Whose values, those of everybody, would be removed."""
+    change_chatbot(chatbot=company.chatbot, actor="user:7", variables=[NewVariable("custom", "city")])
+    company.send(document("c-1", custom_variables={"city": "Paris"}))
+    with restored():
+        change_chatbot(chatbot=company.chatbot, actor="user:7", uci="city")
+        by_city: dict[str, Any] = {"about": ByUci("city", "Rome"), "kind": "export", "actor": "command"}
+        export = submit(chatbot=company.chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_city)
+        write_journal()
+
+    assert became_of(replay()) == {str(export.pk): "lost_export"}
+    work()
+
+    assert VariableValue.objects.filter(chatbot=company.chatbot, variable__name="city").count() == 1
+
+
 @pytest.mark.parametrize("decision", ["cancelled", "rejected"])
 def test_what_was_withdrawn_stays_so(company: Company, decision: str) -> None:
     number = company.talk("c-1", "alice")
@@ -324,25 +342,46 @@ def test_lost_exports_are_named(company: Company) -> None:
     assert not ComplianceRequest.objects.exists()
 
 
-@pytest.mark.long(reason="another restore", beyond=1)
-@pytest.mark.parametrize("is_in_the_ledger", [False, True])
 @pytest.mark.django_db(transaction=True)
-def test_an_open_export_of_somebody_erased_is_cancelled_and_named(company: Company, is_in_the_ledger: bool) -> None:
-    number, bobs = company.talk("c-1", "alice"), company.talk("c-2", "bob")
-    export, neighbours = company.export("alice"), company.export("bob")
+@pytest.mark.parametrize(
+    ("of_export", "of_deletion", "delivers"),
+    [
+        ("alice", "alice", ()),
+        ("alice", ["c-1"], ()),
+        (["c-1"], "alice", ()),
+        (["c-1", "c-2"], "alice", ("c-2",)),
+        ("carol", "bob", ()),
+        # The one that is left is shared.
+        ("bob", ["c-2"], ()),
+    ],
+)
+def test_an_open_export_of_which_nothing_is_left_is_cancelled_and_named(
+    company: Company, storage: ObjectStorage, of_export: Subject, of_deletion: Subject, delivers: tuple[str, ...]
+) -> None:
+    """In the former life it was delivered first. One that has something left delivers that."""
+    for conversation_id, *people in (("c-1", "alice"), ("c-2", "bob"), ("c-3", "bob", "carol")):
+        company.talk(conversation_id, *people)
+    export = company.export(of_export, **({"include_shared": True} if of_export == "carol" else {}))
+    neighbours = company.export(["c-3"])
     with restored():
-        if is_in_the_ledger:
-            write_journal()
-        deletion = company.delete("alice")
+        write_journal()
+        work()
+        deletion = company.delete(of_deletion)
         work()
 
     planned, report = replay("--dry-run"), replay()
+    ended = {} if delivers else {export: "lost_export"}
+    ended |= {neighbours: "lost_export"} if of_deletion == "bob" else {}
+    assert became_of(report) == {deletion: "erased"} | ended
+    assert sorted(one["request_id"] for one in planned["requests"]) == sorted([deletion, *ended])
+    work()
 
-    assert became_of(report) == {export: "lost_export", deletion: "erased"}
-    assert [one["request_id"] for one in planned["requests"]] == [export, deletion]
-    assert (company.status(export), company.status(neighbours)) == ("cancelled", "accepted")
-    assert gone(number, bobs) == [True, False]
-    assert "alice" not in dump()
+    cancelled = ComplianceRequest.objects.filter(status="cancelled", uci_value=None).values_list("pk", flat=True)
+    assert {str(pk) for pk in cancelled} == ended.keys()
+    for one in {export, neighbours} - ended.keys():
+        text = storage.read(str(Export.objects.get(request_id=UUID(one)).key)).decode()
+        expected = delivers if one == export else ("c-3",)
+        assert [each for each in ("c-1", "c-2", "c-3") if words_in(each) in text] == list(expected)
 
 
 def test_a_request_that_is_here_goes_its_own_way(company: Company) -> None:

@@ -3,20 +3,25 @@
 from uuid import UUID
 
 import pytest
+from django.db import transaction
+from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.errors import Refused
 from compliance.ledger import lines, objects
-from compliance.models import ComplianceRequest, LineKind
+from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
+from conversations.models import Conversation
 from tests.calls import problem
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
+from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import message_of, redact, talk
-from tests.functional.refusing import EXTRACTS, FILES, Refusals
+from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
+from tests.ledger import lines_of
 from tests.people import Role, staff
 from tests.restoring import restored
 
@@ -95,14 +100,19 @@ def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
         work()
     with restored():
         deletion = deletion or company.delete("alice")
+        if backup_has_it != "accepted":
+            write_journal()
         if has_four_eyes:
             work()
             assert company.status(deletion) == "on_hold"
             decisions.approve(request_id=UUID(deletion), actor="user:7")
         refusals.unwritable.add(EXTRACTS)
-        work()
+        for _ in range(2):
+            work()
+            ComplianceRequest.objects.update(not_before=None)
         assert (company.status(deletion), gone(number)) == ("accepted", [True])
         assert not list(storage.keys(FILES))
+        assert [line["request"] for line in lines_of(storage, "intended")] == [deletion]
     refusals.end()
     assert became_of(replay()) == {deletion: "filed_again"}
     Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
@@ -113,12 +123,71 @@ def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
     assert (company.status(deletion), gone(number)) == ("completed", [True])
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("selector", ["alice", ["c-1"]])
+def test_but_it_waits_for_an_export_that_was_filed_before_it(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, selector: str | list[str]
+) -> None:
+    """Which the backup has as open, and which fails for good: it may be tried again, and deliver what it is for."""
+    refusals = Refusals()
+    refusals.set_up(monkeypatch)
+    number = company.talk("c-1", "alice", has_file=True)
+    company.make_day()
+    export, deletion = company.export("alice"), company.delete(selector)
+    with restored():
+        refusals.unwritable.add(EXTRACTS)
+        work()
+        work()
+        assert (company.status(export), company.status(deletion), gone(number)) == ("completed", "accepted", [True])
+    refusals.end()
+    replay()
+    refusals.forbidden.add(EXPORTS)
+    for _ in range(4):
+        work()
+        ComplianceRequest.objects.update(not_before=None)
+    assert (company.status(export), company.status(deletion), gone(number)) == ("failed", "on_hold", [False])
+
+    with pytest.raises(Refused, match="had begun"):
+        decisions.reject(request_id=UUID(deletion), actor="user:7")
+    refusals.end()
+    decisions.retry(request_id=UUID(export), actor="user:7")
+    work()
+    work()
+
+    key = Export.objects.get(request_id=UUID(export)).key
+    assert "words in c-1" in storage.read(str(key)).decode()
+    assert (company.status(deletion), gone(number)) == ("completed", [True])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_approval_for_another_hold_is_none_for_four_eyes(company: Company) -> None:
+    """In a database that was not restored: it was taken up, its rows were in use, and four eyes came since."""
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(max_conversations_per_deletion=1)
+    numbers = company.talk("c-1", "alice"), company.talk("c-2", "alice")
+    deletion = company.delete("alice")
+    work()
+    decisions.approve(request_id=UUID(deletion), actor="command")
+    with transaction.atomic():
+        Conversation.objects.select_for_update().get(chatbot=company.chatbot, pk=numbers[0])
+        Elsewhere(work).end()
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    ComplianceRequest.objects.update(not_before=None)
+    work()
+    assert company.request_object(deletion)["hold_reason"] == "awaiting_approval"
+
+    replay("--restored")
+    work()
+
+    assert (company.status(deletion), gone(*numbers)) == ("on_hold", [False, False])
+
+
 def test_nor_is_a_redaction_held(company: Company, storage: ObjectStorage) -> None:
     Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
     number = talk(company, "c-1", "alice")
     with restored():
         redaction = redact(company, number)
-        objects.write(lines.accepted([UUID(redaction)], LineKind.INTENDED), request_ids=[UUID(redaction)])
+        ComplianceRequest.objects.filter(pk=redaction).update(started_at=Now())
+        objects.write(lines.accepted([UUID(redaction)]), request_ids=[UUID(redaction)])
 
     assert became_of(replay()) == {redaction: "filed_again"}
     work()

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.ledger import lines, objects
-from compliance.models import ComplianceRequest, LineKind
+from compliance.models import ComplianceRequest
 from compliance.replay.carrying import Carrying
 from compliance.requests import decisions
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
@@ -31,8 +31,8 @@ STATES: dict[str, dict[str, Any]] = {
 OPEN, ENDED = ("accepted", "on_hold", "processing", "failed"), ("cancelled", "rejected")
 CELLS = [
     *((state, "accepted", "leave") for state in STATES),
-    ("accepted", "intended", "file"),
-    *((state, "intended", "leave") for state in STATES if state != "accepted"),
+    *((state, "intended", "file") for state in OPEN),
+    *((state, "intended", "leave") for state in ENDED),
     *((state, "withdrawn", "withdraw") for state in OPEN),
     *((state, "withdrawn", "leave") for state in ENDED),
     *((state, "exact", "erase") for state in OPEN),
@@ -65,7 +65,8 @@ def test_a_deletion_that_is_here(company: Company, state: str, kind: str, plan: 
         decisions.cancel(request_id=UUID(deletion), actor="user:7")
         write_journal()
     else:
-        objects.write(lines.accepted([UUID(deletion)], LineKind(kind)), request_ids=[UUID(deletion)])
+        ComplianceRequest.objects.filter(pk=deletion).update(started_at=NOW if kind == "intended" else None)
+        objects.write(lines.accepted([UUID(deletion)]), request_ids=[UUID(deletion)])
     backup.restore(state="open")
     ComplianceRequest.objects.filter(pk=deletion).update(status=state, **STATES[state])
     notice()
