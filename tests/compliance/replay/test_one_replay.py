@@ -17,6 +17,7 @@ from compliance.work.scheduling import CLAIM_SIZE
 from conversations.locks import LOCK_SPACE
 from tests.compliance.replay.conftest import gone, replay, work
 from tests.functional.company import Company
+from tests.functional.test_killed_worker import wait_until
 from tests.restoring import restored
 from tests.under_roles import role
 
@@ -75,7 +76,8 @@ def test_the_lock_is_that_of_a_transaction_on_another_connection(
     assert (state, is_without_snapshot) == ("idle in transaction", True)
     assert [(pid,)] != fetch("SELECT pg_backend_pid()")
     with role("owner"):
-        assert not fetch(_HOLDER, [service.REPLAY_LOCK])
+        # The server notices soon that the connection was closed.
+        wait_until(lambda: not fetch(_HOLDER, [service.REPLAY_LOCK]), seconds=10)
 
 
 @pytest.mark.parametrize(
