@@ -277,7 +277,7 @@ STORES: tuple[Store, ...] = (
         compliance.Callback,
         ReachedBy.REQUEST,
         {
-            "url": (Disposition.EMPTIED, "the client's own address, once delivered; else deleted with its row"),
+            "url": (Disposition.EMPTIED, "the client's own address, until delivered or given up: a day at most"),
             **_all(
                 "id chatbot request status hold_reason result error_code occurred_at state attempts "
                 "next_attempt_at token give_up_at last_status last_error created_at delivered_at "

@@ -27,9 +27,10 @@ LOOKED_UP_WITHIN = timedelta(days=1)
 _QUEUE = """
 WITH due AS MATERIALIZED (
     SELECT new.number, new.changed AND is_named AS of_another,
-           new.skipped OR (l.state IN ('pending', 'failed') AND (l.in_doubt OR NOT is_named)) IS TRUE AS has_gap
+           new.skipped OR (l.state IN ('pending', 'failed')
+                           AND (l.in_doubt OR new.is_named_now OR NOT is_named)) IS TRUE AS has_gap
       FROM json_to_recordset(%(new)s::json)
-             AS new(number bigint, started_at timestamptz, changed boolean, skipped boolean)
+             AS new(number bigint, started_at timestamptz, changed boolean, skipped boolean, is_named_now boolean)
      CROSS JOIN LATERAL (
            SELECT EXISTS (SELECT FROM conversations_identity i
                            WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0) AS is_named
@@ -64,12 +65,14 @@ def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], decla
             "started_at": one.row.started_at.isoformat(),
             "changed": not sent.isdisjoint(one.changed_variables),
             "skipped": not sent.isdisjoint(one.skipped_variables),
+            # An identity that came with this value says nothing of the one before.
+            "is_named_now": bool(one.new_identities),
         }
         for one in conversations
         if one.row.deletion_request_id is None
         and one.row.uci_variable_id == declared.uci_id
         and not (one.known_identities and sent.isdisjoint(one.changed_variables))
-        and all(_has_value(one, variable) for variable in sent)
+        and (not sent.isdisjoint(one.skipped_variables) or all(_has_value(one, variable) for variable in sent))
     ]
     if new:
         values = {

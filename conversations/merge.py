@@ -276,7 +276,7 @@ class MergedConversation:
                 # The value of another UCI is not stored: a deletion by that UCI would not find it here.
                 values_changed = self._set_value(variable_id, value) or values_changed
         if self.known_identities and not is_named:
-            self.changed_variables.clear()
+            self.changed_variables &= self.skipped_variables
         return columns_changed or added > 0 or values_changed, added
 
     def _overwrite(self, columns: dict[str, Any]) -> bool:

@@ -166,7 +166,7 @@ RETURNING e.id
 """
 _FORGET_FILES = f"""
 DELETE FROM conversations_uploadedfile
- WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GIVEN}) RETURNING id
+ WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GIVEN}) RETURNING id, conversation_id
 """
 
 # Not an export with another key by now: a retry has removed the former object and started again. The numbers of the
@@ -192,6 +192,13 @@ def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Searches = OF_
     With `of=OF_REDACTIONS`, those of redactions; `erase_exports` alike.
     """
     return _erase(begin, request_ids, find=of.files, counter="files", forget=_forget_files)
+
+
+def erase_late_files(request_ids: Sequence[UUID]) -> Failures:
+    """As `erase_files`, of completed deletions: the digests of people in the conversations go with the last file."""
+    return _erase(
+        transaction.atomic, request_ids, find=OF_DELETIONS.files, counter="files", forget=_forget_late_files
+    )
 
 
 def erase_exports(
@@ -321,7 +328,13 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, completion
 
 
 def _forget_files(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
-    return {row_id for (row_id,) in fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})}
+    return {row_id for row_id, _ in fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})}
+
+
+def _forget_late_files(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
+    deleted = fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})
+    rows.forget_names_in(array({number for _, number in deleted}), chatbot_ids)
+    return {row_id for row_id, _ in deleted}
 
 
 def _forget_copies(gone: Collection[tuple[int, str]], _chatbot_ids: Collection[int]) -> set[int]:

@@ -122,9 +122,10 @@ def erase_late_data() -> None:
     them. What cannot be erased now is left to the next call. Where there is much of that, this ends before all was
     tried, and the next call begins with others. Raises SomeFailed after all chatbots.
     """
-    with Isolation() as isolated:
+    with Isolation() as steps:
         for found, erase in ((_LATE_ROWS, _erase_late_rows), (_LATE_FILES, _erase_late_files)):
-            _erase_late(isolated, found, erase)
+            with steps.part(erase.__name__), Isolation() as isolated:
+                _erase_late(isolated, found, erase)
 
 
 def _erase_late(
@@ -185,11 +186,9 @@ def _erase_late_rows(request_ids: list[UUID], chatbots: Mapping[UUID, int]) -> s
 
 def _erase_late_files(request_ids: list[UUID], _chatbots: Mapping[UUID, int]) -> set[UUID]:
     """Erase the files of these deletions, whose chatbots live in one place; return those that have to wait."""
-    failures = objects.erase_files(transaction.atomic, request_ids)
+    failures = objects.erase_late_files(request_ids)
     if failures:
         logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
-    with transaction.atomic():
-        rows.forget_names([each for each in request_ids if each not in failures])
     return set(failures)
 
 
@@ -203,9 +202,10 @@ def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) ->
     with Isolation() as isolated:
         with isolated.part("exports"):
             _remove_exports(run, hosting=HOSTED)
-        for chatbot_id in clients_to_clean_up() if at_clients else ():
-            with isolated.chatbot(chatbot_id):
-                _remove_exports(run, hosting=CLIENT, chatbot=chatbot_id)
+        with isolated.part("exports_at_clients"), Isolation() as clients:
+            for chatbot_id in clients_to_clean_up() if at_clients else ():
+                with clients.chatbot(chatbot_id):
+                    _remove_exports(run, hosting=CLIENT, chatbot=chatbot_id)
         for remove in (_remove_expired_extracts, _remove_abandoned_uploads, _remove_objects_without_rows):
             with isolated.part(remove.__name__):
                 remove(run)

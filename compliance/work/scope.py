@@ -58,7 +58,7 @@ OWN_EXPORTS = """
 SELECT own.id
   FROM (SELECT id FROM compliance_compliancerequest
          WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND kind = 'export'
-           AND (seq < r.seq OR cutoff_at <= r.cutoff_at)
+           AND (seq < r.seq OR cutoff_at <= coalesce(r.cutoff_at, statement_timestamp()))
         OFFSET 0) AS filed
  CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE request_id = filed.id OFFSET 0) AS own
 """

@@ -77,13 +77,17 @@ def what_next(request: ComplianceRequest) -> str:
         return _held(request)
     if status == Status.COMPLETED:
         return _completed(request)
-    if status == Status.PROCESSING and request.kind == Kind.REDACTION:
-        return "A worker is removing the messages' texts and files."
+    if status == Status.CANCELLED and request.failed_at:
+        return "It was cancelled after it had failed. Nothing was delivered, and the value it named was erased."
     if status == Status.PROCESSING:
-        return "A worker is writing the file." if request.kind == Kind.EXPORT else "A worker is erasing the data."
+        return _UNDER_WAY.get(Kind(request.kind), "A worker is erasing the data.")
     return _ENDED_WITHOUT_VALUE.get(Kind(request.kind), _ENDED)[status]
 
 
+_UNDER_WAY = {
+    Kind.EXPORT: "A worker is writing the file.",
+    Kind.REDACTION: "A worker is removing the messages' texts and files.",
+}
 _ENDED = {
     Status.FAILED: "It does not continue by itself. See below what to do.",
     Status.CANCELLED: "It was cancelled before it started. Nothing was changed, and the value it named was erased.",

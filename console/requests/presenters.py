@@ -84,7 +84,7 @@ def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | N
 def failure_of(request: ComplianceRequest) -> Help | None:
     """Return what the error of a failed request or attempt means, and what to do."""
     is_requeued = request.status != Status.FAILED and request.error_code in REQUEUE_REASONS
-    if not request.error_code or is_requeued:
+    if not request.error_code or is_requeued or request.status == Status.CANCELLED:
         return None
     help_ = FAILURES.get(request.error_code, Help("See the error code.", "See the detail."))
     return Help(with_code(help_.meaning), with_code(help_.remedy))

@@ -45,6 +45,16 @@ def test_a_decision_keeps_its_reason_and_its_note(chatbot: Chatbot, decision: De
     assert "The note was erased." in text_of(client, request)
 
 
+def test_a_failed_export_that_is_cancelled_has_nothing_left_to_do(chatbot: Chatbot) -> None:
+    client = member(chatbot, Role.OFFICER)
+    request = failed(chatbot)
+    ComplianceRequest.objects.filter(pk=request.pk).update(kind="export")
+    assert decide(client, request, "cancel", "withdrawn_by_person", "").status_code == 302
+    text = text_of(client, request)
+    assert "It was cancelled after it had failed." in text
+    assert "What to do" not in text
+
+
 def test_a_decision_without_a_reason_is_returned_with_the_input(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     request = held(chatbot)

@@ -185,6 +185,30 @@ def test_words_before_the_first_answer_are_in_doubt(
     assert exported(company, storage, "bob") == [False, 1, 0]
 
 
+@pytest.mark.parametrize("in_one_call", [False, True])
+def test_a_session_that_ends_before_it_was_looked_up_stays_in_doubt(
+    company: Company, talk: Conversation, storage: ObjectStorage, *, in_one_call: bool
+) -> None:
+    for sessions in [["b", "undefined"]] if in_one_call else [["b"], ["undefined"]]:
+        say(company, *sessions)
+    look_up()
+    demand(company, "verified")
+    assert exported(company, storage, "alice") == [False, 1, 0]
+
+
+@pytest.mark.parametrize("in_one_call", [False, True])
+def test_an_identity_of_the_next_session_says_nothing_of_the_one_before(
+    company: Company, receiver: Receiver, storage: ObjectStorage, *, in_one_call: bool
+) -> None:
+    first, second = said("b"), said("nobody", custom_variables={"member_id": "alice"})
+    for documents in [[first, second]] if in_one_call else [[first], [second]]:
+        company.send(*documents)
+    make_due(company.chatbot)
+    look_up()
+    demand(company, "platform")
+    assert exported(company, storage, "alice") == [False, 1, 0]
+
+
 def test_a_first_look_up_leaves_nothing_out(company: Company, receiver: Receiver, storage: ObjectStorage) -> None:
     say(company, "nobody")
     look_up()

@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest, Export
@@ -117,6 +118,21 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
         worker.sweep()
     assert list(storage.keys("acme/")) == []
     assert not Export.objects.filter(key__isnull=False).exists()
+
+
+def test_an_empty_export_that_ran_while_the_deletion_was_held_keeps_its_grace_alone(
+    company: Company, storage: ObjectStorage
+) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    deletion = company.delete("alice")
+    settle()
+    export = company.exported("alice")
+    decisions.approve(request_id=UUID(deletion), actor="user:2")
+    settle()
+    assert company.status(deletion) == "completed"
+    assert kept_by(company, deletion) == [str(export.request_id)]
+    export.refresh_from_db()
+    assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
 
 
 @pytest.mark.long(reason="each order by each selector", beyond=1)

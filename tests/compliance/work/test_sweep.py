@@ -231,6 +231,40 @@ def test_chatbots_that_fail_for_long_end_a_step(monkeypatch: pytest.MonkeyPatch,
     assert len(done) == begun
 
 
+def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.isolation._PATIENCE_SECONDS", 0.05)
+    ours, theirs = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
+    worker.drain(seconds=60)
+    # The neighbour's late words are erased; its file's object is still there.
+    late = conversation_of(neighbour, "43", deletion_request_id=theirs.pk)
+    storage.put("uploads/1/late", b"picture", "image/jpeg")
+    factories.UploadedFileFactory.create(conversation=late, object_key="uploads/1/late", stored=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("compliance.retention.cleanup._erase_late_files", lambda ids, _: set(ids))
+        worker.sweep()
+    assert Conversation.objects.get(pk=late.pk).deleted_at
+    assert UploadedFile.objects.get().state == "removing"
+    conversation_of(chatbot, "43", deletion_request_id=ours.pk)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION 'no'; END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON conversations_message
+                FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
+            """
+        )
+        try:
+            for _ in range(5):
+                with pytest.raises(SomeFailed):
+                    worker.sweep()
+        finally:
+            cursor.execute("DROP FUNCTION refuse() CASCADE")
+    assert not UploadedFile.objects.exists()
+
+
 def test_a_lost_database_ends_the_sweep_at_once(chatbot: Chatbot, storage: ObjectStorage) -> None:
     step = Extracts()
     step.make_due(chatbot)
