@@ -372,9 +372,8 @@ class UploadedFile(_OfConversation):
         ]
         indexes = [
             models.Index(name="uploadedfile_conversation", fields=["conversation"]),
-            # Unfinished uploads.
+            # Unfinished uploads; objects that are still to be removed.
             models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
-            # Objects that are still to be removed.
             models.Index(name="uploadedfile_removing", fields=["conversation"], condition=Q(state="removing")),
         ]
 

@@ -230,7 +230,7 @@ def test_a_connection_is_reused_after_the_last_calls_deadline() -> None:
 def test_an_aborted_call_does_not_affect_others_of_the_same_pool() -> None:
     with behaving(answers_politely) as server, ThreadPoolExecutor(1) as thread:
         # A quick call that a busy machine keeps for more than half of this would be tried again.
-        storage = storage_at(server.url(), call_seconds=2)
+        storage = storage_at(server.url(), call_seconds=4)
         assert storage.exists("a/key")
         dripping = thread.submit(refusal, storage, lambda storage: storage.exists("drip"))
         calls = 0
