@@ -262,3 +262,8 @@ class Truth:
         if deletion.chatter is not None and export.chatter is not None:
             return deletion.chatter == export.chatter
         return bool(set(deletion.ids) & set(export.ids))
+
+
+def id_of(text: str) -> str:
+    """Return the id of a message: it stays when the text is redacted."""
+    return text.rpartition(".")[2]

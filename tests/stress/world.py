@@ -24,7 +24,7 @@ from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
 from tests.stress.officers import Officers
 from tests.stress.sessions import Sessions
-from tests.stress.truth import Filed, ModelConversation, Span, Truth, now, planted
+from tests.stress.truth import Filed, ModelConversation, Span, Truth, id_of, now, planted
 from tests.tokens import Backend
 
 BOTS = ("acme", "neighbour")
@@ -72,11 +72,6 @@ UPDATE compliance_export
 def _noon(days: int) -> datetime:
     """Return noon of a day that is over, whatever the hour."""
     return (now() - timedelta(hours=3, days=days)).replace(hour=12, minute=0, second=0, microsecond=0)
-
-
-def _id_of(text: str) -> str:
-    """Return the id of a message: it stays when the text is redacted."""
-    return text.rpartition(".")[2]
 
 
 @dataclass
@@ -140,7 +135,7 @@ class World:
             "user_name": planted(entry.place, "name"),
             "csat": {"comment": planted(entry.place, "comment")},
             "messages": [
-                {"id": _id_of(text), "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
+                {"id": id_of(text), "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
             ],
         }
         if began_at:
@@ -286,7 +281,7 @@ class World:
             return
         text = sorted(entry.messages)[place % len(entry.messages)]
         filed = self.truth.file(name, "redact", bot, chatter=None, ids=(conversation,), flags=())
-        body = json.dumps({"ids": [_id_of(text)], "reason": "payment_data"}).encode()
+        body = json.dumps({"ids": [id_of(text)], "reason": "payment_data"}).encode()
         response = self._call(bot, f"conversations/{entry.number}/messages/redact", body, "application/json")
         if response.status_code != 200:
             del self.truth.filed[name]

@@ -10,9 +10,11 @@ from django.db.models import F
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.erasure import extracts
 from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, engine, policy
+from conversations import machines
 from tests import factories
 from tests.compliance.retention.runs import (
     ago,
@@ -27,6 +29,7 @@ from tests.compliance.retention.runs import (
     zone_where_it_is,
 )
 from tests.functional.refusing import FILES, Refusals
+from tests.places import Shards, Silence
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -156,3 +159,27 @@ def test_a_clock_that_is_set_back_ends_no_first_run(chatbot: Chatbot, monkeypatc
     worker.drain(seconds=60)
 
     assert deleted(old) == [True]
+
+
+def test_a_failed_retention_run_of_a_silent_machine_stops_no_other_chatbots_night(
+    shards: Shards, silence: Silence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = factories.ready_chatbot(slug="here"), factories.ready_chatbot(slug="there")
+    shards([here], [there])
+    Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
+    for each in (here, there):
+        each.refresh_from_db()
+    old, _ = conversation_aged(here, 400), conversation_aged(there, 400)
+    failed = file_run(there, 90)
+    ComplianceRequest.objects.filter(pk=failed.pk).update(
+        status="failed", failed_at=ago(2), cutoff_at=ago(2), cutoff_number=1, slice=[], error_code="x"
+    )
+    keep_for(here, 90)
+    silence(1)
+    machines.look_if_due()
+    tried: list[Any] = []
+    monkeypatch.setattr(extracts, "try_again", tried.append)  # reads the run's scope
+    worker.sweep()
+    assert not worker.drain(seconds=60)
+    assert deleted(old) == [True]
+    assert not tried

@@ -92,6 +92,16 @@ def test_the_second_deletion_of_a_shared_conversation_clears_references_too(
     assert [reference_of(one) for one in tells.values()] == ["", ""]
 
 
+def delete_beside(locked: ComplianceRequest, drain: Drain) -> ComplianceRequest:
+    """Carry out a deletion of ada-77 while another transaction holds a request; return it."""
+    deletion = deletion_of(locked.chatbot, "ada-77")
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=locked.pk)
+        Elsewhere(drain).end()
+    deletion.refresh_from_db()
+    return deletion
+
+
 @pytest.mark.long(reason="the same by more than a chunk", beyond=1)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("most_messages", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
@@ -107,11 +117,7 @@ def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_lock
     conversation_of(chatbot, "ada-77", external_id="c-2", messages=3)
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
     drain()
-    deletion = deletion_of(chatbot, "ada-77")
-    with transaction.atomic():
-        ComplianceRequest.objects.select_for_update().get(pk=tells.pk)
-        Elsewhere(drain).end()
-    deletion.refresh_from_db()
+    deletion = delete_beside(tells, drain)
     assert (deletion.status, deletion.waiting_for, reference_of(tells)) == ("accepted", "rows", "T-ada-77")
 
     ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=timezone.now())
@@ -127,12 +133,8 @@ def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(
     conversation = conversation_of(chatbot, "ada-77", external_id="c-1", deletion_request_id=uuid4())
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
     drain()
-    deletion = deletion_of(chatbot, "ada-77")
-    with transaction.atomic():
-        ComplianceRequest.objects.select_for_update().get(pk=tells.pk)
-        Elsewhere(drain).end()
-        deletion.refresh_from_db()
-        assert (deletion.conversations, deletion.conversations_total) == (0, 1)
+    deletion = delete_beside(tells, drain)
+    assert (deletion.conversations, deletion.conversations_total) == (0, 1)
     ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=timezone.now())
     drain()
     deletion.refresh_from_db()

@@ -16,7 +16,6 @@ from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.callbacks.dispatcher import Callbacks
-from compliance.erasure import extracts
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
 from compliance.work import claims, cluster, health, lookups, turns
@@ -25,7 +24,6 @@ from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for, zone_where_it_is
 from tests.extracting import make_all, planned
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.looking_up import with_resolver
@@ -241,30 +239,6 @@ def test_requests_that_were_at_work_together_stay_together_the_first_time(
     lost.bring_back()
     drain()
     assert states() == [(Status.COMPLETED, 0, "")] * 2
-
-
-def test_a_failed_retention_run_of_the_machine_stops_no_other_chatbots_night(
-    shards: Shards, silence: Silence, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, there = factories.ready_chatbot(slug="here"), factories.ready_chatbot(slug="there")
-    shards([here], [there])
-    Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
-    for each in (here, there):
-        each.refresh_from_db()
-    old, _ = conversation_aged(here, 400), conversation_aged(there, 400)
-    failed = file_run(there, 90)
-    ComplianceRequest.objects.filter(pk=failed.pk).update(
-        status="failed", failed_at=ago(2), cutoff_at=ago(2), cutoff_number=1, slice=[], error_code="x"
-    )
-    keep_for(here, 90)
-    silence(1)
-    machines.look_if_due()
-    tried: list[Any] = []
-    monkeypatch.setattr(extracts, "try_again", tried.append)  # reads the run's scope
-    worker.sweep()
-    assert not worker.drain(seconds=60)
-    assert deleted(old) == [True]
-    assert not tried
 
 
 @pytest.mark.parametrize(("place", "left"), [(1, (0, "machine_silent")), (0, (1, "internal_error"))])

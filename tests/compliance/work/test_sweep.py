@@ -1,5 +1,6 @@
 """The sweep: an error of one chatbot stops neither the other chatbots nor the other steps."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -33,16 +34,16 @@ pytestmark = [
 AGO = timezone.now() - timedelta(days=400)
 
 
-class Step:
+class Step(ABC):
     """Something that is due in a chatbot, and what breaks it there."""
 
     table = ""
 
-    def make_due(self, chatbot: Chatbot) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def make_due(self, chatbot: Chatbot) -> None: ...
 
-    def is_done(self, chatbot: Chatbot) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_done(self, chatbot: Chatbot) -> bool: ...
 
     @contextmanager
     def broken(self, chatbot: Chatbot) -> Iterator[None]:
