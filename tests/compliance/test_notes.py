@@ -16,7 +16,7 @@ from compliance.requests import decisions
 from compliance.retention.cleanup import remove_expired
 from conversations import uploads
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.support import dump
 
 Status = ComplianceRequest.Status
@@ -90,6 +90,31 @@ def test_a_deletion_by_conversations_empties_the_notes_of_requests_that_name_one
     drain()
 
     assert [text_of(one) for one in (overlapping, other, of_the_chatter)] == [None, "about c-2", "about all of hers"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_redaction", [True, False], ids=["redaction", "by ids"])
+def test_a_note_that_is_written_while_the_deletion_goes_on_is_emptied_too(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, *, is_redaction: bool
+) -> None:
+    conversation = conversation_of(chatbot, "ada", external_id="c-1", messages=1)
+    uploads.receive(conversation=conversation, name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
+    other = redaction_of(conversation) if is_redaction else of_conversations(chatbot, "c-1", kind="export")
+    drain()
+    deletion = deletion_of(chatbot, "ada")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Removal, "purge_many", lambda _, keys: Removed(failed=dict.fromkeys(keys, errors.unavailable()))
+        )
+        drain()
+    conversation.refresh_from_db()
+    assert conversation.deleted_at
+    RequestNote.objects.create(chatbot=chatbot, request=other, entry_id=1, text="Ada rang")
+
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=None)
+    drain()
+    deletion.refresh_from_db()
+    assert (deletion.status, text_of(other)) == (Status.COMPLETED, None)
 
 
 @pytest.mark.django_db(transaction=True)

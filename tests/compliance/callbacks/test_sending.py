@@ -265,7 +265,8 @@ def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
         next_attempt_at=timezone.now(), give_up_at=timezone.now() - dt.timedelta(seconds=1)
     )
     deliver()
-    assert Callback.objects.get(state=State.GIVEN_UP).last_error == "receiver_resting"
+    given_up = Callback.objects.get(state=State.GIVEN_UP)
+    assert (given_up.last_error, given_up.url) == ("receiver_resting", "")
 
 
 def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(

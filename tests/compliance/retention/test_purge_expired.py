@@ -19,6 +19,7 @@ from compliance import worker
 from compliance.ledger import objects as ledger
 from compliance.models import ComplianceRequest, Export, ExportFile, LedgerLine, LedgerObject, Replay, RequestNote
 from compliance.retention import cleanup
+from compliance.retention.rules import FORGETTING
 from conversations.models import (
     Conversation,
     DailyExtract,
@@ -211,6 +212,25 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(
     assert {one.objects.get().address for one in (StaffLogin, LoginFailures)} == {"192.0.2.2"}
     assert Session.objects.count() == 1
     assert ComplianceRequest.objects.exclude(reference="").get().reference == "T-2"
+
+
+def test_a_failed_export_keeps_its_value_as_long_as_that_is_needed(chatbot: Chatbot) -> None:
+    """Where its object is not removed yet, or a deletion by either selector is held for it."""
+    at = timezone.now() - LATE
+    with_object, awaited, other = (export_of(chatbot, value) for value in "123")
+    ComplianceRequest.objects.update(status="failed", failed_at=at, error_code="no_bucket")
+    factories.ExportFactory.create(request=with_object, key="left")
+    held = of_conversations(chatbot, "c-1")
+    ComplianceRequest.objects.filter(pk=held.pk).update(
+        status="on_hold", hold_reason="export_pending", held_at=at, pending_export_id=awaited.pk
+    )
+
+    assert sum(FORGETTING["failed_exports"].forget(most=10)) == 1
+
+    kept = ComplianceRequest.objects.filter(uci_value__isnull=False).order_by("seq")
+    assert list(kept) == [with_object, awaited]
+    other.refresh_from_db()
+    assert (other.status, other.uci_digest) == ("failed", None)
 
 
 def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired, storage, monkeypatch) -> None:

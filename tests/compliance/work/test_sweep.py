@@ -266,6 +266,39 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     assert not UploadedFile.objects.exists()
 
 
+def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.isolation._PATIENCE_SECONDS", 0.05)
+    store(chatbot=neighbour, documents=[parsed("c-1", user_channel_variables={"plan": "gold"})])
+    VariableValue.objects.update(expires_at=timezone.now() - timedelta(days=400))
+    factories.ExportFactory.create(
+        request=factories.RequestFactory.create(
+            chatbot=chatbot, kind="export", status="failed", failed_at=timezone.now(), error_code="x"
+        ),
+        key="x/y.csv",
+        hosting="client",
+        bucket="clients",
+        endpoint="https://s3.example.com",
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION 'no'; END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON compliance_export
+                FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
+            """
+        )
+        try:
+            for _ in range(3):
+                with pytest.raises(SomeFailed):
+                    worker.sweep()
+        finally:
+            cursor.execute("DROP FUNCTION refuse() CASCADE")
+    assert not VariableValue.objects.exists()
+
+
 def test_a_lost_database_ends_the_sweep_at_once(chatbot: Chatbot, storage: ObjectStorage) -> None:
     step = Extracts()
     step.make_due(chatbot)
