@@ -10,10 +10,13 @@ from chatbots.models import Chatbot
 from chatbots.operations.keys import revoke_api_key
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
+from compliance.erasure import rows
+from compliance.errors import StepFailed
 from compliance.ledger import journal
-from compliance.models import JournalEntry, Occurrence
+from compliance.models import ComplianceRequest, JournalEntry, Occurrence
 from compliance.requests import decisions
 from compliance.work import health
+from conversations import uploads
 from conversations.models import Conversation
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of
@@ -57,6 +60,32 @@ def test_a_request_that_the_journal_has_is_not_written_again_before_it_is_carrie
     worker.drain()
 
     assert kinds(storage) == [("accepted", str(request.pk)), ("exact", str(request.pk))]
+
+
+def test_no_file_goes_before_the_ledger_says_that_the_deletion_has_begun(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = uploads.receive(
+        conversation=conversation_of(chatbot, "42"), name="a.jpg", content_type="image/jpeg", chunks=[b"content"]
+    )
+    request = deletion_of(chatbot, "42")
+    monkeypatch.setattr(rows, "fits_one_chunk", lambda _: False)
+
+    def refuse(_: object) -> None:
+        raise StepFailed("storage_unavailable", "It did not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "intend", refuse)
+        worker.drain()
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == ("accepted", "storage_unavailable")
+    assert storage.exists(file.object_key)
+
+    ComplianceRequest.objects.update(not_before=None)
+    worker.drain()
+    journal.intend([request.pk])  # as another claim of one that has removed something
+    assert [kind for kind, _ in kinds(storage)] == ["accepted", "intended", "exact"]
+    assert not storage.exists(file.object_key)
 
 
 @pytest.mark.parametrize("how", ["cancel", "reject"])
