@@ -181,15 +181,17 @@ def _first_port(home: Path) -> int:
     if not path.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = home / f".port.{os.getpid()}.{random.getrandbits(32):08x}"
-        draft.write_text(str(_free_port_range(len(SeaweedFS.parts))))
+        draft.write_text(str(free_ports()))
         with suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
     return int(path.read_text())
 
 
-def _free_port_range(size: int) -> int:
+def free_ports() -> int:
+    """Return the first of the ports of an S3 server that nobody uses; raises EmbeddedError if there are none."""
     # Also with gRPC's 10000 added, they stay below the ports of outgoing connections (32768 and up).
+    size = len(SeaweedFS.parts)
     for _ in range(200):
         first = random.randrange(12_000, 22_700)  # noqa: S311
         if all(is_unused(port + grpc) for port in range(first, first + size) for grpc in (0, 10_000)):

@@ -61,7 +61,7 @@ class S3Server(SeaweedFS):
         self.identities = [ADMIN, *identities]
         runtime = home / "run"
         runtime.mkdir()
-        ports = control._free_port_range(len(self.parts))
+        ports = control.free_ports()
         super().__init__(home, runtime, S3(ADMIN.access_key, ADMIN.secret_key, bucket), ports)
         # So that no other test's server takes them while this one is stopped.
         self.held = [hold(port) for port in self.all_ports]

@@ -269,8 +269,9 @@ def test_a_held_port_can_be_listened_on_but_is_not_chosen() -> None:
 
 @pytest.mark.long(reason="starts an S3 server")
 def test_the_s3_server_waits_for_one_that_lets_go_of_its_ports(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = SeaweedFS(tmp_path / "s3", tmp_path, S3, listener.getsockname()[1] - 10_004)
+    first_port = control.free_ports()
+    with socket.create_server(("127.0.0.1", first_port + 10_004)) as listener:
+        server = SeaweedFS(tmp_path / "s3", tmp_path, S3, first_port)
         threading.Timer(0.5, listener.close).start()
         server.begin(alone=True)
     try:
@@ -285,9 +286,9 @@ def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
 ) -> None:
     """Without that port the server keeps running without working."""
     monkeypatch.setattr("devservers.processes.START_SECONDS", 20)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        taken = listener.getsockname()[1]
-        server = SeaweedFS(tmp_path / "s3", tmp_path, S3, taken - 10_004)
+    first_port = control.free_ports()
+    with socket.create_server(("127.0.0.1", first_port + 10_004)):
+        server = SeaweedFS(tmp_path / "s3", tmp_path, S3, first_port)
         server.ports_seconds = 0
         with monkeypatch.context() as patch:
             patch.setattr("devservers.s3.is_free", lambda port: True)
