@@ -14,6 +14,7 @@ from django.conf import settings as django_settings
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from pytest_django import DjangoDbBlocker
+from xdist.workermanage import WorkerController
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
@@ -21,7 +22,7 @@ from common.storage import ObjectStorage, errors
 from conversations.management.commands import import_conversations
 from devservers import control
 from scripts import citus_nodes
-from tests import databases, factories, fuzzing, statements, under_roles
+from tests import databases, factories, fuzzing, quarters, statements, under_roles
 from tests.citus import suite
 from tests.clients import empty
 from tests.iam import iam_server, iam_storage  # noqa: F401  (fixtures)
@@ -48,11 +49,14 @@ django_settings.PASSWORD_HASHERS = [
 def pytest_addoption(parser: pytest.Parser) -> None:
     how = "run on databases that are distributed over the machines of CITUS_URL"
     parser.addoption("--citus", action="store_true", help=how)
+    which = "of all long tests run a quarter, 1 to 4 (empty: by the commit), and those of what was touched last"
+    parser.addoption("--quarter", help=which)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("markexpr") == "not long":
         fuzzing.shorten()
+    quarters.settle(config)
     if not config.getoption("citus"):
         under_roles.install()
     elif not citus_nodes.URL:
@@ -66,6 +70,11 @@ _PROCESSES_PER_CORE, _MOST_PROCESSES = 2, 16
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of pytest processes for `-n auto`."""
     return min(_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a process of xdist which long tests run."""
+    node.workerinput["quarter"] = (node.config.option.quarter, getattr(node.config.option, "touched", []))
 
 
 _CASES: Counter[str] = Counter()
@@ -100,6 +109,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Start with the long tests, so that no pytest process works alone at the end."""
     if config.getoption("citus"):
         suite.select(config, items)
+    if config.option.quarter:
+        quarters.select(config, items)
     long = [item for item in items if _is_long(item)]
     others = [item for item in items if not _is_long(item)]
     # xdist gives each process an equal part of the list at first: each starts with some long modules.
@@ -121,7 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_long(item: pytest.Item) -> bool:
     """Return whether a test is marked as long. Raises UsageError where the mark gives no reason."""
     marks = list(item.iter_markers("long"))
-    if any(mark.args or mark.kwargs.keys() - {"beyond"} != {"reason"} for mark in marks):
+    if any(mark.args or mark.kwargs.keys() - {"beyond", "each_quarter"} != {"reason"} for mark in marks):
         raise pytest.UsageError(f"{item.nodeid}: long(reason=...) is to say what takes the time.")
     return bool(marks)
 
@@ -132,7 +143,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Report in a line each that tests were skipped without a browser, or without Citus, and how to run them."""
+    """Report in a line each which quarter ran, and what was skipped without a browser or Citus, and how to run it."""
+    if quarter := terminalreporter.config.option.quarter:
+        touched = ", ".join(terminalreporter.config.option.touched) or "nothing"
+        terminalreporter.write_line(f"Long tests of quarter {quarter} ran, and of what was touched last: {touched}")
     reasons = [str(skipped.longrepr) for skipped in terminalreporter.stats.get("skipped", [])]
     if any("Chromium" in reason for reason in reasons):
         how = "apt-get install --no-install-recommends chromium"
