@@ -24,10 +24,7 @@ run: $(READY)  ## web server and workers, ready to click
 test: $(READY)  ## every promise once; ARGS="-k deletion -x" for some
 	$(BIN)/python -m pytest -n auto -m "not long" $(ARGS)
 
-test-all: $(READY)  ## all tests, with those marked as long: at scale, with kills, timings, fuzz and a browser
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
-
-check: $(READY)  ## all that must pass before a change is merged
+check: $(READY)  ## all that must pass before a change is merged; the long tests in quarters, by commit or QUARTER=2
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
@@ -35,7 +32,11 @@ check: $(READY)  ## all that must pass before a change is merged
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	scripts/check_deploy.sh
-	$(MAKE) test-all ARGS=--cov-fail-under=90
+	$(MAKE) test
+	$(MAKE) test ARGS="-m long --quarter=$(QUARTER)"
+
+test-all: $(READY)  ## all tests, with all that are long, and their coverage
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
