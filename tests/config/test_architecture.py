@@ -1,4 +1,4 @@
-"""docs/architecture.md, README and CONTRIBUTING name existing files and functions, and the paths stay short."""
+"""The documents for developers name existing files, functions and targets, and the paths stay short."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
 PAGE = (ROOT / "docs/architecture.md").read_text()
-DOCUMENTS = ("docs/architecture.md", "README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("docs/architecture.md", "docs/testing.md", "README.md", "CONTRIBUTING.md")
 
 _PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 # A file and a name in it: `compliance/worker.py` `drain`.
@@ -53,6 +53,16 @@ def test_each_path_that_a_document_names_exists(document: str) -> None:
 
     named = {path for path in _PATH.findall((ROOT / document).read_text()) if not path.startswith("api/")}
     assert {path for path in named - made_at_run_time if not any((root / path).exists() for root in roots)} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_target_and_test_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text()
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert set(re.findall(r"(?:^|`)make ([a-z][\w-]*)", text, re.MULTILINE)) <= set(targets)
+    named = set(re.findall(r"`(test_[\w*]+\.py)`", text))
+    assert {name for name in named if not any((ROOT / "tests").rglob(name))} == set()
 
 
 def test_each_function_on_the_page_is_in_the_file_that_it_is_named_with() -> None:
