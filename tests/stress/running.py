@@ -87,6 +87,9 @@ class Play:
         if kind in TURNS:
             name, steps = rest
             actor = self._actor(name)
+            if steps == "begun":
+                self._begin_one(actor, self.world.turns[kind])
+                return
             if actor.is_stopped:
                 actor.go_on(steps)
             else:
@@ -101,6 +104,17 @@ class Play:
             return
         self._settle(actor)
         self.watch()
+        self._raise_broken()
+
+    def _begin_one(self, actor: Actor, work: Callable[[], object]) -> None:
+        """Stop the actor where a request is seen to have begun."""
+        begun = sum(one.has_begun for one in self.truth.filed.values())
+        actor.begin(work, steps=1)
+        self._settle(actor)
+        while actor.is_stopped and sum(one.has_begun for one in self.truth.filed.values()) == begun:
+            actor.go_on(1)
+            self._settle(actor)
+            self.watch()
         self._raise_broken()
 
     def _call(self, work: Callable[[], object]) -> None:

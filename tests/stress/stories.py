@@ -17,7 +17,8 @@
 ("backup",)                         of the database, without the bucket
 ("restore", "" | "sudden")          of the last backup; the ledger is replayed, and clients send all again
 ("days", bot)                       the extracts of two days are made
-("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
+("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps, or, after "begun",
+                                    where a request has begun
 ("sweep", worker, steps or None)    as that, with a sweep
 ("look", worker, steps or None)     as that, with the look-ups of sessions that are due
 ("kill", worker)                    where it has stopped
