@@ -132,7 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_long(item: pytest.Item) -> bool:
     """Return whether a test is marked as long. Raises UsageError where the mark gives no reason."""
     marks = list(item.iter_markers("long"))
-    if any(mark.args or mark.kwargs.keys() - {"beyond", "each_quarter"} != {"reason"} for mark in marks):
+    if any(mark.args or mark.kwargs.keys() - {"beyond", "each_quarter", "spread"} != {"reason"} for mark in marks):
         raise pytest.UsageError(f"{item.nodeid}: long(reason=...) is to say what takes the time.")
     return bool(marks)
 

@@ -26,9 +26,9 @@ _TRIED_SEEDS = 5_000
 _ROOT = Path(__file__).parents[1]
 
 
-def quarter_of(module: str, *, seed: int = _SEED) -> int:
-    """Return the quarter, 1 to 4, of a test module, given as its path below the project's folder."""
-    return QUARTERS[hashlib.sha256(f"{seed} {module}".encode()).digest()[0] % len(QUARTERS)]
+def quarter_of(name: str, *, seed: int = _SEED) -> int:
+    """Return the quarter, 1 to 4, of a test module, by its path below the project's folder, or of one case."""
+    return QUARTERS[hashlib.sha256(f"{seed} {name}".encode()).digest()[0] % len(QUARTERS)]
 
 
 def settle(config: pytest.Config) -> None:
@@ -85,7 +85,8 @@ def _runs(item: pytest.Item, option: argparse.Namespace) -> bool:
         return True
     module = item.path.relative_to(_ROOT)
     is_touched = not {str(module), str(module.parent)}.isdisjoint(option.touched)
-    return is_touched or quarter_of(str(module)) == option.quarter
+    name = item.nodeid if any(mark.kwargs.get("spread") for mark in marks) else str(module)
+    return is_touched or quarter_of(name) == option.quarter
 
 
 def _git(clone: Path, *args: str) -> list[str]:

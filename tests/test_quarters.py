@@ -89,16 +89,20 @@ class Item:
     """A test of a module, long where it has marks."""
 
     def __init__(self, module: str, marks: list[Any]) -> None:
-        self.path, self.marks = _ROOT / module, marks
+        self.path, self.marks, self.nodeid = _ROOT / module, marks, module
 
     def iter_markers(self, name: str) -> list[Any]:
         return self.marks
 
 
+def configured(quarter: int, *touched: str) -> Any:
+    option = SimpleNamespace(quarter=quarter, touched=touched)
+    return SimpleNamespace(option=option, hook=SimpleNamespace(pytest_deselected=lambda *, items: None))
+
+
 def ran(quarter: int, *touched: str, **mark: Any) -> list[str]:
     """Return the modules of which the long tests run. Each has another test, which always does."""
-    option = SimpleNamespace(quarter=quarter, touched=touched)
-    config: Any = SimpleNamespace(option=option, hook=SimpleNamespace(pytest_deselected=lambda *, items: None))
+    config = configured(quarter, *touched)
     long: Any = [Item(module, [pytest.mark.long(reason="x", **mark).mark]) for module in LONG]
     others: Any = [Item(module, []) for module in LONG]
     items = [*long, *others]
@@ -113,6 +117,20 @@ def test_each_module_is_in_one_quarter_and_each_quarter_has_about_as_many() -> N
     assert Counter(module for run in runs for module in run) == Counter(LONG)
     sizes = [len(run) for run in runs]
     assert max(sizes) <= 1.4 * min(sizes), "Take another seed: tests/quarters.py says how to find it."
+
+
+def test_cases_are_spread_where_a_mark_says_so() -> None:
+    marks = [pytest.mark.long(reason="x", spread=True).mark]
+    cases: Any = [Item(LONG[0], marks) for _ in range(40)]
+    for number, case in enumerate(cases):
+        case.nodeid = f"{LONG[0]}::test[{number}]"
+    ran = []
+    for quarter in QUARTERS:
+        items = list(cases)
+        quarters.select(configured(quarter), items)
+        assert 4 <= len(items) <= 16
+        ran += items
+    assert Counter(ran) == Counter(cases)
 
 
 @pytest.mark.parametrize("quarter", QUARTERS)

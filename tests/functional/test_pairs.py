@@ -47,7 +47,7 @@ def on_stage() -> Iterator[Stage]:
         yield found
 
 
-@pytest.mark.long(reason="each plays a story", beyond=1)
+@pytest.mark.long(reason="each plays a story", beyond=1, spread=True)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_two_acts_leave_what_must_remain(on_stage: Stage, pair: str) -> None:
     assert on_stage.play(PAIRS[pair], seed=1) is None
