@@ -82,9 +82,9 @@ SELECT FROM compliance_compliancerequest
               SELECT r.id
                UNION ALL
               SELECT of_chatter.id
-                FROM (SELECT id, seq, status, uci_value FROM compliance_compliancerequest
+                FROM (SELECT id, seq, status, failed_at, uci_value FROM compliance_compliancerequest
                        WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS of_chatter
-               WHERE seq < r.seq AND status = 'failed' AND uci_value IS NOT NULL
+               WHERE (seq < r.seq OR failed_at <= r.cutoff_at) AND status = 'failed' AND uci_value IS NOT NULL
                UNION ALL
               SELECT earlier.id FROM {SHARING} AS earlier WHERE earlier.seq < r.seq AND earlier.status = 'failed'
               ) AS each
@@ -101,19 +101,22 @@ SELECT r.id
        SELECT FROM compliance_compliancerequest earlier
         WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.kind = 'export')
 """
-# Not deletions that failed after a later mark: their scope is larger, and they can be retried. Intake closes late
-# data for the latest mark, even where nothing was stored between the two. What has failed since the lock is skipped
-# if another worker has it.
-_FORGET_FAILED = f"""
+# Also exports that were filed later, as while the deletion was held, and failed before the mark. Not deletions that
+# failed after a later mark: their scope is larger, and they can be retried. Intake closes late data for the latest
+# mark, even where nothing was stored between the two. What has failed since the lock is skipped if another worker has
+# it.
+_FORGET_FAILED = """
 UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
  WHERE id = ANY(ARRAY(
-       SELECT earlier.id
+       SELECT other.id
          FROM compliance_compliancerequest r
-         JOIN compliance_compliancerequest earlier ON {IS_EARLIER}
-          AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
-          AND (earlier.kind = 'export' OR coalesce(earlier.cutoff_at, '-infinity') <= r.cutoff_at)
+         JOIN compliance_compliancerequest other
+           ON other.variable_id = r.variable_id AND other.uci_digest = r.uci_digest
+          AND other.status = 'failed' AND other.uci_value IS NOT NULL
+          AND CASE other.kind WHEN 'export' THEN other.seq < r.seq OR other.failed_at <= r.cutoff_at
+                              ELSE other.seq < r.seq AND coalesce(other.cutoff_at, '-infinity') <= r.cutoff_at END
         WHERE r.id = ANY(%s) AND r.claim_id = %s
-        FOR NO KEY UPDATE OF earlier SKIP LOCKED))
+        FOR NO KEY UPDATE OF other SKIP LOCKED))
 """
 # Requests that named conversations forget them once nothing of any is left: until then they can be retried.
 _FAILED_BY_IDS = f"""
@@ -248,7 +251,7 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:
-    """Complete deletions that passed verification; earlier failed requests of their chatters forget their subject.
+    """Complete deletions that passed verification; former failed requests of their chatters forget their subject.
 
     In the transaction that `blocked_by_exports` began.
     `done_by_ids` are those of `failed_by_ids` that have nothing left in any store.

@@ -104,6 +104,27 @@ def test_a_deletion_filed_before_an_export_runs_first(chatbot: Chatbot, drain: D
     assert deletion.messages == 2
 
 
+@pytest.mark.parametrize(("failed", "kept"), [(timedelta(), None), (timedelta(hours=1), "42")])
+def test_an_export_that_failed_while_the_deletion_was_held_forgets_the_value(
+    chatbot: Chatbot, drain: Drain, failed: timedelta, kept: str | None
+) -> None:
+    """One that fails after the mark is about what came since."""
+    conversation_of(chatbot, "42")
+    held = {"hold_reason": Hold.AWAITING_APPROVAL, "held_at": timezone.now()}
+    request = deletion_of(chatbot, "42", status=Status.ON_HOLD, **held)
+    export = export_of(
+        chatbot, "42", status=Status.FAILED, failed_at=timezone.now() + failed, error_code="storage_access_denied"
+    )
+
+    decisions.approve(request_id=request.pk, actor="command")
+    drain()
+
+    request.refresh_from_db()
+    export.refresh_from_db()
+    assert (request.status, export.uci_value) == (Status.COMPLETED, kept)
+    assert decisions.is_retryable(export) == bool(kept)
+
+
 @pytest.mark.parametrize("erase_exports", [True, False])
 def test_earlier_exports_are_removed_unless_they_are_recent(
     chatbot: Chatbot,
