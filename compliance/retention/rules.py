@@ -150,18 +150,32 @@ WITH old AS (SELECT id {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR 
 DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
 """
 
+_IS_NOT_WAITED_FOR = """
+NOT EXISTS (
+    SELECT FROM compliance_compliancerequest held
+     WHERE held.status = 'on_hold' AND held.hold_reason = 'export_pending'
+       AND (held.pending_export_id = r.id
+            OR (held.variable_id = r.variable_id AND held.uci_digest = r.uci_digest)))
+"""
+
+# What a client's bucket has refused to have removed for so long is the client's; unless a deletion has failed, maybe
+# by that.
+_OLD_GIVEN_UP = f"""
+ FROM compliance_export e JOIN compliance_compliancerequest r ON r.id = e.request_id
+WHERE e.hosting = 'client' AND e.key IS NOT NULL AND e.finished_at IS NULL
+  AND r.status IN ('failed', 'cancelled', 'rejected') AND {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
+  AND {_IS_NOT_WAITED_FOR}
+  AND NOT EXISTS (SELECT FROM compliance_compliancerequest
+                   WHERE chatbot_id = r.chatbot_id AND status = 'failed' AND kind <> 'export')
+"""
+
 # A failed export keeps its value for a retry, and no longer than a digest, unless a deletion is held for it. (A
 # failed deletion is still to be carried out.)
 _OLD_EXPORTS = f"""
  FROM compliance_compliancerequest r
 WHERE r.status = 'failed' AND r.kind = 'export' AND r.uci_value IS NOT NULL
   AND r.failed_at < now() - make_interval(secs => %(kept)s)
-  AND {_HAS_NO_EXPORT}
-  AND NOT EXISTS (
-      SELECT FROM compliance_compliancerequest held
-       WHERE held.status = 'on_hold' AND held.hold_reason = 'export_pending'
-         AND (held.pending_export_id = r.id
-              OR (held.variable_id = r.variable_id AND held.uci_digest = r.uci_digest)))
+  AND {_HAS_NO_EXPORT} AND {_IS_NOT_WAITED_FOR}
 """
 _FORGET_OLD_EXPORTS = f"""
 UPDATE compliance_compliancerequest SET uci_value = NULL, uci_digest = NULL, callback_url = ''
@@ -175,14 +189,18 @@ _OLD_KEYS = """
  FROM compliance_export
 WHERE hosting = 'client' AND key IS NOT NULL AND finished_at < now() - make_interval(secs => %(kept)s)
 """
-_FORGET_OLD_KEYS = f"""
-WITH old AS (
-    SELECT id {_OLD_KEYS} ORDER BY finished_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-), copies AS (
+_FORGET_KEYS = """
+WITH old AS ({old}), copies AS (
     DELETE FROM compliance_exportfile WHERE export_id = ANY(ARRAY(SELECT id FROM old))
 )
-UPDATE compliance_export SET key = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
+UPDATE compliance_export SET key = NULL, upload_id = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
 """
+_FORGET_OLD_KEYS = _FORGET_KEYS.format(
+    old=f"SELECT id {_OLD_KEYS} ORDER BY finished_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED"
+)
+_FORGET_GIVEN_UP = _FORGET_KEYS.format(
+    old=f"SELECT e.id {_OLD_GIVEN_UP} ORDER BY e.id LIMIT %(batch)s FOR UPDATE OF e, r SKIP LOCKED"
+)
 
 # Deletions clear the notes of their chatters; this clears the others by age.
 _OLD_NOTES = """
@@ -253,6 +271,7 @@ FORGETTING: dict[str, Rule] = {
     "callbacks": AtOnce(_OLD_CALLBACKS, _DELETE_CALLBACKS),
     "conversation_digests": _CONVERSATION_DIGESTS,
     "chatter_digests": AtOnce(_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+    "given_up_keys": AtOnce(_OLD_GIVEN_UP, _FORGET_GIVEN_UP),
     "failed_exports": AtOnce(_OLD_EXPORTS, _FORGET_OLD_EXPORTS),
     "delivered_keys": AtOnce(_OLD_KEYS, _FORGET_OLD_KEYS),
     "notes": AtOnce(_OLD_NOTES, _EMPTY_NOTES),

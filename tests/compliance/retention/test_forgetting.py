@@ -1,6 +1,7 @@
 """Rows that are due are found by age, and forgotten unless something is against it."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -63,6 +64,39 @@ def test_conversations_in_an_export_keep_their_digests_and_no_others(chatbot: Ch
     Export.objects.filter(pk=export.pk).update(key=None)
     assert removed() == {"conversation_digests": 1}
     assert not ExportConversation.objects.exists()
+
+
+def given_up_long_ago(chatbot: Chatbot, value: str, **fields: Any) -> Export:
+    """An export that has failed, and of which the client's bucket may have something."""
+    ended = {"status": "failed", "failed_at": timezone.now() - LATE, "error_code": "storage_access_denied"}
+    request = export_of(chatbot, value, **ended)
+    place = {"hosting": "client", "bucket": "clients", "endpoint": "https://s3.example.com"} | fields
+    return factories.ExportFactory.create(request=request, key=f"exports/{value}/x.csv", **place)
+
+
+def test_what_a_clients_bucket_refuses_to_have_removed_is_forgotten_in_the_end(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [erased] = erased_long_ago(chatbot, drain, "1")
+    export = given_up_long_ago(chatbot, "42")
+    ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=erased.pk)
+    kept = [
+        given_up_long_ago(chatbot, "43", hosting="hosted", bucket="", endpoint=""),
+        given_up_long_ago(neighbour, "44"),
+    ]
+    deletion_of(neighbour, "45", status="failed", failed_at=timezone.now(), error_code="storage_access_denied")
+    monkeypatch.setattr(cleanup, "_remove_exports", lambda *_, **__: None)  # all storages refuse
+
+    counts = cleanup.count_expired()
+    assert (counts["given_up_keys"], counts["failed_exports"]) == (1, 0)
+    removed()
+
+    assert set(Export.objects.filter(key__isnull=False)) == set(kept)
+    export.request.refresh_from_db()
+    assert (export.request.status, export.request.uci_value) == ("failed", None)
+    removed()
+    erased.refresh_from_db()
+    assert erased.external_id_digest is None
 
 
 def test_requests_with_a_conversation_left_keep_its_digest_and_no_others_do(chatbot: Chatbot) -> None:

@@ -162,6 +162,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "callbacks": 1,
         "conversation_digests": 1,
         "chatter_digests": 1,
+        "given_up_keys": 0,
         "failed_exports": 1,
         "delivered_keys": 1,
         "notes": 1,
