@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from chatbots.models import BucketCredential, Chatbot
 from common.storage import ObjectStorage
+from tests.factories import BucketCredentialFactory
 from tests.iam import FILES, names_of_users, users
 
 
@@ -123,3 +124,14 @@ def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot,
     out, _, code = run("bucket_credentials")
     assert code == 3
     assert f"The IAM user is gone: {row.user_name}." in out
+
+
+def test_a_change_to_the_clients_bucket_names_credentials_that_still_read_the_former_files(chatbot: Chatbot) -> None:
+    BucketCredentialFactory.create(chatbot=chatbot, access_key_id="AKIA1")
+    words = ["set_bucket", "acme", "--bucket", "acme-files", "--region", "eu-west-3", "--no-check", "--role-arn"]
+    role = "arn:aws:iam::123456789012:role/exports"
+
+    assert "bucket_credentials lists them" in run(*words, role)[1]
+
+    run("revoke_bucket_credentials", "acme", "AKIA1", "--removed-by-hand")
+    assert run(*words, f"{role}2")[1] == ""

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import bucket_as_json, find_chatbot, print_result, read_secret, result_as_json
-from chatbots.models import Bucket
+from chatbots.models import Bucket, BucketCredential
 from chatbots.operations.buckets import ClientBucket, check_bucket, set_bucket
 from common.commands import TeachingCommand
 
@@ -56,6 +56,12 @@ exit codes: 0 set, and working if checked, 1 refused, 2 wrong command line, 3 se
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
         bucket = set_bucket(chatbot=chatbot, client=_client(options), actor="command")
+        credentials = BucketCredential.objects.filter(chatbot=chatbot, revoked_at__isnull=True)
+        if bucket.hosting == Bucket.Hosting.CLIENT and credentials.exists():
+            self.stderr.write(
+                "The client still has credentials for its files in the hosted bucket: bucket_credentials lists them. "
+                "Revoke them once it has fetched its files."
+            )
         result = None if options["no_check"] else check_bucket(chatbot=chatbot)
         if options["json"]:
             check = result and result_as_json(result)
