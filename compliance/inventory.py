@@ -199,7 +199,7 @@ STORES: tuple[Store, ...] = (
             ),
             "reference": (
                 Disposition.LEDGER,
-                "the client's own ticket; refused, or emptied at once, where it has the UCI value or an id",
+                "the client's own ticket; refused, or emptied at once, with a value or an id of the request's",
             ),
             "callback_url": (
                 Disposition.EMPTIED,
