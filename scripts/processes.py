@@ -6,9 +6,9 @@ after the deadline.
 
 import http.client
 import os
+import random
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 from urllib.parse import urlsplit
+
+from devservers.processes import is_unused
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -136,10 +138,14 @@ def exit_on_sigterm() -> None:
 
 
 def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nobody uses.
+
+    It is below those of outgoing connections (32768 and up), one of which could take it before it is listened on, and
+    below those of the embedded servers.
+    """
+    while not is_unused(port := random.randrange(10_000, 12_000)):  # noqa: S311
+        pass
+    return port
 
 
 def wait_for_http(url: str, timeout: float = 30, processes: Processes | None = None) -> int:

@@ -23,6 +23,7 @@ from devservers import control
 from devservers.postgres import Postgres
 from devservers.processes import hold, is_free, is_unused
 from devservers.s3 import SeaweedFS
+from scripts.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 S3 = control.S3("embedded-test", "embedded-test-secret", "hosted")
@@ -107,7 +108,7 @@ class Copy:
 
 
 def leave(user: subprocess.Popen[str]) -> None:
-    _, errors = user.communicate(timeout=30)
+    _, errors = user.communicate(timeout=120)
     assert (user.returncode, errors) == (0, "")
 
 
@@ -256,6 +257,12 @@ def test_a_port_in_use_is_not_free() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         assert not is_free(server.getsockname()[1])
+
+
+def test_a_port_that_is_chosen_is_none_of_outgoing_connections() -> None:
+    port = free_port()
+    assert port < 32_768
+    assert is_free(port)
 
 
 def test_a_held_port_can_be_listened_on_but_is_not_chosen() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from scripts.processes import web_command
+from scripts.processes import free_port, web_command
 from tests.functional.support import ROOT, worker_environment
 
 PATIENCE = 30
@@ -58,9 +58,7 @@ def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) ->
 
     It takes seconds: share it where you can. What it says goes to `log`, where one is named.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ours = {
         "SECURE_SSL_REDIRECT": "false",
         # Staff of these tests have a password alone.
