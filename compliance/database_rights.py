@@ -77,6 +77,7 @@ RIGHTS: Mapping[str, Rights] = {
     # The web server files and decides, the workers carry out.
     # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
+    "compliance.RequestSubject": Rights("SELECT, INSERT", "SELECT, INSERT, DELETE"),
     "compliance.RetentionRun": Rights("SELECT, INSERT, UPDATE (previous_days)", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.Redaction": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (message_numbers)"),
     "compliance.RepeatedExport": Rights("SELECT", "SELECT, INSERT"),
@@ -133,6 +134,7 @@ RIGHTS: Mapping[str, Rights] = {
 SEQUENCES = {
     "compliance_request_seq": Rights("USAGE", "USAGE"),
     "compliance_replay_id_seq": Rights("USAGE", ""),
+    "compliance_requestsubject_id_seq": Rights("USAGE", ""),
     "chatbots_changelogentry_id_seq": Rights("USAGE", ""),
     "conversations_identitylookup_id_seq": Rights("USAGE", ""),
     "compliance_leftcopy_id_seq": Rights("", "USAGE"),

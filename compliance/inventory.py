@@ -184,10 +184,7 @@ STORES: tuple[Store, ...] = (
                 Disposition.LEDGER,
                 "answers whether this chatter was erased; until then, finds an export in a client's bucket",
             ),
-            "conversation_digests": (
-                Disposition.LEDGER,
-                "names the conversations; answers whether they were erased; until then, as above",
-            ),
+            "named_conversations": (Disposition.LEDGER, "how many conversations it names, as long as their digests"),
             **_all(
                 "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
                 "include_files include_shared received_at queued_at not_before due_at held_at started_at "
@@ -213,6 +210,11 @@ STORES: tuple[Store, ...] = (
                 "how much was done; a count of ours",
             ),
         },
+    ),
+    Store(
+        compliance.RequestSubject,
+        ReachedBy.CHATTER,
+        _all("id chatbot request digest", Disposition.LEDGER, "names a conversation; kept as long as a `uci_digest`"),
     ),
     Store(
         compliance.Export,

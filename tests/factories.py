@@ -14,6 +14,7 @@ from chatbots.models import ApiKey, Bucket, BucketCredential, Chatbot, Variable
 from common.crypto import digest
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.redaction.filing import redact
+from compliance.requests.insert import store_subjects
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -263,8 +264,8 @@ def of_conversations(chatbot: Chatbot, *ids: str, kind: str = "deletion", **fiel
         conversation_digests=digests,
         **fields,
     )
-    request.refresh_from_db()
-    return request
+    store_subjects([request])
+    return ComplianceRequest.objects.get(pk=request.pk)
 
 
 def redaction_of(conversation: Conversation, *, reference: str = "") -> ComplianceRequest:

@@ -65,6 +65,7 @@ _THROUGH: Mapping[str, tuple[str, str]] = {
     "compliance_redaction": ("conversation_id", "conversations"),
     "compliance_exportfile": ("export_id", "exports"),
     "compliance_requestnote": ("request_id", "requests"),
+    "compliance_requestsubject": ("request_id", "requests"),
     "compliance_leftcopy": ("deletion_id", "requests"),
     "compliance_repeatedexport": ("redaction_id", "requests"),
     "compliance_ledgerline": ("request_id", "requests"),

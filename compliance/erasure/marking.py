@@ -43,7 +43,7 @@ _IS_BLOCKED = f"""
 EXISTS (SELECT FROM compliance_compliancerequest earlier
          WHERE {sql.IS_EARLIER} AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
            AND earlier.status IN {sql.OPEN})
-OR (r.conversation_digests IS NOT NULL AND EXISTS (
+OR (r.named_conversations IS NOT NULL AND EXISTS (
     SELECT FROM {sql.SHARING} AS earlier
      WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN {sql.OPEN}))
 """
@@ -52,7 +52,7 @@ OR (r.conversation_digests IS NOT NULL AND EXISTS (
 _CHECK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        {_IS_BLOCKED},
-       r.conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
+       r.named_conversations IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
        SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS c
@@ -61,7 +61,7 @@ SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eye
 """
 
 _OVERTAKEN = f"""
-SELECT id, {_IS_BLOCKED}, conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
+SELECT id, {_IS_BLOCKED}, named_conversations IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  WHERE id = ANY(%s::uuid[]) AND NOT 'export_pending' = ANY(approved_holds)
 """

@@ -172,7 +172,7 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
         left |= {request_id: result for request_id, result in found.items() if not result.is_nothing}
     # A retention run or redaction names nobody: there is nothing to forget.
     old = ComplianceRequest.objects.filter(
-        pk__in=request_ids, uci_digest__isnull=True, conversation_digests__isnull=True
+        pk__in=request_ids, uci_digest__isnull=True, named_conversations__isnull=True
     ).exclude(kind__in=[ComplianceRequest.Kind.RETENTION, ComplianceRequest.Kind.REDACTION])
     return Audit(verified=len(request_ids), by_marks=old.count(), left=left)
 

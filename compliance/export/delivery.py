@@ -24,6 +24,7 @@ from compliance.export.records import Target
 from compliance.models import ComplianceRequest
 from compliance.work import refusals
 from compliance.work.claims import HeldClaim
+from compliance.work.sql import digests_of
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import THREADS, UploadPool
 from conversations import machines
@@ -43,12 +44,12 @@ SECONDS_TO_COMPLETION = 2.0
 _OVERTAKEN = "export_overtaken"
 
 # The chatbot's setting as of the snapshot, in which all of it is read. OFFSET 0: looked up once for each request.
-_WANTED = sql.SQL("""
-SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation_digests, r.include_shared,
-       b.export_assurance
+_WANTED = sql.SQL(f"""
+SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
+       r.include_shared, b.export_assurance
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
- WHERE {which}
+ WHERE {{which}}
 """)
 
 _OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.include_files = {with_files}")

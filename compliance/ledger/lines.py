@@ -27,7 +27,7 @@ from common.db import array, fetch
 from compliance.ledger.content import Line
 from compliance.models import ComplianceRequest, LineKind, Redaction, RetentionRun
 from compliance.work.scope import IN_SCOPE_WITH
-from compliance.work.sql import REQUESTS, subjects
+from compliance.work.sql import REQUESTS, digests_of, subjects
 from conversations.models import Conversation, Message
 from conversations.tombstones import message_digest
 
@@ -80,7 +80,7 @@ SELECT {_DIGESTS} FROM conversations_conversation
 _TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
 _REQUESTS = f"""
 SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHERE id = r.chatbot_id),
-       v.public_id::text, v.name, v.category, encode(r.uci_digest, 'hex'), r.conversation_digests, r.erase_exports,
+       v.public_id::text, v.name, v.category, encode(r.uci_digest, 'hex'), {digests_of("r")}, r.erase_exports,
        {_TIME.format("r.received_at")}, {_TIME.format("r.due_at")}, {_TIME.format("r.cutoff_at")},
        {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}, r.filed_by, r.approved_by,
        r.kind <> 'export' AND coalesce(r.started_at, r.cutoff_at) IS NOT NULL

@@ -8,6 +8,7 @@ from compliance.models.notifications import Callback, Mailbox, Notice
 from compliance.models.redaction import Redaction, RepeatedExport
 from compliance.models.requests import ComplianceRequest
 from compliance.models.retention import RetentionRun
+from compliance.models.subjects import RequestSubject
 from compliance.models.workers import Claim, Heartbeat, Occurrence
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RepeatedExport",
     "Replay",
     "RequestNote",
+    "RequestSubject",
     "RetentionRun",
     "Service",
 ]

@@ -4,8 +4,9 @@ ComplianceRequest is the durable queue as well as the record. Its states and who
 `compliance/requests/__init__.py`; what workers take, in `compliance/work/claims.py`.
 """
 
+from collections.abc import Sequence
+
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
@@ -75,8 +76,9 @@ class ComplianceRequest(models.Model):
         LARGE = "large", "Large: it would hold up the others of a claim"
         CLIENT = "client", "A deletion that has to call a client's bucket"
 
-    # No column: set if an equal export, filed before, is returned in place of a new one.
+    # No columns: set if an equal export, filed before, is returned in place of a new one; see `conversation_digests`.
     existing = False
+    given_digests: Sequence[bytes] = ()
 
     id = models.UUIDField(primary_key=True, help_text="UUIDv7, created when the request is filed.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
@@ -94,14 +96,15 @@ class ComplianceRequest(models.Model):
     )
 
     # Who: the variable and the value, and the value's keyed digest, which outlives it by ERASURE_LEDGER_DAYS. Or
-    # which conversations: the keyed digests of the platform's ids, kept as long.
+    # which conversations: RequestSubject has the keyed digests of the platform's ids, kept as long.
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, null=True
     )
     uci_value = models.CharField(max_length=512, null=True)
     uci_digest = models.BinaryField(max_length=32, null=True)
-    conversation_digests = ArrayField(
-        models.BinaryField(max_length=32), null=True, help_text="Keyed digests of the conversations' ids: 1 to 100."
+    named_conversations = models.SmallIntegerField(
+        null=True,
+        help_text="How many conversations it names: 1 to 100. Null for others, and once these are forgotten.",
     )
 
     reference = models.CharField(
@@ -257,28 +260,19 @@ class ComplianceRequest(models.Model):
                 fields=["failed_at"],
                 condition=Q(kind="export", status="failed", uci_value__isnull=False),
             ),
-            # Requests by conversation: those that name one of certain conversations. Without a list of what is yet to
-            # be put in, which each search would have to read.
-            GinIndex(
-                name="request_of_conversations",
-                fields=["conversation_digests"],
-                fastupdate=False,
-                condition=Q(conversation_digests__isnull=False),
-            ),
-            # Open ones, which each claim checks. Empty if none is ever filed.
+            # Open requests by conversation, which each claim checks. Empty if none is ever filed.
             models.Index(
                 name="request_by_ids_open",
                 fields=["chatbot", "seq"],
                 condition=Q(
-                    conversation_digests__isnull=False, status__in=["accepted", "on_hold", "processing", "failed"]
+                    named_conversations__isnull=False, status__in=["accepted", "on_hold", "processing", "failed"]
                 ),
             ),
-            # All of them, by when their digests have to go. The chatbot is in the condition so that only those fit it
-            # who say so: else PostgreSQL takes this index for a search by digest, too, and reads it whole.
+            # All of them, by when their digests have to go; for statements that say the second condition, too.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_by_ids_kept",
-                condition=Q(conversation_digests__isnull=False, chatbot__gt=0),
+                condition=Q(named_conversations__isnull=False, chatbot__gt=0),
             ),
             # Those whose reference has to go, by when: they have ended, and no failed one is among them that may be
             # retried, but for redactions, so that the sweep reads past few.
@@ -290,7 +284,7 @@ class ComplianceRequest(models.Model):
                     Q(completed_at__isnull=False)
                     | Q(cancelled_at__isnull=False)
                     | Q(rejected_at__isnull=False)
-                    | Q(uci_digest__isnull=True, conversation_digests__isnull=True)
+                    | Q(uci_digest__isnull=True, named_conversations__isnull=True)
                 ),
             ),
         ]
@@ -301,15 +295,7 @@ class ComplianceRequest(models.Model):
             models.CheckConstraint(
                 name="request_status_known",
                 condition=Q(
-                    status__in=[
-                        "accepted",
-                        "on_hold",
-                        "processing",
-                        "completed",
-                        "failed",
-                        "cancelled",
-                        "rejected",
-                    ]
+                    status__in=["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"]
                 ),
             ),
             models.CheckConstraint(
@@ -332,29 +318,28 @@ class ComplianceRequest(models.Model):
             ),
             models.CheckConstraint(
                 name="request_has_one_selector",
-                condition=Q(variable__isnull=False, conversation_digests__isnull=True)
+                condition=Q(variable__isnull=False, named_conversations__isnull=True)
                 | Q(variable__isnull=True, uci_value__isnull=True, uci_digest__isnull=True),
             ),
             models.CheckConstraint(
                 name="request_retention_names_nobody",
-                condition=~Q(kind="retention") | Q(variable__isnull=True, conversation_digests__isnull=True),
+                condition=~Q(kind="retention") | Q(variable__isnull=True, named_conversations__isnull=True),
             ),
             models.CheckConstraint(
                 name="request_redaction_names_nobody",
-                condition=~Q(kind="redaction") | Q(variable__isnull=True, conversation_digests__isnull=True),
+                condition=~Q(kind="redaction") | Q(variable__isnull=True, named_conversations__isnull=True),
             ),
             models.CheckConstraint(
                 name="request_open_names_somebody",
                 condition=~Q(status__in=["accepted", "on_hold", "processing"])
                 | Q(uci_value__isnull=False, uci_digest__isnull=False)
-                | Q(conversation_digests__isnull=False)
+                | Q(named_conversations__isnull=False)
                 | Q(kind__in=["retention", "redaction"])
                 # The ledger has the digest alone, and the value may be nowhere any more.
                 | Q(origin="replay", uci_digest__isnull=False),
             ),
             models.CheckConstraint(
-                name="request_names_some_conversations",
-                condition=Q(conversation_digests__isnull=True) | Q(conversation_digests__len__range=(1, 100)),
+                name="request_names_some_conversations", condition=Q(named_conversations__range=(1, 100))
             ),
             models.CheckConstraint(
                 name="request_final_forgets_chatter",
@@ -389,6 +374,18 @@ class ComplianceRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def conversation_digests(self) -> list[bytes] | None:
+        """The keyed digests of its subjects, None without any. What it is given, `requests.insert` stores."""
+        if self.named_conversations is None:
+            return None
+        return list(self.given_digests) or [bytes(one) for one in self.subjects.values_list("digest", flat=True)]
+
+    @conversation_digests.setter
+    def conversation_digests(self, digests: list[bytes] | None) -> None:
+        self.given_digests = list(dict.fromkeys(digests or ()))
+        self.named_conversations = len(self.given_digests) or None
 
     @property
     def selector(self) -> Selector:

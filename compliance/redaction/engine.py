@@ -31,7 +31,7 @@ from compliance.erasure.marking import Marked
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, RepeatedExport
-from compliance.requests import results
+from compliance.requests import insert, results
 from compliance.work import notify
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
@@ -120,6 +120,7 @@ def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> 
         removed.pk: _repeat_of(removed, values[_subject(removed)]) if has_bucket else None for removed in every
     }
     filed = ComplianceRequest.objects.bulk_create(repeat for repeat in repeats.values() if repeat)
+    insert.store_subjects(filed)
     RepeatedExport.objects.bulk_create(
         RepeatedExport(chatbot_id=one.chatbot_id, redaction=redaction, removed=one, repeat=repeats[one.pk])
         for one in every
@@ -154,9 +155,9 @@ def _value_of(chatbot_id: int, variable_id: int | None, digest: bytes) -> str | 
 
 def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceRequest | None:
     """Return a new request for an export, unsaved, or None if its subject is not known any more."""
-    if value is None and removed.conversation_digests is None:
+    if value is None and removed.named_conversations is None:
         return None
-    return ComplianceRequest(
+    repeat = ComplianceRequest(
         id=uuid7(),
         seq=removed.seq,
         chatbot_id=removed.chatbot_id,
@@ -166,13 +167,14 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
         variable_id=removed.variable_id,
         uci_value=value,
         uci_digest=removed.uci_digest,
-        conversation_digests=removed.conversation_digests,
         reference=removed.reference,
         callback_url=removed.callback_url,
         include_shared=removed.include_shared,
         include_files=removed.include_files,
         due_at=Now() + settings.DUE_DAYS,
     )
+    repeat.conversation_digests = removed.conversation_digests
+    return repeat
 
 
 class _RedactionErasure(ErasureRun):

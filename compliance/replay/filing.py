@@ -68,7 +68,7 @@ UPDATE conversations_conversation c SET deletion_request_id = given.request_id
 # The columns of a request that is written again which may differ from their defaults.
 _WRITTEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "approved_by", "approved_holds", "variable_id", "uci_value"),
-    *("uci_digest", "conversation_digests", "erase_exports", "received_at", "due_at", "status", "hold_reason"),
+    *("uci_digest", "named_conversations", "erase_exports", "received_at", "due_at", "status", "hold_reason"),
     *("held_at", "not_before", "started_at", "cutoff_at", "cutoff_number", "completed_at", "result", "lane", "slice"),
 )
 _DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[]) AND kind = %s"
@@ -81,16 +81,16 @@ UPDATE compliance_ledgerline l SET outcome = given.outcome
 def file(planned: Sequence[Planned], *, reach: int) -> None:
     """File what was planned, in the caller's transaction, which has planned it."""
     known = _lock_known(planned)
-    new: list[ComplianceRequest] = []
+    filed: list[ComplianceRequest] = []
     entries: list[changelog.Entry] = []
     for one in planned:
         do = _FILE.get(one.plan)
         if do:
             request = do(one, known.get(one.request_id), reach)
-            if request._state.adding:
-                new.append(request)
+            filed.append(request)
             entries.append(_entry(one, request))
-    _insert(new)
+    _insert([request for request in filed if request._state.adding])
+    insert.store_subjects(filed)
     _add_what_they_name(planned, reach)
     settle({one.request_id: OUTCOMES[one.plan] for one in planned})
     _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE, Plan.RUN}])
@@ -198,7 +198,7 @@ def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> Complia
         known.started_at = known.started_at or cutoff_at
     if known.variable_id is not None:
         known.uci_digest = one.uci_digest
-    elif known.conversation_digests is None:
+    elif known.named_conversations is None:
         known.conversation_digests = one.named
     known.lane = ComplianceRequest.Lane.NORMAL
     return _begin_again(one, known)

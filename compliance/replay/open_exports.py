@@ -18,6 +18,7 @@ from compliance.export.delivery import wanted
 from compliance.models import ComplianceRequest, LedgerLine
 from compliance.replay.loading import ACTOR
 from compliance.work.outbox import announce
+from compliance.work.sql import digests_of
 from conversations.placement import by_place
 from conversations.sql import SELECTED_CONVERSATIONS
 from conversations.transcripts import Transcripts
@@ -30,8 +31,8 @@ _OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
 # With a deletion that is carried out again, which each meets, and whether it is of the same chatter.
 _MET = f"""
 WITH r AS MATERIALIZED (
-    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests
-      FROM compliance_compliancerequest
+    SELECT id, seq, chatbot_id, variable_id, uci_digest, {digests_of("q")} AS conversation_digests
+      FROM compliance_compliancerequest AS q
      WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'export' AND status = ANY(%(open)s)
 ), closed AS MATERIALIZED (
     SELECT DISTINCT r.id, c.deletion_request_id

@@ -199,7 +199,7 @@ def is_cancellable(request: ComplianceRequest) -> bool:
 
 
 def is_retryable(request: ComplianceRequest) -> bool:
-    names_somebody = request.uci_value is not None or request.conversation_digests is not None
+    names_somebody = request.uci_value is not None or request.named_conversations is not None
     if request.origin == ComplianceRequest.Origin.REPLAY:
         names_somebody = names_somebody or request.uci_digest is not None
     return request.status == Status.FAILED and (names_somebody or request.kind in {Kind.RETENTION, Kind.REDACTION})
@@ -208,7 +208,7 @@ def is_retryable(request: ComplianceRequest) -> bool:
 # The second half of `is_retryable`, for queries that do not read the subject.
 HAS_SUBJECT = (
     Q(uci_value__isnull=False)
-    | Q(conversation_digests__isnull=False)
+    | Q(named_conversations__isnull=False)
     | Q(kind__in=[Kind.RETENTION, Kind.REDACTION])
     | Q(origin=ComplianceRequest.Origin.REPLAY, uci_digest__isnull=False)
 )

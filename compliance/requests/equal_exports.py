@@ -15,15 +15,18 @@ from compliance.models import ComplianceRequest
 from compliance.requests.idempotency import Answer
 from compliance.requests.inputs import RequestInput
 from compliance.requests.insert import as_json
+from compliance.work.sql import digests_of, ids_naming
 
+_NAMING = ids_naming("given.conversation_digests")
 # Of one subject, by the selector's columns: (same, a deletion that is about the same).
 _UCI = (
     "r.variable_id = given.variable_id AND r.uci_digest = given.uci_digest",
     "d.variable_id = given.variable_id AND d.uci_digest = given.uci_digest",
 )
 _CONVERSATIONS = (
-    "r.conversation_digests @> given.conversation_digests AND r.conversation_digests <@ given.conversation_digests",
-    "d.conversation_digests && given.conversation_digests",
+    f"""r.id = ANY({_NAMING}) AND r.named_conversations = cardinality(given.conversation_digests)
+          AND {digests_of("r")} <@ given.conversation_digests""",
+    f"d.id = ANY({_NAMING})",
 )
 
 # Locked, it can neither start nor be cancelled before the call is answered; rows that others have locked may be about

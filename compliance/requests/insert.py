@@ -9,7 +9,7 @@ the UCI, and that exports have a bucket. So what is remembered between calls is 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -20,14 +20,15 @@ from psycopg import sql
 
 from chatbots import changelog
 from common.db import fetch
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests.idempotency import Answer, Key, ReplayKey
+from compliance.work.sql import ids_naming
 
 Kind = ComplianceRequest.Kind
 
 _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
-    "conversation_digests",
+    "named_conversations",
     *("reference", "callback_url", "erase_exports", "include_shared", "include_files"),
 )
 _KEY_TYPES = {"place": "int", "digest": "bytea", "request_id": "uuid", "existing": "bool", "kept": "float8"}
@@ -60,12 +61,16 @@ WITH fits AS MATERIALIZED (
      WHERE (SELECT count(*) FROM {last}) = %s
      ORDER BY fits.place
     RETURNING {returned}
-), logged AS (
+){named}, logged AS (
     INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
     SELECT chatbot_id, id, '{event}', filed_by, data FROM fits WHERE EXISTS (SELECT FROM filed) ORDER BY place
 )
 SELECT (SELECT count(*) FROM remembered), filed.* FROM (SELECT) AS always LEFT JOIN filed ON TRUE
 """
+_NAMED = """, named AS (
+    INSERT INTO compliance_requestsubject (request_id, chatbot_id, digest)
+    SELECT id, chatbot_id, unnest(conversation_digests) FROM fits WHERE EXISTS (SELECT FROM filed) ORDER BY place
+)"""
 # OFFSET 0 keeps PostgreSQL at one look-up for each request.
 _HAS_UCI = """(given.variable_id IS NULL OR EXISTS (
     SELECT FROM chatbots_variable
@@ -78,7 +83,7 @@ _NONE_WAITS = """(NOT given.unless_one_waits OR NOT EXISTS (
     SELECT FROM compliance_compliancerequest
      WHERE {same} AND kind = 'export' AND status = 'accepted' AND claim_id IS NULL OFFSET 0))"""
 _NONE_WAITS_BY_UCI = _NONE_WAITS.format(same="variable_id = given.variable_id AND uci_digest = given.uci_digest")
-_NONE_WAITS_BY_CONVERSATIONS = _NONE_WAITS.format(same="conversation_digests @> given.conversation_digests")
+_NONE_WAITS_BY_CONVERSATIONS = _NONE_WAITS.format(same=f"id = ANY({ids_naming('given.conversation_digests')})")
 
 
 def store(
@@ -130,6 +135,15 @@ def store(
     return is_stored
 
 
+def store_subjects(requests: Iterable[ComplianceRequest]) -> None:
+    """Store which conversations these were given, in the transaction that stores the requests themselves."""
+    RequestSubject.objects.bulk_create(
+        RequestSubject(request_id=one.pk, chatbot_id=one.chatbot_id, digest=digest)
+        for one in requests
+        for digest in one.given_digests
+    )
+
+
 def as_json(value: Any) -> Any:
     """Return a column's value as `jsonb_to_recordset` reads it."""
     if isinstance(value, bytes):
@@ -150,6 +164,7 @@ def _row(place: int, request: ComplianceRequest, unless_one_waits: bool) -> dict
     )
     row = {name: getattr(request, name) for name in _GIVEN}
     row |= {"place": place, "data": entry.data, "unless_one_waits": unless_one_waits}
+    row["conversation_digests"] = list(request.given_digests) or None
     uci = request.variable
     return row | {"uci_key": uci and uci.name, "uci_public_id": uci and uci.public_id}
 
@@ -185,7 +200,7 @@ def _column_types() -> dict[str, str]:
     fields = {field.attname: field for field in ComplianceRequest._meta.concrete_fields}
     # Without their lengths: a cast to `varchar(64)` would shorten what is too long, where the column refuses it.
     types = {name: str(fields[name].rel_db_type(connection)).partition("(")[0] for name in _GIVEN}
-    types |= {"place": "int", "data": "jsonb", "unless_one_waits": "bool"}
+    types |= {"place": "int", "data": "jsonb", "unless_one_waits": "bool", "conversation_digests": "bytea[]"}
     return types | {"uci_key": "text", "uci_public_id": "uuid"}
 
 
@@ -209,6 +224,7 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
         given=given,
         key=key,
         fits=" AND ".join(check for check, is_needed in checks.items() if is_needed) or "TRUE",
+        named=_NAMED if "conversation_digests" in columns else "",
         last="remembered" if has_keys else "fits",
         event=_EVENT,
         columns=", ".join([*stored, *_FROM_NOW, *defaults]),

@@ -12,7 +12,7 @@ from chatbots.models import Chatbot
 from common.crypto import digest
 from common.times import EARLIEST
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests.decisions import is_retryable
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.preview import similar
@@ -85,7 +85,8 @@ def about(chatbot: Chatbot, who: Selector) -> OfChatter:
     if isinstance(who, ByConversations):
         # Digests are those of this chatbot's ids.
         digests = [digest("conversation", chatbot.public_id, one) for one in who.ids]
-        found = ComplianceRequest.objects.filter(conversation_digests__overlap=digests)
+        naming = RequestSubject.objects.filter(digest__in=digests)
+        found = ComplianceRequest.objects.filter(pk__in=naming.values("request"))
     else:
         uci = ChatbotConfig(chatbot).find_uci(who.key)
         found = ComplianceRequest.objects.filter(

@@ -86,7 +86,7 @@ UPDATE compliance_compliancerequest SET uci_digest = NULL
 _IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL"
 _IS_OLD_NAMED = f"""
 {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
-AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
+AND r.named_conversations IS NOT NULL AND r.chatbot_id > 0
 AND (r.kind = 'export' OR {_IS_FINAL})
 """
 _NAMED_DIGESTS = FoundFirst(
@@ -98,28 +98,30 @@ SELECT {_ENDED_AT}, r.id, r.chatbot_id, TRUE
  ORDER BY {_ENDED_AT}, r.id LIMIT %(batch)s
 """,
     kept=f"""
-WITH r AS MATERIALIZED (
-    SELECT r.id, r.chatbot_id, r.conversation_digests FROM compliance_compliancerequest r
+WITH named AS MATERIALIZED (
+    SELECT s.request_id, s.chatbot_id, s.digest
+      FROM compliance_compliancerequest r
+     CROSS JOIN LATERAL (SELECT * FROM compliance_requestsubject WHERE request_id = r.id OFFSET 0) AS s
      WHERE r.id = ANY(%(ids)s) AND NOT ({_IS_FINAL} AND {_HAS_NO_EXPORT})
 ), alive AS MATERIALIZED (
-    SELECT DISTINCT r.id
-      FROM r
-     CROSS JOIN LATERAL unnest(r.conversation_digests) AS named(digest)
+    SELECT DISTINCT named.request_id
+      FROM named
      CROSS JOIN LATERAL (
            SELECT FROM conversations_conversation
-            WHERE chatbot_id = r.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+            WHERE chatbot_id = named.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
               AND external_id_digest = named.digest AND deleted_at IS NULL OFFSET 0) AS c
 )
-SELECT id FROM alive
+SELECT request_id FROM alive
 """,
     lock=f"""
 SELECT r.id FROM compliance_compliancerequest r
  WHERE r.id = ANY(%(ids)s) AND {_IS_OLD_NAMED} FOR UPDATE SKIP LOCKED
 """,
     changes=(
+        "DELETE FROM compliance_requestsubject WHERE request_id = ANY(%(ids)s)",
         """
 UPDATE compliance_compliancerequest
-   SET conversation_digests = NULL, callback_url = CASE status WHEN 'failed' THEN '' ELSE callback_url END
+   SET named_conversations = NULL, callback_url = CASE status WHEN 'failed' THEN '' ELSE callback_url END
  WHERE id = ANY(%(ids)s)
 """,
     ),
@@ -133,7 +135,7 @@ _OLD_REFERENCES = f"""
 WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
   AND r.reference <> ''
   AND (r.completed_at IS NOT NULL OR r.cancelled_at IS NOT NULL OR r.rejected_at IS NOT NULL
-       OR (r.uci_digest IS NULL AND r.conversation_digests IS NULL))
+       OR (r.uci_digest IS NULL AND r.named_conversations IS NULL))
   AND (r.kind <> 'redaction' OR {_IS_FINAL})
 """
 _EMPTY_REFERENCES = f"""

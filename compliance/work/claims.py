@@ -57,7 +57,7 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
    AND NOT EXISTS (
        SELECT FROM compliance_compliancerequest earlier
         WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.id <> ALL(%(picked)s::uuid[]))
-   AND (r.conversation_digests IS NULL OR NOT EXISTS (
+   AND (r.named_conversations IS NULL OR NOT EXISTS (
        SELECT FROM {SHARING} AS earlier WHERE earlier.seq < r.seq AND earlier.status IN {RUNNABLE}))
 RETURNING r.id, made.id
 """

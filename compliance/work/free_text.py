@@ -80,12 +80,11 @@ _ABOUT = f"""
 {sql.REQUESTS}, noted AS MATERIALIZED (
     SELECT id, request_id FROM compliance_requestnote WHERE text IS NOT NULL
 ), naming AS MATERIALIZED (
-    SELECT noted.id AS note_id, o.chatbot_id, o.conversation_digests
+    SELECT noted.id AS note_id, o.chatbot_id, o.digest
       FROM noted
      CROSS JOIN LATERAL (
-           SELECT chatbot_id, conversation_digests FROM compliance_compliancerequest
-            WHERE id = noted.request_id AND conversation_digests IS NOT NULL OFFSET 0) AS o
-     WHERE {sql.IS_ANY}
+           SELECT chatbot_id, digest FROM compliance_requestsubject
+            WHERE request_id = noted.request_id OFFSET 0) AS o
 ), redacting AS MATERIALIZED (
     SELECT noted.id AS note_id, o.conversation_id
       FROM noted
@@ -94,11 +93,10 @@ _ABOUT = f"""
 ), named AS MATERIALIZED (
     SELECT c.deletion_request_id AS deletion_id, n.note_id
       FROM naming AS n
-     CROSS JOIN LATERAL unnest(n.conversation_digests) AS given(digest)
      CROSS JOIN LATERAL (
            SELECT deletion_request_id FROM conversations_conversation
             WHERE chatbot_id = n.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
-              AND external_id_digest = given.digest OFFSET 0) AS c
+              AND external_id_digest = n.digest OFFSET 0) AS c
      WHERE c.deletion_request_id = ANY(%(ids)s)
 ), redacted AS MATERIALIZED (
     SELECT c.deletion_request_id AS deletion_id, n.note_id
@@ -115,7 +113,7 @@ _ABOUT = f"""
             UNION
            SELECT id FROM compliance_compliancerequest WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
             UNION
-           SELECT id FROM {sql.SHARING} AS sharing) AS same
+           SELECT id FROM {sql.naming("r.conversation_digests")} AS sharing) AS same
      CROSS JOIN LATERAL (
            SELECT id FROM compliance_requestnote WHERE request_id = same.id AND text IS NOT NULL OFFSET 0) AS n
      UNION

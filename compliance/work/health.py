@@ -51,7 +51,7 @@ FIRST_IN_QUEUES = f"""
  CROSS JOIN unnest(ARRAY['deletion', 'export', 'retention', 'redaction']) AS k(kind)
  CROSS JOIN unnest(ARRAY['normal', 'isolated', 'large', 'client']) AS l(lane)
  CROSS JOIN LATERAL (
-    SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.conversation_digests, {DUE_AT} AS waits_since
+    SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.named_conversations, {DUE_AT} AS waits_since
       FROM compliance_compliancerequest r
      WHERE {IS_QUEUED} AND r.kind = k.kind AND r.lane = l.lane AND r.chatbot_id = c.id
        AND {DUE_AT} <= statement_timestamp()

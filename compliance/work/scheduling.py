@@ -83,8 +83,9 @@ WITH blocked AS MATERIALIZED (
     SELECT id
       FROM (SELECT o.id, o.seq, min(o.seq) OVER (PARTITION BY named.digest) AS first
               FROM compliance_compliancerequest o
-             CROSS JOIN LATERAL unnest(o.conversation_digests) AS named(digest)
-             WHERE o.chatbot_id = ANY(%(chatbots)s::bigint[]) AND o.conversation_digests IS NOT NULL
+             CROSS JOIN LATERAL (
+                   SELECT digest FROM compliance_requestsubject WHERE request_id = o.id OFFSET 0) AS named
+             WHERE o.chatbot_id = ANY(%(chatbots)s::bigint[]) AND o.named_conversations IS NOT NULL
                AND o.status IN {RUNNABLE}) AS each
      WHERE seq > first
 )
@@ -103,7 +104,7 @@ SELECT picked.id, waiting.chatbot_id
             WHERE {IS_EARLIER} AND earlier.status = 'accepted'
               AND NOT (%(together)s AND earlier.claim_id IS NULL AND earlier.kind = r.kind
                        AND earlier.lane = r.lane AND coalesce(earlier.not_before, earlier.queued_at) <= {DUE_AT}))
-       AND (r.conversation_digests IS NULL OR r.id NOT IN (SELECT id FROM blocked))
+       AND (r.named_conversations IS NULL OR r.id NOT IN (SELECT id FROM blocked))
      ORDER BY {DUE_AT}, r.seq
      LIMIT %(share)s
        FOR UPDATE OF r SKIP LOCKED

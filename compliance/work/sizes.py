@@ -12,7 +12,7 @@ from django.db import transaction
 from common.db import BY_INDEX, array, execute, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
-from compliance.work.sql import chatbots_of
+from compliance.work.sql import chatbots_of, digests_of
 from conversations.documents import MAX_TEXT
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -36,8 +36,8 @@ _MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
 # looked up where there are many messages, and neither of what is large anyway.
 _MEASURE = f"""
 WITH r AS MATERIALIZED (
-    SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation_digests, r.include_files,
-           greatest(b.max_conversations_per_deletion, %(most)s) AS most
+    SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
+           r.include_files, greatest(b.max_conversations_per_deletion, %(most)s) AS most
       FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
       JOIN chatbots_chatbot b ON b.id = r.chatbot_id
 ), measured AS MATERIALIZED (

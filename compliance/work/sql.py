@@ -22,36 +22,43 @@ DUE_AT = "coalesce(r.not_before, r.queued_at)"
 IS_EARLIER = "earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq"
 
 # Whether any request names conversations. Most chatbots never have one, so what only concerns those is skipped. Each
-# is in the order of a partial index of these requests: without statistics, PostgreSQL would read another one.
-IS_ANY = """
-(SELECT TRUE FROM compliance_compliancerequest
-  WHERE conversation_digests IS NOT NULL AND chatbot_id > 0
-  ORDER BY coalesce(completed_at, cancelled_at, rejected_at, failed_at) LIMIT 1)
-"""
+# is in the order of an index, the second of a partial one: without statistics, PostgreSQL would read another.
+IS_ANY = "(SELECT TRUE FROM compliance_requestsubject ORDER BY id LIMIT 1)"
 IS_ANY_OPEN = f"""
 (SELECT TRUE FROM compliance_compliancerequest
-  WHERE conversation_digests IS NOT NULL AND status IN {OPEN}
+  WHERE named_conversations IS NOT NULL AND status IN {OPEN}
   ORDER BY chatbot_id, seq LIMIT 1)
 """
 
-# The requests that name a conversation which `r` names too, `r` included. OFFSET 0 makes PostgreSQL find them by the
-# digests.
-SHARING = """
-(SELECT * FROM compliance_compliancerequest WHERE conversation_digests && r.conversation_digests OFFSET 0)
-"""
-# The requests that name the conversation `c`.
-NAMING = """
-(SELECT * FROM compliance_compliancerequest WHERE conversation_digests @> ARRAY[c.external_id_digest] OFFSET 0)
-"""
+
+def ids_naming(digests: str) -> str:
+    """Return the SQL of an array: the ids of the requests that name one of these conversations, by an array, too."""
+    return f"ARRAY(SELECT request_id FROM compliance_requestsubject WHERE digest = ANY({digests}))"
+
+
+def naming(digests: str) -> str:
+    """Return the SQL of these requests, each once. OFFSET 0 makes PostgreSQL find them by their ids."""
+    return f"(SELECT * FROM compliance_compliancerequest WHERE id = ANY({ids_naming(digests)}) OFFSET 0)"
+
+
+def digests_of(request: str) -> str:
+    """Return the SQL of what `conversations.sql` reads as `conversation_digests`, for a row of the requests."""
+    return f"""CASE WHEN {request}.named_conversations IS NOT NULL
+            THEN ARRAY(SELECT digest FROM compliance_requestsubject WHERE request_id = {request}.id) END"""
+
+
+# The requests that name a conversation which `r` names too, `r` included; and those that name the conversation `c`.
+SHARING = naming(digests_of("r"))
+NAMING = naming("ARRAY[c.external_id_digest]")
 
 # The requests `ids` as the first WITH, `r`, of a statement that goes on with others. No part of a statement reads the
 # conversation tables and the requests' table, or others like it: where the former are distributed, they can be joined
 # with what a WITH has found, and with nothing else that is local (docs/scaling.md).
-REQUESTS = """
+REQUESTS = f"""
 WITH r AS MATERIALIZED (
-    SELECT id, seq, chatbot_id, kind, variable_id, uci_digest, conversation_digests, slice, cutoff_at, cutoff_number,
-           erase_exports
-      FROM compliance_compliancerequest WHERE id = ANY(%(ids)s::uuid[])
+    SELECT id, seq, chatbot_id, kind, variable_id, uci_digest, {digests_of("q")} AS conversation_digests, slice,
+           cutoff_at, cutoff_number, erase_exports
+      FROM compliance_compliancerequest AS q WHERE id = ANY(%(ids)s::uuid[])
 )
 """
 
@@ -62,10 +69,11 @@ json_to_recordset(%(requests)s::json)
     AS r(id uuid, seq bigint, chatbot_id bigint, variable_id bigint, uci_digest bytea, conversation_digests bytea[],
          cutoff_at timestamptz, cutoff_number bigint)
 """
-_GIVEN = """
+_GIVEN = f"""
 SELECT coalesce(json_agg(r), '[]')::text
-  FROM (SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cutoff_at, cutoff_number
-          FROM compliance_compliancerequest WHERE id = ANY(%s)) AS r
+  FROM (SELECT id, seq, chatbot_id, variable_id, uci_digest, {digests_of("q")} AS conversation_digests, cutoff_at,
+               cutoff_number
+          FROM compliance_compliancerequest AS q WHERE id = ANY(%s)) AS r
 """
 
 # By request. A request never changes its chatbot, so what is known stays true.

@@ -34,7 +34,7 @@ from console.requests.decisions import OPTIONS, BulkForm, decide_all, offered_in
 Status = ComplianceRequest.Status
 
 # Personal, and never read for a list.
-UNREAD = ("uci_value", "uci_digest", "conversation_digests")
+UNREAD = ("uci_value", "uci_digest")
 
 _LABELS = {"all": "All", "needs-attention": "Needs attention", "in-progress": "In progress"}
 # View -> its states, and the condition in each. Each state is a range of an index.

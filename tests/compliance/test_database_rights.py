@@ -88,6 +88,7 @@ def test_no_sequence_may_be_used_but_those_that_are_called_by_name(cursor) -> No
         (ROLES["worker"], "compliance_request_seq"),
         # On Citus, where the statement reads a table that is distributed or on each machine.
         (ROLES["web"], "compliance_replay_id_seq"),
+        (ROLES["web"], "compliance_requestsubject_id_seq"),
         (ROLES["web"], "chatbots_changelogentry_id_seq"),
         (ROLES["web"], "conversations_identitylookup_id_seq"),
         (ROLES["worker"], "compliance_leftcopy_id_seq"),

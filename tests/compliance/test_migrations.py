@@ -8,10 +8,11 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.models import Callback, ComplianceRequest, Export
+from compliance.models import Callback, ComplianceRequest, Export, RequestSubject
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -55,3 +56,20 @@ def test_exports_that_a_deletion_has_met_are_known_by_their_expiry(chatbot: Chat
     migration.note(apps, SimpleNamespace(connection=connection))
 
     assert list(Export.objects.exclude(last_copy_since=None).values_list("key", flat=True)) == ["met"]
+
+
+def test_conversations_that_requests_name_move_from_arrays_to_rows_and_back(chatbot: Chatbot) -> None:
+    factories.of_conversations(chatbot, "c-2", "c-1")
+    factories.deletion_of(chatbot, "42")
+    factories.of_conversations(chatbot, "c-1", kind="export")
+    named = {one.pk: one.conversation_digests for one in ComplianceRequest.objects.all()}
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    former = MigrationExecutor(connection).migrate([("compliance", "0019_last_copies")]).apps
+    arrays = former.get_model("compliance", "ComplianceRequest").objects.values_list("pk", "conversation_digests")
+    assert {pk: found and [bytes(one) for one in found] for pk, found in arrays} == named
+
+    MigrationExecutor(connection).migrate([("compliance", "0020_request_subjects")])
+    assert {one.pk: one.conversation_digests for one in ComplianceRequest.objects.all()} == named
+    assert [one.chatbot_id for one in RequestSubject.objects.all()] == [chatbot.pk] * 3

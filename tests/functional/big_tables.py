@@ -33,6 +33,7 @@ TABLES = (
     "compliance_redaction",
     "compliance_repeatedexport",
     "compliance_replay",
+    "compliance_requestsubject",
     "compliance_callback",
     "chatbots_changelogentry",
 )
@@ -67,20 +68,28 @@ _STATEMENTS = {
     # A request's conversation is the one of its number; that is all the fillings have to agree on.
     "requests": f"""
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
-       conversation_digests, filed_by, reference, callback_url, erase_exports, include_shared, include_files,
+       named_conversations, filed_by, reference, callback_url, erase_exports, include_shared, include_files,
        approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at,
        started_at, cutoff_at, cutoff_number, completed_at, result,
        conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
        exports, extracts, extracts_left, erased_before)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
        'completed', CASE WHEN NOT is_by_ids THEN uci_id END, CASE WHEN NOT is_by_ids THEN sha256(n::text::bytea) END,
-       CASE WHEN is_by_ids THEN ARRAY[sha256(('live' || n)::bytea), sha256(('live' || n + 1)::bytea)] END,
+       CASE WHEN is_by_ids THEN 2 END,
        'api:filling', CASE WHEN n %% 2 = 0 THEN 'T-' || n ELSE '' END, '', FALSE, FALSE, FALSE, '', '{{}}', 0,
        'normal', '', '', t, t, t + interval '30 days', t, t, n, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0, 0, 0
   FROM generate_series(1, %(requests)s) AS n {_OWNER}
   CROSS JOIN LATERAL (
         SELECT now() - interval '80 days' + n * interval '2 minutes' AS t, n %% 4 = 3 AS is_by_ids) AS filed
  ORDER BY n
+""",
+    "subjects": """
+INSERT INTO compliance_requestsubject (request_id, chatbot_id, digest)
+SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, sha256(('live' || n + one)::bytea)
+  FROM generate_series(1, %(requests)s) AS n
+  JOIN compliance_compliancerequest ON id = lpad(to_hex(n), 32, '0')::uuid AND named_conversations IS NOT NULL
+ CROSS JOIN generate_series(0, 1) AS one
+ ORDER BY n, one
 """,
     "change log": """
 INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, at, data)

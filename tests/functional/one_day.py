@@ -162,7 +162,7 @@ class Day(DayOfReaders):
         assert not worker.drain(seconds=120)
         with self.watch.paused():
             left = ComplianceRequest.objects.exclude(status__in=["completed", "rejected", "cancelled"])
-            assert not left.exclude(status="failed", conversation_digests=None).exists()
+            assert not left.exclude(status="failed", named_conversations=None).exists()
             self.failed.refresh_from_db()
             assert self.failed.conversation_digests is None
             assert ComplianceRequest.objects.filter(include_files=True).latest("seq").files == 1

@@ -10,6 +10,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, fetch
 from compliance.errors import Refused
+from compliance.work.sql import naming
 from conversations.assurance import ASSURANCE_OF, is_enough_sql
 from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -63,8 +64,7 @@ SELECT r.place, asked.id, asked.status <> 'failed',
           AND status IN ('accepted', 'on_hold', 'processing', 'failed')
         UNION ALL
        SELECT id, kind, status, seq, TRUE
-         FROM (SELECT * FROM compliance_compliancerequest
-                WHERE conversation_digests && r.conversation_digests OFFSET 0) AS sharing
+         FROM {naming("r.conversation_digests")} AS sharing
         WHERE status IN ('accepted', 'on_hold', 'processing', 'failed')
         ORDER BY seq LIMIT %(most)s) AS asked
 """  # noqa: S608  (a text of ours)

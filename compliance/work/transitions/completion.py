@@ -19,7 +19,7 @@ from compliance.models import ComplianceRequest
 from compliance.work import free_text
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce, log
-from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, subjects
+from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, digests_of, subjects
 from conversations.assurance import WAYS
 from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -122,7 +122,8 @@ UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
 _FAILED_BY_IDS = f"""
 WITH earlier AS MATERIALIZED (
     SELECT DISTINCT ON (earlier.id)
-           earlier.id, earlier.chatbot_id, earlier.variable_id, earlier.uci_digest, earlier.conversation_digests
+           earlier.id, earlier.chatbot_id, earlier.variable_id, earlier.uci_digest,
+           {digests_of("earlier")} AS conversation_digests
       FROM compliance_compliancerequest r
      CROSS JOIN LATERAL {SHARING} AS earlier
      WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s AND earlier.seq < r.seq AND earlier.status = 'failed'
@@ -136,9 +137,13 @@ WITH earlier AS MATERIALIZED (
 ) SELECT id FROM over
 """
 _FORGET_FAILED_BY_IDS = """
-UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
- WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
-                       WHERE id = ANY(%s) AND status = 'failed' FOR NO KEY UPDATE SKIP LOCKED))
+WITH forgotten AS (
+    UPDATE compliance_compliancerequest SET named_conversations = NULL, callback_url = ''
+     WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
+                           WHERE id = ANY(%s) AND status = 'failed' FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING id
+)
+DELETE FROM compliance_requestsubject WHERE request_id = ANY(ARRAY(SELECT id FROM forgotten))
 """
 
 _COMPLETE = """

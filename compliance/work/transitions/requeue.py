@@ -49,13 +49,13 @@ UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NUL
        SELECT FROM compliance_compliancerequest earlier
         WHERE {IS_EARLIER} AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')
           AND earlier.uci_value IS NOT NULL)
-   AND (r.conversation_digests IS NULL OR NOT EXISTS (
+   AND (r.named_conversations IS NULL OR NOT EXISTS (
        SELECT FROM {SHARING} AS earlier
         WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')))
    AND NOT EXISTS (
        SELECT FROM compliance_compliancerequest e
         WHERE e.id = r.pending_export_id AND e.status IN {OPEN}
-          AND (e.uci_value IS NOT NULL OR e.conversation_digests IS NOT NULL))
+          AND (e.uci_value IS NOT NULL OR e.named_conversations IS NOT NULL))
 RETURNING r.id, r.chatbot_id
 """
 _SET_PENDING_EXPORT = """

@@ -37,7 +37,7 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
     assert answer.status_code == 200
     assert (answer.json()["status"], answer.json()["selector"]) == ("accepted", "conversations")
     request = ComplianceRequest.objects.get()
-    kept = [bytes(one) for one in request.conversation_digests]
+    kept = request.conversation_digests
     assert kept == [digest("conversation", chatbot.public_id, name) for name in names]
     assert kept != [digest("conversation", neighbour.public_id, name) for name in names]
     assert (request.variable, request.uci_value, request.uci_digest) == (None, None, None)
@@ -137,11 +137,11 @@ def test_requests_about_a_conversation_are_found(caller, neighbour):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"conversation_digests": [b"1" * 32]},
+        {"named_conversations": 1},
         {"variable": None, "uci_value": None, "uci_digest": None},
         {"variable": None},
-        {"variable": None, "uci_value": None, "uci_digest": None, "conversation_digests": []},
-        {"variable": None, "uci_value": None, "uci_digest": None, "conversation_digests": [b"1" * 32] * 101},
+        {"variable": None, "uci_value": None, "uci_digest": None, "named_conversations": 0},
+        {"variable": None, "uci_value": None, "uci_digest": None, "named_conversations": 101},
         {"uci_value": None, "uci_digest": None},
     ],
     ids=["both", "neither", "a value without its variable", "none", "too many", "a variable alone"],

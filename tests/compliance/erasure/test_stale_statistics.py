@@ -12,6 +12,7 @@ from compliance.erasure import verify
 from compliance.export import records
 from compliance.ledger import lines
 from compliance.models import Export
+from compliance.work.sql import SHARING
 from tests.factories import conversation_of, export_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="plans")]
@@ -52,6 +53,23 @@ def test_an_export_is_found_by_its_conversations_when_statistics_show_none(
         cursor.execute(hold, [chatbot.pk, export.pk, 5000])
         plan = plan_of(cursor, verify._question().as_string(cursor.cursor), values)
     assert "exportconversation_number" in plan, plan
+
+
+@pytest.mark.parametrize("named_before", [0, 5000], ids=["nothing", "what is forgotten"])
+def test_requests_are_found_by_what_they_name_when_statistics_show_none(chatbot: Chatbot, named_before: int) -> None:
+    request = export_of(chatbot, "42")
+    name = (
+        "INSERT INTO compliance_requestsubject (chatbot_id, request_id, digest)"
+        " SELECT %s, %s, sha256(n::text::bytea) FROM generate_series(1, %s) AS n"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(name, [chatbot.pk, request.pk, named_before])
+        cursor.execute("DELETE FROM compliance_requestsubject")
+        cursor.execute("ANALYZE compliance_requestsubject")
+        cursor.execute(name, [chatbot.pk, request.pk, 5000])
+        plan = plan_of(cursor, f"SELECT FROM compliance_compliancerequest r, LATERAL {SHARING} AS sharing", None)
+    assert "Index Cond: (request_id = r.id)" in plan, plan
+    assert "requestsubject_digest" in plan, plan
 
 
 def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_expire(db: None) -> None:

@@ -161,6 +161,7 @@ def test_a_failed_export_is_given_up_when_none_of_its_conversations_is_left(chat
     drain()
     export.refresh_from_db()
     assert (state(deletions[1])[0], export.conversation_digests) == ("completed", None)
+    assert not export.subjects.exists()
     assert not decisions.is_retryable(export)
 
 

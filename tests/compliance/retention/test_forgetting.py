@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.models import ComplianceRequest, Export, ExportConversation
+from compliance.models import ComplianceRequest, Export, ExportConversation, RequestSubject
 from compliance.retention import cleanup
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity, Tombstone, VariableValue
 from tests import factories
@@ -110,7 +110,8 @@ def test_requests_with_a_conversation_left_keep_its_digest_and_no_others_do(chat
 
     assert cleanup.count_expired()["named_conversation_digests"] == 2
     assert removed()["named_conversation_digests"] == 2
-    assert list(ComplianceRequest.objects.exclude(conversation_digests=None)) == [kept]
+    assert list(ComplianceRequest.objects.exclude(named_conversations=None)) == [kept]
+    assert {one.request_id for one in RequestSubject.objects.all()} == {kept.pk}
 
     Conversation.objects.filter(pk=alive.pk).update(external_id_digest=b"another")
     assert removed()["named_conversation_digests"] == 1

@@ -8,9 +8,7 @@ from common.db import fetch
 from compliance.work.sql import GIVEN, given
 from tests.factories import deletion_of, of_conversations
 
-COLUMNS = (
-    "r.id, r.seq, r.chatbot_id, r.variable_id, r.uci_digest, r.conversation_digests, r.cutoff_at, r.cutoff_number"
-)
+COLUMNS = "r.id, r.seq, r.chatbot_id, r.variable_id, r.uci_digest, r.cutoff_at, r.cutoff_number"
 
 
 @pytest.mark.django_db
@@ -31,6 +29,8 @@ def test_given_requests_are_as_in_the_table(chatbot: Chatbot) -> None:
     stored = fetch(f"SELECT {COLUMNS} FROM compliance_compliancerequest r ORDER BY r.seq")
 
     assert fetch(f"SELECT {COLUMNS} FROM {GIVEN} ORDER BY r.seq", values) == stored
+    named = fetch(f"SELECT r.conversation_digests FROM {GIVEN} ORDER BY r.seq", values)
+    assert [digests for (digests,) in named] == [None, None, filed[2].conversation_digests]
     assert len(stored) == len(filed)
     assert fetch(f"SELECT r.id FROM {GIVEN}", given([])) == []
     assert "Brien" not in values["requests"]

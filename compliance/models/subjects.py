@@ -1,0 +1,28 @@
+"""Which conversations a request names."""
+
+from django.db import models
+
+from chatbots.models import Chatbot
+from compliance.models.requests import ComplianceRequest
+
+
+class RequestSubject(models.Model):
+    """A conversation that a request names, by the keyed digest of the platform's id.
+
+    Whoever stores or forgets these sets the request's `named_conversations` in the same transaction.
+    """
+
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.CASCADE, related_name="subjects", db_index=False)
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    digest = models.BinaryField(max_length=32)
+
+    class Meta:
+        # Each of one column, as those of ExportConversation: with old statistics PostgreSQL reads one of both whole.
+        # So no rule says that a pair is there once; filing refuses an id that is named twice.
+        indexes = [
+            models.Index(name="requestsubject_request", fields=["request"]),
+            models.Index(name="requestsubject_digest", fields=["digest"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"subject {self.pk}"
