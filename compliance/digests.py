@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db import transaction
+
 from chatbots.models import Chatbot, Variable
 from common.crypto import OfClients, digest
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest
 
 _BATCH_ROWS = 5_000
+
+# A row, the digest that it has, and the right one.
+_Wrong = tuple[int, bytes, bytes]
 
 
 class _Digest(NamedTuple):
@@ -53,6 +58,11 @@ UPDATE {table} AS mine SET {column} = new.digest
        SELECT FROM {table} AS other
         WHERE other.chatbot_id = ANY(%(chatbots)s::bigint[]) AND other.chatbot_id = mine.chatbot_id
           AND other.{column} = new.digest {same})
+RETURNING mine.id
+"""
+_UPDATE_SUBJECTS = """
+UPDATE compliance_requestsubject s SET digest = new.digest
+  FROM unnest(%s::bytea[], %s::bytea[]) AS new(old, digest) WHERE s.digest = new.old
 """
 
 
@@ -101,17 +111,23 @@ def _batches(one: _Digest, chatbots: list[int]) -> Iterator[list[tuple[Any, ...]
         after = rows[-1][0]
 
 
-def _wrong(one: _Digest, rows: list[tuple[Any, ...]], public_ids: dict[int, UUID]) -> Iterator[tuple[int, bytes]]:
+def _wrong(one: _Digest, rows: list[tuple[Any, ...]], public_ids: dict[int, UUID]) -> Iterator[_Wrong]:
     for row_id, scope, value, stored in rows:
         right = digest(one.purpose, public_ids[scope], value)
         if right != bytes(stored):
-            yield row_id, right
+            yield row_id, bytes(stored), right
 
 
-def _update(one: _Digest, wrong: list[tuple[int, bytes]], chatbots: list[int]) -> int:
-    ids, digests = zip(*wrong, strict=True)
+def _update(one: _Digest, wrong: list[_Wrong], chatbots: list[int]) -> int:
+    ids, _, digests = zip(*wrong, strict=True)
     parameters = {"ids": array(ids), "digests": list(digests), "chatbots": array(chatbots)}
-    return execute(_UPDATE.format(**one._asdict()), parameters)
+    with transaction.atomic():
+        updated = {row_id for (row_id,) in fetch(_UPDATE.format(**one._asdict()), parameters)}
+        if one.purpose == "conversation":
+            # What requests name has no value beside it: it follows the conversation.
+            followed = {old: new for row_id, old, new in wrong if row_id in updated}
+            execute(_UPDATE_SUBJECTS, [list(followed), list(followed.values())])
+    return len(updated)
 
 
 def _of_requests(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:

@@ -89,6 +89,23 @@ def test_an_open_request_is_of_its_chatter_again(company: Company, accept: Calla
     assert bytes(request.uci_digest or b"") == digest("chatter", request.variable.public_id, "42")
 
 
+def test_an_open_request_by_ids_names_its_conversations_still(
+    company: Company, others: Company, accept: Callable[[], None]
+) -> None:
+    company.send(document("c-1", "42"), document("c-2", "42"), document("c-3", "42"))
+    company.delete(["c-1", "c-2"])
+    kept = others.delete(["c-unknown"])
+    named = ComplianceRequest.objects.get(pk=kept).conversation_digests
+    accept()
+
+    run()
+    settle()
+
+    live = Conversation.objects.filter(deleted_at__isnull=True).values_list("chatbot", "external_id")
+    assert set(live) == {(company.chatbot.pk, "c-3"), (others.chatbot.pk, "c-1"), (others.chatbot.pk, "c-2")}
+    assert ComplianceRequest.objects.get(pk=kept).conversation_digests == named
+
+
 def test_requests_are_read_in_pages_without_a_cursor_of_the_session(
     company: Company, accept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
