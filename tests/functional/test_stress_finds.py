@@ -2,13 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
-from compliance.models import LedgerLine
+from chatbots.buckets import location_of
+from chatbots.models import Bucket
+from compliance.erasure import exports, redacted
+from compliance.models import ComplianceRequest, Export, LedgerLine
+from compliance.redaction import engine as redaction
 from compliance.replay import filing
+from compliance.retention import cleanup, policy
+from compliance.work import free_text
 from conversations import intake, lookups
+from conversations.models import UploadedFile
 from conversations.tombstones import Tombstones
 from tests.extracting import versioned_bucket
 from tests.stress.searching import Stage, stage
@@ -16,6 +25,8 @@ from tests.stress.stories import AGES, Story
 from tests.under_roles import role
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long(reason="each plays a story")]
+
+Plant = Callable[[pytest.MonkeyPatch], None]
 
 ERASED: Story = [
     ("backup",),
@@ -47,6 +58,87 @@ SHARED: Story = [
     ("look", "w1", None),
     ("arrive", "acme", "v1", "bob", "now", 1),
     ("export", "r1", "acme", "ann", ()),
+    ("work", "w1", None),
+]
+
+GAP: Story = [
+    *SHARED[:4],
+    ("arrive", "acme", "v1", "ann", "now", 1),
+    ("look", "w1", None),
+    *SHARED[4:],
+]
+WRITTEN: Story = [
+    ("write", "r1", "reference", "ann"),
+    ("write", "r2", "callback_url", "c1"),
+    ("write", "r3", "reference", "bob"),
+    ("say", "acme", "c1", "ann", "lately", 1),
+    ("export_ids", "r1", "acme", ("c1",), ()),
+    ("redact", "r2", "acme", "c1", 0),
+    ("export_ids", "r3", "acme", ("c1",), ()),
+    ("export", "r4", "acme", "ann", ()),
+    ("note", "r4", "cancel", "ann"),
+    ("export", "r5", "acme", "bob", ()),
+    ("note", "r5", "cancel", "ann"),
+    ("work", "w1", None),
+    ("delete", "r6", "acme", "ann", ()),
+    ("work", "w1", None),
+]
+LATE_FILE: Story = [
+    ("delete", "r1", "acme", "ann", ()),
+    ("work", "w1", None),
+    ("say", "acme", "c1", "bob", "lately", 1),
+    ("upload", "acme", "c1"),
+    ("refuse", "file", "c1", "remove", "denied"),
+    ("say", "acme", "c1", "ann", None, 0),
+    ("sweep", "w1", None),
+]
+# The first slice fails, then the period is set anew.
+CHANGED: Story = [
+    ("say", "acme", "c1", "ann", "ages ago", AGES),
+    ("upload", "acme", "c1"),
+    ("say", "acme", "c2", "bob", "ages ago", AGES),
+    ("period", "r1", "acme", 90),
+    ("refuse", "file", "c1", "remove", "denied"),
+    *[("hour",), ("work", "w1", None)] * 5,
+    ("period", "r2", "acme", None),
+]
+OFF_AND_ON: Story = [*CHANGED, ("period", "r3", "acme", 90), ("mend",), ("retry", "r1"), ("work", "w1", None)]
+ENDED_BEFORE: Story = [*CHANGED[:4], ("period", "r2", "acme", None), ("hour",), ("work", "w1", None)]
+DELIVERED: Story = [
+    ("bucket", "acme", "client"),
+    ("say", "acme", "c1", "ann", "lately", 1),
+    ("export", "r1", "acme", "ann", ()),
+    ("work", "w1", None),
+    ("redact", "r2", "acme", "c1", 0),
+    ("work", "w1", None),
+    ("delete_ids", "r3", "acme", ("c1",), ()),
+    ("work", "w1", None),
+    ("delete", "r4", "acme", "ann", ("erase_exports",)),
+    ("work", "w1", None),
+]
+# The deletion waits, the export is made again in vain.
+WAITING: Story = [
+    ("say", "acme", "c1", "ann", "lately", 1),
+    ("export", "r1", "acme", "ann", ()),
+    ("work", "w1", None),
+    ("eyes", "acme", True),
+    ("delete", "r2", "acme", "ann", ()),
+    ("work", "w1", None),
+    ("eyes", "acme", False),
+    ("refuse", "export", "r1", "write", "denied"),
+    ("redact", "r3", "acme", "c1", 0),
+    ("work", "w1", None),
+    ("officer", "r2"),
+    ("work", "w1", None),
+]
+LAST_COPY: Story = [
+    ("say", "acme", "c1", "ann", "lately", 1),
+    ("say", "acme", "c2", "ann", "lately", 1),
+    ("export", "r1", "acme", "ann", ()),
+    ("work", "w1", None),
+    ("delete_ids", "r2", "acme", ("c1",), ()),
+    ("work", "w1", None),
+    ("redact", "r3", "acme", "c2", 0),
     ("work", "w1", None),
 ]
 
@@ -100,6 +192,76 @@ def asking_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lookups, "queue", queue_first)
 
 
+def replacing(owner: object, name: str, new: object) -> Plant:
+    return lambda patch: patch.setattr(owner, name, new)
+
+
+def rewording(owner: object, name: str, before: str, after: str) -> Plant:
+    """Change a statement."""
+    statement = getattr(owner, name)
+    assert before in statement
+    return replacing(owner, name, statement.replace(before, after))
+
+
+def clearing_references_alone(patch: pytest.MonkeyPatch) -> None:
+    add = free_text.FreeText.add
+    patch.setattr(
+        free_text.FreeText, "add", lambda self, one, reference, _, *values: add(self, one, reference, "", *values)
+    )
+
+
+def erasing_files_first(patch: pytest.MonkeyPatch) -> None:
+    """Late words stay as long as the storage refuses a file of theirs."""
+    erase = cleanup._erase_late_rows
+
+    def erase_without_files(request_ids: list[UUID], chatbots: Any) -> set[UUID]:
+        return set(request_ids) if UploadedFile.objects.exists() else erase(request_ids, chatbots)
+
+    patch.setattr(cleanup, "_erase_late_rows", erase_without_files)
+
+
+def forgetting_a_failed_slice(patch: pytest.MonkeyPatch) -> None:
+    """A change of the period cancels a failed run, and so forgets what that had closed."""
+    change = policy.change_period
+
+    def change_and_forget(**options: Any) -> Any:
+        ComplianceRequest.objects.filter(kind="retention", status="failed").update(
+            status="cancelled", cancelled_at=Now(), failed_at=None, error_code=""
+        )
+        return change(**options)
+
+    patch.setattr(policy, "change_period", change_and_forget)
+
+
+def letting_ended_runs_begin(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(policy, "_cancel_waiting", lambda *_: None)
+    patch.setattr(policy, "holds", lambda _: True)
+
+
+def removing_what_is_delivered(patch: pytest.MonkeyPatch) -> None:
+    leave = exports.leave
+
+    def leave_nothing(request_ids: Any) -> None:
+        for export in Export.objects.filter(hosting="client", key__isnull=False):
+            location_of(Bucket.objects.get(chatbot=export.chatbot)).storage.purge(export.key)
+        leave(request_ids)
+
+    patch.setattr(exports, "leave", leave_nothing)
+
+
+def making_again_behind(patch: pytest.MonkeyPatch) -> None:
+    """An export that is made again comes after all that waits."""
+    repeat_of = redaction._repeat_of
+
+    def repeat_behind(removed: Any, value: Any) -> Any:
+        again = repeat_of(removed, value)
+        assert again
+        again.seq = 1_000_000
+        return again
+
+    patch.setattr(redaction, "_repeat_of", repeat_behind)
+
+
 _CLOSE_ONE = """
 UPDATE conversations_conversation SET deletion_request_id = %s
  WHERE id = (SELECT max(id) FROM conversations_conversation WHERE deletion_request_id IS NULL)
@@ -119,12 +281,41 @@ def _execute(statement: str, *values: object) -> None:
         (erasing_more, RETAINED, (8, "too much")),
         (bringing_back, REDACTED, (2, "redacted rows")),
         (asking_once, SHARED, (6, "somebody else")),
+        (rewording(lookups, "_QUEUE", "NOT (due.of_another OR due.has_gap)", "TRUE"), SHARED, (6, "somebody else")),
+        (rewording(lookups, "_QUEUE", "lookup.has_gap OR excluded.has_gap", "FALSE"), GAP, (6, "somebody else")),
+        (replacing(free_text.FreeText, "clear", lambda *_: None), WRITTEN, (9, "reference left")),
+        (clearing_references_alone, WRITTEN, (9, "callback_url left")),
+        (replacing(free_text, "holds", lambda *_: True), WRITTEN, (9, "reference gone")),
+        (replacing(free_text, "empty_notes", lambda _: None), WRITTEN, (9, "note left")),
+        (replacing(free_text, "_FIND_NOTES", "SELECT id FROM compliance_requestnote"), WRITTEN, (9, "note gone")),
+        (erasing_files_first, LATE_FILE, (2, "late words")),
+        (replacing(cleanup, "_erase_late_rows", lambda ids, _: set(ids)), LATE_FILE, (2, "late words")),
+        (replacing(cleanup, "_erase_late_files", lambda ids, _: set(ids)), LATE_FILE, (2, "rows")),
+        (replacing(policy, "holds", lambda _: True), OFF_AND_ON, (3, "by an ended run")),
+        (
+            replacing(policy, "is_replaced", lambda run, chatbot: chatbot.retention_days != run.retention_days),
+            OFF_AND_ON,
+            (3, "by an ended run"),
+        ),
+        (letting_ended_runs_begin, ENDED_BEFORE, (3, "by an ended run")),
+        (forgetting_a_failed_slice, CHANGED, (3, "by an ended run")),
+        (rewording(exports, "_LEAVE", "e.hosting = 'client' OR", ""), DELIVERED, (10, "not named")),
+        (rewording(redacted, "_LEAVE", "e.hosting = 'client' OR", ""), DELIVERED, (10, "not named")),
+        (rewording(exports, "_FORGET_KEYS", "SET key = NULL", "SET key = e.key"), DELIVERED, (10, "own key")),
+        (removing_what_is_delivered, DELIVERED, (10, "removed")),
+        (making_again_behind, WAITING, (10, "overtaken")),
+        (
+            rewording(redacted, "_EXPIRE", "WHEN e.last_copy_since IS NOT NULL", "WHEN FALSE"),
+            LAST_COPY,
+            (3, "export"),
+        ),
+        (replacing(redacted, "leave", lambda _: None), LAST_COPY, (2, "redacted text in chatter_data_exports")),
     ],
 )
 def test_a_planted_fault_is_found(
     on_stage: Stage,
     monkeypatch: pytest.MonkeyPatch,
-    plant: Callable[[pytest.MonkeyPatch], None],
+    plant: Plant,
     story: Story,
     kind: tuple[int, str],
 ) -> None:
@@ -134,6 +325,12 @@ def test_a_planted_fault_is_found(
     assert broken.kind == kind
 
 
-@pytest.mark.parametrize("story", [ERASED, RETAINED, REDACTED, SHARED])
+@pytest.mark.parametrize(
+    "story",
+    [
+        *(ERASED, RETAINED, REDACTED, SHARED, GAP, WRITTEN, LATE_FILE),
+        *(CHANGED, OFF_AND_ON, ENDED_BEFORE, DELIVERED, WAITING, LAST_COPY),
+    ],
+)
 def test_without_it_the_same_story_holds(on_stage: Stage, story: Story) -> None:
     assert on_stage.play(story, seed=1) is None

@@ -54,6 +54,22 @@ def _periods(random: Random, name: Callable[[], str]) -> Story:
         [("period", name(), "acme", 365), ("period", first, "acme", 90), *work, changed],
         [("period", first, "acme", 90), *refusal, *work, changed, ("mend",), *work, ("retry", first), *work],
         [("period", first, "acme", 90), changed, *work],
+        # Off and on again: the new first run waits.
+        [
+            ("period", first, "acme", 90),
+            *work,
+            ("period", name(), "acme", None),
+            ("period", name(), "acme", 90),
+            *work,
+        ],
+        # A slice fails, and what it has closed is erased whatever comes.
+        [
+            ("upload", "acme", "old1"),
+            ("refuse", "file", "old1", "remove", random.choice(["denied", "busy"])),
+            ("period", first, "acme", 90),
+            *work * 5,
+            *[changed, ("mend",), ("retry", first), *work],
+        ],
     ]
     young: Story = [("say", "acme", "old1", "ann", None, 0)] if random.random() < 0.3 else []
     return [*old, *random.choice(ways), *young]

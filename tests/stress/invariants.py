@@ -9,13 +9,26 @@
 7. Who chatted in a conversation that is not erased is known in the end, if the client's server knows it.
 8. After a restore what was erased is erased again and stays so, nothing else is, and nothing that clients send again
    is lost.
+9. A note, reference or address on a request goes with whom it is about, and no other goes.
+10. What is delivered to a client's bucket stays, and what erases it names it; what a redaction removes is made again,
+   and waited for.
 """
 
 from collections import Counter
 from collections.abc import Collection
 
 from tests.stress.looking import Found, Onlooker, Request, Row
-from tests.stress.truth import AGAIN, ENDED_WITHOUT, FINAL, Filed, ModelConversation, Place, Truth, places_of
+from tests.stress.truth import (
+    AGAIN,
+    ENDED_WITHOUT,
+    FINAL,
+    Filed,
+    ModelConversation,
+    Place,
+    Truth,
+    is_of_chatter,
+    places_of,
+)
 
 _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelled", "rejected": "request.rejected"}
 
@@ -88,7 +101,7 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     _expect_nowhere(deletion.certain, objects, allowed, f"{deletion} is completed")
     for export in truth.exports:
         is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
-        has_to_go = is_earlier and _is_of_the_same(deletion, export) and export not in allowed
+        has_to_go = is_earlier and is_of_chatter(deletion, export) and export not in allowed
         if has_to_go and export.key and _is_in_bucket(export, objects):
             raise Broken(2, "own export", f"{deletion} is completed, and the chatter's {export} is still there")
 
@@ -96,16 +109,18 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
 def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
     """Check that the text of a completed redaction is nowhere but in copies that it names.
 
-    It keeps them only of a conversation that a deletion has closed: nobody could make them again.
+    It keeps those that hold a conversation which a deletion has closed: nobody could make them again.
     """
-    [name] = redaction.ids
-    number = truth.conversations[redaction.bot, name].number
-    row = look.rows([number])[number] if number is not None else None
+    numbers = {place: entry.number for place, entry in list(truth.conversations.items()) if entry.number is not None}
+    rows = look.rows(numbers.values())
+    closed = {place for place, number in numbers.items() if number in rows and rows[number].is_closed}
+    row = rows.get(numbers.get((redaction.bot, *redaction.ids), 0))
     if row and redaction.text in row.texts:
         raise Broken(2, "redacted rows", f"{redaction} is completed, and its message still has the text")
-    kept = look.kept(redaction.id) if redaction.id and row and row.is_closed else []
+    kept = look.kept(redaction.id) if redaction.id else []
     for found in look.objects():
-        if redaction.text in found.texts and not any(_belongs(found.key, key) for key in kept):
+        is_kept = closed & found.places and any(_belongs(found.key, key) for key in kept)
+        if redaction.text in found.texts and not is_kept:
             raise Broken(2, f"redacted text in {_folder(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 
@@ -113,11 +128,7 @@ def _may_be_in_grace(deletion: Filed, export: Filed) -> bool:
     """Return whether the export may be in its grace: finished less than a week before the deletion was filed."""
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
-    return not ("erase_exports" in deletion.flags and _is_of_the_same(deletion, export))
-
-
-def _is_of_the_same(deletion: Filed, export: Filed) -> bool:
-    return deletion.chatter is not None and (deletion.bot, deletion.chatter) == (export.bot, export.chatter)
+    return not ("erase_exports" in deletion.flags and is_of_chatter(deletion, export))
 
 
 def _expect_nowhere(places: Collection[Place], objects: list[Found], allowed: list[Filed], when: str) -> None:
@@ -146,6 +157,9 @@ def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list
             raise Broken(8, "came back", f"{_name(entry.place)} was erased before a restore, and is here: {row}")
         accounting = [one for one in truth.erasures if truth.accounts(one, entry)]
         demanding = [one for one in truth.deletions if one.status == "completed" and truth.must_be_gone(one, entry)]
+        by = next((one for one in truth.retentions if one.id == row.closed_by), None)
+        if by and not truth.accounts(by, entry) and not entry.is_promised:
+            raise Broken(3, "by an ended run", f"{_name(entry.place)} is erased by {by}, of a period that had ended")
         if row.is_empty and (accounting or entry.is_promised):
             gone.append(entry)
         elif row.is_erased or row.is_empty:
@@ -172,6 +186,20 @@ def _expect_whole(entry: ModelConversation, row: Row, objects: int, redacted: se
     if found != expected or not row.is_named:
         result = f"{_name(entry.place)} has {found} of {expected} messages, files, objects, people, refusals: {row}"
         raise Broken(3, "part of a conversation", result)
+
+
+def late(truth: Truth, look: Onlooker) -> set[int]:
+    """Return the conversations that wait for a sweep: closed for a deletion that is completed."""
+    done = {one.id for one in truth.deletions if one.status == "completed"}
+    numbers = [entry.number for entry in truth.conversations.values() if entry.number is not None]
+    return {row.number for row in look.rows(numbers).values() if row.closed_by in done and not row.is_erased}
+
+
+def late_words_are_gone(late: set[int], look: Onlooker) -> None:
+    """Check that a sweep has erased these, whatever the storage says of their files."""
+    for row in look.rows(late).values():
+        if not row.is_erased:
+            raise Broken(2, "late words", f"a whole sweep has left {row}")
 
 
 def nothing_is_left(truth: Truth, gone: list[ModelConversation], objects: list[Found], *, in_grace: bool) -> None:
@@ -202,7 +230,8 @@ def exports_are_accounted_for(truth: Truth, objects: list[Found]) -> None:
             and _may_remove(truth, deletion, export)
             and not (fresh and "erase_exports" not in deletion.flags)
         ]
-        redacted = {(one.bot, *one.ids) for one in truth.redactions if one.status not in ENDED_WITHOUT}
+        redacting = [one for one in truth.redactions if not (fresh and one.name in export.kept_from)]
+        redacted = {(one.bot, *one.ids) for one in redacting if one.status not in ENDED_WITHOUT}
         if not reasons and not redacted & set(export.held):
             age = "fresh" if fresh else "of 8 days ago"
             names = ", ".join(map(_name, sorted(export.held))) or "nothing"

@@ -16,7 +16,7 @@ from tests.stress.actors import ACTING
 from tests.stress.truth import Place, found_in, places_of
 
 _ROWS = """
-SELECT c.id, c.deleted_at IS NOT NULL,
+SELECT c.id, c.deleted_at IS NOT NULL, c.deletion_request_id,
        c.external_id IS NOT NULL OR c.user_name IS NOT NULL OR c.csat_comment IS NOT NULL,
        (SELECT coalesce(array_agg(m.text), '{}') FROM conversations_message m
          WHERE m.conversation_id = c.id AND m.chatbot_id = c.chatbot_id),
@@ -31,8 +31,7 @@ SELECT c.id, c.deleted_at IS NOT NULL,
        (SELECT count(*) FROM conversations_refusedidentity r
          WHERE r.conversation_id = c.id AND r.chatbot_id = c.chatbot_id),
        (SELECT count(*) FROM conversations_identitylookup l
-         WHERE l.conversation_id = c.id AND l.chatbot_id = c.chatbot_id),
-       c.deletion_request_id IS NOT NULL
+         WHERE l.conversation_id = c.id AND l.chatbot_id = c.chatbot_id)
   FROM conversations_conversation c WHERE c.id = ANY(%s)
 """
 _IDENTITIES = """
@@ -56,11 +55,19 @@ _KEPT = """
 SELECT e.key FROM compliance_leftcopy l JOIN compliance_export e ON e.id = l.export_id
  WHERE l.deletion_id = %s AND e.key IS NOT NULL
 """
+_NAMED = """
+SELECT e.request_id FROM compliance_leftcopy l JOIN compliance_export e ON e.id = l.export_id WHERE l.deletion_id = %s
+"""
 _PENDING = "SELECT request_id, kind FROM compliance_journalentry WHERE kind IN ('accepted', 'withdrawn')"
 _REQUESTS = """
 SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key,
-       r.unverified_left_out
+       r.unverified_left_out, r.cutoff_at, e.hosting, 'export_pending' = ANY(r.approved_holds)
   FROM compliance_compliancerequest r LEFT JOIN compliance_export e ON e.request_id = r.id
+"""
+_WRITTEN = """
+SELECT id, 'reference', reference FROM compliance_compliancerequest
+ UNION ALL SELECT id, 'callback_url', callback_url FROM compliance_compliancerequest
+ UNION ALL SELECT request_id, 'note', text FROM compliance_requestnote WHERE text IS NOT NULL
 """
 _REPEATS = """
 SELECT again.removed_id, again.repeat_id, r.received_at
@@ -86,6 +93,7 @@ class Row(NamedTuple):
 
     number: int
     is_erased: bool
+    closed_by: UUID | None
     is_named: bool
     texts: list[str]
     files: int
@@ -94,7 +102,10 @@ class Row(NamedTuple):
     values: int
     refused: int
     lookups: int
-    is_closed: bool
+
+    @property
+    def is_closed(self) -> bool:
+        return self.closed_by is not None
 
     @property
     def is_empty(self) -> bool:
@@ -111,6 +122,9 @@ class Request(NamedTuple):
     hold_reason: str
     key: str | None
     left_out: int
+    cutoff_at: datetime | None
+    hosting: str | None
+    ignores_exports: bool
 
 
 class Found(NamedTuple):
@@ -129,11 +143,11 @@ class Found(NamedTuple):
 class Onlooker:
     """Reads without taking a lock, and calls the storage outside all actors."""
 
-    def __init__(self, storage: ObjectStorage) -> None:
+    def __init__(self, storage: ObjectStorage, clients: ObjectStorage) -> None:
         self.lock = threading.RLock()
         # Versions that a restored database cannot know of.
         self.orphans: set[str] = set()
-        self._storage = storage
+        self._storage, self._clients = storage, clients
         self._reader = psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor})
         self._reader.autocommit = True
         self._known: dict[tuple[str, str, str], frozenset[str]] = {}
@@ -171,6 +185,17 @@ class Onlooker:
         """Return the keys of the exports that a request says it has left."""
         return [key for (key,) in self._read(_KEPT, [request_id])]
 
+    def written(self) -> dict[tuple[UUID, str], set[str]]:
+        """Return the texts on requests, by the request and what they are."""
+        found: dict[tuple[UUID, str], set[str]] = {}
+        for request_id, what, text in self._read(_WRITTEN):
+            found.setdefault((request_id, what), set()).add(text)
+        return found
+
+    def named(self, request_id: UUID) -> set[UUID]:
+        """Return the export requests of which a request says that it has left their copies."""
+        return {export_id for (export_id,) in self._read(_NAMED, [request_id])}
+
     def pending(self) -> dict[UUID, str]:
         """Return the requests of which the ledger lacks the acceptance, or else the decision: `withdrawn`."""
         return dict(sorted(self._read(_PENDING), key=lambda row: str(row[1]), reverse=True))
@@ -192,26 +217,32 @@ class Onlooker:
 
     def objects(self) -> list[Found]:
         """Return every version of every object, but no orphans."""
+        return self._objects(self._storage)
+
+    def delivered(self) -> list[Found]:
+        """Return what is in the client's own bucket."""
+        return self._objects(self._clients)
+
+    def _objects(self, storage: ObjectStorage) -> list[Found]:
         acting = ACTING.set(None)
         try:
-            client = self._storage.client
-            pages = client.get_paginator("list_object_versions").paginate(Bucket=self._storage.bucket_name)
+            pages = storage.client.get_paginator("list_object_versions").paginate(Bucket=storage.bucket_name)
             versions = [one for page in pages for one in page.get("Versions", ())]
             return [
                 Found(one["Key"], texts, one["VersionId"])
                 for one in versions
                 if one["VersionId"] not in self.orphans
-                and (texts := self._texts(one["Key"], one["VersionId"], one["ETag"])) is not None
+                and (texts := self._texts(storage, one["Key"], one["VersionId"], one["ETag"])) is not None
             ]
         finally:
             ACTING.reset(acting)
 
-    def _texts(self, key: str, version: str, tag: str) -> frozenset[str] | None:
+    def _texts(self, storage: ObjectStorage, key: str, version: str, tag: str) -> frozenset[str] | None:
         if key.startswith("erasure_ledger/"):
             return frozenset()
         if (key, version, tag) not in self._known:
             try:
-                answer = self._storage.client.get_object(Bucket=self._storage.bucket_name, Key=key, VersionId=version)
+                answer = storage.client.get_object(Bucket=storage.bucket_name, Key=key, VersionId=version)
                 self._known[key, version, tag] = frozenset(found_in(answer["Body"].read()))
             except ClientError:
                 return None  # removed since it was listed

@@ -3,22 +3,31 @@
 from contextlib import suppress
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from chatbots import locks
-from chatbots.models import Chatbot
+from chatbots.buckets.locations import bucket_secret_binding
+from chatbots.models import Bucket, Chatbot
 from chatbots.operations.chatbots import NewVariable, change_chatbot
+from common.crypto import encrypt
 from compliance.models import RetentionRun
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
+from tests.clients import use_bucket_at, use_hosted_bucket
 from tests.stress.truth import RETAINED_FOR, Demand, Filed, Truth, now
 
 # Who sets a period is another one than who approves its first run.
 _OFFICER = "user:1"
 _OTHER = NewVariable("custom", "account_id")
+_BROKEN = "no-such-bucket"
+
+
+def clients_bucket() -> str:
+    return f"{settings.S3_BUCKET}-clients"
 
 
 class Officers:
@@ -37,6 +46,23 @@ class Officers:
     def eyes(self, bot: str, are_four: bool) -> None:
         chatbot = Chatbot.objects.get(slug=bot)
         change_chatbot(chatbot=chatbot, changes={"four_eyes": are_four}, actor=_OFFICER)
+
+    def bucket(self, bot: str, which: str) -> None:
+        """Have exports delivered to the client's own bucket, to none (`broken`), or hosted again."""
+        chatbot = Chatbot.objects.get(slug=bot)
+        if which == "hosted":
+            use_hosted_bucket(chatbot)
+            return
+        use_bucket_at(chatbot, str(settings.S3_ENDPOINT_URL))
+        secret = encrypt(settings.S3_SECRET_ACCESS_KEY, bound_to=bucket_secret_binding(chatbot.pk))
+        Bucket.objects.filter(chatbot=chatbot).update(
+            bucket=clients_bucket() if which == "client" else _BROKEN,
+            access_key_id=settings.S3_ACCESS_KEY_ID,
+            secret_encrypted=secret,
+        )
+
+    def mend_buckets(self) -> None:
+        Bucket.objects.filter(bucket=_BROKEN).update(bucket=clients_bucket())
 
     def redesignate(self, bot: str) -> None:
         """Make another variable the Unique Chatter Identifier for a moment."""

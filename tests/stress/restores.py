@@ -164,11 +164,15 @@ class Restores:
         elif forgotten == "withdrawn":
             one.status = "accepted"
         if was is None:
-            was = Filed(**vars(one) | {"completed_at": None, "held": None, "key": None, "has_begun": False})
+            was = Filed(
+                **vars(one) | {"completed_at": None, "held": None, "key": None, "has_begun": False, "texts": []}
+            )
             if one.is_export or forgotten == "accepted":
                 one.id = None
-        for name in ("completed_at", "held", "key", "aged_at", "has_begun", "left_out"):
+        for name in ("completed_at", "held", "key", "aged_at", "has_begun", "left_out", "is_delivered"):
             setattr(one, name, getattr(was, name))
+        # What is withdrawn by a replay has no address any more.
+        one.texts = [text for text in was.texts if text.what != "callback_url"]
         one.gone_with = None
         here = {place for place in one.certain if self._names(one, self._truth.conversations[place])}
         one.certain = frozenset(here)

@@ -13,7 +13,7 @@ from zlib import crc32
 from django.db import connection
 
 from common.storage import ObjectStorage
-from tests.stress import faults, invariants
+from tests.stress import copies, faults, invariants, passing, texts
 from tests.stress.actors import Actor, ErrorsLogged, Killed, jitter, stopping
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
@@ -34,14 +34,16 @@ _TOLERATED = {"SQLSTATE 55P03", "logged service.restored"}
 class Play:
     """One story on a database and a bucket that are empty at its start."""
 
-    def __init__(self, storage: ObjectStorage, stored: faults.Faults, story: Story, *, seed: int) -> None:
+    def __init__(
+        self, storage: ObjectStorage, clients: ObjectStorage, stored: faults.Faults, story: Story, *, seed: int
+    ) -> None:
         self.truth = Truth()
         self.broken: Broken | None = None
         self.performed = 0  # rules that were played, and all held
         self._story = story
         self._random = Random(seed)
         self._faults = stored
-        self._look = Onlooker(storage)
+        self._look = Onlooker(storage, clients)
         # Else what is answered is known later than what it led to.
         self._is_in_order = True
         self._actors: dict[str, Actor] = {}
@@ -80,6 +82,7 @@ class Play:
 
     def _perform(self, rule: Rule) -> None:
         kind, *rest = rule
+        late: set[int] = set()
         if kind == "restore":
             if self._restores.has_backup:
                 self._restore(rest[0])
@@ -90,6 +93,9 @@ class Play:
             if steps == "begun":
                 self._begin_one(actor, self.world.turns[kind])
                 return
+            # Unless somebody has locked some of it, or nothing may be erased.
+            if kind == "sweep" and not any(each.is_stopped for each in self._actors.values()):
+                late = invariants.late(self.truth, self._look)
             if actor.is_stopped:
                 actor.go_on(steps)
             else:
@@ -105,6 +111,8 @@ class Play:
         self._settle(actor)
         self.watch()
         self._raise_broken()
+        if not actor.is_stopped and not self.world.is_ledger_refused:
+            invariants.late_words_are_gone(late, self._look)
 
     def _begin_one(self, actor: Actor, work: Callable[[], object]) -> None:
         """Stop the actor where a request is seen to have begun."""
@@ -154,14 +162,17 @@ class Play:
             "period": world.officers.period,
             "demand": world.officers.demand,
             "eyes": world.officers.eyes,
+            "bucket": world.officers.bucket,
             "redesignate": world.officers.redesignate,
             "redact": world.redact,
+            "write": world.writer.write,
+            "note": world.writer.note,
             "backup": self._restores.back_up,
             "refuse": world.refuse,
             "mend": world.mend,
-            "hour": world.hour_passes,
+            "hour": passing.hour,
             "week": world.week_passes,
-            "leases": world.leases_end,
+            "leases": passing.leases,
         }
         if kind in plain:
             plain[kind](*rest)
@@ -172,7 +183,7 @@ class Play:
 
     def _at_once(self, threads: int) -> None:
         """Play the beginning in order, then deal the rest out to threads."""
-        first = {"say", "arrive", "identify", "upload", "days"}
+        first = {"write", "say", "arrive", "identify", "upload", "days"}
         begun = next((place for place, rule in enumerate(self._story) if rule[0] not in first), 0)
         for rule in self._story[:begun]:
             self._perform(rule)
@@ -270,6 +281,8 @@ class Play:
         invariants.nothing_is_left(self.truth, gone, objects, in_grace=True)
         invariants.exports_are_accounted_for(self.truth, objects)
         invariants.events_and_counts(self.truth, gone, self._look)
+        texts.are_right(self.truth, self._look)
+        copies.are_kept(self.truth, self._look)
         exports = [export for export in self.truth.exports if export.status == "completed"]
         if exports:
             for export in exports:
@@ -312,8 +325,13 @@ class Play:
         for request in requests:
             one = names[request.id]
             one.status, one.has_begun = request.status, request.has_begun
+            one.has_failed |= request.status == "failed"
+            if request.cutoff_at and not one.is_marked and one.text and self._is_in_order:
+                copies.note_kept(self.truth, one, self._look)
+            one.is_marked = request.cutoff_at is not None
             one.left_out = request.left_out
-            if request.key and one.is_hosted_export:
+            one.is_delivered = request.hosting == "client"
+            if request.key and one.is_export and one.status == "completed":
                 self._note_key(one, request.key)
         if self._is_in_order:
             self._note_removed_exports({request.id for request in requests if request.key})
@@ -324,11 +342,14 @@ class Play:
             one = names[request.id]
             one.completed_at, one.done_at = request.completed_at, one.done_at or request.completed_at
         for one in new:
-            if one.is_hosted_export:
-                held = [found.places for found in self._look.objects() if found.key == one.key]
+            if one.is_export:
+                objects = self._look.delivered() if one.is_delivered else self._look.objects()
+                held = [found.places for found in objects if found.key == one.key]
                 one.held = frozenset().union(*held) if held else None
         for one in new:
             invariants.at_completion(self.truth, one, self._look)
+            copies.are_named(self.truth, one, self._look)
+            copies.are_waited_for(self.truth, one, self._look)
 
     def _names(self) -> dict[UUID | None, Filed]:
         """Return the requests by id, also exports that were filed again."""
@@ -336,6 +357,8 @@ class Play:
         for removed, repeat, received_at in self._look.repeats():
             if repeat not in names and removed in names:
                 one = self.truth.repeat(names[removed], request_id=repeat, received_at=received_at)
+                if self._is_in_order:
+                    copies.note_deletions(self.truth, names[removed], one)
                 names[one.id] = one
         return names
 

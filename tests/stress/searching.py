@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from unittest.mock import patch
 
+from django.test import override_settings
+
+from chatbots.buckets import hosted_storage
 from common.storage import ObjectStorage
 from compliance.retention import due
 from tests import databases
@@ -14,7 +17,9 @@ from tests.clients import empty
 from tests.stress import faults
 from tests.stress.actors import acting_in_pools
 from tests.stress.disasters import with_disasters
+from tests.stress.extras import with_extras
 from tests.stress.invariants import Broken
+from tests.stress.officers import clients_bucket
 from tests.stress.running import Play
 from tests.stress.stories import Author, Story, printed, shortened
 
@@ -36,8 +41,15 @@ class Failure(NamedTuple):
 class Stage:
     """Where stories are played, one after another."""
 
-    def __init__(self, storage: ObjectStorage, stored: faults.Faults, *, tell: Callable[[str], None] = print) -> None:
-        self._storage = storage
+    def __init__(
+        self,
+        storage: ObjectStorage,
+        clients: ObjectStorage,
+        stored: faults.Faults,
+        *,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self._storage, self._clients = storage, clients
         self._faults = stored
         self._tell = tell
         self.played = 0
@@ -46,9 +58,10 @@ class Stage:
     def play(self, story: Story, *, seed: int, threads: int = 1, to_the_end: bool = True) -> Broken | None:
         databases.empty()
         empty(self._storage)
+        empty(self._clients)
         self._faults.refusals.clear()
         self.played += 1
-        play = Play(self._storage, self._faults, story, seed=seed)
+        play = Play(self._storage, self._clients, self._faults, story, seed=seed)
         try:
             play.run(threads, to_the_end=to_the_end)
         except Broken as broken:
@@ -68,7 +81,7 @@ class Stage:
         while time.monotonic() < end and len(found) < most:
             story_seed = seed * 1_000_000 + number
             number += 1
-            story = Author(story_seed).story()
+            story = with_extras(Author(story_seed).story(), story_seed)
             if restores:
                 story = with_disasters(story, story_seed)
             has_order = any(rule[0] in {"backup", "restore", "redesignate"} for rule in story)
@@ -113,6 +126,9 @@ def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Ite
     try:
         # Retention runs have several slices, however little is stored.
         with acting_in_pools(), patch.object(due, "SLICE", 1), faults.installed(storage) as stored:
-            yield Stage(storage, stored, tell=tell)
+            with override_settings(S3_BUCKET=clients_bucket()):
+                clients = hosted_storage()
+                clients.create_bucket_if_missing()
+            yield Stage(storage, clients, stored, tell=tell)
     finally:
         logging.disable(logging.NOTSET)

@@ -12,6 +12,9 @@
 ("redesignate", bot)                another variable is the Unique Chatter Identifier for a moment
 ("redact", request, bot, conversation, place)   one of its messages
 ("demand", bot, how reliable an identity an export needs)
+("bucket", bot, "client" | "broken" | "hosted")     where exports go: to the client's own, to none, to the service's
+("write", request, "reference" | "callback_url", what it contains)      once the request is filed
+("note", request, decision, what it contains)      of staff, who decide
 ("cancel" | "approve" | "reject" | "retry", request)     by a key
 ("officer", request)                approved by somebody else
 ("backup",)                         of the database, without the bucket

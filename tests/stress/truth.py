@@ -52,6 +52,16 @@ class Span:
     answered_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class Text:
+    """A text on a request, which is `what` and contains a chatter or an id. It surely is there since `at`."""
+
+    what: str
+    text: str
+    of: str
+    at: datetime
+
+
 @dataclass
 class Demand(Span):
     """What a chatbot's exports demand from then on."""
@@ -121,6 +131,15 @@ class Filed:
     key: str | None = None
     aged_at: datetime | None = None
     has_begun: bool = False
+    has_failed: bool = False
+    is_marked: bool = False
+    # Of an export: the redactions that may not remove it in its grace.
+    kept_from: set[str] = field(default_factory=set)
+    # Of an export that was filed again: the deletions that wait for it.
+    awaited_by: set[str] = field(default_factory=set)
+    # Of a completed export: it is in the client's own bucket.
+    is_delivered: bool = False
+    texts: list[Text] = field(default_factory=list)
     # The deletions that had begun when the file of an export was seen to be gone.
     gone_with: frozenset[str] | None = None
     left_out: int = 0
@@ -147,11 +166,16 @@ class Filed:
 
     @property
     def is_hosted_export(self) -> bool:
-        return self.is_export and self.status == "completed"
+        return self.is_export and self.status == "completed" and not self.is_delivered
 
     def __str__(self) -> str:
         whom = self.chatter or "+".join(self.ids)
         return f"{self.name} ({' '.join([self.kind, f'{self.bot}/{whom}', *sorted(self.flags)])})"
+
+
+def is_of_chatter(one: Filed, other: Filed) -> bool:
+    """Return whether both are about one chatter."""
+    return one.chatter is not None and (one.bot, one.chatter) == (other.bot, other.chatter)
 
 
 @dataclass
@@ -241,6 +265,7 @@ class Truth:
             asked_at=received_at,
             received_at=received_at,
             id=request_id,
+            texts=[replace(text, at=now()) for text in removed.texts if text.what != "note"],
         )
         self.filed[name] = one
         return one

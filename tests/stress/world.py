@@ -16,14 +16,17 @@ from django.db import connection
 from django.test import Client
 
 from chatbots.models import Chatbot
+from chatbots.operations.keys import create_callback_secret
 from compliance import worker
 from compliance.lookups.dispatcher import look_up
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
+from tests.stress import passing
 from tests.stress.faults import Faults, Refusal
 from tests.stress.officers import Officers
 from tests.stress.sessions import Sessions
+from tests.stress.texts import Writer
 from tests.stress.truth import Filed, ModelConversation, Span, Truth, id_of, now, planted
 from tests.tokens import Backend
 
@@ -39,34 +42,6 @@ _BEGINNINGS: dict[str, Callable[[], datetime]] = {
 _PREFIXES = {"uploads": "uploads/", "ledger": "erasure_ledger/"}
 # What refuses a decision that comes too late or too early.
 COMMANDS = {"retry": ("retry_request", "not_retryable"), "officer": ("approve_request", "not_held")}
-
-# An hour passes for everything that waits. Locked rows are in use, and wait for nothing.
-_HOUR_PASSES = """
-UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM compliance_compliancerequest
-               WHERE status = 'accepted' AND not_before > clock_timestamp() FOR UPDATE SKIP LOCKED);
-UPDATE conversations_dailyextract
-   SET not_before = NULL, stale_at = stale_at - interval '1 hour', created_at = created_at - interval '1 hour'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED)
-"""
-_LEASES_END = """
-UPDATE compliance_claim SET expires_at = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM compliance_claim FOR UPDATE SKIP LOCKED);
-UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED)
-"""
-_LOOKUPS_ARE_DUE = """
-UPDATE conversations_identitylookup SET next_attempt_at = statement_timestamp() - interval '1 second'
- WHERE chatbot_id = %(chatbot)s AND id IN (
-       SELECT id FROM conversations_identitylookup
-        WHERE chatbot_id = %(chatbot)s AND state = 'pending' AND (token IS NOT NULL) = %(taken)s
-          FOR UPDATE SKIP LOCKED)
-"""
-_WEEK_PASSES = """
-UPDATE compliance_export
-   SET finished_at = finished_at - interval '8 days', expires_at = expires_at - interval '8 days'
- WHERE request_id = %s AND finished_at IS NOT NULL
-"""
 
 
 def _noon(days: int) -> datetime:
@@ -97,6 +72,7 @@ class World:
         self._sessions = sessions
         self._report = report
         self.officers = Officers(truth)
+        self.writer = Writer(truth)
         # All that was sent and is sent again after a restore, in order.
         self.sent: list[Callable[[], object]] = []
         self._callers = {}
@@ -107,6 +83,7 @@ class World:
             chatbot = factories.ready_chatbot(slug=slug, **guard)
             self._callers[slug] = TokenCaller(chatbot)
             self._backends[slug] = Backend(chatbot)
+            create_callback_secret(chatbot=chatbot, actor="command")
 
     def answer_lookups(self) -> None:
         """Let the first chatbot's owner run a server that knows whose session it is."""
@@ -271,9 +248,11 @@ class World:
         else:
             body["conversation_ids"] = list(whom)
             filed = self.truth.file(name, kind, bot, chatter=None, ids=whom, flags=flags)
-        answer = self._post(bot, "data-deletion" if filed.is_deletion else "data-export", body)
+        written = self.writer.written(name, (whom,) if isinstance(whom, str) else whom)
+        answer = self._post(bot, "data-deletion" if filed.is_deletion else "data-export", body | written)
         filed.received_at = datetime.fromisoformat(answer["received_at"])
         filed.id = UUID(answer["request_id"])
+        self.writer.filed(filed, written)
 
     def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
         entry = self.truth.conversation((bot, conversation))
@@ -281,7 +260,8 @@ class World:
             return
         text = sorted(entry.messages)[place % len(entry.messages)]
         filed = self.truth.file(name, "redact", bot, chatter=None, ids=(conversation,), flags=())
-        body = json.dumps({"ids": [id_of(text)], "reason": "payment_data"}).encode()
+        written = self.writer.written(name, ())
+        body = json.dumps({"ids": [id_of(text)], "reason": "payment_data"} | written).encode()
         response = self._call(bot, f"conversations/{entry.number}/messages/redact", body, "application/json")
         if response.status_code != 200:
             del self.truth.filed[name]
@@ -291,6 +271,7 @@ class World:
         answer = response.json()
         filed.received_at = datetime.fromisoformat(answer["received_at"])
         filed.text, filed.id = text, UUID(answer["request_id"])
+        self.writer.filed(filed, written)
 
     def decide(self, decision: str, name: str) -> bool:
         """Cancel, approve or reject by a key, approve as an officer, or retry; return whether it was taken."""
@@ -369,29 +350,17 @@ class World:
             )
             return [key for (key,) in cursor.fetchall()]
 
+    @property
+    def is_ledger_refused(self) -> bool:
+        return any(refusal.prefix == _PREFIXES["ledger"] for refusal in self.faults.refusals)
+
     def mend(self) -> None:
         self.faults.refusals.clear()
-
-    def hour_passes(self) -> None:
-        self._execute(_HOUR_PASSES)
-        self._make_lookups_due(taken=False)
-
-    def leases_end(self) -> None:
-        self._execute(_LEASES_END)
-        self._make_lookups_due(taken=True)
-
-    def _make_lookups_due(self, *, taken: bool) -> None:
-        for chatbot in Chatbot.objects.filter(slug__in=BOTS).order_by("pk"):
-            with connection.cursor() as cursor:
-                cursor.execute(_LOOKUPS_ARE_DUE, {"chatbot": chatbot.pk, "taken": taken})
+        self.officers.mend_buckets()
 
     def week_passes(self, name: str) -> None:
         """Let an export be eight days old: its grace is over."""
         filed = self.truth.filed.get(name)
-        if filed and filed.is_hosted_export and filed.aged_at is None:
-            self._execute(_WEEK_PASSES, filed.id)
+        if filed and filed.id and filed.is_hosted_export and filed.aged_at is None:
+            passing.week(filed.id)
             filed.aged_at = now()
-
-    def _execute(self, statements: str, *values: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(statements, values or None)

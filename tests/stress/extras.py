@@ -1,0 +1,123 @@
+"""What is drawn into a story besides, by a source of chance of its own.
+
+Texts on requests, delivered exports, late files, and redactions that meet exports and deletions.
+"""
+
+from random import Random
+
+from tests.stress.stories import Story
+
+_FILED = {"delete", "export", "delete_ids", "export_ids", "redact"}
+_WORK: Story = [("work", "w1", None)]
+
+
+def with_extras(story: Story, seed: int) -> Story:
+    random = Random(f"extras {seed}")
+    rules = list(story)
+
+    def insert(more: Story) -> None:
+        """Insert these rules in their order, with whatever else comes between."""
+        place = 0
+        for rule in more:
+            place = random.randint(place, len(rules))
+            rules.insert(place, rule)
+            place += 1
+
+    if random.random() < 0.35:
+        insert(_named(random))
+        rules = [*_texts(random, rules), *rules]
+        for name in _names(rules):
+            if random.random() < 0.5:
+                decision = random.choice(["cancel", "approve", "reject", "retry"])
+                insert([("note", name, decision, random.choice(["ann", "bob", "c1"]))])
+    if random.random() < 0.3:
+        insert(_delivered(random))
+    if random.random() < 0.2:
+        insert(_late_files(random))
+    if random.random() < 0.2:
+        insert(_redacted(random))
+    return rules
+
+
+def _delivered(random: Random) -> Story:
+    """Exports into the client's own bucket, and what meets them; some fail, or are hosted again."""
+    person, flags = random.choice(["ann", "bob"]), random.choice([(), ("include_shared",)])
+    file: Story = [("export", "x4", "acme", person, flags), ("export_ids", "x5", "acme", ("c1",), ())]
+    meet: Story = [
+        ("delete", "x6", "acme", person, random.choice([(), ("erase_exports",)])),
+        ("delete_ids", "x7", "acme", ("c1",), ()),
+        ("redact", "x8", "acme", random.choice(["c1", "c2"]), 0),
+    ]
+    failing: Story = [("bucket", "acme", "broken"), ("export", "x9", "acme", person, flags), *_WORK]
+    return [
+        *(failing if random.random() < 0.4 else []),
+        ("bucket", "acme", "client"),
+        *random.sample(file, random.choice([1, 2])),
+        *_WORK,
+        *([("bucket", "acme", "hosted")] if random.random() < 0.4 else []),
+        *random.sample(meet, random.choice([1, 2, 3])),
+        *_WORK,
+    ]
+
+
+def _late_files(random: Random) -> Story:
+    """Words and a file of somebody are of a chatter who was erased, and the storage refuses to remove the file."""
+    how = random.choice(["denied", "busy"])
+    return [
+        ("delete", "x10", "acme", "ann", ()),
+        *_WORK,
+        ("say", "acme", "late", "bob", "lately", 1),
+        ("upload", "acme", "late"),
+        ("refuse", "file", "late", "remove", how),
+        ("say", "acme", "late", "ann", None, 0),
+        ("sweep", "w1", None),
+        *random.choice([[], [("mend",), ("sweep", "w1", None)]]),
+    ]
+
+
+def _redacted(random: Random) -> Story:
+    """A finished export loses a message, while a deletion of the same chatter waits, is done, or comes later."""
+    person, name = random.choice(["ann", "bob"]), random.choice(["c1", "c2"])
+    redaction: Story = [("redact", "x11", "acme", name, random.choice([0, 1]))]
+    deletion: Story = [("delete", "x12", "acme", person, random.choice([(), ("erase_exports",)]))]
+    held: Story = [("eyes", "acme", True), *deletion, *_WORK, ("eyes", "acme", False), *redaction, *_WORK]
+    failing: Story = [("refuse", "export", "x13", "write", random.choice(["denied", "busy"]))]
+    ways: list[Story] = [
+        [*held, ("officer", "x12")],
+        [*redaction, *deletion],
+        [*deletion, *redaction],
+        [*redaction, *_WORK, *deletion],
+        [*deletion, *_WORK, *redaction],
+    ]
+    return [
+        ("export", "x13", "acme", person, ("include_shared",)),
+        *_WORK,
+        *(failing if random.random() < 0.4 else []),
+        *random.choice(ways),
+        *_WORK,
+    ]
+
+
+def _names(rules: Story) -> list[str]:
+    return [rule[1] for rule in rules if rule[0] in _FILED]
+
+
+def _named(random: Random) -> Story:
+    """Requests by ids, whose texts nothing but an erasure can take, and who is in those conversations."""
+    names = tuple(random.sample(["c1", "c2"], random.choice([1, 2])))
+    return [
+        ("export_ids", "x1", "acme", tuple(sorted(names)), ()),
+        *_WORK,
+        ("redact", "x2", "acme", "c1", 0),
+        ("delete", "x3", "acme", random.choice(["ann", "bob"]), ()),
+        *_WORK,
+    ]
+
+
+def _texts(random: Random, rules: Story) -> Story:
+    return [
+        ("write", name, what, random.choice(["ann", "bob", "cid", "c1", "c2"]))
+        for name in _names(rules)
+        for what in ("reference", "callback_url")
+        if random.random() < 0.6
+    ]
