@@ -16,10 +16,12 @@ def with_extras(story: Story, seed: int) -> Story:
     rules = list(story)
 
     def insert(more: Story) -> None:
-        """Insert these rules in their order, with whatever else comes between."""
-        place = 0
+        """Insert these rules in their order, one after another or with whatever else comes between."""
+        is_together = random.random() < 0.5
+        place = random.randint(0, len(rules)) if is_together else 0
         for rule in more:
-            place = random.randint(place, len(rules))
+            if not is_together:
+                place = random.randint(place, len(rules))
             rules.insert(place, rule)
             place += 1
 
@@ -48,7 +50,14 @@ def _delivered(random: Random) -> Story:
         ("delete_ids", "x7", "acme", ("c1",), ()),
         ("redact", "x8", "acme", random.choice(["c1", "c2"]), 0),
     ]
-    failing: Story = [("bucket", "acme", "broken"), ("export", "x9", "acme", person, flags), *_WORK]
+    # It is tried five times.
+    tries = random.choice([1, 5]) * [("hour",), *_WORK]
+    failing: Story = [
+        ("bucket", "acme", "broken"),
+        ("export", "x9", "acme", person, flags),
+        *tries,
+        ("note", "x9", "retry", "ann"),
+    ]
     return [
         *(failing if random.random() < 0.4 else []),
         ("bucket", "acme", "client"),
@@ -83,7 +92,7 @@ def _redacted(random: Random) -> Story:
     held: Story = [("eyes", "acme", True), *deletion, *_WORK, ("eyes", "acme", False), *redaction, *_WORK]
     failing: Story = [("refuse", "export", "x13", "write", random.choice(["denied", "busy"]))]
     ways: list[Story] = [
-        [*held, ("officer", "x12")],
+        [*held, random.choice([("officer", "x12"), ("note", "x12", "approve", person)])],
         [*redaction, *deletion],
         [*deletion, *redaction],
         [*redaction, *_WORK, *deletion],
@@ -104,9 +113,13 @@ def _names(rules: Story) -> list[str]:
 
 def _named(random: Random) -> Story:
     """Requests by ids, whose texts nothing but an erasure can take, and who is in those conversations."""
-    names = tuple(random.sample(["c1", "c2"], random.choice([1, 2])))
+    names = tuple(sorted(random.sample(["c1", "c2"], random.choice([1, 2]))))
     return [
-        ("export_ids", "x1", "acme", tuple(sorted(names)), ()),
+        ("export", "x14", "acme", random.choice(["ann", "bob"]), ()),
+        ("note", "x14", "cancel", random.choice(["ann", "bob"])),
+        ("export_ids", "x15", "acme", names, ()),
+        ("note", "x15", "cancel", random.choice(["ann", "bob"])),
+        ("export_ids", "x1", "acme", names, ()),
         *_WORK,
         ("redact", "x2", "acme", "c1", 0),
         ("delete", "x3", "acme", random.choice(["ann", "bob"]), ()),

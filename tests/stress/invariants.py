@@ -290,7 +290,7 @@ def after_replay(truth: Truth, look: Onlooker) -> None:
     rows = look.rows([entry.number for entry in stored if entry.number is not None])
     for entry in stored:
         row = rows[entry.number or 0]
-        if entry.is_promised and not row.is_empty:
+        if entry.is_promised and not row.is_wordless:
             raise Broken(8, "not erased again", f"{_name(entry.place)} was erased, and has after a replay: {row}")
         if row.is_erased and not entry.is_promised and not any(truth.accounts(one, entry) for one in truth.erasures):
             raise Broken(8, "too much", f"{_name(entry.place)} is erased by a replay, and was not before: {row}")

@@ -109,7 +109,12 @@ class Row(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        left = [self.is_named, self.texts, self.files, self.people, self.values, self.refused, self.lookups]
+        return self.is_wordless and not self.files
+
+    @property
+    def is_wordless(self) -> bool:
+        """Return whether only files can be left, hidden until the storage removes them."""
+        left = [self.is_named, self.texts, self.stored_files, self.people, self.values, self.refused, self.lookups]
         return self.is_erased and not any(left)
 
 
