@@ -86,22 +86,25 @@ def _late_files(random: Random) -> Story:
 
 def _redacted(random: Random) -> Story:
     """A finished export loses a message, while a deletion of the same chatter waits, is done, or comes later."""
-    person, name = random.choice(["ann", "bob"]), random.choice(["c1", "c2"])
-    redaction: Story = [("redact", "x11", "acme", name, random.choice([0, 1]))]
-    deletion: Story = [("delete", "x12", "acme", person, random.choice([(), ("erase_exports",)]))]
+    person, flags = random.choice(["ann", "bob"]), random.choice([(), ("erase_exports",)])
+    redaction: Story = [("redact", "x11", "acme", "red", 0)]
+    deletion: Story = [("delete", "x12", "acme", person, flags)]
     held: Story = [("eyes", "acme", True), *deletion, *_WORK, ("eyes", "acme", False), *redaction, *_WORK]
-    failing: Story = [("refuse", "export", "x13", "write", random.choice(["denied", "busy"]))]
     ways: list[Story] = [
         [*held, random.choice([("officer", "x12"), ("note", "x12", "approve", person)])],
         [*redaction, *deletion],
         [*deletion, *redaction],
         [*redaction, *_WORK, *deletion],
         [*deletion, *_WORK, *redaction],
+        # Half of the export cannot be made again.
+        [("delete_ids", "x16", "acme", ("green",), ()), *_WORK, *redaction],
     ]
+    failing: Story = [("refuse", "export", "x13", "write", random.choice(["denied", "busy"]))]
     return [
+        *[("say", "acme", name, person, "lately", 1) for name in ("red", "green")],
         ("export", "x13", "acme", person, ("include_shared",)),
         *_WORK,
-        *(failing if random.random() < 0.4 else []),
+        *(failing if random.random() < 0.5 else []),
         *random.choice(ways),
         *_WORK,
     ]
