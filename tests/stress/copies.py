@@ -1,11 +1,35 @@
 """Copies: delivered ones, which nothing removes and whoever erases what is in them names; and those made again."""
 
+from collections.abc import Collection
+from uuid import UUID
+
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
 from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, Truth, is_of_chatter
 
 
-def are_named(truth: Truth, one: Filed, look: Onlooker) -> None:
+def note_key(truth: Truth, export: Filed, key: str) -> None:
+    for other in truth.exports:
+        # Within a second the key of one that is gone is given to the next export of the chatter.
+        if other is not export and other.key == key:
+            other.key = None
+    export.key = key
+
+
+def note_removed(truth: Truth, with_keys: Collection[UUID]) -> None:
+    """Note which exports are gone now, of those that had a key."""
+    for export in truth.exports:
+        if export.key and export.gone_with is None and export.id not in with_keys:
+            export.gone_with = frozenset(one.name for one in truth.deletions if one.has_begun)
+
+
+def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
+    """Check what a request that was completed just now had to do about copies."""
+    _are_named(truth, one, look)
+    _are_waited_for(truth, one, look)
+
+
+def _are_named(truth: Truth, one: Filed, look: Onlooker) -> None:
     """Check that a request that has just erased something names each copy that was delivered before it was filed."""
     delivered = [
         export
@@ -40,7 +64,7 @@ def note_deletions(truth: Truth, removed: Filed, repeat: Filed) -> None:
     repeat.awaited_by = {one.name for one in later}
 
 
-def are_waited_for(truth: Truth, one: Filed, look: Onlooker) -> None:
+def _are_waited_for(truth: Truth, one: Filed, look: Onlooker) -> None:
     """Check that a deletion that was completed just now did not overtake an export that was made again."""
     requests = {request.id: request for request in look.requests()}
     for export in [each for each in truth.exports if one.name in each.awaited_by]:

@@ -82,7 +82,6 @@ class Play:
 
     def _perform(self, rule: Rule) -> None:
         kind, *rest = rule
-        late: set[int] = set()
         if kind == "restore":
             if self._restores.has_backup:
                 self._restore(rest[0])
@@ -94,8 +93,8 @@ class Play:
                 self._begin_one(actor, self.world.turns[kind])
                 return
             # Unless somebody has locked some of it, or nothing may be erased.
-            if kind == "sweep" and not any(each.is_stopped for each in self._actors.values()):
-                late = invariants.late(self.truth, self._look)
+            is_alone = not any(each.is_stopped for each in self._actors.values())
+            late = invariants.late(self.truth, self._look) if kind == "sweep" and is_alone else set()
             if actor.is_stopped:
                 actor.go_on(steps)
             else:
@@ -111,7 +110,7 @@ class Play:
         self._settle(actor)
         self.watch()
         self._raise_broken()
-        if not actor.is_stopped and not self.world.is_ledger_refused:
+        if kind == "sweep" and not actor.is_stopped and not self.world.is_ledger_refused:
             invariants.late_words_are_gone(late, self._look)
 
     def _begin_one(self, actor: Actor, work: Callable[[], object]) -> None:
@@ -332,9 +331,9 @@ class Play:
             one.left_out = request.left_out
             one.is_delivered = request.hosting == "client"
             if request.key and one.is_export and one.status == "completed":
-                self._note_key(one, request.key)
+                copies.note_key(self.truth, one, request.key)
         if self._is_in_order:
-            self._note_removed_exports({request.id for request in requests if request.key})
+            copies.note_removed(self.truth, {request.id for request in requests if request.key})
         new = [
             one for request in requests if (one := names[request.id]).status == "completed" and not one.completed_at
         ]
@@ -348,8 +347,7 @@ class Play:
                 one.held = frozenset().union(*held) if held else None
         for one in new:
             invariants.at_completion(self.truth, one, self._look)
-            copies.are_named(self.truth, one, self._look)
-            copies.are_waited_for(self.truth, one, self._look)
+            copies.at_completion(self.truth, one, self._look)
 
     def _names(self) -> dict[UUID | None, Filed]:
         """Return the requests by id, also exports that were filed again."""
@@ -361,18 +359,6 @@ class Play:
                     copies.note_deletions(self.truth, names[removed], one)
                 names[one.id] = one
         return names
-
-    def _note_key(self, export: Filed, key: str) -> None:
-        for other in self.truth.exports:
-            # Within a second the key of one that is gone is given to the next export of the chatter.
-            if other is not export and other.key == key:
-                other.key = None
-        export.key = key
-
-    def _note_removed_exports(self, with_keys: set[UUID]) -> None:
-        for export in self.truth.exports:
-            if export.key and export.gone_with is None and export.id not in with_keys:
-                export.gone_with = frozenset(one.name for one in self.truth.deletions if one.has_begun)
 
     def _report(self, what: str) -> None:
         if what not in _TOLERATED and not self.broken:
