@@ -219,6 +219,7 @@ def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> Compli
             setattr(request, name, value)
         if known:
             request.save()
+            redacted.leave([request.pk])
         return request
     options = {"erase_exports": one.line["erase_exports"], "cutoff_number": reach}
     return _made(one, Kind.DELETION, **_subject(one), **options, **found_nothing)

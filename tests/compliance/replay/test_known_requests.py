@@ -1,5 +1,6 @@
 """What becomes of a request that the restored database has, by its state there and what the ledger says of it."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -113,6 +114,29 @@ def test_a_redaction_and_a_deletion_of_one_conversation(company: Company) -> Non
     assert gone(number, other) == [True, False]
     assert company.status(deletion) == "completed"
     assert {one["request_id"] for one in report["requests"]} <= {redaction, deletion}
+
+
+@pytest.mark.django_db(transaction=True)  # what calls a bucket of a client has a connection of its own
+@pytest.mark.usefixtures("clients")
+def test_a_redaction_that_finds_nothing_names_what_was_delivered(company: Company) -> None:
+    number = talk(company, "c-1", "alice")
+    export = company.export("alice")
+    work()
+    redaction = redact(company, number)
+    waiting = ComplianceRequest.objects.filter(pk=redaction)
+    waiting.update(not_before=NOW + timedelta(days=1))
+    company.delete("alice")
+    work()
+    waiting.update(not_before=None)
+    backup = Backup()
+    work()
+    named = company.request_object(redaction)["kept_exports"]
+    backup.restore()
+
+    assert replay()["plans"] == {"remember": 1}
+
+    assert [kept["request_id"] for kept in named] == [export]
+    assert company.request_object(redaction)["kept_exports"] == named
 
 
 @pytest.mark.long(reason="a restore for each setting", beyond=1)
