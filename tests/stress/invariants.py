@@ -267,7 +267,8 @@ def events_and_counts(truth: Truth, gone: list[ModelConversation], look: Onlooke
         expected = [_FINAL_EVENT[request.status]] if request.status in FINAL else []
         one = next((one for one in truth.filed.values() if one.id == request.id), None)
         # What a replay only records has had its event in the life that was lost.
-        is_recorded = one is not None and one.is_replayed and request.id not in events
+        is_of_before = one is not None and (one.is_replayed or one.done_at != one.completed_at)
+        is_recorded = is_of_before and request.id not in events
         if events.get(request.id, []) != expected and not is_recorded:
             raise Broken(4, "final events", f"{one or '?'} is {request.status}: {events.get(request.id)}")
     conversations, messages, files = look.counts()

@@ -112,8 +112,10 @@ class Restores:
         for one in self._truth.filed.values():
             one.is_absent = one.id is not None and one.id not in requests
             if one.is_absent and one.text and one.status not in ENDED_WITHOUT:
-                # There was nothing to redact, or it was: intake has to remember it.
-                one.status = "completed"
+                # There was nothing to redact, or it was: intake has to remember it. One that nobody has approved is
+                # lost with its message, and the report says so.
+                is_lost = not one.is_marked and Chatbot.objects.get(slug=one.bot).four_eyes
+                one.status = "rejected" if is_lost else "completed"
 
     def send_again(self) -> None:
         """Send all that was sent since the backup, but for files."""
