@@ -28,7 +28,7 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterat
 
 
 def _section(store: Store) -> Iterator[str]:
-    yield from (f"## {store.model._meta.label}", "", f"Reached: {store.way}.", "")
+    yield from (f"## {store.model._meta.label}", "", f"Reached: {store.way}.{_expiry(store)}", "")
     dispositions = set(store.fields.values())
     if len(dispositions) == 1:
         disposition, reason = dispositions.pop()
@@ -38,6 +38,11 @@ def _section(store: Store) -> Iterator[str]:
         rows = ((f"`{name}`", disposition, reason) for name, (disposition, reason) in store.fields.items())
         yield from table(("field", "after a deletion", "why"), rows)
     yield ""
+
+
+def _expiry(store: Store) -> str:
+    rules = ", ".join(f"`{rule}`" for rule in store.expiry.split())
+    return f" Ends by age: {rules} of `purge_expired`." if rules else ""
 
 
 def _outside() -> Iterator[str]:

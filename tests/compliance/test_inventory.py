@@ -1,8 +1,10 @@
 import pytest
 from django.apps import apps
 
+from common.storage import ObjectStorage
 from compliance import inventory
 from compliance.inventory import Disposition, Store
+from compliance.retention import cleanup
 
 
 def test_every_model_and_field_is_declared() -> None:
@@ -36,6 +38,22 @@ def test_kept_fields_have_a_reason() -> None:
             assert disposition is Disposition.DELETED or reason, f"{store.model.__name__}.{name}"
     assert all(of.why for of in inventory.OUTSIDE.values())
     assert all(inventory.EXCEPTIONS.values())
+
+
+# What else `purge_expired` removes: nothing of it is about a chatter's row.
+OF_NO_STORE = {"forgotten_uploads", "ledger_objects", "ledger_rows", "sessions", "log_ins", "failed_log_ins"}
+
+
+@pytest.mark.django_db
+def test_what_is_kept_for_a_while_ends_by_a_rule_and_each_rule_ends_something(storage: ObjectStorage) -> None:
+    rules = {rule for store in inventory.STORES for rule in store.expiry.split()}
+    assert rules | OF_NO_STORE == cleanup.count_expired().keys()
+    for store in inventory.STORES:
+        for_a_while = {disposition for disposition, _ in store.fields.values()} & {
+            Disposition.LEDGER,
+            Disposition.EXPIRES,
+        }
+        assert store.expiry or not for_a_while, store.model.__name__
 
 
 def test_a_free_column_of_a_table_without_personal_data_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
