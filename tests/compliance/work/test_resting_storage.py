@@ -48,7 +48,8 @@ def test_a_paused_storage_costs_no_attempt_and_one_log_line(
         assert [request.error_code for request in requests] == ["storage_resting", ""]
         assert timedelta() < requests[0].not_before - timezone.now() < timedelta(minutes=1)
         ComplianceRequest.objects.update(not_before=None)
-    assert time.monotonic() - began < 5
+    # At once: else each would take its 60 seconds. The machine may have other things to do.
+    assert time.monotonic() - began < 30
     given_back = ChangeLogEntry.objects.filter(event="request.requeued")
     assert [(entry.request_id, entry.data) for entry in given_back] == [
         (requests[0].pk, {"code": "storage_resting", "attempts": 0})
