@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -307,7 +308,11 @@ class World:
     def _call(self, bot: str, path: str, body: bytes, content_type: str) -> Any:
         caller = self._callers[bot]
         client = Client(raise_request_exception=False)
-        return client.generic("POST", caller.url(path), body, content_type, headers=caller.credentials(body))
+        send = partial(client.generic, "POST", caller.url(path), body, content_type)
+        # Of several at once, a process puts some off that take long; what they ask for is not begun.
+        while (response := send(headers=caller.credentials(body))).status_code == 429:
+            time.sleep(0.1)
+        return response
 
     # --- What workers and operators do -----------------------------------------------------------------
 
