@@ -97,11 +97,21 @@ def file(planned: Sequence[Planned], *, reach: int) -> None:
     for together in by_place({one.request_id: one.chatbot for one in planned if one.plan == Plan.ERASE}):
         exports.expire_marked(together)
     _remember(planned)
-    announce([one.request_id for one in planned if one.plan in {Plan.HOLD, Plan.COMPLETE}])
+    announce([one.request_id for one in planned if _ends_here(one)])
     changelog.record_all(entries)
     execute(_DROP_JOURNAL, [array(one.request_id for one in planned), JournalEntry.Kind.ACCEPTED])
     withdrawn = array(one.request_id for one in planned if one.plan == Plan.WITHDRAW)
     execute(_DROP_JOURNAL, [withdrawn, JournalEntry.Kind.WITHDRAWN])
+
+
+def _ends_here(one: Planned) -> bool:
+    """Return whether a request that is not carried out again reaches a state of which nobody was told yet.
+
+    What the ledger says was erased or redacted was announced in the life that was lost, unless it was open there.
+    """
+    if one.plan == Plan.REMEMBER:
+        return one.known_status is not None or one.kind != LineKind.REDACTED
+    return one.plan in {Plan.HOLD, Plan.COMPLETE}
 
 
 def _insert(requests: Sequence[ComplianceRequest]) -> None:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.ledger import lines, objects
-from compliance.models import ComplianceRequest
+from compliance.models import Callback, ComplianceRequest
 from compliance.replay.carrying import Carrying
 from compliance.requests import decisions
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
@@ -118,7 +118,8 @@ def test_a_redaction_and_a_deletion_of_one_conversation(company: Company) -> Non
 
 @pytest.mark.django_db(transaction=True)  # what calls a bucket of a client has a connection of its own
 @pytest.mark.usefixtures("clients")
-def test_a_redaction_that_finds_nothing_names_what_was_delivered(company: Company) -> None:
+def test_a_redaction_that_finds_nothing_ends_and_names_what_was_delivered(company: Company) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
     number = talk(company, "c-1", "alice")
     export = company.export("alice")
     work()
@@ -137,6 +138,8 @@ def test_a_redaction_that_finds_nothing_names_what_was_delivered(company: Compan
 
     assert [kept["request_id"] for kept in named] == [export]
     assert company.request_object(redaction)["kept_exports"] == named
+    told = Callback.objects.filter(request=redaction)
+    assert list(told.values_list("status", "result")) == [("completed", "nothing_found")]
 
 
 @pytest.mark.long(reason="a restore for each setting", beyond=1)
