@@ -11,6 +11,7 @@ from django.db.models import Model
 from accounts.models import LoginFailures, StaffLogin
 from compliance.models import LedgerLine, LedgerObject, Replay
 from compliance.retention.forgetting import AtOnce, FoundFirst, Rule
+from compliance.work.sql import digests_of, ids_naming
 from conversations.models import IdentityLookup, RefusedIdentity, Tombstone, VariableValue
 
 # What comes after the last row of a page, which is ordered by time and key.
@@ -152,12 +153,13 @@ WITH old AS (SELECT id {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR 
 DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
 """
 
-_IS_NOT_WAITED_FOR = """
+_IS_NOT_WAITED_FOR = f"""
 NOT EXISTS (
     SELECT FROM compliance_compliancerequest held
      WHERE held.status = 'on_hold' AND held.hold_reason = 'export_pending'
        AND (held.pending_export_id = r.id
-            OR (held.variable_id = r.variable_id AND held.uci_digest = r.uci_digest)))
+            OR (held.variable_id = r.variable_id AND held.uci_digest = r.uci_digest)
+            OR held.id = ANY({ids_naming(digests_of("r"))})))
 """
 
 # What a client's bucket has refused to have removed for so long is the client's; unless a deletion has failed, maybe

@@ -66,10 +66,13 @@ def test_conversations_in_an_export_keep_their_digests_and_no_others(chatbot: Ch
     assert not ExportConversation.objects.exists()
 
 
-def given_up_long_ago(chatbot: Chatbot, value: str, **fields: Any) -> Export:
+def given_up_long_ago(chatbot: Chatbot, value: str, *, by_ids: bool = False, **fields: Any) -> Export:
     """An export that has failed, and of which the client's bucket may have something."""
     ended = {"status": "failed", "failed_at": timezone.now() - LATE, "error_code": "storage_access_denied"}
-    request = export_of(chatbot, value, **ended)
+    if by_ids:
+        request = of_conversations(chatbot, f"c-{value}", kind="export", **ended)
+    else:
+        request = export_of(chatbot, value, **ended)
     place = {"hosting": "client", "bucket": "clients", "endpoint": "https://s3.example.com"} | fields
     return factories.ExportFactory.create(request=request, key=f"exports/{value}/x.csv", **place)
 
@@ -97,6 +100,21 @@ def test_what_a_clients_bucket_refuses_to_have_removed_is_forgotten_in_the_end(
     removed()
     erased.refresh_from_db()
     assert erased.external_id_digest is None
+
+
+@pytest.mark.parametrize("by_ids", [False, True])
+def test_what_a_bucket_refuses_is_not_given_up_while_a_deletion_is_held_for_it(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, by_ids: bool
+) -> None:
+    conversation_of(chatbot, "42", external_id="c-42")
+    given_up_long_ago(chatbot, "42", by_ids=by_ids)
+    deletion = of_conversations(chatbot, "c-42") if by_ids else deletion_of(chatbot, "42")
+    monkeypatch.setattr(cleanup, "_remove_exports", lambda *_, **__: None)
+    drain()
+    deletion.refresh_from_db()
+    assert deletion.hold_reason == "export_pending"
+
+    assert "given_up_keys" not in removed()
 
 
 def test_requests_with_a_conversation_left_keep_its_digest_and_no_others_do(chatbot: Chatbot) -> None:
