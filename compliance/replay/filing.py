@@ -178,6 +178,8 @@ def _subject(one: Planned) -> dict[str, Any]:
 
 def _begin_again(one: Planned, request: ComplianceRequest) -> ComplianceRequest:
     """Save a request that this database has as one that goes on."""
+    if request.selector == ComplianceRequest.Selector.CONVERSATIONS and request.named_conversations is None:
+        request.conversation_digests = one.named  # forgotten, since nothing of them was left
     if request.status == Status.COMPLETED:
         request.messages = 0  # a redaction counts them again
     request.approved_by = request.approved_by or one.approved_by
@@ -208,8 +210,6 @@ def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> Complia
         known.started_at = known.started_at or cutoff_at
     if known.variable_id is not None:
         known.uci_digest = one.uci_digest
-    elif known.named_conversations is None:
-        known.conversation_digests = one.named
     known.lane = ComplianceRequest.Lane.NORMAL
     return _begin_again(one, known)
 

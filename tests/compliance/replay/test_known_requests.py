@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.ledger import lines, objects
-from compliance.models import Callback, ComplianceRequest
+from compliance.models import Callback, ComplianceRequest, RequestSubject
 from compliance.replay.carrying import Carrying
 from compliance.requests import decisions
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
@@ -79,6 +79,22 @@ def test_a_deletion_that_is_here(company: Company, state: str, kind: str, plan: 
     becomes = {"leave": state, "conflict": state, "withdraw": "cancelled", "erase": "completed", "file": "accepted"}
     assert ComplianceRequest.objects.get(pk=deletion).status == becomes[plan]
     assert gone(number, other) == [plan == "erase", False]
+
+
+def test_a_failed_deletion_that_has_forgotten_what_it_names_learns_it_from_the_ledger(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    deletion = UUID(company.delete(["c-1"]))
+    requests = ComplianceRequest.objects.filter(pk=deletion)
+    requests.update(started_at=NOW)
+    objects.write(lines.accepted([deletion]), request_ids=[deletion])
+    requests.update(status="failed", **STATES["failed"], named_conversations=None)
+    RequestSubject.objects.all().delete()
+
+    assert replay("--restored")["plans"] == {"file": 1}
+
+    work()
+    assert gone(number) == [True]
+    assert requests.get().conversation_digests == [one.digest for one in RequestSubject.objects.all()]
 
 
 @pytest.mark.long(reason="a restore for each state")
