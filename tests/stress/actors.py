@@ -174,6 +174,7 @@ class ErrorsLogged(logging.Handler):
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Without its values: the first word says what happened.
+        # Without its values: the first word says what happened, or a sentence, up to a status.
         kind = f" {record.exc_info[0].__name__}" if record.exc_info and record.exc_info[0] else ""
-        self._report(f"logged {str(record.msg).split()[0]}{kind}")
+        words = record.getMessage().split()
+        self._report(f"logged {' '.join(words[: 6 if words[0] == 'A' else 1])}{kind}")

@@ -29,6 +29,8 @@ _PATIENCE = 40.0
 
 # Of a claim's own accord: it does not wait for what another has locked.
 _TOLERATED = {"SQLSTATE 55P03", "logged service.restored"}
+# Where a story has the storage refuse an upload.
+_TOLERATED |= {"logged A file could not be stored:", "logged A call was answered with 503:"}
 
 
 class Play:
