@@ -225,7 +225,8 @@ def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> Compli
     }
     if one.plan == Plan.REMEMBER:
         request = known or _made(one, Kind.REDACTION)
-        for name, value in (found_nothing | {"hold_reason": None, "failed_at": None, "error_code": ""}).items():
+        ended = found_nothing | dict.fromkeys(("hold_reason", "failed_at", "claim", "waiting_for"))
+        for name, value in (ended | {"error_code": "", "error_detail": ""}).items():
             setattr(request, name, value)
         if known:
             request.save()

@@ -13,6 +13,7 @@ from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest, RequestSubject
 from compliance.replay.carrying import Carrying
 from compliance.requests import decisions
+from tests import factories
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
 from tests.functional.company import Company
 from tests.functional.redacting import message_of, redact, talk
@@ -144,8 +145,10 @@ def test_a_redaction_that_finds_nothing_ends_and_names_what_was_delivered(compan
     waiting.update(not_before=NOW + timedelta(days=1))
     company.delete("alice")
     work()
-    waiting.update(not_before=None)
+    write_journal()
+    waiting.update(not_before=None, claim=factories.ClaimFactory.create())
     backup = Backup()
+    waiting.update(claim=None)
     work()
     named = company.request_object(redaction)["kept_exports"]
     backup.restore()
