@@ -157,7 +157,7 @@ def test_a_redaction_that_finds_nothing_ends_and_names_what_was_delivered(compan
 
     assert [kept["request_id"] for kept in named] == [export]
     assert company.request_object(redaction)["kept_exports"] == named
-    told = Callback.objects.filter(request=redaction)
+    told = Callback.objects.filter(request=UUID(redaction))
     assert list(told.values_list("status", "result")) == [("completed", "nothing_found")]
 
 
