@@ -102,6 +102,7 @@ def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(
         requests.append(company.delete(subject))
         work()
     assert [company.failure(each) for each in requests] == ["storage_access_denied"] * 2
+    assert all("s3:PutObject" in company.request_object(each)["error"]["detail"] for each in requests)
 
     refusals.end()
     for place in order:
@@ -162,6 +163,23 @@ def test_the_second_does_not_complete_while_a_locked_object_remains(
         assert found_anywhere(storage, ["c-both"]) == set()
     assert is_erased(number)
     assert [events(each).count("request.completed") for each in requests] == [1, 1]
+
+
+def test_neither_of_one_claim_completes_while_a_locked_file_remains(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    company.talk("c-both", "alice", "bob", has_file=True)
+    company.talk("c-carol", "carol", has_file=True)
+    refusals.locked.add(FILES)
+    requests = [company.delete("alice"), company.delete("bob")]
+    work()
+    assert [company.failure(each) for each in requests] == ["storage_locked"] * 2
+    refusals.end()
+    for each in reversed(requests):
+        company.retry(each)
+        settle()
+        assert company.status(each) == "completed"
+    assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
 
 
 @pytest.mark.long(reason="each option by each selector", beyond=1)

@@ -14,8 +14,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage, errors
-from common.storage.removal import Removal, Removed
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import engine, rows
@@ -23,7 +22,7 @@ from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.work import claims, scheduling
 from compliance.work.sizes import measure
-from conversations.models import Conversation, Identity, Message, UploadedFile
+from conversations.models import Conversation, Message
 from tests import factories
 from tests.calls import TokenCaller
 from tests.compliance.conftest import Drain
@@ -234,67 +233,11 @@ def test_exports_of_a_conversations_participants_are_removed_with_it(
     assert Export.objects.filter(request=exports[3]).exists()
 
 
-@pytest.fixture
-def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Keys that the storage refuses to remove."""
-    keys: set[str] = set()
-    remove = Removal.purge_many
-
-    def refuse(self: Removal, asked: list[str]) -> Removed:
-        removed = remove(self, [key for key in asked if key not in keys])
-        removed.failed |= {key: errors.locked() for key in asked if key in keys}
-        return removed
-
-    monkeypatch.setattr(Removal, "purge_many", refuse)
-    return keys
-
-
 def drain_all() -> None:
     """Let time pass, so that waiting requests are tried again."""
     for _ in range(3):
         worker.drain(seconds=30)
         ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
-
-
-@pytest.mark.long(reason="every pair of selectors, at once and one after the other")
-def test_no_deletion_completes_while_a_file_exists(
-    chatbot: Chatbot, storage: ObjectStorage, locked: set[str]
-) -> None:
-    pairs = {
-        f"{first}-{second}-{at_once}": (first, second, at_once)
-        for first, second in PAIRS
-        for at_once in (True, False)
-    }
-    requests = {}
-    for who, (first, _, _) in pairs.items():
-        conversation = conversation_of(chatbot, who, external_id=f"c-{who}", has_file_upload=True)
-        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{who}")
-        storage.put(f"uploads/1/{who}", b"picture", "image/jpeg")
-        locked.add(f"uploads/1/{who}")
-        requests[who] = [about(chatbot, who, first, "deletion")]
-    for is_first in (True, False):
-        for who, (_, second, at_once) in pairs.items():
-            if at_once is is_first:
-                requests[who].append(about(chatbot, who, second, "deletion"))
-        drain_all()
-
-    for who, both in requests.items():
-        assert [state(request)[0] for request in both] == ["failed", "failed"], who
-        assert storage.exists(f"uploads/1/{who}")
-
-    locked.clear()
-    for place in (1, 0):
-        for both in requests.values():
-            both[place].refresh_from_db()
-            if decisions.is_retryable(both[place]):
-                decisions.retry(request_id=both[place].pk, actor="command")
-        drain_all()
-    for who, both in requests.items():
-        assert state(both[1])[0] == "completed", who
-        assert state(both[0])[0] == "completed" or not decisions.is_retryable(both[0]), who
-    assert not Conversation.objects.filter(deleted_at=None).exists()
-    assert not [model for model in (Message, Identity, UploadedFile) if model._default_manager.exists()]
-    assert [version.key for version in storage.versions() if version.key.startswith("uploads/")] == []
 
 
 def test_both_wait_for_the_days_of_shared_conversations(chatbot: Chatbot, storage: ObjectStorage) -> None:
