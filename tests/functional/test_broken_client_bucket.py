@@ -202,6 +202,7 @@ def test_a_key_revoked_midway_gives_a_clear_error_and_a_retry_with_a_new_key_wor
     patch_pieces(monkeypatch, lambda: server.set_identities(new))
     carry_out(taken(request))
     assert outcome(request) == ("failed", "storage_access_denied", 1)
+    assert "42" not in request.error_detail
     assert list(server.storage().keys()) == []
 
     use_client_bucket(chatbot, server, identity=new)

@@ -5,11 +5,14 @@ anywhere else.
 """
 
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.conf import settings
 
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.models import Export, ExportConversation
 from conversations.transcripts import Transcripts
 from tests.functional.company import (
     Company,
@@ -74,6 +77,11 @@ def assert_rebuilt(company: Company, storage: ObjectStorage, numbers: dict[str, 
     found = company.request_object(export)
     assert (found["status"], found["error"], attempts(export)) == ("completed", None, [0])
     assert found["counts"]["conversations"] == 1
+    held = Export.objects.get(request_id=UUID(export))
+    assert held.finished_at
+    assert held.expires_at == held.finished_at + settings.HOSTED_FILE_DAYS
+    recorded = ExportConversation.objects.filter(export=held).values_list("conversation_id", flat=True)
+    assert list(recorded) == [numbers["c-bob"]]
     assert words_in("c-bob") in storage.read(found["export"]["key"]).decode()
     [copy] = found["export"]["files"]
     keys = {key for key in storage.keys("") if not key.startswith("erasure_ledger/")}

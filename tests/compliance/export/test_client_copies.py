@@ -134,21 +134,6 @@ def test_verification_finds_the_key_of_a_copy_that_was_not_cleared(
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
 
 
-def test_a_kept_hosted_export_stays_named_and_shows_when_it_was_removed(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
-    conversation_of(chatbot, "42")
-    export = export_of(chatbot, "42")
-    deletion = deletion_of(chatbot, "42")
-    drain()
-    [kept] = shown(deletion)["kept_exports"]
-    assert (kept["request_id"], kept["hosting"], kept["removed_at"]) == (str(export.pk), "hosted", None)
-    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    worker.sweep()
-    [kept] = shown(deletion)["kept_exports"]
-    assert kept["removed_at"]
-
-
 def test_two_deletions_in_the_grace_both_name_the_kept_export(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:

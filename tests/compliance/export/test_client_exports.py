@@ -28,7 +28,7 @@ from tests.compliance.exporting import (
 )
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
-from tests.s3_server import Identity, S3Server
+from tests.s3_server import S3Server
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
@@ -179,21 +179,6 @@ def test_an_export_whose_bucket_changed_after_the_claim_is_requeued(
     assert is_empty(clients)
 
 
-@pytest.mark.long(reason="a storage of the client's own, with rights that change")
-def test_a_key_that_was_revoked_fails_it_and_a_retry_with_another_works(
-    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
-) -> None:
-    use_client_bucket(chatbot, server, identity=Identity("revoked", []))
-    request = export_of(chatbot, "42")
-    drain()
-    assert outcome(request) == ("failed", "storage_access_denied", 1)
-    assert "42" not in request.error_detail
-    use_client_bucket(chatbot, server, identity=CLIENT)
-    decisions.retry(request_id=request.pk, actor="command")
-    drain()
-    assert outcome(request) == COMPLETED
-
-
 # --- Deletion ------------------------------------------------------------------------------------------
 
 
@@ -282,16 +267,6 @@ def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(
     LeftCopy.objects.create(chatbot=chatbot, deletion=deletion, export=left)
     drain()
     assert outcome(deletion) == COMPLETED
-    left.refresh_from_db()
-    assert left.key is None
-
-
-def test_the_sweep_removes_the_files_of_a_given_up_export(
-    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
-) -> None:
-    left = left_behind(chatbot, clients, **failed())
-    worker.sweep()
-    assert is_empty(clients)
     left.refresh_from_db()
     assert left.key is None
 

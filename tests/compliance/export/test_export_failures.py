@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -17,7 +16,7 @@ from common.storage import ObjectStorage
 from compliance.errors import ClaimLost
 from compliance.export.delivery import Delivery
 from compliance.export.records import export_key
-from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
+from compliance.models import Claim, ComplianceRequest, Export
 from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE
 from conversations.transcripts import TranscriptPiece, Transcripts
@@ -331,10 +330,6 @@ def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: Obj
     assert exported(chatbot).rows == 0
 
 
-def a_deletion_meets_it() -> None:
-    Export.objects.update(expires_at=Now())
-
-
 @committed
 def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
@@ -342,7 +337,7 @@ def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(
     open_upload = ObjectStorage.open_upload
 
     def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:
-        a_deletion_meets_it()
+        Export.objects.update(expires_at=Now())
         connection.close()  # this is a thread of the pool
         return open_upload(self, key, content_type=content_type)
 
@@ -350,42 +345,3 @@ def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(
     request = exported(chatbot).request
     assert outcome(request) == ("accepted", "", 0)
     assert is_empty(storage)
-
-
-@committed
-def test_an_export_met_by_a_deletion_while_sending_is_not_completed(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patch_pieces(monkeypatch, a_deletion_meets_it)
-    export = exported(chatbot)
-    assert outcome(export.request) == ("accepted", "", 0)
-    # The removal finds the object by this row.
-    assert (export.finished_at, list(storage.keys())) == (None, [export.key])
-
-
-@committed
-def test_counts_of_an_overtaken_attempt_are_not_added(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    factories.conversation_of(chatbot, "42", messages=2)
-    patch_pieces(monkeypatch, a_deletion_meets_it)
-    request = exported(chatbot).request
-    assert outcome(request) == ("accepted", "", 0)
-    carry_out(taken(request))
-    assert outcome(request) == COMPLETED
-    assert (request.conversations, request.messages) == (1, 2)
-
-
-@committed
-def test_an_export_met_by_a_deletion_is_removed_and_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    request = factories.export_of(chatbot, "42")
-    key = export_key(prefix="acme/", value="42", at=AT)
-    met = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, expires_at=timezone.now())
-    ExportConversation.objects.create(chatbot=chatbot, export=met, conversation_id=7)
-    storage.put(key, b"what is erased by now", "text/csv")
-    carry_out(taken(request))
-    met.refresh_from_db()
-    assert outcome(request) == COMPLETED
-    assert met.expires_at == met.finished_at + settings.HOSTED_FILE_DAYS
-    assert not ExportConversation.objects.exists()
-    assert list(storage.keys()) == [met.key] != [key]

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -19,12 +19,11 @@ from compliance.api.representation import represent
 from compliance.errors import ClaimLost
 from compliance.export import attachments
 from compliance.models import ComplianceRequest, Export, ExportFile
-from compliance.requests import decisions, results
+from compliance.requests import decisions
 from compliance.requests.results import MOST_FILES
 from compliance.work import claims, sizes, upload_pool
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
-from tests.clients import PREFIX, empty, use_client_bucket
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import (
     COMPLETED,
@@ -40,29 +39,15 @@ from tests.compliance.exporting import (
 )
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
-from tests.s3_server import S3Server, running
 
 pytestmark = committed
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture(params=["hosted", "client"])
-def place(request: pytest.FixtureRequest, chatbot: Chatbot, storage: ObjectStorage) -> Iterator[ObjectStorage]:
+@pytest.fixture(params=["storage", "clients"], ids=["hosted", "client"])
+def place(request: pytest.FixtureRequest, storage: ObjectStorage) -> ObjectStorage:
     """The storage of the exports: each test runs for the hosted bucket and for a client's."""
-    if request.param == "hosted":
-        yield storage
-        return
-    server = request.getfixturevalue("server")
-    use_client_bucket(chatbot, server)
-    clients = server.storage()
-    empty(clients)
-    yield clients
-    empty(clients)
+    found: ObjectStorage = request.getfixturevalue(request.param)
+    return found
 
 
 def stored(conversation: Conversation, content: bytes, name: str = "photo of Ada.jpg") -> UploadedFile:
@@ -344,44 +329,6 @@ def test_a_deletion_removes_hosted_copies_and_keeps_the_clients(
     assert ExportFile.objects.count() == 1
     assert "the-value-of-42" not in dump()
     assert deletion.exports == (1 if place is storage else 0)
-
-
-@pytest.mark.long(reason="the same in a client's bucket", beyond=1)
-def test_a_file_erased_while_it_is_copied_leaves_no_copy(
-    chatbot: Chatbot, place: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored(conversation_of(chatbot, "42"), b"content")
-    export, deletion = export_with_files(chatbot), deletion_of(chatbot, "42", approved_holds=["export_pending"])
-    ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
-    held = taken(export)
-    read = attachments._read
-
-    def erase_then_read(file: Any) -> Any:
-        worker.drain(seconds=60)
-        connection.close()  # this is a thread of the pool
-        yield from read(file)
-
-    monkeypatch.setattr(attachments, "_read", erase_then_read)
-    carry_out(held)
-    monkeypatch.undo()
-    # A client's bucket is free only after the export's claim is released.
-    drain()
-    assert outcome(deletion) == outcome(export) == COMPLETED
-    assert exports_in(place) == [Export.objects.get(request=export).key]
-    assert open_uploads(place) == []
-    assert not ExportFile.objects.exists()
-
-
-def test_a_client_finds_its_files_below_its_prefix(
-    chatbot: Chatbot, server: S3Server, storage: ObjectStorage
-) -> None:
-    use_client_bucket(chatbot, server)
-    stored(conversation_of(chatbot, "42"), b"content")
-    request = export_with_files(chatbot)
-    carry_out(taken(request))
-    assert ExportFile.objects.get().key.startswith(f"{PREFIX}chatter_data_exports/42/")
-    assert results.kept_exports([request.pk]) == {}
-    empty(server.storage())
 
 
 @pytest.mark.long(reason="240 MiB are copied")
