@@ -65,26 +65,6 @@ def test_requests_by_the_value_find_the_conversation(
     assert found_anywhere(storage, ["c-late", "c-other"]) == {"c-other"}
 
 
-def test_a_key_that_may_only_identify_erases_no_strangers_conversation(
-    company: Company, identifier: TokenCaller, storage: ObjectStorage
-) -> None:
-    number = company.talk("c-1", "carol")
-    deletion = erased_alice(company)
-
-    for _ in range(3):
-        assert named(identifier, "c-1", "alice") == "chatter_erased"
-    settle()
-
-    assert not is_erased(number)
-    assert found_anywhere(storage, ["c-1"]) == {"c-1"}
-    assert company.caller.get(f"conversations/{number}").json()["unique_chatter_identifiers"] == [
-        {"key": "member_id", "value": "carol", "established_by": "custom"}
-    ]
-    assert company.request_object(deletion)["counts"]["conversations"] == 0
-    [listed] = RefusedIdentity.objects.all()
-    assert (listed.conversation_id, str(listed.request_id)) == (number, deletion)
-
-
 def test_a_conversation_without_identity_is_erased_by_the_next_sweep(
     company: Company, identifier: TokenCaller, storage: ObjectStorage
 ) -> None:

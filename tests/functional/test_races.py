@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,10 +18,10 @@ from compliance.ledger import journal
 from compliance.ledger.objects import Written
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, sizes
-from conversations import intake, locks, uploads
+from conversations import intake, locks
 from conversations import rows as intake_rows
 from conversations.documents import parse_document
-from conversations.models import Conversation, Identity, Message, UploadedFile
+from conversations.models import Conversation, Identity, Message
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
 
@@ -120,26 +119,6 @@ def test_a_document_that_names_the_erased_chatter_later_is_refused(chatbot: Chat
     stored.refresh_from_db()
     assert stored.deleted_at
     assert Message.objects.get().conversation_id == new.number
-
-
-def test_an_upload_in_flight_leaves_no_object_and_no_open_upload(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    conversation = conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
-
-    def chunks() -> Iterator[bytes]:
-        yield b"x" * 9_000_000
-        worker.drain(seconds=PATIENCE)
-        yield b"y"
-
-    upload = uploads.open_upload(conversation=conversation, name="holiday.jpg", content_type="image/jpeg")
-    with pytest.raises(uploads.ConversationDeleted):
-        uploads.write(upload=upload, chunks=chunks())
-
-    request.refresh_from_db()
-    assert (request.status, request.files) == (Status.COMPLETED, 0)
-    assert not UploadedFile.objects.exists()
-    assert not list(storage.versions("uploads/"))
-    assert not list(storage.uploads(upload.object_key))
 
 
 def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(

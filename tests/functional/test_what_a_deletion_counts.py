@@ -109,4 +109,5 @@ def test_the_earlier_deletion_of_a_claim_counts_shared_rows(company: Company) ->
     ComplianceRequest.objects.filter(pk=first).update(seq=0)
     settle()
 
+    assert [company.status(each) for each in (first, second)] == ["completed", "completed"]
     assert [company.request_object(each)["counts"]["messages"] for each in (first, second)] == [1, 0]

@@ -66,11 +66,15 @@ def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, d
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
 
 
-def test_with_four_eyes_the_user_who_filed_cannot_approve(chatbot: Chatbot, drain: Drain) -> None:
+def test_with_four_eyes_each_deletion_is_held_and_whoever_filed_it_cannot_approve(
+    chatbot: Chatbot, drain: Drain
+) -> None:
     chatbot.four_eyes = True
     chatbot.save()
     request = deletion_of(chatbot, "42", filed_by="user:1")
     drain()
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
 
     with pytest.raises(Refused) as refused:
         decisions.approve(request_id=request.pk, actor="user:1")
@@ -80,14 +84,3 @@ def test_with_four_eyes_the_user_who_filed_cannot_approve(chatbot: Chatbot, drai
     drain()
     request.refresh_from_db()
     assert request.status == Status.COMPLETED
-
-
-def test_four_eyes_holds_each_deletion_for_approval(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.four_eyes = True
-    chatbot.save()
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)

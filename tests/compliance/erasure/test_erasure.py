@@ -121,15 +121,6 @@ def test_other_chatters_and_chatbots_are_not_changed(chatbot: Chatbot, neighbour
     assert Identity.objects.count() == 2
 
 
-def test_a_deletion_that_finds_nothing_completes_with_that_result(chatbot: Chatbot, drain: Drain) -> None:
-    request = deletion_of(chatbot, "nobody-knows")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.result, request.conversations) == (Status.COMPLETED, "nothing_found", 0)
-
-
 def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shared(
     chatbot: Chatbot, drain: Drain
 ) -> None:
@@ -142,29 +133,6 @@ def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shar
     shared.refresh_from_db()
     assert shared.deleted_at
     assert (request.conversations, request.shared_conversations, request.identities) == (1, 1, 2)
-
-
-def test_two_chatters_of_one_conversation_in_one_claim_both_complete(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", "43", messages=5)
-    first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-
-    drain()
-
-    first.refresh_from_db()
-    second.refresh_from_db()
-    assert [first.status, second.status] == [Status.COMPLETED, Status.COMPLETED]
-    assert (first.messages, second.messages) == (5, 0)
-
-
-def test_identities_are_erased_once_the_file_is_removed(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
-    factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"), stored=True)
-    deletion_of(chatbot, "42")
-
-    drain()
-
-    assert not Identity.objects.exists()
 
 
 def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
@@ -229,6 +197,7 @@ def test_uploaded_files_are_erased_with_objects_and_rows(
     # The upload that was still open is no file yet.
     assert (request.status, request.files) == (Status.COMPLETED, 1)
     assert not UploadedFile.objects.exists()
+    assert not Identity.objects.exists()
     assert not list(storage.versions("uploads/"))
 
 

@@ -59,22 +59,6 @@ def test_a_failed_export_holds_a_later_deletion_until_it_is_delivered(chatbot: C
     ]
 
 
-def test_approval_lets_a_deletion_pass_a_failed_export(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42")
-    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
-    request = deletion_of(chatbot, "42")
-    drain()
-
-    decisions.approve(request_id=request.pk, actor="command")
-    drain()
-
-    request.refresh_from_db()
-    export.refresh_from_db()
-    assert request.status == Status.COMPLETED
-    assert export.uci_value is None
-    assert not decisions.is_retryable(export)
-
-
 def test_an_export_filed_before_a_deletion_is_delivered_first(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
@@ -190,33 +174,6 @@ def test_an_export_finished_after_the_mark_is_kept_as_long_as_one_before_it(
     assert [outcome(each)[0] for each in (deletion, export)] == ["failed", "completed"]
     finished = Export.objects.get(request=export)
     assert finished.expires_at == finished.finished_at + settings.EXPORT_GRACE_DAYS
-
-
-def test_a_kept_export_is_removed_after_its_grace(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
-    conversation_of(chatbot, "42")
-    export = export_of(chatbot, "42")
-    deletion_of(chatbot, "42")
-    drain()
-    export.refresh_from_db()
-    key = str(export.export.key)
-
-    export.export.expires_at = timezone.now() - timedelta(seconds=1)
-    export.export.save()
-    worker.sweep()
-
-    assert not storage.exists(key)
-
-
-def test_the_files_of_a_given_up_export_are_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
-    left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
-    storage.put(str(left.key), b"whole, but never told", "text/csv")
-
-    worker.sweep()
-
-    left.refresh_from_db()
-    assert left.key is None
-    assert not list(storage.versions())
 
 
 def test_the_sweep_keeps_the_new_file_of_a_retried_export(

@@ -14,7 +14,6 @@ from compliance import worker
 from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.retention import cleanup
 from compliance.work.transitions import requeue
 from conversations.extracts import builder, leases
 from conversations.intake import store
@@ -244,27 +243,6 @@ def test_a_marked_conversation_is_left_out_before_it_is_erased(chatbot: Chatbot,
     assert texts(storage, chatbot) == {"words of bob"}
 
 
-def test_a_failed_day_fails_the_deletion_with_its_code_and_a_retry_tries_both(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two_days_made(chatbot)
-    request = deletion_of(chatbot, "alice")
-
-    monkeypatch.setattr(ObjectStorage, "abort_all", _refuse)
-    assert not worker.drain()
-    request.refresh_from_db()
-    assert (request.status, request.error_code) == ("failed", "storage_access_denied")
-    assert "s3:PutObject" in request.error_detail
-    assert request.uci_value == "alice"
-
-    monkeypatch.undo()
-    decisions.retry(request_id=request.pk, actor="command")
-    assert not worker.drain()
-    request.refresh_from_db()
-    assert request.status == "completed"
-    assert texts(storage, chatbot) == {"words of bob"}
-
-
 def test_deletions_that_share_a_conversation_all_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """In one claim: the conversation is marked for alice, and bob's deletion has nothing else to erase."""
     shared = conversation_on(chatbot, "alice", noon(), text="words of both")
@@ -358,19 +336,6 @@ def test_a_clients_file_is_not_rebuilt_when_a_failed_day_is_retried(chatbot: Cha
     for extract in (failed, delivered):
         extract.refresh_from_db()
     assert (failed.state, delivered.state) == ("stale", "done")
-
-
-def test_late_data_of_an_erased_chatter_has_its_days_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    anonymous = conversation_on(chatbot, "carol", noon(), text="late words of alice")
-    two_days_made(chatbot)
-    request = deletion_of(chatbot, "alice")
-    assert not worker.drain()
-    type(anonymous).objects.filter(pk=anonymous.pk).update(deletion_request_id=request.pk)
-    cleanup.erase_late_data()
-    assert verify.audit([request.pk]).left[request.pk].rows == {"conversations_dailyextract": 1}
-    assert not worker.drain()
-    assert texts(storage, chatbot) == {"words of bob"}
-    assert verify.audit([request.pk]).left == {}
 
 
 def test_without_extracts_no_day_is_flagged(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:

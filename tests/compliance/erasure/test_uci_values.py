@@ -1,11 +1,9 @@
 """Values stored before their variable became the UCI, which no deletion by the UCI would find."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import designate_uci
@@ -16,6 +14,7 @@ from conversations.models import VariableValue
 from tests.compliance.conftest import Drain
 from tests.conversations.documents import parsed
 from tests.factories import VariableFactory, deletion_of
+from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.support import dump
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,24 +56,21 @@ def test_the_sweep_after_a_designation_deletes_earlier_values(
 
 
 def test_values_stored_by_an_intake_during_the_designation_are_deleted_too(chatbot: Chatbot, email: Any) -> None:
-    has_stored, go_on = threading.Event(), threading.Event()
+    gate = Gate()
 
     def intake() -> None:
-        try:
-            with transaction.atomic():
-                store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com")])
-                has_stored.set()
-                assert go_on.wait(20)
-        finally:
-            connection.close()
+        with transaction.atomic():
+            store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com")])
+            gate.passed()
 
-    with ThreadPoolExecutor(1) as threads:
-        under_way = threads.submit(intake)
-        assert has_stored.wait(20)
-        designate_uci(chatbot=chatbot, name="email", actor="command")
-        threading.Timer(0.5, go_on.set).start()
-        worker.sweep()
-        under_way.result(timeout=20)
+    under_way = Elsewhere(intake)
+    gate.wait_for_someone()
+    designate_uci(chatbot=chatbot, name="email", actor="command")
+    sweep = Elsewhere(worker.sweep)
+    assert sweep.waits
+    gate.open()
+    for one in (under_way, sweep):
+        one.end()
 
     assert values() == [("acme", "plan")]
 
@@ -83,15 +79,9 @@ def test_a_locked_value_is_deleted_by_the_next_sweep(chatbot: Chatbot, email: An
     store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com"), carrying("c-2", "ada@example.com")])
     designate_uci(chatbot=chatbot, name="email", actor="command")
 
-    def sweep() -> None:
-        try:
-            worker.sweep()
-        finally:
-            connection.close()
-
-    with transaction.atomic(), ThreadPoolExecutor(1) as threads:
+    with transaction.atomic():
         locked = VariableValue.objects.filter(chatbot=chatbot, variable=email).select_for_update()[0]
-        threads.submit(sweep).result(timeout=20)
+        Elsewhere(worker.sweep).end()
 
     assert list(VariableValue.objects.filter(variable=email)) == [locked]
     worker.sweep()
