@@ -16,12 +16,12 @@ import httpx
 import pytest
 from django.conf import settings
 
-from chatbots.models import BucketCheck, Chatbot, SilentStorage
+from chatbots.models import BucketCheck, Chatbot
 from common.storage import ObjectStorage
 from compliance.ledger import journal
-from compliance.models import Claim, ComplianceRequest, Export
+from compliance.models import ComplianceRequest
 from compliance.work import bucket_checks, health, notify
-from conversations.models import Conversation, DailyExtract
+from conversations.models import Conversation
 from scripts.processes import Processes, free_port, wait_for_http
 from tests import factories
 from tests.clients import use_bucket_at, use_client_bucket
@@ -147,45 +147,6 @@ def test_others_continue_while_client_buckets_drip_and_health_names_them(
     assert found < TOLD_WITHIN
     assert {check.error.partition(":")[0] for check in BucketCheck.objects.all()} == {"storage_unavailable"}
     assert not ComplianceRequest.objects.filter(chatbot__in=drips, status=Status.COMPLETED).exists()
-
-
-def test_a_stopping_cluster_leaves_the_bucket_and_requeues_its_work(server: Hostile, storage: ObjectStorage) -> None:
-    drips = factories.ready_chatbot(slug="first")
-    use_bucket_at(drips, server.url())
-    export = export_of(drips, "42")
-    notify.notify_workers()
-    with Processes() as processes:
-        start_cluster(processes)
-        wait_until(lambda: server.connections > 0)
-        began = time.monotonic()
-        assert processes.stop(timeout=60) == {"worker": 0}
-        ended = time.monotonic() - began
-    export.refresh_from_db()
-    assert (export.status, export.claim, export.attempts) == (Status.ACCEPTED, None, 0)
-    assert not Claim.objects.exists()
-    assert ended < 20
-
-
-def test_waiting_requests_run_once_the_bucket_responds(
-    server: Hostile, healthy: S3Server, storage: ObjectStorage
-) -> None:
-    drips = of_dripping("first", server)
-    Export.objects.all().delete()
-    with Processes() as processes:
-        notify.notify_workers()
-        start_cluster(processes)
-        wait_until(SilentStorage.objects.exists, seconds=90)
-        # As when the client has mended it: the same bucket for all we know.
-        use_client_bucket(drips, healthy)
-        SilentStorage.objects.update(rests_until=noon())
-        ComplianceRequest.objects.update(not_before=None)
-        DailyExtract.objects.update(not_before=None)
-        open_requests = ComplianceRequest.objects.filter(
-            chatbot=drips, status__in=[Status.ACCEPTED, Status.PROCESSING]
-        )
-        notify.notify_workers()
-        wait_until(lambda: not open_requests.exists(), seconds=120)
-    assert not SilentStorage.objects.exists()
 
 
 def test_rows_are_erased_while_the_hosted_bucket_drips_and_health_reports_it(

@@ -1,4 +1,4 @@
-"""With LOG_FORMAT=json each process writes JSON lines alone: the web server, the workers, commands."""
+"""With LOG_FORMAT=json each process writes JSON lines alone. Workers do so in `test_nothing_personal.py`."""
 
 import http.client
 import json
@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from chatbots.models import ApiKey, Chatbot
-from compliance.work import health
 from scripts.processes import Processes, free_port, wait_for_http, web_command
 from tests.calls import SigningCaller
 from tests.functional.support import ROOT, manage, worker_environment
-from tests.functional.test_killed_worker import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,19 +24,6 @@ def lines(text: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in found)
     return found
-
-
-@pytest.mark.long(reason="a cluster is started and stopped")
-def test_workers_write_json_lines_from_start_to_end(storage: object, tmp_path: Path) -> None:
-    log = tmp_path / "worker.log"
-    with Processes() as processes:
-        processes.start("worker", manage("qcluster"), env=environment(), log=log)
-        wait_until(lambda: health.check().alive == 1)
-
-    messages = lines(log.read_text())
-
-    assert {line["logger"] for line in messages} >= {"django-q"}
-    assert {line["level"] for line in messages} <= {"INFO"}
 
 
 @pytest.mark.long(reason="a web server is started and stopped")

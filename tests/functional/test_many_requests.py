@@ -1,4 +1,4 @@
-"""Many requests at once: few tasks, and set-wise work."""
+"""Many requests at once are carried out set-wise."""
 
 import math
 
@@ -6,15 +6,12 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
-from django_q.models import OrmQ
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.ledger import service
 from compliance.models import ComplianceRequest, JournalEntry
-from compliance.requests.selectors import ByUci
-from compliance.requests.submit import submit
 from conversations import machines
 from conversations.models import Conversation, Message
 from tests.factories import conversation_of, deletion_of
@@ -22,21 +19,6 @@ from tests.factories import conversation_of, deletion_of
 Status = ComplianceRequest.Status
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.mark.long(reason="a thousand requests are filed")
-def test_a_thousand_filings_enqueue_one_task_while_none_is_taken(chatbot: Chatbot) -> None:
-    for number in range(1000):
-        submit(
-            chatbot=chatbot,
-            kind=ComplianceRequest.Kind.DELETION,
-            about=ByUci("member_id", f"member-{number}"),
-            origin=ComplianceRequest.Origin.API,
-            actor="command",
-        )
-
-    assert ComplianceRequest.objects.filter(status=Status.ACCEPTED).count() == 1000
-    assert OrmQ.objects.count() == 1
 
 
 def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,25 +84,6 @@ def test_a_running_cluster_takes_nothing_more(chatbot: Chatbot, storage: ObjectS
     assert log.read_text().count("service.restored") == 1
 
 
-def test_no_worker_works_in_a_loaded_dump(chatbot: Chatbot, storage: ObjectStorage, tmp_path: Path) -> None:
-    conversation_of(chatbot, "42")
-    service.current()
-    requests = [deletion_of(chatbot, f"{number}") for number in range(40, 60)]
-    notify.notify_workers()
-    Service.objects.update(server="another/1/1")
-    log = tmp_path / "worker.log"
-    with Processes() as processes:
-        processes.start("worker", manage("qcluster"), env=worker_environment() | {"WORKERS": "4"}, log=log)
-        wait_until(lambda: Heartbeat.objects.filter(worked_at__isnull=False).exists())
-        beat = Heartbeat.objects.get().seen_at
-        wait_until(lambda: Heartbeat.objects.get().seen_at > beat)
-    assert service.state() == "restored"
-    assert {status(each) for each in requests} == {"accepted"}
-    assert Conversation.objects.filter(deletion_request_id=None).count() == 1
-    assert list(storage.keys()) == []
-    assert log.read_text().count("service.restored") == 1
-
-
 def test_workers_at_work_write_nothing_more_once_it_is_closed(
     chatbot: Chatbot, storage: ObjectStorage, tmp_path: Path
 ) -> None:
