@@ -1,7 +1,6 @@
 """One message is removed: its text and file are nowhere afterwards, and all else is as it was."""
 
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,7 +8,6 @@ from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
@@ -17,7 +15,8 @@ from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from conversations.models import Conversation, DailyExtract, Message, UploadedFile
-from tests.clients import CLIENT, empty, use_client_bucket, use_hosted_bucket
+from tests.clients import CLIENT, use_client_bucket, use_hosted_bucket
+from tests.compliance.conftest import versioned
 from tests.functional.company import (
     DAY,
     Company,
@@ -33,6 +32,8 @@ from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
 from tests.functional.support import dump, everything_in, rows_of
 from tests.ledger import keys_of, lines_of
 from tests.s3_server import S3Server, running
+
+__all__ = ["versioned"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -90,19 +91,6 @@ def test_nothing_of_the_message_is_left_and_all_else_is_as_it_was(
     assert events(redaction)[0] == "request.accepted"
     entry = ChangeLogEntry.objects.filter(request_id=redaction).earliest("pk")
     assert entry.data == {"kind": "redaction", "origin": "api", "reason": "payment_data"}
-
-
-@pytest.fixture
-def versioned(storage: ObjectStorage, settings: Any, chatbot: Chatbot) -> Iterator[ObjectStorage]:
-    """The hosted bucket with versioning."""
-    settings.S3_BUCKET = f"{settings.S3_BUCKET}-versioned"
-    bucket = hosted_storage()
-    bucket.create_bucket_if_missing()
-    versioning = {"Status": "Enabled"}
-    bucket.connection.meta.client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration=versioning)
-    empty(bucket)
-    yield bucket
-    empty(bucket)
 
 
 def test_it_shows_as_redacted_in_transcript_and_day(company: Company, storage: ObjectStorage) -> None:

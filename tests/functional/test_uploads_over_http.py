@@ -3,8 +3,7 @@
 import hashlib
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -22,8 +21,10 @@ from compliance.ledger import objects as ledger
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, UploadedFile
 from tests.calls import TokenCaller
+from tests.compliance.exporting import open_uploads
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.factories import conversation_of, deletion_of
+from tests.functional.test_killed_worker import wait_until
 from tests.functional.web import WebServer, web_server
 from tests.s3_server import ADMIN, running
 
@@ -84,18 +85,6 @@ class Upload:
             connections.close_all()
 
 
-def open_uploads(storage: ObjectStorage) -> int:
-    client = storage.connection.meta.client
-    return len(client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads", []))
-
-
-def wait_until(happens: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not happens():
-        assert time.monotonic() < end, "It does not happen."
-        time.sleep(0.05)
-
-
 def objects(storage: ObjectStorage) -> list[str]:
     return [version.key for version in storage.versions() if not version.key.startswith(ledger.PREFIX)]
 
@@ -136,11 +125,11 @@ def test_a_caller_who_hangs_up_leaves_nothing(server, conversation, storage) -> 
 
     upload = Upload(conversation, size=50 * MIB)
     upload.send(b"x" * 20 * MIB)
-    wait_until(lambda: open_uploads(storage))
+    wait_until(lambda: bool(open_uploads(storage)))
     assert upload.answer()[0] == 400
 
     assert not UploadedFile.objects.exclude(name="").exists()
-    assert open_uploads(storage) == 0
+    assert open_uploads(storage) == []
     assert objects(storage) == []
     assert UploadedFile.objects.get().state == "uploading"
 
@@ -151,7 +140,7 @@ def test_a_deletion_that_meets_an_upload_leaves_no_object_no_row_and_no_open_upl
     beside.send(b"y" * MIB)
     upload = Upload(conversation, size=50 * MIB)
     upload.send(b"x" * 20 * MIB)
-    wait_until(lambda: open_uploads(storage) == 2)
+    wait_until(lambda: len(open_uploads(storage)) == 2)
     request = deletion_of(conversation.chatbot, "42")
 
     assert not worker.drain(seconds=60)
@@ -162,13 +151,13 @@ def test_a_deletion_that_meets_an_upload_leaves_no_object_no_row_and_no_open_upl
     request.refresh_from_db()
     assert (request.status, request.files) == (ComplianceRequest.Status.COMPLETED, 0)
     assert not UploadedFile.objects.filter(conversation=conversation).exists()
-    assert open_uploads(storage) == 1
+    assert len(open_uploads(storage)) == 1
     assert objects(storage) == []
 
     beside.send(b"y" * 9 * MIB + END)
     assert beside.answer()[0] == 201
     assert [UploadedFile.objects.get().object_key] == objects(storage)
-    assert open_uploads(storage) == 0
+    assert open_uploads(storage) == []
 
 
 def test_a_connection_serves_again_after_a_refusal(server, conversation) -> None:
@@ -197,7 +186,7 @@ def test_a_storage_that_stops_in_mid_upload_is_reported_and_the_rest_removed_lat
         settings.UPLOAD_MAX_BYTES = 200 * MIB
         upload = Upload(conversation, size=50 * MIB)
         upload.send(b"x" * 20 * MIB)
-        wait_until(lambda: open_uploads(storage))
+        wait_until(lambda: bool(open_uploads(storage)))
         s3.stop()
 
         upload.send(b"x" * 30 * MIB + END)
@@ -212,4 +201,4 @@ def test_a_storage_that_stops_in_mid_upload_is_reported_and_the_rest_removed_lat
         UploadedFile.objects.update(created_at=timezone.now() - timedelta(days=2))
         worker.sweep()
         assert not UploadedFile.objects.exists()
-        assert open_uploads(storage) == 0
+        assert open_uploads(storage) == []
