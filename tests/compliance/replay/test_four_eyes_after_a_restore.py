@@ -35,21 +35,6 @@ def number(company: Company) -> int:
     return company.talk("c-1", "alice")
 
 
-def test_no_key_approves_what_is_held_since_a_restore(company: Company, number: int) -> None:
-    with restored():
-        deletion = company.delete("alice")
-        write_journal()
-    assert became_of(replay()) == {deletion: "on_hold"}
-
-    problem(company.caller.post(f"requests/{deletion}/approve", {}), 403, "officers_only")
-
-    work()
-    assert (gone(number), company.request_object(deletion)["hold_reason"]) == ([False], "restored")
-    decisions.approve(request_id=UUID(deletion), actor="user:7")
-    work()
-    assert gone(number) == [True]
-
-
 def test_nobody_approves_what_they_have_filed_themselves(company: Company, number: int) -> None:
     filer, another = (f"user:{staff(company.chatbot, Role.OFFICER).pk}" for _ in range(2))
     with restored():

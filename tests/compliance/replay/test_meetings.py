@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.core.management import call_command
@@ -10,8 +9,7 @@ from django.utils import timezone
 
 from compliance import worker
 from compliance.ledger import lines
-from compliance.models import ComplianceRequest, JournalEntry
-from compliance.requests import decisions
+from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.functional.company import Company, became, document, settle
@@ -28,8 +26,6 @@ NOW = timezone.now()
     "state",
     [
         {},
-        {"status": "on_hold", "hold_reason": "awaiting_approval", "held_at": NOW},
-        {"status": "failed", "failed_at": NOW, "error_code": "storage_error", "attempts": 5},
         {"status": "failed", "failed_at": NOW, "error_code": "x", "uci_value": None, "uci_digest": None},
         {"not_before": NOW + timedelta(days=1), "lane": "isolated", "attempts": 3},
     ],
@@ -176,21 +172,6 @@ def test_a_deletion_that_fills_several_lines(company: Company, monkeypatch: pyte
 
     assert became_of(report) == {deletion: "erased"}
     assert gone(*numbers) == [True] * 5
-
-
-def test_a_deletion_that_this_database_has_cancelled_is_not_carried_out(company: Company) -> None:
-    """That cannot be by itself: somebody has to look."""
-    number = company.talk("c-1", "alice")
-    deletion = company.delete("alice")
-    with restored():
-        work()
-    decisions.cancel(request_id=UUID(deletion), actor="user:7")
-    JournalEntry.objects.all().delete()
-
-    report = replay(code=3)
-
-    assert became_of(report) == {deletion: "undecided"}
-    assert gone(number) == [False]
 
 
 def test_what_is_closed_is_what_was_planned(company: Company) -> None:

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
-from compliance.models import Service
+from compliance.models import ComplianceRequest, Service
 from compliance.replay import carrying, reading
 from tests.compliance.replay.conftest import gone, work, write_journal
 from tests.compliance.replay.test_whole_replays import erased_since, unknown
@@ -100,3 +100,4 @@ def test_a_lost_export_is_told_without_conversations(company: Company) -> None:
         write_journal()
 
     assert f"export {export} of acme: Name as lost -> A lost export" in told().splitlines()
+    assert not ComplianceRequest.objects.exists()

@@ -1,7 +1,6 @@
 """A replay from start to end: what it believes, how it goes on after a kill, and when it does nothing."""
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -29,8 +28,6 @@ from tests.restoring import Backup, restored
 
 pytestmark = pytest.mark.django_db
 
-Change = Callable[[bytes], bytes]
-
 
 def erased_since(company: Company, *, state: str = "restored") -> tuple[int, str]:
     """Make the database look restored, after a chatter was erased; return the conversation and the deletion."""
@@ -46,33 +43,16 @@ def unknown(storage: ObjectStorage) -> list[str]:
     return [key for key in storage.keys("erasure_ledger/") if key not in known]
 
 
-@pytest.mark.long(reason="a restore for each change", beyond=1)
-@pytest.mark.parametrize(
-    ("fault", "change"),
-    [
-        ("forged", lambda one: one.replace(b'"request":"', b'"request":"f')),
-        ("truncated", lambda one: one[: one.rindex(b"{")]),
-        ("truncated", lambda one: one[:-1]),
-        ("other_key", lambda one: one.replace(b'"hmac_key":"', b'"hmac_key":"0')),
-        ("unreadable", lambda _one: b"\xff\x00 nothing of ours"),
-        ("unreadable", lambda _one: b""),
-    ],
-)
-def test_an_object_that_was_changed_is_named_and_not_used(
-    company: Company, storage: ObjectStorage, fault: str, change: Change
-) -> None:
+def test_an_object_that_was_changed_is_named_and_not_used(company: Company, storage: ObjectStorage) -> None:
     number, _ = erased_since(company)
     keys = unknown(storage)
     for key in keys:
-        storage.put(key, change(storage.read(key)), "text/plain")
+        storage.put(key, storage.read(key).replace(b'"request":"', b'"request":"f'), "text/plain")
 
     planned, report = replay("--dry-run", code=3), replay(code=3)
 
-    assert (
-        planned["objects"]["refused"]
-        == report["objects"]["refused"]
-        == [{"key": key, "fault": fault} for key in keys]
-    )
+    refused = [{"key": key, "fault": "forged"} for key in keys]
+    assert planned["objects"]["refused"] == report["objects"]["refused"] == refused
     assert (report["requests"], gone(number)) == ([], [False])
     assert not LedgerObject.objects.filter(key__in=keys).exists()
 
@@ -163,9 +143,11 @@ def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage
     replay()
     rows_, objects, life = dump(), list(storage.versions()), Service.objects.get().incarnation
 
-    report = replay()
+    report, out = replay(), StringIO()
+    call_command("replay_erasures", stdout=out)
 
     assert (report["requests"], report["opened"]) == ([], False)
+    assert "nothing to be done" in out.getvalue()
     assert (dump(), list(storage.versions())) == (rows_, objects)
     assert Service.objects.get().incarnation == life
 
@@ -260,7 +242,7 @@ def test_an_open_service_is_not_replayed_unless_its_operator_says_that_it_was_re
 def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
     company: Company, options: tuple[str, ...]
 ) -> None:
-    company.talk("c-1", "alice")
+    number = company.talk("c-1", "alice")
     with restored():
         pass
     out = StringIO()
@@ -268,6 +250,7 @@ def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
     call_command("replay_erasures", *options, stdout=out)
 
     assert "S3_BUCKET is not the bucket that has its ledger" in out.getvalue()
+    assert (service.is_open(), gone(number)) == (not options, [False])
 
 
 @pytest.mark.parametrize("options", [("--dry-run",), ()])
@@ -288,30 +271,6 @@ def test_a_service_is_not_opened_without_its_ledger(
 
     call_command("replay_erasures", "--without-ledger", stdout=StringIO())
     assert service.is_open()
-
-
-def test_a_healthy_service_is_left_as_it_is(company: Company, storage: ObjectStorage) -> None:
-    company.talk("c-1", "alice")
-    company.delete("alice")
-    work()
-    rows_, objects = dump(), list(storage.versions())
-    out = StringIO()
-
-    call_command("replay_erasures", stdout=out)
-
-    assert "nothing to be done" in out.getvalue()
-    assert (dump(), list(storage.versions())) == (rows_, objects)
-
-
-def test_a_dump_of_which_the_ledger_knows_no_more_is_opened(company: Company) -> None:
-    number = company.talk("c-1", "alice")
-    with restored():
-        pass
-
-    report = replay()
-
-    assert (report["requests"], report["opened"], gone(number)) == ([], True, [False])
-    assert Service.objects.get().state == "open"
 
 
 def test_the_service_stays_closed_while_the_storage_does_not_answer(
