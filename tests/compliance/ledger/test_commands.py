@@ -73,12 +73,6 @@ def test_what_is_listed_runs(db: None) -> None:
     assert json.loads(out.getvalue())["verified"] == 0
 
 
-def test_an_open_service_refuses_nothing(chatbot: Chatbot) -> None:
-    call_command("request_deletion", "acme", "member_id", "alice-77", stdout=StringIO())
-
-    assert ComplianceRequest.objects.exists()
-
-
 def test_the_guide_names_what_runs() -> None:
     """And the exit code of what does not."""
     guide = " ".join((settings.BASE_DIR / "docs" / "operating.md").read_text().split())

@@ -88,22 +88,6 @@ def forged(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
     storage.put(head.key, sealed, content_type=objects.CONTENT_TYPE)
 
 
-def of_another_key(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
-    key, settings.DIGEST_KEY = settings.DIGEST_KEY, b"another key of 32 bytes, not ours"[:32]
-    put(storage, header(ours))
-    settings.DIGEST_KEY = key
-
-
-def truncated(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
-    head = header(ours)
-    sealed = content.seal(head, [LINE, LINE])
-    storage.put(head.key, sealed[: len(sealed) // 2], content_type=objects.CONTENT_TYPE)
-
-
-def moved(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
-    put(storage, header(ours, age=timedelta(hours=1)), key=header(ours).key)
-
-
 def of_another_service(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
     put(storage, header(ours, service_id=uuid7()))
 
@@ -127,9 +111,7 @@ def huge(storage: ObjectStorage, ours: Service, settings: Settings) -> None:
     storage.put(head.key, sealed, content_type=objects.CONTENT_TYPE)
 
 
-PLANTED = [
-    forged, of_another_key, truncated, moved, of_another_service, expired, of_another_life, nonsense, huge,
-]  # fmt: skip
+PLANTED = [forged, of_another_service, expired, of_another_life, nonsense, huge]
 
 
 @pytest.mark.long(reason="each kind of object", beyond=2)

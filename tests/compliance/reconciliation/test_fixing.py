@@ -64,23 +64,6 @@ def test_an_export_behind_a_marker_keeps_its_key(versioned, chatbot) -> None:
     assert len(keys(versioned)) == 2
 
 
-def test_a_refusal_is_reported_by_its_code_and_the_rest_continues(whole, storage, monkeypatch) -> None:
-    put(storage, *ORPHANS)
-
-    remove = ObjectStorage.remove_versions
-
-    def half_locked(bucket: ObjectStorage, versions: Iterable[Version]) -> dict[str, StorageError]:
-        remove(bucket, [one for one in versions if one.key != ORPHANS[0]])
-        return {ORPHANS[0]: StorageError("storage_locked", "Object lock protects a version.")}
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "remove_versions", half_locked)
-        report = reconcile("--fix", "--force", code=3)
-
-    assert (report["fixed"], report["refused"]) == ({"orphans": 4}, {"storage_locked": 1})
-    assert keys(storage) == sorted([*whole, ORPHANS[0]])
-
-
 def test_an_upload_that_cannot_be_aborted_is_reported_by_its_code(whole, storage, monkeypatch) -> None:
     storage.open_upload(ORPHANS[0], content_type="text/csv")
 

@@ -14,7 +14,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry
 from common.storage import ObjectStorage, StorageError
 from compliance.models import Export, ExportFile
-from compliance.reconciliation import report, scan
+from compliance.reconciliation import scan
 from conversations.models import DailyExtract, UploadedFile
 from tests import factories
 from tests.compliance.reconciling import (
@@ -298,10 +298,6 @@ def test_unavailable_storage_is_reported(chatbot, settings: Settings) -> None:
 
     with pytest.raises(CommandError, match="storage_bucket_missing"):
         call_command("reconcile_storage")
-
-
-def test_its_share_is_a_fifth() -> None:
-    assert report.MOST_SHARE == 0.2
 
 
 def test_it_remembers_each_row_of_each_store_apart() -> None:

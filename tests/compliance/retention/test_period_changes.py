@@ -54,13 +54,18 @@ def test_a_period_that_is_longer_than_one_that_waits_is_announced_too(
     assert ComplianceRequest.objects.filter(status=Status.ACCEPTED).count() == 1
 
 
-@pytest.mark.parametrize("wanted", [365, 730])
-def test_back_to_the_period_before_or_a_longer_one_needs_no_number(chatbot: Chatbot, wanted: int) -> None:
+@pytest.mark.parametrize("wanted", [None, 365, 730])
+def test_back_to_the_period_before_or_a_longer_one_or_none_needs_no_number(
+    chatbot: Chatbot, wanted: int | None
+) -> None:
     keep_for(chatbot, 365)
     set_period(chatbot, 90, confirmed=7)
+    request = first_run(chatbot)
 
     set_period(chatbot, wanted)
 
+    request.refresh_from_db()
+    assert request.status == Status.CANCELLED
     assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (wanted, None)
 
 

@@ -253,22 +253,6 @@ def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired, stora
     assert purge_expired()["removed"]["exports"] == 1
 
 
-def test_the_sweep_continues_past_refusals_of_storage(expired, storage, monkeypatch) -> None:
-    monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
-    purge = ObjectStorage.purge
-
-    def locked(self: ObjectStorage, key: str) -> int:
-        if "old0" in key:
-            raise StorageError("storage_locked", "An object lock forbids it.")
-        return purge(self, key)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "purge", locked)
-        worker.sweep()
-
-    assert cleanup.expired_exports().count() == 1
-
-
 def test_the_sweep_stops_a_task_out_of_time_and_the_command_continues(expired, storage, monkeypatch) -> None:
     monkeypatch.setattr(cleanup, "_SECONDS_PER_TASK", -1.0)
 

@@ -14,11 +14,9 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.retention import cleanup
 from tests import factories
 from tests.calls import TokenCaller
 from tests.compliance.conftest import Drain
-from tests.compliance.retention.test_purge_expired import purge_expired
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.elsewhere import Elsewhere
 
@@ -192,24 +190,6 @@ def test_the_api_finds_a_request_by_its_reference_until_then(
 
     assert found() == {str(new.pk)}
     assert caller.get(f"requests/{old.pk}").json()["reference"] == ""
-
-
-def test_the_command_counts_and_empties_all_in_batches_and_once(
-    chatbot: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cleanup, "_BATCH", 2)
-    for number in range(5):
-        ended(deletion_of(chatbot, "42", reference=f"T-{number}"), Status.COMPLETED, long_ago)
-    ended(deletion_of(chatbot, "42"), Status.COMPLETED, long_ago)
-    kept = ended(deletion_of(chatbot, "42", reference="T-9"), Status.COMPLETED, lately)
-
-    assert purge_expired("--dry-run")["expired"]["references"] == 5
-    assert purge_expired()["removed"]["references"] == 5
-
-    assert not ComplianceRequest.objects.exclude(reference="").exclude(pk=kept.pk).exists()
-    assert references(kept) == ["T-9"]
-    assert purge_expired("--dry-run")["expired"]["references"] == 0
-    assert purge_expired()["removed"]["references"] == 0
 
 
 @pytest.mark.django_db(transaction=True)

@@ -100,19 +100,6 @@ def test_a_second_change_takes_the_place_of_the_first(chatbot: Chatbot) -> None:
     assert period_of(chatbot) == 1095, "365 days never erased anything."
 
 
-@pytest.mark.parametrize("days", [None, 365])
-def test_a_longer_period_or_none_ends_a_run_that_waits(chatbot: Chatbot, days: int | None) -> None:
-    keep_for(chatbot, 180)
-    set_period(chatbot, 90, confirmed=0)
-    request = first_run(chatbot)
-
-    set_period(chatbot, days)
-
-    request.refresh_from_db()
-    assert (request.status, period_of(chatbot)) == (Status.CANCELLED, days)
-    assert policy.waiting_first_run(chatbot) is None
-
-
 @pytest.mark.parametrize(("stored", "is_held"), [(11, False), (12, True)])
 def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(
     chatbot: Chatbot, drain: Drain, stored: int, *, is_held: bool

@@ -105,6 +105,7 @@ def test_uploaded_files_go_with_their_objects(chatbot: Chatbot, drain: Drain, st
     request.refresh_from_db()
     assert (request.status, request.files) == (Status.COMPLETED, 1)
     assert not UploadedFile.objects.exists()
+    assert not Identity.objects.exists(), "The file kept them for its own removal."
     assert file.object_key not in list(storage.keys("uploads/"))
 
 
@@ -245,18 +246,6 @@ def test_each_slice_has_its_own_attempts(
 
     request.refresh_from_db()
     assert (request.status, request.conversations, request.error_code) == (Status.COMPLETED, 4, "")
-
-
-def test_the_digests_of_people_go_with_the_last_copy(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
-    """As a deletion forgets them: a file kept them for its own removal."""
-    for number in range(3):
-        with_a_file(storage, conversation_aged(chatbot, 91, str(number)))
-    file_run(chatbot)
-
-    drain()
-
-    assert not UploadedFile.objects.exists()
-    assert not Identity.objects.exists()
 
 
 def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -> None:
