@@ -1,35 +1,28 @@
-"""A real cluster is killed with SIGKILL in the middle of a big deletion; another one finishes."""
+"""A real cluster is killed with SIGKILL in the middle of a redaction; another one finishes."""
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
-from django.db import connection
+from pytest_django import Settings
 
-from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
+from chatbots.buckets import hosted_storage
+from chatbots.models import Chatbot
+from compliance.ledger import journal
 from compliance.models import ComplianceRequest
-from compliance.work import notify
-from conversations.models import Conversation, Identity, Message
+from conversations.models import Message
 from scripts.processes import Processes
-from tests.factories import conversation_of, deletion_of
+from tests.functional.company import Company, events, key_of_file
+from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, talk
 from tests.functional.support import manage, worker_environment
-
-Status = ComplianceRequest.Status
-
-CONVERSATIONS, MESSAGES_EACH = 40, 5_000
+from tests.s3_server import ADMIN, S3Server, running
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="two clusters, and 200,000 messages are erased"),
+    pytest.mark.long(reason="two clusters and a storage of its own"),
 ]
-
-_FILL = """
-INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
-SELECT c.chatbot_id, c.id, 'bulk-' || n, 'user', 'text', 'message ' || n || repeat(' and more', 10), now()
-  FROM conversations_conversation c CROSS JOIN generate_series(1, %s) AS n WHERE c.id = ANY(%s)
-"""
 
 
 def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
@@ -43,39 +36,49 @@ def start_cluster(processes: Processes) -> subprocess.Popen[bytes]:
     return processes.start("worker", manage("qcluster"), env=worker_environment())
 
 
-def test_another_worker_finishes_with_right_counts_and_one_completion(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
-    ours = [conversation_of(chatbot, "42", messages=0, message_count=MESSAGES_EACH) for _ in range(CONVERSATIONS)]
-    others = [conversation_of(chatbot, "43", messages=3), conversation_of(neighbour, "42", messages=3)]
-    with connection.cursor() as cursor:
-        cursor.execute(_FILL, [MESSAGES_EACH, [conversation.pk for conversation in ours]])
-    untouched = list(Message.objects.filter(conversation__in=others).order_by("pk").values())
-    request = deletion_of(chatbot, "42")
-    notify.notify_workers()
-    total = CONVERSATIONS * MESSAGES_EACH
+@pytest.fixture
+def server(settings: Settings) -> Iterator[S3Server]:
+    """The operator's storage, which can be paused."""
+    with running() as server:
+        settings.S3_ENDPOINT_URL = settings.S3_PUBLIC_ENDPOINT_URL = server.endpoint
+        settings.S3_ACCESS_KEY_ID, settings.S3_SECRET_ACCESS_KEY = ADMIN.access_key, ADMIN.secret_key
+        settings.S3_BUCKET = server.s3.bucket
+        yield server
 
-    with Processes() as processes:
+
+def test_another_cluster_finishes_with_right_counts_and_one_completion(chatbot: Chatbot, server: S3Server) -> None:
+    storage, company = hosted_storage(), Company(chatbot)
+    number, other = talk(company, "c-1", "alice"), company.talk("c-2", "bob", has_file=True)
+    removed, untouched = company.exported("alice", include_files=True), company.exported("bob")
+    company.make_day()
+    kept = list(Message.objects.exclude(pk=message_of(number).pk).order_by("pk").values())
+    redaction = redact(company, number)
+    status = ComplianceRequest.objects.filter(pk=redaction).values_list("status", flat=True)
+
+    # The messages are emptied, and the first call to the storage after it does not end.
+    journal.intend([UUID(redaction)])
+    server.pause()
+    with Processes(stop_timeout=0) as processes:
         start_cluster(processes)
-        wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).messages > 0)
+        wait_until(lambda: message_of(number).kind == "redacted")
         processes.kill("worker")
-        request.refresh_from_db()
-        assert request.status == Status.PROCESSING
-        assert 0 < request.messages < total, "it was killed too late to show anything"
-        assert Message.objects.filter(conversation__in=ours).count() == total - request.messages
-
-        # The next cluster of this machine detects that it is dead, and requeues its work.
+        server.resume()
+        assert status.get() == "processing"
+        assert found(storage) >= {SECRET, PICTURE}, "it was killed too late to show anything"
         start_cluster(processes)
-        wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == Status.COMPLETED)
+        wait_until(lambda: not ComplianceRequest.objects.exclude(status="completed").exists())
 
-    request.refresh_from_db()
-    assert (request.conversations, request.messages, request.identities) == (CONVERSATIONS, total, CONVERSATIONS)
-    assert (request.attempts, request.uci_value) == (1, None)
-    events = list(ChangeLogEntry.objects.filter(request_id=request.pk).values_list("event", flat=True))
-    assert events.count("request.completed") == 1
-    assert not Message.objects.filter(conversation__in=ours).exists()
-    assert (
-        Conversation.objects.filter(deletion_request_id=request.pk, deleted_at__isnull=False).count() == CONVERSATIONS
-    )
-    assert list(Message.objects.filter(conversation__in=others).order_by("pk").values()) == untouched
-    assert Identity.objects.count() == 2
+    shown = company.request_object(redaction)
+    counted = {name: count for name, count in shown["counts"].items() if count}
+    assert counted == {"messages": 1, "files": 1, "exports": 1, "extracts": 1}
+    assert events(redaction).count("request.completed") == 1
+    assert found(storage) == set()
+    assert list(Message.objects.exclude(pk=message_of(number).pk).order_by("pk").values()) == kept
+    assert storage.exists(str(untouched.key))
+    assert storage.exists(key_of_file(other))
+    # The export is filed again once, and holds the rest.
+    [again] = shown["redaction"]["removed_exports"]
+    assert again["request_id"] == str(removed.request_id)
+    assert KEPT in storage.read(company.request_object(again["repeated_by"])["export"]["key"]).decode()
+    assert ComplianceRequest.objects.filter(kind="export").count() == 3
+    assert list(storage.uploads()) == []
