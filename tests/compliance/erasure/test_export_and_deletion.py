@@ -14,7 +14,6 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
-from compliance.api.representation import represent
 from compliance.erasure import marking, objects
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
@@ -107,35 +106,6 @@ def test_an_export_that_failed_while_the_deletion_was_held_forgets_the_value(
     export.refresh_from_db()
     assert (request.status, export.uci_value) == (Status.COMPLETED, kept)
     assert decisions.is_retryable(export) == bool(kept)
-
-
-@pytest.mark.parametrize("erase_exports", [True, False])
-def test_earlier_exports_are_removed_unless_they_are_recent(
-    chatbot: Chatbot,
-    drain: Drain,
-    storage: ObjectStorage,
-    settings: Settings,
-    erase_exports: bool,
-) -> None:
-    conversation_of(chatbot, "42")
-    old, fresh = export_of(chatbot, "42"), export_of(chatbot, "42")
-    drain()
-    too_old = timezone.now() - settings.EXPORT_GRACE_DAYS - timedelta(seconds=1)
-    old.refresh_from_db()
-    old.export.finished_at = too_old
-    old.export.save()
-    keys = [str(old.export.key), str(fresh.export.key)]
-    deletion = deletion_of(chatbot, "42", erase_exports=erase_exports)
-
-    drain()
-
-    assert [storage.exists(key) for key in keys] == [False, not erase_exports]
-    deletion.refresh_from_db()
-    assert deletion.exports == (2 if erase_exports else 1)
-    kept = represent(deletion, status_url="", shows_key=True)["kept_exports"]
-    assert [export["request_id"] for export in kept] == ([] if erase_exports else [str(fresh.pk)])
-    old.export.refresh_from_db()
-    assert (old.export.key, old.export.removed_at is not None) == (None, True)
 
 
 def test_an_export_that_began_again_meanwhile_does_not_expire(chatbot: Chatbot, storage: ObjectStorage) -> None:
