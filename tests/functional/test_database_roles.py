@@ -5,7 +5,8 @@ After each test of this folder, `conftest.py` checks that PostgreSQL denied noth
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -226,11 +227,6 @@ FORBIDDEN_TO_WORKER = {
     "read the log": f"SELECT * FROM {LOG}",
     "read a second factor": "SELECT key FROM otp_totp_totpdevice",
 }
-CASES = [
-    *((role, what, sql) for role in under_roles.ROLES for what, sql in FORBIDDEN.items()),
-    *(("web", what, sql) for what, sql in FORBIDDEN_TO_WEB.items()),
-    *(("worker", what, sql) for what, sql in FORBIDDEN_TO_WORKER.items()),
-]
 
 
 @pytest.fixture
@@ -242,11 +238,17 @@ def session() -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("role", "what", "sql"), CASES, ids=[f"{role}: {what}" for role, what, _ in CASES])
-def test_a_role_is_denied_everything_else(session: psycopg.Connection[Any], role: str, what: str, sql: str) -> None:
+@pytest.mark.parametrize(("role", "more"), [("web", FORBIDDEN_TO_WEB), ("worker", FORBIDDEN_TO_WORKER)])
+def test_a_role_is_denied_everything_else(
+    session: psycopg.Connection[Any], role: str, more: Mapping[str, str]
+) -> None:
     session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES[role]}")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        session.execute(sql)
+    allowed = []
+    for what, sql in {**FORBIDDEN, **more}.items():
+        with suppress(psycopg.errors.InsufficientPrivilege), session.transaction():
+            session.execute(sql)
+            allowed.append(what)
+    assert allowed == []
 
 
 def test_a_worker_changes_nothing_of_a_chatbot_but_its_period(
