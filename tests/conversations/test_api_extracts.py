@@ -72,11 +72,6 @@ def test_the_earliest_possible_day_is_accepted(chatbot: Chatbot) -> None:
     assert TokenCaller(chatbot).get("extracts?to=0001-01-02").json() == {"extracts": []}
 
 
-@pytest.mark.parametrize("path", ["extracts", f"extracts/{FIRST}/download"])
-def test_it_needs_the_scope(chatbot: Chatbot, path: str) -> None:
-    problem(TokenCaller(chatbot, ["requests:read"]).get(path), 403, "scope_missing")
-
-
 def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: ObjectStorage) -> None:
     answer = TokenCaller(made).get(f"extracts/{FIRST}/download")
     assert (answer.status_code, answer.headers["Cache-Control"]) == (302, "no-store")

@@ -4,15 +4,14 @@ import hashlib
 from uuid import uuid4
 
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from conversations import uploads
 from conversations.models import Conversation, Message, UploadedFile
-from tests.calls import SigningCaller, TokenCaller, pointers, problem
-from tests.conversations.forms import FORM, field, file, form, send
+from tests.calls import TokenCaller, pointers, problem
+from tests.conversations.forms import field, file, form, send
 from tests.factories import conversation_of
 
 
@@ -203,14 +202,6 @@ def test_the_limit_of_other_bodies_does_not_count(caller, conversation, settings
     settings.MAX_BODY_BYTES = settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
 
     assert send(caller, conversation.pk, form(file(b"x" * 100_000))).status_code == 201
-
-
-def test_an_upload_requires_a_token_with_the_scope(chatbot, conversation):
-    problem(send(TokenCaller(chatbot, scopes=["conversations:read"]), conversation.pk, WHOLE), 403, "scope_missing")
-    problem(send(SigningCaller(chatbot), conversation.pk, WHOLE), 401, "not_authenticated")
-    nobody = Client().post(f"/api/v1/chatbots/acme/conversations/{conversation.pk}/files", WHOLE, content_type=FORM)
-    problem(nobody, 401, "not_authenticated")
-    assert not UploadedFile.objects.exists()
 
 
 def test_it_finds_its_own_conversations_only(caller, neighbour, storage):

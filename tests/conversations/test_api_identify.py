@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
 from conversations.models import Conversation, Identity, RefusedIdentity
-from tests.calls import SigningCaller, TokenCaller, pointers, problem
+from tests.calls import TokenCaller, pointers, problem
 from tests.conversations import closing
 from tests.conversations.intakes import erase
 from tests.factories import NOON, VariableFactory, conversation_of
@@ -257,17 +257,6 @@ def test_a_body_can_be_as_large_as_a_thousand_identities_are(caller):
 
     assert caller.post(IDENTIFY, body).status_code == 200
     problem(caller.post(IDENTIFY, b" " * (settings.MAX_BODY_BYTES + 1)), 413, "too_large")
-
-
-def test_it_takes_a_token_with_its_own_scope_alone(chatbot):
-    body = {"identities": [identity()]}
-    others = TokenCaller(chatbot, scopes=["conversations:write", "conversations:read", "deletions:write"])
-    problem(others.post(IDENTIFY, body), 403, "scope_missing")
-    problem(SigningCaller(chatbot).post(IDENTIFY, body), 401, "not_authenticated")
-    only = TokenCaller(chatbot, scopes=["identities:write"])
-    problem(only.get(IDENTIFY), 405, "method_not_allowed")
-    problem(only.get("conversations"), 403, "scope_missing")
-    problem(only.post("conversations", {}), 403, "scope_missing")
 
 
 # --- Erased chatters

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chatbots.models import Chatbot
 from conversations import log
 from conversations.models import Conversation
-from tests.calls import SigningCaller, TokenCaller, pointers, problem, results_of
+from tests.calls import TokenCaller, pointers, problem, results_of
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import NOON, ConversationFactory, IdentityFactory, conversation_of
 from tests.fuzzing import examples
@@ -273,15 +273,3 @@ def test_another_chatbots_token_gets_no_information(
     assert looked_up(caller, theirs.external_id) == [None]
     for path in ("conversations", f"conversations/{theirs.pk}"):
         problem(caller.get(f"/api/v1/chatbots/{neighbour.slug}/{path}"), 404, "not_found")
-
-
-def test_it_needs_the_scope_and_a_token(chatbot: Chatbot) -> None:
-    number = ConversationFactory.create(chatbot=chatbot).pk
-    writer = TokenCaller(chatbot, scopes=["conversations:write", "requests:read"])
-    for path in ("conversations", f"conversations/{number}"):
-        problem(writer.get(path), 403, "scope_missing")
-        problem(SigningCaller(chatbot, secret=path).get(path), 401, "not_authenticated")
-    problem(writer.post("conversations/lookup", {"ids": ["x"]}), 403, "scope_missing")
-    problem(writer.get("conversations/lookup"), 405, "method_not_allowed")
-    assert "conversations:read" in writer.get("conversations").json()["detail"]
-    assert writer.post("conversations", []).status_code == 200

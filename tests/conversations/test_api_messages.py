@@ -248,16 +248,6 @@ def test_unknown_and_malformed_numbers_are_not_found(
         problem(caller.get(f"conversations/{10**30}/{path}"), 404, "not_found")
 
 
-def test_they_need_the_scope(chatbot: Chatbot) -> None:
-    conversation = planted(chatbot)
-    writer = TokenCaller(chatbot, scopes=["conversations:write"])
-    for path in calls_of(conversation):
-        problem(writer.get(path), 403, "scope_missing")
-    reader = TokenCaller(chatbot, scopes=["conversations:read"])
-    problem(reader.post(f"conversations/{conversation.pk}/files", b""), 403, "scope_missing")
-    problem(reader.post("conversations", {}), 403, "scope_missing")
-
-
 @pytest.mark.parametrize(
     ("query", "at_fault"),
     [

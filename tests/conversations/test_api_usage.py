@@ -14,7 +14,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from conversations import usage
 from conversations.models import Conversation
-from tests.calls import TokenCaller, pointers, problem
+from tests.calls import TokenCaller, pointers
 from tests.conversations.closing import mark
 from tests.factories import ConversationFactory, conversation_of, deletion_of
 
@@ -151,8 +151,3 @@ def test_months_are_added_and_subtracted(day: Any, count: int) -> None:
         month = usage.next_month(month)
     if day.year > 6:
         assert month == day.replace(day=1)
-
-
-def test_it_needs_the_scope(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    problem(TokenCaller(chatbot, ["requests:read"]).get("usage"), 403, "scope_missing")
-    problem(TokenCaller(chatbot).get(f"/api/v1/chatbots/{neighbour.slug}/usage"), 404, "not_found")
