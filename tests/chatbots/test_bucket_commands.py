@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,40 +200,3 @@ def test_a_check_result_is_dropped_if_the_settings_have_changed(
     monkeypatch.setattr("chatbots.operations.buckets.probe", meanwhile)
     check_bucket(chatbot=chatbot)
     assert Bucket.objects.get(chatbot=chatbot).last_checked_at is None
-
-
-def aws(server: S3Server, identity: Identity, *words: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AWS_ACCESS_KEY_ID": identity.access_key,
-        "AWS_SECRET_ACCESS_KEY": identity.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    command = [sys.executable, "-m", "awscli", "--endpoint-url", server.endpoint, *words]
-    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
-
-
-@pytest.mark.long(reason="starts the awscli some ten times")
-def test_the_read_policy_lets_the_awscli_read_a_client_s_own_files_only(
-    chatbot: Chatbot, server: S3Server, settings: Any
-) -> None:
-    admin = server.storage()
-    for key in ("acme/export.csv", "neighbour/export.csv"):
-        admin.put(key, b"text of the file\n", "text/csv")
-    settings.S3_BUCKET = "clients"
-    server.allow(NOBODY, *access_policy(chatbot=chatbot)["Statement"])
-    own = aws(server, NOBODY, "s3", "cp", "s3://clients/acme/export.csv", "-")
-    assert (own.returncode, own.stdout) == (0, b"text of the file\n"), own.stderr
-    assert b"export.csv" in aws(server, NOBODY, "s3", "ls", "s3://clients/acme/").stdout
-    for words in (
-        ["s3", "cp", "s3://clients/neighbour/export.csv", "-"],
-        ["s3", "ls", "s3://clients/neighbour/"],
-        ["s3", "ls", "s3://clients/"],
-        ["s3", "rm", "s3://clients/acme/export.csv"],
-    ):
-        other = aws(server, NOBODY, *words)
-        assert other.returncode != 0
-        assert b"AccessDenied" in other.stderr or b"403" in other.stderr
-    server.allow()
-    for key in ("acme/export.csv", "neighbour/export.csv"):
-        assert admin.purge(key) == 1
