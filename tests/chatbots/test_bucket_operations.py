@@ -78,13 +78,6 @@ def test_an_external_id_is_created_for_a_role_and_kept_with_it(chatbot: Chatbot)
     assert set_(chatbot, with_(BY_ROLE, role_arn=f"{ROLE}2")).external_id not in {first, ""}
 
 
-def test_returning_to_the_hosted_bucket_removes_the_clients_settings(chatbot: Chatbot) -> None:
-    set_(chatbot, KEY)
-    bucket = set_(chatbot, None)
-    assert (bucket.hosting, bucket.bucket, bucket.access_key_id, bucket.secret_encrypted) == ("hosted", "", "", "")
-    assert location_of(bucket).is_hosted
-
-
 @pytest.mark.parametrize("host", ["s3.amazonaws.com", "S3.eu-west-3.amazonaws.com:443"])
 def test_aws_is_recognised_by_its_addresses(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str

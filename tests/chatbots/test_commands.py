@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from chatbots.authentication import secret_binding
-from chatbots.models import ApiKey, Chatbot, Variable
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
 from common.crypto import decrypt
 from tests.calls import ALICE, Caller, SigningCaller
 
@@ -47,6 +47,9 @@ def test_create_chatbot_prints_one_json_document():
     }
     assert err == ""
     assert Variable.objects.get(is_uci=True).name == "member_id"
+    assert list(ChangeLogEntry.objects.order_by("id").values_list("event", flat=True)) == [
+        *("chatbot.created", "variable.created", "variable.created", "variable.designated_uci", "bucket.set")
+    ]
 
 
 @pytest.mark.parametrize(

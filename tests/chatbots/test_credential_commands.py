@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from chatbots.models import BucketCredential, Chatbot
 from common.storage import ObjectStorage
+from tests.chatbots.issuing import events
 from tests.factories import BucketCredentialFactory
 from tests.iam import FILES, names_of_users, users
 
@@ -104,12 +105,15 @@ def test_without_iam_it_prints_the_policy_and_says_what_to_do(
     assert (
         run("issue_bucket_credentials", "acme", "--made-by-hand", "AKIA1")[0] == "Recorded the key AKIA1 of acme.\n"
     )
+    with pytest.raises(CommandError, match="recorded already"):
+        run("issue_bucket_credentials", "acme", "--made-by-hand", " AKIA1 ")
     listed = json.loads(run("bucket_credentials", "--json")[0])
     assert (listed["compared"], listed["credentials"][0]["origin"]) == (False, "by_hand")
     with pytest.raises(CommandError, match="Remove it in the storage"):
         run("revoke_bucket_credentials", "acme", "AKIA1")
     shown = json.loads(run("revoke_bucket_credentials", "acme", "AKIA1", "--removed-by-hand", "--json")[0])
     assert shown["state"] == "revoked"
+    assert [event for event, _ in events()] == ["bucket_credential.issued", "bucket_credential.revoked"]
 
 
 def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:

@@ -204,21 +204,6 @@ def test_an_identity_that_may_create_no_user_leaves_nothing(
     assert interrupted_chatbots() == []
 
 
-def test_without_iam_the_refusal_says_what_to_do(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
-) -> None:
-    settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
-
-    with pytest.raises(NoIam) as refused:
-        issue(chatbot)
-
-    [text] = refused.value.messages
-    assert "IAM_ACCESS_KEY_ID is not set" in text
-    assert "issue_bucket_credentials acme --made-by-hand KEY_ID" in text
-    assert refused.value.policy["Statement"][0]["Action"] == ["s3:GetObject"]
-    assert not BucketCredential.objects.exists()
-
-
 @pytest.mark.parametrize(
     ("off", "actions", "complaint"),
     [

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
-from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot, Resolver, Variable
 from chatbots.operations.chatbots import NewVariable, add_variable, designate_uci
@@ -134,9 +133,3 @@ def test_a_session_token_is_a_variable_of_the_same_chatbot(chatbot: Chatbot, nei
     theirs = Variable.objects.get(chatbot=neighbour, name="plan")
     with pytest.raises(IntegrityError):
         Resolver.objects.create(chatbot=chatbot, url=URL, variable_ids=[theirs.pk], session_token=theirs)
-
-
-def test_private_addresses_are_refused_where_none_is_listed(chatbot: Chatbot, settings: Settings) -> None:
-    settings.CALLBACK_PRIVATE_NETWORKS = ()
-    with pytest.raises(CommandError, match="private network"):
-        run("--url", URL, "--send", "plan")

@@ -9,7 +9,7 @@ from pytest_django import Settings
 from chatbots.buckets.locations import storage_read_with
 from chatbots.models import BucketCredential, Chatbot
 from chatbots.operations import credentials
-from chatbots.operations.credentials import compare_with_iam, interrupted_chatbots, record_bucket_credential
+from chatbots.operations.credentials import compare_with_iam, interrupted_chatbots
 from common.storage import ObjectStorage
 from common.storage.iam import IamUsers
 from tests.chatbots.issuing import OWN, events, is_denied, issue, reader, revoke, some_time_later
@@ -112,23 +112,6 @@ def test_a_revocation_that_fails_half_way_is_done_by_the_next(
     revoke(chatbot, new.credential.access_key_id)
     assert names_of_users() == set()
     assert is_denied(lambda: reader(new).read(OWN))
-
-
-def test_credentials_created_by_hand_are_recorded_and_marked(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
-) -> None:
-    settings.IAM_ACCESS_KEY_ID = ""
-    row = record_bucket_credential(chatbot=chatbot, access_key_id=" AKIA1 ", label="By hand", actor="user:7")
-    assert (row.state, row.access_key_id, row.user_name) == ("active", "AKIA1", "")
-    with pytest.raises(ValidationError, match="recorded already"):
-        record_bucket_credential(chatbot=chatbot, access_key_id="AKIA1", label="", actor="command")
-    with pytest.raises(ValidationError, match="letters, digits"):
-        record_bucket_credential(chatbot=chatbot, access_key_id="no key", label="", actor="command")
-    with pytest.raises(ValidationError, match="Remove it in the storage"):
-        revoke(chatbot, "AKIA1")
-
-    assert revoke(chatbot, "AKIA1", removed_by_hand=True).state == "revoked"
-    assert [event for event, _ in events()] == ["bucket_credential.issued", "bucket_credential.revoked"]
 
 
 def test_issued_ones_are_not_marked_without_iam_unless_a_person_says_so(

@@ -42,7 +42,9 @@ def test_the_secret_is_shown_once_with_what_tokens_name(
 def test_a_public_key_is_pasted(admin_client: Client, chatbot: Chatbot, algorithm: str) -> None:
     pem = public_pem(private_key(algorithm))
 
-    answer = save(admin_client, chatbot, "keys/identity", label="Web shop", algorithm=algorithm, public_key=pem)
+    pasted = pem.replace("\n", "\r\n")  # as a browser sends it
+
+    answer = save(admin_client, chatbot, "keys/identity", label="Web shop", algorithm=algorithm, public_key=pasted)
 
     assert answer.status_code == 200
     assert "shown once" not in answer.text

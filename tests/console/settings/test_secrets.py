@@ -11,6 +11,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from chatbots.authentication import secret_binding
+from chatbots.buckets import location_of
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chatbot
 from chatbots.operations.buckets import ClientBucket, set_bucket
@@ -157,7 +158,9 @@ def test_it_goes_back_to_the_hosted_bucket(admin_client: Client, chatbot: Chatbo
 
     assert_saved(save(admin_client, chatbot, "bucket", **FILLED | {"hosting": "hosted"}), chatbot, "bucket")
 
-    assert Bucket.objects.get(chatbot=chatbot).secret_encrypted == ""
+    bucket = Bucket.objects.get(chatbot=chatbot)
+    assert (bucket.hosting, bucket.bucket, bucket.access_key_id, bucket.secret_encrypted) == ("hosted", "", "", "")
+    assert location_of(bucket).is_hosted
 
 
 def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Client, chatbot: Chatbot) -> None:
