@@ -6,12 +6,11 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
 from django.urls import reverse
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
-from conversations import messages, uploads
+from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from tests.factories import UploadedFileFactory, conversation_of
 from tests.people import Role, member
@@ -110,22 +109,6 @@ def test_it_writes_a_download_into_the_change_log(conversation):
     assert entry.data == {"file": file.pk, "conversation": conversation.pk}
 
 
-@pytest.mark.parametrize("role", [Role.SUPPORT, Role.OFFICER])
-def test_only_support_and_officers_of_the_chatbot_may_download(conversation, neighbour, role):
-    file = stored(conversation)
-    address = link_of(file)
-    no_member = Client()
-    no_member.force_login(User.objects.create_user("nobody"))
-
-    client = member(conversation.chatbot, role)
-    assert address in client.get(page_of(conversation)).text
-    assert urlsplit(client.get(address).headers["Location"]).netloc
-    assert member(neighbour, Role.OFFICER).get(address).status_code == 404
-    for stranger in (Client(), no_member):
-        assert "/login/" in stranger.get(address).headers["Location"]
-    assert ChangeLogEntry.objects.filter(event="file.downloaded").count() == 1
-
-
 def test_a_viewer_sees_a_file_but_cannot_download_it(conversation):
     file = stored(conversation)
     viewer = member(conversation.chatbot, Role.VIEWER)
@@ -139,14 +122,6 @@ def test_a_viewer_sees_a_file_but_cannot_download_it(conversation):
     assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
 
 
-def test_a_file_is_found_below_its_own_conversation_only(admin_client, conversation):
-    file = stored(conversation)
-    another = conversation_of(conversation.chatbot, "43")
-
-    for numbers in ([another.pk, file.pk], [conversation.pk, file.pk + 1], [10**30, file.pk]):
-        assert admin_client.get(reverse("console:conversation_file", args=numbers)).status_code == 404
-
-
 def test_nothing_is_downloaded_after_the_mark(admin_client, conversation):
     file = stored(conversation)
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
@@ -155,14 +130,6 @@ def test_nothing_is_downloaded_after_the_mark(admin_client, conversation):
 
     assert answer.status_code == 410
     assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
-
-
-def test_the_mark_is_checked_again_before_a_download(conversation):
-    file = stored(conversation)
-    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
-
-    with pytest.raises(messages.FileGone):
-        messages.download_link(file=file, actor="user:1")
 
 
 def test_an_unfinished_file_is_not_downloaded(admin_client, conversation):

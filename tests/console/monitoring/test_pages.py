@@ -1,7 +1,6 @@
 """The dashboard, workers, exports, callbacks and mails in the console: contents and permissions."""
 
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from html import unescape
 from typing import Any
@@ -101,17 +100,6 @@ def test_the_dashboard_is_the_first_page_of_the_console() -> None:
     assert reverse("console:dashboard") == reverse("admin:index") == "/admin/"
 
 
-@pytest.mark.long(reason="every page of it by everybody", beyond=1)
-@pytest.mark.parametrize("name", PAGES)
-def test_pages_are_for_staff_with_a_role(name: str, chatbot: Chatbot) -> None:
-    path = reverse(f"console:{name}")
-    assert Client().get(path).status_code == 302
-    assert client_of(User.objects.create_user("nobody", is_staff=True)).get(path).status_code == 403
-    assert client_of(User.objects.create_user("customer")).get(path).status_code == 302
-    for role in Role:
-        assert member(chatbot, role).get(path).status_code == 200
-
-
 @pytest.mark.parametrize("name", [f"console:{one}" for one in PAGES if one not in {"workers", "mails"}])
 def test_another_users_chatbot_is_not_found(name: str, chatbot: Chatbot, neighbour: Chatbot) -> None:
     client = member(chatbot)
@@ -158,26 +146,6 @@ def test_the_dashboard_names_the_zone_of_its_days(chatbot: Chatbot, neighbour: C
     Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)
     assert "Times and days in UTC" in get(client_of(user), "console:dashboard")
     assert "Times and days in Asia/Tokyo." in get(client_of(user), "console:dashboard", chatbot="acme")
-
-
-def test_a_page_makes_as_many_queries_for_many_rows_as_for_few(
-    chatbot: Chatbot, neighbour: Chatbot, django_assert_max_num_queries: Callable[..., Any]
-) -> None:
-    user = staff(chatbot, Role.OFFICER)
-    Membership.objects.create(chatbot=neighbour, user=user, role=Role.OFFICER)
-    client = client_of(user)
-    # What a process asks only once is asked now.
-    get(client, "console:dashboard")
-    asked: list[dict[str, int]] = []
-    for number in (10, 400):
-        many_requests(chatbot, number)
-        many_requests(neighbour, 10)
-        asked.append({})
-        for name in PAGES:
-            with django_assert_max_num_queries(14) as queries:
-                get(client, f"console:{name}")
-            asked[-1][name] = len(queries)
-    assert asked[0] == asked[1]
 
 
 def test_exports_show_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighbour: Chatbot) -> None:

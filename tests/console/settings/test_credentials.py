@@ -132,9 +132,3 @@ def test_a_client_s_own_bucket_has_none(admin_client: Client, chatbot: Chatbot) 
     text = shown(admin_client, chatbot)
     assert 'id="credentials"' in text
     assert "Issue credentials" not in text
-
-
-def test_nobody_revokes_another_chatbot_s(admin_client: Client, chatbot: Chatbot, neighbour: Chatbot) -> None:
-    row = factories.BucketCredentialFactory.create(chatbot=neighbour)
-    assert save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on").status_code == 404
-    assert BucketCredential.objects.get().state == "active"

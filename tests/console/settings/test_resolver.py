@@ -136,14 +136,6 @@ def test_it_can_be_tried_only_so_often(
     assert len(receiver.received) == 1
 
 
-@pytest.mark.parametrize("role", [Role.VIEWER, Role.SUPPORT])
-def test_others_cannot_try_it(chatbot: Chatbot, receiver: Receiver, role: Role) -> None:
-    client = member(chatbot, role)
-    assert client.post(f"{PAGE}resolver/try/", {"value_0": "x"}).status_code == 403
-    assert "Try it" not in shown(client)
-    assert receiver.received == []
-
-
 def test_a_variable_that_was_added_since_is_asked_for(chatbot: Chatbot, receiver: Receiver, officer: Client) -> None:
     with_resolver(chatbot, receiver.url(), send=["session", "plan"])
     assert "This field is required" in tried(officer)
