@@ -230,6 +230,8 @@ def test_nothing_is_stored_if_the_mark_comes_during_the_upload(caller, conversat
 
     problem(send(caller, conversation.pk, WHOLE), 410, "conversation_deleted")
     assert_nothing_is_left(storage)
+    assert UploadedFile.objects.get().state == "uploading", "The row is left to the erasure."
+    assert not Conversation.objects.get().has_file_upload
 
 
 def test_unavailable_storage_is_reported(caller, conversation, storage, monkeypatch, caplog):

@@ -3,15 +3,12 @@
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatbots.models import Chatbot, Variable
 from common.crypto import digest
@@ -19,7 +16,6 @@ from conversations.models import Conversation, Identity, Message, VariableValue
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, results, stored
 from tests.factories import VariableFactory, uci_of
-from tests.fuzzing import examples
 
 
 def test_it_stores_a_conversation_with_all_it_carries(chatbot: Chatbot) -> None:
@@ -186,23 +182,6 @@ def test_it_sets_and_takes_back_the_flags_a_document_names(chatbot: Chatbot) -> 
 
     stored(chatbot, update(push=False, agent_handover=False))
     assert Conversation.objects.filter(has_push=False, has_agent_handover=False).exists()
-
-
-_STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200)
-
-
-@given(text=_STORABLE, name=_STORABLE)
-@examples(40)
-def test_it_keeps_every_text_exactly(chatbot: Chatbot, text: str, name: str) -> None:
-    document_id = f"{uuid4()}{name}"[:200]
-
-    [outcome] = stored(chatbot, parsed(document_id, user_name=name, messages=[message(name, text=text)]))
-
-    assert outcome.number is not None
-    row = Conversation.objects.get(pk=outcome.number)
-    kept = Message.objects.get(conversation=row)
-    assert (row.external_id, row.user_name, kept.external_id, kept.text) == (document_id, name, name, text)
-    assert results(chatbot, update(document_id, user_name=name, messages=[message(name)])) == ["unchanged"]
 
 
 @pytest.mark.parametrize("text", ["\\N", "\\.", "a\tb\\nc\r\n", "'; --", "\N{RIGHT-TO-LEFT OVERRIDE}", "x" * 100_000])

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar, cast
-from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -15,13 +14,12 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
 from conversations import documents, rows
-from conversations.documents import DocumentInvalid, parse_document
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed, store
 from conversations.locks import exclude_intake
 from conversations.models import Conversation, Identity, Message
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, erase, results, stored
-from tests.factories import VariableFactory, conversation_of, ready_chatbot
+from tests.factories import VariableFactory, ready_chatbot
 from tests.functional.elsewhere import wait_until_blocked
 
 T = TypeVar("T")
@@ -56,17 +54,6 @@ def test_times_of_the_future_are_refused_where_they_would_be_stored(
     assert results(chatbot, parsed("c-2", messages=[message(id="m4", sent_at=future)])) == ["out_of_range"]
 
 
-def test_it_stores_the_good_documents_beside_the_bad_ones(chatbot: Chatbot) -> None:
-    with pytest.raises(DocumentInvalid) as caught:
-        parse_document(b'{"id": "c-0", "channel": 1}')
-
-    outcomes = stored(chatbot, caught.value, parsed("c-1"), update("c-2"), parsed("c-3"))
-
-    assert [outcome.outcome for outcome in outcomes] == ["refused", "created", "refused", "created"]
-    assert [outcome.id for outcome in outcomes] == ["c-0", "c-1", "c-2", "c-3"]
-    assert outcomes[0].errors == caught.value.errors
-
-
 def test_it_takes_at_most_a_thousand_documents(chatbot: Chatbot) -> None:
     with pytest.raises(ValueError, match="1000"):
         store(chatbot=chatbot, documents=[parsed()] * (MAX_DOCUMENTS + 1))
@@ -97,30 +84,6 @@ def test_it_gives_up_when_other_intakes_keep_winning_the_race(
 
     with pytest.raises(IntakeFailed, match="kept coming first"):
         stored(chatbot, parsed())
-
-
-def test_it_refuses_a_document_for_a_marked_conversation(chatbot: Chatbot) -> None:
-    marked = conversation_of(chatbot, "42", external_id="c-1", deletion_request_id=uuid4())
-
-    [outcome] = stored(chatbot, parsed())
-
-    assert [error.code for error in outcome.errors] == ["conversation_deleted"]
-    assert outcome.number == marked.pk
-    assert Message.objects.filter(conversation=marked).count() == 2
-
-
-def test_it_refuses_a_document_for_an_erased_conversation(chatbot: Chatbot) -> None:
-    stored(chatbot, parsed())
-    request_id = erase(chatbot, "42", cutoff_at=timezone.now())
-    for model in (Message, Identity):
-        model._default_manager.all().delete()
-    Conversation.objects.update(
-        deletion_request_id=request_id, deleted_at=timezone.now(), external_id=None, uci_variable=None,
-        message_count=None, last_message_at=None, started_at=STARTED.replace(hour=0),
-    )  # fmt: skip
-
-    assert results(chatbot, parsed(), update(language="en")) == ["conversation_deleted"] * 2
-    assert not Message.objects.exists()
 
 
 @pytest.mark.parametrize(

@@ -68,15 +68,16 @@ def test_it_holds_what_was_said_on_the_day(chatbot: Chatbot, neighbour: Chatbot,
 
     extract = extract_of(chatbot)
     found = [
-        (line["conversation_id"], line["sent_at"][11:16], line["text"], line["file_name"])
+        (line["conversation_id"], line["uci_value"], line["sent_at"][11:16], line["text"], line["file_name"])
         for line in lines(storage, extract)
     ]
     assert found == [
-        (early.external_id, "12:00", "'=1+1", "a.jpg"),
-        (early.external_id, "12:00", "'=1+1", "b.jpg"),
-        (early.external_id, "12:01", "'=1+1", ""),
-        (spanning.external_id, "00:00", "hello", ""),
+        (early.external_id, "43", "12:00", "'=1+1", "a.jpg"),
+        (early.external_id, "43", "12:00", "'=1+1", "b.jpg"),
+        (early.external_id, "43", "12:01", "'=1+1", ""),
+        (spanning.external_id, "42", "00:00", "hello", ""),
     ]
+    assert {line["uci_key"] for line in lines(storage, extract)} == {uci_of(chatbot).name}
     data = storage.read(str(extract.key))
     assert extract.key == f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
     assert (extract.state, extract.rows, extract.bytes) == ("done", 4, len(data))
@@ -369,11 +370,3 @@ def test_a_version_written_later_by_another_program_is_not_removed(chatbot: Chat
         assert len(list(storage.versions())) == 2
         assert storage.purge_older("k", keep=second.version_id) == 1
         assert storage.read("k") == b"2"
-
-
-def test_an_identity_is_that_of_the_conversation(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    conversation_on(chatbot, "42", noon())
-    planned(chatbot)
-    make_all()
-    (line,) = lines(storage, extract_of(chatbot))
-    assert (line["uci_key"], line["uci_value"]) == (uci_of(chatbot).name, "42")
