@@ -198,32 +198,6 @@ def test_it_waits_for_a_mark_and_then_refuses() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_later_mark_sees_all_of_it() -> None:
-    chatbot = ready_chatbot(slug="acme")
-    holding, done = threading.Event(), threading.Event()
-
-    def intake() -> None:
-        with transaction.atomic():
-            stored(chatbot, parsed("c-1"))
-            holding.set()
-            done.wait(20)
-
-    def mark() -> list[int]:
-        with transaction.atomic():
-            exclude_intake(chatbot.pk, number=7)
-            return list(Identity.objects.filter(value="42").values_list("conversation_id", flat=True))
-
-    with workers(2) as submit:
-        taken_in = submit(intake)
-        assert holding.wait(20)
-        found = submit(mark)
-        wait_until_blocked()
-        done.set()
-        taken_in.result(timeout=20)
-        assert len(found.result(timeout=20)) == 1
-
-
-@pytest.mark.django_db(transaction=True)
 def test_it_lets_two_intakes_of_one_new_conversation_meet() -> None:
     chatbot = ready_chatbot(slug="acme")
 

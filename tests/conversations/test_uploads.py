@@ -108,19 +108,6 @@ def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(
     assert UploadedFile.objects.get().upload_id is None
 
 
-def test_an_upload_is_given_up_if_the_erasure_passes_while_parts_are_sent(
-    conversation: Conversation, storage: ObjectStorage
-) -> None:
-    def erase() -> None:
-        mark(conversation)
-        erase_files(storage)
-
-    with pytest.raises(ConversationDeleted):
-        receive(conversation, b"x" * PART * 2, erase, b"y" * PART)
-
-    assert_nothing_is_left(storage)
-
-
 def test_an_object_stored_after_the_erasure_passed_is_removed(
     conversation: Conversation, storage: ObjectStorage
 ) -> None:
