@@ -69,6 +69,12 @@ def browser() -> Iterator[Browser]:
             connections.close_all()
 
 
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    with browser() as launched:
+        yield launched
+
+
 def open_page(browser: Browser, url: str, *, width: int = 1280) -> Watched:
     return _watch(browser.new_page(viewport={"width": width, "height": 900}), url)
 

@@ -1,7 +1,10 @@
 import pytest
 from django.contrib.auth.models import User
 
+from tests.browser import chromium
 from tests.codes import PASSWORD
+
+__all__ = ["chromium", "user"]
 
 
 @pytest.fixture

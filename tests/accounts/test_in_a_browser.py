@@ -2,23 +2,16 @@
 
 import time
 from base64 import b32decode
-from collections.abc import Iterator
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from accounts.models import Authenticator
 from chatbots.operations.chatbots import designate_uci
-from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
+from tests.browser import is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
 from tests.codes import PASSWORD, App, code_of
-
-
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

@@ -1,11 +1,12 @@
 import pytest
 
 from chatbots.models import Chatbot
+from tests.browser import chromium
 from tests.compliance.conftest import drain
 from tests.console.filing_pages import Filer
 from tests.people import Role, member
 
-__all__ = ["drain", "filer"]
+__all__ = ["chromium", "drain", "filer"]
 
 
 @pytest.fixture

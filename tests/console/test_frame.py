@@ -1,24 +1,16 @@
 """The frame around all pages: access, contents, on a phone and in the dark theme."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
-from tests.browser import barriers, browser, fits, needs_chromium, signed_in, stays_at_home
+from tests.browser import barriers, fits, needs_chromium, signed_in, stays_at_home
 from tests.people import Role, member, staff
 
 RECORDS = "/admin/records/"
-
-
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
 
 
 def test_it_offers_a_superuser_what_it_does_not_offer_a_member(admin_client: Client, chatbot: Chatbot) -> None:

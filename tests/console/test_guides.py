@@ -1,7 +1,6 @@
 """The guides: linked from the settings, about the chatbot, and true of the console's words."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from chatbots.models import Chatbot
 from console.guides import GUIDES, read_guide, title_of
-from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.config.test_links import anchors
 from tests.console.settings.saving import page_of
 from tests.people import Role, member, staff
@@ -24,12 +23,6 @@ pytestmark = pytest.mark.django_db
 
 def path_of(chatbot: Chatbot, guide: str) -> str:
     return f"{page_of(chatbot)}guides/{guide}/"
-
-
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
 
 
 def test_each_file_is_a_guide() -> None:

@@ -1,23 +1,16 @@
 """The log, a transcript and the lookup in a browser: by keyboard, accessible, on a phone, in the dark theme."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
-from tests.browser import barriers, browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import barriers, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.conversations.closing import erase, mark, planted
 from tests.factories import MessageFactory, VariableValueFactory, deletion_of
 from tests.people import Role, staff
-
-
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

@@ -1,22 +1,14 @@
 """Messages are selected and redacted in a browser: accessible, on a phone, in the dark theme, without script."""
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.factories import conversation_of
 from tests.people import Role, staff
-
-
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

@@ -1,13 +1,12 @@
 """The settings pages in a real browser: both themes, on a phone, by keyboard, and without scripts."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connections
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from chatbots.models import ApiKey, Chatbot, Variable
 from chatbots.operations.buckets import ClientBucket, set_bucket
@@ -15,17 +14,11 @@ from chatbots.operations.keys import create_api_key
 from common.storage import ObjectStorage
 from compliance import worker
 from tests import factories
-from tests.browser import barriers, browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import barriers, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.settings.saving import page_of
 from tests.people import Role, staff
 
 LIST, NEW = "/admin/chatbots/", "/admin/chatbots/new/"
-
-
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
 
 
 def create_a_variable_by_keyboard(page: Page) -> None:
