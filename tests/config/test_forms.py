@@ -16,11 +16,12 @@ pytestmark = pytest.mark.usefixtures("one_connection")
 PAGES = ("/admin/login/", "/admin/lookup/", "/admin/file/acme/many/", "/nowhere/")
 
 
-def call(method: str, path: str, *, charset: str) -> tuple[str, bytes]:
-    """Return status and body of the response to a call, as the web server makes it."""
+def call(method: str, path: str, *, charset: str = "", content_type: str = "") -> tuple[str, bytes]:
+    """Return status and body of the response to a form, or to a body of this type, as the web server makes it."""
     body = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\n\\ud800\r\n--x--\r\n'
     environ: dict[str, Any] = RequestFactory().generic(method, path, body).environ
-    environ |= {"CONTENT_TYPE": f"multipart/form-data; boundary=x; charset={charset}", "wsgi.input": io.BytesIO(body)}
+    content_type = content_type or f"multipart/form-data; boundary=x; charset={charset}"
+    environ |= {"CONTENT_TYPE": content_type, "wsgi.input": io.BytesIO(body)}
     statuses: list[str] = []
     answer = Handler()(environ, lambda status, *_: statuses.append(status))
     return statuses[0], b"".join(answer)
@@ -40,6 +41,13 @@ def test_an_api_call_is_answered_whatever_encoding_its_header_names(chatbot):
         status, body = call("POST", f"/api/v1/chatbots/acme/{path}", charset="hex")
         assert status.startswith(("401", "405", "415"))
         assert b'"code"' in body
+
+
+@pytest.mark.parametrize("header", ["application/json; charset*=x''a", "a/b; c*=utf-8''%ff; charset=nonsense"])
+def test_an_unreadable_content_type_returns_a_problem_and_not_500(header):
+    status, body = call("POST", "/api/v1/chatbots/acme/data-deletion", content_type=header)
+    assert status.startswith(("401", "415"))
+    assert b'"code"' in body
 
 
 def test_a_path_with_nul_is_not_found(chatbot, admin_client):

@@ -1,17 +1,16 @@
 """Filing in a browser: a deletion is previewed, confirmed by typing and filed, with and without scripts."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 from pytest_django.live_server_helper import LiveServer
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from tests.browser import SCHEMES, WIDE, barriers, browser, fits, needs_chromium, signed_in, stays_at_home
+from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.factories import conversation_of, deletion_of
 from tests.people import Role, staff
 
@@ -20,24 +19,6 @@ pytestmark = [
     needs_chromium,
     pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each"),
 ]
-
-
-def check_page(page: Page, name: str) -> None:
-    """Check a page in both themes and on a small screen."""
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        assert barriers(page, colours=scheme == "dark") == {}, (name, scheme)
-    assert fits(page), name
-    _keep(page, f"{name}-360")
-    page.set_viewport_size(WIDE)
-    _keep(page, f"{name}-dark")
-    page.emulate_media(color_scheme="light")
-    _keep(page, f"{name}-light")
-
-
-def _keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("FILING_PICTURES"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def test_a_person_files_after_a_preview_and_a_typed_confirmation(chatbot: Chatbot, live_server: LiveServer) -> None:
@@ -57,16 +38,16 @@ def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/")
     page = watched.page
     expect(page.get_by_label("Conversation IDs")).to_be_hidden()
-    check_page(page, "one")
+    is_easy_to_use(page)
     page.get_by_label("UCI value", exact=True).fill("m00012 ")
     page.get_by_label("Delete: erase their data").check()
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("No data found.")).to_be_visible()
-    check_page(page, "one-alike")
+    is_easy_to_use(page)
     page.get_by_role("button", name=re.compile("Did you mean M00012 ?[?]")).click()
     typed = page.get_by_label("To confirm, type DELETE 13")
     expect(typed).to_be_visible()
-    check_page(page, "one-preview")
+    is_easy_to_use(page)
     button = page.get_by_role("button", name="File the deletion")
     expect(button).to_have_attribute("aria-disabled", "true")
     typed.fill("DELETE 12")
@@ -85,17 +66,17 @@ def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
 def _file_many(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/many/")
     page = watched.page
-    check_page(page, "many")
+    is_easy_to_use(page)
     page.get_by_label("Delete: erase their data").check()
     page.get_by_label("Paste values, one per line").fill("M00013\nM00012 \nnobody\nnull\nM00013\n")
     page.get_by_role("button", name="Preview").click()
     typed = page.get_by_label("To confirm, type DELETE 1")
     expect(typed).to_be_visible()
-    check_page(page, "many-preview")
+    is_easy_to_use(page)
     typed.fill("DELETE 1")
     page.get_by_role("button", name="File the deletions").click()
     expect(page.get_by_text("3 requests filed, 1 refused.")).to_be_visible()
-    check_page(page, "many-filed")
+    is_easy_to_use(page)
     stays_at_home(watched, server)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()

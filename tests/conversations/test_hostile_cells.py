@@ -6,13 +6,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
 from conversations.models import Conversation, Message
 from tests import factories
-from tests.conversations.reading import START, restored, written
+from tests.conversations.reading import START, cells_by, restored, runs, written
 from tests.conversations.test_transcripts_read_back import (
     by_a_spreadsheet,
     by_duckdb,
@@ -30,14 +30,16 @@ _numbers = count(1)
 
 # Much of what begins a cell, a formula or a quote somewhere.
 CELLS = texts(most=400) | st.text(
-    st.sampled_from("'=@\t\r\n+-\",;()019 .a\u00a0\ufeff\uff1d\uff0b\uff0d\uff20"), max_size=14
+    st.sampled_from("'=@\t\r\n+-\",;()019 .a\u00a0\ufeff\uff1d\uff0b\uff0d\uff20\ufe66"), max_size=14
 )
 
 
 def exported(chatbot: Chatbot, sent: list[str], folder: Path) -> Path:
     """Store a message of each text, and write the file of their chatter."""
     number = next(_numbers)
-    conversation: Conversation = factories.conversation_of(chatbot, f"chatter {number}", messages=0)
+    conversation: Conversation = factories.conversation_of(
+        chatbot, f"chatter {number}", messages=0, csat_comment=sent[0]
+    )
     Message.objects.bulk_create(
         factories.MessageFactory.build(
             conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
@@ -56,10 +58,16 @@ def folder(tmp_path: Path) -> Path:
     return inner
 
 
-@examples(6)
+@examples(16)
 @given(sent=st.lists(CELLS, min_size=1, max_size=40))
-def test_each_text_comes_back_from_strict_readers(chatbot: Chatbot, folder: Path, sent: list[str]) -> None:
+@example(sent=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
+@example(sent=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
+def test_each_text_comes_back_from_strict_readers_and_no_cell_of_it_runs(
+    chatbot: Chatbot, folder: Path, sent: list[str]
+) -> None:
     path = exported(chatbot, sent, folder)
+    for separator in ",;\t":
+        assert not any(map(runs, cells_by(separator, path.read_bytes())))
     for read in (by_python, by_duckdb, by_pandas):
         assert [restored(cell) for cell in read(path)] == sent, read
 

@@ -1,18 +1,11 @@
 """The formula guard of the CSV: guarded and harmless cells, and restoring every text."""
 
-from datetime import timedelta
-from itertools import count
-
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from pytest_django import Settings
 
 from chatbots.models import Chatbot, Variable
-from conversations.models import Message
 from tests import factories
-from tests.conversations.reading import START, cells_by, lines, message, restored, runs, stored_file, written
-from tests.fuzzing import examples
+from tests.conversations.reading import lines, message, restored, stored_file
 
 pytestmark = pytest.mark.django_db
 
@@ -97,34 +90,3 @@ def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: S
     settings.CSV_FORMULA_GUARD = False
     texts = ["=1+1", "'quoted", "-1+2", "@x"]
     assert guarded(chatbot, texts) == texts
-
-
-numbers = count()
-texts = st.text(
-    st.one_of(
-        st.sampled_from("'=@\t\r\n+-\",;()0123456789 .\u00a0\ufeff\uff1d\uff0b\uff0d\uff20\ufe66"),
-        st.sampled_from("';=-\n"),
-        st.characters(exclude_categories=["Cs"]),
-    ),
-    max_size=12,
-).filter(lambda text: "\x00" not in text)
-
-
-@examples(60)
-@given(texts_stored=st.lists(texts, min_size=1, max_size=20))
-@example(texts_stored=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
-@example(texts_stored=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
-def test_it_restores_any_text_and_no_cell_of_it_runs(chatbot: Chatbot, texts_stored: list[str]) -> None:
-    value = f"chatter {next(numbers)}"
-    conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=texts_stored[0])
-    Message.objects.bulk_create(
-        factories.MessageFactory.build(
-            conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
-        )
-        for at, text in enumerate(texts_stored)
-    )
-    cells = lines(chatbot, value)
-    assert [restored(line["text"]) for line in cells] == texts_stored
-    assert restored(cells[0]["csat_comment"]) == texts_stored[0]
-    for separator in ",;\t":
-        assert not any(map(runs, cells_by(separator, written(chatbot, value))))
