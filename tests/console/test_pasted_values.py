@@ -17,12 +17,6 @@ from console.filing.pasted_values import (
     read_table,
 )
 
-HOSTILE = st.text(
-    alphabet=st.one_of(
-        st.characters(), st.sampled_from(list("\0\ud800\udfff\ufeff\r\n\t\"',;=+@\u202e\u2066\u2028\x85 \ufffd"))
-    )
-)
-
 
 def values(pasted: PastedValues) -> list[str]:
     return [row.value for row in pasted.rows]
@@ -118,23 +112,6 @@ def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
 )
 def test_probable_accidents_are_pointed_out(value, words):
     assert peculiarities(value) == words
-
-
-@given(text=HOSTILE, column=HOSTILE, reference_column=HOSTILE)
-def test_whatever_is_sent_is_read_or_refused(text, column, reference_column):
-    for read in (
-        lambda: read_lines(text),
-        lambda: read_table(text, column=column, reference_column=reference_column),
-        lambda: read_file(text.encode("utf-8", "surrogatepass"), column=column, reference_column=reference_column),
-    ):
-        try:
-            pasted = read()
-        except UnreadableValues:
-            continue
-        found = values(pasted)
-        assert len(set(found)) == len(found)
-        for value in found:
-            peculiarities(value)
 
 
 @given(cells=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))

@@ -1,18 +1,15 @@
 """Conversations by month and channel; deleted ones still count."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from conversations import usage
 from conversations.models import Conversation
 from tests.calls import TokenCaller, pointers
 from tests.conversations.closing import mark
@@ -141,13 +138,3 @@ def test_sixty_months_and_the_ends_of_time_can_be_asked_for(caller: TokenCaller)
     assert len(counted(caller, "?from=2020-02&to=2025-01")) == 60
     assert len(counted(caller, "?from=9998-01&to=9998-12")) == 12
     assert len(counted(caller, "?to=1970-01")) == 12
-
-
-@given(st.dates(max_value=date(9998, 1, 1)), st.integers(0, 60))
-def test_months_are_added_and_subtracted(day: Any, count: int) -> None:
-    month = usage.months_before(day, count)
-    assert month.day == 1
-    for _ in range(count):
-        month = usage.next_month(month)
-    if day.year > 6:
-        assert month == day.replace(day=1)

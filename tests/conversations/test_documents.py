@@ -194,44 +194,6 @@ def test_it_leaves_no_trace_of_the_document_in_the_exception() -> None:
     assert SECRET not in str(caught.value)
 
 
-_NAMES = st.sampled_from(
-    ["id", "channel", "started_at", "messages", "csat", "score", "vote", "text", "sent_at", "sender", "kind",
-     "custom_variables", "push", f"<{SECRET}>"]
-)  # fmt: skip
-_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.datetimes().map(str)
-    | st.text()
-    | st.text().map(lambda text: text + SECRET),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(_NAMES, children, max_size=6),
-    max_leaves=25,
-)
-
-
-def outcome_of(raw: bytes) -> Document | tuple[DocumentError, ...]:
-    try:
-        return parse_document(raw)
-    except DocumentInvalid as invalid:
-        return invalid.errors
-
-
-@given(_VALUES)
-def test_it_quotes_nothing_of_any_json(sent: Any) -> None:
-    outcome = outcome_of(json.dumps(sent).encode())
-
-    assert outcome, "a refusal without an error"
-    if isinstance(outcome, tuple):
-        assert SECRET not in "".join(error.pointer + error.detail for error in outcome)
-
-
-@given(st.binary() | st.text().map(lambda text: b'{"id": "' + text.encode("utf-8", "surrogatepass")))
-def test_it_survives_any_bytes(raw: bytes) -> None:
-    assert outcome_of(raw), "a refusal without an error"
-
-
 @given(
     st.datetimes(
         min_value=EARLIEST.replace(tzinfo=None),

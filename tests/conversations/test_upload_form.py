@@ -80,14 +80,6 @@ def test_an_unparsable_form_raises_our_own_error(edits, sizes):
     assert code in {"invalid", "unsupported_media_type"}
 
 
-@THOROUGH
-@given(body=st.binary(max_size=2000), sizes=SIZES)
-def test_noise_is_not_parsed_as_a_form(body, sizes):
-    with pytest.raises(Problem) as caught:
-        read(body, sizes)
-    assert caught.value.code == "invalid"
-
-
 @given(cut=st.integers(0, len(WHOLE) - 3), sizes=SIZES)
 def test_it_refuses_a_form_that_ends_early(cut, sizes):
     with pytest.raises(Problem) as caught:

@@ -10,10 +10,7 @@ from django.db.models.functions import Length
 
 from chatbots.models import ChangeLogEntry, Chatbot, Variable
 from common.storage import ObjectStorage
-from compliance import worker
-from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message, UploadedFile
-from tests import factories
 
 SLUGS = ["cedar-kitchen", "gleis-sieben", "lantern-books"]
 
@@ -91,34 +88,6 @@ def test_run_again_it_uploads_the_files_that_an_interrupted_run_missed_and_nothi
     assert [chatbot["messages"] for chatbot in again["chatbots"]] == [0] * 3
     assert sum(chatbot["files"] for chatbot in again["chatbots"]) == 2
     assert list(Message.objects.order_by("pk").values_list("pk", "text", "sent_at")) == before
-
-
-@pytest.mark.django_db
-@pytest.mark.long(reason="the sample data is made twice")
-def test_it_adds_to_what_is_there_at_a_larger_scale(storage: ObjectStorage) -> None:
-    seed()
-
-    larger = seed("--scale", "2")
-
-    counts = [chatbot["conversations"] for chatbot in larger["chatbots"]]
-    assert sum(count["unchanged"] for count in counts) == sum(count["created"] for count in counts) == 300
-
-
-@pytest.mark.long(reason="the sample data is made twice")
-@pytest.mark.django_db
-def test_deleted_conversations_are_not_created_again(storage: ObjectStorage) -> None:
-    seed()
-    chatbot = Chatbot.objects.get(slug="lantern-books")
-    request = factories.deletion_of(chatbot, "M-10000")
-    assert not worker.drain(seconds=60)
-    request.refresh_from_db()
-    assert request.status == ComplianceRequest.Status.COMPLETED
-    assert request.conversations > 1
-
-    again = {one["slug"]: one["conversations"] for one in seed()["chatbots"]}
-
-    assert again["lantern-books"]["refused"] == request.conversations
-    assert not Identity.objects.filter(chatbot=chatbot, value="M-10000").exists()
 
 
 @pytest.mark.parametrize("scale", ["0", "-1", "many", "1000000"])
