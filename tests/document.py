@@ -10,6 +10,7 @@ from django.urls import Resolver404, get_resolver, resolve
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 
 from config.openapi import views
+from tests.every_call import leaves
 
 _FORMATS = FormatChecker()
 
@@ -38,7 +39,7 @@ def operations() -> Iterator[Operation]:
 
 def paths_of_the_api() -> Iterator[str]:
     """Every path below /api/v1/ that leads to a view, as the document writes it."""
-    for route in _routes(get_resolver().url_patterns):
+    for route, _ in leaves(get_resolver(), "/"):
         if route.startswith("/api/v1/"):
             yield _as_documented(route)
 
@@ -93,15 +94,6 @@ def _operation_at(method: str, url: str) -> dict[str, Any] | None:
 
 def _as_documented(route: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route)
-
-
-def _routes(patterns: Any, prefix: str = "/") -> Iterator[str]:
-    for pattern in patterns:
-        route = prefix + str(pattern.pattern)
-        if hasattr(pattern, "url_patterns"):
-            yield from _routes(pattern.url_patterns, route)
-        else:
-            yield route
 
 
 @cache

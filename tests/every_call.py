@@ -57,13 +57,14 @@ def every_call() -> list[AnyCall]:
 def _patterns() -> Iterator[tuple[str, URLPattern]]:
     for one in get_resolver().url_patterns:
         if isinstance(one, URLResolver) and str(one.pattern) == _BASE:
-            yield from _leaves(one, "")
+            yield from leaves(one, "")
 
 
-def _leaves(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, URLPattern]]:
+def leaves(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, URLPattern]]:
+    """Yield each path that leads to a view, with its converters, after a prefix."""
     for one in resolver.url_patterns:
         path = f"{prefix}{one.pattern}"
         if isinstance(one, URLResolver):
-            yield from _leaves(one, path)
+            yield from leaves(one, path)
         else:
             yield path, one

@@ -252,13 +252,6 @@ def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path) -> Non
         folder.rmdir()
 
 
-def test_a_port_in_use_is_not_free() -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        assert not is_free(server.getsockname()[1])
-
-
 def test_a_port_that_is_chosen_is_none_of_outgoing_connections() -> None:
     port = free_port()
     assert port < 32_768

@@ -5,16 +5,17 @@ Every page of the resolver is called, Django's own too, with the parameter names
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import get_resolver
 
 from config.env import BASE_DIR
+from tests.every_call import leaves
 from tests.functional.test_who_may import something_of
 from tests.people import Role, client_of, member
 
@@ -62,15 +63,6 @@ METHODS = ("GET", "POST", "POST", "POST", "HEAD", "PUT", "OPTIONS")
 FILES = (b"", b"\xff", b"\0", b'"', b"member_id\n42\n", b"a,b\n1,2\n", b"\xef\xbb\xbf1\n2")
 
 _PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
-
-
-def leaves(resolver: URLResolver, before: str = "/") -> Iterator[str]:
-    for one in resolver.url_patterns:
-        path = f"{before}{one.pattern}"
-        if isinstance(one, URLPattern):
-            yield path
-        else:
-            yield from leaves(one, path)
 
 
 def names_of_parameters() -> tuple[list[str], list[str]]:
@@ -128,7 +120,7 @@ def test_whatever_is_sent_to_the_console_is_answered(chatbot, neighbour, admin_u
     random_, (names, singly) = random.Random(5813), names_of_parameters()
     known = something_of(chatbot)
     clients = [Client(), *(member(chatbot, role) for role in Role), member(neighbour), client_of(admin_user)]
-    for path in leaves(get_resolver()):
+    for path, _ in leaves(get_resolver(), "/"):
         is_ours = re.search(r"/auth/", path) is None
         if not path.startswith("/admin/") or "logout" in path:
             continue

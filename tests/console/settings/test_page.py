@@ -13,8 +13,9 @@ from pytest_django import Settings
 
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
 from chatbots.operations.buckets import ClientBucket, set_bucket
-from chatbots.operations.chatbots import change_chatbot
+from chatbots.operations.chatbots import change_chatbot, designate_uci
 from chatbots.operations.keys import create_api_key
+from conversations import usage
 from tests import factories
 from tests.console.settings.saving import page_of, save, shown
 from tests.people import Role, member
@@ -106,6 +107,22 @@ def test_it_makes_as_many_queries_for_many_rows_as_for_few(admin_client: Client,
     fill(range(3, 40))
 
     assert asked() == few <= 16
+
+
+def test_it_counts_the_conversations_of_the_present_and_the_former_uci(
+    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "MAX_PER_UCI", 2)
+    for value in ("1", "1", "2"):
+        factories.conversation_of(chatbot, value, messages=0)
+    designate_uci(chatbot=chatbot, name="plan", actor="command")
+    for value in ("gold", "silver"):
+        factories.conversation_of(chatbot, value, messages=0)
+    factories.conversation_of(neighbour, "1", messages=0)
+
+    counted = re.findall(r">((?:more than )?\d+ conversations)<", shown(admin_client, chatbot))
+
+    assert sorted(counted) == ["2 conversations", "more than 2 conversations"]
 
 
 def test_the_sample_calls_are_for_this_chatbot(admin_client: Client, chatbot: Chatbot) -> None:
