@@ -8,11 +8,10 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from chatbots.buckets import location_of
-from chatbots.buckets.locations import access_policy, bucket_secret_binding, trust_policy
+from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from chatbots.operations.buckets import ClientBucket, set_bucket
 from common import network_guard
-from common.crypto import decrypt
 
 SECRET = "a-client-s-secret"
 ROLE = "arn:aws:iam::123456789012:role/exports"
@@ -38,29 +37,6 @@ def refused(chatbot: Chatbot, client: ClientBucket) -> dict[str, list[str]]:
 
 def logged() -> list[dict[str, object]]:
     return list(ChangeLogEntry.objects.filter(event="bucket.set").order_by("id").values_list("data", flat=True))
-
-
-def test_it_keeps_an_access_key_with_its_secret_encrypted(chatbot: Chatbot) -> None:
-    bucket = set_(chatbot, KEY)
-    assert (bucket.hosting, bucket.prefix, bucket.access_key_id) == ("client", "exports/", "AKIA1")
-    assert SECRET not in str(bucket.__dict__)
-    assert decrypt(bucket.secret_encrypted, bound_to=bucket_secret_binding(chatbot.pk)) == SECRET
-    assert logged() == [
-        {
-            "hosting": "client",
-            "access": "access_key",
-            "sse": "",
-            "changed": "hosting,bucket,region,prefix,access_key_id,secret",
-        }
-    ]
-
-
-def test_it_keeps_the_secret_that_is_not_given_again(chatbot: Chatbot) -> None:
-    set_(chatbot, KEY)
-    bucket = set_(chatbot, with_(KEY, secret=None, sse="AES256"))
-    assert decrypt(bucket.secret_encrypted, bound_to=bucket_secret_binding(chatbot.pk)) == SECRET
-    assert logged()[-1]["changed"] == "sse"
-    assert "secret" in refused(chatbot, with_(KEY, secret=None, access_key_id="AKIA2"))
 
 
 def test_it_records_nothing_when_nothing_changes(chatbot: Chatbot) -> None:

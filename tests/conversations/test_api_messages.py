@@ -209,18 +209,14 @@ def marked_once_read(conversation: Conversation, table: str) -> Iterator[list[st
 
 def test_a_mark_that_comes_while_it_is_read_closes_it(chatbot: Chatbot, caller: TokenCaller) -> None:
     tables = ("conversations_message", "conversations_uploadedfile", "conversations_uploadedfile")
-    for number, (table, place) in enumerate(zip(tables, range(3), strict=True)):
+    for number, table in enumerate(tables):
         conversation = planted(chatbot, number)
+        path = calls_of(conversation)[number]
         with marked_once_read(conversation, table) as done:
-            response = caller.get(calls_of_before(conversation)[place])
+            response = caller.get(path)
         assert done
         problem(response, 410, "conversation_deleted")
         assert PLANTED not in response.content.decode()
-
-
-def calls_of_before(conversation: Conversation) -> list[str]:
-    path = f"conversations/{conversation.pk}"
-    return [f"{path}/messages", f"{path}/files", f"{path}/files/1/download"]
 
 
 def test_a_mark_between_finding_and_reading_an_entry_of_the_log_hides_it(

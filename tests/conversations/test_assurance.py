@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
@@ -50,22 +50,6 @@ def test_what_is_named_without_a_chatter_is_enough(least: Least) -> None:
     assert fetch_one(f"SELECT {is_enough}", {"least": least}) == (True,)
 
 
-def test_of_two_people_each_is_taken_by_their_own_identity(chatbot: Chatbot) -> None:
-    factories.conversation_by(chatbot, {"42": Way.SIGNED, "43": Way.USER_CHANNEL})
-    of_both = {
-        value: counted(chatbot, value, least=Least.VERIFIED, include_shared=True).conversations
-        for value in ("42", "43")
-    }
-    assert of_both == {"42": 1, "43": 0}
-
-
-def test_what_is_too_weak_and_shared_counts_as_unverified_alone(chatbot: Chatbot) -> None:
-    factories.conversation_by(chatbot, {"42": Way.USER_CHANNEL, "43": Way.SIGNED})
-    factories.conversation_by(chatbot, {"42": Way.CUSTOM, "43": Way.USER_CHANNEL})
-    found = counted(chatbot, least=Least.PLATFORM)
-    assert (found.conversations, found.shared_left_out, found.unverified_left_out) == (0, 1, 1)
-
-
 class Talk(NamedTuple):
     """A conversation in which these people took part, by how their identities came."""
 
@@ -98,7 +82,15 @@ def expected(talks: list[Talk], least: Least, *, include_shared: bool) -> tuple[
     return held, counts
 
 
+BOTH_WAYS = [
+    Talk({"42": Way.USER_CHANNEL, "43": Way.SIGNED}, is_marked=False),
+    Talk({"42": Way.CUSTOM, "43": Way.USER_CHANNEL}, is_marked=False),
+]
+
+
 @examples(40)
+@example(talks=BOTH_WAYS, least=Least.PLATFORM, include_shared=False)
+@example(talks=BOTH_WAYS, least=Least.VERIFIED, include_shared=True)
 @given(talks=TALKS, least=st.sampled_from(Least), include_shared=st.booleans())
 def test_any_mix_is_in_the_file_as_in_the_model(
     chatbot: Chatbot, talks: list[Talk], least: Least, include_shared: bool

@@ -135,7 +135,10 @@ def test_it_sets_a_bucket_and_shows_no_secret(
 
     bucket = Bucket.objects.get(chatbot=chatbot)
     assert (bucket.bucket, bucket.prefix, secret_of(chatbot)) == ("acme-files", "exports/", SECRET)
-    assert ChangeLogEntry.objects.get(event="bucket.set").actor == f"user:{admin_user.pk}"
+    entry = ChangeLogEntry.objects.get(event="bucket.set")
+    changed = "hosting,bucket,region,prefix,access_key_id,secret"
+    assert entry.actor == f"user:{admin_user.pk}"
+    assert entry.data == {"hosting": "client", "access": "access_key", "sse": "", "changed": changed}
     left = traces(admin_client, chatbot, caplog)
     assert "acme-files" in left
     assert SECRET not in left
@@ -150,6 +153,9 @@ def test_it_keeps_the_secret_when_the_field_is_empty(admin_client: Client, chatb
     assert_saved(answer, chatbot, "bucket")
     assert Bucket.objects.get(chatbot=chatbot).sse == "AES256"
     assert secret_of(chatbot) == SECRET
+    assert ChangeLogEntry.objects.filter(event="bucket.set").latest("id").data["changed"] == "sse"
+    another = save(admin_client, chatbot, "bucket", **FILLED | {"secret": "", "access_key_id": "AKIA2"})
+    assert_refused(another, 'id="bucket_secret_error"')
 
 
 def test_it_goes_back_to_the_hosted_bucket(admin_client: Client, chatbot: Chatbot) -> None:
