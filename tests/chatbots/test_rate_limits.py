@@ -167,19 +167,6 @@ def test_a_limit_out_of_range_is_refused(chatbot, rate_limit):
 # --- Several processes -----------------------------------------------------------------------------------
 
 
-def test_two_processes_share_one_limit_exactly(chatbot):
-    key, one, two = key_of(chatbot, 7), RateLimiter(), RateLimiter()
-    taken = [limiter.take(key) for _ in range(8) for limiter in (one, two)]
-    assert [allowance.allowed for allowance in taken] == [True] * 7 + [False] * 9
-
-
-def test_processes_never_exceed_a_large_limit_and_nearly_reach_it(chatbot):
-    key, processes = key_of(chatbot, 3_000), [RateLimiter() for _ in range(4)]
-    calls = sum(allowed(limiter, key, 900) for _ in range(3) for limiter in processes)
-    # A block is 5 permits.
-    assert 3_000 - 4 * 4 <= calls <= 3_000
-
-
 def test_most_calls_of_a_busy_key_need_no_query(chatbot, django_assert_num_queries):
     key, limiter = key_of(chatbot), RateLimiter()
     with django_assert_num_queries(3):

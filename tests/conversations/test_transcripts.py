@@ -182,13 +182,6 @@ def test_it_names_the_lowest_of_several_identities(chatbot: Chatbot, values: tup
     assert (line["uci_key"], line["uci_value"]) == ("member_id", "B")
 
 
-def test_it_takes_a_hostile_value_as_a_value(chatbot: Chatbot) -> None:
-    value = "'; DROP TABLE x; -- %s {} \\ \u202e \U0001f600"
-    factories.conversation_of(chatbot, value, messages=1)
-    (line,) = lines(chatbot, value)
-    assert line["uci_value"] == f"'{value}".replace("; --", ";' --")
-
-
 # --- In pieces, and many at once -----------------------------------------------------------------------
 
 
