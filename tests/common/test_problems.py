@@ -153,12 +153,12 @@ def test_an_unknown_path_returns_a_problem(db, settings, path, method, debug):
         ("requests/{id}", "GET, HEAD"),
     ],
 )
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "OTHER"])
-def test_another_method_is_refused_to_anyone(db, path, allowed, method):
+def test_another_method_is_refused_to_anyone(db, path, allowed):
     path = path.format(id="018f0000-0000-7000-8000-000000000000")
-    response = Client().generic(method, f"/api/v1/chatbots/acme/{path}")
-    problem(response, 405, "method_not_allowed")
-    assert response.headers["Allow"] == allowed
+    for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "OTHER"):
+        response = Client().generic(method, f"/api/v1/chatbots/acme/{path}")
+        problem(response, 405, "method_not_allowed")
+        assert response.headers["Allow"] == allowed
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.5"])

@@ -1,9 +1,6 @@
-"""Files with any name: kept exactly, and harmless where the name is used. Lengths that lie store nothing."""
+"""Files with any name: kept exactly, and harmless where the name is used."""
 
 import re
-import socket
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
@@ -14,9 +11,8 @@ from common.storage import ObjectStorage
 from conversations.models import UploadedFile
 from conversations.uploads import download_name
 from tests.calls import TokenCaller, problem
-from tests.conversations.forms import BOUNDARY, FORM, field, file, form, send
+from tests.conversations.forms import BOUNDARY, field, file, form, send
 from tests.factories import conversation_of
-from tests.functional.web import WebServer, web_server
 from tests.fuzzing import examples, texts
 
 pytestmark = [pytest.mark.django_db, pytest.mark.fuzz]
@@ -115,48 +111,3 @@ def test_a_form_stores_one_whole_file_or_nothing(
         assert answer.status_code in {400, 415}
         assert not stored.exists()
         assert not UploadedFile.objects.filter(conversation=conversation).exclude(name="").exists()
-
-
-@pytest.fixture(scope="module")
-def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[WebServer]:
-    with django_db_blocker.unblock(), web_server() as server:
-        yield server
-
-
-def status_of(server: WebServer, head: list[str], body: bytes) -> int:
-    """Send this head and body, and nothing more; return the status of the answer, 0 if there is none."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
-        caller.sendall("\r\n".join([*head, "", ""]).encode() + body)
-        caller.shutdown(socket.SHUT_WR)
-        answer = b""
-        while piece := caller.recv(65_536):
-            answer += piece
-    return int(answer.split(b" ", 2)[1]) if answer else 0
-
-
-@pytest.mark.django_db(transaction=True)
-def test_lengths_that_lie_store_nothing(server: WebServer, chatbot: Chatbot, storage: ObjectStorage) -> None:
-    caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
-    body = form(file(b"a photo"))
-    head = [
-        f"POST {caller.url(f'conversations/{number}/files')} HTTP/1.1",
-        "Host: 127.0.0.1",
-        f"Content-Type: {FORM}",
-        *(f"{name}: {value}" for name, value in caller.credentials(b"").items()),
-        "Connection: close",
-    ]
-    for lines in (
-        [f"Content-Length: {len(body) + 10}"],
-        [f"Content-Length: {len(body) - 10}"],
-        ["Content-Length: 0"],
-        [f"Content-Length: {len(body)}", "Content-Length: 5"],
-        ["Content-Length: -1"],
-        ["Content-Length: " + "9" * 40],
-        ["Transfer-Encoding: chunked"],
-        [f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"],
-        [],
-    ):
-        assert status_of(server, [*head, *lines], body) in {0, 400, 413}, lines
-        assert not UploadedFile.objects.filter(state="stored").exists()
-    assert not list(storage.versions())
-    assert status_of(server, [*head, f"Content-Length: {len(body)}"], body) == 201

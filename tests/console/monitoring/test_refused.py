@@ -11,7 +11,6 @@ from django.urls import reverse
 from chatbots.models import Chatbot, Membership
 from conversations.identification import NamedIdentity, identify
 from conversations.models import Conversation, RefusedIdentity
-from tests.calls import TokenCaller
 from tests.console.filing_pages import Answer, Filer
 from tests.conversations.intakes import erase
 from tests.factories import NOON, conversation_of
@@ -134,15 +133,3 @@ def test_the_list_has_pages_and_says_when_it_is_empty(chatbot: Chatbot) -> None:
     assert page.links.count(link) == 50
     [older] = [each for each in page.links if "cursor=" in each]
     assert Answer(client.get(older)).links.count(link) == 11
-
-
-def test_the_call_and_the_list_are_of_one_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    refused(chatbot)
-    body = {
-        "id": "c-1",
-        "unique_chatter_identifier_key": "member_id",
-        "unique_chatter_identifier_value": ERASED,
-    }
-    [result] = TokenCaller(neighbour).post("conversations/identify", {"identities": [body]}).json()["results"]
-    assert result["error"]["code"] == "unknown_conversation"
-    assert "No identity was refused" in Answer(member(neighbour, Role.OFFICER).get(PAGE)).text
