@@ -117,10 +117,12 @@ def test_without_iam_it_prints_the_policy_and_says_what_to_do(
 
 
 def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
-    users().create("dca-unknown")
+    for name in ("dca-unknown", "of-somebody-else"):
+        users().create(name)
     out, _, code = run("bucket_credentials")
     assert (code, out) == (3, "IAM user without credentials here: dca-unknown\n")
     users().remove("dca-unknown")
+    users().remove("of-somebody-else")
 
     run("issue_bucket_credentials", "acme")
     row = BucketCredential.objects.get()

@@ -134,21 +134,6 @@ def use_nobody(settings: Settings) -> None:
     settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
 
 
-@pytest.mark.long(reason="keys are issued and tried")
-def test_a_comparison_finds_users_without_a_row_and_rows_without_a_user(
-    chatbot: Chatbot, iam_storage: ObjectStorage
-) -> None:
-    kept, lost = issue(chatbot), issue(chatbot, "Lost")
-    assert compare_with_iam() == ([], [])
-    users().remove(lost.credential.user_name)
-    users().create("dca-of-a-later-time")
-    users().create("of-somebody-else")
-
-    assert compare_with_iam() == (["dca-of-a-later-time"], [lost.credential])
-    assert kept.credential.user_name in names_of_users()
-    users().remove("of-somebody-else")
-
-
 def test_nobody_revokes_another_chatbot_s(chatbot: Chatbot, neighbour: Chatbot, iam_storage: ObjectStorage) -> None:
     new = issue(chatbot)
     for name in (new.credential.access_key_id, new.credential.user_name, str(new.credential.pk), "", "nonsense"):

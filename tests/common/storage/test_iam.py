@@ -64,27 +64,6 @@ def test_a_user_is_created_and_removed_with_all_its_keys(iam_server: S3Server) -
     users.remove("dca-one")
 
 
-def test_only_the_identity_that_manages_users_may(iam_server: S3Server) -> None:
-    users = users_at(iam_server.endpoint)
-    users.create("dca-two")
-    key = users.create_key("dca-two")
-    theirs = IamUsers(
-        endpoint_url=iam_server.endpoint,
-        region="eu-west-3",
-        access_key_id=key.id,
-        secret_access_key=key.secret,
-        boundary_arn="",
-    )
-    for call in (
-        lambda: theirs.create("dca-three"),
-        lambda: theirs.grant("dca-two", POLICY),
-        lambda: list(theirs.names()),
-    ):
-        error = error_of(call)
-        assert (error.code, "denies" in error.detail) == ("iam_refused", True)
-    users.remove("dca-two")
-
-
 def test_at_aws_users_have_a_path_and_a_boundary(stub: tuple[IamUsers, Stubber]) -> None:
     users, aws = stub
     user = {"Path": "/dca/", "UserName": "dca-one", "UserId": "AIDAEXAMPLEEXAMPLE"}
