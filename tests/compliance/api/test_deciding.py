@@ -15,7 +15,7 @@ from compliance.retention import policy
 from compliance.work import claims
 from compliance.work.transitions import requeue
 from tests import factories
-from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
+from tests.calls import ALICE, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
 from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 
@@ -201,23 +201,6 @@ def test_a_key_without_the_scope_gets_no_information(chatbot, decision):
     weak = TokenCaller(chatbot, scopes=["requests:read", *(APPROVER if decision == "cancel" else ["exports:write"])])
     for request_id in (held(chatbot).pk, uuid7()):
         problem(weak.post(f"requests/{request_id}/{decision}", b"x"), 403, "scope_missing")
-
-
-@DECISIONS
-def test_another_chatbots_request_is_not_found(caller, neighbour, decision):
-    request = held(neighbour)
-    problem(caller.post(f"requests/{request.pk}/{decision}", {}), 404, "not_found")
-    problem(caller.post(f"/api/v1/chatbots/neighbour/requests/{request.pk}/{decision}", {}), 404, "not_found")
-    problem(caller.post(f"requests/{uuid7()}/{decision}", {}), 404, "not_found")
-    assert events(request) == []
-
-
-@DECISIONS
-def test_a_decision_requires_a_token(chatbot, decision):
-    request = held(chatbot)
-    for caller in (SigningCaller(chatbot), Caller(chatbot)):
-        problem(caller.post(f"requests/{request.pk}/{decision}", {}), 401, "not_authenticated")
-    problem(TokenCaller(chatbot).get(f"requests/{request.pk}/{decision}"), 405, "method_not_allowed")
 
 
 @pytest.mark.long(reason="each body with each decision", beyond=3)

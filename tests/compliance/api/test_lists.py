@@ -15,7 +15,7 @@ from chatbots.models import Chatbot, Variable
 from common.times import rfc3339
 from compliance.models import ComplianceRequest
 from compliance.requests import queries
-from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
+from tests.calls import ALICE, TokenCaller, pointers, problem
 from tests.compliance.api.test_requests import FIELDS
 from tests.factories import ExportFactory, deletion_of, export_of
 from tests.fuzzing import examples
@@ -135,16 +135,10 @@ def test_a_page_of_many_takes_as_many_queries_as_a_page_of_one(caller, chatbot, 
             assert len(listed(caller, limit=str(limit))) == limit
 
 
-@pytest.mark.parametrize("path", ["requests", "requests/lookup"])
-def test_lists_are_for_tokens_that_may_read(chatbot, neighbour, path):
-    def call(caller: Any) -> Any:
-        return caller.get(path) if path == "requests" else caller.post(path, ALICE)
-
-    problem(call(TokenCaller(chatbot, scopes=["deletions:write", "requests:approve"])), 403, "scope_missing")
-    problem(call(SigningCaller(chatbot)), 401, "not_authenticated")
-    stranger = TokenCaller(neighbour)
-    stranger.chatbot = chatbot
-    problem(call(stranger), 404, "not_found")
+def test_lists_are_for_tokens_that_may_read(chatbot):
+    caller = TokenCaller(chatbot, scopes=["deletions:write", "requests:approve"])
+    for answer in (caller.get("requests"), caller.post("requests/lookup", ALICE)):
+        problem(answer, 403, "scope_missing")
 
 
 # --- About one chatter -----------------------------------------------------------------------------------

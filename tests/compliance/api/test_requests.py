@@ -5,14 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.db.models.functions import Now
-from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from compliance.api.representation import represent, represent_all
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
 from conversations.models import DailyExtract
 from tests import factories
-from tests.calls import SigningCaller, TokenCaller, problem
+from tests.calls import TokenCaller
 from tests.factories import NOON, ExportFactory, deletion_of, export_of
 
 Status = ComplianceRequest.Status
@@ -171,16 +170,6 @@ def test_times_are_shown_in_utc_whatever_their_zone(chatbot):
     assert represent(request, status_url="", shows_key=False)["started_at"] == "2026-11-23T23:30:00.000000Z"
 
 
-def test_another_chatbots_request_is_not_found(caller, neighbour):
-    request = deletion_of(neighbour, "alice-77")
-    problem(caller.get(f"requests/{request.pk}"), 404, "not_found")
-    problem(caller.get(f"/api/v1/chatbots/neighbour/requests/{request.pk}"), 404, "not_found")
-
-
-def test_a_request_that_is_not_there_is_not_found(caller):
-    problem(caller.get(f"requests/{uuid7()}"), 404, "not_found")
-
-
 def test_following_a_request_takes_three_queries(caller, chatbot, django_assert_max_num_queries):
     request = deletion_of(chatbot, "alice-77")
     caller.get(f"requests/{request.pk}")
@@ -243,8 +232,3 @@ def test_head_answers_as_get_without_a_body(caller, chatbot):
     request = deletion_of(chatbot, "alice-77")
     response = caller.client.head(caller.url(f"requests/{request.pk}"), headers=caller.credentials(b""))
     assert (response.status_code, response.content) == (200, b"")
-
-
-def test_a_signer_cannot_follow(chatbot):
-    request = deletion_of(chatbot, "alice-77")
-    problem(SigningCaller(chatbot).get(f"requests/{request.pk}"), 401, "not_authenticated")
