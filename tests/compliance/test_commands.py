@@ -97,6 +97,9 @@ def test_refusals_are_explained(chatbot) -> None:
     placeholder = refused("request_deletion", "acme", "member_id", "null")
     assert str(placeholder) == "invalid: This value is a placeholder that identifies no one."
     assert placeholder.returncode == 2
+    spaced = refused("request_deletion", "acme", "member_id", "42", "--reference", "with a space")
+    assert str(spaced).startswith("invalid: The reference may have")
+    assert not ComplianceRequest.objects.exists()
     assert refused("approve_request", str(uuid4())).returncode == 2
     assert "a request id is a UUID" in str(refused("approve_request", "7"))
     assert str(refused("verify_erasure")) == "Name one request, or say --all."
@@ -117,9 +120,16 @@ def test_held_requests_are_decided(chatbot) -> None:
         assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": reason}
 
 
-def test_a_failed_request_is_retried_and_shown_as_json(chatbot) -> None:
-    request = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="x")
+def test_a_failed_request_is_retried_at_the_end_of_the_queue(chatbot) -> None:
+    failed = {"status": Status.FAILED, "failed_at": timezone.now(), "error_code": "x", "attempts": 5}
+    request, nobodys = deletion_of(chatbot, "42", **failed), deletion_of(chatbot, None, **failed)
+    waiting = deletion_of(chatbot, "43")
     assert json.loads(run("retry_request", str(request.pk), "--json")[1])["status"] == "accepted"
+    request.refresh_from_db()
+    assert (request.attempts, request.error_code, request.seq < waiting.seq) == (0, "", True)
+    assert request.queued_at >= waiting.queued_at
+    for one in (request, nobodys):
+        assert str(refused("retry_request", str(one.pk))).startswith("not_retryable: ")
 
 
 def test_verification_finds_data_restored_from_a_backup(chatbot, storage) -> None:

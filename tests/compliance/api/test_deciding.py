@@ -55,6 +55,8 @@ def test_a_decision_is_answered_with_the_request_object(caller, chatbot, decisio
         assert response.status_code == 200
         assert response.json() == caller.get(f"requests/{request.pk}").json()
         assert (response.json()["request_id"], response.json()["status"]) == (str(request.pk), status)
+        request.refresh_from_db()
+        assert (request.hold_reason, request.uci_value is None) == (None, decision != "approve")
         assert events(request) == [event]
         assert ChangeLogEntry.objects.get(request_id=request.pk).actor == f"api:{caller.api_key.prefix}"
 
@@ -111,6 +113,8 @@ def test_started_or_ended_requests_are_not_cancelled(caller, chatbot):
     ):
         problem(caller.post(f"requests/{request.pk}/cancel", {}), 409, "not_cancellable")
         assert events(request) == []
+    requeued = export_of(chatbot, "4", cutoff_at=now)
+    assert caller.post(f"requests/{requeued.pk}/cancel", {}).json()["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])

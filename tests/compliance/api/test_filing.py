@@ -62,6 +62,7 @@ def test_a_deletion_is_accepted_with_the_request_object(caller):
     assert answer["status_url"] == f"http://testserver/api/v1/chatbots/acme/requests/{request.pk}"
     assert (request.uci_value, request.variable.name, request.origin) == ("alice-77", "member_id", "api")
     assert request.erase_exports is True
+    assert (request.filed_by, (request.due_at - request.received_at).days) == (f"api:{caller.api_key.prefix}", 30)
     assert ALICE[VALUE] not in response.content.decode()
     entry = ChangeLogEntry.objects.get(event="request.accepted")
     assert (entry.request_id, entry.actor) == (request.pk, f"api:{caller.api_key.prefix}")
@@ -213,14 +214,6 @@ def test_a_chatbot_can_demand_the_action(caller, path):
     assert pointers(caller.post(path, ALICE)) == {"/action": "missing"}
     assert pointers(caller.post(path, ALICE | {"action": None})) == {"/action": "missing"}
     assert caller.post(path, ALICE | {"action": action}).status_code == 200
-
-
-def test_an_export_captured_and_sent_as_a_deletion_is_refused_where_the_action_is_demanded(chatbot):
-    Chatbot.objects.update(require_action=True)
-    caller, raw = SigningCaller(chatbot), json.dumps(ALICE | {"action": "export"}).encode()
-    captured = caller.credentials(raw)
-    assert Caller(chatbot).post("data-export", raw, **captured).status_code == 200
-    assert pointers(Caller(chatbot).post("data-deletion", raw, **captured)) == {"/action": "unknown_value"}
 
 
 @PATHS

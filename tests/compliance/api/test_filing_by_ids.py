@@ -1,8 +1,7 @@
 """Filing over HTTP by the platform's conversation ids: accepted calls, refusals and stored digests."""
 
 import pytest
-from django.db import IntegrityError, connection, transaction
-from django.test.utils import CaptureQueriesContext
+from django.db import IntegrityError, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,25 +104,6 @@ def test_no_uci_is_needed_but_the_feature_is_and_for_an_export_a_bucket(caller, 
     Chatbot.objects.update(compliance_enabled=False)
     assert caller.post("data-deletion", body).json()["code"] == "compliance_disabled"
     assert ComplianceRequest.objects.count() == 1
-
-
-@PATHS
-def test_the_same_call_again_has_the_same_answer(caller, path):
-    first = caller.post(path, {IDS: ["c-1"]}, Idempotency_Key="k")
-    again = caller.post(path, {IDS: ["c-1"]}, Idempotency_Key="k")
-    assert first.json()["request_id"] == again.json()["request_id"]
-    assert caller.post(path, {IDS: ["c-2"]}, Idempotency_Key="k").json()["code"] == "idempotency_conflict"
-    assert ComplianceRequest.objects.count() == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_call_takes_four_statements():
-    caller = SigningCaller(factories.ready_chatbot(slug="acme"))
-    caller.post("data-deletion", {IDS: ["c-1"]})
-    with CaptureQueriesContext(connection) as queries:
-        assert caller.post("data-deletion", {IDS: ["c-2", "c-3"]}).status_code == 200
-    # The first is for the state of the service.
-    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "SELECT", "WITH", "SELECT"]
 
 
 def test_requests_about_a_conversation_are_found(caller, neighbour):

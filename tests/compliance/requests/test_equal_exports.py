@@ -183,12 +183,6 @@ def test_the_same_conversations_in_whatever_order_are_the_same(chatbot: Chatbot)
     assert not submit(chatbot, ByConversations(("c-1", "c-2"))).existing
 
 
-def test_two_equal_deletions_are_two(chatbot: Chatbot) -> None:
-    filed = [submit(chatbot, kind=Kind.DELETION) for _ in range(2)]
-    assert filed[0].pk != filed[1].pk
-    assert not filed[1].existing
-
-
 def test_a_call_sent_again_has_the_same_answer(caller: TokenCaller) -> None:
     first = export(caller, **{"Idempotency-Key": "one"})
     second = export(caller, **{"Idempotency-Key": "two"})

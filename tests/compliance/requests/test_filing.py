@@ -10,14 +10,15 @@ from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit as submit_request
+from compliance.work import claims
 from tests import factories
 from tests.calls import ALICE, SigningCaller
 
 Kind = ComplianceRequest.Kind
+Origin = ComplianceRequest.Origin
 
 
-def submit(chatbot, kind=Kind.DELETION, uci_key="member_id") -> ComplianceRequest:
-    origin = ComplianceRequest.Origin.COMMAND
+def submit(chatbot, kind=Kind.DELETION, uci_key="member_id", origin=Origin.COMMAND) -> ComplianceRequest:
     return submit_request(chatbot=chatbot, kind=kind, about=ByUci(uci_key, "42"), origin=origin, actor="command")
 
 
@@ -83,12 +84,26 @@ def test_no_query_is_needed_when_no_export_is_waiting(chatbot, django_assert_num
         _ = filed.export
 
 
+@pytest.mark.django_db
+def test_grace_puts_a_request_off_and_the_console_always_gives_some(chatbot) -> None:
+    chatbot.grace_minutes = 5
+    by_command, by_person = submit(chatbot), submit(chatbot, origin=Origin.CONSOLE)
+
+    assert (by_command.not_before - by_command.received_at).seconds == 5 * 60
+    assert (by_person.not_before - by_person.received_at).seconds == 15 * 60
+    assert claims.take(Kind.DELETION) is None
+
+
+BOB = ALICE | {"unique_chatter_identifier_value": "bob-12"}
+IDS = {"conversation_ids": ["c-1", "c-2"]}
+
+
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
-def test_a_call_takes_four_statements(path) -> None:
+@pytest.mark.parametrize(("path", "body"), [("data-deletion", BOB), ("data-export", BOB), ("data-deletion", IDS)])
+def test_a_call_takes_four_statements(path, body) -> None:
     """Whether the database was restored, the key, the request, and the check for a waiting task."""
     caller = SigningCaller(factories.ready_chatbot(slug="acme"))
     caller.post(path, ALICE)  # records the use of the key, caches the variable, enqueues a task
     with CaptureQueriesContext(connection) as queries:
-        assert caller.post(path, ALICE | {"unique_chatter_identifier_value": "bob-12"}).status_code == 200
+        assert caller.post(path, body).status_code == 200
     assert [query["sql"].split()[0] for query in queries] == ["SELECT", "SELECT", "WITH", "SELECT"]
