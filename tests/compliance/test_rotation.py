@@ -1,9 +1,9 @@
 """`rotate_secrets` encrypts every stored secret anew, and only then can the old key be removed."""
 
-import io
 import json
 import re
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.checks.registry import registry
-from django.core.management import call_command
 from django.db import connection
 from django.db.models.signals import post_init
 from pytest_django import Settings
@@ -30,6 +29,7 @@ from compliance.canary.setting_up import keys_of, set_up
 from compliance.models.canary import canary_token_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
 from tests.codes import set_up as set_up_codes
+from tests.compliance.test_commands import run
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
@@ -66,17 +66,11 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
     return kept
 
 
-def run(*words: str) -> tuple[int, str]:
-    out = io.StringIO()
-    try:
-        call_command("rotate_secrets", *words, stdout=out, stderr=io.StringIO())
-    except SystemExit as end:
-        return int(end.code or 0), out.getvalue()
-    return 0, out.getvalue()
+rotate = partial(run, "rotate_secrets")
 
 
 def report() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run("--json")[1])
+    found: dict[str, Any] = json.loads(rotate("--json")[1])
     return found
 
 
@@ -91,7 +85,7 @@ def readable() -> dict[str, str]:
 
 
 def test_every_secret_can_be_read_with_the_new_key_alone(secrets: dict[str, str], settings: Settings) -> None:
-    code, out = run()
+    code, out = rotate()
 
     assert code == 0
     assert "chatbots.ApiKey.secret_encrypted: 5 under k1 before, 5 under k2 after; 5 rotated" in out
@@ -100,12 +94,12 @@ def test_every_secret_can_be_read_with_the_new_key_alone(secrets: dict[str, str]
     assert "All secrets are under k2." in out
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets
-    assert run()[0] == 0
+    assert rotate()[0] == 0
     assert sum(store["rotated"] for store in report()["stores"]) == 0
 
 
 def test_a_dry_run_changes_nothing(secrets: dict[str, str], settings: Settings) -> None:
-    code, out = run("--dry-run")
+    code, out = rotate("--dry-run")
 
     assert code == 3
     assert "11 left under k1. Keep it in ENCRYPTION_KEYS." in out
@@ -124,7 +118,7 @@ def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(
     Bucket.objects.filter(pk=moved.pk).update(secret_encrypted=other.secret_encrypted)
     stored = ApiKey.objects.get(pk=lost.api_key.pk).secret_encrypted
 
-    code, out = run()
+    code, out = rotate()
 
     assert code == 3
     assert f"1 cannot be decrypted, rows {lost.api_key.pk}\n" in out
@@ -169,11 +163,11 @@ def test_the_secret_of_a_revoked_key_is_needed_no_more(
     settings.ENCRYPTION_KEYS = {"lost": b"\3" * 32}
     lost = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="lost", actor="command").api_key
     settings.ENCRYPTION_KEYS = BOTH
-    assert run()[0] == 3
+    assert rotate()[0] == 3
 
     revoke_api_key(prefix=lost.prefix, actor="command")
 
-    assert run()[0] == 0
+    assert rotate()[0] == 0
     assert checks.secrets_can_be_read(databases=["default"]) == []
 
 

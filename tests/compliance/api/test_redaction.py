@@ -142,12 +142,3 @@ def test_a_key_for_it_files_and_previews_nothing_else(chatbot: Chatbot) -> None:
     for path in ("data-deletion", "data-export", "preview"):
         problem(caller.post(path, chatter), 403, "scope_missing")
     problem(caller.post("requests/batch", {"requests": [chatter | {"action": "delete"}]}), 403, "scope_missing")
-
-
-def test_a_listed_redaction_is_told_apart(chatbot: Chatbot, number: int) -> None:
-    caller = TokenCaller(chatbot)
-    request_id = redact(caller, number).json()["request_id"]
-    factories.export_of(chatbot, "42")
-
-    [one] = caller.get("requests?kind=redaction").json()["results"]
-    assert one["request_id"] == request_id

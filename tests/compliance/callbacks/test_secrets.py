@@ -112,20 +112,6 @@ def test_a_captured_callback_files_nothing(chatbot: Chatbot, signing: SigningCal
     assert ComplianceRequest.objects.count() == before
 
 
-def test_a_captured_call_is_no_callback(chatbot: Chatbot, signing: SigningCaller) -> None:
-    secret = make(chatbot)
-    raw = json.dumps(ALICE).encode()
-    timestamp = "1795536400"
-    signature = hmac.new(signing.secret.encode(), timestamp.encode() + raw, hashlib.sha256).digest()
-
-    headers = {
-        "webhook-id": "msg",
-        "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
-    }
-    assert not Received("/", headers, raw).is_webhook_of(secret)
-
-
 def test_a_chatbot_with_tokens_only_can_receive_callbacks(chatbot: Chatbot) -> None:
     caller = TokenCaller(chatbot)
     body = ALICE | {"callback_url": "https://hooks.example.com/x"}

@@ -160,8 +160,6 @@ def test_failures_are_distinguished_without_the_address(
     ("behave", "outcome"),
     [
         (hostile.says_nothing, ("waiting", None, "no_answer")),
-        (hostile.drips_a_head, ("waiting", None, "no_answer")),
-        (hostile.asks_to_go_on, ("waiting", None, "no_answer")),
         (hostile.drips_a_body, ("delivered", 200, "")),
         (hostile.floods_a_body, ("delivered", 200, "")),
         (hostile.floods_a_head, ("waiting", None, "bad_answer")),

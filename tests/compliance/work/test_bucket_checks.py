@@ -1,6 +1,5 @@
 """Checks of buckets, requested by a user and run by a worker."""
 
-import threading
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from chatbots.models import Bucket, BucketCheck, Chatbot
 from chatbots.operations import buckets
 from common import proc
 from compliance.work import bucket_checks
-from compliance.work.background import THREADS, BackgroundJobs, Job
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -109,18 +107,6 @@ def test_an_ended_check_is_not_restarted(chatbot: Chatbot, monkeypatch: pytest.M
     assert bucket_checks.take_next() is None
 
 
-def test_a_requeued_check_is_not_written_by_its_former_worker(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.enqueue(chatbot=chatbot)
-    late = taken()
-    late.requeue()
-    late.run()
-    assert steps_of(chatbot) == []
-    assert bucket_checks.is_any_waiting()
-
-
 def test_results_for_another_bucket_are_not_shown(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
@@ -134,13 +120,3 @@ def test_results_for_another_bucket_are_not_shown(chatbot: Chatbot, monkeypatch:
 def test_a_bucket_is_required() -> None:
     with pytest.raises(ValidationError, match="has no bucket"):
         bucket_checks.enqueue(chatbot=factories.ChatbotFactory.create())
-
-
-def test_a_check_runs_while_all_threads_are_busy() -> None:
-    background = BackgroundJobs(lambda: None)
-    goes_on = threading.Event()
-    for number in range(THREADS):
-        background.begin(Job(number, run=lambda: goes_on.wait(30), requeue=lambda: None))
-    assert (background.has_room, background.has_room_for_check) == (False, True)
-    goes_on.set()
-    assert background.wait(30)

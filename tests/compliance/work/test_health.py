@@ -2,12 +2,10 @@
 
 import json
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import OrmQ, Task
 
@@ -17,6 +15,7 @@ from compliance import tasks
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
 from compliance.work import health, heartbeats, notify, occurrences
 from compliance.work.heartbeats import Condition
+from tests.compliance.test_commands import run
 from tests.factories import BucketCredentialFactory, ClaimFactory, deletion_of, export_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
@@ -61,13 +60,8 @@ def codes() -> list[str]:
 
 
 def health_command() -> tuple[int, dict[str, Any]]:
-    out = StringIO()
-    code: Any = 0
-    try:
-        call_command("health", json=True, stdout=out)
-    except SystemExit as end:
-        code = end.code
-    return code, json.loads(out.getvalue())
+    code, out = run("health", "--json")
+    return code, json.loads(out)
 
 
 def test_health_is_ok_while_a_cluster_works_and_nothing_waits_long(chatbot: Chatbot) -> None:
@@ -80,9 +74,7 @@ def test_health_is_ok_while_a_cluster_works_and_nothing_waits_long(chatbot: Chat
     assert (code, document["well"], document["problems"]) == (0, True, [])
     assert [one["condition"] for one in document["clusters"]] == ["alive"]
     assert 60 <= document["oldest_waiting_seconds"] < 120
-    out = StringIO()
-    call_command("health", stdout=out)
-    assert out.getvalue().endswith("All is well.\n")
+    assert run("health")[1].endswith("All is well.\n")
 
 
 def test_it_ends_with_1_and_names_each_problem(chatbot: Chatbot) -> None:

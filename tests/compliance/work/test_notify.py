@@ -31,12 +31,6 @@ def take_all() -> list[str]:
     return taken
 
 
-def test_one_waiting_task_is_enough() -> None:
-    notify.notify_workers()
-    notify.notify_workers()
-    assert OrmQ.objects.count() == 1
-
-
 def test_a_task_that_was_taken_is_not() -> None:
     notify.notify_workers()
     assert take_all() == ["compliance.tasks.drain"]

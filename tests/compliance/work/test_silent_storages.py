@@ -1,21 +1,27 @@
-"""A silent storage: which work tries it again, and when its state is removed."""
+"""A silent storage: no worker waits for it long, which work tries it again, and when its state is removed."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
 
-from chatbots.buckets import hosted_storage
-from chatbots.models import Bucket, Chatbot, SilentStorage
-from common.storage import ObjectStorage
+from chatbots.buckets import hosted_storage, silence
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot, SilentStorage
+from common.storage import ObjectStorage, StorageError
+from common.storage.breaker import FAILURES
 from compliance import worker
 from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
 from compliance.work import health
 from compliance.work.background import BackgroundJobs
+from compliance.work.transitions import requeue
 from tests import factories
-from tests.factories import deletion_of, export_of
+from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
 MINUTE = timedelta(minutes=1)
@@ -34,26 +40,6 @@ def at_client(chatbot: Chatbot) -> Chatbot:
         hosting="client", bucket=chatbot.slug, region="us-east-1", access_key_id="key", secret_encrypted="unused"
     )
     return chatbot
-
-
-def test_exports_alone_detect_that_the_hosted_bucket_responds_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    silent(None, rests=-timedelta(seconds=1))
-    export = export_of(chatbot, "42")
-    worker.drain()
-    export.refresh_from_db()
-    assert (export.status, export.attempts) == (Status.COMPLETED, 0)
-    assert not SilentStorage.objects.exists()
-
-
-def test_no_export_is_claimed_while_the_storage_is_paused(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    # State of earlier tests in this process must not count.
-    hosted_storage().calls.breaker.reset()
-    silent(None, rests=MINUTE)
-    export = export_of(chatbot, "42")
-    worker.drain()
-    hosted_storage().calls.breaker.reset()
-    export.refresh_from_db()
-    assert (export.status, export.error_code) == (Status.ACCEPTED, "")
 
 
 def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatbot, storage: ObjectStorage) -> None:
@@ -107,3 +93,106 @@ def test_the_state_of_an_unused_storage_is_removed_after_a_while(chatbot: Chatbo
     # Otherwise its thread would try the hosted bucket during the next test.
     assert background.wait(PATIENCE)
     assert set(SilentStorage.objects.values_list("chatbot", flat=True)) == {waited_for.pk, resting.pk}
+
+
+def test_a_paused_storage_costs_no_attempt_and_one_log_line(
+    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
+) -> None:
+    factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"))
+    conversation_of(chatbot, "43")
+    requests = [deletion_of(chatbot, "42"), export_of(chatbot, "43")]
+    endpoint = settings.S3_ENDPOINT_URL
+    settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    # Another test of this process may just have found that nobody listens there.
+    hosted_storage().calls.breaker.reset()
+    for _ in range(FAILURES):
+        with pytest.raises(StorageError, match="storage_unavailable"):
+            hosted_storage().exists("anything")
+
+    began = time.monotonic()
+    for _ in range(3):
+        worker.drain(seconds=60)
+        for request in requests:
+            request.refresh_from_db()
+        assert [(request.status, request.attempts) for request in requests] == [(Status.ACCEPTED, 0)] * 2
+        # No part of an export can run, so it is not claimed.
+        assert [request.error_code for request in requests] == ["storage_resting", ""]
+        assert timedelta() < requests[0].not_before - timezone.now() < timedelta(minutes=1)
+        ComplianceRequest.objects.update(not_before=None)
+    # At once: else each would take its 60 seconds. The machine may have other things to do.
+    assert time.monotonic() - began < 30
+    given_back = ChangeLogEntry.objects.filter(event="request.requeued")
+    assert [(entry.request_id, entry.data) for entry in given_back] == [
+        (requests[0].pk, {"code": "storage_resting", "attempts": 0})
+    ]
+
+    settings.S3_ENDPOINT_URL = endpoint
+    # Simulate the passing of some time.
+    SilentStorage.objects.update(rests_until=timezone.now())
+    worker.drain(seconds=60)
+    for request in requests:
+        request.refresh_from_db()
+        assert (request.status, request.error_code) == (Status.COMPLETED, "")
+    assert not SilentStorage.objects.exists()
+
+
+def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "43")
+    silent = SilentStorage.objects.create(rests_until=timezone.now())
+    # Nothing calls the storage.
+    worker.drain(seconds=60)
+    silent.refresh_from_db()
+    assert silent.rests_until is not None
+    assert silent.rests_until <= timezone.now()
+
+    # Nor if it ends with an error before that.
+    def fail() -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requeue, "release_export_pending", fail)
+        with pytest.raises(RuntimeError):
+            worker.drain(seconds=60)
+    silent.refresh_from_db()
+    assert silent.rests_until <= timezone.now()
+
+    # Another process, which has seen that the storage is silent.
+    hosted_storage().calls.breaker.rest(60)
+    export = export_of(chatbot, "43")
+    worker.drain(seconds=60)
+    export.refresh_from_db()
+    assert (export.status, export.attempts) == (Status.COMPLETED, 0)
+    assert not SilentStorage.objects.exists()
+
+
+def test_a_thread_does_not_give_away_what_another_is_to_try(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    silent = SilentStorage.objects.create(rests_until=timezone.now())
+    silence.share_hosted()
+
+    def go_by() -> None:
+        silence.share_hosted()
+        silence.record_hosted()
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(go_by).result()
+    silent.refresh_from_db()
+    assert silent.rests_until is not None
+    assert silent.rests_until > timezone.now()
+
+    assert not hosted_storage().exists("anything")
+    silence.record_hosted()
+    assert not SilentStorage.objects.exists()
+
+
+def test_a_trial_that_is_given_away_ends_no_other_rest(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    silent = SilentStorage.objects.create(rests_until=timezone.now())
+    silence.share_hosted()
+    # Another process has had no answer.
+    rest = timezone.now() + timedelta(minutes=5)
+    SilentStorage.objects.update(rests_until=rest)
+    silence.record_hosted()
+    silent.refresh_from_db()
+    assert silent.rests_until == rest

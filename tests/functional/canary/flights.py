@@ -4,13 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.db.models.functions import Now
 from django.test import override_settings
 
@@ -21,6 +19,7 @@ from compliance.canary import turns
 from compliance.canary.words import Planted, planted
 from compliance.models import CanaryTurn, ComplianceRequest
 from conversations.extracts import days
+from tests.compliance.test_commands import run
 from tests.functional.web import WebServer, web_server
 from tests.under_roles import role
 
@@ -128,7 +127,5 @@ class Flight:
 
 def last() -> tuple[int, dict[str, Any]]:
     """Return the exit code and the document of `canary --last`."""
-    out = StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("canary", "--last", "--json", stdout=out)
-    return int(str(ended.value.code)), json.loads(out.getvalue())
+    code, out = run("canary", "--last", "--json")
+    return code, json.loads(out)

@@ -3,7 +3,6 @@
 import gzip
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -53,17 +52,6 @@ def put_message_back(flight: Flight) -> None:
     )
 
 
-def name_in_reference(flight: Flight) -> None:
-    ComplianceRequest.objects.filter(pk=str(flight.turn.deletion_id)).update(reference=flight.words.value)
-
-
-def write_to_change_log(flight: Flight) -> None:
-    execute(
-        "INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data) VALUES (%s, 'a.b', 'command', %s)",
-        [flight.turn.chatbot_id, json.dumps({"who": flight.words.value})],
-    )
-
-
 def keep_in_session(flight: Flight) -> None:
     session = SessionStore()
     # Much text, so that Django packs it.
@@ -89,8 +77,6 @@ def log_for_admin(flight: Flight) -> None:
     ("fault", "where"),
     [
         (put_message_back, "conversations_message.text"),
-        pytest.param(name_in_reference, "compliance_compliancerequest.reference", marks=LONG),
-        pytest.param(write_to_change_log, "chatbots_changelogentry.data", marks=LONG),
         pytest.param(keep_in_session, "django_session.session_data", marks=LONG),
         pytest.param(leave_in_queue, "django_q_ormq.payload", marks=LONG),
         pytest.param(log_for_admin, "django_admin_log.object_repr", marks=LONG),
@@ -162,11 +148,6 @@ def put_export_back(flight: Flight) -> None:
     flight.put(key, flight.seen[key])
 
 
-def put_extract_back(flight: Flight) -> None:
-    key = flight.key_of("daily_conversations_extracts")
-    flight.put(key, flight.seen[key])
-
-
 def leave_old_version(flight: Flight) -> None:
     key = flight.key_of("daily_conversations_extracts")
     clean = flight.storage.read(key)
@@ -195,7 +176,6 @@ def name_in_key(flight: Flight) -> None:
     [
         (leave_old_version, "daily_conversations_extracts", "(content, an old version)"),
         (put_export_back, "chatter_data_exports", "(content)"),
-        (put_extract_back, "daily_conversations_extracts", "(content)"),
         (copy_elsewhere, "other", "(content)"),
         (hide_behind_marker, "uploads", "(content, an old version)"),
         (name_in_key, "chatter_data_exports", "(key)"),
@@ -233,34 +213,3 @@ def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Can
         "bucket text_left uploads",
         "rows text_left compliance_compliancerequest.reference",
     }
-
-
-@LONG
-def test_it_finds_a_line_in_a_log_also_of_a_rotated_one(canary: Canary, tmp_path: Path) -> None:
-    log = tmp_path / "worker.log"
-
-    def write(flight: Flight) -> None:
-        with log.open("a") as file:
-            file.write(f"ERROR cannot erase {flight.words.value.upper()}\n")
-        log.rename(tmp_path / "worker.log.1")
-        log.write_text("a new one\n")
-
-    flight = Flight()
-    turn = flight.end(after_erasing=write)
-
-    assert (turn.state, flight.findings()) == ("found", [f"logs text_left {tmp_path / 'worker.log.1'}"])
-
-
-@LONG
-def test_it_finds_what_is_logged_between_two_turns(canary: Canary, tmp_path: Path) -> None:
-    first = Flight()
-    assert first.end().state == "clean"
-    log = tmp_path / "worker.log"
-    with log.open("a") as file:
-        file.write(f"ERROR too late for {first.words.value}\n")
-
-    second = Flight()
-    turn = second.end()
-
-    assert (turn.state, second.findings()) == ("found", [f"logs text_left {log}"])
-    assert Flight().end().state == "clean"
