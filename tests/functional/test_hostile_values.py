@@ -70,7 +70,7 @@ def outcomes(answer: Any) -> Iterator[Any]:
 NAMES = st.sampled_from([SECRET, "", "\0", "\ud800", "__proto__", "id", "action"])
 
 
-@examples(30)
+@examples(60)
 @given(
     call=st.integers(0), place=st.integers(0), value=st.sampled_from(WRONG) | texts(most=600), name=st.none() | NAMES
 )

@@ -4,15 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from chatbots.operations.chatbots import designate_uci
 from compliance.models import ComplianceRequest, Replay
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import VariableFactory
-from tests.fuzzing import examples
 
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
@@ -185,19 +182,6 @@ def test_a_body_that_is_no_object_is_refused(caller, path, body):
     assert pointers(caller.post(path, body)) == {"": "wrong_type"}
 
 
-@pytest.mark.long(reason="the same for exports", beyond=5)
-@pytest.mark.parametrize("raw", [b"", b"{", b"[" * 60_000, b"\xff", b'{"a":NaN}'])
-@PATHS
-def test_a_body_that_is_no_json_is_refused(chatbot, path, raw):
-    for caller in (TokenCaller(chatbot), SigningCaller(chatbot)):
-        assert pointers(caller.post(path, raw)) == {}
-
-
-def test_a_repeated_value_is_refused(caller):
-    raw = json.dumps(ALICE)[:-1].encode() + b', "unique_chatter_identifier_value": "bob"}'
-    problem(caller.post("data-deletion", raw), 400, "invalid")
-
-
 @pytest.mark.parametrize(
     ("path", "action", "other"), [("data-deletion", "delete", "export"), ("data-export", "export", "delete")]
 )
@@ -274,40 +258,6 @@ def test_nothing_of_the_chatter_is_logged(caller, caplog):
     caller.post("data-deletion", ALICE)
     caller.post("data-deletion", ALICE | {"reference": "alice-77"})
     assert "alice-77" not in caplog.text
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-bodies = st.fixed_dictionaries(
-    {},
-    optional={
-        KEY: st.just("member_id") | json_values,
-        VALUE: st.text(st.characters(), max_size=20) | json_values,
-        "reference": st.text(max_size=10) | json_values,
-        "action": st.sampled_from(["delete", "export"]) | json_values,
-        "erase_exports": json_values,
-        "include_shared": json_values,
-        "include_files": json_values,
-    },
-)
-
-
-@pytest.mark.long(reason="the same for exports", beyond=1)
-@PATHS
-@examples(80)
-@given(body=bodies | json_values)
-def test_no_body_breaks_a_call(caller, path, body):
-    response = caller.post(path, body)
-    assert response.status_code in {200, 400}
-
-
-@examples(60)
-@given(raw=st.binary(max_size=200))
-def test_no_bytes_break_a_call(caller, raw):
-    problem(caller.post("data-deletion", raw), 400, "invalid")
 
 
 def test_the_number_of_errors_returned_is_bounded(chatbot: Chatbot) -> None:

@@ -2,15 +2,12 @@
 
 import pytest
 from django.db import IntegrityError, transaction
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.calls import ALICE, SigningCaller, TokenCaller
-from tests.fuzzing import examples
 
 PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
 IDS = "conversation_ids"
@@ -77,22 +74,6 @@ def test_errors_are_returned_by_pointer_and_never_quoted(caller, path, body, err
     response = caller.post(path, body)
     assert pointers(response) == errors
     assert "chat-1" not in response.content.decode()
-
-
-@pytest.mark.long(reason="the same for exports", beyond=1)
-@PATHS
-@examples(60)
-@given(ids=st.one_of(st.lists(st.one_of(st.text(max_size=220), st.none(), st.integers())), st.text(), st.integers()))
-def test_no_list_of_ids_breaks_a_call_or_is_quoted(caller, path, ids):
-    with transaction.atomic():
-        response = caller.post(path, {IDS: ids})
-        if response.status_code == 200:
-            assert ComplianceRequest.objects.count() == 1
-        else:
-            assert pointers(response).keys() <= {f"/{IDS}", *(f"/{IDS}/{n}" for n in range(101))} | {
-                f"/{name}" for name in ALICE
-            }
-        transaction.set_rollback(True)
 
 
 def test_no_uci_is_needed_but_the_feature_is_and_for_an_export_a_bucket(caller, chatbot):
