@@ -1,8 +1,10 @@
 """What tests of the canary share."""
 
 import json
-from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import ClassVar
 
 from compliance.canary.api import Sighting
@@ -12,6 +14,19 @@ def collect(sightings: Iterable[Sighting], places: list[str]) -> None:
     """Add where something is to `places`, also if the search ends with an error."""
     for one in sightings:
         places.append(one.where)  # noqa: PERF401  (what came before an error counts)
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve with the handler, and yield the address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Service(BaseHTTPRequestHandler):

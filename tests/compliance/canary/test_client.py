@@ -1,15 +1,14 @@
 """Calls of the canary: a service that cannot answer is no finding, and the token goes nowhere else."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 
 import pytest
 
 from compliance.canary.client import Client
 from compliance.canary.trouble import Budget, CannotTell
+from tests.compliance.canary.support import serving
 
 
 class Service(BaseHTTPRequestHandler):
@@ -34,17 +33,9 @@ class Service(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def service() -> Iterator[str]:
+def service() -> AbstractContextManager[str]:
     Service.calls.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(Service)
 
 
 def client(address: str, *, seconds: float = 10) -> Client:
