@@ -13,11 +13,12 @@ from chatbots.models import ChangeLogEntry
 from compliance import worker
 from compliance.models import ComplianceRequest
 from tests import factories
+from tests.compliance.exporting import committed
 from tests.factories import conversation_of, deletion_of
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -80,6 +81,7 @@ def test_waiting_ends_with_an_exit_code_for_the_result(chatbot, storage, monkeyp
     assert "42" not in out.replace(str(ComplianceRequest.objects.get().pk), "")
 
 
+@committed
 def test_waiting_for_an_export_prints_its_location(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     monkeypatch.setattr("time.sleep", lambda _: worker.drain())

@@ -86,13 +86,13 @@ def test_failed_days_are_reported_and_change_the_exit_code(
 
 def test_bad_arguments_are_refused(chatbot: Chatbot) -> None:
     for words, said in (
-        ("", ""),
-        ("acme --all", ""),
-        ("acme --to 2026-11-01", ""),
-        ("acme --date 2026-11-01 --from 2026-11-01", ""),
-        ("acme --from 2026-11-02 --to 2026-11-01", ""),
-        ("acme --date 2999-01-01", ""),
-        ("acme --from 0202-11-01", ""),
+        ("", "."),
+        ("acme --all", "."),
+        ("acme --to 2026-11-01", "."),
+        ("acme --date 2026-11-01 --from 2026-11-01", "."),
+        ("acme --from 2026-11-02 --to 2026-11-01", "."),
+        ("acme --date 2999-01-01", "."),
+        ("acme --from 0202-11-01", "."),
         ("acme --date yesterday", "'yesterday' is no day such as 2026-11-23"),
     ):
         with pytest.raises(CommandError, match=said):

@@ -18,12 +18,13 @@ from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Identity, Message
 from tests.calls import TokenCaller, pointers, problem
 from tests.compliance.conftest import Drain
+from tests.compliance.exporting import committed
 from tests.extracting import FIRST, conversation_on, day_after, make_all, noon, planned
 from tests.factories import IdentityFactory, VariableValueFactory, conversation_of, deletion_of, export_of, uci_of
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 NOBODY = {"user_channel": 0, "platform": 0, "verified": 0}
@@ -133,6 +134,7 @@ def deliver(extract: DailyExtract) -> None:
     DailyExtract.objects.filter(pk=extract.pk).update(hosting="client", bucket="clients", expires_at=None)
 
 
+@committed
 @pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erase_exports", [False, True])
 def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain, erase_exports):
@@ -171,6 +173,7 @@ def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain
     assert {str(request_id) for request_id in removed} == set(gone)
 
 
+@committed
 @pytest.mark.parametrize(("include_shared", "include_files"), [(False, True), (True, False), (True, True)])
 def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include_shared, include_files):
     filled(chatbot)
@@ -196,6 +199,7 @@ def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include
     assert request.shared_conversations == found["export"]["shared_left_out"]
 
 
+@committed
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
 def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, path):
     named = [
@@ -262,6 +266,7 @@ def test_a_preview_shows_the_rest_of_a_failed_deletion(caller, chatbot, preview,
     assert done["counts"] == found["deletion"]["erased"]
 
 
+@committed
 def test_a_preview_reads_one_snapshot_and_cannot_write(chatbot, caller, monkeypatch):
     conversation_of(chatbot, "alice")
     find = similar_values.find
@@ -305,6 +310,7 @@ def test_a_preview_counts_conversations_up_to_a_limit(chatbot, preview, monkeypa
     assert found["deletion"]["held_by"] == ["too_many_conversations"]
 
 
+@committed
 def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot, preview, monkeypatch, storage):
     conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST, 2)))
     Conversation.objects.update(last_message_at=noon(day_after(FIRST, 2)))
@@ -367,6 +373,7 @@ def test_nothing_of_the_chatter_is_logged(caller, chatbot, caplog):
     assert "alice-77" not in caplog.text.lower()
 
 
+@committed
 def test_a_preview_counts_client_copies_whose_key_an_earlier_deletion_cleared(
     chatbot: Chatbot, caller: TokenCaller, preview: Preview, drain: Drain
 ) -> None:

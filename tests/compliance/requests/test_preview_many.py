@@ -15,6 +15,7 @@ from compliance.requests.selectors import ByUci
 from conversations import uploads
 from conversations.models import Assurance, Identity
 from tests.compliance.api.test_preview import exported, filled
+from tests.compliance.exporting import committed
 from tests.factories import (
     IdentityFactory,
     conversation_by,
@@ -25,7 +26,7 @@ from tests.factories import (
     uci_of,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 Kind = ComplianceRequest.Kind
 Way = Identity.EstablishedBy
@@ -60,6 +61,7 @@ def as_chatter(one: preview.Preview, kind: Kind) -> ChatterPreview:
     )
 
 
+@committed
 def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, monkeypatch, storage):
     filled(chatbot)
     filled(neighbour)
@@ -103,6 +105,7 @@ def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, 
     assert reasons["nobody"] == ["awaiting_approval"]
 
 
+@committed
 def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot, drain, storage):
     filled(chatbot)
     exported(chatbot, "alice", drain, days_ago=30)
