@@ -9,6 +9,7 @@ from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import NewVariable, add_variable
 from chatbots.operations.keys import create_callback_secret
 from chatbots.operations.resolvers import set_resolver
+from compliance.lookups.dispatcher import look_up
 from conversations.intake import store
 from conversations.models import Conversation, Identity, IdentityLookup
 from tests.conversations.documents import parsed
@@ -62,3 +63,9 @@ def make_due(chatbot: Chatbot) -> None:
 def _today(document_id: str, **fields: Any) -> Any:
     started_at = timezone.now().isoformat()
     return parsed(document_id, **{"started_at": started_at, "custom_variables": {}, "messages": []} | fields)
+
+
+def after_a_turn(conversation: Conversation) -> tuple[str, str]:
+    look_up()
+    lookup = lookup_of(conversation)
+    return lookup.state, lookup.last_error

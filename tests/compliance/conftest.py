@@ -11,11 +11,24 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.ledger import objects as ledger
 from compliance.models import ExportFile
+from tests.calls import TokenCaller
 from tests.clients import CLIENT, empty, use_client_bucket
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, export_with, extract_with, file_of, put
+from tests.factories import ready_chatbot
 from tests.s3_server import S3Server, running
 
 Drain = Callable[[], None]
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+@pytest.fixture
+def bot(transactional_db: None) -> Chatbot:
+    """A chatbot that other connections see."""
+    return ready_chatbot(slug="acme")
 
 
 @pytest.fixture

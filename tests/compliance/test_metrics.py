@@ -14,12 +14,13 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from chatbots.models import Bucket, Chatbot, SilentStorage
+from chatbots.models import Chatbot, SilentStorage
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries, views
 from compliance.models import Heartbeat, Mailbox, Notice, Occurrence
 from compliance.work.health_codes import Code
 from conversations.models import DailyExtract
+from tests.clients import use_bucket_at
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
 from tests.people import Role, staff
 
@@ -169,9 +170,7 @@ def test_a_request_waiting_for_a_silent_storage_is_not_ready(chatbot: Chatbot) -
 def test_a_request_waiting_for_a_silent_client_bucket_is_not_ready(chatbot: Chatbot, neighbour: Chatbot) -> None:
     """It is counted as `bucket_silent`. `health` reports the same."""
     now = timezone.now()
-    Bucket.objects.filter(chatbot=chatbot).update(
-        hosting="client", bucket="acme", region="us-east-1", access_key_id="key", secret_encrypted="unused"
-    )
+    use_bucket_at(chatbot, "")
     silent = SilentStorage.objects.create(chatbot=chatbot, since=now - 9 * MINUTE, rests_until=now + MINUTE)
     export_of(chatbot, "1", queued_at=now - 9 * MINUTE)
     deletion_of(chatbot, "2", queued_at=now - 9 * MINUTE, lane="client")

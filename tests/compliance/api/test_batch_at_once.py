@@ -8,18 +8,12 @@ from typing import Any
 import pytest
 
 from chatbots.api import long_calls
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import ChangeLogEntry
 from compliance.models import Replay
 from compliance.requests import idempotency
-from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.compliance.api.test_batch import IDEMPOTENCY, PATH, filed, ids, items
 from tests.functional.elsewhere import Elsewhere, Gate
-
-
-@pytest.fixture
-def bot(transactional_db: None) -> Chatbot:
-    return factories.ready_chatbot(slug="acme")
 
 
 def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:

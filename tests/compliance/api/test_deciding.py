@@ -14,7 +14,6 @@ from compliance.requests import decisions
 from compliance.retention import policy
 from compliance.work import claims
 from compliance.work.transitions import requeue
-from tests import factories
 from tests.calls import ALICE, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
 from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
@@ -24,11 +23,6 @@ Kind = ComplianceRequest.Kind
 
 APPROVER = ["requests:approve"]
 DECISIONS = pytest.mark.parametrize("decision", ["cancel", "approve", "reject"])
-
-
-@pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
 
 
 def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
@@ -233,11 +227,6 @@ def test_a_decision_with_unknown_fields_is_refused(caller, chatbot, decision, bo
 
 
 # --- At once ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bot(transactional_db: None) -> Chatbot:
-    return factories.ready_chatbot(slug="acme")
 
 
 def while_locked(

@@ -15,11 +15,6 @@ KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
 
 
-@pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
-
-
 @pytest.fixture(autouse=True)
 def _refusals_store_nothing(db: None) -> Any:
     """For every test: a call without a 200 response has stored nothing."""
@@ -94,14 +89,11 @@ def test_a_value_is_taken_exactly_as_it_is(caller, value):
     assert ComplianceRequest.objects.get().uci_value == value
 
 
-@pytest.mark.long(reason="the same for exports", beyond=5)
 @pytest.mark.parametrize("value", ["", "null", "undefined", "None", "anonymous"])
-@PATHS
-def test_a_placeholder_is_refused_as_a_value(caller, path, value):
-    assert pointers(caller.post(path, ALICE | {VALUE: value})) == {f"/{VALUE}": "invalid"}
+def test_a_placeholder_is_refused_as_a_value(caller, value):
+    assert pointers(caller.post("data-deletion", ALICE | {VALUE: value})) == {f"/{VALUE}": "invalid"}
 
 
-@pytest.mark.long(reason="the same for exports", beyond=10)
 @pytest.mark.parametrize(
     ("value", "code"),
     [
@@ -117,9 +109,8 @@ def test_a_placeholder_is_refused_as_a_value(caller, path, value):
         ("a\udc00\ud800b", "unpaired_surrogate"),
     ],
 )
-@PATHS
-def test_a_value_that_is_no_plain_string_is_refused(caller, path, value, code):
-    assert pointers(caller.post(path, ALICE | {VALUE: value})) == {f"/{VALUE}": code}
+def test_a_value_that_is_no_plain_string_is_refused(caller, value, code):
+    assert pointers(caller.post("data-export", ALICE | {VALUE: value})) == {f"/{VALUE}": code}
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\x00", "\udfff", 1, None])
@@ -176,7 +167,7 @@ def test_all_errors_are_returned_at_once(caller):
     }
 
 
-@pytest.mark.parametrize("body", [[], [ALICE], "x", 1, None, True])
+@pytest.mark.parametrize("body", [[ALICE], "x", None])
 @PATHS
 def test_a_body_that_is_no_object_is_refused(caller, path, body):
     assert pointers(caller.post(path, body)) == {"": "wrong_type"}
@@ -213,9 +204,8 @@ def test_a_chatbot_without_a_uci_files_nothing(path):
 
 
 @pytest.mark.parametrize("key", ["plan", "nothing", "MEMBER_ID", "member_id "])
-@PATHS
-def test_a_key_that_never_was_the_uci_is_unknown(caller, path, key):
-    body = problem(caller.post(path, ALICE | {KEY: key}), 400, "unknown_uci_key")
+def test_a_key_that_never_was_the_uci_is_unknown(caller, key):
+    body = problem(caller.post("data-deletion", ALICE | {KEY: key}), 400, "unknown_uci_key")
     assert [error["pointer"] for error in body["errors"]] == [f"/{KEY}"]
 
 

@@ -50,11 +50,6 @@ Preview = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
-
-
-@pytest.fixture
 def preview(caller: TokenCaller) -> Preview:
     """Preview requests about a chatter, and check that nothing was written."""
 

@@ -3,18 +3,13 @@
 import pytest
 from django.db import connection
 
-from chatbots.models import Chatbot, Variable
+from chatbots.models import Variable
 from conversations.models import Conversation, Identity
 from tests.calls import TokenCaller
 from tests.compliance.api.test_preview import KEY, VALUE, body
 from tests.factories import IdentityFactory, conversation_of, deletion_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
 
 
 def similar(caller: TokenCaller, value: str) -> list[tuple[str, str, int, list[str]]]:

@@ -238,11 +238,6 @@ def at_once() -> Iterator[Callable[..., list[Any]]]:
         yield run
 
 
-@pytest.fixture
-def bot(transactional_db: None) -> Chatbot:
-    return factories.ready_chatbot(slug="acme")
-
-
 def sender(caller: Caller, body: Any, **headers: str) -> Callable[[], Any]:
     raw = json.dumps(body).encode()
     return lambda: type(caller).post(caller, DELETION, raw, **headers)

@@ -157,33 +157,23 @@ def test_a_failure_is_sent_and_the_address_kept_for_the_retry(
     assert request.callback_url == ""
 
 
-def test_a_callback_is_sent_when_the_last_attempt_is_lost(
+def test_a_callback_is_sent_when_the_last_attempt_is_lost_and_none_before(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
-    request = deletion_of(chatbot, "1", callback_url=receiver.url(), attempts=claims.MAX_ATTEMPTS - 1)
+    last = deletion_of(chatbot, "1", callback_url=receiver.url(), attempts=claims.MAX_ATTEMPTS - 1)
+    first = deletion_of(chatbot, "2", callback_url=receiver.url())
     claims.take(ComplianceRequest.Kind.DELETION)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     claims.requeue_expired()
 
     deliver()
 
-    request.refresh_from_db()
-    assert (receiver.events, request.status) == (["request.failed"], "failed")
-    assert receiver.received[0].payload["error_code"] == "worker_lost"
-
-
-def test_no_callback_is_sent_when_an_earlier_attempt_is_lost(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
-    request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    claims.take(ComplianceRequest.Kind.DELETION)
-    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    claims.requeue_expired()
-
-    deliver()
-
-    request.refresh_from_db()
-    assert (receiver.events, request.status, request.attempts) == ([], "accepted", 1)
+    for request in (last, first):
+        request.refresh_from_db()
+    assert (last.status, first.status, first.attempts) == ("failed", "accepted", 1)
+    [received] = receiver.received
+    found = [received.payload[name] for name in ("request_id", "event", "error_code")]
+    assert found == [str(last.pk), "request.failed", "worker_lost"]
 
 
 def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing: SigningCaller) -> None:

@@ -91,7 +91,7 @@ def test_what_cannot_be_searched_is_not_taken_for_clean(data: bytes) -> None:
 
 
 def test_packed_text_is_no_trap_for_memory() -> None:
-    bomb = gzip.compress(b"\0" * 200_000_000, compresslevel=9)
+    bomb = gzip.compress(b"\0" * 20_000_000, compresslevel=9)
     assert len(bomb) < 300_000
 
     with pytest.raises(Unsearchable):

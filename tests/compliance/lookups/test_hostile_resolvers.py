@@ -20,21 +20,15 @@ from compliance.lookups import client, leases
 from compliance.lookups.dispatcher import Lookups, look_up
 from compliance.models import Callback
 from compliance.work import turns
-from conversations.models import Conversation, IdentityLookup
+from conversations.models import IdentityLookup
 from tests import hostile
 from tests.calls import SigningCaller
 from tests.factories import CallbackFactory, deletion_of
 from tests.hostile import OK, Behaviour, Hostile, behaving
-from tests.looking_up import begin, identities, lookup_of, make_due, resolver_of, with_resolver
+from tests.looking_up import after_a_turn, begin, identities, make_due, resolver_of, with_resolver
 from tests.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.django_db
-
-
-def after_a_turn(conversation: Conversation) -> tuple[str, str]:
-    look_up()
-    lookup = lookup_of(conversation)
-    return lookup.state, lookup.last_error
 
 
 def closes_in_the_body(server: Hostile, connection: socket.socket) -> None:

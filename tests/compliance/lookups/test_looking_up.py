@@ -19,17 +19,11 @@ from conversations.models import Conversation, IdentityLookup, RefusedIdentity, 
 from tests.conversations.documents import update
 from tests.conversations.intakes import erase
 from tests.factories import deletion_of
-from tests.looking_up import SESSION, begin, identities, lookup_of, make_due, resolver_of, with_resolver
+from tests.looking_up import SESSION, after_a_turn, begin, identities, lookup_of, make_due, resolver_of, with_resolver
 from tests.receivers import Receiver, receiving
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
-
-
-def after_a_turn(conversation: Conversation) -> tuple[str, str]:
-    look_up()
-    lookup = lookup_of(conversation)
-    return lookup.state, lookup.last_error
 
 
 def test_the_answer_becomes_the_identity(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:

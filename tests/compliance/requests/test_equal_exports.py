@@ -28,11 +28,6 @@ pytestmark = pytest.mark.django_db
 BATCH = "requests/batch"
 
 
-@pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
-
-
 def export(caller: Any, fields: dict[str, Any] | None = None, **headers: Any) -> dict[str, Any]:
     answer = caller.post("data-export", ALICE | (fields or {}), **headers)
     assert answer.status_code == 200, answer.content

@@ -10,13 +10,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.models import Bucket, Chatbot, SilentStorage
+from chatbots.models import Chatbot, SilentStorage
 from common import proc
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, scheduling
 from compliance.work.claims import HeldClaim
 from tests import factories, under_roles
+from tests.clients import use_bucket_at
 from tests.factories import deletion_of, export_of
 
 Kind = ComplianceRequest.Kind
@@ -28,9 +29,7 @@ pytestmark = pytest.mark.django_db
 def of_client(slug: str) -> Chatbot:
     """A chatbot with a client's bucket that these tests never call."""
     chatbot = factories.ready_chatbot(slug=slug)
-    Bucket.objects.filter(chatbot=chatbot).update(
-        hosting="client", bucket=slug, region="us-east-1", access_key_id="key", secret_encrypted="unused"
-    )
+    use_bucket_at(chatbot, "")
     return chatbot
 
 

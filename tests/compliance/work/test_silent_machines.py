@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from chatbots.models import Bucket, ChangeLogEntry, Chatbot
+from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.callbacks.dispatcher import Callbacks
@@ -23,6 +23,7 @@ from conversations import citus, machines, placement
 from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
 from tests import factories
+from tests.clients import use_bucket_at
 from tests.compliance.conftest import Drain
 from tests.extracting import make_all, planned
 from tests.factories import conversation_of, deletion_of, export_of
@@ -275,9 +276,7 @@ def test_days_of_clients_on_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], 
     """Only their taking: the bucket does not exist."""
     for chatbot in two:
         planned(chatbot)
-        Bucket.objects.filter(chatbot=chatbot).update(
-            hosting="client", bucket=f"of-{chatbot.slug}", region="eu-west-1", access_key_id="a", secret_encrypted="b"
-        )
+        use_bucket_at(chatbot, "")
     silence(1)
     machines.look()
     held = leases.take_for_bucket()

@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage, silence
-from chatbots.models import Bucket, ChangeLogEntry, Chatbot, SilentStorage
+from chatbots.models import ChangeLogEntry, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError
 from common.storage.breaker import FAILURES
 from compliance import worker
@@ -21,6 +21,7 @@ from compliance.work import health
 from compliance.work.background import BackgroundJobs
 from compliance.work.transitions import requeue
 from tests import factories
+from tests.clients import use_bucket_at
 from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
@@ -36,9 +37,7 @@ def silent(chatbot: Chatbot | None, *, rests: timedelta, since: timedelta = time
 
 
 def at_client(chatbot: Chatbot) -> Chatbot:
-    Bucket.objects.filter(chatbot=chatbot).update(
-        hosting="client", bucket=chatbot.slug, region="us-east-1", access_key_id="key", secret_encrypted="unused"
-    )
+    use_bucket_at(chatbot, "")
     return chatbot
 
 
