@@ -201,8 +201,6 @@ def test_a_key_without_the_scope_gets_no_information(chatbot, decision):
         problem(weak.post(f"requests/{request_id}/{decision}", b"x"), 403, "scope_missing")
 
 
-@pytest.mark.long(reason="each body with each decision", beyond=3)
-@DECISIONS
 @pytest.mark.parametrize(
     ("body", "at_fault"),
     [
@@ -215,14 +213,11 @@ def test_a_key_without_the_scope_gets_no_information(chatbot, decision):
         (b"{", {}),
     ],
 )
-def test_a_decision_with_unknown_fields_is_refused(caller, chatbot, decision, body, at_fault):
+def test_a_decision_with_unknown_fields_is_refused(caller, chatbot, body, at_fault):
     request = held(chatbot)
-    assert pointers(caller.post(f"requests/{request.pk}/{decision}", body)) == at_fault
-    problem(
-        caller.post(f"requests/{request.pk}/{decision}", ALICE, Content_Type="text/plain"),
-        415,
-        "unsupported_media_type",
-    )
+    path = f"requests/{request.pk}/approve"
+    assert pointers(caller.post(path, body)) == at_fault
+    problem(caller.post(path, ALICE, Content_Type="text/plain"), 415, "unsupported_media_type")
     assert events(request) == []
 
 

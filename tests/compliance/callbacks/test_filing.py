@@ -10,6 +10,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from chatbots.operations.keys import create_callback_secret
 from common import network_guard
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
@@ -82,7 +83,7 @@ def test_plain_http_is_for_listed_networks(chatbot: Chatbot, signing: SigningCal
     assert pointers(signing.post("data-deletion", ALICE | {"callback_url": f"http://{PUBLIC}/x"}))
 
 
-def test_without_a_signing_key_no_address_is_taken(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_without_a_signing_key_or_a_secret_no_address_is_taken(chatbot: Chatbot, neighbour: Chatbot) -> None:
     SigningCaller(neighbour)
     caller = TokenCaller(chatbot)
     body = ALICE | {"callback_url": URL}
@@ -92,6 +93,8 @@ def test_without_a_signing_key_no_address_is_taken(chatbot: Chatbot, neighbour: 
     assert caller.post("data-deletion", body).status_code == 200
     ApiKey.objects.filter(pk=key.pk).update(revoked_at=key.created_at)
     problem(caller.post("data-export", body), 409, "signing_key_missing")
+    create_callback_secret(chatbot=chatbot, actor="command")
+    assert caller.post("data-export", body).status_code == 200
 
 
 def test_the_commands_take_an_address(chatbot: Chatbot, signing: SigningCaller) -> None:

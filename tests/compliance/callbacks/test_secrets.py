@@ -17,7 +17,7 @@ from chatbots.operations.keys import create_callback_secret
 from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests import decisions
-from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.factories import deletion_of
 from tests.receivers import Received, Receiver
 
@@ -110,16 +110,6 @@ def test_a_captured_callback_files_nothing(chatbot: Chatbot, signing: SigningCal
         headers = {"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": made}
         problem(caller.post("data-deletion", raw, **headers), 401, "invalid_signature")
     assert ComplianceRequest.objects.count() == before
-
-
-def test_a_chatbot_with_tokens_only_can_receive_callbacks(chatbot: Chatbot) -> None:
-    caller = TokenCaller(chatbot)
-    body = ALICE | {"callback_url": "https://hooks.example.com/x"}
-    problem(caller.post("data-deletion", body), 409, "signing_key_missing")
-
-    make(chatbot)
-
-    assert caller.post("data-deletion", body).status_code == 200
 
 
 def test_callbacks_wait_while_a_secret_cannot_be_decrypted(

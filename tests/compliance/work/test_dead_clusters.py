@@ -102,15 +102,6 @@ def test_pids_are_compared_only_within_one_boot_and_container() -> None:
     assert proc.pid_scope() == f"{started} {container}"
 
 
-def test_a_request_that_loses_its_worker_again_and_again_fails(chatbot: Chatbot) -> None:
-    for attempt in range(1, claims.MAX_ATTEMPTS + 1):
-        ComplianceRequest.objects.all().delete()
-        request = deletion_of(chatbot, "42", attempts=attempt - 1, claim=ClaimFactory.create(owner="host:7-ab:8"))
-        claims.requeue_from_cluster("host:7-ab", blamed="host:7-ab:8")
-        request.refresh_from_db()
-    assert (request.status, request.error_code) == ("failed", "worker_lost")
-
-
 @pytest.mark.parametrize(("blamed", "attempts"), [("host:7-ab:8", 1), ("host:7-ab:0", 0), (None, 1)])
 def test_a_day_being_built_is_released(chatbot: Chatbot, blamed: str | None, attempts: int) -> None:
     now = timezone.now()
