@@ -44,7 +44,6 @@ def old(request: ComplianceRequest, age: timedelta = timedelta(hours=1)) -> None
     RequestNote.objects.filter(request=request).update(created_at=timezone.now() - age)
 
 
-@pytest.mark.django_db(transaction=True)  # pg_dump sees what is committed
 def test_a_deletion_empties_all_notes_about_the_chatter_and_no_others(
     chatbot: Chatbot, neighbour: Chatbot, drain: Drain
 ) -> None:
@@ -117,7 +116,6 @@ def test_a_note_that_is_written_while_the_deletion_goes_on_is_emptied_too(
     assert (deletion.status, text_of(other)) == (Status.COMPLETED, None)
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

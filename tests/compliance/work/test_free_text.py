@@ -32,7 +32,7 @@ def reference_of(request: ComplianceRequest) -> str:
     return request.reference
 
 
-@pytest.mark.django_db(transaction=True)  # pg_dump sees what is committed
+@pytest.mark.django_db(transaction=True)  # exports are read on their own connection
 def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(
     assert sum((assurance_of(deletion) or {}).values()) == 1
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db
 def test_a_deletion_by_conversations_clears_references_to_them(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
@@ -277,7 +277,7 @@ def test_redactions_of_many_conversations_are_not_compared_with_all_of_them(chat
     assert looks[1] < 3 * looks[0]
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db
 def test_a_worker_that_has_lost_its_claim_clears_no_reference(chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation_of(chatbot, "ada-77", external_id="c-1")
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
