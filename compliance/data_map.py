@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from compliance.inventory import EXCEPTIONS, OUTSIDE, STORES, Store
+from compliance.inventory import STORES, Store
+from compliance.outside import EXCEPTIONS, OUTSIDE
 
 _DATA_MAP = """\
 # Data map

@@ -23,19 +23,6 @@ from compliance import models as compliance
 from compliance.outside import EXCEPTIONS, OUTSIDE
 from conversations import models as conversations
 
-__all__ = [
-    "CONVERSATION",
-    "EXCEPTIONS",
-    "OUTSIDE",
-    "STORES",
-    "Disposition",
-    "ReachedBy",
-    "Store",
-    "is_free",
-    "stores",
-    "undeclared",
-]
-
 
 class ReachedBy(StrEnum):
     """How a row is reached from what a request names."""

@@ -4,6 +4,7 @@ from django.apps import apps
 from common.storage import ObjectStorage
 from compliance import checks, inventory
 from compliance.inventory import Disposition, Store
+from compliance.outside import EXCEPTIONS, OUTSIDE
 from compliance.retention import cleanup
 
 
@@ -37,8 +38,8 @@ def test_kept_fields_have_a_reason() -> None:
     for store in inventory.STORES:
         for name, (disposition, reason) in store.fields.items():
             assert disposition is Disposition.DELETED or reason, f"{store.model.__name__}.{name}"
-    assert all(of.why for of in inventory.OUTSIDE.values())
-    assert all(inventory.EXCEPTIONS.values())
+    assert all(of.why for of in OUTSIDE.values())
+    assert all(EXCEPTIONS.values())
 
 
 # What else `purge_expired` removes: nothing of it is about a chatter's row.
@@ -58,10 +59,8 @@ def test_what_is_kept_for_a_while_ends_by_a_rule_and_each_rule_ends_something(st
 
 
 def test_a_free_column_of_a_table_without_personal_data_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = inventory.OUTSIDE["chatbots.ApiKey"]
-    monkeypatch.setitem(
-        inventory.OUTSIDE, "chatbots.ApiKey", key._replace(columns=key.columns.removeprefix("label "))
-    )
+    key = OUTSIDE["chatbots.ApiKey"]
+    monkeypatch.setitem(OUTSIDE, "chatbots.ApiKey", key._replace(columns=key.columns.removeprefix("label ")))
     assert list(inventory.undeclared()) == [
         "chatbots.ApiKey.label has no mention in compliance/outside.py: add it to what is declared of the model."
     ]
@@ -70,4 +69,4 @@ def test_a_free_column_of_a_table_without_personal_data_is_reported(monkeypatch:
 def test_models_listed_as_outside_exist() -> None:
     labels = {model._meta.label for model in apps.get_models(include_auto_created=True)}
 
-    assert inventory.OUTSIDE.keys() | inventory.EXCEPTIONS.keys() <= labels
+    assert OUTSIDE.keys() | EXCEPTIONS.keys() <= labels
