@@ -27,9 +27,8 @@ from tests.stress.world import COMMANDS, World
 _ROUNDS = 8
 _PATIENCE = 40.0
 
-# Of a claim's own accord: it does not wait for what another has locked.
+# A claim does not wait for what another has locked, a restore is noticed, and a story refuses uploads.
 _TOLERATED = {"SQLSTATE 55P03", "logged service.restored"}
-# Where a story has the storage refuse an upload.
 _TOLERATED |= {"logged A file could not be stored:", "logged A call was answered with 503:"}
 
 
