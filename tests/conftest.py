@@ -101,6 +101,8 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.freeze()
+        # Tests load more that stays: to look through it all every few dozen tests takes a fortieth of their time.
+        gc.set_threshold(10_000, 20, 20)
         gc.enable()
 
 
