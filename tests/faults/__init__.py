@@ -1,17 +1,15 @@
 """Faults of a whole service: a site with servers and processes of its own, what breaks of it, what must hold after.
 
     site.py        the site: PostgreSQL, an S3 server, a web server, clusters
-    processes.py   objects.py   what runs on this machine, what a bucket holds
+    processes.py   what runs on this machine
     wire.py        a connection to a server that can be cut, slowed, silenced
     disk.py        a small file system that can be filled
     catalogue.py   FAULTS: how each is caused, and mended
     dying.py       a cluster whose workers kill themselves at given steps
-    client.py      a client's program that calls the API
     people.py      persons whose words are planted, and what becomes of them
     company.py     people of two chatbots, and requests about them
     invariants.py  what must hold afterwards, whatever happened
     soak/          the soak
-    scene.py       a clean ending of it, in which violations are planted
 
 None of these modules needs pytest or Django's settings. `make faults` runs the tests, `make soak` measures.
 """

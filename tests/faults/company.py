@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults import invariants
-from tests.faults.client import Client, until_known
 from tests.faults.people import Person, about, invent, join, store, upload, word
 from tests.faults.site import Site
+from tests.oracle.http import Client, until_known
 
 _THREADS = 2
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from scripts.drill_site import wait_until
-from tests.faults.client import Client, until_known
-from tests.faults.objects import Objects
 from tests.faults.people import Document, Person, words_in
 from tests.faults.site import Site
+from tests.oracle.http import Client, until_known
+from tests.oracle.objects import Objects
 
 # What health reports for some minutes after it is over.
 TOLD_LATER = {"cluster_gone", "cluster_restarted", "database_refused"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.faults.client import Client, until_known
 from tests.faults.site import UCI, Site
+from tests.oracle.http import Client, until_known
 
 Document = dict[str, Any]
 

@@ -29,11 +29,11 @@ from devservers.processes import Server
 from devservers.s3 import SeaweedFS
 from scripts.drill_site import WEB, WORKER, Database, Said, new_keys, role_of, wait_until
 from scripts.processes import Processes, children_of, free_port, wait_for_http, web_command
-from tests.faults.client import Client
 from tests.faults.disk import SmallDisk
-from tests.faults.objects import Objects, objects_in
 from tests.faults.processes import kill_server, running
 from tests.faults.wire import Wire
+from tests.oracle.http import Client
+from tests.oracle.objects import Objects, objects_in
 
 ROOT = Path(__file__).resolve().parents[2]
 UCI = "member_id"

@@ -11,10 +11,10 @@ import pytest
 
 from scripts.drill_site import wait_until
 from tests.faults.catalogue import FAULTS
-from tests.faults.client import NoAnswer
 from tests.faults.company import Company
 from tests.faults.people import stuff, upload
 from tests.faults.site import UCI, Site
+from tests.oracle.http import NoAnswer
 
 pytestmark = pytest.mark.long(reason="a site of its own, and deletions of 100,000 messages")
 

@@ -9,11 +9,11 @@ import pytest
 
 from scripts.drill_site import wait_until
 from tests.faults import company as companies
-from tests.faults.client import NoAnswer
 from tests.faults.company import Company, Round
 from tests.faults.people import about, word
 from tests.faults.processes import kill_server
 from tests.faults.site import Site
+from tests.oracle.http import NoAnswer
 
 pytestmark = pytest.mark.long(reason="a site of its own, which is restored and notices it within a minute")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.soak import report, sending
-from tests.faults.soak.model import Fate, Filed, Talk
+from tests.faults.soak import report
 from tests.faults.soak.soak import Plan, Soak
 from tests.functional.test_killed_worker import wait_until
+from tests.oracle import sending
+from tests.oracle.model import Conversation, Expected, Request
 
 _FAULTS = ("worker killed", "web process killed", "backends ended", "receiver errors")
 _MESSAGE = """
@@ -63,17 +64,17 @@ def plant(soak: Soak) -> None:
     os.kill(soak.site.pid("steady-cluster"), signal.SIGKILL)
     completed = [one for one in soak.model.filed if one.status == "completed"]
     deletion = next(one for one in completed if one.kind == "deletion" and one.surely)
-    talk: Talk = min(deletion.surely, key=lambda one: one.index)
-    soak.site.sql(_MESSAGE, [talk.number])
+    conversation: Conversation = min(deletion.surely, key=lambda one: one.index)
+    soak.site.sql(_MESSAGE, [conversation.number])
     soak.site.sql(_FORGET)
-    circles = [*soak.circles.values(), *(actor.circle for actor in soak.actors)]
-    sending.come_back(next(circle for circle in circles if circle.erased_at))
-    soak.site.sql(_SCORE, [talk.number])
+    states = [*soak.states.values(), *(actor.state for actor in soak.actors)]
+    sending.come_back(next(state for state in states if state.erased_at))
+    soak.site.sql(_SCORE, [conversation.number])
     neighbour = _whole(soak)
     soak.site.sql(_COMMENT, [neighbour.number])
     soak.site.sql(_COMPLETION, [neighbour.name, deletion.id])
     del soak.receivers.taken[deletion.id]
-    # Among them is the witness's, which nothing has removed.
+    # Among them is the control's, which nothing has removed.
     exports = {one.id: one for one in completed if one.kind == "export"}
     request, key = soak.site.sql(_KEY, [list(exports)])[0]
     with soak.site.s3_client() as s3:
@@ -88,14 +89,14 @@ def plant(soak: Soak) -> None:
         )
 
 
-def _foreign_to(soak: Soak, export: Filed) -> str:
+def _foreign_to(soak: Soak, export: Request) -> str:
     """Return a text of a living conversation that this export must not hold."""
     return next(iter(_whole(soak, but=export.surely | export.possibly).texts.values()))
 
 
-def _whole(soak: Soak, but: Collection[Talk] = ()) -> Talk:
+def _whole(soak: Soak, but: Collection[Conversation] = ()) -> Conversation:
     """Return a conversation that nobody erases, and that is none of these."""
-    for talk in soak.model.talks:
-        if talk.texts and talk not in but and soak.model.fate(talk) is Fate.WHOLE:
-            return talk
+    for conversation in soak.model.conversations:
+        if conversation.texts and conversation not in but and soak.model.expected(conversation) is Expected.WHOLE:
+            return conversation
     raise AssertionError("There is no other conversation.")

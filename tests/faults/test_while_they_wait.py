@@ -8,10 +8,10 @@ from scripts.drill_site import wait_until
 from tests.faults import company as companies
 from tests.faults import invariants
 from tests.faults.catalogue import FAULTS, start_programs
-from tests.faults.client import until_known
 from tests.faults.company import Company
 from tests.faults.people import about, stuff
 from tests.faults.site import UCI, Site
+from tests.oracle.http import until_known
 
 pytestmark = pytest.mark.long(reason="a site of its own, and 100,000 conversations")
 

@@ -5,12 +5,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.soak import filing, reading, sending
-from tests.faults.soak.caller import Silent
-from tests.faults.soak.circle import Circle
-from tests.faults.soak.following import Read, follow
+from tests.faults.soak import reading
+from tests.oracle import filing, sending
+from tests.oracle.caller import Silent
+from tests.oracle.client_state import ClientState
+from tests.oracle.following import Read, follow
 
-Action = Callable[[Circle], None]
+Action = Callable[[ClientState], None]
 
 # How often each is done, compared with the others.
 SENDING: dict[Action, int] = {
@@ -54,9 +55,9 @@ _IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is
 class Actor(threading.Thread):
     """`rate` is how many things it does in a second, if each takes no time."""
 
-    def __init__(self, circle: Circle, *, rate: float, read: Read, over: threading.Event) -> None:
-        super().__init__(name=f"client of {circle.bot}", daemon=True)
-        self.circle = circle
+    def __init__(self, state: ClientState, *, rate: float, read: Read, over: threading.Event) -> None:
+        super().__init__(name=f"client of {state.bot}", daemon=True)
+        self.state = state
         self._rate = rate
         self._read = read
         self._over = over
@@ -64,7 +65,7 @@ class Actor(threading.Thread):
     def run(self) -> None:
         while not self._over.is_set():
             self.attempt(self._act)
-            self._over.wait(self.circle.chance.expovariate(self._rate))
+            self._over.wait(self.state.chance.expovariate(self._rate))
 
     def attempt(self, act: Callable[[], None]) -> None:
         """Do something; what goes wrong in the soak itself is told as such."""
@@ -75,22 +76,22 @@ class Actor(threading.Thread):
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}"
-            self.circle.told("the soak itself", told)
+            self.state.told("the soak itself", told)
 
     def follow_all(self) -> None:
         """Ask for everything that is open, and look at all that is over; again at what could not be fetched."""
         for _ in range(_ROUNDS):
-            self.attempt(lambda: follow(self.circle, self._read, most=1000))
-            if not self.circle.unsettled:
+            self.attempt(lambda: follow(self.state, self._read, most=1000))
+            if not self.state.unsettled:
                 return
 
     def _act(self) -> None:
-        circle = self.circle
+        state = self.state
         kinds = SENDING | READING
-        if len(circle.open) < filing.MOST_OPEN:
+        if len(state.open) < filing.MOST_OPEN:
             kinds = kinds | FILING
-        if circle.identity_key is None:
+        if state.identity_key is None:
             kinds = {action: weight for action, weight in kinds.items() if action not in _IDENTIFYING}
-        [action] = circle.chance.choices(list(kinds), list(kinds.values()))
-        action(circle)
-        follow(circle, self._read, most=2)
+        [action] = state.chance.choices(list(kinds), list(kinds.values()))
+        action(state)
+        follow(state, self._read, most=2)

@@ -10,15 +10,15 @@ from random import Random
 
 from tests.faults.catalogue import SILENT_SECONDS, Fault
 from tests.faults.site import Site
-from tests.faults.soak import sending
-from tests.faults.soak.caller import new_key
-from tests.faults.soak.circle import Circle
-from tests.faults.soak.filing import see
-from tests.faults.soak.following import Read, settle
-from tests.faults.soak.model import Filed
 from tests.faults.soak.receivers import WELL, Receivers
-from tests.faults.soak.violations import Violations
 from tests.faults.wire import Wire
+from tests.oracle import sending
+from tests.oracle.caller import new_key
+from tests.oracle.client_state import ClientState
+from tests.oracle.filing import see
+from tests.oracle.following import Read, settle
+from tests.oracle.model import Request
+from tests.oracle.violations import Violations
 
 # How long a fault lasts that lasts until it is mended, unless it is to outlast a limit.
 _LASTS = (1.0, 6.0)
@@ -64,13 +64,13 @@ class Driver(threading.Thread):
     """`recoveries` has, by fault, the seconds from the mend, or the cause where nothing is mended, until all was as
     before: everything ran, and what was filed meanwhile, one request after another, was completed.
 
-    `circle` is of a chatbot of whose chatters nobody else asks for anything.
+    `state` is of a chatbot of whose chatters nobody else asks for anything.
     """
 
     def __init__(
         self,
         site: Site,
-        circle: Circle,
+        state: ClientState,
         faults: dict[str, Fault],
         violations: Violations,
         *,
@@ -84,7 +84,7 @@ class Driver(threading.Thread):
         self.caused: Counter[str] = Counter()
         self.prevented = {name: fault.prevented(site) for name, fault in faults.items() if fault.prevented(site)}
         self._site = site
-        self._circle = circle
+        self._state = state
         self._faults = {name: fault for name, fault in faults.items() if name not in self.prevented}
         self._violations = violations
         self._chance = Random(seed)
@@ -148,12 +148,12 @@ class Driver(threading.Thread):
 
     def _new_chatter(self) -> str:
         """Store a conversation of somebody, and return their value."""
-        circle = self._circle
-        value = circle.new_person().value
-        sending.send(circle, [sending.prepared(circle, circle.new_talk(), value)])
+        state = self._state
+        value = state.new_person().value
+        sending.send(state, [sending.prepared(state, state.new_conversation(), value)])
         return value
 
-    def _recover(self, value: str) -> tuple[list[Filed], float]:
+    def _recover(self, value: str) -> tuple[list[Request], float]:
         """File one request after another until all is as before. Return them, and the seconds that it took.
 
         Before a fault is noticed all may seem well, so it must be so both before a request is filed and after it is
@@ -175,31 +175,31 @@ class Driver(threading.Thread):
             time.sleep(_PROBE_SECONDS)
             value = self._new_chatter()
 
-    def _probe(self, value: str, end: float) -> Filed:
+    def _probe(self, value: str, end: float) -> Request:
         """File a request, and return it once it is over, or the time is."""
-        circle = self._circle
+        state = self._state
         kind = self._chance.choice(("deletion", "export"))
-        one = Filed(circle.bot, kind, new_key(), value=value)
-        one.surely = set(circle.alive_of(value))
-        one.texts = {talk.id: dict(talk.texts) for talk in one.surely}
-        circle.model.file(one)
-        body = {"unique_chatter_identifier_key": circle.uci, "unique_chatter_identifier_value": value}
+        one = Request(state.bot, kind, new_key(), value=value)
+        one.surely = set(state.alive_of(value))
+        one.texts = {conversation.id: dict(conversation.texts) for conversation in one.surely}
+        state.model.file(one)
+        body = {"unique_chatter_identifier_key": state.uci, "unique_chatter_identifier_value": value}
         path = "data-deletion" if kind == "deletion" else "data-export"
-        answer = circle.caller.file("probe", path, body, one.key)
+        answer = state.caller.file("probe", path, body, one.key)
         if answer.status != 200:
             return one
         one.id = answer.body["request_id"]
-        circle.filed[one.id] = one
-        circle.open[one] = None
-        circle.close(one.surely if kind == "deletion" else ())
-        see(circle, one, answer.body)
+        state.filed[one.id] = one
+        state.open[one] = None
+        state.close(one.surely if kind == "deletion" else ())
+        see(state, one, answer.body)
         while not one.is_final and time.monotonic() < end:
             time.sleep(0.05)
-            see(circle, one, circle.caller.get("probe's status", f"requests/{one.id}").body)
+            see(state, one, state.caller.get("probe's status", f"requests/{one.id}").body)
         return one
 
-    def _look_at(self, one: Filed) -> None:
-        circle = self._circle
+    def _look_at(self, one: Request) -> None:
+        state = self._state
         if one.status == "completed":
-            circle.unsettled.pop(one, None)
-            settle(circle, one, circle.caller.get("one request", f"requests/{one.id}").body, self._read)
+            state.unsettled.pop(one, None)
+            settle(state, one, state.caller.get("one request", f"requests/{one.id}").body, self._read)

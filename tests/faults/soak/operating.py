@@ -9,11 +9,11 @@ from itertools import cycle
 import psycopg
 
 from tests.faults.site import Site
-from tests.faults.soak import sending
-from tests.faults.soak.caller import Silent
-from tests.faults.soak.circle import Circle
-from tests.faults.soak.model import Filed, Talk, now
-from tests.faults.soak.violations import Violations
+from tests.oracle import sending
+from tests.oracle.caller import Silent
+from tests.oracle.client_state import ClientState
+from tests.oracle.model import Conversation, Request, now
+from tests.oracle.violations import Violations
 
 RETENTION_DAYS = 90
 # After faults of the storages, the processes and the clocks (S3 refuses a signature of another time) a retry helps.
@@ -33,21 +33,21 @@ UPDATE compliance_compliancerequest SET not_before = clock_timestamp()
 
 
 class Operator(threading.Thread):
-    """`circle` is a chatbot with a retention period, to which old conversations are sent."""
+    """`state` is a chatbot with a retention period, to which old conversations are sent."""
 
     def __init__(
-        self, site: Site, circle: Circle, violations: Violations, *, over: threading.Event, every: float
+        self, site: Site, state: ClientState, violations: Violations, *, over: threading.Event, every: float
     ) -> None:
         super().__init__(name="operator", daemon=True)
         self.retried: Counter[str] = Counter()
         # What has succeeded, and how often.
         self.done: Counter[str] = Counter()
         self._site = site
-        self._circle = circle
+        self._state = state
         self._violations = violations
         self._every = every
         self._over = over
-        self._old: list[Talk] = []
+        self._old: list[Conversation] = []
 
     def run(self) -> None:
         """Retry what has failed every ten seconds, and by turns retain and make days."""
@@ -76,9 +76,9 @@ class Operator(threading.Thread):
     def begin(self) -> None:
         """Send the first old conversations, and set the period. Its first run need not wait a day."""
         self._send_old()
-        said = self._site.manage("set_retention", self._circle.bot, str(RETENTION_DAYS), ends=(0, 3))
+        said = self._site.manage("set_retention", self._state.bot, str(RETENTION_DAYS), ends=(0, 3))
         number = said.out.rpartition(" ")[2].strip()
-        self._site.manage("set_retention", self._circle.bot, str(RETENTION_DAYS), "--confirm", number)
+        self._site.manage("set_retention", self._state.bot, str(RETENTION_DAYS), "--confirm", number)
         self._site.sql(_FIRST_RUN_IS_DUE)
 
     def retain(self) -> None:
@@ -89,8 +89,8 @@ class Operator(threading.Thread):
 
     def end_day(self) -> None:
         """Let the run of the next day begin."""
-        self._site.sql(_DAY_PASSES, [self._circle.bot])
-        self._site.manage("apply_retention", self._circle.bot, ends=(0, 3))
+        self._site.sql(_DAY_PASSES, [self._state.bot])
+        self._site.manage("apply_retention", self._state.bot, ends=(0, 3))
 
     def make_days(self) -> None:
         yesterday = (now() - timedelta(days=1)).date().isoformat()
@@ -109,29 +109,29 @@ class Operator(threading.Thread):
 
     def note_run(self, status: str) -> None:
         """Note in the model that what is old is erased: a run that was filed after it was sent is over."""
-        one = Filed(self._circle.bot, "retention", "the runs of the period")
+        one = Request(self._state.bot, "retention", "the runs of the period")
         one.surely, one.status = set(self._old), status
-        self._circle.model.file(one)
+        self._state.model.file(one)
 
     def _come_late(self) -> None:
         """Send more of a conversation that a run has erased: nothing may be stored."""
-        talk = self._circle.pick(self._old)
-        if talk is None:
+        conversation = self._state.pick(self._old)
+        if conversation is None:
             return
-        answer = self._circle.caller.get("messages", f"conversations/{talk.number}/messages", ok=(200, 410))
+        answer = self._state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
         if answer.status == 410:
-            sending.send_late(self._circle, talk, min(talk.tried), "conversation_deleted")
+            sending.send_late(self._state, conversation, min(conversation.tried), "conversation_deleted")
 
     def _send_old(self) -> None:
         """Send conversations whose last message is too old, and one that is not."""
-        circle = self._circle
+        state = self._state
         for days in (RETENTION_DAYS + 30, RETENTION_DAYS + 1, RETENTION_DAYS - 5):
             began = now() - timedelta(days=days)
-            person, talk = circle.new_person(), circle.new_talk(began)
-            sent = sending.prepared(circle, talk, person.value)
+            person, conversation = state.new_person(), state.new_conversation(began)
+            sent = sending.prepared(state, conversation, person.value)
             for message in sent.body["messages"]:
-                talk.sent_at[message["id"]] = began + timedelta(minutes=1)
-                message["sent_at"] = talk.sent_at[message["id"]].isoformat()
-            sending.send(circle, [sent])
-            if days > RETENTION_DAYS and talk.number is not None:
-                self._old.append(talk)
+                conversation.sent_at[message["id"]] = began + timedelta(minutes=1)
+                message["sent_at"] = conversation.sent_at[message["id"]].isoformat()
+            sending.send(state, [sent])
+            if days > RETENTION_DAYS and conversation.number is not None:
+                self._old.append(conversation)

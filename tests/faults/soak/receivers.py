@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from typing import Any
 
-from tests.faults.soak.violations import Violations
-from tests.faults.soak.words import found_in
+from tests.oracle.violations import Violations
+from tests.oracle.words import found_in
 from tests.receivers import Received
 
 WELL = "well"

@@ -11,7 +11,7 @@ from tests.faults.soak.soak import Soak
 
 def document(soak: Soak) -> dict[str, Any]:
     filed = [one for one in soak.model.filed if one.id]
-    stored = [talk for talk in soak.model.talks if talk.number is not None]
+    stored = [conversation for conversation in soak.model.conversations if conversation.number is not None]
     return {
         "seed": soak.plan.seed,
         "seconds": soak.plan.seconds,
@@ -22,8 +22,8 @@ def document(soak: Soak) -> dict[str, Any]:
             for (kind, status), number in sorted(Counter((one.kind, one.status) for one in filed).items())
         },
         "conversations": len(stored),
-        "messages": sum(len(talk.texts) for talk in stored),
-        "files": sum(len(talk.files) for talk in stored),
+        "messages": sum(len(conversation.texts) for conversation in stored),
+        "files": sum(len(conversation.files) for conversation in stored),
         "callbacks": {
             "received": soak.receivers.callbacks,
             "doubled": soak.receivers.doubled,

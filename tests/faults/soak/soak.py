@@ -15,25 +15,26 @@ from botocore.exceptions import BotoCoreError, ClientError
 from scripts.drill_site import wait_until
 from tests.faults import invariants
 from tests.faults.catalogue import FAULTS, Fault
-from tests.faults.client import Client
 from tests.faults.site import Site
-from tests.faults.soak import coverage, evidence, watching
+from tests.faults.soak import coverage, watching
 from tests.faults.soak.actor import Actor
-from tests.faults.soak.caller import Caller, Traffic
-from tests.faults.soak.checks import Ending
-from tests.faults.soak.circle import Circle, IdentityKey
+from tests.faults.soak.control import Control
 from tests.faults.soak.driver import Driver, faults_of
-from tests.faults.soak.evidence import Evidence
-from tests.faults.soak.model import Model
 from tests.faults.soak.operating import Operator
 from tests.faults.soak.receivers import Receivers, receiving
-from tests.faults.soak.violations import Violations
 from tests.faults.soak.watching import Watcher
-from tests.faults.soak.witness import Witness
-from tests.faults.soak.words import Words
 from tests.faults.wire import Wire
+from tests.oracle import evidence
+from tests.oracle.caller import Caller, Traffic
+from tests.oracle.checks import Checks
+from tests.oracle.client_state import ClientState, IdentityKey
+from tests.oracle.evidence import Evidence
+from tests.oracle.http import Client
+from tests.oracle.model import Model
+from tests.oracle.violations import Violations
+from tests.oracle.words import Words
 
-# The chatbots: with everything; with a client's bucket; with a retention period; the witness's, and the probes'.
+# The chatbots: with everything; with a client's bucket; with a retention period; the control's, and the probes'.
 HOSTED, CLIENT, AGED, STILL = BOTS = ("hosted", "client", "aged", "still")
 CLIENT_BUCKET = "client-files"
 DISK_BYTES = 768 * 1024 * 1024
@@ -116,8 +117,8 @@ class Soak:
             s3.create_bucket(Bucket=CLIENT_BUCKET)
         self.site.keep_versions(CLIENT_BUCKET)
         with ThreadPoolExecutor(2) as pool:
-            self.circles = dict(zip(BOTS, pool.map(self._found, BOTS), strict=True))
-        still = self.circles[STILL]
+            self.states = dict(zip(BOTS, pool.map(self._found, BOTS), strict=True))
+        still = self.states[STILL]
         faults = plan.faults(FAULTS | faults_of(self.receivers, self.client_wire))
         self.driver = Driver(
             self.site,
@@ -130,15 +131,15 @@ class Soak:
             over=self.over,
         )
         self.operator = Operator(
-            self.site, self.circles[AGED], self.violations, over=self.over, every=max(30.0, plan.seconds / 8)
+            self.site, self.states[AGED], self.violations, over=self.over, every=max(30.0, plan.seconds / 8)
         )
         self.operator.begin()
-        self.witness = Witness(still)
-        self.witness.begin(self.circles[HOSTED], self.read_of(STILL))
+        self.control = Control(still)
+        self.control.begin(self.states[HOSTED], self.read_of(STILL))
         self.watcher = Watcher(self.site, over=self.over)
         self.actors = [self._actor(number) for number in range(plan.clients + 1)]
 
-    def _found(self, bot: str) -> Circle:
+    def _found(self, bot: str) -> ClientState:
         """Create a chatbot and what its client needs."""
         site, words = self.site, ["--variable", "user_channel:session"]
         client = site.create_chatbot(bot, *words, *(["--enable-extracts"] if bot == HOSTED else []))
@@ -156,17 +157,17 @@ class Soak:
             words = ["--bucket", CLIENT_BUCKET, "--endpoint", self.client_wire.address, "--region", "us-east-1"]
             secret = ["--access-key-id", own.access_key_id, "--secret-file", "-"]
             site.manage("set_bucket", bot, *words, *secret, stdin=own.secret_access_key)
-        return self._circle(bot, self._caller(client), key)
+        return self._state(bot, self._caller(client), key)
 
     def _caller(self, client: Client) -> Caller:
         # The times of those who ask whether work goes on are measured.
         longest_pause = 0.2 if client.slug == STILL else 2.0
         return Caller(client, self.violations, self.traffic, self._excuses, longest_pause=longest_pause)
 
-    def _circle(self, bot: str, caller: Caller, key: IdentityKey | None, number: int = 0) -> Circle:
+    def _state(self, bot: str, caller: Caller, key: IdentityKey | None, number: int = 0) -> ClientState:
         # Not `hash`, which differs from run to run.
         chance = Random(f"{self.plan.seed} {bot} {number}")
-        return Circle(self.model, caller, self.receivers, self.violations, chance, key)
+        return ClientState(self.model, caller, self.receivers, self.violations, chance, key)
 
     def _actor(self, number: int) -> Actor:
         """Make a thread: the first has a client's bucket, all others the hosted one, and each its own chatters.
@@ -174,13 +175,13 @@ class Soak:
         The last calls the web server that lives through all of it.
         """
         bot = CLIENT if number == 0 else HOSTED
-        circle = shared = self.circles[bot]
+        state = shared = self.states[bot]
         if number == self.plan.clients:
             caller = self._caller(shared.caller.client.at(self.site.steady_address))
-            circle = self._circle(bot, caller, shared.identity_key, number)
+            state = self._state(bot, caller, shared.identity_key, number)
         elif number > 1:
-            circle = self._circle(bot, shared.caller, shared.identity_key, number)
-        return Actor(circle, rate=self.plan.rate, read=self.read_of(bot), over=self.over)
+            state = self._state(bot, shared.caller, shared.identity_key, number)
+        return Actor(state, rate=self.plan.rate, read=self.read_of(bot), over=self.over)
 
     def _excuses(self) -> Collection[str]:
         return self.driver.excuses() if hasattr(self, "driver") else ()
@@ -252,11 +253,11 @@ class Soak:
         self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
         self._wait(_LOOKUPS_WAIT, "all chatters are looked up", before=_LOOKUPS_PAUSES_PASS)
         self._wait(_DAYS_WAIT, "all daily extracts are rebuilt", before=_DAYS_PAUSES_PASS)
-        self.witness.end(self.read_of(STILL))
+        self.control.end(self.read_of(STILL))
         self.watcher.look()
 
     def _actor_of_probes(self) -> Actor:
-        return Actor(self.circles[STILL], rate=1, read=self.read_of(STILL), over=self.over)
+        return Actor(self.states[STILL], rate=1, read=self.read_of(STILL), over=self.over)
 
     def _wait_for_requests(self) -> bool:
         """Wait until all requests are over, and return whether they are. What has failed is retried."""
@@ -283,11 +284,11 @@ class Soak:
 
     def look(self) -> Evidence:
         """Compare everything with the model, and note what is not as it must be."""
-        callers = {bot: circle.caller for bot, circle in self.circles.items()}
+        callers = {bot: state.caller for bot, state in self.states.items()}
         found = evidence.gather(self.site, callers, self.receivers, CLIENT_BUCKET)
         told = self.receivers.told
         sessions = {session for session in told if session not in self.receivers.lied_to}
-        ending = Ending(
+        ending = Checks(
             self.model,
             found,
             sessions=sessions,
@@ -296,7 +297,7 @@ class Soak:
         )
         for kind, what in ending.all():
             self.violations.add(kind, what)
-        self.met = ending.truth.met
+        self.met = ending.comparison.met
         faults = sum(self.driver.caused.values())
         self.unmet = coverage.unmet(self.traffic.calls, self.met, self.operator.done, faults)
         if self.unmet and self.plan.seconds >= coverage.LONG and not self.plan.only:

@@ -14,10 +14,10 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
-from tests.faults.soak.caller import Caller
-from tests.faults.soak.model import Filed, Model, Person, Talk, now
 from tests.faults.soak.receivers import Receivers
-from tests.faults.soak.violations import Violations
+from tests.oracle.caller import Caller
+from tests.oracle.model import Conversation, Model, Person, Request, now
+from tests.oracle.violations import Violations
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class IdentityKey:
 
 
 @dataclass
-class Circle:
+class ClientState:
     """`alive` are conversations that are stored, and which no request is about to erase. `waiting` are those whose
     chatter is still looked up. `erased_at` says when a chatter's deletion was seen completed."""
 
@@ -52,15 +52,15 @@ class Circle:
     identity_key: IdentityKey | None = None
     uci: str = "member_id"
     people: list[Person] = field(default_factory=list)
-    talks: dict[str, Talk] = field(default_factory=dict)
+    conversations: dict[str, Conversation] = field(default_factory=dict)
     # By order of their beginning. The values say nothing.
-    alive: dict[Talk, None] = field(default_factory=dict)
-    waiting: dict[Talk, None] = field(default_factory=dict)
-    filed: dict[str, Filed] = field(default_factory=dict)
-    open: dict[Filed, None] = field(default_factory=dict)
+    alive: dict[Conversation, None] = field(default_factory=dict)
+    waiting: dict[Conversation, None] = field(default_factory=dict)
+    filed: dict[str, Request] = field(default_factory=dict)
+    open: dict[Request, None] = field(default_factory=dict)
     erased_at: dict[str, datetime] = field(default_factory=dict)
     # Over, and not yet looked at.
-    unsettled: dict[Filed, None] = field(default_factory=dict)
+    unsettled: dict[Request, None] = field(default_factory=dict)
 
     @property
     def bot(self) -> str:
@@ -71,19 +71,19 @@ class Circle:
         self.people.append(one)
         return one
 
-    def new_talk(self, began: datetime | None = None) -> Talk:
-        one = self.model.talk(self.bot, began or now())
-        self.talks[one.id] = one
+    def new_conversation(self, began: datetime | None = None) -> Conversation:
+        one = self.model.conversation(self.bot, began or now())
+        self.conversations[one.id] = one
         return one
 
-    def talks_of(self, value: str) -> list[Talk]:
+    def conversations_of(self, value: str) -> list[Conversation]:
         """Return the conversations that may be stored and name this value."""
-        return [one for one in self.talks.values() if value in one.tried and one.documents]
+        return [one for one in self.conversations.values() if value in one.tried and one.documents]
 
-    def alive_of(self, value: str) -> list[Talk]:
+    def alive_of(self, value: str) -> list[Conversation]:
         return [one for one in self.alive if value in one.people]
 
-    def open_erasures(self, *, value: str = "", talk: Talk | None = None) -> list[Filed]:
+    def open_erasures(self, *, value: str = "", conversation: Conversation | None = None) -> list[Request]:
         """Return the deletions under way of this chatter, or that may be about this conversation."""
         return [
             one
@@ -91,52 +91,55 @@ class Circle:
             if one.erases
             and (
                 (value and one.value == value)
-                or (talk is not None and (talk in one.surely or talk in one.possibly or talk.id in one.ids))
+                or (
+                    conversation is not None
+                    and (conversation in one.surely or conversation in one.possibly or conversation.id in one.ids)
+                )
             )
         ]
 
     def free_people(self) -> list[Person]:
         """Return the chatters with conversations, of whom no deletion is under way."""
         going = {one.value for one in self.open if one.erases}
-        named = {value for talk in self.alive for value in talk.people}
+        named = {value for conversation in self.alive for value in conversation.people}
         return [one for one in self.people if one.value in named - going]
 
-    def may_join(self, person: Person, talk: Talk) -> bool:
+    def may_join(self, person: Person, conversation: Conversation) -> bool:
         """Return whether a document may name this chatter in this conversation without meeting an erasure."""
-        if self.open_erasures(value=person.value) or self.open_erasures(talk=talk):
+        if self.open_erasures(value=person.value) or self.open_erasures(conversation=conversation):
             return False
         erased_at = self.erased_at.get(person.value)
-        return erased_at is None or erased_at < talk.began
+        return erased_at is None or erased_at < conversation.began
 
-    def close(self, talks: Iterable[Talk]) -> None:
-        for one in talks:
+    def close(self, conversations: Iterable[Conversation]) -> None:
+        for one in conversations:
             self.alive.pop(one, None)
 
-    def reopen(self, talks: Iterable[Talk]) -> None:
+    def reopen(self, conversations: Iterable[Conversation]) -> None:
         """Let conversations live again whose deletion was withdrawn, unless another erases them."""
-        for one in talks:
+        for one in conversations:
             if one.number is not None and one.people and not any(self.model.erasures_of(one, self.filed.values())):
                 self.alive[one] = None
 
-    def meets(self, talk: Talk, value: str) -> list[Filed]:
+    def meets(self, conversation: Conversation, value: str) -> list[Request]:
         """Note that a document is on its way, and return the erasures under way that it may meet.
 
         A later export may hold it.
         """
         for one in self.open:
-            is_about = bool(value and one.value == value) or talk.id in one.ids or talk in one.surely
-            if is_about and talk not in one.surely:
-                one.possibly.add(talk)
-        return [*self.open_erasures(value=value), *self.open_erasures(talk=talk)]
+            is_about = bool(value and one.value == value) or conversation.id in one.ids or conversation in one.surely
+            if is_about and conversation not in one.surely:
+                one.possibly.add(conversation)
+        return [*self.open_erasures(value=value), *self.open_erasures(conversation=conversation)]
 
-    def pick(self, talks: Collection[Talk]) -> Talk | None:
-        return self.chance.choice(list(talks)) if talks else None
+    def pick(self, conversations: Collection[Conversation]) -> Conversation | None:
+        return self.chance.choice(list(conversations)) if conversations else None
 
     @staticmethod
     def wait(seconds: float) -> None:
         time.sleep(seconds)
 
-    def told(self, kind: str, what: object, request: Filed | None = None) -> None:
+    def told(self, kind: str, what: object, request: Request | None = None) -> None:
         """Note a violation of something of this chatbot."""
         self.violations.add(kind, f"{self.bot}: {what}{f' ({request})' if request else ''}")
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from tests.faults.scene import BOT, NOON, Scene, a_scene, csv_of, line_of
-from tests.faults.soak.checks import Ending
 from tests.faults.soak.coverage import unmet
-from tests.faults.soak.model import Filed, is_allowed
-from tests.faults.soak.outages import Outage, Outages
-from tests.faults.soak.transcripts import faults_of
+from tests.oracle.checks import Checks
+from tests.oracle.model import Request, is_allowed
+from tests.oracle.outages import Outage, Outages
+from tests.oracle.scene import BOT, NOON, Scene, a_scene, csv_of, line_of
+from tests.oracle.transcripts import faults_of
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def scene() -> Scene:
     ],
 )
 def test_knows_which_status_may_follow(kind: str, seen: list[str], after: str, expected: bool) -> None:
-    one = Filed(BOT, kind, "k", statuses=seen, status=seen[-1])
+    one = Request(BOT, kind, "k", statuses=seen, status=seen[-1])
     assert is_allowed(one, after) is expected
 
 
@@ -55,9 +55,9 @@ def test_knows_for_how_long_there_was_a_fault() -> None:
 
 
 def test_knows_what_a_run_has_not_met(scene: Scene) -> None:
-    ending = Ending(scene.model, scene.evidence, callbacks=[BOT])
+    ending = Checks(scene.model, scene.evidence, callbacks=[BOT])
     assert list(ending.all()) == []
-    found = unmet({"deletion": 1}, ending.truth.met, Counter(retain=1), faults=0)
+    found = unmet({"deletion": 1}, ending.comparison.met, Counter(retain=1), faults=0)
     assert {"call: export", "check: messages redacted", "operator: make_days", "any fault"} <= set(found)
     assert {"call: deletion", "check: exports (hosted)", "operator: retain"}.isdisjoint(found)
 
@@ -68,8 +68,8 @@ def test_knows_what_a_run_has_not_met(scene: Scene) -> None:
 def _faults(scene: Scene, raw: bytes, **shown: object) -> list[str]:
     said = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "rows": 1} | shown
     scene.export.texts = {scene.whole.id: dict(scene.whole.texts)}
-    talks = {talk.id: talk for talk in scene.model.talks}
-    return list(faults_of(scene.export, raw, said, talks))
+    conversations = {conversation.id: conversation for conversation in scene.model.conversations}
+    return list(faults_of(scene.export, raw, said, conversations))
 
 
 def test_accepts_an_export_that_holds_what_was_sent(scene: Scene) -> None:

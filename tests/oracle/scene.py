@@ -6,13 +6,13 @@ import io
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tests.faults.objects import Stored
-from tests.faults.soak import evidence
-from tests.faults.soak.checks import Ending
-from tests.faults.soak.evidence import Count, Evidence, Extract, Request
-from tests.faults.soak.model import KEPT, Filed, Model, Talk
-from tests.faults.soak.whole import midnight_of
-from tests.faults.soak.words import Words
+from tests.oracle import evidence
+from tests.oracle.checks import Checks
+from tests.oracle.evidence import Count, Evidence, ExtractRow, RequestRow
+from tests.oracle.model import KEPT, Conversation, Model, Request
+from tests.oracle.objects import ObjectVersion
+from tests.oracle.whole import midnight_of
+from tests.oracle.words import Words
 
 BOT, OTHER_BOT = "acme", "globex"
 KEY = "acme/chatter_data_exports/somebody/20261127_120000_conversation_export.csv"
@@ -35,19 +35,19 @@ def csv_of(*lines: dict[str, str]) -> bytes:
     return written.getvalue().encode()
 
 
-def line_of(talk: Talk, **changes: str) -> dict[str, str]:
-    [(message, text)] = talk.texts.items()
-    return {"conversation_id": talk.id, "message_id": message, "text": text, "message_kind": "text"} | changes
+def line_of(conversation: Conversation, **changes: str) -> dict[str, str]:
+    [(message, text)] = conversation.texts.items()
+    return {"conversation_id": conversation.id, "message_id": message, "text": text, "message_kind": "text"} | changes
 
 
-def message_of(talk: Talk) -> str:
+def message_of(conversation: Conversation) -> str:
     """Return the id of its message."""
-    return next(iter(talk.texts))
+    return next(iter(conversation.texts))
 
 
-def word_of(talk: Talk) -> str:
+def word_of(conversation: Conversation) -> str:
     """Return the text of its message."""
-    return talk.texts[message_of(talk)]
+    return conversation.texts[message_of(conversation)]
 
 
 @dataclass
@@ -56,31 +56,31 @@ class Scene:
 
     model: Model
     evidence: Evidence
-    gone: Talk
-    whole: Talk
-    deletion: Filed
-    export: Filed
+    gone: Conversation
+    whole: Conversation
+    deletion: Request
+    export: Request
 
     def kinds(self) -> set[str]:
-        return {kind for kind, _ in Ending(self.model, self.evidence, callbacks=[BOT]).all()}
+        return {kind for kind, _ in Checks(self.model, self.evidence, callbacks=[BOT]).all()}
 
-    def row(self, request: Filed, **changes: object) -> None:
+    def row(self, request: Request, **changes: object) -> None:
         """Change the row of a request."""
         self.evidence.requests[request.id] = self.evidence.requests[request.id]._replace(**changes)
 
-    def talk(self, talk: Talk, **changes: object) -> None:
+    def conversation(self, conversation: Conversation, **changes: object) -> None:
         """Change the rows of a conversation."""
-        number = talk.number or 0
-        self.evidence.talks[number] = self.evidence.talks[number]._replace(**changes)
+        number = conversation.number or 0
+        self.evidence.conversations[number] = self.evidence.conversations[number]._replace(**changes)
 
-    def facts(self, talk: Talk, **changes: object) -> None:
+    def facts(self, conversation: Conversation, **changes: object) -> None:
         """Change what the rows of a conversation say of it."""
-        self.talk(talk, facts=self.evidence.talks[talk.number or 0].facts | changes)
+        self.conversation(conversation, facts=self.evidence.conversations[conversation.number or 0].facts | changes)
 
     def add(self, key: str, body: str | bytes) -> None:
         """Add an object."""
         raw = body if isinstance(body, bytes) else body.encode()
-        self.evidence.objects.versions.append(Stored(key, "1", raw))
+        self.evidence.objects.versions.append(ObjectVersion(key, "1", raw))
 
     def put(self, key: str, body: bytes) -> None:
         """Put an object in the place of another."""
@@ -92,61 +92,72 @@ class Scene:
         self.evidence.tables.append((table, f"1\t{text}\t\\N"))
 
 
-def _facts(model: Model, talk: Talk) -> dict[str, object]:
+def _facts(model: Model, conversation: Conversation) -> dict[str, object]:
     names = ("user_name", "language", "csat_comment")
-    personal: dict[str, object] = {name: model.words.of_conversation(talk.index) for name in names}
+    personal: dict[str, object] = {name: model.words.of_conversation(conversation.index) for name in names}
     kept = {"channel": "widget", "push": True, "agent_handover": False}
     scores = {"score": 7.5, "csat_score": 4, "csat_vote": "positive"}
-    return personal | kept | scores | {"variables": {"pass": model.words.of_conversation(talk.index)}}
+    return personal | kept | scores | {"variables": {"pass": model.words.of_conversation(conversation.index)}}
 
 
-def new_talk(model: Model, bot: str, number: int) -> Talk:
+def new_conversation(model: Model, bot: str, number: int) -> Conversation:
     """Return a conversation of somebody, of one message, with a file."""
-    talk = model.talk(bot, NOON)
-    talk.number, talk.people = number, {model.person().value}
-    talk.tried = set(talk.people)
-    message, text, name = (model.words.of_conversation(talk.index) for _ in range(3))
-    talk.texts = talk.tried_texts = {message: text}
-    talk.sent_at = {message: NOON}
-    talk.facts = _facts(model, talk)
-    talk.files, talk.tried_files = {name}, {name: hashlib.sha256(CONTENT).hexdigest()}
-    talk.documents = [{}]
-    return talk
+    conversation = model.conversation(bot, NOON)
+    conversation.number, conversation.people = number, {model.person().value}
+    conversation.tried = set(conversation.people)
+    message, text, name = (model.words.of_conversation(conversation.index) for _ in range(3))
+    conversation.texts = conversation.tried_texts = {message: text}
+    conversation.sent_at = {message: NOON}
+    conversation.facts = _facts(model, conversation)
+    conversation.files, conversation.tried_files = {name}, {name: hashlib.sha256(CONTENT).hexdigest()}
+    conversation.documents = [{}]
+    return conversation
 
 
-def row_of(talk: Talk, *, is_deleted: bool = False) -> evidence.Stored:
+def row_of(conversation: Conversation, *, is_deleted: bool = False) -> evidence.ConversationRow:
     """Return the rows of a conversation as they must be."""
-    number, facts = talk.number or 0, dict(talk.facts)
+    number, facts = conversation.number or 0, dict(conversation.facts)
     if is_deleted:
         left = {name: value if name in KEPT else None for name, value in facts.items()} | {"variables": {}}
-        return evidence.Stored(talk.bot, number, None, True, {}, {}, [], left, midnight_of(talk), True)
-    texts = {message: ("text", text) for message, text in talk.texts.items()}
-    files = {f"{name}.txt": f"uploads/{number}" for name in talk.files}
-    return evidence.Stored(
-        talk.bot, number, talk.id, False, texts, files, sorted(talk.people), facts, talk.began, True
+        return evidence.ConversationRow(
+            conversation.bot, number, None, True, {}, {}, [], left, midnight_of(conversation), True
+        )
+    texts = {message: ("text", text) for message, text in conversation.texts.items()}
+    files = {f"{name}.txt": f"uploads/{number}" for name in conversation.files}
+    return evidence.ConversationRow(
+        conversation.bot,
+        number,
+        conversation.id,
+        False,
+        texts,
+        files,
+        sorted(conversation.people),
+        facts,
+        conversation.began,
+        True,
     )
 
 
-def request_of(name: str, kind: str, **changes: object) -> Request:
-    plain = Request(name, BOT, kind, "completed", "", "", 0, 0, 0, None, "", 0, 0, "", None, NOON, NOON)
+def request_of(name: str, kind: str, **changes: object) -> RequestRow:
+    plain = RequestRow(name, BOT, kind, "completed", "", "", 0, 0, 0, None, "", 0, 0, "", None, NOON, NOON)
     return plain._replace(**changes)
 
 
 def a_scene() -> Scene:
     """Return one in which all is as promised."""
     model = Model(Words())
-    gone, whole = (new_talk(model, BOT, number) for number in (1, 2))
+    gone, whole = (new_conversation(model, BOT, number) for number in (1, 2))
     deletion = model.file(
-        Filed(BOT, "deletion", "k1", value=min(gone.people), surely={gone}, id="d", status="completed")
+        Request(BOT, "deletion", "k1", value=min(gone.people), surely={gone}, id="d", status="completed")
     )
     export = model.file(
-        Filed(BOT, "export", "k2", value=min(whole.people), surely={whole}, id="e", status="completed")
+        Request(BOT, "export", "k2", value=min(whole.people), surely={whole}, id="e", status="completed")
     )
     export.ended = model.tick()
     raw = csv_of(line_of(whole))
     file = {"key": KEY, "hosting": "hosted", "rows": 1, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     found = Evidence(
-        talks={1: row_of(gone, is_deleted=True), 2: row_of(whole)},
+        conversations={1: row_of(gone, is_deleted=True), 2: row_of(whole)},
         requests={
             "d": request_of("d", "deletion", conversations=1, messages=1, files=1),
             "e": request_of("e", "export", conversations=1, messages=1, **file),
@@ -154,7 +165,7 @@ def a_scene() -> Scene:
         events=[("d", "request.completed"), ("e", "request.completed")],
         taken={one: {"request.completed": {f"c-{one}"}} for one in ("d", "e")},
         extracts=[
-            Extract(
+            ExtractRow(
                 BOT, "2026-11-26", NOON - timedelta(hours=12), NOON + timedelta(hours=12), "done", "hosted", DAY_KEY
             )
         ],
@@ -170,25 +181,25 @@ def a_scene() -> Scene:
 # --- What is planted ------------------------------------------------------------------------------------------
 
 
-def of_another_bot(scene: Scene) -> Talk:
+def of_another_bot(scene: Scene) -> Conversation:
     """Add somebody who lives in another chatbot."""
-    talk = new_talk(scene.model, OTHER_BOT, 9)
-    scene.evidence.talks[9] = row_of(talk)
+    conversation = new_conversation(scene.model, OTHER_BOT, 9)
+    scene.evidence.conversations[9] = row_of(conversation)
     scene.evidence.usage[OTHER_BOT] = {MONTH: Count(1, 0)}
     scene.add("uploads/9", CONTENT)
-    return talk
+    return conversation
 
 
 def revive(scene: Scene) -> None:
     """Store what must have been refused."""
-    talk = new_talk(scene.model, BOT, 3)
-    talk.tried = set(scene.gone.people)
-    scene.evidence.talks[3] = row_of(talk)
-    talk.number, talk.is_barred = None, True
+    conversation = new_conversation(scene.model, BOT, 3)
+    conversation.tried = set(scene.gone.people)
+    scene.evidence.conversations[3] = row_of(conversation)
+    conversation.number, conversation.is_barred = None, True
     scene.evidence.usage[BOT] = {MONTH: Count(3, 1)}
 
 
-def remove_without_reason(scene: Scene, request: Filed) -> None:
+def remove_without_reason(scene: Scene, request: Request) -> None:
     """Remove the export of whom a request concerned that was over before."""
     scene.export.asked, scene.export.ended = scene.model.tick(), scene.model.tick()
     scene.row(scene.export, key=None)
@@ -206,16 +217,16 @@ def at_client(scene: Scene, raw: bytes | None) -> None:
     """Have the export lie in the client's bucket, with this content."""
     scene.evidence.objects.versions[:] = [one for one in scene.evidence.objects.versions if one.key != KEY]
     scene.row(scene.export, key=CLIENT_KEY, hosting="client")
-    scene.evidence.client_objects.versions.append(Stored(CLIENT_KEY, "1", raw))
+    scene.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", raw))
 
 
-def in_forgotten_file(scene: Scene, talk: Talk) -> None:
+def in_forgotten_file(scene: Scene, conversation: Conversation) -> None:
     """Have a conversation in a file of the client's bucket whose key was forgotten with its chatter."""
     scene.evidence.requests["e3"] = request_of("e3", "export", hosting="client")
     scene.evidence.events.append(("e3", "request.completed"))
     scene.evidence.taken["e3"] = {"request.completed": {"c-e3"}}
-    scene.model.file(Filed(BOT, "export", "k3", value=scene.gone.name, id="e3", status="completed"))
-    scene.evidence.client_objects.versions.append(Stored(CLIENT_KEY, "1", csv_of(line_of(talk))))
+    scene.model.file(Request(BOT, "export", "k3", value=scene.gone.name, id="e3", status="completed"))
+    scene.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", csv_of(line_of(conversation))))
 
 
 def repeat_for_another(scene: Scene) -> None:

@@ -5,17 +5,17 @@ Nothing is expected that the documentation does not promise. What remains by pro
 
 from collections.abc import Collection
 
-from tests.faults.soak import files, leftovers, rows
-from tests.faults.soak.evidence import Evidence
-from tests.faults.soak.model import FINAL, Fate, Model
-from tests.faults.soak.outages import Outages
-from tests.faults.soak.truth import Found, Truth
+from tests.oracle import conversations, exports, leftovers
+from tests.oracle.comparison import Comparison, Findings
+from tests.oracle.evidence import Evidence
+from tests.oracle.model import FINAL, Expected, Model
+from tests.oracle.outages import Outages
 
 # Beside the time of faults, no request takes longer: the lease of a claim, and half a minute to be noticed.
 _LATE = 120.0
 
 
-class Ending:
+class Checks:
     """All checks of one run, when all its requests are over. `sessions` has the value of each session that a resolver
     has told the service, and never lied about."""
 
@@ -28,31 +28,31 @@ class Ending:
         callbacks: Collection[str],
         outages: Outages | None = None,
     ):
-        self.truth = Truth(model, evidence)
+        self.comparison = Comparison(model, evidence)
         self.evidence = evidence
         self._sessions = set(sessions)
         # The chatbots that have a receiver.
         self._callbacks = set(callbacks)
         self._outages = outages or Outages()
 
-    def all(self) -> Found:
+    def all(self) -> Findings:
         yield from self.requests_ended()
         yield from self.in_time()
-        yield from rows.conversations(self.truth)
-        yield from rows.counts(self.truth)
-        yield from leftovers.words(self.truth)
-        yield from leftovers.errors_logged(self.truth, self._outages)
-        yield from files.exports(self.truth)
-        yield from files.exports_at_clients(self.truth)
-        yield from files.uploads(self.truth)
-        yield from files.extracts(self.truth)
+        yield from conversations.stored(self.comparison)
+        yield from conversations.counts(self.comparison)
+        yield from leftovers.words(self.comparison)
+        yield from leftovers.errors_logged(self.comparison, self._outages)
+        yield from exports.hosted(self.comparison)
+        yield from exports.delivered(self.comparison)
+        yield from exports.uploads(self.comparison)
+        yield from exports.extracts(self.comparison)
         yield from self.callbacks_came()
         yield from self.identities()
-        self.truth.met["erased chatters who live in another chatbot"] += len(self.truth.namesakes)
+        self.comparison.met["erased chatters who live in another chatbot"] += len(self.comparison.namesakes)
 
-    def requests_ended(self) -> Found:
+    def requests_ended(self) -> Findings:
         """Each accepted request is there and over, with one final event; none is there that nobody filed."""
-        known = self.truth.filed
+        known = self.comparison.filed
         events: dict[str, list[str]] = {}
         for request, event in self.evidence.events:
             events.setdefault(request, []).append(event)
@@ -64,7 +64,7 @@ class Ending:
                 yield "ended twice", f"{one} was {one.status}, and is {row.status}"
         for name, row in self.evidence.requests.items():
             which = known.get(name, f"{row.kind} {name} of {row.bot}")
-            self.truth.met[f"{row.kind}s {row.status}"] += 1
+            self.comparison.met[f"{row.kind}s {row.status}"] += 1
             if row.status not in FINAL:
                 yield "not ended", f"{which} is {row.status} {row.hold_reason} {row.error_code}".strip()
             elif events.get(name, []) != [f"request.{row.status}"]:
@@ -73,7 +73,7 @@ class Ending:
             if name not in known and row.kind not in {"redaction", "retention"} and not row.repeats:
                 yield "doubled filing", f"{which} is there, and nobody filed it"
 
-    def in_time(self) -> Found:
+    def in_time(self) -> Findings:
         """No request has taken longer than the faults of its time explain."""
         for row in self.evidence.requests.values():
             if row.ended_at is None:
@@ -81,16 +81,16 @@ class Ending:
             seconds = (row.ended_at - row.received_at).total_seconds()
             explained = self._outages.within(row.received_at, row.ended_at)
             if seconds - explained > _LATE:
-                which = self.truth.filed.get(row.id, f"{row.kind} {row.id} of {row.bot}")
+                which = self.comparison.filed.get(row.id, f"{row.kind} {row.id} of {row.bot}")
                 yield "late", f"{which} took {seconds:.0f} s, {explained:.0f} of which there was a fault"
 
-    def callbacks_came(self) -> Found:
+    def callbacks_came(self) -> Findings:
         """Each end of a request was told, under one id, to the chatbot's receiver; none of what never was."""
         for row in self.evidence.requests.values():
             if row.bot not in self._callbacks or row.status not in FINAL:
                 continue
             ids = self.evidence.taken.get(row.id, {}).get(f"request.{row.status}", set())
-            self.truth.met["callbacks"] += len(ids)
+            self.comparison.met["callbacks"] += len(ids)
             if not ids:
                 yield "lost callback", f"nobody was told that {row.kind} {row.id} of {row.bot} is {row.status}"
             elif len(ids) > 1:
@@ -104,16 +104,21 @@ class Ending:
         for request in set(self.evidence.taken) - set(self.evidence.requests):
             yield "wrong callback", f"a callback told of {request}, which is not there"
 
-    def identities(self) -> Found:
+    def identities(self) -> Findings:
         """Who the client's resolver has named is known."""
-        for talk, fate in self.truth.fates.items():
-            row = self.evidence.talks.get(talk.number or 0)
-            if not talk.session or row is None or fate is not Fate.WHOLE or talk.session not in self._sessions:
+        for conversation, expected in self.comparison.expected.items():
+            row = self.evidence.conversations.get(conversation.number or 0)
+            if (
+                not conversation.session
+                or row is None
+                or expected is not Expected.WHOLE
+                or conversation.session not in self._sessions
+            ):
                 continue
-            self.truth.met["chatters looked up"] += 1
+            self.comparison.met["chatters looked up"] += 1
             if not row.values:
                 state = self.evidence.lookups.get(row.number, "none")
                 yield (
                     "identity",
-                    f"{talk.bot}: {talk.id} has no identity, though its resolver named it (look-up: {state})",
+                    f"{conversation.bot}: {conversation.id} has no identity, though one was named (look-up: {state})",
                 )

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.faults.soak.outages import Outages
+from tests.oracle.outages import Outages
 
 # Of one kind: the first tell enough.
 _MOST = 25

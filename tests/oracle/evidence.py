@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from tests.faults.objects import Objects
 from tests.faults.site import Site
-from tests.faults.soak.caller import Caller
 from tests.faults.soak.receivers import Receivers
+from tests.oracle.caller import Caller
+from tests.oracle.objects import Objects
 
-_TALKS = """
+_CONVERSATIONS = """
 SELECT b.slug, c.id, c.external_id, c.deleted_at IS NOT NULL,
        (SELECT coalesce(jsonb_object_agg(m.external_id, jsonb_build_array(m.kind, m.text)), '{}')::text
           FROM conversations_message m WHERE m.conversation_id = c.id AND m.chatbot_id = c.chatbot_id),
@@ -50,7 +50,7 @@ SELECT request_id::text, event FROM chatbots_changelogentry
 _LOOKUPS = "SELECT conversation_id, state FROM conversations_identitylookup"
 
 
-class Stored(NamedTuple):
+class ConversationRow(NamedTuple):
     """The rows of a conversation. `texts` are kind and text by a message's id, `files` keys of objects by a name,
     `facts` what is said of the conversation itself."""
 
@@ -66,7 +66,7 @@ class Stored(NamedTuple):
     has_file_upload: bool
 
 
-class Request(NamedTuple):
+class RequestRow(NamedTuple):
     """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this."""
 
     id: str
@@ -88,7 +88,7 @@ class Request(NamedTuple):
     ended_at: datetime | None
 
 
-class Extract(NamedTuple):
+class ExtractRow(NamedTuple):
     """The row of a daily extract."""
 
     bot: str
@@ -112,14 +112,14 @@ class Evidence:
     """`tables` are the lines of a dump, each with its table. `taken` are the ids of callbacks that receivers took,
     by request and event. `usage` is by chatbot, month and channel."""
 
-    talks: dict[int, Stored] = field(default_factory=dict)
-    requests: dict[str, Request] = field(default_factory=dict)
+    conversations: dict[int, ConversationRow] = field(default_factory=dict)
+    requests: dict[str, RequestRow] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
     tables: list[tuple[str, str]] = field(default_factory=list)
     objects: Objects = field(default_factory=lambda: Objects([], []))
     client_objects: Objects = field(default_factory=lambda: Objects([], []))
     logs: dict[str, str] = field(default_factory=dict)
-    extracts: list[Extract] = field(default_factory=list)
+    extracts: list[ExtractRow] = field(default_factory=list)
     taken: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     lookups: dict[int, str] = field(default_factory=dict)
     usage: dict[str, dict[tuple[str, str], Count]] = field(default_factory=dict)
@@ -128,24 +128,24 @@ class Evidence:
 def gather(site: Site, callers: dict[str, Caller], receivers: Receivers, client_bucket: str) -> Evidence:
     """Read everything. Nothing may go on meanwhile."""
     return Evidence(
-        talks={row[1]: _stored(row) for row in site.sql(_TALKS)},
-        requests={row[0]: Request(*row) for row in site.sql(_REQUESTS)},
+        conversations={row[1]: _stored(row) for row in site.sql(_CONVERSATIONS)},
+        requests={row[0]: RequestRow(*row) for row in site.sql(_REQUESTS)},
         events=[(request, event) for request, event in site.sql(_EVENTS)],
         tables=list(_lines(site.dump())),
         objects=site.objects(),
         client_objects=site.objects(client_bucket),
         logs=site.logs(),
-        extracts=[Extract(*row) for row in site.sql(_EXTRACTS)],
+        extracts=[ExtractRow(*row) for row in site.sql(_EXTRACTS)],
         taken={request: dict(events) for request, events in receivers.taken.items()},
         lookups=dict(site.sql(_LOOKUPS)),
         usage={bot: _usage(caller) for bot, caller in callers.items()},
     )
 
 
-def _stored(row: tuple[Any, ...]) -> Stored:
+def _stored(row: tuple[Any, ...]) -> ConversationRow:
     bot, number, name, is_deleted, texts, files, values, facts, began, has_file_upload = row
     found = {message: (kind, text) for message, (kind, text) in json.loads(texts).items()}
-    return Stored(
+    return ConversationRow(
         bot,
         number,
         name,

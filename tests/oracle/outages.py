@@ -4,7 +4,7 @@ import threading
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from tests.faults.soak.model import now
+from tests.oracle.model import now
 
 
 class Outage(NamedTuple):

@@ -7,7 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.faults.scene import (
+from tests.oracle.checks import Checks
+from tests.oracle.evidence import Count
+from tests.oracle.model import Request
+from tests.oracle.outages import Outage, Outages
+from tests.oracle.scene import (
     BOT,
     DAY_KEY,
     KEY,
@@ -26,12 +30,8 @@ from tests.faults.scene import (
     revive,
     word_of,
 )
-from tests.faults.soak.checks import Ending
-from tests.faults.soak.evidence import Count
-from tests.faults.soak.model import Filed
-from tests.faults.soak.outages import Outage, Outages
-from tests.faults.soak.violations import Violations
-from tests.faults.soak.whole import midnight_of
+from tests.oracle.violations import Violations
+from tests.oracle.whole import midnight_of
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ _LOGGED = """\
 
 
 PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
-    "a row left": ("row left", lambda s: s.talk(s.gone, texts={"m": ("text", "hello")})),
-    "a value left": ("row left", lambda s: s.talk(s.gone, values=["x"])),
+    "a row left": ("row left", lambda s: s.conversation(s.gone, texts={"m": ("text", "hello")})),
+    "a value left": ("row left", lambda s: s.conversation(s.gone, values=["x"])),
     "a word in another table": (
         "word left in rows",
         lambda s: s.in_table("django_session", word_of(s.gone)),
@@ -142,16 +142,16 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
         lambda s: s.row(s.deletion, ended_at=NOON + timedelta(seconds=130)),
     ),
     "a request that was completed and is not": ("ended twice", lambda s: s.row(s.deletion, status="accepted")),
-    "a neighbour gone": ("neighbour", lambda s: s.talk(s.whole, is_deleted=True)),
-    "a neighbour's message gone": ("neighbour", lambda s: s.talk(s.whole, texts={})),
+    "a neighbour gone": ("neighbour", lambda s: s.conversation(s.whole, is_deleted=True)),
+    "a neighbour's message gone": ("neighbour", lambda s: s.conversation(s.whole, texts={})),
     "a neighbour's message changed": (
         "neighbour",
-        lambda s: s.talk(s.whole, texts={message_of(s.whole): ("text", "other")}),
+        lambda s: s.conversation(s.whole, texts={message_of(s.whole): ("text", "other")}),
     ),
-    "a neighbour without row": ("lost conversation", lambda s: s.evidence.talks.pop(2)),
+    "a neighbour without row": ("lost conversation", lambda s: s.evidence.conversations.pop(2)),
     "a neighbour with a foreign message": (
         "neighbour",
-        lambda s: s.evidence.talks[2].texts.update({"m": ("text", "who said that?")}),
+        lambda s: s.evidence.conversations[2].texts.update({"m": ("text", "who said that?")}),
     ),
     "a neighbour with another name": ("neighbour", lambda s: s.facts(s.whole, user_name="somebody")),
     "a neighbour without its comment": ("neighbour", lambda s: s.facts(s.whole, csat_comment=None)),
@@ -160,28 +160,28 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
     "a neighbour with another score": ("neighbour", lambda s: s.facts(s.whole, score=1)),
     "a neighbour's beginning reduced to its day": (
         "neighbour",
-        lambda s: s.talk(s.whole, began=midnight_of(s.whole)),
+        lambda s: s.conversation(s.whole, began=midnight_of(s.whole)),
     ),
     "a neighbour's file changed": ("neighbour", lambda s: s.put("uploads/2", b"another")),
     "a neighbour's file without its object": ("neighbour", lambda s: s.put("uploads/2", b"")),
-    "a neighbour's file gone": ("neighbour", lambda s: s.talk(s.whole, files={})),
+    "a neighbour's file gone": ("neighbour", lambda s: s.conversation(s.whole, files={})),
     "a neighbour redacted": (
         "neighbour",
-        lambda s: s.talk(s.whole, texts={message_of(s.whole): ("redacted", "")}),
+        lambda s: s.conversation(s.whole, texts={message_of(s.whole): ("redacted", "")}),
     ),
     "an erased one with another channel": ("kept", lambda s: s.facts(s.gone, channel="other")),
     "an erased one without its score": ("kept", lambda s: s.facts(s.gone, score=None)),
-    "an erased one that knows nothing of its file": ("kept", lambda s: s.talk(s.gone, has_file_upload=False)),
-    "an erased one with its beginning": ("kept", lambda s: s.talk(s.gone, began=s.gone.began)),
+    "an erased one that knows nothing of its file": ("kept", lambda s: s.conversation(s.gone, has_file_upload=False)),
+    "an erased one with its beginning": ("kept", lambda s: s.conversation(s.gone, began=s.gone.began)),
     "an erased one with its language": ("kept", lambda s: s.facts(s.gone, language="en")),
     "an erased one with a variable": ("kept", lambda s: s.facts(s.gone, variables={"pass": "x"})),
     "a look-up left": ("row left", lambda s: s.evidence.lookups.update({1: "pending"})),
     "an erased chatter who is back": ("row left", revive),
     "a conversation that nobody has sent": (
         "row left",
-        lambda s: s.evidence.talks.update({5: s.evidence.talks[2]._replace(number=5, id="x")}),
+        lambda s: s.evidence.conversations.update({5: s.evidence.conversations[2]._replace(number=5, id="x")}),
     ),
-    "a neighbour's identity gone": ("identity", lambda s: s.talk(s.whole, values=[])),
+    "a neighbour's identity gone": ("identity", lambda s: s.conversation(s.whole, values=[])),
     "a foreign line in an export": ("foreign line", lambda s: s.add(KEY, word_of(s.gone))),
     "an orphaned object": (
         "orphan",
@@ -210,13 +210,13 @@ PLANTED: dict[str, tuple[str, Callable[[Scene], object]]] = {
     "a foreign line in a repeated export": ("foreign line", repeat_for_another),
     "an export removed by a redaction of before": (
         "lost export",
-        lambda s: remove_without_reason(s, Filed(BOT, "redaction", "k9", id="r", status="completed")),
+        lambda s: remove_without_reason(s, Request(BOT, "redaction", "k9", id="r", status="completed")),
     ),
     "an export removed by a deletion of before": (
         "lost export",
         lambda s: remove_without_reason(
             s,
-            Filed(
+            Request(
                 BOT, "deletion", "k9", value=s.export.value, flags=frozenset({"erase_exports"}), status="completed"
             ),
         ),
@@ -252,7 +252,7 @@ def test_finds_what_is_planted(scene: Scene, name: str) -> None:
 
 
 def test_finds_an_export_that_a_deletion_had_to_remove(scene: Scene) -> None:
-    one = Filed(BOT, "deletion", "k3", value=scene.export.value, flags=frozenset({"erase_exports"}), id="d2")
+    one = Request(BOT, "deletion", "k3", value=scene.export.value, flags=frozenset({"erase_exports"}), id="d2")
     one.status = "completed"
     scene.model.file(one)
     assert "export left" in scene.kinds()
@@ -260,8 +260,8 @@ def test_finds_an_export_that_a_deletion_had_to_remove(scene: Scene) -> None:
 
 def test_finds_the_text_of_a_redacted_message(scene: Scene) -> None:
     [message] = scene.whole.texts
-    scene.whole.redacted[message] = Filed(BOT, "redaction", "k4", id="r", status="completed")
-    found = list(Ending(scene.model, scene.evidence, callbacks=[BOT]).all())
+    scene.whole.redacted[message] = Request(BOT, "redaction", "k4", id="r", status="completed")
+    found = list(Checks(scene.model, scene.evidence, callbacks=[BOT]).all())
     assert {(kind, what.partition(" ")[0]) for kind, what in found} == {
         ("redaction", "acme:"),  # the row
         ("redaction", "the"),  # the export
@@ -272,10 +272,10 @@ def test_finds_the_text_of_a_redacted_message(scene: Scene) -> None:
 
 def test_finds_who_was_named_and_is_not_known(scene: Scene) -> None:
     scene.whole.session, scene.whole.people = "session", set()
-    scene.talk(scene.whole, values=[])
-    ending = Ending(scene.model, scene.evidence, sessions=["session"], callbacks=[BOT])
+    scene.conversation(scene.whole, values=[])
+    ending = Checks(scene.model, scene.evidence, sessions=["session"], callbacks=[BOT])
     assert "identity" in {kind for kind, _ in ending.all()}
-    unasked = Ending(scene.model, scene.evidence, callbacks=[BOT])
+    unasked = Checks(scene.model, scene.evidence, callbacks=[BOT])
     assert "identity" not in {kind for kind, _ in unasked.all()}
 
 
@@ -283,7 +283,7 @@ def test_knows_what_a_fault_explains(scene: Scene) -> None:
     scene.row(scene.deletion, ended_at=NOON + timedelta(seconds=130))
     outages = Outages()
     outages.over.append(Outage("S3 silent", NOON, NOON + timedelta(seconds=20)))
-    assert list(Ending(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()) == []
+    assert list(Checks(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()) == []
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_knows_after_which_fault_the_database_may_be_lost(
     over = datetime(2026, 11, 27, 15, 54, 25, tzinfo=UTC) - timedelta(seconds=ago)
     outages = Outages()
     outages.over.append(Outage(fault, over - timedelta(seconds=5), over))
-    found = Ending(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()
+    found = Checks(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()
     assert ("error logged" not in {kind for kind, _ in found}) is is_explained
 
 
@@ -312,24 +312,24 @@ def test_knows_the_times_of_a_wrong_clock(scene: Scene) -> None:
     for fault, kinds in (("clock of a cluster ahead", set()), ("S3 silent", {"error logged"})):
         outages = Outages()
         outages.over.append(Outage(fault, right, right + timedelta(seconds=5)))
-        found = Ending(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()
+        found = Checks(scene.model, scene.evidence, callbacks=[BOT], outages=outages).all()
         assert {kind for kind, _ in found} == kinds
 
 
 def test_allows_the_export_within_its_grace(scene: Scene) -> None:
-    later = scene.model.file(Filed(BOT, "deletion", "k3", value=scene.export.value, surely={scene.whole}, id="d2"))
+    later = scene.model.file(Request(BOT, "deletion", "k3", value=scene.export.value, surely={scene.whole}, id="d2"))
     assert scene.kinds() == {"forgotten request"}
     later.status = "completed"
-    ending = Ending(scene.model, scene.evidence, callbacks=[BOT])
+    ending = Checks(scene.model, scene.evidence, callbacks=[BOT])
     kinds = {kind for kind, _ in ending.all()}
     assert "export left" not in kinds
-    assert ending.truth.met["exports that outlive what they hold"] == 1
+    assert ending.comparison.met["exports that outlive what they hold"] == 1
 
 
 def test_allows_either_fate_of_what_arrived_while_a_deletion_was_under_way(scene: Scene) -> None:
     scene.deletion.surely, scene.deletion.possibly = set(), {scene.gone}
     assert scene.kinds() == set()
-    scene.talk(scene.gone, texts={"m": ("text", "hello")})
+    scene.conversation(scene.gone, texts={"m": ("text", "hello")})
     assert "row left" in scene.kinds()  # but not half of it
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from tests.faults.client import Answer, Client, NoAnswer
-from tests.faults.soak.model import now
-from tests.faults.soak.violations import Violations
+from tests.oracle.http import Answer, Client, NoAnswer
+from tests.oracle.model import now
+from tests.oracle.violations import Violations
 
 # What a service says that cannot serve a call for now: after a fault, or where the bot makes too many long ones.
 _TOO_MANY = 429

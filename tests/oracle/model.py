@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from tests.faults.soak.words import Words
+from tests.oracle.words import Words
 
 FINAL = {"completed", "cancelled", "rejected"}
 OPEN = {"accepted", "on_hold", "processing", "failed"}
@@ -20,7 +20,7 @@ ERASING = {"deletion", "retention"}
 KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
 
 
-class Fate(Enum):
+class Expected(Enum):
     """What must be of a conversation when all requests are final."""
 
     WHOLE = "whole"
@@ -41,7 +41,7 @@ class Person:
 
 
 @dataclass(eq=False)
-class Talk:
+class Conversation:
     """A conversation. `people` are the values whom a stored document names; `tried` also those of documents that were
     refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent.
     `facts` are what each of its documents says of it, by the names of the evidence."""
@@ -62,7 +62,7 @@ class Talk:
     files: set[str] = field(default_factory=set)
     tried_files: dict[str, str] = field(default_factory=dict)
     # Whose messages are redacted, or being redacted, by which request.
-    redacted: dict[str, "Filed"] = field(default_factory=dict)
+    redacted: dict[str, "Request"] = field(default_factory=dict)
     documents: list[dict[str, Any]] = field(default_factory=list)
     # Its chatter is looked up by a session, and not known before the service says so.
     session: str = ""
@@ -71,7 +71,7 @@ class Talk:
 
 
 @dataclass(eq=False)
-class Filed:
+class Request:
     """A request. Of a deletion `surely` are the conversations that it must erase, `possibly` those that may have
     arrived too late for it. Of an export they are those that its file must hold, and may hold."""
 
@@ -81,8 +81,8 @@ class Filed:
     value: str = ""
     ids: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
-    surely: set[Talk] = field(default_factory=set)
-    possibly: set[Talk] = field(default_factory=set)
+    surely: set[Conversation] = field(default_factory=set)
+    possibly: set[Conversation] = field(default_factory=set)
     # What the file of an export must hold, by conversation: the texts of then.
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
     id: str = ""
@@ -110,7 +110,7 @@ class Filed:
         return f"{self.kind} {self.id or self.key} of {self.bot}/{whom} {' '.join(sorted(self.flags))}".strip()
 
 
-def is_allowed(one: Filed, after: str) -> bool:
+def is_allowed(one: Request, after: str) -> bool:
     """Return whether a request may be seen in this status now, whatever was between that nobody saw."""
     if one.is_final:
         return after == one.status
@@ -126,8 +126,8 @@ class Model:
         self._lock = threading.Lock()
         self._clock = 0
         self._people: list[Person] = []
-        self._talks: list[Talk] = []
-        self._filed: list[Filed] = []
+        self._conversations: list[Conversation] = []
+        self._filed: list[Request] = []
 
     def tick(self) -> int:
         """Return the next instant of the model's clock."""
@@ -142,22 +142,22 @@ class Model:
             self._people.append(one)
             return one
 
-    def talk(self, bot: str, began: datetime) -> Talk:
+    def conversation(self, bot: str, began: datetime) -> Conversation:
         with self._lock:
-            index = len(self._talks)
+            index = len(self._conversations)
             of = self.words.of_conversation
-            one = Talk(bot, index, of(index), of(index), began)
-            self._talks.append(one)
+            one = Conversation(bot, index, of(index), of(index), began)
+            self._conversations.append(one)
             return one
 
-    def file(self, one: Filed) -> Filed:
+    def file(self, one: Request) -> Request:
         """Note a request that is about to be asked for."""
         one.asked = self.tick()
         with self._lock:
             self._filed.append(one)
         return one
 
-    def forget(self, one: Filed) -> None:
+    def forget(self, one: Request) -> None:
         """Forget a filing that another request has answered."""
         with self._lock:
             self._filed.remove(one)
@@ -168,36 +168,40 @@ class Model:
             return list(self._people)
 
     @property
-    def talks(self) -> list[Talk]:
+    def conversations(self) -> list[Conversation]:
         with self._lock:
-            return list(self._talks)
+            return list(self._conversations)
 
     @property
-    def filed(self) -> list[Filed]:
+    def filed(self) -> list[Request]:
         with self._lock:
             return list(self._filed)
 
     # --- What follows ------------------------------------------------------------------------------------
 
-    def erasures_of(self, talk: Talk, erasures: Iterable[Filed] | None = None) -> Iterator[Filed]:
+    def erasures_of(self, conversation: Conversation, erasures: Iterable[Request] | None = None) -> Iterator[Request]:
         """Yield what may erase, or have erased, this conversation."""
         for one in self.filed if erasures is None else erasures:
-            if one.erases and one.bot == talk.bot and (talk in one.surely or talk in one.possibly):
+            if (
+                one.erases
+                and one.bot == conversation.bot
+                and (conversation in one.surely or conversation in one.possibly)
+            ):
                 yield one
 
-    def fate(self, talk: Talk, erasures: Collection[Filed] | None = None) -> Fate:
+    def expected(self, conversation: Conversation, erasures: Collection[Request] | None = None) -> Expected:
         """Return what must be of a conversation now. It is either while a request about it is under way."""
-        if talk.is_barred:
-            return Fate.GONE
-        found = list(self.erasures_of(talk, erasures))
-        if any(one.status == "completed" and talk in one.surely for one in found):
-            return Fate.GONE
-        return Fate.EITHER if found else Fate.WHOLE
+        if conversation.is_barred:
+            return Expected.GONE
+        found = list(self.erasures_of(conversation, erasures))
+        if any(one.status == "completed" and conversation in one.surely for one in found):
+            return Expected.GONE
+        return Expected.EITHER if found else Expected.WHOLE
 
-    def may_be_removed(self, export: Filed, erasures: Iterable[Filed]) -> bool:
+    def may_be_removed(self, export: Request, erasures: Iterable[Request]) -> bool:
         """Return whether a redaction or a deletion may have removed the file of an export within its grace."""
         held = export.surely | export.possibly
-        redactions = {one for talk in held for one in talk.redacted.values()}
+        redactions = {one for conversation in held for one in conversation.redacted.values()}
         removing = (
             one
             for one in erasures

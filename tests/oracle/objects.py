@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
-class Stored(NamedTuple):
+class ObjectVersion(NamedTuple):
     """One version of an object. A delete marker has no body."""
 
     key: str
@@ -20,7 +20,7 @@ class Objects:
     Without a part one may be left where the call that opens it reaches the storage after it was given up (ADR 0005).
     """
 
-    versions: list[Stored]
+    versions: list[ObjectVersion]
     uploads: list[str]
 
 
@@ -29,9 +29,9 @@ def objects_in(bucket: str, client: Any) -> Objects:
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for each in page.get("Versions", []):
             found = client.get_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
-            versions.append(Stored(each["Key"], each["VersionId"], found["Body"].read(), each["IsLatest"]))
+            versions.append(ObjectVersion(each["Key"], each["VersionId"], found["Body"].read(), each["IsLatest"]))
         markers = page.get("DeleteMarkers", [])
-        versions += [Stored(each["Key"], each["VersionId"], None, each["IsLatest"]) for each in markers]
+        versions += [ObjectVersion(each["Key"], each["VersionId"], None, each["IsLatest"]) for each in markers]
     uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     return Objects(versions, [each["Key"] for each in uploads if _has_parts(bucket, each, client)])
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.faults.client import Answer, Client, NoAnswer
-from tests.faults.soak import caller, sending
-from tests.faults.soak.caller import Caller, Silent, Traffic
-from tests.faults.soak.circle import Circle
-from tests.faults.soak.filing import delete
-from tests.faults.soak.following import is_whole
-from tests.faults.soak.model import Filed, Model, now
 from tests.faults.soak.receivers import Receivers
-from tests.faults.soak.violations import Violations
-from tests.faults.soak.words import Words
+from tests.oracle import caller, sending
+from tests.oracle.caller import Caller, Silent, Traffic
+from tests.oracle.client_state import ClientState
+from tests.oracle.filing import delete
+from tests.oracle.following import is_whole
+from tests.oracle.http import Answer, Client, NoAnswer
+from tests.oracle.model import Model, Request, now
+from tests.oracle.violations import Violations
+from tests.oracle.words import Words
 
 Say = Callable[[str, Any], Answer]
 
@@ -38,10 +38,10 @@ class Wrong(Client):
         return self.say(path, body)
 
 
-def _circle(say: Say) -> Circle:
+def _state(say: Say) -> ClientState:
     violations = Violations()
     client = Caller(Wrong(say), violations, Traffic(), lambda: ())
-    return Circle(Model(Words()), client, Receivers(violations, seed=1), violations, Random(1))
+    return ClientState(Model(Words()), client, Receivers(violations, seed=1), violations, Random(1))
 
 
 def _answer(body: Any, status: int = 200) -> Answer:
@@ -56,51 +56,51 @@ def _stored(path: str, body: Any) -> Answer:
     )
 
 
-def _erased(circle: Circle) -> Filed:
+def _erased(state: ClientState) -> Request:
     """Note that somebody was erased."""
-    person = circle.new_person()
-    one = circle.model.file(Filed("acme", "deletion", "k", value=person.value, id="d", status="completed"))
-    circle.filed[one.id] = one
-    circle.erased_at[person.value] = now()
+    person = state.new_person()
+    one = state.model.file(Request("acme", "deletion", "k", value=person.value, id="d", status="completed"))
+    state.filed[one.id] = one
+    state.erased_at[person.value] = now()
     return one
 
 
 @pytest.mark.parametrize("come", [sending.come_back, sending.come_back_unnamed])
-def test_an_erased_chatter_must_not_come_back(come: Callable[[Circle], None]) -> None:
-    circle = _circle(_stored)
-    _erased(circle)
-    come(circle)
-    assert circle.violations.kinds == {"late data"}
+def test_an_erased_chatter_must_not_come_back(come: Callable[[ClientState], None]) -> None:
+    state = _state(_stored)
+    _erased(state)
+    come(state)
+    assert state.violations.kinds == {"late data"}
 
 
 def test_more_of_what_retention_erased_must_not_come_back() -> None:
-    circle = _circle(_stored)
-    talk = circle.new_talk(now() - timedelta(days=120))
-    sending.send(circle, [sending.prepared(circle, talk, circle.new_person().value)])
-    sending.send_late(circle, talk, min(talk.people), "conversation_deleted")
-    assert circle.violations.kinds == {"late data"}
+    state = _state(_stored)
+    conversation = state.new_conversation(now() - timedelta(days=120))
+    sending.send(state, [sending.prepared(state, conversation, state.new_person().value)])
+    sending.send_late(state, conversation, min(conversation.people), "conversation_deleted")
+    assert state.violations.kinds == {"late data"}
 
 
 def test_a_neighbour_must_be_shown_as_it_was_sent() -> None:
-    circle = _circle(_stored)
-    talk = circle.new_talk()
-    sending.send(circle, [sending.prepared(circle, talk, circle.new_person().value)])
-    facts = talk.facts
+    state = _state(_stored)
+    conversation = state.new_conversation()
+    sending.send(state, [sending.prepared(state, conversation, state.new_person().value)])
+    facts = conversation.facts
     shown = {name: facts[name] for name in ("language", "channel", "push", "agent_handover", "score")}
     csat = {name: facts[f"csat_{name}"] for name in ("score", "vote", "comment")}
-    lines = [{"id": message, "kind": "text", "text": text} for message, text in talk.texts.items()]
+    lines = [{"id": message, "kind": "text", "text": text} for message, text in conversation.texts.items()]
 
     def say(path: str, _: Any) -> Answer:
         if "messages" in path:
             return _answer({"results": lines})
-        return _answer(shown | {"id": talk.id, "user_name": "somebody", "csat": csat})
+        return _answer(shown | {"id": conversation.id, "user_name": "somebody", "csat": csat})
 
-    circle = _circle(say)
-    is_whole(circle, talk)
-    assert [one.told for one in circle.violations.kept] == [f"acme: {talk.id} is shown with another user_name"]
+    state = _state(say)
+    is_whole(state, conversation)
+    assert [one.told for one in state.violations.kept] == [f"acme: {conversation.id} is shown with another user_name"]
     lines.clear()
-    is_whole(circle, talk)
-    assert circle.violations.counts["neighbour"] == 1 + len(talk.texts)
+    is_whole(state, conversation)
+    assert state.violations.counts["neighbour"] == 1 + len(conversation.texts)
 
 
 @pytest.mark.parametrize("status", [503, 0])
@@ -112,19 +112,19 @@ def test_no_call_is_unanswered_without_a_fault(status: int, monkeypatch: pytest.
             raise NoAnswer("timed out")
         return _answer({"code": "unavailable"}, status)
 
-    circle = _circle(say)
+    state = _state(say)
     with pytest.raises(Silent):
-        circle.caller.get("usage", "usage")
-    assert circle.violations.counts["no answer"] == 2  # it had no answer, and was given up
+        state.caller.get("usage", "usage")
+    assert state.violations.counts["no answer"] == 2  # it had no answer, and was given up
 
 
 def test_a_fault_explains_that_a_call_is_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caller, "_PATIENCE", 0.0)
     answers = [_answer({"code": "unavailable"}, 503), _answer({})]
-    circle = _circle(lambda *_: answers.pop(0))
-    circle.violations.outages.begin("a fault")
-    circle.caller.get("usage", "usage")
-    assert circle.violations.kinds == set()
+    state = _state(lambda *_: answers.pop(0))
+    state.violations.outages.begin("a fault")
+    state.caller.get("usage", "usage")
+    assert state.violations.kinds == set()
 
 
 def test_whose_deletion_waits_may_lose_a_shared_conversation_to_another() -> None:
@@ -137,20 +137,25 @@ def test_whose_deletion_waits_may_lose_a_shared_conversation_to_another() -> Non
             return _answer({"request_id": "his", "status": "accepted", "finished_at": None, "counts": {}})
         return _stored(path, body)
 
-    circle = _circle(say)
-    she, he = circle.new_person(), circle.new_person()
-    shared, own = circle.new_talk(), circle.new_talk()
-    for talk, people in ((shared, {she.value, he.value}), (own, {he.value})):
-        talk.number, talk.people, talk.tried, talk.documents = talk.index, people, people, [{}]
-    circle.alive[own] = None
+    state = _state(say)
+    she, he = state.new_person(), state.new_person()
+    shared, own = state.new_conversation(), state.new_conversation()
+    for conversation, people in ((shared, {she.value, he.value}), (own, {he.value})):
+        conversation.number, conversation.people, conversation.tried, conversation.documents = (
+            conversation.index,
+            people,
+            people,
+            [{}],
+        )
+    state.alive[own] = None
     hers = [
-        circle.model.file(Filed("acme", kind, kind, value=she.value, id=kind, surely={shared}))
+        state.model.file(Request("acme", kind, kind, value=she.value, id=kind, surely={shared}))
         for kind in ("export", "deletion")
     ]
-    circle.open |= dict.fromkeys(hers)
-    circle.filed |= {one.id: one for one in hers}
+    state.open |= dict.fromkeys(hers)
+    state.filed |= {one.id: one for one in hers}
 
-    delete(circle)
-    assert "his" in circle.filed
+    delete(state)
+    assert "his" in state.filed
     assert hers[0].surely == set()
     assert hers[0].possibly == {shared}

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import NamedTuple
 
-from tests.faults.soak.outages import Outages
-from tests.faults.soak.truth import Found, Truth
-from tests.faults.soak.words import Word, found_anyhow, found_in, told
+from tests.oracle.comparison import Comparison, Findings
+from tests.oracle.outages import Outages
+from tests.oracle.words import Word, found_anyhow, found_in, told
 
 # The tables in which words of the living may stand, once all requests are over. In every other there is none at all.
 _PERSONAL = {
@@ -47,43 +47,43 @@ _OTHERS = (
 _SKEWS = [timedelta(), *(timedelta(minutes=sign * minutes) for sign in (1, -1) for minutes in (4, 20))]
 
 
-def words(truth: Truth) -> Found:
-    for name, text in truth.evidence.logs.items():
+def words(comparison: Comparison) -> Findings:
+    for name, text in comparison.evidence.logs.items():
         if found := found_anyhow(text):
             yield "personal in a log", f"the log {name} has {told(found)}"
-    yield from _in_rows(truth)
-    yield from _in_objects(truth)
+    yield from _in_rows(comparison)
+    yield from _in_objects(comparison)
 
 
-def _in_rows(truth: Truth) -> Found:
+def _in_rows(comparison: Comparison) -> Findings:
     left: dict[str, set[Word]] = {}
-    for table, line in truth.evidence.tables:
+    for table, line in comparison.evidence.tables:
         found = found_anyhow(line)
         if found and table in _PERSONAL | _KEYS:
-            found = truth.gone(found, is_key=table in _KEYS)
+            found = comparison.gone(found, is_key=table in _KEYS)
         if found:
             left.setdefault(table, set()).update(found)
     for table, found in left.items():
         yield "word left in rows", f"the table {table} has {told(found)}"
 
 
-def _in_objects(truth: Truth) -> Found:
-    for stored in truth.evidence.objects.versions:
+def _in_objects(comparison: Comparison) -> Findings:
+    for stored in comparison.evidence.objects.versions:
         folder = folder_of(stored.key)
         if folder == "chatter_data_exports":
             continue  # see `files`
         found = found_in(stored.key, (stored.body or b"").decode(errors="replace"))
         if folder in _WITH_WORDS:
-            found = truth.gone(found, bot=bot_of(truth, stored.key))
+            found = comparison.gone(found, bot=bot_of(comparison, stored.key))
         if found:
             yield "word left in an object", f"an object in {folder} has {told(found)}"
 
 
-def errors_logged(truth: Truth, outages: Outages) -> Found:
+def errors_logged(comparison: Comparison, outages: Outages) -> Findings:
     """No program calls anything an error but servers and processes that were lost, and these only after a fault."""
-    for name, text in truth.evidence.logs.items():
+    for name, text in comparison.evidence.logs.items():
         for record in _errors(text):
-            truth.met["errors logged"] += 1
+            comparison.met["errors logged"] += 1
             if not _is_explained(record, outages):
                 first, *_, last = [*record.strip().splitlines(), ""]
                 yield "error logged", f"the log {name} has: {first} {last}".strip()[:300]
@@ -115,7 +115,7 @@ def folder_of(key: str) -> str:
     return next((name for name in _FOLDERS if name in key.split("/")), "another folder")
 
 
-def bot_of(truth: Truth, key: str) -> str:
+def bot_of(comparison: Comparison, key: str) -> str:
     """Return the chatbot in whose folder an object is, or ""."""
     first = key.partition("/")[0]
-    return first if first in truth.bots else ""
+    return first if first in comparison.bots else ""

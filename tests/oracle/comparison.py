@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import cached_property
 
-from tests.faults.soak.evidence import Evidence
-from tests.faults.soak.model import Fate, Filed, Model, Person, Talk
-from tests.faults.soak.words import Word, found_in
+from tests.oracle.evidence import Evidence
+from tests.oracle.model import Conversation, Expected, Model, Person, Request
+from tests.oracle.words import Word, found_in
 
 # Kind and text of what is not as it must be.
-Found = Iterator[tuple[str, str]]
+Findings = Iterator[tuple[str, str]]
 
 
-class Truth:
+class Comparison:
     """`met` counts what the checks have looked at: a check that has met nothing has shown nothing."""
 
     def __init__(self, model: Model, evidence: Evidence) -> None:
@@ -21,24 +21,24 @@ class Truth:
         self.met: Counter[str] = Counter()
         self.erasures = [one for one in model.filed if one.erases]
         self.filed = {one.id: one for one in model.filed if one.id}
-        self.talks = {talk.index: talk for talk in model.talks}
+        self.conversations = {conversation.index: conversation for conversation in model.conversations}
         self.people: dict[int, Person] = {one.number: one for one in model.people}
 
     @cached_property
-    def fates(self) -> dict[Talk, Fate]:
+    def expected(self) -> dict[Conversation, Expected]:
         """Of each stored conversation: whole or gone. Where it could be either, what it is."""
         found = {}
-        for talk in self.model.talks:
-            fate = self.model.fate(talk, self.erasures)
-            row = self.evidence.talks.get(talk.number or 0)
-            if fate is Fate.EITHER and row is not None:
-                fate = Fate.GONE if row.is_deleted else Fate.WHOLE
-            found[talk] = fate
+        for conversation in self.model.conversations:
+            expected = self.model.expected(conversation, self.erasures)
+            row = self.evidence.conversations.get(conversation.number or 0)
+            if expected is Expected.EITHER and row is not None:
+                expected = Expected.GONE if row.is_deleted else Expected.WHOLE
+            found[conversation] = expected
         return found
 
     @cached_property
     def bots(self) -> set[str]:
-        return {talk.bot for talk in self.model.talks}
+        return {conversation.bot for conversation in self.model.conversations}
 
     @cached_property
     def contents(self) -> dict[str, bytes]:
@@ -48,8 +48,11 @@ class Truth:
 
     def strangers(self, words: Collection[Word], bots: Collection[str]) -> set[Word]:
         """Return those of the words that were never sent to any of these chatbots."""
-        talks = [talk for talk in self.model.talks if talk.bot in bots]
-        names, values = {talk.index for talk in talks}, {value for talk in talks for value in talk.tried}
+        conversations = [conversation for conversation in self.model.conversations if conversation.bot in bots]
+        names, values = (
+            {conversation.index for conversation in conversations},
+            {value for conversation in conversations for value in conversation.tried},
+        )
         people = {one.number for one in self.model.people if one.value in values}
         return {word for word in words if word.number not in (people if word.is_person else names)}
 
@@ -64,10 +67,10 @@ class Truth:
         if word.is_person:
             bots = self._living.get(word.number, set())
             return bot in bots if bot else bool(bots)
-        talk = self.talks.get(word.number)
-        if talk is None or self.fates[talk] is Fate.GONE or word.text in self.redacted:
+        conversation = self.conversations.get(word.number)
+        if conversation is None or self.expected[conversation] is Expected.GONE or word.text in self.redacted:
             return False
-        return not bot or talk.bot == bot
+        return not bot or conversation.bot == bot
 
     def _is_kept(self, word: Word) -> bool:
         return word.is_person and word.number in self._kept
@@ -76,10 +79,12 @@ class Truth:
     def _living(self) -> dict[int, set[str]]:
         """The people who have a conversation that is not gone, each with its chatbots."""
         values: dict[str, set[str]] = {}
-        for talk, fate in self.fates.items():
-            if fate is Fate.WHOLE and (talk.number is None or talk.number in self.evidence.talks):
-                for value in talk.tried:
-                    values.setdefault(value, set()).add(talk.bot)
+        for conversation, expected in self.expected.items():
+            if expected is Expected.WHOLE and (
+                conversation.number is None or conversation.number in self.evidence.conversations
+            ):
+                for value in conversation.tried:
+                    values.setdefault(value, set()).add(conversation.bot)
         return {one.number: values[one.value] for one in self.model.people if one.value in values}
 
     @cached_property
@@ -96,7 +101,7 @@ class Truth:
                 found |= {word.number for word in found_in(row.key)}
         return found
 
-    def _is_deleted_after(self, export: Filed) -> bool:
+    def _is_deleted_after(self, export: Request) -> bool:
         return any(
             one.status == "completed" and one.bot == export.bot and one.value == export.value
             for one in self.erasures
@@ -108,10 +113,10 @@ class Truth:
         """The words of the texts that are redacted. The ids of their messages stay."""
         return {
             word.text
-            for talk in self.model.talks
-            for message, one in talk.redacted.items()
+            for conversation in self.model.conversations
+            for message, one in conversation.redacted.items()
             if one.status == "completed"
-            for word in found_in(talk.tried_texts[message])
+            for word in found_in(conversation.tried_texts[message])
         }
 
     @cached_property

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.faults.soak.model import Filed, Talk
-from tests.faults.soak.words import unguarded
+from tests.oracle.model import Conversation, Request
+from tests.oracle.words import unguarded
 
 _GUARDED = ("conversation_id", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name")
 
@@ -24,9 +24,13 @@ def lines_of(raw: bytes) -> list[dict[str, str]]:
     return [{name: unguarded(cell) if name in _GUARDED else cell for name, cell in line.items()} for line in found]
 
 
-def faults_of(export: Filed, raw: bytes, shown: Mapping[str, Any], talks: Mapping[str, Talk]) -> Iterator[str]:
-    """Yield what is wrong with the file of a completed export; `talks` are all conversations of its chatbot by id,
-    `shown` is the part `export` of the request object."""
+def faults_of(
+    export: Request, raw: bytes, shown: Mapping[str, Any], conversations: Mapping[str, Conversation]
+) -> Iterator[str]:
+    """Yield what is wrong with the file of a completed export.
+
+    `conversations` are all of its chatbot, by id; `shown` is the part `export` of the request object.
+    """
     if hashlib.sha256(raw).hexdigest() != shown["sha256"] or len(raw) != shown["bytes"]:
         yield "its sha256 or size differs from what the request says"
     try:
@@ -36,36 +40,44 @@ def faults_of(export: Filed, raw: bytes, shown: Mapping[str, Any], talks: Mappin
         return
     if len(lines) != shown["rows"]:
         yield f"it has {len(lines)} rows, and the request says {shown['rows']}"
-    yield from _foreign(export, lines, talks)
-    yield from _wrong(lines, talks)
-    yield from _missing(export, lines, talks)
+    yield from _foreign(export, lines, conversations)
+    yield from _wrong(lines, conversations)
+    yield from _missing(export, lines, conversations)
 
 
-def _foreign(export: Filed, lines: list[dict[str, str]], talks: Mapping[str, Talk]) -> Iterator[str]:
-    allowed = {talk.id for talk in export.surely | export.possibly}
+def _foreign(
+    export: Request, lines: list[dict[str, str]], conversations: Mapping[str, Conversation]
+) -> Iterator[str]:
+    allowed = {conversation.id for conversation in export.surely | export.possibly}
     for name in {line["conversation_id"] for line in lines} - allowed:
-        whose = "nobody's" if name not in talks else f"{'+'.join(sorted(talks[name].tried)) or 'nobody'}'s"
+        whose = (
+            "nobody's"
+            if name not in conversations
+            else f"{'+'.join(sorted(conversations[name].tried)) or 'nobody'}'s"
+        )
         yield f"a foreign line: it holds {whose} conversation {name or '(without an id)'}"
 
 
-def _wrong(lines: list[dict[str, str]], talks: Mapping[str, Talk]) -> Iterator[str]:
+def _wrong(lines: list[dict[str, str]], conversations: Mapping[str, Conversation]) -> Iterator[str]:
     seen = Counter((line["conversation_id"], line["message_id"], line["file_id"]) for line in lines)
     for line in lines:
-        talk = talks.get(line["conversation_id"])
-        if talk is None or not line["message_id"]:
+        conversation = conversations.get(line["conversation_id"])
+        if conversation is None or not line["message_id"]:
             continue
-        sent = talk.tried_texts.get(line["message_id"])
-        is_redacted = line["message_kind"] == "redacted" and line["message_id"] in talk.redacted
+        sent = conversation.tried_texts.get(line["message_id"])
+        is_redacted = line["message_kind"] == "redacted" and line["message_id"] in conversation.redacted
         if sent is None or (line["text"] != sent and not (is_redacted and not line["text"])):
-            yield f"a wrong text: message {line['message_id']} of {talk.id} is not as it was sent"
+            yield f"a wrong text: message {line['message_id']} of {conversation.id} is not as it was sent"
     for (name, message, file), times in seen.items():
         if times > 1 and (message or file):
             yield f"a doubled line: message {message} of {name} stands there {times} times"
 
 
-def _missing(export: Filed, lines: list[dict[str, str]], talks: Mapping[str, Talk]) -> Iterator[str]:
+def _missing(
+    export: Request, lines: list[dict[str, str]], conversations: Mapping[str, Conversation]
+) -> Iterator[str]:
     there = {(line["conversation_id"], line["message_id"]) for line in lines}
-    for talk in export.surely:
-        for message in export.texts.get(talk.id, {}):
-            if (talk.id, message) not in there:
-                yield f"a missing line: message {message} of {talk.id}, sent before the export was filed"
+    for conversation in export.surely:
+        for message in export.texts.get(conversation.id, {}):
+            if (conversation.id, message) not in there:
+                yield f"a missing line: message {message} of {conversation.id}, sent before the export was filed"

@@ -1,0 +1,22 @@
+"""The oracle: what clients sent and what they were answered, and what must and must not remain of it.
+
+What is recorded:
+
+    words.py         planted words: whatever is left of somebody says whose it is
+    model.py         conversations, chatters and requests, and what must follow from them
+    client_state.py  what one thread of a client knows
+    http.py          caller.py      calls of the API: one attempt, and repeated until it is known what became of it
+    sending.py       filing.py      following.py    what clients do
+    violations.py    outages.py     what is not as it must be, and which faults there were
+
+What is found, and compared with that:
+
+    evidence.py      objects.py     rows, objects in every version, logs, usage, callbacks
+    comparison.py    what follows from the model and the evidence together
+    checks.py        all checks
+    conversations.py exports.py     leftovers.py    their parts
+    whole.py         transcripts.py what a conversation and the file of an export must be like
+    scene.py         a clean ending, in which the tests plant each kind of violation
+
+None of it imports the service. Its drivers are `tests/faults`, `tests/faults/soak` and `scripts/drill.py`.
+"""

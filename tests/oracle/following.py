@@ -1,0 +1,144 @@
+"""Follows requests until they are over, and then looks whether what they promise is true."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.oracle.client_state import ClientState
+from tests.oracle.filing import see
+from tests.oracle.http import NoAnswer, ask
+from tests.oracle.model import Conversation, Expected, Request
+from tests.oracle.transcripts import faults_of
+from tests.oracle.whole import differing, differing_of_kept, facts_shown, faults_of_texts
+
+# Of a request's conversations so many are looked at when it is over. All are, at the end.
+_MOST_LOOKS = 4
+# So long after a fault a storage that was left alone may still be down.
+_REST = 90.0
+# Reads a file of a client's bucket by its key; None where it is not there.
+Read = Callable[[str], bytes | None]
+
+
+def follow(state: ClientState, read: Read, most: int = 6) -> None:
+    """Ask for the status of open requests, the longest unasked first."""
+    for one in list(state.open)[:most]:
+        shown = state.caller.get("status", f"requests/{one.id}").body
+        see(state, one, shown)
+        if one in state.open:
+            # To the end of the line.
+            state.open[one] = state.open.pop(one)
+    for one in list(state.unsettled)[:most]:
+        del state.unsettled[one]
+        settle(state, one, state.caller.get("one request", f"requests/{one.id}").body, read)
+
+
+def settle(state: ClientState, one: Request, shown: Mapping[str, Any], read: Read) -> None:
+    """Look whether a request that has just been seen completed has done what it promises."""
+    if one.kind == "deletion":
+        for conversation in sorted(one.surely, key=lambda each: each.index)[:_MOST_LOOKS]:
+            _is_deleted(state, one, conversation)
+        neighbour = state.pick(state.alive)
+        if neighbour:
+            is_whole(state, neighbour)
+    elif one.kind == "export":
+        _download(state, one, shown, read)
+    elif one.kind == "redaction":
+        for conversation in one.possibly & set(state.alive):
+            is_whole(state, conversation)
+
+
+def is_whole(state: ClientState, conversation: Conversation) -> None:
+    """Look over the API whether a conversation that nobody erases is there, message by message."""
+    shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
+    if shown["id"] != conversation.id:
+        state.told("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown['id']}")
+        return
+    if wrong := differing(conversation, facts_shown(shown)):
+        state.told("neighbour", f"{conversation.id} is shown with another {', '.join(wrong)}")
+    answer = state.caller.get(
+        "messages", f"conversations/{conversation.number}/messages?limit=1000", ok=(200, 410, 404)
+    )
+    if answer.status != 200:
+        state.told("neighbour", f"{conversation.id}, which nobody erases, is answered with {answer.status}")
+        return
+    for kind, what in faults_of_texts(
+        conversation, {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
+    ):
+        state.told(kind, what)
+
+
+def _is_deleted(state: ClientState, one: Request, conversation: Conversation) -> None:
+    shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
+    wrong = differing_of_kept(conversation, facts_shown(shown))
+    if not shown["deleted"] or shown["id"] or shown["unique_chatter_identifiers"] or wrong:
+        state.told(
+            "not deleted", f"{conversation.id} is shown after its deletion was completed {wrong or ''}".strip(), one
+        )
+    answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
+    if answer.status != 410:
+        state.told(
+            "not deleted", f"the messages of {conversation.id} are shown after its deletion was completed", one
+        )
+
+
+def _download(state: ClientState, one: Request, shown: Mapping[str, Any], read: Read) -> None:
+    """Fetch the file of a completed export, and compare it with what was sent."""
+    if shown["repeated_by"] or shown["export"] is None:
+        _explain_loss(state, one, "has no file")
+        return
+    if shown["export"]["hosting"] == "client":
+        key = shown["export"]["key"]
+        raw = read(key) if key else None
+        if key and raw is None:
+            state.told("lost export", "its file is not in the client's bucket", one)
+    else:
+        raw = _fetch(state, one)
+    if raw is None:
+        return
+    for fault in faults_of(one, raw, shown["export"], state.conversations):
+        state.told("export", fault, one)
+
+
+def _fetch(state: ClientState, one: Request) -> bytes | None:
+    for _ in range(60):
+        answer = state.caller.get("download", f"requests/{one.id}/download", ok=(302, 409))
+        if answer.status == 409:
+            _explain_loss(state, one, f"cannot be fetched: {answer.body['code']}")
+        if answer.status != 302:
+            return None
+        try:
+            found = ask(answer.headers["location"], timeout=10)
+        except NoAnswer:
+            state.wait(0.5)
+            continue
+        if found.status == 200:
+            return found.raw
+        if found.status == 404 and _is_removed(state, one):
+            return None
+        if found.status < 500:
+            state.told("lost export", f"its link is answered with {found.status}", one)
+            return None
+        state.wait(0.5)
+    if state.violations.outages.lately(_REST):
+        state.unsettled[one] = None  # once more, later
+    else:
+        state.told("lost export", "its link has had no answer, and no fault explains that", one)
+    return None
+
+
+def _explain_loss(state: ClientState, one: Request, how: str) -> None:
+    if not _is_removed(state, one):
+        state.told("lost export", f"a completed export {how}, and nothing has removed it", one)
+
+
+def _is_removed(state: ClientState, one: Request) -> bool:
+    """Return whether something may have removed the file of a completed export."""
+    return state.model.may_be_removed(one, list(state.filed.values()))
+
+
+def look_at_whole_ones(state: ClientState, most: int) -> None:
+    """Look at some of the conversations that nobody erases."""
+    conversations = [conversation for conversation in state.conversations.values() if conversation.number is not None]
+    for conversation in state.chance.sample(conversations, min(len(conversations), most)):
+        expected = state.model.expected(conversation, state.filed.values())
+        if expected is Expected.WHOLE and conversation not in state.waiting:
+            is_whole(state, conversation)
