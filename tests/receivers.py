@@ -42,7 +42,8 @@ class Received:
 class Receiver:
     """`answers` are given in turn, then always the last. `before_answer` and `respond` are called by its threads.
 
-    `respond` returns the body that answers what was received, in place of `body`.
+    `respond` returns the body that answers what was received, in place of `body`. `handle` answers in place of all of
+    these, on the connection, and then nothing is kept.
     """
 
     answers: list[int] = field(default_factory=lambda: [200])
@@ -50,6 +51,7 @@ class Receiver:
     body: bytes = b"thank you"
     before_answer: Callable[[], None] = lambda: None
     respond: Callable[[Received], bytes] | None = None
+    handle: Callable[[Received, BaseHTTPRequestHandler], None] | None = None
     received: list[Received] = field(default_factory=list)
     scheme: str = "http"
     port: int = 0
@@ -73,6 +75,9 @@ def receiving(*answers: int, tls: ssl.SSLContext | None = None, **options: Any) 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             received = Received(self.path, dict(self.headers.items()), body)
+            if receiver.handle:
+                receiver.handle(received, self)
+                return
             receiver.received.append(received)
             receiver.before_answer()
             answer = receiver.respond(received) if receiver.respond else receiver.body

@@ -6,10 +6,11 @@
     disk.py        a small file system that can be filled
     catalogue.py   FAULTS: how each is caused, and mended
     dying.py       a cluster whose workers kill themselves at given steps
-    people.py      persons whose words are planted, and what becomes of them
-    company.py     people of two chatbots, and requests about them
-    invariants.py  what must hold afterwards, whatever happened
+    company.py     people of two chatbots, and requests about them, which the oracle judges
+    looks.py       what must hold of a site as a whole, whatever happened
+    plants.py      what must be found
     soak/          the soak
 
-None of these modules needs pytest or Django's settings. `make faults` runs the tests, `make soak` measures.
+`tests/oracle` knows what must be true afterwards. None of these modules needs pytest or Django's settings.
+`make faults` runs the tests, `make soak` measures.
 """

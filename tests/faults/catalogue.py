@@ -19,8 +19,8 @@ from scripts.processes import children_of
 from tests.faults.processes import kill_server
 from tests.faults.site import Site
 
-Cause = Callable[[Site, random.Random], None]
-Mend = Callable[[Site], None]
+Cause = Callable[[Site, random.Random], object]
+Mend = Callable[[Site], object]
 
 # Promised from the mend of a fault until everything runs and all that was filed meanwhile is completed.
 SOON = 15.0
@@ -39,55 +39,44 @@ _FROZEN_SECONDS = 100.0
 _WEB_SKEW, _CLUSTER_SKEW = "4m", "20m"
 
 
+def _nothing(_: Site) -> None:
+    """Leave it to the service to recover."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What happens to a site.
 
-    `cause` returns when it has happened. One that `lasts` stays so until `mend`; of the others the service recovers
-    by itself, and `mend` does nothing. `recovers_within` are the seconds from the mend, or the cause, until the site
-    is as before.
+    `cause` returns when it has happened. It lasts until `mend`, if there is one. `recovers_within` are the seconds
+    from the mend, or the cause, until the site is as before.
     """
 
     cause: Cause
-    mend: Mend = lambda _: None
-    lasts: bool = False
+    mend: Mend = _nothing
     # At least for so long, where it is to outlast a limit of the service.
     least: float = 0.0
     recovers_within: float = SOON
     # Why it is not possible at a site, or "".
     prevented: Callable[[Site], str] = lambda _: ""
+    # Codes of refusals that are right while it lasts.
+    excuses: frozenset[str] = frozenset()
+
+    @property
+    def lasts(self) -> bool:
+        return self.mend is not _nothing
 
 
-def _any_cluster(site: Site, random: random.Random) -> str:
-    return random.choice(site.clusters)
+def _to_cluster(do: Callable[[Site, str], object]) -> Cause:
+    """Return what does something to any of the clusters."""
+    return lambda site, random: do(site, random.choice(site.clusters))
 
 
-def _signal_one(kind: str, how: signal.Signals, site: Site, random: random.Random) -> None:
-    os.kill(site.process(_any_cluster(site, random), kind), how)
+def _signal_one(kind: str, how: signal.Signals) -> Cause:
+    return _to_cluster(lambda site, name: os.kill(site.process(name, kind), how))
 
 
-def _kill_cluster(site: Site, random: random.Random) -> None:
-    site.kill(_any_cluster(site, random))
-
-
-def _stop_cluster(site: Site, random: random.Random) -> None:
-    site.stop(_any_cluster(site, random))
-
-
-def _freeze_cluster(site: Site, random: random.Random) -> None:
-    site.freeze(site.pid(_any_cluster(site, random)))
-
-
-def _freeze_parent(site: Site, random: random.Random) -> None:
-    site.freeze(site.pid(_any_cluster(site, random)), alone=True)
-
-
-def _kill_web(site: Site, _: random.Random) -> None:
-    site.kill("web")
-
-
-def _freeze_web(site: Site, _: random.Random) -> None:
-    site.freeze(site.pid("web"))
+def _freeze(site: Site, name: str) -> None:
+    site.freeze(site.pid(name))
 
 
 def _kill_web_process(site: Site, random: random.Random) -> None:
@@ -102,39 +91,8 @@ def start_programs(site: Site) -> None:
     site.wait_for_web()
 
 
-def _resume(site: Site) -> None:
-    site.resume()
-
-
-def _stop_postgres(site: Site, _: random.Random) -> None:
-    site.database.stop()
-
-
-def _kill_postgres(site: Site, _: random.Random) -> None:
-    kill_server(site.database)
-
-
-def _pause_postgres(site: Site, _: random.Random) -> None:
-    site.freeze(site.database.pid())
-
-
-def _pause_s3(site: Site, _: random.Random) -> None:
-    site.freeze(site.s3.pid())
-
-
 def _start_postgres(site: Site) -> None:
     site.start_server(site.database)
-
-
-def _end_backends(site: Site, _: random.Random) -> None:
-    site.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-    )
-
-
-def _kill_s3(site: Site, _: random.Random) -> None:
-    kill_server(site.s3)
 
 
 def _start_s3(site: Site) -> None:
@@ -154,20 +112,12 @@ def _start_everything(site: Site) -> None:
     start_programs(site)
 
 
-def _of_s3(how: str, site: Site, _: random.Random) -> None:
-    getattr(site.s3_wire, how)()
-
-
-def _slow_s3(site: Site, _: random.Random) -> None:
-    site.s3_wire.slow(_SLOW_BYTES)
-
-
 def _restore_s3(site: Site) -> None:
     site.s3_wire.restore()
 
 
-def _of_database(how: str, site: Site, _: random.Random) -> None:
-    getattr(site.database_wire, how)()
+def _to_database(how: str) -> Cause:
+    return lambda site, _: getattr(site.database_wire, how)()
 
 
 def _restore_database(site: Site) -> None:
@@ -179,11 +129,14 @@ def _without_wire(site: Site) -> str:
     return "" if site.database_wire else "The database has no wire."
 
 
-def _change_tasks(statement: str, site: Site, _: random.Random) -> None:
-    end = time.monotonic() + _TASKS_SECONDS
-    while time.monotonic() < end:
-        site.sql(statement)
-        time.sleep(0.02)
+def _change_tasks(statement: str) -> Cause:
+    def change(site: Site, _: random.Random) -> None:
+        end = time.monotonic() + _TASKS_SECONDS
+        while time.monotonic() < end:
+            site.sql(statement)
+            time.sleep(0.02)
+
+    return change
 
 
 def _delay_tasks(site: Site, _: random.Random) -> None:
@@ -225,7 +178,7 @@ def _without_fake_time(_: Site) -> str:
 
 
 def _skew(program: str, by: str, site: Site, random: random.Random) -> None:
-    name = program if program == "web" else _any_cluster(site, random)
+    name = program if program == "web" else random.choice(site.clusters)
     faked = {
         "LD_PRELOAD": str(fake_time()),
         "FAKETIME": by,
@@ -256,6 +209,10 @@ def mend_everything(site: Site) -> None:
     _right_clocks(site)
 
 
+_END_BACKENDS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 _DOUBLE_TASKS = """
 INSERT INTO django_q_ormq (key, payload, lock) SELECT key, payload, lock FROM django_q_ormq LIMIT 20
 """
@@ -263,55 +220,54 @@ INSERT INTO django_q_ormq (key, payload, lock) SELECT key, payload, lock FROM dj
 FAULTS: dict[str, Fault] = {
     "no fault": Fault(lambda *_: None),
     **{
-        f"{kind} {word}": Fault(partial(_signal_one, kind, how))
+        f"{kind} {word}": Fault(_signal_one(kind, how))
         for kind in ("worker", "monitor", "pusher", "guard")
         for word, how in (("killed", signal.SIGKILL), ("frozen", signal.SIGSTOP))
     },
-    "whole cluster killed, started again": Fault(_kill_cluster, start_programs, lasts=True),
-    "whole cluster frozen, continued": Fault(_freeze_cluster, _resume, lasts=True),
+    "whole cluster killed, started again": Fault(_to_cluster(Site.kill), start_programs),
+    "whole cluster frozen, continued": Fault(_to_cluster(_freeze), Site.resume),
     "whole cluster frozen for longer than its lease, continued": Fault(
-        _freeze_cluster, _resume, lasts=True, least=_FROZEN_SECONDS
+        _to_cluster(_freeze), Site.resume, least=_FROZEN_SECONDS
     ),
-    "parent of a cluster frozen, continued": Fault(_freeze_parent, _resume, lasts=True),
-    "cluster stopped, started again": Fault(_stop_cluster, start_programs, lasts=True),
+    "parent of a cluster frozen, continued": Fault(
+        _to_cluster(lambda site, name: site.freeze(site.pid(name), alone=True)), Site.resume
+    ),
+    "cluster stopped, started again": Fault(_to_cluster(Site.stop), start_programs),
     "one web process killed": Fault(_kill_web_process),
-    "web server killed, started again": Fault(_kill_web, start_programs, lasts=True),
-    "web server frozen, continued": Fault(_freeze_web, _resume, lasts=True),
-    "PostgreSQL restarted": Fault(_stop_postgres, _start_postgres, lasts=True),
-    "PostgreSQL killed, started again": Fault(_kill_postgres, _start_postgres, lasts=True),
-    "PostgreSQL paused, continued": Fault(_pause_postgres, _resume, lasts=True),
-    "all its backends ended": Fault(_end_backends),
-    "its connections cut": Fault(partial(_of_database, "cut"), prevented=_without_wire),
-    "its connections refused": Fault(
-        partial(_of_database, "refuse"), _restore_database, lasts=True, prevented=_without_wire
+    "web server killed, started again": Fault(lambda site, _: site.kill("web"), start_programs),
+    "web server frozen, continued": Fault(lambda site, _: _freeze(site, "web"), Site.resume),
+    "PostgreSQL restarted": Fault(lambda site, _: site.database.stop(), _start_postgres),
+    "PostgreSQL killed, started again": Fault(lambda site, _: kill_server(site.database), _start_postgres),
+    "PostgreSQL paused, continued": Fault(lambda site, _: site.freeze(site.database.pid()), Site.resume),
+    "all its backends ended": Fault(lambda site, _: site.sql(_END_BACKENDS)),
+    "its connections cut": Fault(_to_database("cut"), prevented=_without_wire),
+    "its connections refused": Fault(_to_database("refuse"), _restore_database, prevented=_without_wire),
+    "its connections silent": Fault(_to_database("hang"), _restore_database, prevented=_without_wire),
+    "its answers lost": Fault(_to_database("lose_next_answers"), _restore_database, prevented=_without_wire),
+    "its disk full": Fault(_fill_disk, _free_disk, prevented=_without_disk),
+    "S3 killed, started again": Fault(lambda site, _: kill_server(site.s3), _start_s3, recovers_within=_REST),
+    "S3 paused, continued": Fault(lambda site, _: site.freeze(site.s3.pid()), Site.resume, recovers_within=_REST),
+    "S3 refuses connections": Fault(lambda site, _: site.s3_wire.refuse(), _restore_s3, recovers_within=_REST),
+    "S3's connections cut": Fault(lambda site, _: site.s3_wire.cut()),
+    "S3 slow": Fault(
+        lambda site, _: site.s3_wire.slow(_SLOW_BYTES), _restore_s3, least=_SLOW_SECONDS, recovers_within=_REST
     ),
-    "its connections silent": Fault(
-        partial(_of_database, "hang"), _restore_database, lasts=True, prevented=_without_wire
-    ),
-    "its answers lost": Fault(
-        partial(_of_database, "lose_next_answers"), _restore_database, lasts=True, prevented=_without_wire
-    ),
-    "its disk full": Fault(_fill_disk, _free_disk, lasts=True, prevented=_without_disk),
-    "S3 killed, started again": Fault(_kill_s3, _start_s3, lasts=True, recovers_within=_REST),
-    "S3 paused, continued": Fault(_pause_s3, _resume, lasts=True, recovers_within=_REST),
-    "S3 refuses connections": Fault(partial(_of_s3, "refuse"), _restore_s3, lasts=True, recovers_within=_REST),
-    "S3's connections cut": Fault(partial(_of_s3, "cut")),
-    "S3 slow": Fault(_slow_s3, _restore_s3, lasts=True, least=_SLOW_SECONDS, recovers_within=_REST),
-    "S3 silent": Fault(partial(_of_s3, "hang"), _restore_s3, lasts=True, least=SILENT_SECONDS, recovers_within=_REST),
-    "S3's answers lost": Fault(partial(_of_s3, "lose_answers"), _restore_s3, lasts=True, recovers_within=_REST),
-    "tasks lost": Fault(partial(_change_tasks, "DELETE FROM django_q_ormq")),
-    "tasks doubled": Fault(partial(_change_tasks, _DOUBLE_TASKS)),
+    "S3 silent": Fault(lambda site, _: site.s3_wire.hang(), _restore_s3, least=SILENT_SECONDS, recovers_within=_REST),
+    "S3's answers lost": Fault(lambda site, _: site.s3_wire.lose_answers(), _restore_s3, recovers_within=_REST),
+    "tasks lost": Fault(_change_tasks("DELETE FROM django_q_ormq")),
+    "tasks doubled": Fault(_change_tasks(_DOUBLE_TASKS)),
     "tasks late": Fault(_delay_tasks),
-    "everything killed, started again": Fault(
-        _kill_everything, _start_everything, lasts=True, recovers_within=2 * SOON
-    ),
+    "everything killed, started again": Fault(_kill_everything, _start_everything, recovers_within=2 * SOON),
     **{
         f"{what} {'ahead' if sign == '+' else 'behind'}": Fault(
-            partial(_skew, program, sign + by), _right_clocks, lasts=True, prevented=_without_fake_time
+            partial(_skew, program, sign + by),
+            _right_clocks,
+            prevented=_without_fake_time,
+            excuses=frozenset(excuses),
         )
-        for what, program, by in (
-            ("clock of a cluster", "cluster", _CLUSTER_SKEW),
-            ("clock of the web server", "web", _WEB_SKEW),
+        for what, program, by, excuses in (
+            ("clock of a cluster", "cluster", _CLUSTER_SKEW, ()),
+            ("clock of the web server", "web", _WEB_SKEW, ("stale_timestamp", "invalid_identity_token")),
         )
         for sign in "+-"
     },

@@ -1,88 +1,187 @@
-"""A company at a site: people, and requests about them that are filed by several threads at once."""
+"""A company at a site: two chatbots, and requests about their chatters that several threads file at once."""
 
-import random
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
 from typing import Any
 
-from tests.faults import invariants
-from tests.faults.people import Person, about, invent, join, store, upload, word
+from tests.faults import looks
+from tests.faults.catalogue import FAULTS
 from tests.faults.site import Site
-from tests.oracle.http import Client, until_known
+from tests.oracle import evidence, filing, sending
+from tests.oracle.caller import Caller, Traffic
+from tests.oracle.checks import Checks
+from tests.oracle.client_state import ClientState
+from tests.oracle.following import follow, follow_to_end, look_at_whole_ones
+from tests.oracle.model import Conversation, Model, Person, Request, now
+from tests.oracle.violations import Violations
+from tests.oracle.words import Words
 
 _THREADS = 2
+_MESSAGES = 3
+# How long a fault lasts before it is mended, unless it is to outlast a limit.
+_LASTS_SECONDS = 4.0
+# Of those that nobody erases so many are looked at over the API. All rows are looked at.
+_LOOKS = 20
+
+# As many as no test could send.
+_STUFF = """
+INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
+SELECT c.chatbot_id, c.id, 'stuffed-' || n, 'user', 'text', 'message ' || n || repeat(' and more', 10), now()
+  FROM conversations_conversation c CROSS JOIN generate_series(1, %s) AS n WHERE c.id = ANY(%s)
+"""
+
+
+@dataclass
+class Known:
+    """What is known of all that was sent to a site, by whichever company."""
+
+    model: Model = field(default_factory=lambda: Model(Words()))
+    violations: Violations = field(default_factory=Violations)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass
 class Company:
-    """Two chatbots of a site, and everybody who ever chatted with them.
-
-    `neighbour` is the chatbot of which nobody asks for anything.
-    """
+    """`ours` is the chatbot of which requests are filed, `neighbour` one of which nobody asks for anything."""
 
     site: Site
-    client: Client
-    neighbour: Client
-    random: random.Random
-    people: list[Person] = field(default_factory=list)
+    known: Known
+    ours: ClientState
+    neighbour: ClientState
+    chance: Random
 
     @property
-    def clients(self) -> dict[str, Client]:
-        return {each.slug: each for each in (self.client, self.neighbour)}
+    def slug(self) -> str:
+        return self.ours.bot
 
-    def person(self, name: str, *, conversations: int = 1, messages: int = 3) -> Person:
+    # --- People ------------------------------------------------------------------------------------------
+
+    def person(self, *, conversations: int = 1) -> Person:
         """Invent somebody and store their conversations."""
-        found = invent(self.random, name, self.client.slug, conversations=conversations, messages=messages)
-        store(self.client, found)
-        self.people.append(found)
-        return found
+        person = self.ours.new_person()
+        self._store(self.ours, person, conversations)
+        return person
 
-    def begin_round(self, name: str, *, to_erase: int, to_export: int) -> "Round":
+    def _store(self, state: ClientState, person: Person, conversations: int) -> None:
+        began = now() - timedelta(days=self.chance.randrange(1, 60), seconds=self.chance.randrange(80_000))
+        new = [state.new_conversation(began + timedelta(hours=hour)) for hour in range(conversations)]
+        sending.send(state, [sending.prepared(state, each, person.value, messages=_MESSAGES) for each in new])
+
+    def conversations_of(self, person: Person) -> list[Conversation]:
+        return self.ours.conversations_of(person.value)
+
+    def numbers_of(self, *people: Person) -> list[int]:
+        """Return the numbers of their stored conversations."""
+        found = [conversation.number for person in people for conversation in self.conversations_of(person)]
+        return [number for number in found if number is not None]
+
+    def upload(self, person: Person) -> None:
+        """Send files of somebody's first conversation until one is known to be stored."""
+        conversation = self.conversations_of(person)[0]
+        while not conversation.files:
+            sending.upload(self.ours, conversation)
+            self.ours.wait(0.1)
+
+    def join(self, host: Person, guest: Person) -> None:
+        """Have another person take part in the first conversation of `host`."""
+        conversation = self.conversations_of(host)[0]
+        sending.send(self.ours, [sending.prepared(self.ours, conversation, guest.value)])
+
+    def stuff(self, person: Person, messages_each: int) -> None:
+        """Add many messages to each conversation of somebody, past the API."""
+        self.site.sql(_STUFF, [messages_each, self.numbers_of(person)])
+        for conversation in self.conversations_of(person):
+            conversation.stuffed += messages_each
+
+    # --- Requests ----------------------------------------------------------------------------------------
+
+    def delete(self, person: Person, **options: Any) -> Request:
+        """File the deletion of somebody, with their exports. `options` are of the call."""
+        return filing.file(self.ours, filing.deletion_of(self.ours, person.value, "erase_exports"), **options)
+
+    def export(self, person: Person, *flags: str, **options: Any) -> Request:
+        """File an export of somebody. `options` are of the call, and `flags` those that are true."""
+        return filing.file(self.ours, filing.export_of(self.ours, person.value, *flags), **options)
+
+    def filed(self, kind: str) -> list[Request]:
+        """Return the requests of this kind that were filed."""
+        return [request for request in self.ours.filed.values() if request.kind == kind]
+
+    def forget(self, request: Request) -> None:
+        """Forget a request as the database has that was put back to a time before it."""
+        self.known.model.forget(request)
+        del self.ours.filed[request.id]
+        for requests in (self.ours.open, self.ours.unsettled):
+            requests.pop(request, None)
+
+    def begin_round(self, *, to_erase: int, to_export: int) -> "Round":
         """Store people of whom nobody asks for anything, and return a round of requests about others.
 
         One of those to be erased has a file, another shares a conversation with somebody who stays. The neighbour has
         somebody with the same UCI value as one who is erased.
         """
-        erased = [self.person(f"{name}, to be erased {number}") for number in range(to_erase)]
-        exported = [self.person(f"{name}, to be exported {number}") for number in range(to_export)]
-        kept = self.person(f"{name}, kept")
-        upload(self.random, self.client, erased[0])
-        upload(self.random, self.client, kept)
-        join(self.client, erased[1], kept)
-        namesake = invent(self.random, f"{name}, namesake", self.neighbour.slug)
-        namesake.uci = erased[0].uci
-        for document in namesake.documents:
-            document["custom_variables"]["member_id"] = namesake.uci
-        store(self.neighbour, namesake)
-        self.people.append(namesake)
+        erased = [self.person() for _ in range(to_erase)]
+        exported = [self.person() for _ in range(to_export)]
+        kept = self.person()
+        self.upload(erased[0])
+        self.upload(kept)
+        self.join(erased[1], kept)
+        self._store(self.neighbour, erased[0], 1)
         return Round(self, erased, exported)
 
-    def delete(self, person: Person, **options: Any) -> str:
-        """File the deletion of somebody, and return its id. `options` are of the call."""
-        person.deletions.append(self._file("data-deletion", person, {"erase_exports": True, **options}))
-        person.is_erased = True
-        return person.deletions[-1]
+    # --- Faults, and what must hold afterwards -----------------------------------------------------------
 
-    def export(self, person: Person, **options: Any) -> str:
-        """File an export of somebody, and return its id. `options` are of the call."""
-        person.exports.append(self._file("data-export", person, options))
-        return person.exports[-1]
+    @contextmanager
+    def fault(self, name: str, excuses: Collection[str] = ()) -> Iterator[None]:
+        """Note that there is a fault, which explains why calls are not answered, and what programs log."""
+        self.known.violations.outages.begin(name, excuses)
+        try:
+            yield
+        finally:
+            self.known.violations.outages.end()
 
-    def _file(self, path: str, person: Person, options: Mapping[str, Any]) -> str:
-        """File a request, and repeat the call until it is known which it is."""
-        key = word(random.Random())
-        answer = until_known(lambda: self.client.file(path, {**about(person), **options}, key=key))
-        assert answer.status == 200, f"{path} was answered {answer.status}"
-        request: str = answer.body["request_id"]
-        return request
+    def suffer(self, name: str, *, seconds: float = _LASTS_SECONDS) -> None:
+        """Cause a fault of the catalogue, and mend it after some time."""
+        fault = FAULTS[name]
+        with self.fault(name, fault.excuses):
+            fault.cause(self.site, self.chance)
+            try:
+                if fault.lasts:
+                    time.sleep(max(seconds, fault.least))
+            finally:
+                fault.mend(self.site)
+
+    def follow(self, *, seconds: float = 180.0) -> None:
+        """Wait until all requests have ended, for so long at most, and look at what they have done."""
+        follow_to_end(self.ours, lambda _: None, seconds=seconds)
+
+    def left(self) -> set[Request]:
+        """Ask for all requests that are open, and return those that still are."""
+        follow(self.ours, lambda _: None, most=1000)
+        return set(self.ours.open)
 
     def wrong(self, *, seconds: float = 180.0, is_restored: bool = False) -> list[str]:
-        """Wait until all requests have ended, and return what is wrong."""
-        requests = [request for person in self.people for request in (*person.deletions, *person.exports)]
-        return invariants.wait_for_ends(self.site, requests, seconds=seconds) or invariants.all_looks(
-            self.site, self.clients, self.people, is_restored=is_restored
-        )
+        """Wait until all requests have ended, and return what is wrong, of all that was ever sent to the site.
+
+        A restored database has rightly forgotten some objects, and uploads.
+        """
+        self.follow(seconds=seconds)
+        for state in (self.ours, self.neighbour):
+            look_at_whole_ones(state, _LOOKS)
+        with suppress(TimeoutError):  # what is missing is told below
+            self.site.wait_for_all()
+        callers = {state.bot: state.caller for state in (self.ours, self.neighbour)}
+        found = evidence.gather(self.site, callers)
+        checks = Checks(self.known.model, found, callbacks=(), outages=self.known.violations.outages)
+        wrong = [*checks.all(), *looks.of_site(self.site, found)]
+        wrong += [(one.kind, one.told) for one in self.known.violations.news()]
+        forgotten = {"orphan", "open upload"} if is_restored else set()
+        return [f"{kind}: {what}" for kind, what in wrong if kind not in forgotten]
 
 
 @dataclass
@@ -92,19 +191,17 @@ class Round:
     company: Company
     erased: list[Person]
     exported: list[Person]
-    _filed: int = 0
     _failures: list[BaseException] = field(default_factory=list)
 
-    def run(self, during: Callable[[], None]) -> None:
+    def run(self, during: Callable[[], None] = lambda: None) -> None:
         """File a third of the requests, then the others while `during` runs. Raises what a thread has raised."""
         everybody = [*self.erased, *self.exported]
-        self.company.random.shuffle(everybody)
+        self.company.chance.shuffle(everybody)
         third = len(everybody) // 3
-        for person in everybody[:third]:
-            self._file(person)
+        self._file(everybody[:third])
         rest = everybody[third:]
         threads = [
-            threading.Thread(target=self._file_all, args=(rest[number::_THREADS],)) for number in range(_THREADS)
+            threading.Thread(target=self._try_to_file, args=(rest[number::_THREADS],)) for number in range(_THREADS)
         ]
         for thread in threads:
             thread.start()
@@ -116,21 +213,26 @@ class Round:
         if self._failures:
             raise self._failures[0]
 
-    def _file_all(self, people: list[Person]) -> None:
+    def _try_to_file(self, people: list[Person]) -> None:
         try:
-            for person in people:
-                self._file(person)
+            self._file(people)
         except BaseException as failure:
             self._failures.append(failure)
 
-    def _file(self, person: Person) -> None:
-        if person in self.erased:
-            self.company.delete(person)
-        else:
-            self.company.export(person)
+    def _file(self, people: list[Person]) -> None:
+        for person in people:
+            if person in self.erased:
+                self.company.delete(person)
+            else:
+                self.company.export(person)
 
 
-def found(site: Site, seed: int, slug: str = "acme") -> Company:
-    """Create the chatbots of a company, whose words no other company has."""
-    ours, theirs = site.create_chatbots(slug, f"{slug}-neighbour")
-    return Company(site, ours, theirs, random.Random(f"{seed} {slug}"))
+def found(site: Site, known: Known, seed: int, slug: str = "acme") -> Company:
+    """Create the two chatbots of a company."""
+
+    def state(number: int) -> ClientState:
+        caller = Caller(clients[number], known.violations, known.traffic, longest_pause=0.5)
+        return ClientState(known.model, caller, known.violations, Random(f"{seed} {slug} {number}"))
+
+    clients = site.create_chatbots(slug, f"{slug}-neighbour")
+    return Company(site, known, state(0), state(1), Random(f"{seed} {slug}"))

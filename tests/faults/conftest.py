@@ -10,11 +10,11 @@ import pytest
 
 from tests.faults import catalogue
 from tests.faults import company as companies
-from tests.faults.company import Company
+from tests.faults.company import Company, Known
 from tests.faults.site import Site
 
 if os.environ.get("FAULTS") != "all":
-    _LONG = ("in_the_middle", "invariants", "restored_under_traffic", "while_they_wait")
+    _LONG = ("in_the_middle", "looks", "restored_under_traffic", "while_they_wait")
     collect_ignore = [f"test_{name}.py" for name in _LONG]
 
 # The largest tests take half of it. It is memory, as far as it is used.
@@ -28,6 +28,11 @@ def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="session")
+def known() -> Known:
+    return Known()
+
+
 @pytest.fixture
 def site(running_site: Site) -> Iterator[Site]:
     """A site of which nothing is broken at the end, also where a test has failed."""
@@ -36,6 +41,6 @@ def site(running_site: Site) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def company(running_site: Site, request: pytest.FixtureRequest) -> Company:
+def company(running_site: Site, known: Known, request: pytest.FixtureRequest) -> Company:
     slug = request.module.__name__.rpartition("test_")[2].replace("_", "-")
-    return companies.found(running_site, seed=int(os.environ.get("FAULTS_SEED", "1")), slug=slug)
+    return companies.found(running_site, known, seed=int(os.environ.get("FAULTS_SEED", "1")), slug=slug)

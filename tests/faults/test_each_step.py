@@ -5,7 +5,6 @@ and then two clusters carry them out, die at one step after the other, and go on
 """
 
 import os
-from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -13,65 +12,56 @@ from typing import NamedTuple
 import pytest
 
 from scripts.drill_site import wait_until
-from tests.faults import dying, invariants
+from tests.faults import dying
 from tests.faults.company import Company
-from tests.faults.people import upload
 from tests.faults.site import Site
 from tests.receivers import receiving
 
 pytestmark = pytest.mark.long(reason="a site of its own, and clusters that die at one step after the other")
 
-_EACH = ("before", "after")
+
+def _around(*places: str) -> list[str]:
+    return [f"{when} {place}" for place in places for when in ("before", "after")]
+
+
 _OF_BOTH = [
     "after compliance.work.claims.take",
-    *(f"{when} compliance.worker.measure" for when in _EACH),
-    *(f"{when} compliance.worker.work" for when in _EACH),
+    *_around("compliance.worker.measure", "compliance.worker.work"),
     "before compliance.work.claims.HeldClaim.release",
 ]
 OF_DELETIONS = [
     *_OF_BOTH,
-    *(
-        f"{when} compliance.{step}"
-        for step in (
-            "erasure.marking.admit",
-            "ledger.journal.intend",
-            "erasure.marking.mark",
-            "erasure.rows.erase_chunk",
-            "erasure.verify.find_leftovers",
-            "erasure.objects.erase_files",
-            "erasure.objects.erase_exports",
-            "erasure.objects._purge",
-            "ledger.journal.conclude",
-            "erasure.verify.verify",
-            "work.transitions.completion.complete_deletions",
-            "work.transitions.completion.announce",
-        )
-        for when in _EACH
+    *_around(
+        "compliance.erasure.marking.admit",
+        "compliance.ledger.journal.intend",
+        "compliance.erasure.marking.mark",
+        "compliance.erasure.rows.erase_chunk",
+        "compliance.erasure.verify.find_leftovers",
+        "compliance.erasure.objects.erase_files",
+        "compliance.erasure.objects.erase_exports",
+        "compliance.erasure.objects._purge",
+        "compliance.ledger.journal.conclude",
+        "compliance.erasure.verify.verify",
+        "compliance.work.transitions.completion.complete_deletions",
+        "compliance.work.transitions.completion.announce",
     ),
 ]
 OF_EXPORTS = [
     *_OF_BOTH,
-    *(
-        f"{when} {step}"
-        for step in (
-            "compliance.work.transitions.completion.start_exports",
-            "compliance.export.records.record",
-            "common.storage.ObjectStorage.open_upload",
-            "compliance.export.records.record_uploads",
-            "compliance.export.records.record_conversations",
-            "compliance.export.attachments._record",
-            "compliance.export.attachments._note",
-            "common.storage.ObjectStorage.write_parts",
-            "compliance.work.transitions.completion.complete_exports",
-        )
-        for when in _EACH
+    *_around(
+        "compliance.work.transitions.completion.start_exports",
+        "compliance.export.records.record",
+        "common.storage.ObjectStorage.open_upload",
+        "compliance.export.records.record_uploads",
+        "compliance.export.records.record_conversations",
+        "compliance.export.attachments._record",
+        "compliance.export.attachments._note",
+        "common.storage.ObjectStorage.write_parts",
+        "compliance.work.transitions.completion.complete_exports",
     ),
 ]
 # Of whoever has a callback on its way.
-OF_CALLBACKS = [
-    "after compliance.callbacks.leases.take",
-    *(f"{when} compliance.callbacks.leases.note" for when in _EACH),
-]
+OF_CALLBACKS = ["after compliance.callbacks.leases.take", *_around("compliance.callbacks.leases.note")]
 # Between the objects and their rows, and where all is done but for the commit.
 _SHORT = [
     "after compliance.erasure.objects._purge",
@@ -111,19 +101,20 @@ def test_workers_that_are_killed_there_lose_and_double_nothing(site: Site, compa
 def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
     """Kill a worker at each step, look at everything, and return the steps at which nobody was to be killed."""
     to_erase, to_export = len(steps.deletions), len(steps.exports)
-    begun = company.begin_round(f"killed {folder.name}", to_erase=max(2, to_erase), to_export=to_export)
+    begun = company.begin_round(to_erase=max(2, to_erase), to_export=to_export)
     for person in (*begun.erased, *begun.exported):
-        upload(company.random, company.client, person)
+        company.upload(person)
     # They are to be erased, too, with the files beside them.
     for person in begun.erased:
-        company.client.follow(company.export(person, include_files=True), {"completed"})
+        company.export(person, "include_files")
+    company.follow()
     for cluster in site.clusters:
         site.stop(cluster)
 
     with receiving() as receiver:
         told = {"callback_url": receiver.url()}
-        deletions = [company.delete(person, **told) for person in begun.erased]
-        exports = [company.export(person, include_files=True, **told) for person in begun.exported]
+        deletions = [company.delete(person, **told).id for person in begun.erased]
+        exports = [company.export(person, "include_files", **told).id for person in begun.exported]
         argv = dying.prepare(
             folder,
             [
@@ -132,19 +123,17 @@ def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
                 *((step, dying.ANYBODY) for step in steps.callbacks),
             ],
         )
-        for cluster in site.clusters:
-            site.start(cluster, argv=argv)
         requests = [*deletions, *exports]
-        assert invariants.wait_for_ends(site, requests, seconds=600) == []
+        with company.fault("worker killed"):
+            for cluster in site.clusters:
+                site.start(cluster, argv=argv)
+            company.follow(seconds=600)
         assert company.wrong() == []
         wait_until(lambda: not site.sql(_WAITING, [requests]), "each callback has come")
 
-    told_of = defaultdict(set)
-    for each in receiver.received:
-        told_of[each.payload["request_id"]].add((each.payload["event"], each.payload["callback_id"]))
-    assert {request: [event for event, _ in of_request] for request, of_request in told_of.items()} == {
-        request: ["request.completed"] for request in requests
-    }
+    payloads = [each.payload for each in receiver.received]
+    came = {(told["request_id"], told["event"], told["callback_id"]) for told in payloads}
+    assert sorted(each[:2] for each in came) == sorted((request, "request.completed") for request in requests)
     left = dying.not_reached(folder)
     return Steps(
         [step for step, request in zip(steps.deletions, deletions, strict=False) if (step, request) in left],

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -12,8 +12,8 @@ import pytest
 from scripts.drill_site import wait_until
 from tests.faults.catalogue import FAULTS
 from tests.faults.company import Company
-from tests.faults.people import stuff, upload
 from tests.faults.site import UCI, Site
+from tests.oracle import filing
 from tests.oracle.http import NoAnswer
 
 pytestmark = pytest.mark.long(reason="a site of its own, and deletions of 100,000 messages")
@@ -48,69 +48,61 @@ def worker_of(site: Site, request: str) -> tuple[str, int]:
     return cluster, int(pid)
 
 
-def large_deletion(site: Site, company: Company, name: str) -> str:
+def large_deletion(site: Site, company: Company) -> str:
     """File the deletion of somebody with many messages, and return its id once some of them are erased."""
-    person = company.person(name, conversations=_CONVERSATIONS)
-    stuff(site, person, _MESSAGES_EACH)
-    upload(company.random, company.client, person)
-    company.person(f"{name}, a neighbour")
-    request = company.delete(person)
+    person = company.person(conversations=_CONVERSATIONS)
+    company.stuff(person, _MESSAGES_EACH)
+    company.upload(person)
+    company.person()  # a neighbour
+    request = company.delete(person).id
     wait_until(lambda: state(site, request)[1] > 0, "some messages are erased")
     assert state(site, request)[0] == "processing", "it was over too soon to show anything"
     return request
 
 
-Hit = Callable[[Site, Company, str], None]
-
-
-def stop_its_cluster(site: Site, company: Company, request: str) -> None:
+def stop_its_cluster(site: Site, request: str) -> None:
     cluster = worker_of(site, request)[0]
     assert site.stop(cluster) == 0
     assert state(site, request)[2] == 0
     site.start(cluster)
 
 
-def kill_its_worker(site: Site, company: Company, request: str) -> None:
+def kill_its_worker(site: Site, request: str) -> None:
     os.kill(worker_of(site, request)[1], signal.SIGKILL)
 
 
-def freeze_its_cluster_for_longer_than_its_lease(site: Site, company: Company, request: str) -> None:
+def freeze_its_cluster_for_longer_than_its_lease(site: Site, request: str) -> None:
     cluster = worker_of(site, request)[0]
     site.freeze(site.pid(cluster))
     wait_until(lambda: is_completed(site, request), "another cluster completes it", seconds=_LEASE_IS_OVER)
     site.resume()
 
 
-def happens(name: str, *, seconds: float = 0.0) -> Hit:
-    """Return what causes a fault of the catalogue, and mends it after some time."""
-
-    def hit(site: Site, company: Company, _: str) -> None:
-        fault = FAULTS[name]
-        if reason := fault.prevented(site):
-            pytest.skip(reason)
-        fault.cause(site, company.random)
-        time.sleep(seconds)
-        fault.mend(site)
-
-    return hit
-
-
-HITS: dict[str, Hit] = {
+HITS = {
     "its cluster is stopped": stop_its_cluster,
     "its worker is killed": kill_its_worker,
     "its cluster is frozen for longer than its lease": freeze_its_cluster_for_longer_than_its_lease,
-    "PostgreSQL is restarted": happens("PostgreSQL restarted"),
-    "PostgreSQL is killed": happens("PostgreSQL killed, started again"),
-    "PostgreSQL's connections are silent": happens("its connections silent", seconds=5),
-    "the disk is full": happens("its disk full", seconds=5),
+}
+# Faults of the catalogue, and how many seconds each lasts.
+SUFFERED = {
+    "PostgreSQL restarted": 0.0,
+    "PostgreSQL killed, started again": 0.0,
+    "its connections silent": 5.0,
+    "its disk full": 5.0,
 }
 
 
-@pytest.mark.parametrize("name", list(HITS))
+@pytest.mark.parametrize("name", [*HITS, *SUFFERED])
 def test_a_deletion_that_is_hit_half_way_goes_on(site: Site, company: Company, name: str) -> None:
-    request = large_deletion(site, company, name)
+    if name in FAULTS and (reason := FAULTS[name].prevented(site)):
+        pytest.skip(reason)
+    request = large_deletion(site, company)
 
-    HITS[name](site, company, request)
+    if name in SUFFERED:
+        company.suffer(name, seconds=SUFFERED[name])
+    else:
+        with company.fault(name):
+            HITS[name](site, request)
 
     assert company.wrong() == []
 
@@ -126,10 +118,10 @@ def unwritable_ledger(site: Site) -> Iterator[None]:
 
 def test_nothing_is_marked_while_the_ledger_cannot_be_written(site: Site, company: Company) -> None:
     """Requests are accepted all the same, and carried out as soon as the storage is back."""
-    people = [company.person(f"ledger {number}") for number in range(5)]
-    numbers = [number for person in people for number in person.numbers.values()]
-    with unwritable_ledger(site):
-        requests = [company.delete(person) for person in people]
+    people = [company.person() for _ in range(5)]
+    numbers = company.numbers_of(*people)
+    with company.fault("S3 refuses connections"), unwritable_ledger(site):
+        requests = [company.delete(person).id for person in people]
         end = time.monotonic() + _STILL_SECONDS
         while time.monotonic() < end:
             marked = site.sql(
@@ -157,24 +149,24 @@ def is_any_waiting(site: Site) -> bool:
 
 def test_an_intake_that_stopped_half_way_keeps_no_deletion_waiting(site: Site, company: Company) -> None:
     """The web server is frozen in a transaction that has locked the chatbot against marks, and a conversation."""
-    person = company.person("of a frozen intake")
-    [document], [number] = person.documents, person.numbers.values()
+    person = company.person()
+    [conversation] = company.conversations_of(person)
 
     def send() -> None:
         with suppress(NoAnswer):
-            company.client.post("conversations", [document | {"language": "fr"}])
+            company.ours.caller.client.post("conversations", conversation.documents[0] | {"language": "fr"})
 
     sending = threading.Thread(target=send)
-    with locked(site, number):
-        sending.start()
-        wait_until(lambda: is_any_waiting(site), "the intake waits for the row")
-        site.freeze(site.pid("web"))
-    said = site.manage("request_deletion", company.client.slug, UCI, person.uci, "--erase-exports", "--json")
-    request = said.document["request_id"]
-    wait_until(lambda: is_completed(site, request), "the deletion is completed", seconds=_LEASE_IS_OVER)
-    site.resume()
-    sending.join()
-    person.deletions.append(request)
-    person.is_erased = True
+    deletion = filing.deletion_of(company.ours, person.value, "erase_exports")
+    with company.fault("web server frozen"):
+        with locked(site, company.numbers_of(person)[0]):
+            sending.start()
+            wait_until(lambda: is_any_waiting(site), "the intake waits for the row")
+            site.freeze(site.pid("web"))
+        said = site.manage("request_deletion", company.slug, UCI, person.value, "--erase-exports", "--json")
+        filing.filed_elsewhere(company.ours, deletion, said.document["request_id"])
+        wait_until(lambda: is_completed(site, deletion.id), "the deletion is completed", seconds=_LEASE_IS_OVER)
+        site.resume()
+        sending.join()
 
     assert company.wrong() == []

@@ -1,7 +1,6 @@
 """Whatever happens while requests of both kinds are filed and carried out, each ends once, and all else holds."""
 
 import os
-import time
 
 import pytest
 
@@ -18,25 +17,11 @@ NAMES = list(FAULTS) if os.environ.get("FAULTS") == "all" else SHORT
 
 pytestmark = pytest.mark.long(reason="a site of its own, and faults that last for seconds")
 
-# How long one lasts before it is mended, unless it is to outlast a limit.
-_LASTS_SECONDS = 4.0
-
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_request_ends_once_and_nothing_else_is_touched(site: Site, company: Company, name: str) -> None:
-    fault = FAULTS[name]
-    if reason := fault.prevented(site):
+    if reason := FAULTS[name].prevented(site):
         pytest.skip(reason)
-    requests = company.begin_round(name, to_erase=8, to_export=6)
-
-    def happens() -> None:
-        fault.cause(site, company.random)
-        try:
-            if fault.lasts:
-                time.sleep(max(_LASTS_SECONDS, fault.least))
-        finally:
-            fault.mend(site)
-
-    requests.run(happens)
-
+    requests = company.begin_round(to_erase=8, to_export=6)
+    requests.run(lambda: company.suffer(name))
     assert company.wrong() == []

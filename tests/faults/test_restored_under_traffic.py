@@ -2,18 +2,18 @@
 
 import shutil
 import threading
-from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from scripts.drill_site import wait_until
 from tests.faults import company as companies
-from tests.faults.company import Company, Round
-from tests.faults.people import about, word
+from tests.faults.company import Company, Known, Round
 from tests.faults.processes import kill_server
 from tests.faults.site import Site
-from tests.oracle.http import NoAnswer
+from tests.oracle.model import Person
 
 pytestmark = pytest.mark.long(reason="a site of its own, which is restored and notices it within a minute")
 
@@ -21,40 +21,30 @@ pytestmark = pytest.mark.long(reason="a site of its own, which is restored and n
 _NOTICED_SECONDS = 150.0
 
 
-class Traffic:
-    """A context in which a client files exports of one person without a pause; `answers` counts what it is told."""
+@contextmanager
+def traffic(company: Company, person: Person) -> Iterator[None]:
+    """File exports of somebody without a pause."""
+    is_over = threading.Event()
 
-    def __init__(self, company: Company) -> None:
-        self.company = company
-        self.person = company.person("of the traffic")
-        self.answers: Counter[str] = Counter()
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._call)
+    def file() -> None:
+        while not is_over.wait(0.05):
+            company.export(person)
 
-    def __enter__(self) -> "Traffic":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def _call(self) -> None:
-        client = self.company.client
-        while not self._is_over.wait(0.05):
-            try:
-                answer = client.file("data-export", about(self.person), key=word(self.company.random))
-            except NoAnswer:
-                self.answers["none"] += 1
-                continue
-            self.answers["accepted" if answer.status == 200 else answer.body["code"]] += 1
+    thread = threading.Thread(target=file)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
-def put_back(site: Site, copy: Path) -> None:
+def put_back(site: Site, copy: Path, meanwhile: Callable[[], None]) -> None:
     """Kill the database server, and start it with the files of a copy."""
     kill_server(site.database)
     shutil.rmtree(site.database.data)
     shutil.copytree(copy, site.database.data)
+    meanwhile()
     site.start_server(site.database)
 
 
@@ -64,30 +54,36 @@ def journalled(site: Site) -> bool:
 
 def test_it_is_noticed_and_who_was_erased_is_erased_again(tmp_path: Path) -> None:
     with Site(tmp_path / "site") as site:
-        company = companies.found(site, seed=1)
-        before, after = (company.begin_round(name, to_erase=3, to_export=2) for name in ("before", "after"))
-        waits = company.person("accepted, and not begun")
-        before.run(lambda: None)
+        company = companies.found(site, Known(), seed=1)
+        before, after = (company.begin_round(to_erase=3, to_export=2) for _ in range(2))
+        waits, busy = company.person(), company.person()
+        before.run()
         assert company.wrong() == []
         # Before the copy is made: what was stored after it is lost.
-        traffic = Traffic(company)
+        kept = company.filed("export")
         copy = tmp_path / "copy"
         site.database.run("pg_basebackup", "--pgdata", str(copy), "--checkpoint=fast")
-        after.run(lambda: None)
+        after.run()
         assert company.wrong() == []
         wait_until(lambda: journalled(site), "the ledger knows what was accepted")
-        with traffic:
-            wait_until(lambda: traffic.answers["accepted"] > 0, "calls are answered")
-            put_back(site, copy)
-            wait_until(lambda: traffic.answers["catching_up"] > 0, "it is noticed", seconds=_NOTICED_SECONDS)
-            seen = traffic.answers["accepted"]
-            wait_until(lambda: traffic.answers["accepted"] > seen, "it has caught up", seconds=_NOTICED_SECONDS)
-        assert set(traffic.answers) <= {"accepted", "none", "catching_up", "unavailable"}
 
-        # What was exported after the copy was made is forgotten, and is filed again by whoever wants it.
-        for person in after.exported:
-            person.exports.clear()
-        Round(company, [waits], after.exported).run(lambda: None)
+        def accepted() -> int:
+            return len(company.filed("export"))
+
+        def forget() -> None:
+            """Forget the exports that were filed after the copy was made, as the database has."""
+            for export in set(company.filed("export")) - set(kept):
+                company.forget(export)
+
+        seen = accepted()
+        with company.fault("PostgreSQL put back"), traffic(company, busy):
+            wait_until(lambda: accepted() > seen, "calls are answered")
+            put_back(site, copy, forget)
+            answers = company.known.traffic.answers
+            wait_until(lambda: answers["503 catching_up"] > 0, "it is noticed", seconds=_NOTICED_SECONDS)
+            seen = accepted()
+            wait_until(lambda: accepted() > seen, "it has caught up", seconds=_NOTICED_SECONDS)
+
+        # Whoever wants an export that was forgotten files it again.
+        Round(company, [waits], after.exported).run()
         assert company.wrong(is_restored=True) == []
-        said = site.manage("verify_erasure", "--all", "--json").document
-        assert said["left"] == {}

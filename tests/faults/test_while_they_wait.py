@@ -1,17 +1,15 @@
 """Requests wait for workers while something about their chatter changes or is large, or the disk is full."""
 
 import time
+from typing import Any
 
 import pytest
 
 from scripts.drill_site import wait_until
 from tests.faults import company as companies
-from tests.faults import invariants
 from tests.faults.catalogue import FAULTS, start_programs
-from tests.faults.company import Company
-from tests.faults.people import about, stuff
+from tests.faults.company import Company, Known
 from tests.faults.site import UCI, Site
-from tests.oracle.http import until_known
 
 pytestmark = pytest.mark.long(reason="a site of its own, and 100,000 conversations")
 
@@ -51,14 +49,14 @@ SELECT count(*) FILTER (WHERE i.value IS NOT NULL), count(DISTINCT v.id) FILTER 
 def test_the_uci_is_changed_while_requests_wait(site: Site, company: Company) -> None:
     for cluster in site.clusters:
         site.stop(cluster)
-    waiting = company.begin_round("before the change", to_erase=3, to_export=3)
-    later = company.begin_round("after the change", to_erase=2, to_export=2)
-    waiting.run(lambda: None)
-    slug = company.client.slug
+    waiting = company.begin_round(to_erase=3, to_export=3)
+    later = company.begin_round(to_erase=2, to_export=2)
+    waiting.run()
+    slug = company.slug
     site.manage("set_chatbot", slug, "--variable", "custom:customer_id", "--uci", "customer_id")
     try:
         # They are still named by the former one.
-        later.run(lambda: None)
+        later.run()
         start_programs(site)
         assert company.wrong() == []
     finally:
@@ -77,47 +75,49 @@ def test_requests_wait_for_a_full_disk(site: Site, company: Company) -> None:
         site.freeze(site.pid(cluster))
     # A test before may have filled the disk, too.
     said = {cluster: len(site.log(cluster)) for cluster in site.clusters}
-    waiting = company.begin_round("for a full disk", to_erase=12, to_export=8)
-    large = company.person("of many messages", conversations=20)
-    stuff(site, large, 2_000)
-    waiting.run(lambda: None)
+    waiting = company.begin_round(to_erase=12, to_export=8)
+    large = company.person(conversations=20)
+    company.stuff(large, 2_000)
+    waiting.run()
     company.delete(large)
     # Without a file in which to go on with its log it would end itself.
     for _ in range(_FILES_OF_LOG):
         site.sql("SELECT pg_logical_emit_message(false, 'next', 'file'), pg_switch_wal()")
     site.sql("CHECKPOINT")
-    site.disk.fill()
-    try:
-        site.resume()
-        wait_until(
-            lambda: all(".refused " in site.log(cluster)[said[cluster] :] for cluster in site.clusters),
-            "it refuses work",
-        )
-        time.sleep(_FULL_SECONDS)
-    finally:
-        site.disk.free()
+    waits = [request.id for request in company.ours.open]
+    with company.fault("its disk full"):
+        site.disk.fill()
+        try:
+            site.resume()
+            wait_until(
+                lambda: all(".refused " in site.log(cluster)[said[cluster] :] for cluster in site.clusters),
+                "it refuses work",
+            )
+            time.sleep(_FULL_SECONDS)
+        finally:
+            site.disk.free()
     assert company.wrong() == []
-    ours = (*waiting.erased, large, *waiting.exported)
-    requests = [request for person in ours for request in (*person.deletions, *person.exports)]
-    assert site.sql(_ATTEMPTS, [requests]) == [(0,)]
+    assert site.sql(_ATTEMPTS, [waits]) == [(0,)]
 
 
-def test_one_value_has_a_hundred_thousand_conversations(site: Site) -> None:
+def test_one_value_has_a_hundred_thousand_conversations(site: Site, known: Known) -> None:
     """The guard holds its deletion until it is approved; those of others do not wait for it."""
-    company = companies.found(site, seed=2, slug="crowded")
-    client, person = company.client, company.person("of very many conversations")
-    [number] = person.numbers.values()
-    site.sql(_COPY, {"one": number, "copies": _CONVERSATIONS})
-    person.copied = person.stuffed = _CONVERSATIONS
-    others = company.begin_round("beside very many", to_erase=4, to_export=2)
-    body = about(person) | {"erase_exports": True}
-    request = until_known(lambda: client.file("data-deletion", body, key="very-many")).body["request_id"]
-    assert client.follow(request, {"on_hold"})["hold_reason"] == "too_many_conversations"
-    until_known(lambda: client.post(f"requests/{request}/approve", {}))
-    others.run(lambda: None)
-    requests = [each for one in company.people for each in (*one.deletions, *one.exports)]
-    assert invariants.wait_for_ends(site, requests, seconds=60) == []
-    person.deletions.append(request)
-    person.is_erased = True
+    company = companies.found(site, known, seed=2, slug="crowded")
+    person = company.person()
+    [conversation] = company.conversations_of(person)
+    site.sql(_COPY, {"one": conversation.number, "copies": _CONVERSATIONS})
+    conversation.copies = _CONVERSATIONS
+    others = company.begin_round(to_erase=4, to_export=2)
+    deletion = company.delete(person)
+    api = company.ours.caller
+
+    def shown() -> Any:
+        return api.get("one request", f"requests/{deletion.id}").body
+
+    wait_until(lambda: shown()["status"] == "on_hold", "it is held")
+    assert shown()["hold_reason"] == "too_many_conversations"
+    api.post("approve", f"requests/{deletion.id}/approve", {})
+    others.run()
+    wait_until(lambda: company.left() == {deletion}, "all others are over", seconds=60)
     assert company.wrong(seconds=300) == []
-    assert site.sql(_LEFT, [client.slug, request]) == [(0, _CONVERSATIONS + 1)]
+    assert site.sql(_LEFT, [company.slug, deletion.id]) == [(0, _CONVERSATIONS + 1)]

@@ -7,7 +7,7 @@ What is recorded:
     client_state.py  what one thread of a client knows
     http.py          caller.py      calls of the API: one attempt, and repeated until it is known what became of it
     sending.py       filing.py      following.py    what clients do
-    violations.py    outages.py     what is not as it must be, and which faults there were
+    violations.py    what is not as it must be, and which faults there were
 
 What is found, and compared with that:
 
@@ -15,7 +15,7 @@ What is found, and compared with that:
     comparison.py    what follows from the model and the evidence together
     checks.py        all checks
     conversations.py exports.py     leftovers.py    their parts
-    whole.py         transcripts.py what a conversation and the file of an export must be like
+    whole.py         what a conversation and the file of an export must be like
     scene.py         a clean ending, in which the tests plant each kind of violation
 
 None of it imports the service. Its drivers are `tests/faults`, `tests/faults/soak` and `scripts/drill.py`.

@@ -40,28 +40,19 @@ class Traffic:
 
 
 class Caller:
-    """`excuses` are codes of refusals that the present fault explains, such as a clock that is wrong; they are
-    repeated. Any other refusal that `ok` does not name is a violation. `longest_pause` is between two attempts."""
+    """A refusal that the present fault excuses is repeated. Any other that `ok` does not name is a violation.
+
+    `longest_pause` are the seconds between two attempts.
+    """
 
     def __init__(
-        self,
-        client: Client,
-        violations: Violations,
-        traffic: Traffic,
-        excuses: Callable[[], Collection[str]],
-        *,
-        longest_pause: float = 2.0,
+        self, client: Client, violations: Violations, traffic: Traffic, *, longest_pause: float = 2.0
     ) -> None:
         self.client = client
         self.bot = client.slug
         self._violations = violations
         self._traffic = traffic
-        self._excuses = excuses
         self._longest_pause = longest_pause
-
-    def excused(self) -> Collection[str]:
-        """Return the codes of refusals that the present fault explains."""
-        return self._excuses()
 
     def get(self, what: str, path: str, *, ok: Collection[int] = (200,)) -> Answer:
         return self._surely(what, ok, lambda: self.client.get(path))
@@ -94,7 +85,7 @@ class Caller:
         except NoAnswer as error:
             self._traffic.note("upload", str(error))
             return None
-        self._traffic.note("upload", str(answer.status))
+        self._traffic.note("upload", f"{answer.status} {_code(answer)}".strip())
         if answer.status == 500:
             self._refused("upload", answer)
             return None
@@ -109,7 +100,7 @@ class Caller:
             answer = None
             try:
                 answer = call()
-                said = str(answer.status)
+                said = f"{answer.status} {_code(answer)}".strip()
             except NoAnswer as error:
                 said = str(error)
             self._traffic.note(what, said)
@@ -118,7 +109,7 @@ class Caller:
                     return answer
                 if answer.status == 500:
                     self._refused(what, answer)
-                elif answer.status not in _FOR_NOW and _code(answer) not in self._excuses():
+                elif answer.status not in _FOR_NOW and _code(answer) not in self._violations.outages.excuses:
                     self._refused(what, answer)
                     return answer
             self._has_reason(what, said, asked)
@@ -128,7 +119,7 @@ class Caller:
     def _has_reason(self, what: str, said: str, asked: datetime) -> None:
         """Look whether faults explain that a call must be repeated. Raises Silent where it need not be any more."""
         outages = self._violations.outages
-        if said != str(_TOO_MANY) and not outages.lately(_CALM):
+        if not said.startswith(str(_TOO_MANY)) and not outages.lately(_CALM):
             told = f"{what} of {self.bot} was answered with {said}, and the last fault was over {_CALM:.0f} s ago"
             self._violations.add("no answer", told)
         if (now() - asked).total_seconds() - outages.within(asked, now()) > _PATIENCE:

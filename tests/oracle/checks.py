@@ -9,7 +9,7 @@ from tests.oracle import conversations, exports, leftovers
 from tests.oracle.comparison import Comparison, Findings
 from tests.oracle.evidence import Evidence
 from tests.oracle.model import FINAL, Expected, Model
-from tests.oracle.outages import Outages
+from tests.oracle.violations import Outages
 
 # Beside the time of faults, no request takes longer: the lease of a claim, and half a minute to be noticed.
 _LATE = 120.0
@@ -62,6 +62,8 @@ class Checks:
                 yield "forgotten request", f"{one} was accepted, and is not there"
             elif one.is_final and row.status != one.status:
                 yield "ended twice", f"{one} was {one.status}, and is {row.status}"
+            elif row.status in {"cancelled", "rejected"} and not one.may_be_cancelled:
+                yield "wrong end", f"{one} is {row.status}, and nobody asked for that"
         for name, row in self.evidence.requests.items():
             which = known.get(name, f"{row.kind} {name} of {row.bot}")
             self.comparison.met[f"{row.kind}s {row.status}"] += 1

@@ -1,6 +1,6 @@
-"""What one thread of a client works with: its own chatters and their conversations, which no other thread touches.
+"""What a client works with: its own chatters and their conversations, each of which one thread alone touches.
 
-So each knows in which order its calls were answered. Chatters of all threads and chatbots are in one database.
+So it knows in which order the calls about each were answered. Chatters of all clients are in one database.
 """
 
 import base64
@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
-from tests.faults.soak.receivers import Receivers
 from tests.oracle.caller import Caller
 from tests.oracle.model import Conversation, Model, Person, Request, now
 from tests.oracle.violations import Violations
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,15 @@ class IdentityKey:
 @dataclass
 class ClientState:
     """`alive` are conversations that are stored, and which no request is about to erase. `waiting` are those whose
-    chatter is still looked up. `erased_at` says when a chatter's deletion was seen completed."""
+    chatter is still looked up. `erased_at` says when a chatter's deletion was seen completed. `sessions` are what
+    the client's resolver knows: values by session."""
 
     model: Model
     caller: Caller
-    receivers: Receivers
     violations: Violations
     chance: Random
     identity_key: IdentityKey | None = None
+    sessions: dict[str, str] = field(default_factory=dict)
     uci: str = "member_id"
     people: list[Person] = field(default_factory=list)
     conversations: dict[str, Conversation] = field(default_factory=dict)
@@ -67,42 +69,43 @@ class ClientState:
         return self.caller.bot
 
     def new_person(self) -> Person:
-        one = self.model.person()
-        self.people.append(one)
-        return one
+        person = self.model.person()
+        self.people.append(person)
+        return person
 
     def new_conversation(self, began: datetime | None = None) -> Conversation:
-        one = self.model.conversation(self.bot, began or now())
-        self.conversations[one.id] = one
-        return one
+        conversation = self.model.conversation(self.bot, began or now())
+        self.conversations[conversation.id] = conversation
+        return conversation
+
+    def naming(self, value: str) -> dict[str, Any]:
+        """Return how a call names a chatter."""
+        return {"unique_chatter_identifier_key": self.uci, "unique_chatter_identifier_value": value}
 
     def conversations_of(self, value: str) -> list[Conversation]:
         """Return the conversations that may be stored and name this value."""
-        return [one for one in self.conversations.values() if value in one.tried and one.documents]
+        found = list(self.conversations.values())
+        return [conversation for conversation in found if value in conversation.tried and conversation.documents]
 
     def alive_of(self, value: str) -> list[Conversation]:
-        return [one for one in self.alive if value in one.people]
+        return [conversation for conversation in self.alive if value in conversation.people]
 
     def open_erasures(self, *, value: str = "", conversation: Conversation | None = None) -> list[Request]:
         """Return the deletions under way of this chatter, or that may be about this conversation."""
-        return [
-            one
-            for one in self.open
-            if one.erases
-            and (
-                (value and one.value == value)
-                or (
-                    conversation is not None
-                    and (conversation in one.surely or conversation in one.possibly or conversation.id in one.ids)
-                )
-            )
-        ]
+
+        def is_about(request: Request) -> bool:
+            if value and request.value == value:
+                return True
+            held = request.surely | request.possibly
+            return conversation is not None and (conversation in held or conversation.id in request.ids)
+
+        return [request for request in list(self.open) if request.erases and is_about(request)]
 
     def free_people(self) -> list[Person]:
         """Return the chatters with conversations, of whom no deletion is under way."""
-        going = {one.value for one in self.open if one.erases}
+        going = {request.value for request in self.open if request.erases}
         named = {value for conversation in self.alive for value in conversation.people}
-        return [one for one in self.people if one.value in named - going]
+        return [person for person in self.people if person.value in named - going]
 
     def may_join(self, person: Person, conversation: Conversation) -> bool:
         """Return whether a document may name this chatter in this conversation without meeting an erasure."""
@@ -112,28 +115,31 @@ class ClientState:
         return erased_at is None or erased_at < conversation.began
 
     def close(self, conversations: Iterable[Conversation]) -> None:
-        for one in conversations:
-            self.alive.pop(one, None)
+        for conversation in conversations:
+            self.alive.pop(conversation, None)
 
     def reopen(self, conversations: Iterable[Conversation]) -> None:
         """Let conversations live again whose deletion was withdrawn, unless another erases them."""
-        for one in conversations:
-            if one.number is not None and one.people and not any(self.model.erasures_of(one, self.filed.values())):
-                self.alive[one] = None
+        filed = list(self.filed.values())
+        for conversation in conversations:
+            is_stored = conversation.number is not None and conversation.people
+            if is_stored and not any(self.model.erasures_of(conversation, filed)):
+                self.alive[conversation] = None
 
     def meets(self, conversation: Conversation, value: str) -> list[Request]:
         """Note that a document is on its way, and return the erasures under way that it may meet.
 
         A later export may hold it.
         """
-        for one in self.open:
-            is_about = bool(value and one.value == value) or conversation.id in one.ids or conversation in one.surely
-            if is_about and conversation not in one.surely:
-                one.possibly.add(conversation)
+        for request in list(self.open):
+            is_named = bool(value and request.value == value) or conversation.id in request.ids
+            if is_named and conversation not in request.surely:
+                request.possibly.add(conversation)
         return [*self.open_erasures(value=value), *self.open_erasures(conversation=conversation)]
 
-    def pick(self, conversations: Collection[Conversation]) -> Conversation | None:
-        return self.chance.choice(list(conversations)) if conversations else None
+    def pick(self, things: Collection[T]) -> T | None:
+        """Return one of them by chance, if there is any."""
+        return self.chance.choice(list(things)) if things else None
 
     @staticmethod
     def wait(seconds: float) -> None:

@@ -117,13 +117,19 @@ def _faults_of_usage(comparison: Comparison, bot: str, month: str, channel: str,
         for conversation in conversations
         if conversation.number is None and conversation.tried_texts and not conversation.is_barred
     ]
-    gone = sum(comparison.expected[conversation] is Expected.GONE for conversation in sent)
+    gone = _number([each for each in sent if comparison.expected[each] is Expected.GONE])
+    most = _number(sent) + len(unknown)
     faults = []
-    if not len(sent) <= count.stored <= len(sent) + len(unknown) or count.stored != len(rows):
-        faults.append(f"{count.stored} conversations are in the usage, and {len(sent)} were stored")
+    if not _number(sent) <= count.stored <= most or count.stored != len(rows):
+        faults.append(f"{count.stored} conversations are in the usage, and {_number(sent)} were stored")
     if not gone <= count.deleted <= gone + len(unknown):
         faults.append(f"{count.deleted} deleted ones are in the usage, and {gone} are gone")
     return faults
+
+
+def _number(conversations: Collection[Conversation]) -> int:
+    """Return how many they are, with their copies."""
+    return sum(1 + conversation.copies for conversation in conversations)
 
 
 def _of_rows(comparison: Comparison, bot: str, counted: int, what: str) -> Findings:
@@ -137,7 +143,8 @@ def _of_rows(comparison: Comparison, bot: str, counted: int, what: str) -> Findi
     unknown = [
         conversation for conversation in conversations if conversation.number is None and not conversation.is_barred
     ]
-    least = sum(len(getattr(conversation, what)) for conversation in gone)
-    most = sum(len(getattr(conversation, f"tried_{what}")) for conversation in (*gone, *unknown))
+    beside = sum(conversation.stuffed + conversation.copies for conversation in gone) if what == "texts" else 0
+    least = beside + sum(len(getattr(conversation, what)) for conversation in gone)
+    most = beside + sum(len(getattr(conversation, f"tried_{what}")) for conversation in (*gone, *unknown))
     if not least <= counted <= most:
         yield "counts", f"{bot}'s deletions count {counted} {what}, and {least} were stored in what is gone"

@@ -1,13 +1,12 @@
 """What is there at the end, read past the service: rows, objects, logs, and what the receivers got."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from tests.faults.site import Site
-from tests.faults.soak.receivers import Receivers
 from tests.oracle.caller import Caller
 from tests.oracle.objects import Objects
 
@@ -125,18 +124,24 @@ class Evidence:
     usage: dict[str, dict[tuple[str, str], Count]] = field(default_factory=dict)
 
 
-def gather(site: Site, callers: dict[str, Caller], receivers: Receivers, client_bucket: str) -> Evidence:
-    """Read everything. Nothing may go on meanwhile."""
+def gather(
+    site: Site,
+    callers: Mapping[str, Caller],
+    *,
+    taken: Mapping[str, Mapping[str, set[str]]] | None = None,
+    client_bucket: str = "",
+) -> Evidence:
+    """Read everything. Nothing may go on meanwhile. `callers` are of the chatbots whose usage is asked for."""
     return Evidence(
         conversations={row[1]: _stored(row) for row in site.sql(_CONVERSATIONS)},
         requests={row[0]: RequestRow(*row) for row in site.sql(_REQUESTS)},
         events=[(request, event) for request, event in site.sql(_EVENTS)],
         tables=list(_lines(site.dump())),
         objects=site.objects(),
-        client_objects=site.objects(client_bucket),
+        client_objects=site.objects(client_bucket) if client_bucket else Objects([], []),
         logs=site.logs(),
         extracts=[ExtractRow(*row) for row in site.sql(_EXTRACTS)],
-        taken={request: dict(events) for request, events in receivers.taken.items()},
+        taken={request: dict(events) for request, events in (taken or {}).items()},
         lookups=dict(site.sql(_LOOKUPS)),
         usage={bot: _usage(caller) for bot, caller in callers.items()},
     )

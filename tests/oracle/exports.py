@@ -9,7 +9,7 @@ from tests.oracle.evidence import ExtractRow, RequestRow
 from tests.oracle.leftovers import folder_of
 from tests.oracle.model import Conversation, Expected, Request
 from tests.oracle.objects import ObjectVersion
-from tests.oracle.transcripts import faults_of, lines_of
+from tests.oracle.whole import faults_of, lines_of
 from tests.oracle.words import Word, found_in, told
 
 
@@ -22,6 +22,9 @@ def hosted(comparison: Comparison) -> Findings:
         row = rows.get(_export_of(stored.key, rows))
         if row is None:
             yield "orphan", "an object in chatter_data_exports belongs to no export"
+            # It may be there in a database that was put back, which has forgotten it.
+            if left := comparison.gone(found_in(stored.key, (stored.body or b"").decode(errors="replace"))):
+                yield "word left in an object", f"an object of a forgotten export has {told(left)}"
         else:
             yield from _faults_of_file(comparison, row, stored)
             if export := comparison.filed.get(row.id):

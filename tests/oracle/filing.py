@@ -1,256 +1,210 @@
 """Files requests of all kinds, repeats and withdraws them, and notes in the model what must follow."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from tests.oracle.caller import new_key
 from tests.oracle.client_state import ClientState
-from tests.oracle.model import Expected, Request, is_allowed, now
-from tests.oracle.sending import a_person, race
+from tests.oracle.model import Conversation, Expected, Request, is_allowed, now
 
 _TICKETS = count(1)
 _PATHS = {"deletion": "data-deletion", "export": "data-export"}
-# More are not filed before some are over: a service that is down is not to be buried.
-MOST_OPEN = 25
 
 
-def delete(state: ClientState) -> None:
-    """File the deletion of a chatter. Some are withdrawn at once, some meet what is sent meanwhile."""
-    person = a_person(state)
-    if person is None:
-        return
-    one = _deletion_of(state, person.value)
-    _file(state, one)
-    if state.chance.random() < 0.2:
-        withdraw(state, one)
-    elif state.chance.random() < 0.4:
-        race(state, one)
+# --- What may be filed: `flags` are options of the call that are true ------------------------------------
 
 
-def delete_conversations(state: ClientState) -> None:
-    """File the deletion of one to three conversations by their ids."""
-    conversations = state.chance.sample(list(state.alive), min(len(state.alive), state.chance.choice((1, 2, 3))))
-    if not conversations:
-        return
-    one = _new(
-        state,
-        "deletion",
-        ids=tuple(conversation.id for conversation in conversations),
-        flags=_flags(state, erase_exports=0.6),
-    )
-    one.surely = set(conversations)
-    _file(state, one)
-    if state.chance.random() < 0.15:
-        withdraw(state, one)
-
-
-def export(state: ClientState) -> None:
-    """File the export of a chatter."""
-    person = a_person(state)
-    if person:
-        _file(state, _export_of(state, person.value))
-
-
-def export_conversations(state: ClientState) -> None:
-    """File the export of some conversations by their ids."""
-    conversations = state.chance.sample(list(state.alive), min(len(state.alive), 3))
-    if not conversations:
-        return
-    one = _new(
-        state,
-        "export",
-        ids=tuple(conversation.id for conversation in conversations),
-        flags=_flags(state, include_files=0.4),
-    )
-    one.surely = {
-        conversation for conversation in conversations if not state.open_erasures(conversation=conversation)
-    }
-    one.possibly = set(conversations)
-    one.texts = {conversation.id: dict(conversation.texts) for conversation in one.surely}
-    _file(state, one)
-
-
-def batch(state: ClientState) -> None:
-    """File several requests in one call: of one chatter the export and then the deletion, of another an export."""
-    person = a_person(state)
-    if person is None:
-        return
-    wanted = [_export_of(state, person.value)]
-    state.model.file(wanted[0])
-    wanted.append(_deletion_of(state, person.value))
-    state.model.file(wanted[1])
-    _loosen(state, wanted[1])
-    bodies = [{"action": "delete" if one.kind == "deletion" else "export", **_body(state, one)} for one in wanted]
-    results = state.caller.batch("batch", bodies, new_key()).body["results"]
-    for one, result in zip(wanted, results, strict=True):
-        if "request_id" not in result:
-            state.told("wrong answer", f"an item of a batch was refused: {result['error']['code']}", one)
-        else:
-            _took(state, one, result)
-
-
-def file_again(state: ClientState) -> None:
-    """Send a filing again with its key: it must be answered with the same request."""
-    ours = [one for one in state.filed.values() if one.body]
-    if not ours:
-        return
-    one = state.chance.choice(ours[-30:])
-    answer = state.caller.file(f"{one.kind} again", _PATHS[one.kind], one.body, one.key).body
-    if answer.get("request_id") != one.id:
-        state.told("doubled filing", f"the same filing became {answer.get('request_id')}", one)
-
-
-def withdraw(state: ClientState, one: Request) -> None:
-    """Cancel a request that may have begun."""
-    answer = state.caller.post("cancel", f"requests/{one.id}/cancel", {"reason": "duplicate"}, ok=(200, 409))
-    if answer.status == 409:
-        if answer.body["code"] != "not_cancellable":
-            state.told("wrong answer", f"a withdrawal was refused with {answer.body['code']}", one)
-        return
-    if answer.status != 200:
-        return
-    see(state, one, answer.body)
-    if one.status != "cancelled":
-        state.told("wrong answer", f"a withdrawn request is {one.status}", one)
-
-
-def redact(state: ClientState) -> None:
-    """Redact a message."""
-    conversation = state.pick(state.alive)
-    if conversation is None or not conversation.texts:
-        return
-    message = state.chance.choice(sorted(conversation.texts))
-    if message in conversation.redacted:
-        return
-    one = _new(state, "redaction", ids=(message,))
-    one.possibly = {conversation}
-    state.model.file(one)
-    conversation.redacted[message] = one
-    body = {"ids": [message], "reason": "payment_data", "reference": _reference()}
-    path = f"conversations/{conversation.number}/messages/redact"
-    # It has no Idempotency-Key: sent again it is another request, which finds nothing.
-    _took(state, one, state.caller.post("redaction", path, body).body)
-
-
-def see(state: ClientState, one: Request, shown: Mapping[str, Any]) -> None:
-    """Note the status of a request as it is shown, and check that it may have come to that."""
-    status = str(shown["status"])
-    if not is_allowed(one, status):
-        state.told("wrong transition", f"after {one.status} it is {status}", one)
-    if one.is_final and (shown["finished_at"] != one.finished_at or shown["status"] != one.status):
-        state.told("ended twice", f"it ended at {one.finished_at}, and then at {shown['finished_at']}", one)
-    if status != one.status:
-        one.statuses.append(status)
-    was_open = not one.is_final
-    one.status, one.finished_at = status, shown["finished_at"]
-    one.counts = dict(shown["counts"])
-    if was_open and one.is_final:
-        _over(state, one)
-
-
-def _over(state: ClientState, one: Request) -> None:
-    one.ended = state.model.tick()
-    state.open.pop(one, None)
-    if one.status == "completed":
-        state.unsettled[one] = None
-    if one.status in {"cancelled", "rejected"}:
-        state.reopen(sorted(one.surely | one.possibly, key=lambda conversation: conversation.index))
-    elif one.kind == "deletion" and one.value:
-        state.erased_at[one.value] = now()
-
-
-def _deletion_of(state: ClientState, value: str) -> Request:
-    one = _new(state, "deletion", value=value, flags=_flags(state, erase_exports=0.6))
+def deletion_of(state: ClientState, value: str, *flags: str) -> Request:
+    """Return the deletion of a chatter, which is not filed yet."""
+    request = Request(state.bot, "deletion", new_key(), value=value, flags=frozenset(flags))
     for conversation in state.conversations_of(value):
-        expected = state.model.expected(conversation, state.filed.values())
+        expected = state.model.expected(conversation, list(state.filed.values()))
         is_sure = conversation.number is not None and value in conversation.people and expected is Expected.WHOLE
-        (one.surely if is_sure else one.possibly).add(conversation)
-    return one
+        (request.surely if is_sure else request.possibly).add(conversation)
+    return request
 
 
-def _export_of(state: ClientState, value: str) -> Request:
-    one = _new(state, "export", value=value, flags=_flags(state, include_shared=0.4, include_files=0.3))
+def deletion_by_ids(state: ClientState, conversations: Collection[Conversation], *flags: str) -> Request:
+    """Return the deletion of some conversations that are alive."""
+    request = _by_ids(state, "deletion", conversations, flags)
+    request.surely = set(conversations)
+    return request
+
+
+def export_of(state: ClientState, value: str, *flags: str) -> Request:
+    """Return the export of a chatter."""
+    request = Request(state.bot, "export", new_key(), value=value, flags=frozenset(flags))
     for conversation in state.conversations_of(value):
-        is_left_out = "include_shared" not in one.flags
+        is_left_out = "include_shared" not in flags
         if is_left_out and conversation.people - {value}:
             continue
-        if state.model.expected(conversation, state.filed.values()) is Expected.GONE:
+        if state.model.expected(conversation, list(state.filed.values())) is Expected.GONE:
             continue
-        one.possibly.add(conversation)
+        request.possibly.add(conversation)
         is_sure = (
             conversation in state.alive
             and value in conversation.people
             and not (is_left_out and conversation.tried != {value})
         )
         if is_sure and not state.open_erasures(conversation=conversation):
-            one.surely.add(conversation)
-            one.texts[conversation.id] = dict(conversation.texts)
-    return one
+            request.surely.add(conversation)
+            request.texts[conversation.id] = dict(conversation.texts)
+    return request
 
 
-def _new(state: ClientState, kind: str, **options: Any) -> Request:
-    return Request(state.bot, kind, new_key(), **options)
+def export_by_ids(state: ClientState, conversations: Collection[Conversation], *flags: str) -> Request:
+    """Return the export of some conversations that are alive."""
+    request = _by_ids(state, "export", conversations, flags)
+    request.possibly = set(conversations)
+    request.surely = {each for each in conversations if not state.open_erasures(conversation=each)}
+    request.texts = {conversation.id: dict(conversation.texts) for conversation in request.surely}
+    return request
 
 
-def _flags(state: ClientState, **chances: float) -> frozenset[str]:
-    return frozenset(name for name, chance in chances.items() if state.chance.random() < chance)
+def _by_ids(state: ClientState, kind: str, conversations: Collection[Conversation], flags: Sequence[str]) -> Request:
+    ids = tuple(conversation.id for conversation in conversations)
+    return Request(state.bot, kind, new_key(), ids=ids, flags=frozenset(flags))
 
 
-def _body(state: ClientState, one: Request) -> dict[str, Any]:
-    body: dict[str, Any] = dict.fromkeys(sorted(one.flags), True)
-    if one.value:
-        body |= {"unique_chatter_identifier_key": state.uci, "unique_chatter_identifier_value": one.value}
-    else:
-        body["conversation_ids"] = list(one.ids)
-    return body | {"reference": _reference()}
+# --- Calls -----------------------------------------------------------------------------------------------
+
+
+def file(state: ClientState, request: Request, *, called: str = "", **options: Any) -> Request:
+    """File a request, with these options of the call beside its flags. It has no id where it was refused."""
+    _begin(state, request)
+    request.body = _body(state, request) | options
+    shown = state.caller.file(called or request.kind, _PATHS[request.kind], request.body, request.key).body
+    if "request_id" in shown:
+        _took(state, request, shown)
+    return request
+
+
+def filed_elsewhere(state: ClientState, request: Request, request_id: str) -> Request:
+    """Note a request that an operator has filed."""
+    _begin(state, request)
+    _took(state, request, {"request_id": request_id, "status": "accepted", "finished_at": None, "counts": {}})
+    return request
+
+
+def file_all(state: ClientState, requests: Sequence[Request]) -> None:
+    """File several requests in one call."""
+    for request in requests:
+        _begin(state, request)
+    actions = {"deletion": "delete", "export": "export"}
+    bodies = [{"action": actions[request.kind], **_body(state, request)} for request in requests]
+    results = state.caller.batch("batch", bodies, new_key()).body["results"]
+    for request, result in zip(requests, results, strict=True):
+        if "request_id" not in result:
+            state.told("wrong answer", f"an item of a batch was refused: {result['error']['code']}", request)
+        else:
+            _took(state, request, result)
+
+
+def file_again(state: ClientState, request: Request) -> None:
+    """Send a filing again with its key: it must be answered with the same request."""
+    answer = state.caller.file(f"{request.kind} again", _PATHS[request.kind], request.body, request.key).body
+    if answer.get("request_id") != request.id:
+        state.told("doubled filing", f"the same filing became {answer.get('request_id')}", request)
+
+
+def withdraw(state: ClientState, request: Request) -> None:
+    """Cancel a request that may have begun."""
+    request.may_be_cancelled = True
+    answer = state.caller.post("cancel", f"requests/{request.id}/cancel", {"reason": "duplicate"}, ok=(200, 409))
+    if answer.status == 409:
+        if answer.body["code"] != "not_cancellable":
+            state.told("wrong answer", f"a withdrawal was refused with {answer.body['code']}", request)
+        return
+    if answer.status != 200:
+        return
+    see(state, request, answer.body)
+    if request.status != "cancelled":
+        state.told("wrong answer", f"a withdrawn request is {request.status}", request)
+
+
+def redact(state: ClientState, conversation: Conversation, message: str) -> None:
+    request = Request(state.bot, "redaction", new_key(), ids=(message,), possibly={conversation})
+    state.model.file(request)
+    conversation.redacted[message] = request
+    body = {"ids": [message], "reason": "payment_data", "reference": _reference()}
+    path = f"conversations/{conversation.number}/messages/redact"
+    # It has no Idempotency-Key: sent again it is another request, which finds nothing.
+    _took(state, request, state.caller.post("redaction", path, body).body)
+
+
+def see(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:
+    """Note the status of a request as it is shown, and check that it may have come to that."""
+    status = str(shown["status"])
+    if not is_allowed(request, status):
+        state.told("wrong transition", f"after {request.status} it is {status}", request)
+    if request.is_final and (shown["finished_at"] != request.finished_at or shown["status"] != request.status):
+        told = f"it ended at {request.finished_at}, and then at {shown['finished_at']}"
+        state.told("ended twice", told, request)
+    if status != request.status:
+        request.statuses.append(status)
+    was_open = not request.is_final
+    request.status, request.finished_at = status, shown["finished_at"]
+    request.counts = dict(shown["counts"])
+    if was_open and request.is_final:
+        _over(state, request)
+
+
+def _over(state: ClientState, request: Request) -> None:
+    request.ended = state.model.tick()
+    state.open.pop(request, None)
+    if request.status == "completed":
+        state.unsettled[request] = None
+    if request.status in {"cancelled", "rejected"}:
+        state.reopen(sorted(request.surely | request.possibly, key=lambda conversation: conversation.index))
+    elif request.kind == "deletion" and request.value:
+        state.erased_at[request.value] = now()
+
+
+def _body(state: ClientState, request: Request) -> dict[str, Any]:
+    whom = state.naming(request.value) if request.value else {"conversation_ids": list(request.ids)}
+    return {**dict.fromkeys(sorted(request.flags), True), **whom, "reference": _reference()}
 
 
 def _reference() -> str:
-    return f"SOAK-{next(_TICKETS)}"
+    return f"CASE-{next(_TICKETS)}"
 
 
-def _file(state: ClientState, one: Request) -> None:
-    state.model.file(one)
-    one.body = _body(state, one)
-    if one.kind == "deletion":
-        _loosen(state, one)
-    _took(state, one, state.caller.file(one.kind, _PATHS[one.kind], one.body, one.key).body)
+def _begin(state: ClientState, request: Request) -> None:
+    """Note that it is about to be asked for.
 
-
-def _loosen(state: ClientState, deletion: Request) -> None:
-    """Note that others' waiting exports may find a shared conversation gone: nothing is promised of their order.
-
-    Also one that is on its way to be erased, by a deletion that waits for such an export: this one may come first.
+    Others' waiting exports may find a shared conversation gone by it: nothing is promised of their order. Also one
+    that is on its way to be erased, by a deletion that waits for such an export: this one may come first.
     """
-    erased = deletion.surely | deletion.possibly
-    for other in state.open:
+    state.model.file(request)
+    erased = request.surely | request.possibly if request.kind == "deletion" else set()
+    for other in list(state.open) if erased else ():
         if other.kind == "export":
             shared = {conversation for conversation in erased & other.surely if len(conversation.people) > 1}
             other.surely -= shared
             other.possibly |= shared
 
 
-def _took(state: ClientState, one: Request, shown: Mapping[str, Any]) -> None:
+def _took(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:
     """Note the answer to a filing."""
     known = state.filed.get(str(shown["request_id"]))
     if known is not None:
-        if not shown.get("existing") or known.kind != "export" or known.value != one.value:
-            state.told("doubled filing", f"a new filing was answered with {known}", one)
-        _merge(state, one, known)
+        if not shown.get("existing") or known.kind != "export" or known.value != request.value:
+            state.told("doubled filing", f"a new filing was answered with {known}", request)
+        _merge(state, request, known)
         return
-    one.id = str(shown["request_id"])
-    state.filed[one.id] = one
-    state.open[one] = None
-    if one.kind == "deletion":
-        state.close([*one.surely, *one.possibly])
-    see(state, one, shown)
+    request.id = str(shown["request_id"])
+    state.filed[request.id] = request
+    state.open[request] = None
+    if request.kind == "deletion":
+        state.close([*request.surely, *request.possibly])
+    see(state, request, shown)
 
 
-def _merge(state: ClientState, one: Request, known: Request) -> None:
+def _merge(state: ClientState, request: Request, known: Request) -> None:
     """Note that an equal export that waits is the answer to this one, too: it holds what was sent before either."""
-    state.model.forget(one)
-    known.possibly |= one.possibly | one.surely
-    known.surely |= one.surely
-    for name, texts in one.texts.items():
+    state.model.forget(request)
+    known.possibly |= request.possibly | request.surely
+    known.surely |= request.surely
+    for name, texts in request.texts.items():
         known.texts.setdefault(name, {}).update(texts)

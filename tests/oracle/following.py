@@ -1,5 +1,6 @@
 """Follows requests until they are over, and then looks whether what they promise is true."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,8 +8,15 @@ from tests.oracle.client_state import ClientState
 from tests.oracle.filing import see
 from tests.oracle.http import NoAnswer, ask
 from tests.oracle.model import Conversation, Expected, Request
-from tests.oracle.transcripts import faults_of
-from tests.oracle.whole import differing, differing_of_kept, facts_shown, faults_of_texts
+from tests.oracle.whole import (
+    began_of,
+    differing,
+    differing_of_kept,
+    facts_shown,
+    faults_of,
+    faults_of_texts,
+    midnight_of,
+)
 
 # Of a request's conversations so many are looked at when it is over. All are, at the end.
 _MOST_LOOKS = 4
@@ -31,6 +39,15 @@ def follow(state: ClientState, read: Read, most: int = 6) -> None:
         settle(state, one, state.caller.get("one request", f"requests/{one.id}").body, read)
 
 
+def follow_to_end(state: ClientState, read: Read, *, seconds: float = 180.0) -> None:
+    """Ask for everything that is open until it is over, or the time is, and look at all that is over."""
+    end = time.monotonic() + seconds
+    while state.open and time.monotonic() < end:
+        follow(state, read, most=1000)
+        state.wait(0.2)
+    follow(state, read, most=1000)
+
+
 def settle(state: ClientState, one: Request, shown: Mapping[str, Any], read: Read) -> None:
     """Look whether a request that has just been seen completed has done what it promises."""
     if one.kind == "deletion":
@@ -49,10 +66,12 @@ def settle(state: ClientState, one: Request, shown: Mapping[str, Any], read: Rea
 def is_whole(state: ClientState, conversation: Conversation) -> None:
     """Look over the API whether a conversation that nobody erases is there, message by message."""
     shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
-    if shown["id"] != conversation.id:
-        state.told("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown['id']}")
+    if shown.get("id") != conversation.id:
+        state.told("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
         return
-    if wrong := differing(conversation, facts_shown(shown)):
+    wrong = differing(conversation, facts_shown(shown))
+    if wrong or began_of(shown) != conversation.began:
+        wrong = wrong or ["beginning"]
         state.told("neighbour", f"{conversation.id} is shown with another {', '.join(wrong)}")
     answer = state.caller.get(
         "messages", f"conversations/{conversation.number}/messages?limit=1000", ok=(200, 410, 404)
@@ -60,24 +79,25 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
     if answer.status != 200:
         state.told("neighbour", f"{conversation.id}, which nobody erases, is answered with {answer.status}")
         return
-    for kind, what in faults_of_texts(
-        conversation, {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
-    ):
+    found = {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
+    for kind, what in faults_of_texts(conversation, found):
         state.told(kind, what)
+    times = [conversation.sent_at[message] for message in found if message in conversation.sent_at]
+    if times != sorted(times):
+        state.told("neighbour", f"the messages of {conversation.id} are shown in another order")
 
 
 def _is_deleted(state: ClientState, one: Request, conversation: Conversation) -> None:
     shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
     wrong = differing_of_kept(conversation, facts_shown(shown))
+    if began_of(shown) != midnight_of(conversation):
+        wrong.append("beginning")
     if not shown["deleted"] or shown["id"] or shown["unique_chatter_identifiers"] or wrong:
-        state.told(
-            "not deleted", f"{conversation.id} is shown after its deletion was completed {wrong or ''}".strip(), one
-        )
+        told = f"{conversation.id} is shown after its deletion was completed {wrong or ''}".strip()
+        state.told("not deleted", told, one)
     answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
     if answer.status != 410:
-        state.told(
-            "not deleted", f"the messages of {conversation.id} are shown after its deletion was completed", one
-        )
+        state.told("not deleted", f"the messages of {conversation.id} are shown after its deletion", one)
 
 
 def _download(state: ClientState, one: Request, shown: Mapping[str, Any], read: Read) -> None:

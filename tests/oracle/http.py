@@ -5,12 +5,9 @@ import hmac
 import http.client
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-
-# After these a client may repeat the call: it has been refused for now, or nobody knows what became of it.
-AGAIN = {429, 500, 502, 503, 504}
 
 
 class NoAnswer(OSError):
@@ -54,17 +51,6 @@ class Client:
 
     def get(self, path: str) -> Answer:
         return self.call("GET", path)
-
-    def follow(self, request: str, statuses: Collection[str], *, seconds: float = 120.0) -> dict[str, Any]:
-        """Ask for a request until it has one of these statuses, and return it. Raises TimeoutError."""
-        end = time.monotonic() + seconds
-        while True:
-            found: dict[str, Any] = until_known(lambda: self.get(f"requests/{request}")).body
-            if found["status"] in statuses:
-                return found
-            if time.monotonic() > end:
-                raise TimeoutError(f"A request is still {found['status']} after {seconds:.0f} s.")
-            time.sleep(0.1)
 
     def upload(self, number: int, name: str, content: bytes, media_type: str = "text/plain") -> Answer:
         """Send a file of a conversation."""
@@ -111,23 +97,3 @@ def ask(
     except ValueError:
         body = None
     return Answer(response.status, body, content, {name.lower(): value for name, value in response.getheaders()})
-
-
-def until_known(call: Callable[[], Answer], *, seconds: float = 120.0) -> Answer:
-    """Repeat a call that may be repeated, until it has an answer that says what became of it.
-
-    Raises TimeoutError where none came in time.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        last = ""
-        try:
-            answer = call()
-            if answer.status not in AGAIN:
-                return answer
-            last = str(answer.status)
-        except NoAnswer as error:
-            last = str(error)
-        if time.monotonic() > end:
-            raise TimeoutError(f"No answer for {seconds:.0f} s; the last was: {last}.")
-        time.sleep(0.1)

@@ -7,7 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 from tests.oracle.comparison import Comparison, Findings
-from tests.oracle.outages import Outages
+from tests.oracle.violations import Outages
 from tests.oracle.words import Word, found_anyhow, found_in, told
 
 # The tables in which words of the living may stand, once all requests are over. In every other there is none at all.

@@ -1,4 +1,4 @@
-"""What the clients of the soak know: what they sent, what was answered, and what must follow from it.
+"""What clients know: what they sent, what was answered, and what must follow from it.
 
 Only what was answered before something else was asked is held to be in that order. What an answer was lost of is
 asked again until it is known, so a conversation or a request is either stored for certain or not at all.
@@ -64,6 +64,9 @@ class Conversation:
     # Whose messages are redacted, or being redacted, by which request.
     redacted: dict[str, "Request"] = field(default_factory=dict)
     documents: list[dict[str, Any]] = field(default_factory=list)
+    # What was stored past the API: more messages of it, and copies of its row with a message each.
+    stuffed: int = 0
+    copies: int = 0
     # Its chatter is looked up by a session, and not known before the service says so.
     session: str = ""
     # Of somebody who was erased after it began: it must never be stored.
@@ -93,6 +96,8 @@ class Request:
     ended: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     finished_at: str | None = None
+    # Somebody has asked to withdraw or reject it.
+    may_be_cancelled: bool = False
     # As it was sent, where it may be sent again.
     body: dict[str, Any] = field(default_factory=dict)
 

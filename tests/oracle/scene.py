@@ -5,6 +5,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tests.oracle import evidence
 from tests.oracle.checks import Checks
@@ -40,16 +41,6 @@ def line_of(conversation: Conversation, **changes: str) -> dict[str, str]:
     return {"conversation_id": conversation.id, "message_id": message, "text": text, "message_kind": "text"} | changes
 
 
-def message_of(conversation: Conversation) -> str:
-    """Return the id of its message."""
-    return next(iter(conversation.texts))
-
-
-def word_of(conversation: Conversation) -> str:
-    """Return the text of its message."""
-    return conversation.texts[message_of(conversation)]
-
-
 @dataclass
 class Scene:
     """Somebody who was erased, with a request that says so, and somebody who was exported and is whole."""
@@ -61,8 +52,16 @@ class Scene:
     deletion: Request
     export: Request
 
-    def kinds(self) -> set[str]:
-        return {kind for kind, _ in Checks(self.model, self.evidence, callbacks=[BOT]).all()}
+    @property
+    def message(self) -> str:
+        """The id of the message of who is whole."""
+        return min(self.whole.texts)
+
+    def checks(self, **options: Any) -> Checks:
+        return Checks(self.model, self.evidence, callbacks=[BOT], **options)
+
+    def kinds(self, **options: Any) -> set[str]:
+        return {kind for kind, _ in self.checks(**options).all()}
 
     def row(self, request: Request, **changes: object) -> None:
         """Change the row of a request."""
@@ -84,12 +83,83 @@ class Scene:
 
     def put(self, key: str, body: bytes) -> None:
         """Put an object in the place of another."""
-        self.evidence.objects.versions[:] = [one for one in self.evidence.objects.versions if one.key != key]
+        self._drop(key)
         self.add(key, body)
 
     def in_table(self, table: str, text: str) -> None:
         """Add a row to a table."""
         self.evidence.tables.append((table, f"1\t{text}\t\\N"))
+
+    def log(self, text: str) -> None:
+        self.evidence.logs["web.log"] = text
+
+    def end_as(self, status: str) -> None:
+        """Have the export end so, and everybody know it."""
+        self.export.status = status
+        self.row(self.export, status=status)
+
+    # --- What is planted ---------------------------------------------------------------------------------
+
+    def of_another_bot(self) -> Conversation:
+        """Add somebody who lives in another chatbot."""
+        conversation = new_conversation(self.model, OTHER_BOT, 9)
+        self.evidence.conversations[9] = row_of(conversation)
+        self.evidence.usage[OTHER_BOT] = {MONTH: Count(1, 0)}
+        self.add("uploads/9", CONTENT)
+        return conversation
+
+    def revive(self) -> None:
+        """Store what must have been refused."""
+        conversation = new_conversation(self.model, BOT, 3)
+        conversation.tried = set(self.gone.people)
+        self.evidence.conversations[3] = row_of(conversation)
+        conversation.number, conversation.is_barred = None, True
+        self.evidence.usage[BOT] = {MONTH: Count(3, 1)}
+
+    def remove_after(self, request: Request) -> None:
+        """Remove the export of whom a request concerned that was over before."""
+        self.export.asked, self.export.ended = self.model.tick(), self.model.tick()
+        self.row(self.export, key=None)
+        self._drop(KEY)
+        if request.kind == "redaction":
+            self.whole.redacted["x"] = request
+            self.whole.tried_texts = self.whole.tried_texts | {"x": ""}
+            self.whole.sent_at["x"] = NOON
+        else:
+            self.model.file(request)
+        request.asked, request.ended = 1, 2
+
+    def at_client(self, raw: bytes | None) -> None:
+        """Have the export lie in the client's bucket, with this content."""
+        self._drop(KEY)
+        self.row(self.export, key=CLIENT_KEY, hosting="client")
+        self.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", raw))
+
+    def in_forgotten_file(self, conversation: Conversation) -> None:
+        """Have a conversation in a file of the client's bucket whose key was forgotten with its chatter."""
+        self._also("e3", hosting="client")
+        self.model.file(Request(BOT, "export", "k3", value=self.gone.name, id="e3", status="completed"))
+        self.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", csv_of(line_of(conversation))))
+
+    def repeat_for(self, conversation: Conversation) -> None:
+        """Have a redaction file an export again, and let the new file hold somebody else."""
+        raw, key = csv_of(line_of(conversation)), KEY.replace("120000", "130000")
+        self._also("e2", repeats="e", **_file_at(key, raw))
+        self.add(key, raw)
+
+    def _drop(self, key: str) -> None:
+        self.evidence.objects.versions[:] = [stored for stored in self.evidence.objects.versions if stored.key != key]
+
+    def _also(self, name: str, **changes: object) -> None:
+        """Add the row of an export that is completed, logged as that, and told."""
+        self.evidence.requests[name] = request_of(name, "export", **changes)
+        self.evidence.events.append((name, "request.completed"))
+        self.evidence.taken[name] = {"request.completed": {f"c-{name}"}}
+
+
+def _file_at(key: str, raw: bytes) -> dict[str, object]:
+    digest = hashlib.sha256(raw).hexdigest()
+    return {"key": key, "hosting": "hosted", "rows": 1, "bytes": len(raw), "sha256": digest}
 
 
 def _facts(model: Model, conversation: Conversation) -> dict[str, object]:
@@ -155,12 +225,11 @@ def a_scene() -> Scene:
     )
     export.ended = model.tick()
     raw = csv_of(line_of(whole))
-    file = {"key": KEY, "hosting": "hosted", "rows": 1, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     found = Evidence(
         conversations={1: row_of(gone, is_deleted=True), 2: row_of(whole)},
         requests={
             "d": request_of("d", "deletion", conversations=1, messages=1, files=1),
-            "e": request_of("e", "export", conversations=1, messages=1, **file),
+            "e": request_of("e", "export", conversations=1, messages=1, **_file_at(KEY, raw)),
         },
         events=[("d", "request.completed"), ("e", "request.completed")],
         taken={one: {"request.completed": {f"c-{one}"}} for one in ("d", "e")},
@@ -176,66 +245,3 @@ def a_scene() -> Scene:
     scene.add(DAY_KEY, raw)
     scene.add("uploads/2", CONTENT)
     return scene
-
-
-# --- What is planted ------------------------------------------------------------------------------------------
-
-
-def of_another_bot(scene: Scene) -> Conversation:
-    """Add somebody who lives in another chatbot."""
-    conversation = new_conversation(scene.model, OTHER_BOT, 9)
-    scene.evidence.conversations[9] = row_of(conversation)
-    scene.evidence.usage[OTHER_BOT] = {MONTH: Count(1, 0)}
-    scene.add("uploads/9", CONTENT)
-    return conversation
-
-
-def revive(scene: Scene) -> None:
-    """Store what must have been refused."""
-    conversation = new_conversation(scene.model, BOT, 3)
-    conversation.tried = set(scene.gone.people)
-    scene.evidence.conversations[3] = row_of(conversation)
-    conversation.number, conversation.is_barred = None, True
-    scene.evidence.usage[BOT] = {MONTH: Count(3, 1)}
-
-
-def remove_without_reason(scene: Scene, request: Request) -> None:
-    """Remove the export of whom a request concerned that was over before."""
-    scene.export.asked, scene.export.ended = scene.model.tick(), scene.model.tick()
-    scene.row(scene.export, key=None)
-    scene.evidence.objects.versions[:] = [one for one in scene.evidence.objects.versions if one.key != KEY]
-    if request.kind == "redaction":
-        scene.whole.redacted["x"] = request
-        scene.whole.tried_texts = scene.whole.tried_texts | {"x": ""}
-        scene.whole.sent_at["x"] = NOON
-    else:
-        scene.model.file(request)
-    request.asked, request.ended = 1, 2
-
-
-def at_client(scene: Scene, raw: bytes | None) -> None:
-    """Have the export lie in the client's bucket, with this content."""
-    scene.evidence.objects.versions[:] = [one for one in scene.evidence.objects.versions if one.key != KEY]
-    scene.row(scene.export, key=CLIENT_KEY, hosting="client")
-    scene.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", raw))
-
-
-def in_forgotten_file(scene: Scene, conversation: Conversation) -> None:
-    """Have a conversation in a file of the client's bucket whose key was forgotten with its chatter."""
-    scene.evidence.requests["e3"] = request_of("e3", "export", hosting="client")
-    scene.evidence.events.append(("e3", "request.completed"))
-    scene.evidence.taken["e3"] = {"request.completed": {"c-e3"}}
-    scene.model.file(Request(BOT, "export", "k3", value=scene.gone.name, id="e3", status="completed"))
-    scene.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", csv_of(line_of(conversation))))
-
-
-def repeat_for_another(scene: Scene) -> None:
-    """Have a redaction file an export again, and let the new file hold somebody else."""
-    raw, key = csv_of(line_of(of_another_bot(scene))), KEY.replace("120000", "130000")
-    digest = hashlib.sha256(raw).hexdigest()
-    scene.evidence.requests["e2"] = request_of(
-        "e2", "export", key=key, hosting="hosted", sha256=digest, bytes=len(raw), repeats="e"
-    )
-    scene.evidence.events.append(("e2", "request.completed"))
-    scene.evidence.taken["e2"] = {"request.completed": {"c-e2"}}
-    scene.add(key, raw)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tests.oracle.client_state import ClientState, shown_values
-from tests.oracle.model import Conversation, Person, Request, now
+from tests.oracle.model import Conversation, Request, now
 from tests.oracle.words import dressed
 
 ERASED = {"conversation_deleted", "chatter_erased"}
@@ -37,7 +37,7 @@ def go_on(state: ClientState) -> None:
     """Send more messages of a conversation, at times of the day before."""
     conversation = state.pick(state.alive)
     if conversation:
-        send(state, [prepared(state, conversation, _one_of(conversation))])
+        send(state, [prepared(state, conversation, min(conversation.people))])
 
 
 def share(state: ClientState) -> None:
@@ -96,7 +96,7 @@ def come_back(state: ClientState) -> None:
     conversation = state.new_conversation(state.erased_at[value] - timedelta(hours=1))
     conversation.is_barred = True
     late = prepared(state, conversation, value, is_late=True)
-    if state.identity_key and not state.caller.excused() and state.chance.random() < 0.3:
+    if state.identity_key and not state.violations.outages.excuses and state.chance.random() < 0.3:
         _sign(state, late)
     _must_be_refused(state, late, "chatter_erased")
 
@@ -134,12 +134,11 @@ def _must_be_refused(state: ClientState, sent: Sent, code: str, request: Request
         state.told("late data", f"a {what}, of {sent.conversation.id}, was {_outcome(result)}, not {code}", request)
 
 
-def upload(state: ClientState) -> None:
-    conversation = state.pick(state.alive)
-    if conversation is None or conversation.number is None:
-        return
+def upload(state: ClientState, conversation: Conversation, size: int = 10) -> None:
+    """Send a file of a conversation that is stored. Whether it was stored is unknown where no answer came."""
+    assert conversation.number is not None
     word = state.model.words.of_conversation(conversation.index)
-    content = word.encode() + b"\n" + state.chance.randbytes(state.chance.choice((10, 1000, 60_000))).hex().encode()
+    content = word.encode() + b"\n" + state.chance.randbytes(size).hex().encode()
     conversation.tried_files[word] = hashlib.sha256(content).hexdigest()
     answer = state.caller.upload(conversation.number, f"{word}.txt", content)
     if answer is None:
@@ -170,11 +169,7 @@ def identify(state: ClientState) -> None:
 
 def _name(state: ClientState, conversation: Conversation, value: str) -> Mapping[str, Any]:
     """Say whose a conversation is, and return the result."""
-    item = {
-        "id": conversation.id,
-        "unique_chatter_identifier_key": state.uci,
-        "unique_chatter_identifier_value": value,
-    }
+    item = {"id": conversation.id} | state.naming(value)
     answer = state.caller.post("identify", "conversations/identify", {"identities": [item]})
     result: Mapping[str, Any] = answer.body["results"][0]
     return result
@@ -182,7 +177,7 @@ def _name(state: ClientState, conversation: Conversation, value: str) -> Mapping
 
 def sign(state: ClientState) -> None:
     """Begin a conversation whose chatter a token names."""
-    if state.identity_key is None or state.caller.excused():
+    if state.identity_key is None or state.violations.outages.excuses:
         return
     conversation = state.new_conversation()
     people = [one for one in state.people if state.may_join(one, conversation)] or [state.new_person()]
@@ -202,7 +197,7 @@ def arrive(state: ClientState) -> None:
     """Begin a conversation of a new chatter, of whom only the client's resolver knows who it is."""
     person, conversation = state.new_person(), state.new_conversation()
     conversation.session = state.model.words.of_conversation(conversation.index)
-    state.receivers.sessions[conversation.session] = person.value
+    state.sessions[conversation.session] = person.value
     sent = prepared(state, conversation, "")
     sent.body["user_channel_variables"] = {"session": conversation.session}
     conversation.facts["variables"]["session"] = conversation.session
@@ -219,7 +214,7 @@ def see_who_it_is(state: ClientState) -> None:
         return
     shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
     values = set(shown_values(shown))
-    expected = state.receivers.sessions[conversation.session]
+    expected = state.sessions[conversation.session]
     if values - {expected}:
         state.told("identity", f"{conversation.id} has the identity of {values}, and the resolver named {expected}")
     if values:
@@ -236,10 +231,12 @@ def race(state: ClientState, deletion: Request) -> None:
     send(state, [prepared(state, conversation, deletion.value)])
 
 
-def prepared(state: ClientState, conversation: Conversation, value: str, *, is_late: bool = False) -> Sent:
-    """Return a document with new messages, and note in the model that it is on its way."""
+def prepared(
+    state: ClientState, conversation: Conversation, value: str, *, messages: int = 0, is_late: bool = False
+) -> Sent:
+    """Return a document with new messages, some by default, and note in the model that it is on its way."""
     texts = {}
-    for _ in range(state.chance.choice((1, 1, 2, 4))):
+    for _ in range(messages or state.chance.choice((1, 1, 2, 4))):
         # The id of a message outlives its text, where it is redacted.
         name, word = (state.model.words.of_conversation(conversation.index) for _ in range(2))
         texts[name] = dressed(word, state.chance)
@@ -309,7 +306,7 @@ def _note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
     conversation = sent.conversation
     if result["outcome"] == "refused":
         is_explained = result["error"]["code"] in ERASED and sent.erasures
-        if not is_explained and not state.caller.excused():
+        if not is_explained and not state.violations.outages.excuses:
             state.told(
                 "refused document", f"a document of {conversation.id} was {_outcome(result)}, and nothing erases it"
             )
@@ -327,16 +324,7 @@ def _note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
         state.alive[conversation] = None
 
 
-def _one_of(conversation: Conversation) -> str:
-    return min(conversation.people)
-
-
 def _outcome(result: Mapping[str, Any]) -> str:
     error = result["error"]
     faults = [f"{one['pointer']} {one['code']}" for one in error["errors"]] if error else []
     return f"{result['outcome']} {error['code'] if error else ''} {faults or ''}".strip()
-
-
-def a_person(state: ClientState) -> Person | None:
-    people = state.free_people()
-    return state.chance.choice(people) if people else None

@@ -1,4 +1,4 @@
-"""What the clients of the soak hold to be wrong when they see it: each with a service that answers wrongly."""
+"""What clients hold to be wrong when they see it: each with a service that answers wrongly."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.soak.receivers import Receivers
-from tests.oracle import caller, sending
+from tests.oracle import caller, filing, sending
 from tests.oracle.caller import Caller, Silent, Traffic
 from tests.oracle.client_state import ClientState
-from tests.oracle.filing import delete
 from tests.oracle.following import is_whole
 from tests.oracle.http import Answer, Client, NoAnswer
 from tests.oracle.model import Model, Request, now
@@ -40,8 +38,8 @@ class Wrong(Client):
 
 def _state(say: Say) -> ClientState:
     violations = Violations()
-    client = Caller(Wrong(say), violations, Traffic(), lambda: ())
-    return ClientState(Model(Words()), client, Receivers(violations, seed=1), violations, Random(1))
+    client = Caller(Wrong(say), violations, Traffic())
+    return ClientState(Model(Words()), client, violations, Random(1))
 
 
 def _answer(body: Any, status: int = 200) -> Answer:
@@ -56,19 +54,18 @@ def _stored(path: str, body: Any) -> Answer:
     )
 
 
-def _erased(state: ClientState) -> Request:
+def _erase(state: ClientState) -> None:
     """Note that somebody was erased."""
     person = state.new_person()
-    one = state.model.file(Request("acme", "deletion", "k", value=person.value, id="d", status="completed"))
-    state.filed[one.id] = one
+    deletion = state.model.file(Request("acme", "deletion", "k", value=person.value, id="d", status="completed"))
+    state.filed[deletion.id] = deletion
     state.erased_at[person.value] = now()
-    return one
 
 
 @pytest.mark.parametrize("come", [sending.come_back, sending.come_back_unnamed])
 def test_an_erased_chatter_must_not_come_back(come: Callable[[ClientState], None]) -> None:
     state = _state(_stored)
-    _erased(state)
+    _erase(state)
     come(state)
     assert state.violations.kinds == {"late data"}
 
@@ -84,23 +81,24 @@ def test_more_of_what_retention_erased_must_not_come_back() -> None:
 def test_a_neighbour_must_be_shown_as_it_was_sent() -> None:
     state = _state(_stored)
     conversation = state.new_conversation()
-    sending.send(state, [sending.prepared(state, conversation, state.new_person().value)])
+    sending.send(state, [sending.prepared(state, conversation, state.new_person().value, messages=2)])
     facts = conversation.facts
-    shown = {name: facts[name] for name in ("language", "channel", "push", "agent_handover", "score")}
-    csat = {name: facts[f"csat_{name}"] for name in ("score", "vote", "comment")}
+    shown = {name: facts[name] for name in ("user_name", "language", "channel", "push", "agent_handover", "score")}
+    shown["csat"] = {name: facts[f"csat_{name}"] for name in ("score", "vote", "comment")}
+    shown |= {"id": conversation.id, "started_at": conversation.began.isoformat()}
     lines = [{"id": message, "kind": "text", "text": text} for message, text in conversation.texts.items()]
 
-    def say(path: str, _: Any) -> Answer:
-        if "messages" in path:
-            return _answer({"results": lines})
-        return _answer(shown | {"id": conversation.id, "user_name": "somebody", "csat": csat})
+    def told(lines: list[dict[str, str]], **changes: Any) -> list[str]:
+        state = _state(lambda path, _: _answer({"results": lines} if "messages" in path else shown | changes))
+        is_whole(state, conversation)
+        return [violation.told.removeprefix(f"acme: {conversation.id} ") for violation in state.violations.kept]
 
-    state = _state(say)
-    is_whole(state, conversation)
-    assert [one.told for one in state.violations.kept] == [f"acme: {conversation.id} is shown with another user_name"]
-    lines.clear()
-    is_whole(state, conversation)
-    assert state.violations.counts["neighbour"] == 1 + len(conversation.texts)
+    assert told(lines) == []
+    assert told(lines, user_name="somebody") == ["is shown with another user_name"]
+    assert told(lines, started_at="2026-01-01T00:00:00Z") == ["is shown with another beginning"]
+    assert told(lines[::-1]) == [f"acme: the messages of {conversation.id} are shown in another order"]
+    assert len(told([])) == len(lines)
+    assert told([], id=None) == [f"acme: {conversation.id}, which nobody erases, is shown as None"]
 
 
 @pytest.mark.parametrize("status", [503, 0])
@@ -155,7 +153,7 @@ def test_whose_deletion_waits_may_lose_a_shared_conversation_to_another() -> Non
     state.open |= dict.fromkeys(hers)
     state.filed |= {one.id: one for one in hers}
 
-    delete(state)
+    filing.file(state, filing.deletion_of(state, he.value))
     assert "his" in state.filed
     assert hers[0].surely == set()
     assert hers[0].possibly == {shared}

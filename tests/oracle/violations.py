@@ -1,14 +1,68 @@
-"""What is not as promised, with what is needed to find out why."""
+"""What is not as promised, and the faults of that time, which explain some of what clients see."""
 
 import threading
 import time
+import traceback
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
 
-from tests.oracle.outages import Outages
+from tests.oracle.model import now
 
 # Of one kind: the first tell enough.
 _MOST = 25
+
+
+class Outage(NamedTuple):
+    """A fault, from its cause until the service is seen to be as before."""
+
+    name: str
+    since: datetime
+    until: datetime
+
+
+class Outages:
+    """One fault after another, noted by one thread, and asked for by all.
+
+    `excuses` are codes of refusals that the present one explains, such as a clock that is wrong.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.over: list[Outage] = []
+        self._began = now()
+        self.present = ""
+        self.excuses: Collection[str] = ()
+
+    def begin(self, name: str, excuses: Collection[str] = ()) -> None:
+        with self._lock:
+            self._began, self.present, self.excuses = now(), name, excuses
+
+    def end(self) -> None:
+        with self._lock:
+            self.over.append(Outage(self.present, self._began, now()))
+            self.present, self.excuses = "", ()
+
+    def within(self, since: datetime, until: datetime) -> float:
+        """Return for how many seconds of this time there was a fault."""
+        spans = [(max(one.since, since), min(one.until, until)) for one in self._all()]
+        return sum(max(timedelta(0), end - begin).total_seconds() for begin, end in spans)
+
+    def names(self, since: datetime, until: datetime) -> set[str]:
+        """Return the faults of this time."""
+        return {one.name for one in self._all() if one.since <= until and one.until >= since}
+
+    def lately(self, seconds: float) -> bool:
+        """Return whether there is a fault, or was one so many seconds ago."""
+        return self.within(now() - timedelta(seconds=seconds), now()) > 0
+
+    def _all(self) -> list[Outage]:
+        with self._lock:
+            present = [Outage(self.present, self._began, now())] if self.present else []
+            return [*self.over, *present]
 
 
 @dataclass(frozen=True)
@@ -48,6 +102,12 @@ class Violations:
             self.counts[kind] += 1
             if self.counts[kind] <= _MOST:
                 self._kept.append(Violation(kind, told, time.monotonic() - self._began, self.outages.present))
+
+    def at_fault(self, what: str, error: Exception) -> None:
+        """Note that who looks is at fault, where all else goes on."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{what}: {type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}"
+        self.add("the soak itself", told)
 
     def news(self) -> list[Violation]:
         """Return those that were kept since the last call."""

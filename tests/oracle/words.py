@@ -1,6 +1,6 @@
 """The planted words: each is one of its kind, so whatever is left of somebody says whose it is, wherever it lies.
 
-A word stands in every personal text that the soak sends: values, ids, names, messages, comments, files.
+A word stands in every personal text that clients send: values, ids, names, messages, comments, files.
 """
 
 import base64
@@ -12,9 +12,8 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from tests.faults.people import words_in
-
-_PERSON, _CONVERSATION = _OWNERS = ("a", "b")
+_PERSON, _CONVERSATION = "a", "b"
+_WORD = re.compile(f"zq([{_PERSON}{_CONVERSATION}])([0-9a-f]{{5}})[0-9a-f]{{6}}")
 # What breaks careless code: quotes, formulas, separators, line ends, other scripts, markup.
 _DRESSES = (
     "{}",
@@ -45,7 +44,7 @@ class Word(NamedTuple):
 
 
 class Words:
-    """Makes the words of one run: those of `tests.faults.people`, whose digits say whose they are."""
+    """Makes the words of one run: `zq`, whose it is, by kind and number, and its own number."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -62,8 +61,8 @@ class Words:
 
 def found_in(*texts: str) -> set[Word]:
     """Return the planted words in texts."""
-    found = {text for one in texts for text in words_in(one)}
-    return {Word(text[2] == _PERSON, int(text[3:8], 16), text) for text in found if text[2] in _OWNERS}
+    found = (match for text in texts for match in _WORD.finditer(text))
+    return {Word(match[1] == _PERSON, int(match[2], 16), match[0]) for match in found}
 
 
 def found_anyhow(text: str) -> set[Word]:

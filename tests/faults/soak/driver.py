@@ -2,9 +2,8 @@
 
 import threading
 import time
-import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
@@ -12,13 +11,10 @@ from tests.faults.catalogue import SILENT_SECONDS, Fault
 from tests.faults.site import Site
 from tests.faults.soak.receivers import WELL, Receivers
 from tests.faults.wire import Wire
-from tests.oracle import sending
-from tests.oracle.caller import new_key
+from tests.oracle import filing, sending
 from tests.oracle.client_state import ClientState
-from tests.oracle.filing import see
 from tests.oracle.following import Read, settle
 from tests.oracle.model import Request
-from tests.oracle.violations import Violations
 
 # How long a fault lasts that lasts until it is mended, unless it is to outlast a limit.
 _LASTS = (1.0, 6.0)
@@ -28,24 +24,22 @@ _LONGEST = 240.0
 _DRIPS = 100
 # Between two requests that are filed to see whether work goes on.
 _PROBE_SECONDS = 0.5
-# What a fault explains: refusals that are right while it lasts.
-_EXCUSES = {"clock of the web server": {"stale_timestamp", "invalid_identity_token"}}
 
 
 def faults_of(receivers: Receivers, client_wire: Wire) -> dict[str, Fault]:
     """Return the faults of the clients' own servers, which must hold up nobody else's requests."""
 
-    def be(name: str, mood: str, *_: object) -> None:
-        setattr(receivers, name, mood)
+    def be(what: str, mood: str, *_: object) -> None:
+        receivers.mood[what] = mood
 
     def restore(_: Site) -> None:
         client_wire.restore()
 
     moods = {
-        f"{whose} {mood}": Fault(partial(be, name, mood), partial(be, name, WELL), lasts=True)
-        for whose, name, all_moods in (
-            ("receiver", "mood", ("errors", "silent", "drips")),
-            ("resolver", "resolver_mood", ("errors", "silent", "drips", "lies")),
+        f"{whose} {mood}": Fault(partial(be, what, mood), partial(be, what, WELL))
+        for whose, what, all_moods in (
+            ("receiver", "hook", ("errors", "silent", "drips")),
+            ("resolver", "who", ("errors", "silent", "drips", "lies")),
         )
         for mood in all_moods
     }
@@ -55,8 +49,7 @@ def faults_of(receivers: Receivers, client_wire: Wire) -> dict[str, Fault]:
         "silent": (lambda *_: client_wire.hang(), SILENT_SECONDS),
     }
     return moods | {
-        f"client's bucket {how}": Fault(cause, restore, lasts=True, least=least)
-        for how, (cause, least) in wires.items()
+        f"client's bucket {how}": Fault(cause, restore, least=least) for how, (cause, least) in wires.items()
     }
 
 
@@ -72,7 +65,6 @@ class Driver(threading.Thread):
         site: Site,
         state: ClientState,
         faults: dict[str, Fault],
-        violations: Violations,
         *,
         seed: int,
         pause: tuple[float, float],
@@ -86,18 +78,11 @@ class Driver(threading.Thread):
         self._site = site
         self._state = state
         self._faults = {name: fault for name, fault in faults.items() if name not in self.prevented}
-        self._violations = violations
+        self._violations = state.violations
         self._chance = Random(seed)
         self._pause = pause
         self._read = read
         self._over = over
-
-    @property
-    def present(self) -> str:
-        return self._violations.outages.present
-
-    def excuses(self) -> Collection[str]:
-        return next((codes for name, codes in _EXCUSES.items() if self.present.startswith(name)), ())
 
     def run(self) -> None:
         for name in self._in_turn():
@@ -106,21 +91,15 @@ class Driver(threading.Thread):
             try:
                 self._round(name, self._faults[name])
             except Exception as error:
-                self._told(name, error)
+                self._violations.at_fault(f"fault {name}", error)
                 # Otherwise this thread would die unseen, and the rest of the run had no faults.
                 try:
                     self._faults[name].mend(self._site)
                 except Exception as another:
-                    self._told(name, another)
+                    self._violations.at_fault(f"fault {name}", another)
             finally:
-                if self.present:
+                if self._violations.outages.present:
                     self._violations.outages.end()
-
-    def _told(self, name: str, error: Exception) -> None:
-        """Note that the soak itself is at fault."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"fault {name}: {type(error).__name__} in {place.filename}:{place.lineno}: {error}"
-        self._violations.add("the soak itself", told)
 
     def _in_turn(self) -> Iterator[str]:
         """Yield each fault once, by chance, and then all of them anew."""
@@ -131,7 +110,7 @@ class Driver(threading.Thread):
 
     def _round(self, name: str, fault: Fault) -> None:
         value = self._new_chatter()
-        self._violations.outages.begin(name)
+        self._violations.outages.begin(name, fault.excuses)
         self.caused[name] += 1
         fault.cause(self._site, self._chance)
         if fault.lasts:
@@ -143,8 +122,8 @@ class Driver(threading.Thread):
             told = f"after {name} it took {seconds:.1f} s of {fault.recovers_within:.0f} s until all was as before"
             self._violations.add("slow recovery", told)
         self._violations.outages.end()
-        for one in probes:
-            self._look_at(one)
+        for probe in probes:
+            self._look_at(probe)
 
     def _new_chatter(self) -> str:
         """Store a conversation of somebody, and return their value."""
@@ -178,28 +157,15 @@ class Driver(threading.Thread):
     def _probe(self, value: str, end: float) -> Request:
         """File a request, and return it once it is over, or the time is."""
         state = self._state
-        kind = self._chance.choice(("deletion", "export"))
-        one = Request(state.bot, kind, new_key(), value=value)
-        one.surely = set(state.alive_of(value))
-        one.texts = {conversation.id: dict(conversation.texts) for conversation in one.surely}
-        state.model.file(one)
-        body = {"unique_chatter_identifier_key": state.uci, "unique_chatter_identifier_value": value}
-        path = "data-deletion" if kind == "deletion" else "data-export"
-        answer = state.caller.file("probe", path, body, one.key)
-        if answer.status != 200:
-            return one
-        one.id = answer.body["request_id"]
-        state.filed[one.id] = one
-        state.open[one] = None
-        state.close(one.surely if kind == "deletion" else ())
-        see(state, one, answer.body)
-        while not one.is_final and time.monotonic() < end:
+        request_of = self._chance.choice((filing.deletion_of, filing.export_of))
+        request = filing.file(state, request_of(state, value), called="probe")
+        while request.id and not request.is_final and time.monotonic() < end:
             time.sleep(0.05)
-            see(state, one, state.caller.get("probe's status", f"requests/{one.id}").body)
-        return one
+            filing.see(state, request, state.caller.get("probe's status", f"requests/{request.id}").body)
+        return request
 
-    def _look_at(self, one: Request) -> None:
+    def _look_at(self, request: Request) -> None:
         state = self._state
-        if one.status == "completed":
-            state.unsettled.pop(one, None)
-            settle(state, one, state.caller.get("one request", f"requests/{one.id}").body, self._read)
+        if request.status == "completed":
+            state.unsettled.pop(request, None)
+            settle(state, request, state.caller.get("one request", f"requests/{request.id}").body, self._read)

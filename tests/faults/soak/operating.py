@@ -13,7 +13,6 @@ from tests.oracle import sending
 from tests.oracle.caller import Silent
 from tests.oracle.client_state import ClientState
 from tests.oracle.model import Conversation, Request, now
-from tests.oracle.violations import Violations
 
 RETENTION_DAYS = 90
 # After faults of the storages, the processes and the clocks (S3 refuses a signature of another time) a retry helps.
@@ -35,16 +34,14 @@ UPDATE compliance_compliancerequest SET not_before = clock_timestamp()
 class Operator(threading.Thread):
     """`state` is a chatbot with a retention period, to which old conversations are sent."""
 
-    def __init__(
-        self, site: Site, state: ClientState, violations: Violations, *, over: threading.Event, every: float
-    ) -> None:
+    def __init__(self, site: Site, state: ClientState, *, over: threading.Event, every: float) -> None:
         super().__init__(name="operator", daemon=True)
         self.retried: Counter[str] = Counter()
         # What has succeeded, and how often.
         self.done: Counter[str] = Counter()
         self._site = site
         self._state = state
-        self._violations = violations
+        self._violations = state.violations
         self._every = every
         self._over = over
         self._old: list[Conversation] = []
@@ -109,18 +106,16 @@ class Operator(threading.Thread):
 
     def note_run(self, status: str) -> None:
         """Note in the model that what is old is erased: a run that was filed after it was sent is over."""
-        one = Request(self._state.bot, "retention", "the runs of the period")
-        one.surely, one.status = set(self._old), status
-        self._state.model.file(one)
+        run = Request(self._state.bot, "retention", "the runs of the period", surely=set(self._old), status=status)
+        self._state.model.file(run)
 
     def _come_late(self) -> None:
         """Send more of a conversation that a run has erased: nothing may be stored."""
-        conversation = self._state.pick(self._old)
-        if conversation is None:
-            return
-        answer = self._state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
-        if answer.status == 410:
-            sending.send_late(self._state, conversation, min(conversation.tried), "conversation_deleted")
+        state = self._state
+        if conversation := state.pick(self._old):
+            answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
+            if answer.status == 410:
+                sending.send_late(state, conversation, min(conversation.tried), "conversation_deleted")
 
     def _send_old(self) -> None:
         """Send conversations whose last message is too old, and one that is not."""

@@ -24,12 +24,7 @@ def document(soak: Soak) -> dict[str, Any]:
         "conversations": len(stored),
         "messages": sum(len(conversation.texts) for conversation in stored),
         "files": sum(len(conversation.files) for conversation in stored),
-        "callbacks": {
-            "received": soak.receivers.callbacks,
-            "doubled": soak.receivers.doubled,
-            "not taken": soak.receivers.not_taken,
-        },
-        "lookups": soak.receivers.lookups,
+        "receivers": dict(soak.receivers.counts),
         "retried": dict(soak.operator.retried),
         "met": {name: number for name, number in sorted(soak.met.items()) if number},
         "not met": soak.unmet,
@@ -69,7 +64,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"Answers: {_told(found['answers'])}"
     yield f"Stored: {found['conversations']} conversations, {found['messages']} messages, {found['files']} files"
     yield f"Requests: {_told(found['requests'])}"
-    yield f"Callbacks: {_told(found['callbacks'])}; look-ups: {found['lookups']}; retried: {_told(found['retried'])}"
+    yield f"Callbacks: {_told(found['receivers'])}; retried: {_told(found['retried'])}"
     yield f"Met: {_told(found['met'])}"
     if found["not met"]:
         yield f"Not met: {', '.join(found['not met'])}"

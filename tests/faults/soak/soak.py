@@ -3,7 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,12 +14,11 @@ from random import Random
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.drill_site import wait_until
-from tests.faults import invariants
+from tests.faults import looks
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.site import Site
-from tests.faults.soak import coverage, watching
-from tests.faults.soak.actor import Actor
-from tests.faults.soak.control import Control
+from tests.faults.soak import watching
+from tests.faults.soak.acting import Actor, Control
 from tests.faults.soak.driver import Driver, faults_of
 from tests.faults.soak.operating import Operator
 from tests.faults.soak.receivers import Receivers, receiving
@@ -28,7 +28,7 @@ from tests.oracle import evidence
 from tests.oracle.caller import Caller, Traffic
 from tests.oracle.checks import Checks
 from tests.oracle.client_state import ClientState, IdentityKey
-from tests.oracle.evidence import Evidence
+from tests.oracle.comparison import Findings
 from tests.oracle.http import Client
 from tests.oracle.model import Model
 from tests.oracle.violations import Violations
@@ -63,6 +63,24 @@ _DAYS_PAUSES_PASS = """
 UPDATE conversations_dailyextract SET stale_at = stale_at - interval '1 minute', not_before = NULL
  WHERE state IN ('pending', 'stale') AND token IS NULL
 """
+
+# What a run must have done and met: a check that has met nothing has shown nothing. Shorter runs, and those with few
+# faults, need not meet everything.
+_LONG = 600.0
+_CALLS = (
+    *("documents", "lines of documents", "resent document", "late document", "document of an erased chatter"),
+    *("upload", "identify", "deletion", "deletion again", "export", "export again", "batch", "cancel", "redaction"),
+    *("status", "one request", "requests", "lookup of requests", "download", "preview", "usage"),
+    *("one conversation", "messages", "log", "lookup of conversations"),
+)
+_MET = (
+    *("conversations whole", "conversations gone", "conversations of two chatters", "messages redacted"),
+    *("exports (hosted)", "exports (client)", "copies of files", "exports that outlive what they hold"),
+    *("uploaded files", "messages in daily extracts", "callbacks", "chatters looked up"),
+    *("erased chatters who live in another chatbot", "deletions completed", "deletions cancelled"),
+    *("exports completed", "redactions completed", "retentions completed"),
+)
+_DONE = ("retain", "make_days")
 
 
 @dataclass(frozen=True)
@@ -121,21 +139,12 @@ class Soak:
         still = self.states[STILL]
         faults = plan.faults(FAULTS | faults_of(self.receivers, self.client_wire))
         self.driver = Driver(
-            self.site,
-            still,
-            faults,
-            self.violations,
-            seed=plan.seed + 1,
-            pause=plan.pause,
-            read=self.read_of(STILL),
-            over=self.over,
+            self.site, still, faults, seed=plan.seed + 1, pause=plan.pause, read=self.read, over=self.over
         )
-        self.operator = Operator(
-            self.site, self.states[AGED], self.violations, over=self.over, every=max(30.0, plan.seconds / 8)
-        )
+        self.operator = Operator(self.site, self.states[AGED], over=self.over, every=max(30.0, plan.seconds / 8))
         self.operator.begin()
         self.control = Control(still)
-        self.control.begin(self.states[HOSTED], self.read_of(STILL))
+        self.control.begin(self.states[HOSTED], self.read)
         self.watcher = Watcher(self.site, over=self.over)
         self.actors = [self._actor(number) for number in range(plan.clients + 1)]
 
@@ -162,12 +171,12 @@ class Soak:
     def _caller(self, client: Client) -> Caller:
         # The times of those who ask whether work goes on are measured.
         longest_pause = 0.2 if client.slug == STILL else 2.0
-        return Caller(client, self.violations, self.traffic, self._excuses, longest_pause=longest_pause)
+        return Caller(client, self.violations, self.traffic, longest_pause=longest_pause)
 
     def _state(self, bot: str, caller: Caller, key: IdentityKey | None, number: int = 0) -> ClientState:
         # Not `hash`, which differs from run to run.
         chance = Random(f"{self.plan.seed} {bot} {number}")
-        return ClientState(self.model, caller, self.receivers, self.violations, chance, key)
+        return ClientState(self.model, caller, self.violations, chance, key, self.receivers.sessions)
 
     def _actor(self, number: int) -> Actor:
         """Make a thread: the first has a client's bucket, all others the hosted one, and each its own chatters.
@@ -181,28 +190,21 @@ class Soak:
             state = self._state(bot, caller, shared.identity_key, number)
         elif number > 1:
             state = self._state(bot, shared.caller, shared.identity_key, number)
-        return Actor(state, rate=self.plan.rate, read=self.read_of(bot), over=self.over)
+        return Actor(state, rate=self.plan.rate, read=self.read, over=self.over)
 
-    def _excuses(self) -> Collection[str]:
-        return self.driver.excuses() if hasattr(self, "driver") else ()
-
-    def read_of(self, bot: str) -> Callable[[str], bytes | None]:
-        """Return what reads a file of a client's bucket, past its wire."""
-
-        def read(key: str) -> bytes | None:
-            for _ in range(60):
-                try:
-                    with self.site.s3_client() as s3:
-                        return bytes(s3.get_object(Bucket=CLIENT_BUCKET, Key=key)["Body"].read())
-                except ClientError as error:
-                    if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
-                        return None
-                except BotoCoreError:
-                    pass
-                time.sleep(0.5)
-            raise TimeoutError(f"The bucket of {bot} cannot be read.")
-
-        return read
+    def read(self, key: str) -> bytes | None:
+        """Return a file of the client's bucket, past its wire."""
+        for _ in range(60):
+            try:
+                with self.site.s3_client() as s3:
+                    return bytes(s3.get_object(Bucket=CLIENT_BUCKET, Key=key)["Body"].read())
+            except ClientError as error:
+                if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+                    return None
+            except BotoCoreError:
+                pass
+            time.sleep(0.5)
+        raise TimeoutError("The client's bucket cannot be read.")
 
     # --- During ------------------------------------------------------------------------------------------
 
@@ -234,8 +236,8 @@ class Soak:
             f"{sum(self.driver.caused.values())} faults",
             f"{sum(self.violations.counts.values())} violations",
         ]
-        if self.driver.present:
-            parts.append(f"now: {self.driver.present}")
+        if self.violations.outages.present:
+            parts.append(f"now: {self.violations.outages.present}")
         if open_ones:
             parts.append(f"oldest open: {open_ones[0].kind} of {open_ones[0].bot}, {open_ones[0].status}")
         sys.stderr.write(", ".join(parts) + "\n")
@@ -247,17 +249,14 @@ class Soak:
         self.operator.end_day()
         self.operator.make_days()
         self.operator.note_run("completed" if self._wait_for_requests() else "failed")
-        for actor in (*self.actors, self._actor_of_probes()):
+        for actor in (*self.actors, Actor(self.states[STILL], rate=1, read=self.read, over=self.over)):
             actor.follow_all()
         self._wait(_HALF_ERASED, "what came late is erased", before="")
         self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
         self._wait(_LOOKUPS_WAIT, "all chatters are looked up", before=_LOOKUPS_PAUSES_PASS)
         self._wait(_DAYS_WAIT, "all daily extracts are rebuilt", before=_DAYS_PAUSES_PASS)
-        self.control.end(self.read_of(STILL))
+        self.control.end(self.read)
         self.watcher.look()
-
-    def _actor_of_probes(self) -> Actor:
-        return Actor(self.states[STILL], rate=1, read=self.read_of(STILL), over=self.over)
 
     def _wait_for_requests(self) -> bool:
         """Wait until all requests are over, and return whether they are. What has failed is retried."""
@@ -282,48 +281,34 @@ class Soak:
 
     # --- After -------------------------------------------------------------------------------------------
 
-    def look(self) -> Evidence:
+    def look(self) -> None:
         """Compare everything with the model, and note what is not as it must be."""
         callers = {bot: state.caller for bot, state in self.states.items()}
-        found = evidence.gather(self.site, callers, self.receivers, CLIENT_BUCKET)
-        told = self.receivers.told
-        sessions = {session for session in told if session not in self.receivers.lied_to}
-        ending = Checks(
-            self.model,
-            found,
-            sessions=sessions,
-            callbacks=BOTS,
-            outages=self.violations.outages,
-        )
-        for kind, what in ending.all():
+        found = evidence.gather(self.site, callers, taken=self.receivers.taken, client_bucket=CLIENT_BUCKET)
+        sessions = self.receivers.told.keys() - self.receivers.lied_to
+        outages = self.violations.outages
+        checks = Checks(self.model, found, sessions=sessions, callbacks=BOTS, outages=outages)
+        for kind, what in (*checks.all(), *looks.of_site(self.site, found), *self._of_resources()):
             self.violations.add(kind, what)
-        self.met = ending.comparison.met
+        self.met = checks.comparison.met
         faults = sum(self.driver.caused.values())
-        self.unmet = coverage.unmet(self.traffic.calls, self.met, self.operator.done, faults)
-        if self.unmet and self.plan.seconds >= coverage.LONG and not self.plan.only:
+        self.unmet = unmet(self.traffic.calls, self.met, self.operator.done, faults)
+        if self.unmet and self.plan.seconds >= _LONG and not self.plan.only:
             self.violations.add("nothing met", ", ".join(self.unmet))
-        for what in invariants.nothing_orphaned(self.site, found.objects):
-            self.violations.add("orphan", what)
-        if found.client_objects.uploads:
-            self.violations.add(
-                "orphan", f"{len(found.client_objects.uploads)} uploads are open in the client's bucket"
-            )
-        said = self.site.manage("verify_erasure", "--all", ends=(0, 3))
-        if said.code:
-            self.violations.add("row left", "verify_erasure --all finds something left")
-        self._look_at_resources()
-        return found
 
-    def _look_at_resources(self) -> None:
+    def _of_resources(self) -> Findings:
         for life in self.watcher.chosen():
             if life.growth > _MOST_GROWTH:
-                self.violations.add("memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}")
-        for what in self.site.missing():
-            self.violations.add("ended process", f"{what}, though all faults are mended")
-        for code in sorted(self.site.health() - invariants.TOLD_LATER):
-            self.violations.add("health", f"health reports {code}, though all requests are over")
+                yield "memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}"
         queue = watching.queue_of(self.site)
-        if queue["claims"]:
-            self.violations.add("queue", f"{queue['claims']} claims are left, though all requests are over")
-        if queue["tasks"] > _MOST_TASKS:
-            self.violations.add("queue", f"{queue['tasks']} tasks wait, though all requests are over")
+        for name, most in (("claims", 0), ("tasks", _MOST_TASKS)):
+            if queue[name] > most:
+                yield "queue", f"{queue[name]} {name} are left, though all requests are over"
+
+
+def unmet(calls: Mapping[str, int], met: Counter[str], done: Counter[str], faults: int) -> list[str]:
+    """Return what a run has not done, or not met."""
+    found = [f"call: {name}" for name in _CALLS if not calls.get(name)]
+    found += [f"check: {name}" for name in _MET if not met[name]]
+    found += [f"operator: {name}" for name in _DONE if not done[name]]
+    return found + ([] if faults else ["any fault"])

@@ -1,0 +1,291 @@
+"""What a client does by chance, one thing after another: it sends, files and withdraws, and reads beside that."""
+
+import threading
+from collections.abc import Callable
+
+from tests.oracle import filing, sending
+from tests.oracle.caller import Silent
+from tests.oracle.client_state import ClientState, shown_values
+from tests.oracle.filing import see
+from tests.oracle.following import Read, follow, follow_to_end, is_whole, look_at_whole_ones
+from tests.oracle.http import ask
+from tests.oracle.model import Conversation, Request
+
+Action = Callable[[ClientState], None]
+
+# More are not filed before some are over: a service that is down is not to be buried.
+_MOST_OPEN = 25
+_NAMESAKES = 3
+_ROUNDS = 5
+
+
+# --- Sending and filing ----------------------------------------------------------------------------------
+
+
+def upload(state: ClientState) -> None:
+    if conversation := state.pick(state.alive):
+        sending.upload(state, conversation, state.chance.choice((10, 1000, 60_000)))
+
+
+def delete(state: ClientState) -> None:
+    """File the deletion of a chatter. Some are withdrawn at once, some meet what is sent meanwhile."""
+    if person := state.pick(state.free_people()):
+        request = filing.file(state, filing.deletion_of(state, person.value, *_flags(state, erase_exports=0.6)))
+        if state.chance.random() < 0.2:
+            filing.withdraw(state, request)
+        elif state.chance.random() < 0.4:
+            sending.race(state, request)
+
+
+def delete_conversations(state: ClientState) -> None:
+    """File the deletion of one to three conversations by their ids."""
+    if conversations := _some(state, state.chance.choice((1, 2, 3))):
+        request = filing.deletion_by_ids(state, conversations, *_flags(state, erase_exports=0.6))
+        filing.file(state, request)
+        if state.chance.random() < 0.15:
+            filing.withdraw(state, request)
+
+
+def export(state: ClientState) -> None:
+    """File the export of a chatter."""
+    if person := state.pick(state.free_people()):
+        filing.file(state, _export_of(state, person.value))
+
+
+def export_conversations(state: ClientState) -> None:
+    """File the export of some conversations by their ids."""
+    if conversations := _some(state, 3):
+        filing.file(state, filing.export_by_ids(state, conversations, *_flags(state, include_files=0.4)))
+
+
+def batch(state: ClientState) -> None:
+    """File several requests in one call: of a chatter the export, and then the deletion."""
+    if person := state.pick(state.free_people()):
+        export = _export_of(state, person.value)
+        deletion = filing.deletion_of(state, person.value, *_flags(state, erase_exports=0.6))
+        filing.file_all(state, [export, deletion])
+
+
+def file_again(state: ClientState) -> None:
+    if request := state.pick([request for request in state.filed.values() if request.body][-30:]):
+        filing.file_again(state, request)
+
+
+def redact(state: ClientState) -> None:
+    """Redact a message."""
+    conversation = state.pick(state.alive)
+    message = state.pick(sorted(conversation.texts)) if conversation else None
+    if conversation and message and message not in conversation.redacted:
+        filing.redact(state, conversation, message)
+
+
+def _export_of(state: ClientState, value: str) -> Request:
+    return filing.export_of(state, value, *_flags(state, include_shared=0.4, include_files=0.3))
+
+
+def _some(state: ClientState, most: int) -> list[Conversation]:
+    return state.chance.sample(list(state.alive), min(len(state.alive), most))
+
+
+def _flags(state: ClientState, **chances: float) -> list[str]:
+    return [name for name, chance in chances.items() if state.chance.random() < chance]
+
+
+# --- Reading ---------------------------------------------------------------------------------------------
+
+
+def read_log(state: ClientState) -> None:
+    """Read a page of the log: only this chatbot's conversations, each with its number once."""
+    deleted = state.chance.choice(("", "&deleted=false", "&deleted=true"))
+    page = state.caller.get("log", f"conversations?limit=100{deleted}").body["results"]
+    numbers = [shown["number"] for shown in page if not shown["deleted"]]
+    if len(numbers) != len(set(numbers)):
+        state.told("log", "a conversation stands on one page twice")
+    ours = {conversation.number: conversation.id for conversation in state.conversations.values()}
+    for shown in page:
+        number = shown["number"]
+        if shown["deleted"]:
+            if shown["id"] or shown["user_name"] or any(shown_values(shown)) or shown["message_count"]:
+                state.told("not deleted", f"the log shows something of the deleted conversation {number}")
+        elif shown["id"] != ours.get(number, shown["id"]):
+            state.told("log", f"conversation {number} has the id {shown['id']}, and not {ours[number]}")
+
+
+def read_requests(state: ClientState) -> None:
+    """Read a page of requests."""
+    query = state.chance.choice(("", "&status=completed", "&kind=export", "&kind=deletion"))
+    state.caller.get("requests", f"requests?limit=50{query}")
+
+
+def read_one_request(state: ClientState) -> None:
+    """Read a request that is over: it must stay as it was."""
+    if request := state.pick([request for request in state.filed.values() if request.is_final]):
+        see(state, request, state.caller.get("one request", f"requests/{request.id}").body)
+
+
+def look_up(state: ClientState) -> None:
+    """Find the requests about a chatter: all that were answered must be there."""
+    named = [request for request in state.filed.values() if request.value]
+    if not named:
+        return
+    value = state.chance.choice(named).value
+    known = {request.id for request in named if request.value == value}
+    found = state.caller.post("lookup of requests", "requests/lookup", state.naming(value)).body
+    missing = known - {shown["request_id"] for shown in found["results"]}
+    if missing and not found["left_out"]:
+        state.told("forgotten request", f"a look-up of its chatter does not find {min(missing)}")
+
+
+def preview(state: ClientState) -> None:
+    person = state.pick(state.free_people())
+    if person is None:
+        return
+    body = state.naming(person.value) | {"action": "delete"}
+    shown = state.caller.post("preview", "preview", body).body["deletion"]
+    least = len(state.alive_of(person.value))
+    if shown["erased"]["conversations"] < least:
+        state.told("preview", f"it finds {shown['erased']['conversations']} conversations, and {least} are stored")
+
+
+def find_conversations(state: ClientState) -> None:
+    """Find conversations by their ids: those that are stored must be found."""
+    conversations = _some(state, 10)
+    if not conversations:
+        return
+    body = {"ids": [conversation.id for conversation in conversations]}
+    results = state.caller.post("lookup of conversations", "conversations/lookup", body).body["results"]
+    for conversation, found in zip(conversations, results, strict=True):
+        if found["conversation"] is None or found["conversation"]["number"] != conversation.number:
+            state.told("neighbour", f"{conversation.id}, which nobody erases, is not found by its id")
+
+
+def read_usage(state: ClientState) -> None:
+    state.caller.get("usage", "usage")
+
+
+def read_some(state: ClientState) -> None:
+    look_at_whole_ones(state, 2)
+
+
+# --- Threads ---------------------------------------------------------------------------------------------
+
+# How often each is done, compared with the others.
+_SENDING: dict[Action, int] = {
+    sending.begin: 16,
+    sending.go_on: 16,
+    sending.share: 4,
+    sending.repeat: 6,
+    sending.come_late: 5,
+    sending.come_back: 4,
+    sending.come_back_unnamed: 2,
+    upload: 6,
+    sending.identify: 4,
+    sending.sign: 4,
+    sending.arrive: 3,
+    sending.see_who_it_is: 4,
+}
+_FILING: dict[Action, int] = {
+    delete: 9,
+    delete_conversations: 5,
+    export: 7,
+    export_conversations: 3,
+    batch: 2,
+    redact: 3,
+}
+_READING: dict[Action, int] = {
+    file_again: 3,
+    read_log: 3,
+    read_requests: 2,
+    read_one_request: 3,
+    look_up: 2,
+    preview: 2,
+    find_conversations: 3,
+    read_usage: 1,
+    read_some: 5,
+}
+# What needs a resolver and an identity key.
+_IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is}
+
+
+class Actor(threading.Thread):
+    """`rate` is how many things it does in a second, if each takes no time."""
+
+    def __init__(self, state: ClientState, *, rate: float, read: Read, over: threading.Event) -> None:
+        super().__init__(name=f"client of {state.bot}", daemon=True)
+        self.state = state
+        self._rate = rate
+        self._read = read
+        self._over = over
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self.attempt(self._act)
+            self._over.wait(self.state.chance.expovariate(self._rate))
+
+    def attempt(self, act: Callable[[], None]) -> None:
+        """Do something; what goes wrong in the soak itself is told as such."""
+        try:
+            act()
+        except Silent:
+            pass  # told already
+        except Exception as error:
+            self.state.violations.at_fault(f"a client of {self.state.bot}", error)
+
+    def follow_all(self) -> None:
+        """Ask for everything that is open, and look at all that is over; again at what could not be fetched."""
+        for _ in range(_ROUNDS):
+            self.attempt(lambda: follow(self.state, self._read, most=1000))
+            if not self.state.unsettled:
+                return
+
+    def _act(self) -> None:
+        state = self.state
+        kinds = _SENDING | _READING
+        if len(state.open) < _MOST_OPEN:
+            kinds = kinds | _FILING
+        if state.identity_key is None:
+            kinds = {action: weight for action, weight in kinds.items() if action not in _IDENTIFYING}
+        [action] = state.chance.choices(list(kinds), list(kinds.values()))
+        action(state)
+        follow(state, self._read, most=2)
+
+
+class Control:
+    """Somebody of whom nobody asks anything, with a conversation and an export that outlive all faults.
+
+    `state` is that of a chatbot of which nobody files deletions but of the probes' chatters.
+    """
+
+    def __init__(self, state: ClientState) -> None:
+        self._state = state
+        self._conversations: list[Conversation] = []
+        self._export: Request | None = None
+        self._raw = b""
+
+    def begin(self, other: ClientState, read: Read) -> None:
+        """Store the conversation, export it, and give chatters of another chatbot namesakes in this one."""
+        state = self._state
+        conversation = state.new_conversation()
+        person = state.new_person()
+        sending.send(state, [sending.prepared(state, conversation, person.value)])
+        self._conversations = [conversation]
+        self._export = filing.file(state, filing.export_of(state, person.value))
+        follow_to_end(state, read)
+        self._raw = self._download()
+        for _ in range(_NAMESAKES):
+            value = other.new_person().value
+            for each in (state, other):
+                sending.send(each, [sending.prepared(each, each.new_conversation(), value)])
+            self._conversations += state.conversations_of(value)
+
+    def end(self, read: Read) -> None:
+        """Look whether everything is as it was."""
+        for conversation in self._conversations:
+            is_whole(self._state, conversation)
+        if self._download() != self._raw:
+            self._state.told("lost export", "the file of the control is not what it was", self._export)
+
+    def _download(self) -> bytes:
+        assert self._export
+        answer = self._state.caller.get("download", f"requests/{self._export.id}/download", ok=(302,))
+        return ask(answer.headers["location"]).raw
