@@ -63,7 +63,7 @@ class Caller:
 
     def lines(self, what: str, path: str, documents: Collection[Mapping[str, Any]]) -> Answer:
         """Send documents a line each."""
-        raw = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in documents).encode()
+        raw = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents).encode()
         headers = {"Content-Type": "application/x-ndjson"}
         return self._surely(what, (200,), lambda: self.client.call("POST", path, raw, headers))
 
@@ -128,7 +128,7 @@ class Caller:
             raise Silent(what)
 
     def _refused(self, what: str, answer: Answer) -> None:
-        faults = [f"{one.get('pointer')} {one.get('code')}" for one in (answer.body or {}).get("errors", [])]
+        faults = [f"{fault.get('pointer')} {fault.get('code')}" for fault in (answer.body or {}).get("errors", [])]
         trace = answer.headers.get("x-trace-id", "")
         told = f"{what} of {self.bot} was answered with {answer.status} {_code(answer)} {faults} (call {trace})"
         self._violations.add("wrong answer", told)

@@ -34,7 +34,7 @@ class IdentityKey:
         issued_at = int(time.time()) - 5
         claims = {"sub": value, "uci_key": uci, "aud": self.audience, "iat": issued_at, "exp": issued_at + 3600}
         header = {"alg": "HS256", "kid": self.kid}
-        parts = (json.dumps(one).encode() for one in (header, claims | {"conversation_id": conversation}))
+        parts = (json.dumps(part).encode() for part in (header, claims | {"conversation_id": conversation}))
         signed = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
         mac = hmac.digest(self.secret.encode(), signed.encode(), hashlib.sha256)
         return f"{signed}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
@@ -152,5 +152,5 @@ class ClientState:
 
 def shown_values(conversation: Mapping[str, Any]) -> Iterator[str]:
     """Yield the UCI values that the log shows of a conversation."""
-    for one in conversation["unique_chatter_identifiers"]:
-        yield one["value"]
+    for identifier in conversation["unique_chatter_identifiers"]:
+        yield identifier["value"]

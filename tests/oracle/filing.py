@@ -162,8 +162,8 @@ def _over(state: ClientState, request: Request) -> None:
 
 
 def _body(state: ClientState, request: Request) -> dict[str, Any]:
-    whom = state.naming(request.value) if request.value else {"conversation_ids": list(request.ids)}
-    return {**dict.fromkeys(sorted(request.flags), True), **whom, "reference": _reference()}
+    about = state.naming(request.value) if request.value else {"conversation_ids": list(request.ids)}
+    return {**dict.fromkeys(sorted(request.flags), True), **about, "reference": _reference()}
 
 
 def _reference() -> str:

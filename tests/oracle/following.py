@@ -28,38 +28,40 @@ Read = Callable[[str], bytes | None]
 
 def follow(state: ClientState, read: Read, most: int = 6) -> None:
     """Ask for the status of open requests, the longest unasked first."""
-    for one in list(state.open)[:most]:
-        shown = state.caller.get("status", f"requests/{one.id}").body
-        see(state, one, shown)
-        if one in state.open:
+    for request in list(state.open)[:most]:
+        shown = state.caller.get("status", f"requests/{request.id}").body
+        see(state, request, shown)
+        if request in state.open:
             # To the end of the line.
-            state.open[one] = state.open.pop(one)
-    for one in list(state.unsettled)[:most]:
-        del state.unsettled[one]
-        settle(state, one, state.caller.get("one request", f"requests/{one.id}").body, read)
+            state.open[request] = state.open.pop(request)
+    for request in list(state.unsettled)[:most]:
+        del state.unsettled[request]
+        settle(state, request, state.caller.get("one request", f"requests/{request.id}").body, read)
 
 
 def follow_to_end(state: ClientState, read: Read, *, seconds: float = 180.0) -> None:
-    """Ask for everything that is open until it is over, or the time is, and look at all that is over."""
+    """Ask for everything that is open until it is over, or the time is, and look at all that is over.
+
+    What could not be fetched after a fault is fetched again.
+    """
     end = time.monotonic() + seconds
-    while state.open and time.monotonic() < end:
+    while (state.open or state.unsettled) and time.monotonic() < end:
         follow(state, read, most=1000)
         state.wait(0.2)
-    follow(state, read, most=1000)
 
 
-def settle(state: ClientState, one: Request, shown: Mapping[str, Any], read: Read) -> None:
+def settle(state: ClientState, request: Request, shown: Mapping[str, Any], read: Read) -> None:
     """Look whether a request that has just been seen completed has done what it promises."""
-    if one.kind == "deletion":
-        for conversation in sorted(one.surely, key=lambda each: each.index)[:_MOST_LOOKS]:
-            _is_deleted(state, one, conversation)
+    if request.kind == "deletion":
+        for conversation in sorted(request.surely, key=lambda each: each.index)[:_MOST_LOOKS]:
+            _is_deleted(state, request, conversation)
         neighbour = state.pick(state.alive)
         if neighbour:
             is_whole(state, neighbour)
-    elif one.kind == "export":
-        _download(state, one, shown, read)
-    elif one.kind == "redaction":
-        for conversation in one.possibly & set(state.alive):
+    elif request.kind == "export":
+        _download(state, request, shown, read)
+    elif request.kind == "redaction":
+        for conversation in request.possibly & set(state.alive):
             is_whole(state, conversation)
 
 
@@ -87,42 +89,42 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
         state.told("neighbour", f"the messages of {conversation.id} are shown in another order")
 
 
-def _is_deleted(state: ClientState, one: Request, conversation: Conversation) -> None:
+def _is_deleted(state: ClientState, request: Request, conversation: Conversation) -> None:
     shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
     wrong = differing_of_kept(conversation, facts_shown(shown))
     if began_of(shown) != midnight_of(conversation):
         wrong.append("beginning")
     if not shown["deleted"] or shown["id"] or shown["unique_chatter_identifiers"] or wrong:
         told = f"{conversation.id} is shown after its deletion was completed {wrong or ''}".strip()
-        state.told("not deleted", told, one)
+        state.told("not deleted", told, request)
     answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
     if answer.status != 410:
-        state.told("not deleted", f"the messages of {conversation.id} are shown after its deletion", one)
+        state.told("not deleted", f"the messages of {conversation.id} are shown after its deletion", request)
 
 
-def _download(state: ClientState, one: Request, shown: Mapping[str, Any], read: Read) -> None:
+def _download(state: ClientState, request: Request, shown: Mapping[str, Any], read: Read) -> None:
     """Fetch the file of a completed export, and compare it with what was sent."""
     if shown["repeated_by"] or shown["export"] is None:
-        _explain_loss(state, one, "has no file")
+        _explain_loss(state, request, "has no file")
         return
     if shown["export"]["hosting"] == "client":
         key = shown["export"]["key"]
         raw = read(key) if key else None
         if key and raw is None:
-            state.told("lost export", "its file is not in the client's bucket", one)
+            state.told("lost export", "its file is not in the client's bucket", request)
     else:
-        raw = _fetch(state, one)
+        raw = _fetch(state, request)
     if raw is None:
         return
-    for fault in faults_of(one, raw, shown["export"], state.conversations):
-        state.told("export", fault, one)
+    for fault in faults_of(request, raw, shown["export"], state.conversations):
+        state.told("export", fault, request)
 
 
-def _fetch(state: ClientState, one: Request) -> bytes | None:
+def _fetch(state: ClientState, request: Request) -> bytes | None:
     for _ in range(60):
-        answer = state.caller.get("download", f"requests/{one.id}/download", ok=(302, 409))
+        answer = state.caller.get("download", f"requests/{request.id}/download", ok=(302, 409))
         if answer.status == 409:
-            _explain_loss(state, one, f"cannot be fetched: {answer.body['code']}")
+            _explain_loss(state, request, f"cannot be fetched: {answer.body['code']}")
         if answer.status != 302:
             return None
         try:
@@ -132,27 +134,27 @@ def _fetch(state: ClientState, one: Request) -> bytes | None:
             continue
         if found.status == 200:
             return found.raw
-        if found.status == 404 and _is_removed(state, one):
+        if found.status == 404 and _is_removed(state, request):
             return None
         if found.status < 500:
-            state.told("lost export", f"its link is answered with {found.status}", one)
+            state.told("lost export", f"its link is answered with {found.status}", request)
             return None
         state.wait(0.5)
     if state.violations.outages.lately(_REST):
-        state.unsettled[one] = None  # once more, later
+        state.unsettled[request] = None  # once more, later
     else:
-        state.told("lost export", "its link has had no answer, and no fault explains that", one)
+        state.told("lost export", "its link has had no answer, and no fault explains that", request)
     return None
 
 
-def _explain_loss(state: ClientState, one: Request, how: str) -> None:
-    if not _is_removed(state, one):
-        state.told("lost export", f"a completed export {how}, and nothing has removed it", one)
+def _explain_loss(state: ClientState, request: Request, how: str) -> None:
+    if not _is_removed(state, request):
+        state.told("lost export", f"a completed export {how}, and nothing has removed it", request)
 
 
-def _is_removed(state: ClientState, one: Request) -> bool:
+def _is_removed(state: ClientState, request: Request) -> bool:
     """Return whether something may have removed the file of a completed export."""
-    return state.model.may_be_removed(one, list(state.filed.values()))
+    return state.model.may_be_removed(request, list(state.filed.values()))
 
 
 def look_at_whole_ones(state: ClientState, most: int) -> None:

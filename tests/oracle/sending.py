@@ -48,11 +48,11 @@ def share(state: ClientState) -> None:
     person = state.chance.choice(people)
     if person.value in conversation.people or not state.may_join(person, conversation):
         return
-    for one in state.open:
+    for request in list(state.open):
         # The file may have been read before.
-        if one.kind == "export" and conversation in one.surely:
-            one.surely.discard(conversation)
-            one.possibly.add(conversation)
+        if request.kind == "export" and conversation in request.surely:
+            request.surely.discard(conversation)
+            request.possibly.add(conversation)
     send(state, [prepared(state, conversation, person.value)])
 
 
@@ -71,14 +71,17 @@ def repeat(state: ClientState) -> None:
 
 def come_late(state: ClientState) -> None:
     """Send more of a conversation that is erased: nothing may be stored."""
-    over = [
-        one for one in state.filed.values() if one.kind == "deletion" and one.status == "completed" and one.surely
-    ]
-    if not over:
+    deletion = state.pick([deletion for deletion in _completed(state) if deletion.surely])
+    if deletion is None:
         return
-    deletion = state.chance.choice(over[-20:])
-    conversation = state.chance.choice(sorted(deletion.surely, key=lambda one: one.index))
+    conversation = state.chance.choice(sorted(deletion.surely, key=lambda each: each.index))
     send_late(state, conversation, state.chance.choice(sorted(conversation.tried)), "conversation_deleted", deletion)
+
+
+def _completed(state: ClientState) -> list[Request]:
+    """Return the deletions that were completed last."""
+    found = [request for request in state.filed.values() if request.kind == "deletion"]
+    return [deletion for deletion in found if deletion.status == "completed"][-20:]
 
 
 def send_late(
@@ -106,11 +109,9 @@ def come_back_unnamed(state: ClientState) -> None:
 
     That is refused, and the conversation goes too (docs/api.md, "Saying who chatted").
     """
-    over = [one for one in state.filed.values() if one.value in state.erased_at and one.kind == "deletion"]
-    completed = [one for one in over if one.status == "completed"]
-    if not completed:
+    deletion = state.pick([deletion for deletion in _completed(state) if deletion.value])
+    if deletion is None:
         return
-    deletion = state.chance.choice(completed[-20:])
     conversation = state.new_conversation(state.erased_at[deletion.value] - timedelta(hours=1))
     send(state, [prepared(state, conversation, "")])
     if conversation.number is None:
@@ -155,7 +156,7 @@ def identify(state: ClientState) -> None:
     """Begin a conversation of nobody, and say afterwards whose it is."""
     conversation = state.new_conversation()
     send(state, [prepared(state, conversation, "")])
-    people = [one for one in state.people if state.may_join(one, conversation)] or [state.new_person()]
+    people = [person for person in state.people if state.may_join(person, conversation)] or [state.new_person()]
     person = state.chance.choice(people)
     conversation.tried.add(person.value)
     state.meets(conversation, person.value)
@@ -180,7 +181,7 @@ def sign(state: ClientState) -> None:
     if state.identity_key is None or state.violations.outages.excuses:
         return
     conversation = state.new_conversation()
-    people = [one for one in state.people if state.may_join(one, conversation)] or [state.new_person()]
+    people = [person for person in state.people if state.may_join(person, conversation)] or [state.new_person()]
     sent = prepared(state, conversation, state.chance.choice(people).value)
     _sign(state, sent)
     send(state, [sent])
@@ -225,7 +226,7 @@ def see_who_it_is(state: ClientState) -> None:
 
 def race(state: ClientState, deletion: Request) -> None:
     """Send something of a chatter whose deletion has just been filed: before, during or after its mark."""
-    conversations = sorted(deletion.surely, key=lambda one: one.index)
+    conversations = sorted(deletion.surely, key=lambda each: each.index)
     is_new = not conversations or state.chance.random() < 0.5
     conversation = state.new_conversation() if is_new else state.chance.choice(conversations)
     send(state, [prepared(state, conversation, deletion.value)])
@@ -289,17 +290,17 @@ def _facts(state: ClientState, conversation: Conversation) -> dict[str, Any]:
 
 def send(state: ClientState, sent: Sequence[Sent], *, as_lines: bool = False) -> None:
     """Send documents, and note what of them is stored."""
-    bodies = [one.body for one in sent]
+    bodies = [each.body for each in sent]
     if as_lines:
         answer = state.caller.lines("lines of documents", "conversations", bodies)
     else:
         answer = state.caller.post("documents", "conversations", bodies[0] if len(bodies) == 1 else bodies)
     results = answer.body["results"]
-    if [one["id"] for one in results] != [body["id"] for body in bodies]:
+    if [result["id"] for result in results] != [body["id"] for body in bodies]:
         state.told("wrong answer", "the results of documents are not in their order")
         return
-    for one, result in zip(sent, results, strict=True):
-        _note(state, one, result)
+    for document, result in zip(sent, results, strict=True):
+        _note(state, document, result)
 
 
 def _note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
@@ -326,5 +327,5 @@ def _note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
 
 def _outcome(result: Mapping[str, Any]) -> str:
     error = result["error"]
-    faults = [f"{one['pointer']} {one['code']}" for one in error["errors"]] if error else []
+    faults = [f"{fault['pointer']} {fault['code']}" for fault in error["errors"]] if error else []
     return f"{result['outcome']} {error['code'] if error else ''} {faults or ''}".strip()

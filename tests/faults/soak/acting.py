@@ -16,7 +16,8 @@ Action = Callable[[ClientState], None]
 # More are not filed before some are over: a service that is down is not to be buried.
 _MOST_OPEN = 25
 _NAMESAKES = 3
-_ROUNDS = 5
+# For what is left when all is over: a storage that was left alone may still be down.
+_LAST_SECONDS = 120.0
 
 
 # --- Sending and filing ----------------------------------------------------------------------------------
@@ -232,11 +233,7 @@ class Actor(threading.Thread):
             self.state.violations.at_fault(f"a client of {self.state.bot}", error)
 
     def follow_all(self) -> None:
-        """Ask for everything that is open, and look at all that is over; again at what could not be fetched."""
-        for _ in range(_ROUNDS):
-            self.attempt(lambda: follow(self.state, self._read, most=1000))
-            if not self.state.unsettled:
-                return
+        self.attempt(lambda: follow_to_end(self.state, self._read, seconds=_LAST_SECONDS))
 
     def _act(self) -> None:
         state = self.state
