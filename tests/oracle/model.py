@@ -5,7 +5,8 @@ asked again until it is known, so a conversation or a request is either stored f
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -18,6 +19,8 @@ OPEN = {"accepted", "on_hold", "processing", "failed"}
 ERASING = {"deletion", "retention"}
 # What a deletion leaves of a conversation (docs/data-map.md).
 KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
+# What of a conversation a database has, and a backup.
+_STORED = ("number", "people", "texts", "files", "documents")
 
 
 class Expected(Enum):
@@ -163,9 +166,26 @@ class Model:
         return one
 
     def forget(self, one: Request) -> None:
-        """Forget a filing that another request has answered."""
+        """Forget a filing that another request has answered, or that a loss of the database has taken."""
         with self._lock:
             self._filed.remove(one)
+
+    def stored(self) -> dict[Conversation, dict[str, Any]]:
+        """Return what is stored of each conversation now, to `put_back`."""
+        return {each: {name: copy(getattr(each, name)) for name in _STORED} for each in self.conversations}
+
+    def put_back(self, backup: Mapping[Conversation, Mapping[str, Any]]) -> None:
+        """Note that the database was restored, so that it has what the backup has. Requests are left alone."""
+        for each in self.conversations:
+            empty = vars(Conversation(each.bot, each.index, each.id, each.name, each.began))
+            for name in _STORED:
+                setattr(each, name, copy(backup.get(each, empty)[name]))
+
+    def branch(self) -> "Model":
+        """Return a model of a copy of the service: the same conversations, and from now on requests of its own."""
+        one = Model(self.words)
+        one._people, one._conversations, one._filed = self.people, self.conversations, self.filed
+        return one
 
     @property
     def people(self) -> list[Person]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from tests.oracle.client_state import ClientState, shown_values
@@ -233,15 +233,26 @@ def race(state: ClientState, deletion: Request) -> None:
 
 
 def prepared(
-    state: ClientState, conversation: Conversation, value: str, *, messages: int = 0, is_late: bool = False
+    state: ClientState,
+    conversation: Conversation,
+    value: str,
+    *,
+    messages: int = 0,
+    sent_at: datetime | None = None,
+    is_late: bool = False,
 ) -> Sent:
-    """Return a document with new messages, some by default, and note in the model that it is on its way."""
+    """Return a document with new messages, some of today or yesterday by default.
+
+    It is noted in the model that it is on its way.
+    """
     texts = {}
     for _ in range(messages or state.chance.choice((1, 1, 2, 4))):
         # The id of a message outlives its text, where it is redacted.
         name, word = (state.model.words.of_conversation(conversation.index) for _ in range(2))
         texts[name] = dressed(word, state.chance)
-    body = document(state, conversation, value, texts)
+    body = document(
+        state, conversation, value, texts, sent_at or now() - timedelta(days=state.chance.choice((0, 0, 1)))
+    )
     erasures = [] if is_late else state.meets(conversation, value)
     if value:
         conversation.tried.add(value)
@@ -249,7 +260,9 @@ def prepared(
     return Sent(conversation, value, texts, body, erasures)
 
 
-def document(state: ClientState, conversation: Conversation, value: str, texts: Mapping[str, str]) -> dict[str, Any]:
+def document(
+    state: ClientState, conversation: Conversation, value: str, texts: Mapping[str, str], sent_at: datetime
+) -> dict[str, Any]:
     chance = state.chance
     # The same in each document: of two that are on their way at once, nobody knows which is the later one.
     facts = conversation.facts = conversation.facts or _facts(state, conversation)
@@ -261,7 +274,6 @@ def document(state: ClientState, conversation: Conversation, value: str, texts: 
         body |= {"channel": facts["channel"], "started_at": conversation.began.isoformat()}
     if value:
         body["custom_variables"][state.uci] = value
-    sent_at = now() - timedelta(days=chance.choice((0, 0, 1)))
     body["messages"] = []
     for place, (message, text) in enumerate(texts.items()):
         conversation.sent_at[message] = sent_at + timedelta(seconds=place)
@@ -300,10 +312,11 @@ def send(state: ClientState, sent: Sequence[Sent], *, as_lines: bool = False) ->
         state.told("wrong answer", "the results of documents are not in their order")
         return
     for document, result in zip(sent, results, strict=True):
-        _note(state, document, result)
+        note(state, document, result)
 
 
-def _note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
+def note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
+    """Note in the model how a document was answered."""
     conversation = sent.conversation
     if result["outcome"] == "refused":
         is_explained = result["error"]["code"] in ERASED and sent.erasures

@@ -123,10 +123,6 @@ class Operator(threading.Thread):
         for days in (RETENTION_DAYS + 30, RETENTION_DAYS + 1, RETENTION_DAYS - 5):
             began = now() - timedelta(days=days)
             person, conversation = state.new_person(), state.new_conversation(began)
-            sent = sending.prepared(state, conversation, person.value)
-            for message in sent.body["messages"]:
-                conversation.sent_at[message["id"]] = began + timedelta(minutes=1)
-                message["sent_at"] = conversation.sent_at[message["id"]].isoformat()
-            sending.send(state, [sent])
+            sending.send(state, [sending.prepared(state, conversation, person.value, sent_at=began)])
             if days > RETENTION_DAYS and conversation.number is not None:
                 self._old.append(conversation)
