@@ -51,7 +51,7 @@ faults: $(READY)  ## every fault while requests run, at a site of its own; ARGS=
 	FAULTS=all FAULTS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 --timeout 900 tests/faults $(ARGS)
 
 drill: $(READY)  ## lose the database and restore it, in three ways; ARGS=--only=dump for one
-	$(BIN)/python scripts/drill.py $(ARGS)
+	$(BIN)/python -m tests.drill $(ARGS)
 
 soak: $(READY)  ## clients and faults side by side for long, then a look at everything; MINUTES=20 SEED=1, or SECONDS=60
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SECONDS),--seconds $(SECONDS)) --seed $(or $(SEED),1) $(ARGS)

@@ -9,7 +9,7 @@ _WIDTH = 104
 _INDENT = " " * 7
 
 
-class Wrong(Exception):
+class Wrong(RuntimeError):
     """Something that should be true and is not."""
 
 

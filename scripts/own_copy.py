@@ -20,15 +20,10 @@ _FOREIGN = ("DATABASE_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "ENCRYPTION_
 
 def begin(var_dir: Path) -> dict[str, str]:
     """Set this process's environment to that of the copy, and return it for child processes."""
-    for variable in foreign_variables():
+    for variable in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[variable]
     os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "VAR_DIR": str(var_dir)}
     return dict(os.environ)
-
-
-def foreign_variables() -> list[str]:
-    """Return the variables of the environment that would point to other servers than the copy's own."""
-    return [name for name in os.environ if name.startswith(_FOREIGN)]
 
 
 def foreign_settings() -> list[str]:

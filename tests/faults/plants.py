@@ -58,7 +58,7 @@ def objects(site: Site, gone: Conversation, export: Request, upload: Conversatio
         "SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [upload.number]
     )
     bucket = site.s3.s3.bucket
-    with site.s3_client() as s3:
+    with site.keys.client() as s3:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         for name, content in (
             ("uploads/9/left", b"nothing personal"),

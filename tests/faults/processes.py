@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from devservers.processes import Server
-from scripts.drill_site import wait_until
 from scripts.processes import children_of
+from tests.operated import wait_until
 
 
 def running() -> dict[int, int]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from scripts.drill_site import wait_until
 from tests.faults import dying
 from tests.faults.company import Company
 from tests.faults.site import Site
+from tests.operated import wait_until
 from tests.receivers import receiving
 
 pytestmark = pytest.mark.long(reason="a site of its own, and clusters that die at one step after the other")

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from scripts.drill_site import wait_until
 from tests.faults.catalogue import FAULTS
 from tests.faults.company import Company
-from tests.faults.site import UCI, Site
+from tests.faults.site import Site
+from tests.operated import UCI, wait_until
 from tests.oracle import filing
 from tests.oracle.http import NoAnswer
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.drill_site import wait_until
 from tests.faults import plants
 from tests.faults.soak import report
 from tests.faults.soak.soak import CLIENT_BUCKET, Plan, Soak
+from tests.operated import wait_until
 from tests.oracle import sending
 from tests.oracle.model import Conversation, Expected
 
@@ -61,7 +61,7 @@ def plant(soak: Soak) -> list[str]:
     upload = next(conversation for conversation in whole if conversation.files)
     whole.remove(upload)
     told = plants.rows(soak.site, deletion, gone, whole) + plants.objects(soak.site, gone, export, upload)
-    with soak.site.s3_client() as s3:
+    with soak.site.keys.client() as s3:
         s3.put_object(Bucket=CLIENT_BUCKET, Key="left", Body=whole[0].name.encode())
         # What has come back may be of that day, which is then made again.
         wait_until(lambda: soak.site.sql(_DAY), "the extract is made")

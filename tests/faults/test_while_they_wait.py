@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from scripts.drill_site import wait_until
 from tests.faults import company as companies
 from tests.faults.catalogue import FAULTS, start_programs
 from tests.faults.company import Company, Known
-from tests.faults.site import UCI, Site
+from tests.faults.site import Site
+from tests.operated import UCI, wait_until
 
 pytestmark = pytest.mark.long(reason="a site of its own, and 100,000 conversations")
 

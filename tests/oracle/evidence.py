@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from tests.faults.site import Site
+from tests.operated import Operated
 from tests.oracle.caller import Caller
 from tests.oracle.objects import Objects
 
@@ -125,7 +125,7 @@ class Evidence:
 
 
 def gather(
-    site: Site,
+    site: Operated,
     callers: Mapping[str, Caller],
     *,
     taken: Mapping[str, Mapping[str, set[str]]] | None = None,

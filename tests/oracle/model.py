@@ -183,9 +183,9 @@ class Model:
 
     def branch(self) -> "Model":
         """Return a model of a copy of the service: the same conversations, and from now on requests of its own."""
-        one = Model(self.words)
-        one._people, one._conversations, one._filed = self.people, self.conversations, self.filed
-        return one
+        other = Model(self.words)
+        other._people, other._conversations, other._filed = self.people, self.conversations, self.filed
+        return other
 
     @property
     def people(self) -> list[Person]:

@@ -13,7 +13,6 @@ from random import Random
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scripts.drill_site import wait_until
 from tests.faults import looks
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.site import Site
@@ -24,6 +23,7 @@ from tests.faults.soak.operating import Operator
 from tests.faults.soak.receivers import Receivers, receiving
 from tests.faults.soak.watching import Watcher
 from tests.faults.wire import Wire
+from tests.operated import wait_until
 from tests.oracle import evidence
 from tests.oracle.caller import Caller, Traffic
 from tests.oracle.checks import Checks
@@ -131,7 +131,7 @@ class Soak:
         self.receivers: Receivers = enter(receiving(self.violations, seed=plan.seed))
         self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, database_wire=True, steady=True))
         self.client_wire = enter(Wire(self.site.s3_wire.target))
-        with self.site.s3_client() as s3:
+        with self.site.keys.client() as s3:
             s3.create_bucket(Bucket=CLIENT_BUCKET)
         self.site.keep_versions(CLIENT_BUCKET)
         with ThreadPoolExecutor(2) as pool:
@@ -196,7 +196,7 @@ class Soak:
         """Return a file of the client's bucket, past its wire."""
         for _ in range(60):
             try:
-                with self.site.s3_client() as s3:
+                with self.site.keys.client() as s3:
                     return bytes(s3.get_object(Bucket=CLIENT_BUCKET, Key=key)["Body"].read())
             except ClientError as error:
                 if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:

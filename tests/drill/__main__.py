@@ -11,7 +11,6 @@ not.
 """
 
 import argparse
-import os
 import shutil
 import sys
 import traceback
@@ -19,18 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from devservers.processes import EmbeddedError, exclusively
+from scripts import own_copy
+from scripts.demo_story import Wrong, require
+from scripts.processes import exit_on_sigterm
+from tests.drill import WAYS, ways
+from tests.drill.site import Log
+from tests.operated import ROOT, Keys, new_keys
+
 FOLDER = ROOT / "var" / "drill"
-
-sys.path.insert(0, str(ROOT))
-
-from devservers.processes import EmbeddedError, exclusively  # noqa: E402
-from scripts import own_copy  # noqa: E402
-from scripts.demo_story import Wrong, require  # noqa: E402
-from scripts.drill_site import Keys, Log, bucket, new_keys  # noqa: E402
-from scripts.processes import exit_on_sigterm  # noqa: E402
-
-WAYS = ("dump", "copy", "replica", "staging")
 
 
 def main() -> int:
@@ -48,7 +44,7 @@ def main() -> int:
         foreign = own_copy.foreign_settings()
         require(not foreign, f".env sets {', '.join(foreign)}. Move .env away while the drill runs.")
         with _alone(folder):
-            keys = _set_up_django(folder)
+            keys = new_keys(folder)
             for name in WAYS:
                 if options.only in {None, name}:
                     _run(name, folder, keys, story)
@@ -61,38 +57,18 @@ def main() -> int:
         if figures := story.figures():
             story.chapter("How long it took, in seconds")
             story.show(*figures)
-        print("\n Every line was checked.\n")
+        sys.stdout.write("\n Every line was checked.\n\n")
         return 0
-    print(f"   Logs: below {folder}", file=sys.stderr)
+    sys.stderr.write(f"   Logs: below {folder}\n")
     return 1
 
 
 def _run(name: str, folder: Path, keys: Keys, story: Log) -> None:
-    from scripts import drill_ways  # noqa: PLC0415  needs django.setup()
-
-    way = getattr(drill_ways, name)
-    story.begin(name)
+    way = getattr(ways, name)
+    story.restart_clock(name)
     story.title(name.title(), (way.__doc__ or "").strip())
-    with bucket(folder, keys):
-        drill = drill_ways.Drill(folder / name, keys, story)
-        try:
-            drill.begin()
-            way(drill)
-        finally:
-            drill.close()
-
-
-def _set_up_django(folder: Path) -> Keys:
-    """Give this process the settings of a service without a database, and return the keys of those that it starts."""
-    import django  # noqa: PLC0415  after the settings
-
-    keys = new_keys(folder)
-    for variable in own_copy.foreign_variables():
-        del os.environ[variable]
-    os.environ |= keys.environment
-    os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "DATABASE_URL": "postgresql://none@localhost:1/none"}
-    django.setup()
-    return keys
+    with ways.drilling(folder / name, keys, story) as drill:
+        way(drill)
 
 
 @contextmanager
@@ -104,7 +80,6 @@ def _alone(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         yield
-        shutil.rmtree(folder / "s3", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,170 @@
+"""What happens before the backup, after it, and before a restore is noticed."""
+
+from datetime import timedelta
+
+from scripts.demo_story import require
+from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene
+from tests.operated import UCI
+from tests.oracle.caller import new_key
+from tests.oracle.filing import deletion_of, filed_elsewhere, withdraw
+from tests.oracle.model import Request, now
+
+# The period of retention, and an age beyond it.
+_DAYS, _OLD = 90, 200.0
+
+
+def before_the_backup(scene: Scene) -> None:
+    """Two chatbots, their people, and what they had asked for already."""
+    scene.chatbot(FERRIES)
+    scene.chatbot(CLINIC)
+    scene.service.manage("set_chatbot", CLINIC, "--four-eyes")
+    for name in ("ada", "ben"):
+        scene.person(name, FERRIES, conversations=2)
+    for name in ("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga", "otto"):
+        scene.person(name, FERRIES)
+    scene.person("hal", FERRIES, days_ago=_OLD)
+    for name in ("cleo", "dora", "emil", "gus", "nora"):
+        scene.person(name, CLINIC)
+    # As one company's number 1 and another's.
+    scene.person("adas-namesake", CLINIC, like="ada")
+    # Ada and Kim used one window.
+    scene.send(scene.says("ada"), "kim")
+    scene.upload("ada")
+    scene.let_leak(FERRIES)
+    scene.story.fact(
+        f"Two chatbots, {FERRIES} and {CLINIC}, which has four eyes; {len(scene.people)} people, "
+        f"{len(scene.model.conversations)} conversations, one of them of two people, and a file"
+    )
+    scene.carry_out("finn", "export")
+    scene.carry_out("lena", "deletion")
+    scene.says("lena", 0)
+    scene.file("cleo", "deletion")
+    scene.reaches("cleo", "on_hold")
+    days = [str((now() - timedelta(days=ago)).date()) for ago in (3, 1)]
+    scene.service.manage("daily_extract", FERRIES, "--from", days[0], "--to", days[1])
+    scene.story.fact(
+        "Finn has an export, and there are daily extracts. Lena was erased and came back. Cleo's deletion waits for "
+        "its approval"
+    )
+    scene.journalled()
+    scene.service.stop("workers")
+    scene.file("olga", "deletion")
+    scene.is_backed_up()
+    scene.story.fact("Olga's deletion is accepted, and not begun when the backup is taken")
+
+
+def after_the_backup(scene: Scene) -> None:
+    """What the backup does not know."""
+    manage, people = scene.service.manage, scene.people
+    scene.service.start("workers")
+    _send_more(scene)
+    scene.reaches("olga", "completed")
+    scene.carry_out("ada", "deletion", erase_exports=True)
+    scene.says("ada", 0)
+    first, _, third = people["ben"].conversations
+    scene.carry_out("ben", "deletion", first, third)
+    scene.carry_out("wim", "deletion")
+    scene.story.fact(
+        "Olga, Ada and Wim are erased; Ada comes back. Two of Ben's conversations are erased, by their ids: one of "
+        "before the backup, one of after it"
+    )
+    withdraw(scene.states[CLINIC], scene.requests["cleo"])
+    scene.reaches("cleo", "cancelled")
+    for name in ("gus", "dora", "emil"):
+        scene.file(name, "deletion")
+    state, value = scene.states[CLINIC], people["nora"].person.value
+    by_staff = manage("request_deletion", CLINIC, UCI, value, "--json", ends=(0, 4)).document
+    scene.requests["nora"] = filed_elsewhere(state, deletion_of(state, value), by_staff["request_id"])
+    scene.reaches("gus", "dora", "emil", "nora", "on_hold")
+    manage("reject_request", scene.requests["gus"].id)
+    manage("approve_request", scene.requests["emil"].id)
+    scene.reaches("gus", "rejected")
+    scene.reaches("emil", "completed")
+    scene.story.fact(
+        "Cleo's deletion is cancelled, that of Gus rejected; Dora's waits for approval, and Nora's, which staff have "
+        "filed; Emil's got it and is done"
+    )
+    for name in ("eve", "vera", "ugo"):
+        scene.redact(name)
+    scene.reaches("eve", "vera", "completed")
+    scene.repeat("eve")
+    scene.reaches("ugo", "on_hold")
+    scene.carry_out("gita", "export")
+    manage("revoke_api_key", scene.leaked_prefix)
+    scene.story.fact(
+        "A message of Eve is redacted, and one of Vera, who came after the backup; one of Ugo's waits for approval. "
+        "Gita gets an export, and a token that leaked is revoked"
+    )
+    _apply_retention(scene)
+    scene.chatbot(BAKERY, "--variable", "custom:table")
+    # With the same value as Ida of the ferries, and as somebody who comes later.
+    scene.person("mia", BAKERY, like="ida")
+    scene.carry_out("mia", "deletion")
+    which = "chatbot_id = (SELECT id FROM chatbots_chatbot WHERE slug = %s)"
+    scene.lost_numbers = {
+        table: scene.service.sql(f"SELECT min(id) FROM {table} WHERE {where}", [BAKERY])[0][0]
+        for table, where in (
+            ("chatbots_chatbot", "slug = %s"),
+            ("chatbots_variable", which),
+            ("conversations_conversation", which),
+        )
+    }
+    scene.story.fact(f"A new chatbot, {BAKERY}, has a person, Mia, who is erased")
+    # So that it waits for its turn when the database is lost.
+    manage("set_chatbot", FERRIES, "--grace-minutes", "30")
+    scene.file("jon", "deletion")
+    for name in ("otto", "pia"):
+        scene.file(name, "deletion", *people[name].conversations)
+    scene.story.fact(
+        "Jon's deletion is accepted, and by the ids of their conversations those of Otto and Pia; they can be "
+        "cancelled for half an hour before they are carried out"
+    )
+    scene.journalled()
+    scene.service.stop("workers")
+    scene.file("kai", "deletion")
+    scene.story.fact("Kai's deletion is accepted, and no worker has time to write it to the ledger")
+
+
+def _send_more(scene: Scene) -> None:
+    """Conversations that the backup does not have, in full or in part."""
+    for name in ("ben", "otto", "jon"):
+        scene.says(name)
+    for name in ("pia", "wim", "tess", "vera"):
+        scene.person(name, FERRIES)
+    scene.person("hedy", FERRIES, days_ago=_OLD)
+    scene.upload("tess")
+    scene.person("ugo", CLINIC)
+    scene.repeat("ida")
+    scene.send(scene.people["ida"].conversations[0], "ida")
+    documents = len(scene.sent) - scene.backed_up
+    scene.story.fact(f"Clients send {documents} documents: of new conversations, and of some that are known")
+
+
+def _apply_retention(scene: Scene) -> None:
+    """Have what is too old erased, without the 24 hours that a first run waits."""
+    words = (FERRIES, str(_DAYS))
+    counted = scene.service.manage("set_retention", *words, ends=(3,))
+    number = counted.out.strip().rpartition(" ")[2]
+    scene.service.manage("set_retention", *words, "--confirm", number)
+    [(request_id,)] = scene.service.sql(
+        "UPDATE compliance_compliancerequest SET not_before = now() WHERE kind = 'retention' RETURNING id"
+    )
+    old = {conversation for name in ("hal", "hedy") for conversation in scene.people[name].conversations}
+    run = Request(FERRIES, "retention", new_key(), surely=old)
+    scene.requests["hal"] = filed_elsewhere(scene.states[FERRIES], run, str(request_id))
+    scene.reaches("hal", "completed")
+    scene.story.fact(f"A retention run erases what is older than {_DAYS} days: {number} conversations")
+
+
+def work_on_unaware(scene: Scene) -> None:
+    """Create a chatbot before the restore is noticed: it gets the number of one that was lost."""
+    require(scene.client(FERRIES).get("conversations").status == 200, "The web server does not serve yet.")
+    # A dump sets its sequences back; in a physical copy they are past the numbers of what was lost.
+    for table, number in scene.lost_numbers.items():
+        scene.service.sql(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), %s, false)", [number])
+    scene.chatbot(ORCHARD)
+    scene.person("nils", ORCHARD, like="mia")
+    scene.story.fact(
+        f"Nobody has noticed yet: somebody creates the chatbot {ORCHARD}, which gets the number of {BAKERY}, and "
+        "stores a conversation of a person with the same value as Mia's"
+    )

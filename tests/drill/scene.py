@@ -1,0 +1,222 @@
+"""The drill's people, and what becomes of them after the backup was taken. All are invented.
+
+What clients send, and what follows from it, is in the oracle's model: each text has a planted word.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from scripts.demo_story import require
+from tests.drill.site import Log, Service
+from tests.operated import SCOPES, wait_until
+from tests.oracle import filing
+from tests.oracle.caller import Caller, Traffic
+from tests.oracle.client_state import ClientState
+from tests.oracle.http import Client
+from tests.oracle.model import FINAL, Conversation, Expected, Model, Person, Request, now
+from tests.oracle.sending import Sent, note, prepared, send, upload
+from tests.oracle.violations import Violations
+from tests.oracle.words import Words
+
+FERRIES, CLINIC, BAKERY, ORCHARD = "tern-ferries", "juniper-clinic", "harbour-bakery", "hill-orchard"
+
+
+@dataclass
+class Chatter:
+    """Somebody who chatted with a chatbot. The same `person` in another chatbot is somebody with the same value."""
+
+    slug: str
+    person: Person
+    conversations: list[Conversation] = field(default_factory=list)
+
+
+class Scene:
+    """What was stored, filed and done, by name of the person."""
+
+    def __init__(self, service: Service, story: Log) -> None:
+        self.service = service
+        self.story = story
+        self.model = Model(Words())
+        self.violations = Violations()
+        self.states: dict[str, ClientState] = {}
+        self.people: dict[str, Chatter] = {}
+        self.requests: dict[str, Request] = {}
+        # Each document that was stored, those of after the backup from `backed_up` on.
+        self.sent: list[Sent] = []
+        self.backed_up = 0
+        self.leaked: Client | None = None
+        self.lost_numbers: dict[str, int] = {}  # table -> the number of a row that is lost
+        self._backup: dict[Conversation, dict[str, Any]] = {}
+        self._backed_up_at = 0
+        self._chance = Random("drill")
+
+    def copied(self, service: Service) -> "Scene":
+        """Return the same people at a copy of the service, whose tokens are the same."""
+        copied = Scene(service, self.story)
+        copied.model, copied.people = self.model.branch(), self.people
+        for slug in self.states:
+            copied.use(self.client(slug).at(service.address))
+        return copied
+
+    # --- What clients are, and send ------------------------------------------------------------------
+
+    def chatbot(self, slug: str, *words: str) -> None:
+        """Create a chatbot, of which a client has the keys."""
+        self.use(self.service.create_chatbot(slug, *words, timeout=30))
+
+    def let_leak(self, slug: str) -> None:
+        """Have the token of a chatbot leak, and create another, which is used from now on."""
+        self.leaked = self.client(slug)
+        scopes = [word for scope in SCOPES for word in ("--scope", scope)]
+        key = ("create_api_key", slug, "--type", "token", "--label", "new", "--json", *scopes)
+        token = self.service.manage(*key).document["secret"]
+        self.use(Client(self.service.address, slug, secret=self.leaked.secret, token=token, timeout=30))
+
+    @property
+    def leaked_prefix(self) -> str:
+        return self.leaked.token.split("_")[1] if self.leaked else ""
+
+    def use(self, client: Client) -> None:
+        """Have a chatbot's client call with these keys, and know of it what the model knows."""
+        state = ClientState(self.model, Caller(client, self.violations, Traffic()), self.violations, self._chance)
+        ours = [conversation for conversation in self.model.conversations if conversation.bot == client.slug]
+        state.conversations = {conversation.id: conversation for conversation in ours}
+        state.alive = dict.fromkeys(conversation for conversation in ours if conversation.number is not None)
+        state.filed = {request.id: request for request in self.model.filed if request.bot == client.slug}
+        self.states[client.slug] = state
+
+    def client(self, slug: str) -> Client:
+        return self.states[slug].caller.client
+
+    def person(self, name: str, slug: str, *, conversations: int = 1, days_ago: float = 2.0, like: str = "") -> None:
+        """Add somebody who has chatted, with a value of their own or `like` another's."""
+        self.people[name] = Chatter(slug, self.people[like].person if like else self.model.person())
+        for _ in range(conversations):
+            self.says(name, days_ago)
+
+    def says(self, name: str, days_ago: float = 2.0) -> Conversation:
+        """Store a new conversation of a person."""
+        chatter = self.people[name]
+        conversation = self.states[chatter.slug].new_conversation(now() - timedelta(days=days_ago))
+        chatter.conversations.append(conversation)
+        self.send(conversation, name)
+        return conversation
+
+    def send(self, conversation: Conversation, name: str) -> None:
+        """Store more of a conversation, said by this person."""
+        state = self.states[conversation.bot]
+        value = self.people[name].person.value
+        self.sent.append(prepared(state, conversation, value, sent_at=conversation.began))
+        send(state, self.sent[-1:])
+
+    def repeat(self, name: str) -> None:
+        """Send the first document of a person again, which changes nothing."""
+        [first, *_] = (sent for sent in self.sent if sent.conversation is self.people[name].conversations[0])
+        self.again(first)
+        self.sent.append(first)
+
+    def again(self, *documents: Sent) -> str:
+        """Send documents again, and return how many are answered how, which must follow from the model."""
+        answers = Counter(self._again(sent) for sent in documents)
+        return ", ".join(f"{number} {answer}" for answer, number in sorted(answers.items()))
+
+    def _again(self, sent: Sent) -> str:
+        conversation = sent.conversation
+        if self.model.expected(conversation) is Expected.GONE:
+            # By its id; one that was lost before its chatter's deletion was carried out, by its chatter.
+            is_of_jon = conversation in self.people["jon"].conversations[1:]
+            expected = "chatter_erased" if is_of_jon else "conversation_deleted"
+        elif conversation.number is None:
+            expected = "created"
+        else:
+            expected = "unchanged" if sent.texts.keys() <= conversation.texts.keys() else "updated"
+        state = self.states[conversation.bot]
+        [result] = state.caller.post("document again", "conversations", sent.body).body["results"]
+        answer: str = result["error"]["code"] if result["error"] else result["outcome"]
+        require(answer == expected, f"{conversation.id}, sent again, is answered {answer}, not {expected}.")
+        if not result["error"]:
+            note(state, sent, result)
+        return answer
+
+    def upload(self, name: str) -> None:
+        """Store a file that came with the first conversation of a person."""
+        conversation = self.people[name].conversations[0]
+        upload(self.states[conversation.bot], conversation)
+        require(conversation.files, "A file was not stored.")
+
+    # --- What they file ------------------------------------------------------------------------------
+
+    def file(self, name: str, kind: str, *conversations: Conversation, **flags: bool) -> None:
+        """File the deletion or export of a person, or the deletion of some of their conversations."""
+        chatter = self.people[name]
+        state, value = self.states[chatter.slug], chatter.person.value
+        if conversations:
+            request = filing.deletion_by_ids(state, conversations, *flags)
+        else:
+            request = (filing.deletion_of if kind == "deletion" else filing.export_of)(state, value, *flags)
+        self.requests[name] = filing.file(state, request)
+
+    def redact(self, name: str) -> None:
+        """File the redaction of a message of a person."""
+        conversation = self.people[name].conversations[0]
+        message = min(conversation.texts)
+        filing.redact(self.states[conversation.bot], conversation, message)
+        self.requests[name] = conversation.redacted[message]
+
+    def carry_out(self, name: str, kind: str, *conversations: Conversation, **flags: bool) -> None:
+        self.file(name, kind, *conversations, **flags)
+        self.reaches(name, "completed")
+
+    def reaches(self, *names: str) -> dict[str, Any]:
+        """Wait until a person's request, or those of several, have the status that is named last."""
+        *people, status = names
+        shown: dict[str, Any] = {}
+        for name in people:
+            request = self.requests[name]
+
+            def has_settled(request: Request = request) -> bool:
+                shown.update(self.client(request.bot).get(f"requests/{request.id}").body)
+                return shown["status"] in FINAL | {"failed", "on_hold"}
+
+            wait_until(has_settled, f"the request of {name} is over, or on hold")
+            request.status, request.ended = shown["status"], self.model.tick()
+            require(request.status == status, f"The request of {name} is {request.status}, not {status}.")
+        return shown
+
+    def waiting(self) -> set[str]:
+        """Return the ids of the requests that wait for somebody's decision."""
+        return {request.id for request in self.model.filed if request.status == "on_hold"}
+
+    def journalled(self) -> None:
+        """Wait until workers have written to the ledger what was accepted and withdrawn."""
+        waiting = "SELECT count(*) FROM compliance_journalentry"
+        seconds = wait_until(lambda: self.service.sql(waiting) == [(0,)], "the journal is written")
+        self.story.fact(f"Everything accepted so far is in the ledger, in the bucket ({seconds:.0f} s)")
+
+    # --- What is lost --------------------------------------------------------------------------------
+
+    def is_backed_up(self) -> None:
+        """Note that a backup is taken of what is stored now."""
+        self._backup, self._backed_up_at = self.model.stored(), self.model.tick()
+        self.backed_up = len(self.sent)
+
+    def is_lost(self, *names: str) -> None:
+        """Note that only the backup is left, and what the ledger brings back: no export, no redaction that was not
+        approved, nothing of a chatbot that the backup does not have, and not the requests of these people."""
+        self.model.put_back(self._backup)
+        named = {self.requests[name] for name in names}
+        for request in self.model.filed:
+            is_of_since = request.asked > self._backed_up_at
+            is_undecided = request.kind == "redaction" and request.status == "on_hold"
+            is_lost = request in named or request.bot == BAKERY
+            if is_lost or (is_of_since and (request.kind == "export" or is_undecided)):
+                self.model.forget(request)
+                for conversation in request.possibly:
+                    kept = {message: by for message, by in conversation.redacted.items() if by is not request}
+                    conversation.redacted = kept
+        self.states.pop(BAKERY, None)
+        for state in list(self.states.values()):
+            self.use(state.caller.client)
