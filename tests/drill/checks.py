@@ -34,8 +34,15 @@ PLANS = {
     "gita": "lost_export",
     "mia": "unknown_chatbot",
 }
-# What another replay of the same backup does otherwise: these were carried out after the first.
-PLANS_AGAIN = PLANS | dict.fromkeys(("jon", "otto", "dora", "kai"), "erase")
+# What another replay of the same backup does otherwise: the first four were carried out after the first, and what
+# was filed again is lost again.
+PLANS_AGAIN = {
+    **PLANS,
+    **dict.fromkeys(("jon", "otto", "dora", "kai"), "erase"),
+    **dict.fromkeys(("ben again", "gita again", "vera again"), "lost_export"),
+    "ugo again": "lost_redaction",
+    "mia again": "unknown_chatbot",
+}
 _REQUESTS = """
 SELECT id, status, hold_reason, cutoff_at, attempts, claim_id FROM compliance_compliancerequest ORDER BY id
 """
@@ -319,7 +326,9 @@ def clients_do_their_part(scene: Scene) -> None:
         "They file again what was lost: Ugo's redaction, which waits for approval again, the deletions of Kai and "
         "Mia, Gita's export. Ben and Vera get exports, too"
     )
-    scene.requests |= filed | {"kai": scene.requests["kai"]}
+    filed["kai"] = scene.requests["kai"]
+    again = {f"{name} again": request for name, request in scene.requests.items() if filed[name] is not request}
+    scene.requests = filed | again
 
 
 def early_data_is_known(scene: Scene) -> None:
