@@ -15,7 +15,7 @@ from conversations.distribution import DISTRIBUTED
 from tests import databases
 
 # What is not of the service's data: who is connected, and how its tasks are queued.
-_TABLES = """
+TABLES = """
 SELECT format('%I', c.relname)
   FROM pg_class c
  WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
@@ -31,7 +31,7 @@ class Backup:
         service.current()  # emptied tables have none yet
         self._rows: dict[str, bytes] = {}
         with connection.cursor() as cursor:
-            cursor.execute(_TABLES)
+            cursor.execute(TABLES)
             for (table,) in cursor.fetchall():
                 with cursor.copy(f"COPY {table} TO STDOUT") as copied:
                     self._rows[table] = b"".join(copied)

@@ -18,5 +18,5 @@ What is found, and compared with that:
     whole.py         what a conversation and the file of an export must be like
     scene.py         a clean ending, in which the tests plant each kind of violation
 
-None of it imports the service. Its drivers are `tests/faults`, `tests/faults/soak` and `tests/drill`.
+None of it imports the service. Its drivers are `tests/faults`, `tests/faults/soak`, `tests/stress` and `tests/drill`.
 """

@@ -20,7 +20,7 @@ class Comparison:
         self.evidence = evidence
         self.met: Counter[str] = Counter()
         self.erasures = [one for one in model.filed if one.erases]
-        self.filed = {one.id: one for one in model.filed if one.id}
+        self.filed = {one.id: one for one in model.filed if one.id and not one.is_lost}
         self.conversations = {conversation.index: conversation for conversation in model.conversations}
         self.people: dict[int, Person] = {one.number: one for one in model.people}
 

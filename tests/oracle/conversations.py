@@ -17,6 +17,12 @@ def stored(comparison: Comparison) -> Findings:
             yield "lost conversation", f"{conversation.bot}: {conversation.id} has no row any more"
             continue
         comparison.met[f"conversations {'gone' if expected is Expected.GONE else 'whole'}"] += 1
+        closer = comparison.filed.get(row.closed_by or "")
+        if closer and not conversation.is_barred and conversation not in closer.surely | closer.possibly:
+            yield (
+                "closed by another",
+                f"{conversation.bot}: {conversation.id} is closed by {closer}, which is not about it",
+            )
         faults = (
             _faults_of_gone(comparison, conversation, row)
             if expected is Expected.GONE
@@ -39,9 +45,7 @@ def _of_nobody(comparison: Comparison) -> Findings:
 
 def _faults_of_gone(comparison: Comparison, conversation: Conversation, row: ConversationRow) -> Findings:
     by = next(comparison.model.erasures_of(conversation, comparison.erasures), "?")
-    parts = {"messages": row.texts, "files": row.files, "values": row.values}
-    left = [name for name, rows in parts.items() if rows]
-    left += ["its look-up"] if row.number in comparison.evidence.lookups else []
+    left = row.left + ["hidden files"] * bool(row.hidden_files)
     if not row.is_deleted or row.id is not None or left:
         yield "row left", f"{conversation.id} was erased by {by}, and has {left or 'not been deleted'}"
     if wrong := differing_of_kept(conversation, row.facts):
@@ -78,6 +82,8 @@ def _faults_of_whole(comparison: Comparison, conversation: Conversation, row: Co
             "identity",
             f"{conversation.id} has {len(row.values)} identities, and not the {len(conversation.people)} sent",
         )
+    if conversation.is_refused not in {None, row.refused > 0}:
+        yield "identity", f"{conversation.id} has {row.refused} refused identities"
     comparison.met["conversations of two chatters"] += len(row.values) > 1
     comparison.met["messages redacted"] += sum(one.status == "completed" for one in conversation.redacted.values())
 

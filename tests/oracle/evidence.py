@@ -1,7 +1,7 @@
 """What is there at the end, read past the service: rows, objects, logs, and what the receivers got."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,14 +10,18 @@ from tests.operated import Operated
 from tests.oracle.caller import Caller
 from tests.oracle.objects import Objects
 
+# All months in which a conversation may have begun.
+EVER = "from=2025-01&to=2027-12"
+# Runs a statement, and returns its rows.
+Read = Callable[[str, Any], list[tuple[Any, ...]]]
+
 _CONVERSATIONS = """
 SELECT b.slug, c.id, c.external_id, c.deleted_at IS NOT NULL,
        (SELECT coalesce(jsonb_object_agg(m.external_id, jsonb_build_array(m.kind, m.text)), '{}')::text
           FROM conversations_message m WHERE m.conversation_id = c.id AND m.chatbot_id = c.chatbot_id),
-       (SELECT coalesce(jsonb_object_agg(f.name, f.object_key), '{}')::text
-          FROM conversations_uploadedfile f
-         WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id AND f.state = 'stored'),
-       (SELECT coalesce(jsonb_agg(i.value), '[]')::text FROM conversations_identity i
+       (SELECT coalesce(jsonb_object_agg(f.name, f.object_key) FILTER (WHERE f.state = 'stored'), '{}')::text
+          FROM conversations_uploadedfile f WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id),
+       (SELECT coalesce(jsonb_object_agg(i.value, i.established_by), '{}')::text FROM conversations_identity i
          WHERE i.conversation_id = c.id AND i.chatbot_id = c.chatbot_id AND i.value IS NOT NULL),
        jsonb_build_object(
          'user_name', c.user_name, 'language', c.language, 'channel', c.channel, 'push', c.has_push,
@@ -26,7 +30,13 @@ SELECT b.slug, c.id, c.external_id, c.deleted_at IS NOT NULL,
          (SELECT coalesce(jsonb_object_agg(v.name, x.value), '{}')
             FROM conversations_variablevalue x JOIN chatbots_variable v ON v.id = x.variable_id
            WHERE x.conversation_id = c.id AND x.chatbot_id = c.chatbot_id))::text,
-       c.started_at, c.has_file_upload
+       c.started_at, c.has_file_upload, c.deletion_request_id::text,
+       (SELECT count(*) FROM conversations_uploadedfile f
+         WHERE f.conversation_id = c.id AND f.chatbot_id = c.chatbot_id AND f.state <> 'stored'),
+       (SELECT count(*) FROM conversations_refusedidentity r
+         WHERE r.conversation_id = c.id AND r.chatbot_id = c.chatbot_id),
+       (SELECT coalesce(string_agg(concat_ws(' ', l.state, l.last_error), ', '), '')
+          FROM conversations_identitylookup l WHERE l.conversation_id = c.id AND l.chatbot_id = c.chatbot_id)
   FROM conversations_conversation c JOIN chatbots_chatbot b ON b.id = c.chatbot_id
 """
 _REQUESTS = """
@@ -34,9 +44,12 @@ SELECT r.id::text, b.slug, r.kind, r.status, coalesce(r.hold_reason, ''), coales
        r.conversations, r.messages, r.files, e.key, coalesce(e.hosting, ''),
        coalesce(e.rows, 0), coalesce(e.bytes, 0), coalesce(e.sha256, ''),
        (SELECT again.removed_id::text FROM compliance_repeatedexport again WHERE again.repeat_id = r.id),
-       r.received_at, coalesce(r.completed_at, r.cancelled_at, r.rejected_at)
+       r.received_at, coalesce(r.completed_at, r.cancelled_at, r.rejected_at),
+       r.started_at IS NOT NULL, r.cutoff_at, coalesce(r.unverified_left_out, 0),
+       'export_pending' = ANY(r.approved_holds), e.last_copy_since IS NOT NULL
   FROM compliance_compliancerequest r JOIN chatbots_chatbot b ON b.id = r.chatbot_id
   LEFT JOIN compliance_export e ON e.request_id = r.id
+ ORDER BY r.seq
 """
 _EXTRACTS = """
 SELECT b.slug, e.day::text, e.starts_at, e.ends_at, e.state, e.hosting, e.key
@@ -46,12 +59,15 @@ _EVENTS = """
 SELECT request_id::text, event FROM chatbots_changelogentry
  WHERE event IN ('request.completed', 'request.cancelled', 'request.rejected')
 """
-_LOOKUPS = "SELECT conversation_id, state FROM conversations_identitylookup"
 
 
 class ConversationRow(NamedTuple):
-    """The rows of a conversation. `texts` are kind and text by a message's id, `files` keys of objects by a name,
-    `facts` what is said of the conversation itself."""
+    """The rows of a conversation. `texts` are kind and text by a message's id, `files` keys of stored objects by a
+    name, `values` the ways in which each was established, `facts` what is said of the conversation itself.
+
+    `closed_by` is the request that erases it or has, `hidden_files` are rows of files that are not stored, or not any
+    more, `refused` identities that were refused, `lookup` the state and error of its look-up.
+    """
 
     bot: str
     number: int
@@ -59,14 +75,38 @@ class ConversationRow(NamedTuple):
     is_deleted: bool
     texts: dict[str, tuple[str, str]]
     files: dict[str, str]
-    values: list[str]
+    values: dict[str, str]
     facts: dict[str, Any]
     began: datetime
     has_file_upload: bool
+    closed_by: str | None = None
+    hidden_files: int = 0
+    refused: int = 0
+    lookup: str = ""
+
+    @property
+    def left(self) -> list[str]:
+        """What of it is there beside the conversation's own row, but hidden files."""
+        parts = {"messages": self.texts, "files": self.files, "values": self.values}
+        parts |= {"variables": self.facts["variables"], "refused values": self.refused, "look-up": self.lookup}
+        return [name for name, rows in parts.items() if rows]
+
+    @property
+    def is_wordless(self) -> bool:
+        """Whether it is erased but for files, which are hidden until the storage removes them."""
+        names = (self.id, self.facts["user_name"], self.facts["csat_comment"])
+        return self.is_deleted and not any(names) and not self.left
+
+    @property
+    def is_empty(self) -> bool:
+        return self.is_wordless and not self.hidden_files
 
 
 class RequestRow(NamedTuple):
-    """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this."""
+    """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this.
+
+    `left_out` counts the conversations that an export did not hold, as nobody vouched for their chatters.
+    """
 
     id: str
     bot: str
@@ -85,6 +125,15 @@ class RequestRow(NamedTuple):
     repeats: str | None
     received_at: datetime
     ended_at: datetime | None
+    has_begun: bool = False
+    cutoff_at: datetime | None = None
+    left_out: int = 0
+    ignores_exports: bool = False
+    is_last_copy: bool = False
+
+    @property
+    def completed_at(self) -> datetime | None:
+        return self.ended_at if self.status == "completed" else None
 
 
 class ExtractRow(NamedTuple):
@@ -106,6 +155,10 @@ class Count(NamedTuple):
     deleted: int
 
 
+# By month and channel.
+Usage = dict[tuple[str, str], Count]
+
+
 @dataclass
 class Evidence:
     """`tables` are the lines of a dump, each with its table. `taken` are the ids of callbacks that receivers took,
@@ -120,8 +173,7 @@ class Evidence:
     logs: dict[str, str] = field(default_factory=dict)
     extracts: list[ExtractRow] = field(default_factory=list)
     taken: dict[str, dict[str, set[str]]] = field(default_factory=dict)
-    lookups: dict[int, str] = field(default_factory=dict)
-    usage: dict[str, dict[tuple[str, str], Count]] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
 
 
 def gather(
@@ -133,35 +185,45 @@ def gather(
 ) -> Evidence:
     """Read everything. Nothing may go on meanwhile. `callers` are of the chatbots whose usage is asked for."""
     return Evidence(
-        conversations={row[1]: _stored(row) for row in site.sql(_CONVERSATIONS)},
-        requests={row[0]: RequestRow(*row) for row in site.sql(_REQUESTS)},
-        events=[(request, event) for request, event in site.sql(_EVENTS)],
+        conversations=conversations(site.sql),
+        requests=requests(site.sql),
+        events=events(site.sql),
         tables=list(_lines(site.dump())),
         objects=site.objects(),
         client_objects=site.objects(client_bucket) if client_bucket else Objects([], []),
         logs=site.logs(),
         extracts=[ExtractRow(*row) for row in site.sql(_EXTRACTS)],
         taken={request: dict(events) for request, events in (taken or {}).items()},
-        lookups=dict(site.sql(_LOOKUPS)),
-        usage={bot: _usage(caller) for bot, caller in callers.items()},
+        usage={
+            bot: usage_of(caller.get("usage of all months", f"usage?{EVER}").body) for bot, caller in callers.items()
+        },
     )
+
+
+def conversations(read: Read, numbers: Iterable[int] | None = None) -> dict[int, ConversationRow]:
+    """Return the rows of conversations by their numbers: of all, or of these."""
+    if numbers is None:
+        rows = read(_CONVERSATIONS, ())
+    else:
+        rows = read(f"{_CONVERSATIONS} WHERE c.id = ANY(%s)", [list(numbers)])
+    return {row[1]: _stored(row) for row in rows}
+
+
+def requests(read: Read) -> dict[str, RequestRow]:
+    """Return the rows of all requests by their ids, as they were filed one after another."""
+    return {row[0]: RequestRow(*row) for row in read(_REQUESTS, ())}
+
+
+def events(read: Read) -> list[tuple[str, str]]:
+    """Return the final events of the change log, each with its request."""
+    return [(request, event) for request, event in read(_EVENTS, ())]
 
 
 def _stored(row: tuple[Any, ...]) -> ConversationRow:
-    bot, number, name, is_deleted, texts, files, values, facts, began, has_file_upload = row
+    bot, number, name, is_deleted, texts, files, values, facts, *others = row
     found = {message: (kind, text) for message, (kind, text) in json.loads(texts).items()}
-    return ConversationRow(
-        bot,
-        number,
-        name,
-        is_deleted,
-        found,
-        json.loads(files),
-        json.loads(values),
-        json.loads(facts),
-        began,
-        has_file_upload,
-    )
+    read = (json.loads(one) for one in (files, values, facts))
+    return ConversationRow(bot, number, name, is_deleted, found, *read, *others)
 
 
 def _lines(dump: str) -> Iterator[tuple[str, str]]:
@@ -176,10 +238,10 @@ def _lines(dump: str) -> Iterator[tuple[str, str]]:
             yield table, line
 
 
-def _usage(caller: Caller) -> dict[tuple[str, str], Count]:
-    months = caller.get("usage of all months", "usage?from=2025-01&to=2027-12").body["months"]
+def usage_of(shown: Mapping[str, Any]) -> Usage:
+    """Return the counts of what the API shows of the usage."""
     return {
         (month["month"], one["channel"]): Count(one["conversations"], one["deleted"])
-        for month in months
+        for month in shown["months"]
         for one in month["channels"]
     }

@@ -23,7 +23,7 @@ def hosted(comparison: Comparison) -> Findings:
         if row is None:
             yield "orphan", "an object in chatter_data_exports belongs to no export"
             # It may be there in a database that was put back, which has forgotten it.
-            if left := comparison.gone(found_in(stored.key, (stored.body or b"").decode(errors="replace"))):
+            if left := comparison.gone(found_in(stored.key, stored.body)):
                 yield "word left in an object", f"an object of a forgotten export has {told(left)}"
         else:
             yield from _faults_of_file(comparison, row, stored)
@@ -62,9 +62,7 @@ def delivered(comparison: Comparison) -> Findings:
         if row := rows.get(_export_of(stored.key, rows)):
             yield from _faults_of_file(comparison, row, stored)
         # Its key was forgotten with its chatter, and nobody knows any more whose it was.
-        elif found := comparison.strangers(
-            found_in(stored.key, (stored.body or b"").decode(errors="replace")), theirs
-        ):
+        elif found := comparison.strangers(found_in(stored.key, stored.body), theirs):
             yield "foreign line", f"a file in the client's bucket has {told(found)}, of another chatbot"
 
 
@@ -76,7 +74,7 @@ def _faults_of_file(comparison: Comparison, row: RequestRow, stored: ObjectVersi
     which = comparison.filed.get(row.id) or _repeated(comparison, row)
     if stored.body is None or which is None:
         return
-    yield from _holds_its_own(comparison, which, found_in(stored.key, stored.body.decode(errors="replace")), row)
+    yield from _holds_its_own(comparison, which, found_in(stored.key, stored.body), row)
     if stored.key != row.key:
         contents = {one for conversation in _held(comparison, which) for one in conversation.tried_files.values()}
         comparison.met["copies of files"] += 1
@@ -118,8 +116,9 @@ def _holds_its_own(comparison: Comparison, export: Request, words: Collection[Wo
     allowed = {conversation.index for conversation in held}
     people = {value for conversation in held for value in conversation.tried} | {export.value}
     numbers = {one.number for one in comparison.model.people if one.value in people}
-    # What is in the client's bucket is the client's.
-    if left := [word for word in words if word.text in comparison.redacted and row.hosting == "hosted"]:
+    # What is in the client's bucket is the client's; nobody could make the last copy of what is erased again.
+    is_kept = row.hosting != "hosted" or row.is_last_copy
+    if left := [word for word in words if word.text in comparison.redacted and not is_kept]:
         yield "redaction", f"the file of {export} has a redacted text: {told(left)}"
     foreign = {word for word in words if word.number not in (numbers if word.is_person else allowed)}
     if foreign:

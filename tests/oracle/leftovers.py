@@ -73,7 +73,7 @@ def _in_objects(comparison: Comparison) -> Findings:
         folder = folder_of(stored.key)
         if folder == "chatter_data_exports":
             continue  # see `files`
-        found = found_in(stored.key, (stored.body or b"").decode(errors="replace"))
+        found = found_in(stored.key, stored.body)
         if folder in _WITH_WORDS:
             found = comparison.gone(found, bot=bot_of(comparison, stored.key))
         if found:

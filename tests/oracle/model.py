@@ -72,8 +72,10 @@ class Conversation:
     copies: int = 0
     # Its chatter is looked up by a session, and not known before the service says so.
     session: str = ""
-    # Of somebody who was erased after it began: it must never be stored.
+    # Of somebody who was erased after it began, or erased before a database was lost: it must not be stored.
     is_barred: bool = False
+    # Whether an identity of it was refused, where that is known.
+    is_refused: bool | None = None
 
 
 @dataclass(eq=False)
@@ -103,6 +105,11 @@ class Request:
     may_be_cancelled: bool = False
     # As it was sent, where it may be sent again.
     body: dict[str, Any] = field(default_factory=dict)
+    # Its failure cannot be mended: what it is about is forgotten.
+    may_stay_failed: bool = False
+    # After a restore: a replay may have recorded it without its event; or it is not there.
+    is_replayed: bool = False
+    is_lost: bool = False
 
     @property
     def is_final(self) -> bool:

@@ -72,6 +72,11 @@ class Scene:
         number = conversation.number or 0
         self.evidence.conversations[number] = self.evidence.conversations[number]._replace(**changes)
 
+    def refuse_nobody(self) -> None:
+        """Have an identity refused, of which the model knows that there was none."""
+        self.whole.is_refused = False
+        self.conversation(self.whole, refused=1)
+
     def facts(self, conversation: Conversation, **changes: object) -> None:
         """Change what the rows of a conversation say of it."""
         self.conversation(conversation, facts=self.evidence.conversations[conversation.number or 0].facts | changes)
@@ -190,7 +195,7 @@ def row_of(conversation: Conversation, *, is_deleted: bool = False) -> evidence.
     if is_deleted:
         left = {name: value if name in KEPT else None for name, value in facts.items()} | {"variables": {}}
         return evidence.ConversationRow(
-            conversation.bot, number, None, True, {}, {}, [], left, midnight_of(conversation), True
+            conversation.bot, number, None, True, {}, {}, {}, left, midnight_of(conversation), True
         )
     texts = {message: ("text", text) for message, text in conversation.texts.items()}
     files = {f"{name}.txt": f"uploads/{number}" for name in conversation.files}
@@ -201,7 +206,7 @@ def row_of(conversation: Conversation, *, is_deleted: bool = False) -> evidence.
         False,
         texts,
         files,
-        sorted(conversation.people),
+        dict.fromkeys(conversation.people, "platform"),
         facts,
         conversation.began,
         True,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.oracle import exports
 from tests.oracle.evidence import Count
 from tests.oracle.model import Request
 from tests.oracle.scene import BOT, DAY_KEY, KEY, MONTH, NOON, Scene, a_scene, csv_of, line_of
@@ -49,8 +50,9 @@ Plant = Callable[[Scene], object]
 PLANTED: dict[str, list[Plant]] = {
     "row left": [
         lambda s: s.conversation(s.gone, texts={"m": ("text", "hello")}),
-        lambda s: s.conversation(s.gone, values=["x"]),
-        lambda s: s.evidence.lookups.update({1: "pending"}),
+        lambda s: s.conversation(s.gone, values={"x": "platform"}),
+        lambda s: s.conversation(s.gone, lookup="pending"),
+        lambda s: s.conversation(s.gone, hidden_files=1),
         lambda s: s.revive(),
         lambda s: s.evidence.conversations.update({5: s.evidence.conversations[2]._replace(number=5, id="x")}),
     ],
@@ -103,7 +105,8 @@ PLANTED: dict[str, list[Plant]] = {
         lambda s: s.put("uploads/2", b""),
     ],
     "lost conversation": [lambda s: s.evidence.conversations.pop(2)],
-    "identity": [lambda s: s.conversation(s.whole, values=[])],
+    "identity": [lambda s: s.conversation(s.whole, values={}), lambda s: s.refuse_nobody()],
+    "closed by another": [lambda s: s.conversation(s.whole, closed_by="d")],
     "forgotten request": [lambda s: s.evidence.requests.pop("d")],
     "doubled filing": [
         lambda s: s.evidence.requests.update({"f": s.evidence.requests["d"]._replace(id="f", conversations=0)})
@@ -187,7 +190,7 @@ def test_finds_the_text_of_a_redacted_message(scene: Scene) -> None:
 
 def test_finds_who_was_named_and_is_not_known(scene: Scene) -> None:
     scene.whole.session, scene.whole.people = "session", set()
-    scene.conversation(scene.whole, values=[])
+    scene.conversation(scene.whole, values={})
     assert "identity" in scene.kinds(sessions=["session"])
     assert "identity" not in scene.kinds()
 
@@ -225,6 +228,23 @@ def test_knows_the_times_of_a_wrong_clock(scene: Scene) -> None:
     right = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
     for fault, kinds in (("clock of a cluster ahead", set()), ("S3 silent", {"error logged"})):
         assert scene.kinds(outages=_with_fault(fault, right, right + timedelta(seconds=5))) == kinds
+
+
+def test_knows_what_a_restore_and_a_failure_leave(scene: Scene) -> None:
+    scene.export.may_stay_failed = scene.deletion.is_replayed = True
+    scene.end_as("failed")
+    scene.evidence.events.clear()
+    lost = scene.model.file(Request(BOT, "export", "k3", id="x", status="completed", is_lost=True))
+    assert list(scene.checks().requests_ended()) == []
+    scene.export.may_stay_failed = scene.deletion.is_replayed = lost.is_lost = False
+    kinds = {kind for kind, _ in scene.checks().requests_ended()}
+    assert kinds == {"not ended", "ended twice", "forgotten request"}
+
+
+def test_allows_the_text_of_a_redacted_message_in_a_last_copy(scene: Scene) -> None:
+    scene.whole.redacted[scene.message] = Request(BOT, "redaction", "k4", id="r", status="completed")
+    scene.row(scene.export, is_last_copy=True)
+    assert list(exports.hosted(scene.checks().comparison)) == []
 
 
 def test_allows_the_export_within_its_grace(scene: Scene) -> None:

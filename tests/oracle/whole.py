@@ -43,8 +43,9 @@ def _faults_of_redacted(
 
 
 def differing(conversation: Conversation, facts: Mapping[str, Any], names: Collection[str] = ()) -> list[str]:
-    """Return the names of the facts, all by default, that are not as they were sent."""
-    return sorted(name for name in names or facts if facts[name] != conversation.facts[name])
+    """Return the names of the facts, all that are known by default, that are not as they were sent."""
+    names = names or facts.keys() & conversation.facts.keys()
+    return sorted(name for name in names if facts[name] != conversation.facts[name])
 
 
 def differing_of_kept(conversation: Conversation, facts: Mapping[str, Any]) -> list[str]:

@@ -59,9 +59,10 @@ class Words:
         return f"zq{owner}{number:05x}{next(self._numbers):06x}"
 
 
-def found_in(*texts: str) -> set[Word]:
-    """Return the planted words in texts."""
-    found = (match for text in texts for match in _WORD.finditer(text))
+def found_in(*texts: str | bytes | None) -> set[Word]:
+    """Return the planted words in texts, or in what an object holds."""
+    plain = (text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts)
+    found = (match for text in plain if text for match in _WORD.finditer(text))
     return {Word(match[1] == _PERSON, int(match[2], 16), match[0]) for match in found}
 
 
