@@ -6,11 +6,11 @@ asked again until it is known, so a conversation or a request is either stored f
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from copy import copy
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.oracle.words import Words
 
@@ -19,8 +19,6 @@ OPEN = {"accepted", "on_hold", "processing", "failed"}
 ERASING = {"deletion", "retention"}
 # What a deletion leaves of a conversation (docs/data-map.md).
 KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
-# What of a conversation a database has, and a backup.
-_STORED = ("number", "people", "texts", "files", "documents")
 
 
 class Expected(Enum):
@@ -48,6 +46,9 @@ class Conversation:
     """A conversation. `people` are the values whom a stored document names; `tried` also those of documents that were
     refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent.
     `facts` are what each of its documents says of it, by the names of the evidence."""
+
+    # What of it a database has, and a backup.
+    STORED: ClassVar[tuple[str, ...]] = ("number", "people", "texts", "files", "documents")
 
     bot: str
     index: int
@@ -179,14 +180,14 @@ class Model:
 
     def stored(self) -> dict[Conversation, dict[str, Any]]:
         """Return what is stored of each conversation now, to `put_back`."""
-        return {each: {name: copy(getattr(each, name)) for name in _STORED} for each in self.conversations}
+        return {each: {name: deepcopy(getattr(each, name)) for name in each.STORED} for each in self.conversations}
 
     def put_back(self, backup: Mapping[Conversation, Mapping[str, Any]]) -> None:
         """Note that the database was restored, so that it has what the backup has. Requests are left alone."""
         for each in self.conversations:
-            empty = vars(Conversation(each.bot, each.index, each.id, each.name, each.began))
-            for name in _STORED:
-                setattr(each, name, copy(backup.get(each, empty)[name]))
+            empty = vars(type(each)(each.bot, each.index, each.id, each.name, each.began))
+            for name in each.STORED:
+                setattr(each, name, deepcopy(backup.get(each, empty)[name]))
 
     def branch(self) -> "Model":
         """Return a model of a copy of the service: the same conversations, and from now on requests of its own."""

@@ -18,7 +18,8 @@ from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
 from tests.clients import use_bucket_at, use_hosted_bucket
-from tests.stress.truth import RETAINED_FOR, Demand, Filed, Truth, now
+from tests.oracle.model import now
+from tests.stress.truth import RETAINED_FOR, Demand, Filed, Truth
 
 # Who sets a period is another one than who approves its first run.
 _OFFICER = "user:1"
@@ -75,9 +76,9 @@ class Officers:
 
         Without a period in force, of one that is set for a moment: it has ended before the run is carried out.
         """
-        if name in self.truth.filed:
+        if name in self.truth.named:
             return
-        self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
+        self.truth.ask(name, "retention", bot)
         request = None
         # No sweep sees the period, and files a run that the model does not know.
         with transaction.atomic():
@@ -96,9 +97,9 @@ class Officers:
 
     def period(self, name: str, bot: str, days: int | None) -> None:
         """Set, shorten, lengthen or end the period; a first run that follows is the request of this name."""
-        if name in self.truth.filed:
+        if name in self.truth.named:
             return
-        self.truth.file(name, "retain", bot, chatter=None, ids=(), flags=())
+        self.truth.ask(name, "retention", bot)
         chatbot = Chatbot.objects.get(slug=bot)
         is_first = days is not None and policy.needs_confirmation(chatbot, days)
         confirmed = policy.forecast(chatbot, days or 0).first_run if is_first else None
@@ -111,7 +112,7 @@ class Officers:
         In place of an approval of its run, which would erase what was to be kept.
         """
         chatbot = Chatbot.objects.get(slug=run.bot)
-        if run.kind != "retain" or chatbot.retention_set_at or chatbot.retention_days is None:
+        if run.kind != "retention" or chatbot.retention_set_at or chatbot.retention_days is None:
             return False
         lost = self.lost_periods[run.bot]
         if lost is not None and lost <= chatbot.retention_days:
@@ -132,8 +133,8 @@ class Officers:
 
     def _note(self, name: str, run: RetentionRun | None, *, days: int | None) -> None:
         if run is None:
-            del self.truth.filed[name]
+            self.truth.drop(self.truth.named[name])
             return
-        filed = self.truth.filed[name]
-        filed.older_than, filed.days = run.older_than, days
-        filed.received_at, filed.id = run.request.received_at, run.request_id
+        filed = self.truth.named[name]
+        filed.older_than, filed.days, filed.may_be_cancelled = run.older_than, days, True
+        filed.received_at, filed.id = run.request.received_at, str(run.request_id)

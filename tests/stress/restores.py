@@ -6,7 +6,7 @@ The bucket is not restored, so the ledger is what it was. Only stories that are 
 import io
 import json
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.core.management import call_command
@@ -14,9 +14,11 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from compliance.ledger import journal, service
+from tests.oracle.evidence import ConversationRow
+from tests.oracle.model import Conversation, now
 from tests.restoring import Backup
-from tests.stress.looking import Onlooker, Row
-from tests.stress.truth import ENDED_WITHOUT, Demand, Filed, ModelConversation, Truth, now
+from tests.stress.looking import Onlooker
+from tests.stress.truth import ENDED_WITHOUT, Demand, Filed, ModelConversation
 from tests.stress.world import World
 
 # Their values are of the backup too: numbers are given again.
@@ -32,8 +34,9 @@ class _Taken:
 
     rows: Backup
     sequences: list[tuple[str, int, bool]]
-    truth: Truth
-    versions: set[str]
+    stored: dict[Conversation, dict[str, Any]]
+    named: dict[str, Filed]
+    versions: set[tuple[str, str]]
     sent: int
 
 
@@ -60,9 +63,8 @@ class Restores:
         with connection.cursor() as cursor:
             cursor.execute(_SEQUENCES)
             sequences = cursor.fetchall()
-        versions = {found.version for found in self._look.objects()}
-        truth = Truth(deepcopy(self._truth.conversations), deepcopy(self._truth.filed))
-        self._taken = _Taken(Backup(), sequences, truth, versions, len(self._world.sent))
+        stored, named = self._truth.stored(), deepcopy(self._truth.named)
+        self._taken = _Taken(Backup(), sequences, stored, named, self._versions(), len(self._world.sent))
 
     def lose(self, how: str) -> None:
         """Put the rows of the backup back, and have the service notice. A `sudden` loss comes before the ledger has
@@ -73,9 +75,8 @@ class Restores:
             while journal._write_some():
                 pass
         forgotten = self._look.pending()
-        numbers = [entry.number for entry in self._truth.conversations.values() if entry.number is not None]
-        rows = self._look.rows(numbers)
-        versions = {(found.key, found.version) for found in self._look.objects()}
+        rows = self._look.rows(entry.number for entry in self._truth.entries)
+        versions = self._versions()
         # One that an earlier restore has brought back says nothing of what was decided before that.
         restored = Chatbot.objects.filter(retention_days__isnull=False, retention_set_at=None)
         chatbots = Chatbot.objects.exclude(pk__in=restored)
@@ -88,17 +89,17 @@ class Restores:
         known = self._look.keys()
         # Extracts that were rebuilt since are of another size than their rows say, which an operator has mended.
         self._look.orphans |= {
-            version
-            for key, version in versions
-            if version not in self._taken.versions and (key not in known or "daily_conversations_extracts" in key)
+            (key, version)
+            for key, version in versions - self._taken.versions
+            if key not in known or "daily_conversations_extracts" in key
         }
         self._promise(rows)
-        for entry in self._truth.conversations.values():
-            self._forget(entry)
-        for one in self._truth.filed.values():
+        # What was said of a conversation counts, since it may be what has erased it.
+        self._truth.put_back(self._taken.stored)
+        for one in self._truth.named.values():
             was_aged = one.aged_at is not None
-            self._file_again(one, forgotten=forgotten.get(one.id) if one.id else None)
-            was = self._taken.truth.filed.get(one.name)
+            self._file_again(one, forgotten=forgotten.get(one.id))
+            was = self._taken.named.get(one.name)
             if was_aged and was is not None and was.status == "completed":
                 self._world.week_passes(one.name)  # the time has passed for what is restored, too
         for chatbot in Chatbot.objects.all():
@@ -111,10 +112,10 @@ class Restores:
         assert service.is_open()
         for name in ("plans", "conversations", "up_to_number"):
             assert planned[name] == done[name], f"a replay does otherwise than its dry run: {name}"
-        requests = {request.id for request in self._look.requests()}
-        for one in self._truth.filed.values():
-            one.is_absent = one.id is not None and one.id not in requests
-            if one.is_absent and one.text and one.status not in ENDED_WITHOUT:
+        requests = self._look.requests()
+        for one in self._truth.named.values():
+            one.is_lost = bool(one.id) and one.id not in requests
+            if one.is_lost and one.text and one.status not in ENDED_WITHOUT:
                 # There was nothing to redact, or it was: intake has to remember it. One that nobody has approved is
                 # lost with its message, and the report says so.
                 is_lost = not one.is_marked and Chatbot.objects.get(slug=one.bot).four_eyes
@@ -126,11 +127,14 @@ class Restores:
         for send in self._world.sent[self._taken.sent :]:
             send()
 
-    def _promise(self, rows: dict[int, Row]) -> None:
+    def _versions(self) -> set[tuple[str, str]]:
+        return {(found.key, found.version) for found in (*self._look.objects(), *self._look.delivered())}
+
+    def _promise(self, rows: dict[int, ConversationRow]) -> None:
         """Note what is gone for good, what retention runs have left, and what else was open."""
         truth = self._truth
-        stored = [entry for entry in truth.conversations.values() if entry.number is not None]
-        gone = [entry for entry in stored if rows[entry.number or 0].is_erased]
+        stored = [entry for entry in truth.entries if entry.number is not None]
+        gone = [entry for entry in stored if rows[entry.number or 0].is_deleted]
         for run in truth.retentions:
             if run.status == "completed":
                 run.spared |= {entry.place for entry in stored if entry not in gone}
@@ -140,21 +144,8 @@ class Restores:
             # What a request that has not ended has erased, only that can have written to the ledger, and has not yet.
             # Also of what was said to be of a chatter after another deletion of the same had ended.
             is_sure = any(one.is_deletion and entry.place in one.certain for one in done)
-            entry.is_promised = entry.is_promised or is_sure or (bool(done) and done == accounting)
-        self.lost = [deepcopy(entry) for entry in stored if not rows[entry.number or 0].is_closed]
-
-    def _forget(self, entry: ModelConversation) -> None:
-        """Let a conversation be what it was. What was said of it counts, since it may be what has erased it."""
-        assert self._taken
-        was = deepcopy(self._taken.truth.conversations.get(entry.place) or ModelConversation(entry.place))
-        was.is_promised = entry.is_promised
-        was.tried |= entry.tried
-        was.claimed |= entry.claimed
-        was.failed_uploads = max(was.failed_uploads, entry.failed_uploads)
-        was.last_at = max(filter(None, [was.last_at, entry.last_at]), default=None)
-        was.began, was.asked_at = was.began or entry.began, was.asked_at or entry.asked_at
-        # In place: sessions know it.
-        vars(entry).update(vars(was))
+            entry.is_barred = entry.is_barred or is_sure or (bool(done) and done == accounting)
+        self.lost = [deepcopy(entry) for entry in stored if not rows[entry.number or 0].closed_by]
 
     def _file_again(self, one: Filed, *, forgotten: str | None) -> None:
         """Let a request be what it was, but keep its status until the replay has brought another one.
@@ -162,28 +153,26 @@ class Restores:
         Of one that is `forgotten` the ledger lacks the acceptance, or what was decided last (`withdrawn`).
         """
         assert self._taken
-        was = self._taken.truth.filed.get(one.name)
+        was = self._taken.named.get(one.name)
         one.is_replayed = was is None
         if forgotten and was is not None:
             one.status = was.status
         elif forgotten == "withdrawn":
             one.status = "accepted"
         if was is None:
-            was = Filed(
-                **vars(one) | {"completed_at": None, "held": None, "key": None, "has_begun": False, "texts": []}
-            )
+            was = replace(one, completed_at=None, held=None, object_key=None, has_begun=False, written=[])
             if one.is_export or forgotten == "accepted":
-                one.id = None
-        for name in ("completed_at", "held", "key", "aged_at", "has_begun", "left_out", "is_delivered"):
+                one.id = ""
+        for name in ("completed_at", "held", "object_key", "aged_at", "has_begun", "left_out", "is_delivered"):
             setattr(one, name, getattr(was, name))
         # What is withdrawn by a replay has no address any more.
-        one.texts = [text for text in was.texts if text.what != "callback_url"]
+        one.written = [text for text in was.written if text.what != "callback_url"]
         one.gone_with = None
-        here = {place for place in one.certain if self._names(one, self._truth.conversations[place])}
+        here = {place for place in one.certain if self._names(one, self._truth.places[place])}
         one.certain = frozenset(here)
 
     def _names(self, one: Filed, entry: ModelConversation) -> bool:
         """Return whether a request surely still names a conversation: it can find it here, or in the ledger."""
-        if entry.is_promised or (one.chatter is None and one.is_deletion):
+        if entry.is_barred or (not one.value and one.is_deletion):
             return True
-        return entry.number is not None and (one.chatter is None or one.chatter in entry.people)
+        return entry.number is not None and (not one.value or one.value in entry.people)

@@ -7,20 +7,21 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Any
-from uuid import UUID
 from zlib import crc32
 
 from django.db import connection
 
 from common.storage import ObjectStorage
-from tests.stress import copies, faults, invariants, passing, texts
+from tests.oracle.evidence import RequestRow
+from tests.oracle.model import FINAL
+from tests.stress import circumstances, invariants, texts
 from tests.stress.actors import Actor, ErrorsLogged, Killed, jitter, stopping
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
 from tests.stress.restores import Restores
 from tests.stress.sessions import Sessions
 from tests.stress.stories import TURNS, Rule, Story
-from tests.stress.truth import FINAL, Filed, Truth
+from tests.stress.truth import Filed, Truth
 from tests.stress.world import COMMANDS, World
 
 # Drains and sweeps after which everything has to be final, once the storage is well.
@@ -36,7 +37,7 @@ class Play:
     """One story on a database and a bucket that are empty at its start."""
 
     def __init__(
-        self, storage: ObjectStorage, clients: ObjectStorage, stored: faults.Faults, story: Story, *, seed: int
+        self, storage: ObjectStorage, clients: ObjectStorage, stored: circumstances.Faults, story: Story, *, seed: int
     ) -> None:
         self.truth = Truth()
         self.broken: Broken | None = None
@@ -49,6 +50,7 @@ class Play:
         self._is_in_order = True
         self._actors: dict[str, Actor] = {}
         self._watching = threading.Lock()
+        self._forgotten: set[str] = set()
         self._sessions = Sessions(self.truth, self._look)
         self.world = World(self.truth, stored, self._sessions, self._report)
         self._restores = Restores(self.world, self._look)
@@ -116,10 +118,10 @@ class Play:
 
     def _begin_one(self, actor: Actor, work: Callable[[], object]) -> None:
         """Stop the actor where a request is seen to have begun."""
-        begun = sum(one.has_begun for one in self.truth.filed.values())
+        begun = sum(one.has_begun for one in self.truth.named.values())
         actor.begin(work, steps=1)
         self._settle(actor)
-        while actor.is_stopped and sum(one.has_begun for one in self.truth.filed.values()) == begun:
+        while actor.is_stopped and sum(one.has_begun for one in self.truth.named.values()) == begun:
             actor.go_on(1)
             self._settle(actor)
             self.watch()
@@ -170,9 +172,9 @@ class Play:
             "backup": self._restores.back_up,
             "refuse": world.refuse,
             "mend": world.mend,
-            "hour": passing.hour,
+            "hour": circumstances.hour,
             "week": world.week_passes,
-            "leases": passing.leases,
+            "leases": circumstances.leases,
         }
         if kind in plain:
             plain[kind](*rest)
@@ -198,7 +200,7 @@ class Play:
         while not all(player.wait(0.05) for player in players):
             self.watch()
             if time.monotonic() > end:
-                raise Broken(5, "hangs", "the threads do not come to an end")
+                raise Broken("hangs", "the threads do not come to an end")
         self.watch()
         self._raise_broken()
 
@@ -237,8 +239,8 @@ class Play:
             states.append([(one.name, one.status) for one in self._waiting()])
             if states[-1]:
                 self._perform(("sweep", "w2", None))
-        forgotten = {one.name for one in self._waiting() if one.status == "failed" and not self._retries(one)}
-        invariants.all_are_final(self.truth, self._look.requests(), forgotten)
+        # The failed ones that cannot be retried any more.
+        self._forgotten = {one.name for one in self._waiting() if one.status == "failed" and not self._retries(one)}
         # What was late until now has one sweep more, and the days that it changed are made.
         looks: Story = [("look", "w1", None)] * self._has_lookups
         for rule in (("leases",), ("hour",), *looks, ("sweep", "w1", None), ("hour",), ("work", "w1", None)):
@@ -262,35 +264,30 @@ class Play:
 
     def _waiting(self) -> list[Filed]:
         """Return the requests that are not final, as they are now."""
-        found = {request.id: request.status for request in self._look.requests()}
-        waiting = []
-        for one in self.truth.filed.values():
-            if one.id in found and found[one.id] not in FINAL:
-                one.status = found[one.id]
-                waiting.append(one)
+        found = self._look.requests()
+        waiting = [one for one in self.truth.named.values() if one.id in found and found[one.id].status not in FINAL]
+        for one in waiting:
+            one.status = found[one.id].status
         return waiting
 
     def _look_at_the_end(self) -> None:
         self.watch()
         self._raise_broken()
-        objects = self._look.objects()
-        gone = invariants.erased_and_alive(self.truth, self._look, objects)
-        for redaction in self.truth.redactions:
-            if redaction.status == "completed":
-                invariants.is_redacted(self.truth, redaction, self._look)
-        invariants.nothing_is_left(self.truth, gone, objects, in_grace=True)
-        invariants.exports_are_accounted_for(self.truth, objects)
-        invariants.events_and_counts(self.truth, gone, self._look)
+        self._judge(in_grace=True)
         texts.are_right(self.truth, self._look)
-        copies.are_kept(self.truth, self._look)
         exports = [export for export in self.truth.exports if export.status == "completed"]
         if exports:
             for export in exports:
                 self._perform(("week", export.name))
             self._perform(("sweep", "w1", None))
-            objects = self._look.objects()
-            invariants.nothing_is_left(self.truth, gone, objects, in_grace=False)
-            invariants.exports_are_accounted_for(self.truth, objects)
+            self._judge(in_grace=False)
+
+    def _judge(self, *, in_grace: bool) -> None:
+        evidence = self._look.all()
+        if in_grace:  # once
+            evidence.usage = self.world.usage()
+        self.truth.judge(stay_failed=self._forgotten)
+        invariants.at_the_end(self.truth, evidence, self._look, in_grace=in_grace)
 
     def _end(self) -> None:
         for actor in self._actors.values():
@@ -314,27 +311,28 @@ class Play:
         except Broken as broken:
             self.broken = self.broken or broken
         except Exception as error:  # not into the worker that is watched
-            self.broken = self.broken or Broken(5, "onlooker", repr(error))
+            self.broken = self.broken or Broken("onlooker", repr(error))
         finally:
             self._watching.release()
 
     def _see(self) -> None:
         self._sessions.see()
-        names = self._names()
-        requests = [request for request in self._look.requests() if request.id in names]
+        rows = self._look.requests()
+        names = self._names(rows)
+        requests = [request for request in rows.values() if request.id in names]
         for request in requests:
             one = names[request.id]
             one.status, one.has_begun = request.status, request.has_begun
             one.has_failed |= request.status == "failed"
             if request.cutoff_at and not one.is_marked and one.text and self._is_in_order:
-                copies.note_kept(self.truth, one, self._look)
+                invariants.note_kept(self.truth, one, self._look)
             one.is_marked = request.cutoff_at is not None
             one.left_out = request.left_out
             one.is_delivered = request.hosting == "client"
             if request.key and one.is_export and one.status == "completed":
-                copies.note_key(self.truth, one, request.key)
+                invariants.note_key(self.truth, one, request.key)
         if self._is_in_order:
-            copies.note_removed(self.truth, {request.id for request in requests if request.key})
+            invariants.note_removed(self.truth, {request.id for request in requests if request.key})
         new = [
             one for request in requests if (one := names[request.id]).status == "completed" and not one.completed_at
         ]
@@ -344,26 +342,26 @@ class Play:
         for one in new:
             if one.is_export:
                 objects = self._look.delivered() if one.is_delivered else self._look.objects()
-                held = [found.places for found in objects if found.key == one.key]
+                held = [self.truth.places_in(found) for found in objects if found.key == one.object_key]
                 one.held = frozenset().union(*held) if held else None
         for one in new:
             invariants.at_completion(self.truth, one, self._look)
-            copies.at_completion(self.truth, one, self._look)
 
-    def _names(self) -> dict[UUID | None, Filed]:
+    def _names(self, rows: dict[str, RequestRow]) -> dict[str, Filed]:
         """Return the requests by id, also exports that were filed again."""
-        names: dict[UUID | None, Filed] = {one.id: one for one in self.truth.filed.values() if one.id}
-        for removed, repeat, received_at in self._look.repeats():
-            if repeat not in names and removed in names:
-                one = self.truth.repeat(names[removed], request_id=repeat, received_at=received_at)
+        names = {one.id: one for one in list(self.truth.named.values()) if one.id}
+        for row in rows.values():
+            removed = names.get(row.repeats or "")
+            if removed and row.id not in names:
+                one = self.truth.repeat(removed, request_id=row.id, received_at=row.received_at)
                 if self._is_in_order:
-                    copies.note_deletions(self.truth, names[removed], one)
-                names[one.id] = one
+                    invariants.note_deletions(self.truth, removed, one)
+                names[row.id] = one
         return names
 
     def _report(self, what: str) -> None:
         if what not in _TOLERATED and not self.broken:
-            self.broken = Broken(5, what, what)
+            self.broken = Broken(what, what)
 
     def _raise_broken(self) -> None:
         if self.broken:
@@ -393,7 +391,7 @@ class Play:
                     if depth < len(self._actors):
                         self._settle(other, depth + 1)
             if time.monotonic() > end:
-                raise Broken(5, "hangs", f"{actor.name} does not come to an end")
+                raise Broken("hangs", f"{actor.name} does not come to an end")
 
 
 def _is_stuck(states: list[list[tuple[str, str]]]) -> bool:

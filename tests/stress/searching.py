@@ -14,10 +14,9 @@ from common.storage import ObjectStorage
 from compliance.retention import due
 from tests import databases
 from tests.clients import empty
-from tests.stress import faults
+from tests.stress import circumstances
 from tests.stress.actors import acting_in_pools
-from tests.stress.disasters import with_disasters
-from tests.stress.extras import with_extras
+from tests.stress.extras import with_disasters, with_extras
 from tests.stress.invariants import Broken
 from tests.stress.officers import clients_bucket
 from tests.stress.running import Play
@@ -45,7 +44,7 @@ class Stage:
         self,
         storage: ObjectStorage,
         clients: ObjectStorage,
-        stored: faults.Faults,
+        stored: circumstances.Faults,
         *,
         tell: Callable[[str], None] = print,
     ) -> None:
@@ -76,7 +75,7 @@ class Stage:
         message that comes while another variable is the identifier has no identity.
         """
         end = time.monotonic() + seconds
-        found: dict[tuple[int, str], Failure] = {}
+        found: dict[str, Failure] = {}
         number = 0
         while time.monotonic() < end and len(found) < most:
             story_seed = seed * 1_000_000 + number
@@ -125,7 +124,7 @@ def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Ite
     logging.disable(logging.WARNING)
     try:
         # Retention runs have several slices, however little is stored.
-        with acting_in_pools(), patch.object(due, "SLICE", 1), faults.installed(storage) as stored:
+        with acting_in_pools(), patch.object(due, "SLICE", 1), circumstances.installed(storage) as stored:
             with override_settings(S3_BUCKET=clients_bucket()):
                 clients = hosted_storage()
                 clients.create_bucket_if_missing()

@@ -2,14 +2,17 @@
 
 import json
 from contextlib import ExitStack
-from itertools import count
 
 from chatbots.models import Chatbot
 from compliance.lookups.dispatcher import RESOLVERS
 from tests.looking_up import SESSION, with_resolver
+from tests.oracle.model import now
 from tests.receivers import Received, receiving
 from tests.stress.looking import Onlooker
-from tests.stress.truth import ModelConversation, Span, Truth, now, planted
+from tests.stress.truth import ModelConversation, Span, Truth
+
+# The state of a look-up, and its error, which has ended with a value that was refused.
+_REFUSED = "failed not_stored"
 
 
 class Sessions:
@@ -22,7 +25,6 @@ class Sessions:
     def __init__(self, truth: Truth, look: Onlooker) -> None:
         self._truth, self._look = truth, look
         self._whose: dict[str, tuple[ModelConversation, str]] = {}
-        self._numbers = count()
         self._running = ExitStack()
 
     def open(self, chatbot: Chatbot) -> None:
@@ -37,7 +39,7 @@ class Sessions:
 
     def new(self, entry: ModelConversation, chatter: str) -> dict[str, str]:
         """Return the variables of a document whose session is this chatter's."""
-        token = planted(entry.place, f"session{next(self._numbers)}")
+        token = self._truth.word(entry)
         self._whose[token] = (entry, chatter)
         return {SESSION: token}
 
@@ -47,22 +49,17 @@ class Sessions:
 
     def see(self) -> None:
         """Note which answers are stored by now, and which have closed a conversation."""
-        asked = {entry.number: entry for entry in list(self._truth.conversations.values()) if entry.asked}
-        numbers = [number for number in asked if number is not None]
-        if not numbers:
-            return
-        for number, chatter, way in self._look.identities(numbers):
+        asked = {entry.number: entry for entry in self._truth.entries if entry.asked and entry.number is not None}
+        for number, row in self._look.rows(asked).items() if asked else ():
             entry = asked[number]
-            if chatter in entry.asked:
+            for chatter in row.values.keys() & entry.asked:
                 entry.named.add(chatter)
                 entry.people.add(chatter)
-                if way == "resolved":
+                if row.values[chatter] == "resolved":
                     entry.vouched[chatter].answered_at = entry.vouched[chatter].answered_at or now()
-        for number in self._look.refused(numbers):
             # Nobody else can have been named before.
-            entry = asked[number]
             is_only = len(entry.asked) == 1 and entry.tried == entry.asked and not entry.claimed
-            if is_only and not self._truth.may_be_kept(entry.place):
+            if row.lookup == _REFUSED and is_only and not self._truth.may_be_kept(entry):
                 entry.named |= entry.asked
 
     def _respond(self, received: Received) -> bytes:

@@ -5,16 +5,18 @@ that the request names, if it contains that one's id or a chatter in it. A note 
 request's chatter, whatever it says. Everything else stays.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import count
-from uuid import UUID
 
 from chatbots.models import ChangeLogEntry
 from compliance.errors import Refused
 from compliance.requests import decisions
+from tests.oracle.evidence import ConversationRow, RequestRow
+from tests.oracle.model import now
 from tests.stress.invariants import Broken
-from tests.stress.looking import Onlooker, Request, Row
-from tests.stress.truth import Filed, ModelConversation, Text, Truth, is_of_chatter, now
+from tests.stress.looking import Onlooker
+from tests.stress.truth import Filed, ModelConversation, Text, Truth, is_of_chatter
 
 _DECISIONS = {
     "approve": decisions.approve,
@@ -45,42 +47,39 @@ class Writer:
 
     def filed(self, one: Filed, body: dict[str, str]) -> None:
         """Note what the body of a request had that was filed."""
-        one.texts = [Text(what, text, self._of[one.name, what], now()) for what, text in body.items()]
+        one.written = [Text(what, text, self._of[one.name, what], now()) for what, text in body.items()]
 
     def note(self, name: str, decision: str, of: str) -> None:
         """Decide on a request as staff, with a note that contains `of`."""
-        one = self._truth.filed.get(name)
-        if one is None or one.id is None or one.is_absent or one.kind == "retain":
+        one = self._truth.named.get(name)
+        if one is None or not one.id or one.is_lost or one.kind == "retention":
             return
+        one.may_be_cancelled |= decision in {"cancel", "reject"}
         actor, text = f"user:{next(self._numbers)}", f"noted.{name}.{of}"
         with suppress(Refused):
             _DECISIONS[decision](request_id=one.id, actor=actor, note=text)
             if ChangeLogEntry.objects.filter(request_id=one.id, actor=actor).exists():
-                one.texts.append(Text("note", text, of, now()))
+                one.written.append(Text("note", text, of, now()))
 
 
 def are_right(truth: Truth, look: Onlooker) -> None:
     """Check at the end that each text that has to be gone is, and that no other is."""
     stored = look.written()
-    requests = {request.id: request for request in look.requests()}
-    numbers = {entry.number: entry for entry in truth.conversations.values() if entry.number is not None}
-    erased = {numbers[row.number].place: row for row in look.rows(numbers).values() if row.is_erased}
-    for one in list(truth.filed.values()):
-        if one.id is None or one.id not in requests:
+    requests = look.requests()
+    rows = look.rows(entry.number for entry in truth.entries)
+    erased = {entry: row for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}
+    for one in list(truth.named.values()):
+        if one.id not in requests:
             continue
-        named = [entry for entry in truth.conversations.values() if _names(one, entry)]
-        for text in one.texts:
+        named = [entry for entry in truth.entries if entry.bot == one.bot and entry.id in one.ids]
+        for text in one.written:
             is_here = text.text in stored.get((one.id, text.what), ())
-            if is_here and any(_takes(text, entry, erased.get(entry.place), requests) for entry in named):
-                raise Broken(9, f"{text.what} left", f"{one} has {text}, and a conversation that it names is erased")
+            if is_here and any(_takes(text, entry, erased.get(entry), requests) for entry in named):
+                raise Broken(f"{text.what} left", f"{one} has {text}, and a conversation that it names is erased")
             if is_here and text.what == "note" and any(_is_over(text, each) for each in _of_chatter(truth, one)):
-                raise Broken(9, "note left", f"{one} has {text}, and its chatter was erased")
+                raise Broken("note left", f"{one} has {text}, and its chatter was erased")
             if not is_here and not _may_be_gone(truth, one, text, named, erased):
-                raise Broken(9, f"{text.what} gone", f"{one} does not have {text} any more")
-
-
-def _names(one: Filed, entry: ModelConversation) -> bool:
-    return one.chatter is None and one.kind != "retain" and entry.place in {(one.bot, name) for name in one.ids}
+                raise Broken(f"{text.what} gone", f"{one} does not have {text} any more")
 
 
 def _of_chatter(truth: Truth, one: Filed) -> list[Filed]:
@@ -91,29 +90,27 @@ def _is_over(text: Text, deletion: Filed) -> bool:
     return deletion.status == "completed" and deletion.completed_at is not None and text.at < deletion.completed_at
 
 
-def _takes(text: Text, entry: ModelConversation, row: Row | None, requests: dict[UUID, Request]) -> bool:
+def _takes(
+    text: Text, entry: ModelConversation, row: ConversationRow | None, requests: dict[str, RequestRow]
+) -> bool:
     """Return whether the erasure of this conversation surely had to take the text."""
     by = requests.get(row.closed_by) if row and row.closed_by else None
     if by is None:
         return False
     if text.what == "note":
-        since = by.completed_at
-    else:
-        # What is written while a conversation is being erased may come too late.
-        since = by.cutoff_at if text.of in {entry.place[1], *entry.people} else None
-    return since is not None and text.at < since
+        return by.completed_at is not None and text.at < by.completed_at
+    # What is written while a conversation is being erased may come too late.
+    return text.of in {entry.id, *entry.people} and by.cutoff_at is not None and text.at < by.cutoff_at
 
 
 def _may_be_gone(
-    truth: Truth, one: Filed, text: Text, named: list[ModelConversation], erased: dict[tuple[str, str], Row]
+    truth: Truth, one: Filed, text: Text, named: list[ModelConversation], erased: Collection[ModelConversation]
 ) -> bool:
-    gone = [entry for entry in named if entry.place in erased or entry.is_promised]
+    gone = [entry for entry in named if entry in erased or entry.is_barred]
     if text.what == "note":
         # Also the notes of what has ended, and of what names the same without finding anything.
         same = [each for each in truth.deletions if each.bot == one.bot and set(each.ids) & set(one.ids)]
         itself = [] if one.is_export else [one]
         return bool(gone) or any(each.done_at for each in [*itself, *same, *_of_chatter(truth, one)])
     has_failed = text.what == "callback_url" and one.has_failed
-    return has_failed or any(
-        text.of in {entry.place[1], *entry.tried, *entry.claimed, *entry.asked} for entry in gone
-    )
+    return has_failed or any(text.of in {entry.id, *entry.tried, *entry.claimed, *entry.asked} for entry in gone)

@@ -1,47 +1,29 @@
-"""The model: what was sent, uploaded and requested, as the callers of the service know it.
+"""The model of a story: the oracle's, with the times at which things were asked and answered.
 
-Of what happens side by side only that is held to be certain which was answered before the other was asked.
+Of what happens side by side only that is held to be certain which was answered before the other was asked. From that
+follows, when all is over, what each request must have erased, and what it may have (`Truth.judge`).
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import datetime, timedelta
+
+from tests.oracle.model import Conversation, Model, Request, now
+from tests.oracle.objects import ObjectVersion
+from tests.oracle.words import Word, Words, found_in
 
 # A chatbot's name and the platform's id of a conversation.
 Place = tuple[str, str]
 
-_PLANTED = re.compile(rb"planted\.(\w+)\.(\w+)\.(\w+)")
-
-DELETIONS = {"delete", "delete_ids"}
-EXPORTS = {"export", "export_ids"}
 RETAINED_FOR = timedelta(days=90)
 ENDED_WITHOUT = {"cancelled", "rejected"}
+# What each document says of its conversation, and what none says.
+_FACTS = {"channel": "widget", "push": False, "agent_handover": False} | dict.fromkeys(
+    ("language", "score", "csat_score", "csat_vote")
+)
 # In the name of an export that was filed again: of what was certain then, nothing is known.
 AGAIN = " again"
-FINAL = {"completed", "cancelled", "rejected"}
-
-
-def now() -> datetime:
-    # PostgreSQL runs on this machine: its clock is ours.
-    return datetime.now(UTC)
-
-
-def planted(place: Place, what: str) -> str:
-    """Return a text of a conversation that is found again wherever it is copied to."""
-    return f"planted.{place[0]}.{place[1]}.{what}"
-
-
-def found_in(data: bytes) -> set[str]:
-    """Return the planted texts that are in this."""
-    return {match[0].decode() for match in _PLANTED.finditer(data)}
-
-
-def places_of(texts: Iterable[str]) -> set[Place]:
-    """Return the conversations of these planted texts."""
-    return {(bot, name) for _, bot, name, _ in (text.split(".") for text in texts)}
 
 
 @dataclass
@@ -70,65 +52,56 @@ class Demand(Span):
     least: str = ""
 
 
-@dataclass
-class ModelConversation:
-    """A conversation. `people` are those whom a stored document or an identity named; `named` also those by whom it
-    was closed, since a document or an identity named them; `tried` also those of other documents, with an answer or
-    without. `claimed` counts the calls that identify somebody; `refused` are the erased ones of these who closed
-    nothing. `asked` are those whom the client's server named when it was asked; it surely is if `is_looked_up` and
-    nobody was named otherwise."""
+@dataclass(eq=False)
+class ModelConversation(Conversation):
+    """A conversation. `named` are `people`, and those by whom it was closed, since a document or an identity named
+    them. `claimed` counts the calls that identify somebody; `refused` are the erased ones of these who closed
+    nothing. `asked` are those whom the client's server named when it was asked; it surely is if there is a `session`
+    and nobody was named otherwise. `is_barred`: what had erased it had ended when the database was lost."""
 
-    place: Place
-    number: int | None = None
+    STORED = (
+        *(*Conversation.STORED, "is_sent", "named", "refused", "may_be_refused", "asked", "session"),
+        *("arrivals", "sessions", "vouched"),
+    )
+
     is_sent: bool = False  # also while the answer is not there yet
-    began: datetime | None = None
-    asked_at: datetime | None = None
+    asked_at: datetime | None = None  # `began` is known from then on
     last_at: datetime | None = None
-    people: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
-    tried: set[str] = field(default_factory=set)
     claimed: Counter[str] = field(default_factory=Counter)
     refused: set[str] = field(default_factory=set)
     may_be_refused: bool = False
     asked: set[str] = field(default_factory=set)
-    is_looked_up: bool = False
     # Documents with a session, answered or not; and since when a document of a chatter's session is surely stored.
     arrivals: int = 0
     sessions: dict[str, datetime] = field(default_factory=dict)
-    # What had erased it had ended when the database was lost: nothing of it may ever be here again.
-    is_promised: bool = False
-    messages: set[str] = field(default_factory=set)
-    files: list[str] = field(default_factory=list)
-    failed_uploads: int = 0
     # For whose identity the client's server vouched: from when on it may have, and surely had.
-    vouched: dict[str, "Span"] = field(default_factory=dict)
+    vouched: dict[str, Span] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        return self.bot, self.id
 
     @property
     def may_be_in_doubt(self) -> bool:
         """Return whether it may be looked up again, or may have been without an answer."""
         return self.arrivals > 1 or bool(self.arrivals and self.claimed)
 
+    def __str__(self) -> str:
+        return f"{self.bot}/{self.id}"
 
-@dataclass
-class Filed:
-    """A request. `certain` are the conversations that were surely in its scope when it was filed; `held` what was in
-    the file of an export when it was seen first."""
 
-    name: str
-    kind: str
-    bot: str
-    chatter: str | None
-    ids: tuple[str, ...]
-    flags: frozenset[str]
-    number: int
+@dataclass(eq=False, kw_only=True)
+class Filed(Request):
+    """A request, whose key is its name in the story. `certain` are the conversations that were surely in its scope
+    when it was filed; `held` what was in the file of an export when it was seen first."""
+
     asked_at: datetime
     certain: frozenset[Place]
-    id: UUID | None = None
     received_at: datetime | None = None
-    status: str = ""
     completed_at: datetime | None = None
     held: frozenset[Place] | None = None
-    key: str | None = None
+    object_key: str | None = None
     aged_at: datetime | None = None
     has_begun: bool = False
     has_failed: bool = False
@@ -139,11 +112,12 @@ class Filed:
     awaited_by: set[str] = field(default_factory=set)
     # Of a completed export: it is in the client's own bucket.
     is_delivered: bool = False
-    texts: list[Text] = field(default_factory=list)
+    written: list[Text] = field(default_factory=list)
     # The deletions that had begun when the file of an export was seen to be gone.
     gone_with: frozenset[str] | None = None
     left_out: int = 0
-    # Of a redaction: the text of its message.
+    # Of a redaction: the id of its message, and the word that is its text.
+    message: str = ""
     text: str = ""
     # Of a retention run: what it erases is older than this, without what it may not erase any more, since it has
     # ended or its period has. `days`: its period, if that is in force.
@@ -152,123 +126,182 @@ class Filed:
     spared: set[Place] = field(default_factory=set)
     # When it ended first; a restore may have it carried out again.
     done_at: datetime | None = None
-    # After a restore: this database did not know it; it does not know it still.
-    is_replayed: bool = False
-    is_absent: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.key
 
     @property
     def is_deletion(self) -> bool:
-        return self.kind in DELETIONS
+        return self.kind == "deletion"
 
     @property
     def is_export(self) -> bool:
-        return self.kind in EXPORTS
+        return self.kind == "export"
 
     @property
     def is_hosted_export(self) -> bool:
         return self.is_export and self.status == "completed" and not self.is_delivered
 
     def __str__(self) -> str:
-        whom = self.chatter or "+".join(self.ids)
+        whom = self.value or "+".join(self.ids)
         return f"{self.name} ({' '.join([self.kind, f'{self.bot}/{whom}', *sorted(self.flags)])})"
 
 
 def is_of_chatter(one: Filed, other: Filed) -> bool:
     """Return whether both are about one chatter."""
-    return one.chatter is not None and (one.bot, one.chatter) == (other.bot, other.chatter)
+    return bool(one.value) and (one.bot, one.value) == (other.bot, other.value)
 
 
-@dataclass
-class Truth:
-    conversations: dict[Place, ModelConversation] = field(default_factory=dict)
-    filed: dict[str, Filed] = field(default_factory=dict)
-    demands: list[Demand] = field(default_factory=list)
+class Truth(Model):
+    """`places` and `named` are its conversations and its requests, those of staff among them, by their names."""
 
-    def conversation(self, place: Place) -> ModelConversation:
-        return self.conversations.setdefault(place, ModelConversation(place))
+    def __init__(self) -> None:
+        super().__init__(Words())
+        self.places: dict[Place, ModelConversation] = {}
+        self.named: dict[str, Filed] = {}
+        self.demands: list[Demand] = []
 
-    def file(
-        self, name: str, kind: str, bot: str, *, chatter: str | None, ids: tuple[str, ...], flags: Iterable[str]
+    def at(self, place: Place) -> ModelConversation:
+        with self._lock:
+            if place not in self.places:
+                bot, name = place
+                entry = ModelConversation(bot, len(self.places), name, name, now())
+                entry.facts = _FACTS | {one: self.word(entry) for one in ("user_name", "csat_comment")}
+                self.places[place] = entry
+                self._conversations.append(entry)
+            return self.places[place]
+
+    def word(self, entry: Conversation) -> str:
+        """Return a new word of a conversation."""
+        return self.words.of_conversation(entry.index)
+
+    def places_of(self, words: Iterable[Word]) -> frozenset[Place]:
+        """Return the conversations of these words."""
+        entries = self.entries
+        return frozenset(entries[word.number].place for word in words)
+
+    def places_in(self, found: ObjectVersion) -> frozenset[Place]:
+        """Return the conversations of which an object holds anything."""
+        return self.places_of(found_in(found.body))
+
+    def ask(
+        self, name: str, kind: str, bot: str, *, value: str = "", ids: tuple[str, ...] = (), flags: Iterable[str] = ()
     ) -> Filed:
-        known = {
-            each.place
-            for each in list(self.conversations.values())
-            if each.number is not None and each.place[0] == bot
-        }
-        if chatter is None:
-            certain = known & {(bot, one) for one in ids}
-        else:
-            certain = {place for place in known if chatter in self.conversations[place].people}
-        number = len(self.filed)
-        one = Filed(name, kind, bot, chatter, ids, frozenset(flags), number, now(), frozenset(certain))
-        self.filed[name] = one
+        """Note a request that is about to be asked for."""
+        known = {entry for entry in self.entries if entry.number is not None and entry.bot == bot}
+        certain = {entry.place for entry in known if (value in entry.people if value else entry.id in ids)}
+        one = Filed(bot, kind, name, value, ids, frozenset(flags), asked_at=now(), certain=frozenset(certain))
+        one.texts = {place[1]: dict(self.places[place].texts) for place in certain}
+        self.named[name] = one
+        self.file(one)
         return one
+
+    def drop(self, one: Filed) -> None:
+        """Forget what was not filed."""
+        del self.named[one.name]
+        self.forget(one)
+
+    @property
+    def entries(self) -> list[ModelConversation]:
+        return list(self.places.values())
+
+    def _of(self, *kinds: str) -> list[Filed]:
+        return [one for one in list(self.named.values()) if one.kind in kinds and one.id]
 
     @property
     def deletions(self) -> list[Filed]:
-        return [one for one in list(self.filed.values()) if one.is_deletion and one.id]
+        return self._of("deletion")
 
     @property
     def exports(self) -> list[Filed]:
-        return [one for one in list(self.filed.values()) if one.is_export and one.id]
+        return self._of("export")
+
+    @property
+    def retentions(self) -> list[Filed]:
+        return self._of("retention")
 
     @property
     def erasures(self) -> list[Filed]:
         """Deletions and retention runs."""
-        return [one for one in list(self.filed.values()) if (one.is_deletion or one.kind == "retain") and one.id]
-
-    @property
-    def retentions(self) -> list[Filed]:
-        return [one for one in self.erasures if not one.is_deletion]
-
-    @property
-    def promised(self) -> list[ModelConversation]:
-        return [entry for entry in list(self.conversations.values()) if entry.is_promised]
-
-    def may_be_kept(self, place: Place) -> bool:
-        """Return whether an export may wait for this conversation by its id: then naming somebody closes nothing."""
-        exports = [one for one in list(self.filed.values()) if one.kind == "export_ids" and one.bot == place[0]]
-        return any(place[1] in one.ids for one in exports)
+        return self._of("deletion", "retention")
 
     @property
     def redactions(self) -> list[Filed]:
-        return [one for one in list(self.filed.values()) if one.text and one.id]
+        return self._of("redaction")
 
-    def accounts(self, deletion: Filed, entry: ModelConversation) -> bool:
+    @property
+    def promised(self) -> list[ModelConversation]:
+        return [entry for entry in self.entries if entry.is_barred]
+
+    def repeat(self, removed: Filed, *, request_id: str, received_at: datetime) -> Filed:
+        """Add the export that was filed in place of one that a redaction has removed, and return it."""
+        name = f"{removed.name}{AGAIN}"
+        one = self.ask(name, "export", removed.bot, value=removed.value, ids=removed.ids, flags=removed.flags)
+        one.id, one.asked_at, one.received_at, one.texts = request_id, received_at, received_at, {}
+        one.written = [replace(text, at=now()) for text in removed.written if text.what != "note"]
+        return one
+
+    # --- What follows ------------------------------------------------------------------------------------
+
+    def may_be_kept(self, entry: ModelConversation) -> bool:
+        """Return whether an export may wait for this conversation by its id: then naming somebody closes nothing."""
+        exports = (one for one in list(self.named.values()) if one.is_export and one.bot == entry.bot)
+        return any(entry.id in one.ids for one in exports)
+
+    def accounts(self, one: Filed, entry: ModelConversation) -> bool:
         """Return whether this deletion or retention run may have erased this conversation."""
-        if deletion.status in ENDED_WITHOUT or entry.place[0] != deletion.bot:
+        if one.status in ENDED_WITHOUT or entry.bot != one.bot:
             return False
-        if deletion.kind == "retain":
-            assert deletion.older_than
-            is_due = entry.last_at is not None and entry.last_at < deletion.older_than
-            return is_due and entry.place not in deletion.spared
-        is_new = bool(deletion.done_at and entry.asked_at and entry.asked_at > deletion.done_at)
-        if deletion.chatter is None:
-            return entry.place[1] in deletion.ids and not is_new
-        began_after = bool(deletion.done_at and entry.began and entry.began > deletion.done_at)
-        return deletion.chatter in entry.tried and not (is_new and began_after)
+        if one.kind == "retention":
+            assert one.older_than
+            is_due = entry.last_at is not None and entry.last_at < one.older_than
+            return is_due and entry.place not in one.spared
+        is_new = bool(one.done_at and entry.asked_at and entry.asked_at > one.done_at)
+        if not one.value:
+            return entry.id in one.ids and not is_new
+        return one.value in entry.tried and not (is_new and one.done_at and entry.began > one.done_at)
+
+    def is_accounted_for(self, entry: ModelConversation) -> bool:
+        return entry.is_barred or any(self.accounts(one, entry) for one in self.erasures)
 
     def must_be_gone(self, deletion: Filed, entry: ModelConversation) -> bool:
         """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
         if entry.place in deletion.certain:
             return True
-        if deletion.chatter is None or entry.place[0] != deletion.bot or entry.number is None:
+        if not deletion.value or entry.bot != deletion.bot or entry.number is None:
             return False
         assert deletion.received_at
-        return deletion.chatter in entry.named and entry.began is not None and entry.began < deletion.received_at
+        return deletion.value in entry.named and entry.began < deletion.received_at
 
-    def repeat(self, removed: Filed, *, request_id: UUID, received_at: datetime) -> Filed:
-        """Add the export that was filed in place of one that a redaction has removed, and return it."""
-        name = f"{removed.name}{AGAIN}"
-        one = replace(
-            self.file(name, removed.kind, removed.bot, chatter=removed.chatter, ids=removed.ids, flags=removed.flags),
-            asked_at=received_at,
-            received_at=received_at,
-            id=request_id,
-            texts=[replace(text, at=now()) for text in removed.texts if text.what != "note"],
-        )
-        self.filed[name] = one
-        return one
+    def judge(self, *, stay_failed: Collection[str] = ()) -> None:
+        """Note, when all is over, what each request must have erased or held, and what it may have.
+
+        `stay_failed` are the names of those that cannot be retried any more.
+        """
+        for one in self.erasures:
+            is_sure = one.is_deletion and one.status == "completed"
+            one.surely = {entry for entry in self.entries if is_sure and self.must_be_gone(one, entry)}
+            one.possibly = {entry for entry in self.entries if self.accounts(one, entry)}
+            one.possibly -= one.surely
+        for one in self.exports:
+            ours = [entry for entry in self.entries if entry.bot == one.bot]
+            one.possibly = {entry for entry in ours if one.value in entry.tried or entry.id in one.ids}
+            one.surely = {entry for entry in one.possibly if (one.bot, entry.id) in (one.held or ())}
+        for one in list(self.named.values()):
+            one.asked = _ticks(one.asked_at)
+            one.ended = _ticks(one.completed_at) if one.completed_at else 0
+            one.may_stay_failed = one.name in stay_failed
+            # What a replay only records has had its event in the life that was lost.
+            one.is_replayed |= one.done_at != one.completed_at
+        for one in sorted(self.redactions, key=lambda one: one.status == "completed"):
+            entry = self.at((one.bot, *one.ids))
+            entry.redacted[one.message] = one
+            entry.tried_texts.setdefault(one.message, one.text)
+        for entry in self.entries:
+            # Of who was looked up nobody is told that it was refused, nor whether an export kept the conversation.
+            is_known = not (entry.asked or entry.may_be_refused) or bool(entry.refused)
+            entry.is_refused = bool(entry.refused) if is_known else None
 
     def demanded(self, export: Filed) -> set[str]:
         """Return what a completed export's chatbot may have demanded at its snapshot."""
@@ -280,15 +313,35 @@ class Truth:
         assert export.completed_at
         return (found or {"any"}) | {one.least for one in during if one.asked_at <= export.completed_at}
 
-    def is_own(self, deletion: Filed, export: Filed) -> bool:
-        """Return whether the export is about the chatters of the deletion."""
-        if deletion.bot != export.bot:
+    def may_be_removed(self, export: Request, erasures: Iterable[Request]) -> bool:
+        """Return whether a redaction or a deletion may have removed the file of an export; in its grace few may."""
+        assert isinstance(export, Filed)
+        if export.held is None:
+            return True
+        is_fresh = export.aged_at is None
+        for one in self.deletions:
+            has_begun = export.gone_with is None or one.name in export.gone_with
+            if has_begun and not (is_fresh and "erase_exports" not in one.flags) and self._may_remove(one, export):
+                return True
+        redacting = [one for one in self.redactions if not (is_fresh and one.name in export.kept_from)]
+        redacted = {(one.bot, *one.ids) for one in redacting if one.status not in ENDED_WITHOUT}
+        return not redacted.isdisjoint(export.held)
+
+    def _may_remove(self, deletion: Filed, export: Filed) -> bool:
+        if deletion.status in ENDED_WITHOUT:
             return False
-        if deletion.chatter is not None and export.chatter is not None:
-            return deletion.chatter == export.chatter
-        return bool(set(deletion.ids) & set(export.ids))
+        is_later = deletion.completed_at is not None and export.asked_at > deletion.completed_at
+        if not is_later and self._is_own(deletion, export):
+            return True
+        return any(self.accounts(deletion, self.places[place]) for place in export.held or ())
+
+    def _is_own(self, deletion: Filed, export: Filed) -> bool:
+        """Return whether the export is about the chatters of the deletion."""
+        if deletion.value and export.value:
+            return is_of_chatter(deletion, export)
+        return deletion.bot == export.bot and bool(set(deletion.ids) & set(export.ids))
 
 
-def id_of(text: str) -> str:
-    """Return the id of a message: it stays when the text is redacted."""
-    return text.rpartition(".")[2]
+def _ticks(instant: datetime) -> int:
+    """Return an instant as one of the model's clock."""
+    return int(instant.timestamp() * 1e6)

@@ -1,5 +1,6 @@
 """Carries out the rules of a story, and records the results in the model."""
 
+import hashlib
 import io
 import json
 import time
@@ -10,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any
-from uuid import UUID
 
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -23,12 +23,14 @@ from compliance.lookups.dispatcher import look_up
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
-from tests.stress import passing
-from tests.stress.faults import Faults, Refusal
+from tests.oracle.evidence import EVER, Usage, usage_of
+from tests.oracle.model import now
+from tests.stress import circumstances
+from tests.stress.circumstances import Faults, Refusal
 from tests.stress.officers import Officers
 from tests.stress.sessions import Sessions
 from tests.stress.texts import Writer
-from tests.stress.truth import Filed, ModelConversation, Span, Truth, id_of, now, planted
+from tests.stress.truth import Filed, ModelConversation, Span, Truth
 from tests.tokens import Backend
 
 BOTS = ("acme", "neighbour")
@@ -56,6 +58,7 @@ class Said:
 
     entry: ModelConversation
     document: dict[str, Any]
+    message: str
     text: str
     sent_at: datetime
     began_at: datetime | None
@@ -98,27 +101,28 @@ class World:
 
     def arrive(self, bot: str, name: str, chatter: str, began: str, day: int) -> None:
         """Send such a document with a session, of which the owner's server knows that it is this chatter's."""
-        entry = self.truth.conversation((bot, name))
+        entry = self.truth.at((bot, name))
         variables = {"user_channel_variables": self._sessions.new(entry, chatter)}
         self._say(bot, name, began, day, variables)
 
     def _say(self, bot: str, name: str, began: str | None, day: int, variables: dict[str, Any]) -> None:
-        entry = self.truth.conversation((bot, name))
-        text = planted(entry.place, f"m{len(entry.messages)}x{next(self._numbers)}")
+        entry = self.truth.at((bot, name))
+        message, text = f"m{len(entry.texts)}x{next(self._numbers)}", self.truth.word(entry)
         began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
         document: dict[str, Any] = {
             "id": name,
-            "channel": "widget",
-            "user_name": planted(entry.place, "name"),
-            "csat": {"comment": planted(entry.place, "comment")},
+            "channel": entry.facts["channel"],
+            "user_name": entry.facts["user_name"],
+            "csat": {"comment": entry.facts["csat_comment"]},
             "messages": [
-                {"id": id_of(text), "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
+                {"id": message, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
             ],
         }
         if began_at:
             document["started_at"] = began_at.isoformat()
-        said = Said(entry, document | variables, text, sent_at, began_at, is_now=began in {"now", "soon"}, at=now())
+        is_now = began in {"now", "soon"}
+        said = Said(entry, document | variables, message, text, sent_at, began_at, is_now, at=now())
         self.sent.append(partial(self._say_again, said))
         self._send(said)
 
@@ -136,23 +140,28 @@ class World:
             entry.tried.add(chatter)
         visitor = self._sessions.whose(said.document.get("user_channel_variables", {}))
         entry.arrivals += visitor is not None
-        answer = self._post(entry.place[0], "conversations", said.document)
+        entry.tried_texts[said.message], entry.sent_at[said.message] = said.text, said.sent_at
+        answer = self._post(entry.bot, "conversations", said.document)
         [result] = answer["results"]
         if result["outcome"] == "refused":
             if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
                 self._report(f"a document was refused: {result['error']['code']}")
             if chatter and result["number"] is not None:
                 entry.named.add(chatter)
+            if said.message not in entry.texts:
+                del entry.tried_texts[said.message]
             return
-        entry.messages.add(said.text)
+        entry.texts[said.message] = said.text
         entry.last_at = max(filter(None, [entry.last_at, said.began_at, said.sent_at]))
         if chatter:
             entry.named.add(chatter)
             entry.people.add(chatter)
         if result["outcome"] == "created":
+            assert said.began_at
             entry.asked_at, entry.began = said.at, said.began_at
             entry.number = result["number"]
-            entry.is_looked_up = entry.is_looked_up or (said.is_now and visitor is not None)
+            if said.is_now and visitor is not None:
+                entry.session = entry.session or visitor
         if visitor:
             entry.sessions.setdefault(visitor, now())
 
@@ -185,7 +194,7 @@ class World:
 
     def _name_again(self, bot: str, name: str, chatter: str, path: str, body: Any) -> None:
         self._sessions.see()
-        entry = self.truth.conversation((bot, name))
+        entry = self.truth.at((bot, name))
         before, was_stored = frozenset(entry.people), entry.number is not None
         entry.claimed[chatter] += 1
         vouched = entry.vouched.setdefault(chatter, Span(now()))
@@ -202,7 +211,7 @@ class World:
             "invalid": not was_stored,
             "unknown_conversation": not was_stored,
             "conversation_deleted": any(one.bot == bot for one in self.truth.erasures),
-            "chatter_erased": any((one.bot, one.chatter) == (bot, chatter) for one in self.truth.deletions),
+            "chatter_erased": any((one.bot, one.value) == (bot, chatter) for one in self.truth.deletions),
         }
         if not expected.get(outcome):
             self._report(f"an identity became {outcome}")
@@ -214,7 +223,7 @@ class World:
         elif outcome == "chatter_erased":
             # Nobody else can have been named meanwhile.
             is_only = not entry.tried and set(entry.claimed) == {chatter}
-            if is_only and not self.truth.may_be_kept(entry.place):
+            if is_only and not self.truth.may_be_kept(entry):
                 entry.tried.add(chatter)
                 entry.named.add(chatter)
             elif before:
@@ -224,61 +233,61 @@ class World:
                 entry.may_be_refused = True
 
     def upload(self, bot: str, name: str) -> None:
-        entry = self.truth.conversation((bot, name))
+        entry = self.truth.at((bot, name))
         if entry.number is None:
             return
-        text = planted(entry.place, f"file{next(self._numbers)}")
-        entry.failed_uploads += 1
-        body = form(file(text.encode(), name="photo.jpg"))
+        word = self.truth.word(entry)
+        entry.tried_files[word] = hashlib.sha256(word.encode()).hexdigest()
+        body = form(file(word.encode(), name=f"{word}.txt", content_type="text/plain"))
         response = self._call(bot, f"conversations/{entry.number}/files", body, FORM)
         if response.status_code == 201:
-            entry.failed_uploads -= 1
-            entry.files.append(text)
+            entry.files.add(word)
         elif response.status_code not in {404, 410, 503}:
             self._report(f"an upload was answered with {response.status_code}")
 
     def file(self, kind: str, name: str, bot: str, whom: str | tuple[str, ...], flags: tuple[str, ...]) -> None:
         """File a request: `delete`, `export`, or `delete_ids`, `export_ids` of certain conversations."""
-        if name in self.truth.filed:
+        if name in self.truth.named:
             return
         self._sessions.see()
         body: dict[str, Any] = dict.fromkeys(flags, True)
-        if isinstance(whom, str):
-            body |= {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": whom}
-            filed = self.truth.file(name, kind, bot, chatter=whom, ids=(), flags=flags)
+        value, ids = (whom, ()) if isinstance(whom, str) else ("", whom)
+        if value:
+            body |= {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": value}
         else:
-            body["conversation_ids"] = list(whom)
-            filed = self.truth.file(name, kind, bot, chatter=None, ids=whom, flags=flags)
-        written = self.writer.written(name, (whom,) if isinstance(whom, str) else whom)
-        answer = self._post(bot, "data-deletion" if filed.is_deletion else "data-export", body | written)
-        filed.received_at = datetime.fromisoformat(answer["received_at"])
-        filed.id = UUID(answer["request_id"])
-        self.writer.filed(filed, written)
+            body["conversation_ids"] = list(ids)
+        one = "deletion" if kind.startswith("delete") else "export"
+        filed = self.truth.ask(name, one, bot, value=value, ids=ids, flags=flags)
+        written = self.writer.written(name, ids or (value,))
+        self._is_filed(filed, self._post(bot, f"data-{one}", body | written), written)
 
     def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
-        entry = self.truth.conversation((bot, conversation))
-        if name in self.truth.filed or entry.number is None or not entry.messages:
+        entry = self.truth.at((bot, conversation))
+        if name in self.truth.named or entry.number is None or not entry.texts:
             return
-        text = sorted(entry.messages)[place % len(entry.messages)]
-        filed = self.truth.file(name, "redact", bot, chatter=None, ids=(conversation,), flags=())
+        message = sorted(entry.texts)[place % len(entry.texts)]
+        filed = self.truth.ask(name, "redaction", bot, ids=(conversation,))
         written = self.writer.written(name, ())
-        body = json.dumps({"ids": [id_of(text)], "reason": "payment_data"} | written).encode()
+        body = json.dumps({"ids": [message], "reason": "payment_data"} | written).encode()
         response = self._call(bot, f"conversations/{entry.number}/messages/redact", body, "application/json")
         if response.status_code != 200:
-            del self.truth.filed[name]
+            self.truth.drop(filed)
             if response.status_code != 410:
                 self._report(f"a redaction was answered with {response.status_code}")
             return
-        answer = response.json()
-        filed.received_at = datetime.fromisoformat(answer["received_at"])
-        filed.text, filed.id = text, UUID(answer["request_id"])
+        filed.message, filed.text = message, entry.texts[message]
+        self._is_filed(filed, response.json(), written)
+
+    def _is_filed(self, filed: Filed, answer: Any, written: dict[str, str]) -> None:
+        filed.received_at, filed.id = datetime.fromisoformat(answer["received_at"]), answer["request_id"]
         self.writer.filed(filed, written)
 
     def decide(self, decision: str, name: str) -> bool:
         """Cancel, approve or reject by a key, approve as an officer, or retry; return whether it was taken."""
-        filed = self.truth.filed.get(name)
-        if filed is None or filed.id is None or filed.is_absent:
+        filed = self.truth.named.get(name)
+        if filed is None or not filed.id or filed.is_lost:
             return False
+        filed.may_be_cancelled |= decision in {"cancel", "reject"}
         if decision == "officer" and self.officers.end_restored_period(filed):
             return True
         if decision in COMMANDS:
@@ -292,7 +301,7 @@ class World:
 
     def _command(self, command: str, refusal: str, filed: Filed) -> bool:
         try:
-            call_command(command, str(filed.id), stdout=io.StringIO())
+            call_command(command, filed.id, stdout=io.StringIO())
         except CommandError as refused:
             if not str(refused).startswith(refusal):
                 self._report(f"{command}: {str(refused).split(':')[0]}")
@@ -313,6 +322,10 @@ class World:
         while (response := send(headers=caller.credentials(body))).status_code == 429:
             time.sleep(0.1)
         return response
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what the API says of how many conversations there were."""
+        return {bot: usage_of(caller.get(f"usage?{EVER}").json()) for bot, caller in self._callers.items()}
 
     # --- What workers and operators do -----------------------------------------------------------------
 
@@ -343,16 +356,14 @@ class World:
         elif what == "file":
             prefixes = self._keys_of_files(which)
         elif what == "export":
-            filed = self.truth.filed.get(which)
-            prefixes = [f"{filed.bot}/chatter_data_exports/{filed.chatter or '!conversations'}/"] if filed else []
+            filed = self.truth.named.get(which)
+            prefixes = [f"{filed.bot}/chatter_data_exports/{filed.value or '!conversations'}/"] if filed else []
         self.faults.refusals += [Refusal(prefix, does, how) for prefix in prefixes]
 
     def _keys_of_files(self, name: str) -> list[str]:
-        entry = self.truth.conversations.get((BOTS[0], name)) or ModelConversation((BOTS[0], name))
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [entry.number]
-            )
+            number = self.truth.at((BOTS[0], name)).number
+            cursor.execute("SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [number])
             return [key for (key,) in cursor.fetchall()]
 
     @property
@@ -365,7 +376,7 @@ class World:
 
     def week_passes(self, name: str) -> None:
         """Let an export be eight days old: its grace is over."""
-        filed = self.truth.filed.get(name)
+        filed = self.truth.named.get(name)
         if filed and filed.id and filed.is_hosted_export and filed.aged_at is None:
-            passing.week(filed.id)
+            circumstances.week(filed.id)
             filed.aged_at = now()
