@@ -102,6 +102,7 @@ PLANTED = [
         "ended twice",
     ),
     ("UPDATE compliance_compliancerequest SET messages = messages + 1 WHERE kind = 'deletion'", "counts"),
+    ("UPDATE compliance_compliancerequest SET reference = 'zqb00000ffffff'", "word left in rows"),
 ]
 
 
