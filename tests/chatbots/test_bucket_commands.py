@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from chatbots.buckets import location_of
 from chatbots.buckets.locations import access_policy
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations.buckets import check_bucket
 from common.storage import ObjectStorage
+from tests.commands import report, run
 from tests.s3_server import ADMIN, Identity, S3Server, running
 
 # This identity has only the rights that a bucket's policy grants.
@@ -39,15 +40,6 @@ def bucket_name(request: pytest.FixtureRequest, server: S3Server) -> Iterator[st
         storage.purge(key)
 
 
-def run(*words: str) -> tuple[str, str, int]:
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    try:
-        call_command(*words, stdout=out, stderr=err)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    return out.getvalue(), err.getvalue(), code
-
-
 def options(server: S3Server, identity: Identity = CLIENT, bucket: str = "clients") -> list[str]:
     words = f"set_bucket acme --bucket {bucket} --region us-east-1 --prefix acme --endpoint {server.endpoint}"
     return [*words.split(), "--access-key-id", identity.access_key]
@@ -68,11 +60,11 @@ def left_in(storage: ObjectStorage) -> list[str]:
 def set_up(chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
     """Use a bucket in which the identity NOBODY has the rights of the policy."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(NOBODY.secret_key))
-    assert run(*options(server, NOBODY, bucket), "--no-check")[2] == 0
+    assert run(*options(server, NOBODY, bucket), "--no-check").code == 0
 
 
 def test_set_bucket_prints_json_and_checks_the_bucket(chatbot: Chatbot, server: S3Server, secret_file: str) -> None:
-    out, err, code = run(*options(server), "--secret-file", secret_file, "--json")
+    code, out, err = run(*options(server), "--secret-file", secret_file, "--json")
     shown = json.loads(out)
     assert (code, err) == (0, "")
     assert (shown["hosting"], shown["bucket"], shown["prefix"]) == ("client", "clients", "acme/")
@@ -88,12 +80,12 @@ def test_set_bucket_reads_the_secret_from_standard_input(
     chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("another-secret\n"))
-    out, _, code = run(*options(server))
+    code, out, _ = run(*options(server))
     assert code == 3
     assert "rejects our access key" in out
     assert "another-secret" not in out
     assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_access_denied: ")
-    assert run(*options(server), "--keep-secret", "--no-check")[2] == 0
+    assert run(*options(server), "--keep-secret", "--no-check").code == 0
 
 
 @pytest.mark.parametrize(
@@ -112,10 +104,9 @@ def test_set_bucket_explains_errors(chatbot: Chatbot, words: list[str], advice: 
 
 
 def test_check_bucket_checks_the_hosted_one_too(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    out, _, code = run("check_bucket", "acme", "--json")
-    assert (code, json.loads(out)["ok"]) == (0, True)
+    assert report("check_bucket", "acme")["ok"]
     assert list(storage.versions()) == []
-    assert "The bucket can be used" in run("check_bucket", "acme")[0]
+    assert "The bucket can be used" in run("check_bucket", "acme").out
 
 
 @pytest.mark.django_db
@@ -134,7 +125,7 @@ def test_the_printed_policy_is_enough(
 ) -> None:
     set_up(chatbot, server, monkeypatch, bucket_name)
     assert not check_bucket(chatbot=chatbot).is_ok
-    server.allow(NOBODY, *json.loads(run("bucket_policy", "acme")[0])["Statement"], bucket=bucket_name)
+    server.allow(NOBODY, *json.loads(run("bucket_policy", "acme").out)["Statement"], bucket=bucket_name)
     outcome = check_bucket(chatbot=chatbot)
     assert [step.name for step in outcome.steps if step.error] == []
     assert left_in(server.storage(bucket=bucket_name)) == []

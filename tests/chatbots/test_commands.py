@@ -11,17 +11,12 @@ from chatbots.authentication import secret_binding
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
 from common.crypto import decrypt
 from tests.calls import ALICE, Caller, SigningCaller
+from tests.commands import Ran, report, run
 
 pytestmark = pytest.mark.django_db
 
 
-def run(*words: str) -> tuple[str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    call_command(*words, stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
-
-
-def create_acme(*words: str) -> tuple[str, str]:
+def create_acme(*words: str) -> Ran:
     return run("create_chatbot", "acme", "--name", "Acme", *words)
 
 
@@ -32,7 +27,7 @@ def kept_secret() -> str:
 
 def test_create_chatbot_prints_one_json_document():
     words = "--timezone Europe/Paris --variable custom:member_id --variable user_channel:plan --uci member_id"
-    out, err = create_acme(*words.split(), "--enable-compliance", "--hosted-bucket", "--json")
+    _, out, err = create_acme(*words.split(), "--enable-compliance", "--hosted-bucket", "--json")
     assert json.loads(out) == {
         "slug": "acme",
         "name": "Acme",
@@ -80,7 +75,7 @@ def test_create_chatbot_refuses_a_second_of_the_same_slug():
 
 def test_create_api_key_gives_a_token_that_can_call():
     create_acme("--variable", "custom:member_id", "--uci", "member_id", "--enable-compliance")
-    out, err = run(
+    _, out, err = run(
         *("create_api_key", "acme", "--type", "token", "--label", "backend", "--scope", "deletions:write", "--json"),
         *("--rate-limit", "50"),
     )
@@ -94,15 +89,15 @@ def test_create_api_key_gives_a_token_that_can_call():
 
 def test_create_api_key_gives_a_signing_secret_that_can_sign():
     create_acme("--variable", "custom:member_id", "--uci", "member_id", "--enable-compliance")
-    out, _ = run("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--json")
+    made = report("create_api_key", "acme", "--type", "signing", "--label", "CRM")
     caller = SigningCaller(Chatbot.objects.get(), secret="another secret")
-    caller.secret = json.loads(out)["secret"]
+    caller.secret = made["secret"]
     assert caller.post("data-deletion", ALICE).status_code == 200
 
 
 def test_create_api_key_prints_the_secret_on_a_line_of_its_own():
     create_acme()
-    out, err = run("create_api_key", "acme", "--type", "signing", "--label", "CRM")
+    _, out, err = run("create_api_key", "acme", "--type", "signing", "--label", "CRM")
     assert out.splitlines()[-1] == kept_secret()
     assert "not shown again" in err
 
@@ -111,7 +106,7 @@ def test_create_api_key_takes_over_a_secret_from_a_file(tmp_path):
     create_acme()
     file = tmp_path / "secret"
     file.write_text("a_secure_secret\r\n")
-    out, err = run(
+    _, out, err = run(
         *("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--secret-file", str(file), "--json")
     )
     assert json.loads(out)["secret"] is None
@@ -122,7 +117,7 @@ def test_create_api_key_takes_over_a_secret_from_a_file(tmp_path):
 def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
     create_acme()
     monkeypatch.setattr(sys, "stdin", io.StringIO("a secret with spaces \n"))
-    out, _ = run("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--secret-file", "-")
+    out = run("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--secret-file", "-").out
     assert kept_secret() == "a secret with spaces "
     assert "a secret" not in out
 

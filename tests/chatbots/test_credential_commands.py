@@ -1,7 +1,5 @@
 """The commands for clients' credentials, used by the AWS CLI as a client does."""
 
-import io
-import json
 import os
 import subprocess
 import sys
@@ -14,17 +12,9 @@ from pytest_django import Settings
 from chatbots.models import BucketCredential, Chatbot
 from common.storage import ObjectStorage
 from tests.chatbots.issuing import events
+from tests.commands import report, run
 from tests.factories import BucketCredentialFactory
 from tests.iam import FILES, names_of_users, users
-
-
-def run(*words: str) -> tuple[str, str, int]:
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    try:
-        call_command(*words, stdout=out, stderr=err)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    return out.getvalue(), err.getvalue(), code
 
 
 def aws(issued: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
@@ -39,22 +29,22 @@ def aws(issued: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[b
 
 
 def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
-    out, err, code = run("issue_bucket_credentials", "acme", "--label", "Data team")
+    code, out, err = run("issue_bucket_credentials", "acme", "--label", "Data team")
     row = BucketCredential.objects.get()
     [line, secret] = out.splitlines()
     assert (code, line) == (0, f"Issued the key {row.access_key_id} of acme.")
     assert len(secret) >= 20
     assert "not shown again" in err
 
-    out, _, code = run("bucket_credentials")
+    code, out, _ = run("bucket_credentials")
     assert code == 0
     assert f"acme  {row.access_key_id}  active" in out
     assert "Data team" in out
     assert secret not in out
 
-    out, _, code = run("revoke_bucket_credentials", "acme", row.access_key_id)
+    code, out, _ = run("revoke_bucket_credentials", "acme", row.access_key_id)
     assert (code, out) == (0, f"Revoked {row.access_key_id} of acme.\n")
-    listed = json.loads(run("bucket_credentials", "--json")[0])
+    listed = report("bucket_credentials")
     assert listed == {"credentials": [], "compared": True, "unknown": [], "missing": []}
     assert names_of_users() == set()
 
@@ -63,7 +53,7 @@ def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorag
 def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(
     chatbot: Chatbot, iam_storage: ObjectStorage
 ) -> None:
-    issued = json.loads(run("issue_bucket_credentials", "acme", "--json")[0])
+    issued = report("issue_bucket_credentials", "acme")
     root = f"s3://{issued['bucket']}/"
     own = aws(issued, "s3", "cp", f"{root}acme/export.csv", "-")
     assert (own.returncode, own.stdout) == (0, b"text of the file\n"), own.stderr
@@ -94,24 +84,22 @@ def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(
 
 
 def test_without_iam_it_prints_the_policy_and_says_what_to_do(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
+    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
-    out = io.StringIO()
     with pytest.raises(CommandError, match="--made-by-hand KEY_ID"):
-        call_command("issue_bucket_credentials", "acme", stdout=out)
-    assert json.loads(out.getvalue()) == json.loads(run("bucket_policy", "acme")[0])
+        call_command("issue_bucket_credentials", "acme")
+    assert capsys.readouterr().out == run("bucket_policy", "acme").out
 
-    assert (
-        run("issue_bucket_credentials", "acme", "--made-by-hand", "AKIA1")[0] == "Recorded the key AKIA1 of acme.\n"
-    )
+    recorded = run("issue_bucket_credentials", "acme", "--made-by-hand", "AKIA1").out
+    assert recorded == "Recorded the key AKIA1 of acme.\n"
     with pytest.raises(CommandError, match="recorded already"):
         run("issue_bucket_credentials", "acme", "--made-by-hand", " AKIA1 ")
-    listed = json.loads(run("bucket_credentials", "--json")[0])
+    listed = report("bucket_credentials")
     assert (listed["compared"], listed["credentials"][0]["origin"]) == (False, "by_hand")
     with pytest.raises(CommandError, match="Remove it in the storage"):
         run("revoke_bucket_credentials", "acme", "AKIA1")
-    shown = json.loads(run("revoke_bucket_credentials", "acme", "AKIA1", "--removed-by-hand", "--json")[0])
+    shown = report("revoke_bucket_credentials", "acme", "AKIA1", "--removed-by-hand")
     assert shown["state"] == "revoked"
     assert [event for event, _ in events()] == ["bucket_credential.issued", "bucket_credential.revoked"]
 
@@ -119,7 +107,7 @@ def test_without_iam_it_prints_the_policy_and_says_what_to_do(
 def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
     for name in ("dca-unknown", "of-somebody-else"):
         users().create(name)
-    out, _, code = run("bucket_credentials")
+    code, out, _ = run("bucket_credentials")
     assert (code, out) == (3, "IAM user without credentials here: dca-unknown\n")
     users().remove("dca-unknown")
     users().remove("of-somebody-else")
@@ -127,7 +115,7 @@ def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot,
     run("issue_bucket_credentials", "acme")
     row = BucketCredential.objects.get()
     users().remove(row.user_name)
-    out, _, code = run("bucket_credentials")
+    code, out, _ = run("bucket_credentials")
     assert code == 3
     assert f"The IAM user is gone: {row.user_name}." in out
 
@@ -137,7 +125,7 @@ def test_a_change_to_the_clients_bucket_names_credentials_that_still_read_the_fo
     words = ["set_bucket", "acme", "--bucket", "acme-files", "--region", "eu-west-3", "--no-check", "--role-arn"]
     role = "arn:aws:iam::123456789012:role/exports"
 
-    assert "bucket_credentials lists them" in run(*words, role)[1]
+    assert "bucket_credentials lists them" in run(*words, role).err
 
     run("revoke_bucket_credentials", "acme", "AKIA1", "--removed-by-hand")
-    assert run(*words, f"{role}2")[1] == ""
+    assert run(*words, f"{role}2").err == ""

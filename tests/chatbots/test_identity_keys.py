@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from django.core.exceptions import ValidationError
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import IntegrityError, transaction
 
 from chatbots.authentication import has_signing_key, newest_signing_keys, secret_binding
@@ -27,6 +27,7 @@ from chatbots.overview import overview_of, with_setup
 from common.crypto import decrypt
 from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.certificates import make_certificate
+from tests.commands import Ran, run
 from tests.tokens import Backend, private_key, private_pem, public_pem
 
 pytestmark = pytest.mark.django_db
@@ -187,14 +188,12 @@ def test_an_identity_key_is_no_signing_key(chatbot: Chatbot) -> None:
 # --- The command ----------------------------------------------------------------------------------------
 
 
-def run(*words: str) -> tuple[str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    call_command("create_api_key", "acme", "--label", "shop", *words, stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
+def create(*words: str) -> Ran:
+    return run("create_api_key", "acme", "--label", "shop", *words)
 
 
 def test_the_command_prints_what_tokens_have_to_name(chatbot: Chatbot) -> None:
-    out, err = run("--type", "identity", "--json")
+    _, out, err = create("--type", "identity", "--json")
 
     key = ApiKey.objects.get()
     assert (key.public_key, key.rate_limit, len(json.loads(out)["secret"]) >= 32) == ("", None, True)
@@ -212,7 +211,7 @@ def test_the_command_prints_what_tokens_have_to_name(chatbot: Chatbot) -> None:
         "algorithm": "HS256",
     }
     assert err == ""
-    out, err = run("--type", "identity")
+    _, out, err = create("--type", "identity")
     for name, value in (
         ("kid", ApiKey.objects.latest("pk").prefix),
         ("aud", chatbot.public_id),
@@ -229,12 +228,12 @@ def test_the_command_takes_a_public_key_from_a_file(
     pem = public_pem(private_key(algorithm))
     file = tmp_path / "key.pem"
     file.write_bytes(f"\r\n{pem}\r\n".replace("\n", "\r\n").encode())
-    out, _ = run("--type", "identity", "--public-key", str(file), "--algorithm", algorithm, "--json")
+    _, out, _ = create("--type", "identity", "--public-key", str(file), "--algorithm", algorithm, "--json")
     shown = json.loads(out)
     assert (shown["algorithm"], shown["secret"]) == (algorithm, None)
 
     monkeypatch.setattr(sys, "stdin", io.StringIO(pem))
-    run("--type", "identity", "--public-key", "-")
+    create("--type", "identity", "--public-key", "-")
     assert list(ApiKey.objects.values_list("public_key", flat=True)) == [pem, pem]
 
 
@@ -253,7 +252,7 @@ def test_the_command_takes_a_public_key_from_a_file(
 )
 def test_the_command_refuses_what_fits_no_key(chatbot: Chatbot, words: list[str], advice: str) -> None:
     with pytest.raises(CommandError, match=advice):
-        run(*words)
+        create(*words)
     assert not ApiKey.objects.exists()
 
 
@@ -261,12 +260,12 @@ def test_the_command_refuses_a_private_key_and_prints_none_of_it(chatbot: Chatbo
     file = tmp_path / "key.pem"
     file.write_text(private_pem(private_key("ES256")))
     with pytest.raises(CommandError, match="This is a private key") as caught:
-        run("--type", "identity", "--public-key", str(file))
+        create("--type", "identity", "--public-key", str(file))
     assert file.read_text().splitlines()[1] not in str(caught.value)
 
 
 def test_the_command_prints_no_private_key_that_is_given_in_place_of_a_file(chatbot: Chatbot) -> None:
     pem = private_pem(private_key("ES256"))
     with pytest.raises(CommandError, match="Cannot read the public key") as caught:
-        run("--type", "identity", "--public-key", pem)
+        create("--type", "identity", "--public-key", pem)
     assert pem.splitlines()[1] not in str(caught.value)

@@ -1,16 +1,16 @@
 """Setting a chatbot's resolver, by command."""
 
-import io
 import json
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import IntegrityError, transaction
 
 from chatbots.models import ChangeLogEntry, Chatbot, Resolver, Variable
 from chatbots.operations.chatbots import NewVariable, add_variable, designate_uci
 from chatbots.operations.keys import create_callback_secret
+from tests import commands
 
 pytestmark = pytest.mark.django_db
 
@@ -25,9 +25,7 @@ def _can_sign(chatbot: Chatbot) -> None:
 
 
 def run(*words: str) -> str:
-    out = io.StringIO()
-    call_command("set_resolver", "acme", *words, stdout=out)
-    return out.getvalue()
+    return commands.run("set_resolver", "acme", *words).out
 
 
 def entries() -> list[tuple[str, dict[str, Any]]]:

@@ -1,21 +1,19 @@
 """Changing a chatbot afterwards, by command."""
 
-import io
 import json
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from chatbots.models import ChangeLogEntry, Chatbot, Variable
+from tests import commands
 from tests.factories import ChatbotFactory
 
 pytestmark = pytest.mark.django_db
 
 
 def run(*words: str) -> str:
-    out = io.StringIO()
-    call_command("set_chatbot", "acme", *words, stdout=out)
-    return out.getvalue()
+    return commands.run("set_chatbot", "acme", *words).out
 
 
 def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour: Chatbot) -> None:
@@ -80,12 +78,10 @@ def test_extracts_require_a_bucket() -> None:
     with pytest.raises(CommandError, match="extracts_enabled: Extracts need a bucket"):
         run("--enable-extracts")
     with pytest.raises(CommandError, match="Extracts need a bucket"):
-        call_command("create_chatbot", "other", "--name", "Other", "--enable-extracts")
+        commands.run("create_chatbot", "other", "--name", "Other", "--enable-extracts")
 
 
 def test_a_new_chatbot_can_have_extracts_at_once() -> None:
-    words = "create_chatbot acme --name Acme --hosted-bucket --enable-extracts --json"
-    out = io.StringIO()
-    call_command(*words.split(), stdout=out)
-    assert json.loads(out.getvalue())["extracts_enabled"] is True
+    words = "create_chatbot acme --name Acme --hosted-bucket --enable-extracts"
+    assert commands.report(*words.split())["extracts_enabled"] is True
     assert Chatbot.objects.get().extracts_enabled

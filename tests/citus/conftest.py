@@ -1,6 +1,5 @@
 """Databases on a coordinator of Citus, migrated there, for tests of this folder."""
 
-import io
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from common.db import execute
 from conversations.placement import is_distributed
 from scripts import citus_nodes
 from tests import databases, under_roles
+from tests.commands import run
 
 Distribute = Callable[..., str]
 
@@ -50,9 +50,4 @@ def coordinator(migrated: str, django_db_blocker: DjangoDbBlocker) -> Iterator[s
 def distribute(coordinator: str) -> Distribute:
     """Runs the command, and returns what it says."""
 
-    def run(*options: str) -> str:
-        out = io.StringIO()
-        call_command("distribute", *options, stdout=out)
-        return out.getvalue()
-
-    return run
+    return lambda *options: run("distribute", *options).out

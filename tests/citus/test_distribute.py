@@ -1,6 +1,5 @@
 """`manage.py distribute` on a coordinator of Citus: what it makes of a database with data, whatever stops it."""
 
-import io
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from scripts.processes import web_command
 from tests import factories
 from tests.citus.conftest import Distribute
 from tests.closed import Reason, State, close
+from tests.commands import run
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 from tests.statements import REFERENCE_TABLES, TABLES
@@ -192,7 +192,7 @@ def test_a_restored_database_is_distributed_and_then_opened(
 
     distribute("--yes", "--shards", "8")
     assert not service.is_open()
-    call_command("replay_erasures", stdout=io.StringIO())
+    run("replay_erasures")
 
     assert service.is_open()
     assert is_whole()

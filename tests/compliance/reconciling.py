@@ -1,12 +1,7 @@
 """Helpers for the tests of `reconcile_storage`: the call, and objects with their rows."""
 
-import json
 from datetime import timedelta
-from io import StringIO
 from typing import Any
-
-import pytest
-from django.core.management import call_command
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
@@ -14,6 +9,7 @@ from compliance.models import Export
 from conversations import uploads
 from conversations.models import DailyExtract, UploadedFile
 from tests import factories
+from tests.commands import report
 from tests.factories import NOON, conversation_of
 
 EXPORT = "acme/chatter_data_exports/erin%40example.org/20261101_120000_conversation_export.csv"
@@ -32,15 +28,7 @@ FOREIGN = ["acme/notes.txt", "stranger/chatter_data_exports/1/a.csv", "photo.jpg
 
 
 def reconcile(*options: str, code: int = 0) -> dict[str, Any]:
-    out = StringIO()
-    arguments = ("reconcile_storage", "--json", *options)
-    if code:
-        with pytest.raises(SystemExit) as caught:
-            call_command(*arguments, stdout=out, stderr=StringIO())
-        assert caught.value.code == code
-    else:
-        call_command(*arguments, stdout=out, stderr=StringIO())
-    return dict(json.loads(out.getvalue()))
+    return report("reconcile_storage", *options, code=code)
 
 
 def put(storage: ObjectStorage, *keys: str) -> None:

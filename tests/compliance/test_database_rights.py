@@ -1,6 +1,5 @@
 """The roles of web server and workers: each table is declared, and granting leaves no other right."""
 
-import io
 import subprocess
 from typing import Any
 
@@ -15,6 +14,7 @@ from compliance import database_rights
 from compliance.checks import role_has_few_rights
 from compliance.database_rights import RIGHTS, Rights
 from tests import under_roles
+from tests.commands import run
 from tests.functional.support import manage, worker_environment
 from tests.under_roles import ROLES, STRANGER
 
@@ -118,12 +118,11 @@ def test_granting_revokes_rights_granted_by_others(cursor) -> None:
 def test_it_prints_what_it_would_do(cursor) -> None:
     before = rights(cursor)
     cursor.execute(f"REVOKE ALL ON chatbots_chatbot FROM {ROLES['web']}")
-    out = io.StringIO()
 
-    call_command("grant_roles", "--web", ROLES["web"], "--worker", ROLES["worker"], "--dry-run", stdout=out)
+    out = run("grant_roles", "--web", ROLES["web"], "--worker", ROLES["worker"], "--dry-run").out
 
     assert rights(cursor) != before
-    cursor.execute(out.getvalue())
+    cursor.execute(out)
     assert rights(cursor) == before
 
 

@@ -29,7 +29,7 @@ from compliance.canary.setting_up import keys_of, set_up
 from compliance.models.canary import canary_token_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
 from tests.codes import set_up as set_up_codes
-from tests.compliance.test_commands import run
+from tests.commands import run
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +85,7 @@ def readable() -> dict[str, str]:
 
 
 def test_every_secret_can_be_read_with_the_new_key_alone(secrets: dict[str, str], settings: Settings) -> None:
-    code, out = rotate()
+    code, out, _ = rotate()
 
     assert code == 0
     assert "chatbots.ApiKey.secret_encrypted: 5 under k1 before, 5 under k2 after; 5 rotated" in out
@@ -99,7 +99,7 @@ def test_every_secret_can_be_read_with_the_new_key_alone(secrets: dict[str, str]
 
 
 def test_a_dry_run_changes_nothing(secrets: dict[str, str], settings: Settings) -> None:
-    code, out = rotate("--dry-run")
+    code, out, _ = rotate("--dry-run")
 
     assert code == 3
     assert "11 left under k1. Keep it in ENCRYPTION_KEYS." in out
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(
     Bucket.objects.filter(pk=moved.pk).update(secret_encrypted=other.secret_encrypted)
     stored = ApiKey.objects.get(pk=lost.api_key.pk).secret_encrypted
 
-    code, out = rotate()
+    code, out, _ = rotate()
 
     assert code == 3
     assert f"1 cannot be decrypted, rows {lost.api_key.pk}\n" in out

@@ -1,13 +1,11 @@
 """The API document describes every call correctly."""
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from django.core.management import call_command
 from django.test import Client
 from django.urls import path
 from drf_spectacular.drainage import GENERATOR_STATS
@@ -22,6 +20,7 @@ from common.problems import CODES
 from config.openapi.document import TAGS
 from config.openapi.operations import describe
 from config.openapi.schema import component_of
+from tests.commands import run
 from tests.document import Operation, dereferenced, document, errors_of, operations, paths_of_the_api
 
 
@@ -59,9 +58,7 @@ def _complaints_about(view: type[APIView]) -> str:
 
 @pytest.mark.long(reason="the whole description is validated")
 def test_passes_its_own_validation_without_a_warning():
-    out = io.StringIO()
-    call_command("spectacular", validate=True, fail_on_warn=True, stdout=out)
-    assert yaml.safe_load(out.getvalue()) == document()
+    assert yaml.safe_load(run("spectacular", "--validate", "--fail-on-warn").out) == document()
 
 
 def test_contains_every_path_of_the_api():

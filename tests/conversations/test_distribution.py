@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
@@ -20,6 +20,7 @@ from compliance.models import Heartbeat
 from conversations import citus, distribution
 from conversations.citus import NotDistributable
 from tests import statements
+from tests.commands import run
 from tests.factories import conversation_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="what is not distributed yet")]
@@ -50,9 +51,7 @@ def catalogue() -> None:
 
 
 def distribute(*options: str) -> str:
-    out = io.StringIO()
-    call_command("distribute", *options, stdout=out)
-    return out.getvalue()
+    return run("distribute", *options).out
 
 
 def refusal() -> str:
@@ -205,7 +204,7 @@ def test_it_asks_before_it_begins(catalogue: None, monkeypatch: Any) -> None:
 
     monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
     with pytest.raises(CommandError, match="Nothing was changed"):
-        call_command("distribute", stdout=io.StringIO(), stderr=io.StringIO())
+        distribute()
 
 
 def test_the_check_refuses_tables_that_are_not_distributed(catalogue: None) -> None:

@@ -216,7 +216,7 @@ def test_what_is_right_is_stored_and_each_other_line_refused(
 
     has_refused = len(right) < len(expected(raw))
     with pytest.raises(SystemExit) if has_refused else nullcontext():
-        call_command("import_conversations", chatbot.slug, str(path), "--json", stdout=io.StringIO())
+        call_command("import_conversations", chatbot.slug, str(path), "--json")
 
     stored = Conversation.objects.filter(chatbot=chatbot, external_id__startswith=ours)
     assert set(stored.values_list("external_id", "user_name")) == {(one["id"], one["user_name"]) for one in right}

@@ -1,12 +1,10 @@
 """Which conversations intake queues for a look-up of their identity."""
 
-import io
 import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -16,6 +14,7 @@ from chatbots.operations.chatbots import designate_uci
 from chatbots.operations.resolvers import remove_resolver
 from conversations.intake import store
 from conversations.models import Conversation, IdentityLookup
+from tests.commands import run
 from tests.conversations.documents import document, parsed, update
 from tests.looking_up import SESSION, begin, lookup_of, resolver_of, with_resolver
 
@@ -96,7 +95,7 @@ def test_an_import_queues_nothing(chatbot: Chatbot, tmp_path: Path) -> None:
     values = {"custom_variables": {}, "user_channel_variables": {SESSION: "token"}}
     file = tmp_path / "conversations.jsonl"
     file.write_text(json.dumps(document("c-1", started_at=now, **values)))
-    call_command("import_conversations", "acme", str(file), stdout=io.StringIO(), stderr=io.StringIO())
+    run("import_conversations", "acme", str(file))
     assert Conversation.objects.count() == 1
     assert queued() == set()
 

@@ -1,16 +1,15 @@
-import json
-from io import StringIO
 from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db.models import Count
 from django.db.models.functions import Length
 
 from chatbots.models import ChangeLogEntry, Chatbot, Variable
 from common.storage import ObjectStorage
 from conversations.models import Conversation, Identity, Message, UploadedFile
+from tests.commands import report
 
 SLUGS = ["cedar-kitchen", "gleis-sieben", "lantern-books"]
 
@@ -20,10 +19,7 @@ pytestmark = pytest.mark.skipif(not apps.is_installed("devdata"), reason="DATABA
 
 
 def seed(*words: str) -> dict[str, Any]:
-    output = StringIO()
-    call_command("seed_demo", *words, "--json", stdout=output)
-    summary: dict[str, Any] = json.loads(output.getvalue())
-    return summary
+    return report("seed_demo", *words)
 
 
 @pytest.mark.long(reason="the sample data is made")

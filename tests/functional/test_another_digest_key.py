@@ -1,13 +1,12 @@
 """After another DIGEST_KEY was accepted, what is stored in the clear is found again."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
 from pytest_django import Settings
 
@@ -17,6 +16,7 @@ from compliance import digests
 from compliance.models import ComplianceRequest
 from compliance.work import heartbeats
 from conversations.models import Conversation, Identity
+from tests import commands
 from tests.functional.company import Company, became, document, settle
 from tests.under_roles import role
 
@@ -24,12 +24,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def run(*words: str) -> tuple[int, dict[str, Any]]:
-    out = io.StringIO()
-    try:
-        call_command("recompute_digests", "--json", *words, stdout=out, stderr=io.StringIO())
-    except SystemExit as end:
-        return int(end.code or 0), json.loads(out.getvalue())
-    return 0, json.loads(out.getvalue())
+    code, out, _ = commands.run("recompute_digests", "--json", *words)
+    return code, json.loads(out)
 
 
 @pytest.fixture
@@ -155,5 +151,5 @@ def test_it_does_not_run_beside_workers(company: Company, accept: Callable[[], N
     accept()
     heartbeats.seen(cluster_id=uuid4(), name="host:1", workers=2, stopped=False)
     with pytest.raises(CommandError, match="Stop web server and workers first"):
-        call_command("recompute_digests")
+        run()
     assert run("--dry-run")[0] == 3

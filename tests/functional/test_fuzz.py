@@ -3,7 +3,6 @@
 `make fuzz` is the long run. FUZZ_EXAMPLES and FUZZ_SEED make another one of this test.
 """
 
-import io
 import json
 import os
 import subprocess
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from chatbots.models import ApiKey, Chatbot
 from conversations.models import Conversation, DailyExtract
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
+from tests.commands import run
 from tests.document import operations
 from tests.functional.support import ROOT
 from tests.functional.web import web_server
@@ -44,7 +43,7 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
     stored = {"conversation": _first_conversation(), "size": 3, "sha256": "0" * 64, "state": "stored"}
     files = [factories.UploadedFileFactory.create(chatbot=chatbot, **stored) for _ in range(2)]
     done = [factories.export_of(chatbot, "1"), factories.deletion_of(chatbot, "2")]
-    call_command("process_requests", stdout=io.StringIO())
+    run("process_requests")
     now = timezone.now()
     held = {"status": "on_hold", "hold_reason": "too_many_conversations", "held_at": now}
     open_ones = [

@@ -19,6 +19,7 @@ from chatbots.authentication import sign
 from chatbots.models import Chatbot
 from tests import factories
 from tests.calls import ALICE, SigningCaller, TokenCaller
+from tests.commands import run
 
 SECRET = "a_secure_secret"
 PACKAGE = "generated_compliance_client"
@@ -75,7 +76,7 @@ def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
         assert [result.outcome.value for result in stored.results] == ["created"]
         filed = _call("requests.file_export").sync(slug, client=caller, body=_models().ExportBody(**ALICE))
         assert (filed.kind.value, filed.status.value, filed.result) == ("export", "accepted", None)
-        call_command("process_requests", stdout=io.StringIO())
+        run("process_requests")
         followed = _call("requests.get_request").sync(slug, filed.request_id, client=caller)
         assert (followed.status.value, followed.export.rows) == ("completed", 2)
         file = _call("requests.download_export").sync_detailed(slug, filed.request_id, client=caller)
@@ -85,7 +86,7 @@ def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
         with client.Client(live_server.url, httpx_args={"event_hooks": {"request": [_signs]}}) as signer:
             body = _models().DeletionBody(**ALICE, action="delete")
             deletion = _call("requests.file_deletion").sync(slug, client=signer, body=body)
-        call_command("process_requests", stdout=io.StringIO())
+        run("process_requests")
         followed = _call("requests.get_request").sync(slug, deletion.request_id, client=caller)
         assert (followed.status.value, followed.counts.conversations) == ("completed", 1)
 

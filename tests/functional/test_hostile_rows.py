@@ -3,13 +3,11 @@
 import base64
 import os
 import pickle
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -21,6 +19,7 @@ from chatbots.models import Chatbot
 from compliance.models import Heartbeat
 from compliance.work import health, notify
 from scripts.processes import Processes
+from tests.commands import run
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_dead_processes import work_is_done
 from tests.functional.test_killed_worker import wait_until
@@ -132,7 +131,7 @@ def test_no_page_and_no_command_unpickles_rows(admin_client: Client, storage: ob
     for page in ("console:workers", "console:dashboard"):
         assert admin_client.get(reverse(page)).status_code == 200
     for command in (["dumpdata", "django_q"], ["process_requests"], ["qinfo"]):
-        call_command(*command, stdout=StringIO())
+        run(*command)
     Task.objects.get().refresh_from_db()
     Task.objects.values("args", "kwargs", "result")[0]
 

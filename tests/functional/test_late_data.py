@@ -6,15 +6,12 @@ and the exports that contain it. The completed deletion counts it. A second dele
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.utils import timezone
 
 from common.storage import ObjectStorage
@@ -24,6 +21,7 @@ from compliance.models import Export
 from compliance.requests import decisions
 from conversations.models import Identity, UploadedFile
 from tests.clients import CLIENT, use_client_bucket, use_hosted_bucket
+from tests.commands import run
 from tests.functional.company import (
     Company,
     Subject,
@@ -73,10 +71,7 @@ def kept_exports(company: Company, deletion: str) -> list[str]:
 
 def verified() -> dict[str, Any]:
     """Return what `verify_erasure` finds of all completed deletions."""
-    out = StringIO()
-    with suppress(SystemExit):  # with which it says that something is left
-        call_command("verify_erasure", "--all", "--json", stdout=out)
-    found: dict[str, Any] = json.loads(out.getvalue())["left"]
+    found: dict[str, Any] = json.loads(run("verify_erasure", "--all", "--json").out)["left"]
     return found
 
 

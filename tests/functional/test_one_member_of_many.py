@@ -2,11 +2,9 @@
 
 import csv
 import io
-import json
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 
 from chatbots.models import Chatbot
@@ -15,6 +13,7 @@ from compliance import worker
 from conversations.models import Conversation, Message
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
+from tests.commands import report, run
 from tests.functional.support import (
     SHARED_DATA,
     Rows,
@@ -34,7 +33,7 @@ pytestmark = [needs_shared_data, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def imported(storage: ObjectStorage) -> Chatbot:
     chatbot = factories.ready_chatbot(slug="acme")
-    call_command("import_conversations", "acme", str(SHARED_DATA), json=True, stdout=io.StringIO())
+    run("import_conversations", "acme", str(SHARED_DATA))
     return chatbot
 
 
@@ -46,13 +45,11 @@ def members_documents() -> list[dict[str, Any]]:
 def test_the_import_loads_everything_and_again_changes_nothing(imported: Chatbot) -> None:
     assert (Conversation.objects.count(), Message.objects.count()) == (2098, 38768)
     before = dump()
-    out = io.StringIO()
 
-    call_command("import_conversations", "acme", str(SHARED_DATA), json=True, stdout=out)
+    summary = report("import_conversations", "acme", str(SHARED_DATA))
 
     # Not a row, and not a sequence either.
     assert dump() == before
-    summary = json.loads(out.getvalue())
     assert (summary["unchanged"], summary["created"], summary["updated"], summary["refused"]) == (2098, 0, 0, 0)
 
 

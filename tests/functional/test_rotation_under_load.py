@@ -1,8 +1,6 @@
 """Every key changes by the steps of docs/operating.md while clients call, workers work and staff look at pages."""
 
 import base64
-import io
-import json
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +8,6 @@ from itertools import count
 
 import pytest
 from django.conf import settings as current
-from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
@@ -27,6 +24,7 @@ from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.clients import use_client_bucket
 from tests.codes import code_of, set_up
+from tests.commands import report
 from tests.functional.company import document
 from tests.functional.fleet import Fleet
 from tests.functional.over_http import HttpClient
@@ -166,9 +164,7 @@ def test_no_call_fails_and_no_secret_is_lost(
         kill_half_way(with_("21", NEW, OLD))
         fleet.wait_for_turns()
         settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32, "k1": b"\1" * 32}
-        out = io.StringIO()
-        call_command("rotate_secrets", "--json", stdout=out, stderr=io.StringIO())
-        report = json.loads(out.getvalue())
+        rotated = report("rotate_secrets")
         fleet.restart(with_("2", NEW))
         fleet.wait_for_turns()
         fleet.stop_calling()
@@ -176,7 +172,7 @@ def test_no_call_fails_and_no_secret_is_lost(
         wait_until(lambda: not Callback.objects.exclude(state="delivered").exists())
 
     assert fleet.failures == []
-    assert (report["done"], report["left"]) == (True, {"k1": 0})
+    assert (rotated["done"], rotated["left"]) == (True, {"k1": 0})
     settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
     assert readable() == before
     # Every one in the client's own bucket, without an error, and told with a right signature.

@@ -1,8 +1,5 @@
 """The callback addresses that requests and chatbots may have."""
 
-import io
-import json
-
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
@@ -14,6 +11,7 @@ from chatbots.operations.keys import create_callback_secret
 from common import network_guard
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
+from tests.commands import report
 from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import member
@@ -99,7 +97,7 @@ def test_without_a_signing_key_or_a_secret_no_address_is_taken(chatbot: Chatbot,
 
 def test_the_commands_take_an_address(chatbot: Chatbot, signing: SigningCaller) -> None:
     for command in ("request_deletion", "request_export"):
-        call_command(command, "acme", "member_id", "42", "--callback-url", URL, "--json", stdout=io.StringIO())
+        call_command(command, "acme", "member_id", "42", "--callback-url", URL)
     assert {request.callback_url for request in ComplianceRequest.objects.all()} == {URL}
     with pytest.raises(CommandError, match="must not contain"):
         call_command("request_deletion", "acme", "member_id", "5813", "--callback-url", URL)
@@ -113,21 +111,17 @@ def test_database_constraints_hold_the_rules_of_callbacks(chatbot: Chatbot) -> N
 
 def test_a_chatbots_address_is_resolved_and_never_logged(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = resolve_to(monkeypatch, PUBLIC)
-    out = io.StringIO()
-    call_command("set_chatbot", "acme", "--callback-url", "https://Hooks.Example.com/secret", "--json", stdout=out)
-    shown = json.loads(out.getvalue())
+    shown = report("set_chatbot", "acme", "--callback-url", "https://Hooks.Example.com/secret")
     assert asked == ["hooks.example.com"]
     assert shown["callback_receiver"] == "https://hooks.example.com"
-    assert "secret" not in out.getvalue()
+    assert "secret" not in str(shown)
     assert Chatbot.objects.get(pk=chatbot.pk).callback_url == "https://hooks.example.com/secret"
     assert ChangeLogEntry.objects.get().data == {"setting": "callback_url"}
 
-    call_command("set_chatbot", "acme", "--callback-url", "", stdout=io.StringIO())
+    call_command("set_chatbot", "acme", "--callback-url", "")
     assert Chatbot.objects.get(pk=chatbot.pk).callback_url == ""
-    out = io.StringIO()
-    words = ["create_chatbot", "other", "--name", "Other", "--json", "--callback-url", "https://hooks.example.com/x"]
-    call_command(*words, stdout=out)
-    assert json.loads(out.getvalue())["callback_receiver"] == "https://hooks.example.com"
+    made = report("create_chatbot", "other", "--name", "Other", "--callback-url", "https://hooks.example.com/x")
+    assert made["callback_receiver"] == "https://hooks.example.com"
 
 
 @pytest.mark.usefixtures("nothing_listed")

@@ -1,13 +1,10 @@
 """Listing the deliveries of callbacks and sending them again, over HTTP and by command."""
 
-import io
-import json
-from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
@@ -15,6 +12,7 @@ from compliance.api.schemas import CallbackBody
 from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
 from tests.calls import SigningCaller, TokenCaller, problem
+from tests.commands import report
 from tests.compliance.retention.runs import conversation_aged, file_run
 from tests.factories import CallbackFactory, deletion_of, export_of
 from tests.receivers import Receiver
@@ -117,11 +115,7 @@ def test_a_callback_being_sent_is_not_sent_again(chatbot: Chatbot, request_: Com
 
 
 def resend(*words: str, code: int = 0) -> dict[str, Any]:
-    out = io.StringIO()
-    with pytest.raises(SystemExit) if code else nullcontext() as ended:
-        call_command("resend_callbacks", *words, "--json", stdout=out)
-    assert not ended or ended.value.code == code
-    return dict(json.loads(out.getvalue()))
+    return report("resend_callbacks", *words, code=code)
 
 
 def test_the_command_sends_one_request_or_all_that_were_given_up(chatbot: Chatbot, neighbour: Chatbot) -> None:

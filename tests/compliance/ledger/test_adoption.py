@@ -1,14 +1,13 @@
 """`adopt --new-service`: a copy of the database becomes a service of its own."""
 
 import io
-import json
 import logging
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.test import Client
 from django.utils import timezone
 
@@ -18,6 +17,7 @@ from compliance.ledger import journal, objects, service
 from compliance.models import JournalEntry, LedgerLine, LedgerObject
 from compliance.replay import operation
 from tests.closed import Reason, State, close
+from tests.commands import report, run
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.ledger import keys_of
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def adopt(*options: str) -> dict[str, Any]:
-    out = io.StringIO()
-    call_command("adopt", "--new-service", "--yes", "--json", *options, stdout=out)
-    return dict(json.loads(out.getvalue()))
+    return report("adopt", "--new-service", "--yes", *options)
 
 
 def test_a_copy_gets_an_identity_of_its_own_and_is_open(chatbot: Chatbot, storage: ObjectStorage) -> None:
@@ -93,9 +91,7 @@ def test_a_confirmation_is_asked_for(chatbot: Chatbot, storage: ObjectStorage, m
 
     def answer(text: str) -> str:
         monkeypatch.setattr("sys.stdin", Terminal(text))
-        err = io.StringIO()
-        call_command("adopt", "--new-service", stdout=io.StringIO(), stderr=err)
-        return err.getvalue()
+        return run("adopt", "--new-service").err
 
     with pytest.raises(CommandError, match="Nothing was changed"):
         answer("yes\n")
@@ -114,7 +110,7 @@ def test_where_nobody_can_be_asked_nothing_changes(chatbot: Chatbot, monkeypatch
     monkeypatch.setattr("sys.stdin", io.StringIO("new service\n"))
 
     with pytest.raises(CommandError, match="--yes"):
-        call_command("adopt", "--new-service", stdout=io.StringIO(), stderr=io.StringIO())
+        run("adopt", "--new-service")
 
     assert service.current().service_id == before.service_id
     assert service.state() == State.RESTORED
@@ -122,12 +118,11 @@ def test_where_nobody_can_be_asked_nothing_changes(chatbot: Chatbot, monkeypatch
 
 def test_it_is_said_that_people_may_still_be_here(chatbot: Chatbot, storage: ObjectStorage, caplog: Any) -> None:
     close()
-    out = io.StringIO()
 
     with caplog.at_level(logging.WARNING):
-        call_command("adopt", "--new-service", "--yes", stdout=out)
+        out = run("adopt", "--new-service", "--yes").out
 
-    assert "still here" in out.getvalue()
+    assert "still here" in out
     assert "service.adopted" in caplog.text
 
 

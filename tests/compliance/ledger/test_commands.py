@@ -1,8 +1,7 @@
 """Commands that work on data refuse while the database is a restored one."""
 
-import json
-from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.apps import apps
@@ -14,6 +13,7 @@ from common.commands import TeachingCommand
 from compliance.ledger import commands
 from compliance.models import ComplianceRequest
 from tests.closed import Reason, State, close
+from tests.commands import report
 
 pytestmark = pytest.mark.django_db
 
@@ -53,24 +53,19 @@ def test_each_command_refuses_or_is_listed_with_a_reason() -> None:
         (State.CATCHING_UP, Reason.OBJECTS_UNKNOWN, "ends by itself"),
     ],
 )
-def test_it_says_what_to_do(chatbot: Chatbot, state: State, reason: Reason, advice: str) -> None:
+def test_it_says_what_to_do(chatbot: Chatbot, state: State, reason: Reason, advice: str, capsys: Any) -> None:
     close(state, reason)
-    out = StringIO()
 
     with pytest.raises(CommandError, match=advice) as caught:
-        call_command("request_deletion", "acme", "member_id", "alice-77", "--json", stdout=out)
+        call_command("request_deletion", "acme", "member_id", "alice-77", "--json")
 
-    assert (caught.value.returncode, out.getvalue()) == (7, "")
+    assert (caught.value.returncode, capsys.readouterr().out) == (7, "")
     assert not ComplianceRequest.objects.exists()
 
 
 def test_what_is_listed_runs(db: None) -> None:
     close()
-    out = StringIO()
-
-    call_command("verify_erasure", "--all", "--json", stdout=out)
-
-    assert json.loads(out.getvalue())["verified"] == 0
+    assert report("verify_erasure", "--all")["verified"] == 0
 
 
 def test_the_guide_names_what_runs() -> None:

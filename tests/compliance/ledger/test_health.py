@@ -2,12 +2,10 @@
 
 import json
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import call_command
 from django.db.models.functions import Now
 from django.test import Client
 from django.utils import timezone
@@ -17,6 +15,7 @@ from compliance.ledger import service
 from compliance.ledger.service import Reason, State
 from compliance.models import Heartbeat, JournalEntry, Occurrence, Service
 from compliance.work import occurrences
+from tests.commands import run
 from tests.factories import deletion_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
@@ -36,13 +35,8 @@ def _is_well(db: None) -> None:
 
 def problems() -> dict[str, str]:
     """Return the problems of `manage.py health`, with what it says."""
-    out = StringIO()
-    try:
-        call_command("health", json=True, stdout=out)
-        code = 0
-    except SystemExit as ended:
-        code = int(str(ended.code))
-    found = {one["code"]: one["detail"] for one in json.loads(out.getvalue())["problems"]}
+    code, out, _ = run("health", "--json")
+    found = {one["code"]: one["detail"] for one in json.loads(out)["problems"]}
     assert code == bool(found)
     return found
 

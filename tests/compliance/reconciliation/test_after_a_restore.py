@@ -1,11 +1,9 @@
 """`reconcile_storage` beside a database that was restored from a backup, before and after its replay."""
 
-from contextlib import suppress
 from datetime import timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from chatbots.models import Chatbot
@@ -15,6 +13,7 @@ from compliance.models import Service
 from compliance.reconciliation import scan
 from conversations.models import UploadedFile
 from tests.closed import State, close
+from tests.commands import run
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, keys, put, reconcile
 
 pytestmark = pytest.mark.django_db
@@ -42,10 +41,7 @@ def replayed() -> None:
 
 
 def told(*options: str) -> str:
-    out = StringIO()
-    with suppress(SystemExit):
-        call_command("reconcile_storage", *options, stdout=out, stderr=StringIO())
-    return out.getvalue()
+    return run("reconcile_storage", *options).out
 
 
 def test_objects_that_the_database_has_forgotten_are_told_while_they_are_young(
@@ -105,7 +101,7 @@ def test_nothing_is_fixed_before_the_replay(whole: list[str], storage: ObjectSto
 
     for options in (["--fix"], ["--fix", "--force"]):
         with pytest.raises(CommandError, match="replay_erasures") as caught:
-            call_command("reconcile_storage", *options, stderr=StringIO())
+            told(*options)
         assert caught.value.returncode == 2
 
     assert keys(storage) == before

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -17,6 +16,7 @@ from compliance.models import Export, ExportFile
 from compliance.reconciliation import scan
 from conversations.models import DailyExtract, UploadedFile
 from tests import factories
+from tests.commands import run
 from tests.compliance.reconciling import (
     COPY,
     EXPORT,
@@ -114,7 +114,7 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
     DailyExtract.objects.all().delete()
 
     with pytest.raises(CommandError, match=r"2 of 5 versions of objects would be removed.*--force") as caught:
-        call_command("reconcile_storage", "--fix", stderr=StringIO())
+        run("reconcile_storage", "--fix")
 
     assert caught.value.returncode == 2
     assert keys(storage) == whole
@@ -128,7 +128,7 @@ def test_it_refuses_to_clear_keys_that_may_exist_in_another_bucket(
     hosted_storage().create_bucket_if_missing()
 
     with pytest.raises(CommandError, match=r"4 of 4 rows have no object.*--force") as caught:
-        call_command("reconcile_storage", "--fix", stderr=StringIO())
+        run("reconcile_storage", "--fix")
 
     assert caught.value.returncode == 2
     assert Export.objects.get().key == EXPORT

@@ -1,10 +1,6 @@
-import json
-from contextlib import nullcontext
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
@@ -12,17 +8,13 @@ from compliance import worker
 from compliance.ledger import journal
 from compliance.models import Occurrence
 from conversations.models import Conversation
+from tests.commands import report
 from tests.functional.company import Company
 
 
 def replay(*options: str, code: int = 0) -> dict[str, Any]:
     """Run the command, and return its report."""
-    out = StringIO()
-    with pytest.raises(SystemExit) if code else nullcontext() as end:
-        call_command("replay_erasures", "--json", *options, stdout=out)
-    assert end is None or end.value.code == code, out.getvalue()
-    report: dict[str, Any] = json.loads(out.getvalue())
-    return report
+    return report("replay_erasures", *options, code=code)
 
 
 def work() -> None:

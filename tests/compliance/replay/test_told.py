@@ -1,15 +1,15 @@
 """What the command `replay_erasures` tells the operator at the terminal."""
 
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance.models import ComplianceRequest, Service
 from compliance.replay import carrying, reading
+from tests.commands import run
 from tests.compliance.replay.conftest import gone, work, write_journal
 from tests.compliance.replay.test_whole_replays import erased_since, unknown
 from tests.functional.company import Company
@@ -20,14 +20,9 @@ pytestmark = pytest.mark.django_db
 
 
 def told(*options: str, code: int = 0) -> str:
-    out = StringIO()
-    if code:
-        with pytest.raises(SystemExit) as ended:
-            call_command("replay_erasures", *options, stdout=out)
-        assert ended.value.code == code
-    else:
-        call_command("replay_erasures", *options, stdout=out)
-    return out.getvalue()
+    ran = run("replay_erasures", *options)
+    assert ran.code == code
+    return ran.out
 
 
 def test_ctrl_c_says_how_to_go_on_and_shows_no_traceback(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +34,7 @@ def test_ctrl_c_says_how_to_go_on_and_shows_no_traceback(company: Company, monke
     with monkeypatch.context() as patched:
         patched.setattr(reading, "read", interrupt)
         with pytest.raises(CommandError, match="Interrupted") as ended:
-            call_command("replay_erasures")
+            told()
     assert ended.value.returncode == 130
     assert "run it again" in str(ended.value)
     assert (Service.objects.get().state, gone(number)) == ("restored", [False])

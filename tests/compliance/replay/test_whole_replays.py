@@ -2,7 +2,6 @@
 
 import json
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +20,7 @@ from compliance.replay import carrying, filing, loading, operation, reading
 from compliance.work import claims
 from conversations.models import Conversation
 from tests.clients import empty
+from tests.commands import run
 from tests.compliance.replay.conftest import became_of, gone, replay, work
 from tests.functional.company import Company
 from tests.functional.support import dump
@@ -130,12 +130,9 @@ def test_objects_that_a_copy_wrote_meanwhile_are_told(company: Company, storage:
     for name, life in (("1", uuid4()), ("2", Service.objects.get().incarnation)):
         key = f"{folder}2999/{name}"
         storage.put(key, sealed(key, incarnation=life), "text/plain")
-    out = StringIO()
 
     assert replay("--dry-run")["objects"]["lives_mixed"]
-    call_command("replay_erasures", stdout=out)
-
-    assert "WARNING: two lives" in out.getvalue()
+    assert "WARNING: two lives" in run("replay_erasures").out
 
 
 def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage) -> None:
@@ -143,11 +140,10 @@ def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage
     replay()
     rows_, objects, life = dump(), list(storage.versions()), Service.objects.get().incarnation
 
-    report, out = replay(), StringIO()
-    call_command("replay_erasures", stdout=out)
+    report = replay()
 
     assert (report["requests"], report["opened"]) == ([], False)
-    assert "nothing to be done" in out.getvalue()
+    assert "nothing to be done" in run("replay_erasures").out
     assert (dump(), list(storage.versions())) == (rows_, objects)
     assert Service.objects.get().incarnation == life
 
@@ -206,7 +202,7 @@ def test_it_goes_on_after_a_kill(
     with monkeypatch.context() as patched:
         patched.setattr(where, step, killed)
         with pytest.raises(Killed):
-            call_command("replay_erasures", stdout=StringIO())
+            run("replay_erasures")
     assert Service.objects.get().state in ({"restored"} if step != "begin_incarnation" else {"restored", "open"})
 
     replay()
@@ -245,11 +241,8 @@ def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
     number = company.talk("c-1", "alice")
     with restored():
         pass
-    out = StringIO()
 
-    call_command("replay_erasures", *options, stdout=out)
-
-    assert "S3_BUCKET is not the bucket that has its ledger" in out.getvalue()
+    assert "S3_BUCKET is not the bucket that has its ledger" in run("replay_erasures", *options).out
     assert (service.is_open(), gone(number)) == (not options, [False])
 
 
@@ -265,11 +258,11 @@ def test_a_service_is_not_opened_without_its_ledger(
     empty(storage)
 
     with pytest.raises(CommandError, match="--without-ledger") as caught:
-        call_command("replay_erasures", *options, stdout=StringIO())
+        run("replay_erasures", *options)
     assert caught.value.returncode == 3
     assert service.state() == "restored"
 
-    call_command("replay_erasures", "--without-ledger", stdout=StringIO())
+    run("replay_erasures", "--without-ledger")
     assert service.is_open()
 
 
@@ -299,13 +292,12 @@ def test_a_worker_replays_by_turns(company: Company) -> None:
 
 def test_the_report_for_people_names_whom_it_erases(company: Company) -> None:
     number, deletion = erased_since(company)
-    out = StringIO()
 
-    call_command("replay_erasures", stdout=out)
+    out = run("replay_erasures").out
 
-    assert f"deletion {deletion} of acme: Erase again, 1 conversation ({number}) -> Erased again" in out.getvalue()
-    assert "reconcile_storage" in out.getvalue()
-    assert json.dumps("alice") not in out.getvalue()
+    assert f"deletion {deletion} of acme: Erase again, 1 conversation ({number}) -> Erased again" in out
+    assert "reconcile_storage" in out
+    assert json.dumps("alice") not in out
 
 
 def test_a_key_cannot_forge_a_line_of_the_report(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:

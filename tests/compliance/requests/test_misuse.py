@@ -4,17 +4,16 @@ A signature covers timestamp and body, but neither path nor headers: that is the
 here are accepted, as docs/api.md says; the tests show what prevents them.
 """
 
-import io
 import json
 import time
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
+from tests.commands import run
 from tests.every_call import every_call
 
 DELETION, EXPORT = "data-deletion", "data-export"
@@ -143,7 +142,7 @@ def test_a_secret_is_changed_without_a_gap_and_the_old_one_ends_at_once(chatbot)
     captured = Captured(old, ALICE)
     assert [captured.send(DELETION).status_code, new.post(DELETION, ALICE).status_code] == [200, 200]
 
-    call_command("revoke_api_key", old.api_key.prefix, stdout=io.StringIO())
+    run("revoke_api_key", old.api_key.prefix)
 
     # Neither an earlier, answered call nor a new one.
     problem(captured.send(DELETION), 401, "invalid_signature")

@@ -1,8 +1,6 @@
 """`purge_expired`: everything expired is removed in one call."""
 
-import json
 from datetime import datetime, timedelta
-from io import StringIO
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +28,7 @@ from conversations.models import (
     VariableValue,
 )
 from tests import factories
+from tests.commands import report
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
@@ -40,14 +39,7 @@ LATE = timedelta(days=400)
 
 
 def purge_expired(*options: str, code: int = 0) -> dict[str, Any]:
-    out = StringIO()
-    if code:
-        with pytest.raises(SystemExit) as caught:
-            call_command("purge_expired", "--json", *options, stdout=out, stderr=StringIO())
-        assert caught.value.code == code
-    else:
-        call_command("purge_expired", "--json", *options, stdout=out, stderr=StringIO())
-    return dict(json.loads(out.getvalue()))
+    return report("purge_expired", *options, code=code)
 
 
 def expired_export(chatbot: Chatbot, storage: ObjectStorage, name: str) -> Export:

@@ -15,7 +15,7 @@ from compliance import tasks
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
 from compliance.work import health, heartbeats, notify, occurrences
 from compliance.work.heartbeats import Condition
-from tests.compliance.test_commands import run
+from tests.commands import run
 from tests.factories import BucketCredentialFactory, ClaimFactory, deletion_of, export_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
@@ -60,7 +60,7 @@ def codes() -> list[str]:
 
 
 def health_command() -> tuple[int, dict[str, Any]]:
-    code, out = run("health", "--json")
+    code, out, _ = run("health", "--json")
     return code, json.loads(out)
 
 

@@ -1,12 +1,9 @@
 """A database that refuses work for now: requests wait without losing an attempt, and health reports it."""
 
-import io
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 from psycopg import OperationalError, errors
@@ -19,6 +16,7 @@ from compliance.models import Claim, ComplianceRequest
 from compliance.work import bucket_checks, claims, health, refusals
 from compliance.work.background import BackgroundJobs
 from conversations.models import DailyExtract
+from tests.commands import report
 from tests.extracting import conversation_on, extract_of, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
 
@@ -170,11 +168,7 @@ def test_a_refused_worker_takes_nothing_in_the_same_round_either(
 def test_the_command_says_that_something_is_left(chatbot: Chatbot, storage: ObjectStorage, full_disk: None) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
-    out = io.StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("process_requests", "--json", stdout=out)
-    assert ended.value.code == 3
-    said = json.loads(out.getvalue())
+    said = report("process_requests", code=3)
     assert (said["time_over"], said["database_refused"]) == (False, True)
 
 

@@ -4,11 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from io import StringIO
 from itertools import count
 
 import pytest
-from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
@@ -21,6 +19,7 @@ from compliance.models import ComplianceRequest, Export, Occurrence, RetentionRu
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, UploadedFile, VariableValue
 from tests import factories
+from tests.commands import run
 from tests.compliance.reconciling import export_with
 from tests.compliance.retention.runs import zone_where_it_is
 from tests.conversations.documents import parsed
@@ -205,10 +204,10 @@ def test_the_task_and_the_command_fail_after_all_else(
 ) -> None:
     step = Extracts()
     step.make_due(neighbour)
-    for run in (tasks.sweep, lambda: call_command("process_requests", stdout=StringIO())):
+    for act in (tasks.sweep, lambda: run("process_requests")):
         request = deletion_of(chatbot, "42")
         with step.broken(neighbour), pytest.raises((tasks.TaskFailed, SomeFailed), match=r"ZoneInfoNotFoundError$"):
-            run()
+            act()
         request.refresh_from_db()
         assert request.status == "completed"
     assert not Occurrence.objects.filter(name=Occurrence.Name.SWEEP, last_at__isnull=False).exists()

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
 from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
 from compliance.canary import turns
 from compliance.models import Canary
 from tests.clients import empty
+from tests.commands import run
 from tests.functional.canary.flights import versioned_bucket_and_server
 from tests.functional.web import WebServer
 
@@ -37,7 +36,7 @@ def canary(place: tuple[str, WebServer, Path], settings: Settings, tmp_path: Pat
     (tmp_path / "worker.log").write_text("before\n")
     settings.CANARY_LOG_FILES = [str(log), str(tmp_path / "worker.log*")]
     empty(hosted_storage())
-    call_command("create_canary", stdout=StringIO())
+    run("create_canary")
     yield Canary.objects.select_related("chatbot").get()
     empty(hosted_storage())
 

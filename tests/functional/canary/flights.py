@@ -19,7 +19,7 @@ from compliance.canary import turns
 from compliance.canary.words import Planted, planted
 from compliance.models import CanaryTurn, ComplianceRequest
 from conversations.extracts import days
-from tests.compliance.test_commands import run
+from tests.commands import run
 from tests.functional.web import WebServer, web_server
 from tests.under_roles import role
 
@@ -127,5 +127,5 @@ class Flight:
 
 def last() -> tuple[int, dict[str, Any]]:
     """Return the exit code and the document of `canary --last`."""
-    code, out = run("canary", "--last", "--json")
+    code, out, _ = run("canary", "--last", "--json")
     return code, json.loads(out)

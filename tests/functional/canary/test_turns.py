@@ -1,9 +1,7 @@
 """Turns of the canary: what could not be seen is not clean, one runs at a time, and no client is touched."""
 
-import json
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from compliance.canary.turns import go_on
 from compliance.models import Canary, CanaryFinding, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation
+from tests.commands import report, run
 from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
 from tests.under_roles import role
@@ -124,7 +123,7 @@ def test_a_held_deletion_is_unclear_and_the_next_turn_erases_it(canary: Canary, 
     assert [problem.code for problem in health.check().problems if "canary" in problem.code] == []
 
     Chatbot.objects.filter(pk=canary.chatbot_id).update(four_eyes=False)
-    call_command("approve_request", str(first.deletion_id), stdout=StringIO())
+    run("approve_request", str(first.deletion_id))
     second = Flight().end()
 
     first.refresh_from_db()
@@ -194,11 +193,8 @@ def test_another_chatbot_is_not_read(canary: Canary, neighbour: Chatbot, monkeyp
 @LONG
 def test_its_keys_are_shown_nowhere_and_can_be_replaced(canary: Canary) -> None:
     before = set(ApiKey.objects.values_list("prefix", flat=True))
-    out = StringIO()
 
-    call_command("create_canary", "--new-keys", "--json", stdout=out)
-
-    assert json.loads(out.getvalue()) == {"slug": "canary", "new_keys": True}
+    assert report("create_canary", "--new-keys") == {"slug": "canary", "new_keys": True}
     assert set(ApiKey.objects.filter(revoked_at=None).values_list("prefix", flat=True)).isdisjoint(before)
     assert Flight().end().state == "clean"
     with pytest.raises(CommandError, match="There is a canary already"):
