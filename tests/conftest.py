@@ -7,6 +7,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import botocore.session
 import pytest
@@ -78,10 +79,15 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 _CASES: Counter[str] = Counter()
+# Tests of these folders have the database without a mark; where it is true, with transactions that are committed.
+_COMMITS = {"accounts": False, "compliance": False, "console": False, "conversations": False, "functional": True}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Take the mark from the first cases of a test that is long only beyond them, in the order of its parameters."""
+    """Give a test the database, and take `long` from its first cases where it is long only beyond them."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    if folder in _COMMITS and not item.get_closest_marker("django_db"):
+        item.add_marker(pytest.mark.django_db(transaction=_COMMITS[folder]))
     for mark in [one for one in item.iter_markers("long") if "beyond" in one.kwargs]:
         if mark not in item.own_markers:
             raise pytest.UsageError(f"{item.nodeid}: long(beyond=...) is for a test, not for a class or a module.")

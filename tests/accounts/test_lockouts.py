@@ -20,8 +20,6 @@ from accounts.models import LoginFailures, StaffLogin
 from tests.codes import PASSWORD, log_in
 from tests.people import client_of
 
-pytestmark = pytest.mark.django_db
-
 
 def fail(user: User, times: int, **extra: str) -> int:
     client = Client()

@@ -14,8 +14,6 @@ from django.utils import timezone
 from accounts.models import Authenticator, LoginFailures, StaffLogin
 from tests.codes import PASSWORD, App, code_of, log_in, set_up, typed_secret
 
-pytestmark = pytest.mark.django_db
-
 CODE_PAGE = "/admin/login/code/"
 
 

@@ -32,7 +32,6 @@ def migrate(name: str) -> Apps:
     return executor.migrate([("accounts", name)]).apps
 
 
-@pytest.mark.django_db
 def test_an_older_database_is_refused_with_instructions() -> None:
     with connection.schema_editor() as editor:
         refuse_older(None, editor)
@@ -91,7 +90,6 @@ def test_enrolled_staff_keep_their_apps_sessions_and_recovery_codes(before: Apps
         migrate("0001_initial")
 
 
-@pytest.mark.django_db
 def test_no_secret_is_stored_in_the_clear_nor_without_its_owner(user: User) -> None:
     app = set_up(user)
     secret = app.authenticator.bin_key
@@ -105,7 +103,6 @@ def test_no_secret_is_stored_in_the_clear_nor_without_its_owner(user: User) -> N
         TOTPDevice.objects.create(user=other)
 
 
-@pytest.mark.django_db
 def test_without_its_key_only_recovery_codes_let_in(user: User, settings: Settings) -> None:
     app = set_up(user)
     code = app.next_code()
@@ -118,7 +115,6 @@ def test_without_its_key_only_recovery_codes_let_in(user: User, settings: Settin
     assert client.post("/admin/login/code/", {"recovery_code": app.recovery_codes[0]})["Location"] == "/admin/"
 
 
-@pytest.mark.django_db
 def test_an_offer_is_no_stored_secret(user: User) -> None:
     stored = set_up(user).authenticator.secret_encrypted
     with pytest.raises(second_factor.CodeRefused):

@@ -14,8 +14,6 @@ from tests.codes import PASSWORD, log_in, set_up
 from tests.every_page import TABLE
 from tests.people import staff
 
-pytestmark = pytest.mark.django_db
-
 CONFIRM = "/admin/confirm-password/"
 
 

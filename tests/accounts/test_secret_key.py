@@ -12,8 +12,6 @@ from chatbots.models import Chatbot
 from tests.codes import log_in, set_up
 from tests.console.settings.saving import assert_saved, save
 
-pytestmark = pytest.mark.django_db
-
 PAGE = "/admin/password_change/"
 OLD, NEW = "old " * 20, "new " * 20
 

@@ -3,7 +3,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from django.core.checks.registry import registry
 
 from chatbots.models import Chatbot
@@ -63,7 +62,6 @@ def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     assert checks.second_factor_is_required() == []
 
 
-@pytest.mark.django_db
 def test_hosted_files_that_outlive_the_shortest_retention_period_are_refused(
     chatbot: Chatbot, neighbour: Chatbot, settings: Any
 ) -> None:

@@ -18,8 +18,6 @@ from tests.factories import conversation_of, deletion_of
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage) -> None:
     conversation_of(chatbot, "42")

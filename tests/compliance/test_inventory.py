@@ -46,7 +46,6 @@ def test_kept_fields_have_a_reason() -> None:
 OF_NO_STORE = {"forgotten_uploads", "ledger_objects", "ledger_rows", "sessions", "log_ins", "failed_log_ins"}
 
 
-@pytest.mark.django_db
 def test_what_is_kept_for_a_while_ends_by_a_rule_and_each_rule_ends_something(storage: ObjectStorage) -> None:
     rules = {rule for store in inventory.STORES for rule in store.expiry.split()}
     assert rules | OF_NO_STORE == cleanup.count_expired().keys()

@@ -24,7 +24,7 @@ from tests.clients import use_bucket_at
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
 from tests.people import Role, staff
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
+pytestmark = pytest.mark.usefixtures("no_tasks")
 
 TOKEN = "a-token-of-the-tests"
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)

@@ -15,8 +15,6 @@ from chatbots.models import Chatbot
 from compliance.models import Callback, ComplianceRequest, Export, RequestSubject
 from tests import factories
 
-pytestmark = pytest.mark.django_db
-
 URL = "https://hooks.example.com/own"
 
 

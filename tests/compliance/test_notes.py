@@ -21,7 +21,6 @@ from tests.functional.support import dump
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db
 
 HELD = {"status": Status.ON_HOLD, "hold_reason": "too_many_conversations"}
 

@@ -32,8 +32,6 @@ from tests.codes import set_up as set_up_codes
 from tests.commands import run
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 OLD, NEW = {"k1": b"\1" * 32}, {"k2": b"\2" * 32}
 BOTH = NEW | OLD
 

@@ -38,7 +38,6 @@ def test_numbers_are_told_in_words_the_strongest_first() -> None:
     assert identified({"user_channel": 0, "platform": 0, "verified": 0}) == identified(None) == ""
 
 
-@pytest.mark.django_db
 def test_a_preview_of_a_deletion_warns_of_what_was_only_claimed(chatbot: Chatbot, support: Client) -> None:
     demand(chatbot, "verified")
     text = Filer(support, chatbot).preview().text
@@ -50,7 +49,6 @@ def test_a_preview_of_a_deletion_warns_of_what_was_only_claimed(chatbot: Chatbot
     assert "claimed" not in of_bob
 
 
-@pytest.mark.django_db
 def test_a_preview_of_an_export_says_what_is_left_out(chatbot: Chatbot, support: Client) -> None:
     filer = Filer(support, chatbot)
     assert "weaker" not in filer.preview(action="export").text
@@ -63,7 +61,6 @@ def test_a_preview_of_an_export_says_what_is_left_out(chatbot: Chatbot, support:
     assert "No data found" not in of_bob
 
 
-@pytest.mark.django_db
 def test_a_preview_of_an_export_warns_of_what_was_only_claimed_and_is_in_the_file(
     chatbot: Chatbot, support: Client
 ) -> None:
@@ -79,7 +76,6 @@ def test_a_preview_of_an_export_warns_of_what_was_only_claimed_and_is_in_the_fil
     assert "What was claimed can be forged, and is in the files." in of_many
 
 
-@pytest.mark.django_db
 def test_a_preview_of_many_says_it_of_each_and_of_all(chatbot: Chatbot, support: Client) -> None:
     filer = Filer(support, chatbot, "many/")
     deletions = filer.preview_many("alice", "bob").text
@@ -124,7 +120,6 @@ def test_a_file_of_which_all_was_left_out_is_said_to_be_empty(
     assert "1 conversation is not in the file" in text
 
 
-@pytest.mark.django_db
 def test_an_approval_says_what_was_only_claimed(chatbot: Chatbot, support: Client) -> None:
     held = deletion_of(
         chatbot, "alice", status="on_hold", hold_reason="awaiting_approval", held_at="2026-11-01T12:00Z"

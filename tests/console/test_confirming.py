@@ -15,8 +15,6 @@ from tests.factories import conversation_of, ready_chatbot
 from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 from tests.people import Role, member
 
-pytestmark = pytest.mark.django_db
-
 
 def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     conversation_of(chatbot, "alice")

@@ -17,8 +17,6 @@ from tests.factories import conversation_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
 from tests.people import Role, client_of, member, staff
 
-pytestmark = pytest.mark.django_db
-
 Make = Callable[..., ComplianceRequest]
 
 

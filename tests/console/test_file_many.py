@@ -21,8 +21,6 @@ from tests.factories import UploadedFileFactory, conversation_of, deletion_of, e
 from tests.fuzzing import examples
 from tests.people import Role, member
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def filer(chatbot: Chatbot) -> Filer:

@@ -16,8 +16,6 @@ from tests.console.filing_pages import Answer, Filer, everything, filed
 from tests.factories import IdentityFactory, as_bytes, conversation_of, deletion_of, export_of, uci_of
 from tests.people import Role, client_of, staff
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_deletion_is_previewed_then_confirmed_then_filed(chatbot, neighbour):
     user = staff(chatbot, Role.SUPPORT)

@@ -18,8 +18,6 @@ from tests.people import Role, member, staff
 ROOT = Path(settings.BASE_DIR)
 FOLDER = ROOT / "docs" / "guides"
 
-pytestmark = pytest.mark.django_db
-
 
 def path_of(chatbot: Chatbot, guide: str) -> str:
     return f"{page_of(chatbot)}guides/{guide}/"

@@ -21,8 +21,6 @@ from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.people import Role, client_of, member, staff
 
-pytestmark = pytest.mark.django_db
-
 PAGE = reverse("console:lookup")
 VALUE = f"{PLANTED} value 0"
 

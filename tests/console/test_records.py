@@ -20,8 +20,6 @@ from console.admin.records import RecordAdmin
 from tests.every_page import RECORDS
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of
 
-pytestmark = pytest.mark.django_db
-
 VALUE = "jane.doe@example.org"
 ADMINS = [one for one in admin.site._registry.values() if isinstance(one, RecordAdmin)]
 

@@ -23,8 +23,6 @@ from tests.console.request_pages import address, decide, offered, text_of
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.people import Role, client_of, member, staff
 
-pytestmark = pytest.mark.django_db
-
 Make = Callable[..., ComplianceRequest]
 
 

@@ -20,8 +20,6 @@ from tests import factories
 from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.people import Role, client_of, member, staff
 
-pytestmark = pytest.mark.django_db
-
 LIST = "/admin/requests/"
 
 

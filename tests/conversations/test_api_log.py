@@ -15,8 +15,6 @@ from tests.calls import TokenCaller, pointers, problem, results_of
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import NOON, ConversationFactory, IdentityFactory, conversation_of
 
-pytestmark = pytest.mark.django_db
-
 CALLS = ("conversations", "conversations/{number}", "conversations/lookup")
 
 

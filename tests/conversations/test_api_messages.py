@@ -18,8 +18,6 @@ from tests.calls import TokenCaller, pointers, problem, results_of
 from tests.conversations.closing import PLANTED, erase, mark, planted, stored_file
 from tests.factories import NOON, MessageFactory, conversation_of
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def caller(chatbot: Chatbot) -> TokenCaller:

@@ -15,8 +15,6 @@ from tests.calls import TokenCaller, pointers
 from tests.conversations.closing import mark
 from tests.factories import ConversationFactory, conversation_of, deletion_of
 
-pytestmark = pytest.mark.django_db
-
 CHANNELS = ["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"]
 
 

@@ -17,8 +17,6 @@ from tests import factories
 from tests.conversations.reading import counted, lines
 from tests.fuzzing import examples
 
-pytestmark = pytest.mark.django_db
-
 Way = Identity.EstablishedBy
 Least = Chatbot.ExportAssurance
 

@@ -23,7 +23,7 @@ from tests import statements
 from tests.commands import run
 from tests.factories import conversation_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="what is not distributed yet")]
+pytestmark = pytest.mark.one_postgresql(reason="what is not distributed yet")
 
 _CITUS = """
 SET LOCAL allow_system_table_mods = on;

@@ -14,8 +14,6 @@ from conversations.models import Conversation
 from tests.conversations.closing import PLANTED, erase, mark, planted
 from tests.factories import NOON, ConversationFactory
 
-pytestmark = pytest.mark.django_db
-
 Channel = Conversation.Channel
 
 

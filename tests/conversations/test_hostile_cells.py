@@ -24,7 +24,7 @@ from tests.conversations.test_transcripts_read_back import (
 )
 from tests.fuzzing import examples, texts
 
-pytestmark = [pytest.mark.django_db, pytest.mark.fuzz]
+pytestmark = pytest.mark.fuzz
 
 _numbers = count(1)
 

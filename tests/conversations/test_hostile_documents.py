@@ -17,7 +17,7 @@ from tests.conversations.reading import lines, restored
 from tests.fuzzing import examples, texts
 from tests.wrong_json import SECRET, WRONG, Path, changed, places, value_at, written
 
-pytestmark = [pytest.mark.django_db, pytest.mark.fuzz]
+pytestmark = pytest.mark.fuzz
 
 _numbers = count(1)
 

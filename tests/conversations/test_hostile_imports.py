@@ -196,7 +196,6 @@ def test_gzip_is_known_however_slowly_it_comes(monkeypatch: pytest.MonkeyPatch) 
         assert [each.raw for each in read_lines(source, limit=LIMIT)] == [line(1)]
 
 
-@pytest.mark.django_db
 @examples(8)
 @given(parts=FILES)
 def test_what_is_right_is_stored_and_each_other_line_refused(

@@ -15,7 +15,7 @@ from tests.conversations.forms import BOUNDARY, field, file, form, send
 from tests.factories import conversation_of
 from tests.fuzzing import examples, texts
 
-pytestmark = [pytest.mark.django_db, pytest.mark.fuzz]
+pytestmark = pytest.mark.fuzz
 
 # As browsers write them (WHATWG): these three are escaped, and nothing else.
 _ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}

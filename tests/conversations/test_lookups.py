@@ -18,8 +18,6 @@ from tests.commands import run
 from tests.conversations.documents import document, parsed, update
 from tests.looking_up import SESSION, begin, lookup_of, resolver_of, with_resolver
 
-pytestmark = pytest.mark.django_db
-
 URL = "http://127.0.0.1:9/"
 
 

@@ -17,7 +17,6 @@ from tests import factories
 Way = Identity.EstablishedBy
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("batch", [1, 2, 10])
 def test_what_came_through_the_user_channel_is_found_in_batches(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, batch: int
@@ -40,7 +39,6 @@ def test_what_came_through_the_user_channel_is_found_in_batches(
     assert ways == {chatbot: ["signed", *["user_channel"] * 5], neighbour: [*["custom"] * 5, "signed"]}
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("batch", [1, 10])
 def test_times_of_the_future_become_those_of_the_update(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, batch: int

@@ -15,8 +15,6 @@ from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import NOON, ConversationFactory, conversation_of, uci_of
 from tests.functional.scans import Watch
 
-pytestmark = pytest.mark.django_db
-
 
 def numbers(found: SearchResult) -> list[int]:
     return [row.number for row in found.rows]

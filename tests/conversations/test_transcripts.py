@@ -27,8 +27,6 @@ from tests.conversations.reading import (
     written,
 )
 
-pytestmark = pytest.mark.django_db
-
 NAMES = [column.name for column in transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS]
 
 

@@ -7,8 +7,6 @@ from chatbots.models import Chatbot, Variable
 from tests import factories
 from tests.conversations.reading import lines, message, restored, stored_file
 
-pytestmark = pytest.mark.django_db
-
 GUARDED = {
     "conversation_id", "language", "user_name", "csat_comment", "uci_key", "uci_value", "message_id", "text",
     "file_name",

@@ -17,8 +17,6 @@ from chatbots.models import Chatbot
 from tests import factories
 from tests.conversations.reading import message, restored, stored_file, written
 
-pytestmark = pytest.mark.django_db
-
 TEXTS = [
     "hello",
     "",

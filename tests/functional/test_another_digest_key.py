@@ -20,8 +20,6 @@ from tests import commands
 from tests.functional.company import Company, became, document, settle
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def run(*words: str) -> tuple[int, dict[str, Any]]:
     code, out, _ = commands.run("recompute_digests", "--json", *words)

@@ -26,7 +26,7 @@ from tests.s3_server import Identity, S3Server, running
 
 __all__ = ["drain"]
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
+pytestmark = pytest.mark.usefixtures("refused_at_once")
 
 Status = ComplianceRequest.Status
 

@@ -19,8 +19,6 @@ from tests.functional.refusing import EXPORTS, Refusals
 from tests.looking_up import SESSION, identities, make_due, with_resolver
 from tests.receivers import Received, Receiver, receiving
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 # What the client's server says of a session: whose it is, that it is nobody's, or nothing usable.
 ANSWERS = {"a": b'{"value": "alice"}', "b": b'{"value": "bob"}', "nobody": b'{"value": null}', "bad": b"garbage"}
 

@@ -74,7 +74,6 @@ def _request_for(operation: str, chatbot: Chatbot) -> ComplianceRequest:
 
 
 @pytest.mark.long(reason="a program for each call of the API, in each language", beyond=1)
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("language", "suffix", "program"), LANGUAGES)
 def test_every_sample_gets_its_documented_response(language, suffix, program, environment, tmp_path):
     run = []
@@ -135,7 +134,6 @@ console.log(await answer.text());
 
 @pytest.mark.long(reason="starts programs")
 @needs_crypto_js
-@pytest.mark.django_db(transaction=True)
 def test_the_script_for_postman_signs_a_call_with_the_real_crypto_js(environment, tmp_path):
     source = tmp_path / "postman.mjs"
     source.write_text(_POSTMAN.format(script=PRE_REQUEST_SCRIPT))
@@ -145,7 +143,6 @@ def test_the_script_for_postman_signs_a_call_with_the_real_crypto_js(environment
 
 
 @pytest.mark.long(reason="starts a program for each sample")
-@pytest.mark.django_db(transaction=True)
 def test_a_chatbots_own_calls_file_as_the_console_shows_them(
     environment, admin_client, chatbot, live_server, tmp_path
 ):

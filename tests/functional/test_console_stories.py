@@ -31,11 +31,7 @@ from tests.functional.support import manage, worker_environment
 from tests.functional.web import web_server
 from tests.people import Role, client_of, staff
 
-pytestmark = [
-    needs_chromium,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="whole stories in a browser, with a web server and a cluster"),
-]
+pytestmark = [needs_chromium, pytest.mark.long(reason="whole stories in a browser, with a web server and a cluster")]
 
 REQUEST = re.compile(r"/admin/requests/([0-9a-f-]{36})/")
 MEMBER = "hopper-42"

@@ -41,10 +41,7 @@ from tests.functional.test_killed_worker import wait_until
 from tests.functional.web import WebServer, web_server
 from tests.receivers import Receiver, receiving
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.one_postgresql(reason="rights of a server's own databases and roles"),
-]
+pytestmark = pytest.mark.one_postgresql(reason="rights of a server's own databases and roles")
 
 PASSWORD = "correct horse battery staple"
 

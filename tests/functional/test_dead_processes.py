@@ -26,8 +26,6 @@ from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 from tests.hostile import behaving, drips_a_head
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 starts_clusters = pytest.mark.long(reason="clusters start, lose a process and start anew")
 
 # Seconds are measured (docs/reliability.md); this machine may have other things to do.

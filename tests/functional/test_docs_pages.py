@@ -20,7 +20,7 @@ SWAGGERS = {"label", "nested-interactive", "scrollable-region-focusable", "selec
 # Redoc's own logo: blocked by the page's policy, so the browser does not request it.
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
-pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+pytestmark = needs_chromium
 
 
 @pytest.fixture

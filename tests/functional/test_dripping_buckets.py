@@ -32,10 +32,7 @@ from tests.functional.test_killed_worker import start_cluster, wait_until
 from tests.hostile import Hostile, behaving, drips_a_head
 from tests.s3_server import S3Server, running
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="a call to a storage ends after half a minute, and real clusters wait for it"),
-]
+pytestmark = pytest.mark.long(reason="a call to a storage ends after half a minute, and real clusters wait for it")
 
 # One second is promised, and 0.2 of `/healthz`; the machine may have other things to do. What it was is printed.
 SOON = 5.0

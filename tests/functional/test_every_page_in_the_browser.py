@@ -28,7 +28,6 @@ from tests.people import Role, staff
 
 pytestmark = [
     needs_chromium,
-    pytest.mark.django_db(transaction=True),
     pytest.mark.long(reason="a browser draws every page, in two themes and on a phone", each_quarter=True),
 ]
 

@@ -17,8 +17,6 @@ from tests.functional.support import everything_in, manage, worker_environment
 DAYS = 5
 MEMBERS = 12
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def _fill(chatbot: Chatbot) -> None:
     """Each member talks for an hour, over some midnight, and once a day in a conversation that lasts all days."""

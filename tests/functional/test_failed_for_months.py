@@ -25,7 +25,7 @@ from tests.functional.company import (
 )
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
+pytestmark = pytest.mark.usefixtures("refused_at_once")
 
 LONG = settings.ERASURE_LEDGER_DAYS + timedelta(days=1)
 SUBJECTS: dict[str, Subject] = {"uci": "alice", "ids": ["c-1"]}

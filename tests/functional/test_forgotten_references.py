@@ -24,8 +24,6 @@ from tests.receivers import receiving
 WORD = "PLANTED-5813"
 THEIRS = "NEIGHBOUR-5813"
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def body(number: int, reference: str = WORD, **fields: str) -> dict[str, str]:
     chatter = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": f"member-{number}"}

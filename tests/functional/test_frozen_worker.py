@@ -30,8 +30,6 @@ from tests.functional.company import (
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.refusing import FILES, Refusals
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 # About a second is promised; the machine may have other things to do.
 SOON = 3.0
 _ROUNDS = 2

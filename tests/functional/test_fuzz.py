@@ -29,11 +29,7 @@ SECRET = "a_secure_secret"
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "1")
 SEED = os.environ.get("FUZZ_SEED", "1")
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.fuzz,
-    pytest.mark.long(reason="schemathesis makes thousands of calls"),
-]
+pytestmark = [pytest.mark.fuzz, pytest.mark.long(reason="schemathesis makes thousands of calls")]
 
 
 def _world(chatbot: Chatbot) -> dict[str, Any]:

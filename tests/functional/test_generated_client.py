@@ -59,7 +59,6 @@ def _signs(request: Any) -> None:
 
 
 @pytest.mark.long(reason="a client is generated")
-@pytest.mark.django_db(transaction=True)
 def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
     client: Any, live_server, chatbot: Chatbot, storage
 ):

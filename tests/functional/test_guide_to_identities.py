@@ -22,10 +22,7 @@ from scripts.processes import Processes
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.web import WebServer, web_server
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="starts a dozen programs, one after the other, and waits for look-ups"),
-]
+pytestmark = pytest.mark.long(reason="starts a dozen programs, one after the other, and waits for look-ups")
 
 GUIDE = (ROOT / "docs" / "guides" / "safe-identities.md").read_text()
 PRIVATE = {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}

@@ -16,10 +16,7 @@ from scripts.processes import Processes
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.web import web_server
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="starts two dozen programs, one after the other"),
-]
+pytestmark = pytest.mark.long(reason="starts two dozen programs, one after the other")
 
 # What a reader puts in, and the variable of the script that has it.
 READERS = {

@@ -12,8 +12,6 @@ from scripts.processes import Processes
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @pytest.mark.long(reason="clusters are started, stopped and killed")
 def test_clusters_are_shown_as_alive_stopped_and_missing(storage: object) -> None:

@@ -16,8 +16,6 @@ from conversations.models import Conversation, Message
 from tests.calls import Caller, SigningCaller, TokenCaller
 from tests.functional.web import WebServer, web_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 MIB = 1024 * 1024
 SIZE = 10 * MIB
 

@@ -24,8 +24,6 @@ from tests.functional.support import manage, worker_environment
 from tests.functional.test_dead_processes import work_is_done
 from tests.functional.test_killed_worker import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 class Bomb:
     """Makes a folder when it is unpickled."""

@@ -12,11 +12,7 @@ from tests.functional.test_hostile_texts_on_pages import World
 from tests.payloads import payload
 from tests.planted import plant
 
-pytestmark = [
-    needs_chromium,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="a browser opens every page, once with each set of texts"),
-]
+pytestmark = [needs_chromium, pytest.mark.long(reason="a browser opens every page, once with each set of texts")]
 
 # Before any script of the page: what a payload calls, and what the policy stops, which nothing of ours would ask for.
 _WATCH = """

@@ -22,8 +22,6 @@ from tests.functional.company import NOON, Company, document, found_anywhere, is
 from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
 from tests.tokens import Backend
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @pytest.fixture
 def identifier(chatbot: Chatbot) -> TokenCaller:

@@ -13,8 +13,6 @@ from scripts.processes import Processes, free_port, wait_for_http, web_command
 from tests.calls import SigningCaller
 from tests.functional.support import ROOT, manage, worker_environment
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def environment(**more: str) -> dict[str, str]:
     return worker_environment() | {"LOG_FORMAT": "json", "SECURE_SSL_REDIRECT": "false", **more}

@@ -14,8 +14,6 @@ from tests.extracting import conversation_on, extract_of, lines, make_all, noon,
 from tests.factories import deletion_of
 from tests.functional.support import ROOT, worker_environment
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 # Kills itself before or after the first call of a method.
 _SCRIPT = """
 import os, signal, sys

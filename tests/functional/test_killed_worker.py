@@ -19,10 +19,7 @@ from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of,
 from tests.functional.support import manage, worker_environment
 from tests.s3_server import ADMIN, S3Server, running
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="two clusters and a storage of its own"),
-]
+pytestmark = pytest.mark.long(reason="two clusters and a storage of its own")
 
 
 def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:

@@ -39,8 +39,6 @@ from tests.functional.refusing import EXTRACTS, FILES, Refusals, in_the_gap
 from tests.functional.support import dump
 from tests.s3_server import S3Server, running
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 FRESH = timedelta()
 OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
 # Chatters whose exports contain the conversation before Alice was named in it.

@@ -14,7 +14,7 @@ from tests.functional.company import Company, attempts, settle
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.refusing import EXPORTS, Refusals
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
+pytestmark = pytest.mark.usefixtures("refused_at_once")
 
 
 def given_up(company: Company, refusals: Refusals, subject: str, *conversations: int) -> Export:

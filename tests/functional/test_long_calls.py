@@ -15,8 +15,6 @@ from tests import factories
 from tests.calls import ALICE, TokenCaller
 from tests.functional.web import PATIENCE, WebServer, web_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 THREADS, MOST = 4, 2
 # An answer at once is promised; the machine may have other things to do. A call that waits for a thread gets none.
 SOON = 15.0

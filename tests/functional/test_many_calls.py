@@ -17,8 +17,6 @@ from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller
 from tests.functional.web import PATIENCE, WebServer, web_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 CONNECTIONS = 16
 
 

@@ -18,8 +18,6 @@ from tests.factories import conversation_of, deletion_of
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim costs the same number of statements whether it holds three requests or sixty."""

@@ -27,8 +27,6 @@ from tests.functional.company import Company, document, let_time_pass, settle, t
 from tests.functional.redacting import redact, said
 from tests.functional.support import dump, everything_in
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 ALICE, BOB = "MARK-alice-5813", "MARK-bob-5813"
 
 # By which an object, a person or another row is found.

@@ -30,8 +30,6 @@ from tests.functional.company import (
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.refusing import FILES, Refusals, in_the_gap
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 CSV, COPY, UPLOAD = ".csv", "_files/", "uploads/"
 GAPS = [
     ("open_upload", CSV, "before"),

@@ -20,7 +20,7 @@ from conversations.models import Conversation, Identity
 from tests.functional.company import Company, Subject, found_anywhere, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals, in_the_gap
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
+pytestmark = pytest.mark.usefixtures("refused_at_once")
 
 ALICE: dict[str, Subject] = {"uci": "alice", "ids": ["c-both"]}
 FRESH = timedelta()

@@ -32,8 +32,6 @@ from tests.functional.web import web_server
 from tests.hostile import Hostile, behaving
 from tests.tokens import Backend, encoded
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 WORD = "Planted5813"
 TOKEN = "a-token-of-the-tests"
 

@@ -24,7 +24,7 @@ from tests.s3_server import ADMIN, Identity, S3Server, running
 
 Status = ComplianceRequest.Status
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
+pytestmark = pytest.mark.usefixtures("refused_at_once")
 
 SERVICE = Identity("service", ["Read:clients", "Write:clients", "List:clients"])
 

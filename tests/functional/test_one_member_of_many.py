@@ -27,7 +27,7 @@ from tests.functional.support import (
 MEMBER = "M00088"
 BODY = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": MEMBER}
 
-pytestmark = [needs_shared_data, pytest.mark.django_db(transaction=True)]
+pytestmark = needs_shared_data
 
 
 @pytest.fixture

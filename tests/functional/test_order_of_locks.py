@@ -23,8 +23,6 @@ from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere, Gate
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def locks_in_order(first: Model, second: Model, work: Callable[[], object]) -> bool:
     """Return whether the work, while it waits for the first of two rows, leaves the second unlocked."""

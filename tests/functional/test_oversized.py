@@ -19,8 +19,6 @@ from conversations.models import Conversation
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 # How often a statement may read each row.
 _LOOKS = 100
 

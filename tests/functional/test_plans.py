@@ -60,7 +60,6 @@ KNOWN = (
 )
 
 pytestmark = [
-    pytest.mark.django_db(transaction=True),
     pytest.mark.long(reason="1,000,000 messages are stored, and each statement is planned twice"),
     pytest.mark.one_postgresql(reason="plans"),
 ]

@@ -28,8 +28,6 @@ from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def document(**fields: Any) -> Any:
     base = {

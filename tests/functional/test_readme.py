@@ -15,7 +15,6 @@ from tests.functional.web import web_server
 README = (ROOT / "README.md").read_text()
 
 pytestmark = [
-    pytest.mark.django_db(transaction=True),
     pytest.mark.long(reason="starts a dozen programs, one after the other"),
     pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="the tour runs what `make` installed into .venv"),
 ]

@@ -35,8 +35,6 @@ from tests.s3_server import S3Server, running
 
 __all__ = ["versioned"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def test_nothing_of_the_message_is_left_and_all_else_is_as_it_was(
     company: Company, neighbour: Chatbot, versioned: ObjectStorage, caplog: pytest.LogCaptureFixture

@@ -21,8 +21,6 @@ from tests.functional.company import Company, Subject, document
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import KEPT, SECRET, found, redact, talk
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 EXPORTS = "/chatter_data_exports/"
 
 

@@ -37,8 +37,6 @@ from tests.functional.support import dump, everything_in
 from tests.s3_server import S3Server, running
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def test_two_at_once_redact_their_messages(company: Company, storage: ObjectStorage) -> None:
     number = talk(company, "c-1", "alice")

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
 from django.conf import settings
 
 from common.storage import ObjectStorage
@@ -10,8 +9,6 @@ from compliance.models import Export, ExportFile
 from tests.compliance.retention.test_purge_expired import purge_expired
 from tests.functional.company import Company, found_anywhere, settle, work
 from tests.functional.refusing import Refusals
-
-pytestmark = pytest.mark.django_db(transaction=True)
 
 COPIES = "_files/"
 EXPIRED = settings.HOSTED_FILE_DAYS + timedelta(days=1)

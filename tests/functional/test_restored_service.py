@@ -25,10 +25,7 @@ from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="a cluster of workers and some of its beats"),
-]
+pytestmark = pytest.mark.long(reason="a cluster of workers and some of its beats")
 
 
 def status(request: ComplianceRequest) -> str:

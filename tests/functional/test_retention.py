@@ -24,8 +24,6 @@ from tests.functional.test_killed_worker import start_cluster, wait_until
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def at_once(*calls: Callable[[], object]) -> None:
     barrier = threading.Barrier(len(calls))

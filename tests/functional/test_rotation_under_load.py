@@ -36,10 +36,7 @@ from tests.receivers import Receiver, receiving
 from tests.s3_server import S3Server, running
 from tests.tokens import Backend
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="eleven programs are started one after the other, and call each other meanwhile"),
-]
+pytestmark = pytest.mark.long(reason="eleven programs are started one after the other, and call each other meanwhile")
 
 K1, K2 = (base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 OLD, NEW = "old-" * 15, "new-" * 15

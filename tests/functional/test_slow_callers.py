@@ -14,8 +14,6 @@ from config.web import limits
 from tests.functional.slow_callers import KINDS, slow_callers
 from tests.functional.web import WebServer, web_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 _SECONDS = 1
 _ONE_KIND = pytest.mark.long(reason="five seconds a kind, of which there are seven; all at once are tried always")
 

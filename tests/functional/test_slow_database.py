@@ -11,8 +11,6 @@ from tests.calls import TokenCaller
 from tests.functional.web import WebServer, web_server
 from tests.people import member
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None) -> Iterator[WebServer]:

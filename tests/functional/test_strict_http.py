@@ -10,8 +10,6 @@ import pytest
 
 from tests.functional.web import WebServer, web_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 SECRET = b"alice-lovelace"
 
 

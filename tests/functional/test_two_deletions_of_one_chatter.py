@@ -12,8 +12,6 @@ from common.storage import ObjectStorage
 from tests.functional.company import Company, Subject, events, found_anywhere, is_erased, key_of_file, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 SUBJECTS: dict[str, Subject] = {"uci": "alice", "ids": ["c-1"]}
 PAIRS = [(first, second) for first in SUBJECTS for second in SUBJECTS]
 _MORE = pytest.mark.long(reason="every combination of selectors and circumstances; one is tried always")

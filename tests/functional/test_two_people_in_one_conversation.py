@@ -27,7 +27,7 @@ from tests.functional.company import (
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
 from tests.people import Role, member
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
+pytestmark = pytest.mark.usefixtures("refused_at_once")
 
 # The selector of the shared conversation.
 BOB: dict[str, Subject] = {"uci": "bob", "ids": ["c-both"]}

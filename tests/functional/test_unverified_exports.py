@@ -16,8 +16,6 @@ from tests.functional.redacting import redact
 from tests.functional.refusing import EXPORTS, Refusals
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 Way = Identity.EstablishedBy
 
 

@@ -12,7 +12,7 @@ from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import results
 from tests.factories import deletion_of
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_postgresql(reason="statistics of the tables")]
+pytestmark = pytest.mark.one_postgresql(reason="statistics of the tables")
 
 
 class _Updates(NamedTuple):

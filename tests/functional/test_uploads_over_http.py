@@ -28,8 +28,6 @@ from tests.functional.test_killed_worker import wait_until
 from tests.functional.web import WebServer, web_server
 from tests.s3_server import ADMIN, running
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 MIB = 1024 * 1024
 BEGIN = f"--{BOUNDARY}\r\n".encode() + file(b"")
 END = f"\r\n--{BOUNDARY}--\r\n".encode()

@@ -18,8 +18,6 @@ from tests.factories import conversation_of
 from tests.functional.web import PATIENCE, WebServer, web_server
 from tests.hostile import Hostile, behaving, drips_a_head
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 BODY = f"--{BOUNDARY}\r\n".encode() + file(b"x") + f"\r\n--{BOUNDARY}--\r\n".encode()
 # A second is promised; the machine may have other things to do. A call that waits for a thread gets no answer.
 SOON = 10.0

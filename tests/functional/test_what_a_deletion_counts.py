@@ -17,8 +17,6 @@ from conversations.models import UploadedFile
 from tests.functional.company import Company, settle, work
 from tests.functional.refusing import FILES, Refusals
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def test_each_row_is_counted_once_for_the_deletion_that_erased_it(
     company: Company, storage: ObjectStorage, refusals: Refusals

@@ -12,8 +12,6 @@ from tests.calls import ALICE, SigningCaller, TokenCaller
 PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
 IDS = "conversation_ids"
 
-pytestmark = pytest.mark.django_db
-
 
 def pointers(response) -> dict[str, str]:
     assert (response.status_code, response.json()["code"]) == (400, "invalid")

@@ -24,8 +24,6 @@ from tests.factories import IdentityFactory, VariableValueFactory, conversation_
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
 
-pytestmark = pytest.mark.django_db
-
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 NOBODY = {"user_channel": 0, "platform": 0, "verified": 0}
 NOTHING = {

@@ -9,8 +9,6 @@ from tests.calls import TokenCaller
 from tests.compliance.api.test_preview import KEY, VALUE, body
 from tests.factories import IdentityFactory, conversation_of, deletion_of
 
-pytestmark = pytest.mark.django_db
-
 
 def similar(caller: TokenCaller, value: str) -> list[tuple[str, str, int, list[str]]]:
     answer = caller.post("preview", body(value)).json()

@@ -12,8 +12,6 @@ from tests.calls import SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of
 
-pytestmark = pytest.mark.django_db
-
 BODY = {"ids": ["m-1"], "reason": "payment_data"}
 
 

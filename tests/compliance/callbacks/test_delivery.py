@@ -26,8 +26,6 @@ from tests.receivers import Receiver, receiving
 
 State = Callback.State
 
-pytestmark = pytest.mark.django_db
-
 
 def file(caller: SigningCaller, url: str, path: str = "data-deletion", **fields: Any) -> ComplianceRequest:
     answer = caller.post(path, ALICE | {"callback_url": url} | fields)

@@ -16,8 +16,6 @@ from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import member
 
-pytestmark = pytest.mark.django_db
-
 URL = "https://hooks.example.com/privacy-5813"
 
 

@@ -17,8 +17,6 @@ from tests.compliance.retention.runs import conversation_aged, file_run
 from tests.factories import CallbackFactory, deletion_of, export_of
 from tests.receivers import Receiver
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def request_(chatbot: Chatbot) -> ComplianceRequest:

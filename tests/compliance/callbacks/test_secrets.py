@@ -7,7 +7,6 @@ import hmac
 import json
 from datetime import timedelta
 
-import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -20,8 +19,6 @@ from compliance.requests import decisions
 from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.factories import deletion_of
 from tests.receivers import Received, Receiver
-
-pytestmark = pytest.mark.django_db
 
 PATHS = ("data-deletion", "data-export", "requests/batch")
 

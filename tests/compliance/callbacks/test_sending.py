@@ -28,8 +28,6 @@ from tests.receivers import Receiver, receiving
 
 State = Callback.State
 
-pytestmark = pytest.mark.django_db
-
 
 def callback_to(chatbot: Chatbot, url: str, value: str = "1") -> Callback:
     return CallbackFactory.create(request=deletion_of(chatbot, value), url=url)

@@ -14,8 +14,6 @@ from compliance.canary.words import Search, planted
 from compliance.models import CanaryTurn, LedgerObject
 from tests.compliance.canary.support import collect
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def turn(chatbot: Chatbot) -> CanaryTurn:

@@ -28,8 +28,6 @@ from tests.factories import (
 )
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 # Of so few rows that no index would help: one chatbot has them all, or a key has one.
 FEW = {"compliance_canaryturn", "compliance_canaryfinding", "chatbots_ratelimitwindow", "compliance_canary"}
 

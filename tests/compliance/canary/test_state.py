@@ -24,8 +24,6 @@ from config.env import parse_own_origin
 from tests.closed import close
 from tests.people import Role, staff
 
-pytestmark = pytest.mark.django_db
-
 HOUR = timedelta(hours=1)
 
 

@@ -14,8 +14,6 @@ from tests.factories import conversation_of, deletion_of, export_of
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.max_conversations_per_deletion = 2

@@ -27,8 +27,6 @@ from tests.under_roles import role
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
 
-pytestmark = pytest.mark.django_db
-
 
 def claimed(kind: ComplianceRequest.Kind) -> HeldClaim:
     held = claims.take(kind)

@@ -15,7 +15,7 @@ from compliance.models import Export
 from compliance.work.sql import SHARING
 from tests.factories import conversation_of, export_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.one_postgresql(reason="plans")]
+pytestmark = pytest.mark.one_postgresql(reason="plans")
 
 
 def plan_of(cursor: CursorWrapper, statement: str, values: object) -> str:

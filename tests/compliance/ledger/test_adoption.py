@@ -22,8 +22,6 @@ from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.ledger import keys_of
 
-pytestmark = pytest.mark.django_db
-
 
 def adopt(*options: str) -> dict[str, Any]:
     return report("adopt", "--new-service", "--yes", *options)

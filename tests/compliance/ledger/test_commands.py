@@ -15,8 +15,6 @@ from compliance.models import ComplianceRequest
 from tests.closed import Reason, State, close
 from tests.commands import report
 
-pytestmark = pytest.mark.django_db
-
 
 def of_the_project() -> dict[str, str]:
     """Return each command of ours, and its app."""

@@ -18,7 +18,7 @@ from compliance.work import occurrences
 from tests.commands import run
 from tests.factories import deletion_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
+pytestmark = pytest.mark.usefixtures("no_tasks")
 
 MINUTE = timedelta(minutes=1)
 

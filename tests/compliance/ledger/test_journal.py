@@ -22,8 +22,6 @@ from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.ledger import lines_of
 
-pytestmark = pytest.mark.django_db
-
 
 def become_due() -> None:
     JournalEntry.objects.update(at=Now() - timedelta(seconds=health.JOURNAL_AGE_SECONDS))

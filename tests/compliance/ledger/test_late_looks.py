@@ -14,8 +14,6 @@ from compliance.ledger.content import Header
 from compliance.models import LedgerObject, Occurrence, Service
 from tests.factories import conversation_of, deletion_of
 
-pytestmark = pytest.mark.django_db
-
 LINE = {"kind": "withdrawn", "request": str(uuid4()), "chatbot": str(uuid4()), "status": "cancelled", "at": None}
 
 

@@ -14,8 +14,6 @@ from compliance.models import Occurrence, Service
 from compliance.work import occurrences
 from tests.ledger import LINE, header, noted, put, recovered
 
-pytestmark = pytest.mark.django_db
-
 LOOK = Occurrence.Name.LEDGER_LOOK
 
 

@@ -20,8 +20,6 @@ from tests.functional.redacting import SECRET, redact, said
 from tests.ledger import header, keys_of, lines_of, noted, put, recovered, state
 from tests.restoring import restored
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_bucket_that_was_rolled_back_is_written_again_with_what_is_true_today(
     ours: Service, chatbot: Chatbot, drain: Drain, storage: ObjectStorage, caplog: pytest.LogCaptureFixture

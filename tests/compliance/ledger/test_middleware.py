@@ -23,8 +23,6 @@ from tests.factories import conversation_of
 from tests.functional.test_probing import body_of
 from tests.people import Role, member
 
-pytestmark = pytest.mark.django_db
-
 CLOSED = pytest.mark.parametrize("state", [State.RESTORED, State.CATCHING_UP])
 
 

@@ -25,8 +25,6 @@ from tests.factories import as_bytes, conversation_of, deletion_of, of_conversat
 from tests.hostile import Hostile, swallowing
 from tests.ledger import keys_of, lines_of
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage

@@ -11,8 +11,6 @@ from compliance.ledger import saying
 from tests.calls import ALICE, TokenCaller
 from tests.closed import State, close
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture(autouse=True)
 def _not_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:

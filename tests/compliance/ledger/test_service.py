@@ -48,7 +48,6 @@ def move(server: str = "another/1/1") -> None:
     connection.close()
 
 
-@pytest.mark.django_db
 def test_a_migrated_database_knows_its_server_and_timeline() -> None:
     found = service.current()
     assert (found.server, found.timeline) == service.here()

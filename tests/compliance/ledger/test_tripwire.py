@@ -22,8 +22,6 @@ from tests.compliance.conftest import Drain
 from tests.factories import deletion_of
 from tests.ledger import LINE, header, noted, put, recovered, state
 
-pytestmark = pytest.mark.django_db
-
 
 def foreign() -> int:
     return noted(Occurrence.Name.LEDGER_FOREIGN)

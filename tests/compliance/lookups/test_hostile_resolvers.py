@@ -28,8 +28,6 @@ from tests.hostile import OK, Behaviour, Hostile, behaving
 from tests.looking_up import after_a_turn, begin, identities, make_due, resolver_of, with_resolver
 from tests.receivers import Receiver, receiving
 
-pytestmark = pytest.mark.django_db
-
 
 def closes_in_the_body(server: Hostile, connection: socket.socket) -> None:
     server.hear(connection)

@@ -23,8 +23,6 @@ from tests.looking_up import SESSION, after_a_turn, begin, identities, lookup_of
 from tests.receivers import Receiver, receiving
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 
 def test_the_answer_becomes_the_identity(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
     [one] = begin(chatbot, "c-1")

@@ -26,8 +26,6 @@ from tests.looking_up import begin, lookup_of, with_resolver
 from tests.places import Shards, asked_about
 from tests.receivers import Receiver
 
-pytestmark = pytest.mark.django_db
-
 HOUR = timedelta(hours=1)
 RESOLVERS = {Code.RESOLVER_OFF, Code.RESOLVER_FAILING, Code.LOOKUPS_WAIT}
 

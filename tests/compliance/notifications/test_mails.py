@@ -29,8 +29,6 @@ Role = Membership.Role
 VALUE = "jane.doe@example.org"
 DAY = timedelta(days=1)
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[MailServer]:

@@ -16,8 +16,6 @@ from tests.closed import State, close
 from tests.commands import run
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, keys, put, reconcile
 
-pytestmark = pytest.mark.django_db
-
 # Written after the backup: the database does not know their rows.
 NEWER = [
     "uploads/0/0af3",

@@ -13,8 +13,6 @@ from compliance.reconciliation import scan
 from tests.clients import empty
 from tests.compliance.reconciling import EXPORT, ORPHANS, export_with, file_of, keys, put, reconcile
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture(autouse=True)
 def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,6 @@ from tests.compliance.reconciling import (
 from tests.factories import NOON, conversation_of
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture(autouse=True)
 def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,6 @@ from tests.functional.support import dump, everything_in
 from tests.people import Role, client_of, staff
 from tests.restoring import Backup, restored
 
-pytestmark = pytest.mark.django_db
-
 # As a line that contradicts what the database has.
 _REFUSE = """
 CREATE FUNCTION refuse_one() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -23,8 +23,6 @@ from tests.functional.support import dump, everything_in
 from tests.places import Shards, asked_about
 from tests.restoring import Backup, restored, unnoticed
 
-pytestmark = pytest.mark.django_db
-
 
 def test_who_was_erased_since_the_backup_is_erased_again(
     company: Company, other: Company, storage: ObjectStorage

@@ -23,8 +23,6 @@ from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.refusing import FILES, Refusals
 from tests.restoring import Backup, notice, restored
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Company) -> None:
     number = company.talk("c-1", "alice")

@@ -3,8 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from chatbots.models import Variable
 from common.storage import ObjectStorage
 from compliance.ledger import content, objects, service
@@ -17,8 +15,6 @@ from tests.compliance.retention.runs import conversation_aged, file_run
 from tests.functional.company import Company
 from tests.ledger import header, lines_of
 from tests.restoring import restored
-
-pytestmark = pytest.mark.django_db
 
 _NEW = ("variable_name", "variable_category", "filed_by", "approved_by", "announced", "previous_days")
 

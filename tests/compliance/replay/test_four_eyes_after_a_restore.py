@@ -25,8 +25,6 @@ from tests.ledger import lines_of
 from tests.people import Role, staff
 from tests.restoring import restored
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def number(company: Company) -> int:

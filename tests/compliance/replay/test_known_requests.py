@@ -19,8 +19,6 @@ from tests.functional.company import Company
 from tests.functional.redacting import message_of, redact, talk
 from tests.restoring import Backup, notice
 
-pytestmark = pytest.mark.django_db
-
 NOW = timezone.now()
 STATES: dict[str, dict[str, Any]] = {
     "accepted": {},

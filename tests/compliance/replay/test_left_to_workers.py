@@ -15,8 +15,6 @@ from tests.compliance.replay.conftest import became_of, gone, replay, work, writ
 from tests.functional.company import Company
 from tests.restoring import Backup, restored
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.long(reason="a storage of the client's own")

@@ -19,8 +19,6 @@ from compliance.models import LedgerLine, LedgerObject
 from compliance.replay import loading
 from compliance.replay.loading import Loaded
 
-pytestmark = pytest.mark.django_db
-
 NOW = timezone.now()
 REQUESTS = [str(UUID(int=number)) for number in (1, 2)]
 CHATBOT = str(UUID(int=9))

@@ -16,8 +16,6 @@ from tests.functional.company import Company, became, document, settle
 from tests.functional.refusing import EXTRACTS, FILES, Refusals
 from tests.restoring import restored
 
-pytestmark = pytest.mark.django_db
-
 NOW = timezone.now()
 
 

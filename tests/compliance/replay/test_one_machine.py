@@ -18,8 +18,6 @@ from tests.functional.company import Company, became, document
 from tests.functional.redacting import SECRET, message_of, redact, said, talk
 from tests.restoring import Backup
 
-pytestmark = pytest.mark.django_db
-
 
 def test_what_was_erased_redacted_and_expired_since_is_gone_again(company: Company, other: Company) -> None:
     alices, named, bobs = company.talk("c-1", "alice"), company.talk("c-2"), company.talk("c-3", "bob")

@@ -21,8 +21,6 @@ from tests.functional.test_killed_worker import wait_until
 from tests.restoring import restored
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.mark.django_db(transaction=True)
 def test_two_do_not_replay_at_once(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,6 @@ from tests.people import Role, client_of, staff
 from tests.restoring import restored
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 
 def waits(company: Company, _monkeypatch: pytest.MonkeyPatch) -> None:
     """The backup has the first run, whose day is over when the service opens again."""

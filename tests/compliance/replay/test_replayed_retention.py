@@ -30,8 +30,6 @@ from tests.functional.support import everything_in
 from tests.restoring import notice, restored
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 
 def several_old(company: Company, number: int = 6) -> list[int]:
     return [company.talk(f"c-{each}", f"person-{each}", at=ago(91)) for each in range(number)]

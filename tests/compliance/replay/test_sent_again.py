@@ -18,8 +18,6 @@ from tests.functional.support import dump
 from tests.functional.test_identify import named
 from tests.restoring import Backup, restored
 
-pytestmark = pytest.mark.django_db
-
 # Sent after the backup, so that the restored database has never had it.
 LOST = document("c-1", "alice")
 OLD = document("c-old", "dave", at=ago(1100))

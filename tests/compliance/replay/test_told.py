@@ -16,8 +16,6 @@ from tests.functional.company import Company
 from tests.functional.redacting import redact, talk
 from tests.restoring import restored
 
-pytestmark = pytest.mark.django_db
-
 
 def told(*options: str, code: int = 0) -> str:
     ran = run("replay_erasures", *options)

@@ -26,8 +26,6 @@ from tests.functional.company import Company
 from tests.functional.support import dump
 from tests.restoring import Backup, restored
 
-pytestmark = pytest.mark.django_db
-
 
 def erased_since(company: Company, *, state: str = "restored") -> tuple[int, str]:
     """Make the database look restored, after a chatter was erased; return the conversation and the deletion."""

@@ -11,8 +11,6 @@ from tests.compliance.replay.conftest import replay, work, write_journal
 from tests.functional.company import Company, document
 from tests.restoring import restored
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.mark.parametrize("in_one_object", [True, False])
 def test_its_variable_becomes_no_former_uci(company: Company, *, in_one_object: bool) -> None:

@@ -23,7 +23,6 @@ from tests.functional.elsewhere import Elsewhere
 Kind = Request.Kind
 Origin = Request.Origin
 
-pytestmark = pytest.mark.django_db
 
 BATCH = "requests/batch"
 

@@ -29,7 +29,6 @@ def refused(chatbot, **changes) -> str:
     return caught.value.code
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("kind", [Kind.DELETION, Kind.EXPORT])
 def test_what_it_returns_is_what_is_stored(chatbot, kind) -> None:
     filed = submit(chatbot, kind)
@@ -40,7 +39,6 @@ def test_what_it_returns_is_what_is_stored(chatbot, kind) -> None:
         assert getattr(filed, field.attname) == getattr(stored, field.attname), field.name
 
 
-@pytest.mark.django_db
 def test_a_cached_uci_is_checked_again(chatbot) -> None:
     submit(chatbot)
     factories.VariableFactory.create(chatbot=chatbot, name="account", was_uci=True, is_uci=False)
@@ -50,7 +48,6 @@ def test_a_cached_uci_is_checked_again(chatbot) -> None:
     assert submit(chatbot, uci_key="member").variable.name == "member"
 
 
-@pytest.mark.django_db
 def test_another_variable_with_the_id_of_a_cached_one_is_not_confused_with_it(chatbot) -> None:
     known = submit(chatbot).variable
     ComplianceRequest.objects.all().delete()
@@ -63,28 +60,24 @@ def test_another_variable_with_the_id_of_a_cached_one_is_not_confused_with_it(ch
     assert factories.as_bytes(filed.uci_digest) == digest("chatter", another.public_id, "42")
 
 
-@pytest.mark.django_db
 def test_a_bucket_is_looked_for_each_time(chatbot) -> None:
     submit(chatbot, Kind.EXPORT)
     Bucket.objects.all().delete()
     assert refused(chatbot, kind=Kind.EXPORT) == "export_destination_missing"
 
 
-@pytest.mark.django_db
 def test_a_variable_of_another_chatbot_is_not_found(chatbot, neighbour) -> None:
     submit(neighbour)
     Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
     assert refused(chatbot) == "uci_not_designated"
 
 
-@pytest.mark.django_db
 def test_no_query_is_needed_when_no_export_is_waiting(chatbot, django_assert_num_queries) -> None:
     filed = submit(chatbot, Kind.EXPORT)
     with django_assert_num_queries(0), pytest.raises(Export.DoesNotExist):
         _ = filed.export
 
 
-@pytest.mark.django_db
 def test_grace_puts_a_request_off_and_the_console_always_gives_some(chatbot) -> None:
     chatbot.grace_minutes = 5
     by_command, by_person = submit(chatbot), submit(chatbot, origin=Origin.CONSOLE)

@@ -26,8 +26,6 @@ from tests.factories import (
     uci_of,
 )
 
-pytestmark = pytest.mark.django_db
-
 Kind = ComplianceRequest.Kind
 Way = Identity.EstablishedBy
 

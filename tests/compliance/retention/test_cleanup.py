@@ -19,8 +19,6 @@ from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db
-
 # The database's time is fixed within a test's transaction, which may take long on a busy machine.
 SLACK = timedelta(minutes=5)
 

@@ -18,8 +18,6 @@ from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.places import Shards, asked_about
 
-pytestmark = pytest.mark.django_db
-
 LATE = timedelta(days=400)
 
 

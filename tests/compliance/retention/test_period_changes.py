@@ -33,8 +33,6 @@ from tests.under_roles import role
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.mark.parametrize(("before", "wanted"), [(None, 365), (730, 365), (1095, 180)])
 def test_a_period_that_is_longer_than_one_that_waits_is_announced_too(

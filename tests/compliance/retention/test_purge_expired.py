@@ -33,8 +33,6 @@ from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 
-pytestmark = pytest.mark.django_db
-
 LATE = timedelta(days=400)
 
 

@@ -32,8 +32,6 @@ FINAL: dict[Status, dict[str, Any]] = {
     Status.REJECTED: {},
 }
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def long_ago(settings: Settings) -> dict[str, Any]:

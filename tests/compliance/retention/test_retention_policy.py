@@ -38,8 +38,6 @@ from tests.compliance.retention.runs import (
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
 
-pytestmark = pytest.mark.django_db
-
 
 def test_the_forecast_counts_the_first_run_and_the_month_after_it(chatbot: Chatbot, neighbour: Chatbot) -> None:
     for days in (400, 89.5, 80, 61, 50, 1):

@@ -30,8 +30,6 @@ from tests.ledger import lines_of
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
 
-pytestmark = pytest.mark.django_db
-
 
 def test_it_erases_what_is_due_and_nothing_younger(
     chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage

@@ -13,8 +13,6 @@ from common import proc
 from compliance.work import bucket_checks
 from tests import factories
 
-pytestmark = pytest.mark.django_db
-
 
 def taken() -> bucket_checks.HeldCheck:
     held = bucket_checks.take_next()

@@ -27,8 +27,6 @@ Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db
-
 
 def taken(kind: Kind = Kind.DELETION, lane: Lane = Lane.NORMAL) -> HeldClaim:
     held = claims.take(kind, lane)

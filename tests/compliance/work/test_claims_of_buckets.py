@@ -23,8 +23,6 @@ from tests.factories import deletion_of, export_of
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
 
-pytestmark = pytest.mark.django_db
-
 
 def of_client(slug: str) -> Chatbot:
     """A chatbot with a client's bucket that these tests never call."""

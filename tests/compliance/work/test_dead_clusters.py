@@ -17,8 +17,6 @@ from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import ClaimFactory, deletion_of
 
-pytestmark = pytest.mark.django_db
-
 NOBODY = 2**22 + 1  # larger than any pid
 
 

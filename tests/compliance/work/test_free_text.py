@@ -143,7 +143,6 @@ def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(
     assert sum((assurance_of(deletion) or {}).values()) == 1
 
 
-@pytest.mark.django_db
 def test_a_deletion_by_conversations_clears_references_to_them(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
@@ -226,7 +225,6 @@ def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot:
     assert [reference_of(one) for one in (ours, theirs)] == ["", ""]
 
 
-@pytest.mark.django_db
 def test_a_locked_reference_delays_only_the_conversations_it_names(chatbot: Chatbot, neighbour: Chatbot) -> None:
     both = conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
     bobs = conversation_of(chatbot, "bob-77", external_id="c-2")
@@ -242,7 +240,6 @@ def test_a_locked_reference_delays_only_the_conversations_it_names(chatbot: Chat
     assert found.conversations == {ada.pk: {both.pk}, people.pk: {both.pk, bobs.pk}}
 
 
-@pytest.mark.django_db
 def test_very_many_requests_for_the_same_conversations_are_read_once_each(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +259,6 @@ def test_very_many_requests_for_the_same_conversations_are_read_once_each(
     assert len(read) == 10
 
 
-@pytest.mark.django_db
 def test_redactions_of_many_conversations_are_not_compared_with_all_of_them(chatbot: Chatbot) -> None:
     looks = []
     for number in range(100, 140):
@@ -277,7 +273,6 @@ def test_redactions_of_many_conversations_are_not_compared_with_all_of_them(chat
     assert looks[1] < 3 * looks[0]
 
 
-@pytest.mark.django_db
 def test_a_worker_that_has_lost_its_claim_clears_no_reference(chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation_of(chatbot, "ada-77", external_id="c-1")
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")

@@ -1,6 +1,5 @@
 """Requests that reach a statement as its parameter are those of the table."""
 
-import pytest
 from django.utils import timezone
 
 from chatbots.models import Chatbot
@@ -11,7 +10,6 @@ from tests.factories import deletion_of, of_conversations
 COLUMNS = "r.id, r.seq, r.chatbot_id, r.variable_id, r.uci_digest, r.cutoff_at, r.cutoff_number"
 
 
-@pytest.mark.django_db
 def test_given_requests_are_as_in_the_table(chatbot: Chatbot) -> None:
     began = {
         "cutoff_at": timezone.now(),

@@ -18,7 +18,7 @@ from compliance.work.heartbeats import Condition
 from tests.commands import run
 from tests.factories import BucketCredentialFactory, ClaimFactory, deletion_of, export_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
+pytestmark = pytest.mark.usefixtures("no_tasks")
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)

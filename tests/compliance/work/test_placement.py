@@ -23,8 +23,6 @@ from tests.places import Shards
 
 Kind = ComplianceRequest.Kind
 
-pytestmark = pytest.mark.django_db
-
 
 def _chatbots(*slugs: str) -> list[Chatbot]:
     return [factories.ready_chatbot(slug=slug) for slug in slugs]

@@ -6,8 +6,6 @@ from django.db import IntegrityError, connection, transaction
 from compliance import tasks, worker
 from tests.factories import ConversationFactory
 
-pytestmark = pytest.mark.django_db
-
 
 def test_a_failed_task_contains_no_row_data(monkeypatch, caplog) -> None:
     """django-q2 keeps the text and traceback of a task's exception, and PostgreSQL quotes the row."""

@@ -17,8 +17,6 @@ from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import ConversationFactory
 from tests.people import client_of, member, staff
 
-pytestmark = pytest.mark.django_db
-
 LOG = reverse("console:conversations")
 
 

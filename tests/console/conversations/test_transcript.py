@@ -22,8 +22,6 @@ from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted,
 from tests.factories import NOON, MessageFactory, VariableValueFactory, conversation_of
 from tests.people import client_of, member, staff
 
-pytestmark = pytest.mark.django_db
-
 
 def page_of(conversation: Conversation) -> str:
     return reverse("console:conversation", args=[conversation.pk])

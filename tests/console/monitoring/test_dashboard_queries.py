@@ -25,8 +25,6 @@ Status = ComplianceRequest.Status
 
 DAY = timedelta(days=1)
 
-pytestmark = pytest.mark.django_db
-
 
 def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
     return deletion_of(

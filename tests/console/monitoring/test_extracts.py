@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -18,8 +17,6 @@ Role = Membership.Role
 State = DailyExtract.State
 
 DAY = date(2026, 11, 1)
-
-pytestmark = pytest.mark.django_db
 
 
 def extract(chatbot: Chatbot, day: date = DAY, **fields: Any) -> DailyExtract:

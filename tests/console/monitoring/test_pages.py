@@ -27,7 +27,6 @@ Status = ComplianceRequest.Status
 VALUE = "jane.doe@example.org"
 DAY = timedelta(days=1)
 
-pytestmark = pytest.mark.django_db
 
 _MANY_REQUESTS = """
 INSERT INTO compliance_compliancerequest

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -21,8 +20,6 @@ Role = Membership.Role
 
 PAGE = "/admin/refused-identities/"
 ERASED, STRANGER = "jane.doe@example.org", "john.roe@example.org"
-
-pytestmark = pytest.mark.django_db
 
 
 def refused(chatbot: Chatbot) -> tuple[Conversation, UUID]:

@@ -21,8 +21,6 @@ from tests.looking_up import begin, resolver_of, send, with_resolver
 from tests.people import Role, member, staff
 from tests.receivers import Receiver, receiving
 
-pytestmark = pytest.mark.django_db
-
 PAGE = "/admin/settings/acme/"
 
 

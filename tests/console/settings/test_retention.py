@@ -19,8 +19,6 @@ from tests.people import Role, member
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db
-
 
 @pytest.fixture
 def officer(chatbot: Chatbot) -> Client:

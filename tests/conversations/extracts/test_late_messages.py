@@ -11,8 +11,6 @@ from conversations.intake import store
 from tests.conversations.documents import message, parsed
 from tests.extracting import extract_of, planned
 
-pytestmark = pytest.mark.django_db
-
 SECOND = timedelta(seconds=1)
 
 

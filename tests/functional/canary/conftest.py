@@ -15,8 +15,6 @@ from tests.commands import run
 from tests.functional.canary.flights import versioned_bucket_and_server
 from tests.functional.web import WebServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 HOUR = timedelta(hours=1)
 
 

@@ -19,10 +19,7 @@ from tests.functional.canary.flights import versioned_bucket_and_server
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.long(reason="two clusters take a turn, and one of them is killed"),
-]
+pytestmark = pytest.mark.long(reason="two clusters take a turn, and one of them is killed")
 
 
 def test_two_clusters_take_one_turn_and_outlive_a_kill(

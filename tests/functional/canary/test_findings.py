@@ -19,8 +19,6 @@ from tests.factories import conversation_of
 from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def test_it_is_clean_where_a_deletion_leaves_nothing(canary: Canary, neighbour: Chatbot) -> None:
     conversation_of(neighbour, "42", messages=3)

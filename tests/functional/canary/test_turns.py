@@ -23,8 +23,6 @@ from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @LONG
 def test_what_is_found_counts_at_once_where_the_search_cannot_go_on(
