@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import pytest
 from django.apps import apps
+from django.conf import settings
 
 from common.storage import ObjectStorage
 from compliance import checks, inventory
 from compliance.inventory import Disposition, Store
 from compliance.outside import EXCEPTIONS, OUTSIDE
 from compliance.retention import cleanup
+from tests.commands import run
 
 
 def test_every_model_and_field_is_declared() -> None:
@@ -69,3 +73,9 @@ def test_models_listed_as_outside_exist() -> None:
     labels = {model._meta.label for model in apps.get_models(include_auto_created=True)}
 
     assert OUTSIDE.keys() | EXCEPTIONS.keys() <= labels
+
+
+def test_the_page_is_what_the_command_prints() -> None:
+    page = Path(settings.BASE_DIR) / "docs/data-map.md"
+    again = "Run: manage.py data_map > docs/data-map.md"
+    assert page.read_text(encoding="utf-8") == run("data_map").out, again

@@ -1,6 +1,8 @@
-"""The docs name every setting, command and code, so that none is added undocumented."""
+"""The documents name every setting, command and code; their links and pictures lead somewhere."""
 
 import re
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,14 @@ from django.conf import settings
 from django.core.management import get_commands
 
 from common.problems import CODES, HELP
+from common.version import VERSION
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.failure_docs import FAILURES
 from compliance.work.health_codes import Code
 from config.openapi.document import PRE_REQUEST_SCRIPT
 from conversations import machines
 from devdata import doc_tables
+from scripts.screenshot_pages import IMAGES, LOOKS, PICTURES
 
 OPERATING = "docs/operating.md"
 API = "docs/api.md"
@@ -84,3 +88,66 @@ def test_api_shows_the_script_for_postman_that_is_tested() -> None:
 def test_due_soon_is_as_many_days_as_in_the_code(name: str) -> None:
     found = re.findall(r"due\s+within\s+(\d+)\s+days", _read(name), re.IGNORECASE)
     assert set(found) == {str(DUE_SOON_WITHIN.days)}
+
+
+HEADINGS = re.findall(r"^## (.+)$", (Path(settings.BASE_DIR) / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_the_newest_release_is_the_version_of_the_project() -> None:
+    unreleased, newest, *_ = HEADINGS
+
+    assert unreleased == "Unreleased"
+    version, _, released = newest.partition(" - ")
+    assert version == VERSION
+    assert date.fromisoformat(released)
+
+
+ROOT = Path(settings.BASE_DIR)
+DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document: Path) -> Iterator[str]:
+    for target in _LINK.findall(_FENCE.sub("", (ROOT / document).read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        leads_to = (ROOT / document.parent / path).resolve() if path else ROOT / document
+        if not leads_to.exists() or (anchor and leads_to.suffix == ".md" and anchor not in anchors(leads_to)):
+            yield target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_each_link_of_a_document_leads_somewhere(document: Path) -> None:
+    assert list(broken_links(document)) == []
+
+
+def test_the_list_of_decisions_has_each_of_them() -> None:
+    listed = re.findall(r"^- \[(\d{4})\]\((\1-.+?)\): .+$", (ROOT / "docs/adr/README.md").read_text(), re.MULTILINE)
+
+    assert [name for _, name in listed] == sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
+
+
+GUIDE = (IMAGES.parent / "console.md").read_text()
+FILES = {f"{picture.name}-{look.name}.webp" for picture in PICTURES for look in LOOKS}
+
+
+def test_there_is_a_picture_of_each_page_in_each_theme() -> None:
+    assert {path.name for path in IMAGES.iterdir()} == FILES
+
+
+def test_the_guide_shows_each_picture_with_an_alternative_text() -> None:
+    assert set(re.findall(r"images/([\w-]+\.webp)", GUIDE)) == FILES
+    texts = re.findall(r'<img alt="([^"]*)"', GUIDE)
+    assert len(texts) == len(FILES) // 2, (
+        "each shows the light one, or the dark one where the reader's system is dark"
+    )
+    assert all(texts)

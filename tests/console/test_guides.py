@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from chatbots.models import Chatbot
 from console.guides import GUIDES, read_guide, title_of
 from tests.browser import is_easy_to_use, needs_chromium, signed_in, stays_at_home
-from tests.config.test_links import anchors
+from tests.config.test_docs import anchors
 from tests.console.settings.saving import page_of
 from tests.people import Role, member, staff
 

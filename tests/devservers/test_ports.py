@@ -14,6 +14,10 @@ import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
 
+from chatbots.buckets.locations import storage_read_with
+from common.storage import ObjectStorage, StorageError
+from common.storage.iam import IamUsers
+from devservers.control import iam_key
 from tests.s3_server import S3Server, running
 
 STRANGER = {"Origin": "https://stranger.example", "Content-Type": "text/plain"}
@@ -122,3 +126,45 @@ def test_the_database_has_no_port_and_its_socket_is_its_owner_s_alone():
     folder = Path(settings.DATABASES["default"]["HOST"])
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o077 for path in folder.glob(".s.PGSQL.*")} <= {0}
+
+
+def users_of(key_id: str, secret: str) -> IamUsers:
+    return IamUsers(
+        endpoint_url=settings.S3_ENDPOINT_URL,
+        region="us-east-1",
+        access_key_id=key_id,
+        secret_access_key=secret,
+        boundary_arn="",
+    )
+
+
+def test_it_creates_and_removes_users(storage: ObjectStorage) -> None:
+    storage.put("acme/export.csv", b"text", "text/csv")
+    users = users_of(*iam_key(settings.S3_SECRET_ACCESS_KEY))
+    name = f"dca-of-a-test-{settings.S3_BUCKET}"
+    own = f"arn:aws:s3:::{settings.S3_BUCKET}/acme/*"
+    users.create(name)
+    try:
+        statement = {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": own}
+        users.grant(name, {"Version": "2012-10-17", "Statement": [statement]})
+        key = users.create_key(name)
+        theirs = storage_read_with(access_key_id=key.id, secret=key.secret)
+        assert theirs.read("acme/export.csv") == b"text"
+    finally:
+        users.remove(name)
+    with pytest.raises(StorageError):
+        theirs.read("acme/export.csv")
+
+
+def test_the_identity_for_users_has_no_right_in_the_bucket(storage: ObjectStorage) -> None:
+    storage.put("acme/export.csv", b"text", "text/csv")
+    key_id, secret = iam_key(settings.S3_SECRET_ACCESS_KEY)
+    manager = storage_read_with(access_key_id=key_id, secret=secret)
+    for call in (
+        lambda: manager.read("acme/export.csv"),
+        lambda: list(manager.keys()),
+        lambda: manager.put("acme/new.csv", b"text", "text/csv"),
+    ):
+        with pytest.raises(StorageError) as caught:
+            call()
+        assert caught.value.code == "storage_access_denied"

@@ -19,7 +19,7 @@ from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest, Heartbeat
 from compliance.requests.queries import first_id
 from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
-from tests.console.monitoring.test_extracts import DAY, extract, failed
+from tests.console.monitoring.test_lists import DAY, extract, failed
 from tests.console.monitoring.test_pages import finished, held
 from tests.every_page import OF_ONESELF, TABLE
 from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, deletion_of

@@ -1,21 +1,31 @@
-"""A value with very many conversations: every transaction and every statement stays bounded."""
+"""Very many conversations of a value, and very many requests: every transaction and statement stays bounded."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
+from chatbots.models import Chatbot
 from common.db import BY_INDEX
+from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import findings, rows, verify
+from compliance.ledger import service
+from compliance.models import ComplianceRequest, JournalEntry
 from compliance.requests import decisions
 from compliance.work.claims import MAX_ATTEMPTS
 from compliance.work.sizes import LARGE_CONVERSATIONS
 from compliance.work.sql import subjects
 from compliance.work.transitions import completion
-from conversations.models import Conversation
+from conversations import machines
+from conversations.models import Conversation, Message
+from tests.factories import conversation_of, deletion_of
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
 
@@ -117,3 +127,30 @@ def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
 
 def _fail(_request_ids: object) -> None:
     raise ValueError
+
+
+Status = ComplianceRequest.Status
+
+
+def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim costs the same number of statements whether it holds three requests or sixty."""
+
+    def statements(chatters: int) -> int:
+        for number in range(chatters):
+            conversation_of(chatbot, f"{chatters}-{number}", messages=1)
+            deletion_of(chatbot, f"{chatters}-{number}")
+        JournalEntry.objects.update(at=Now())  # younger than what the journal writes on a slow machine
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            worker.drain(seconds=60)
+        return len(queries)
+
+    machines.look()
+    monkeypatch.setattr(machines, "LOOK_SECONDS", math.inf)  # nor are machines of Citus asked again meanwhile
+    worker.drain()  # shares the storage state learned while emptying the bucket
+    service.current()
+    assert statements(60) == statements(3)
+    assert not Message.objects.exists()
+    assert Conversation.objects.filter(deleted_at__isnull=False).count() == 63
+    assert set(ComplianceRequest.objects.values_list("status", flat=True)) == {Status.COMPLETED}

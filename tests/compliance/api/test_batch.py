@@ -2,20 +2,23 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connection
 from django_q.models import OrmQ
 
+from chatbots.api import long_calls
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.api import submissions
 from compliance.models import ComplianceRequest, Replay
-from compliance.requests import insert
+from compliance.requests import idempotency, insert
 from compliance.work import notify
 from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.api.test_requests import FIELDS
+from tests.functional.elsewhere import Elsewhere, Gate
 
 PATH = "requests/batch"
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
@@ -339,3 +342,50 @@ def test_the_response_to_a_batch_of_many_errors_is_bounded(caller: TokenCaller) 
     answer = caller.post(PATH, raw.encode())
     assert {result["error"]["errors"][-1]["code"] for result in results(answer)} == {"too_many_errors"}
     assert len(answer.content) < 1.5 * len(raw)
+
+
+def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:
+    """Run the calls so that each checks for a stored response before any of them stores one."""
+    gate, recall = Gate(), idempotency.recall
+    looked: list[int] = []
+    monkeypatch.setattr(long_calls, "MOST", len(calls))
+
+    def recalled(*asked: Any) -> Any:
+        found = recall(*asked)
+        if len(looked) < len(calls):
+            looked.append(1)
+            if len(looked) == len(calls):
+                gate.open()
+            gate.passed()
+        return found
+
+    monkeypatch.setattr(idempotency, "recall", recalled)
+    return [one.end() for one in [Elsewhere(call) for call in calls]]
+
+
+def test_equal_batches_at_once_file_each_item_once(bot, monkeypatch):
+    caller, raw = TokenCaller(bot), json.dumps(items(*map(str, range(50)))).encode()
+    answers = begun_together(monkeypatch, *[lambda: caller.post(PATH, raw, **IDEMPOTENCY)] * 6)
+    assert len({tuple(ids(answer)) for answer in answers}) == 1
+    assert (filed(), Replay.objects.count()) == (50, 51)
+    assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 50
+
+
+def test_one_signature_at_once_under_many_keys_files_each_item_once(bot, monkeypatch):
+    caller, raw = SigningCaller(bot), json.dumps(items(*map(str, range(20)))).encode()
+    caller.timestamp = str(int(time.time()))
+    calls = [lambda n=n: caller.post(PATH, raw, Idempotency_Key=f"key {n}") for n in range(5)]
+    answers = begun_together(monkeypatch, *calls, lambda: caller.post(PATH, raw))
+    assert len({tuple(ids(answer)) for answer in answers}) == 1
+    assert (filed(), Replay.objects.count()) == (20, 6 * 21)
+
+
+def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, monkeypatch):
+    caller = TokenCaller(bot)
+    bodies = [items("alice", "bob"), items("carol", "dave")]
+    answers = begun_together(
+        monkeypatch, *[lambda body=body: caller.post(PATH, body, **IDEMPOTENCY) for body in bodies]
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    [won] = [answer for answer in answers if answer.status_code == 200]
+    assert filed() == len(ids(won)) == Replay.objects.count() - 1

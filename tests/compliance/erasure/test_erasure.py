@@ -12,16 +12,18 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import engine, marking, rows
+from compliance.errors import Refused
 from compliance.ledger import journal
 from compliance.ledger.objects import Written
 from compliance.models import ComplianceRequest
+from compliance.requests import decisions
 from compliance.work import claims, sizes
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions.completion import Counts
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of
+from tests.factories import conversation_of, deletion_of, export_of
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -305,3 +307,72 @@ def test_the_rest_of_a_failed_deletion_is_counted_once(chatbot: Chatbot, drain: 
 
     request.refresh_from_db()
     assert (request.conversations, request.conversations_total) == (3, 3)
+
+
+def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 2
+    chatbot.save()
+    for _ in range(3):
+        conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+    assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
+
+    decisions.approve(request_id=request.pk, actor="command")
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
+
+
+def test_a_deletion_at_exactly_the_limit_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 2
+    chatbot.save()
+    for _ in range(2):
+        conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+
+
+def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 1
+    chatbot.save()
+    for _ in range(2):
+        conversation_of(chatbot, "42")
+    export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    request = deletion_of(chatbot, "42")
+    drain()
+    decisions.approve(request_id=request.pk, actor="command")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+
+
+def test_with_four_eyes_each_deletion_is_held_and_whoever_filed_it_cannot_approve(
+    chatbot: Chatbot, drain: Drain
+) -> None:
+    chatbot.four_eyes = True
+    chatbot.save()
+    request = deletion_of(chatbot, "42", filed_by="user:1")
+    drain()
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
+
+    with pytest.raises(Refused) as refused:
+        decisions.approve(request_id=request.pk, actor="user:1")
+    assert refused.value.code == "own_request"
+
+    decisions.approve(request_id=request.pk, actor="user:2")
+    drain()
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED

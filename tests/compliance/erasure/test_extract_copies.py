@@ -1,24 +1,31 @@
-"""Extract files that a deletion does not rebuild, since they are the client's or expired, and how they are named."""
+"""Extract files that a deletion does not rebuild, and the deletions that a built day releases."""
 
 from datetime import timedelta
 
+import psycopg
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from chatbots.buckets import StorageLocation
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
+from compliance.work import claims
+from compliance.work.sizes import measure
 from conversations.extracts import builder
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller
 from tests.extracting import (
     FIRST,
+    conversation_on,
     day_after,
     extract_of,
     make_all,
     make_next,
+    noon,
     planned,
     texts,
     two_days,
@@ -130,3 +137,38 @@ def test_an_expired_file_is_not_named_beside_an_export_that_is(chatbot: Chatbot,
 
     found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
     assert (found["status"], len(found["kept_exports"]), found["delivered_extracts"]) == ("completed", 1, [])
+
+
+def test_locked_requests_are_skipped(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    members = ["alice", "bob"]
+    for member in members:
+        conversation_on(chatbot, member, noon())
+    planned(chatbot)
+    make_all()
+    locked, free = (deletion_of(chatbot, member) for member in members)
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    engine.run(held, measure(held), deadline=float("inf"))
+    assert ComplianceRequest.objects.filter(not_before__isnull=False).count() == 2
+
+    params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+    with psycopg.connect(**params) as other, connection.cursor() as cursor:
+        other.execute("SELECT FROM compliance_compliancerequest WHERE id = %s FOR UPDATE", [locked.pk])
+        cursor.execute("SET statement_timeout = '5s'")
+        try:
+            assert extracts.build_next(settled=False)
+        finally:
+            cursor.execute("RESET statement_timeout")
+    locked.refresh_from_db()
+    free.refresh_from_db()
+    assert (locked.not_before is None, free.not_before is None) == (False, True)
+
+
+def test_requests_that_wait_for_other_reasons_are_not_released(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """During its grace a deletion can be cancelled."""
+    later = timezone.now() + timedelta(minutes=15)
+    deletion = deletion_of(chatbot, "alice", not_before=later)
+    planned(chatbot)
+    assert make_all() == 1
+    deletion.refresh_from_db()
+    assert deletion.not_before == later

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -288,3 +289,71 @@ def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once
     assert sum(request.conversations for request in requests) == 24
     assert sum(request.messages for request in requests) == 24
     assert not Conversation.objects.filter(deleted_at=None).exists()
+
+
+def test_an_export_without_its_conversations_does_not_hold_a_deletion(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain
+) -> None:
+    for one in (chatbot, neighbour):
+        conversation_of(one, "42", "43", external_id="c-42")
+    for owner, who, selector in (
+        (neighbour, "42", "ids"),
+        (neighbour, "42", "uci"),
+        (chatbot, "44", "ids"),
+        (chatbot, "44", "uci"),
+        # It would leave the shared conversation out.
+        (chatbot, "42", "uci"),
+    ):
+        about(owner, who, selector, "export", failed_at=timezone.now(), **FAILED)
+    deletion = of_conversations(chatbot, "c-42")
+
+    drain()
+    assert state(deletion)[0] == "completed"
+    assert Message.objects.filter(chatbot=neighbour).count() == 2
+
+
+def test_a_later_export_does_not_hold_a_deletion(chatbot: Chatbot, drain: Drain) -> None:
+    deletions = []
+    for first, second in PAIRS:
+        who = f"{first}-{second}"
+        conversation_of(chatbot, who, external_id=f"c-{who}")
+        deletions.append(about(chatbot, who, first, "deletion"))
+        about(chatbot, who, second, "export", failed_at=timezone.now(), **FAILED)
+    drain()
+    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
+
+
+def test_an_export_of_conversations_already_marked_does_not_hold_a_deletion(chatbot: Chatbot, drain: Drain) -> None:
+    deletions = []
+    for first, second in (SELECTORS, reversed(SELECTORS)):
+        conversation_of(chatbot, first, external_id=f"c-{first}", deletion_request_id=uuid4())
+        about(chatbot, first, first, "export", failed_at=timezone.now(), **FAILED)
+        deletions.append(about(chatbot, first, second, "deletion"))
+    drain()
+    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
+
+
+def test_a_given_up_export_does_not_hold_a_deletion_by_ids(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", external_id="c-42")
+    export = export_of(chatbot, "42", failed_at=timezone.now(), **FAILED)
+    ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
+    deletion = of_conversations(chatbot, "c-42")
+    drain()
+    assert state(deletion)[0] == "completed"
+
+
+def test_a_co_participants_export_does_not_hold_a_chatters_deletion(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", "43")
+    export_of(chatbot, "43", include_shared=True, failed_at=timezone.now(), **FAILED)
+    deletion = deletion_of(chatbot, "42")
+    of_conversations(chatbot, "c-other")  # with one in the queue, both selectors are checked
+    drain()
+    assert state(deletion)[0] == "completed"
+
+
+def test_an_export_with_shared_conversations_holds_the_deletion_of_one(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", "43", external_id="c-42")
+    export_of(chatbot, "42", include_shared=True, failed_at=timezone.now(), **FAILED)
+    deletion = of_conversations(chatbot, "c-42")
+    drain()
+    assert state(deletion) == HELD

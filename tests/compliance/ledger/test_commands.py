@@ -1,19 +1,147 @@
-"""Commands that work on data refuse while the database is a restored one."""
+"""Commands in a restored database: those on data refuse, and `adopt --new-service` makes a service of its own."""
 
+import io
+import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command, load_command_class
+from django.test import Client
+from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.commands import TeachingCommand
-from compliance.ledger import commands
-from compliance.models import ComplianceRequest
+from common.storage import ObjectStorage
+from compliance.ledger import commands, journal, objects, service
+from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LedgerObject
+from compliance.replay import operation
 from tests.closed import Reason, State, close
-from tests.commands import report
+from tests.commands import report, run
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.ledger import keys_of
+
+
+def adopt(*options: str) -> dict[str, Any]:
+    return report("adopt", "--new-service", "--yes", *options)
+
+
+def test_a_copy_gets_an_identity_of_its_own_and_is_open(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    before = close(State.RESTORED, Reason.OTHER_SERVER)
+
+    said = adopt()
+
+    now = service.current()
+    assert said == {
+        "service_id": str(now.service_id),
+        "original_id": str(before.service_id),
+        "was": "restored",
+        "state": "open",
+        "shares_bucket": False,
+    }
+    assert now.service_id != before.service_id
+    assert now.incarnation != before.incarnation
+    assert (now.reason, now.tripped_at, now.highest_number) == ("", None, None)
+    assert Client().get("/admin/login/").status_code == 200
+
+
+def test_its_ledger_names_what_is_still_to_be_done(chatbot: Chatbot, storage: ObjectStorage, drain: Drain) -> None:
+    conversation_of(chatbot, "41")
+    done = deletion_of(chatbot, "41")
+    drain()
+    open_request, failed = (
+        deletion_of(chatbot, "42"),
+        export_of(chatbot, "43", status="failed", error_code="x", failed_at=timezone.now()),
+    )
+    objects.write([], request_ids=[])  # unconfirmed, as after a kill
+    LedgerLine.objects.create(
+        request_id=uuid4(), kind="accepted", line={}, key="k", at=timezone.now(), incarnation=uuid4()
+    )
+    theirs = list(keys_of(storage))
+    close()
+
+    said = adopt()
+
+    assert said["shares_bucket"]
+    assert not LedgerObject.objects.exists()
+    assert not LedgerLine.objects.exists()
+    assert list(JournalEntry.objects.order_by("id").values_list("kind", "request_id")) == [
+        ("accepted", open_request.pk),
+        ("accepted", failed.pk),
+    ]
+
+    JournalEntry.objects.update(at=timezone.now() - timedelta(minutes=1))
+    journal.write_due()
+    ours = [key for key in keys_of(storage) if key.startswith(objects.folder())]
+    assert len(ours) == 1
+    # What the original wrote stays.
+    assert set(theirs) <= set(keys_of(storage))
+    assert str(done.pk) not in storage.read(ours[0]).decode()
+
+
+def test_a_confirmation_is_asked_for(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: Any) -> None:
+    before = close()
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def answer(text: str) -> str:
+        monkeypatch.setattr("sys.stdin", Terminal(text))
+        return run("adopt", "--new-service").err
+
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        answer("yes\n")
+    assert service.current().service_id == before.service_id
+
+    asked = answer("new service\n")
+    assert "are still in it" in " ".join(asked.split())
+    # What the original's operator would lose by it.
+    assert "Backups of before do not know whom this service erases from now on." in " ".join(asked.split())
+    assert str(before.service_id) in asked
+    assert service.current().service_id != before.service_id
+
+
+def test_where_nobody_can_be_asked_nothing_changes(chatbot: Chatbot, monkeypatch: Any) -> None:
+    before = close()
+    monkeypatch.setattr("sys.stdin", io.StringIO("new service\n"))
+
+    with pytest.raises(CommandError, match="--yes"):
+        run("adopt", "--new-service")
+
+    assert service.current().service_id == before.service_id
+    assert service.state() == State.RESTORED
+
+
+def test_it_is_said_that_people_may_still_be_here(chatbot: Chatbot, storage: ObjectStorage, caplog: Any) -> None:
+    close()
+
+    with caplog.at_level(logging.WARNING):
+        out = run("adopt", "--new-service", "--yes").out
+
+    assert "still here" in out
+    assert "service.adopted" in caplog.text
+
+
+def test_a_replay_is_not_disturbed(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    before = close()
+    with operation._alone(patience=0.0), pytest.raises(CommandError, match="replay is under way"):
+        adopt()
+
+    assert service.current().service_id == before.service_id
+
+
+def test_a_storage_that_does_not_answer_stops_nothing(chatbot: Chatbot, settings: Any) -> None:
+    close()
+    settings.S3_BUCKET = "nobody-made-this"
+
+    assert adopt()["shares_bucket"] is None
+    assert service.is_open()
 
 
 def of_the_project() -> dict[str, str]:

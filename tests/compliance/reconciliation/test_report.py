@@ -34,12 +34,6 @@ from tests.factories import NOON, conversation_of
 from tests.under_roles import role
 
 
-@pytest.fixture(autouse=True)
-def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat objects just written as old; S3 returns whole seconds."""
-    monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
-
-
 def test_it_finds_nothing_where_bucket_and_database_agree(whole, storage) -> None:
     report = reconcile()
 

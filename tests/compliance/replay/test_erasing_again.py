@@ -1,7 +1,7 @@
 """A replay at its command: a database and a bucket that look restored, after deletions by the product."""
 
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import call_command
@@ -10,13 +10,15 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
+from chatbots.operations.chatbots import NewVariable, change_chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, Service
 from compliance.replay import operation
 from compliance.replay.report import Report
-from conversations.models import Conversation, Message, Tombstone
-from tests.compliance.replay.conftest import became_of, gone, replay, work
+from compliance.requests import decisions
+from conversations.models import Conversation, Message, Tombstone, VariableValue
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.factories import ready_chatbot
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
 from tests.functional.support import dump, everything_in
@@ -289,3 +291,26 @@ def test_other_open_requests_wait_until_the_service_is_open(company: Company) ->
 
     assert became_of(report) == {deletion: "erased"}
     assert (gone(alices, bobs), company.status(waiting)) == ([True, False], "accepted")
+
+
+@pytest.mark.parametrize("in_one_object", [True, False])
+def test_its_variable_becomes_no_former_uci(company: Company, *, in_one_object: bool) -> None:
+    """Values of a UCI are not kept, so that all that was said of it would go."""
+    city = NewVariable("custom", "city")
+    change_chatbot(chatbot=company.chatbot, actor="user:7", variables=[city])
+    company.send(document("c-1", custom_variables={"city": "Paris"}))
+    values = VariableValue.objects.filter(variable__name="city")
+    assert values.count() == 1
+    with restored():
+        change_chatbot(chatbot=company.chatbot, actor="user:7", uci="city")
+        selector = {"unique_chatter_identifier_key": "city", "unique_chatter_identifier_value": "Rome"}
+        deletion = company.caller.post("data-deletion", selector).json()["request_id"]
+        if not in_one_object:
+            write_journal()
+        decisions.cancel(request_id=UUID(deletion), actor="user:7")
+        write_journal()
+
+    replay()
+    work()
+
+    assert values.count() == 1

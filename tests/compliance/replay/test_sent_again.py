@@ -10,7 +10,7 @@ from chatbots.operations.chatbots import NewVariable, change_chatbot
 from compliance.requests import decisions
 from conversations.models import Conversation
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
-from tests.compliance.replay.test_told import told
+from tests.compliance.replay.test_whole_replays import told
 from tests.compliance.retention.runs import ago, file_run
 from tests.functional.company import Company, became, document, words_in
 from tests.functional.redacting import KEPT, SECRET, message_of, redact, said

@@ -10,17 +10,19 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.db import fetch
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, scheduling, sizes
 from compliance.work.claims import HeldClaim
+from compliance.work.sql import GIVEN, given
 from conversations import locks
 from conversations.models import UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
 
 Kind = ComplianceRequest.Kind
@@ -278,3 +280,30 @@ def test_a_worker_notifies_others_before_it_starts_a_large_request(
     worker.drain(seconds=60, on_backlog=lambda: seen.append("help"))
 
     assert seen == ["normal", "help", "large"]
+
+
+COLUMNS = "r.id, r.seq, r.chatbot_id, r.variable_id, r.uci_digest, r.cutoff_at, r.cutoff_number"
+
+
+def test_given_requests_are_as_in_the_table(chatbot: Chatbot) -> None:
+    began = {
+        "cutoff_at": timezone.now(),
+        "cutoff_number": 2**40,
+        "status": "processing",
+        "started_at": timezone.now(),
+    }
+    filed = [
+        deletion_of(chatbot, 'O\'Brien "7" \\ 😀'),
+        deletion_of(chatbot, "42", **began),
+        of_conversations(chatbot, "a", "b{,}"),
+    ]
+
+    values = given([one.pk for one in filed])
+    stored = fetch(f"SELECT {COLUMNS} FROM compliance_compliancerequest r ORDER BY r.seq")
+
+    assert fetch(f"SELECT {COLUMNS} FROM {GIVEN} ORDER BY r.seq", values) == stored
+    named = fetch(f"SELECT r.conversation_digests FROM {GIVEN} ORDER BY r.seq", values)
+    assert [digests for (digests,) in named] == [None, None, filed[2].conversation_digests]
+    assert len(stored) == len(filed)
+    assert fetch(f"SELECT r.id FROM {GIVEN}", given([])) == []
+    assert "Brien" not in values["requests"]
