@@ -1,4 +1,4 @@
-"""Each code sample of the API document, run unchanged against a live server, gets its documented response."""
+"""The code samples of the API document and of docs/api.md, run unchanged; tokens that other programs make."""
 
 import html
 import json
@@ -14,13 +14,21 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from chatbots.models import Chatbot
+from chatbots.models import ApiKey, Chatbot
 from chatbots.operations.chatbots import NewVariable, add_variable, designate_uci
+from chatbots.operations.identity_keys import create_identity_key
+from chatbots.operations.keys import create_callback_secret
+from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import ComplianceRequest
+from compliance.requests import decisions
 from config.openapi.document import PRE_REQUEST_SCRIPT
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
+from tests.conversations.documents import document
 from tests.document import errors_of, operations
+from tests.factories import deletion_of
+from tests.receivers import Received, receiving
+from tests.tokens import claims_of, compact, encoded, private_key, private_pem, public_pem
 
 SECRET = "a_secure_secret"
 NODE = shutil.which("node")
@@ -158,3 +166,148 @@ def test_a_chatbots_own_calls_file_as_the_console_shows_them(
             answer = _run([program, str(source)], environment(""))
             assert (answer["status"], answer["kind"][:3]) == ("accepted", kind[:3])
     assert {request.variable.name for request in ComplianceRequest.objects.filter(origin="api")} == {name}
+
+
+# Each is called with the secret, the three headers and the body, and prints true or false.
+_PYTHON = """
+import sys
+secret, *values, body = sys.argv[1:]
+headers = dict(zip(("webhook-id", "webhook-timestamp", "webhook-signature"), values))
+print(is_genuine(secret, headers, body.encode()))
+"""
+_JS = """
+const [secret, id, time, signature, body] = process.argv.slice(2);
+const headers = { "webhook-id": id, "webhook-timestamp": time, "webhook-signature": signature };
+console.log(isGenuine(secret, headers, Buffer.from(body)));
+"""
+_SH = """
+if printf '%s' "$5" | is_genuine "$1" "$2" "$3" "$4"; then echo true; else echo false; fi
+"""
+_PROGRAMS = {
+    "python": ("py", sys.executable, _PYTHON),
+    "js": ("mjs", NODE or "node", _JS),
+    "sh": ("sh", "sh", _SH),
+}
+_LANGUAGES = [
+    "python",
+    "sh",
+    pytest.param("js", marks=needs_node),
+]
+
+
+@pytest.fixture
+def secrets(chatbot: Chatbot) -> list[str]:
+    """The old one and the new one, while both sign."""
+    return [create_callback_secret(chatbot=chatbot, actor="command").secret for _ in range(2)]
+
+
+@pytest.fixture
+def received(chatbot: Chatbot, secrets: list[str]) -> Received:
+    RECEIVERS.forget()
+    with receiving() as receiver:
+        request = deletion_of(chatbot, "1", callback_url=receiver.url(), reference="T-7")
+        decisions.cancel(request_id=request.pk, actor="command")
+        deliver()
+    [one] = receiver.received
+    return one
+
+
+@pytest.mark.long(reason="programs in each language", beyond=1)
+@pytest.mark.parametrize("language", _LANGUAGES)
+def test_the_sample_accepts_a_callback_by_either_secret_only(
+    language: str, secrets: list[str], received: Received, tmp_path: Path
+) -> None:
+    program = _program(language, tmp_path)
+    headers = {name.lower(): value for name, value in received.headers.items()}
+    body = received.body.decode()
+
+    def says(secret: str, body: str = body, **changed: str) -> bool:
+        given = [(headers | changed)[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")]
+        argv = [*program, secret, *given, body]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+        assert done.stdout.strip().lower() in {"true", "false"}, done.stderr
+        return done.stdout.strip().lower() == "true"
+
+    assert [says(secret) for secret in secrets] == [True, True]
+    assert not says("whsec_" + "A" * 43 + "=")
+    assert not says(secrets[0], body.replace("T-7", "T-8"))
+    assert not says(secrets[0], **{"webhook-id": "another"})
+    assert not says(secrets[0], **{"webhook-timestamp": str(int(headers["webhook-timestamp"]) - 301)})
+
+
+def _program(language: str, folder: Path) -> list[str]:
+    text = (Path(settings.BASE_DIR) / "docs/api.md").read_text()
+    [sample] = re.findall(rf"```{language}\n((?:(?!```).)*is_?genuine.*?)```", text, re.DOTALL | re.IGNORECASE)
+    suffix, program, call = _PROGRAMS[language]
+    source = folder / f"sample.{suffix}"
+    source.write_text(f"{sample}{call}")
+    return [program, str(source)]
+
+
+def stored_as(chatbot: Chatbot, token: str) -> list[dict[str, Any]]:
+    """Return the identities of a conversation that was sent with this token alone."""
+    caller = TokenCaller(chatbot)
+    answer = caller.post("conversations", document(custom_variables={}, identity_token=token))
+    [result] = answer.json()["results"]
+    assert result["error"] is None
+    identifiers: list[dict[str, Any]] = caller.get(f"conversations/{result['number']}").json()[
+        "unique_chatter_identifiers"
+    ]
+    return identifiers
+
+
+SIGNED = [{"key": "member_id", "value": "42", "established_by": "signed"}]
+
+
+def test_the_sample_of_the_documentation_makes_a_token(chatbot: Chatbot) -> None:
+    text = (Path(settings.BASE_DIR) / "docs/api.md").read_text()
+    [sample] = re.findall(
+        r"```python\n(.*?def identity_token.*?)```", text.split("### Identity tokens")[1], re.DOTALL
+    )
+    new = create_identity_key(chatbot=chatbot, label="shop", actor="command")
+    names: dict[str, Any] = {}
+    exec(sample, names)  # noqa: S102  ours
+
+    token = names["identity_token"](new.secret, new.api_key.prefix, str(chatbot.public_id), "c-1", "42")
+
+    assert stored_as(chatbot, token) == SIGNED
+
+
+def test_openssl_makes_a_key_and_signs_with_it(chatbot: Chatbot, tmp_path: Path) -> None:
+    private = tmp_path / "private.pem"
+
+    def openssl(*words: str, data: bytes = b"") -> bytes:
+        return subprocess.run(["openssl", *words], check=True, input=data, capture_output=True).stdout
+
+    private.write_bytes(openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"))
+    public = openssl("pkey", "-in", str(private), "-pubout").decode()
+    key = create_identity_key(chatbot=chatbot, label="shop", public_key=public, actor="command").api_key
+
+    token = compact(
+        {"alg": "RS256", "kid": key.prefix},
+        claims_of(chatbot.public_id),
+        lambda data: openssl("dgst", "-sha256", "-sign", str(private), data=data),
+    )
+
+    assert key.algorithm == ApiKey.Algorithm.RS256
+    assert stored_as(chatbot, token) == SIGNED
+
+
+_NODE = """
+const {sign} = require('node:crypto');
+const [text, key] = process.argv.slice(1);
+console.log(sign('sha256', Buffer.from(text), {key, dsaEncoding: 'ieee-p1363'}).toString('base64url'));
+"""
+
+
+@needs_node
+def test_node_signs_with_a_key(chatbot: Chatbot) -> None:
+    private = private_key("ES256")
+    public = public_pem(private)
+    key = create_identity_key(chatbot=chatbot, label="shop", public_key=public, actor="command").api_key
+    signed = f"{encoded({'alg': 'ES256', 'kid': key.prefix})}.{encoded(claims_of(chatbot.public_id))}"
+
+    words = [NODE or "", "-e", _NODE, signed, private_pem(private)]
+    made = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert stored_as(chatbot, f"{signed}.{made}") == SIGNED
