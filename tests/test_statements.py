@@ -4,7 +4,6 @@ import psycopg
 import pytest
 from django.db import connection
 
-from chatbots.models import Chatbot
 from common.db import BY_INDEX
 from conversations.models import Conversation, Identity
 from tests import statements
@@ -80,9 +79,7 @@ def test_a_statement_that_cannot_be_distributed_is_found(bad: str) -> None:
 
 
 @pytest.mark.django_db
-def test_a_bad_statement_is_reported_with_its_text_and_without_values(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bad_statement_is_reported_with_its_text_and_without_values(chatbot, monkeypatch) -> None:
     # This module stands for the service's code meanwhile.
     monkeypatch.setattr(statements, "EXEMPT", {})
     with connection.cursor() as cursor:

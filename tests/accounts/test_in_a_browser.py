@@ -5,7 +5,6 @@ from base64 import b32decode
 
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
 from accounts.models import Authenticator
@@ -17,9 +16,7 @@ from tests.codes import PASSWORD, App, code_of
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_logging_in_and_reading_the_change_log_work_in_a_browser(
-    live_server, chromium, user: User, chatbot, settings
-):
+def test_logging_in_and_reading_the_change_log_work_in_a_browser(live_server, chromium, user, chatbot, settings):
     settings.SECOND_FACTOR_REQUIRED = True
     designate_uci(chatbot=chatbot, name="plan", actor=f"user:{user.pk}")
 

@@ -48,9 +48,7 @@ def test_processes_with_the_old_and_the_new_key_serve_the_same_session(client: C
         assert client.get(PAGE).status_code == other.get(PAGE).status_code == 200
 
 
-def test_another_password_ends_the_session_whatever_key_bound_it(
-    client: Client, user: User, settings: Settings
-) -> None:
+def test_another_password_ends_the_session_whatever_key_bound_it(client, user, settings) -> None:
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = NEW, [OLD]
     user.set_password("another password of many words")
     user.save()

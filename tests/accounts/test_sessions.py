@@ -137,18 +137,14 @@ def full_disk(db: None) -> Iterator[Callable[[str], None]]:
         )
 
 
-def test_where_the_database_has_no_room_for_one_a_page_says_so(
-    client: Client, clock: Any, full_disk: Callable[[str], None]
-) -> None:
+def test_where_the_database_has_no_room_for_one_a_page_says_so(client, clock, full_disk) -> None:
     clock(2)
     full_disk("UPDATE ON django_session")
 
     _says_that_the_database_does_not_answer(client.get(PAGE))
 
 
-def test_where_the_database_has_no_room_for_one_a_log_in_says_so(
-    user: User, full_disk: Callable[[str], None]
-) -> None:
+def test_where_the_database_has_no_room_for_one_a_log_in_says_so(user, full_disk) -> None:
     full_disk("INSERT ON django_session")
     client = Client(raise_request_exception=False)
 

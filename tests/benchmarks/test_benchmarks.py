@@ -59,9 +59,7 @@ def test_bad_arguments_are_refused_before_anything_starts(tmp_path: Path, words:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_program_does_not_stop_the_others(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_program_does_not_stop_the_others(monkeypatch, capsys) -> None:
     def fail(_run: Run) -> None:
         raise RuntimeError("it broke")
 

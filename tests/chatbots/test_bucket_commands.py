@@ -76,9 +76,7 @@ def test_set_bucket_prints_json_and_checks_the_bucket(chatbot: Chatbot, server: 
     assert bucket.last_error == ""
 
 
-def test_set_bucket_reads_the_secret_from_standard_input(
-    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_set_bucket_reads_the_secret_from_standard_input(chatbot, server, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("another-secret\n"))
     code, out, _ = run(*options(server))
     assert code == 3
@@ -120,9 +118,7 @@ def test_check_bucket_requires_a_bucket() -> None:
 
 
 @pytest.mark.long(reason="another bucket", beyond=1)
-def test_the_printed_policy_is_enough(
-    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket_name: str
-) -> None:
+def test_the_printed_policy_is_enough(chatbot, server, monkeypatch, bucket_name) -> None:
     set_up(chatbot, server, monkeypatch, bucket_name)
     assert not check_bucket(chatbot=chatbot).is_ok
     server.allow(NOBODY, *json.loads(run("bucket_policy", "acme").out)["Statement"], bucket=bucket_name)
@@ -139,9 +135,7 @@ PERMISSIONS = [
 
 @pytest.mark.long(reason="a check of a bucket for each of fourteen permissions", beyond=1)
 @pytest.mark.parametrize("missing", PERMISSIONS)
-def test_check_bucket_names_the_one_permission_that_is_missing(
-    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket_name: str, missing: str
-) -> None:
+def test_check_bucket_names_the_one_permission_that_is_missing(chatbot, server, monkeypatch, bucket_name, missing):
     set_up(chatbot, server, monkeypatch, bucket_name)
     arn = f"arn:aws:s3:::{bucket_name}"
     refusal = {"Effect": "Deny", "Action": [missing], "Resource": [arn, f"{arn}/*"]}
@@ -161,9 +155,7 @@ def test_check_bucket_names_the_one_permission_that_is_missing(
         assert left_in(server.storage(bucket=bucket_name)) == []
 
 
-def test_check_bucket_stops_where_each_call_would_fail(
-    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_bucket_stops_where_each_call_would_fail(chatbot, server, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(ADMIN.secret_key))
     run(*options(server, ADMIN, bucket="nobody-made-this"), "--no-check")
     outcome = check_bucket(chatbot=chatbot)
@@ -179,9 +171,7 @@ def test_check_bucket_reports_expired_credentials(chatbot: Chatbot, server: S3Se
     assert [step.error.code for step in outcome.steps] == ["storage_access_denied"]
 
 
-def test_a_check_result_is_dropped_if_the_settings_have_changed(
-    chatbot: Chatbot, server: S3Server, secret_file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_result_is_dropped_if_the_settings_have_changed(chatbot, server, secret_file, monkeypatch) -> None:
     run(*options(server), "--secret-file", secret_file, "--no-check")
 
     def meanwhile(place: Any) -> list[Any]:

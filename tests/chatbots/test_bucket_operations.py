@@ -55,9 +55,7 @@ def test_an_external_id_is_created_for_a_role_and_kept_with_it(chatbot: Chatbot)
 
 
 @pytest.mark.parametrize("host", ["s3.amazonaws.com", "S3.eu-west-3.amazonaws.com:443"])
-def test_aws_is_recognised_by_its_addresses(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str
-) -> None:
+def test_aws_is_recognised_by_its_addresses(chatbot, neighbour, monkeypatch, host) -> None:
     """Otherwise two chatbots could overwrite each other's extracts, which have the same keys."""
     monkeypatch.setattr(network_guard, "addresses_of", lambda *_: ["93.184.215.14"])
     set_(chatbot, KEY)
@@ -65,9 +63,7 @@ def test_aws_is_recognised_by_its_addresses(
 
 
 @pytest.mark.parametrize("endpoint", [None, "https://s3.eu-west-3.amazonaws.com", "http://S3.internal:8333"])
-def test_the_operators_bucket_is_refused_as_a_clients(
-    chatbot: Chatbot, settings: Any, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
-) -> None:
+def test_the_operators_bucket_is_refused_as_a_clients(chatbot, settings, monkeypatch, endpoint) -> None:
     """reconcile_storage --fix would remove a client's files there: no hosted row names them."""
     monkeypatch.setattr(network_guard, "addresses_of", lambda *_: ["127.0.0.1"])
     settings.S3_ENDPOINT_URL, settings.S3_BUCKET = endpoint, KEY.bucket

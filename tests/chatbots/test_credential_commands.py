@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 from django.core.management import CommandError, call_command
-from pytest_django import Settings
 
 from chatbots.models import BucketCredential, Chatbot
 from common.storage import ObjectStorage
@@ -50,9 +49,7 @@ def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorag
 
 
 @pytest.mark.long(reason="starts the awscli some twenty times")
-def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(
-    chatbot: Chatbot, iam_storage: ObjectStorage
-) -> None:
+def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(chatbot, iam_storage) -> None:
     issued = report("issue_bucket_credentials", "acme")
     root = f"s3://{issued['bucket']}/"
     own = aws(issued, "s3", "cp", f"{root}acme/export.csv", "-")
@@ -83,9 +80,7 @@ def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(
         assert b"InvalidAccessKeyId" in refused.stderr or b"403" in refused.stderr, refused.stderr
 
 
-def test_without_iam_it_prints_the_policy_and_says_what_to_do(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_iam_it_prints_the_policy_and_says_what_to_do(chatbot, iam_storage, settings, capsys) -> None:
     settings.IAM_ACCESS_KEY_ID = settings.IAM_SECRET_ACCESS_KEY = ""
     with pytest.raises(CommandError, match="--made-by-hand KEY_ID"):
         call_command("issue_bucket_credentials", "acme")

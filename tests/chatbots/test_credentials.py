@@ -27,9 +27,7 @@ def listing(storage: ObjectStorage, prefix: str) -> list[str]:
     return list(storage.keys(prefix))
 
 
-def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(
-    chatbot: Chatbot, iam_storage: ObjectStorage, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(chatbot, iam_storage, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     new = issue(chatbot)
     theirs = reader(new)
@@ -107,13 +105,7 @@ LIST_OWN = {
     ],
     ids=["list", "read", "begins-alike", "write", "remove", "versions", "uploads"],
 )
-def test_a_key_that_may_do_more_is_taken_back(
-    chatbot: Chatbot,
-    iam_storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    policy: dict[str, Any],
-    complaint: str,
-) -> None:
+def test_a_key_that_may_do_more_is_taken_back(chatbot, iam_storage, monkeypatch, policy, complaint) -> None:
     if LIST[0] != policy["Statement"][-1]["Action"]:
         policy["Statement"].append(LIST_OWN)
     monkeypatch.setattr(credentials, "access_policy", lambda chatbot: policy)
@@ -124,9 +116,7 @@ def test_a_key_that_may_do_more_is_taken_back(
     assert_nothing_left(iam_storage, "credential_reads_more")
 
 
-def test_a_key_that_reads_nothing_is_taken_back(
-    chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_reads_nothing_is_taken_back(chatbot, iam_storage, monkeypatch) -> None:
     monkeypatch.setattr(trial, "PROPAGATION_SECONDS", 0.0)
     monkeypatch.setattr(credentials, "access_policy", lambda chatbot: policy_of((["s3:GetObject"], ["/neighbour/*"])))
 
@@ -137,9 +127,7 @@ def test_a_key_that_reads_nothing_is_taken_back(
 
 
 @pytest.mark.long(reason="waits for the limit of time")
-def test_a_trial_that_takes_too_long_leaves_nothing(
-    chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_that_takes_too_long_leaves_nothing(chatbot, iam_storage, monkeypatch) -> None:
     monkeypatch.setattr(trial, "TRIAL_SECONDS", 1.0)
     monkeypatch.setattr(credentials, "access_policy", lambda chatbot: policy_of((["s3:GetObject"], ["/neighbour/*"])))
 
@@ -150,9 +138,7 @@ def test_a_trial_that_takes_too_long_leaves_nothing(
 
 
 @pytest.mark.parametrize("key_id", ["A" * 129, "a key"])
-def test_a_key_that_cannot_be_recorded_is_taken_back(
-    chatbot: Chatbot, iam_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, key_id: str
-) -> None:
+def test_a_key_that_cannot_be_recorded_is_taken_back(chatbot, iam_storage, monkeypatch, key_id) -> None:
     create_key = IamUsers.create_key
     monkeypatch.setattr(IamUsers, "create_key", lambda *given: replace(create_key(*given), id=key_id))
 
@@ -172,9 +158,7 @@ def assert_nothing_left(storage: ObjectStorage, code: str) -> None:
     assert (event, data["code"]) == ("bucket_credential.not_issued", code)
 
 
-def test_a_failed_issue_that_cannot_be_taken_back_stays_listed(
-    chatbot: Chatbot, iam_storage: ObjectStorage, iam_server: S3Server, settings: Settings
-) -> None:
+def test_a_failed_issue_that_cannot_be_taken_back_stays_listed(chatbot, iam_storage, iam_server, settings) -> None:
     lesser = Identity("lesser", ["iam:CreateUser"])
     iam_server.set_identities(MANAGER, lesser)
     use_as_hosted(settings, iam_server, manager=lesser)
@@ -193,9 +177,7 @@ def names_of_users_of(server: S3Server, settings: Settings) -> set[str]:
     return names_of_users()
 
 
-def test_an_identity_that_may_create_no_user_leaves_nothing(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
-) -> None:
+def test_an_identity_that_may_create_no_user_leaves_nothing(chatbot, iam_storage, settings) -> None:
     settings.IAM_SECRET_ACCESS_KEY = "another-secret"
 
     with pytest.raises(ValidationError, match="IAM rejects IAM_ACCESS_KEY_ID"):
@@ -212,9 +194,7 @@ def test_an_identity_that_may_create_no_user_leaves_nothing(
         ([], [], "IAM denies iam:CreateUser"),
     ],
 )
-def test_a_server_that_creates_no_user_is_told(
-    chatbot: Chatbot, settings: Settings, off: list[str], actions: list[str], complaint: str
-) -> None:
+def test_a_server_that_creates_no_user_is_told(chatbot, settings, off, actions, complaint) -> None:
     manager = Identity("manager", actions)
     with running(manager, off=off) as server:
         use_as_hosted(settings, server, manager=manager)
@@ -242,9 +222,7 @@ def test_only_the_hosted_bucket_has_credentials(chatbot: Chatbot, iam_storage: O
 @pytest.mark.long(reason="a trial for each folder", beyond=1)
 @pytest.mark.django_db
 @pytest.mark.parametrize(("slug", "other"), [("Acme", "acme"), ("acme", "ACME"), ("Uploads", None)])
-def test_a_folder_that_the_store_may_take_for_another_has_no_credentials(
-    iam_storage: ObjectStorage, slug: str, other: str | None
-) -> None:
+def test_a_folder_that_the_store_may_take_for_another_has_no_credentials(iam_storage, slug, other) -> None:
     """SeaweedFS compares the resources of a policy without regard to case. Such slugs may be there from before."""
     chatbot = ready_chatbot(slug=slug)
     if other:
@@ -335,9 +313,7 @@ def test_an_interrupted_issue_stays_listed_and_is_removed_by_revoking(
 
 @pytest.mark.long(reason="a revocation for each call that can fail", beyond=1)
 @pytest.mark.parametrize("call", ["DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"])
-def test_a_revocation_that_fails_half_way_is_done_by_the_next(
-    chatbot: Chatbot, iam_storage: ObjectStorage, iam_server: S3Server, settings: Settings, call: str
-) -> None:
+def test_a_revocation_that_fails_half_way_is_done_by_the_next(chatbot, iam_storage, iam_server, settings, call):
     new = issue(chatbot)
     lesser = Identity("lesser", [action for action in MANAGER.actions if not action.endswith(f":{call}")])
     iam_server.set_identities(MANAGER, lesser)
@@ -356,9 +332,7 @@ def test_a_revocation_that_fails_half_way_is_done_by_the_next(
     assert is_denied(lambda: reader(new).read(OWN))
 
 
-def test_issued_ones_are_not_marked_without_iam_unless_a_person_says_so(
-    chatbot: Chatbot, iam_storage: ObjectStorage, settings: Settings
-) -> None:
+def test_issued_ones_are_not_marked_without_iam_unless_a_person_says_so(chatbot, iam_storage, settings) -> None:
     new = issue(chatbot)
     use_nobody(settings)
     with pytest.raises(ValidationError, match=f"IAM_ACCESS_KEY_ID is not set here.*{new.credential.user_name}"):

@@ -64,9 +64,7 @@ def changed(value: str, change: Change) -> str:
 @given(of_timestamp=st.none() | changes(), of_signature=st.none() | changes())
 @example(of_timestamp=("insert", (0.0, "0")), of_signature=None)
 @example(of_timestamp=None, of_signature=("upper", (0.0, "")))
-def test_a_changed_header_is_refused(
-    chatbot: Chatbot, of_timestamp: Change | None, of_signature: Change | None
-) -> None:
+def test_a_changed_header_is_refused(chatbot, of_timestamp, of_signature) -> None:
     right = SigningCaller(chatbot).credentials(BODY)
     sent = {
         TIMESTAMP: changed(right[TIMESTAMP], of_timestamp) if of_timestamp else right[TIMESTAMP],
@@ -116,9 +114,7 @@ def sent_over_http(server: WebServer, lines: list[tuple[str, str]]) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_header_that_comes_twice_is_refused_and_no_other_spelling_is_read(
-    server: WebServer, chatbot: Chatbot
-) -> None:
+def test_a_header_that_comes_twice_is_refused_and_no_other_spelling_is_read(server, chatbot) -> None:
     caller = SigningCaller(chatbot)
     right = list(caller.credentials(BODY).items())
     token = ("Authorization", f"Bearer {TokenCaller(chatbot).token}")

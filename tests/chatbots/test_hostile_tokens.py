@@ -11,7 +11,6 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from chatbots.identity_tokens import TokenRefused, parse, verify
-from chatbots.models import Chatbot
 from conversations.models import Conversation, Identity
 from tests.calls import TokenCaller
 from tests.chatbots.test_identity_tokens import (
@@ -176,9 +175,7 @@ def _attackers() -> dict[str, Signer]:
     of_the_key=st.sampled_from(ALGORITHMS),
     changes=CLAIMS,
 )
-def test_nobody_without_the_key_makes_a_token(
-    attacker: str, claimed: str, of_the_key: str, changes: dict[str, Any]
-) -> None:
+def test_nobody_without_the_key_makes_a_token(attacker, claimed, of_the_key, changes) -> None:
     head, payload = encoded(header_of(claimed)), encoded(claims(**changes))
     signature = encoded(_attackers()[attacker](f"{head}.{payload}".encode()))
     with pytest.raises(TokenRefused):
@@ -193,9 +190,7 @@ def test_nobody_without_the_key_makes_a_token(
 @given(
     place=st.floats(0, 1), cut=st.integers(0, 3), put=st.text(st.sampled_from("ABab01-_.=+/ \n\0é\ud800"), max_size=3)
 )
-def test_a_document_with_a_changed_token_leaves_no_row_and_no_trace(
-    chatbot: Chatbot, place: float, cut: int, put: str
-) -> None:
+def test_a_document_with_a_changed_token_leaves_no_row_and_no_trace(chatbot, place, cut, put) -> None:
     token = Backend(chatbot).token("Lovelace-5813", exp=int(time.time()) + 3_600)
     at = round(place * len(token))
     changed = token[:at] + put + token[at + cut :]

@@ -222,9 +222,7 @@ def test_the_command_prints_what_tokens_have_to_name(chatbot: Chatbot) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
-def test_the_command_takes_a_public_key_from_a_file(
-    chatbot: Chatbot, algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_takes_a_public_key_from_a_file(chatbot, algorithm, tmp_path, monkeypatch) -> None:
     pem = public_pem(private_key(algorithm))
     file = tmp_path / "key.pem"
     file.write_bytes(f"\r\n{pem}\r\n".replace("\n", "\r\n").encode())

@@ -1,6 +1,5 @@
 """Who changes a chatbot excludes whoever decides by its settings, and nobody at another chatbot."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 
@@ -94,9 +93,7 @@ def _count_trial(chatbot: Chatbot) -> None:
         _file_run,
     ],
 )
-def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(
-    chatbot: Chatbot, neighbour: Chatbot, work: Callable[[Chatbot], None]
-) -> None:
+def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(chatbot, neighbour, work) -> None:
     with transaction.atomic():
         locks.lock(chatbot.pk)
         waiting = Elsewhere(lambda: work(chatbot))
@@ -113,9 +110,7 @@ def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(
     ],
     ids=["begin", "set back"],
 )
-def test_a_decision_about_a_first_run_waits_for_the_lock_of_its_chatbot(
-    chatbot: Chatbot, decide: Callable[[ComplianceRequest], None]
-) -> None:
+def test_a_decision_about_a_first_run_waits_for_the_lock_of_its_chatbot(chatbot, decide) -> None:
     policy.change_period(chatbot=chatbot, days=90, actor="test", confirmed=0)
     run = policy.waiting_first_run(chatbot)
     assert run
@@ -128,9 +123,7 @@ def test_a_decision_about_a_first_run_waits_for_the_lock_of_its_chatbot(
     waiting.end()
 
 
-def test_exports_of_a_chatbot_do_not_wait_for_another(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_exports_of_a_chatbot_do_not_wait_for_another(chatbot, neighbour, storage) -> None:
     Bucket.objects.get_or_create(chatbot=neighbour)
     conversation_of(neighbour, "42")
     filed = export_of(neighbour, "42")

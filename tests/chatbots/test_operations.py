@@ -1,6 +1,5 @@
 """Setting up chatbots: stored values and refusals, which store nothing."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -144,9 +143,7 @@ def test_an_unusable_key_is_refused(changes, field):
     assert events() == ["chatbot.created"]
 
 
-def test_a_key_without_a_limit_asks_the_database_about_no_constraint(
-    django_assert_max_num_queries: Callable[..., Any],
-) -> None:
+def test_a_key_without_a_limit_asks_the_database_about_no_constraint(django_assert_max_num_queries) -> None:
     chatbot = create()
     with django_assert_max_num_queries(4):
         create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")

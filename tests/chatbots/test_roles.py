@@ -16,7 +16,7 @@ from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.sessions import Role, session_of
 from tests import hostile
-from tests.hostile import Behaviour, behaving
+from tests.hostile import behaving
 
 ARN = "arn:aws:iam::123456789012:role/exports"
 ROLE = Role(ARN, external_id="an-external-id", session_name="data-compliance-1")
@@ -91,9 +91,7 @@ def test_credentials_are_renewed_before_they_expire(sts: Stubber) -> None:
         ("ServiceUnavailable", 503, ("storage_unavailable", True), "overloaded"),
     ],
 )
-def test_errors_of_sts_are_explained(
-    sts: Stubber, code: str, status: int, outcome: tuple[str, bool], words: str
-) -> None:
+def test_errors_of_sts_are_explained(sts, code, status, outcome, words) -> None:
     sts.add_client_error("assume_role", code, f"not authorized on {ARN}", status)
     forget_storages()  # independent of earlier tests
     place = location_of(bucket_with_role())
@@ -130,9 +128,7 @@ def link(storage: ObjectStorage) -> None:
         (hostile.says_nothing, link, "storage_unavailable"),
     ],
 )
-def test_waiting_for_credentials_has_a_timeout(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, use: Any, code: str
-) -> None:
+def test_waiting_for_credentials_has_a_timeout(settings, monkeypatch, behave, use, code) -> None:
     settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
     # On a busy machine one second can be over before boto3 has made its client, and the server is never asked.
     monkeypatch.setattr("common.outbound.STS_SECONDS", 2.0)

@@ -92,9 +92,7 @@ def test_a_process_that_did_not_try_leaves_it_to_another(chatbot: Chatbot) -> No
         (timedelta(days=1), 0.1, LONGEST_REST),
     ],
 )
-def test_the_pause_grows_with_the_silence_and_is_short_for_refused_connections(
-    chatbot: Chatbot, since: timedelta, after: float, rest: timedelta
-) -> None:
+def test_the_pause_grows_with_the_silence_and_is_short_for_refused_connections(chatbot, since, after, rest) -> None:
     breaker = silent(chatbot, since)
     breaker.failed(after=after)
     silence.record(chatbot.pk, breaker)
@@ -104,9 +102,7 @@ def test_the_pause_grows_with_the_silence_and_is_short_for_refused_connections(
     assert abs(timezone.now() - known.since - since) < timedelta(seconds=5)
 
 
-def test_work_continues_if_the_database_does_not_return_the_known_state(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_continues_if_the_database_does_not_return_the_known_state(chatbot, monkeypatch) -> None:
     """The work uses the same database, and is requeued once that is back."""
 
     def away(*_: object) -> None:
@@ -152,9 +148,7 @@ def test_an_earlier_response_does_not_hide_later_silence(chatbot: Chatbot) -> No
     assert SilentStorage.objects.exists()
 
 
-def test_an_answer_from_just_before_is_no_newer_where_the_database_is_slow(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_from_just_before_is_no_newer_where_the_database_is_slow(chatbot, monkeypatch) -> None:
     answered = Breaker()
     answered.answered()
     silent(chatbot)

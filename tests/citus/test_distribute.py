@@ -12,7 +12,6 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from chatbots.models import Chatbot, Variable
 from common.db import execute, fetch
-from common.storage import ObjectStorage
 from compliance import checks
 from compliance.ledger import service
 from compliance.work import health
@@ -185,9 +184,7 @@ def test_a_table_that_a_later_version_brings_is_distributed_by_the_next_run(coor
     assert distribution.plan() == []
 
 
-def test_a_restored_database_is_distributed_and_then_opened(
-    people: Any, distribute: Distribute, storage: ObjectStorage
-) -> None:
+def test_a_restored_database_is_distributed_and_then_opened(people, distribute, storage) -> None:
     close(State.RESTORED, Reason.OTHER_SERVER)
 
     distribute("--yes", "--shards", "8")
@@ -269,9 +266,7 @@ def test_it_refuses_while_the_service_is_connected(coordinator: str) -> None:
     assert fetch(_KINDS) == []
 
 
-def test_what_keeps_a_step_waiting_is_said_and_the_next_run_goes_on(
-    coordinator: str, distribute: Distribute, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_keeps_a_step_waiting_is_said_and_the_next_run_goes_on(coordinator, distribute, monkeypatch) -> None:
     monkeypatch.setattr(distribution, "_PATIENCE", ("SET lock_timeout = '100ms'",))
     with citus_nodes.connect(coordinator) as other, other.transaction():
         other.execute("SELECT FROM conversations_message")

@@ -137,9 +137,7 @@ def test_an_endpoint_is_normalised(monkeypatch: pytest.MonkeyPatch, given: str, 
         ("http://s3.example.com", "Use https"),
     ],
 )
-def test_errors_of_an_endpoint_are_explained(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, endpoint: str, advice: str
-) -> None:
+def test_errors_of_an_endpoint_are_explained(monkeypatch, settings, endpoint, advice) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     resolve_to(monkeypatch, PUBLIC)
     with pytest.raises(UrlRefused, match=advice):
@@ -184,9 +182,7 @@ def test_no_connection_is_opened_to_a_private_address(settings: Settings, listen
         listener.accept()
 
 
-def test_nothing_is_sent_when_a_name_resolves_differently(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
-) -> None:
+def test_nothing_is_sent_when_a_name_resolves_differently(monkeypatch, settings, listener) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     port = listener.getsockname()[1]
     # Public when set; private when the connection is about to be opened.
@@ -199,9 +195,7 @@ def test_nothing_is_sent_when_a_name_resolves_differently(
         listener.accept()
 
 
-def test_the_checked_address_is_the_one_connected_to(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
-) -> None:
+def test_the_checked_address_is_the_one_connected_to(monkeypatch, settings, listener) -> None:
     """The name is resolved once only: a second answer could differ."""
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
     asked = resolve_to(monkeypatch, "127.0.0.1", "10.0.0.1")
@@ -213,9 +207,7 @@ def test_the_checked_address_is_the_one_connected_to(
     connection.close()
 
 
-def test_nothing_is_sent_over_plain_http_to_unlisted_networks(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
-) -> None:
+def test_nothing_is_sent_over_plain_http_to_unlisted_networks(monkeypatch, settings, listener) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
     port = listener.getsockname()[1]
     client = guarded(f"http://files.example.com:{port}")
@@ -223,9 +215,7 @@ def test_nothing_is_sent_over_plain_http_to_unlisted_networks(
     assert refused(lambda: client.exists("a/key")) == ("storage_address_refused", False)
 
 
-def test_proxies_from_the_environment_are_ignored(
-    monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_proxies_from_the_environment_are_ignored(monkeypatch, storage, settings) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
     storage.put("a/key", b"x", "text/plain")

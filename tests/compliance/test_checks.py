@@ -62,9 +62,7 @@ def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     assert checks.second_factor_is_required() == []
 
 
-def test_hosted_files_that_outlive_the_shortest_retention_period_are_refused(
-    chatbot: Chatbot, neighbour: Chatbot, settings: Any
-) -> None:
+def test_hosted_files_that_outlive_the_shortest_retention_period_are_refused(chatbot, neighbour, settings) -> None:
     def found(**periods: int | None) -> list[str]:
         Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=periods.get("ours"))
         Chatbot.objects.filter(pk=neighbour.pk).update(retention_days=periods.get("theirs"))

@@ -38,9 +38,7 @@ def test_the_named_days_are_built(chatbot: Chatbot, storage: ObjectStorage) -> N
     assert len(list(storage.keys())) == 3
 
 
-def test_all_means_the_chatbots_with_extracts_switched_on(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_all_means_the_chatbots_with_extracts_switched_on(chatbot, neighbour, storage) -> None:
     Chatbot.objects.filter(pk=neighbour.pk).update(extracts_enabled=True)
     (found,) = run("--all")
     yesterday = (timezone.now() - timedelta(minutes=10)).date() - timedelta(days=1)
@@ -69,9 +67,7 @@ def test_expired_days_are_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> N
     assert extract.expires_at > timezone.now()
 
 
-def test_failed_days_are_reported_and_change_the_exit_code(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_days_are_reported_and_change_the_exit_code(chatbot, storage, monkeypatch) -> None:
     def fail(*_args: Any, **_options: Any) -> str:
         raise StorageError("storage_unavailable", "Down.", retryable=True)
 

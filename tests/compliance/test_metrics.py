@@ -119,9 +119,7 @@ def test_ended_and_unretryable_requests_are_not_counted_as_open(chatbot: Chatbot
     assert requests_series() == {}
 
 
-def test_counting_ends_at_a_limit_and_sees_each_chatbot(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counting_ends_at_a_limit_and_sees_each_chatbot(chatbot, neighbour, monkeypatch) -> None:
     monkeypatch.setattr(queries, "_MOST_READ", 8)
     monkeypatch.setattr(queries, "_FEWEST", 3)
     now = timezone.now()

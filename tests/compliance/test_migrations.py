@@ -19,9 +19,7 @@ URL = "https://hooks.example.com/own"
 
 
 @pytest.mark.parametrize("batch", [1, 10])
-def test_addresses_of_what_was_given_up_are_emptied(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
+def test_addresses_of_what_was_given_up_are_emptied(chatbot, monkeypatch, batch) -> None:
     migration = import_module("compliance.migrations.0018_addresses_and_keys")
     monkeypatch.setattr(migration, "_BATCH", batch)
     now = timezone.now()

@@ -43,9 +43,7 @@ def old(request: ComplianceRequest, age: timedelta = timedelta(hours=1)) -> None
     RequestNote.objects.filter(request=request).update(created_at=timezone.now() - age)
 
 
-def test_a_deletion_empties_all_notes_about_the_chatter_and_no_others(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain
-) -> None:
+def test_a_deletion_empties_all_notes_about_the_chatter_and_no_others(chatbot, neighbour, drain) -> None:
     conversation_of(chatbot, "ada", external_id="c-ada")
     conversation_of(chatbot, "bob", external_id="c-bob")
     noted(export_of(chatbot, "ada"), "planted: Ada rang")
@@ -76,9 +74,7 @@ def test_a_deletion_empties_all_notes_about_the_chatter_and_no_others(
     assert (entry.event, entry.actor, entry.data) == ("request.approved", "user:1", {"reason": "identity_confirmed"})
 
 
-def test_a_deletion_by_conversations_empties_the_notes_of_requests_that_name_one_of_them(
-    chatbot: Chatbot, drain: Drain
-) -> None:
+def test_a_deletion_by_conversations_empties_the_notes_of_requests_that_name_one_of_them(chatbot, drain) -> None:
     conversation_of(chatbot, "ada", external_id="c-1")
     overlapping = noted(of_conversations(chatbot, "c-1", "c-2", kind="export"), "about c-1")
     other = noted(of_conversations(chatbot, "c-2"), "about c-2")
@@ -115,9 +111,7 @@ def test_a_note_that_is_written_while_the_deletion_goes_on_is_emptied_too(
     assert (deletion.status, text_of(other)) == (Status.COMPLETED, None)
 
 
-def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(chatbot, drain, storage, monkeypatch) -> None:
     uploads.receive(
         conversation=conversation_of(chatbot, "ada"), name="a.jpg", content_type="image/jpeg", chunks=[b"content"]
     )

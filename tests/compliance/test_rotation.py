@@ -105,9 +105,7 @@ def test_a_dry_run_changes_nothing(secrets: dict[str, str], settings: Settings) 
     assert readable() == secrets
 
 
-def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(
-    secrets: dict[str, str], chatbot: Chatbot, settings: Settings
-) -> None:
+def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(secrets, chatbot, settings) -> None:
     settings.ENCRYPTION_KEYS = {"lost": b"\3" * 32}
     lost = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="lost", actor="command")
     settings.ENCRYPTION_KEYS = BOTH
@@ -132,9 +130,7 @@ def test_what_cannot_be_read_is_named_by_its_row_and_left_as_it_is(
     assert (left["done"], left["left"]) == (False, {"k1": 1, "lost": 1})
 
 
-def test_a_secret_that_is_replaced_meanwhile_is_not_overwritten(
-    secrets: dict[str, str], chatbot: Chatbot, settings: Settings
-) -> None:
+def test_a_secret_that_is_replaced_meanwhile_is_not_overwritten(secrets, chatbot, settings) -> None:
     bucket = Bucket.objects.get(chatbot=chatbot)
     bound_to = bucket_secret_binding(chatbot.pk)
     replaced: list[str] = []
@@ -155,9 +151,7 @@ def test_a_secret_that_is_replaced_meanwhile_is_not_overwritten(
     assert readable() == secrets | {bound_to: "another-secret"}
 
 
-def test_the_secret_of_a_revoked_key_is_needed_no_more(
-    secrets: dict[str, str], chatbot: Chatbot, settings: Settings
-) -> None:
+def test_the_secret_of_a_revoked_key_is_needed_no_more(secrets, chatbot, settings) -> None:
     settings.ENCRYPTION_KEYS = {"lost": b"\3" * 32}
     lost = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="lost", actor="command").api_key
     settings.ENCRYPTION_KEYS = BOTH
@@ -188,9 +182,7 @@ def test_a_run_that_was_killed_is_continued(secrets: dict[str, str], settings: S
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_bucket_that_is_saved_meanwhile_does_not_bring_the_old_key_back(
-    secrets: dict[str, str], chatbot: Chatbot, settings: Settings
-) -> None:
+def test_a_bucket_that_is_saved_meanwhile_does_not_bring_the_old_key_back(secrets, chatbot, settings) -> None:
     def rotate_elsewhere() -> None:
         try:
             rotation.rotate()

@@ -61,9 +61,7 @@ def test_a_preview_of_an_export_says_what_is_left_out(chatbot: Chatbot, support:
     assert "No data found" not in of_bob
 
 
-def test_a_preview_of_an_export_warns_of_what_was_only_claimed_and_is_in_the_file(
-    chatbot: Chatbot, support: Client
-) -> None:
+def test_a_preview_of_an_export_warns_of_what_was_only_claimed_and_is_in_the_file(chatbot, support) -> None:
     conversation_by(chatbot, {"alice": Way.USER_CHANNEL, "carol": Way.SIGNED})
     warning = "of the conversations in the file, the value came through the user channel only"
     filer = Filer(support, chatbot)
@@ -109,9 +107,7 @@ def test_a_requests_page_says_how_the_chatter_was_identified(chatbot: Chatbot, s
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_file_of_which_all_was_left_out_is_said_to_be_empty(
-    chatbot: Chatbot, support: Client, drain: Drain
-) -> None:
+def test_a_file_of_which_all_was_left_out_is_said_to_be_empty(chatbot, support, drain) -> None:
     demand(chatbot, "verified")
     request = export_of(chatbot, "bob")
     drain()

@@ -107,9 +107,7 @@ def test_a_chatbot_needs_neither_a_uci_nor_a_bucket_at_first(admin_client: Clien
         ({"variable": "No Good", "category": "user_channel"}, "lower-case letters"),
     ],
 )
-def test_errors_are_shown_at_the_field_and_nothing_is_created(
-    admin_client: Client, chatbot: Chatbot, change: dict[str, str], message: str
-) -> None:
+def test_errors_are_shown_at_the_field_and_nothing_is_created(admin_client, chatbot, change, message) -> None:
     answer = admin_client.post(NEW, FILLED | change)
 
     assert answer.status_code == 200

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.test import Client
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
 from console.guides import GUIDES, read_guide, title_of
@@ -77,16 +76,12 @@ def test_the_services_address_stays_as_it_is() -> None:
     assert "https://privacy.acme.example/api/v1/chatbots/shop" in html
 
 
-def test_a_guide_that_is_not_there_and_another_chatbots_are_not_found(
-    chatbot: Chatbot, neighbour: Chatbot, admin_client: Client
-) -> None:
+def test_a_guide_that_is_not_there_and_another_chatbots_are_not_found(chatbot, neighbour, admin_client) -> None:
     assert admin_client.get(path_of(chatbot, "nothing")).status_code == 404
     assert member(chatbot).get(path_of(neighbour, GUIDES[0])).status_code == 404
 
 
-def test_a_link_to_a_page_that_the_service_does_not_have_is_refused(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_to_a_page_that_the_service_does_not_have_is_refused(chatbot, monkeypatch) -> None:
     monkeypatch.setattr("console.guides._text", lambda _name: "# A\n\n[operating](../operating.md)\n")
 
     with pytest.raises(ValueError, match=r"no page for \.\./operating\.md"):
@@ -131,9 +126,7 @@ def test_the_names_that_a_guide_gives_are_those_of_the_console(guide: str) -> No
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_the_links_of_the_settings_lead_to_the_guides_by_keyboard(
-    live_server, chromium: Browser, chatbot: Chatbot
-) -> None:
+def test_the_links_of_the_settings_lead_to_the_guides_by_keyboard(live_server, chromium, chatbot) -> None:
     watched = signed_in(chromium, live_server.url, staff(chatbot, Role.OFFICER), page_of(chatbot))
     page = watched.page
     for guide in GUIDES:

@@ -248,9 +248,7 @@ def test_another_chatbots_are_not_looked_up(chatbot: Chatbot, neighbour: Chatbot
 
 
 @pytest.mark.parametrize(("what", "text"), [("value", VALUE), ("name", PLANTED), ("conversation", f"{PLANTED} 0")])
-def test_the_searched_value_is_in_no_url_session_message_history_or_log(
-    chatbot: Chatbot, caplog: pytest.LogCaptureFixture, what: str, text: str
-) -> None:
+def test_the_searched_value_is_in_no_url_session_message_history_or_log(chatbot, caplog, what, text) -> None:
     planted(chatbot)
     client = client_of(staff(chatbot, Role.OFFICER))
     with caplog.at_level("DEBUG"), CaptureQueriesContext(connection) as captured:

@@ -105,9 +105,7 @@ def test_the_address_filters_and_sorts_by_nothing_else(chatbot: Chatbot, admin_c
         assert admin_client.get(page, {personal: "1"}).status_code == 400
 
 
-def test_a_filter_looks_at_the_newest_rows(
-    chatbot: Chatbot, admin_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_filter_looks_at_the_newest_rows(chatbot, admin_client, monkeypatch) -> None:
     monkeypatch.setattr(ShortPaginator, "most", 2)
     old = deletion_of(chatbot, "1", status="failed", failed_at=timezone.now(), error_code="x")
     new = [deletion_of(chatbot, "2") for _ in range(2)]

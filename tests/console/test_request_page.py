@@ -13,13 +13,11 @@ from django.utils import timezone
 
 from chatbots import changelog
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.decisions import REASONS, Decision
 from console.requests import labels
 from console.requests.history import EVENTS
 from tests import factories
-from tests.compliance.conftest import Drain
 from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.console.request_pages import address, decide, offered, text_of
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
@@ -119,9 +117,7 @@ def test_a_request_that_waits_for_an_earlier_one_links_to_it(chatbot: Chatbot) -
     assert address(first) in text_of(client, second)
 
 
-def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
-    chatbot: Chatbot, drain: Drain
-) -> None:
+def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(chatbot, drain) -> None:
     erased = [conversation_of(chatbot, VALUE, messages=3) for _ in range(2)]
     key = factories.ApiKeyFactory.create(chatbot=chatbot, label="CRM", prefix="3f9a")
     request = deletion_of(chatbot, VALUE, filed_by=f"api:{key.prefix}", reference="TICKET-7")
@@ -146,9 +142,7 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
 
 
 @pytest.mark.django_db(transaction=True)  # an export is read on its own connection
-def test_an_export_is_downloaded_by_support_staff_and_officers(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_an_export_is_downloaded_by_support_staff_and_officers(chatbot, drain, storage) -> None:
     conversation_of(chatbot, VALUE, messages=3)
     request = export_of(chatbot, VALUE)
     drain()

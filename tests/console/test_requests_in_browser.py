@@ -7,7 +7,6 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.ledger import journal
 from compliance.ledger.objects import Written
@@ -42,9 +41,7 @@ def decide_by_keyboard(page: Page, reason: str) -> None:
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
-    live_server, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(live_server, chatbot, storage, monkeypatch):
     conversation_of(chatbot, VALUE, messages=3)
     conversation_of(chatbot, VALUE, messages=4)
     request = held(chatbot)

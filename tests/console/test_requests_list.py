@@ -166,9 +166,7 @@ def test_another_chatbots_requests_are_not_listed(chatbot: Chatbot, neighbour: C
 
 @pytest.mark.long(reason="each list, with many rows", beyond=1)
 @pytest.mark.parametrize("view", ["all", "needs-attention", "in-progress"])
-def test_its_queries_do_not_grow_with_chatbots_and_requests(
-    admin_client: Client, chatbot: Chatbot, view: str
-) -> None:
+def test_its_queries_do_not_grow_with_chatbots_and_requests(admin_client, chatbot, view) -> None:
     held(chatbot)
     waiting(chatbot, due_at=timezone.now() - timedelta(hours=1))
     address = f"{LIST}?view={view}"
@@ -211,9 +209,7 @@ def test_pages_follow_each_other_over_several_chatbots(admin_client: Client, cha
         ("cancel:filed_by_mistake", waiting, Status.CANCELLED),
     ],
 )
-def test_selected_requests_are_decided_after_a_confirmation(
-    chatbot: Chatbot, choice: str, make: Callable[[Chatbot], ComplianceRequest], status: str
-) -> None:
+def test_selected_requests_are_decided_after_a_confirmation(chatbot, choice, make, status) -> None:
     user = staff(chatbot, Role.OFFICER)
     selected, other = [make(chatbot), make(chatbot)], make(chatbot)
     before = status_of(other)

@@ -89,9 +89,7 @@ def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: Obje
         ({"state": "expired"}, 409, "extract_expired"),
     ],
 )
-def test_an_extract_without_a_download_is_refused_with_the_reason(
-    made: Chatbot, change: dict[str, str], status: int, code: str
-) -> None:
+def test_an_extract_without_a_download_is_refused_with_the_reason(made, change, status, code) -> None:
     DailyExtract.objects.update(**change)
     problem(TokenCaller(made).get(f"extracts/{FIRST}/download"), status, code)
 

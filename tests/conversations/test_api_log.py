@@ -9,7 +9,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from conversations import log
 from conversations.models import Conversation
@@ -71,9 +70,7 @@ def test_a_conversation_is_shown_whole_in_each_call(chatbot: Chatbot, caller: To
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_conversation_returns_only_its_kept_fields(
-    chatbot: Chatbot, caller: TokenCaller, close: Any
-) -> None:
+def test_a_closed_conversation_returns_only_its_kept_fields(chatbot, caller, close) -> None:
     conversation = planted(chatbot)
     close(conversation)
     shown: dict[str, Any] = {
@@ -106,9 +103,7 @@ def test_a_closed_conversation_returns_only_its_kept_fields(
         assert looked_up(caller, f"{PLANTED} 0") == [None]
 
 
-def test_the_log_is_newest_first_and_complete_also_among_equal_instants(
-    chatbot: Chatbot, caller: TokenCaller
-) -> None:
+def test_the_log_is_newest_first_and_complete_also_among_equal_instants(chatbot, caller) -> None:
     rows = [ConversationFactory.create(chatbot=chatbot, started_at=NOON - timedelta(days=n // 4)) for n in range(11)]
     newest_first = [row.pk for row in sorted(rows, key=lambda row: (row.started_at, row.pk), reverse=True)]
     for limit in (1, 3, 4, 200):
@@ -168,9 +163,7 @@ def test_pages_and_look_ups_take_as_many_queries_for_one_as_for_many(chatbot: Ch
     assert max(few) <= 5
 
 
-def test_long_comments_end_a_page_early_and_a_look_up_asks_for_fewer(
-    chatbot: Chatbot, caller: TokenCaller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_comments_end_a_page_early_and_a_look_up_asks_for_fewer(chatbot, caller, monkeypatch) -> None:
     rows = [ConversationFactory.create(chatbot=chatbot, csat_comment="x" * 100) for _ in range(5)]
     monkeypatch.setattr(log.LogPages, "most_bytes", 250)
     monkeypatch.setattr(log, "MAX_BYTES", 250)
@@ -181,9 +174,7 @@ def test_long_comments_end_a_page_early_and_a_look_up_asks_for_fewer(
     problem(caller.post("conversations/lookup", {"ids": [row.external_id for row in rows]}), 413, "too_large")
 
 
-def test_lookups_answer_in_order_including_repeated_and_unknown_ids(
-    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
-) -> None:
+def test_lookups_answer_in_order_including_repeated_and_unknown_ids(chatbot, neighbour, caller) -> None:
     first, second = (conversation_of(chatbot, "42", messages=0, external_id=one) for one in ("a", "b"))
     conversation_of(neighbour, "42", external_id="theirs")
     found = looked_up(caller, "b", "nobody's", "a", "b", "theirs", "a\0", "\U0001f600")
@@ -250,9 +241,7 @@ def test_a_number_without_a_conversation_is_not_found(caller: TokenCaller, numbe
     problem(caller.get(f"conversations/{number}"), 404, "not_found")
 
 
-def test_another_chatbots_token_gets_no_information(
-    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
-) -> None:
+def test_another_chatbots_token_gets_no_information(chatbot, neighbour, caller) -> None:
     theirs = planted(neighbour)
     problem(caller.get(f"conversations/{theirs.pk}"), 404, "not_found")
     assert listed(caller) == []
@@ -286,9 +275,7 @@ def begun(chatbot: Chatbot, instant: str, **fields: Any) -> Conversation:
     return conversation_of(chatbot, "42", started_at=datetime.fromisoformat(f"{instant}Z"), **fields)
 
 
-def test_each_month_of_the_range_counts_what_began_in_it(
-    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
-) -> None:
+def test_each_month_of_the_range_counts_what_began_in_it(chatbot, neighbour, caller) -> None:
     begun(chatbot, "2026-09-30T23:59:59.999999")
     begun(chatbot, "2026-10-01T00:00:00")
     begun(chatbot, "2026-10-31T23:59:59.999999")
@@ -328,9 +315,7 @@ def test_months_are_utc_whatever_the_chatbots_time_zone(caller: TokenCaller, cha
     assert counted(caller)["2026-11"] == {"widget": (1, 0)}
 
 
-def test_a_deletion_changes_no_number_but_the_deleted(
-    chatbot: Chatbot, caller: TokenCaller, storage: ObjectStorage
-) -> None:
+def test_a_deletion_changes_no_number_but_the_deleted(chatbot, caller, storage) -> None:
     # The first and the last instant of a month: the kept day must be within it.
     begun(chatbot, "2026-10-31T23:59:59.999999")
     begun(chatbot, "2026-11-01T00:00:00", channel="whatsapp")

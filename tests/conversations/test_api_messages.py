@@ -1,6 +1,6 @@
 """The transcript and the files of a conversation over HTTP: closed after the mark, also by a concurrent one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
 from conversations import messages, uploads
 from conversations.models import Conversation, Message
 from tests.calls import TokenCaller, pointers, problem, results_of
@@ -87,9 +86,7 @@ def test_pages_hold_each_message_once_also_of_one_instant(chatbot: Chatbot, call
     assert [one["id"] for one in last] == ["8"]
 
 
-def test_a_page_ends_early_where_messages_are_long(
-    chatbot: Chatbot, caller: TokenCaller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_ends_early_where_messages_are_long(chatbot, caller, monkeypatch) -> None:
     conversation = conversation_of(chatbot, "42", messages=0)
     for n, size in enumerate((40, 40, 40, 900, 1, 1)):
         # Two bytes a character.
@@ -148,9 +145,7 @@ def test_files_are_listed_also_without_a_message(chatbot: Chatbot, caller: Token
     assert list(results_of(caller, f"{path}?limit=1")) == [[first], [second]]
 
 
-def test_a_file_is_fetched_through_a_link_and_the_change_log_records_it(
-    chatbot: Chatbot, caller: TokenCaller, storage: ObjectStorage
-) -> None:
+def test_a_file_is_fetched_through_a_link_and_the_change_log_records_it(chatbot, caller, storage) -> None:
     conversation = conversation_of(chatbot, "42")
     file = uploads.receive(
         conversation=conversation, name=f"{PLANTED}.txt", content_type="text/plain", chunks=[b"content"]
@@ -176,9 +171,7 @@ def _file_of(conversation: Conversation) -> int:
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_no_call_returns_a_closed_conversation(
-    chatbot: Chatbot, caller: TokenCaller, close: Callable[[Conversation], None]
-) -> None:
+def test_no_call_returns_a_closed_conversation(chatbot, caller, close) -> None:
     conversation = planted(chatbot)
     calls = calls_of(conversation)
     close(conversation)
@@ -217,9 +210,7 @@ def test_a_mark_that_comes_while_it_is_read_closes_it(chatbot: Chatbot, caller: 
         assert PLANTED not in response.content.decode()
 
 
-def test_a_mark_between_finding_and_reading_an_entry_of_the_log_hides_it(
-    chatbot: Chatbot, caller: TokenCaller
-) -> None:
+def test_a_mark_between_finding_and_reading_an_entry_of_the_log_hides_it(chatbot, caller) -> None:
     conversation = planted(chatbot)
     with marked_once_read(conversation, "conversations_conversation") as done:
         response = caller.get("conversations")
@@ -228,9 +219,7 @@ def test_a_mark_between_finding_and_reading_an_entry_of_the_log_hides_it(
     assert PLANTED not in response.content.decode()
 
 
-def test_unknown_and_malformed_numbers_are_not_found(
-    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
-) -> None:
+def test_unknown_and_malformed_numbers_are_not_found(chatbot, neighbour, caller) -> None:
     theirs, ours, other = planted(neighbour), planted(chatbot, 1), planted(chatbot, 2)
     for path in calls_of(theirs):
         problem(caller.get(path), 404, "not_found")
@@ -250,9 +239,7 @@ def test_unknown_and_malformed_numbers_are_not_found(
         ("sender=user", {"/sender": "unknown_field"}),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused(
-    chatbot: Chatbot, caller: TokenCaller, query: str, at_fault: dict[str, str]
-) -> None:
+def test_parameters_that_do_not_fit_are_refused(chatbot, caller, query, at_fault) -> None:
     path = f"conversations/{conversation_of(chatbot, '42').pk}/messages"
     assert pointers(caller.get(f"{path}?{query}")) == at_fault
     assert pointers(caller.get(f"{path.replace('messages', 'files/1/download')}?a=b")) == {"/a": "unknown_field"}

@@ -90,9 +90,7 @@ BOTH_WAYS = [
 @example(talks=BOTH_WAYS, least=Least.PLATFORM, include_shared=False)
 @example(talks=BOTH_WAYS, least=Least.VERIFIED, include_shared=True)
 @given(talks=TALKS, least=st.sampled_from(Least), include_shared=st.booleans())
-def test_any_mix_is_in_the_file_as_in_the_model(
-    chatbot: Chatbot, talks: list[Talk], least: Least, include_shared: bool
-) -> None:
+def test_any_mix_is_in_the_file_as_in_the_model(chatbot, talks, least, include_shared) -> None:
     with transaction.atomic():
         for place, talk in enumerate(talks):
             mark = {"deletion_request_id": uuid7()} if talk.is_marked else {}

@@ -119,9 +119,7 @@ def test_pages_follow_each_other_both_ways(chatbot: Chatbot, monkeypatch: pytest
     assert numbers(page(chatbot, behind=back.older)) == made[2:0:-1]
 
 
-def test_a_page_of_rare_ones_reports_how_far_it_searched_and_the_next_starts_there(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_of_rare_ones_reports_how_far_it_searched_and_the_next_starts_there(chatbot, monkeypatch) -> None:
     monkeypatch.setattr(filtered_log, "MAX_ENTRIES", 4)
     monkeypatch.setattr(filtered_log, "PAGE_SIZE", 2)
     rare = {2, 3, 9}  # the third and the fourth, counted from the newest of ten, and the oldest

@@ -62,9 +62,7 @@ def folder(tmp_path: Path) -> Path:
 @given(sent=st.lists(CELLS, min_size=1, max_size=40))
 @example(sent=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
 @example(sent=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
-def test_each_text_comes_back_from_strict_readers_and_no_cell_of_it_runs(
-    chatbot: Chatbot, folder: Path, sent: list[str]
-) -> None:
+def test_each_text_comes_back_from_strict_readers_and_no_cell_of_it_runs(chatbot, folder, sent) -> None:
     path = exported(chatbot, sent, folder)
     for separator in ",;\t":
         assert not any(map(runs, cells_by(separator, path.read_bytes())))
@@ -82,9 +80,7 @@ def as_shown(text: str) -> str:
 # Not made smaller: each try would start LibreOffice again.
 @settings(examples(3), phases=(Phase.explicit, Phase.generate))
 @given(sent=st.lists(CELLS, min_size=100, max_size=400))
-def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(
-    chatbot: Chatbot, folder: Path, sent: list[str]
-) -> None:
+def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(chatbot, folder, sent) -> None:
     # LibreOffice drops these, and may so bring a quote to the beginning of a cell.
     sent = [re.sub("[\ufffe\uffff]", "", text) for text in sent]
     sent = [re.sub(r"^[\x00-\x08\x0b\x0c\x0e-\x1f]+(?=')", "", text) for text in sent]

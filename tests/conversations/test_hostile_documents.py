@@ -186,9 +186,7 @@ def rows() -> int:
 @given(raw=with_one_thing_wrong(), is_list=st.booleans())
 @example(raw=written_twice(("custom_variables", "member_id")), is_list=False)
 @example(raw=written(changed(WHOLE, ("custom_variables", SECRET), "x")), is_list=True)
-def test_one_thing_wrong_is_refused_with_its_place_and_without_a_row(
-    chatbot: Chatbot, raw: bytes, is_list: bool
-) -> None:
+def test_one_thing_wrong_is_refused_with_its_place_and_without_a_row(chatbot, raw, is_list) -> None:
     response = TokenCaller(chatbot).post("conversations", b"[%s]" % raw if is_list else raw)
 
     assert response.status_code in {200, 400}, raw

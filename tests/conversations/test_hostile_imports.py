@@ -15,9 +15,7 @@ import pytest
 from django.core.management import call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pytest_django import Settings
 
-from chatbots.models import Chatbot
 from conversations.documents import DocumentInvalid, document_or_errors
 from conversations.importer import ImportLine, SourceUnreadable, open_source, read_lines
 from conversations.models import Conversation
@@ -83,9 +81,7 @@ def expected(raw: bytes) -> list[tuple[int, bytes | None]]:
 @examples(60)
 @given(parts=FILES, packing=st.sampled_from(["plain", "gzip", "members", "stored"]), cut=st.floats(0, 1))
 @example(parts=[("x", "bom", 0.0, b"\n")], packing="plain", cut=0.0)
-def test_each_line_is_read_as_it_is(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[str, str, float, bytes]], packing: str, cut: float
-) -> None:
+def test_each_line_is_read_as_it_is(tmp_path_factory, parts, packing, cut) -> None:
     raw = content(parts)
     at = round(cut * len(raw))
     packed = {
@@ -118,9 +114,7 @@ def test_a_first_line_may_have_as_many_bytes_as_any_other(tmp_path: Path, mark: 
 
 @examples(40)
 @given(names=st.lists(texts(least=1, most=200), min_size=1, max_size=20), cut=st.floats(0, 1), flip=st.booleans())
-def test_a_damaged_file_gives_whole_lines_up_to_where_it_breaks_off(
-    tmp_path_factory: pytest.TempPathFactory, names: list[str], cut: float, flip: bool
-) -> None:
+def test_a_damaged_file_gives_whole_lines_up_to_where_it_breaks_off(tmp_path_factory, names, cut, flip) -> None:
     raws = [line(number, name) for number, name in enumerate(names)]
     packed = gzip.compress(b"\n".join(raws) + b"\n")
     at = 2 + round(cut * (len(packed) - 3))
@@ -198,12 +192,7 @@ def test_gzip_is_known_however_slowly_it_comes(monkeypatch: pytest.MonkeyPatch) 
 
 @examples(8)
 @given(parts=FILES)
-def test_what_is_right_is_stored_and_each_other_line_refused(
-    chatbot: Chatbot,
-    settings: Settings,
-    tmp_path_factory: pytest.TempPathFactory,
-    parts: list[tuple[str, str, float, bytes]],
-) -> None:
+def test_what_is_right_is_stored_and_each_other_line_refused(chatbot, settings, tmp_path_factory, parts) -> None:
     settings.MAX_BODY_BYTES = LIMIT
     ours = f"run {next(_numbers)}-"
     raw = content(parts).replace(b'"c-', f'"{ours}'.encode())

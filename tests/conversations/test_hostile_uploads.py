@@ -91,9 +91,7 @@ EDITS = st.lists(
 
 @examples(12)
 @given(parts=PARTS, edits=EDITS)
-def test_a_form_stores_one_whole_file_or_nothing(
-    chatbot: Chatbot, storage: ObjectStorage, parts: list[bytes], edits: list[tuple[float, int, bytes]]
-) -> None:
+def test_a_form_stores_one_whole_file_or_nothing(chatbot, storage, parts, edits) -> None:
     conversation = conversation_of(chatbot, "42")
     body = form(*parts)
     for share, cut, put in edits:

@@ -1,7 +1,6 @@
 """Identity tokens in documents: what they bring, and what is refused without a trace."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -79,9 +78,7 @@ def test_a_token_names_a_second_chatter(chatbot: Chatbot, backend: Backend) -> N
 
 
 @pytest.mark.parametrize("placeholder", ["", "anonymous", None])
-def test_a_placeholder_beside_a_token_names_nobody(
-    chatbot: Chatbot, backend: Backend, placeholder: str | None
-) -> None:
+def test_a_placeholder_beside_a_token_names_nobody(chatbot, backend, placeholder) -> None:
     one = parsed(custom_variables={"member_id": placeholder}, identity_token=backend.token())
     assert results(chatbot, one) == ["created"]
     assert ways() == [("42", "signed")]
@@ -116,9 +113,7 @@ def test_a_null_token_is_as_absent(chatbot: Chatbot) -> None:
         (lambda _: "", "compact"),
     ],
 )
-def test_a_token_that_proves_nothing_is_refused_with_its_document(
-    chatbot: Chatbot, backend: Backend, make: Callable[[Backend], str], detail: str
-) -> None:
+def test_a_token_that_proves_nothing_is_refused_with_its_document(chatbot, backend, make, detail) -> None:
     assert detail in refused(chatbot, signed(make(backend)))
     assert results(chatbot, signed(backend.token())) == ["created"]
 
@@ -195,9 +190,7 @@ def test_a_refused_document_affects_no_other(chatbot: Chatbot, backend: Backend)
     assert outcomes == ["invalid_identity_token", "created", "invalid_identity_token", "created"]
 
 
-def test_a_key_that_cannot_be_decrypted_refuses_the_call(
-    chatbot: Chatbot, backend: Backend, settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_key_that_cannot_be_decrypted_refuses_the_call(chatbot, backend, settings, caplog) -> None:
     settings.ENCRYPTION_KEYS = {"other": b"\1" * 32}
     caller = TokenCaller(chatbot)
 
@@ -243,9 +236,7 @@ def test_within_one_call_too(chatbot: Chatbot, backend: Backend) -> None:
         ("resolved", "updated"),
     ],
 )
-def test_an_expired_token_verifies_no_value_that_was_only_said(
-    chatbot: Chatbot, backend: Backend, way: str, outcome: str
-) -> None:
+def test_an_expired_token_verifies_no_value_that_was_only_said(chatbot, backend, way, outcome) -> None:
     """Where the value was verified in another way, there is nothing left to verify."""
     stored(chatbot, parsed())
     Identity.objects.update(established_by=way)
@@ -301,9 +292,7 @@ def test_the_use_is_noted_where_no_transaction_is_open() -> None:
     assert ApiKey.objects.get().last_used_at is not None
 
 
-def test_no_part_of_a_token_is_kept_or_logged(
-    chatbot: Chatbot, backend: Backend, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_part_of_a_token_is_kept_or_logged(chatbot, backend, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     caller = TokenCaller(chatbot)
     good = backend.token(planted="planted-claim")
@@ -354,9 +343,7 @@ def test_a_token_marks_a_conversation_that_has_no_identity(chatbot: Chatbot, bac
 
 
 @pytest.mark.parametrize(("first", "is_marked"), [("43", False), (None, True)])
-def test_within_the_call_that_begins_the_conversation_too(
-    chatbot: Chatbot, backend: Backend, first: str | None, is_marked: bool
-) -> None:
+def test_within_the_call_that_begins_the_conversation_too(chatbot, backend, first, is_marked) -> None:
     request_id = erase(chatbot, "42", cutoff_at=STARTED.replace(hour=23))
     begun = parsed(custom_variables={"member_id": first})
 

@@ -90,9 +90,7 @@ def test_it_reports_refused_lines_by_number_pointer_and_code(imported: Any, tmp_
     ]
 
 
-def test_it_verifies_identity_tokens_and_prints_none(
-    imported: Any, chatbot: Chatbot, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_verifies_identity_tokens_and_prints_none(imported, chatbot, tmp_path, caplog) -> None:
     backend = Backend(chatbot)
     refused = tmp_path / "refused.jsonl"
     good, bad = backend.token("42"), backend.token("42", aud="planted")
@@ -110,9 +108,7 @@ def test_it_verifies_identity_tokens_and_prints_none(
         assert part not in f"{summary}{caplog.text}"
 
 
-def test_it_prints_the_first_refused_lines_without_a_file_for_them(
-    chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_prints_the_first_refused_lines_without_a_file_for_them(chatbot, tmp_path, capsys) -> None:
     path = tmp_path / "conversations.jsonl"
     path.write_bytes(lines(*["Lovelace"] * 50))
 
@@ -147,9 +143,7 @@ def test_it_takes_a_line_of_exactly_the_limit(imported: Any, settings: Settings)
 
 @pytest.mark.long(reason="thousands of documents for each kind of damage", beyond=1)
 @pytest.mark.parametrize("damage", ["cut short", "overwritten"])
-def test_it_keeps_what_it_read_of_a_damaged_file_and_says_so(
-    chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
-) -> None:
+def test_it_keeps_what_it_read_of_a_damaged_file_and_says_so(chatbot, tmp_path, capsys, damage) -> None:
     whole = bytearray(gzip.compress(lines(*(document(f"c-{number}") for number in range(3_000)))))
     if damage == "overwritten":
         whole[-200:-100] = b"\0" * 100
@@ -164,9 +158,7 @@ def test_it_keeps_what_it_read_of_a_damaged_file_and_says_so(
     assert "breaks off" in summary["error"]
 
 
-def test_it_reads_standard_input(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_reads_standard_input(chatbot, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(lines(document("c-1"))))))
 
     call_command("import_conversations", chatbot.slug, "-", "--json")
@@ -187,9 +179,7 @@ def test_an_unreadable_file_is_explained(chatbot: Chatbot, tmp_path: Path) -> No
 
 
 @pytest.mark.one_postgresql(reason="a rule of the test that a rollback takes back")
-def test_a_database_refusal_contains_no_row_data(
-    chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_database_refusal_contains_no_row_data(chatbot, tmp_path, capsys) -> None:
     path = tmp_path / "conversations.jsonl"
     path.write_bytes(lines(document("c-1", user_name="Lovelace")))
     with connection.cursor() as cursor:

@@ -252,9 +252,7 @@ def test_it_keeps_how_an_identity_came(chatbot: Chatbot, category: str, fields: 
         ("signed", "unchanged", "signed"),
     ],
 )
-def test_only_a_stronger_way_replaces_how_an_identity_came(
-    chatbot: Chatbot, stored_as: str, outcome: str, kept: str
-) -> None:
+def test_only_a_stronger_way_replaces_how_an_identity_came(chatbot, stored_as, outcome, kept) -> None:
     stored(chatbot, parsed(), parsed("c-2"))
     first, second = sorted(Identity.objects.all(), key=lambda one: str(one.conversation.external_id))
     Identity.objects.filter(pk__in=[first.pk, second.pk]).update(established_by=stored_as)

@@ -35,9 +35,7 @@ def test_channel_and_start_are_required_only_for_new_conversations(chatbot: Chat
     assert (outcome.id, outcome.number) == ("c-1", None)
 
 
-def test_times_of_the_future_are_refused_where_they_would_be_stored(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_of_the_future_are_refused_where_they_would_be_stored(chatbot, monkeypatch) -> None:
     """A conversation from before they were refused goes on: what is known of it may be sent again."""
     future = (timezone.now() + timedelta(days=1.1)).isoformat()
     soon = (timezone.now() + timedelta(days=0.9)).isoformat()
@@ -74,9 +72,7 @@ def test_a_database_refusal_contains_no_row_data(chatbot: Chatbot) -> None:
     assert not Conversation.objects.exists()
 
 
-def test_it_gives_up_when_other_intakes_keep_winning_the_race(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_gives_up_when_other_intakes_keep_winning_the_race(chatbot, monkeypatch) -> None:
     def overtaken(**_: Any) -> None:
         raise rows.ConcurrentIntake
 
@@ -95,9 +91,7 @@ def test_it_gives_up_when_other_intakes_keep_winning_the_race(
     ],
     ids=["begun before the cut", "begun at the cut", "remembered longer"],
 )
-def test_it_refuses_an_erased_chatter_s_old_conversations(
-    chatbot: Chatbot, neighbour: Chatbot, cut: timedelta, days: int, result: str
-) -> None:
+def test_it_refuses_an_erased_chatter_s_old_conversations(chatbot, neighbour, cut, days, result) -> None:
     erase(chatbot, "42", cutoff_at=STARTED + cut, days=days)
 
     assert results(chatbot, parsed()) == [result]

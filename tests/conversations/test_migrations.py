@@ -9,7 +9,7 @@ from django.apps import apps
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.models import Chatbot, Variable
+from chatbots.models import Variable
 from compliance.retention import due
 from conversations.models import Conversation, Identity
 from tests import factories
@@ -18,9 +18,7 @@ Way = Identity.EstablishedBy
 
 
 @pytest.mark.parametrize("batch", [1, 2, 10])
-def test_what_came_through_the_user_channel_is_found_in_batches(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
+def test_what_came_through_the_user_channel_is_found_in_batches(chatbot, neighbour, monkeypatch, batch) -> None:
     migration = import_module("conversations.migrations.0007_identities_of_the_user_channel")
     monkeypatch.setattr(migration, "_BATCH", batch)
     for each in (chatbot, neighbour):
@@ -40,9 +38,7 @@ def test_what_came_through_the_user_channel_is_found_in_batches(
 
 
 @pytest.mark.parametrize("batch", [1, 10])
-def test_times_of_the_future_become_those_of_the_update(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
+def test_times_of_the_future_become_those_of_the_update(chatbot, neighbour, monkeypatch, batch) -> None:
     migration = import_module("conversations.migrations.0011_future_times")
     monkeypatch.setattr(migration, "_BATCH", batch)
     past, future = datetime(2020, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)

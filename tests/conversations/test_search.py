@@ -84,9 +84,7 @@ def test_however_many_match_it_reads_few(chatbot: Chatbot, monkeypatch: pytest.M
     assert not watch.findings, "\n\n".join(map(str, watch.findings))
 
 
-def test_by_value_it_finds_the_newest_as_the_log_shows_them(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_value_it_finds_the_newest_as_the_log_shows_them(chatbot, neighbour, monkeypatch) -> None:
     made = [
         conversation_of(chatbot, "42", messages=0, started_at=NOON + timedelta(hours=number)) for number in range(4)
     ]

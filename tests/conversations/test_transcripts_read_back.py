@@ -160,9 +160,7 @@ def formulas_in(path: Path, separator: str) -> list[str]:
 @pytest.mark.long(reason="LibreOffice opens two files for each separator", beyond=1)
 @needs_libreoffice
 @pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
-def test_no_cell_becomes_a_formula_whatever_the_separator(
-    chatbot: Chatbot, tmp_path: Path, settings: Settings, separator: str
-) -> None:
+def test_no_cell_becomes_a_formula_whatever_the_separator(chatbot, tmp_path, settings, separator) -> None:
     conversation = factories.conversation_of(chatbot, "42", messages=0, csat_comment="a;=1+1;", user_name="b;=1+1;")
     for at, text in enumerate(HOSTILE):
         message(conversation, text, at=at)
@@ -245,9 +243,7 @@ FORMULAS = [
 
 
 @pytest.mark.parametrize(("texts", "is_guarded"), [(HARMLESS, False), (FORMULAS, True)])
-def test_it_distinguishes_numbers_and_phone_numbers_from_formulas(
-    chatbot: Chatbot, texts: list[str], is_guarded: bool
-) -> None:
+def test_it_distinguishes_numbers_and_phone_numbers_from_formulas(chatbot, texts, is_guarded) -> None:
     cells = guarded(chatbot, texts)
     assert [cell.startswith("'") for cell in cells] == [is_guarded] * len(texts)
     assert [restored(cell) for cell in cells] == texts

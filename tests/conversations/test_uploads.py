@@ -59,9 +59,7 @@ def versions(storage: ObjectStorage) -> list[str]:
         ({"message_external_id": "\ud800"}, "message_id"),
     ],
 )
-def test_unsuitable_uploads_are_refused(
-    conversation: Conversation, storage: ObjectStorage, fields: dict[str, str], field: str
-) -> None:
+def test_unsuitable_uploads_are_refused(conversation, storage, fields, field) -> None:
     with pytest.raises(UploadInvalid) as caught:
         receive(conversation, b"x", **fields)
 
@@ -69,9 +67,7 @@ def test_unsuitable_uploads_are_refused(
     assert not UploadedFile.objects.exists()
 
 
-def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(
-    conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(conversation, storage, monkeypatch) -> None:
     begin = ObjectStorage.open_upload
 
     def late(self: ObjectStorage, key: str, **options: str) -> str:
@@ -87,9 +83,7 @@ def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(
     assert_nothing_is_left(storage)
 
 
-def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(
-    conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(conversation, storage, monkeypatch) -> None:
     """Its row still exists. If the file were sent now, a kill right after would leave it forever."""
     begin = ObjectStorage.open_upload
 
@@ -108,9 +102,7 @@ def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(
     assert UploadedFile.objects.get().upload_id is None
 
 
-def test_an_object_stored_after_the_erasure_passed_is_removed(
-    conversation: Conversation, storage: ObjectStorage
-) -> None:
+def test_an_object_stored_after_the_erasure_passed_is_removed(conversation, storage) -> None:
     upload = uploads.open_upload(conversation=conversation, name="photo.jpg", content_type="image/jpeg")
     written = uploads.write(upload=upload, chunks=[b"x"])
     mark(conversation)
@@ -134,9 +126,7 @@ def test_interrupted_content_leaves_no_object_and_no_name(conversation: Conversa
     assert (file.state, file.name, file.upload_id) == ("uploading", "", None)
 
 
-def test_storage_errors_are_passed_on(
-    conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_storage_errors_are_passed_on(conversation, storage, monkeypatch) -> None:
     def down(*_args: object, **_options: object) -> None:
         raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
 

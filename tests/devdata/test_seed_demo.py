@@ -7,7 +7,6 @@ from django.db.models import Count
 from django.db.models.functions import Length
 
 from chatbots.models import ChangeLogEntry, Chatbot, Variable
-from common.storage import ObjectStorage
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests.commands import report
 
@@ -24,9 +23,7 @@ def seed(*words: str) -> dict[str, Any]:
 
 @pytest.mark.long(reason="the sample data is made")
 @pytest.mark.django_db
-def test_it_creates_chatbots_and_conversations_as_varied_as_real_ones_with_their_files(
-    storage: ObjectStorage,
-) -> None:
+def test_it_creates_chatbots_and_conversations_as_varied_as_real_ones_with_their_files(storage) -> None:
     made = seed()
 
     chatbots = Chatbot.objects.filter(compliance_enabled=True).order_by("slug")
@@ -69,9 +66,7 @@ def test_it_creates_chatbots_and_conversations_as_varied_as_real_ones_with_their
 
 @pytest.mark.long(reason="the sample data is made twice")
 @pytest.mark.django_db
-def test_run_again_it_uploads_the_files_that_an_interrupted_run_missed_and_nothing_else(
-    storage: ObjectStorage,
-) -> None:
+def test_run_again_it_uploads_the_files_that_an_interrupted_run_missed_and_nothing_else(storage) -> None:
     seed()
     missing = UploadedFile.objects.order_by("pk").values_list("pk", flat=True)[:2]
     UploadedFile.objects.filter(pk__in=list(missing)).delete()

@@ -126,9 +126,7 @@ def make_copy(tmp_path: Path) -> Iterator[Callable[[str], Copy]]:
 
 
 @pytest.mark.long(reason="starts database and storage several times")
-def test_two_processes_share_the_servers_and_the_last_one_stops_them(
-    make_copy: Callable[[str], Copy],
-) -> None:
+def test_two_processes_share_the_servers_and_the_last_one_stops_them(make_copy) -> None:
     copy, beside = make_copy("a"), make_copy("b")
     first, second = copy.begin("fork"), copy.begin()  # at the same moment, from nothing
     for user in (first, second):
@@ -281,9 +279,7 @@ def test_the_s3_server_waits_for_one_that_lets_go_of_its_ports(tmp_path: Path) -
 
 
 @pytest.mark.long(reason="starts S3 servers on a taken port")
-def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(tmp_path, monkeypatch) -> None:
     """Without that port the server keeps running without working."""
     monkeypatch.setattr("devservers.processes.START_SECONDS", 20)
     first_port = control.free_ports()

@@ -46,9 +46,7 @@ def others(neighbour: Chatbot) -> Company:
     return others
 
 
-def test_deletions_find_what_was_stored_under_the_key_before(
-    company: Company, others: Company, accept: Callable[[], None]
-) -> None:
+def test_deletions_find_what_was_stored_under_the_key_before(company, others, accept) -> None:
     company.send(document("c-1", "42"), document("c-2", "43"), document("c-3", "43"), document("c-4"))
     company.delete("42")
     settle()
@@ -83,9 +81,7 @@ def test_an_open_request_is_of_its_chatter_again(company: Company, accept: Calla
     assert bytes(request.uci_digest or b"") == digest("chatter", request.variable.public_id, "42")
 
 
-def test_an_open_request_by_ids_names_its_conversations_still(
-    company: Company, others: Company, accept: Callable[[], None]
-) -> None:
+def test_an_open_request_by_ids_names_its_conversations_still(company, others, accept) -> None:
     company.send(document("c-1", "42"), document("c-2", "42"), document("c-3", "42"))
     company.delete(["c-1", "c-2"])
     kept = others.delete(["c-unknown"])
@@ -100,9 +96,7 @@ def test_an_open_request_by_ids_names_its_conversations_still(
     assert ComplianceRequest.objects.get(pk=kept).conversation_digests == named
 
 
-def test_requests_are_read_in_pages_without_a_cursor_of_the_session(
-    company: Company, accept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_are_read_in_pages_without_a_cursor_of_the_session(company, accept, monkeypatch) -> None:
     """A pooler in transaction mode gives the next page another session."""
     monkeypatch.setattr(digests, "_BATCH_ROWS", 2)
     monkeypatch.setattr(connection, "chunked_cursor", None)
@@ -114,9 +108,7 @@ def test_requests_are_read_in_pages_without_a_cursor_of_the_session(
     assert run("--dry-run")[1]["requests"] == {"rows": 5, "wrong": 0, "left": 0}
 
 
-def test_a_run_that_was_killed_is_continued(
-    company: Company, accept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_is_continued(company, accept, monkeypatch) -> None:
     monkeypatch.setattr(digests, "_BATCH_ROWS", 2)
     company.send(*(document(f"c-{number}", "42") for number in range(5)))
     accept()

@@ -20,7 +20,6 @@ from tests.clients import PREFIX, empty, use_client_bucket
 from tests.compliance.conftest import Drain, drain
 from tests.compliance.exporting import COMPLETED, carry_out, is_empty, open_uploads, outcome, patch_pieces, taken
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.functional.refusing import Refusals
 from tests.functional.test_killed_worker import start_cluster, wait_until
 from tests.s3_server import Identity, S3Server, running
 
@@ -67,9 +66,7 @@ def left_behind(chatbot: Chatbot, storage: ObjectStorage, name: str = "left") ->
 
 
 @pytest.mark.long(reason="a cluster waits until calls to a silent bucket end")
-def test_a_cluster_serves_others_while_a_bucket_is_silent_and_then_that_bucket(
-    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
-) -> None:
+def test_a_cluster_serves_others_while_a_bucket_is_silent_and_then_that_bucket(chatbot, neighbour, server, storage):
     left_behind(chatbot, server.storage())
     conversation_of(chatbot, "42")
     theirs = [export_of(chatbot, f"member-{number}") for number in range(5)]
@@ -153,9 +150,7 @@ def test_a_delete_interrupted_by_the_bucket_is_finished_when_it_is_back(
     assert is_empty(server.storage())
 
 
-def test_the_sweep_continues_when_a_clients_bucket_is_missing(
-    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
-) -> None:
+def test_the_sweep_continues_when_a_clients_bucket_is_missing(chatbot, neighbour, server, storage) -> None:
     left_behind(chatbot, server.storage())
     key = "neighbour/chatter_data_exports/42/left.csv"
     storage.put(key, b"left", "text/csv")
@@ -172,9 +167,7 @@ def test_the_sweep_continues_when_a_clients_bucket_is_missing(
 
 
 @pytest.mark.long(reason="a storage of the client's own")
-def test_a_refusing_client_bucket_is_not_tried_again_in_the_same_run(
-    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_a_refusing_client_bucket_is_not_tried_again_in_the_same_run(chatbot, neighbour, server, storage, refusals):
     server.make_bucket("others")
     use_client_bucket(neighbour, server, bucket="others")
     theirs, others = server.storage(), server.storage(bucket="others")

@@ -100,9 +100,7 @@ HAPPENINGS: dict[str, tuple[list[Any], tuple[bool, bool]]] = {
 
 
 @pytest.mark.parametrize("happening", HAPPENINGS)
-def test_exports_leave_out_what_is_not_looked_up_again(
-    company: Company, talk: Conversation, storage: ObjectStorage, happening: str
-) -> None:
+def test_exports_leave_out_what_is_not_looked_up_again(company, talk, storage, happening) -> None:
     steps, is_in = HAPPENINGS[happening]
     for step in steps:
         if callable(step):
@@ -122,9 +120,7 @@ def test_exports_leave_out_what_is_not_looked_up_again(
     assert not IdentityLookup.objects.exists()
 
 
-def test_the_answer_makes_it_a_conversation_of_two(
-    company: Company, talk: Conversation, storage: ObjectStorage
-) -> None:
+def test_the_answer_makes_it_a_conversation_of_two(company, talk, storage) -> None:
     demand(company, "verified")
     say(company, "b")
     make_due(company.chatbot)
@@ -138,9 +134,7 @@ def test_the_answer_makes_it_a_conversation_of_two(
 
 
 @pytest.mark.parametrize("named", ["alice", "bob"])
-def test_an_identity_that_is_said_meanwhile_answers_nothing(
-    company: Company, talk: Conversation, receiver: Receiver, storage: ObjectStorage, named: str
-) -> None:
+def test_an_identity_that_is_said_meanwhile_answers_nothing(company, talk, receiver, storage, named) -> None:
     say(company, "b")
     identify(chatbot=company.chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value=named)])
     assert exported(company, storage, "alice", include_shared=True) == [False, 1, 0]
@@ -150,9 +144,7 @@ def test_an_identity_that_is_said_meanwhile_answers_nothing(
     assert exported(company, storage, "alice", include_shared=True) == [True, 0, 0]
 
 
-def test_who_begins_a_conversation_is_named_by_its_document(
-    company: Company, receiver: Receiver, storage: ObjectStorage
-) -> None:
+def test_who_begins_a_conversation_is_named_by_its_document(company, receiver, storage) -> None:
     say(company, "a", None, custom_variables={"member_id": "alice"})
     assert not IdentityLookup.objects.exists()
     say(company, "b", custom_variables={"member_id": "alice"})
@@ -161,9 +153,7 @@ def test_who_begins_a_conversation_is_named_by_its_document(
     assert [one.payload["variables"][SESSION] for one in receiver.received] == ["b"]
 
 
-def test_a_session_that_comes_after_the_identity_is_looked_up(
-    company: Company, receiver: Receiver, storage: ObjectStorage
-) -> None:
+def test_a_session_that_comes_after_the_identity_is_looked_up(company, receiver, storage) -> None:
     say(company, None, custom_variables={"member_id": "alice"})
     say(company, "b")
     assert exported(company, storage, "alice") == [False, 1, 0]
@@ -172,9 +162,7 @@ def test_a_session_that_comes_after_the_identity_is_looked_up(
 
 
 @pytest.mark.parametrize("sessions", [[["a"], ["b"]], [["a", "b"]], [["bad"], [], ["b"]]], ids=str)
-def test_words_before_the_first_answer_are_in_doubt(
-    company: Company, receiver: Receiver, storage: ObjectStorage, sessions: list[list[str]]
-) -> None:
+def test_words_before_the_first_answer_are_in_doubt(company, receiver, storage, sessions) -> None:
     for some in sessions:
         say(company, *some) if some else look_up()
     look_up()
@@ -216,17 +204,13 @@ def test_a_first_look_up_leaves_nothing_out(company: Company, receiver: Receiver
     assert exported(company, storage, "alice") == [True, 0, 0]
 
 
-def test_an_old_conversation_is_looked_up_again_as_well(
-    company: Company, talk: Conversation, storage: ObjectStorage
-) -> None:
+def test_an_old_conversation_is_looked_up_again_as_well(company, talk, storage) -> None:
     Conversation.objects.update(started_at=timezone.now() - timedelta(days=3))
     say(company, "b")
     assert exported(company, storage, "alice") == [False, 1, 0]
 
 
-def test_the_person_who_was_erased_meanwhile_is_listed_and_in_no_verified_export(
-    company: Company, talk: Conversation, storage: ObjectStorage
-) -> None:
+def test_the_person_who_was_erased_meanwhile_is_listed_and_in_no_verified_export(company, talk, storage) -> None:
     say(company, "b")
     company.delete("bob")
     settle()
@@ -237,9 +221,7 @@ def test_the_person_who_was_erased_meanwhile_is_listed_and_in_no_verified_export
     assert exported(company, storage, "alice") == [False, 1, 0]
 
 
-def test_a_deletion_while_the_look_up_waits_leaves_nothing_to_answer(
-    company: Company, talk: Conversation, receiver: Receiver, storage: ObjectStorage
-) -> None:
+def test_a_deletion_while_the_look_up_waits_leaves_nothing_to_answer(company, talk, receiver, storage) -> None:
     say(company, "b")
     company.delete("alice", erase_exports=True)
     settle()

@@ -214,9 +214,7 @@ def received(chatbot: Chatbot, secrets: list[str]) -> Received:
 
 @pytest.mark.long(reason="programs in each language", beyond=1)
 @pytest.mark.parametrize("language", _LANGUAGES)
-def test_the_sample_accepts_a_callback_by_either_secret_only(
-    language: str, secrets: list[str], received: Received, tmp_path: Path
-) -> None:
+def test_the_sample_accepts_a_callback_by_either_secret_only(language, secrets, received, tmp_path) -> None:
     program = _program(language, tmp_path)
     headers = {name.lower(): value for name, value in received.headers.items()}
     body = received.body.decode()

@@ -20,7 +20,6 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest
 from compliance.work import notify
 from conversations.models import Conversation, Message
@@ -91,9 +90,7 @@ def document(number: int, member: str, name: str) -> dict[str, object]:
     }
 
 
-def test_a_chatbot_is_set_up_and_one_chatter_is_deleted_and_another_exported(
-    storage: ObjectStorage, tmp_path: Path, admin_user: User
-) -> None:
+def test_a_chatbot_is_set_up_and_one_chatter_is_deleted_and_another_exported(storage, tmp_path, admin_user) -> None:
     with service() as (server, chromium):
         watched = logged_in(chromium, server, admin_user, "/admin/chatbots/")
         page = watched.page

@@ -5,7 +5,7 @@ After each test of this folder, `conftest.py` checks that PostgreSQL denied noth
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -236,9 +236,7 @@ def session() -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("role", "more"), [("web", FORBIDDEN_TO_WEB), ("worker", FORBIDDEN_TO_WORKER)])
-def test_a_role_is_denied_everything_else(
-    session: psycopg.Connection[Any], role: str, more: Mapping[str, str]
-) -> None:
+def test_a_role_is_denied_everything_else(session, role, more) -> None:
     session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES[role]}")
     allowed = []
     for what, sql in {**FORBIDDEN, **more}.items():
@@ -248,9 +246,7 @@ def test_a_role_is_denied_everything_else(
     assert allowed == []
 
 
-def test_a_worker_changes_nothing_of_a_chatbot_but_its_period(
-    chatbot: Chatbot, session: psycopg.Connection[Any]
-) -> None:
+def test_a_worker_changes_nothing_of_a_chatbot_but_its_period(chatbot, session) -> None:
     session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES['worker']}")
     session.execute("UPDATE chatbots_chatbot SET retention_days = 90")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -84,9 +84,7 @@ def work_is_done(chatbot: Chatbot) -> None:
     [(signal.SIGKILL, ["worker", "monitor", "pusher", "guard"]), (signal.SIGSTOP, ["worker", "guard"])],
     ids=["killed", "frozen"],
 )
-def test_a_cluster_that_loses_a_process_restarts(
-    running: Running, chatbot: Chatbot, how: signal.Signals, kinds: list[str]
-) -> None:
+def test_a_cluster_that_loses_a_process_restarts(running, chatbot, how, kinds) -> None:
     for kind in kinds:
         guard = running.guard
         lost = running.process(kind)
@@ -121,9 +119,7 @@ def claims_of_buckets() -> dict[UUID, str]:
 
 @starts_clusters
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-def test_running_requests_of_a_lost_process_are_requeued_at_once(
-    running: Running, chatbot: Chatbot, drips: list[Chatbot], how: signal.Signals
-) -> None:
+def test_running_requests_of_a_lost_process_are_requeued_at_once(running, chatbot, drips, how) -> None:
     notify.notify_workers()
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
     before = claims_of_buckets()

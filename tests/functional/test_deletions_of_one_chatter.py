@@ -19,9 +19,7 @@ from tests.functional.company import Company, Subject, events, found_anywhere, i
 from tests.functional.refusing import EXPORTS, FILES, Refusals
 
 
-def test_each_row_is_counted_once_for_the_deletion_that_erased_it(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_each_row_is_counted_once_for_the_deletion_that_erased_it(company, storage, refusals) -> None:
     company.talk("c-1", "alice", "bob", has_file=True)
     company.talk("c-2", "alice")
     refusals.locked.add(FILES)
@@ -85,9 +83,7 @@ def _lose_the_claim(_ids: Collection[UUID]) -> NoReturn:
     raise ClaimLost
 
 
-def test_interrupted_uploads_are_removed_and_not_counted(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_interrupted_uploads_are_removed_and_not_counted(company, storage, refusals) -> None:
     number = company.talk("c-1", "alice", has_file=True)
     refusals.unwritable.add(FILES)
     assert company.upload(number, "half a picture").status_code == 503
@@ -219,9 +215,7 @@ def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
-def test_a_retried_deletion_keeps_conversations_after_its_cutoff_for_the_next(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_a_retried_deletion_keeps_conversations_after_its_cutoff_for_the_next(company, storage, refusals) -> None:
     """On one UTC day, to which an erased conversation's beginning is reduced: only its number tells what is later."""
     now = datetime.now(tz=UTC)
     earlier = company.talk("c-1", "alice", at=now - timedelta(seconds=1), has_file=True)

@@ -146,9 +146,7 @@ def test_others_continue_while_client_buckets_drip_and_health_names_them(
     assert not ComplianceRequest.objects.filter(chatbot__in=drips, status=Status.COMPLETED).exists()
 
 
-def test_rows_are_erased_while_the_hosted_bucket_drips_and_health_reports_it(
-    chatbot: Chatbot, server: Hostile
-) -> None:
+def test_rows_are_erased_while_the_hosted_bucket_drips_and_health_reports_it(chatbot, server) -> None:
     """Of requests that the ledger has: of others nothing is erased before it has them."""
     environment = worker_environment() | {"S3_ENDPOINT_URL": server.url()}
     for number in range(6):

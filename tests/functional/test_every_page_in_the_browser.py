@@ -4,14 +4,13 @@ from elsewhere, nothing refused by the policy.
 Other states of a page, such as errors or an open dialog, are tested with that page.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 
@@ -77,13 +76,7 @@ def of_djangos(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("paths", [of_the_console, of_djangos])
-def test_every_page_is_accessible(
-    paths: Callable[[Mapping[str, Any]], Iterator[str]],
-    live_server: Any,
-    chatbot: Chatbot,
-    neighbour: Chatbot,
-    admin_user: User,
-) -> None:
+def test_every_page_is_accessible(paths, live_server, chatbot, neighbour, admin_user) -> None:
     busy(chatbot)
     values = something_of(chatbot) | {"person": staff(chatbot, Role.OFFICER).pk}
     server = live_server.url

@@ -9,7 +9,6 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from common.storage import ObjectStorage
 from compliance import worker
 from tests.functional.company import (
     NOON,
@@ -57,9 +56,7 @@ def what(request: pytest.FixtureRequest, company: Company) -> str:
 
 @pytest.mark.long(reason="each object by each selector", beyond=1)
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_a_deletion_failed_for_months_completes_when_retried(
-    company: Company, storage: ObjectStorage, refusals: Refusals, what: str, subject: str
-) -> None:
+def test_a_deletion_failed_for_months_completes_when_retried(company, storage, refusals, what, subject) -> None:
     deletion = failed_long_ago(company, refusals, SUBJECTS[subject], what)
     assert company.request_object(deletion)["error"]["retryable"]
     refusals.end()
@@ -73,9 +70,7 @@ def test_a_deletion_failed_for_months_completes_when_retried(
 
 @pytest.mark.long(reason="each object by each selector", beyond=1)
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_late_data_is_refused_as_long_as_it_can_be_retried(
-    company: Company, refusals: Refusals, what: str, subject: str
-) -> None:
+def test_late_data_is_refused_as_long_as_it_can_be_retried(company, refusals, what, subject) -> None:
     failed_long_ago(company, refusals, SUBJECTS[subject], what)
     began = timezone.now() - 2 * LONG
     results = company.send(document("c-1", "alice"), document("c-2", "alice", at=began))
@@ -84,9 +79,7 @@ def test_late_data_is_refused_as_long_as_it_can_be_retried(
 
 @pytest.mark.long(reason="each object by each selector", beyond=1)
 @pytest.mark.parametrize("bob", ["bob", ["c-1"]], ids=["uci", "ids"])
-def test_another_chatters_deletion_still_finds_the_rest(
-    company: Company, storage: ObjectStorage, refusals: Refusals, what: str, bob: Subject
-) -> None:
+def test_another_chatters_deletion_still_finds_the_rest(company, storage, refusals, what, bob) -> None:
     first = failed_long_ago(company, refusals, "alice", what)
     second = company.delete(bob, erase_exports=True)
     work()

@@ -8,7 +8,6 @@ from django.core.management import call_command
 from django.db.models import F
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import Callback, ComplianceRequest, Replay
@@ -73,9 +72,7 @@ def end_in_each_way(chatbot: Chatbot) -> None:
 
 
 @pytest.mark.long(reason="requests end in each way, and the database is dumped")
-def test_a_dump_after_the_days_holds_no_reference(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_dump_after_the_days_holds_no_reference(chatbot, neighbour, storage) -> None:
     conversation_of(neighbour, "member-0")
     RECEIVERS.forget()
     with receiving() as receiver:

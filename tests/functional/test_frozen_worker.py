@@ -18,7 +18,6 @@ from compliance.models import Claim, ComplianceRequest
 from conversations.models import Conversation
 from tests.functional.company import (
     Company,
-    Subject,
     attempts,
     became,
     document,
@@ -28,7 +27,7 @@ from tests.functional.company import (
     work,
 )
 from tests.functional.elsewhere import Elsewhere, Gate
-from tests.functional.refusing import FILES, Refusals
+from tests.functional.refusing import FILES
 
 # About a second is promised; the machine may have other things to do.
 SOON = 3.0
@@ -94,9 +93,7 @@ def working() -> Elsewhere:
 @pytest.mark.long(reason="each selector, before and after the mark", beyond=1)
 @pytest.mark.parametrize("is_marked", [False, True], ids=["open", "marked"])
 @pytest.mark.parametrize("subject", ["bob", ["c-both"]], ids=["uci", "ids"])
-def test_intake_goes_on_while_a_deletion_waits_for_a_row(
-    company: Company, refusals: Refusals, is_marked: bool, subject: Subject
-) -> None:
+def test_intake_goes_on_while_a_deletion_waits_for_a_row(company, refusals, is_marked, subject) -> None:
     number = company.talk("c-both", "alice", "bob", has_file=is_marked)
     company.talk("c-other", "carol")
     if is_marked:
@@ -182,9 +179,7 @@ def test_a_slow_intake_of_one_chatbot_delays_no_other(company: Company, neighbou
 
 
 @pytest.mark.long(reason="a row is locked for seconds")
-def test_intake_and_a_continued_deletion_do_not_block_each_other(
-    company: Company, refusals: Refusals, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_intake_and_a_continued_deletion_do_not_block_each_other(company, refusals, caplog) -> None:
     """Intake has its lock and waits for a row. The claim has the row that intake needs next, and needs the lock."""
     number = company.talk("c-held", "dave")
     company.talk("c-both", "alice", "bob", has_file=True)

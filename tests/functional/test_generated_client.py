@@ -16,7 +16,6 @@ import pytest
 from django.core.management import call_command
 
 from chatbots.authentication import sign
-from chatbots.models import Chatbot
 from tests import factories
 from tests.calls import ALICE, SigningCaller, TokenCaller
 from tests.commands import run
@@ -59,9 +58,7 @@ def _signs(request: Any) -> None:
 
 
 @pytest.mark.long(reason="a client is generated")
-def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
-    client: Any, live_server, chatbot: Chatbot, storage
-):
+def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(client, live_server, chatbot, storage):
     SigningCaller(chatbot, SECRET)
     token = TokenCaller(chatbot).token
     conversation = factories.conversation_of(chatbot, "alice-77", messages=2, text="My parcel is late.")

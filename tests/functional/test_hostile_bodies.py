@@ -156,9 +156,7 @@ def begin(server: WebServer, path: str, headers: dict[str, str], length: int) ->
         ("nowhere", lambda caller: caller.credentials(b""), 404),
     ],
 )
-def test_a_long_body_is_refused_before_a_byte_of_it_is_read(
-    server: WebServer, chatbot: Chatbot, path: str, credentials: Callable[[Caller], dict[str, str]], status: int
-) -> None:
+def test_a_long_body_is_refused_before_a_byte_of_it_is_read(server, chatbot, path, credentials, status) -> None:
     caller = TokenCaller(chatbot)
     for expected in ({}, {"Expect": "100-continue"}):
         headers = {**credentials(caller), **expected}

@@ -95,9 +95,7 @@ def api(chatbot: Chatbot, neighbour: Chatbot) -> Api:
     which=st.integers(0), cursor=st.integers(0), changes=edits() | st.just([]), made_up=st.none() | texts(most=300)
 )
 @example(which=0, cursor=0, changes=[], made_up="v1:" + "a" * 1_990)
-def test_any_cursor_is_refused_or_shows_own_rows(
-    api: Api, which: int, cursor: int, changes: list[tuple[float, int, str]], made_up: str | None
-) -> None:
+def test_any_cursor_is_refused_or_shows_own_rows(api, which, cursor, changes, made_up) -> None:
     path = api.paths[which % len(api.paths)]
     text = edited(api.cursors[cursor % len(api.cursors)], changes) if made_up is None else made_up
 
@@ -179,9 +177,7 @@ def console(chatbot: Chatbot, neighbour: Chatbot) -> Console:
     changes=edits() | st.just([]),
     made_up=st.none() | texts(most=300),
 )
-def test_any_cursor_of_the_console_is_not_found_or_shows_own_rows(
-    console: Console, page: str, cursor: int, changes: list[tuple[float, int, str]], made_up: str | None
-) -> None:
+def test_any_cursor_of_the_console_is_not_found_or_shows_own_rows(console, page, cursor, changes, made_up) -> None:
     text = edited(console.cursors[cursor % len(console.cursors)], changes) if made_up is None else made_up
 
     answer = console.client.get(_address(page), {"cursor": text})
@@ -243,9 +239,7 @@ NAMES = st.sampled_from([SECRET, "", "\0", "\ud800", "__proto__", "id", "action"
 )
 @example(call=0, place=0, value="\ud800", name=None)
 @example(call=0, place=0, value=1, name="\ud800")
-def test_any_value_in_a_body_is_taken_or_refused(
-    calls: Calls, call: int, place: int, value: Any, name: str | None
-) -> None:
+def test_any_value_in_a_body_is_taken_or_refused(calls, call, place, value, name) -> None:
     path, body = calls.bodies[call % len(calls.bodies)]
     found: list[Path] = list(places(body))
     where = found[place % len(found)]

@@ -15,7 +15,6 @@ from django.utils import timezone
 from django_q.models import OrmQ, Schedule, Task
 from django_q.signing import SignedPackage
 
-from chatbots.models import Chatbot
 from compliance.models import Heartbeat
 from compliance.work import health, notify
 from scripts.processes import Processes
@@ -99,9 +98,7 @@ def write_a_result(traces: Path) -> None:
 
 
 @pytest.mark.long(reason="a cluster is started")
-def test_workers_run_only_our_tasks_and_report_others(
-    chatbot: Chatbot, storage: object, traces: Path, tmp_path: Path
-) -> None:
+def test_workers_run_only_our_tasks_and_report_others(chatbot, storage, traces, tmp_path) -> None:
     foreign = write_into_the_queue(traces)
     write_a_result(traces)
     log = tmp_path / "cluster.log"

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import rows
 from compliance.models import ComplianceRequest
@@ -47,9 +46,7 @@ def erased_alice(company: Company) -> str:
     return deletion
 
 
-def test_requests_by_the_value_find_the_conversation(
-    company: Company, identifier: TokenCaller, storage: ObjectStorage
-) -> None:
+def test_requests_by_the_value_find_the_conversation(company, identifier, storage) -> None:
     late, others = company.talk("c-late"), company.talk("c-other", "carol")
     assert named(identifier, "c-late", "alice") == "created"
 
@@ -63,9 +60,7 @@ def test_requests_by_the_value_find_the_conversation(
     assert found_anywhere(storage, ["c-late", "c-other"]) == {"c-other"}
 
 
-def test_a_conversation_without_identity_is_erased_by_the_next_sweep(
-    company: Company, identifier: TokenCaller, storage: ObjectStorage
-) -> None:
+def test_a_conversation_without_identity_is_erased_by_the_next_sweep(company, identifier, storage) -> None:
     number = company.talk("c-late", has_file=True)
     deletion = erased_alice(company)
 
@@ -80,9 +75,7 @@ def test_a_conversation_without_identity_is_erased_by_the_next_sweep(
 
 
 @pytest.mark.parametrize("way", ["call", "token"])
-def test_a_conversation_that_an_export_waits_for_is_not_erased_by_naming(
-    company: Company, identifier: TokenCaller, storage: ObjectStorage, way: str
-) -> None:
+def test_a_conversation_that_an_export_waits_for_is_not_erased_by_naming(company, identifier, storage, way) -> None:
     number = company.talk("c-late")
     erased_alice(company)
     export = company.export(["c-late"])
@@ -166,9 +159,7 @@ def gates(monkeypatch: pytest.MonkeyPatch) -> Any:
     return gate_at
 
 
-def test_an_identity_that_is_stored_while_the_mark_waits_is_found_by_it(
-    chatbot: Chatbot, storage: ObjectStorage, gates: Any
-) -> None:
+def test_an_identity_that_is_stored_while_the_mark_waits_is_found_by_it(chatbot, storage, gates) -> None:
     conversation = conversation_of(chatbot, messages=2)
     request = deletion_of(chatbot, "42")
     gate = gates(intake_rows, "write", after=True)
@@ -188,9 +179,7 @@ def test_an_identity_that_is_stored_while_the_mark_waits_is_found_by_it(
 
 
 @pytest.mark.parametrize("people", [[], ["stranger"]], ids=["of nobody", "of a stranger"])
-def test_an_identity_that_comes_while_a_mark_runs_waits_and_is_refused(
-    chatbot: Chatbot, storage: ObjectStorage, gates: Any, people: list[str]
-) -> None:
+def test_an_identity_that_comes_while_a_mark_runs_waits_and_is_refused(chatbot, storage, gates, people) -> None:
     conversation_of(chatbot, "42")
     conversation = conversation_of(chatbot, *people)
     request = deletion_of(chatbot, "42")
@@ -212,9 +201,7 @@ def test_an_identity_that_comes_while_a_mark_runs_waits_and_is_refused(
     assert list(RefusedIdentity.objects.values_list("request_id", flat=True)) == [request.pk] * len(people)
 
 
-def test_an_identity_for_a_conversation_that_is_being_erased_waits_and_is_refused(
-    chatbot: Chatbot, storage: ObjectStorage, gates: Any
-) -> None:
+def test_an_identity_for_a_conversation_that_is_being_erased_waits_and_is_refused(chatbot, storage, gates) -> None:
     conversation = conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
     gate = gates(rows, "erase")
@@ -245,9 +232,7 @@ def test_two_that_name_the_same_conversations_in_other_orders_end_with_one_ident
     assert Identity.objects.count() == len(conversations)
 
 
-def test_naming_an_erased_chatter_and_a_document_that_names_them_close_it_once(
-    company: Company, identifier: TokenCaller, gates: Any
-) -> None:
+def test_naming_an_erased_chatter_and_a_document_that_names_them_close_it_once(company, identifier, gates) -> None:
     number = company.talk("c-late")
     deletion = erased_alice(company)
     gate = gates(intake_rows, "list_refused")

@@ -14,7 +14,6 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.ledger import journal
 from compliance.models import Export
@@ -35,7 +34,7 @@ from tests.functional.company import (
     settle,
     work,
 )
-from tests.functional.refusing import EXTRACTS, FILES, Refusals, in_the_gap
+from tests.functional.refusing import EXTRACTS, FILES, in_the_gap
 from tests.functional.support import dump
 from tests.s3_server import S3Server, running
 
@@ -73,9 +72,7 @@ def verified() -> dict[str, Any]:
     return found
 
 
-def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(company, storage) -> None:
     company.talk("c-late", "carol", has_file=True)
     deletion = erased_alice(company)
     assert company.request_object(deletion)["result"] == "nothing_found"
@@ -120,9 +117,7 @@ def test_an_identity_without_a_stored_value_is_not_counted(company: Company, is_
 
 @pytest.mark.long(reason="the same with another's export", beyond=1)
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(
-    company: Company, storage: ObjectStorage, holder: str
-) -> None:
+def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(company, storage, holder) -> None:
     company.talk("c-late", "carol")
     export = company.exported(HOLDERS[holder], age=OLD)
     deletion = erased_alice(company)
@@ -137,9 +132,7 @@ def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(
 
 @pytest.mark.long(reason="the same with another's export", beyond=1)
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_a_recent_export_with_late_data_is_removed_after_its_grace(
-    company: Company, storage: ObjectStorage, holder: str
-) -> None:
+def test_a_recent_export_with_late_data_is_removed_after_its_grace(company, storage, holder) -> None:
     company.talk("c-late", "carol")
     export = company.exported(HOLDERS[holder])
     deletion = erased_alice(company)
@@ -169,9 +162,7 @@ def test_copies_in_a_clients_bucket_are_named(company: Company, server: S3Server
     assert [one["day"] for one in company.request_object(deletion)["delivered_extracts"]] == [day.day.isoformat()]
 
 
-def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_exports(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_exports(company, storage) -> None:
     company.talk("c-late")
     export = company.exported(["c-late"])
     erased_alice(company, erase_exports=True)
@@ -185,9 +176,7 @@ def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_export
 @pytest.mark.long(reason="each age, with and without the sweep", beyond=1)
 @pytest.mark.parametrize("is_swept", [True, False], ids=["swept", "unswept"])
 @pytest.mark.parametrize("age", [FRESH, OLD], ids=["fresh", "old"])
-def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(
-    company: Company, storage: ObjectStorage, age: timedelta, is_swept: bool
-) -> None:
+def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(company, storage, age, is_swept) -> None:
     number = company.talk("c-late")
     export = company.exported(["c-late"], age=age)
     erased_alice(company)
@@ -203,9 +192,7 @@ def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_running_export_does_not_keep_a_conversation_named_meanwhile(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_running_export_does_not_keep_a_conversation_named_meanwhile(company, storage, monkeypatch) -> None:
     company.talk("c-late", "carol")
     company.talk("c-carol", "carol")
     erased_alice(company)
@@ -223,9 +210,7 @@ def test_a_running_export_does_not_keep_a_conversation_named_meanwhile(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(company, storage, refusals) -> None:
     company.talk("c-late", "carol")
     company.make_day()
     erased_alice(company)
@@ -243,9 +228,7 @@ def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(company, storage, refusals) -> None:
     key = key_of_file(company.talk("c-late", "carol", has_file=True))
     erased_alice(company)
     refusals.locked.add(FILES)
@@ -263,9 +246,7 @@ def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_late_file_that_is_refused_is_removed_later_without_delaying_words_or_others(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_a_late_file_that_is_refused_is_removed_later_without_delaying_words_or_others(company, storage, refusals):
     late = company.talk("c-late", "carol", has_file=True)
     refusals.locked.add(key_of_file(late))
     others = company.talk("c-other", "carol", has_file=True)
@@ -285,9 +266,7 @@ def test_a_late_file_that_is_refused_is_removed_later_without_delaying_words_or_
     assert found_anywhere(storage, ["c-late", "c-other"]) == set()
 
 
-def test_data_arriving_before_verification_costs_no_attempt(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_arriving_before_verification_costs_no_attempt(company, storage, monkeypatch) -> None:
     company.talk("c-1", "alice")
     number = company.talk("c-late", "carol")
     deletion = company.delete("alice")
@@ -318,9 +297,7 @@ def test_a_document_for_an_unused_id_is_new(company: Company) -> None:
     assert verified() == {}
 
 
-def test_conversations_of_the_last_mark_are_erased_though_an_earlier_mark_completed_first(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_conversations_of_the_last_mark_are_erased_though_an_earlier_mark_completed_first(company, storage, refusals):
     """Approved in the other order, the deletion that was filed first marks last."""
     company.talk("c-1", "alice", has_file=True)
     late = company.talk("c-late")

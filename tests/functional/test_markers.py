@@ -4,7 +4,6 @@ The columns come from the models: a new one is planted by itself. What a constra
 list.
 """
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -166,12 +165,7 @@ def left(planted: Planted, person: str) -> Planted:
 
 @pytest.mark.long(reason="each kind of erasure", beyond=1)
 @pytest.mark.parametrize("erase", [by_value, by_ids, by_age, late])
-def test_no_marker_of_an_erased_person_is_left_and_none_of_a_neighbour_is_gone(
-    company: Company,
-    storage: ObjectStorage,
-    people: tuple[Planted, Planted],
-    erase: Callable[[Company], None],
-) -> None:
+def test_no_marker_of_an_erased_person_is_left_and_none_of_a_neighbour_is_gone(company, storage, people, erase):
     alice, bob = people
     of_bob = left(bob, BOB)
     # A deletion by value is about all of them; the others are about the conversation alone.
@@ -193,9 +187,7 @@ def test_no_marker_of_an_erased_person_is_left_and_none_of_a_neighbour_is_gone(
         assert ALICE not in dump() + everything_in(storage)
 
 
-def test_after_the_days_nothing_is_left(
-    company: Company, storage: ObjectStorage, people: tuple[Planted, Planted]
-) -> None:
+def test_after_the_days_nothing_is_left(company, storage, people) -> None:
     """Whatever erased the conversation: requests and copies have their own days."""
     by_ids(company)
     travel(settings.ERASURE_LEDGER_DAYS + timedelta(days=1))

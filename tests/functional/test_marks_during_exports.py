@@ -127,13 +127,7 @@ def test_an_export_is_rebuilt_without_data_erased_meanwhile(
 
 @pytest.mark.long(reason="each meeting", beyond=1)
 @pytest.mark.parametrize("meeting", MEETINGS)
-def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(
-    company: Company,
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    numbers: dict[str, int],
-    meeting: str,
-) -> None:
+def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(company, storage, monkeypatch, numbers, meeting):
     deletion, export = filed(company, meeting)
     count = Transcripts.count
 
@@ -191,13 +185,7 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
 
 
 @pytest.mark.parametrize("gap", gaps({GAPS[4]}))
-def test_a_deletion_of_other_conversations_does_not_delay_an_export(
-    company: Company,
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    numbers: dict[str, int],
-    gap: tuple[str, str, str],
-) -> None:
+def test_a_deletion_of_other_conversations_does_not_delay_an_export(company, storage, monkeypatch, numbers, gap):
     """Bob's export leaves what he shares with Alice out."""
     deletion = company.delete("alice", erase_exports=True)
     postpone(deletion)

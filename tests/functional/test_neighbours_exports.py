@@ -65,9 +65,7 @@ def test_an_export_without_shared_conversations_is_not_changed(
 
 @pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erases_exports", [True, False])
-def test_a_recent_export_of_another_chatter_is_kept_for_its_grace_and_named(
-    company: Company, storage: ObjectStorage, shared: None, erases_exports: bool
-) -> None:
+def test_a_recent_export_of_another_chatter_is_kept_for_its_grace_and_named(company, storage, shared, erases_exports):
     export = company.exported("bob", include_shared=True)
     deletion = company.delete("alice", erase_exports=erases_exports)
     settle()
@@ -81,9 +79,7 @@ def test_a_recent_export_of_another_chatter_is_kept_for_its_grace_and_named(
 
 @pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("alice", ALICE)
-def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
-    company: Company, storage: ObjectStorage, shared: None, alice: str
-) -> None:
+def test_an_old_export_of_another_chatter_with_erased_data_is_removed(company, storage, shared, alice) -> None:
     export = company.exported("bob", age=OLD, include_shared=True)
     deletion = company.delete(ALICE[alice])
     settle()
@@ -96,9 +92,7 @@ def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
 
 @pytest.mark.long(reason="the same with the other option", beyond=1)
 @pytest.mark.parametrize("erases_exports", [True, False])
-def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
-    company: Company, storage: ObjectStorage, erases_exports: bool
-) -> None:
+def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(company, storage, erases_exports) -> None:
     """It contains no conversation, but its key contains the value."""
     old, fresh = company.exported("alice", age=OLD), company.exported("alice")
     assert company.request_object(str(fresh.request_id))["result"] == "nothing_found"
@@ -120,9 +114,7 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
     assert not Export.objects.filter(key__isnull=False).exists()
 
 
-def test_an_empty_export_that_ran_while_the_deletion_was_held_keeps_its_grace_alone(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_an_empty_export_that_ran_while_the_deletion_was_held_keeps_its_grace_alone(company, storage) -> None:
     Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
     deletion = company.delete("alice")
     settle()
@@ -165,9 +157,7 @@ def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
-def test_a_kept_export_is_removed_by_the_next_deletion_of_its_own_chatter(
-    company: Company, storage: ObjectStorage, shared: None
-) -> None:
+def test_a_kept_export_is_removed_by_the_next_deletion_of_its_own_chatter(company, storage, shared) -> None:
     export = company.exported("bob", include_shared=True)
     first = company.delete("alice")
     settle()
@@ -203,9 +193,7 @@ def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contain
     assert people.count() == 0
 
 
-def test_an_export_filed_after_the_deletion_is_not_changed(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_an_export_filed_after_the_deletion_is_not_changed(company, storage, refusals) -> None:
     """A failed deletion is retried after the chatter has requested a copy of later data."""
     company.talk("c-1", "alice", has_file=True)
     refusals.locked.add(FILES)

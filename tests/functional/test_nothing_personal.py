@@ -168,9 +168,7 @@ SENT: list[tuple[str, str, str, dict[str, str]]] = [
 
 @pytest.mark.long(reason="a web server that does not break", beyond=1)
 @pytest.mark.parametrize("is_broken", [True, False], ids=["without the tables", "whole"])
-def test_logs_of_a_breaking_web_server_contain_no_personal_data(
-    chatbot: Chatbot, tmp_path: Path, is_broken: bool
-) -> None:
+def test_logs_of_a_breaking_web_server_contain_no_personal_data(chatbot, tmp_path, is_broken) -> None:
     deletion_of(chatbot, WORD, reference=f"T-{WORD}")
     log = tmp_path / "web.log"
     ours = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "METRICS_TOKEN": TOKEN}

@@ -100,9 +100,7 @@ def test_a_missing_permission_is_named_and_once_granted_the_deletion_completes(
     assert UploadedFile.objects.get() == of_another
 
 
-def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(
-    chatbot: Chatbot, server: S3Server, settings: Settings
-) -> None:
+def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(chatbot, server, settings) -> None:
     """The bulk call succeeds, but refuses one of its versions."""
     admin = server.storage()
     s3(admin).create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
@@ -133,9 +131,7 @@ def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(
     assert not UploadedFile.objects.exists()
 
 
-def test_a_retention_that_has_not_run_out_is_a_lock_too(
-    chatbot: Chatbot, server: S3Server, settings: Settings
-) -> None:
+def test_a_retention_that_has_not_run_out_is_a_lock_too(chatbot, server, settings) -> None:
     s3(server.storage()).create_bucket(Bucket="retained", ObjectLockEnabledForBucket=True)
     storage = use(settings, server, "retained", ADMIN)
     file = file_of(chatbot, "42")

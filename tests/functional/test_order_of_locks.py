@@ -11,7 +11,6 @@ from django.db.models import Model
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import exports, marking, objects, rows
 from compliance.models import ComplianceRequest, Export, ExportConversation
@@ -69,9 +68,7 @@ def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, 
     assert locks_in_order(*two, lambda: objects.forget_exports(gone, chatbot_ids=[two[0].chatbot_id]))
 
 
-def test_exports_with_erased_data_get_their_expiry_in_the_order_of_their_ids(
-    chatbot: Chatbot, two: tuple[Export, Export]
-) -> None:
+def test_exports_with_erased_data_get_their_expiry_in_the_order_of_their_ids(chatbot, two) -> None:
     deletion = deletion_of(chatbot, "42")
     for number, export in enumerate(reversed(two)):
         ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=number)
@@ -209,9 +206,7 @@ def test_a_mark_does_not_wait_for_a_completion_of_the_same_chatter(both_at_work:
     completing.end()
 
 
-def test_an_equal_export_is_found_while_a_deletion_of_its_chatter_completes(
-    chatbot: Chatbot, both_at_work: tuple[HeldClaim, HeldClaim]
-) -> None:
+def test_an_equal_export_is_found_while_a_deletion_of_its_chatter_completes(chatbot, both_at_work) -> None:
     _, later = both_at_work
     gate = Gate()
 
@@ -266,9 +261,7 @@ def expiring_meanwhile(monkeypatch: pytest.MonkeyPatch, conversation: int, delet
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_deletion_that_gives_one_up_and_removes_another(
-    company: Company, storage: ObjectStorage, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_that_gives_one_up_and_removes_another(company, storage, refusals, monkeypatch) -> None:
     both, bobs = company.talk("c-both", "alice", "bob"), company.talk("c-bob", "bob")
     company.exported(["c-both", "c-bob"])
     lose(given_up(company, refusals, "bob", both, bobs))
@@ -281,9 +274,7 @@ def test_a_deletion_that_gives_one_up_and_removes_another(
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_exports_that_begin_anew_of_which_one_is_given_up(
-    company: Company, storage: ObjectStorage, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exports_that_begin_anew_of_which_one_is_given_up(company, storage, refusals, monkeypatch) -> None:
     both = company.talk("c-both", "alice", "bob")
     anew = [given_up(company, refusals, value, both) for value in ("alice", "bob")]
     lose(anew[1])

@@ -96,9 +96,7 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
 
 
 @pytest.mark.long(reason="thousands of conversations are stored")
-def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
-    company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(company, refusals, monkeypatch) -> None:
     """The first fails between its mark and the first row, which only an internal error can cause."""
     times = LARGE_CONVERSATIONS + 1
     company.chatbot.max_conversations_per_deletion = 2 * times

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 import pytest
 from django.conf import settings
-from django.test import Client
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance.erasure import uci_values
 from tests import factories
 from tests.conversations.documents import parsed
@@ -74,9 +72,7 @@ def chatbots() -> list[Chatbot]:
     return chatbots
 
 
-def test_no_statement_reads_a_big_table_whole(
-    chatbots: list[Chatbot], storage: ObjectStorage, admin_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_statement_reads_a_big_table_whole(chatbots, storage, admin_client, monkeypatch) -> None:
     monkeypatch.setattr(settings, "METRICS_TOKEN", "a-token-of-the-tests")
     watch = Watch(big_tables.TABLES, most_entries=MOST_ENTRIES, monkeypatch=monkeypatch)
     for name, prepare in {"without": big_tables.forget_statistics, "with": big_tables.analyze}.items():

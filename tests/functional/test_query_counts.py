@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from chatbots.models import Chatbot, Membership
+from chatbots.models import Membership
 from tests.every_page import RECORDS, TABLE, Page, admin_page
 from tests.functional.big_tables import Sizes, fill
 from tests.functional.test_who_may import open_page, something_of
@@ -41,9 +40,7 @@ def queries_of_admin(model: type[Model], client: Client) -> int:
 
 @pytest.mark.long(reason="20,000 rows of everything are stored, and every page is opened", beyond=1)
 @pytest.mark.parametrize("many", [MORE, MANY], ids=["60", "10000"])
-def test_the_number_of_queries_does_not_grow_with_the_rows(
-    chatbot: Chatbot, neighbour: Chatbot, storage: object, admin_user: User, many: Sizes
-) -> None:
+def test_the_number_of_queries_does_not_grow_with_the_rows(chatbot, neighbour, storage, admin_user, many) -> None:
     officer = staff(chatbot, Role.OFFICER)
     Membership.objects.create(chatbot=neighbour, user=officer, role=Role.OFFICER)
     client = client_of(officer)

@@ -42,9 +42,7 @@ def document(**fields: Any) -> Any:
     return parse_document(json.dumps(base | fields).encode())
 
 
-def test_a_document_for_an_erased_conversation_while_it_is_being_erased(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42", external_id="c-1")
     request = deletion_of(chatbot, "42")
     gate, erase = Gate(), rows.erase
@@ -69,9 +67,7 @@ def test_a_document_for_an_erased_conversation_while_it_is_being_erased(
     assert not Message.objects.exists()
 
 
-def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     gate, write = Gate(), intake_rows.write
@@ -119,9 +115,7 @@ def test_a_document_that_names_the_erased_chatter_later_is_refused(chatbot: Chat
     assert Message.objects.get().conversation_id == new.number
 
 
-def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42", messages=5)
     request = deletion_of(chatbot, "42")
     gate, conclude = Gate(), journal.conclude
@@ -209,9 +203,7 @@ def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(cha
     assert set(two.request_ids) == {first.pk, duplicate.pk}
 
 
-def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     slow = deletion_of(chatbot, "42")
     gate, erase = Gate(), rows.erase
@@ -238,9 +230,7 @@ def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(
     assert (slow.status, slow.messages) == (Status.COMPLETED, 2)
 
 
-def test_intake_waits_for_every_mark_under_way(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_intake_waits_for_every_mark_under_way(chatbot, storage, monkeypatch) -> None:
     for part in range(locks.PARTS):
         gate = Gate()
 
@@ -258,9 +248,7 @@ def test_intake_waits_for_every_mark_under_way(
         late.end()
 
 
-def test_a_deletion_is_requeued_while_another_erases_shared_conversations(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_is_requeued_while_another_erases_shared_conversations(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42", "43")
     conversation_of(chatbot, "43")
     first = deletion_of(chatbot, "42")

@@ -36,9 +36,7 @@ from tests.s3_server import S3Server, running
 __all__ = ["versioned"]
 
 
-def test_nothing_of_the_message_is_left_and_all_else_is_as_it_was(
-    company: Company, neighbour: Chatbot, versioned: ObjectStorage, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_of_the_message_is_left_and_all_else_is_as_it_was(company, neighbour, versioned, caplog) -> None:
     other_company = Company(neighbour)
     number, other = talk(company, "c-1", "alice"), company.talk("c-2", "bob", has_file=True)
     elsewhere = other_company.talk("c-1", "alice", has_file=True)
@@ -135,9 +133,7 @@ def test_a_second_redaction_finds_nothing_and_both_complete(company: Company, st
 
 @pytest.mark.long(reason="the same at another object", beyond=1)
 @pytest.mark.parametrize("part", [FILES, EXPORTS])
-def test_a_storage_that_refuses_is_tried_again(
-    company: Company, storage: ObjectStorage, refusals: Refusals, part: str
-) -> None:
+def test_a_storage_that_refuses_is_tried_again(company, storage, refusals, part) -> None:
     number = talk(company, "c-1", "alice")
     export = company.exported("alice")
     refusals.busy.add(part)
@@ -174,9 +170,7 @@ def test_one_that_failed_can_be_retried(company: Company, storage: ObjectStorage
     assert found(storage) == set()
 
 
-def test_it_waits_for_a_day_that_cannot_be_rebuilt(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_it_waits_for_a_day_that_cannot_be_rebuilt(company, storage, refusals) -> None:
     number = talk(company, "c-1", "alice")
     company.make_day()
     refusals.unwritable.add(EXTRACTS)
@@ -217,9 +211,7 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.mark.long(reason="a storage of the client's own")
-def test_copies_in_a_clients_bucket_are_named_and_left(
-    company: Company, storage: ObjectStorage, server: S3Server
-) -> None:
+def test_copies_in_a_clients_bucket_are_named_and_left(company, storage, server) -> None:
     number = talk(company, "c-1", "alice")
     use_client_bucket(company.chatbot, server, identity=CLIENT)
     delivered = company.exported("alice")
@@ -295,9 +287,7 @@ def test_a_restored_backup_is_found(company: Company, storage: ObjectStorage) ->
     assert verify.audit([UUID(redaction)]).left[UUID(redaction)].rows == {"conversations_message": 1}
 
 
-def test_a_clean_export_that_expires_is_not_found(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_a_clean_export_that_expires_is_not_found(company, storage, refusals) -> None:
     number = talk(company, "c-1", "alice")
     redaction = redact(company, number)
     settle()
@@ -310,9 +300,7 @@ def test_a_clean_export_that_expires_is_not_found(
     assert not verify.audit([UUID(redaction)]).left
 
 
-def test_a_reference_with_the_chatters_value_goes_with_the_conversation(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_a_reference_with_the_chatters_value_goes_with_the_conversation(company, storage) -> None:
     number = talk(company, "c-1", "alice")
     named = redact(company, number, reference="case-alice")
     other = redact(company, number, reference="TICKET-7")

@@ -106,9 +106,7 @@ LAST_COPIES: list[tuple[Subject, Subject | None]] = [
 
 
 @pytest.mark.parametrize(("exported", "erased"), LAST_COPIES)
-def test_a_copy_of_what_was_erased_since_stays_until_its_grace_ends_and_is_named(
-    company: Company, storage: ObjectStorage, exported: Subject, erased: Subject | None
-) -> None:
+def test_a_copy_of_what_was_erased_since_stays_until_its_grace_ends_and_is_named(company, storage, exported, erased):
     number = talk(company, "c-1", "alice")
     company.talk("c-2", "alice")
     if exported == "bob":
@@ -140,9 +138,7 @@ def test_a_copy_of_what_was_erased_since_stays_until_its_grace_ends_and_is_named
     assert not found(storage)
 
 
-def test_a_copy_goes_where_the_deletion_that_met_its_request_has_erased_nothing(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_a_copy_goes_where_the_deletion_that_met_its_request_has_erased_nothing(company, storage) -> None:
     number = talk(company, "c-1", "alice")
     company.export(["c-1", "c-9"])
     work()

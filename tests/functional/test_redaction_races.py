@@ -32,7 +32,7 @@ from tests.functional.company import (
 )
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
-from tests.functional.refusing import EXPORTS, EXTRACTS, Refusals, in_the_gap
+from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap
 from tests.functional.support import dump, everything_in
 from tests.s3_server import S3Server, running
 from tests.under_roles import role
@@ -54,9 +54,7 @@ def test_two_at_once_redact_their_messages(company: Company, storage: ObjectStor
 
 
 @pytest.mark.long(reason="three threads that wait for each other")
-def test_two_with_the_same_export_file_it_again_once(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_two_with_the_same_export_file_it_again_once(company, storage, refusals) -> None:
     """The first waits for an export. The second would have it filed again too, and waits for the first."""
     one, other = talk(company, "c-1", "alice"), talk(company, "c-2", "bob")
     exports = [company.exported(["c-1"]), company.exported(["c-1", "c-2"])]
@@ -85,9 +83,7 @@ def test_two_with_the_same_export_file_it_again_once(
 
 
 @pytest.mark.long(reason="three workers carry out some fifty requests at once")
-def test_exports_and_redactions_at_once_leave_nothing_and_all_complete(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_exports_and_redactions_at_once_leave_nothing_and_all_complete(company, storage) -> None:
     numbers = [talk(company, f"c-{place}", "alice", "bob") for place in range(6)]
     company.make_day()
     workers = [Elsewhere(lambda: worker.drain(seconds=15)) for _ in range(3)]
@@ -141,9 +137,7 @@ GAPS = [
 
 @pytest.mark.long(reason="each of seven gaps", beyond=1)
 @pytest.mark.parametrize("gap", GAPS, ids=[f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS])
-def test_an_export_in_flight_starts_over(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, gap: tuple[str, str, str]
-) -> None:
+def test_an_export_in_flight_starts_over(company, storage, monkeypatch, gap) -> None:
     number = talk(company, "c-1", "alice")
     redaction = redact(company, number)
     postpone(redaction)
@@ -160,9 +154,7 @@ def test_an_export_in_flight_starts_over(
     assert list(storage.uploads()) == []
 
 
-def test_a_redaction_between_snapshot_and_first_row_is_noticed_too(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redaction_between_snapshot_and_first_row_is_noticed_too(company, storage, monkeypatch) -> None:
     number = talk(company, "c-1", "alice")
     redaction = redact(company, number)
     postpone(redaction)
@@ -189,9 +181,7 @@ def test_a_redaction_between_snapshot_and_first_row_is_noticed_too(
     ("method", "when"),
     [("open_upload", "before"), ("open_upload", "after"), ("write_parts", "before"), ("write_parts", "after")],
 )
-def test_an_upload_in_flight_leaves_nothing(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, method: str, when: str
-) -> None:
+def test_an_upload_in_flight_leaves_nothing(company, storage, monkeypatch, method, when) -> None:
     [result] = company.send(document("c-1", "alice", messages=[said("m1", SECRET, kind="file")]))
     number = result["number"]
     redaction = redact(company, number)
@@ -208,9 +198,7 @@ def test_an_upload_in_flight_leaves_nothing(
     assert list(storage.uploads()) == []
 
 
-def test_an_upload_that_ends_just_after_the_redaction_is_refused(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_ends_just_after_the_redaction_is_refused(company, storage, monkeypatch) -> None:
     """The redaction has emptied the message and cannot remove its objects for now."""
     [result] = company.send(document("c-1", "alice", messages=[said("m1", SECRET, kind="file")]))
     number = result["number"]
@@ -230,9 +218,7 @@ def test_an_upload_that_ends_just_after_the_redaction_is_refused(
 
 
 @pytest.mark.long(reason="one more meeting of a redaction and a deletion")
-def test_it_waits_for_the_day_also_once_a_deletion_has_erased_its_message(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_it_waits_for_the_day_also_once_a_deletion_has_erased_its_message(company, storage, refusals) -> None:
     number = talk(company, "c-1", "alice")
     company.make_day()
     refusals.unwritable.add(EXTRACTS)
@@ -269,9 +255,7 @@ class _Killed(BaseException):
 
 @pytest.mark.long(reason="eight steps, each with a redaction of its own", beyond=1)
 @pytest.mark.parametrize(("module", "name"), STEPS, ids=[name for _, name in STEPS])
-def test_a_worker_that_stops_at_any_step_is_succeeded(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
-) -> None:
+def test_a_worker_that_stops_at_any_step_is_succeeded(company, storage, monkeypatch, module, name) -> None:
     number = talk(company, "c-1", "alice")
     company.exported("alice", include_files=True)
     redaction = redact(company, number)
@@ -338,9 +322,7 @@ def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: Ob
 
 
 @pytest.mark.long(reason="the same in a storage of the client's own")
-def test_an_export_in_flight_to_a_clients_bucket_starts_over(
-    company: Company, storage: ObjectStorage, server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_in_flight_to_a_clients_bucket_starts_over(company, storage, server, monkeypatch) -> None:
     number = talk(company, "c-1", "alice")
     use_client_bucket(company.chatbot, server, identity=CLIENT)
     clients = server.storage()
@@ -363,9 +345,7 @@ def test_an_export_in_flight_to_a_clients_bucket_starts_over(
 
 
 @pytest.mark.long(reason="a storage of the client's own")
-def test_what_a_failed_export_left_in_a_clients_bucket_is_removed(
-    company: Company, storage: ObjectStorage, server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_failed_export_left_in_a_clients_bucket_is_removed(company, storage, server, monkeypatch) -> None:
     number = talk(company, "c-1", "alice")
     use_client_bucket(company.chatbot, server, identity=CLIENT)
     clients = server.storage()

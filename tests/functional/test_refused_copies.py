@@ -4,11 +4,9 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from common.storage import ObjectStorage
 from compliance.models import Export, ExportFile
 from tests.compliance.retention.test_purge_expired import purge_expired
 from tests.functional.company import Company, found_anywhere, settle, work
-from tests.functional.refusing import Refusals
 
 COPIES = "_files/"
 EXPIRED = settings.HOSTED_FILE_DAYS + timedelta(days=1)
@@ -21,9 +19,7 @@ def exported_with_copy(company: Company, conversation_id: str, person: str, age:
     return export
 
 
-def test_a_deletion_fails_while_a_copy_is_refused_and_removes_it_when_it_is_retried(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_a_deletion_fails_while_a_copy_is_refused_and_removes_it_when_it_is_retried(company, storage, refusals):
     export = exported_with_copy(company, "c-1", "alice")
     neighbours = exported_with_copy(company, "c-2", "bob")
     refusals.locked.add(COPIES)
@@ -42,9 +38,7 @@ def test_a_deletion_fails_while_a_copy_is_refused_and_removes_it_when_it_is_retr
     assert ExportFile.objects.get().export_id == neighbours.pk
 
 
-def test_an_expired_export_is_kept_and_not_counted_while_a_copy_is_refused(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_an_expired_export_is_kept_and_not_counted_while_a_copy_is_refused(company, storage, refusals) -> None:
     export = exported_with_copy(company, "c-1", "alice", EXPIRED)
     copy = export.copies.get().key
     refusals.locked.add(COPIES)

@@ -81,9 +81,7 @@ def test_a_running_cluster_takes_nothing_more(chatbot: Chatbot, storage: ObjectS
     assert log.read_text().count("service.restored") == 1
 
 
-def test_workers_at_work_write_nothing_more_once_it_is_closed(
-    chatbot: Chatbot, storage: ObjectStorage, tmp_path: Path
-) -> None:
+def test_workers_at_work_write_nothing_more_once_it_is_closed(chatbot, storage, tmp_path) -> None:
     """Closed and opened again and again, in the middle of whatever they do."""
     service.current()
     log = tmp_path / "worker.log"

@@ -8,7 +8,6 @@ from django.db import connection, connections, transaction
 
 from chatbots import locks
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
@@ -124,9 +123,7 @@ def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbo
 
 
 @pytest.mark.long(reason="two clusters, and 120,000 messages are erased")
-def test_a_killed_cluster_leaves_a_run_that_another_ends(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_killed_cluster_leaves_a_run_that_another_ends(chatbot, neighbour, storage) -> None:
     old = [conversation_aged(chatbot, 91, str(number), messages=0) for number in range(30)]
     with connection.cursor() as cursor:
         cursor.execute(_FILL, [4_000, [one.pk for one in old]])

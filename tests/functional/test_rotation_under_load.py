@@ -10,7 +10,6 @@ import pytest
 from django.conf import settings as current
 from django.db import connection
 from django.utils import timezone
-from pytest_django import Settings
 
 from accounts import second_factor
 from chatbots.authentication import secret_binding
@@ -141,9 +140,7 @@ def readable() -> int:
     return number
 
 
-def test_no_call_fails_and_no_secret_is_lost(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, server: S3Server, settings: Settings
-) -> None:
+def test_no_call_fails_and_no_secret_is_lost(chatbot, neighbour, receiver, server, settings) -> None:
     settings.SECRET_KEY = OLD
     settings.ENCRYPTION_KEYS = {"k1": b"\1" * 32}
     use_client_bucket(chatbot, server)

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from django.db import connection
 
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.inventory import STORES, Disposition
 from devservers import control
@@ -148,9 +147,7 @@ def server(tmp_path: Path, transactional_db: None) -> Iterator[OwnServer]:
 
 @pytest.mark.long(reason="a server of its own, whose tables are rewritten twice")
 @pytest.mark.one_postgresql(reason="the files of one server")
-def test_nothing_of_an_erased_chatter_is_in_the_files_after_the_runbook(
-    server: OwnServer, storage: ObjectStorage
-) -> None:
+def test_nothing_of_an_erased_chatter_is_in_the_files_after_the_runbook(server, storage) -> None:
     ada, eve, neighbour = (Planted(name) for name in ("ada", "eve", "bob"))
     base, log = server.data / "base", server.data / "pg_wal"
     company = Company(factories.ready_chatbot(slug="acme"))

@@ -176,9 +176,7 @@ def refused_and_served(
     return refused
 
 
-def test_a_call_that_waits_too_long_for_the_database_returns_retry_after(
-    impatient: WebServer, chatbot: Chatbot
-) -> None:
+def test_a_call_that_waits_too_long_for_the_database_returns_retry_after(impatient, chatbot) -> None:
     caller = TokenCaller(chatbot)
     response, body = refused_and_served(impatient, caller.url("requests"), caller.credentials(b""))
     assert (response.status, response.headers["Retry-After"]) == (503, "5"), body

@@ -54,9 +54,7 @@ def counted(found: dict[str, Any]) -> dict[str, int]:
 
 @pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("bob", BOB)
-def test_the_second_waits_for_the_day_that_the_first_waits_for(
-    company: Company, storage: ObjectStorage, refusals: Refusals, shared: int, bob: str
-) -> None:
+def test_the_second_waits_for_the_day_that_the_first_waits_for(company, storage, refusals, shared, bob) -> None:
     day = company.make_day()
     refusals.unwritable.add(EXTRACTS)
     first = company.delete("alice")
@@ -113,9 +111,7 @@ def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(
     assert [company.request_object(each)["result"] for each in requests] == ["done", "done"]
 
 
-def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
-    company: Company, storage: ObjectStorage, refusals: Refusals, shared: int
-) -> None:
+def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(company, storage, refusals, shared):
     company.talk("c-bob", "bob", has_file=True)
     company.make_day()
     refusals.unwritable.add(EXTRACTS)
@@ -165,9 +161,7 @@ def test_the_second_does_not_complete_while_a_locked_object_remains(
     assert [events(each).count("request.completed") for each in requests] == [1, 1]
 
 
-def test_neither_of_one_claim_completes_while_a_locked_file_remains(
-    company: Company, storage: ObjectStorage, refusals: Refusals
-) -> None:
+def test_neither_of_one_claim_completes_while_a_locked_file_remains(company, storage, refusals) -> None:
     company.talk("c-both", "alice", "bob", has_file=True)
     company.talk("c-carol", "carol", has_file=True)
     refusals.locked.add(FILES)
@@ -184,9 +178,7 @@ def test_neither_of_one_claim_completes_while_a_locked_file_remains(
 
 @pytest.mark.long(reason="each option by each selector", beyond=1)
 @pytest.mark.parametrize(("bob", "erases_exports"), [("uci", True), ("uci", False), ("ids", False)])
-def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
-    company: Company, storage: ObjectStorage, bob: str, erases_exports: bool
-) -> None:
+def test_the_second_completes_in_the_grace_of_an_export_and_names_it(company, storage, bob, erases_exports) -> None:
     """The copy that Alice requested is hers: his deletion does not remove it before its grace is over."""
     company.talk("c-both", "alice", "bob")
     export = company.exported("alice", include_shared=True)
@@ -214,9 +206,7 @@ def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
     ]
 
 
-def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_kept_for_the_first(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_kept_for_the_first(company, storage):
     company.talk("c-both", "alice", "bob")
     export = company.exported("alice", include_shared=True)
     company.delete("alice")
@@ -229,9 +219,7 @@ def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_ke
     assert found_anywhere(storage, ["c-both"]) == set()
 
 
-def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_its_days(
-    company: Company, refusals: Refusals, shared: int
-) -> None:
+def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_its_days(company, refusals, shared):
     company.make_day()
     refusals.unwritable.add(EXTRACTS)
     requests = [company.delete("alice"), company.delete("carol")]
@@ -246,9 +234,7 @@ def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_
     ] * 2
 
 
-def test_no_deletion_waits_for_days_before_it_starts_or_while_it_is_retried(
-    company: Company, refusals: Refusals
-) -> None:
+def test_no_deletion_waits_for_days_before_it_starts_or_while_it_is_retried(company, refusals) -> None:
     company.talk("c-1", "alice", has_file=True)
     company.make_day()
     refusals.busy.add(FILES)

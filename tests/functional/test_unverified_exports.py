@@ -13,7 +13,7 @@ from conversations.models import Identity
 from tests.compliance.exporting import patch_count
 from tests.functional.company import Company, document, found_anywhere, is_erased, settle, words_in, work
 from tests.functional.redacting import redact
-from tests.functional.refusing import EXPORTS, Refusals
+from tests.functional.refusing import EXPORTS
 from tests.under_roles import role
 
 Way = Identity.EstablishedBy
@@ -49,9 +49,7 @@ def alice(company: Company) -> dict[str, int]:
     }
 
 
-def test_a_forged_value_is_in_no_export_of_a_chatbot_that_demands_verified(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_a_forged_value_is_in_no_export_of_a_chatbot_that_demands_verified(company, storage) -> None:
     # As in a chatbot whose UCI comes with the script of a page: everyone can send another person's value.
     Variable.objects.filter(name="member_id").update(category=Variable.Category.USER_CHANNEL)
     claims = {"custom_variables": {}, "user_channel_variables": {"member_id": "alice"}}
@@ -92,9 +90,7 @@ def test_a_forged_value_is_in_no_export_of_a_chatbot_that_demands_verified(
     ("least", "held"),
     [("verified", ["c-real"]), ("platform", ["c-real", "c-said"]), ("any", ["c-forged", "c-real", "c-said"])],
 )
-def test_what_is_left_out_is_not_copied_and_not_recorded(
-    company: Company, storage: ObjectStorage, alice: dict[str, int], least: str, held: list[str]
-) -> None:
+def test_what_is_left_out_is_not_copied_and_not_recorded(company, storage, alice, least, held) -> None:
     demand(company, least)
     request = company.export("alice", include_files=True)
     settle()
@@ -110,9 +106,7 @@ def test_what_is_left_out_is_not_copied_and_not_recorded(
     assert set(recorded) == {alice[one] for one in held}
 
 
-def test_a_file_of_which_all_is_left_out_is_empty_and_says_so(
-    company: Company, storage: ObjectStorage, alice: dict[str, int]
-) -> None:
+def test_a_file_of_which_all_is_left_out_is_empty_and_says_so(company, storage, alice) -> None:
     Identity.objects.update(established_by=Way.USER_CHANNEL)
     demand(company, "verified")
     request = company.export("alice")
@@ -121,9 +115,7 @@ def test_a_file_of_which_all_is_left_out_is_empty_and_says_so(
     assert (shown["result"], shown["unverified_left_out"], shown["export"]["rows"]) == ("nothing_found", 3, 0)
 
 
-def test_the_setting_of_the_snapshot_counts(
-    company: Company, storage: ObjectStorage, alice: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_setting_of_the_snapshot_counts(company, storage, alice, monkeypatch) -> None:
     waiting = company.export("alice")
     demand(company, "platform")
     # An equal call gets the same request, whatever the setting was when it was filed.
@@ -155,9 +147,7 @@ def test_two_people_each_get_what_their_own_identity_is_enough_for(company: Comp
     assert company.request_object(of_alice)["unverified_left_out"] == 0
 
 
-def test_an_export_by_ids_relies_on_nobodys_claim(
-    company: Company, storage: ObjectStorage, alice: dict[str, int]
-) -> None:
+def test_an_export_by_ids_relies_on_nobodys_claim(company, storage, alice) -> None:
     demand(company, "verified")
     request = company.export(list(alice))
     settle()
@@ -167,9 +157,7 @@ def test_an_export_by_ids_relies_on_nobodys_claim(
 
 
 @pytest.mark.long(reason="an export is made twice")
-def test_an_export_that_a_redaction_files_again_is_narrowed_as_of_then(
-    company: Company, storage: ObjectStorage, alice: dict[str, int]
-) -> None:
+def test_an_export_that_a_redaction_files_again_is_narrowed_as_of_then(company, storage, alice) -> None:
     former = str(company.exported("alice").request_id)
     demand(company, "verified")
     redact(company, alice["c-said"])
@@ -182,9 +170,7 @@ def test_an_export_that_a_redaction_files_again_is_narrowed_as_of_then(
 @pytest.mark.long(reason="the same with another setting", beyond=1)
 @pytest.mark.usefixtures("refused_at_once")
 @pytest.mark.parametrize(("least", "status"), [("platform", "completed"), ("any", "on_hold")])
-def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(
-    company: Company, alice: dict[str, int], refusals: Refusals, least: str, status: str
-) -> None:
+def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(company, alice, refusals, least, status):
     refusals.forbidden.add(EXPORTS)
     export = company.export("alice")
     work()
@@ -201,9 +187,7 @@ def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(
 @pytest.mark.long(reason="each setting with each option", beyond=1)
 @pytest.mark.parametrize("least", ["verified", "platform", "any"])
 @pytest.mark.parametrize("options", [{}, {"include_shared": True}], ids=["own", "shared"])
-def test_the_preview_shows_what_the_export_leaves_out(
-    company: Company, alice: dict[str, int], least: str, options: dict[str, bool]
-) -> None:
+def test_the_preview_shows_what_the_export_leaves_out(company, alice, least, options) -> None:
     for way in Way:
         establish(company.talk(f"c-both-{way}", "alice", "bob"), way)
     demand(company, least)

@@ -172,9 +172,7 @@ def test_a_connection_serves_again_after_a_refusal(server, conversation) -> None
 
 
 @pytest.mark.long(reason="sends 50 MiB to a server of its own")
-def test_a_storage_that_stops_in_mid_upload_is_reported_and_the_rest_removed_later(
-    chatbot: Chatbot, settings: Settings
-) -> None:
+def test_a_storage_that_stops_in_mid_upload_is_reported_and_the_rest_removed_later(chatbot, settings) -> None:
     conversation = conversation_of(chatbot, "42")
     with running() as s3:
         settings.S3_ENDPOINT_URL = settings.S3_PUBLIC_ENDPOINT_URL = s3.endpoint

@@ -91,9 +91,7 @@ def test_a_call_ends_in_time_whatever_the_storage_does(behave: Behaviour, use: U
 
 @pytest.mark.parametrize("guarded", [False, True])
 @pytest.mark.parametrize("behave", [hostile.drips_a_head, hostile.drips_a_body, hostile.never_reads])
-def test_a_call_over_tls_ends_in_time(
-    behave: Behaviour, guarded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_over_tls_ends_in_time(behave, guarded, tmp_path, monkeypatch) -> None:
     certificate = make_certificate(tmp_path / "storage.pem")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
     monkeypatch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
@@ -113,9 +111,7 @@ def test_a_dripping_handshake_ends_in_time() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "asked"), [("http", b"HEAD http://s3.example.com/"), ("https", b"CONNECT ")])
-def test_a_call_through_a_dripping_proxy_ends_in_time(
-    monkeypatch: pytest.MonkeyPatch, scheme: str, asked: bytes
-) -> None:
+def test_a_call_through_a_dripping_proxy_ends_in_time(monkeypatch, scheme, asked) -> None:
     with behaving(hostile.drips_a_head) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url())
         code, seconds = refusal(storage_at(f"{scheme}://s3.example.com"), LOOK)

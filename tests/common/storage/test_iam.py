@@ -101,9 +101,7 @@ def test_at_aws_users_have_a_path_and_a_boundary(stub: tuple[IamUsers, Stubber])
         ("ServiceFailure", 500, ("iam_unavailable", True), "overloaded"),
     ],
 )
-def test_errors_of_iam_are_explained(
-    stub: tuple[IamUsers, Stubber], code: str, status: int, outcome: tuple[str, bool], words: str
-) -> None:
+def test_errors_of_iam_are_explained(stub, code, status, outcome, words) -> None:
     users, aws = stub
     aws.add_client_error("create_user", code, "with a secret word", status)
 

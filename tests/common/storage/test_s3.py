@@ -92,9 +92,7 @@ def test_a_lease_can_be_renewed_between_two_parts_also_before_the_last(storage: 
 @pytest.mark.long(reason="17 MiB are sent for each error", beyond=5)
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("sent", [1, 17 * MIB])
-def test_it_leaves_neither_object_nor_upload_when_the_producer_fails(
-    storage: ObjectStorage, error: type[BaseException], sent: int
-) -> None:
+def test_it_leaves_neither_object_nor_upload_when_the_producer_fails(storage, error, sent) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"x" * sent
         raise error
@@ -129,9 +127,7 @@ def test_it_aborts_twice_without_complaint(storage: ObjectStorage) -> None:
     assert open_uploads(storage) == []
 
 
-def test_it_keeps_the_first_error_when_the_abort_fails_too(
-    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_keeps_the_first_error_when_the_abort_fails_too(storage, monkeypatch, caplog) -> None:
     def refuse(*args: str) -> None:
         raise StorageError("storage_unavailable", "down", retryable=True)
 
@@ -181,9 +177,7 @@ def test_purging_a_missing_key_succeeds(storage: ObjectStorage) -> None:
 
 
 @pytest.mark.parametrize("remove", ["purge", "delete"])
-def test_it_purges_every_version_and_delete_marker(
-    versioned: ObjectStorage, monkeypatch: pytest.MonkeyPatch, remove: str
-) -> None:
+def test_it_purges_every_version_and_delete_marker(versioned, monkeypatch, remove) -> None:
     monkeypatch.setattr("common.storage.removal.MAX_KEYS_PER_DELETE", 2)
     for text in (b"one", b"two", b"three"):
         write(versioned, text)
@@ -283,9 +277,7 @@ CALLS: dict[str, Callable[[ObjectStorage], object]] = {
         ("S3_BUCKET", "Not A Bucket", ("storage_incomplete", False)),
     ],
 )
-def test_only_our_own_errors_are_raised(
-    settings: Settings, call: str, setting: str, value: str, outcome: tuple[str, bool]
-) -> None:
+def test_only_our_own_errors_are_raised(settings, call, setting, value, outcome) -> None:
     setattr(settings, setting, value)
     forget_storages()  # a storage that was silent in an earlier test would be paused
     with pytest.raises(StorageError) as caught:
@@ -316,9 +308,7 @@ def test_a_missing_bucket_is_reported(storage: ObjectStorage, settings: Settings
         ("get_object", "read", "s3:GetObject"),
     ],
 )
-def test_it_names_the_permission_that_is_missing(
-    storage: ObjectStorage, operation: str, call: str, permission: str
-) -> None:
+def test_it_names_the_permission_that_is_missing(storage, operation, call, permission) -> None:
     with Stubber(s3(storage)) as stub:
         stub.add_client_error(operation, "AccessDenied", f"User is not authorized on {KEY}", 403)
         with pytest.raises(StorageError) as caught:

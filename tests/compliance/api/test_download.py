@@ -68,18 +68,14 @@ def test_an_export_under_way_is_not_ready(caller, chatbot: Chatbot) -> None:
     problem(download(caller, begun.request), 409, "not_ready")
 
 
-def test_an_export_in_a_clients_bucket_is_not_downloaded_here(
-    caller, chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_an_export_in_a_clients_bucket_is_not_downloaded_here(caller, chatbot, storage) -> None:
     export = exported(chatbot)
     Export.objects.update(hosting="client", bucket="theirs")
     problem(download(caller, export.request), 409, "in_client_bucket")
 
 
 @pytest.mark.parametrize("gone", ["expired", "due"])
-def test_an_expired_export_is_reported_as_expired(
-    caller, chatbot: Chatbot, storage: ObjectStorage, gone: str
-) -> None:
+def test_an_expired_export_is_reported_as_expired(caller, chatbot, storage, gone) -> None:
     export = exported(chatbot)
     if gone == "expired":
         Export.objects.update(key=None, removed_at=timezone.now())
@@ -89,9 +85,7 @@ def test_an_expired_export_is_reported_as_expired(
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
 
-def test_an_export_met_by_a_deletion_is_no_longer_downloaded(
-    caller, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_met_by_a_deletion_is_no_longer_downloaded(caller, chatbot, storage, monkeypatch) -> None:
     export = exported(chatbot)
     link = ObjectStorage.link
 
@@ -104,9 +98,7 @@ def test_an_export_met_by_a_deletion_is_no_longer_downloaded(
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
 
-def test_a_download_without_storage_returns_retry_after(
-    caller, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_without_storage_returns_retry_after(caller, chatbot, storage, monkeypatch) -> None:
     export = exported(chatbot)
 
     def refused(*_args: object, **_options: object) -> None:

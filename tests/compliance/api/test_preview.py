@@ -367,9 +367,7 @@ def test_nothing_of_the_chatter_is_logged(caller, chatbot, caplog):
 
 
 @committed
-def test_a_preview_counts_client_copies_whose_key_an_earlier_deletion_cleared(
-    chatbot: Chatbot, caller: TokenCaller, preview: Preview, drain: Drain
-) -> None:
+def test_a_preview_counts_client_copies_whose_key_an_earlier_deletion_cleared(chatbot, caller, preview, drain):
     conversation_of(chatbot, "alice", "bob")
     export = exported(chatbot, "alice", drain, days_ago=1, include_shared=True)
     a_clients_file(export)

@@ -73,9 +73,7 @@ def test_callbacks_go_to_its_own_address(chatbot: Chatbot, number: int, drain: D
         ({"text": "x"}, {"/text": "unknown_field"}),
     ],
 )
-def test_it_names_what_is_wrong(
-    chatbot: Chatbot, number: int, body: dict[str, Any], expected: dict[str, str]
-) -> None:
+def test_it_names_what_is_wrong(chatbot, number, body, expected) -> None:
     other = conversation_of(chatbot, "42", messages=0)
     factories.MessageFactory.create(conversation=other, external_id="of another")
     SigningCaller(chatbot)
@@ -116,9 +114,7 @@ def test_it_can_be_withdrawn_while_it_waits_with_its_own_scope(chatbot: Chatbot,
     assert caller.post(f"requests/{request_id}/cancel", {}).json()["status"] == "cancelled"
 
 
-def test_it_shows_the_first_of_many_removed_exports(
-    chatbot: Chatbot, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_shows_the_first_of_many_removed_exports(chatbot, number, monkeypatch) -> None:
     monkeypatch.setattr(results, "MOST_REMOVED", 2)
     caller = TokenCaller(chatbot)
     redactions = [redact(caller, number).json()["request_id"] for _ in range(2)]

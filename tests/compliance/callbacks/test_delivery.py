@@ -19,7 +19,6 @@ from compliance.retention.cleanup import remove_expired
 from compliance.work import claims
 from tests import databases
 from tests.calls import ALICE, Caller, SigningCaller, problem
-from tests.compliance.conftest import Drain
 from tests.factories import CallbackFactory, conversation_of, deletion_of, uci_of
 from tests.functional.support import dump
 from tests.receivers import Receiver, receiving
@@ -43,9 +42,7 @@ def only() -> Callback:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_completion_is_sent_once_signed_and_without_personal_data(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain
-) -> None:
+def test_a_completion_is_sent_once_signed_and_without_personal_data(chatbot, signing, receiver, drain) -> None:
     conversation_of(chatbot, "alice-77", user_name="Ada")
     url = receiver.url("/hooks/privacy-5813")
     request = file(signing, url, reference="TICKET-7")
@@ -83,9 +80,7 @@ def test_a_completion_is_sent_once_signed_and_without_personal_data(
     assert "alice-77" not in text
 
 
-def test_a_captured_callback_cannot_file_a_request(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_a_captured_callback_cannot_file_a_request(chatbot, signing, receiver) -> None:
     decisions.cancel(request_id=file(signing, receiver.url()).pk, actor="test")
     deliver()
     [received] = receiver.received
@@ -99,9 +94,7 @@ def test_a_captured_callback_cannot_file_a_request(
     assert ComplianceRequest.objects.count() == 1
 
 
-def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(
-    chatbot: Chatbot, neighbour: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(chatbot, neighbour, signing, receiver):
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/chatbot"))
     requests = [deletion_of(chatbot, "1"), deletion_of(chatbot, "2", callback_url=receiver.url("/own"))]
     theirs = deletion_of(neighbour, "1")
@@ -117,9 +110,7 @@ def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(
     assert Chatbot.objects.get(pk=chatbot.pk).callback_url == receiver.url("/chatbot")
 
 
-def test_each_state_is_sent_in_order(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain
-) -> None:
+def test_each_state_is_sent_in_order(chatbot, signing, receiver, drain) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
     held = file(signing, receiver.url())
     drain()
@@ -134,9 +125,7 @@ def test_each_state_is_sent_in_order(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failure_is_sent_and_the_address_kept_for_the_retry(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_sent_and_the_address_kept_for_the_retry(chatbot, signing, receiver, drain, monkeypatch) -> None:
     request = file(signing, receiver.url(), "data-export")
     chatbot.bucket.delete()
     drain()
@@ -155,9 +144,7 @@ def test_a_failure_is_sent_and_the_address_kept_for_the_retry(
     assert request.callback_url == ""
 
 
-def test_a_callback_is_sent_when_the_last_attempt_is_lost_and_none_before(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_a_callback_is_sent_when_the_last_attempt_is_lost_and_none_before(chatbot, signing, receiver) -> None:
     last = deletion_of(chatbot, "1", callback_url=receiver.url(), attempts=claims.MAX_ATTEMPTS - 1)
     first = deletion_of(chatbot, "2", callback_url=receiver.url())
     claims.take(ComplianceRequest.Kind.DELETION)
@@ -195,9 +182,7 @@ def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing
     assert all(-1 < wait <= most for wait, most in zip(waits, (30, 60, 120), strict=True))
 
 
-def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(
-    chatbot: Chatbot, signing: SigningCaller
-) -> None:
+def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(chatbot, signing) -> None:
     with receiving(500) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
         decisions.cancel(request_id=request.pk, actor="command")
@@ -231,9 +216,7 @@ def test_a_receiver_that_answers_410_is_given_up_at_once(chatbot: Chatbot, signi
     assert set(ComplianceRequest.objects.values_list("callback_url", flat=True)) == {""}
 
 
-def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(chatbot, signing, receiver, monkeypatch):
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
     decisions.cancel(request_id=request.pk, actor="command")
     note, notes = leases.note, []
@@ -257,9 +240,7 @@ def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_callback_of_a_chatbot_that_is_gone_is_dropped_and_others_are_sent(
-    chatbot: Chatbot, neighbour: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_a_callback_of_a_chatbot_that_is_gone_is_dropped_and_others_are_sent(chatbot, neighbour, signing, receiver):
     """Somebody has deleted it by hand, which no foreign key forbids where tables are distributed."""
     for owner in (chatbot, neighbour):
         CallbackFactory.create(request=deletion_of(owner, "1"), url=receiver.url())
@@ -272,9 +253,7 @@ def test_a_callback_of_a_chatbot_that_is_gone_is_dropped_and_others_are_sent(
     assert len(receiver.received) == 1
 
 
-def test_callbacks_are_signed_with_the_newest_active_key(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_callbacks_are_signed_with_the_newest_active_key(chatbot, signing, receiver) -> None:
     newest = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="new", actor="command")
     for value in "12":
         request = deletion_of(chatbot, value, callback_url=receiver.url())
@@ -320,9 +299,7 @@ def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, sign
 
 
 @pytest.mark.long(reason="a thousand deletions are filed")
-def test_a_thousand_completions_are_queued_by_one_statement_a_claim(
-    chatbot: Chatbot, receiver: Receiver, drain: Drain
-) -> None:
+def test_a_thousand_completions_are_queued_by_one_statement_a_claim(chatbot, receiver, drain) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url())
     uci = uci_of(chatbot)
     ComplianceRequest.objects.bulk_create(

@@ -3,7 +3,6 @@
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
-from django.test import Client
 from pytest_django import Settings
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
@@ -27,9 +26,7 @@ def forbid_name_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
-def test_a_requests_address_is_stored_without_resolving_it(
-    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+def test_a_requests_address_is_stored_without_resolving_it(chatbot, signing, monkeypatch, path) -> None:
     forbid_name_lookups(monkeypatch)
     answer = signing.post(path, ALICE | {"callback_url": "HTTPS://Hooks.Example.com:443/Privacy%20x"})
     assert answer.status_code == 200
@@ -56,9 +53,7 @@ def test_a_requests_address_is_stored_without_resolving_it(
     ],
 )
 @pytest.mark.usefixtures("nothing_listed")
-def test_an_unusable_address_or_one_with_the_value_is_refused(
-    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+def test_an_unusable_address_or_one_with_the_value_is_refused(chatbot, signing, monkeypatch, url) -> None:
     forbid_name_lookups(monkeypatch)
     answer = signing.post("data-deletion", ALICE | {"callback_url": url})
     assert list(pointers(answer)) == ["/callback_url"]
@@ -123,9 +118,7 @@ def test_a_chatbots_address_is_resolved_and_never_logged(chatbot: Chatbot, monke
 
 
 @pytest.mark.usefixtures("nothing_listed")
-def test_a_chatbots_address_in_a_private_network_is_refused(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chatbots_address_in_a_private_network_is_refused(chatbot, monkeypatch) -> None:
     resolve_to(monkeypatch, "10.0.0.1")
     with pytest.raises(CommandError, match="CALLBACK_PRIVATE_NETWORKS"):
         call_command("set_chatbot", "acme", "--callback-url", "https://hooks.example.com/")
@@ -134,9 +127,7 @@ def test_a_chatbots_address_in_a_private_network_is_refused(
         call_command("set_chatbot", "acme", "--callback-url", "https://nobody.invalid/")
 
 
-def test_the_console_sets_it_and_shows_members_its_host_alone(
-    admin_client: Client, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_console_sets_it_and_shows_members_its_host_alone(admin_client, chatbot, monkeypatch) -> None:
     resolve_to(monkeypatch, PUBLIC)
     save(admin_client, chatbot, "rules", **rules_of(chatbot, callback_url="https://hooks.example.com/secret"))
     chatbot.refresh_from_db()

@@ -44,9 +44,7 @@ def test_deliveries_are_listed_with_state_and_the_host_only(chatbot: Chatbot, re
     assert "privacy-5813" not in answer.text
 
 
-def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
-    chatbot: Chatbot, request_: ComplianceRequest, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(chatbot, request_, signing, receiver) -> None:
     ComplianceRequest.objects.filter(pk=request_.pk).update(callback_url=receiver.url("/own"))
     given_up = CallbackFactory.create(request=request_, given_up=True)
     caller = TokenCaller(chatbot, ["deletions:write"])

@@ -8,7 +8,6 @@ import json
 from datetime import timedelta
 
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.callback_secrets import signers_of
 from chatbots.models import CallbackSecret, ChangeLogEntry, Chatbot
@@ -39,9 +38,7 @@ def signed_by_the_key(received: Received) -> bool:
     return any(name.lower().startswith("x-mindsay") for name in received.headers)
 
 
-def test_a_callback_is_signed_as_standard_webhooks_has_it(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_a_callback_is_signed_as_standard_webhooks_has_it(chatbot, signing, receiver) -> None:
     secret = make(chatbot)
 
     received = callback_of(chatbot, receiver)
@@ -52,9 +49,7 @@ def test_a_callback_is_signed_as_standard_webhooks_has_it(
     assert not signed_by_the_key(received)
 
 
-def test_until_there_is_a_secret_a_signing_key_signs_and_then_for_a_while_beside_it(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_until_there_is_a_secret_a_signing_key_signs_and_then_for_a_while_beside_it(chatbot, signing, receiver):
     assert callback_of(chatbot, receiver).is_signed_with(signing.secret)
 
     secret = make(chatbot, overlap_hours=1)
@@ -68,9 +63,7 @@ def test_until_there_is_a_secret_a_signing_key_signs_and_then_for_a_while_beside
     assert not signed_by_the_key(received)
 
 
-def test_two_secrets_sign_while_one_takes_the_place_of_the_other(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
-) -> None:
+def test_two_secrets_sign_while_one_takes_the_place_of_the_other(chatbot, signing, receiver) -> None:
     oldest, old = make(chatbot, overlap_hours=1), make(chatbot, overlap_hours=1)
     assert signed_by_the_key(callback_of(chatbot, receiver))
 
@@ -109,9 +102,7 @@ def test_a_captured_callback_files_nothing(chatbot: Chatbot, signing: SigningCal
     assert ComplianceRequest.objects.count() == before
 
 
-def test_callbacks_wait_while_a_secret_cannot_be_decrypted(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
-) -> None:
+def test_callbacks_wait_while_a_secret_cannot_be_decrypted(chatbot, signing, receiver, settings) -> None:
     make(chatbot)
     settings.ENCRYPTION_KEYS = {"other": b"\1" * 32}
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
@@ -127,9 +118,7 @@ def test_creating_a_secret_is_recorded_and_the_secret_stored_encrypted(chatbot: 
     assert secret.removeprefix("whsec_") not in CallbackSecret.objects.get().secret_encrypted
 
 
-def test_another_chatbots_secret_is_neither_used_nor_changed(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
-) -> None:
+def test_another_chatbots_secret_is_neither_used_nor_changed(chatbot, neighbour, receiver) -> None:
     ours, theirs = make(chatbot), [make(neighbour, overlap_hours=1) for _ in range(2)]
     make(chatbot, overlap_hours=1)
     make(chatbot, overlap_hours=1)

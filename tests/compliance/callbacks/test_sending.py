@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import pytest
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import breaker
@@ -23,8 +22,8 @@ from tests.calls import SigningCaller
 from tests.certificates import make_certificate, server_context
 from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.factories import CallbackFactory, deletion_of
-from tests.hostile import Behaviour, behaving
-from tests.receivers import Receiver, receiving
+from tests.hostile import behaving
+from tests.receivers import receiving
 
 State = Callback.State
 
@@ -57,9 +56,7 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path / "receiver.pem")
 
 
-def test_tls_certificates_are_verified(
-    chatbot: Chatbot, signing: SigningCaller, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tls_certificates_are_verified(chatbot, signing, certificate, monkeypatch) -> None:
     with receiving(tls=server_context(certificate)) as receiver:
         trusted, strange = callback_to(chatbot, receiver.url()), callback_to(chatbot, receiver.url("/x"), "2")
         Callback.objects.filter(pk=trusted.pk).update(next_attempt_at=timezone.now() + dt.timedelta(hours=1))
@@ -74,9 +71,7 @@ def test_tls_certificates_are_verified(
 
 
 @pytest.mark.usefixtures("nothing_listed")
-def test_no_connection_is_opened_to_a_private_address(
-    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket
-) -> None:
+def test_no_connection_is_opened_to_a_private_address(chatbot, signing, listener) -> None:
     for value, host in enumerate(("127.0.0.1", "localhost")):
         callback = callback_to(chatbot, of(listener, "https", host), str(value))
         assert after_a_turn(callback) == ("waiting", None, "address_refused")
@@ -85,9 +80,7 @@ def test_no_connection_is_opened_to_a_private_address(
 
 
 @pytest.mark.usefixtures("nothing_listed")
-def test_nothing_is_sent_when_a_name_resolves_differently(
-    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_sent_when_a_name_resolves_differently(chatbot, signing, listener, monkeypatch) -> None:
     callback = callback_to(chatbot, of(listener, "https", "rebinding.example.com"))
     # Private when the connection is about to be opened.
     asked = resolve_to(monkeypatch, "127.0.0.1", PUBLIC)
@@ -97,25 +90,19 @@ def test_nothing_is_sent_when_a_name_resolves_differently(
         listener.accept()
 
 
-def test_nothing_is_sent_over_plain_http_to_unlisted_networks(
-    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_sent_over_plain_http_to_unlisted_networks(chatbot, signing, monkeypatch) -> None:
     callback = callback_to(chatbot, "http://hooks.example.com/x")
     resolve_to(monkeypatch, PUBLIC)
     assert after_a_turn(callback) == ("waiting", None, "address_refused")
 
 
-def test_proxies_from_the_environment_are_ignored(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxies_from_the_environment_are_ignored(chatbot, signing, receiver, monkeypatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert after_a_turn(callback_to(chatbot, receiver.url())) == ("delivered", 200, "")
 
 
-def test_failures_are_distinguished_without_the_address(
-    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failures_are_distinguished_without_the_address(chatbot, signing, listener, caplog) -> None:
     port = listener.getsockname()[1]
     answers = {
         b"garbage\r\n\r\n": ("waiting", None, "bad_answer"),
@@ -164,13 +151,7 @@ def test_failures_are_distinguished_without_the_address(
         (hostile.floods_with_interim_answers, ("waiting", None, "bad_answer")),
     ],
 )
-def test_a_call_ends_in_time_whatever_the_receiver_does(
-    chatbot: Chatbot,
-    signing: SigningCaller,
-    monkeypatch: pytest.MonkeyPatch,
-    behave: Behaviour,
-    outcome: tuple[str, int | None, str],
-) -> None:
+def test_a_call_ends_in_time_whatever_the_receiver_does(chatbot, signing, monkeypatch, behave, outcome) -> None:
     """Even if each single wait is short: a byte every few milliseconds, endlessly."""
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     with behaving(behave) as server:
@@ -181,9 +162,7 @@ def test_a_call_ends_in_time_whatever_the_receiver_does(
 
 
 @pytest.mark.parametrize("behave", [hostile.drips_a_handshake, hostile.never_reads])
-def test_a_handshake_ends_in_time(
-    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, behave: Behaviour
-) -> None:
+def test_a_handshake_ends_in_time(chatbot, signing, monkeypatch, behave) -> None:
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     with behaving(behave) as server:
         began = time.monotonic()
@@ -191,9 +170,7 @@ def test_a_handshake_ends_in_time(
         assert time.monotonic() - began < 8
 
 
-def test_a_silent_name_service_times_out_and_nothing_is_sent_late(
-    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_name_service_times_out_and_nothing_is_sent_late(chatbot, signing, listener, monkeypatch) -> None:
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     answers, asked = threading.Event(), threading.Event()
     real = socket.getaddrinfo
@@ -212,9 +189,7 @@ def test_a_silent_name_service_times_out_and_nothing_is_sent_late(
 
 
 @pytest.mark.long(reason="forty callbacks")
-def test_a_slow_receiver_does_not_delay_another_chatbots(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
-) -> None:
+def test_a_slow_receiver_does_not_delay_another_chatbots(chatbot, neighbour, receiver) -> None:
     """The slow receiver responds only after all callbacks of the other chatbot have arrived."""
     SigningCaller(chatbot)
     SigningCaller(neighbour)
@@ -232,9 +207,7 @@ def test_a_slow_receiver_does_not_delay_another_chatbots(
     assert Callback.objects.filter(state=State.DELIVERED).count() == 40
 
 
-def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(chatbot, neighbour, receiver, monkeypatch):
     monkeypatch.setattr(leases, "_PUT_OFF", 5)
     for owner in (chatbot, neighbour):
         SigningCaller(owner)
@@ -265,9 +238,7 @@ def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
     assert (given_up.last_error, given_up.url) == ("receiver_resting", "")
 
 
-def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(chatbot, neighbour) -> None:
     waits = callback_to(chatbot, "https://hooks.example.com/a", "1")
     callback_to(chatbot, "https://hooks.example.com.test/a", "2")
     callback_to(chatbot, "https://hooks.example.com:8443/a", "3")
@@ -276,9 +247,7 @@ def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(
     assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
 
 
-def test_only_one_worker_sends_callbacks_at_a_time(
-    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
-) -> None:
+def test_only_one_worker_sends_callbacks_at_a_time(chatbot, signing, receiver, settings) -> None:
     """One of two workers is kept free for requests; a killed worker blocks others only until its lease ends."""
     callback, token = callback_to(chatbot, receiver.url()), uuid4()
     on_its_way = callback_to(chatbot, receiver.url(), "2")

@@ -153,9 +153,7 @@ def test_a_file_that_is_searched_no_more_is_not_missed(log: Path, settings: Sett
     assert found(since) == []
 
 
-def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(
-    log: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(log, monkeypatch) -> None:
     before = logs.positions() | {"is_read": True}
     append(log)
     assert found(logs.positions_after(before)) == ["worker.log"]

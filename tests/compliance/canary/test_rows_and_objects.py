@@ -120,9 +120,7 @@ def test_what_no_code_knows_of_a_chatbot_is_searched_and_nothing_else_taken_for_
     assert sorted(places) == ["archive.conversations_message.said", "kept.said", "of_others.said"]
 
 
-def test_after_years_it_reads_the_newest_and_what_is_not_erased(
-    turn: CanaryTurn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_years_it_reads_the_newest_and_what_is_not_erased(turn, monkeypatch) -> None:
     monkeypatch.setattr(rows, "_MOST_ROWS", 100)
     monkeypatch.setattr(rows, "_NEWEST", 3)
     words, chatbot = planted(turn.pk), turn.chatbot
@@ -174,9 +172,7 @@ def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTu
     assert place.endswith(" (content)")
 
 
-def test_more_of_the_ledger_than_is_read_is_not_taken_for_clean(
-    turn: CanaryTurn, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_of_the_ledger_than_is_read_is_not_taken_for_clean(turn, storage, monkeypatch) -> None:
     monkeypatch.setattr(bucket, "_MOST_LEDGER_OBJECTS", 1)
     now = timezone.now()
     for key in ("erasure_ledger/1", "erasure_ledger/2"):

@@ -87,9 +87,7 @@ def test_each_step_has_the_whole_time(canary: Canary, monkeypatch: pytest.Monkey
     assert CanaryTurn.objects.get().step == "export"
 
 
-def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(
-    canary: Canary, service: type[Service]
-) -> None:
+def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(canary, service) -> None:
     first, second, third = str(uuid4()), str(uuid4()), str(uuid4())
     former, turn = left_by(canary, deletion_id=first), turn_of(canary)
     service.answers = {first: request("cancelled"), "data-deletion": {"request_id": second}}
@@ -193,9 +191,7 @@ def test_a_log_that_one_turn_could_not_read_does_not_trouble_the_next(canary: Ca
     assert steps.look_logs(work_on(canary, begun_after(canary, second)))
 
 
-def test_a_machine_without_logs_leaves_them_to_the_one_that_has_them(
-    canary: Canary, log: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_logs_leaves_them_to_the_one_that_has_them(canary, log, settings, monkeypatch) -> None:
     former, patterns = former_turn(canary), settings.CANARY_LOG_FILES
     steps.look_logs(work_on(canary, former))
 

@@ -9,7 +9,6 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import engine, marking, rows
 from compliance.errors import Refused
@@ -121,9 +120,7 @@ def test_other_chatters_and_chatbots_are_not_changed(chatbot: Chatbot, neighbour
     assert Identity.objects.count() == 2
 
 
-def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shared(
-    chatbot: Chatbot, drain: Drain
-) -> None:
+def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shared(chatbot, drain) -> None:
     shared = conversation_of(chatbot, "42", "43")
     request = deletion_of(chatbot, "42")
 
@@ -135,9 +132,7 @@ def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shar
     assert (request.conversations, request.shared_conversations, request.identities) == (1, 1, 2)
 
 
-def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oversized_one_is_erased_in_chunks_with_right_counts(chatbot, drain, monkeypatch) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 10)
     monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
     for messages in (35, 4, 9, 4, 0):
@@ -162,9 +157,7 @@ def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
     assert not Message.objects.exists()
 
 
-def test_a_worker_out_of_time_requeues_and_the_next_one_continues(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_out_of_time_requeues_and_the_next_one_continues(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 10)
     monkeypatch.setattr(worker, "TURN_SECONDS", 0)
     conversation_of(chatbot, "42", messages=25)
@@ -179,9 +172,7 @@ def test_a_worker_out_of_time_requeues_and_the_next_one_continues(
     assert [event for event, _ in log].count("request.completed") == 1
 
 
-def test_uploaded_files_are_erased_with_objects_and_rows(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_uploaded_files_are_erased_with_objects_and_rows(chatbot, drain, storage) -> None:
     conversation = conversation_of(chatbot, "42", has_file_upload=True)
     storage.put("uploads/1/a", b"a photo", "image/jpeg")
     factories.UploadedFileFactory.create(
@@ -201,9 +192,7 @@ def test_uploaded_files_are_erased_with_objects_and_rows(
     assert not list(storage.versions("uploads/"))
 
 
-def test_a_conversation_after_the_cutoff_is_kept(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_after_the_cutoff_is_kept(chatbot, drain, monkeypatch) -> None:
     """The conversation arrives between the mark and the verification."""
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
@@ -244,9 +233,7 @@ def test_a_second_deletion_erases_conversations_marked_by_a_failed_one(chatbot: 
 
 
 @pytest.mark.parametrize("chunk", [1, 2500], ids=["mark by itself", "mark and erase"])
-def test_a_conversation_keeps_its_first_mark(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
+def test_a_conversation_keeps_its_first_mark(chatbot, drain, monkeypatch, chunk) -> None:
     monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", chunk)
     first = uuid4()
     marked = conversation_of(chatbot, "42", deletion_request_id=first)
@@ -260,9 +247,7 @@ def test_a_conversation_keeps_its_first_mark(
     assert (deletion.status, deletion.conversations) == ("completed", 2)
 
 
-def test_a_second_deletion_erases_conversations_that_a_running_one_has_marked(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_second_deletion_erases_conversations_that_a_running_one_has_marked(chatbot, storage) -> None:
     conversation = conversation_of(chatbot, "42", "43")
     first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=timezone.now() + timedelta(hours=1))
@@ -279,9 +264,7 @@ def test_a_second_deletion_erases_conversations_that_a_running_one_has_marked(
     assert [(one.conversations, one.conversations_total) for one in (first, second)] == [(0, 1), (1, 1)]
 
 
-def test_late_data_marked_for_a_completed_deletion_is_erased_by_the_next_one_with_its_files(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_late_data_marked_for_a_completed_deletion_is_erased_by_the_next_one_with_its_files(chatbot, drain, storage):
     done = deletion_of(chatbot, "42")
     drain()
     conversation = conversation_of(chatbot, "43", deletion_request_id=done.pk)
@@ -358,9 +341,7 @@ def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, d
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
 
 
-def test_with_four_eyes_each_deletion_is_held_and_whoever_filed_it_cannot_approve(
-    chatbot: Chatbot, drain: Drain
-) -> None:
+def test_with_four_eyes_each_deletion_is_held_and_whoever_filed_it_cannot_approve(chatbot, drain) -> None:
     chatbot.four_eyes = True
     chatbot.save()
     request = deletion_of(chatbot, "42", filed_by="user:1")

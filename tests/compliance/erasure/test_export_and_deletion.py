@@ -58,9 +58,7 @@ def test_a_failed_export_holds_a_later_deletion_until_it_is_delivered(chatbot: C
     ]
 
 
-def test_an_export_filed_before_a_deletion_is_delivered_first(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_an_export_filed_before_a_deletion_is_delivered_first(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "42", text="what was said")
     export, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42")
 
@@ -88,9 +86,7 @@ def test_a_deletion_filed_before_an_export_runs_first(chatbot: Chatbot, drain: D
 
 
 @pytest.mark.parametrize(("failed", "kept"), [(timedelta(), None), (timedelta(hours=1), "42")])
-def test_an_export_that_failed_while_the_deletion_was_held_forgets_the_value(
-    chatbot: Chatbot, drain: Drain, failed: timedelta, kept: str | None
-) -> None:
+def test_an_export_that_failed_while_the_deletion_was_held_forgets_the_value(chatbot, drain, failed, kept) -> None:
     """One that fails after the mark is about what came since."""
     conversation_of(chatbot, "42")
     held = {"hold_reason": Hold.AWAITING_APPROVAL, "held_at": timezone.now()}
@@ -146,9 +142,7 @@ def test_an_export_finished_after_the_mark_is_kept_as_long_as_one_before_it(
     assert finished.expires_at == finished.finished_at + settings.EXPORT_GRACE_DAYS
 
 
-def test_the_sweep_keeps_the_new_file_of_a_retried_export(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sweep_keeps_the_new_file_of_a_retried_export(chatbot, storage, monkeypatch) -> None:
     """The retry happens after the sweep found the files of the given-up export, before it has removed them."""
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
@@ -172,9 +166,7 @@ def test_the_sweep_keeps_the_new_file_of_a_retried_export(
     assert list(storage.keys()) == [left.key]
 
 
-def test_a_deletion_finds_exports_of_any_age(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_a_deletion_finds_exports_of_any_age(chatbot, drain, storage, settings) -> None:
     """It contains no conversation; its key contains the value."""
     settings.HOSTED_FILE_DAYS = timedelta(days=400)
     export = export_of(chatbot, "42")
@@ -223,9 +215,7 @@ def test_an_export_retried_after_the_deletion_was_claimed_runs_first(chatbot: Ch
 
 
 @pytest.mark.parametrize("selector", ["uci", "ids"])
-def test_an_export_started_after_the_deletion_was_claimed_runs_first(
-    chatbot: Chatbot, drain: Drain, selector: str
-) -> None:
+def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot, drain, selector) -> None:
     conversation_of(chatbot, "42", external_id="c-1")
     failed = {"status": Status.FAILED, "failed_at": timezone.now(), "error_code": "storage_locked"}
     if selector == "uci":
@@ -251,9 +241,7 @@ def test_an_export_started_after_the_deletion_was_claimed_runs_first(
 
 
 @pytest.mark.parametrize("which_erases", [0, 1])
-def test_the_deletion_of_its_own_chatter_decides_whether_an_export_is_removed(
-    chatbot: Chatbot, drain: Drain, which_erases: int
-) -> None:
+def test_the_deletion_of_its_own_chatter_decides_whether_an_export_is_removed(chatbot, drain, which_erases) -> None:
     conversation_of(chatbot, "42", "43")
     export = export_of(chatbot, "43", include_shared=True)
     drain()

@@ -45,9 +45,7 @@ def _refuse(*_args: Any, **_options: Any) -> None:
     raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
 
 
-def test_a_deletion_waits_until_its_days_are_rebuilt(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_deletion_waits_until_its_days_are_rebuilt(chatbot, neighbour, storage) -> None:
     for owner in (chatbot, neighbour):
         two_days_made(owner)
     request = deletion_of(chatbot, "alice")
@@ -83,9 +81,7 @@ def test_a_deletion_waits_until_its_days_are_rebuilt(
     assert verify.audit([request.pk]).left == {}
 
 
-def test_a_deletion_does_not_wait_for_days_that_were_rebuilt_meanwhile(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_does_not_wait_for_days_that_were_rebuilt_meanwhile(chatbot, storage, monkeypatch) -> None:
     two_days_made(chatbot)
     request = deletion_of(chatbot, "alice")
 
@@ -126,9 +122,7 @@ def test_days_without_the_chatter_are_not_rebuilt(chatbot: Chatbot, storage: Obj
     assert extract_of(chatbot, day_after(FIRST)).version == 1
 
 
-def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(chatbot, storage) -> None:
     """A message at the instant in which a day begins belongs to that day."""
     Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Kathmandu")
     begins = datetime(2026, 10, 31, 18, 15, tzinfo=UTC)
@@ -146,9 +140,7 @@ def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(
     assert [texts(storage, chatbot, day) for day in days] == [set(), set()]
 
 
-def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 2)
     steps = [noon() + number * 12 * HOUR for number in range(7)]
     conversation_on(chatbot, "alice", *steps)
@@ -161,9 +153,7 @@ def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(
     assert {extract.rows for extract in DailyExtract.objects.all()} == {0}
 
 
-def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(chatbot, storage, monkeypatch) -> None:
     """The erasure commits after the worker has checked that its version is current."""
     two_days(chatbot)
     planned(chatbot)
@@ -265,9 +255,7 @@ def test_deletions_that_share_a_conversation_all_wait_for_its_days(chatbot: Chat
     assert texts(storage, chatbot) == {"words of carol"}
 
 
-def test_days_of_conversations_named_during_verification_are_waited_for(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_days_of_conversations_named_during_verification_are_waited_for(chatbot, storage, monkeypatch) -> None:
     two_days_made(chatbot)
     bobs = Identity.objects.get(value="bob").conversation.external_id
     request = deletion_of(chatbot, "dave")
@@ -293,9 +281,7 @@ def test_days_of_conversations_named_during_verification_are_waited_for(
 
 @pytest.mark.long(reason="two days are made again for each of two requests")
 @pytest.mark.parametrize("chunk", [2, rows.CHUNK_MESSAGES])
-def test_a_new_deletion_waits_for_the_days_of_a_failed_one(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
+def test_a_new_deletion_waits_for_the_days_of_a_failed_one(chatbot, storage, monkeypatch, chunk) -> None:
     two_days_made(chatbot)
     given_up = deletion_of(chatbot, "alice")
     with monkeypatch.context() as patch:

@@ -15,9 +15,7 @@ from tests.factories import deletion_of
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 
-def test_a_new_deletion_has_a_failed_day_rebuilt(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_deletion_has_a_failed_day_rebuilt(chatbot, storage, monkeypatch) -> None:
     def refuse(*_args: object, **_options: object) -> str:
         raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
 
@@ -62,9 +60,7 @@ def test_a_deletion_that_fails_at_a_failed_day_does_not_change_it(chatbot: Chatb
     assert extract_of(chatbot).state == "failed"
 
 
-def test_a_second_deletion_has_a_failed_day_rebuilt_and_waits_for_it(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_second_deletion_has_a_failed_day_rebuilt_and_waits_for_it(chatbot, storage) -> None:
     failed_at_it(chatbot)
     second = deletion_of(chatbot, "alice")
     work_on_next()

@@ -37,9 +37,7 @@ def test_an_index_that_was_empty_when_it_was_analysed_is_not_read_whole(chatbot:
 
 
 @pytest.mark.parametrize("held_before", [0, 5000], ids=["nothing", "what is gone"])
-def test_an_export_is_found_by_its_conversations_when_statistics_show_none(
-    chatbot: Chatbot, held_before: int
-) -> None:
+def test_an_export_is_found_by_its_conversations_when_statistics_show_none(chatbot, held_before) -> None:
     export = Export.objects.create(chatbot=chatbot, request=export_of(chatbot, "42"))
     hold = (
         "INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)"

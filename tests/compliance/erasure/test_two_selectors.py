@@ -4,7 +4,6 @@ With real commits: an export reads its snapshot on a connection of its own.
 """
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -107,9 +106,7 @@ def test_an_export_that_still_waits_is_delivered_before_a_later_deletion(chatbot
 
 
 @pytest.mark.parametrize("end", [decisions.approve, decisions.cancel])
-def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(
-    chatbot: Chatbot, drain: Drain, end: Callable[..., object]
-) -> None:
+def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(chatbot, drain, end) -> None:
     pairs = paired(chatbot, status=Status.ON_HOLD, hold_reason="awaiting_approval", held_at=timezone.now())
     drain()
     assert {state(deletion) for _, deletion in pairs.values()} == {HELD}
@@ -204,9 +201,7 @@ def test_exports_with_erased_conversations_are_removed_unless_they_are_recent(
     assert [storage.exists(str(export.key)) for export in unmet] == [True, True]
 
 
-def test_another_deletion_by_the_same_ids_finds_the_export_that_the_first_kept(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_another_deletion_by_the_same_ids_finds_the_export_that_the_first_kept(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
     export = exported(chatbot, drain, "c-42")
     unknown = exported(chatbot, drain, "c-none")
@@ -220,9 +215,7 @@ def test_another_deletion_by_the_same_ids_finds_the_export_that_the_first_kept(
     assert storage.exists(str(unknown.key)), "it holds nothing of what was erased"
 
 
-def test_exports_of_a_conversations_participants_are_removed_with_it(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_exports_of_a_conversations_participants_are_removed_with_it(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
     conversation_of(chatbot, "43", "44", external_id="c-43")
     exports = [export_of(chatbot, value, include_shared=True) for value in ("42", "43", "44", "45")]
@@ -262,9 +255,7 @@ def test_both_wait_for_the_days_of_shared_conversations(chatbot: Chatbot, storag
     assert {line["text"] for line in lines(storage, extract_of(chatbot))} == {"of 43"}
 
 
-def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage
-) -> None:
+def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once(chatbot, monkeypatch, storage):
     monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 3)
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 4)
     for number in range(24):
@@ -291,9 +282,7 @@ def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once
     assert not Conversation.objects.filter(deleted_at=None).exists()
 
 
-def test_an_export_without_its_conversations_does_not_hold_a_deletion(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain
-) -> None:
+def test_an_export_without_its_conversations_does_not_hold_a_deletion(chatbot, neighbour, drain) -> None:
     for one in (chatbot, neighbour):
         conversation_of(one, "42", "43", external_id="c-42")
     for owner, who, selector in (

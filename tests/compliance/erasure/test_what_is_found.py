@@ -46,9 +46,7 @@ def values() -> list[tuple[str, str]]:
 LEFT = [("acme", "plan"), ("neighbour", "email"), ("neighbour", "plan")]
 
 
-def test_the_sweep_after_a_designation_deletes_earlier_values(
-    chatbot: Chatbot, neighbour: Chatbot, email: Any, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sweep_after_a_designation_deletes_earlier_values(chatbot, neighbour, email, drain, monkeypatch) -> None:
     monkeypatch.setattr(uci_values, "_ROWS_PER_PAGE", 2)
     for owner, whose in ((chatbot, "ada@example.com"), (neighbour, "grace@example.com")):
         store(chatbot=owner, documents=[carrying(f"c-{number}", whose) for number in range(3)])
@@ -95,9 +93,7 @@ def test_a_locked_value_is_deleted_by_the_next_sweep(chatbot: Chatbot, email: An
     assert values() == [("acme", "plan")]
 
 
-def test_the_table_is_read_once_for_a_designation(
-    chatbot: Chatbot, email: Any, django_assert_num_queries: Any
-) -> None:
+def test_the_table_is_read_once_for_a_designation(chatbot, email, django_assert_num_queries) -> None:
     uci_values.erase()
     store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com")])
     with django_assert_num_queries(1):
@@ -121,9 +117,7 @@ def counted(request: ComplianceRequest) -> dict[Assurance, int] | None:
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["one transaction", "chunks"])
-def test_it_counts_all_and_erases_all(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, at_once: bool
-) -> None:
+def test_it_counts_all_and_erases_all(chatbot, drain, monkeypatch, at_once) -> None:
     if not at_once:
         monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
     for way in MIXED:
@@ -145,9 +139,7 @@ def test_a_deletion_by_ids_counts_none(chatbot: Chatbot, drain: Drain) -> None:
     assert counted(request) is None
 
 
-def test_it_is_unknown_before_the_mark_and_of_what_was_marked_before_it_was_counted(
-    chatbot: Chatbot, drain: Drain
-) -> None:
+def test_it_is_unknown_before_the_mark_and_of_what_was_marked_before_it_was_counted(chatbot, drain) -> None:
     conversation_of(chatbot, "42")
     request, nothing = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
     assert assurance_of(request) is None

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
@@ -20,7 +19,6 @@ from tests.compliance.export.test_client_exports import delivered, shown
 from tests.compliance.exporting import COMPLETED, carry_out, export_of_request, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.support import dump
-from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,9 +76,7 @@ def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
 
 
 @pytest.mark.long(reason="two storages of the clients' own")
-def test_deletions_of_both_participants_name_copies_in_two_client_buckets(
-    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
-) -> None:
+def test_deletions_of_both_participants_name_copies_in_two_client_buckets(chatbot, server, clients, drain) -> None:
     conversation_of(chatbot, "alice", "bob", text="what both said")
     first = delivered(chatbot, "alice", include_shared=True)
     server.make_bucket("another")
@@ -100,9 +96,7 @@ def test_deletions_of_both_participants_name_copies_in_two_client_buckets(
     empty(another)
 
 
-def test_a_client_copy_keeps_no_digest_beyond_the_ledgers_days(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_a_client_copy_keeps_no_digest_beyond_the_ledgers_days(chatbot, clients, drain, storage) -> None:
     conversation_of(chatbot, "42", "43")
     export_of(chatbot, "43", include_shared=True)
     drain()
@@ -116,9 +110,7 @@ def test_a_client_copy_keeps_no_digest_beyond_the_ledgers_days(
     assert not stored.Identity.objects.exists()
 
 
-def test_verification_finds_a_key_that_was_not_cleared(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
-) -> None:
+def test_verification_finds_a_key_that_was_not_cleared(chatbot, clients, drain) -> None:
     export = delivered(chatbot)
     deletion = deletion_of(chatbot, "42")
     drain()
@@ -126,9 +118,7 @@ def test_verification_finds_a_key_that_was_not_cleared(
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
 
 
-def test_verification_finds_the_key_of_a_copy_that_was_not_cleared(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
-) -> None:
+def test_verification_finds_the_key_of_a_copy_that_was_not_cleared(chatbot, clients, drain) -> None:
     export = delivered(chatbot)
     deletion = deletion_of(chatbot, "42")
     drain()
@@ -136,9 +126,7 @@ def test_verification_finds_the_key_of_a_copy_that_was_not_cleared(
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
 
 
-def test_two_deletions_in_the_grace_both_name_the_kept_export(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_two_deletions_in_the_grace_both_name_the_kept_export(chatbot, drain, storage) -> None:
     export = export_of(chatbot, "42")
     drain()
     deletions = []
@@ -152,9 +140,7 @@ def test_two_deletions_in_the_grace_both_name_the_kept_export(
 
 @pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("selector", ["uci", "ids"])
-def test_a_deletion_names_and_keeps_a_client_export_by_ids(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, settings: Settings, selector: str
-) -> None:
+def test_a_deletion_names_and_keeps_a_client_export_by_ids(chatbot, clients, drain, settings, selector) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
     request = of_conversations(chatbot, "c-42", kind="export")
     carry_out(taken(request))

@@ -68,9 +68,7 @@ def shown(request: ComplianceRequest) -> dict[str, Any]:
 # --- Delivery ------------------------------------------------------------------------------------------
 
 
-def test_it_is_written_below_the_prefix_and_nothing_into_the_hosted_bucket(
-    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
-) -> None:
+def test_it_is_written_below_the_prefix_and_nothing_into_the_hosted_bucket(chatbot, clients, storage) -> None:
     conversation_of(chatbot, "42", text="what was said")
     export = delivered(chatbot)
     assert str(export.key).startswith(f"{PREFIX}chatter_data_exports/42/")
@@ -82,16 +80,12 @@ def test_it_is_written_below_the_prefix_and_nothing_into_the_hosted_bucket(
     assert (found["hosting"], found["bucket"], found["key"]) == ("client", "clients", export.key)
 
 
-def test_a_client_without_a_prefix_gets_the_names_of_the_contract(
-    chatbot: Chatbot, server: S3Server, clients: ObjectStorage
-) -> None:
+def test_a_client_without_a_prefix_gets_the_names_of_the_contract(chatbot, server, clients) -> None:
     use_client_bucket(chatbot, server, identity=CLIENT, prefix="")
     assert str(delivered(chatbot).key).startswith("chatter_data_exports/42/")
 
 
-def test_hosted_and_clients_are_both_served(
-    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_hosted_and_clients_are_both_served(chatbot, neighbour, clients, drain, storage) -> None:
     ours = [export_of(chatbot, f"{number}") for number in range(3)]
     theirs = [export_of(neighbour, f"{number}") for number in range(3)]
     drain()
@@ -100,9 +94,7 @@ def test_hosted_and_clients_are_both_served(
     assert set(storage.keys()) == {export_of_request(request).key for request in theirs}
 
 
-def test_the_service_forgets_an_export_in_a_clients_bucket_and_never_removes_it(
-    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
-) -> None:
+def test_the_service_forgets_an_export_in_a_clients_bucket_and_never_removes_it(chatbot, clients, storage) -> None:
     export = delivered(chatbot)
     Export.objects.update(finished_at=timezone.now() - timedelta(days=400))
     worker.sweep()
@@ -140,9 +132,7 @@ def test_the_files_of_a_killed_attempt_in_a_former_bucket_are_forgotten(
     assert former not in caplog.text
 
 
-def test_files_left_in_the_hosted_bucket_are_removed_after_a_change_to_a_clients(
-    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
-) -> None:
+def test_files_left_in_the_hosted_bucket_are_removed_after_a_change_to_a_clients(chatbot, clients, storage) -> None:
     request = export_of(chatbot, "42")
     key = "acme/chatter_data_exports/42/left.csv"
     storage.put(key, b"left", "text/csv")
@@ -166,9 +156,7 @@ def test_a_removed_bucket_fails_with_a_clear_error(chatbot: Chatbot, storage: Ob
     assert outcome(request) == ("failed", "export_destination_missing", 1)
 
 
-def test_an_export_whose_bucket_changed_after_the_claim_is_requeued(
-    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, clients: ObjectStorage, storage: ObjectStorage
-) -> None:
+def test_an_export_whose_bucket_changed_after_the_claim_is_requeued(chatbot, neighbour, server, clients, storage):
     use_hosted_bucket(chatbot)
     moved, stays = export_of(chatbot, "42"), export_of(neighbour, "42")
     held = taken(moved, stays)
@@ -182,9 +170,7 @@ def test_an_export_whose_bucket_changed_after_the_claim_is_requeued(
 # --- Deletion ------------------------------------------------------------------------------------------
 
 
-def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
-) -> None:
+def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(chatbot, clients, drain) -> None:
     left = left_behind(chatbot, clients, **failed())
     deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
     drain()
@@ -198,9 +184,7 @@ def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(
 
 
 @pytest.mark.one_postgresql(reason="one claim for two chatbots")
-def test_a_deletion_that_was_held_clears_the_key_of_what_was_delivered_meanwhile(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
-) -> None:
+def test_a_deletion_that_was_held_clears_the_key_of_what_was_delivered_meanwhile(chatbot, clients, drain) -> None:
     conversation_of(chatbot, "the-value")
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
     deletion = deletion_of(chatbot, "the-value")
@@ -213,9 +197,7 @@ def test_a_deletion_that_was_held_clears_the_key_of_what_was_delivered_meanwhile
     assert "the-value" not in dump()
 
 
-def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
-    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, storage: ObjectStorage
-) -> None:
+def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(chatbot, neighbour, clients, storage) -> None:
     left_behind(chatbot, clients, **failed())
     slow = deletion_of(chatbot, "42", approved_holds=["export_pending"])
     quick = deletion_of(neighbour, "42")
@@ -229,9 +211,7 @@ def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
 
 @pytest.mark.long(reason="the same with another bucket", beyond=1)
 @pytest.mark.parametrize("now", ["hosted", "of the same name elsewhere"])
-def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, now: str
-) -> None:
+def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(chatbot, clients, drain, storage, now):
     left = left_behind(chatbot, clients, **failed())
     if now == "hosted":
         use_hosted_bucket(chatbot)
@@ -246,9 +226,7 @@ def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(
     assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
 
 
-def test_a_deletion_waiting_for_a_removed_bucket_continues_without_it(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_a_deletion_waiting_for_a_removed_bucket_continues_without_it(chatbot, clients, drain, storage) -> None:
     left = left_behind(chatbot, clients, **failed())
     deletion = deletion_of(chatbot, "42", lane="client", approved_holds=["export_pending"])
     Bucket.objects.filter(chatbot=chatbot).delete()
@@ -258,9 +236,7 @@ def test_a_deletion_waiting_for_a_removed_bucket_continues_without_it(
     assert (left.key, left.removed_at) == (None, None)
 
 
-def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(chatbot, clients, drain, storage):
     left = left_behind(chatbot, clients, **failed())
     use_hosted_bucket(chatbot)
     deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
@@ -271,9 +247,7 @@ def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(
     assert left.key is None
 
 
-def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(
-    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
-) -> None:
+def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(chatbot, server, clients, drain) -> None:
     left = left_behind(chatbot, clients, **failed())
     server.refuse(CLIENT, "s3:DeleteObject", "s3:DeleteObjectVersion")
     deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])

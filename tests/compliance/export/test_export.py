@@ -55,9 +55,7 @@ def test_an_export_contains_the_chatters_data(chatbot: Chatbot, neighbour: Chatb
 
 
 @committed
-def test_it_records_key_and_upload_before_the_first_byte(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_records_key_and_upload_before_the_first_byte(chatbot, storage, monkeypatch) -> None:
     seen: list[Export] = []
     patch_pieces(monkeypatch, lambda: seen.append(Export.objects.get()))
     export = exported(chatbot)
@@ -66,9 +64,7 @@ def test_it_records_key_and_upload_before_the_first_byte(
 
 
 @committed
-def test_an_export_reads_one_snapshot(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_reads_one_snapshot(chatbot, storage, monkeypatch) -> None:
     """Data stored between counting and reading is in neither."""
     factories.conversation_of(chatbot, "42", messages=1)
     patch_count(monkeypatch, lambda: factories.conversation_of(chatbot, "42", messages=5))
@@ -77,9 +73,7 @@ def test_an_export_reads_one_snapshot(
 
 
 @committed
-def test_it_keeps_the_value_out_of_the_statements_text(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_keeps_the_value_out_of_the_statements_text(chatbot, storage, monkeypatch) -> None:
     """PostgreSQL shows a statement's text while it runs, and may keep it for good."""
     secret = f"value-{uuid4()}"
     factories.conversation_of(chatbot, secret, messages=100, text="x" * 100_000)

@@ -51,9 +51,7 @@ def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
 @pytest.mark.long(reason="an export for each kind of interruption", beyond=1)
 @committed
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_it_leaves_nothing_visible_when_it_is_interrupted(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
+def test_it_leaves_nothing_visible_when_it_is_interrupted(chatbot, storage, monkeypatch, error) -> None:
     def fail() -> None:
         raise error
 
@@ -73,9 +71,7 @@ def test_a_storage_failure_fails_an_export_with_a_clear_error(chatbot: Chatbot, 
 
 
 @committed
-def test_a_broken_database_connection_gives_an_export_a_clear_error(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_database_connection_gives_an_export_a_clear_error(chatbot, storage, monkeypatch) -> None:
     patch_count(monkeypatch, break_reader)
     request = exported(chatbot, "a secret value").request
     assert outcome(request) == ("accepted", "export_not_read", 1)
@@ -87,9 +83,7 @@ def test_a_broken_database_connection_gives_an_export_a_clear_error(
 
 @pytest.mark.long(reason="a file of 30 MB")
 @committed
-def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(chatbot, storage, monkeypatch) -> None:
     factories.conversation_of(chatbot, "42", messages=300, text="x" * 100_000)
     read = Transcripts.pieces
 
@@ -106,9 +100,7 @@ def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
 
 
 @committed
-def test_exports_that_could_not_be_read_together_are_tried_one_by_one(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exports_that_could_not_be_read_together_are_tried_one_by_one(chatbot, storage, monkeypatch) -> None:
     """One of them may be the cause; it must not cost the others an attempt."""
     requests = [factories.export_of(chatbot, value) for value in ("41", "42")]
     patch_count(monkeypatch, break_reader)
@@ -149,13 +141,7 @@ class Sleeper(HeldClaim):
 @committed
 @pytest.mark.parametrize("worker", [HeldClaim, Sleeper])
 @pytest.mark.parametrize("size", [1, 10 * 2**20])
-def test_it_cannot_publish_once_another_worker_has_the_request(
-    chatbot: Chatbot,
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    worker: type[HeldClaim],
-    size: int,
-) -> None:
+def test_it_cannot_publish_once_another_worker_has_the_request(chatbot, storage, monkeypatch, worker, size) -> None:
     """Neither a file sent at once nor one sent in parts."""
     factories.conversation_of(chatbot, "42", messages=-(-size // 100_000), text="x" * min(size, 100_000))
     request = factories.export_of(chatbot, "42")
@@ -176,9 +162,7 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
 
 @pytest.mark.long(reason="a large file")
 @committed
-def test_no_large_file_is_published_after_the_claim_was_released(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_large_file_is_published_after_the_claim_was_released(chatbot, storage, monkeypatch) -> None:
     """No worker has claimed the request since, so the upload was not aborted."""
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
     request = factories.export_of(chatbot, "42")
@@ -190,9 +174,7 @@ def test_no_large_file_is_published_after_the_claim_was_released(
 
 
 @committed
-def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(chatbot, storage, monkeypatch) -> None:
     """The snapshot then shows the requests of another worker."""
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
@@ -212,9 +194,7 @@ def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
 @pytest.mark.long(reason="the same at another step", beyond=1)
 @committed
 @pytest.mark.parametrize("purging", [False, True])
-def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, purging: bool
-) -> None:
+def test_it_cannot_remove_the_file_of_the_worker_that_took_over(chatbot, storage, monkeypatch, purging) -> None:
     """Neither when it wakes before reading the record, nor between reading and purging."""
     request = factories.export_of(chatbot, "42")
     stale = taken(request)
@@ -245,9 +225,7 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
 
 @pytest.mark.long(reason="a file of 10 MB")
 @committed
-def test_it_keeps_its_claim_while_it_writes(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_keeps_its_claim_while_it_writes(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
     held = taken(factories.export_of(chatbot, "42"))
@@ -268,9 +246,7 @@ def test_it_keeps_its_claim_while_it_writes(
 
 
 @committed
-def test_it_stops_in_the_middle_when_its_claim_is_lost(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_stops_in_the_middle_when_its_claim_is_lost(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
     factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
     held = taken(factories.export_of(chatbot, "42"))
@@ -292,9 +268,7 @@ def test_it_stops_in_the_middle_when_its_claim_is_lost(
 
 
 @committed
-def test_it_aborts_the_upload_it_could_not_record(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_aborts_the_upload_it_could_not_record(chatbot, storage, monkeypatch) -> None:
     request = factories.export_of(chatbot, "42")
     held = taken(request)
     open_upload = ObjectStorage.open_upload
@@ -331,9 +305,7 @@ def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: Obj
 
 
 @committed
-def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(chatbot, storage, monkeypatch) -> None:
     open_upload = ObjectStorage.open_upload
 
     def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:

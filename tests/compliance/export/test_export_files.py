@@ -24,7 +24,6 @@ from compliance.requests.results import MOST_FILES
 from compliance.work import claims, sizes, upload_pool
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
-from tests.compliance.conftest import Drain
 from tests.compliance.exporting import (
     COMPLETED,
     Peak,
@@ -121,9 +120,7 @@ def test_files_of_excluded_shared_conversations_are_excluded_too(chatbot: Chatbo
 
 
 @pytest.mark.long(reason="copies hundreds of files")
-def test_many_files_are_copied_in_groups_and_the_response_stays_small(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_files_are_copied_in_groups_and_the_response_stays_small(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(attachments, "COPIES_AT_ONCE", 40)
     conversation = conversation_of(chatbot, "42")
     for number in range(MOST_FILES + 5):
@@ -136,9 +133,7 @@ def test_many_files_are_copied_in_groups_and_the_response_stays_small(
     assert len(represent(request, status_url="", shows_key=True)["export"]["files"]) == MOST_FILES
 
 
-def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setitem(sizes.LARGE_FILES, ComplianceRequest.Kind.EXPORT, 2)
     conversation = conversation_of(chatbot, "42")
     for _ in range(3):
@@ -206,9 +201,7 @@ def test_the_next_attempt_removes_copies_of_a_killed_one(chatbot: Chatbot, place
     assert open_uploads(place) == []
 
 
-def test_a_worker_that_lost_its_claim_publishes_no_copy(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_lost_its_claim_publishes_no_copy(chatbot, storage, monkeypatch) -> None:
     """It wakes with open uploads after another worker has finished the export."""
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
@@ -259,9 +252,7 @@ def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: 
 
 @pytest.mark.long(reason="the same after a retry of everything", beyond=1)
 @pytest.mark.parametrize("retried_whole", [False, True])
-def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, retried_whole: bool
-) -> None:
+def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(chatbot, storage, monkeypatch, retried_whole) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
     purge = ObjectStorage.purge_many
@@ -283,9 +274,7 @@ def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(
     assert set(exports_in(storage)) == {export.key, export.copies.get().key}
 
 
-def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(chatbot, storage, monkeypatch) -> None:
     """Time is up when the first of three is copied; the other exports of the claim get their files."""
     for number in range(3):
         stored(conversation_of(chatbot, "42"), b"content %d" % number)
@@ -309,9 +298,7 @@ def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(
     assert open_uploads(storage) == []
 
 
-def test_a_deletion_removes_hosted_copies_and_keeps_the_clients(
-    chatbot: Chatbot, place: ObjectStorage, storage: ObjectStorage, drain: Drain
-) -> None:
+def test_a_deletion_removes_hosted_copies_and_keeps_the_clients(chatbot, place, storage, drain) -> None:
     file = stored(conversation_of(chatbot, "the-value-of-42"), b"content")
     neighbour = stored(conversation_of(chatbot, "43"), b"content of 43")
     for value in ("the-value-of-42", "43"):

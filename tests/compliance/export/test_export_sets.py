@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -84,9 +84,7 @@ def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chat
 
 
 @committed
-def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(chatbot, storage, monkeypatch) -> None:
     broken, met, empty, *fine = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4", "5")]
     for value in ("1", "2", "4", "5"):
         factories.conversation_of(chatbot, value, text=f"said by {value}")
@@ -123,9 +121,7 @@ def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(
 
 @pytest.mark.one_postgresql(reason="one claim for two chatbots")
 @committed
-def test_each_file_is_published_under_the_lock_of_its_own_chatbot(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_file_is_published_under_the_lock_of_its_own_chatbot(chatbot, neighbour, storage, monkeypatch) -> None:
     """A concurrent mark sees an export either unfinished or with all its conversations."""
     free, busy = [factories.export_of(each, "42") for each in (chatbot, neighbour)]
     gate = Gate()
@@ -176,9 +172,7 @@ def test_equal_values_in_one_second_get_two_files(chatbot: Chatbot, storage: Obj
 
 
 @committed
-def test_all_begin_and_end_in_a_few_transactions(
-    chatbot: Chatbot, storage: ObjectStorage, django_assert_max_num_queries: Callable[[int], Any]
-) -> None:
+def test_all_begin_and_end_in_a_few_transactions(chatbot, storage, django_assert_max_num_queries) -> None:
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(50)]
     held = taken(*requests)
     with django_assert_max_num_queries(45):
@@ -190,9 +184,7 @@ def test_all_begin_and_end_in_a_few_transactions(
 
 @pytest.mark.long(reason="large files")
 @committed
-def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(chatbot, storage, monkeypatch) -> None:
     large, small = factories.export_of(chatbot, "1"), factories.export_of(chatbot, "2")
     factories.conversation_of(chatbot, "1", messages=300, text="x" * 100_000)
     factories.conversation_of(chatbot, "2", messages=3, text="small")
@@ -210,9 +202,7 @@ def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(
 
 
 @committed
-def test_an_export_whose_old_files_cannot_be_removed_fails_alone(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_whose_old_files_cannot_be_removed_fails_alone(chatbot, storage, monkeypatch) -> None:
     fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
     factories.ExportFactory.create(request=again, chatbot=chatbot, key="acme/locked.csv")
 
@@ -245,9 +235,7 @@ def test_after_the_deadline_only_the_first_export_is_started(chatbot: Chatbot, s
 
 @pytest.mark.long(reason="a large file")
 @committed
-def test_after_a_large_file_took_the_time_the_rest_is_requeued(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_large_file_took_the_time_the_rest_is_requeued(chatbot, storage, monkeypatch) -> None:
     small, large, *rest = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4")]
     factories.conversation_of(chatbot, "2", messages=100, text="x" * 100_000)
     held = taken(small, large, *rest)
@@ -268,9 +256,7 @@ def test_after_a_large_file_took_the_time_the_rest_is_requeued(
 
 
 @committed
-def test_the_claim_is_kept_while_the_storage_is_slow(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_claim_is_kept_while_the_storage_is_slow(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.05)
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
     held = taken(*requests)
@@ -304,9 +290,7 @@ SELECT %s, %s, 'm' || g, 'user', 'text', repeat('some words', 10000), now() FROM
 
 @pytest.mark.long(reason="more than 100 MiB are written, slowly")
 @committed
-def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(chatbot, storage, monkeypatch) -> None:
     """Twelve files of 7 MiB and one of 24 MiB: unbounded, and with the copies HTTP makes, some 200 MiB."""
     sizes = [70] * 6 + [240] + [70] * 6
     requests = []
@@ -372,9 +356,7 @@ def test_an_upload_pool_drops_unstarted_uploads_when_its_worker_fails() -> None:
 
 
 @committed
-def test_an_error_in_the_middle_of_a_claim_leaves_no_upload_open(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_in_the_middle_of_a_claim_leaves_no_upload_open(chatbot, storage, monkeypatch) -> None:
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
 
     def fail() -> None:

@@ -74,9 +74,7 @@ def test_a_worker_that_loses_its_lease_stops_reading_at_once(bucket: ObjectStora
     assert is_empty(bucket)
 
 
-def test_no_copy_is_sent_after_the_deletion_has_passed(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_copy_is_sent_after_the_deletion_has_passed(chatbot, storage, monkeypatch) -> None:
     """It removes the export's files so far and completes, right before the upload of a copy is opened."""
     stays = conversation_of(chatbot, "42")
     file = uploads.receive(conversation=stays, name="photo.jpg", content_type="image/jpeg", chunks=[b"content"])
@@ -104,9 +102,7 @@ def test_no_copy_is_sent_after_the_deletion_has_passed(
     assert outcome(export)[0] != "completed"
 
 
-def test_copies_of_an_export_cancelled_during_a_sweep_are_removed_by_the_next(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copies_of_an_export_cancelled_during_a_sweep_are_removed_by_the_next(chatbot, storage, monkeypatch) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
     erase = objects.erase_expired_copies

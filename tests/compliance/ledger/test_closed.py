@@ -99,9 +99,7 @@ def test_no_kind_of_work_is_done_while_it_is_closed(due: Chatbot, receiver: Rece
     assert done(due, receiver, storage) == kinds
 
 
-def test_a_round_that_began_before_takes_nothing_more(
-    due: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_round_that_began_before_takes_nothing_more(due, storage, monkeypatch) -> None:
     """Its last request took seconds, in which another process has noticed the restore."""
     service.current()
     checks = ChatbotFactory.create()

@@ -47,9 +47,7 @@ def test_what_waits_is_written_once(chatbot: Chatbot, storage: ObjectStorage) ->
     assert not JournalEntry.objects.exists()
 
 
-def test_a_request_that_the_journal_has_is_not_written_again_before_it_is_carried_out(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_request_that_the_journal_has_is_not_written_again_before_it_is_carried_out(chatbot, storage) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     become_due()
@@ -60,9 +58,7 @@ def test_a_request_that_the_journal_has_is_not_written_again_before_it_is_carrie
     assert kinds(storage) == [("accepted", str(request.pk)), ("exact", str(request.pk))]
 
 
-def test_no_file_goes_before_the_ledger_says_that_the_deletion_has_begun(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_file_goes_before_the_ledger_says_that_the_deletion_has_begun(chatbot, storage, monkeypatch) -> None:
     file = uploads.receive(
         conversation=conversation_of(chatbot, "42"), name="a.jpg", content_type="image/jpeg", chunks=[b"content"]
     )
@@ -124,9 +120,7 @@ def test_a_revoked_key_is_in_the_ledger(chatbot: Chatbot, storage: ObjectStorage
     ]
 
 
-def test_nothing_is_marked_and_nothing_forgotten_while_the_storage_is_down(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_marked_and_nothing_forgotten_while_the_storage_is_down(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     become_due()
@@ -144,9 +138,7 @@ def test_nothing_is_marked_and_nothing_forgotten_while_the_storage_is_down(
     assert JournalEntry.objects.get().request_id == request.pk
 
 
-def test_many_are_written_in_bounded_steps(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_are_written_in_bounded_steps(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(journal, "_AT_ONCE", 2)
     requests = [deletion_of(chatbot, str(number), not_before=Now() + timedelta(hours=1)) for number in range(5)]
     become_due()

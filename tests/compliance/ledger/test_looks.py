@@ -1,6 +1,5 @@
 """Looks at the ledger that come late or take long: no restore goes unnoticed, and no worker is kept busy."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +8,6 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
@@ -82,9 +80,7 @@ def make_due() -> Any:
 
 @pytest.mark.usefixtures("_up_for_a_day")
 @pytest.mark.parametrize("plant", [forge, of_another_life])
-def test_a_look_that_takes_long_ends_and_later_ones_go_on(
-    ours: Service, storage: ObjectStorage, read: list[str], plant: Callable[..., None]
-) -> None:
+def test_a_look_that_takes_long_ends_and_later_ones_go_on(ours, storage, read, plant) -> None:
     plant(storage, ours, 25)
     compared_at = make_due()
 
@@ -103,9 +99,7 @@ def test_a_look_that_takes_long_ends_and_later_ones_go_on(
     assert service.current().checked_at > compared_at
 
 
-def test_nothing_is_worked_on_before_all_was_compared_where_a_restore_can_have_come(
-    ours: Service, storage: ObjectStorage, read: list[str]
-) -> None:
+def test_nothing_is_worked_on_before_all_was_compared_where_a_restore_can_have_come(ours, storage, read) -> None:
     forge(storage, ours, 15)
     recovered()
 
@@ -117,9 +111,7 @@ def test_nothing_is_worked_on_before_all_was_compared_where_a_restore_can_have_c
 
 
 @pytest.mark.parametrize("age", [280, 287, 150])
-def test_many_forged_ones_do_not_hide_one_that_was_lost(
-    ours: Service, storage: ObjectStorage, read: list[str], age: int
-) -> None:
+def test_many_forged_ones_do_not_hide_one_that_was_lost(ours, storage, read, age) -> None:
     forge(storage, ours, 25)
     lost = put(storage, header(ours, age=timedelta(seconds=age)))
     recovered()
@@ -132,9 +124,7 @@ def test_many_forged_ones_do_not_hide_one_that_was_lost(
     assert len(read) <= 26 + 1  # which is the newest is read again
 
 
-def test_a_failover_is_noticed_at_once_beside_forged_ones(
-    ours: Service, storage: ObjectStorage, read: list[str]
-) -> None:
+def test_a_failover_is_noticed_at_once_beside_forged_ones(ours, storage, read) -> None:
     put(storage, header(ours, age=timedelta(minutes=30)))
     forge(storage, ours, 25)
     put(storage, header(ours))
@@ -156,9 +146,7 @@ def test_one_process_looks_and_the_others_work(ours: Service, storage: ObjectSto
     assert (listings, service.current().checked_at) == ([], compared_at)
 
 
-def test_the_others_do_not_work_where_a_restore_can_have_come(
-    ours: Service, storage: ObjectStorage, listings: list[str]
-) -> None:
+def test_the_others_do_not_work_where_a_restore_can_have_come(ours, storage, listings) -> None:
     recovered()
     assert occurrences.ask(LOOK, every=60)  # another process
 
@@ -182,9 +170,7 @@ def test_a_failover_right_after_a_look_does_not_wait_for_a_turn(ours: Service, s
     assert service.state() == "catching_up"
 
 
-def test_a_turn_from_the_future_keeps_nobody_waiting(
-    ours: Service, storage: ObjectStorage, listings: list[str]
-) -> None:
+def test_a_turn_from_the_future_keeps_nobody_waiting(ours, storage, listings) -> None:
     """A process was killed at its look, and the clock of the server that came after is behind."""
     make_due()
     Occurrence.objects.create(name=LOOK, asked_at=timezone.now() + timedelta(hours=5))
@@ -217,9 +203,7 @@ def test_an_operator_who_asks_gets_a_whole_comparison(ours: Service, storage: Ob
 WITHDRAWN = {"kind": "withdrawn", "request": str(uuid4()), "chatbot": str(uuid4()), "status": "cancelled", "at": None}
 
 
-def test_what_was_lost_before_the_newest_known_object_is_found(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_lost_before_the_newest_known_object_is_found(chatbot, storage, monkeypatch) -> None:
     """The storage has an error at the first look, and the new server's clock is behind: nothing says that it was
     started since. So the database works on, and writes an object.
     """
@@ -251,9 +235,7 @@ def test_what_was_lost_before_the_newest_known_object_is_found(
     assert service.state() != "open"
 
 
-def test_an_object_that_may_not_be_read_is_not_taken_for_a_foreign_one(
-    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_object_that_may_not_be_read_is_not_taken_for_a_foreign_one(storage, monkeypatch) -> None:
     ours, lost_at = service.current(), timezone.now()
     Service.objects.update(timeline=77)
     key = f"{objects.PREFIX}{ours.service_id}/{lost_at:%Y/%m/%d/%H%M%S}-{uuid4()}.jsonl"

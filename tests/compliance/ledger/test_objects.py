@@ -30,9 +30,7 @@ from tests.ledger import header, keys_of, lines_of, noted, put, recovered, state
 from tests.restoring import restored
 
 
-def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_a_deletion_is_in_the_ledger_before_and_after_without_values(chatbot, drain, storage) -> None:
     conversation = conversation_of(chatbot, "value-of-the-chatter", external_id="id-of-the-platform")
     erased = as_bytes(conversation.external_id_digest).hex()
     request = deletion_of(chatbot, "value-of-the-chatter")
@@ -68,9 +66,7 @@ def test_a_deletion_is_in_the_ledger_before_and_after_without_values(
         assert "id-of-the-platform" not in key + storage.read(key).decode()
 
 
-def test_the_ledger_has_what_a_deletion_named_and_what_it_erased(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_the_ledger_has_what_a_deletion_named_and_what_it_erased(chatbot, drain, storage) -> None:
     conversation_of(chatbot, external_id="c-1")
     of_conversations(chatbot, "c-1", "c-unknown")
     drain()
@@ -82,9 +78,7 @@ def test_the_ledger_has_what_a_deletion_named_and_what_it_erased(
     assert exact["conversations"] == named[:1]
 
 
-def test_conversations_of_a_large_deletion_are_in_several_lines_and_objects(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conversations_of_a_large_deletion_are_in_several_lines_and_objects(chatbot, drain, storage, monkeypatch):
     monkeypatch.setattr(lines, "CONVERSATIONS_PER_LINE", 2)
     monkeypatch.setattr(objects, "_LINES_BYTES", 1_000)
     digests = {as_bytes(conversation_of(chatbot, "42").external_id_digest).hex() for _ in range(5)}
@@ -98,9 +92,7 @@ def test_conversations_of_a_large_deletion_are_in_several_lines_and_objects(
     assert not LedgerObject.objects.filter(written_at=None).exists()
 
 
-def test_each_object_has_a_row_that_was_there_first(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_object_has_a_row_that_was_there_first(chatbot, drain, storage, monkeypatch) -> None:
     put, known = ObjectStorage.put, []
 
     def look(self: ObjectStorage, key: str, *args: Any, **options: Any) -> None:
@@ -237,9 +229,7 @@ def test_a_bucket_that_was_rolled_back_is_written_again_with_what_is_true_today(
     assert service.current().mended_to is None
 
 
-def test_what_was_withdrawn_since_is_written_again_as_withdrawn(
-    ours: Service, chatbot: Chatbot, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_what_was_withdrawn_since_is_written_again_as_withdrawn(ours, chatbot, storage, settings) -> None:
     request = deletion_of(chatbot, "member-1")
     journal.write_accepted([request.pk])
     (accepted,) = lines_of(storage, "accepted")
@@ -252,9 +242,7 @@ def test_what_was_withdrawn_since_is_written_again_as_withdrawn(
     assert (withdrawn["kind"], withdrawn["status"]) == ("withdrawn", "cancelled")
 
 
-def test_what_has_begun_since_is_written_again_as_begun(
-    ours: Service, chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_what_has_begun_since_is_written_again_as_begun(ours, chatbot, storage) -> None:
     """Its files may be gone: after a restore it can neither be held nor cancelled."""
     request = deletion_of(chatbot, "member-1")
     journal.write_accepted([request.pk])
@@ -277,9 +265,7 @@ def test_a_database_that_was_restored_writes_nothing_again(ours: Service, storag
     assert gone not in set(keys_of(storage))
 
 
-def test_nothing_is_written_over_that_a_listing_has_left_out(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_written_over_that_a_listing_has_left_out(ours, storage, monkeypatch) -> None:
     """A storage that lists late, or as of before."""
     left_out = put(storage, header(ours), is_known=True)
     before = storage.read(left_out)
@@ -293,9 +279,7 @@ def test_nothing_is_written_over_that_a_listing_has_left_out(
     assert row.values("sha256", "written_at").get() == as_it_was
 
 
-def test_it_stops_writing_once_the_database_is_closed(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_stops_writing_once_the_database_is_closed(ours, storage, monkeypatch) -> None:
     monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 1)
     for key in [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3)]:
         storage.delete(key)

@@ -18,9 +18,7 @@ def _not_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("state", [State.RESTORED, State.CATCHING_UP])
-def test_refused_calls_are_told_once_a_minute(
-    chatbot: Chatbot, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, state: State
-) -> None:
+def test_refused_calls_are_told_once_a_minute(chatbot, caplog, monkeypatch, state) -> None:
     caller = TokenCaller(chatbot)
     close(state)
 

@@ -1,6 +1,5 @@
 """The ledger has objects that the database does not know, or lacks some that it does: what is made of that."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,13 +11,12 @@ from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from chatbots.buckets import hosted_storage, silence
-from chatbots.models import Chatbot, SilentStorage
+from chatbots.models import SilentStorage
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
 from compliance.models import LedgerObject, Occurrence, Service
 from compliance.replay import reading
-from tests.compliance.conftest import Drain
 from tests.factories import deletion_of
 from tests.ledger import LINE, header, noted, put, recovered, state
 
@@ -47,9 +45,7 @@ def test_an_unknown_authentic_object_trips(ours: Service, storage: ObjectStorage
     assert foreign() == 0
 
 
-def test_an_object_from_before_the_server_was_up_trips_on_the_same_timeline(
-    ours: Service, storage: ObjectStorage
-) -> None:
+def test_an_object_from_before_the_server_was_up_trips_on_the_same_timeline(ours, storage) -> None:
     """As after a copy of the disk was put back."""
     put(storage, header(ours, age=timedelta(hours=30)))
     with connection.cursor() as cursor:
@@ -114,13 +110,7 @@ PLANTED = [forged, of_another_service, expired, of_another_life, nonsense, huge]
 
 @pytest.mark.long(reason="each kind of object", beyond=2)
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda each: each.__name__)
-def test_what_it_did_not_write_in_this_life_trips_nothing(
-    plant: Callable[..., None],
-    ours: Service,
-    storage: ObjectStorage,
-    settings: Settings,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_it_did_not_write_in_this_life_trips_nothing(plant, ours, storage, settings, caplog) -> None:
     recovered()
     plant(storage, ours, settings)
     assert state() == "open"
@@ -144,9 +134,7 @@ def test_the_folder_of_another_service_is_not_even_read(ours: Service, storage: 
     assert foreign() == 0
 
 
-def test_a_copy_that_writes_under_our_name_trips_nothing_here(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_that_writes_under_our_name_trips_nothing_here(ours, storage, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         # As if this server had been up for a day.
         patch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
@@ -162,9 +150,7 @@ def test_a_copy_that_writes_under_our_name_trips_nothing_here(
     assert state() == "open"
 
 
-def test_an_object_from_the_future_is_one_that_was_lost(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_object_from_the_future_is_one_that_was_lost(ours, storage, monkeypatch) -> None:
     """The clock of the server that the backup was restored on is behind: it seems to have been up before."""
     monkeypatch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
     put(storage, header(ours, age=-timedelta(hours=6)))
@@ -185,9 +171,7 @@ def test_a_clock_that_jumps_back_trips_nothing_and_keeps_the_order(ours: Service
     assert noted(Occurrence.Name.LEDGER_MISSING) == 0
 
 
-def test_a_worker_that_was_killed_before_or_after_its_object_trips_nothing(
-    ours: Service, storage: ObjectStorage
-) -> None:
+def test_a_worker_that_was_killed_before_or_after_its_object_trips_nothing(ours, storage) -> None:
     objects._begin([], [])
     recovered()
     assert state() == "open"
@@ -197,9 +181,7 @@ def test_a_worker_that_was_killed_before_or_after_its_object_trips_nothing(
     assert foreign() == noted(Occurrence.Name.LEDGER_MISSING) == 0
 
 
-def test_a_planted_key_that_no_row_can_have_stops_nothing(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_key_that_no_row_can_have_stops_nothing(ours, storage, monkeypatch) -> None:
     """Some storages take a NUL."""
     keys = ObjectStorage.keys
     planted = f"{header(ours).key}\0"
@@ -213,9 +195,7 @@ def refuse(*_: object, **__: object) -> None:
     raise StorageError("storage_unavailable", "It does not answer.", retryable=True)
 
 
-def test_a_storage_that_does_not_answer_trips_nothing(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_storage_that_does_not_answer_trips_nothing(ours, storage, monkeypatch, caplog) -> None:
     Service.objects.update(checked_at=None)
     monkeypatch.setattr(ObjectStorage, "keys", refuse)
     assert tripwire.look_if_due()
@@ -229,9 +209,7 @@ def test_a_storage_that_does_not_answer_trips_nothing(
 
 
 @pytest.mark.parametrize("turn", [worker.drain, worker.sweep])
-def test_a_process_that_let_another_try_asks_how_that_went(
-    ours: Service, storage: ObjectStorage, caplog: pytest.LogCaptureFixture, turn: Callable[[], object]
-) -> None:
+def test_a_process_that_let_another_try_asks_how_that_went(ours, storage, caplog, turn) -> None:
     Service.objects.update(checked_at=None)
     SilentStorage.objects.create(rests_until=timezone.now())
     silence.share_hosted()
@@ -242,9 +220,7 @@ def test_a_process_that_let_another_try_asks_how_that_went(
     assert service.current().checked_at is not None
 
 
-def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers(ours, storage, monkeypatch) -> None:
     """A copy of its disk can have been put back, on the same timeline: even one of a moment ago."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE compliance_service SET checked_at = pg_postmaster_start_time() - interval '1 second'")
@@ -260,9 +236,7 @@ def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers
     assert tripwire.look_if_due()
 
 
-def test_a_look_that_slept_through_a_replay_closes_nothing(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_that_slept_through_a_replay_closes_nothing(ours, storage, monkeypatch) -> None:
     put(storage, header(ours, age=timedelta(hours=3)))
     recovered()
     read = objects.read
@@ -287,9 +261,7 @@ def test_it_looks_once_a_minute(ours: Service, storage: ObjectStorage) -> None:
     assert foreign() == 2
 
 
-def test_a_worker_looks_before_its_first_claim(
-    ours: Service, chatbot: Chatbot, storage: ObjectStorage, drain: Drain
-) -> None:
+def test_a_worker_looks_before_its_first_claim(ours, chatbot, storage, drain) -> None:
     put(storage, header(ours, age=timedelta(hours=3)))
     recovered()
     request = deletion_of(chatbot, "member-1")

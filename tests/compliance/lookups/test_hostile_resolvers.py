@@ -24,7 +24,7 @@ from conversations.models import IdentityLookup
 from tests import hostile
 from tests.calls import SigningCaller
 from tests.factories import CallbackFactory, deletion_of
-from tests.hostile import OK, Behaviour, Hostile, behaving
+from tests.hostile import OK, Hostile, behaving
 from tests.looking_up import after_a_turn, begin, identities, make_due, resolver_of, with_resolver
 from tests.receivers import Receiver, receiving
 
@@ -66,9 +66,7 @@ def claims_to_be_compressed(server: Hostile, connection: socket.socket) -> None:
         (claims_to_be_compressed, ("failed", "not_json")),
     ],
 )
-def test_a_call_ends_in_time_whatever_the_address_does(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, outcome: tuple[str, str]
-) -> None:
+def test_a_call_ends_in_time_whatever_the_address_does(chatbot, monkeypatch, behave, outcome) -> None:
     monkeypatch.setattr("common.outbound.LOOKUP_SECONDS", 0.5)
     with behaving(behave) as server:
         with_resolver(chatbot, server.url() + "/who")
@@ -158,9 +156,7 @@ def test_a_slow_address_delays_neither_another_chatbots_nor_callbacks(chatbot: C
     assert all(identities(one) == [("42", "resolved")] for one in later)
 
 
-def test_names_that_do_not_resolve_in_time_take_nobodys_threads(
-    chatbot: Chatbot, neighbour: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_that_do_not_resolve_in_time_take_nobodys_threads(chatbot, neighbour, known, monkeypatch) -> None:
     """Such a look-up cannot be ended: the call is over, and its thread is not."""
     monkeypatch.setattr("common.outbound.LOOKUP_SECONDS", 0.3)
     monkeypatch.setattr(turns, "THREADS", 2)
@@ -180,9 +176,7 @@ def test_names_that_do_not_resolve_in_time_take_nobodys_threads(
     assert after_a_turn(one) == ("resolved", "")
 
 
-def test_an_error_with_look_ups_leaves_callbacks_their_turn(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_with_look_ups_leaves_callbacks_their_turn(chatbot, monkeypatch) -> None:
     SigningCaller(chatbot)
 
     def broken(*_: object, **__: object) -> None:
@@ -203,9 +197,7 @@ def known(chatbot: Chatbot) -> Iterator[Receiver]:
         yield receiver
 
 
-def test_the_look_ups_of_a_killed_worker_are_made_again_and_it_writes_nothing(
-    chatbot: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_look_ups_of_a_killed_worker_are_made_again_and_it_writes_nothing(chatbot, known, monkeypatch) -> None:
     [one] = begin(chatbot, "c-1")
     note, notes = Lookups.note, []
     with monkeypatch.context() as patch:
@@ -227,9 +219,7 @@ def test_the_look_ups_of_a_killed_worker_are_made_again_and_it_writes_nothing(
     assert IdentityLookup.objects.values().get() == ended
 
 
-def test_a_worker_killed_after_it_stored_the_value_is_followed_by_no_call(
-    chatbot: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_killed_after_it_stored_the_value_is_followed_by_no_call(chatbot, known, monkeypatch) -> None:
     [one] = begin(chatbot, "c-1")
     with monkeypatch.context() as patch:
         patch.setattr(leases, "note", lambda *call: None)
@@ -256,9 +246,7 @@ def test_two_workers_make_each_call_once(chatbot: Chatbot, known: Receiver) -> N
     assert sorted(one.payload["conversation_id"] for one in known.received) == [f"c-{n}" for n in range(8)]
 
 
-def test_what_cannot_be_read_or_sent_is_its_own_chatbots_trouble(
-    chatbot: Chatbot, neighbour: Chatbot, known: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_or_sent_is_its_own_chatbots_trouble(chatbot, neighbour, known, monkeypatch) -> None:
     """Neither an answer that no code of ours foresees, nor a resolver that was changed by hand."""
     with receiving(body=b'{"value": "theirs"}') as theirs:
         with_resolver(neighbour, theirs.url())

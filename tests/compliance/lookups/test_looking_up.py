@@ -54,9 +54,7 @@ def test_the_answer_becomes_the_identity(chatbot: Chatbot, secret: str, receiver
         ({"send": [SESSION, "plan"]}, "custom"),
     ],
 )
-def test_what_can_be_forged_on_the_way_verifies_nothing(
-    chatbot: Chatbot, receiver: Receiver, options: dict[str, Any], way: str
-) -> None:
+def test_what_can_be_forged_on_the_way_verifies_nothing(chatbot, receiver, options, way) -> None:
     add_variable(chatbot=chatbot, variable=NewVariable("custom", "member_of"), actor="test")
     with_resolver(chatbot, receiver.url(), **options)
     [one] = begin(chatbot, "c-1", custom_variables={"member_of": "x"})
@@ -89,9 +87,7 @@ def test_what_can_be_forged_on_the_way_verifies_nothing(
     ],
 )
 @pytest.mark.usefixtures("secret")
-def test_answers_that_say_nothing(
-    chatbot: Chatbot, receiver: Receiver, status: int, body: bytes, outcome: tuple[str, str]
-) -> None:
+def test_answers_that_say_nothing(chatbot, receiver, status, body, outcome) -> None:
     receiver.answers, receiver.body = [status], body
     if status == 302:
         receiver.headers["Location"] = receiver.url("/elsewhere")
@@ -119,9 +115,7 @@ def test_answers_that_say_nothing(
         ("/", b'{"": "42"}', "42"),
     ],
 )
-def test_the_pointer_says_where_the_value_is(
-    chatbot: Chatbot, receiver: Receiver, pointer: str, body: bytes, found: str | None
-) -> None:
+def test_the_pointer_says_where_the_value_is(chatbot, receiver, pointer, body, found) -> None:
     with_resolver(chatbot, receiver.url(), pointer=pointer)
     receiver.body = body
     [one] = begin(chatbot, "c-1")
@@ -212,9 +206,7 @@ def test_an_erased_chatter_is_refused_and_listed(chatbot: Chatbot, secret: str, 
     assert RefusedIdentity.objects.get().conversation == one
 
 
-def test_a_deletion_removes_the_look_ups_of_its_conversations_alone(
-    chatbot: Chatbot, secret: str, receiver: Receiver, drain: Any
-) -> None:
+def test_a_deletion_removes_the_look_ups_of_its_conversations_alone(chatbot, secret, receiver, drain) -> None:
     [one, _] = begin(chatbot, "c-1", "c-2")
     look_up()
     identify(chatbot=chatbot, identities=[NamedIdentity(id="c-2", key="member_id", value="43")])
@@ -224,9 +216,7 @@ def test_a_deletion_removes_the_look_ups_of_its_conversations_alone(
 
 
 @pytest.mark.usefixtures("secret", "receiver")
-def test_what_is_answered_once_the_conversation_is_closed_is_not_stored(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_answered_once_the_conversation_is_closed_is_not_stored(chatbot, monkeypatch) -> None:
     """Also when it is closed between the last look at it and the storing."""
     [one] = begin(chatbot, "c-1")
     held = leases.held
@@ -245,9 +235,7 @@ def test_what_is_answered_once_the_conversation_is_closed_is_not_stored(
 
 @pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize("way", ["erased", "identified", "another value"])
-def test_what_is_answered_too_late_is_not_stored(
-    chatbot: Chatbot, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_what_is_answered_too_late_is_not_stored(chatbot, receiver, monkeypatch, way) -> None:
     """The call is on its way when the look-up is erased, is not needed any more, or is queued with another value."""
     [one] = begin(chatbot, "c-1")
     note = Lookups.note
@@ -286,9 +274,7 @@ def test_what_is_answered_too_late_is_not_stored(
         ("another UCI", b'{"value": "42"}'),
     ],
 )
-def test_what_a_former_resolver_answers_does_not_count(
-    chatbot: Chatbot, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, way: str, body: bytes
-) -> None:
+def test_what_a_former_resolver_answers_does_not_count(chatbot, receiver, monkeypatch, way, body) -> None:
     """It is changed while the call is on its way: it may have been changed because it answers wrongly."""
     receiver.body = body
     [one] = begin(chatbot, "c-1")
@@ -317,9 +303,7 @@ def test_what_a_former_resolver_answers_does_not_count(
     assert not Resolver.objects.filter(called_at__isnull=False).exists()
 
 
-def test_chatbots_are_called_at_their_own_addresses(
-    chatbot: Chatbot, neighbour: Chatbot, secret: str, receiver: Receiver
-) -> None:
+def test_chatbots_are_called_at_their_own_addresses(chatbot, neighbour, secret, receiver) -> None:
     with receiving(body=b'{"value": "theirs"}') as another:
         theirs_secret = with_resolver(neighbour, another.url())
         [ours], [theirs] = begin(chatbot, "c-1"), begin(neighbour, "c-1")
@@ -354,9 +338,7 @@ def test_a_resolver_keeps_since_when_it_fails(chatbot: Chatbot, secret: str, rec
     assert resolver_of(chatbot).last_error == "bad_status"
 
 
-def test_nothing_sent_or_answered_is_logged(
-    chatbot: Chatbot, secret: str, receiver: Receiver, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_sent_or_answered_is_logged(chatbot, secret, receiver, caplog) -> None:
     caplog.set_level("DEBUG")
     bodies = [b'{"value": "alice-77"}', b'{"value": {"alice-77": 1}}', b"alice-77"]
     receiver.before_answer = lambda: setattr(receiver, "body", bodies.pop())

@@ -8,7 +8,6 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import change_chatbot, designate_uci
@@ -23,8 +22,7 @@ from conversations.models import IdentityLookup
 from tests.factories import uci_of
 from tests.functional.scans import Watch
 from tests.looking_up import begin, lookup_of, with_resolver
-from tests.places import Shards, asked_about
-from tests.receivers import Receiver
+from tests.places import asked_about
 
 HOUR = timedelta(hours=1)
 RESOLVERS = {Code.RESOLVER_OFF, Code.RESOLVER_FAILING, Code.LOOKUPS_WAIT}
@@ -63,9 +61,7 @@ def test_health_says_that_look_ups_wait_or_that_a_resolver_is_off(chatbot: Chatb
     assert set(problems()) == {Code.RESOLVER_OFF}
 
 
-def test_metrics_count_look_ups(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, secret: str, settings: Settings
-) -> None:
+def test_metrics_count_look_ups(chatbot, neighbour, receiver, secret, settings) -> None:
     settings.METRICS_TOKEN = "t" * 32
     receiver.answers = [404, 200]
     begin(chatbot, "c-1")
@@ -85,9 +81,7 @@ def test_metrics_count_look_ups(
     assert 300 <= float(series["dca_identity_lookups_oldest_seconds"]) < 400
 
 
-def test_metrics_count_look_ups_of_chatbots_that_live_apart(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, secret: str, shards: Shards
-) -> None:
+def test_metrics_count_look_ups_of_chatbots_that_live_apart(chatbot, neighbour, receiver, secret, shards) -> None:
     shards([chatbot], [neighbour])
     with_resolver(neighbour, receiver.url())
     begin(chatbot, "c-1", "c-2")
@@ -103,9 +97,7 @@ def test_metrics_count_look_ups_of_chatbots_that_live_apart(
     assert asked == [[chatbot.pk], [neighbour.pk]]
 
 
-def test_look_ups_of_chatbots_that_live_apart_are_locked_apart(
-    chatbot: Chatbot, neighbour: Chatbot, secret: str, receiver: Receiver, shards: Shards
-) -> None:
+def test_look_ups_of_chatbots_that_live_apart_are_locked_apart(chatbot, neighbour, secret, receiver, shards) -> None:
     with_resolver(neighbour, receiver.url("/who-5813"))
     begun = [*begin(chatbot, "c-1"), *begin(neighbour, "c-1")]
     shards([chatbot], [neighbour])
@@ -149,9 +141,7 @@ SELECT chatbot_id, id, 'pending', 0, now(), now() - id * interval '1 second', no
 
 
 @pytest.mark.long(reason="60,000 look-ups are stored: with fewer PostgreSQL does not think of sorting them")
-def test_a_backlog_is_read_one_by_one(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, secret: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backlog_is_read_one_by_one(chatbot, neighbour, receiver, secret, monkeypatch) -> None:
     """Before PostgreSQL has statistics of it, too."""
     with_resolver(neighbour, receiver.url())
     begin(neighbour, "c-1")

@@ -75,9 +75,7 @@ def an_hour_passes() -> None:
     Mailbox.objects.update(next_at=timezone.now())
 
 
-def test_an_officer_is_notified_of_each_event_once_without_personal_data(
-    server: MailServer, officer: User, chatbot: Chatbot
-) -> None:
+def test_an_officer_is_notified_of_each_event_once_without_personal_data(server, officer, chatbot) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(name="Acme\nsupport", timezone="Europe/Paris")
     now = timezone.now()
     due = {
@@ -114,9 +112,7 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(
     assert Notice.objects.count() == 4
 
 
-def test_a_second_failure_after_a_retry_is_notified_again(
-    server: MailServer, officer: User, chatbot: Chatbot
-) -> None:
+def test_a_second_failure_after_a_retry_is_notified_again(server, officer, chatbot) -> None:
     request = failed(chatbot)
     delivery.deliver()
     decisions.retry(request_id=request.pk, actor="command")
@@ -130,9 +126,7 @@ def test_a_second_failure_after_a_retry_is_notified_again(
     assert ["internal_error" in mail.get_content() for mail in server.mails] == [False, True]
 
 
-def test_an_event_resolved_before_the_mail_is_not_notified(
-    server: MailServer, officer: User, chatbot: Chatbot
-) -> None:
+def test_an_event_resolved_before_the_mail_is_not_notified(server, officer, chatbot) -> None:
     request = held(chatbot)
     outbox.create_notices()
     decisions.approve(request_id=request.pk, actor="command")
@@ -143,9 +137,7 @@ def test_an_event_resolved_before_the_mail_is_not_notified(
     assert Mailbox.objects.get().last_notified_id == Notice.objects.get().pk
 
 
-def test_a_mail_lists_fifty_events_counts_the_rest_and_the_next_waits_an_hour(
-    server: MailServer, officer: User, chatbot: Chatbot, settings: Settings
-) -> None:
+def test_a_mail_lists_fifty_events_counts_the_rest_and_the_next_waits_an_hour(server, officer, chatbot, settings):
     settings.CONSOLE_URL = ""
     requests = [held(chatbot) for _ in range(53)]
     delivery.deliver()
@@ -193,9 +185,7 @@ def test_mails_go_to_active_officers_who_want_them(server: MailServer, chatbot: 
     ]
 
 
-def test_a_refused_address_does_not_stop_others_and_is_not_logged(
-    server: MailServer, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refused_address_does_not_stop_others_and_is_not_logged(server, chatbot, caplog) -> None:
     refused, taken = member(chatbot, "refused"), member(chatbot, "taken")
     server.refuses.add("refused@example.com")
     failed(chatbot)
@@ -218,9 +208,7 @@ def test_a_refused_address_does_not_stop_others_and_is_not_logged(
     assert Mailbox.objects.get(user=refused).last_error == ""
 
 
-def test_a_silent_mail_server_costs_one_timeout(
-    server: MailServer, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_mail_server_costs_one_timeout(server, chatbot, monkeypatch) -> None:
     server.silent = True
     monkeypatch.setattr("common.outbound.MAIL_SECONDS", 0.5)
     member(chatbot, "ada")
@@ -266,9 +254,7 @@ def test_sending_a_mail_ends_in_time_whatever_the_server_does(
     assert Mailbox.objects.get().last_error == error
 
 
-def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(
-    server: MailServer, officer: User, chatbot: Chatbot
-) -> None:
+def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(server, officer, chatbot) -> None:
     failed(chatbot)
     outbox.create_notices()
 
@@ -283,9 +269,7 @@ def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(
     assert Mailbox.objects.get().last_notified_id == again.last_notice_id
 
 
-def test_the_sweep_enqueues_mails_if_a_server_is_configured(
-    server: MailServer, officer: User, chatbot: Chatbot, settings: Settings, storage: object
-) -> None:
+def test_the_sweep_enqueues_mails_if_a_server_is_configured(server, officer, chatbot, settings, storage) -> None:
     held(chatbot)
     settings.MAILS = False
     tasks.sweep()

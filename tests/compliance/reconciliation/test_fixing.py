@@ -9,7 +9,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import ChangeLogEntry
 from common.storage import ObjectStorage, StorageError, Version
 from compliance.ledger import service
 from compliance.models import Service
@@ -143,9 +143,7 @@ def told(*options: str) -> str:
     return run("reconcile_storage", *options).out
 
 
-def test_objects_that_the_database_has_forgotten_are_told_while_they_are_young(
-    whole: list[str], storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_objects_that_the_database_has_forgotten_are_told_while_they_are_young(whole, storage, monkeypatch) -> None:
     """A backup of this morning: nothing that it lacks is old enough to be an orphan."""
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
     put(storage, *NEWER)
@@ -164,9 +162,7 @@ def test_objects_that_the_database_has_forgotten_are_told_while_they_are_young(
     assert keys(storage) == sorted([*whole, *NEWER])
 
 
-def test_objects_without_rows_and_rows_without_objects_are_told_apart(
-    whole: list[str], storage: ObjectStorage, chatbot: Chatbot
-) -> None:
+def test_objects_without_rows_and_rows_without_objects_are_told_apart(whole, storage, chatbot) -> None:
     """Since the backup, more was written, and what it knows was erased or has expired."""
     put(storage, *NEWER)
     for key in (UploadedFile.objects.get().object_key, EXPORT, COPY, EXTRACT):

@@ -112,9 +112,7 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
     assert keys(storage) == whole
 
 
-def test_it_refuses_to_clear_keys_that_may_exist_in_another_bucket(
-    whole, storage, chatbot, settings: Settings
-) -> None:
+def test_it_refuses_to_clear_keys_that_may_exist_in_another_bucket(whole, storage, chatbot, settings) -> None:
     """As with a wrong S3_BUCKET: no deletion would find cleared keys."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-empty"
     hosted_storage().create_bucket_if_missing()

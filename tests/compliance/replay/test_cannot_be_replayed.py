@@ -9,7 +9,6 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from chatbots.models import Variable
-from common.storage import ObjectStorage
 from compliance.ledger import adoption
 from compliance.models import LedgerLine
 from compliance.replay import operation
@@ -62,9 +61,7 @@ def plans(report: dict[str, Any]) -> dict[str, str]:
     return {one["request_id"]: one["plan"] for one in report["requests"]}
 
 
-def test_it_keeps_its_own_chatbot_closed_and_no_other(
-    company: Company, other: Company, unresolved: tuple[str, int, int]
-) -> None:
+def test_it_keeps_its_own_chatbot_closed_and_no_other(company, other, unresolved) -> None:
     deletion, mine, theirs = unresolved
 
     report = replay(code=3)
@@ -110,9 +107,7 @@ def mend() -> None:
 
 @pytest.mark.parametrize("unresolved", ["what cannot be filed"], indirect=True)
 @pytest.mark.parametrize("step", ["_file", "_open"])
-def test_it_is_tried_again_and_goes_on_after_a_kill(
-    company: Company, unresolved: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_it_is_tried_again_and_goes_on_after_a_kill(company, unresolved, monkeypatch, step) -> None:
     _, mine, theirs = unresolved
     if step == "_file":
         replay(code=3)
@@ -135,9 +130,7 @@ def test_it_is_tried_again_and_goes_on_after_a_kill(
 
 
 @pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
-def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent(
-    company: Company, storage: ObjectStorage, unresolved: tuple[str, int, int]
-) -> None:
+def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent(company, storage, unresolved) -> None:
     replay(code=3)
     slug = company.chatbot.slug
 
@@ -155,9 +148,7 @@ def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent(
 
 
 @pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
-def test_it_stays_closed_until_that_is_decided_or_it_is_a_copy(
-    company: Company, unresolved: tuple[str, int, int]
-) -> None:
+def test_it_stays_closed_until_that_is_decided_or_it_is_a_copy(company, unresolved) -> None:
     replay(code=3)
     LedgerLine.objects.update(at=NOON - timedelta(days=1000))
     cleanup.remove_expired()
@@ -197,9 +188,7 @@ def lose_variable(company: Company, backup: Backup) -> None:
         Variable.objects.filter(chatbot=company.chatbot, is_uci=True).update(public_id=uuid4())
 
 
-def test_a_better_backup_later_remembers_the_chatter(
-    company: Company, without_variable: tuple[str, int, Backup]
-) -> None:
+def test_a_better_backup_later_remembers_the_chatter(company, without_variable) -> None:
     """The replay without the variable has named conversations alone, in a later line."""
     deletion, number, backup = without_variable
     assert became_of(replay(code=3)) == {deletion: "undecided"}
@@ -212,9 +201,7 @@ def test_a_better_backup_later_remembers_the_chatter(
     assert became(company.send(document("c-9", "alice"))) == ["chatter_erased"]
 
 
-def test_another_restore_of_the_same_backup_does_not_decide_it(
-    company: Company, without_variable: tuple[str, int, Backup]
-) -> None:
+def test_another_restore_of_the_same_backup_does_not_decide_it(company, without_variable) -> None:
     deletion, _, backup = without_variable
     for _ in range(2):
         assert became_of(replay(code=3)) == {deletion: "undecided"}
@@ -222,9 +209,7 @@ def test_another_restore_of_the_same_backup_does_not_decide_it(
         lose_variable(company, backup)
 
 
-def test_a_decision_lasts_where_the_replay_was_killed_before(
-    company: Company, without_variable: tuple[str, int, Backup], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decision_lasts_where_the_replay_was_killed_before(company, without_variable, monkeypatch) -> None:
     def kill(*_args: object) -> None:
         raise KeyboardInterrupt
 

@@ -22,13 +22,11 @@ from tests.compliance.replay.conftest import became_of, gone, replay, work, writ
 from tests.factories import ready_chatbot
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
 from tests.functional.support import dump, everything_in
-from tests.places import Shards, asked_about
+from tests.places import asked_about
 from tests.restoring import Backup, restored, unnoticed
 
 
-def test_who_was_erased_since_the_backup_is_erased_again(
-    company: Company, other: Company, storage: ObjectStorage
-) -> None:
+def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage) -> None:
     mine, shared = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "alice", "bob")
     bobs, theirs = company.talk("c-3", "bob"), other.talk("c-1", "alice")
     with restored():
@@ -150,9 +148,7 @@ def test_a_deletion_that_had_marked_keeps_its_own_cutoff(company: Company) -> No
     assert gone(first, came_back) == [True, False]
 
 
-def test_lines_of_chatbots_that_live_apart_are_planned_and_filed_apart(
-    company: Company, other: Company, shards: Shards
-) -> None:
+def test_lines_of_chatbots_that_live_apart_are_planned_and_filed_apart(company, other, shards) -> None:
     numbers = [one.talk("c-1", "alice") for one in (company, other)]
     with restored():
         for one in (company, other):

@@ -61,9 +61,7 @@ def test_a_deletion_that_was_erased_is_announced_again(company: Company) -> None
     assert list(Callback.objects.values_list("request", "status")) == [(UUID(deletion), "completed")]
 
 
-def test_a_deletion_that_had_failed_is_announced_when_it_is_completed(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_that_had_failed_is_announced_when_it_is_completed(company, monkeypatch) -> None:
     """Of which the client has heard nothing but the failure, as far as this database knows."""
     company.talk("c-1", "alice", has_file=True)
     deletion = company.delete("alice")
@@ -201,9 +199,7 @@ def designate_email(chatbot: Chatbot) -> None:
 
 
 @pytest.mark.parametrize(("is_made_again", "outcome"), [(False, "nothing_found"), (True, "undecided")])
-def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(
-    company: Company, is_made_again: bool, outcome: str
-) -> None:
+def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(company, is_made_again, outcome) -> None:
     with restored():
         designate_email(company.chatbot)
         by_email: dict[str, Any] = {"about": ByUci("email", "a@example.com"), "kind": "deletion", "actor": "command"}

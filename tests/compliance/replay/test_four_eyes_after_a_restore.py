@@ -68,9 +68,7 @@ def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("backup_has_it", ["", "four eyes", "accepted", "on hold"])
-def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, backup_has_it: str
-) -> None:
+def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(company, storage, monkeypatch, backup_has_it) -> None:
     """Files are gone by then, which no restore brings back: a conversation without them would be left."""
     refusals = Refusals()
     refusals.set_up(monkeypatch)
@@ -108,9 +106,7 @@ def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("selector", ["alice", ["c-1"]])
-def test_but_it_waits_for_an_export_that_was_filed_before_it(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, selector: str | list[str]
-) -> None:
+def test_but_it_waits_for_an_export_that_was_filed_before_it(company, storage, monkeypatch, selector) -> None:
     """Which the backup has as open, and which fails for good: it may be tried again, and deliver what it is for."""
     refusals = Refusals()
     refusals.set_up(monkeypatch)

@@ -18,9 +18,7 @@ from tests.restoring import Backup, restored
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.long(reason="a storage of the client's own")
-def test_what_needs_a_clients_bucket_waits_for_the_workers(
-    chatbot: Chatbot, storage: ObjectStorage, clients: ObjectStorage
-) -> None:
+def test_what_needs_a_clients_bucket_waits_for_the_workers(chatbot, storage, clients) -> None:
     company = Company(chatbot)
     number = company.talk("c-1", "alice")
     export = company.export("alice")
@@ -47,9 +45,7 @@ def test_what_needs_a_clients_bucket_waits_for_the_workers(
     assert company.status(deletion) == "completed"
 
 
-def test_what_meets_an_error_is_closed_and_goes_on_later(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_meets_an_error_is_closed_and_goes_on_later(chatbot, storage, monkeypatch) -> None:
     company = Company(chatbot)
     number = company.talk("c-1", "alice", has_file=True)
     with restored():
@@ -73,9 +69,7 @@ def test_what_meets_an_error_is_closed_and_goes_on_later(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_cannot_be_erased_stops_no_other(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch) -> None:
     company = Company(chatbot)
     numbers = [company.talk(f"c-{person}", person) for person in ("alice", "bob", "carol")]
     with restored():
@@ -112,9 +106,7 @@ def test_workers_catch_up_by_themselves_after_a_failover(chatbot: Chatbot, stora
 
 
 @pytest.mark.parametrize("is_before", [False, True])
-def test_workers_leave_what_another_life_wrote_to_an_operator(
-    chatbot: Chatbot, storage: ObjectStorage, is_before: bool
-) -> None:
+def test_workers_leave_what_another_life_wrote_to_an_operator(chatbot, storage, is_before) -> None:
     """A copy for staging, made before the last replay, writes under our name: those whom it erases are still ours."""
     company = Company(chatbot)
     numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob")
@@ -135,9 +127,7 @@ def test_workers_leave_what_another_life_wrote_to_an_operator(
     assert gone(*numbers) == [True, True]
 
 
-def test_workers_log_what_clients_are_to_be_told(
-    chatbot: Chatbot, storage: ObjectStorage, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_workers_log_what_clients_are_to_be_told(chatbot, storage, caplog) -> None:
     company = Company(chatbot)
     company.talk("c-1", "alice")
     with restored(state="catching_up"):

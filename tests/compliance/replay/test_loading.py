@@ -10,7 +10,6 @@ from django.core.management import call_command
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytest_django import Settings
 
 from chatbots.models import Chatbot, Variable
 from common.storage import ObjectStorage
@@ -83,9 +82,7 @@ def test_a_decision_lasts_unless_a_later_line_says_more(
 @pytest.mark.long(reason="many orders are tried")
 @given(ledgers, st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_the_order_the_same_is_left(
-    chatbot: Chatbot, ledger: list[list[dict[str, Any]]], random: Any
-) -> None:
+def test_whatever_the_order_the_same_is_left(chatbot, ledger, random) -> None:
     ours = service.current()
     objects = [loaded(place, one) for place, one in enumerate(ledger)]
     LedgerLine.objects.all().delete()
@@ -119,9 +116,7 @@ def test_a_line_that_is_loaded_again_is_planned_again(chatbot: Chatbot) -> None:
     assert (one.plan, one.outcome, one.chatbot, one.incarnation) == ("", "", chatbot, service.current().incarnation)
 
 
-def test_lines_are_kept_as_long_as_the_ledger_and_rows_longer(
-    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_lines_are_kept_as_long_as_the_ledger_and_rows_longer(chatbot, storage, settings) -> None:
     kept, late = settings.ERASURE_LEDGER_DAYS, timedelta(minutes=1)
     ages = {"new": timedelta(), "old": kept + late, "oldest": kept + timedelta(days=31)}
     for number, (name, age) in enumerate(ages.items()):

@@ -36,9 +36,7 @@ NOW = timezone.now()
     ],
 )
 @pytest.mark.parametrize("by_ids", [False, True])
-def test_a_deletion_that_was_open_when_the_backup_was_taken(
-    company: Company, other: Company, state: dict[str, Any], by_ids: bool
-) -> None:
+def test_a_deletion_that_was_open_when_the_backup_was_taken(company, other, state, by_ids) -> None:
     mine, bobs, theirs = company.talk("c-1", "alice"), company.talk("c-2", "bob"), other.talk("c-1", "alice")
     deletion = company.delete(["c-1"] if by_ids else "alice")
     requests = ComplianceRequest.objects.filter(pk=deletion)
@@ -116,9 +114,7 @@ def test_a_conversation_that_another_open_deletion_has_closed_is_erased(company:
 
 @pytest.mark.usefixtures("refused_at_once")
 @pytest.mark.django_db(transaction=True)
-def test_a_conversation_that_was_erased_under_anothers_mark_goes_again(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_that_was_erased_under_anothers_mark_goes_again(company, monkeypatch) -> None:
     """It named Alice only after the backup, and Bob's deletion, which had marked it, had not ended.
 
     Her deletion still found it, by the daily extract that had to be rebuilt.

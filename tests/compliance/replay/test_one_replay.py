@@ -50,9 +50,7 @@ def holder() -> tuple[int, str, bool]:
     return found[0], found[1], found[2]
 
 
-def test_the_lock_is_that_of_a_transaction_on_another_connection(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lock_is_that_of_a_transaction_on_another_connection(company, monkeypatch) -> None:
     """In transaction mode a pooler gives each transaction of the first one another session."""
     company.talk("c-1", "alice")
     with restored():
@@ -81,9 +79,7 @@ def test_the_lock_is_that_of_a_transaction_on_another_connection(
 @pytest.mark.parametrize(
     ("where", "step"), [(loading, "load"), (filing, "file"), (carrying.Carrying, "_carry_out"), (carrying, "fetch")]
 )
-def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(
-    company: Company, monkeypatch: pytest.MonkeyPatch, where: Any, step: str
-) -> None:
+def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(company, monkeypatch, where, step) -> None:
     numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob")
     with restored():
         company.delete("alice")

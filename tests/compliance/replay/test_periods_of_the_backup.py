@@ -90,9 +90,7 @@ def next_day(company: Company) -> None:
 
 @BACKUPS
 @pytest.mark.parametrize("days", [None, 365])
-def test_what_was_decided_since_is_decided_again_before_anything_is_erased(
-    company: Company, monkeypatch: pytest.MonkeyPatch, back_up: Callable[..., None], days: int | None
-) -> None:
+def test_what_was_decided_since_is_decided_again_before_anything_is_erased(company, monkeypatch, back_up, days):
     numbers = several_old(company)
     back_up(company, monkeypatch)
     erased = gone(*numbers)
@@ -113,9 +111,7 @@ def test_what_was_decided_since_is_decided_again_before_anything_is_erased(
 
 
 @BACKUPS
-def test_one_approval_confirms_the_period(
-    company: Company, other: Company, monkeypatch: pytest.MonkeyPatch, back_up: Callable[..., None]
-) -> None:
+def test_one_approval_confirms_the_period(company, other, monkeypatch, back_up) -> None:
     numbers = several_old(company)
     theirs = several_old(other, 1)
     back_up(company, monkeypatch)
@@ -149,9 +145,7 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
 
 
 @pytest.mark.parametrize("days", [90, 365])
-def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_else(
-    company: Company, days: int
-) -> None:
+def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_else(company, days) -> None:
     """Also the same one. None of the backup is in force that it could be longer than."""
     old = company.talk("c-1", "alice", at=ago(400))
     keep_for(company.chatbot, 90)
@@ -232,9 +226,7 @@ def test_the_restore_is_asked_about_by_itself(company: Company, *, is_held_befor
     assert run.status == "completed"
 
 
-def test_a_run_is_not_held_for_a_period_that_was_set_meanwhile(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_not_held_for_a_period_that_was_set_meanwhile(company, monkeypatch) -> None:
     """It would keep others from being filed, and no setting would cancel it."""
     old = company.talk("c-1", "alice", at=ago(400))
     keep_for(company.chatbot, 90)

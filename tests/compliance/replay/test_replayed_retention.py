@@ -50,9 +50,7 @@ def turn_off_after(monkeypatch: pytest.MonkeyPatch, company: Company, slices: in
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_run_that_was_turned_off_before_it_erased_anything_erases_nothing(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_turned_off_before_it_erased_anything_erases_nothing(company, monkeypatch) -> None:
     """The ledger could not be written when it began."""
     old = company.talk("c-1", "alice", at=ago(91))
     with restored():
@@ -82,9 +80,7 @@ def test_a_run_that_was_turned_off_before_it_erased_anything_erases_nothing(
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_run_that_failed_half_way_erases_what_it_had_erased(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_failed_half_way_erases_what_it_had_erased(company, monkeypatch) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     refusals = Refusals()
     refusals.set_up(monkeypatch)
@@ -109,9 +105,7 @@ def test_a_run_that_failed_half_way_erases_what_it_had_erased(
     assert planned["conversations"] == report["conversations"] == 4
 
 
-def test_a_run_that_the_backup_has_half_way_goes_no_further_than_it_went(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_the_backup_has_half_way_goes_no_further_than_it_went(company, monkeypatch) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     numbers = several_old(company)
     run = file_run(company.chatbot)
@@ -171,9 +165,7 @@ def test_what_an_export_that_is_lost_still_needed_stays(company: Company) -> Non
 
 
 @pytest.mark.parametrize("since", [None, 365])
-def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(
-    company: Company, other: Company, since: int | None
-) -> None:
+def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(company, other, since) -> None:
     """Also where the restored database has filed its own run of that day, of a longer period, before it closed."""
     keep_for(company.chatbot, since)
     numbers = [company.talk(f"c-{days}", "alice", at=ago(days)) for days in (400, 100, 91, 50)]
@@ -205,9 +197,7 @@ def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(
     assert own is None or company.status(str(own.pk)) == "on_hold"
 
 
-def test_files_of_a_replayed_run_are_gone_whichever_slice_they_are_in(
-    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_a_replayed_run_are_gone_whichever_slice_they_are_in(company, storage, monkeypatch) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     numbers = several_old(company)
     for number in (numbers[0], numbers[4]):

@@ -8,9 +8,7 @@ from uuid import uuid4
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
-from pytest_django import Settings
 
-from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import engine, objects, rows
@@ -75,9 +73,7 @@ def test_an_object_that_was_moved_is_not_believed(company: Company, storage: Obj
     assert gone(number) == [False]
 
 
-def test_objects_of_others_and_of_long_ago_are_not_believed(
-    company: Company, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_objects_of_others_and_of_long_ago_are_not_believed(company, storage, settings) -> None:
     erased_since(company)
     folder = f"erasure_ledger/{Service.objects.get().service_id}/2026/"
     long_ago = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1)
@@ -184,9 +180,7 @@ _IN_SHORT = {("after", "erase_chunk")}
         for step in STEPS
     ],
 )
-def test_it_goes_on_after_a_kill(
-    company: Company, monkeypatch: pytest.MonkeyPatch, when: str, where: Any, step: str
-) -> None:
+def test_it_goes_on_after_a_kill(company, monkeypatch, when, where, step) -> None:
     numbers = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "bob"), company.talk("c-3", "carol")
     with restored():
         deletions = [company.delete("alice"), company.delete("bob")]
@@ -235,9 +229,7 @@ def test_an_open_service_is_not_replayed_unless_its_operator_says_that_it_was_re
 
 
 @pytest.mark.parametrize("options", [("--dry-run",), ()])
-def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
-    company: Company, options: tuple[str, ...]
-) -> None:
+def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(company, options) -> None:
     number = company.talk("c-1", "alice")
     with restored():
         pass
@@ -247,9 +239,7 @@ def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(
 
 
 @pytest.mark.parametrize("options", [("--dry-run",), ()])
-def test_a_service_is_not_opened_without_its_ledger(
-    company: Company, storage: ObjectStorage, options: tuple[str, ...]
-) -> None:
+def test_a_service_is_not_opened_without_its_ledger(company, storage, options) -> None:
     company.talk("c-1", "alice")
     company.delete("alice")
     work()
@@ -266,9 +256,7 @@ def test_a_service_is_not_opened_without_its_ledger(
     assert service.is_open()
 
 
-def test_the_service_stays_closed_while_the_storage_does_not_answer(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_service_stays_closed_while_the_storage_does_not_answer(company, monkeypatch) -> None:
     number, _ = erased_since(company)
 
     def refuse(*_args: Any) -> Any:
@@ -345,9 +333,7 @@ def test_a_refused_object_is_told_with_where_to_read_on(company: Company, storag
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_request_that_failed_is_told_with_what_to_do(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_failed_is_told_with_what_to_do(chatbot, storage, monkeypatch) -> None:
     company = Company(chatbot)
     company.talk("c-1", "alice", has_file=True)
     with restored():

@@ -11,7 +11,6 @@ from django.core.management import CommandError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
@@ -50,9 +49,7 @@ def ids_in(storage: ObjectStorage, request: ComplianceRequest) -> set[str]:
     return {row["conversation_id"] for row in csv.DictReader(io.StringIO(storage.read(str(export.key)).decode()))}
 
 
-def test_a_deletion_erases_the_named_conversations_and_no_other(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain
-) -> None:
+def test_a_deletion_erases_the_named_conversations_and_no_other(chatbot, neighbour, drain) -> None:
     for one in (chatbot, neighbour):
         conversation_of(one, external_id="c-1")
         conversation_of(one, "42", "43", external_id="c-2")
@@ -70,9 +67,7 @@ def test_a_deletion_erases_the_named_conversations_and_no_other(
     assert Identity.objects.filter(chatbot=chatbot).count() == 1
 
 
-def test_an_export_holds_the_named_conversations_and_no_other(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_an_export_holds_the_named_conversations_and_no_other(chatbot, neighbour, drain, storage) -> None:
     conversation_of(neighbour, "42", external_id="c-1")
     for name, values in {"c-1": (), "c-2": ("42", "43"), "c-3": ("42",)}.items():
         conversation_of(chatbot, *values, external_id=name)
@@ -88,9 +83,7 @@ def test_an_export_holds_the_named_conversations_and_no_other(
     assert status(none)["export"]["key"] != found["export"]["key"]
 
 
-def test_nothing_is_left_of_the_named_ids(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_nothing_is_left_of_the_named_ids(chatbot, neighbour, drain, storage) -> None:
     planted = ["their-words", "their-value", "their-id-77", "their-name", "their-photo.jpg", "their-picture"]
     for one, words in ((chatbot, "their"), (neighbour, "other")):
         conversation = conversation_of(
@@ -134,9 +127,7 @@ def test_a_conversation_that_comes_again_is_refused_as_deleted(chatbot: Chatbot,
     assert (again["outcome"], again["error"]["code"]) == ("refused", "conversation_deleted")
 
 
-def test_a_worker_that_is_killed_after_each_step_leaves_it_to_the_next(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_is_killed_after_each_step_leaves_it_to_the_next(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
     for number in range(6):
         one = conversation_of(chatbot, f"u-{number}", external_id=f"c-{number}", has_file_upload=number == 0)
@@ -186,9 +177,7 @@ def test_a_conversation_restored_from_a_backup_is_found_by_its_id(chatbot: Chatb
     assert report("verify_erasure", "--all", code=3)["left"] == {str(request.pk): left}
 
 
-def test_digests_are_forgotten_after_the_ledgers_days(
-    chatbot: Chatbot, drain: Drain, settings: Settings, storage: ObjectStorage
-) -> None:
+def test_digests_are_forgotten_after_the_ledgers_days(chatbot, drain, settings, storage) -> None:
     conversation_of(chatbot, external_id="c-1")
     conversation_of(chatbot, external_id="c-live")
     erased, nothing = of_conversations(chatbot, "c-1"), of_conversations(chatbot, "c-2")
@@ -213,9 +202,7 @@ def test_digests_are_forgotten_after_the_ledgers_days(
     assert status(erased)["selector"] == "conversations"
 
 
-def test_commands_name_conversations_too(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_name_conversations_too(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, external_id="c-1")
     conversation_of(chatbot, external_id=" c 2")
     monkeypatch.setattr("sys.stdin", io.StringIO("c-1\n c 2\n"))

@@ -4,20 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from conversations import uploads
 from conversations.models import UploadedFile
 from tests.calls import TokenCaller
-from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_interrupted_uploads_are_removed_and_not_counted(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_interrupted_uploads_are_removed_and_not_counted(chatbot, drain, storage) -> None:
     def break_off() -> Iterator[bytes]:
         yield b"half"
         raise ConnectionResetError

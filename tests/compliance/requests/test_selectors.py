@@ -2,7 +2,6 @@
 
 import time
 import unicodedata
-from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -48,9 +47,7 @@ def test_text_with_another_value_is_not_changed(value: str, text: str) -> None:
 
 
 @given(values, st.sampled_from(FORMS), st.sampled_from([str, str.upper, str.lower, str.casefold, str.swapcase]))
-def test_neither_case_nor_form_nor_encoding_hides_a_value(
-    value: str, form: str, change: Callable[[str], str]
-) -> None:
+def test_neither_case_nor_form_nor_encoding_hides_a_value(value, form, change) -> None:
     written = unicodedata.normalize(form, change(value))
     assert holds(f"T-{written}-7", value)
     assert holds(f"/told/{quote(written, safe='')}/x", value)

@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError, Written
@@ -23,9 +22,7 @@ from tests.under_roles import role
 SLACK = timedelta(minutes=5)
 
 
-def test_digests_of_erased_chatters_are_kept_only_for_the_ledgers_days(
-    chatbot: Chatbot, drain: Drain, settings: Settings
-) -> None:
+def test_digests_of_erased_chatters_are_kept_only_for_the_ledgers_days(chatbot, drain, settings) -> None:
     conversation = conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     drain()
@@ -49,9 +46,7 @@ def test_digests_of_erased_chatters_are_kept_only_for_the_ledgers_days(
     assert conversation.deletion_request_id == request.pk
 
 
-def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(
-    chatbot: Chatbot, drain: Drain, settings: Settings
-) -> None:
+def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(chatbot, drain, settings) -> None:
     deletion_of(chatbot, "42")
     drain()
     # It marked long ago, and was retried after a failure.
@@ -67,9 +62,7 @@ def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(
     assert not Tombstone.objects.exists()
 
 
-def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(
-    chatbot: Chatbot, drain: Drain, settings: Settings
-) -> None:
+def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(chatbot, drain, settings):
     conversation = conversation_of(chatbot, "42")
     request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="storage_locked")
     left = factories.ExportFactory.create(
@@ -89,9 +82,7 @@ def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledg
     assert not ExportConversation.objects.exists()
 
 
-def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(chatbot, neighbour, drain, storage):
     request, other = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
     drain()
     late = conversation_of(chatbot, "42", messages=3, deletion_request_id=request.pk)
@@ -109,9 +100,7 @@ def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
     assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
 
 
-def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(chatbot, drain, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
     drain()
     late = conversation_of(chatbot, "42", deletion_request_id=request.pk)
@@ -157,12 +146,7 @@ def uploads_of_yesterday(chatbot: Chatbot, storage: ObjectStorage) -> list[tuple
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["the one that is being removed", "the next one"])
-def test_an_upload_finalised_as_it_expires_is_complete_or_removed(
-    uploads_of_yesterday: list[tuple[UploadedFile, Written]],
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    which: int,
-) -> None:
+def test_an_upload_finalised_as_it_expires_is_complete_or_removed(uploads_of_yesterday, storage, monkeypatch, which):
     upload, written = uploads_of_yesterday[which]
     purge, answers = ObjectStorage.purge, list[str]()
 

@@ -33,9 +33,7 @@ def _go_on() -> None:
     assert not worker.drain()
 
 
-def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(chatbot, storage, monkeypatch) -> None:
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)
     make_all()
@@ -63,9 +61,7 @@ def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(
     assert list(storage.keys("acme/daily")) == []
 
 
-def test_an_expired_file_that_cannot_be_removed_has_an_error(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_expired_file_that_cannot_be_removed_has_an_error(chatbot, storage, monkeypatch) -> None:
     """A storage that may be back soon fails nothing."""
     planned(chatbot)
     make_all()
@@ -90,9 +86,7 @@ def test_an_expired_file_that_cannot_be_removed_has_an_error(
     assert extract_of(chatbot).state == "done"
 
 
-def test_files_published_by_a_failed_day_expire(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_published_by_a_failed_day_expire(chatbot, storage, monkeypatch) -> None:
     """The file was published; then the storage refused to list its older versions."""
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)

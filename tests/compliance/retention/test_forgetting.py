@@ -16,7 +16,7 @@ from conversations.models import Conversation, IdentityLookup, RefusedIdentity, 
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
-from tests.places import Shards, asked_about
+from tests.places import asked_about
 
 LATE = timedelta(days=400)
 
@@ -101,9 +101,7 @@ def test_what_a_clients_bucket_refuses_to_have_removed_is_forgotten_in_the_end(
 
 
 @pytest.mark.parametrize("by_ids", [False, True])
-def test_what_a_bucket_refuses_is_not_given_up_while_a_deletion_is_held_for_it(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, by_ids: bool
-) -> None:
+def test_what_a_bucket_refuses_is_not_given_up_while_a_deletion_is_held_for_it(chatbot, drain, monkeypatch, by_ids):
     conversation_of(chatbot, "42", external_id="c-42")
     given_up_long_ago(chatbot, "42", by_ids=by_ids)
     deletion = of_conversations(chatbot, "c-42") if by_ids else deletion_of(chatbot, "42")
@@ -167,9 +165,7 @@ def test_a_look_up_that_is_queued_anew_meanwhile_stays(chatbot: Chatbot, monkeyp
     assert IdentityLookup.objects.get() == look_up
 
 
-def test_what_is_forgotten_is_locked_place_by_place(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, shards: Shards, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_forgotten_is_locked_place_by_place(chatbot, neighbour, drain, shards, monkeypatch) -> None:
     monkeypatch.setattr(cleanup, "_BATCH", 100)
     shards([chatbot], [neighbour])
     for owner in (chatbot, neighbour):

@@ -44,7 +44,6 @@ from tests.compliance.retention.runs import (
 from tests.extracting import conversation_on, make_all, planned, texts
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.refusing import FILES, Refusals
-from tests.places import Shards, Silence
 from tests.under_roles import role
 
 Kind = ComplianceRequest.Kind
@@ -124,9 +123,7 @@ def _on(chatbot: Chatbot, value: str, *days: datetime, last_message_at: datetime
     Conversation.objects.filter(pk=conversation.pk).update(last_message_at=last_message_at)
 
 
-def test_daily_extracts_are_rebuilt_and_counted_for_all_slices(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_daily_extracts_are_rebuilt_and_counted_for_all_slices(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(due, "SLICE", 1)
     days = [ago(100 + number).replace(hour=12) for number in range(3)]
     for number, day in enumerate(days):
@@ -147,9 +144,7 @@ def test_daily_extracts_are_rebuilt_and_counted_for_all_slices(
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_run_that_storage_refuses_leaves_it_to_the_next_night(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_that_storage_refuses_leaves_it_to_the_next_night(chatbot, storage, monkeypatch, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(due, "SLICE", 2)
     conversations = [
@@ -217,9 +212,7 @@ def test_of_a_shared_conversation_nobody_is_left_and_their_others_are(chatbot: C
     assert request.shared_conversations == 1
 
 
-def test_a_run_that_comes_as_an_export_notes_a_conversation_leaves_it(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_comes_as_an_export_notes_a_conversation_leaves_it(chatbot, drain, storage, monkeypatch) -> None:
     """Otherwise nothing would lead the deletion of the other person to the file."""
     shared = factories.conversation_of(chatbot, "a", "b", started_at=ago(91), last_message_at=ago(91))
     # Filed so long ago that a run does not wait for it any more.
@@ -304,9 +297,7 @@ def test_cancelling_a_replaced_first_run_sets_nothing_back(chatbot: Chatbot) -> 
     assert deleted(old) == [False]
 
 
-def test_a_replaced_first_run_that_fails_does_not_stop_the_period_in_force(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replaced_first_run_that_fails_does_not_stop_the_period_in_force(chatbot, monkeypatch) -> None:
     keep_for(chatbot, 365)
     old = conversation_aged(chatbot, 400)
     set_period(chatbot, 90, confirmed=1)
@@ -331,9 +322,7 @@ def test_a_replaced_first_run_that_fails_does_not_stop_the_period_in_force(
 
 @pytest.mark.usefixtures("refused_at_once")
 @pytest.mark.parametrize("now_is", ["off", "on hold", "another's turn"])
-def test_what_a_failed_run_has_closed_is_erased_whatever_the_period_is_now(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, now_is: str
-) -> None:
+def test_what_a_failed_run_has_closed_is_erased_whatever_the_period_is_now(chatbot, storage, monkeypatch, now_is):
     refusals = Refusals()
     refusals.set_up(monkeypatch)
     conversation = conversation_aged(chatbot, 400)
@@ -373,9 +362,7 @@ def test_a_clock_that_is_set_back_ends_no_first_run(chatbot: Chatbot, monkeypatc
     assert deleted(old) == [True]
 
 
-def test_a_failed_retention_run_of_a_silent_machine_stops_no_other_chatbots_night(
-    shards: Shards, silence: Silence, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_retention_run_of_a_silent_machine_stops_no_other_chatbots_night(shards, silence, monkeypatch):
     here, there = factories.ready_chatbot(slug="here"), factories.ready_chatbot(slug="there")
     shards([here], [there])
     Chatbot.objects.update(timezone=zone_where_it_is(hour=12))

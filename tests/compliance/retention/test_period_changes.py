@@ -4,7 +4,6 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
@@ -35,9 +34,7 @@ Status = ComplianceRequest.Status
 
 
 @pytest.mark.parametrize(("before", "wanted"), [(None, 365), (730, 365), (1095, 180)])
-def test_a_period_that_is_longer_than_one_that_waits_is_announced_too(
-    chatbot: Chatbot, before: int | None, wanted: int
-) -> None:
+def test_a_period_that_is_longer_than_one_that_waits_is_announced_too(chatbot, before, wanted) -> None:
     """What has not erased anything yet is no period that another one could be longer than."""
     keep_for(chatbot, before)
     set_period(chatbot, 90, confirmed=7)
@@ -53,9 +50,7 @@ def test_a_period_that_is_longer_than_one_that_waits_is_announced_too(
 
 
 @pytest.mark.parametrize("wanted", [None, 365, 730])
-def test_back_to_the_period_before_or_a_longer_one_or_none_needs_no_number(
-    chatbot: Chatbot, wanted: int | None
-) -> None:
+def test_back_to_the_period_before_or_a_longer_one_or_none_needs_no_number(chatbot, wanted) -> None:
     keep_for(chatbot, 365)
     set_period(chatbot, 90, confirmed=7)
     request = first_run(chatbot)
@@ -68,9 +63,7 @@ def test_back_to_the_period_before_or_a_longer_one_or_none_needs_no_number(
 
 
 @pytest.mark.parametrize("wanted", [None, 180])
-def test_a_run_under_way_ends_when_its_period_no_longer_holds(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, wanted: int | None
-) -> None:
+def test_a_run_under_way_ends_when_its_period_no_longer_holds(chatbot, drain, storage, monkeypatch, wanted) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     conversations = [conversation_aged(chatbot, 91, str(number)) for number in range(6)]
     request = file_run(chatbot)
@@ -130,9 +123,7 @@ def test_a_run_ends_where_its_period_was_turned_off_and_on_again(
     assert deleted(*conversations) == [True] * 4
 
 
-def test_a_first_run_that_is_claimed_as_its_period_is_turned_off_erases_nothing(
-    chatbot: Chatbot, drain: Drain
-) -> None:
+def test_a_first_run_that_is_claimed_as_its_period_is_turned_off_erases_nothing(chatbot, drain) -> None:
     old = conversation_aged(chatbot, 91)
     set_period(chatbot, 90, confirmed=1)
     request = first_run(chatbot)

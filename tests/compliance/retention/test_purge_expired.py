@@ -176,9 +176,7 @@ def test_it_counts_and_removes_nothing_when_asked_to(expired, storage) -> None:
     assert purge_expired("--dry-run") == {"dry_run": True, "expired": expired}
 
 
-def test_expired_rows_of_each_store_are_removed_and_nothing_else(
-    expired, chatbot, neighbour, storage, monkeypatch
-) -> None:
+def test_expired_rows_of_each_store_are_removed_and_nothing_else(expired, chatbot, neighbour, storage, monkeypatch):
     monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 2)
     monkeypatch.setattr(cleanup, "_BATCH", 1)
 
@@ -270,9 +268,7 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
 
 @pytest.mark.long(reason="the same at another listing", beyond=1)
 @pytest.mark.parametrize(("listed", "store"), [("keys", "ledger_objects"), ("uploads", "forgotten_uploads")])
-def test_other_expired_data_is_removed_when_storage_refuses_to_list(
-    expired, storage, monkeypatch, listed, store
-) -> None:
+def test_other_expired_data_is_removed_when_storage_refuses_to_list(expired, storage, monkeypatch, listed, store):
     to_count = {"keys": 2, "uploads": 1}[listed]
     listings: list[object] = []
 

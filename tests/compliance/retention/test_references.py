@@ -10,13 +10,11 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from tests import factories
 from tests.calls import TokenCaller
-from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.elsewhere import Elsewhere
 
@@ -92,9 +90,7 @@ def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
     assert references(*new, *theirs) == [REFERENCE] * (len(new) + len(theirs))
 
 
-def test_the_reference_goes_though_an_export_in_the_clients_bucket_keeps_the_digest(
-    chatbot: Chatbot, long_ago: dict[str, Any]
-) -> None:
+def test_the_reference_goes_though_an_export_in_the_clients_bucket_keeps_the_digest(chatbot, long_ago) -> None:
     request = ended(export_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, long_ago)
     factories.ExportFactory.create(
         request=request, key="42/a.csv", hosting="client", bucket="theirs", endpoint="http://127.0.0.1:1",
@@ -127,9 +123,7 @@ def test_an_open_request_keeps_its_reference(chatbot: Chatbot, long_ago: dict[st
     assert references(*requests) == [REFERENCE] * 4
 
 
-def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(
-    chatbot: Chatbot, long_ago: dict[str, Any]
-) -> None:
+def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(chatbot, long_ago) -> None:
     requests = [
         failed(deletion_of(chatbot, "1", reference=REFERENCE), long_ago),
         failed(of_conversations(chatbot, "c-1", reference=REFERENCE), long_ago),
@@ -145,9 +139,7 @@ def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(
     assert references(*requests) == [REFERENCE] * len(requests)
 
 
-def test_a_failed_request_loses_its_reference_with_its_digests(
-    chatbot: Chatbot, storage: ObjectStorage, drain: Drain, long_ago: dict[str, Any], lately: dict[str, Any]
-) -> None:
+def test_a_failed_request_loses_its_reference_with_its_digests(chatbot, storage, drain, long_ago, lately) -> None:
     """A later deletion of the same has made them impossible to retry."""
     conversation_of(chatbot, "42", external_id="c-1")
     old, new = (
@@ -170,9 +162,7 @@ def test_a_failed_request_loses_its_reference_with_its_digests(
     }
 
 
-def test_the_api_finds_a_request_by_its_reference_until_then(
-    chatbot: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any]
-) -> None:
+def test_the_api_finds_a_request_by_its_reference_until_then(chatbot, long_ago, lately) -> None:
     caller = TokenCaller(chatbot)
     old, new = (
         ended(deletion_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, times)

@@ -4,7 +4,6 @@ import struct
 import zoneinfo
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -121,9 +120,7 @@ def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(
     assert (request.status, request.conversations) == (Status.COMPLETED, stored)
 
 
-def test_a_first_run_that_cannot_be_counted_in_time_is_held(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_run_that_cannot_be_counted_in_time_is_held(chatbot, drain, monkeypatch) -> None:
     monkeypatch.setattr(due, "SLICE", 1)
     monkeypatch.setattr(engine, "_COUNT_SECONDS", 0.0)
     set_period(chatbot, 90, confirmed=100)
@@ -214,9 +211,7 @@ def test_a_night_without_three_o_clock_has_its_run() -> None:
     assert not policy.is_time(helsinki, datetime(2026, 3, 28, 22, 0, tzinfo=UTC)), "midnight"
 
 
-def test_a_zone_that_postgresql_does_not_know_stops_nobody(
-    chatbot: Chatbot, neighbour: Chatbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zone_that_postgresql_does_not_know_stops_nobody(chatbot, neighbour, tmp_path, monkeypatch) -> None:
     """Each has time zones of its own, of another year's rules."""
     (tmp_path / "New").mkdir()
     (tmp_path / "New" / "Zone").write_bytes(b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4) + _UTC)
@@ -272,9 +267,7 @@ def test_a_run_is_filed_by_hand_once_a_day(chatbot: Chatbot, capsys: pytest.Capt
     assert apply("acme")[0] == 3
 
 
-def test_set_retention_says_the_number_before_it_sets_anything(
-    chatbot: Chatbot, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_set_retention_says_the_number_before_it_sets_anything(chatbot, capsys) -> None:
     conversation_aged(chatbot, 91)
     with pytest.raises(SystemExit) as end:
         call_command("set_retention", "acme", "90")

@@ -31,9 +31,7 @@ Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
 
 
-def test_it_erases_what_is_due_and_nothing_younger(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, storage) -> None:
     old = conversation_aged(chatbot, 91, user_name="Ada", csat_comment="quick", score="7.5", channel="whatsapp")
     never_answered = conversation_aged(chatbot, 91, "43", messages=0, last_message_at=None)
     imported = conversation_aged(chatbot, 91, "44", last_message_at=ago(500))
@@ -182,9 +180,7 @@ def test_a_later_deletion_ends_anothers_export_of_what_it_erased(
     )
 
 
-def test_it_works_in_slices_and_goes_on_after_a_kill(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_works_in_slices_and_goes_on_after_a_kill(chatbot, drain, monkeypatch) -> None:
     monkeypatch.setattr(due, "SLICE", 3)
     conversations = [conversation_aged(chatbot, 91 if n % 2 else 10, str(n), external_id=f"c-{n}") for n in range(20)]
     request = file_run(chatbot)
@@ -221,9 +217,7 @@ def with_a_file(storage: ObjectStorage, conversation: Conversation) -> None:
     storage.put(file.object_key, b"picture", "image/png")
 
 
-def test_each_slice_has_its_own_attempts(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_slice_has_its_own_attempts(chatbot, drain, storage, monkeypatch) -> None:
     """A run may take all night: a few short faults, hours apart, do not fail it."""
     monkeypatch.setattr(due, "SLICE", 1)
     for number in range(4):
@@ -261,9 +255,7 @@ def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -
     assert Conversation.objects.get().deletion_request_id == request.pk
 
 
-def test_it_takes_turns_and_requeues_past_its_deadline(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_takes_turns_and_requeues_past_its_deadline(chatbot, drain, monkeypatch, caplog) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
     for number in range(9):
@@ -279,9 +271,7 @@ def test_it_takes_turns_and_requeues_past_its_deadline(
 
 
 @pytest.mark.usefixtures("storage")
-def test_between_turns_it_has_not_waited_since_it_was_filed(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_between_turns_it_has_not_waited_since_it_was_filed(chatbot, monkeypatch) -> None:
     """A run takes hours. Monitoring would else report that no worker takes requests."""
     monkeypatch.setattr(due, "SLICE", 1)
     for number in range(3):

@@ -40,9 +40,7 @@ def background(notified: threading.Semaphore) -> Iterator[BackgroundJobs]:
     background.end(PATIENCE)
 
 
-def test_it_runs_a_limited_number_and_notifies_when_one_ends(
-    background: BackgroundJobs, notified: threading.Semaphore
-) -> None:
+def test_it_runs_a_limited_number_and_notifies_when_one_ends(background, notified) -> None:
     works = [Work(number) for number in range(THREADS)]
     for work in works:
         assert background.has_room
@@ -70,9 +68,7 @@ def test_a_failed_job_makes_room_and_is_requeued(background: BackgroundJobs, not
     assert requeued.is_set()
 
 
-def test_a_job_without_a_thread_is_requeued_at_once(
-    background: BackgroundJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_without_a_thread_is_requeued_at_once(background, monkeypatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -111,9 +107,7 @@ def test_checks_have_an_extra_thread_until_the_worker_ends(background: Backgroun
     assert not background.has_room_for_check
 
 
-def test_an_ending_worker_does_not_notify_after_requeueing(
-    background: BackgroundJobs, notified: threading.Semaphore
-) -> None:
+def test_an_ending_worker_does_not_notify_after_requeueing(background, notified) -> None:
     work = Work()
     background.begin(work.job)
     assert not background.end(seconds=0)

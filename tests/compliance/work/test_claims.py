@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.db import fetch
-from common.storage import ObjectStorage, StorageError
+from common.storage import StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest
@@ -37,9 +37,7 @@ def taken(kind: Kind = Kind.DELETION, lane: Lane = Lane.NORMAL) -> HeldClaim:
 
 
 @pytest.mark.one_postgresql(reason="one place for all chatbots")
-def test_each_chatbot_gets_a_fair_share(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_chatbot_gets_a_fair_share(chatbot, neighbour, monkeypatch) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 10)
     for number in range(50):
         deletion_of(chatbot, f"backlog-{number}")
@@ -52,9 +50,7 @@ def test_each_chatbot_gets_a_fair_share(
     assert len(held.request_ids) == 10
 
 
-def test_requests_in_their_grace_take_no_share(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_in_their_grace_take_no_share(chatbot, neighbour, monkeypatch) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 10)
     for number in range(10):
         deletion_of(chatbot, f"now-{number}")
@@ -75,9 +71,7 @@ def test_a_chatbot_that_had_to_wait_is_next_in_queue_order(chatbot: Chatbot, mon
 
 
 @pytest.mark.long(reason="two hundred requests are filed")
-def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_old_backlogs_do_not_keep_a_new_request_waiting(chatbot, neighbour, monkeypatch) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 2)
     backlogs = [chatbot, *(factories.ready_chatbot(slug=f"backlog-{number}") for number in range(4))]
     for backlog in backlogs:
@@ -111,9 +105,7 @@ def test_an_export_is_not_taken_while_another_worker_takes_an_earlier_one_of_its
     assert not Claim.objects.exists()
 
 
-def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(chatbot, drain, storage, monkeypatch) -> None:
     conversation = conversation_of(chatbot, "42", messages=3)
     file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
     first, duplicate = deletion_of(chatbot, "42"), deletion_of(chatbot, "42")
@@ -134,9 +126,7 @@ def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
     assert not UploadedFile.objects.filter(pk=file.pk).exists()
 
 
-def test_a_deletion_over_the_guard_is_held_before_it_waits_for_the_large_lane(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_over_the_guard_is_held_before_it_waits_for_the_large_lane(chatbot, drain, monkeypatch) -> None:
     monkeypatch.setattr(sizes, "LARGE_CONVERSATIONS", 1)
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=2)
     for _ in range(3):
@@ -236,9 +226,7 @@ def test_a_large_claim_of_a_dead_worker_is_not_counted(chatbot: Chatbot) -> None
 
 @pytest.mark.django_db(transaction=True)  # an export is read on its own connection
 @pytest.mark.parametrize("kind", [Kind.DELETION, Kind.EXPORT])
-def test_large_requests_leave_the_claim_before_any_work(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, kind: Kind
-) -> None:
+def test_large_requests_leave_the_claim_before_any_work(chatbot, storage, monkeypatch, kind) -> None:
     monkeypatch.setattr(sizes, "LARGE_MESSAGES", 10)
     done: list[UUID] = []
     work = worker.work
@@ -263,9 +251,7 @@ def test_large_requests_leave_the_claim_before_any_work(
     assert list(log) == ["request.requeued", "request.started", "request.completed"]
 
 
-def test_a_worker_notifies_others_before_it_starts_a_large_request(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_notifies_others_before_it_starts_a_large_request(chatbot, storage, monkeypatch) -> None:
     deletion_of(chatbot, "oversized", lane=Lane.LARGE)
     deletion_of(chatbot, "small")
     seen: list[str] = []

@@ -25,7 +25,6 @@ from compliance.work.transitions import completion
 from conversations import placement
 from tests import factories, under_roles
 from tests.clients import use_bucket_at
-from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.places import Shards
 
@@ -259,9 +258,7 @@ def test_a_place_with_nothing_to_take_keeps_no_other_waiting(shards: Shards) -> 
 
 
 @pytest.mark.long(reason="four hundred requests are filed, and eighty claims made")
-def test_a_chatbots_share_does_not_depend_on_how_many_live_with_it(
-    shards: Shards, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chatbots_share_does_not_depend_on_how_many_live_with_it(shards, monkeypatch) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 3)
     crowd, alone = _chatbots("one", "two", "three"), _chatbots("four")
     shards(crowd, alone)
@@ -277,9 +274,7 @@ def test_a_chatbots_share_does_not_depend_on_how_many_live_with_it(
     assert 25 <= taken[alone[0].pk] <= 95
 
 
-def test_an_audit_asks_about_one_place_at_a_time(
-    shards: Shards, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_audit_asks_about_one_place_at_a_time(shards, drain, monkeypatch) -> None:
     one, two, three = _chatbots("one", "two", "three")
     shards([one, three], [two])
     for chatbot in (one, two, three):

@@ -84,9 +84,7 @@ def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, pois
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes_on(
-    chatbot, storage, monkeypatch
-) -> None:
+def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes_on(chatbot, storage, monkeypatch):
     stored = [parsed("old"), parsed("new", started_at=(timezone.now() + timedelta(hours=1)).isoformat())]
     store(chatbot=chatbot, documents=stored[:1])
     request = deletion_of(chatbot, "42")

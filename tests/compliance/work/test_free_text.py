@@ -1,6 +1,5 @@
 """A client's reference and callback address are kept unless they identify an erased chatter or conversation."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -33,9 +32,7 @@ def reference_of(request: ComplianceRequest) -> str:
 
 
 @pytest.mark.django_db(transaction=True)  # exports are read on their own connection
-def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(chatbot, drain, storage) -> None:
     value = "Planted-\uff21da"  # the A is a wide one
     conversation_of(chatbot, value, external_id="c-1")
     conversation_of(chatbot, "bob", external_id="c-2")
@@ -61,9 +58,7 @@ def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(chatbot, neighbour, drain, storage) -> None:
     for each in (chatbot, neighbour):
         conversation_of(each, "ada", external_id="c-1")
     others = [
@@ -78,9 +73,7 @@ def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_second_deletion_of_a_shared_conversation_clears_references_too(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_the_second_deletion_of_a_shared_conversation_clears_references_too(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
     tells = {
         name: of_conversations(chatbot, "c-1", kind="export", reference=f"T-{name}-77") for name in ("ada", "bob")
@@ -127,9 +120,7 @@ def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_lock
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(chatbot, drain, storage) -> None:
     conversation = conversation_of(chatbot, "ada-77", external_id="c-1", deletion_request_id=uuid4())
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
     drain()
@@ -143,9 +134,7 @@ def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(
     assert sum((assurance_of(deletion) or {}).values()) == 1
 
 
-def test_a_deletion_by_conversations_clears_references_to_them(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
+def test_a_deletion_by_conversations_clears_references_to_them(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "ada-77", external_id="c-1")
     deletion = of_conversations(chatbot, "c-1", kind="deletion", reference="T-ada-77")
     drain()
@@ -173,9 +162,7 @@ def delete_late(chatbot: Chatbot) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("erase", [delete_by_value, delete_by_ids, retain, delete_late])
-def test_with_a_conversation_goes_what_was_written_on_requests_about_it(
-    chatbot: Chatbot, storage: ObjectStorage, erase: Callable[[Chatbot], None]
-) -> None:
+def test_with_a_conversation_goes_what_was_written_on_requests_about_it(chatbot, storage, erase) -> None:
     """Filing knows the ids that it is given, and neither the people nor, of a redaction, the conversation's id."""
     ours = conversation_aged(chatbot, 400, "ada-77", external_id="c-77", messages=1)
     theirs = conversation_aged(chatbot, 10, "bob-77", external_id="c-8", messages=1)
@@ -240,9 +227,7 @@ def test_a_locked_reference_delays_only_the_conversations_it_names(chatbot: Chat
     assert found.conversations == {ada.pk: {both.pk}, people.pk: {both.pk, bobs.pk}}
 
 
-def test_very_many_requests_for_the_same_conversations_are_read_once_each(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_very_many_requests_for_the_same_conversations_are_read_once_each(chatbot, monkeypatch) -> None:
     ids = [f"c-{number}" for number in range(20)]
     conversations = [conversation_of(chatbot, "ada-77", "bob-77", external_id=one) for one in ids]
     for number in range(10):

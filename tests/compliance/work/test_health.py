@@ -139,9 +139,7 @@ def test_work_waiting_for_a_minute_while_no_worker_is_busy_is_reported(chatbot: 
         (11 * MINUTE, ["workers_idle"]),
     ],
 )
-def test_a_refusal_of_the_database_is_reported_for_a_while(
-    chatbot: Chatbot, ago: timedelta, expected: list[str]
-) -> None:
+def test_a_refusal_of_the_database_is_reported_for_a_while(chatbot, ago, expected) -> None:
     cluster()
     waiting(chatbot, 2 * MINUTE)
     occurrences.note(Occurrence.Name.DATABASE_REFUSED)
@@ -267,9 +265,7 @@ def silent(chatbot: Chatbot | None, since: timedelta = MINUTE) -> SilentStorage:
     return SilentStorage.objects.create(chatbot=chatbot, since=now - since, rests_until=now + MINUTE)
 
 
-def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(chatbot, neighbour) -> None:
     cluster()
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting="client", bucket="theirs", region="us-east-1", access_key_id="key-id", secret_encrypted="unused"
@@ -296,9 +292,7 @@ def test_a_silent_bucket_is_shown_to_members_of_its_chatbot(chatbot: Chatbot, ne
     assert health.check(chatbots=[neighbour.pk]).silent == []
 
 
-def test_interrupted_credentials_are_reported_to_members_of_their_chatbot(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_interrupted_credentials_are_reported_to_members_of_their_chatbot(chatbot, neighbour) -> None:
     cluster()
     long_ago = timezone.now() - 11 * MINUTE
     BucketCredentialFactory.create(chatbot=neighbour)

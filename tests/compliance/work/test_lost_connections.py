@@ -99,9 +99,7 @@ def test_a_day_is_released_once_the_database_is_back(chatbot: Chatbot, monkeypat
     assert DailyExtract.objects.get().attempts == 1
 
 
-def test_a_claim_is_requeued_once_the_database_is_back(
-    chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_is_requeued_once_the_database_is_back(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     held = claims.take(ComplianceRequest.Kind.DELETION)
@@ -158,9 +156,7 @@ def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some() -> No
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(chatbot, monkeypatch) -> None:
     """Like a machine that is lost or paused. Nobody else ends its transaction, which has the claim locked."""
     monkeypatch.setattr(claims, "LEASE_SECONDS", 0)
     request = deletion_of(chatbot, "42")
@@ -185,9 +181,7 @@ def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_worker_that_was_stopped_within_a_transaction_goes_on(
-    chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_was_stopped_within_a_transaction_goes_on(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     mark, stops = marking._mark_all, [0.5]

@@ -136,9 +136,7 @@ def _take() -> str | None:
         connection.close()
 
 
-def test_a_worker_is_recycled_once_its_threads_are_idle_or_at_a_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_worker_is_recycled_once_its_threads_are_idle_or_at_a_limit(monkeypatch) -> None:
     monkeypatch.setattr(Conf, "RECYCLE", 3)
     life = notify.WorkerLifetime()
     replaced = []

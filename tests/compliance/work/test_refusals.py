@@ -80,9 +80,7 @@ def test_what_is_refused_whatever_was_asked(error: OperationalError, is_refusal:
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
-def test_requests_wait_for_a_full_disk_without_losing_an_attempt(
-    chatbot: Chatbot, storage: ObjectStorage, full_disk: None
-) -> None:
+def test_requests_wait_for_a_full_disk_without_losing_an_attempt(chatbot, storage, full_disk) -> None:
     for value in ("42", "43"):
         conversation_of(chatbot, value)
         deletion_of(chatbot, value)
@@ -104,9 +102,7 @@ def test_requests_wait_for_a_full_disk_without_losing_an_attempt(
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
-def test_a_request_that_is_refused_again_waits_longer(
-    chatbot: Chatbot, storage: ObjectStorage, full_disk: None
-) -> None:
+def test_a_request_that_is_refused_again_waits_longer(chatbot, storage, full_disk) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     waits = []
@@ -119,9 +115,7 @@ def test_a_request_that_is_refused_again_waits_longer(
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
-def test_a_worker_takes_nothing_for_a_moment_and_health_reports_it(
-    chatbot: Chatbot, storage: ObjectStorage, full_disk: None
-) -> None:
+def test_a_worker_takes_nothing_for_a_moment_and_health_reports_it(chatbot, storage, full_disk) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
     worker.drain(seconds=30)
@@ -152,9 +146,7 @@ def test_a_task_that_can_claim_nothing_rests_and_has_not_failed(chatbot: Chatbot
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
-def test_a_refused_worker_takes_nothing_in_the_same_round_either(
-    chatbot: Chatbot, storage: ObjectStorage, full_disk: None
-) -> None:
+def test_a_refused_worker_takes_nothing_in_the_same_round_either(chatbot, storage, full_disk) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
     isolated = deletion_of(chatbot, "43")
@@ -172,9 +164,7 @@ def test_the_command_says_that_something_is_left(chatbot: Chatbot, storage: Obje
     assert (said["time_over"], said["database_refused"]) == (False, True)
 
 
-def test_exports_wait_for_a_connection(
-    chatbot: Chatbot, storage: ObjectStorage, unreachable: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exports_wait_for_a_connection(chatbot, storage, unreachable, caplog) -> None:
     for value in ("42", "43"):
         conversation_of(chatbot, value)
         export_of(chatbot, value)
@@ -184,9 +174,7 @@ def test_exports_wait_for_a_connection(
     assert "claim.refused" in caplog.text
 
 
-def test_a_day_waits_for_a_connection(
-    chatbot: Chatbot, storage: ObjectStorage, unreachable: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_day_waits_for_a_connection(chatbot, storage, unreachable, caplog) -> None:
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)
     worker.drain(seconds=30)
@@ -197,9 +185,7 @@ def test_a_day_waits_for_a_connection(
 
 
 @pytest.mark.parametrize("what", ["export", "day", "check"])
-def test_work_at_a_clients_bucket_waits_for_a_connection_of_its_thread(
-    chatbot: Chatbot, clients: ObjectStorage, unreachable: None, caplog: pytest.LogCaptureFixture, what: str
-) -> None:
+def test_work_at_a_clients_bucket_waits_for_a_connection_of_its_thread(chatbot, clients, unreachable, caplog, what):
     if what == "export":
         export_of(chatbot, "42")
     elif what == "day":

@@ -84,9 +84,7 @@ def test_a_claim_has_no_more_files_than_what_is_large_in_turns(
     assert states(*many, last) == [DONE] * 5
 
 
-def test_exports_without_files_are_completed_before_files_are_copied(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exports_without_files_are_completed_before_files_are_copied(chatbot, storage, monkeypatch) -> None:
     with_files(chatbot, "42", 2)
     before, without = export_with_files(chatbot, "42"), export_of(chatbot, "43")
     completed = ComplianceRequest.objects.filter(status=Status.COMPLETED)
@@ -98,9 +96,7 @@ def test_exports_without_files_are_completed_before_files_are_copied(
     assert ExportFile.objects.count() == 2
 
 
-def test_a_deletion_of_many_files_moves_to_the_large_lane_also_when_only_they_are_left(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deletion_of_many_files_moves_to_the_large_lane_also_when_only_they_are_left(chatbot, storage, monkeypatch):
     with_files(chatbot, "42", 3)
     request = deletion_of(chatbot, "42")
     refusals = Refusals()

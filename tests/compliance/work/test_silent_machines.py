@@ -119,9 +119,7 @@ def test_on_one_postgresql_nothing_is_asked(django_assert_num_queries: Callable[
         assert machines.answering() is None
 
 
-def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(
-    two: tuple[Chatbot, Chatbot], silence: Silence
-) -> None:
+def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(two, silence) -> None:
     here, there = two
     silence(1)
     machines.look_if_due()
@@ -141,9 +139,7 @@ def test_machines_are_not_asked_again_at_once(two: tuple[Chatbot, Chatbot], monk
     assert asked.total() == 1
 
 
-def test_requests_of_a_silent_machine_wait_and_others_do_not(
-    two: tuple[Chatbot, Chatbot], silence: Silence, drain: Drain
-) -> None:
+def test_requests_of_a_silent_machine_wait_and_others_do_not(two, silence, drain) -> None:
     for chatbot in two:
         conversation_of(chatbot, "42")
         deletion_of(chatbot, "42")
@@ -162,9 +158,7 @@ def test_requests_of_a_silent_machine_wait_and_others_do_not(
     assert states() == [done] * 4
 
 
-def test_a_request_that_was_at_work_when_its_machine_was_lost_loses_no_attempt(
-    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain
-) -> None:
+def test_a_request_that_was_at_work_when_its_machine_was_lost_loses_no_attempt(two, lost, drain) -> None:
     _, there = two
     conversation_of(there, "42")
     deletion_of(there, "42")
@@ -190,17 +184,13 @@ def test_a_request_that_was_at_work_when_its_machine_was_lost_loses_no_attempt(
         ("57014", "canceling statement due to statement timeout", False),
     ],
 )
-def test_a_lost_machine_is_known_by_its_error(
-    two: tuple[Chatbot, Chatbot], code: str, text: str, is_machine: bool
-) -> None:
+def test_a_lost_machine_is_known_by_its_error(two, code, text, is_machine) -> None:
     with pytest.raises(DatabaseError) as caught, connection.cursor() as cursor:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION '{text}' USING ERRCODE = '{code}'; END $$")
     assert machines.has_failed(caught.value) is is_machine
 
 
-def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(
-    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain
-) -> None:
+def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(two, lost, drain) -> None:
     """Its own statement may be what ends the machine."""
     _, there = two
     conversation_of(there, "42")
@@ -217,9 +207,7 @@ def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(
     assert states() == [(Status.FAILED, claims.MAX_ATTEMPTS, "machine_silent")]
 
 
-def test_requests_that_were_at_work_together_stay_together_the_first_time(
-    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain
-) -> None:
+def test_requests_that_were_at_work_together_stay_together_the_first_time(two, lost, drain) -> None:
     _, there = two
     for value in ("42", "43"):
         conversation_of(there, value)
@@ -257,9 +245,7 @@ def test_an_error_of_another_kind_is_taken_for_that_of_the_machine_only_where_it
     assert states() == [(Status.ACCEPTED, *left)]
 
 
-def test_days_of_a_silent_machine_wait(
-    two: tuple[Chatbot, Chatbot], silence: Silence, storage: ObjectStorage
-) -> None:
+def test_days_of_a_silent_machine_wait(two, silence, storage) -> None:
     for chatbot in two:
         planned(chatbot)
     silence(1)
@@ -285,18 +271,14 @@ def test_days_of_clients_on_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], 
     assert leases.take_for_bucket() is None
 
 
-def test_a_turn_looks_for_silent_machines_before_it_counts_who_calls(
-    two: tuple[Chatbot, Chatbot], silence: Silence
-) -> None:
+def test_a_turn_looks_for_silent_machines_before_it_counts_who_calls(two, silence) -> None:
     """Look-ups that are leased lie on the machines, also where callbacks alone are due."""
     silence(1)
     turns.run([Callbacks()], seconds=1)
     assert machines.answering() == [two[0].pk]
 
 
-def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further(
-    two: tuple[Chatbot, Chatbot], storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further(two, storage, monkeypatch) -> None:
     """Its own statement may be what ends the machine."""
 
     def lose(*_args: Any, **_options: Any) -> str:
@@ -348,9 +330,7 @@ def test_the_sweep_is_asked_for_before_look_ups(monkeypatch: pytest.MonkeyPatch)
     assert tasks() == ["sweep"]
 
 
-def test_health_tells_of_the_look_ups_of_all_machines_that_answer_now(
-    two: tuple[Chatbot, Chatbot], silence: Silence, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_health_tells_of_the_look_ups_of_all_machines_that_answer_now(two, silence, monkeypatch) -> None:
     for chatbot in two:
         with_resolver(chatbot, "http://127.0.0.1:9/")
         look_up_of(chatbot)
@@ -362,9 +342,7 @@ def test_health_tells_of_the_look_ups_of_all_machines_that_answer_now(
     assert [one.slug for one in health.check().resolvers] == ["here", "there"]
 
 
-def test_the_sweep_goes_on_without_a_silent_machine(
-    two: tuple[Chatbot, Chatbot], silence: Silence, drain: Drain
-) -> None:
+def test_the_sweep_goes_on_without_a_silent_machine(two, silence, drain) -> None:
     drain_late_data(drain, [deletion_of(chatbot, "42") for chatbot in two])
     for chatbot in two:
         factories.VariableValueFactory.create(
@@ -383,9 +361,7 @@ def test_the_sweep_goes_on_without_a_silent_machine(
 
 
 @pytest.mark.parametrize("limits", [(60, 1), (0, 200)], ids=["at once", "in turn"])
-def test_late_data_that_cannot_be_erased_now_keeps_nothing_waiting(
-    two: tuple[Chatbot, Chatbot], lost: Lost, drain: Drain, monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]
-) -> None:
+def test_late_data_that_cannot_be_erased_now_keeps_nothing_waiting(two, lost, drain, monkeypatch, limits) -> None:
     seconds, most_calls = limits
     drain_late_data(drain, [*(deletion_of(two[0], str(number)) for number in range(3)), deletion_of(two[1], "42")])
     lost.lose_that_of(two[0])

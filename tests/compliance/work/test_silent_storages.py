@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage, silence
 from chatbots.models import ChangeLogEntry, Chatbot, SilentStorage
@@ -54,9 +53,7 @@ def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatb
     assert not SilentStorage.objects.exists()
 
 
-def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(chatbot, storage, monkeypatch) -> None:
     # So that nothing but the sweep's thread would call the storage.
     assert tripwire.look_if_due()
     hosted_storage().calls.breaker.reset()
@@ -99,9 +96,7 @@ def test_the_state_of_an_unused_storage_is_removed_after_a_while(chatbot: Chatbo
     assert set(SilentStorage.objects.values_list("chatbot", flat=True)) == {waited_for.pk, resting.pk}
 
 
-def test_a_paused_storage_costs_no_attempt_and_one_log_line(
-    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_a_paused_storage_costs_no_attempt_and_one_log_line(chatbot, storage, settings) -> None:
     factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"))
     conversation_of(chatbot, "43")
     requests = [deletion_of(chatbot, "42"), export_of(chatbot, "43")]
@@ -140,9 +135,7 @@ def test_a_paused_storage_costs_no_attempt_and_one_log_line(
     assert not SilentStorage.objects.exists()
 
 
-def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(chatbot, storage, monkeypatch):
     conversation_of(chatbot, "43")
     silent = SilentStorage.objects.create(rests_until=timezone.now())
     # Nothing calls the storage.

@@ -163,9 +163,7 @@ STEPS = (Extracts, Retention, FailedRun, LateData, UciValues, Exports, Uploads, 
 
 
 @pytest.mark.parametrize("kind", STEPS)
-def test_one_chatbots_error_stops_no_other_chatbot(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, caplog: pytest.LogCaptureFixture, kind: type[Step]
-) -> None:
+def test_one_chatbots_error_stops_no_other_chatbot(chatbot, neighbour, storage, caplog, kind) -> None:
     step = kind()
     # In the order in which it looks at them, and in the other.
     first, last = chatbot, factories.ready_chatbot(slug="last")
@@ -179,9 +177,7 @@ def test_one_chatbots_error_stops_no_other_chatbot(
     assert "Lovelace" not in f"{caught.value}{caplog.text}"
 
 
-def test_an_error_of_one_step_skips_no_other_step(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_an_error_of_one_step_skips_no_other_step(chatbot, neighbour, storage) -> None:
     steps = [kind() for kind in (Extracts, UciValues, Exports, Uploads)]
     for step in steps:
         step.make_due(chatbot)
@@ -199,9 +195,7 @@ def test_an_error_of_one_step_skips_no_other_step(
     assert [step.is_done(chatbot) for step in steps] == [True] * len(steps)
 
 
-def test_the_task_and_the_command_fail_after_all_else(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_the_task_and_the_command_fail_after_all_else(chatbot, neighbour, storage) -> None:
     step = Extracts()
     step.make_due(neighbour)
     for act in (tasks.sweep, lambda: run("process_requests")):
@@ -265,9 +259,7 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     assert not UploadedFile.objects.exists()
 
 
-def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbot, neighbour, storage, monkeypatch):
     monkeypatch.setattr("common.isolation._PATIENCE_SECONDS", 0.05)
     store(chatbot=neighbour, documents=[parsed("c-1", user_channel_variables={"plan": "gold"})])
     VariableValue.objects.update(expires_at=timezone.now() - timedelta(days=400))

@@ -65,9 +65,7 @@ def test_a_deletion_filed_meanwhile_waits_for_the_export_and_names_what_it_left(
     assert export_of_request(export).key is None
 
 
-def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(
-    chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs, goes_on: threading.Event
-) -> None:
+def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(chatbot, clients, background, goes_on) -> None:
     export = export_of(chatbot, "42")
     worker.drain(seconds=PATIENCE, background=background)
     bucket_checks.enqueue(chatbot=chatbot)
@@ -84,9 +82,7 @@ def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(
     assert list(clients.keys()) == [export_of_request(export).key]
 
 
-def test_a_check_runs_first_even_while_all_threads_are_busy(
-    chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs
-) -> None:
+def test_a_check_runs_first_even_while_all_threads_are_busy(chatbot, clients, background) -> None:
     goes_on = threading.Event()
     for number in range(THREADS):
         background.begin(Job(-1 - number, run=lambda: goes_on.wait(PATIENCE), requeue=lambda: None))
@@ -99,9 +95,7 @@ def test_a_check_runs_first_even_while_all_threads_are_busy(
     assert outcome(export) == ("accepted", "", 0)
 
 
-def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(
-    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage
-) -> None:
+def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(chatbot, neighbour, clients) -> None:
     export, others = export_of(chatbot, "42"), export_of(neighbour, "42")
     lost = claims.take_for_bucket()
     assert lost
@@ -116,9 +110,7 @@ def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(
     assert not Claim.objects.exists()
 
 
-def test_a_sweep_skips_a_bucket_in_use(
-    chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs, goes_on: threading.Event
-) -> None:
+def test_a_sweep_skips_a_bucket_in_use(chatbot, clients, background, goes_on) -> None:
     left = left_behind(chatbot, clients, **failed())
     export = export_of(chatbot, "43")
     worker.drain(seconds=PATIENCE, background=background)

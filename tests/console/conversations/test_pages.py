@@ -1,7 +1,6 @@
 """The pages of the log and of a transcript: who sees them, filters, what is left of deleted ones, the change log."""
 
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -56,9 +55,7 @@ def test_it_lists_the_last_48_hours_newest_first_with_what_each_has(chatbot: Cha
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_conversation_is_not_linked_and_shows_kept_fields_and_its_request(
-    chatbot: Chatbot, close: Callable[[Conversation], None]
-) -> None:
+def test_a_closed_conversation_is_not_linked_and_shows_kept_fields_and_its_request(chatbot, close) -> None:
     conversation = planted(chatbot, started_at=recently(), message_count=777_777)
     close(conversation)
 
@@ -139,9 +136,7 @@ def test_an_empty_page_leads_to_the_last_day_with_conversations(chatbot: Chatbot
     assert "No conversations match these filters" in client.get(link.replace("&amp;", "&")).text
 
 
-def test_pages_link_to_each_other_and_show_how_far_they_searched(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_link_to_each_other_and_show_how_far_they_searched(chatbot, monkeypatch) -> None:
     monkeypatch.setattr(filtered_log, "PAGE_SIZE", 2)
     monkeypatch.setattr(filtered_log, "MAX_ENTRIES", 3)
     made = [
@@ -234,9 +229,7 @@ def test_a_transcript_shows_messages_in_order_and_all_stored_fields(chatbot: Cha
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_conversation_returns_410_and_shows_nothing(
-    chatbot: Chatbot, close: Callable[[Conversation], None]
-) -> None:
+def test_a_closed_conversation_returns_410_and_shows_nothing(chatbot, close) -> None:
     conversation = planted(chatbot)
     close(conversation)
 
@@ -249,9 +242,7 @@ def test_a_closed_conversation_returns_410_and_shows_nothing(
     assert opened() == []
 
 
-def test_a_mark_between_the_query_and_the_lock_closes_the_transcript(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mark_between_the_query_and_the_lock_closes_the_transcript(chatbot, monkeypatch) -> None:
     conversation = planted(chatbot)
     opened_as_it_is = messages.logged_view
 
@@ -296,9 +287,7 @@ def test_a_transcript_outside_the_users_chatbots_is_not_found(chatbot: Chatbot, 
     assert opened() == []
 
 
-def test_each_page_of_a_long_transcript_is_recorded_in_the_change_log(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_page_of_a_long_transcript_is_recorded_in_the_change_log(chatbot, monkeypatch) -> None:
     monkeypatch.setattr(transcript_page, "MESSAGES", 2)
     conversation = conversation_of(chatbot, "42", messages=0)
     for number in range(5):

@@ -68,9 +68,7 @@ def test_support_staff_redact_selected_messages(support: Client, conversation: C
     assert SECRET not in shown
 
 
-def test_pages_of_requests_tell_of_exports_that_were_filed_again(
-    support: Client, chatbot: Chatbot, conversation: Conversation, drain: Drain
-) -> None:
+def test_pages_of_requests_tell_of_exports_that_were_filed_again(support, chatbot, conversation, drain) -> None:
     export = export_of(chatbot, "42")
     drain()
     redaction = redact(support, conversation, conversation.message_set.earliest("pk").pk).headers["Location"]
@@ -88,9 +86,7 @@ def test_pages_of_requests_tell_of_exports_that_were_filed_again(
     assert pages[export] in filed
 
 
-def test_the_page_of_a_redaction_lists_the_first_of_many_exports(
-    support: Client, chatbot: Chatbot, conversation: Conversation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_of_a_redaction_lists_the_first_of_many_exports(support, chatbot, conversation, monkeypatch) -> None:
     monkeypatch.setattr(results, "MOST_REMOVED", 2)
     redaction = redact(support, conversation, conversation.message_set.earliest("pk").pk).headers["Location"]
     request = ComplianceRequest.objects.get()
@@ -118,9 +114,7 @@ def test_viewers_are_offered_nothing_and_refused(chatbot: Chatbot, conversation:
     assert not ComplianceRequest.objects.exists()
 
 
-def test_it_refuses_what_is_missing_or_of_others(
-    support: Client, neighbour: Chatbot, chatbot: Chatbot, conversation: Conversation
-) -> None:
+def test_it_refuses_what_is_missing_or_of_others(support, neighbour, chatbot, conversation) -> None:
     other = conversation_of(chatbot, "43")
     own = conversation.message_set.earliest("pk").pk
     theirs = other.message_set.earliest("pk").pk

@@ -19,7 +19,7 @@ from conversations import usage
 from conversations.models import Conversation
 from conversations.usage import conversations_per_day
 from tests.factories import ConversationFactory, deletion_of, export_of
-from tests.places import Shards, asked_about
+from tests.places import asked_about
 
 Status = ComplianceRequest.Status
 
@@ -149,9 +149,7 @@ def test_days_are_those_of_the_zone_also_when_clocks_change(chatbot: Chatbot) ->
     assert began == ({day: 2, day + DAY: 1}, True)
 
 
-def test_days_of_chatbots_that_live_apart_are_added(
-    chatbot: Chatbot, neighbour: Chatbot, shards: Shards, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_days_of_chatbots_that_live_apart_are_added(chatbot, neighbour, shards, monkeypatch) -> None:
     day = date(2026, 11, 23)
     for one, number in ((chatbot, 3), (neighbour, 2)):
         for hour in range(number):

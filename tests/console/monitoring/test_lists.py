@@ -19,7 +19,7 @@ from tests.console.filing_pages import Answer, Filer
 from tests.conversations.intakes import erase
 from tests.factories import NOON, conversation_of
 from tests.people import client_of, member, staff
-from tests.places import Shards, asked_about
+from tests.places import asked_about
 
 Role = Membership.Role
 State = DailyExtract.State
@@ -195,9 +195,7 @@ def test_an_officer_sees_only_the_chatbots_of_that_role(chatbot: Chatbot, neighb
     assert member(chatbot, Role.SUPPORT).get(PAGE).status_code == 403
 
 
-def test_the_newest_are_first_wherever_their_chatbots_live(
-    chatbot: Chatbot, neighbour: Chatbot, shards: Shards
-) -> None:
+def test_the_newest_are_first_wherever_their_chatbots_live(chatbot, neighbour, shards) -> None:
     conversations = [refused(one)[0] for one in (chatbot, neighbour)]
     conversations += [conversation_of(one) for one in (chatbot, neighbour)]
     for one in conversations[2:]:

@@ -235,9 +235,7 @@ def test_support_sends_callbacks_again_in_its_own_chatbots(chatbot: Chatbot, nei
     assert "Select callbacks first." in client.post(path, {}, follow=True).text
 
 
-def test_the_workers_page_shows_everything_to_superusers_and_own_chatbots_to_others(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_the_workers_page_shows_everything_to_superusers_and_own_chatbots_to_others(chatbot, neighbour) -> None:
     now: datetime = timezone.now()
     Heartbeat.objects.create(
         id=uuid4(), name="host:7", version="1", workers=2, started_at=now, seen_at=now, worked_at=now
@@ -264,9 +262,7 @@ def test_without_a_cluster_the_workers_page_shows_instructions(chatbot: Chatbot)
     assert "no_cluster" in text
 
 
-def test_officers_choose_the_chatbots_they_get_mails_about(
-    chatbot: Chatbot, neighbour: Chatbot, settings: Any
-) -> None:
+def test_officers_choose_the_chatbots_they_get_mails_about(chatbot, neighbour, settings) -> None:
     settings.MAILS = True
     user = staff(chatbot, Role.OFFICER)
     Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)

@@ -54,9 +54,7 @@ def create_a_variable_by_keyboard(page: Page) -> None:
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_credentials_are_issued_and_revoked_with_ease(
-    live_server, chromium, admin_user: User, chatbot: Chatbot, iam_storage: ObjectStorage
-):
+def test_credentials_are_issued_and_revoked_with_ease(live_server, chromium, admin_user, chatbot, iam_storage):
     factories.BucketCredentialFactory.create(chatbot=chatbot, place=2, revoked_at=timezone.now())
     watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot))
     page = watched.page

@@ -68,9 +68,7 @@ def test_a_superuser_issues_and_revokes_them_and_the_secret_is_shown_once(
     assert_refused(save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on"), "revoked already")
 
 
-def test_a_third_one_is_refused_at_its_form(
-    admin_client: Client, chatbot: Chatbot, iam_storage: ObjectStorage
-) -> None:
+def test_a_third_one_is_refused_at_its_form(admin_client, chatbot, iam_storage) -> None:
     for place in (1, 2):
         factories.BucketCredentialFactory.create(chatbot=chatbot, place=place)
     assert_refused(issue(admin_client, chatbot), "There are 2 already")
@@ -140,9 +138,7 @@ def test_a_client_s_own_bucket_has_none(admin_client: Client, chatbot: Chatbot) 
 HS256 = {"label": "Web shop", "algorithm": "HS256"}
 
 
-def test_the_secret_is_shown_once_with_what_tokens_name(
-    admin_client: Client, admin_user: User, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_secret_is_shown_once_with_what_tokens_name(admin_client, admin_user, chatbot, caplog) -> None:
     caplog.set_level(logging.DEBUG)
 
     answer = save(admin_client, chatbot, "keys/identity", **HS256, expires_on="2999-12-31")
@@ -174,9 +170,7 @@ def test_a_public_key_is_pasted(admin_client: Client, chatbot: Chatbot, algorith
     assert (ApiKey.objects.get().algorithm, ApiKey.objects.get().public_key) == (algorithm, pem)
 
 
-def test_a_private_key_is_refused_and_not_repeated(
-    admin_client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_private_key_is_refused_and_not_repeated(admin_client, chatbot, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     pem = private_pem(private_key("ES256"))
 
@@ -201,9 +195,7 @@ def test_a_private_key_is_refused_and_not_repeated(
         ({"expires_on": "2020-01-01"}, "This is in the past"),
     ],
 )
-def test_a_key_that_could_not_serve_is_refused_at_its_field(
-    admin_client: Client, chatbot: Chatbot, change: dict[str, str], message: str
-) -> None:
+def test_a_key_that_could_not_serve_is_refused_at_its_field(admin_client, chatbot, change, message) -> None:
     assert_refused(save(admin_client, chatbot, "keys/identity", **HS256 | change), message)
     assert not ApiKey.objects.exists()
 

@@ -109,9 +109,7 @@ def test_it_makes_as_many_queries_for_many_rows_as_for_few(admin_client: Client,
     assert asked() == few <= 16
 
 
-def test_it_counts_the_conversations_of_the_present_and_the_former_uci(
-    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_counts_the_conversations_of_the_present_and_the_former_uci(admin_client, chatbot, neighbour, monkeypatch):
     monkeypatch.setattr(usage, "MAX_PER_UCI", 2)
     for value in ("1", "1", "2"):
         factories.conversation_of(chatbot, value, messages=0)

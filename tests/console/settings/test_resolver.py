@@ -6,7 +6,6 @@ import pytest
 from django.contrib.messages import get_messages
 from django.test import Client
 from playwright.sync_api import expect
-from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -86,9 +85,7 @@ def test_without_a_resolver_it_says_so(chatbot: Chatbot, officer: Client) -> Non
         (200, b'{"value": 77}', "Answered 200, with neither a string nor null at the pointer."),
     ],
 )
-def test_an_officer_tries_it_and_sees_the_outcome_in_words(
-    receiver: Receiver, officer: Client, status: int, body: bytes, words: str
-) -> None:
+def test_an_officer_tries_it_and_sees_the_outcome_in_words(receiver, officer, status, body, words) -> None:
     receiver.answers, receiver.body = [status], body
     assert tried(officer) == words
     [received] = receiver.received
@@ -113,17 +110,13 @@ def test_no_answer_in_time_is_said_too(chatbot: Chatbot, officer: Client, monkey
         assert tried(officer) == "No answer in 5 seconds."
 
 
-def test_a_private_address_is_refused(
-    chatbot: Chatbot, receiver: Receiver, officer: Client, settings: Settings
-) -> None:
+def test_a_private_address_is_refused(chatbot, receiver, officer, settings) -> None:
     settings.CALLBACK_PRIVATE_NETWORKS = ()
     assert tried(officer).startswith("Address refused")
     assert receiver.received == []
 
 
-def test_it_can_be_tried_only_so_often(
-    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver, officer: Client
-) -> None:
+def test_it_can_be_tried_only_so_often(chatbot, neighbour, receiver, officer) -> None:
     for owner in (chatbot, neighbour):
         ChangeLogEntry.objects.bulk_create(
             ChangeLogEntry(chatbot=owner, event="resolver.tried", actor="test", data={})

@@ -74,9 +74,7 @@ def test_the_number_may_be_typed_as_it_is_shown(
     assert period_of(chatbot) == (90 if is_right else None)
 
 
-def test_a_number_of_another_chatbot_or_of_an_hour_ago_is_refused(
-    chatbot: Chatbot, neighbour: Chatbot, officer: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_number_of_another_chatbot_or_of_an_hour_ago_is_refused(chatbot, neighbour, officer, monkeypatch) -> None:
     theirs = token_of(save(member(neighbour, Role.OFFICER), neighbour, "retention", days="90"))
     assert save(officer, chatbot, "retention", days="90", shown=theirs, confirmed="0").status_code == 400
     ours = token_of(save(officer, chatbot, "retention", days="90"))
@@ -87,9 +85,7 @@ def test_a_number_of_another_chatbot_or_of_an_hour_ago_is_refused(
 
 
 @pytest.mark.parametrize("forged", ["", "2", "another period's"])
-def test_a_number_that_was_not_shown_for_this_period_is_refused(
-    chatbot: Chatbot, officer: Client, forged: str
-) -> None:
+def test_a_number_that_was_not_shown_for_this_period_is_refused(chatbot, officer, forged) -> None:
     if forged == "another period's":
         forged = token_of(save(officer, chatbot, "retention", days="365"))
 

@@ -106,9 +106,7 @@ def test_the_first_uci_requires_no_confirmation(admin_client: Client) -> None:
         ("system", "browser", "Select a valid choice"),
     ],
 )
-def test_a_variable_is_refused_at_its_field_with_the_dialog_open(
-    admin_client: Client, chatbot: Chatbot, category: str, name: str, message: str
-) -> None:
+def test_a_variable_is_refused_at_its_field_with_the_dialog_open(admin_client, chatbot, category, name, message):
     answer = save(admin_client, chatbot, "variables", category=category, name=name)
 
     assert_refused(answer, message)
@@ -156,9 +154,7 @@ def test_a_setting_changed_by_another_user_is_not_overwritten(admin_client: Clie
         ({"callback_url": "ftp://hooks.example.com/"}, "Use a URL such as"),
     ],
 )
-def test_a_bad_setting_is_refused_at_its_field(
-    admin_client: Client, chatbot: Chatbot, change: dict[str, object], message: str
-) -> None:
+def test_a_bad_setting_is_refused_at_its_field(admin_client, chatbot, change, message) -> None:
     answer = save(admin_client, chatbot, "rules", **rules_of(chatbot, **change))
 
     assert_refused(answer, message.replace("'", "&#x27;"))
@@ -169,9 +165,7 @@ def test_a_bad_setting_is_refused_at_its_field(
     assert not ChangeLogEntry.objects.filter(event="chatbot.changed").exists()
 
 
-def test_a_keys_limit_is_changed_and_the_key_revoked_after_confirmation(
-    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_a_keys_limit_is_changed_and_the_key_revoked_after_confirmation(admin_client, chatbot, neighbour) -> None:
     new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
     prefix = new.api_key.prefix
 
@@ -212,9 +206,7 @@ def test_a_role_is_granted_changed_and_removed(admin_client: Client, chatbot: Ch
     assert recorded("membership.removed") == [{"user": user.pk}]
 
 
-def test_a_role_is_for_active_staff_and_can_be_removed_from_former_staff(
-    admin_client: Client, chatbot: Chatbot
-) -> None:
+def test_a_role_is_for_active_staff_and_can_be_removed_from_former_staff(admin_client, chatbot) -> None:
     outsider = User.objects.create_user("eve")
     leaver = staff(chatbot, Role.OFFICER)
     User.objects.filter(pk=leaver.pk).update(is_active=False)

@@ -5,7 +5,6 @@ import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import Client
 from pytest_django import Settings
@@ -52,9 +51,7 @@ def secret_of(chatbot: Chatbot) -> str:
 
 @pytest.mark.long(reason="the same for the other type of key", beyond=1)
 @pytest.mark.parametrize("key_type", [ApiKey.Type.SIGNING, ApiKey.Type.TOKEN])
-def test_the_secret_of_a_new_key_is_shown_once(
-    admin_client: Client, admin_user: User, chatbot: Chatbot, caplog: pytest.LogCaptureFixture, key_type: str
-) -> None:
+def test_the_secret_of_a_new_key_is_shown_once(admin_client, admin_user, chatbot, caplog, key_type) -> None:
     caplog.set_level(logging.DEBUG)
     scopes = ["conversations:read", "requests:read"] if key_type == "token" else []
     asked = {"type": key_type, "label": "Our CRM", "scopes": scopes, "expires_on": "2999-12-31", "rate_limit": "50"}
@@ -82,9 +79,7 @@ def test_the_secret_of_a_new_key_is_shown_once(
     assert secret not in left
 
 
-def test_a_callback_secret_is_shown_once(
-    admin_client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_callback_secret_is_shown_once(admin_client, chatbot, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     assert "signed with the secret of the newest signing key" in shown(admin_client, chatbot)
 
@@ -115,9 +110,7 @@ def test_a_callback_secret_is_shown_once(
         ({"rate_limit": "1000001"}, "from 1 to 1,000,000"),
     ],
 )
-def test_a_key_that_could_not_serve_is_refused_at_its_field(
-    admin_client: Client, chatbot: Chatbot, change: dict[str, object], message: str
-) -> None:
+def test_a_key_that_could_not_serve_is_refused_at_its_field(admin_client, chatbot, change, message) -> None:
     answer = save(admin_client, chatbot, "keys", **({"type": "signing", "label": "CRM"} | change))
 
     assert_refused(answer, message)
@@ -126,9 +119,7 @@ def test_a_key_that_could_not_serve_is_refused_at_its_field(
     assert not ApiKey.objects.exists()
 
 
-def test_it_sets_a_bucket_and_shows_no_secret(
-    admin_client: Client, admin_user: User, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_sets_a_bucket_and_shows_no_secret(admin_client, admin_user, chatbot, caplog) -> None:
     caplog.set_level(logging.DEBUG)
 
     assert_saved(save(admin_client, chatbot, "bucket", **FILLED), chatbot, "bucket")
@@ -187,9 +178,7 @@ def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Clien
 @pytest.mark.parametrize(
     "change", [{"bucket": "Acme"}, {"secret": ""}, {"endpoint": "https://169.254.169.254"}, {"prefix": "taken"}]
 )
-def test_it_refuses_a_bucket_at_its_field_and_repeats_no_secret(
-    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot, settings: Settings, change: dict[str, str]
-) -> None:
+def test_it_refuses_a_bucket_at_its_field_and_repeats_no_secret(admin_client, chatbot, neighbour, settings, change):
     settings.BUCKET_PRIVATE_NETWORKS = ()
     taken = ClientBucket("acme-files", "eu-west-3", prefix="taken", access_key_id="AKIA2", secret="some-secret")
     set_bucket(chatbot=neighbour, client=taken, actor="command")

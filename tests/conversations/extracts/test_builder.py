@@ -91,9 +91,7 @@ def test_an_empty_day_gives_the_header(chatbot: Chatbot, storage: ObjectStorage)
     assert storage.read(str(extract_of(chatbot).key)) == HEADER
 
 
-def test_late_messages_cause_one_rebuild_of_the_day(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_late_messages_cause_one_rebuild_of_the_day(chatbot, neighbour, storage) -> None:
     for owner in (chatbot, neighbour):
         planned(owner)
     make_all()
@@ -116,9 +114,7 @@ def test_a_current_message_makes_no_query_for_days(chatbot: Chatbot, django_asse
         days.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
 
 
-def test_a_first_file_overtaken_by_a_late_message_is_not_published(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_file_overtaken_by_a_late_message_is_not_published(chatbot, storage, monkeypatch) -> None:
     planned(chatbot)
     _between(monkeypatch, storage, lambda: _late(chatbot))
 
@@ -132,9 +128,7 @@ def test_a_first_file_overtaken_by_a_late_message_is_not_published(
     assert len(lines(storage, extract_of(chatbot))) == 2
 
 
-def test_a_rebuilt_file_is_published_though_it_is_stale_again(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rebuilt_file_is_published_though_it_is_stale_again(chatbot, storage, monkeypatch) -> None:
     planned(chatbot)
     make_all()
     _late(chatbot, "first")
@@ -146,9 +140,7 @@ def test_a_rebuilt_file_is_published_though_it_is_stale_again(
     assert {line["conversation_id"] for line in lines(storage, extract)} == {"first"}
 
 
-def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(chatbot, storage, monkeypatch) -> None:
     """Otherwise the file would never exist, and deletions would wait for it forever."""
     planned(chatbot)
     numbers = iter(range(10))
@@ -234,9 +226,7 @@ def test_one_worker_is_kept_free_for_requests(chatbot: Chatbot, neighbour: Chatb
     assert leases.take_next(settled=False) is None
 
 
-def test_a_day_that_has_just_changed_waits_while_there_is_other_work(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_day_that_has_just_changed_waits_while_there_is_other_work(chatbot, storage) -> None:
     planned(chatbot)
     assert leases.take_next(settled=True) is None
     DailyExtract.objects.update(created_at=timezone.now() - MINUTE)
@@ -279,9 +269,7 @@ def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot,
         (RuntimeError("said by alice"), "pending", 1),
     ],
 )
-def test_errors_are_noted_and_tried_again_later(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, attempts: int
-) -> None:
+def test_errors_are_noted_and_tried_again_later(chatbot, monkeypatch, error, state, attempts) -> None:
     def fail(*_args: Any, **_options: Any) -> str:
         raise error
 
@@ -296,9 +284,7 @@ def test_errors_are_noted_and_tried_again_later(
 
 
 @pytest.mark.parametrize("place", ["write_parts", "open_upload"])
-def test_a_machine_of_citus_that_is_lost_costs_no_attempt(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
+def test_a_machine_of_citus_that_is_lost_costs_no_attempt(chatbot, storage, monkeypatch, place) -> None:
     """Its error comes from the snapshot's connection, or from Django's."""
 
     def lose(*_args: Any, **_options: Any) -> None:
@@ -324,9 +310,7 @@ def test_a_secret_that_cannot_be_decrypted_is_reported(chatbot: Chatbot) -> None
     assert (extract.state, extract.error_code) == ("failed", "bucket_secret_unreadable")
 
 
-def test_a_retry_after_the_storage_is_back_succeeds(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retry_after_the_storage_is_back_succeeds(chatbot, storage, monkeypatch) -> None:
     def fail(*_args: Any, **_options: Any) -> Written:
         raise StorageError("storage_unavailable", "Down.", retryable=True)
 

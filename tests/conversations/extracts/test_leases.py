@@ -31,9 +31,7 @@ def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPat
     return taken
 
 
-def test_a_lease_is_renewed_while_waiting_for_the_first_row(
-    chatbot: Chatbot, storage: ObjectStorage, held: leases.ExtractLease
-) -> None:
+def test_a_lease_is_renewed_while_waiting_for_the_first_row(chatbot, storage, held) -> None:
     ends = set[Any]()
 
     def is_renewed(asking: psycopg.Connection[Any]) -> bool:
@@ -47,9 +45,7 @@ def test_a_lease_is_renewed_while_waiting_for_the_first_row(
     assert len(lines(storage, extract_of(chatbot))) == 1
 
 
-def test_a_worker_that_loses_its_lease_stops_reading_at_once(
-    storage: ObjectStorage, held: leases.ExtractLease
-) -> None:
+def test_a_worker_that_loses_its_lease_stops_reading_at_once(storage, held) -> None:
     was_taken = False
 
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:

@@ -2,14 +2,11 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 from django.core.management import call_command
-from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
-from common.storage import ObjectStorage
 from compliance.canary.setting_up import keys_of
 from compliance.models import Canary, CanaryTurn
 from conversations.models import Conversation
@@ -22,9 +19,7 @@ from tests.functional.test_killed_worker import wait_until
 pytestmark = pytest.mark.long(reason="two clusters take a turn, and one of them is killed")
 
 
-def test_two_clusters_take_one_turn_and_outlive_a_kill(
-    storage: ObjectStorage, settings: Settings, tmp_path: Path
-) -> None:
+def test_two_clusters_take_one_turn_and_outlive_a_kill(storage, settings, tmp_path) -> None:
     with versioned_bucket_and_server(tmp_path / "web.log") as (bucket, server), Processes() as processes:
         settings.S3_BUCKET = bucket
         empty(hosted_storage())

@@ -2,13 +2,11 @@
 
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
-from pytest_django import Settings
 
 from chatbots.models import ApiKey, Chatbot
 from common.db import execute
@@ -25,9 +23,7 @@ from tests.under_roles import role
 
 
 @LONG
-def test_what_is_found_counts_at_once_where_the_search_cannot_go_on(
-    canary: Canary, settings: Settings, tmp_path: Path
-) -> None:
+def test_what_is_found_counts_at_once_where_the_search_cannot_go_on(canary, settings, tmp_path) -> None:
     log = tmp_path / "worker.log"
     settings.CANARY_LOG_FILES = [str(tmp_path / "typo*.log"), str(log)]
     flight = Flight()
@@ -37,9 +33,7 @@ def test_what_is_found_counts_at_once_where_the_search_cannot_go_on(
 
 
 @LONG
-def test_what_could_not_be_planted_is_not_missed(
-    canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_could_not_be_planted_is_not_missed(canary, settings, monkeypatch) -> None:
     address, settings.CANARY_URL = settings.CANARY_URL, "http://127.0.0.1:9"
     monkeypatch.setitem(turns._PATIENCE, CanaryTurn.Step.PLANT, timedelta())
     flight = Flight()
@@ -50,9 +44,7 @@ def test_what_could_not_be_planted_is_not_missed(
     assert (turn.state, turn.trouble, flight.findings()) == ("unclear", "api_unavailable", [])
 
 
-def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(
-    canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(canary, settings, monkeypatch) -> None:
     settings.CANARY_URL = "http://127.0.0.1:9"
     flight = Flight()
     flight.go_on()
@@ -79,9 +71,7 @@ def test_a_silent_storage_is_unclear_and_not_clean(canary: Canary, impatient: No
     assert turn.erased_at is not None
 
 
-def test_a_search_in_the_wrong_bucket_is_blind_and_the_chatter_erased_all_the_same(
-    canary: Canary, storage: ObjectStorage, impatient: None
-) -> None:
+def test_a_search_in_the_wrong_bucket_is_blind_and_the_chatter_erased_all_the_same(canary, storage, impatient):
     def wrong() -> AbstractContextManager[object]:
         return override_settings(S3_BUCKET=storage.bucket_name)
 
