@@ -1,18 +1,28 @@
-"""The files for Prometheus and Grafana name what `/metrics` has, and each alert has its runbook."""
+"""Files of a deployment agree with the project and with each other: containers, settings, Prometheus and Grafana."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 from django.conf import settings
+from django.core.management import get_commands
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
+
+from common.storage import ObjectStorage
+from common.version import VERSION
+from config.web import settings as web_settings
+from tests.config.test_settings import KEY, manage
 
 ROOT = Path(settings.BASE_DIR)
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
@@ -115,3 +125,210 @@ def test_the_alert_rules_fire_as_described() -> None:
     done = subprocess.run(argv, check=False, cwd=ALERTS.parent, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+CONTAINERFILE = (ROOT / "Containerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXAMPLE = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+OURS = ("migrate", "web", "worker")
+
+
+def instructions(name: str) -> list[str]:
+    """Return the arguments of each instruction of this name, with continued lines joined."""
+    joined = re.sub(r"\\\n\s*", " ", CONTAINERFILE)
+    return re.findall(rf"^\s*{name}\s+(.+)$", joined, re.MULTILINE)
+
+
+def environment(service: str) -> dict[str, str]:
+    """Return the settings of a service from .env.example, with invented values for empty ones."""
+    filler = "made-up-for-a-test-of-fifty-characters-or-more-0123456789"
+    values = {name: value or f"{name.lower()}-{filler}" for name, value in EXAMPLE.items()}
+    values |= {"ENCRYPTION_KEYS": f"k1:{KEY}", "DIGEST_KEY": f"k1:{KEY}"}
+
+    def filled(match: re.Match[str]) -> str:
+        return values.get(match["name"]) or match["default"] or ""
+
+    pattern = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)(?::-(?P<default>[^}]*)|:\?[^}]*)?\}")
+    return {name: pattern.sub(filled, value) for name, value in SERVICES[service]["environment"].items()}
+
+
+def seconds(duration: str) -> int:
+    """Return the seconds of `40s`."""
+    assert duration.endswith("s")
+    return int(duration.removesuffix("s"))
+
+
+def test_the_image_has_the_python_version_of_the_requirements() -> None:
+    [version] = re.findall(r"^ARG PYTHON_VERSION=(.+)$", CONTAINERFILE, re.MULTILINE)
+
+    resolved = set(re.findall(r"--python-version (\S+)", (ROOT / "Makefile").read_text()))
+    assert {version} == resolved
+    assert PROJECT["project"]["requires-python"] == f">={version}"
+    assert "python:${PYTHON_VERSION}-slim" in instructions("FROM")[0]
+
+
+def test_the_image_contains_exactly_the_packages_of_production() -> None:
+    copied = {
+        word.rstrip("/")
+        for copy in instructions("COPY")
+        if not copy.startswith("--from")
+        for word in copy.split()[:-1]
+    }
+
+    assert copied == {
+        *(package for package in PROJECT["tool"]["importlinter"]["root_packages"] if package != "devdata"),
+        *("templates", "static", "manage.py", "gunicorn.conf.py", "pyproject.toml", "requirements.txt", "LICENSE"),
+        "docs/guides",  # pages of the console
+    }
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".containerignore").read_text(), re.MULTILINE)
+    assert set(allowed) == copied
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_the_image_installs_pinned_requirements_with_their_hashes_and_none_of_development() -> None:
+    [install] = [line for line in instructions("RUN") if "pip install" in line]
+
+    assert "--require-hashes -r requirements.txt" in install
+    assert "requirements-dev" not in CONTAINERFILE
+    assert any("manage.py collectstatic" in line for line in instructions("RUN"))
+
+
+def test_the_image_runs_gunicorn_unprivileged_and_receives_its_signals() -> None:
+    final = CONTAINERFILE.rsplit("\nFROM ", 1)[1]
+
+    assert re.findall(r"^USER (.+)$", final, re.MULTILINE) == ["10001:10001"]
+    assert instructions("STOPSIGNAL") == ["SIGTERM"]
+    assert json.loads(instructions("CMD")[-1]) == ["gunicorn", "--config", "gunicorn.conf.py"]
+    assert (ROOT / "gunicorn.conf.py").exists()
+    assert not instructions("ENTRYPOINT")
+    assert {"title", "description", "version", "licenses"} == set(re.findall(r"opencontainers\.image\.(\w+)=", final))
+
+
+def test_health_checks_ask_the_port_on_which_the_web_server_listens() -> None:
+    [port] = instructions("EXPOSE")
+    probe = f"http://127.0.0.1:{port}/healthz"
+
+    assert instructions("ENV")[-1] == f"WEB_BIND=0.0.0.0:{port}"
+    assert probe in instructions("HEALTHCHECK")[0]
+    assert probe in SERVICES["web"]["healthcheck"]["test"][-1]
+    assert SERVICES["web"]["ports"][0].endswith(f":{port}")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_can_write_only_its_volumes_and_gains_no_rights(service: str) -> None:
+    given = SERVICES[service]
+
+    assert given["read_only"] is True
+    assert given["cap_drop"] == ["ALL"]
+    assert given["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in given
+    assert "privileged" not in given
+    assert given["user"] == {"db": "postgres", "s3": "0:0"}.get(service, "10001:10001")
+    assert all(port.startswith("127.0.0.1:") for port in given.get("ports", []))
+
+
+def test_each_service_has_a_health_check_and_waits_for_what_it_needs() -> None:
+    for name, service in SERVICES.items():
+        ends = name in {"bucket", "migrate"}
+        assert service["healthcheck"] == {"disable": True} if ends else service["healthcheck"]["test"]
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    assert SERVICES["migrate"]["depends_on"] == {"db": healthy}
+    assert SERVICES["bucket"]["depends_on"] == {"s3": healthy}
+    for name in ("web", "worker"):
+        assert SERVICES[name]["depends_on"] == {"db": healthy, "s3": healthy, "bucket": done, "migrate": done}
+
+
+def test_a_service_gets_only_known_settings_and_all_required_ones() -> None:
+    text = (ROOT / "config/settings.py").read_text()
+    known = set(re.findall(r"env\.[a-z_]+\(\s*\"([A-Z0-9_]+)\"", text))
+    missing = manage({"SECRET_KEY": "x" * 50}, "check")
+    required = set(re.findall(r"^  ([A-Z0-9_]+):", missing.stderr, re.MULTILINE)) | {"SECRET_KEY"}
+
+    assert {"DIGEST_KEY", "S3_BUCKET", "BACKUP_HORIZON_DAYS"} < required
+    for service in OURS:
+        assert required | {"DATABASE_URL"} <= SERVICES[service]["environment"].keys() <= known
+
+
+def test_the_example_names_each_variable_of_compose_once() -> None:
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "compose.yaml").read_text()))
+
+    assert sorted(used) == sorted(EXAMPLE)
+
+
+@pytest.mark.long(reason="a process for each service")
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_passes_the_deployment_checks_with_the_example_filled_in(service: str) -> None:
+    done = manage(environment(service), "check", "--deploy", "--fail-level", "WARNING")
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_services_run_existing_commands() -> None:
+    words = " ".join(word for service in OURS for word in SERVICES[service].get("command", []))
+    words += " " + " ".join(SERVICES["worker"]["healthcheck"]["test"])
+
+    named = set(re.findall(r"manage\.py (\w+)", words))
+    assert named == {"migrate", "grant_roles", "qcluster", "health"}
+    assert named <= get_commands().keys()
+
+
+def test_each_process_connects_as_a_role_of_its_own_that_the_database_has() -> None:
+    roles = re.findall(r"^CREATE ROLE (\w+)", (ROOT / "deploy/compose/create_roles.sh").read_text(), re.MULTILINE)
+
+    connects = [re.findall(r"//(\w+):", SERVICES[service]["environment"]["DATABASE_URL"]) for service in OURS]
+    assert connects == [[role] for role in roles]
+    assert "--web compliance_web --worker compliance_worker" in SERVICES["migrate"]["command"][-1]
+    secrets = {"POSTGRES_PASSWORD", "OWNER_PASSWORD", "WEB_PASSWORD", "WORKER_PASSWORD"}
+    assert secrets & SERVICES["web"]["environment"].keys() == set()
+
+
+def test_services_have_enough_time_to_stop() -> None:
+    [worker] = re.findall(r"^TimeoutStopSec=(\d+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+
+    assert seconds(SERVICES["web"]["stop_grace_period"]) > web_settings.graceful_timeout
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= int(worker)
+
+
+def test_images_have_the_versions_that_tests_use() -> None:
+    [seaweedfs] = [each for each in PROJECT["project"]["optional-dependencies"]["dev"] if "seaweedfs" in each]
+
+    assert SERVICES["s3"]["image"].endswith(f":{seaweedfs.partition('==')[2]}")
+    assert re.search(r"postgres:18-\w+$", SERVICES["db"]["image"])
+    assert {SERVICES[service]["image"] for service in OURS} == {f"data-compliance-api:{VERSION}"}
+    assert re.findall(r"^ARG VERSION=(.+)$", CONTAINERFILE, re.MULTILINE) == [VERSION]
+
+
+def test_the_database_logs_no_rows() -> None:
+    advice = re.findall(r"^(log_\w+) = (\w+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+
+    assert SERVICES["db"]["command"] == ["postgres", *(f"-c{name}={value}" for name, value in advice)]
+    assert advice
+
+
+def test_the_inner_ports_of_the_storage_are_not_reachable() -> None:
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp=true"} <= set(SERVICES["s3"]["command"])
+
+
+@pytest.mark.long(reason="starts programs")
+def test_the_bucket_is_created_once_and_may_be_there_already(storage: ObjectStorage) -> None:
+    given = environment("bucket") | {
+        "PATH": os.environ["PATH"],
+        "S3_ENDPOINT_URL": settings.S3_ENDPOINT_URL or "",
+        "S3_BUCKET": f"compose-{uuid4()}",
+        "S3_ACCESS_KEY_ID": settings.S3_ACCESS_KEY_ID,
+        "S3_SECRET_ACCESS_KEY": settings.S3_SECRET_ACCESS_KEY,
+    }
+    client = storage.connection.meta.client
+    try:
+        for _ in range(2):
+            subprocess.run([sys.executable, ROOT / "deploy/compose/create_bucket.py"], check=True, env=given)
+        assert client.list_objects_v2(Bucket=given["S3_BUCKET"])["KeyCount"] == 0
+    finally:
+        client.delete_bucket(Bucket=given["S3_BUCKET"])
+
+
+def test_the_storage_keeps_no_log() -> None:
+    """Its log names keys of objects, and a key can hold a chatter's UCI value."""
+    assert SERVICES["s3"]["logging"] == {"driver": "none"}

@@ -172,9 +172,7 @@ def test_words_before_the_first_answer_are_in_doubt(company, receiver, storage, 
 
 
 @pytest.mark.parametrize("in_one_call", [False, True])
-def test_a_session_that_ends_before_it_was_looked_up_stays_in_doubt(
-    company: Company, talk: Conversation, storage: ObjectStorage, *, in_one_call: bool
-) -> None:
+def test_a_session_that_ends_before_it_was_looked_up_stays_in_doubt(company, talk, storage, *, in_one_call) -> None:
     for sessions in [["b", "undefined"]] if in_one_call else [["b"], ["undefined"]]:
         say(company, *sessions)
     look_up()
@@ -183,9 +181,7 @@ def test_a_session_that_ends_before_it_was_looked_up_stays_in_doubt(
 
 
 @pytest.mark.parametrize("in_one_call", [False, True])
-def test_an_identity_of_the_next_session_says_nothing_of_the_one_before(
-    company: Company, receiver: Receiver, storage: ObjectStorage, *, in_one_call: bool
-) -> None:
+def test_an_identity_of_the_next_session_says_nothing_of_the_one_before(company, receiver, storage, *, in_one_call):
     first, second = said("b"), said("nobody", custom_variables={"member_id": "alice"})
     for documents in [[first, second]] if in_one_call else [[first], [second]]:
         company.send(*documents)

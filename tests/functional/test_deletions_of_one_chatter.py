@@ -48,9 +48,7 @@ def test_each_row_is_counted_once_for_the_deletion_that_erased_it(company, stora
 
 @pytest.mark.long(reason="the same the other way round", beyond=1)
 @pytest.mark.parametrize("is_lost", [False, True], ids=["in one go", "claim lost after the mark"])
-def test_the_total_counts_rows_erased_by_another_deletion_once(
-    company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch, *, is_lost: bool
-) -> None:
+def test_the_total_counts_rows_erased_by_another_deletion_once(company, refusals, monkeypatch, *, is_lost) -> None:
     company.talk("c-1", "alice", "bob", has_file=True)
     company.talk("c-2", "bob")
     refusals.locked.add(FILES)
@@ -149,9 +147,7 @@ def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
 
 
 @pytest.mark.parametrize(("first", "second", "order"), pairs_with(first=(0, 1), second=(1, 0)))
-def test_both_complete_in_whatever_order_they_are_retried(
-    company: Company, storage: ObjectStorage, refusals: Refusals, *, first: str, second: str, order: tuple[int, int]
-) -> None:
+def test_both_complete_in_whatever_order_they_are_retried(company, storage, refusals, *, first, second, order):
     company.talk("c-1", "alice", "bob", has_file=True)
     refusals.locked.add(FILES)
     both = []

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from chatbots.models import Chatbot
 from tests.browser import Watched, browser, needs_chromium, signed_in, stays_at_home
-from tests.functional.test_hostile_texts_on_pages import World
+from tests.functional.test_hostile_input_on_pages import World
 from tests.payloads import payload
 from tests.planted import plant
 

@@ -105,14 +105,8 @@ def gaps(always: set[tuple[str, str, str]], *meeting: str) -> list[Any]:
     ],
 )
 def test_an_export_is_rebuilt_without_data_erased_meanwhile(
-    company: Company,
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    numbers: dict[str, int],
-    *,
-    meeting: str,
-    gap: tuple[str, str, str],
-) -> None:
+    company, storage, monkeypatch, numbers, *, meeting, gap: tuple[str, str, str]
+):
     deletion, export = filed(company, meeting)
     met = in_the_gap(monkeypatch, *gap, work)
     worker.drain(seconds=30)
@@ -185,7 +179,9 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
 
 
 @pytest.mark.parametrize("gap", gaps({GAPS[4]}))
-def test_a_deletion_of_other_conversations_does_not_delay_an_export(company, storage, monkeypatch, numbers, gap):
+def test_a_deletion_of_other_conversations_does_not_delay_an_export(
+    company, storage, monkeypatch, numbers, gap: tuple[str, str, str]
+):
     """Bob's export leaves what he shares with Alice out."""
     deletion = company.delete("alice", erase_exports=True)
     postpone(deletion)

@@ -212,9 +212,7 @@ def test_an_export_filed_after_the_deletion_is_not_changed(company, storage, ref
 
 @pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("subject", ALICE)
-def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(
-    company: Company, storage: ObjectStorage, refusals: Refusals, *, subject: str
-) -> None:
+def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(company, storage, refusals, *, subject) -> None:
     """Also while the deletion has failed at another step, before it reached the export."""
     company.talk("c-both", "alice", has_file=True)
     export = company.exported(ALICE[subject])

@@ -68,7 +68,9 @@ def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, 
     assert locks_in_order(*two, lambda: objects.forget_exports(gone, chatbot_ids=[two[0].chatbot_id]))
 
 
-def test_exports_with_erased_data_get_their_expiry_in_the_order_of_their_ids(chatbot, two) -> None:
+def test_exports_with_erased_data_get_their_expiry_in_the_order_of_their_ids(
+    chatbot, two: tuple[Export, Export]
+) -> None:
     deletion = deletion_of(chatbot, "42")
     for number, export in enumerate(reversed(two)):
         ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=number)

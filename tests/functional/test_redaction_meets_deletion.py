@@ -47,9 +47,7 @@ def copies(storage: ObjectStorage) -> list[str]:
 
 @pytest.mark.parametrize("options", [{}, {"erase_exports": True}])
 @pytest.mark.parametrize("by_ids", [False, True])
-def test_a_deletion_that_waits_comes_after_the_new_copy(
-    company: Company, storage: ObjectStorage, options: dict[str, bool], *, by_ids: bool
-) -> None:
+def test_a_deletion_that_waits_comes_after_the_new_copy(company, storage, options, *, by_ids) -> None:
     number = talk(company, "c-1", "alice")
     about: list[str] | str = ["c-1"] if by_ids else "alice"
     company.export(about)

@@ -137,7 +137,7 @@ GAPS = [
 
 @pytest.mark.long(reason="each of seven gaps", beyond=1)
 @pytest.mark.parametrize("gap", GAPS, ids=[f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS])
-def test_an_export_in_flight_starts_over(company, storage, monkeypatch, gap) -> None:
+def test_an_export_in_flight_starts_over(company, storage, monkeypatch, gap: tuple[str, str, str]) -> None:
     number = talk(company, "c-1", "alice")
     redaction = redact(company, number)
     postpone(redaction)

@@ -138,9 +138,7 @@ def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
 @pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
 @pytest.mark.parametrize("bob", BOB)
-def test_the_second_does_not_complete_while_a_locked_object_remains(
-    company: Company, storage: ObjectStorage, refusals: Refusals, *, bob: str, what: str, order: tuple[int, int]
-) -> None:
+def test_the_second_does_not_complete_while_a_locked_object_remains(company, storage, refusals, *, bob, what, order):
     number = company.talk("c-both", "alice", "bob", has_file=what == FILES)
     if what == EXPORTS:
         company.exported("alice", include_shared=True)

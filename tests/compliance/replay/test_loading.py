@@ -67,9 +67,7 @@ def merged() -> dict[str, tuple[Any, ...]]:
         ("accepted", DIGESTS[:2], True),
     ],
 )
-def test_a_decision_lasts_unless_a_later_line_says_more(
-    chatbot: Chatbot, kind: str, digests: list[str], *, lasts: bool
-) -> None:
+def test_a_decision_lasts_unless_a_later_line_says_more(chatbot, kind, digests, *, lasts) -> None:
     line = {"request": REQUESTS[0], "kind": "exact", "chatbot": CHATBOT, "conversations": DIGESTS[:1]}
     loading.merge(loaded(1, [line]), service.current())
     LedgerLine.objects.update(outcome="decided")

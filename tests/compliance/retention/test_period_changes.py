@@ -88,9 +88,7 @@ def test_a_run_under_way_ends_when_its_period_no_longer_holds(chatbot, drain, st
 
 
 @pytest.mark.parametrize("is_failed", [False, True])
-def test_a_run_ends_where_its_period_was_turned_off_and_on_again(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, *, is_failed: bool
-) -> None:
+def test_a_run_ends_where_its_period_was_turned_off_and_on_again(chatbot, drain, monkeypatch, *, is_failed) -> None:
     """What is announced for tomorrow is not erased today, by a run under way or by one that is retried."""
     monkeypatch.setattr(due, "SLICE", 2)
     conversations = [conversation_aged(chatbot, 91, str(number)) for number in range(4)]

@@ -98,9 +98,7 @@ def test_a_second_change_takes_the_place_of_the_first(chatbot: Chatbot) -> None:
 
 
 @pytest.mark.parametrize(("stored", "is_held"), [(11, False), (12, True)])
-def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(
-    chatbot: Chatbot, drain: Drain, stored: int, *, is_held: bool
-) -> None:
+def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(chatbot, drain, stored, *, is_held) -> None:
     set_period(chatbot, 90, confirmed=10)
     for _ in range(stored):
         conversation_aged(chatbot, 91)
@@ -284,9 +282,7 @@ def test_set_retention_says_the_number_before_it_sets_anything(chatbot, capsys) 
 
 @pytest.mark.long(reason="a count for each number", beyond=2)
 @pytest.mark.parametrize(("confirmed", "is_set"), [(22, True), (24, False), (20, True), (18, False), (201, False)])
-def test_the_number_for_the_command_may_be_some_minutes_old(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, confirmed: int, *, is_set: bool
-) -> None:
+def test_the_number_for_the_command_may_be_some_minutes_old(chatbot, monkeypatch, confirmed, *, is_set) -> None:
     """More may become due between the two calls. It counts everything, however long that takes."""
     monkeypatch.setattr(policy, "_COUNT_SECONDS", 0.0)
     monkeypatch.setattr(due, "SLICE", 1)

@@ -116,9 +116,7 @@ def test_uploaded_files_go_with_their_objects(chatbot: Chatbot, drain: Drain, st
     ids=["waiting", "failed", "waiting for too long"],
 )
 @pytest.mark.parametrize("by_conversation", [False, True])
-def test_what_an_open_export_names_is_left_out_and_counted(
-    chatbot: Chatbot, drain: Drain, fields: dict[str, Any], *, is_kept: bool, by_conversation: bool
-) -> None:
+def test_what_an_open_export_names_is_left_out_and_counted(chatbot, drain, fields, *, is_kept, by_conversation):
     named = conversation_aged(chatbot, 91, "42", external_id="c-1")
     other = conversation_aged(chatbot, 91, "43")
     about = ByConversations(("c-1",)) if by_conversation else ByUci("member_id", "42")
@@ -154,9 +152,7 @@ def test_a_finished_export_keeps_its_time(chatbot: Chatbot, drain: Drain, storag
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("by_chunks", [False, True])
-def test_a_later_deletion_ends_anothers_export_of_what_it_erased(
-    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, *, by_chunks: bool
-) -> None:
+def test_a_later_deletion_ends_anothers_export_of_what_it_erased(chatbot, drain, monkeypatch, *, by_chunks) -> None:
     """Bob's file holds what Alice wrote. The run leaves it its time, and her deletion its grace alone."""
     factories.conversation_of(chatbot, "alice", "bob", started_at=ago(91), last_message_at=ago(91))
     export = factories.export_of(chatbot, "bob", include_shared=True)

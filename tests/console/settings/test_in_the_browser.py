@@ -11,7 +11,6 @@ from playwright.sync_api import Page, expect
 from chatbots.models import ApiKey, Chatbot, Variable
 from chatbots.operations.buckets import ClientBucket, set_bucket
 from chatbots.operations.keys import create_api_key
-from common.storage import ObjectStorage
 from compliance import worker
 from tests import factories
 from tests.browser import barriers, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
@@ -159,9 +158,7 @@ def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server,
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("has_script", [True, False])
-def test_the_page_follows_a_check(
-    live_server, chromium, admin_user: User, chatbot: Chatbot, storage: ObjectStorage, *, has_script: bool
-):
+def test_the_page_follows_a_check(live_server, chromium, admin_user, chatbot, storage, *, has_script) -> None:
     watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot), script=has_script)
     page, section = watched.page, watched.page.locator("#bucket")
     section.get_by_role("button", name="Check access").click()

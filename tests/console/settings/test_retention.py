@@ -64,9 +64,7 @@ def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, offi
     ("typed", "is_right"),
     [("1,203", True), ("1 203", True), ("1\u202f203", True), (" 1203 ", True), ("12.03", False), ("1203e0", False)],
 )
-def test_the_number_may_be_typed_as_it_is_shown(
-    chatbot: Chatbot, officer: Client, monkeypatch: pytest.MonkeyPatch, typed: str, *, is_right: bool
-) -> None:
+def test_the_number_may_be_typed_as_it_is_shown(chatbot, officer, monkeypatch, typed, *, is_right) -> None:
     monkeypatch.setattr(policy, "forecast", lambda *_: policy.Forecast(1203, 0, is_whole=True))
     page = save(officer, chatbot, "retention", days="90")
     assert "<strong>1,203</strong> conversations" in page.text

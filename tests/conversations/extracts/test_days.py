@@ -110,7 +110,9 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("delay", [timedelta(minutes=10), timedelta(days=1)])
-def test_a_clock_that_is_behind_by_less_than_half_of_the_delay_hides_no_late_message(chatbot, monkeypatch, delay):
+def test_a_clock_that_is_behind_by_less_than_half_of_the_delay_hides_no_late_message(
+    chatbot, monkeypatch, delay: timedelta
+):
     """The message is from the day's last second, and arrives as soon as the day can have been read."""
     monkeypatch.setattr(settings, "EXTRACT_DELAY", delay)
     [day] = planned(chatbot)
