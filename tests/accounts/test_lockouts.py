@@ -18,6 +18,7 @@ from accounts import lockouts
 from accounts.hashing import TooBusy
 from accounts.models import LoginFailures, StaffLogin
 from tests.codes import PASSWORD, log_in
+from tests.patches import before, failing
 from tests.people import client_of
 
 
@@ -123,13 +124,7 @@ def test_a_correct_password_does_not_count_as_a_failure(user, settings):
 def test_a_password_is_hashed_only_where_it_may_be_tried(user, settings, monkeypatch):
     settings.LOGIN_FAILURES_PER_ADDRESS = 3
     hashed: list[str] = []
-    encode = MD5PasswordHasher.encode
-
-    def noted(hasher: MD5PasswordHasher, password: str, salt: str) -> str:
-        hashed.append(password)
-        return encode(hasher, password, salt)
-
-    monkeypatch.setattr(MD5PasswordHasher, "encode", noted)
+    before(monkeypatch, MD5PasswordHasher, "encode", lambda _hasher, password, _salt: hashed.append(password))
     for number in range(10):
         fail(User(username=f"name{number}"), 1)
         fail(user, 1)
@@ -174,10 +169,7 @@ def test_concurrent_guesses_are_limited_too(user, settings):
 
 
 def test_an_attempt_that_was_not_checked_is_not_counted(user, monkeypatch):
-    def busy(*_: object) -> str:
-        raise TooBusy
-
-    monkeypatch.setattr(MD5PasswordHasher, "encode", busy)
+    monkeypatch.setattr(MD5PasswordHasher, "encode", failing(TooBusy))
     for path, body in (
         ("/admin/login/", {"username": "sam.staff", "password": PASSWORD}),
         ("/admin/login/", {"username": "nobody", "password": PASSWORD}),

@@ -20,6 +20,7 @@ from tests.chatbots.issuing import FOREIGN, OWN, events, is_denied, issue, reade
 from tests.clients import use_bucket_at
 from tests.factories import ready_chatbot
 from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted, users
+from tests.patches import Killed
 from tests.s3_server import Identity, S3Server, running
 
 
@@ -235,10 +236,6 @@ def test_a_folder_that_the_store_may_take_for_another_has_no_credentials(iam_sto
             refused()
     assert names_of_users() == set()
     assert not BucketCredential.objects.exists()
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 def test_revoked_credentials_are_refused_at_once(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:

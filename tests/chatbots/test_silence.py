@@ -14,6 +14,7 @@ from common.storage import StorageError
 from common.storage.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
 from tests.clients import use_bucket_at
 from tests.hostile import behaving, drips_a_head
+from tests.patches import failing
 
 pytestmark = pytest.mark.django_db
 
@@ -105,10 +106,7 @@ def test_the_pause_grows_with_the_silence_and_is_short_for_refused_connections(c
 def test_work_continues_if_the_database_does_not_return_the_known_state(chatbot, monkeypatch) -> None:
     """The work uses the same database, and is requeued once that is back."""
 
-    def away(*_: object) -> None:
-        raise OperationalError("made up")
-
-    monkeypatch.setattr(silence, "_breaker_of", away)
+    monkeypatch.setattr(silence, "_breaker_of", failing(OperationalError("made up")))
     worked = []
     with silence.calling_bucket_of(chatbot.pk):
         worked.append(True)

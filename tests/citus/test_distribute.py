@@ -28,6 +28,7 @@ from tests.closed import Reason, State, close
 from tests.commands import run
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
+from tests.patches import Killed
 from tests.statements import REFERENCE_TABLES, TABLES
 
 pytestmark = pytest.mark.citus
@@ -69,10 +70,6 @@ def contents() -> dict[str, list[tuple[Any, ...]]]:
 @contextmanager
 def no_progress(_: Step) -> Iterator[None]:
     yield
-
-
-class Killed(BaseException):
-    """Ends a run as a kill would, after its first step."""
 
 
 def take_one_step() -> None:

@@ -14,6 +14,7 @@ from rest_framework import exceptions
 from common import problems
 from common.problems import CODES, Problem, as_problem, exception_handler
 from tests.calls import ALICE, TokenCaller, problem
+from tests.patches import failing
 
 SECRET = "alice-77@example.com"
 
@@ -110,11 +111,8 @@ def test_a_refusal_is_not_logged_as_an_error(caplog):
 
 @pytest.mark.parametrize(("error", "code"), [(OperationalError(SECRET), "unavailable"), (chained(), "internal")])
 def test_a_failed_operation_is_returned_and_not_quoted(chatbot, monkeypatch, caplog, error, code):
-    def fail(**_arguments):
-        raise error
-
     caller = TokenCaller(chatbot)
-    monkeypatch.setattr("compliance.api.submissions.submit", fail)
+    monkeypatch.setattr("compliance.api.submissions.submit", failing(error))
     response = caller.post("data-deletion", ALICE)
     problem(response, CODES[code][0], code)
     assert ("Retry-After" in response.headers) is (code == "unavailable")

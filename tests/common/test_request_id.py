@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from django.db import OperationalError
@@ -19,6 +19,7 @@ from common.logs import SafeFormatter, current_request_id
 from common.problems import CODES
 from config.handler import Handler
 from tests.calls import ALICE, TokenCaller, problem
+from tests.patches import failing
 
 pytestmark = pytest.mark.usefixtures("one_connection")
 
@@ -141,11 +142,8 @@ def test_a_redirect_to_https_contains_the_id(settings, log):
 
 @pytest.mark.parametrize(("error", "code"), [(ValueError, "internal"), (OperationalError, "unavailable")])
 def test_a_failed_api_call_has_its_id_in_response_and_log(chatbot: Chatbot, log, monkeypatch, error, code):
-    def fail(**_arguments: Any) -> None:
-        raise error
-
     caller = TokenCaller(chatbot)
-    monkeypatch.setattr("compliance.api.submissions.submit", fail)
+    monkeypatch.setattr("compliance.api.submissions.submit", failing(error))
     log.truncate(log.seek(0))
     answer = caller.post("data-deletion", ALICE, X_Request_ID=THEIRS)
     made = problem(answer, CODES[code][0], code)["request_id"]

@@ -10,9 +10,10 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, day_after, extract_of, noon
+from tests.patches import failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,10 +69,7 @@ def test_expired_days_are_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> N
 
 
 def test_failed_days_are_reported_and_change_the_exit_code(chatbot, storage, monkeypatch) -> None:
-    def fail(*_args: Any, **_options: Any) -> str:
-        raise StorageError("storage_unavailable", "Down.", retryable=True)
-
-    monkeypatch.setattr(ObjectStorage, "open_upload", fail)
+    monkeypatch.setattr(ObjectStorage, "open_upload", failing())
     with pytest.raises(SystemExit) as left:
         run("acme", "--date", str(FIRST))
     assert left.value.code == 3

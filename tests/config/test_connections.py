@@ -1,7 +1,6 @@
 """Connections of the web server, without a network."""
 
 import socket
-from typing import NoReturn
 from unittest.mock import Mock
 
 import pytest
@@ -10,12 +9,10 @@ from waitress.channel import ClientDisconnected
 
 from config.web.connections import Connection
 from config.web.parsing import Parser
+from tests.patches import failing
 
 
 def test_a_caller_who_hangs_up_during_a_refusal_causes_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang_up(*_: object) -> NoReturn:
-        raise ClientDisconnected
-
     ours, theirs = socket.socketpair()
     with ours, theirs:
         adjustments = Adjustments()
@@ -23,7 +20,7 @@ def test_a_caller_who_hangs_up_during_a_refusal_causes_no_error(monkeypatch: pyt
         refused = Parser(adjustments, is_excess=True)
         refused.received(b"GET / HTTP/1.1\r\n\r\n")
         connection.requests = [refused]
-        monkeypatch.setattr(connection, "write_soon", hang_up)
+        monkeypatch.setattr(connection, "write_soon", failing(ClientDisconnected))
 
         connection.service()
 

@@ -19,6 +19,7 @@ from tests.calls import TokenCaller, pointers, problem
 from tests.conversations import closing, documents
 from tests.conversations.documents import message
 from tests.conversations.intakes import STARTED, erase
+from tests.patches import failing
 
 CONVERSATIONS = "conversations"
 MEMBERS = {"type", "title", "status", "detail", "code", "request_id", "errors"}
@@ -138,10 +139,7 @@ def test_a_body_over_the_limit_is_too_large(caller, settings):
 
 
 def test_a_database_that_refuses_is_unavailable_for_now(caller, monkeypatch, caplog):
-    def fail(**_arguments: Any) -> None:
-        raise IntakeFailed("SQLSTATE 40P01")
-
-    monkeypatch.setattr("conversations.intake.store", fail)
+    monkeypatch.setattr("conversations.intake.store", failing(IntakeFailed("SQLSTATE 40P01")))
     response = caller.post(CONVERSATIONS, document())
     problem(response, 503, "unavailable")
     assert "Retry-After" in response.headers

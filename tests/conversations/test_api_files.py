@@ -7,12 +7,13 @@ import pytest
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from conversations import uploads
 from conversations.models import Conversation, Message, UploadedFile
 from tests.calls import TokenCaller, pointers, problem
 from tests.conversations.forms import field, file, form, send
 from tests.factories import conversation_of
+from tests.patches import before, failing
 
 
 @pytest.fixture
@@ -220,13 +221,7 @@ def test_nothing_is_stored_after_the_mark(caller, conversation, storage):
 
 
 def test_nothing_is_stored_if_the_mark_comes_during_the_upload(caller, conversation, storage, monkeypatch):
-    write = uploads.write
-
-    def marked_meanwhile(**arguments):
-        Conversation.objects.update(deletion_request_id=uuid4())
-        return write(**arguments)
-
-    monkeypatch.setattr(uploads, "write", marked_meanwhile)
+    before(monkeypatch, uploads, "write", lambda *_, **__: Conversation.objects.update(deletion_request_id=uuid4()))
 
     problem(send(caller, conversation.pk, WHOLE), 410, "conversation_deleted")
     assert_nothing_is_left(storage)
@@ -235,10 +230,7 @@ def test_nothing_is_stored_if_the_mark_comes_during_the_upload(caller, conversat
 
 
 def test_unavailable_storage_is_reported(caller, conversation, storage, monkeypatch, caplog):
-    def down(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
-
-    monkeypatch.setattr(ObjectStorage, "open_upload", down)
+    monkeypatch.setattr(ObjectStorage, "open_upload", failing())
 
     answer = send(caller, conversation.pk, WHOLE)
 

@@ -21,6 +21,7 @@ from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, erase, results, stored
 from tests.factories import VariableFactory, ready_chatbot
 from tests.functional.elsewhere import wait_until_blocked
+from tests.patches import failing
 
 T = TypeVar("T")
 
@@ -73,10 +74,7 @@ def test_a_database_refusal_contains_no_row_data(chatbot: Chatbot) -> None:
 
 
 def test_it_gives_up_when_other_intakes_keep_winning_the_race(chatbot, monkeypatch) -> None:
-    def overtaken(**_: Any) -> None:
-        raise rows.ConcurrentIntake
-
-    monkeypatch.setattr(rows, "write", overtaken)
+    monkeypatch.setattr(rows, "write", failing(rows.ConcurrentIntake))
 
     with pytest.raises(IntakeFailed, match="kept coming first"):
         stored(chatbot, parsed())

@@ -11,6 +11,7 @@ from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from conversations.uploads import ConversationDeleted, UploadInvalid
 from tests.factories import conversation_of
+from tests.patches import failing
 
 PART = 5 * 1024 * 1024
 
@@ -115,11 +116,8 @@ def test_an_object_stored_after_the_erasure_passed_is_removed(conversation, stor
 
 
 def test_interrupted_content_leaves_no_object_and_no_name(conversation: Conversation, storage: ObjectStorage) -> None:
-    def break_off() -> None:
-        raise ConnectionResetError
-
     with pytest.raises(ConnectionResetError):
-        receive(conversation, b"x" * PART * 2, break_off)
+        receive(conversation, b"x" * PART * 2, failing(ConnectionResetError))
 
     assert versions(storage) == []
     file = UploadedFile.objects.get()

@@ -6,8 +6,11 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from tests.compliance.conftest import server
 from tests.functional.company import Company
 from tests.functional.refusing import Refusals
+
+__all__ = ["company", "refusals", "server"]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from compliance.work import heartbeats
 from conversations.models import Conversation, Identity
 from tests import commands
 from tests.functional.company import Company, became, document, settle
+from tests.patches import failing
 from tests.under_roles import role
 
 
@@ -113,11 +114,8 @@ def test_a_run_that_was_killed_is_continued(company, accept, monkeypatch) -> Non
     company.send(*(document(f"c-{number}", "42") for number in range(5)))
     accept()
 
-    def die(_rows: int) -> None:
-        raise KeyboardInterrupt
-
     with role("owner"), pytest.raises(KeyboardInterrupt):
-        digests.recompute(progress=die)
+        digests.recompute(progress=failing(KeyboardInterrupt))
     _, found = run()
 
     assert (found["conversations"]["wrong"], found["identities"]["wrong"]) == (3, 5)

@@ -5,7 +5,6 @@ and the exports that contain it. The completed deletion counts it. A second dele
 """
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -36,18 +35,12 @@ from tests.functional.company import (
 )
 from tests.functional.refusing import EXTRACTS, FILES, in_the_gap
 from tests.functional.support import dump
-from tests.s3_server import S3Server, running
+from tests.s3_server import S3Server
 
 FRESH = timedelta()
 OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
 # Chatters whose exports contain the conversation before Alice was named in it.
 HOLDERS: dict[str, Subject] = {"uci": "carol", "ids": ["c-late"]}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with running(CLIENT) as server:
-        yield server
 
 
 def erased_alice(company: Company, **options: bool) -> str:

@@ -1,6 +1,5 @@
 """One message is removed: its text and file are nowhere afterwards, and all else is as it was."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -31,7 +30,6 @@ from tests.functional.redacting import KEPT, NAME, PICTURE, SECRET, found, messa
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
 from tests.functional.support import dump, everything_in, rows_of
 from tests.ledger import keys_of, lines_of
-from tests.s3_server import S3Server, running
 
 __all__ = ["versioned"]
 
@@ -202,12 +200,6 @@ def test_a_retry_rebuilds_a_day_that_has_failed(company: Company, storage: Objec
     settle()
     assert company.status(redaction) == "completed"
     assert found(storage) == set()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with running(CLIENT) as server:
-        yield server
 
 
 @pytest.mark.long(reason="a storage of the client's own")

@@ -1,6 +1,6 @@
 """Redactions beside other work: exports, uploads and deletions in flight, workers that stop, two at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +34,7 @@ from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap
 from tests.functional.support import dump, everything_in
-from tests.s3_server import S3Server, running
+from tests.patches import Killed, failing
 from tests.under_roles import role
 
 
@@ -249,10 +249,6 @@ STEPS = [
 ]
 
 
-class _Killed(BaseException):
-    """As if the process were gone."""
-
-
 @pytest.mark.long(reason="eight steps, each with a redaction of its own", beyond=1)
 @pytest.mark.parametrize(("module", "name"), STEPS, ids=[name for _, name in STEPS])
 def test_a_worker_that_stops_at_any_step_is_succeeded(company, storage, monkeypatch, module, name) -> None:
@@ -263,10 +259,10 @@ def test_a_worker_that_stops_at_any_step_is_succeeded(company, storage, monkeypa
 
     def stops(*args: Any, **options: Any) -> Any:
         original(*args, **options)
-        raise _Killed
+        raise Killed
 
     monkeypatch.setattr(module, name, stops)
-    with pytest.raises(_Killed):
+    with pytest.raises(Killed):
         worker.drain(seconds=30)
     monkeypatch.setattr(module, name, original)
     Claim.objects.update(expires_at=NOON)
@@ -277,12 +273,6 @@ def test_a_worker_that_stops_at_any_step_is_succeeded(company, storage, monkeypa
     assert found(storage) == set()
     assert ComplianceRequest.objects.filter(kind="export").count() == 2
     assert events(redaction).count("request.completed") == 1
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with running(CLIENT) as server:
-        yield server
 
 
 def _holding(lock: Callable[[], object], gate: Gate) -> Callable[[], None]:
@@ -352,12 +342,9 @@ def test_what_a_failed_export_left_in_a_clients_bucket_is_removed(company, stora
     empty(clients)
     export = company.export("alice")
 
-    def stops(*_args: Any, **_options: Any) -> Any:
-        raise _Killed
-
     with monkeypatch.context() as broken:
-        broken.setattr(completion, "complete_exports", stops)
-        with pytest.raises(_Killed):
+        broken.setattr(completion, "complete_exports", failing(Killed))
+        with pytest.raises(Killed):
             worker.drain(seconds=30)
     assert SECRET in everything_in(clients), "It is whole, and no one knows."
     Claim.objects.all().delete()

@@ -18,6 +18,7 @@ from chatbots.buckets.locations import forget_storages
 from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Version, Written
 from tests.clients import empty
+from tests.patches import failing
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"
 MIB = 1024 * 1024
@@ -103,11 +104,10 @@ def test_it_leaves_neither_object_nor_upload_when_the_producer_fails(storage, er
 
 
 def test_it_leaves_nothing_when_the_last_check_before_publishing_fails(storage: ObjectStorage) -> None:
-    def check() -> None:
-        raise RuntimeError
-
     with pytest.raises(RuntimeError):
-        storage.write_parts(KEY, storage.open_upload(KEY, content_type="text/csv"), [b"x"], before_complete=check)
+        storage.write_parts(
+            KEY, storage.open_upload(KEY, content_type="text/csv"), [b"x"], before_complete=failing(RuntimeError)
+        )
     assert list(storage.keys()) == open_uploads(storage) == []
 
 
@@ -128,17 +128,11 @@ def test_it_aborts_twice_without_complaint(storage: ObjectStorage) -> None:
 
 
 def test_it_keeps_the_first_error_when_the_abort_fails_too(storage, monkeypatch, caplog) -> None:
-    def refuse(*args: str) -> None:
-        raise StorageError("storage_unavailable", "down", retryable=True)
-
-    def fail() -> None:
-        raise RuntimeError
-
     upload_id = storage.open_upload(KEY, content_type="text/csv")
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "abort", refuse)
+        patch.setattr(storage, "abort", failing())
         with pytest.raises(RuntimeError):
-            storage.write_parts(KEY, upload_id, [b"x"], before_complete=fail)
+            storage.write_parts(KEY, upload_id, [b"x"], before_complete=failing(RuntimeError))
     storage.purge(KEY)
     assert "storage_unavailable" in caplog.text
     assert KEY not in caplog.text

@@ -1,7 +1,6 @@
 """Downloading an export's files over HTTP."""
 
 import urllib.request
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -15,6 +14,7 @@ from tests import factories
 from tests.calls import TokenCaller, problem
 from tests.compliance.exporting import carry_out, exported, taken
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.patches import before, failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -87,13 +87,7 @@ def test_an_expired_export_is_reported_as_expired(caller, chatbot, storage, gone
 
 def test_an_export_met_by_a_deletion_is_no_longer_downloaded(caller, chatbot, storage, monkeypatch) -> None:
     export = exported(chatbot)
-    link = ObjectStorage.link
-
-    def met_meanwhile(self: ObjectStorage, key: str, **options: Any) -> str:
-        Export.objects.update(expires_at=timezone.now())
-        return link(self, key, **options)
-
-    monkeypatch.setattr(ObjectStorage, "link", met_meanwhile)
+    before(monkeypatch, ObjectStorage, "link", lambda *_, **__: Export.objects.update(expires_at=timezone.now()))
     problem(download(caller, export.request), 409, "export_expired")
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
@@ -101,10 +95,7 @@ def test_an_export_met_by_a_deletion_is_no_longer_downloaded(caller, chatbot, st
 def test_a_download_without_storage_returns_retry_after(caller, chatbot, storage, monkeypatch) -> None:
     export = exported(chatbot)
 
-    def refused(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_access_denied", "The storage refused.")
-
-    monkeypatch.setattr(ObjectStorage, "link", refused)
+    monkeypatch.setattr(ObjectStorage, "link", failing(StorageError("storage_access_denied", "The storage refused.")))
     problem(download(caller, export.request), 503, "unavailable")
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 

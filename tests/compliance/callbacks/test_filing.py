@@ -13,16 +13,14 @@ from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
 from tests.commands import report
 from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
+from tests.patches import failing
 from tests.people import member
 
 URL = "https://hooks.example.com/privacy-5813"
 
 
 def forbid_name_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(*_: object) -> None:
-        raise AssertionError("the name service was asked")
-
-    monkeypatch.setattr(network_guard, "addresses_of", ask)
+    monkeypatch.setattr(network_guard, "addresses_of", failing(AssertionError("the name service was asked")))
 
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])

@@ -18,6 +18,7 @@ from compliance.canary.steps import Work
 from compliance.canary.trouble import Budget, CannotTell, NotHere
 from compliance.models import Canary, CanaryFinding, CanaryTurn
 from tests.compliance.canary.support import Service
+from tests.patches import failing
 
 
 @pytest.fixture
@@ -59,10 +60,7 @@ def test_the_file_is_of_a_type_that_the_service_takes(settings: Settings, taken:
 
 
 def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary) -> None:
-    def lost(**_: object) -> None:
-        raise RuntimeError
-
-    work = Work(canary, turn_of(canary), Budget(30), lost)
+    work = Work(canary, turn_of(canary), Budget(30), failing(RuntimeError))
     with pytest.raises(RuntimeError):
         work.found(CanaryFinding.Place.ROWS, [Sighting(CanaryFinding.Code.TEXT_LEFT, "a table")])
     assert not CanaryFinding.objects.exists()

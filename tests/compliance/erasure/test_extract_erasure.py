@@ -36,6 +36,7 @@ from tests.extracting import (
 )
 from tests.factories import IdentityFactory, deletion_of, uci_of
 from tests.functional.elsewhere import Elsewhere
+from tests.patches import before, failing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
@@ -85,13 +86,7 @@ def test_a_deletion_waits_until_its_days_are_rebuilt(chatbot, neighbour, storage
 def test_a_deletion_does_not_wait_for_days_that_were_rebuilt_meanwhile(chatbot, storage, monkeypatch) -> None:
     two_days_made(chatbot)
     request = deletion_of(chatbot, "alice")
-
-    def requeue_late(*args: Any, **options: Any) -> None:
-        make_all()
-        really_requeue(*args, **options)
-
-    really_requeue = requeue.requeue
-    monkeypatch.setattr(requeue, "requeue", requeue_late)
+    before(monkeypatch, requeue, "requeue", lambda *_, **__: make_all())
     work_on_next()
     request.refresh_from_db()
     assert (request.status, request.not_before) == ("accepted", None)
@@ -334,15 +329,14 @@ def test_without_extracts_no_day_is_flagged(chatbot: Chatbot, neighbour: Chatbot
 
 
 def test_a_new_deletion_has_a_failed_day_rebuilt(chatbot, storage, monkeypatch) -> None:
-    def refuse(*_args: object, **_options: object) -> str:
-        raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
-
     for member in ("alice", "bob"):
         conversation_on(chatbot, member, noon(), text=f"words of {member}")
     planned(chatbot)
     make_all()
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "open_upload", refuse)
+        patch.setattr(
+            ObjectStorage, "open_upload", failing(StorageError("storage_access_denied", "Grant it s3:PutObject."))
+        )
         late = message("m9", text="words of carol", sent_at=noon().isoformat())
         store(chatbot=chatbot, documents=[parsed("late", custom_variables={"member_id": "carol"}, messages=[late])])
         make_all()

@@ -36,6 +36,7 @@ from tests.compliance.exporting import (
     patch_pieces,
     taken,
 )
+from tests.patches import before, failing
 
 
 def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
@@ -52,10 +53,7 @@ def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
 @committed
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_it_leaves_nothing_visible_when_it_is_interrupted(chatbot, storage, monkeypatch, error) -> None:
-    def fail() -> None:
-        raise error
-
-    patch_pieces(monkeypatch, fail)
+    patch_pieces(monkeypatch, failing(error))
     with pytest.raises(error):
         exported(chatbot)
     assert is_empty(storage)
@@ -179,13 +177,7 @@ def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(chatbot, 
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
     held = taken(request)
-    deliver = Delivery.run
-
-    def lose_and_deliver(self: Delivery, *, deadline: float) -> None:
-        lose(held)
-        deliver(self, deadline=deadline)
-
-    monkeypatch.setattr(Delivery, "run", lose_and_deliver)
+    before(monkeypatch, Delivery, "run", lambda *_, **__: lose(held))
     with pytest.raises(ClaimLost):
         carry_out(held)
     assert is_empty(storage)

@@ -38,6 +38,7 @@ from tests.compliance.exporting import (
 )
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
+from tests.patches import Killed, failing
 
 pytestmark = committed
 
@@ -177,14 +178,8 @@ def test_the_next_attempt_removes_copies_of_a_killed_one(chatbot: Chatbot, place
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
 
-    class Killed(BaseException):
-        pass
-
-    def kill() -> None:
-        raise Killed
-
     with pytest.MonkeyPatch.context() as monkeypatch:
-        patch_pieces(monkeypatch, kill)
+        patch_pieces(monkeypatch, failing(Killed))
         held = taken(request)
         with pytest.raises(Killed):
             carry_out(held)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,6 @@ from common.storage import ObjectStorage, StorageError
 from compliance.errors import ClaimLost
 from compliance.export import engine
 from compliance.export.delivery import Delivery
-from compliance.export.records import Target
 from compliance.models import ComplianceRequest, Export
 from compliance.work import upload_pool
 from compliance.work.upload_pool import UploadPool
@@ -40,6 +38,7 @@ from tests.compliance.exporting import (
 from tests.conversations.reading import written
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.test_killed_worker import wait_until
+from tests.patches import after, before, failing
 
 HOSTILE_VALUES = [
     'say "42"',
@@ -206,11 +205,8 @@ def test_an_export_whose_old_files_cannot_be_removed_fails_alone(chatbot, storag
     fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
     factories.ExportFactory.create(request=again, chatbot=chatbot, key="acme/locked.csv")
 
-    def refuse(self: ObjectStorage, key: str) -> int:
-        raise StorageError("storage_locked", "It is locked.")
-
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectStorage, "purge", refuse)
+        patched.setattr(ObjectStorage, "purge", failing(StorageError("storage_locked", "It is locked.")))
         carry_out(taken(fresh, again))
     assert [outcome(request) for request in (fresh, again)] == [COMPLETED, ("failed", "storage_locked", 1)]
     # Its key is kept until the lock is lifted.
@@ -241,13 +237,7 @@ def test_after_a_large_file_took_the_time_the_rest_is_requeued(chatbot, storage,
     held = taken(small, large, *rest)
     deadline = time.monotonic() + 3
 
-    stream = Delivery._stream
-
-    def slowly(self: Delivery, target: Target, data: Iterable[bytes]) -> None:
-        stream(self, target, data)
-        time.sleep(max(0.0, deadline - time.monotonic()) + 0.01)
-
-    monkeypatch.setattr(Delivery, "_stream", slowly)
+    after(monkeypatch, Delivery, "_stream", lambda *_, **__: time.sleep(max(0.0, deadline - time.monotonic()) + 0.01))
     engine.run(held, deadline=deadline)
     held.release()
     assert [outcome(request) for request in (small, large, *rest)] == [COMPLETED] * 2 + [("accepted", "", 0)] * 2
@@ -260,19 +250,14 @@ def test_the_claim_is_kept_while_the_storage_is_slow(chatbot, storage, monkeypat
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.05)
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
     held = taken(*requests)
-    write = ObjectStorage.write_parts
     kept = [0]
     renew = type(held).renew
-
-    def slowly(self: ObjectStorage, *args: Any, **options: Any) -> Any:
-        time.sleep(0.5)
-        return write(self, *args, **options)
 
     def count(self: Any) -> None:
         kept[0] += 1
         renew(self)
 
-    monkeypatch.setattr(ObjectStorage, "write_parts", slowly)
+    before(monkeypatch, ObjectStorage, "write_parts", lambda *_, **__: time.sleep(0.5))
     monkeypatch.setattr(type(held), "renew", count)
     carry_out(held)
     assert kept[0] >= 5
@@ -300,13 +285,7 @@ def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(chatbot, 
             cursor.execute(_FILL, [chatbot.pk, conversation.pk, messages])
         requests.append(factories.export_of(chatbot, f"big-{number}"))
     carry_out(taken(factories.export_of(chatbot, "nobody")))  # the client and its libraries are loaded
-    write = ObjectStorage.write_parts
-
-    def slowly(self: ObjectStorage, *args: Any, **options: Any) -> Any:
-        time.sleep(0.1)
-        return write(self, *args, **options)
-
-    monkeypatch.setattr(ObjectStorage, "write_parts", slowly)
+    before(monkeypatch, ObjectStorage, "write_parts", lambda *_, **__: time.sleep(0.1))
     with Peak() as peak:
         carry_out(taken(*requests))
     assert {outcome(request) for request in requests} == {COMPLETED}
@@ -359,10 +338,7 @@ def test_an_upload_pool_drops_unstarted_uploads_when_its_worker_fails() -> None:
 def test_an_error_in_the_middle_of_a_claim_leaves_no_upload_open(chatbot, storage, monkeypatch) -> None:
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
 
-    def fail() -> None:
-        raise RuntimeError
-
-    patch_count(monkeypatch, fail)
+    patch_count(monkeypatch, failing(RuntimeError))
     with pytest.raises(RuntimeError):
         carry_out(taken(*requests))
     assert is_empty(storage)

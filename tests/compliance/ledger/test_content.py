@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from compliance.ledger.content import FORMAT, Fault, Header, NotBelieved, seal, unseal
+from tests.patches import before
 
 KEY = "erasure_ledger/service/2026/11/26/120000-one.jsonl"
 HEADER = Header(KEY, UUID(int=1), UUID(int=2), datetime(2026, 11, 26, 12, tzinfo=UTC))
@@ -82,13 +83,7 @@ def test_nothing_is_parsed_but_two_short_lines_until_the_bytes_are_authentic(mon
     """A reader would spend most of its time on what anybody can put into the bucket."""
     sealed = seal(HEADER, [{"kind": "exact", "conversations": ["ab" * 32] * 1_000}] * 10)
     parsed: list[int] = []
-    loads = json.loads
-
-    def counted(line: bytes) -> Any:
-        parsed.append(len(line))
-        return loads(line)
-
-    monkeypatch.setattr(json, "loads", counted)
+    before(monkeypatch, json, "loads", lambda line: parsed.append(len(line)))
     for changed, fault in [
         (sealed.replace(b"ab", b"cd", 1), Fault.FORGED),
         (sealed[:-2], Fault.TRUNCATED),

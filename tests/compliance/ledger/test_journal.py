@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from chatbots.operations.keys import revoke_api_key
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import rows
 from compliance.errors import StepFailed
@@ -21,6 +21,7 @@ from conversations.models import Conversation
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.ledger import lines_of
+from tests.patches import failing
 
 
 def become_due() -> None:
@@ -65,11 +66,8 @@ def test_no_file_goes_before_the_ledger_says_that_the_deletion_has_begun(chatbot
     request = deletion_of(chatbot, "42")
     monkeypatch.setattr(rows, "fits_one_chunk", lambda _: False)
 
-    def refuse(_: object) -> None:
-        raise StepFailed("storage_unavailable", "It did not answer.")
-
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "intend", refuse)
+        patched.setattr(journal, "intend", failing(StepFailed("storage_unavailable", "It did not answer.")))
         worker.drain()
     request.refresh_from_db()
     assert (request.status, request.error_code) == ("accepted", "storage_unavailable")
@@ -125,11 +123,8 @@ def test_nothing_is_marked_and_nothing_forgotten_while_the_storage_is_down(chatb
     request = deletion_of(chatbot, "42")
     become_due()
 
-    def down(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
-
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "put", down)
+        patch.setattr(ObjectStorage, "put", failing())
         worker.drain()
 
     request.refresh_from_db()

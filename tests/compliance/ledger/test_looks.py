@@ -16,6 +16,7 @@ from compliance.models import LedgerObject, Occurrence, Service
 from compliance.work import occurrences
 from tests.factories import conversation_of, deletion_of
 from tests.ledger import LINE, header, noted, put, recovered
+from tests.patches import before, failing
 
 LOOK = Occurrence.Name.LEDGER_LOOK
 
@@ -24,27 +25,15 @@ LOOK = Occurrence.Name.LEDGER_LOOK
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the keys that are read. Each takes a second of the look's time."""
     keys: list[str] = []
-    original = objects.read
-
-    def slowly(key: str, **values: Any) -> Any:
-        keys.append(key)
-        return original(key, **values)
-
     monkeypatch.setattr(tripwire, "time", SimpleNamespace(monotonic=lambda: float(len(keys))))
-    monkeypatch.setattr(objects, "read", slowly)
+    before(monkeypatch, objects, "read", lambda key, **__: keys.append(key))
     return keys
 
 
 @pytest.fixture
 def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     prefixes: list[str] = []
-    original = objects.keys
-
-    def counted(folder: str, **values: Any) -> Any:
-        prefixes.append(folder)
-        return original(folder, **values)
-
-    monkeypatch.setattr(objects, "keys", counted)
+    before(monkeypatch, objects, "keys", lambda folder, **__: prefixes.append(folder))
     return prefixes
 
 
@@ -218,11 +207,10 @@ def test_what_was_lost_before_the_newest_known_object_is_found(chatbot, storage,
     conversation_of(chatbot, "alice")
     deletion_of(chatbot, "alice")
 
-    def refuse(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_error", "It has an error.", retryable=True)
-
     with monkeypatch.context() as patched:
-        patched.setattr(type(storage), "keys", refuse)
+        patched.setattr(
+            type(storage), "keys", failing(StorageError("storage_error", "It has an error.", retryable=True))
+        )
         patched.setattr(tripwire._Before, "up_since", known_at)
         worker.drain(seconds=10)
     written_at = LedgerObject.objects.latest("at").at
@@ -242,11 +230,10 @@ def test_an_object_that_may_not_be_read_is_not_taken_for_a_foreign_one(storage, 
     header = Header(key=key, service_id=ours.service_id, incarnation=ours.incarnation, at=lost_at)
     storage.put(key, content.seal(header, [WITHDRAWN]), content_type=objects.CONTENT_TYPE)
 
-    def denied(*_args: object) -> None:
-        raise StorageError("storage_access_denied", "Grant it s3:GetObject.")
-
     with monkeypatch.context() as patched:
-        patched.setattr(type(storage), "stream", denied)
+        patched.setattr(
+            type(storage), "stream", failing(StorageError("storage_access_denied", "Grant it s3:GetObject."))
+        )
         with pytest.raises(StorageError):
             tripwire.look()
     assert not Occurrence.objects.filter(name=Occurrence.Name.LEDGER_FOREIGN).exists()

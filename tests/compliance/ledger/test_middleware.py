@@ -21,6 +21,7 @@ from tests.document import assert_documented
 from tests.every_call import every_call
 from tests.factories import conversation_of
 from tests.functional.test_probing import body_of
+from tests.patches import failing
 from tests.people import Role, member
 
 CLOSED = pytest.mark.parametrize("state", [State.RESTORED, State.CATCHING_UP])
@@ -166,10 +167,7 @@ def test_what_was_closed_is_served_again_at_once(chatbot: Chatbot) -> None:
 
 
 def test_without_a_database_a_call_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone() -> None:
-        raise OperationalError
-
-    monkeypatch.setattr(service, "state", gone)
+    monkeypatch.setattr(service, "state", failing(OperationalError))
 
     response = Client().get("/api/v1/chatbots/acme/requests")
 
@@ -178,10 +176,7 @@ def test_without_a_database_a_call_is_told_so(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_a_database_a_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone() -> None:
-        raise OperationalError("a row that must not be shown")
-
-    monkeypatch.setattr(service, "state", gone)
+    monkeypatch.setattr(service, "state", failing(OperationalError("a row that must not be shown")))
 
     response = Client().get("/admin/")
 

@@ -27,6 +27,7 @@ from tests.functional.company import Company, document
 from tests.functional.redacting import SECRET, redact, said
 from tests.hostile import Hostile, swallowing
 from tests.ledger import header, keys_of, lines_of, noted, put, recovered, state
+from tests.patches import after
 from tests.restoring import restored
 
 
@@ -284,13 +285,12 @@ def test_it_stops_writing_once_the_database_is_closed(ours, storage, monkeypatch
     for key in [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3)]:
         storage.delete(key)
     before = set(keys_of(storage))
-    written = ObjectStorage.put
-
-    def put_and_trip(*given: Any, **named: Any) -> None:
-        written(*given, **named)
-        service.trip(service.State.RESTORED, service.Reason.OTHER_SERVER)
-
-    monkeypatch.setattr(ObjectStorage, "put", put_and_trip)
+    after(
+        monkeypatch,
+        ObjectStorage,
+        "put",
+        lambda *_, **__: service.trip(service.State.RESTORED, service.Reason.OTHER_SERVER),
+    )
     mending.begin(3)
     mending.go_on()
     assert len(set(keys_of(storage)) - before) == 1

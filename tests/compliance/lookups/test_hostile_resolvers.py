@@ -26,6 +26,7 @@ from tests.calls import SigningCaller
 from tests.factories import CallbackFactory, deletion_of
 from tests.hostile import OK, Hostile, behaving
 from tests.looking_up import after_a_turn, begin, identities, make_due, resolver_of, with_resolver
+from tests.patches import failing
 from tests.receivers import Receiver, receiving
 
 
@@ -179,10 +180,7 @@ def test_names_that_do_not_resolve_in_time_take_nobodys_threads(chatbot, neighbo
 def test_an_error_with_look_ups_leaves_callbacks_their_turn(chatbot, monkeypatch) -> None:
     SigningCaller(chatbot)
 
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("boom")
-
-    monkeypatch.setattr(leases, "take", broken)
+    monkeypatch.setattr(leases, "take", failing(RuntimeError("boom")))
     with receiving() as receiver:
         CallbackFactory.create(request=deletion_of(chatbot, "1"), url=receiver.url())
         with pytest.raises(tasks.TaskFailed):

@@ -19,6 +19,7 @@ from tests.clients import empty
 from tests.closed import State, close
 from tests.commands import run
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, ORPHANS, export_with, file_of, keys, put, reconcile
+from tests.patches import failing
 
 
 def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, chatbot) -> None:
@@ -66,11 +67,12 @@ def test_an_export_behind_a_marker_keeps_its_key(versioned, chatbot) -> None:
 def test_an_upload_that_cannot_be_aborted_is_reported_by_its_code(whole, storage, monkeypatch) -> None:
     storage.open_upload(ORPHANS[0], content_type="text/csv")
 
-    def denied(*_args: object) -> None:
-        raise StorageError("storage_access_denied", "The access key needs s3:AbortMultipartUpload.")
-
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "abort", denied)
+        patch.setattr(
+            ObjectStorage,
+            "abort",
+            failing(StorageError("storage_access_denied", "The access key needs s3:AbortMultipartUpload.")),
+        )
         report = reconcile("--fix", "--force", code=3)
 
     assert (report["fixed"], report["refused"]) == ({}, {"storage_access_denied": 1})

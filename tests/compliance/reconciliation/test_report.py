@@ -31,6 +31,7 @@ from tests.compliance.reconciling import (
     reconcile,
 )
 from tests.factories import NOON, conversation_of
+from tests.patches import failing
 from tests.under_roles import role
 
 
@@ -190,11 +191,10 @@ def test_a_file_that_is_missing_costs_the_export_of_the_same_number_nothing(whol
 def test_an_export_keeps_its_key_while_storage_refuses_the_files_beside_it(whole, storage, monkeypatch) -> None:
     storage.purge(EXPORT)
 
-    def locked(*_args: object) -> None:
-        raise StorageError("storage_locked", "Object lock protects a version.")
-
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "purge", locked)
+        patch.setattr(
+            ObjectStorage, "purge", failing(StorageError("storage_locked", "Object lock protects a version."))
+        )
         report = reconcile("--fix", "--force", code=3)
 
     assert (report["fixed"], report["refused"]) == ({}, {"storage_locked": 1})

@@ -18,6 +18,7 @@ from tests import databases
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
 from tests.functional.support import dump, everything_in
+from tests.patches import failing
 from tests.people import Role, client_of, staff
 from tests.restoring import Backup, restored
 
@@ -113,11 +114,8 @@ def test_it_is_tried_again_and_goes_on_after_a_kill(company, unresolved, monkeyp
         replay(code=3)
         mend()
 
-    def interrupt(*_args: object, **_options: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(operation, step, interrupt)
+        patched.setattr(operation, step, failing(KeyboardInterrupt))
         with pytest.raises(CommandError, match="run it again"):
             call_command("replay_erasures")
     if step == "_open":
@@ -210,11 +208,8 @@ def test_another_restore_of_the_same_backup_does_not_decide_it(company, without_
 
 
 def test_a_decision_lasts_where_the_replay_was_killed_before(company, without_variable, monkeypatch) -> None:
-    def kill(*_args: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(operation, "_open", kill)
+        patched.setattr(operation, "_open", failing(KeyboardInterrupt))
         with pytest.raises(CommandError):
             call_command("replay_erasures")
     replay("--leave", without_variable[0])

@@ -13,6 +13,7 @@ from compliance.replay import carrying
 from conversations.models import Conversation
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
+from tests.patches import failing
 from tests.restoring import Backup, restored
 
 
@@ -53,11 +54,10 @@ def test_what_meets_an_error_is_closed_and_goes_on_later(chatbot, storage, monke
         work()
     monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
 
-    def refuse(*_args: object) -> None:
-        raise StorageError("storage_error", "It has an error.", retryable=True)
-
     with monkeypatch.context() as patched:
-        patched.setattr(type(storage), "purge_many", refuse)
+        patched.setattr(
+            type(storage), "purge_many", failing(StorageError("storage_error", "It has an error.", retryable=True))
+        )
         report = replay(code=3)
 
     [line] = report["requests"]

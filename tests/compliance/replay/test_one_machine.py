@@ -16,6 +16,7 @@ from tests.compliance.replay.conftest import gone, replay, work, write_journal
 from tests.compliance.retention.runs import ago, file_run
 from tests.functional.company import Company, became, document
 from tests.functional.redacting import SECRET, message_of, redact, said, talk
+from tests.patches import failing
 from tests.restoring import Backup
 
 
@@ -70,11 +71,8 @@ def test_it_goes_on_after_an_interruption(company: Company, monkeypatch: pytest.
     work()
     backup.restore_machine()
 
-    def interrupt(*_args: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "read", interrupt)
+        patched.setattr(reading, "read", failing(KeyboardInterrupt))
         with pytest.raises(CommandError, match="run it again"):
             call_command("replay_erasures", "--restored")
 

@@ -27,6 +27,7 @@ from tests.functional.company import Company, became, document
 from tests.functional.redacting import said
 from tests.functional.refusing import FILES, Refusals
 from tests.functional.support import everything_in
+from tests.patches import failing
 from tests.restoring import notice, restored
 from tests.under_roles import role
 
@@ -58,11 +59,8 @@ def test_a_run_that_was_turned_off_before_it_erased_anything_erases_nothing(comp
         run = first_run(company.chatbot)
         begin_now(run)
 
-        def refuse(*_args: Any, **_options: Any) -> None:
-            raise errors.denied("s3:PutObject")
-
         with monkeypatch.context() as patched:
-            patched.setattr(ObjectStorage, "put", refuse)
+            patched.setattr(ObjectStorage, "put", failing(errors.denied("s3:PutObject")))
             work()
         run.refresh_from_db()
         assert (run.status, run.cutoff_number) == ("failed", old)

@@ -24,6 +24,7 @@ from tests.compliance.replay.conftest import became_of, gone, replay, work, writ
 from tests.functional.company import Company
 from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
+from tests.patches import Killed, failing
 from tests.restoring import Backup, restored
 
 
@@ -144,10 +145,6 @@ def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage
     assert Service.objects.get().incarnation == life
 
 
-class Killed(BaseException):
-    """As a kill: nothing catches it."""
-
-
 STEPS = [
     (loading, "merge"),
     (loading, "load"),
@@ -259,11 +256,8 @@ def test_a_service_is_not_opened_without_its_ledger(company, storage, options) -
 def test_the_service_stays_closed_while_the_storage_does_not_answer(company, monkeypatch) -> None:
     number, _ = erased_since(company)
 
-    def refuse(*_args: Any) -> Any:
-        raise StorageError("storage_unavailable", "It does not answer.", retryable=True)
-
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "read", refuse)
+        patched.setattr(reading, "read", failing())
         with pytest.raises(CommandError, match="storage_unavailable"):
             call_command("replay_erasures")
     assert (Service.objects.get().state, gone(number)) == ("restored", [False])
@@ -306,11 +300,8 @@ def told(*options: str, code: int = 0) -> str:
 def test_ctrl_c_says_how_to_go_on_and_shows_no_traceback(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     number, _ = erased_since(company)
 
-    def interrupt(*_args: Any) -> Any:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "read", interrupt)
+        patched.setattr(reading, "read", failing(KeyboardInterrupt))
         with pytest.raises(CommandError, match="Interrupted") as ended:
             told()
     assert ended.value.returncode == 130
@@ -341,10 +332,9 @@ def test_a_request_that_failed_is_told_with_what_to_do(chatbot, storage, monkeyp
         work()
     monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
 
-    def refuse(*_args: object) -> None:
-        raise StorageError("storage_error", "It has an error.", retryable=True)
-
-    monkeypatch.setattr(type(storage), "purge_many", refuse)
+    monkeypatch.setattr(
+        type(storage), "purge_many", failing(StorageError("storage_error", "It has an error.", retryable=True))
+    )
 
     last = told(code=3).splitlines()[-1]
 

@@ -16,6 +16,7 @@ from conversations.models import Conversation, Tombstone, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
+from tests.patches import failing
 from tests.under_roles import role
 
 # The database's time is fixed within a test's transaction, which may take long on a busy machine.
@@ -105,11 +106,8 @@ def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(chatbot, drai
     drain()
     late = conversation_of(chatbot, "42", deletion_request_id=request.pk)
 
-    def down(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
-
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "put", down)
+        patch.setattr(ObjectStorage, "put", failing())
         worker.sweep()
     late.refresh_from_db()
     assert late.deleted_at is None

@@ -15,6 +15,7 @@ from conversations.extracts import days
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned
 from tests.factories import deletion_of
+from tests.patches import failing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
@@ -40,11 +41,8 @@ def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(chatbot, storage,
     _expire()
     request = deletion_of(chatbot, "alice")
 
-    def refuse(*_args: Any) -> None:
-        raise StorageError("storage_locked", "An object lock forbids it.")
-
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "purge", refuse)
+        patch.setattr(ObjectStorage, "purge", failing(StorageError("storage_locked", "An object lock forbids it.")))
         assert not worker.drain()
         request.refresh_from_db()
         assert request.status == "accepted"
@@ -91,10 +89,11 @@ def test_files_published_by_a_failed_day_expire(chatbot, storage, monkeypatch) -
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)
 
-    def refuse(*_args: Any, **_options: Any) -> None:
-        raise StorageError("storage_access_denied", "Grant it s3:ListBucketVersions.")
-
-    monkeypatch.setattr(ObjectStorage, "purge_older", refuse)
+    monkeypatch.setattr(
+        ObjectStorage,
+        "purge_older",
+        failing(StorageError("storage_access_denied", "Grant it s3:ListBucketVersions.")),
+    )
     make_all()
     failed = extract_of(chatbot)
     assert (failed.state, failed.rows) == ("failed", None)

@@ -44,6 +44,7 @@ from tests.compliance.retention.runs import (
 from tests.extracting import conversation_on, make_all, planned, texts
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.refusing import FILES, Refusals
+from tests.patches import failing
 from tests.under_roles import role
 
 Kind = ComplianceRequest.Kind
@@ -155,12 +156,11 @@ def test_a_run_that_storage_refuses_leaves_it_to_the_next_night(chatbot, storage
         file = factories.UploadedFileFactory.create(conversation=conversation, stored=True, name="planted.jpg")
         storage.put(file.object_key, b"picture", "image/png")
 
-    def refuse(*_args: Any) -> None:
-        raise StorageError("storage_locked", "An object lock forbids it.")
-
     first = file_run(chatbot)
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "purge_many", refuse)
+        patch.setattr(
+            ObjectStorage, "purge_many", failing(StorageError("storage_locked", "An object lock forbids it."))
+        )
         assert not worker.drain(seconds=60)
     first.refresh_from_db()
     assert (first.status, first.error_code) == (Status.FAILED, "storage_locked")
@@ -252,12 +252,9 @@ def nights(chatbot: Chatbot, number: int = 3) -> None:
 def killed_as_it_begins(request: ComplianceRequest) -> ComplianceRequest:
     """Its claim lasts, so that no change of the period cancels it."""
 
-    def kill(*_args: Any) -> None:
-        raise KeyboardInterrupt
-
     begin_now(request)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_reason_to_hold", kill)
+        patch.setattr(engine, "_reason_to_hold", failing(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             worker.drain(seconds=60)
     return request

@@ -32,6 +32,7 @@ from tests.commands import report
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.patches import failing
 
 LATE = timedelta(days=400)
 
@@ -296,10 +297,7 @@ def test_the_output_contains_no_personal_data(expired, storage, capsys, caplog) 
 
 
 def test_unavailable_storage_is_reported(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
-    def down(*_args: object) -> None:
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
-
-    monkeypatch.setattr(ObjectStorage, "keys", down)
+    monkeypatch.setattr(ObjectStorage, "keys", failing())
 
     with pytest.raises(Exception, match="storage_unavailable: The storage does not answer"):
         call_command("purge_expired")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from compliance.work.background import THREADS, THREADS_WITH_CHECK, BackgroundJobs, Job
+from tests.patches import failing
 
 PATIENCE = 30
 
@@ -58,23 +59,17 @@ def test_it_runs_a_limited_number_and_notifies_when_one_ends(background, notifie
 
 
 def test_a_failed_job_makes_room_and_is_requeued(background: BackgroundJobs, notified: threading.Semaphore) -> None:
-    def fail() -> None:
-        raise ValueError("unforeseen")
-
     requeued = threading.Event()
-    background.begin(Job(1, run=fail, requeue=requeued.set))
+    background.begin(Job(1, run=failing(ValueError("unforeseen")), requeue=requeued.set))
     assert notified.acquire(timeout=PATIENCE)
     assert not background.busy
     assert requeued.is_set()
 
 
 def test_a_job_without_a_thread_is_requeued_at_once(background, monkeypatch) -> None:
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     work = Work()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(threading.Thread, "start", failing(RuntimeError("can't start new thread")))
         with pytest.raises(RuntimeError):
             background.begin(work.job)
     assert work.requeued == 1

@@ -24,6 +24,7 @@ from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
+from tests.patches import before
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
@@ -255,13 +256,7 @@ def test_a_worker_notifies_others_before_it_starts_a_large_request(chatbot, stor
     deletion_of(chatbot, "oversized", lane=Lane.LARGE)
     deletion_of(chatbot, "small")
     seen: list[str] = []
-    work = worker.work
-
-    def and_note(held: HeldClaim, *, deadline: float) -> None:
-        seen.append(held.lane)
-        work(held, deadline=deadline)
-
-    monkeypatch.setattr(worker, "work", and_note)
+    before(monkeypatch, worker, "work", lambda held, **__: seen.append(held.lane))
 
     worker.drain(seconds=60, on_backlog=lambda: seen.append("help"))
 

@@ -26,6 +26,7 @@ from conversations import placement
 from tests import factories, under_roles
 from tests.clients import use_bucket_at
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.patches import after
 from tests.places import Shards
 
 Kind = ComplianceRequest.Kind
@@ -161,14 +162,7 @@ def test_only_one_of_two_workers_gets_a_bucket(monkeypatch: pytest.MonkeyPatch) 
     for number in range(2):
         export_of(client, f"{number}", lane="isolated")
     drawn = Barrier(2)
-    pick = scheduling.pick_bucket
-
-    def pick_together(*given: Any) -> scheduling.BucketRequests | None:
-        found = pick(*given)
-        drawn.wait(30)
-        return found
-
-    monkeypatch.setattr(scheduling, "pick_bucket", pick_together)
+    after(monkeypatch, scheduling, "pick_bucket", lambda *_, **__: drawn.wait(30))
 
     def take() -> HeldClaim | None:
         try:

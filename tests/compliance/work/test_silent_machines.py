@@ -28,6 +28,7 @@ from tests.compliance.conftest import Drain
 from tests.extracting import make_all, planned
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.looking_up import with_resolver
+from tests.patches import failing
 from tests.places import Shards, Silence
 
 Kind = ComplianceRequest.Kind
@@ -281,12 +282,9 @@ def test_a_turn_looks_for_silent_machines_before_it_counts_who_calls(two, silenc
 def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further(two, storage, monkeypatch) -> None:
     """Its own statement may be what ends the machine."""
 
-    def lose(*_args: Any, **_options: Any) -> str:
-        raise psycopg.errors.ConnectionFailure
-
     planned(two[1])
     with monkeypatch.context() as lost:
-        lost.setattr(ObjectStorage, "open_upload", lose)
+        lost.setattr(ObjectStorage, "open_upload", failing(psycopg.errors.ConnectionFailure))
         for attempts in (0, 1, 2):
             assert make_all() == 1
             assert extract_states() == [("pending", attempts, "machine_silent")]
@@ -321,10 +319,7 @@ def test_a_cluster_asks_for_no_look_ups_of_a_silent_machine(two: tuple[Chatbot, 
 
 
 def test_the_sweep_is_asked_for_before_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails() -> bool:
-        raise OperationalError
-
-    monkeypatch.setattr(lookups, "is_any_due", fails)
+    monkeypatch.setattr(lookups, "is_any_due", failing(OperationalError))
     with pytest.raises(OperationalError):
         cluster.enqueue_what_is_due()
     assert tasks() == ["sweep"]

@@ -27,6 +27,7 @@ from tests import factories
 from tests.clients import use_bucket_at
 from tests.compliance.work.test_failures import end_back_offs
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.patches import before, failing
 
 Status = ComplianceRequest.Status
 MINUTE = timedelta(minutes=1)
@@ -59,10 +60,7 @@ def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(ch
     hosted_storage().calls.breaker.reset()
     known = silent(None, rests=-timedelta(seconds=1))
 
-    def fail(**_: object) -> None:
-        raise RuntimeError
-
-    monkeypatch.setattr(cleanup, "remove_expired", fail)
+    monkeypatch.setattr(cleanup, "remove_expired", failing(RuntimeError))
     background = BackgroundJobs(lambda: None)
     worker.sweep(background)
     assert background.wait(PATIENCE)
@@ -145,11 +143,8 @@ def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
     assert silent.rests_until <= timezone.now()
 
     # Nor if it ends with an error before that.
-    def fail() -> None:
-        raise RuntimeError
-
     with monkeypatch.context() as patch:
-        patch.setattr(requeue, "release_export_pending", fail)
+        patch.setattr(requeue, "release_export_pending", failing(RuntimeError))
         with pytest.raises(RuntimeError):
             worker.drain(seconds=60)
     silent.refresh_from_db()
@@ -229,10 +224,7 @@ def test_an_object_that_cannot_be_removed_delays_only_its_own_request(chatbot, s
 def test_retries_of_unavailable_storage_wait_longer_each_time(chatbot, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
 
-    def down(*args: object, **options: object) -> None:
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
-
-    monkeypatch.setattr(ObjectStorage, "put", down)
+    monkeypatch.setattr(ObjectStorage, "put", failing())
     waits = []
     for _ in range(claims.MAX_ATTEMPTS - 1):
         worker.drain(seconds=60)
@@ -276,10 +268,7 @@ def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None
 def test_a_refusal_that_stays_fails_at_the_last_of_its_attempts(chatbot, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
 
-    def refused(*args: object, **options: object) -> None:
-        raise errors.denied("s3:PutObject")
-
-    monkeypatch.setattr(ObjectStorage, "put", refused)
+    monkeypatch.setattr(ObjectStorage, "put", failing(errors.denied("s3:PutObject")))
     for _ in range(errors.REFUSED_ATTEMPTS):
         worker.drain(seconds=60)
         end_back_offs()
@@ -293,10 +282,11 @@ def test_a_failed_export_has_an_error_and_leaves_no_file(chatbot, storage, monke
     conversation_of(chatbot, "42")
     request = export_of(chatbot, "42")
 
-    def denied(*args: object, **options: object) -> None:
-        raise StorageError("storage_access_denied", "The access key needs s3:PutObject.")
-
-    monkeypatch.setattr(ObjectStorage, "open_upload", denied)
+    monkeypatch.setattr(
+        ObjectStorage,
+        "open_upload",
+        failing(StorageError("storage_access_denied", "The access key needs s3:PutObject.")),
+    )
     worker.drain(seconds=60)
 
     request.refresh_from_db()
@@ -311,13 +301,7 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
         deletion_of(chatbot, value)
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.02)
     kept: list[int] = []
-    keep = claims.HeldClaim._lock
-
-    def counted(self: claims.HeldClaim):
-        kept.append(self.id)
-        return keep(self)
-
-    monkeypatch.setattr(claims.HeldClaim, "_lock", counted)
+    before(monkeypatch, claims.HeldClaim, "_lock", lambda self: kept.append(self.id))
 
     def slow(self: Removal, keys: list[str]) -> Removed:
         before = len(kept)

@@ -13,6 +13,7 @@ from common.storage import ObjectStorage, StorageError
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from tests.factories import UploadedFileFactory, conversation_of
+from tests.patches import failing
 from tests.people import Role, member
 
 
@@ -149,10 +150,11 @@ def test_a_download_requires_get(admin_client, conversation):
 def test_unusable_storage_is_reported(admin_client, conversation, monkeypatch):
     file = stored(conversation)
 
-    def refuse(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")
-
-    monkeypatch.setattr(ObjectStorage, "link", refuse)
+    monkeypatch.setattr(
+        ObjectStorage,
+        "link",
+        failing(StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")),
+    )
 
     answer = admin_client.get(link_of(file))
     assert answer.status_code == 503

@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,6 +18,7 @@ from conversations import filtered_log, messages
 from conversations.models import Conversation, Message
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted, stored_file
 from tests.factories import NOON, ConversationFactory, MessageFactory, VariableValueFactory, conversation_of
+from tests.patches import before
 from tests.people import client_of, member, staff
 
 LOG = reverse("console:conversations")
@@ -244,13 +244,12 @@ def test_a_closed_conversation_returns_410_and_shows_nothing(chatbot, close) -> 
 
 def test_a_mark_between_the_query_and_the_lock_closes_the_transcript(chatbot, monkeypatch) -> None:
     conversation = planted(chatbot)
-    opened_as_it_is = messages.logged_view
-
-    def marked_first(given: Conversation, *, actor: str) -> Any:
-        Conversation.objects.filter(pk=given.pk).update(deletion_request_id=uuid4())
-        return opened_as_it_is(given, actor=actor)
-
-    monkeypatch.setattr(messages, "logged_view", marked_first)
+    before(
+        monkeypatch,
+        messages,
+        "logged_view",
+        lambda given, **__: Conversation.objects.filter(pk=given.pk).update(deletion_request_id=uuid4()),
+    )
     answer = member(chatbot).get(page_of(conversation))
     assert answer.status_code == 410
     assert PLANTED not in answer.text

@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
-from common.storage import ObjectStorage, StorageError, Version, Written, errors
+from common.storage import ObjectStorage, StorageError, Version, errors
 from common.storage.removal import Removal
 from conversations import placement, transcripts
 from conversations.extracts import builder, leases
@@ -33,6 +33,7 @@ from tests.extracting import (
     versioned_bucket,
 )
 from tests.factories import uci_of
+from tests.patches import after, failing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
@@ -158,14 +159,7 @@ def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(chat
 
 def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: Any) -> None:
     """Run a function after the rows were read and before the file is published."""
-    original = ObjectStorage._send_parts
-
-    def send(self: ObjectStorage, *given: Any) -> Any:
-        sent = original(self, *given)
-        happens()
-        return sent
-
-    monkeypatch.setattr(ObjectStorage, "_send_parts", send)
+    after(monkeypatch, ObjectStorage, "_send_parts", lambda *_, **__: happens())
 
 
 def test_a_worker_that_lost_its_day_publishes_nothing(chatbot: Chatbot, storage: ObjectStorage) -> None:
@@ -270,10 +264,7 @@ def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot,
     ],
 )
 def test_errors_are_noted_and_tried_again_later(chatbot, monkeypatch, error, state, attempts) -> None:
-    def fail(*_args: Any, **_options: Any) -> str:
-        raise error
-
-    monkeypatch.setattr(ObjectStorage, "open_upload", fail)
+    monkeypatch.setattr(ObjectStorage, "open_upload", failing(error))
     planned(chatbot)
     assert make_all() == 1
     extract = extract_of(chatbot)
@@ -287,11 +278,10 @@ def test_errors_are_noted_and_tried_again_later(chatbot, monkeypatch, error, sta
 def test_a_machine_of_citus_that_is_lost_costs_no_attempt(chatbot, storage, monkeypatch, place) -> None:
     """Its error comes from the snapshot's connection, or from Django's."""
 
-    def lose(*_args: Any, **_options: Any) -> None:
-        raise psycopg.errors.ConnectionFailure("connection to the remote node failed")
-
     monkeypatch.setattr(placement, "is_distributed", lambda: True)
-    monkeypatch.setattr(ObjectStorage, place, lose)
+    monkeypatch.setattr(
+        ObjectStorage, place, failing(psycopg.errors.ConnectionFailure("connection to the remote node failed"))
+    )
     planned(chatbot)
     assert make_all() == 1
     extract = extract_of(chatbot)
@@ -311,11 +301,8 @@ def test_a_secret_that_cannot_be_decrypted_is_reported(chatbot: Chatbot) -> None
 
 
 def test_a_retry_after_the_storage_is_back_succeeds(chatbot, storage, monkeypatch) -> None:
-    def fail(*_args: Any, **_options: Any) -> Written:
-        raise StorageError("storage_unavailable", "Down.", retryable=True)
-
     planned(chatbot)
-    monkeypatch.setattr(ObjectStorage, "write_parts", fail)
+    monkeypatch.setattr(ObjectStorage, "write_parts", failing())
     make_all()
     monkeypatch.undo()
     DailyExtract.objects.update(not_before=timezone.now() - MINUTE)

@@ -19,6 +19,7 @@ from conversations.models import Conversation
 from tests.commands import report, run
 from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
+from tests.patches import before
 from tests.under_roles import role
 
 
@@ -164,13 +165,7 @@ def test_another_chatbot_is_not_read(canary: Canary, neighbour: Chatbot, monkeyp
     flight.put("neighbour/chatter_data_exports/42/theirs.csv", b"theirs")
     flight.put(f"uploads/{neighbour.pk}/1", b"theirs")
     read: list[str] = []
-    original = ObjectStorage.read_version
-
-    def spy(self: ObjectStorage, key: str, version_id: str = "") -> Any:
-        read.append(key)
-        return original(self, key, version_id)
-
-    monkeypatch.setattr(ObjectStorage, "read_version", spy)
+    before(monkeypatch, ObjectStorage, "read_version", lambda _, key, _version_id: read.append(key))
     assert flight.end().state == "clean"
 
     assert read
