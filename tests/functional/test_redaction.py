@@ -27,7 +27,7 @@ from tests.functional.company import (
     work,
 )
 from tests.functional.redacting import KEPT, NAME, PICTURE, SECRET, found, message_of, redact, said, talk, upload
-from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
+from tests.functional.refusing import EXPORTS, EXTRACTS, FILES
 from tests.functional.support import dump, everything_in, rows_of
 from tests.ledger import keys_of, lines_of
 
@@ -151,23 +151,6 @@ def test_a_storage_that_refuses_is_tried_again(company, storage, refusals, part)
     assert company.request_object(redaction)["counts"]["messages"] == 1
 
 
-def test_one_that_failed_can_be_retried(company: Company, storage: ObjectStorage, refusals: Refusals) -> None:
-    number = talk(company, "c-1", "alice")
-    company.exported("alice")
-    refusals.locked.add(EXPORTS)
-    redaction = redact(company, number)
-    for _ in range(10):
-        work()
-    failed = company.request_object(redaction)
-    assert (failed["status"], failed["error"]["retryable"]) == ("failed", True)
-
-    refusals.end()
-    decisions.retry(request_id=UUID(redaction), actor="command")
-    settle()
-    assert company.status(redaction) == "completed"
-    assert found(storage) == set()
-
-
 def test_it_waits_for_a_day_that_cannot_be_rebuilt(company, storage, refusals) -> None:
     number = talk(company, "c-1", "alice")
     company.make_day()
@@ -184,16 +167,19 @@ def test_it_waits_for_a_day_that_cannot_be_rebuilt(company, storage, refusals) -
     assert found(storage) == set()
 
 
-@pytest.mark.long(reason="a day is made three times")
-def test_a_retry_rebuilds_a_day_that_has_failed(company: Company, storage: ObjectStorage, refusals: Refusals) -> None:
+@pytest.mark.long(reason="a day is made three times", beyond=1)
+@pytest.mark.parametrize("failing", [EXPORTS, EXTRACTS])
+def test_one_that_failed_can_be_retried(company, storage, refusals, failing) -> None:
     number = talk(company, "c-1", "alice")
+    company.exported("alice")
     company.make_day()
-    refusals.forbidden.add(EXTRACTS)
+    (refusals.locked if failing == EXPORTS else refusals.forbidden).add(failing)
     redaction = redact(company, number)
     for _ in range(10):
         work()
-    assert company.extract().state == "failed"
-    assert company.request_object(redaction)["error"]["code"] == "storage_access_denied"
+    failed = company.request_object(redaction)
+    code = "storage_locked" if failing == EXPORTS else "storage_access_denied"
+    assert (failed["status"], failed["error"]["code"], failed["error"]["retryable"]) == ("failed", code, True)
 
     refusals.end()
     decisions.retry(request_id=UUID(redaction), actor="command")

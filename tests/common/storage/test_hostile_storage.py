@@ -296,21 +296,14 @@ def test_an_endless_listing_does_not_block_a_removal() -> None:
     assert seconds < PATIENCE
 
 
-def test_a_link_neither_waits_for_a_paused_storage_nor_ends_the_pause() -> None:
+def test_a_link_neither_hides_failures_in_a_row_nor_waits_for_a_paused_storage_nor_ends_the_pause() -> None:
     with behaving(hostile.says_nothing) as server:
         storage = storage_at(server.url(), call_seconds=0.2)
         for _ in range(FAILURES):
             assert refusal(storage, LOOK)[0] == "storage_unavailable"
-        assert storage.link("a/key").startswith(server.url())
+            assert storage.link("a/key").startswith(server.url())
         assert refusal(storage, LOOK)[0] == "storage_resting"
-
-
-def test_a_link_does_not_hide_failures_in_a_row() -> None:
-    with behaving(hostile.says_nothing) as server:
-        storage = storage_at(server.url(), call_seconds=0.2)
-        for _ in range(FAILURES):
-            refusal(storage, LOOK)
-            storage.link("a/key")
+        assert storage.link("a/key").startswith(server.url())
         assert refusal(storage, LOOK)[0] == "storage_resting"
 
 

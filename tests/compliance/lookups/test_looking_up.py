@@ -184,16 +184,13 @@ def test_nothing_is_called_while_it_is_off(chatbot: Chatbot, secret: str, receiv
     assert receiver.received == []
 
 
-def test_a_value_that_became_a_placeholder_ends_it(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
+@pytest.mark.parametrize("is_expired", [True, False], ids=["expired", "a placeholder"])
+def test_a_value_that_is_gone_ends_it(chatbot, secret, receiver, is_expired) -> None:
     [one] = begin(chatbot, "c-1")
-    begin(chatbot, "c-1", session="undefined")
-    assert after_a_turn(one) == ("failed", "value_missing")
-    assert receiver.received == []
-
-
-def test_an_expired_value_ends_it(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
-    [one] = begin(chatbot, "c-1")
-    VariableValue.objects.all().delete()
+    if is_expired:
+        VariableValue.objects.all().delete()
+    else:
+        begin(chatbot, "c-1", session="undefined")
     assert after_a_turn(one) == ("failed", "value_missing")
     assert receiver.received == []
 

@@ -225,6 +225,24 @@ def test_chatbots_that_fail_for_long_end_a_step(monkeypatch: pytest.MonkeyPatch,
     assert len(done) == begun
 
 
+@contextmanager
+def slow_errors(chatbot: Chatbot, table: str) -> Iterator[None]:
+    """Each change of the chatbot's rows of this table takes long, and fails."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION 'no'; END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON {table}
+                FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
+            """
+        )
+        try:
+            yield
+        finally:
+            cursor.execute("DROP FUNCTION refuse() CASCADE")
+
+
 def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,21 +259,10 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     assert Conversation.objects.get(pk=late.pk).deleted_at
     assert UploadedFile.objects.get().state == "removing"
     conversation_of(chatbot, "43", deletion_request_id=ours.pk)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION 'no'; END $$;
-            CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON conversations_message
-                FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
-            """
-        )
-        try:
-            for _ in range(5):
-                with pytest.raises(SomeFailed):
-                    worker.sweep()
-        finally:
-            cursor.execute("DROP FUNCTION refuse() CASCADE")
+    with slow_errors(chatbot, "conversations_message"):
+        for _ in range(5):
+            with pytest.raises(SomeFailed):
+                worker.sweep()
     assert not UploadedFile.objects.exists()
 
 
@@ -272,21 +279,10 @@ def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbo
         bucket="clients",
         endpoint="https://s3.example.com",
     )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION 'no'; END $$;
-            CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON compliance_export
-                FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
-            """
-        )
-        try:
-            for _ in range(3):
-                with pytest.raises(SomeFailed):
-                    worker.sweep()
-        finally:
-            cursor.execute("DROP FUNCTION refuse() CASCADE")
+    with slow_errors(chatbot, "compliance_export"):
+        for _ in range(3):
+            with pytest.raises(SomeFailed):
+                worker.sweep()
     assert not VariableValue.objects.exists()
 
 
