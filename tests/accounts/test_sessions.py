@@ -196,7 +196,7 @@ def test_an_existing_second_factor_is_neither_renewed_nor_removed_without_it(use
     assert Authenticator.objects.exists()
 
 
-def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_it(stolen, chatbot):
+def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_the_password(stolen, chatbot):
     other = staff(chatbot)
     before = ApiKey.objects.count()
     posts = {
@@ -215,7 +215,7 @@ def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_it(stolen, chatbot)
     assert Membership.objects.get().role == "viewer"
 
 
-def test_no_user_is_given_access_without_it(user, stolen):
+def test_no_user_is_given_access_without_the_password(user, stolen):
     other = User.objects.create_user("other", is_staff=True)
     theirs = second_factor.offer(other).authenticator
     theirs.save()
@@ -243,7 +243,7 @@ def test_the_password_returns_to_the_page_and_is_valid_for_ten_minutes(user, sto
     assert asks(stolen, "get", "/admin/second-factor/set-up/")
 
 
-def test_it_asks_to_send_a_form_again_and_redirects_to_no_other_site(user, stolen):
+def test_the_proof_asks_to_send_a_form_again_and_redirects_to_no_other_site(user, stolen):
     answer = stolen.post("/admin/auth/user/add/", headers={"Referer": "https://evil.example/admin/"})
     assert "next=%2Fadmin%2F&" in answer["Location"]
     assert "submit it again" in stolen.get(answer["Location"]).text
@@ -251,7 +251,7 @@ def test_it_asks_to_send_a_form_again_and_redirects_to_no_other_site(user, stole
     assert answer["Location"] == "/admin/"
 
 
-def test_it_locks_out_guesses_too(user, stolen, settings):
+def test_the_proof_locks_out_guesses_too(user, stolen, settings):
     statuses = [stolen.post(CONFIRM, {"password": "wrong"}).status_code for _ in range(settings.LOGIN_FAILURES)]
     assert statuses == [200] * (settings.LOGIN_FAILURES - 1) + [429]
     assert stolen.post(CONFIRM, {"password": PASSWORD}).status_code == 429
@@ -260,5 +260,5 @@ def test_it_locks_out_guesses_too(user, stolen, settings):
     assert stolen.post(CONFIRM, {"password": PASSWORD}).status_code == 302
 
 
-def test_it_requires_a_login():
+def test_the_proof_requires_a_login():
     assert Client().get(CONFIRM)["Location"].startswith("/admin/login/")

@@ -180,7 +180,7 @@ GUARDED = {
 }  # fmt: skip
 
 
-def test_it_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
+def test_the_guard_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
     Variable.objects.filter(pk=factories.uci_of(chatbot).pk).update(name="=k")
     conversation = factories.conversation_of(
         chatbot, "=u", messages=0, external_id="=c", language="=l", user_name="=n", csat_comment="=s"
@@ -221,7 +221,7 @@ def guarded(chatbot: Chatbot, texts: list[str]) -> list[str]:
         ("=1;=2", "'=1;'=2"),
     ],
 )
-def test_it_guards_wherever_a_cell_can_begin(chatbot: Chatbot, text: str, cell: str) -> None:
+def test_the_guard_guards_wherever_a_cell_can_begin(chatbot: Chatbot, text: str, cell: str) -> None:
     assert guarded(chatbot, [text]) == [cell]
     assert restored(cell) == text
 
@@ -243,13 +243,13 @@ FORMULAS = [
 
 
 @pytest.mark.parametrize(("texts", "is_guarded"), [(HARMLESS, False), (FORMULAS, True)])
-def test_it_distinguishes_numbers_and_phone_numbers_from_formulas(chatbot, texts, is_guarded) -> None:
+def test_the_guard_distinguishes_numbers_and_phone_numbers_from_formulas(chatbot, texts, is_guarded) -> None:
     cells = guarded(chatbot, texts)
     assert [cell.startswith("'") for cell in cells] == [is_guarded] * len(texts)
     assert [restored(cell) for cell in cells] == texts
 
 
-def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: Settings) -> None:
+def test_there_is_no_guard_when_the_setting_is_off(chatbot: Chatbot, settings: Settings) -> None:
     settings.CSV_FORMULA_GUARD = False
     texts = ["=1+1", "'quoted", "-1+2", "@x"]
     assert guarded(chatbot, texts) == texts

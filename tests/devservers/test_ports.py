@@ -138,7 +138,7 @@ def users_of(key_id: str, secret: str) -> IamUsers:
     )
 
 
-def test_it_creates_and_removes_users(storage: ObjectStorage) -> None:
+def test_the_iam_server_creates_and_removes_users(storage: ObjectStorage) -> None:
     storage.put("acme/export.csv", b"text", "text/csv")
     users = users_of(*iam_key(settings.S3_SECRET_ACCESS_KEY))
     name = f"dca-of-a-test-{settings.S3_BUCKET}"

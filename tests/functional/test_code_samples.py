@@ -356,7 +356,9 @@ def _signs(request: Any) -> None:
 
 
 @pytest.mark.long(reason="a client is generated")
-def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(client, live_server, chatbot, storage):
+def test_a_generated_client_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
+    client, live_server, chatbot, storage
+):
     SigningCaller(chatbot, SECRET)
     token = TokenCaller(chatbot).token
     conversation = factories.conversation_of(chatbot, "alice-77", messages=2, text="My parcel is late.")

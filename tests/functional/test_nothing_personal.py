@@ -1,5 +1,6 @@
-"""Whatever breaks, no log, no error column and no metric contains personal data or a secret."""
+"""Whatever breaks, no log, no error column and no metric contains personal data or a secret; and logs as JSON."""
 
+import http.client
 import json
 import os
 import signal
@@ -8,25 +9,26 @@ import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from chatbots.buckets.locations import bucket_secret_binding
-from chatbots.models import Bucket, BucketCheck, Chatbot
+from chatbots.models import ApiKey, Bucket, BucketCheck, Chatbot
 from common.crypto import encrypt
 from common.storage import ObjectStorage
 from compliance.models import Callback, ComplianceRequest, Heartbeat
 from compliance.work import bucket_checks, notify
 from conversations.models import DailyExtract
-from scripts.processes import Processes, children_of
+from scripts.processes import Processes, children_of, free_port, wait_for_http, web_command
 from tests import factories
-from tests.calls import TokenCaller
+from tests.calls import SigningCaller, TokenCaller
 from tests.conversations.documents import document
 from tests.extracting import conversation_on, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.functional.support import dump, manage, rows_of, worker_environment
+from tests.functional.support import ROOT, dump, manage, rows_of, worker_environment
 from tests.functional.test_killed_worker import wait_until
 from tests.functional.web import web_server
 from tests.hostile import Hostile, behaving
@@ -190,3 +192,63 @@ def test_logs_of_a_breaking_web_server_contain_no_personal_data(chatbot, tmp_pat
     text = log.read_text()
     assert all(json.loads(line) for line in text.splitlines())
     assert WORD.casefold() not in text.casefold()
+
+
+def environment(**more: str) -> dict[str, str]:
+    return worker_environment() | {"LOG_FORMAT": "json", "SECURE_SSL_REDIRECT": "false", **more}
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in found)
+    return found
+
+
+@pytest.mark.long(reason="a web server is started and stopped")
+def test_the_web_server_writes_json_lines_from_start_to_end(chatbot: Chatbot, tmp_path: Path) -> None:
+    caller = SigningCaller(chatbot)
+    ApiKey.objects.update(secret_encrypted=b"sealed with a key that is lost")
+    log, port = tmp_path / "web.log", free_port()
+    with Processes() as processes:
+        argv, env = web_command(), environment(WEB_BIND=f"127.0.0.1:{port}")
+        processes.start("web", argv, env=env, log=log, cwd=ROOT)
+        wait_for_http(f"http://127.0.0.1:{port}/healthz")
+        call = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        headers = {"Host": "localhost", "X-Request-ID": "id-of-the-call", **caller.credentials(b"{}")}
+        call.request("POST", "/api/v1/chatbots/acme/data-export", b"{}", headers)
+        answer = call.getresponse()
+        call.close()
+
+    messages = lines(log.read_text())
+
+    assert {"gunicorn.error", "chatbots.authentication"} <= {line["logger"] for line in messages}
+    [ours] = [line for line in messages if line["logger"] == "chatbots.authentication"]
+    assert answer.status == 503
+    assert ours["request_id"] == answer.headers["X-Trace-ID"] != "id-of-the-call"
+    assert ours["error"].startswith("  File ")
+
+
+def test_a_web_server_that_cannot_start_names_the_bad_setting(tmp_path: Path) -> None:
+    wrong = environment(RATE_LIMIT_PER_MINUTE="5813 each", WEB_BIND=f"unix:{tmp_path}/web")
+
+    done = subprocess.run(web_command(), check=False, env=wrong, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    result, which = done.stderr.splitlines()
+    assert (done.returncode, result) == (1, "These settings are missing or wrong (see docs/operating.md):")
+    assert which.startswith("  RATE_LIMIT_PER_MINUTE: ")
+    assert "5813" not in done.stderr
+
+
+def test_a_command_that_breaks_ends_with_a_json_line() -> None:
+    done = subprocess.run(
+        manage("shell", "-v", "0", "-c", "raise KeyError('alice@example.com')"),
+        check=False,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+
+    [line] = lines(done.stderr)
+    assert (done.returncode, line["event"], line["level"]) == (1, "process.failed", "CRITICAL")
+    assert line["error"].endswith("builtins.KeyError\n")
+    assert "alice" not in done.stderr

@@ -130,7 +130,9 @@ def _fail(_request_ids: object) -> None:
 Status = ComplianceRequest.Status
 
 
-def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_are_erased_set_wise(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A claim costs the same number of statements whether it holds three requests or sixty."""
 
     def statements(chatters: int) -> int:

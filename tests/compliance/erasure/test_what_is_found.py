@@ -117,7 +117,7 @@ def counted(request: ComplianceRequest) -> dict[Assurance, int] | None:
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["one transaction", "chunks"])
-def test_it_counts_all_and_erases_all(chatbot, drain, monkeypatch, at_once) -> None:
+def test_a_deletion_counts_all_and_erases_all(chatbot, drain, monkeypatch, at_once) -> None:
     if not at_once:
         monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
     for way in MIXED:
@@ -139,7 +139,7 @@ def test_a_deletion_by_ids_counts_none(chatbot: Chatbot, drain: Drain) -> None:
     assert counted(request) is None
 
 
-def test_it_is_unknown_before_the_mark_and_of_what_was_marked_before_it_was_counted(chatbot, drain) -> None:
+def test_the_ways_are_unknown_before_the_mark_and_of_what_was_marked_before_they_were_counted(chatbot, drain) -> None:
     conversation_of(chatbot, "42")
     request, nothing = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
     assert assurance_of(request) is None

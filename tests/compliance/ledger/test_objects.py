@@ -280,7 +280,7 @@ def test_nothing_is_written_over_that_a_listing_has_left_out(ours, storage, monk
     assert row.values("sha256", "written_at").get() == as_it_was
 
 
-def test_it_stops_writing_once_the_database_is_closed(ours, storage, monkeypatch) -> None:
+def test_mending_stops_once_the_database_is_closed(ours, storage, monkeypatch) -> None:
     monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 1)
     for key in [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3)]:
         storage.delete(key)
@@ -296,7 +296,9 @@ def test_it_stops_writing_once_the_database_is_closed(ours, storage, monkeypatch
     assert len(set(keys_of(storage)) - before) == 1
 
 
-def test_it_is_written_again_in_steps(ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_lost_is_written_again_in_steps(
+    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 2)
     known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
     for key in (known[0], known[3], known[4]):

@@ -290,7 +290,7 @@ def test_other_open_requests_wait_until_the_service_is_open(company: Company) ->
 
 
 @pytest.mark.parametrize("in_one_object", [True, False])
-def test_its_variable_becomes_no_former_uci(company: Company, *, in_one_object: bool) -> None:
+def test_the_variable_of_a_withdrawn_request_becomes_no_former_uci(company: Company, *, in_one_object: bool) -> None:
     """Values of a UCI are not kept, so that all that was said of it would go."""
     city = NewVariable("custom", "city")
     change_chatbot(chatbot=company.chatbot, actor="user:7", variables=[city])

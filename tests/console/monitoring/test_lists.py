@@ -215,7 +215,7 @@ def test_the_newest_are_first_wherever_their_chatbots_live(chatbot, neighbour, s
     assert asked_about(RefusedIdentity, captured, if_it_has="ARRAY(SELECT") == [[chatbot.pk], [neighbour.pk]]
 
 
-def test_it_leads_to_a_deletion_of_the_conversation_alone(chatbot: Chatbot, filer: Filer) -> None:
+def test_a_refusal_leads_to_a_deletion_of_the_conversation_alone(chatbot: Chatbot, filer: Filer) -> None:
     conversation, _ = refused(chatbot)
     row = {"conversation": conversation.pk, "action": "delete", "alone": "on"}
     html = Answer(member(chatbot, Role.OFFICER).get(PAGE)).html
