@@ -15,8 +15,9 @@ from common.storage import ObjectStorage
 from compliance.export import engine
 from compliance.models import Claim, ComplianceRequest, Export
 from compliance.work.claims import HeldClaim
-from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
+from conversations.transcripts import TranscriptPiece, Transcripts
 from tests import factories
+from tests.patches import after
 
 # The files are read on a connection of its own, which sees only what is committed.
 committed = pytest.mark.django_db(transaction=True)
@@ -95,18 +96,15 @@ def patch_pieces(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], o
     monkeypatch.setattr(Transcripts, "pieces", pieces)
 
 
-def patch_count(monkeypatch: pytest.MonkeyPatch, after: Callable[[], object]) -> None:
+def patch_count(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Call a function once, between counting and reading: in the snapshot, with all uploads open."""
-    count = Transcripts.count
-    left = [after]
+    left = [act]
 
-    def count_then(self: Transcripts) -> dict[int, TranscriptCounts]:
-        counts = count(self)
+    def count_then(self: Transcripts) -> None:
         if left:
             left.pop()()
-        return counts
 
-    monkeypatch.setattr(Transcripts, "count", count_then)
+    after(monkeypatch, Transcripts, "count", count_then)
 
 
 def resident_bytes() -> int:

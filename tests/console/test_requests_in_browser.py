@@ -9,12 +9,12 @@ from playwright.sync_api import Page, expect
 from chatbots.models import Chatbot
 from compliance import worker
 from compliance.ledger import journal
-from compliance.ledger.objects import Written
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.made import VALUE, Status, completed, failed, held, status_of
 from tests.factories import conversation_of
+from tests.patches import before
 from tests.people import Role, staff
 
 
@@ -70,14 +70,12 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(live_server, 
         page = watched.page
         decide_by_keyboard(page, "The number")
         assert status_of(request) == Status.ACCEPTED
-        conclude = journal.conclude
 
-        def look_meanwhile(erased: Any) -> Written:
+        def look_meanwhile(erased: Any) -> None:
             expect(page.get_by_text("2 of 2 conversations erased")).to_be_visible()
             expect(page.get_by_text("Processing")).to_be_visible()
-            return conclude(erased)
 
-        monkeypatch.setattr(journal, "conclude", look_meanwhile)
+        before(monkeypatch, journal, "conclude", look_meanwhile)
         assert not worker.drain(seconds=60)
 
         expect(page.get_by_role("heading", name="History")).to_be_visible()

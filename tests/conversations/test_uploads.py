@@ -11,7 +11,7 @@ from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from conversations.uploads import ConversationDeleted, UploadInvalid
 from tests.factories import conversation_of
-from tests.patches import failing
+from tests.patches import before, failing
 
 PART = 5 * 1024 * 1024
 
@@ -69,14 +69,11 @@ def test_unsuitable_uploads_are_refused(conversation, storage, fields, field) ->
 
 
 def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(conversation, storage, monkeypatch) -> None:
-    begin = ObjectStorage.open_upload
-
-    def late(self: ObjectStorage, key: str, **options: str) -> str:
+    def late(self: ObjectStorage, key: str, **options: str) -> None:
         mark(conversation)
         erase_files(storage)
-        return begin(self, key, **options)
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", late)
+    before(monkeypatch, ObjectStorage, "open_upload", late)
 
     with pytest.raises(ConversationDeleted):
         receive(conversation, b"x")
@@ -86,14 +83,12 @@ def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(conversati
 
 def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(conversation, storage, monkeypatch) -> None:
     """Its row still exists. If the file were sent now, a kill right after would leave it forever."""
-    begin = ObjectStorage.open_upload
 
-    def late(self: ObjectStorage, key: str, **options: str) -> str:
+    def late(self: ObjectStorage, key: str, **options: str) -> None:
         mark(conversation)
         storage.purge(key)
-        return begin(self, key, **options)
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", late)
+    before(monkeypatch, ObjectStorage, "open_upload", late)
 
     with pytest.raises(ConversationDeleted):
         uploads.open_upload(conversation=conversation, name="photo.jpg", content_type="image/jpeg")

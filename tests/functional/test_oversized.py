@@ -28,6 +28,7 @@ from conversations.models import Conversation, Message
 from tests.factories import conversation_of, deletion_of
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
+from tests.patches import before
 
 # How often a statement may read each row.
 _LOOKS = 100
@@ -111,13 +112,11 @@ def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(compa
 
     second = company.delete("guest")
     result: list[dict[str, int]] = []
-    add_counts = completion.add_counts
 
     def look_and_add(counts: Any) -> None:
         result.append(company.request_object(second)["progress"])
-        add_counts(counts)
 
-    monkeypatch.setattr(completion, "add_counts", look_and_add)
+    before(monkeypatch, completion, "add_counts", look_and_add)
     work()
     assert company.status(second) == "completed"
     assert {each["conversations_total"] for each in result} == {times}

@@ -34,7 +34,7 @@ from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap
 from tests.functional.support import dump, everything_in
-from tests.patches import Killed, failing
+from tests.patches import Killed, before, failing
 from tests.under_roles import role
 
 
@@ -202,14 +202,12 @@ def test_an_upload_that_ends_just_after_the_redaction_is_refused(company, storag
     """The redaction has emptied the message and cannot remove its objects for now."""
     [result] = company.send(document("c-1", "alice", messages=[said("m1", SECRET, kind="file")]))
     number = result["number"]
-    original = uploads.finalise
 
-    def late(**given: Any) -> UploadedFile:
+    def late(**given: Any) -> None:
         with role("owner"):
             Message.objects.filter(conversation=number).update(kind="redacted", text="")
-        return original(**given)
 
-    monkeypatch.setattr(uploads, "finalise", late)
+    before(monkeypatch, uploads, "finalise", late)
 
     refused = upload(company, number)
 

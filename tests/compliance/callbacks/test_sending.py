@@ -23,6 +23,7 @@ from tests.certificates import make_certificate, server_context
 from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.factories import CallbackFactory, deletion_of
 from tests.hostile import behaving
+from tests.patches import before
 from tests.receivers import receiving
 
 State = Callback.State
@@ -173,14 +174,12 @@ def test_a_handshake_ends_in_time(chatbot, signing, monkeypatch, behave) -> None
 def test_a_silent_name_service_times_out_and_nothing_is_sent_late(chatbot, signing, listener, monkeypatch) -> None:
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     answers, asked = threading.Event(), threading.Event()
-    real = socket.getaddrinfo
 
-    def wait_first(*args: object, **options: object) -> object:
+    def wait_first(*args: object, **options: object) -> None:
         asked.set()
         answers.wait(20)
-        return real(*args, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", wait_first)
+    before(monkeypatch, socket, "getaddrinfo", wait_first)
     assert after_a_turn(callback_to(chatbot, of(listener))) == ("waiting", None, "no_answer")
     assert asked.is_set()
     answers.set()

@@ -13,7 +13,6 @@ from compliance import worker
 from compliance.erasure import engine, marking, rows
 from compliance.errors import Refused
 from compliance.ledger import journal
-from compliance.ledger.objects import Written
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.work import claims, sizes
@@ -23,6 +22,7 @@ from conversations.models import Conversation, Identity, Message, UploadedFile, 
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.patches import before
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -196,14 +196,12 @@ def test_a_conversation_after_the_cutoff_is_kept(chatbot, drain, monkeypatch) ->
     """The conversation arrives between the mark and the verification."""
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    conclude = journal.conclude
 
     @role("owner")
-    def new_data_arrives(erased: Any) -> Written:
+    def new_data_arrives(erased: Any) -> None:
         conversation_of(chatbot, "42", text="a new beginning", started_at=timezone.now())
-        return conclude(erased)
 
-    monkeypatch.setattr(journal, "conclude", new_data_arrives)
+    before(monkeypatch, journal, "conclude", new_data_arrives)
     drain()
 
     request.refresh_from_db()

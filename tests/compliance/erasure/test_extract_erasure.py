@@ -36,7 +36,7 @@ from tests.extracting import (
 )
 from tests.factories import IdentityFactory, deletion_of, uci_of
 from tests.functional.elsewhere import Elsewhere
-from tests.patches import before, failing
+from tests.patches import after, before, failing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
@@ -185,18 +185,15 @@ def test_a_day_created_while_rows_are_erased_is_rebuilt(chatbot: Chatbot, storag
     two_days(chatbot)
     request = deletion_of(chatbot, "alice")
     has_looked, go_on = threading.Event(), threading.Event()
-    original = extracts.has_any
 
-    def has_any(chatbots: Any) -> bool:
-        found = original(chatbots)
+    def has_any(chatbots: Any) -> None:
         has_looked.set()
         assert go_on.wait(20)
-        return found
 
     def erase() -> None:
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(extracts, "has_any", has_any)
+                after(patch, extracts, "has_any", has_any)
                 work_on_next()
         finally:
             connection.close()

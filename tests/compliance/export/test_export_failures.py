@@ -36,7 +36,7 @@ from tests.compliance.exporting import (
     patch_pieces,
     taken,
 )
-from tests.patches import before, failing
+from tests.patches import after, before, failing
 
 
 def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
@@ -263,15 +263,12 @@ def test_it_stops_in_the_middle_when_its_claim_is_lost(chatbot, storage, monkeyp
 def test_it_aborts_the_upload_it_could_not_record(chatbot, storage, monkeypatch) -> None:
     request = factories.export_of(chatbot, "42")
     held = taken(request)
-    open_upload = ObjectStorage.open_upload
 
-    def open_then_lose(self: ObjectStorage, key: str, *, content_type: str) -> str:
-        upload_id = open_upload(self, key, content_type=content_type)
+    def open_then_lose(self: ObjectStorage, key: str, *, content_type: str) -> None:
         lose(held)
         connection.close()  # this is a thread of the pool
-        return upload_id
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", open_then_lose)
+    after(monkeypatch, ObjectStorage, "open_upload", open_then_lose)
     with pytest.raises(ClaimLost):
         carry_out(held)
     assert is_empty(storage)
@@ -298,14 +295,11 @@ def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: Obj
 
 @committed
 def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(chatbot, storage, monkeypatch) -> None:
-    open_upload = ObjectStorage.open_upload
-
-    def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:
+    def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> None:
         Export.objects.update(expires_at=Now())
         connection.close()  # this is a thread of the pool
-        return open_upload(self, key, content_type=content_type)
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", meet_then_open)
+    before(monkeypatch, ObjectStorage, "open_upload", meet_then_open)
     request = exported(chatbot).request
     assert outcome(request) == ("accepted", "", 0)
     assert is_empty(storage)

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import PART_BYTES, ObjectStorage, Written
+from common.storage import PART_BYTES, ObjectStorage
 from common.storage.removal import Removed
 from compliance import worker
 from compliance.api.representation import represent
@@ -38,7 +38,7 @@ from tests.compliance.exporting import (
 )
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
-from tests.patches import Killed, failing
+from tests.patches import Killed, before, failing
 
 pytestmark = committed
 
@@ -275,14 +275,12 @@ def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(chatbot, storage, m
         stored(conversation_of(chatbot, "42"), b"content %d" % number)
     slow, quick = export_with_files(chatbot), export_of(chatbot, "43")
     copied: list[attachments.Copy] = []
-    send = attachments.Copying._send
 
-    def late(self: attachments.Copying, copy: attachments.Copy, upload_id: str) -> Written:
+    def late(self: attachments.Copying, copy: attachments.Copy, upload_id: str) -> None:
         self._until = 0
         copied.append(copy)
-        return send(self, copy, upload_id)
 
-    monkeypatch.setattr(attachments.Copying, "_send", late)
+    before(monkeypatch, attachments.Copying, "_send", late)
     monkeypatch.setattr(upload_pool, "THREADS", 1)
     monkeypatch.setattr(attachments, "THREADS", 0)  # none waits for a thread
     carry_out(taken(slow, quick))

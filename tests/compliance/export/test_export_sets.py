@@ -251,14 +251,12 @@ def test_the_claim_is_kept_while_the_storage_is_slow(chatbot, storage, monkeypat
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
     held = taken(*requests)
     kept = [0]
-    renew = type(held).renew
 
     def count(self: Any) -> None:
         kept[0] += 1
-        renew(self)
 
     before(monkeypatch, ObjectStorage, "write_parts", lambda *_, **__: time.sleep(0.5))
-    monkeypatch.setattr(type(held), "renew", count)
+    before(monkeypatch, type(held), "renew", count)
     carry_out(held)
     assert kept[0] >= 5
     assert {outcome(request) for request in requests} == {COMPLETED}

@@ -21,6 +21,7 @@ from conversations import snapshots, uploads
 from tests.compliance.export.test_export_files import exports_in, given_up, stored
 from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, open_uploads, outcome, taken
 from tests.factories import conversation_of, export_of, of_conversations
+from tests.patches import before
 from tests.slow_reading import locked, waits
 from tests.under_roles import role
 
@@ -105,15 +106,13 @@ def test_no_copy_is_sent_after_the_deletion_has_passed(chatbot, storage, monkeyp
 def test_copies_of_an_export_cancelled_during_a_sweep_are_removed_by_the_next(chatbot, storage, monkeypatch) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
-    erase = objects.erase_expired_copies
 
     @role("owner")
-    def retry_then_erase(request_ids: Sequence[UUID]) -> objects.Failures:
+    def retry_then_erase(request_ids: Sequence[UUID]) -> None:
         decisions.retry(request_id=request.pk, actor="command")
-        return erase(request_ids)
 
     with monkeypatch.context() as patch:
-        patch.setattr(objects, "erase_expired_copies", retry_then_erase)
+        before(patch, objects, "erase_expired_copies", retry_then_erase)
         worker.sweep()
     assert ExportFile.objects.exists()
     decisions.cancel(request_id=request.pk, actor="command")

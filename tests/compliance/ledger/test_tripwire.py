@@ -19,6 +19,7 @@ from compliance.models import LedgerObject, Occurrence, Service
 from compliance.replay import reading
 from tests.factories import deletion_of
 from tests.ledger import LINE, header, noted, put, recovered, state
+from tests.patches import before
 
 
 def foreign() -> int:
@@ -239,14 +240,12 @@ def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers
 def test_a_look_that_slept_through_a_replay_closes_nothing(ours, storage, monkeypatch) -> None:
     put(storage, header(ours, age=timedelta(hours=3)))
     recovered()
-    read = objects.read
 
-    def sleep(key: str, **values: Any) -> Any:
+    def sleep(key: str, **values: Any) -> None:
         service.trip(service.State.RESTORED, service.Reason.OBJECTS_UNKNOWN)
         service.begin_incarnation()
-        return read(key, **values)
 
-    monkeypatch.setattr(objects, "read", sleep)
+    before(monkeypatch, objects, "read", sleep)
     assert state() == "open"
 
 

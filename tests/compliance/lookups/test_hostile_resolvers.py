@@ -26,7 +26,7 @@ from tests.calls import SigningCaller
 from tests.factories import CallbackFactory, deletion_of
 from tests.hostile import OK, Hostile, behaving
 from tests.looking_up import after_a_turn, begin, identities, make_due, resolver_of, with_resolver
-from tests.patches import failing
+from tests.patches import before, failing
 from tests.receivers import Receiver, receiving
 
 
@@ -163,14 +163,12 @@ def test_names_that_do_not_resolve_in_time_take_nobodys_threads(chatbot, neighbo
     monkeypatch.setattr(turns, "THREADS", 2)
     with_resolver(neighbour, "https://127.0.0.1/who")
     Resolver.objects.filter(chatbot=neighbour).update(url="https://slow.example.com/who")
-    resolve = socket.getaddrinfo
 
-    def slowly(host: str, *arguments: Any, **options: Any) -> Any:
+    def slowly(host: str, *arguments: Any, **options: Any) -> None:
         if host == "slow.example.com":
             time.sleep(1)
-        return resolve(host, *arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    before(monkeypatch, socket, "getaddrinfo", slowly)
     begin(neighbour, "c-1", "c-2")
     [one] = begin(chatbot, "c-1")
     IdentityLookup.objects.filter(chatbot=chatbot).update(next_attempt_at=timezone.now() + timedelta(seconds=0.15))
@@ -259,14 +257,12 @@ def test_what_cannot_be_read_or_sent_is_its_own_chatbots_trouble(chatbot, neighb
         resolver.variable_ids = resolver.variable_ids[:1]
         resolver.save()
         make_due(chatbot)
-        at = client._at
 
-        def fails(document: object, pointer: str) -> object:
+        def fails(document: object, pointer: str) -> None:
             if document == {"value": "42"}:
                 raise RuntimeError("unforeseen")
-            return at(document, pointer)
 
-        monkeypatch.setattr(client, "_at", fails)
+        before(monkeypatch, client, "_at", fails)
         [another] = begin(neighbour, "c-2")
         assert after_a_turn(ours) == ("failed", "bad_answer")
         assert identities(another) == [("theirs", "resolved")]

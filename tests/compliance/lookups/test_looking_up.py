@@ -20,6 +20,7 @@ from tests.conversations.documents import update
 from tests.conversations.intakes import erase
 from tests.factories import deletion_of
 from tests.looking_up import SESSION, after_a_turn, begin, identities, lookup_of, make_due, resolver_of, with_resolver
+from tests.patches import after, before
 from tests.receivers import Receiver, receiving
 from tests.under_roles import role
 
@@ -216,15 +217,12 @@ def test_a_deletion_removes_the_look_ups_of_its_conversations_alone(chatbot, sec
 def test_what_is_answered_once_the_conversation_is_closed_is_not_stored(chatbot, monkeypatch) -> None:
     """Also when it is closed between the last look at it and the storing."""
     [one] = begin(chatbot, "c-1")
-    held = leases.held
 
-    def close(*arguments: Any) -> dict[int, bool]:
-        found = held(*arguments)
+    def close(*arguments: Any) -> None:
         with role("owner"):
             Conversation.objects.filter(pk=one.pk).update(deletion_request_id=uuid4())
-        return found
 
-    monkeypatch.setattr(leases, "held", close)
+    after(monkeypatch, leases, "held", close)
     look_up()
     assert identities(one) == []
     assert not IdentityLookup.objects.exists()
@@ -275,7 +273,6 @@ def test_what_a_former_resolver_answers_does_not_count(chatbot, receiver, monkey
     """It is changed while the call is on its way: it may have been changed because it answers wrongly."""
     receiver.body = body
     [one] = begin(chatbot, "c-1")
-    note = Lookups.note
 
     def late(self: Lookups, *arguments: Any) -> None:
         with role("owner"):
@@ -288,9 +285,8 @@ def test_what_a_former_resolver_answers_does_not_count(chatbot, receiver, monkey
                 token = {"session_token": None} if way == "no session token" else {}
                 pointer = {"pointer": "/id"} if way == "another pointer" else {}
                 with_resolver(chatbot, receiver.url(path), **token, **pointer)
-        note(self, *arguments)
 
-    monkeypatch.setattr(Lookups, "note", late)
+    before(monkeypatch, Lookups, "note", late)
     look_up()
     assert len(receiver.received) == 1
     assert identities(one) == []

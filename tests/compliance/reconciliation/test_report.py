@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -31,7 +31,7 @@ from tests.compliance.reconciling import (
     reconcile,
 )
 from tests.factories import NOON, conversation_of
-from tests.patches import failing
+from tests.patches import before, failing
 from tests.under_roles import role
 
 
@@ -226,15 +226,12 @@ def test_rows_in_progress_or_in_another_bucket_are_not_differences(chatbot, stor
 
 
 def test_objects_written_during_the_scan_are_not_differences(whole, storage, chatbot, monkeypatch) -> None:
-    unseen = scan.unseen
-
     @role("owner")
-    def late(store: str, seen: scan.SeenRows) -> Iterator[int]:
+    def late(store: str, seen: scan.SeenRows) -> None:
         if store == "files":
             file_of(chatbot)
-        return unseen(store, seen)
 
-    monkeypatch.setattr(scan, "unseen", late)
+    before(monkeypatch, scan, "unseen", late)
 
     assert reconcile()["agrees"]
 

@@ -18,6 +18,7 @@ from conversations.locks import LOCK_SPACE
 from tests.compliance.replay.conftest import gone, replay, work
 from tests.functional.company import Company
 from tests.functional.test_killed_worker import wait_until
+from tests.patches import before
 from tests.restoring import restored
 from tests.under_roles import role
 
@@ -116,15 +117,13 @@ def test_a_dry_run_keeps_no_intake_waiting(company: Company, monkeypatch: pytest
         company.delete("alice")
         work()
     free: list[bool] = []
-    count = Report.count
 
     def look(report: Report) -> None:
         with closing(connection.copy()) as other, other.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s, %s)", [LOCK_SPACE, company.chatbot.pk])
             free.append(cursor.fetchone()[0])
-        count(report)
 
-    monkeypatch.setattr(Report, "count", look)
+    before(monkeypatch, Report, "count", look)
     replay("--dry-run")
 
     assert (free, gone(number)) == ([True], [False])

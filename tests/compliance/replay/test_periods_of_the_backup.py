@@ -27,6 +27,7 @@ from tests.compliance.retention.runs import (
     zone_where_it_is,
 )
 from tests.functional.company import Company
+from tests.patches import after
 from tests.people import Role, client_of, staff
 from tests.restoring import restored
 from tests.under_roles import role
@@ -233,16 +234,13 @@ def test_a_run_is_not_held_for_a_period_that_was_set_meanwhile(company, monkeypa
     with restored():
         pass
     replay()
-    decide = engine._reason_to_hold
     change = role("owner")(lambda: set_period(company.chatbot, 365, confirmed=1))
 
-    def change_after(request: ComplianceRequest) -> object:
-        reason = decide(request)
+    def change_after(request: ComplianceRequest) -> None:
         if run_of(request).announced is None:
             change()
-        return reason
 
-    monkeypatch.setattr(engine, "_reason_to_hold", change_after)
+    after(monkeypatch, engine, "_reason_to_hold", change_after)
     work()
 
     assert not ComplianceRequest.objects.filter(status="on_hold").exists()

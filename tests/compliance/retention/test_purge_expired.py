@@ -32,7 +32,7 @@ from tests.commands import report
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
-from tests.patches import failing
+from tests.patches import before, failing
 
 LATE = timedelta(days=400)
 
@@ -225,15 +225,13 @@ def test_a_failed_export_keeps_its_value_as_long_as_that_is_needed(chatbot: Chat
 
 def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired, storage, monkeypatch) -> None:
     monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
-    purge = ObjectStorage.purge
 
-    def locked(self: ObjectStorage, key: str) -> int:
+    def locked(self: ObjectStorage, key: str) -> None:
         if "old0" in key:
             raise StorageError("storage_locked", "An object lock forbids it.")
-        return purge(self, key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "purge", locked)
+        before(patch, ObjectStorage, "purge", locked)
         outcome = purge_expired(code=3)
 
     assert outcome["refused"] == {"storage_locked": 1}

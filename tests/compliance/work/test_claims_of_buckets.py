@@ -16,7 +16,6 @@ from chatbots.models import Chatbot, SilentStorage
 from common import proc
 from compliance import worker
 from compliance.erasure import verify
-from compliance.erasure.findings import VerificationResult
 from compliance.export import records
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, free_text, scheduling, sql
@@ -26,7 +25,7 @@ from conversations import placement
 from tests import factories, under_roles
 from tests.clients import use_bucket_at
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.patches import after
+from tests.patches import after, before
 from tests.places import Shards
 
 Kind = ComplianceRequest.Kind
@@ -278,12 +277,10 @@ def test_an_audit_asks_about_one_place_at_a_time(shards, drain, monkeypatch) -> 
     completed = list(ComplianceRequest.objects.order_by("seq").values_list("pk", flat=True))
     asked: list[set[int]] = []
 
-    def noting(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
+    def noting(request_ids: Collection[UUID]) -> None:
         asked.append(set(ComplianceRequest.objects.filter(pk__in=request_ids).values_list("chatbot_id", flat=True)))
-        return verifying(request_ids)
 
-    verifying = verify.verify
-    monkeypatch.setattr(verify, "verify", noting)
+    before(monkeypatch, verify, "verify", noting)
 
     audit = verify.audit(completed)
 

@@ -19,7 +19,6 @@ from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.erasure import engine, exports, rows, verify
 from compliance.ledger import journal, objects
-from compliance.ledger.objects import Written
 from compliance.models import Claim, ComplianceRequest, ExportConversation
 from compliance.requests import decisions
 from compliance.work import claims, sizes
@@ -28,6 +27,7 @@ from conversations.models import Conversation, Identity, Message, VariableValue
 from tests import factories
 from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.patches import before
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -89,14 +89,11 @@ def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes
     store(chatbot=chatbot, documents=stored[:1])
     request = deletion_of(chatbot, "42")
 
-    put = ObjectStorage.put
-
     def denied_once_marked(self: ObjectStorage, *args: Any, **options: Any) -> None:
         if not ComplianceRequest.objects.filter(pk=request.pk, cutoff_at=None).exists():
             raise StorageError("storage_access_denied", "The access key needs s3:PutObject.")
-        put(self, *args, **options)
 
-    monkeypatch.setattr(ObjectStorage, "put", denied_once_marked)
+    before(monkeypatch, ObjectStorage, "put", denied_once_marked)
     worker.drain(seconds=60)
     request.refresh_from_db()
     assert request.status == Status.FAILED
@@ -115,15 +112,13 @@ def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes
 def test_a_verification_that_finds_something_fails_the_deletion(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    look_again = verify.verify
 
     @role("owner")
     def something_comes_back(request_ids, **options):
         conversation = Conversation.objects.get(deletion_request_id__isnull=False)
         factories.MessageFactory.create(conversation=conversation, text="back from the dead")
-        return look_again(request_ids, **options)
 
-    monkeypatch.setattr(verify, "verify", something_comes_back)
+    before(monkeypatch, verify, "verify", something_comes_back)
     worker.drain(seconds=60)
 
     request.refresh_from_db()
@@ -219,16 +214,14 @@ def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot,
     first = deletion_of(chatbot, "42", not_before=timezone.now() + timedelta(hours=1))
     ComplianceRequest.objects.filter(pk=first.pk).update(status=Status.FAILED, failed_at=Now(), error_code="x")
     second = deletion_of(chatbot, "42")
-    conclude = journal.conclude
 
     @role("owner")
-    def the_first_fails_again(erased) -> Written:
+    def the_first_fails_again(erased) -> None:
         later = conversation_of(chatbot, "42", started_at=timezone.now())
         failed = ComplianceRequest.objects.filter(pk=first.pk)
         failed.update(failed_at=Now(), cutoff_at=Now(), cutoff_number=later.pk)
-        return conclude(erased)
 
-    monkeypatch.setattr(journal, "conclude", the_first_fails_again)
+    before(monkeypatch, journal, "conclude", the_first_fails_again)
     worker.drain(seconds=60)
 
     first.refresh_from_db()

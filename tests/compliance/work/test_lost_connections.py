@@ -24,6 +24,7 @@ from conversations.models import DailyExtract
 from tests.factories import conversation_of, deletion_of
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.test_killed_worker import wait_until
+from tests.patches import before
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -87,14 +88,12 @@ def test_a_day_is_released_once_the_database_is_back(chatbot: Chatbot, monkeypat
     assert held
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     refusals = [OperationalError("made up"), OperationalError("made up")]
-    execute = leases.ExtractLease._execute
 
-    def execute_later(self: leases.ExtractLease, statement: str, **values: Any) -> int | None:
+    def execute_later(self: leases.ExtractLease, statement: str, **values: Any) -> None:
         if refusals:
             raise refusals.pop()
-        return execute(self, statement, **values)
 
-    monkeypatch.setattr(leases.ExtractLease, "_execute", execute_later)
+    before(monkeypatch, leases.ExtractLease, "_execute", execute_later)
     held.fail("extract_not_read", "made up", retryable=True)
     assert DailyExtract.objects.get().attempts == 1
 
@@ -105,14 +104,12 @@ def test_a_claim_is_requeued_once_the_database_is_back(chatbot, storage, monkeyp
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     refusals = [OperationalError("made up"), OperationalError("made up")]
-    requeue = worker._requeue
 
     def requeue_later(*given: Any) -> None:
         if refusals:
             raise refusals.pop()
-        requeue(*given)
 
-    monkeypatch.setattr(worker, "_requeue", requeue_later)
+    before(monkeypatch, worker, "_requeue", requeue_later)
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
 
     worker._isolate(held, ValueError("made up"))

@@ -244,14 +244,12 @@ def test_retries_of_unavailable_storage_wait_longer_each_time(chatbot, storage, 
 def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None:
     request = export_of(chatbot, "42")
     refusals = iter([errors.denied("s3:PutObject"), errors.from_code("NoSuchBucket", operation="PutObject")])
-    open_upload = ObjectStorage.open_upload
 
-    def refusing(*args: object, **options: object) -> str:
+    def refusing(*args: object, **options: object) -> None:
         if refusal := next(refusals, None):
             raise refusal
-        return open_upload(*args, **options)
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", refusing)
+    before(monkeypatch, ObjectStorage, "open_upload", refusing)
     waits = []
     for _ in range(2):
         worker.drain(seconds=60)
@@ -304,9 +302,9 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
     before(monkeypatch, claims.HeldClaim, "_lock", lambda self: kept.append(self.id))
 
     def slow(self: Removal, keys: list[str]) -> Removed:
-        before = len(kept)
+        so_far = len(kept)
         time.sleep(0.3)
-        assert len(kept) > before + 3
+        assert len(kept) > so_far + 3
         return Removed(failed={key: errors.unavailable() for key in keys})
 
     monkeypatch.setattr(Removal, "purge_many", slow)
