@@ -30,9 +30,13 @@ _LOOKS = 20
 
 # As many as no test could send.
 _STUFF = """
+WITH stuffed AS (
+    UPDATE conversations_conversation SET message_count = message_count + %(each)s WHERE id = ANY(%(numbers)s)
+    RETURNING id, chatbot_id
+)
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
-SELECT c.chatbot_id, c.id, 'stuffed-' || n, 'user', 'text', 'message ' || n || repeat(' and more', 10), now()
-  FROM conversations_conversation c CROSS JOIN generate_series(1, %s) AS n WHERE c.id = ANY(%s)
+SELECT s.chatbot_id, s.id, 'stuffed-' || n, 'user', 'text', 'message ' || n || repeat(' and more', 10), now()
+  FROM stuffed s CROSS JOIN generate_series(1, %(each)s) AS n
 """
 
 
@@ -94,7 +98,7 @@ class Company:
 
     def stuff(self, person: Person, messages_each: int) -> None:
         """Add many messages to each conversation of somebody, past the API."""
-        self.site.sql(_STUFF, [messages_each, self.numbers_of(person)])
+        self.site.sql(_STUFF, {"each": messages_each, "numbers": self.numbers_of(person)})
         for conversation in self.conversations_of(person):
             conversation.stuffed += messages_each
 
