@@ -94,6 +94,12 @@ class _FiledBody(BaseModel):
         json_schema_extra={"format": "uri", "examples": ["https://hooks.example.com/privacy"]},
     )
     """Where callbacks go, in place of the chatbot's address."""
+    requested_at: str | None = Field(
+        None,
+        json_schema_extra={"anyOf": [{"format": "date"}, {"format": "date-time"}], "examples": ["2026-11-30"]},
+    )
+    """When the person asked, if that was earlier: a date in the chatbot's time zone, or an instant with an offset. At
+    most 365 days ago. `due_at` counts from it."""
 
     @field_validator("callback_url")
     @classmethod
@@ -123,6 +129,7 @@ class _RequestBody(_SelectorBase, _FiledBody):
             about=self.about,
             reference=self.reference or "",
             callback_url=self.callback_url or "",
+            requested_at=self.requested_at or "",
             **{name: value or False for name, value in options.items()},
         )
 

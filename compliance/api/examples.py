@@ -27,6 +27,7 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "result": None,
         "reference": "TICKET-7",
         "received_at": "2026-11-24T16:06:39.565862Z",
+        "requested_at": "2026-11-24T16:06:39.565862Z",
         "not_before": None,
         "due_at": "2026-12-24T16:06:39.565862Z",
         "started_at": None,

@@ -106,6 +106,7 @@ class PreviewView(WritingView):
             ),
             reference=body.reference or "",
             callback_url=body.callback_url or "",
+            requested_at=body.requested_at or "",
         )
         return Response(represent(found))
 

@@ -85,6 +85,7 @@ class RedactView(ComplianceView):
             actor=caller.actor,
             reference=body.reference or "",
             callback_url=body.callback_url or "",
+            requested_at=body.requested_at or "",
         )
         [shown] = request_objects(request, [filed])
         return Response(shown)

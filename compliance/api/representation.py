@@ -53,6 +53,7 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
         "result": request.result,
         "reference": request.reference,
         "received_at": rfc3339(request.received_at),
+        "requested_at": rfc3339(request.requested_at or request.received_at),
         "not_before": rfc3339(request.not_before),
         "due_at": rfc3339(request.due_at),
         "started_at": rfc3339(request.started_at),

@@ -156,10 +156,12 @@ class RequestObject(ResponseModel):
     reference: str
     """Your own. Empty if you gave none, and from 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended."""
     received_at: datetime
+    requested_at: datetime
+    """When the person asked: as filed, otherwise `received_at`."""
     not_before: datetime | None
     """It is not taken up earlier: a time to think again, or a pause after an error."""
     due_at: datetime
-    """30 days after `received_at`, unless the operator says otherwise."""
+    """30 days after `requested_at`, unless the operator says otherwise."""
     started_at: datetime | None
     finished_at: datetime | None
     status_url: str

@@ -81,7 +81,8 @@ _TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"
 _REQUESTS = f"""
 SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHERE id = r.chatbot_id),
        v.public_id::text, v.name, v.category, encode(r.uci_digest, 'hex'), {digests_of("r")}, r.erase_exports,
-       {_TIME.format("r.received_at")}, {_TIME.format("r.due_at")}, {_TIME.format("r.cutoff_at")},
+       {_TIME.format("r.received_at")}, {_TIME.format("r.requested_at")}, {_TIME.format("r.due_at")},
+       {_TIME.format("r.cutoff_at")},
        {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}, r.filed_by, r.approved_by,
        r.kind <> 'export' AND coalesce(r.started_at, r.cutoff_at) IS NOT NULL
   FROM compliance_compliancerequest r
@@ -115,6 +116,7 @@ class _Row(NamedTuple):
     conversations: list[bytes] | None
     erase_exports: bool
     received_at: str
+    requested_at: str | None
     due_at: str
     cutoff_at: str | None
     withdrawn_at: str | None
@@ -275,6 +277,7 @@ def _filed(row: _Row) -> Line:
         "request": str(row.id),
         "chatbot": row.chatbot,
         "received_at": row.received_at,
+        "requested_at": row.requested_at,
         "due_at": row.due_at,
         "filed_by": row.filed_by,
         "approved_by": row.approved_by,

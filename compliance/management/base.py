@@ -64,6 +64,13 @@ class FilingCommand(TeachingCommand):
             metavar="URL",
             help="Where callbacks go, in place of the chatbot's address; must contain neither value nor id.",
         )
+        parser.add_argument(
+            "--requested-at",
+            default="",
+            metavar="DATE",
+            help="When the person asked, if that was earlier: a date in the chatbot's time zone, or an instant with "
+            "an offset. The deadline counts from it.",
+        )
         parser.add_argument("--wait", action="store_true", help="Follow the request until it ends or is held.")
         parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")
         parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
@@ -81,6 +88,7 @@ class FilingCommand(TeachingCommand):
                 actor="command",
                 reference=options["reference"],
                 callback_url=options["callback_url"],
+                requested_at=options["requested_at"],
                 replay=None,
                 **choices,
             )

@@ -122,6 +122,9 @@ class ComplianceRequest(models.Model):
 
     # One timestamp per state; all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
+    requested_at = models.DateTimeField(
+        null=True, help_text="When the person asked, if that was before it was received: the deadline counts from it."
+    )
     queued_at = models.DateTimeField(db_default=Now(), help_text="Place in the queue; a retry moves it.")
     not_before = models.DateTimeField(
         null=True, help_text="No worker takes it earlier: grace period, or back-off after an error."

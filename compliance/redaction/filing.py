@@ -12,7 +12,7 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
-from compliance.requests.inputs import ChatbotConfig, check_reference, checked_callback_url
+from compliance.requests.inputs import ChatbotConfig, check_reference, checked_callback_url, read_requested_at
 from compliance.requests.selectors import ByMessages
 from compliance.work import notify
 from conversations.models import Conversation, Message
@@ -29,11 +29,13 @@ def redact(
     actor: str,
     reference: str = "",
     callback_url: str = "",
+    requested_at: str = "",
 ) -> ComplianceRequest:
     """File the redaction of messages of the conversation with this number, and return its request.
 
-    The messages are given by the platform's `ids`, or by numbers of ours. Workers take it at once, without the
-    chatbot's grace period. A message that is redacted already is no error. `actor` is as in the change log.
+    The messages are given by the platform's `ids`, or by numbers of ours; `requested_at` is as in RequestInput.
+    Workers take it at once, without the chatbot's grace period. A message that is redacted already is no error.
+    `actor` is as in the change log.
 
     Raises Refused with the codes `compliance_disabled`, `not_found`, `conversation_deleted`, `invalid`,
     `signing_key_missing`; nothing is stored then.
@@ -47,6 +49,7 @@ def redact(
     numbers = _numbers_of(chatbot, number, ids) if ids else _ours(chatbot, number, message_numbers)
     about = ByMessages(tuple(ids))
     check_reference(reference, about)
+    asked = read_requested_at(requested_at, chatbot)
     request = ComplianceRequest(
         id=uuid7(),
         chatbot=chatbot,
@@ -55,7 +58,8 @@ def redact(
         filed_by=actor,
         reference=reference,
         callback_url=checked_callback_url(callback_url, about, config),
-        due_at=Now() + settings.DUE_DAYS,
+        requested_at=asked,
+        due_at=(asked or Now()) + settings.DUE_DAYS,
     )
     with transaction.atomic():
         request.save(force_insert=True)

@@ -68,7 +68,8 @@ UPDATE conversations_conversation c SET deletion_request_id = given.request_id
 # The columns of a request that is written again which may differ from their defaults.
 _WRITTEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "approved_by", "approved_holds", "variable_id", "uci_value"),
-    *("uci_digest", "named_conversations", "erase_exports", "received_at", "due_at", "status", "hold_reason"),
+    *("uci_digest", "named_conversations", "erase_exports", "received_at", "requested_at"),
+    *("due_at", "status", "hold_reason"),
     *("held_at", "not_before", "started_at", "cutoff_at", "cutoff_number", "completed_at", "result", "lane", "slice"),
 )
 _DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[]) AND kind = %s"
@@ -161,6 +162,7 @@ def _made(one: Planned, kind: Kind, **fields: Any) -> ComplianceRequest:
             "filed_by": one.filed_by,
             "approved_by": one.approved_by,
             "received_at": one.time("received_at"),
+            "requested_at": one.time("requested_at") if one.line.get("requested_at") else None,
             "due_at": one.time("due_at"),
         }
         | fields

@@ -38,6 +38,7 @@ class _OfRequest(BaseModel):
 
 class _Filed(_OfRequest):
     received_at: Time
+    requested_at: Time | None = None
     due_at: Time
     filed_by: str | None = None
     approved_by: str | None = None

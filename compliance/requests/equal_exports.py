@@ -35,13 +35,14 @@ _FIND = """
 SELECT given.id AS asked_id, found.*
   FROM jsonb_to_recordset(%s::jsonb)
        AS given(id uuid, chatbot_id bigint, origin text, variable_id bigint, uci_digest bytea,
-                conversation_digests bytea[], reference text, callback_url text, include_shared bool,
-                include_files bool)
+                conversation_digests bytea[], reference text, callback_url text, requested_at timestamptz,
+                include_shared bool, include_files bool)
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_compliancerequest r
         WHERE {same} AND r.chatbot_id = given.chatbot_id AND r.kind = 'export' AND r.status = 'accepted'
           AND r.claim_id IS NULL AND r.cutoff_at IS NULL AND r.origin = given.origin
           AND r.reference = given.reference AND r.callback_url = given.callback_url
+          AND r.requested_at IS NOT DISTINCT FROM given.requested_at
           AND r.include_shared = given.include_shared AND r.include_files = given.include_files
           AND NOT EXISTS (
               SELECT FROM compliance_compliancerequest d
@@ -51,7 +52,7 @@ SELECT given.id AS asked_id, found.*
 """
 _GIVEN = (
     *("chatbot_id", "origin", "variable_id", "uci_digest", "conversation_digests", "reference", "callback_url"),
-    *("include_shared", "include_files"),
+    *("requested_at", "include_shared", "include_files"),
 )
 
 
@@ -95,7 +96,8 @@ def answers(
             deleted |= subject
             filed = {same: one for same, one in filed.items() if subject.isdisjoint(_subject(one))}
             continue
-        same = (subject, request.include_shared, request.include_files, request.reference, request.callback_url)
+        options = (request.include_shared, request.include_files, request.requested_at)
+        same = (subject, *options, request.reference, request.callback_url)
         if inputs[place].accepts_equal:
             stored = waiting.get(request.pk) if subject.isdisjoint(deleted) else None
             if equal := filed.get(same) or stored:

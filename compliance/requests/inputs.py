@@ -2,10 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from django.db.models import Q
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots.callback_secrets import can_sign
@@ -19,6 +22,11 @@ from compliance.models.requests import REFERENCE
 from compliance.requests.selectors import ByUci, Names, Selector
 
 Kind = ComplianceRequest.Kind
+
+# When a person asked. What would be older is a mistyped year; a client's clock may be ahead, as with signatures.
+LONGEST_AGO = timedelta(days=365)
+_CLOCKS_DIFFER = timedelta(minutes=5)
+_DATE, _INSTANT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"\d{4}-\d\d-\d\dT\S+(Z|[+-]\d\d:\d\d)")
 
 # Chatbot and name -> a variable that is or was the UCI, as this process has read it.
 _VARIABLES: dict[tuple[int, str], Variable] = {}
@@ -98,13 +106,15 @@ class Subject(NamedTuple):
 class RequestInput:
     """A request to be filed: its kind, whom it is about, and its options.
 
-    `again`: an export is filed also where an equal one waits (`equal_exports`).
+    `requested_at`: when the person asked, as `read_requested_at` takes it. `again`: an export is filed also where an
+    equal one waits (`equal_exports`).
     """
 
     kind: Kind
     about: Selector
     reference: str = ""
     callback_url: str = ""
+    requested_at: str = ""
     erase_exports: bool = False
     include_shared: bool = False
     include_files: bool = False
@@ -128,6 +138,7 @@ class RequestInput:
             uci_value=self.about.value if isinstance(self.about, ByUci) else None,
             reference=self.reference,
             callback_url=callback_url,
+            requested_at=read_requested_at(self.requested_at, config.chatbot),
             erase_exports=self.erase_exports,
             include_shared=self.include_shared,
             include_files=self.include_files,
@@ -150,6 +161,37 @@ def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_
         return Subject(uci, digest("chatter", uci.public_id, about.value)), checked_url
     public_id = config.chatbot.public_id
     return Subject(None, None, [digest("conversation", public_id, one) for one in about.ids]), checked_url
+
+
+def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
+    """Return when a person asked, in UTC: at an instant with an offset, or on a date, which begins in the chatbot's
+    time zone. None for an empty text.
+
+    Raises Refused(`invalid`) for another form, a time of the future, or one of more than 365 days ago.
+    """
+    if not text:
+        return None
+    now = timezone.now()
+    at = _instant(text, chatbot)
+    if at is None:
+        fault = "Must be a date such as 2026-11-30, or an instant with an offset such as 2026-11-30T09:30:00Z."
+    elif at > now + _CLOCKS_DIFFER:
+        fault = "Must not be in the future."
+    elif at < now - LONGEST_AGO:
+        fault = f"Must be at most {LONGEST_AGO.days} days ago."
+    else:
+        return min(at, now)
+    raise Refused("invalid", fault, pointer="/requested_at")
+
+
+def _instant(text: str, chatbot: Chatbot) -> datetime | None:
+    try:
+        if _DATE.fullmatch(text):
+            day = date.fromisoformat(text)
+            return datetime.combine(day, time(), ZoneInfo(chatbot.timezone)).astimezone(UTC)
+        return datetime.fromisoformat(text).astimezone(UTC) if _INSTANT.fullmatch(text) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def check_reference(reference: str, about: Names) -> None:

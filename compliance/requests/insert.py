@@ -10,7 +10,7 @@ the UCI, and that exports have a bucket. So what is remembered between calls is 
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -29,15 +29,16 @@ Kind = ComplianceRequest.Kind
 _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
     "named_conversations",
-    *("reference", "callback_url", "erase_exports", "include_shared", "include_files"),
+    *("reference", "callback_url", "requested_at", "erase_exports", "include_shared", "include_files"),
 )
 _KEY_TYPES = {"place": "int", "digest": "bytea", "request_id": "uuid", "existing": "bool", "kept": "float8"}
 _FEW = 2
 _EMPTY: tuple[Any, ...] = (None, "", False)
 _EVENT = "request.accepted"
-# Counted from now by the database's clock; null where no time is given.
+# Counted from now by the database's clock, the deadline from when the person asked; null where no time is given.
 _FROM_NOW = ("not_before", "due_at")
-_TIMES = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
+_AFTER = "{} + make_interval(secs => %s)"
+_NOW = "statement_timestamp()"
 
 # All or nothing: no change-log entry without its request, and no request unless all fit and each key was new. `seq`
 # is drawn in the order of the places. A key whose row has not expired is left alone, and no row comes back for it.
@@ -150,7 +151,7 @@ def as_json(value: Any) -> Any:
         return f"\\x{value.hex()}"
     if isinstance(value, list):
         return [as_json(one) for one in value]
-    return str(value) if isinstance(value, UUID) else value
+    return str(value) if isinstance(value, UUID | datetime) else value
 
 
 def _row(place: int, request: ComplianceRequest, unless_one_waits: bool) -> dict[str, Any]:
@@ -214,6 +215,7 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
         if not field.has_db_default() and field.attname not in (*stored, *_FROM_NOW)
     }
     waits = "unless_one_waits" in columns
+    due_from = f"coalesce(fits.requested_at, {_NOW})" if "requested_at" in columns else _NOW
     checks = {
         _HAS_UCI: "variable_id" in columns,
         _HAS_BUCKET: has_exports,
@@ -228,7 +230,9 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
         last="remembered" if has_keys else "fits",
         event=_EVENT,
         columns=", ".join([*stored, *_FROM_NOW, *defaults]),
-        values=", ".join([*(f"fits.{name}" for name in stored), *_TIMES, *defaults.values()]),
+        values=", ".join(
+            [*(f"fits.{name}" for name in stored), *map(_AFTER.format, (_NOW, due_from)), *defaults.values()]
+        ),
         returned=", ".join(["id", *_returned()]),
     )
 

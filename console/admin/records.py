@@ -112,7 +112,7 @@ class RecordAdmin(SuperusersOnly):
 class RequestAdmin(RecordAdmin):
     list_display = (
         *("id", "console_page", "chatbot", "kind", "status", "hold_reason", "lane", "attempts", "error_code"),
-        *("received_at", "due_at", "completed_at"),
+        *("received_at", "requested_at", "due_at", "completed_at"),
     )
     filters = ("kind", "status", "hold_reason", "lane", "origin")
 

@@ -48,6 +48,7 @@ class Draft:
     references: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     is_many: bool = False
+    requested_at: str = ""
     erase_exports: bool = False
     include_shared: bool = False
     include_files: bool = False
@@ -77,7 +78,7 @@ class Draft:
         references = self.references or ("",) * len(selectors)
         pairs = zip(selectors, references, strict=True)
         return {
-            place: RequestInput(Kind(self.kind), about, reference, **self.options)
+            place: RequestInput(Kind(self.kind), about, reference, requested_at=self.requested_at, **self.options)
             for place, (about, reference) in enumerate(pairs)
         }
 

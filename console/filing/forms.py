@@ -3,13 +3,16 @@
 import re
 from collections.abc import Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.db.models import Q
+from django.utils.timezone import localdate
 
 from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests.inputs import LONGEST_AGO, read_requested_at
 from compliance.requests.selectors import MOST_CONVERSATIONS
 from console.filing import pasted_values
 from console.filing.drafts import Draft, InvalidToken, load_subject
@@ -29,6 +32,7 @@ _FIELDS = {
     "/unique_chatter_identifier_key": "key",
     "/conversation_ids": "ids",
     "/reference": "reference",
+    "/requested_at": "requested_at",
 }
 # No maximum length: browsers cut pasted text silently.
 _AS_IS = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
@@ -50,6 +54,7 @@ class FilingForm(forms.Form):
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
     reference = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+    requested_at = forms.CharField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
     draft: Draft
 
@@ -61,6 +66,17 @@ class FilingForm(forms.Form):
         key = self.fields["key"]
         if isinstance(key, forms.ChoiceField):
             key.choices = self.ucis
+        today = localdate(timezone=ZoneInfo(chatbot.timezone))
+        limits = {"min": today - LONGEST_AGO, "max": today}
+        self.fields["requested_at"].widget.attrs |= {name: day.isoformat() for name, day in limits.items()}
+
+    def clean_requested_at(self) -> str:
+        given: str = self.cleaned_data["requested_at"]
+        try:
+            read_requested_at(given, self.chatbot)
+        except Refused as refusal:
+            raise forms.ValidationError(refusal.detail) from None
+        return given
 
     def refuse(self, refusal: Refused) -> None:
         """Show an error at its field."""
@@ -70,7 +86,7 @@ class FilingForm(forms.Form):
 
     def options(self) -> dict[str, Any]:
         given = self.cleaned_data
-        names = ("erase_exports", "include_files", "include_shared")
+        names = ("erase_exports", "include_files", "include_shared", "requested_at")
         return {"kind": str(KINDS[given["action"]]), **{name: given[name] for name in names}}
 
 

@@ -64,7 +64,7 @@ def due_mark(request: ComplianceRequest) -> str:
     left = request.due_at - timezone.now()
     if left <= timedelta(0):
         return "overdue"
-    had_longer = request.due_at - request.received_at > DUE_SOON_WITHIN
+    had_longer = request.due_at - (request.requested_at or request.received_at) > DUE_SOON_WITHIN
     return "soon" if left <= DUE_SOON_WITHIN and had_longer else ""
 
 

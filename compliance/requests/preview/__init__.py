@@ -14,7 +14,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests.inputs import ChatbotConfig, check
+from compliance.requests.inputs import ChatbotConfig, check, read_requested_at
 from compliance.requests.preview import effects, similar
 from compliance.requests.preview.effects import Deletion, Export, HoldReason
 from compliance.requests.preview.similar import Similar
@@ -80,6 +80,7 @@ def preview(
     options: Options,
     reference: str = "",
     callback_url: str = "",
+    requested_at: str = "",
 ) -> Preview:
     """Return what requests about a chatter, or certain conversations, would do if they were carried out now.
 
@@ -87,6 +88,7 @@ def preview(
     """
     with one_instant():
         subject, _ = check(ChatbotConfig(chatbot), about, reference, callback_url)
+        read_requested_at(requested_at, chatbot)
         variable_id = subject.variable.pk if subject.variable else None
         subjects = Subjects(chatbot, variable_id, [subject.uci_digest], subject.conversation_digests)
         alike: Sequence[Similar] = []

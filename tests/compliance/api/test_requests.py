@@ -17,7 +17,18 @@ from tests.factories import NOON, ExportFactory, deletion_of, export_of
 Status = ComplianceRequest.Status
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 FIELDS = {
-    *("request_id", "kind", "status", "hold_reason", "selector", "result", "reference", "received_at", "not_before"),
+    *(
+        "request_id",
+        "kind",
+        "status",
+        "hold_reason",
+        "selector",
+        "result",
+        "reference",
+        "received_at",
+        "requested_at",
+    ),
+    "not_before",
     *("due_at", "started_at", "finished_at", "status_url", "progress", "counts", "export", "error"),
     "assurance",
     "unverified_left_out",

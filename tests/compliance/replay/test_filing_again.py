@@ -1,5 +1,6 @@
 """What a replay makes of requests that had not ended: filed again, held, withdrawn; keys; exports that are lost."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,11 +24,14 @@ from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.refusing import FILES, Refusals
 from tests.restoring import Backup, notice, restored
 
+TIMES = ("received_at", "requested_at", "due_at")
+
 
 def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Company) -> None:
     number = company.talk("c-1", "alice")
     with restored():
-        deletion = company.delete("alice", erase_exports=True)
+        asked = f"{timezone.now() - timedelta(days=3):%Y-%m-%d}"
+        deletion = company.delete("alice", erase_exports=True, requested_at=asked)
         before = ComplianceRequest.objects.get(pk=deletion)
         write_journal()
     Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
@@ -38,7 +42,8 @@ def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Compa
     assert report["requests"][0]["numbers"] == [number]
     after = ComplianceRequest.objects.get(pk=deletion)
     assert (after.status, after.origin, after.uci_value, after.erase_exports) == ("accepted", "replay", "alice", True)
-    assert (after.received_at, after.due_at) == (before.received_at, before.due_at)
+    assert before.requested_at is not None
+    assert [getattr(after, name) for name in TIMES] == [getattr(before, name) for name in TIMES]
     assert gone(number) == [False]
     work()
     assert gone(number) == [True]

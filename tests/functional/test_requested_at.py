@@ -1,0 +1,177 @@
+"""The day on which a person asked: every way of filing takes it, and the deadline counts from it."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance.deadlines import IS_DUE_SOON, IS_OVERDUE
+from compliance.models import ComplianceRequest
+from conversations.models import Message
+from tests.calls import ALICE, TokenCaller
+from tests.console.filing_pages import Answer, Filer
+from tests.factories import conversation_of, deletion_of
+from tests.people import Role, client_of, staff
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+ZONE = "America/New_York"
+
+
+@pytest.fixture
+def chatbot(chatbot: Chatbot) -> Chatbot:
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone=ZONE)
+    chatbot.refresh_from_db()
+    return chatbot
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+def ago(days: int) -> tuple[str, datetime]:
+    """Return a date, and when it began in the chatbot's time zone, as PostgreSQL has it."""
+    day = f"{timezone.now() - days * DAY:%Y-%m-%d}"
+    at = ComplianceRequest.objects.raw(
+        "SELECT gen_random_uuid() AS id, (%s::timestamp AT TIME ZONE %s) AS at", [day, ZONE]
+    )[0]
+    return day, at.at  # type: ignore[attr-defined]
+
+
+def counts_from(at: datetime) -> None:
+    """Check that each request was asked for then, and is due 30 days after that."""
+    requests = list(ComplianceRequest.objects.all())
+    assert requests
+    assert {(one.requested_at, one.due_at) for one in requests} == {(at, at + 30 * DAY)}
+
+
+@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
+def test_a_call_takes_a_date_of_the_chatbots_time_zone(caller: TokenCaller, path: str) -> None:
+    day, at = ago(20)
+    answer = caller.post(path, ALICE | {"requested_at": day}).json()
+    counts_from(at)
+    assert (answer["requested_at"], answer["due_at"]) == tuple(
+        f"{one:%Y-%m-%dT%H:%M:%S.%fZ}" for one in (at, at + 30 * DAY)
+    )
+
+
+def test_an_instant_is_taken_as_it_is(caller: TokenCaller) -> None:
+    at = (timezone.now() - 2 * DAY).replace(microsecond=5)
+    caller.post("data-deletion", ALICE | {"requested_at": f"{at + timedelta(hours=2):%Y-%m-%dT%H:%M:%S.%f}+02:00"})
+    counts_from(at)
+
+
+def test_without_it_the_deadline_counts_from_the_receipt(caller: TokenCaller) -> None:
+    answer = caller.post("data-deletion", ALICE | {"requested_at": None}).json()
+    assert answer["requested_at"] == answer["received_at"]
+    request = ComplianceRequest.objects.get()
+    assert (request.requested_at, request.due_at) == (None, request.received_at + 30 * DAY)
+
+
+def test_a_clock_that_is_a_little_ahead_counts_as_now(caller: TokenCaller) -> None:
+    caller.post("data-deletion", ALICE | {"requested_at": f"{timezone.now() + timedelta(minutes=4):%FT%TZ}"})
+    request = ComplianceRequest.objects.get()
+    assert request.requested_at is not None
+    assert request.requested_at <= request.received_at
+
+
+def refused() -> list[tuple[str, str]]:
+    now = datetime.now(UTC)
+    return [
+        (f"{now + 2 * DAY:%Y-%m-%d}", "Must not be in the future."),
+        (f"{now + timedelta(minutes=6):%FT%TZ}", "Must not be in the future."),
+        (f"{now - 367 * DAY:%Y-%m-%d}", "Must be at most 365 days ago."),
+        *((text, "Must be a date such as") for text in ("20261130", "2026-11-31", "2026-11-30T10:00:00", "soon")),
+        *((text, "Must be a date such as") for text in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")),
+    ]
+
+
+@pytest.mark.parametrize("path", ["data-deletion", "data-export", "preview"])
+def test_what_is_no_day_on_which_anybody_can_have_asked_is_refused(caller: TokenCaller, path: str) -> None:
+    for text, detail in refused():
+        response = caller.post(path, ALICE | {"requested_at": text})
+        assert response.status_code == 400, text
+        [error] = response.json()["errors"]
+        assert (error["pointer"], error["code"]) == ("/requested_at", "invalid")
+        assert error["detail"].startswith(detail), text
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_a_batch_takes_it_for_each_item(caller: TokenCaller) -> None:
+    day, at = ago(3)
+    items: list[dict[str, Any]] = [ALICE | {"action": "delete", "requested_at": day} for _ in range(3)]
+    items.append(ALICE | {"action": "delete", "requested_at": "never"})
+    results = caller.post("requests/batch", {"requests": items}).json()["results"]
+    assert [(one["error"] or {}).get("code") for one in results] == [None, None, None, "invalid"]
+    assert results[-1]["error"]["errors"][0]["pointer"] == "/requested_at"
+    counts_from(at)
+
+
+def test_an_equal_export_of_another_day_does_not_answer(caller: TokenCaller) -> None:
+    """Its deadline would be another."""
+    days = [ago(days)[0] for days in (3, 2)]
+    answers = [caller.post("data-export", ALICE | {"requested_at": day}).json() for day in (*days, days[1])]
+    assert [answer["existing"] for answer in answers] == [False, False, True]
+
+
+def test_a_redaction_takes_it(caller: TokenCaller, chatbot: Chatbot) -> None:
+    conversation = conversation_of(chatbot, "alice", messages=1)
+    message = Message.objects.get(conversation=conversation)
+    day, at = ago(3)
+    body = {"ids": [message.external_id], "reason": "other", "requested_at": day}
+    assert caller.post(f"conversations/{conversation.pk}/messages/redact", body).status_code == 200
+    counts_from(at)
+
+
+@pytest.mark.parametrize("command", ["request_deletion", "request_export"])
+def test_a_command_takes_it(chatbot: Chatbot, command: str) -> None:
+    day, at = ago(3)
+    call_command(command, chatbot.slug, "member_id", "alice", "--requested-at", day, stdout=io.StringIO())
+    counts_from(at)
+    with pytest.raises(CommandError, match="invalid: Must be a date such as"):
+        call_command(command, chatbot.slug, "member_id", "alice", "--requested-at", "x", stdout=io.StringIO())
+
+
+def test_the_console_takes_it_for_one_and_for_many(chatbot: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.SUPPORT))
+    conversation_of(chatbot, "alice")
+    day, at = ago(3)
+    one, many = Filer(client, chatbot), Filer(client, chatbot, "many/")
+    for filer, preview in (
+        (one, one.preview(action="export", requested_at=day)),
+        (many, many.preview_many("bob", "carol", action="export", requested_at=day)),
+    ):
+        assert f"asked on {day}" in preview.text
+        filer.confirm(preview)
+    assert ComplianceRequest.objects.count() == 3
+    counts_from(at)
+    request = ComplianceRequest.objects.first()
+    assert request
+    assert f"Person asked on {day}" in Answer(client.get(f"/admin/requests/{request.pk}/")).text
+
+
+def test_the_console_says_at_the_field_why_a_day_is_refused(chatbot: Chatbot) -> None:
+    filer = Filer(client_of(staff(chatbot, Role.SUPPORT)), chatbot)
+    answer = filer.preview(requested_at=f"{timezone.now() + 2 * DAY:%Y-%m-%d}")
+    assert "Must not be in the future." in answer.text
+    assert not answer.is_preview
+    edited = filer.post(filer.preview(requested_at=ago(3)[0]).form("edit"))
+    assert f'value="{ago(3)[0]}"' in edited.html
+
+
+@pytest.mark.parametrize(
+    ("days", "is_soon", "is_overdue"), [(26, False, False), (28, True, False), (31, False, True)]
+)
+def test_what_was_asked_long_ago_is_due_soon_at_once(
+    chatbot: Chatbot, days: int, is_soon: bool, is_overdue: bool
+) -> None:
+    asked = timezone.now() - days * DAY
+    deletion_of(chatbot, "alice", requested_at=asked, due_at=asked + 30 * DAY)
+    found = [ComplianceRequest.objects.filter(one).exists() for one in (IS_DUE_SOON, IS_OVERDUE)]
+    assert found == [is_soon, is_overdue]
