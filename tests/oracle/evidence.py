@@ -88,7 +88,7 @@ class ConversationRow(NamedTuple):
     def left(self) -> list[str]:
         """What of it is there beside the conversation's own row, but hidden files."""
         parts = {"messages": self.texts, "files": self.files, "values": self.values}
-        parts |= {"variables": self.facts["variables"], "refused values": self.refused, "look-up": self.lookup}
+        parts |= {"variables": self.facts["variables"], "refused values": self.refused, "its look-up": self.lookup}
         return [name for name, rows in parts.items() if rows]
 
     @property
