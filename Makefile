@@ -35,7 +35,7 @@ check: $(READY)  ## all that must pass before a change is merged; the long tests
 	$(MAKE) test
 	$(MAKE) test ARGS="-m long --quarter=$(QUARTER)"
 
-test-all: $(READY)  ## all tests, and the coverage by those that are not long
+test-all: $(READY)  ## all tests, with all that are long, and their coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else

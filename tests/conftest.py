@@ -120,9 +120,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.option.quarter:
         quarters.select(config, items)
     long = [item for item in items if _is_long(item)]
-    for item in long:
-        # To note each line takes two thirds of a test's time again. An unmarked test runs through the same lines.
-        item.add_marker("no_cover")
     others = [item for item in items if not _is_long(item)]
     # xdist gives each process an equal part of the list at first: each starts with some long modules.
     processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
