@@ -60,13 +60,15 @@ def objects(site: Site, gone: Conversation, export: Request, upload: Conversatio
     bucket = site.s3.s3.bucket
     with site.keys.client() as s3:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        # A text may have line ends of its own.
+        last_line = b'"' + body.rpartition(b'"\n"')[2]
         for name, content in (
             ("uploads/9/left", b"nothing personal"),
             ("elsewhere/left", word),
             ("erasure_ledger/left", word),
             ("erasure_ledger/left", b"nothing personal"),
             (f"{key.rpartition('/')[0]}/20260101_000000_conversation_export.csv", b""),
-            (key, body + body.splitlines(keepends=True)[-1]),
+            (key, body + last_line),
             (file, b"another"),
         ):
             s3.put_object(Bucket=bucket, Key=name, Body=content)
