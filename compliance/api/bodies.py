@@ -96,7 +96,10 @@ class _FiledBody(BaseModel):
     """Where callbacks go, in place of the chatbot's address."""
     requested_at: str | None = Field(
         None,
-        json_schema_extra={"anyOf": [{"format": "date"}, {"format": "date-time"}], "examples": ["2026-11-30"]},
+        json_schema_extra={
+            "pattern": r"^\d{4}-\d\d-\d\d(T\S+(Z|[+-]\d\d:\d\d))?$",
+            "examples": ["2026-11-30", "2026-11-30T09:30:00Z"],
+        },
     )
     """When the person asked, if that was earlier: a date in the chatbot's time zone, or an instant with an offset. At
     most 365 days ago. `due_at` counts from it."""

@@ -31,6 +31,7 @@ CANNOT_BE_SAID = {
         for code in ("out_of_range", "invalid_time")
     ),
     ("/reference", "invalid"),  # it contains the request's value
+    ("/requested_at", "invalid"),  # no such day, or too long ago
     ("/callback_url", "invalid"),  # it contains the request's value, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
     ("/ids", "invalid"),  # one of them is such a message's

@@ -48,6 +48,7 @@ def test_a_deletion_is_in_the_ledger_before_and_after_without_values(chatbot, dr
         "chatter": as_bytes(request.uci_digest).hex(),
         "erase_exports": False,
         "received_at": request.received_at.isoformat(),
+        "requested_at": None,
         "due_at": request.due_at.isoformat(),
         "filed_by": request.filed_by,
         "approved_by": "",

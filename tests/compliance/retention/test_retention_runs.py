@@ -73,6 +73,7 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
         "announced": None,
         "previous_days": None,
         "received_at": request.received_at.isoformat(),
+        "requested_at": None,
         "due_at": request.due_at.isoformat(),
         "filed_by": request.filed_by,
         "approved_by": "",
