@@ -96,6 +96,7 @@ class _FiledBody(BaseModel):
     """Where callbacks go, in place of the chatbot's address."""
     requested_at: str | None = Field(
         None,
+        min_length=1,
         json_schema_extra={
             "pattern": r"^\d{4}-\d\d-\d\d(T\S+(Z|[+-]\d\d:\d\d))?$",
             "examples": ["2026-11-30", "2026-11-30T09:30:00Z"],

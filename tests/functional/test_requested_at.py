@@ -100,6 +100,8 @@ def test_what_is_no_day_on_which_anybody_can_have_asked_is_refused(caller: Token
         [error] = response.json()["errors"]
         assert (error["pointer"], error["code"]) == ("/requested_at", "invalid")
         assert error["detail"].startswith(detail), text
+    empty = caller.post(path, ALICE | {"requested_at": ""})
+    assert (empty.status_code, empty.json()["errors"][0]["pointer"]) == (400, "/requested_at")
     assert not ComplianceRequest.objects.exists()
 
 
