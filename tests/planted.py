@@ -287,6 +287,7 @@ OF_THE_API: Mapping[str, str] = {
     "conversation_ids[]": "conversations.Conversation.external_id",
     "reference": "compliance.ComplianceRequest.reference",
     "callback_url": "compliance.ComplianceRequest.callback_url",
+    "requested_at": "",  # stored as an instant
     "message_id": "conversations.Message.external_id",
     "identity_token": "",
     "Document.id": "conversations.Conversation.external_id",
