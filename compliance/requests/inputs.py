@@ -172,26 +172,30 @@ def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
     if not text:
         return None
     now = timezone.now()
-    at = _instant(text, chatbot)
+    zone = ZoneInfo(chatbot.timezone)
+    at = _instant(text, zone)
     if at is None:
         fault = "Must be a date such as 2026-11-30, or an instant with an offset such as 2026-11-30T09:30:00Z."
     elif at > now + _CLOCKS_DIFFER:
         fault = "Must not be in the future."
-    elif at < now - LONGEST_AGO:
+    elif at < _beginning(timezone.localdate(timezone=zone) - LONGEST_AGO, zone):
         fault = f"Must be at most {LONGEST_AGO.days} days ago."
     else:
         return min(at, now)
     raise Refused("invalid", fault, pointer="/requested_at")
 
 
-def _instant(text: str, chatbot: Chatbot) -> datetime | None:
+def _instant(text: str, zone: ZoneInfo) -> datetime | None:
     try:
         if _DATE.fullmatch(text):
-            day = date.fromisoformat(text)
-            return datetime.combine(day, time(), ZoneInfo(chatbot.timezone)).astimezone(UTC)
+            return _beginning(date.fromisoformat(text), zone)
         return datetime.fromisoformat(text).astimezone(UTC) if _INSTANT.fullmatch(text) else None
     except (ValueError, OverflowError):
         return None
+
+
+def _beginning(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def check_reference(reference: str, about: Names) -> None:

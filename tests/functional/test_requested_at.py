@@ -3,14 +3,16 @@
 import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.deadlines import IS_DUE_SOON, IS_OVERDUE
+from compliance.deadlines import DUE_SOON_SQL, IS_DUE_SOON, IS_OVERDUE, OVERDUE_SQL
 from compliance.models import ComplianceRequest
+from console.requests.labels import due_mark
 from conversations.models import Message
 from tests.calls import ALICE, TokenCaller
 from tests.console.filing_pages import Answer, Filer
@@ -81,6 +83,13 @@ def test_a_clock_that_is_a_little_ahead_counts_as_now(caller: TokenCaller) -> No
     assert request.requested_at <= request.received_at
 
 
+def test_the_day_365_days_ago_is_taken_whatever_the_hour(caller: TokenCaller) -> None:
+    oldest = timezone.localdate(timezone=ZoneInfo(ZONE)) - 365 * DAY
+    assert caller.post("data-deletion", ALICE | {"requested_at": f"{oldest}"}).status_code == 200
+    before = caller.post("data-deletion", ALICE | {"requested_at": f"{oldest - DAY}"})
+    assert before.json()["errors"][0]["detail"] == "Must be at most 365 days ago."
+
+
 def refused() -> list[tuple[str, str]]:
     now = datetime.now(UTC)
     return [
@@ -120,6 +129,9 @@ def test_an_equal_export_of_another_day_does_not_answer(caller: TokenCaller) -> 
     days = [ago(days)[0] for days in (3, 2)]
     answers = [caller.post("data-export", ALICE | {"requested_at": day}).json() for day in (*days, days[1])]
     assert [answer["existing"] for answer in answers] == [False, False, True]
+    items = [ALICE | {"action": "export", "requested_at": ago(days)[0]} for days in (5, 4, 5)]
+    results = caller.post("requests/batch", {"requests": items}).json()["results"]
+    assert [result["existing"] for result in results] == [False, False, True]
 
 
 def test_a_redaction_takes_it(caller: TokenCaller, chatbot: Chatbot) -> None:
@@ -175,5 +187,9 @@ def test_what_was_asked_long_ago_is_due_soon_at_once(
 ) -> None:
     asked = timezone.now() - days * DAY
     deletion_of(chatbot, "alice", requested_at=asked, due_at=asked + 30 * DAY)
-    found = [ComplianceRequest.objects.filter(one).exists() for one in (IS_DUE_SOON, IS_OVERDUE)]
+    requests = ComplianceRequest.objects
+    assert [requests.filter(one).exists() for one in (IS_DUE_SOON, IS_OVERDUE)] == [is_soon, is_overdue]
+    statement = "SELECT r.* FROM compliance_compliancerequest r WHERE {}"
+    found = [bool(requests.raw(statement.format(one))) for one in (DUE_SOON_SQL, OVERDUE_SQL)]
     assert found == [is_soon, is_overdue]
+    assert due_mark(requests.get()) == ("soon" if is_soon else "overdue" if is_overdue else "")
