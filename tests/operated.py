@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -167,7 +168,7 @@ def new_keys(folder: Path) -> Keys:
     return Keys(environment, s3, int(endpoint.rpartition(":")[2]))
 
 
-class Operated:
+class Operated(ABC):
     """A service: its programs run below a folder; it is operated by commands, and can be read past its API."""
 
     database: Database
@@ -181,9 +182,9 @@ class Operated:
         self._processes = Processes(stop_timeout=30)
         self._pids: dict[str, int] = {}
 
+    @abstractmethod
     def environment(self, role: str) -> dict[str, str]:
         """Return the environment of a process with this role in the database."""
-        raise NotImplementedError
 
     def start(self, name: str, *, argv: Sequence[str] = (), **settings: str) -> None:
         """Start a program: a web server, or a cluster. `settings` are variables of its environment alone.
