@@ -61,6 +61,8 @@ def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     request = ComplianceRequest.objects.get(origin="console")
     assert answered.value.headers["location"] == f"/admin/requests/{request.pk}/"
     assert request.uci_value == "M00012"
+    expect(page.get_by_role("status").filter(has_text="Filed. It starts in 15 minutes")).to_be_visible()
+    is_easy_to_use(page)
 
 
 def _file_many(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
