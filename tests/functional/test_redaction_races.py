@@ -43,8 +43,9 @@ def test_two_at_once_redact_their_messages(company: Company, storage: ObjectStor
     company.exported("alice")
     company.make_day()
     both = redact(company, number, "m1"), redact(company, number, "m2")
-    Elsewhere(work)
+    other = Elsewhere(work)
     work()
+    other.end()
     settle()
 
     assert {company.status(one) for one in both} == {"completed"}
