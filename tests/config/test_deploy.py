@@ -130,6 +130,8 @@ def test_the_alert_rules_fire_as_described() -> None:
 CONTAINERFILE = (ROOT / "Containerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+EXTERNAL: dict[str, Any] = yaml.safe_load((ROOT / "compose.external.yaml").read_text())["services"]
+EACH = [*SERVICES.items(), *EXTERNAL.items()]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXAMPLE = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 OURS = ("migrate", "web", "worker")
@@ -141,8 +143,14 @@ def instructions(name: str) -> list[str]:
     return re.findall(rf"^\s*{name}\s+(.+)$", joined, re.MULTILINE)
 
 
-def environment(service: str) -> dict[str, str]:
+def files(given: dict[str, Any]) -> list[str]:
+    """Return the names of a service's files of settings, of which the last one wins."""
+    return [each if isinstance(each, str) else each["path"] for each in given.get("env_file", [])]
+
+
+def environment(service: str, given: dict[str, Any] | None = None) -> dict[str, str]:
     """Return the settings of a service from .env.example, with invented values for empty ones."""
+    given = given or SERVICES[service]
     filler = "made-up-for-a-test-of-fifty-characters-or-more-0123456789"
     values = {name: value or f"{name.lower()}-{filler}" for name, value in EXAMPLE.items()}
     values |= {"ENCRYPTION_KEYS": f"k1:{KEY}", "DIGEST_KEY": f"k1:{KEY}"}
@@ -151,7 +159,9 @@ def environment(service: str) -> dict[str, str]:
         return values.get(match["name"]) or match["default"] or ""
 
     pattern = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)(?::-(?P<default>[^}]*)|:\?[^}]*)?\}")
-    return {name: pattern.sub(filled, value) for name, value in SERVICES[service]["environment"].items()}
+    texts = [(ROOT / name).read_text() for name in files(given) if name.startswith("deploy/")]
+    said = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", "\n".join(texts), re.MULTILINE)) | given.get("environment", {})
+    return {name: pattern.sub(filled, value) for name, value in said.items()}
 
 
 def seconds(duration: str) -> int:
@@ -216,10 +226,8 @@ def test_health_checks_ask_the_port_on_which_the_web_server_listens() -> None:
     assert SERVICES["web"]["ports"][0].endswith(f":{port}")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_service_can_write_only_its_volumes_and_gains_no_rights(service: str) -> None:
-    given = SERVICES[service]
-
+@pytest.mark.parametrize(("service", "given"), EACH)
+def test_a_service_can_write_only_its_volumes_and_gains_no_rights(service: str, given: dict[str, Any]) -> None:
     assert given["read_only"] is True
     assert given["cap_drop"] == ["ALL"]
     assert given["security_opt"] == ["no-new-privileges:true"]
@@ -227,6 +235,12 @@ def test_a_service_can_write_only_its_volumes_and_gains_no_rights(service: str) 
     assert "privileged" not in given
     assert given["user"] == {"db": "postgres", "s3": "0:0"}.get(service, "10001:10001")
     assert all(port.startswith("127.0.0.1:") for port in given.get("ports", []))
+
+
+@pytest.mark.parametrize("given", [given for _, given in EACH])
+def test_a_service_takes_neither_all_memory_nor_all_processes(given: dict[str, Any]) -> None:
+    assert re.fullmatch(r"[1-4]g", given["mem_limit"])
+    assert 100 <= given["pids_limit"] <= 1_000
 
 
 def test_each_service_has_a_health_check_and_waits_for_what_it_needs() -> None:
@@ -248,11 +262,31 @@ def test_a_service_gets_only_known_settings_and_all_required_ones() -> None:
 
     assert {"DIGEST_KEY", "S3_BUCKET", "BACKUP_HORIZON_DAYS"} < required
     for service in OURS:
-        assert required | {"DATABASE_URL"} <= SERVICES[service]["environment"].keys() <= known
+        assert required | {"DATABASE_URL"} <= environment(service).keys() <= known | {"PGUSER", "PGPASSWORD"}
+
+
+def test_a_file_settings_env_overrides_each_setting() -> None:
+    """What `environment` says would win over it."""
+    for service in ("bucket", *OURS):
+        assert SERVICES[service].get("environment", {}).keys() <= {"PGUSER", "PGPASSWORD"}
+        assert files(SERVICES[service])[-1] == "settings.env"
+
+
+def test_with_servers_of_ones_own_each_process_has_a_file_for_its_database_address() -> None:
+    for service, given in EXTERNAL.items():
+        assert files(given) == ["deploy/compose/defaults.env", "settings.env", f"{service}.env"]
+        assert "environment" not in given
+        ours = {"env_file", "environment", "networks", "depends_on"}
+        assert {name: given[name] for name in given.keys() - ours} == {
+            name: SERVICES[service][name] for name in SERVICES[service].keys() - ours
+        }
+    assert EXTERNAL.keys() == set(OURS)
+    assert not environment("web", EXTERNAL["web"]).keys() & {"DATABASE_URL", "S3_ENDPOINT_URL", "S3_BUCKET"}
 
 
 def test_the_example_names_each_variable_of_compose_once() -> None:
-    used = set(re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "compose.yaml").read_text()))
+    texts = [path.read_text() for path in (ROOT / "compose.yaml", *(ROOT / "deploy/compose").glob("*.env"))]
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", "".join(texts)))
 
     assert sorted(used) == sorted(EXAMPLE)
 
@@ -277,11 +311,10 @@ def test_services_run_existing_commands() -> None:
 def test_each_process_connects_as_a_role_of_its_own_that_the_database_has() -> None:
     roles = re.findall(r"^CREATE ROLE (\w+)", (ROOT / "deploy/compose/create_roles.sh").read_text(), re.MULTILINE)
 
-    connects = [re.findall(r"//(\w+):", SERVICES[service]["environment"]["DATABASE_URL"]) for service in OURS]
-    assert connects == [[role] for role in roles]
+    assert [SERVICES[service]["environment"]["PGUSER"] for service in OURS] == roles
     assert "--web compliance_web --worker compliance_worker" in SERVICES["migrate"]["command"][-1]
     secrets = {"POSTGRES_PASSWORD", "OWNER_PASSWORD", "WEB_PASSWORD", "WORKER_PASSWORD"}
-    assert secrets & SERVICES["web"]["environment"].keys() == set()
+    assert secrets & environment("web").keys() == set()
 
 
 def test_services_have_enough_time_to_stop() -> None:
