@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core import checks
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Min
 
@@ -13,6 +13,8 @@ from chatbots import digest_key
 from chatbots.models import Chatbot
 from compliance import database_rights, inventory, rotation
 from conversations import distribution
+
+_YEAR_SECONDS = 31_536_000
 
 
 @register(Tags.models)
@@ -104,6 +106,21 @@ def ledger_outlives_backups(**_: object) -> list[CheckMessage]:
             "erased since.",
             hint="Set ERASURE_LEDGER_DAYS at least as high, or keep backups for a shorter time.",
             id="compliance.E009",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def hsts_can_be_raised(**_: object) -> list[CheckMessage]:
+    """Say so, as information, which fails no deployment. Django's `security.W004` warns where it is off."""
+    if not 0 < settings.SECURE_HSTS_SECONDS < _YEAR_SECONDS:
+        return []
+    return [
+        Info(
+            f"Browsers insist on HTTPS for {settings.SECURE_HSTS_SECONDS:,} seconds after each answer.",
+            hint=f"Once HTTPS works for all, raise SECURE_HSTS_SECONDS, to {_YEAR_SECONDS} in the end. See also "
+            "SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.",
+            id="compliance.I001",
         )
     ]
 

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+from django.db.backends.postgresql.features import DatabaseFeatures
+
+# For `NULLS NOT DISTINCT`. Django refuses an older server at the first connection, so that nothing starts.
+DatabaseFeatures.minimum_database_version = (15,)
+
 # A server that was cut off, as by a failover that drops packets, is given up after a minute. The kernel would wait a
 # quarter of an hour for what was sent, and two hours for an answer. DATABASE_URL may say otherwise.
 _GIVING_UP = {

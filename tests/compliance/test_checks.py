@@ -3,6 +3,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.core.checks import INFO
 from django.core.checks.registry import registry
 
 from chatbots.models import Chatbot
@@ -41,6 +42,16 @@ APART = {
     "IAM_BOUNDARY_ARN": "arn:aws:iam::123456789012:policy/dca-boundary",
     "IAM_CONSOLE": True,
 }
+
+
+def test_a_short_hsts_is_information(settings: Any) -> None:
+    def found(seconds: int) -> list[tuple[str, int]]:
+        settings.SECURE_HSTS_SECONDS = seconds
+        return [(str(problem.id), problem.level) for problem in checks.hsts_can_be_raised()]
+
+    assert checks.hsts_can_be_raised in registry.deployment_checks
+    assert found(3_600) == [("compliance.I001", INFO)]
+    assert found(0) == found(31_536_000) == []
 
 
 def test_backups_that_outlive_the_ledger_are_refused(settings: Any) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import NotSupportedError, connection
+from django.db.backends.postgresql.base import DatabaseWrapper
 from marshmallow import ValidationError
 
 from config.env import parse_media_types, parse_postgres_url
@@ -64,6 +67,11 @@ def test_in_production_debug_is_off_and_keys_are_as_given(production: dict[str, 
 def test_an_empty_fallback_of_the_secret_key_is_none() -> None:
     found = read(PRODUCTION | {"SECRET_KEY_FALLBACKS": "first, ,second,"}, "settings.SECRET_KEY_FALLBACKS")
     assert found.stdout == "['first', 'second']\n"
+
+
+def test_browsers_insist_on_https_for_an_hour_and_on_this_host_alone(production: dict[str, Any]) -> None:
+    names = ("SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD")
+    assert [production[name] for name in names] == [3_600, False, False]
 
 
 def test_sample_data_is_not_installed_in_production(production: dict[str, Any]) -> None:
@@ -204,3 +212,14 @@ def test_cookies_have_names_that_no_other_host_can_set(production: dict[str, Any
     assert production["SESSION_COOKIE_NAME"] == "__Host-sessionid"
     assert production["CSRF_COOKIE_NAME"] == "__Host-csrftoken"
     assert production["SESSION_COOKIE_SECURE"] is True
+
+
+def test_a_postgresql_before_15_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(version: int) -> None:
+        monkeypatch.setattr(DatabaseWrapper, "get_database_version", lambda _: divmod(version, 10_000))
+        connection.check_database_version_supported()
+
+    [documented] = re.findall(r"You need PostgreSQL (\d+) or later", (ROOT / "docs/operating.md").read_text())
+    check(int(documented) * 10_000)
+    with pytest.raises(NotSupportedError, match=f"PostgreSQL {documented} or later is required"):
+        check(int(documented) * 10_000 - 1)
