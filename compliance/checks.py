@@ -1,5 +1,6 @@
 """System checks: conditions for starting the service, and what to do where they fail."""
 
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from django.db.models import Min
 
 from chatbots import digest_key
 from chatbots.models import Chatbot
+from chatbots.operations.buckets import check_hosted_bucket
 from compliance import database_rights, inventory, rotation
 from conversations import distribution
 
@@ -36,6 +38,19 @@ def no_embedded_servers(**_: object) -> list[CheckMessage]:
     if settings.EMBEDDED_S3:
         problems.append(Error("The S3 server runs embedded.", hint="Set the S3_* variables.", id="compliance.E003"))
     return problems
+
+
+def hosted_bucket_can_be_used(**_: object) -> list[CheckMessage]:
+    result = check_hosted_bucket()
+    if result.is_ok:
+        return []
+    hint = "Create the bucket, or grant what is missing. manage.py check_bucket --hosted lists each call."
+    return [Error(f"The hosted bucket cannot be used. {result.error}", hint=hint, id="compliance.E013")]
+
+
+# Without its tag it would be called by each `check`. Django does not tell a check which tags were asked for.
+if sys.argv[1:2] == ["check"] and {"storage", "--tag=storage"} & {*sys.argv}:
+    register(hosted_bucket_can_be_used, "storage")
 
 
 @register(Tags.security, deploy=True)
@@ -96,21 +111,6 @@ def canary_can_fly(**_: object) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
-def ledger_outlives_backups(**_: object) -> list[CheckMessage]:
-    if settings.BACKUP_HORIZON_DAYS <= settings.ERASURE_LEDGER_DAYS:
-        return []
-    return [
-        Error(
-            f"BACKUP_HORIZON_DAYS is {settings.BACKUP_HORIZON_DAYS.days}, ERASURE_LEDGER_DAYS "
-            f"{settings.ERASURE_LEDGER_DAYS.days}: after the restore of an older backup, nothing would say who was "
-            "erased since.",
-            hint="Set ERASURE_LEDGER_DAYS at least as high, or keep backups for a shorter time.",
-            id="compliance.E009",
-        )
-    ]
-
-
-@register(Tags.security, deploy=True)
 def hsts_can_be_raised(**_: object) -> list[CheckMessage]:
     """Say so, as information, which fails no deployment. Django's `security.W004` warns where it is off."""
     if not 0 < settings.SECURE_HSTS_SECONDS < _YEAR_SECONDS:
@@ -121,6 +121,21 @@ def hsts_can_be_raised(**_: object) -> list[CheckMessage]:
             hint=f"Once HTTPS works for all, raise SECURE_HSTS_SECONDS, to {_YEAR_SECONDS} in the end. See also "
             "SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.",
             id="compliance.I001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def ledger_outlives_backups(**_: object) -> list[CheckMessage]:
+    if settings.BACKUP_HORIZON_DAYS <= settings.ERASURE_LEDGER_DAYS:
+        return []
+    return [
+        Error(
+            f"BACKUP_HORIZON_DAYS is {settings.BACKUP_HORIZON_DAYS.days}, ERASURE_LEDGER_DAYS "
+            f"{settings.ERASURE_LEDGER_DAYS.days}: after the restore of an older backup, nothing would say who was "
+            "erased since.",
+            hint="Set ERASURE_LEDGER_DAYS at least as high, or keep backups for a shorter time.",
+            id="compliance.E009",
         )
     ]
 

@@ -27,7 +27,7 @@ from compliance.redaction import engine as redaction
 from compliance.replay.operation import NotRestored, ReplayRuns, replay
 from compliance.retention import cleanup, policy
 from compliance.retention import engine as retention
-from compliance.work import bucket_checks, claims, refusals, scheduling
+from compliance.work import bucket_checks, claims, hosted_bucket, refusals, scheduling
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
@@ -171,7 +171,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     """Do what is due by time: requeue expired claims, plan extracts, erase late data and values that became UCIs.
 
     Expired data is removed by threads of `background` while it has room; without it, here. In a database that was
-    restored from a backup it does nothing.
+    restored from a backup it only checks the hosted bucket.
 
     An error of a step, or of a chatbot in it, affects no other. Raises SomeFailed after all steps; if the database is
     lost or refuses work, its error at once.
@@ -185,6 +185,9 @@ def sweep(background: BackgroundJobs | None = None) -> None:
         steps.append(cleanup.remove_expired)
     with Isolation() as isolated:
         with silence.calling_hosted():
+            # First: without the bucket, nothing else may be done once the database server was started anew.
+            with isolated.part("hosted_bucket"):
+                hosted_bucket.check_if_due()
             if not tripwire.look_if_due():
                 if (found := service.state()) != service.State.OPEN:
                     saying.say_closed(found)

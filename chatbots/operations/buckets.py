@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from chatbots import changelog, locks
 from chatbots.buckets import Step, location_of, probe, silence
-from chatbots.buckets.locations import bucket_secret_binding, require_bucket
+from chatbots.buckets.locations import StorageLocation, bucket_secret_binding, hosted_storage, require_bucket
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import SecretUnreadable, encrypt
 from common.network_guard import UrlRefused
@@ -136,10 +136,27 @@ def check_bucket(*, chatbot: Chatbot, on_step: Callable[[Step], object] = lambda
     bucket is set.
     """
     bucket = require_bucket(chatbot)
+    result = _tried(lambda: location_of(bucket), on_step)
+    # Unless the settings have changed meanwhile.
+    same = {name: getattr(bucket, name) for name in SETTINGS}
+    Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=result.error[:500])
+    # The result of an earlier check.
+    BucketCheck.objects.filter(chatbot=chatbot, finished_at__isnull=False).delete()
+    return result
+
+
+def check_hosted_bucket() -> BucketCheckResult:
+    """Try each call that the service makes to the operator's bucket, as `check_bucket` does. Needs no database."""
+    return _tried(lambda: StorageLocation(Hosting.HOSTED, settings.S3_BUCKET, "", hosted_storage()))
+
+
+def _tried(
+    locate: Callable[[], StorageLocation], on_step: Callable[[Step], object] = lambda _step: None
+) -> BucketCheckResult:
     steps: list[Step] = []
     errors: list[StorageError] = []
     try:
-        for step in probe(location_of(bucket)):
+        for step in probe(locate()):
             steps.append(step)
             on_step(step)
         errors = [step.error for step in steps if step.error]
@@ -147,13 +164,7 @@ def check_bucket(*, chatbot: Chatbot, on_step: Callable[[Step], object] = lambda
         errors = [failure]
     except SecretUnreadable:
         errors = [StorageError("internal_error", "The stored secret cannot be decrypted. Set it again.")]
-    error = f"{errors[0].code}: {errors[0].detail}" if errors else ""
-    # Unless the settings have changed meanwhile.
-    same = {name: getattr(bucket, name) for name in SETTINGS}
-    Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=error[:500])
-    # The result of an earlier check.
-    BucketCheck.objects.filter(chatbot=chatbot, finished_at__isnull=False).delete()
-    return BucketCheckResult(steps, error)
+    return BucketCheckResult(steps, f"{errors[0].code}: {errors[0].detail}" if errors else "")
 
 
 def _apply(bucket: Bucket, client: ClientBucket | None) -> list[str]:

@@ -80,6 +80,7 @@ class Occurrence(models.Model):
         LEDGER_MISSING = "ledger_missing", "Objects of the ledger were gone, and were written again"
         LEDGER_FOREIGN = "ledger_foreign", "The ledger had objects that this service did not write"
         DATABASE_REFUSED = "database_refused", "The database refused work for now"
+        BUCKET_MISSING = "bucket_missing", "The hosted bucket was missing, or could not be written to"
         LEDGER_LOOK = "ledger_look", "The ledger was compared with the database"
 
     name = models.CharField(max_length=16, choices=Name, primary_key=True)

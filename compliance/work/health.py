@@ -192,6 +192,7 @@ class Health:
     ledger_missing: occurrences.Last
     ledger_foreign: occurrences.Last
     refusals: occurrences.Last
+    bucket_missing: occurrences.Last
     silent: list[SilentBucket]
     interrupted_credentials: list[str]  # the slugs of their chatbots
     resolvers: list[ResolverTrouble]
@@ -246,6 +247,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         ledger_missing=last[occurrences.Name.LEDGER_MISSING],
         ledger_foreign=last[occurrences.Name.LEDGER_FOREIGN],
         refusals=last[occurrences.Name.DATABASE_REFUSED],
+        bucket_missing=last[occurrences.Name.BUCKET_MISSING],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
         # After the look: look-ups lie on all machines, and those on silent ones are left out.
@@ -334,6 +336,8 @@ def _work_problems(health: Health) -> Iterator[HealthProblem]:
 
 
 def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
+    if health.bucket_missing.last_at:
+        yield problem(Code.BUCKET_MISSING)
     for silent in health.silent:
         since = _at(silent.since)
         if silent.slug is None:

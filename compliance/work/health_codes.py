@@ -21,6 +21,7 @@ class Code(StrEnum):
     WORKERS_IDLE = "workers_idle"
     WORK_WAITS = "work_waits"
     SWEEP_LATE = "sweep_late"
+    BUCKET_MISSING = "bucket_missing"
     BUCKET_SILENT = "bucket_silent"
     STORAGE_SILENT = "storage_silent"
     CLAIMS_EXPIRED = "claims_expired"
@@ -93,6 +94,11 @@ ADVICE = {
     Code.STORAGE_SILENT: (
         "The hosted bucket has not answered since {since}. Exports, files and the completion of deletions wait until "
         "it does. Check the storage and the network in between."
+    ),
+    Code.BUCKET_MISSING: (
+        "The hosted bucket does not exist, or we may not write there and remove what we wrote: exports, files, the "
+        "erasure ledger and the completion of deletions wait or fail. manage.py check_bucket --hosted names what is "
+        "refused."
     ),
     Code.BUCKET_SILENT: (
         "The client's bucket of {slug} has not answered since {since}. {waiting} wait for it; other chatbots do not. "

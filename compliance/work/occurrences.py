@@ -19,6 +19,7 @@ ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at
                                                         AND statement_timestamp() + make_interval(secs => %s)
 RETURNING name
 """
+_FORGET = "UPDATE compliance_occurrence SET last_at = NULL WHERE name = %s"
 _GIVE_BACK = "UPDATE compliance_occurrence SET asked_at = NULL WHERE name = %s"
 
 
@@ -32,6 +33,11 @@ class Last(NamedTuple):
 
 def note(name: Name, *, times: int = 1) -> None:
     execute(_NOTE, [name, times])
+
+
+def forget(name: Name) -> None:
+    """Forget when it last happened: it is over."""
+    execute(_FORGET, [name])
 
 
 def ask(name: Name, *, every: float) -> bool:

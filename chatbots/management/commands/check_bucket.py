@@ -4,12 +4,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.management.base import find_chatbot, print_result, result_as_json
-from chatbots.operations.buckets import check_bucket
+from chatbots.operations.buckets import check_bucket, check_hosted_bucket
 from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):
-    help = """Try each call that the service makes to a chatbot's bucket, and name missing permissions.
+    help = """Try each call that the service makes to a chatbot's bucket, or the hosted one, and name what is missing.
 
 It writes a small object with a random name, reads, lists and removes it, also in parts and in every version, and
 stores the result. Nothing else in the bucket is touched.
@@ -18,6 +18,7 @@ stores the result. Nothing else in the bucket is touched.
 examples:
   manage.py check_bucket acme
   manage.py check_bucket acme --json
+  manage.py check_bucket --hosted
 
 For all permissions to grant: manage.py bucket_policy acme
 
@@ -25,11 +26,14 @@ exit codes: 0 all calls succeeded, 1 refused, 2 wrong command line, 3 a call fai
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", help="the chatbot's slug")
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("slug", nargs="?", help="the chatbot's slug")
+        which.add_argument("--hosted", action="store_true", help="check the whole hosted bucket (S3_BUCKET)")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        result = check_bucket(chatbot=find_chatbot(options["slug"]))
+        slug = options["slug"]
+        result = check_bucket(chatbot=find_chatbot(slug)) if slug else check_hosted_bucket()
         if options["json"]:
             self.stdout.write(json.dumps(result_as_json(result)))
         else:

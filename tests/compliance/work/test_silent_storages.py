@@ -19,7 +19,7 @@ from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention import cleanup
-from compliance.work import claims, health
+from compliance.work import claims, health, hosted_bucket
 from compliance.work.background import BackgroundJobs
 from compliance.work.transitions import requeue
 from conversations.models import UploadedFile
@@ -57,6 +57,7 @@ def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatb
 def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(chatbot, storage, monkeypatch) -> None:
     # So that nothing but the sweep's thread would call the storage.
     assert tripwire.look_if_due()
+    hosted_bucket.check_if_due()
     hosted_storage().calls.breaker.reset()
     known = silent(None, rests=-timedelta(seconds=1))
 
