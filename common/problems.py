@@ -69,7 +69,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "rate_limited": (429, "Too many calls"),
-    "internal": (500, "The service failed; quote request_id when you report it"),
+    "internal": (500, "The service failed; quote trace_id when you report it"),
     "unavailable": (503, "The service is unavailable for now"),
     "restored_database": (503, "The service is closed: its database was restored from a backup"),
     "catching_up": (503, "The service is catching up after a failover of its database"),
@@ -168,7 +168,7 @@ HELP: Mapping[str, Help] = {
     ),
     "internal": Help(
         "An error of the service.",
-        "Report it with its `request_id`. Sending it again is safe with an `Idempotency-Key`.",
+        "Report it with its `trace_id`. Sending it again is safe with an `Idempotency-Key`.",
     ),
     "unavailable": Help(
         "The database or the storage did not serve the call, or the signature cannot be checked for now.",
@@ -240,7 +240,8 @@ class Problem(exceptions.APIException):
             "status": self.status_code,
             "detail": str(self.detail),
             "code": self.code,
-            "request_id": current_request_id.get(),
+            "trace_id": current_request_id.get(),
+            "request_id": current_request_id.get(),  # its former name, which is also that of a ComplianceRequest's id
             "errors": at_most(self.errors, most_errors),
         }
 
@@ -325,10 +326,21 @@ def unserved(request: HttpRequest, error: Exception) -> HttpResponse:
     return response
 
 
+# What is wrong with a path that matches, the first that does.
+_HINTS = {
+    r"/$": "A call has no slash at the end of its path.",
+    r"/v1/chatbots/[^/]+/requests/(?![0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/|$))": "A request's id is a UUID in "
+    "lower case with hyphens, as in the response to its filing.",
+    r"/v1/chatbots/[^/]+/conversations/(?![0-9]+(/|$))": "A conversation is named by its number, not by "
+    "the platform's id.",
+}
+
+
 @csrf_exempt
-def unknown_path(request: HttpRequest) -> HttpResponseBase:  # noqa: ARG001  a view
+def unknown_path(request: HttpRequest) -> HttpResponseBase:
     """Answer for unknown paths under /api/, also where DEBUG would show its own page."""
-    return answer(Problem("not_found", "There is nothing at this path."))
+    hints = (hint for pattern, hint in _HINTS.items() if re.search(pattern, request.path_info))
+    return answer(Problem("not_found", f"There is nothing at this path. {next(hints, '')}".rstrip()))
 
 
 def is_api(request: HttpRequest) -> bool:

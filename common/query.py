@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Wi
 from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
+from common.patterns import RULES
 from common.problems import FieldError, Problem
 from common.times import EARLIEST, LATEST, RFC_3339
 
@@ -115,7 +116,7 @@ _ERRORS: Mapping[str, tuple[str, str]] = {
     "less_than": ("out_of_range", "Must be before {lt}."),
     "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
     "string_too_long": ("too_long", "Must have at most {max_length} characters."),
-    "string_pattern_mismatch": ("wrong_pattern", "Must match {pattern}."),
+    "string_pattern_mismatch": ("wrong_pattern", "Must be {rule}"),
     "datetime_parsing": ("invalid_time", _TIME),
     "datetime_from_date_parsing": ("invalid_time", _TIME),
     "timezone_aware": ("time_zone_missing", "Must name its time zone: Z or an offset such as %2B01:00."),
@@ -127,7 +128,9 @@ def _translated(one: Any) -> FieldError:
     if kind == "string_pattern_mismatch" and context["pattern"] == RFC_3339:
         kind = "datetime_parsing"
     code, text = _ERRORS.get(kind, ("invalid", "Is not valid."))
-    return _error(str(one["loc"][0]) if one["loc"] else "", code, text.format(**context))
+    return _error(
+        str(one["loc"][0]) if one["loc"] else "", code, text.format(**context, rule=RULES.get(context.get("pattern")))
+    )
 
 
 # A name that no parameter would have is not shown: it may be anything.

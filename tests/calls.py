@@ -110,10 +110,10 @@ def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Cache-Control"] == "no-store"
     body: dict[str, Any] = response.json()
-    assert body.keys() == {"type", "title", "status", "detail", "code", "request_id", "errors"}
+    assert body.keys() == {"type", "title", "status", "detail", "code", "trace_id", "request_id", "errors"}
     assert (body["status"], body["code"]) == (status, code)
     assert body["type"] == f"/api/docs/errors#{code}"
-    assert body["request_id"] == response.headers["X-Trace-ID"] != ""
+    assert body["trace_id"] == body["request_id"] == response.headers["X-Trace-ID"] != ""
     return body
 
 

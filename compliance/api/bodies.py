@@ -12,10 +12,10 @@ from chatbots.callback_urls import MOST_CHARACTERS, canonical_url
 from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.network_guard import UrlRefused
+from common.patterns import REFERENCE, RULES, WITHOUT_NUL
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
-from compliance.models.requests import REFERENCE
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.inputs import RequestInput
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
@@ -26,7 +26,7 @@ from conversations.documents import error_at
 Kind = ComplianceRequest.Kind
 
 # The limits of `ByConversations` and `ByMessages`, so that errors name the item.
-_Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
+_Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=WITHOUT_NUL)]
 
 # The two selectors. A condition in place of two alternatives: client generators would make a class of each of those,
 # without the other fields. `_selector_errors` checks it.
@@ -50,7 +50,7 @@ class _SelectorBase(BaseModel):
         json_schema_extra=_ONE_SELECTOR,
     )
 
-    unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[^\x00]*$")
+    unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=WITHOUT_NUL)
     """The name of the chatbot's UCI, present or former."""
     # The limit is also what makes pydantic look for unpaired surrogates.
     unique_chatter_identifier_value: str | None = Field(None, max_length=512, json_schema_extra=UCI_VALUE)
@@ -366,7 +366,7 @@ _ERRORS = {
     "literal_error": ("unknown_value", "Must be {expected} here."),
     "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
     "string_too_long": ("too_long", "Must have at most {max_length} characters."),
-    "string_pattern_mismatch": ("wrong_pattern", "Must match {pattern}."),
+    "string_pattern_mismatch": ("wrong_pattern", "Must be {rule}"),
 }
 
 
@@ -376,6 +376,6 @@ def _field_error(one: Any) -> FieldError:
         code, detail = "invalid", str(context["error"])
     else:
         code, detail = _ERRORS.get(one["type"], ("invalid", "Is not valid."))
-        detail = detail.format(**context)
+        detail = detail.format(**context, rule=RULES.get(context.get("pattern")))
     error = error_at(one["loc"], code, detail)
     return FieldError(pointer=error.pointer, code=error.code, detail=error.detail)

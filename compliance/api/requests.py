@@ -16,6 +16,7 @@ from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import CursorPages, PageQuery
+from common.patterns import REFERENCE
 from common.problems import invalid_field
 from common.query import read_query
 from common.times import Instant
@@ -39,7 +40,6 @@ from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
 from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
-from compliance.models.requests import REFERENCE
 from compliance.requests import decisions, queries
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.results import download_link

@@ -13,10 +13,8 @@ from django.db.models.functions import Coalesce, Now
 
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import Chatbot, Variable
+from common.patterns import REFERENCE
 from compliance.models.workers import Claim
-
-# What a client may name a request by. Compared whole.
-REFERENCE = r"^[A-Za-z0-9._:-]{1,64}$"
 
 
 class ComplianceRequest(models.Model):

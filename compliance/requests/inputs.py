@@ -16,9 +16,9 @@ from chatbots.callback_urls import canonical_url
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
 from common.network_guard import UrlRefused
+from common.patterns import REFERENCE, RULES
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.models.requests import REFERENCE
 from compliance.requests.selectors import ByUci, Names, Selector
 
 Kind = ComplianceRequest.Kind
@@ -201,7 +201,7 @@ def _beginning(day: date, zone: ZoneInfo) -> datetime:
 def check_reference(reference: str, about: Names) -> None:
     """Raise Refused(`invalid`) for a reference of another form, or one that says whom the request is about."""
     if reference and not re.fullmatch(REFERENCE, reference):
-        raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
+        raise Refused("invalid", f"The reference must be {RULES[REFERENCE]}", pointer="/reference")
     if reference and about.is_in(reference):
         raise Refused(
             "invalid",

@@ -134,7 +134,8 @@ def problem_example(code: str) -> dict[str, Any]:
     errors = []
     if code == "invalid":
         errors = [FieldError(pointer="/reference", code="wrong_type", detail="Must be a string.")]
-    return problems.Problem(code, errors=errors).as_dict() | {"request_id": "01a20e51-5222-7346-9cec-2e7f057cd17a"}
+    ids = dict.fromkeys(("trace_id", "request_id"), "01a20e51-5222-7346-9cec-2e7f057cd17a")
+    return problems.Problem(code, errors=errors).as_dict() | ids
 
 
 class ResponseModel(BaseModel):
@@ -176,7 +177,9 @@ class Problem(ResponseModel):
     """What happened, or what to do. Never quotes values."""
     code: str = Field(json_schema_extra={"enum": list(CODES)})
     """Stable: rely on it, not on the texts."""
+    trace_id: str
+    """The `X-Trace-ID` of the call. Quote it when you report a problem."""
     request_id: str
-    """The `X-Trace-ID` of the call."""
+    """The former name of `trace_id`, with the same value; not the id of a deletion or export."""
     errors: list[FieldAtFault]
     """The invalid fields; empty if the error is not about single fields."""

@@ -18,11 +18,11 @@ from django.utils.http import urlencode
 from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
+from common.patterns import REFERENCE, RULES
 from common.times import EARLIEST, LATEST, midnight
 from common.wording import counted
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
-from compliance.models.requests import REFERENCE
 from compliance.requests.decisions import HAS_SUBJECT, REASONS
 from compliance.requests.queries import matching
 from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
@@ -60,7 +60,7 @@ class RequestFilterForm(forms.Form):
     reference = forms.RegexField(
         REFERENCE,
         required=False,
-        error_messages={"invalid": "A reference has 1 to 64 of A-Z a-z 0-9 . _ : -"},
+        error_messages={"invalid": f"A reference is {RULES[REFERENCE]}"},
     )
 
     def __init__(self, *args: Any, chatbots: list[Chatbot], zone: str, **kwargs: Any) -> None:

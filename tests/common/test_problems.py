@@ -37,7 +37,7 @@ def chained() -> Exception:
 def test_every_code_makes_a_whole_problem(code):
     response = exception_handler(Problem(code), {})
     assert response.status_code == response.data["status"] == CODES[code][0]
-    assert response.data.keys() == {"type", "title", "status", "detail", "code", "request_id", "errors"}
+    assert response.data.keys() == {"type", "title", "status", "detail", "code", "trace_id", "request_id", "errors"}
     assert response.data["type"] == f"/api/docs/errors#{code}"
     assert 400 <= response.status_code < 500 or code in {
         "internal",
@@ -139,6 +139,23 @@ def test_a_failed_operation_is_returned_and_not_quoted(chatbot, monkeypatch, cap
 def test_an_unknown_path_returns_a_problem(db, settings, path, method, debug):
     settings.DEBUG = debug
     problem(getattr(Client(), method)(path), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("data-deletion/", "no slash at the end"),
+        ("requests/018f0000-0000-7000-8000-000000000000/cancel/", "no slash at the end"),
+        ("requests/not-a-uuid/cancel", "A request's id is a UUID in lower case with hyphens"),
+        ("requests/018F0000-0000-7000-8000-000000000000", "A request's id is a UUID in lower case with hyphens"),
+        ("conversations/c-1001/messages", "A conversation is named by its number, not by the platform's id"),
+        ("requests/018f0000-0000-7000-8000-000000000000/erase", "There is nothing at this path."),
+    ],
+)
+def test_an_unknown_path_says_what_may_be_wrong_with_it(db, path, hint):
+    body = problem(Client().post(f"/api/v1/chatbots/acme/{path}"), 404, "not_found")
+    assert hint in body["detail"]
+    assert ("slash" in body["detail"]) is path.endswith("/")
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
         ({"key": "plan"}, "Choose one of this chatbot"),
         ({"key": ""}, "Choose the UCI"),
         ({"action": ""}, "Choose to delete or to export"),
-        ({"reference": "not one"}, "The reference may have"),
+        ({"reference": "not one"}, "The reference must be"),
         ({"reference": "is-alice"}, "must not contain"),
         ({"whom": "ids", "ids": ""}, "one per line"),
         ({"whom": "ids", "ids": "a\na"}, "is in the list twice"),

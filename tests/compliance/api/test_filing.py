@@ -123,6 +123,13 @@ def test_a_reference_of_another_shape_is_refused(caller, reference):
     assert list(pointers(caller.post("data-deletion", ALICE | {"reference": reference}))) == ["/reference"]
 
 
+def test_the_rule_of_a_reference_is_said_in_words(caller):
+    filed = problem(caller.post("data-deletion", ALICE | {"reference": "a b"}), 400, "invalid")
+    sought = problem(caller.get("requests?reference=a%20b"), 400, "invalid")
+    rule = "Must be 1 to 64 characters: letters A to Z and a to z, digits, and . _ : -"
+    assert [one["errors"][0]["detail"] for one in (filed, sought)] == [rule, rule]
+
+
 @pytest.mark.parametrize("reference", ["alice-77", "ticket.alice-77.1", "T-ALICE-77", "Alice-77"])
 def test_a_reference_that_holds_the_value_is_refused(caller, reference):
     response = caller.post("data-deletion", ALICE | {"reference": reference})
