@@ -28,7 +28,7 @@ class Overview:
 _NO_UCI = Gap("uci", "No UCI designated: requests cannot name a chatter")
 _NO_BUCKET = Gap("bucket", "No bucket: exports cannot be filed")
 _BUCKET_FAILED = Gap("bucket", "The bucket's last check failed")
-_NO_SIGNING_KEY = Gap("keys", "No signing key: signed calls do not work")
+_NO_KEY = Gap("keys", "No key for the API: neither a signing key nor a token")
 _RESOLVER_OFF = Gap("resolver", "The resolver is off, since another variable has become the UCI")
 _NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: callbacks and look-ups wait")
 
@@ -36,14 +36,15 @@ _NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: 
 def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
     """Return the chatbots with everything that `overview_of` needs, in one query."""
     active = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now()))
-    signing = ApiKey.objects.filter(active, chatbot=OuterRef("pk"), type=ApiKey.Type.SIGNING)
+    keys = ApiKey.objects.filter(active, chatbot=OuterRef("pk"))
     uci = Variable.objects.filter(chatbot=OuterRef("pk"), is_uci=True).values("name")
     return (
         chatbots.select_related("bucket", "resolver")
         .defer("bucket__secret_encrypted")
         .annotate(
             uci_name=Subquery(uci),
-            has_signing_key=Exists(signing),
+            has_signing_key=Exists(keys.filter(type=ApiKey.Type.SIGNING)),
+            has_token=Exists(keys.filter(type=ApiKey.Type.TOKEN)),
             has_callback_secret=Exists(CallbackSecret.objects.filter(chatbot=OuterRef("pk"))),
         )
     )
@@ -60,7 +61,7 @@ def overview_of(chatbot: Chatbot) -> Overview:
         _NO_UCI: uci is None,
         _NO_BUCKET: bucket is None,
         _BUCKET_FAILED: bucket is not None and bool(bucket.last_error),
-        _NO_SIGNING_KEY: not has_key,
+        _NO_KEY: not (has_key or chatbot.has_token),  # type: ignore[attr-defined]
         _NOTHING_SIGNS: (bool(chatbot.callback_url) or resolver is not None) and not signs,
         _RESOLVER_OFF: resolver is not None and not resolver.is_on,
     }

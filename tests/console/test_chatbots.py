@@ -32,14 +32,16 @@ def test_it_shows_each_chatbot_with_what_it_lacks(admin_client: Client, chatbot:
     assert "member_id" in text
     assert 'class="gaps"' not in text
     text = admin_client.get(f"{LIST}?q=bare").text
-    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No signing key"):
+    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No key for the API"):
         assert gap in text
 
     Bucket.objects.filter(chatbot=chatbot).update(last_error="storage_access_denied: no")
     ApiKey.objects.update(expires_at=factories.NOON.replace(year=2020))
     text = admin_client.get(f"{LIST}?q=acme").text
-    for gap in ("last check failed", "No signing key"):
+    for gap in ("last check failed", "No key for the API"):
         assert gap in text
+    factories.ApiKeyFactory.create(chatbot=chatbot)
+    assert "No key for the API" not in admin_client.get(f"{LIST}?q=acme").text
 
 
 @pytest.mark.parametrize("role", Role)

@@ -146,7 +146,7 @@ def test_it_says_what_is_missing(admin_client: Client) -> None:
 
     text = shown(admin_client, bare)
 
-    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No signing key"):
+    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No key for the API"):
         assert gap in text
     assert "No variables yet" in text
 
