@@ -81,6 +81,7 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(live_server, 
         expect(page.get_by_role("heading", name="History")).to_be_visible()
         expect(page.get_by_text("2 conversations, 7 messages, 0 files, 0 exports.")).to_be_visible()
         expect(page.get_by_text("The note was erased.")).to_be_visible()
+        expect(page.get_by_text("The request is approved.")).to_be_visible()
         assert VALUE not in page.content()
         stays_at_home(watched, live_server.url)
 
@@ -105,4 +106,7 @@ def test_a_page_that_refused_a_decision_does_not_send_it_again_by_itself(live_se
         page.wait_for_url(live_server.url + below)
 
         expect(page.get_by_text("It does not continue by itself.")).to_be_visible()
+        expect(page.get_by_role("alert").get_by_text("Only a failed request")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("alert")).to_have_count(0)
         assert status_of(request) == Status.FAILED
