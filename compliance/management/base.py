@@ -14,12 +14,14 @@ from django.urls import reverse
 
 from chatbots.management.base import find_chatbot, find_open_chatbot
 from common.commands import TeachingCommand
+from common.wording import counted
 from compliance.api.representation import represent
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit
+from compliance.work import heartbeats
 
 Status = ComplianceRequest.Status
 
@@ -32,6 +34,11 @@ EXIT_CODES = {
     Status.CANCELLED: 5,
 }
 STILL_WAITING = 6
+
+_NO_WORKER = (
+    "No worker is running, so the request waits. Start a cluster (manage.py qcluster), or carry out what waits here "
+    "and now, in another terminal: manage.py process_requests."
+)
 
 
 class FilingCommand(TeachingCommand):
@@ -147,18 +154,22 @@ def _ids(given: str) -> list[str]:
 
 def _follow(request: ComplianceRequest, *, timeout: float, log: Any) -> ComplianceRequest:
     """Poll until the request has ended or is held; say each new state."""
+    if not heartbeats.is_any_alive():
+        log(_NO_WORKER)
     end = time.monotonic() + timeout
-    said = None
+    said = ""
     while True:
         request.refresh_from_db()
-        state = (request.status, request.conversations)
+        total = request.conversations_total
+        done = f": {request.conversations:,} of {counted(total, 'conversation')}" if total else ""
+        state = f"{request.status}{done}"
         if state != said:
-            log(f"{request.status}: {request.conversations} of {request.conversations_total} conversations")
+            log(state)
             said = state
         if request.status in EXIT_CODES:
             return request
         if time.monotonic() > end:
-            log("Still waiting. Is a worker running? `manage.py process_requests` carries requests out here and now.")
+            log("Still waiting.")
             return request
         time.sleep(0.2)
 
@@ -185,9 +196,10 @@ def show(command: BaseCommand, request: ComplianceRequest, *, as_json: bool) -> 
 
 
 def _what_was_done(request: ComplianceRequest) -> str:
-    counts = f"{request.conversations:,} conversations, {request.messages:,} messages"
+    counts = f"{counted(request.conversations, 'conversation')}, {counted(request.messages, 'message')}"
     if request.kind != ComplianceRequest.Kind.EXPORT:
-        return f"{counts}, {request.files:,} files, {request.exports:,} earlier exports"
+        return f"{counts}, {counted(request.files, 'file')}, {counted(request.exports, 'earlier export')}"
     export = request.export
     bucket = export.bucket or settings.S3_BUCKET
-    return f"{counts}; {export.rows:,} rows, {export.bytes:,} bytes in {bucket}, key {export.key}"
+    size = f"{counted(export.rows or 0, 'row')}, {counted(export.bytes or 0, 'byte')}"
+    return f"{counts}; {size} in {bucket}, key {export.key}"

@@ -152,6 +152,11 @@ def clusters() -> list[Cluster]:
     ]
 
 
+def is_any_alive() -> bool:
+    """Return whether a cluster runs whose workers take tasks."""
+    return any(one.condition is Condition.ALIVE for one in clusters())
+
+
 def _condition(row: Heartbeat, now: datetime, patience: timedelta) -> Condition:
     if row.stopped_at is not None:
         return Condition.STOPPED

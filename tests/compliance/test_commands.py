@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry
 from compliance import worker
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, Heartbeat
 from tests import factories
 from tests.commands import refused, report, run
 from tests.compliance.exporting import committed
@@ -59,6 +59,28 @@ def test_waiting_ends_with_an_exit_code_for_the_result(chatbot, storage, monkeyp
     assert "42" not in out.replace(str(ComplianceRequest.objects.get().pk), "")
 
 
+@pytest.mark.parametrize("works", [False, True])
+def test_waiting_says_at_once_when_no_worker_runs(chatbot, monkeypatch, works) -> None:
+    if works:
+        now = timezone.now()
+        Heartbeat.objects.create(
+            id=uuid4(), name="one", version="1", workers=2, started_at=now, seen_at=now, worked_at=now
+        )
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    _, _, said = run("request_export", "acme", "member_id", "42", "--wait", "--timeout", "0")
+    first, second, *_ = said.splitlines()
+    assert ("No worker is running" in first) is ("process_requests" in first) is not works
+    assert (first if works else second) == "accepted"
+
+
+def test_one_conversation_is_counted_as_one(chatbot, storage, monkeypatch) -> None:
+    conversation_of(chatbot, "42", messages=1)
+    monkeypatch.setattr("time.sleep", lambda _: worker.drain())
+    _, out, said = run("request_deletion", "acme", "member_id", "42", "--wait")
+    assert said.splitlines()[-1] == "completed: 1 of 1 conversation"
+    assert out.splitlines()[-1] == "1 conversation, 1 message, 0 files, 0 earlier exports"
+
+
 @committed
 def test_waiting_for_an_export_prints_its_location(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
@@ -78,7 +100,7 @@ def test_refusals_are_explained(chatbot) -> None:
     assert str(placeholder) == "invalid: This value is a placeholder that identifies no one."
     assert placeholder.returncode == 2
     spaced = refused("request_deletion", "acme", "member_id", "42", "--reference", "with a space")
-    assert str(spaced).startswith("invalid: The reference may have")
+    assert str(spaced).startswith("invalid: The reference must be 1 to 64 characters: letters A to Z")
     assert not ComplianceRequest.objects.exists()
     assert refused("approve_request", str(uuid4())).returncode == 2
     assert "a request id is a UUID" in str(refused("approve_request", "7"))

@@ -7,7 +7,6 @@ from django.core.management.base import CommandError, CommandParser
 
 from common.commands import TeachingCommand
 from compliance.work import heartbeats
-from compliance.work.heartbeats import Condition
 from conversations import distribution
 from conversations.citus import NotDistributable
 from conversations.distribution import Step
@@ -56,7 +55,7 @@ do; what was done before stays done, 130 interrupted
             if options["dry_run"] or not steps:
                 self._list(steps)
                 return
-            if any(one.condition is Condition.ALIVE for one in heartbeats.clusters()):
+            if heartbeats.is_any_alive():
                 raise CommandError("A cluster of workers runs. Stop web servers and workers first.")
             if not options["yes"]:
                 self.confirm(f"{_sizes(steps)} Only a dump leads back: have a backup.", word="distribute")

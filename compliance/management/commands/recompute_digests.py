@@ -6,9 +6,9 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from common.commands import TeachingCommand
+from common.wording import counted
 from compliance import digests
 from compliance.work import heartbeats
-from compliance.work.heartbeats import Condition
 
 
 class Command(TeachingCommand):
@@ -35,7 +35,7 @@ value, which was stored under the new key before, or --dry-run found some
 
     def handle(self, *args: Any, **options: Any) -> None:
         is_dry = options["dry_run"]
-        if not is_dry and any(one.condition is Condition.ALIVE for one in heartbeats.clusters()):
+        if not is_dry and heartbeats.is_any_alive():
             raise CommandError("A cluster of workers runs. Stop web server and workers first.")
         with tqdm(unit=" rows", file=self.stderr, disable=None) as bar:
             found = digests.recompute(dry_run=is_dry, progress=bar.update)
@@ -44,6 +44,6 @@ value, which was stored under the new key before, or --dry-run found some
         else:
             for name, one in found.items():
                 done = "would be recomputed" if is_dry else f"recomputed, {one.left:,} left"
-                self.stdout.write(f"{name}: {one.rows:,} rows, {one.wrong - one.left:,} {done}")
+                self.stdout.write(f"{name}: {counted(one.rows, 'row')}, {one.wrong - one.left:,} {done}")
         if any(one.wrong if is_dry else one.left for one in found.values()):
             raise SystemExit(3)
