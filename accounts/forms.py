@@ -11,6 +11,7 @@ from django_otp.models import Device
 
 from accounts import lockouts, second_factor
 from accounts.second_factor import CodeRefused, CodesUnreadable, TooSoon
+from common.wording import counted
 
 _WRONG = "This code is incorrect or was already used. Enter the code that your app shows now."
 _UNREADABLE = "Codes of your app cannot be checked for now. Use a recovery code, or ask the operator of this service."
@@ -102,4 +103,4 @@ class PasswordForm(forms.Form):
 
 def _wait(until: datetime) -> str:
     seconds = max(1, round((until - timezone.now()).total_seconds()))
-    return f"The last code was incorrect. Try again in {seconds} seconds."
+    return f"The last code was incorrect. Try again in {counted(seconds, 'second')}."

@@ -13,6 +13,7 @@ from django.db.models import Min
 from chatbots import digest_key
 from chatbots.models import Chatbot
 from chatbots.operations.buckets import check_hosted_bucket
+from common.wording import counted
 from compliance import database_rights, inventory, rotation
 from conversations import distribution
 
@@ -187,7 +188,8 @@ def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, *
         return []
     return [
         Error(
-            f"HOSTED_FILE_DAYS is {settings.HOSTED_FILE_DAYS.days}, the shortest retention period {shortest} days.",
+            f"HOSTED_FILE_DAYS is {settings.HOSTED_FILE_DAYS.days}, the shortest retention period "
+            f"{counted(shortest, 'day')}.",
             hint="Retention runs would have to rebuild daily extracts. Set HOSTED_FILE_DAYS below the period.",
             id="compliance.E007",
         )
@@ -203,7 +205,7 @@ def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) 
     waiting = {key_id: in_use[key_id] for key_id in older if key_id in in_use}
     problems: list[CheckMessage] = [
         Error(
-            f"{count:,} stored secrets are under the key {key_id}, which ENCRYPTION_KEYS lacks: they cannot be used.",
+            f"{counted(count, 'stored secret')} under the key {key_id}, which ENCRYPTION_KEYS lacks, cannot be used.",
             hint="Put the key back, at the end. Remove a key when rotate_secrets says that none is left under it.",
             id="compliance.E008",
         )
@@ -211,7 +213,7 @@ def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) 
     ]
     problems += [
         checks.Warning(
-            f"{count:,} stored secrets are under the key {key_id}, which is not the newest.",
+            f"{counted(count, 'stored secret')} under the key {key_id}, which is not the newest.",
             hint="Run manage.py rotate_secrets, once every process has the newest key as its first.",
             id="compliance.W006",
         )

@@ -36,6 +36,9 @@ COUNTED: Mapping[str, str] = {
     "extracts": "Daily extracts rebuilt",
 }
 
+# What is kept of an erased conversation.
+KEPT_OF_CONVERSATION = "number, day, channel, flags and scores"
+
 # What a redaction removes.
 REDACTED = ("messages", "files", "exports", "extracts")
 

@@ -20,6 +20,7 @@ from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import fetch
 from common.isolation import Isolation, in_any_order
+from common.wording import counted
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due
@@ -97,7 +98,8 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
     if days is not None and days not in Chatbot.RetentionDays.values:
         raise ValidationError({"retention_days": "Choose one of the periods."})
     if days is not None and timedelta(days=days) <= settings.HOSTED_FILE_DAYS:
-        detail = f"Hosted files are kept for {settings.HOSTED_FILE_DAYS.days} days (HOSTED_FILE_DAYS): choose longer."
+        kept = counted(settings.HOSTED_FILE_DAYS.days, "day")
+        detail = f"Hosted files are kept for {kept} (HOSTED_FILE_DAYS): choose longer."
         raise ValidationError({"retention_days": detail})
     with transaction.atomic():
         current = locks.locked(chatbot.pk)

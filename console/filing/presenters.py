@@ -7,10 +7,12 @@ from datetime import timedelta
 from django.conf import settings
 
 from chatbots.models import Chatbot
+from common.wording import counted
 from compliance.models import ComplianceRequest
 from compliance.requests.preview import ChatterPreview, PreviewOfMany
 from compliance.requests.preview.effects import Deletion
 from compliance.requests.preview.similar import Similar
+from compliance.requests.results import KEPT_OF_CONVERSATION
 from compliance.requests.submit import CONSOLE_GRACE
 from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import PastedValues, peculiarities
@@ -79,12 +81,12 @@ def stores(deletion: Deletion) -> list[StoreRow]:
     """Return what a deletion erases and keeps, by store."""
     erased = deletion.erased
     days = settings.EXPORT_GRACE_DAYS.days
-    kept = f"{deletion.kept_exports} from the last {days} days" if deletion.kept_exports else ""
+    kept = f"{deletion.kept_exports} from the last {counted(days, 'day')}" if deletion.kept_exports else ""
     return [
         StoreRow(
             "Conversations",
             erased["conversations"],
-            "number, day, channel, flags and scores" if erased["conversations"] else "",
+            KEPT_OF_CONVERSATION if erased["conversations"] else "",
         ),
         StoreRow("Messages", erased["messages"]),
         StoreRow("UCI values", erased["identities"]),

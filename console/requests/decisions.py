@@ -62,7 +62,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         decisions.cancel,
         MANAGE_REQUESTS,
         "Cancel request",
-        "leave",
+        "cross",
         "",
         "The request ends before it starts, and any value it names is erased. This cannot be undone.",
         "cancelled",

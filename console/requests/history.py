@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from chatbots.models import ChangeLogEntry
+from common.wording import counted
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.decisions import WORDS
@@ -77,10 +78,10 @@ def _origin(data: Data) -> str:
 
 
 def _erased(data: Data) -> str:
-    counts = ((data.get(name), name) for name in ("conversations", "messages", "files", "exports"))
-    text = ", ".join(f"{count:,} {name}" for count, name in counts if isinstance(count, int)) + "."
+    counts = ((data.get(f"{noun}s"), noun) for noun in ("conversation", "message", "file", "export"))
+    text = ", ".join(counted(count, noun) for count, noun in counts if isinstance(count, int)) + "."
     left_out = data.get("unverified_left_out")
-    return f"{text} {left_out:,} conversations left out for a weak identity." if left_out else text
+    return f"{text} {counted(left_out, 'conversation')} left out for a weak identity." if left_out else text
 
 
 def _file(data: Data) -> str:

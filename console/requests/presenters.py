@@ -12,7 +12,15 @@ from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision
-from compliance.requests.results import COUNTED, EXPORTED, MOST_FILES, REDACTED, Outcomes, counts_of
+from compliance.requests.results import (
+    COUNTED,
+    EXPORTED,
+    KEPT_OF_CONVERSATION,
+    MOST_FILES,
+    REDACTED,
+    Outcomes,
+    counts_of,
+)
 from compliance.work.sql import SHARING
 from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
@@ -36,7 +44,7 @@ class Choice(NamedTuple):
 class StoreCount(NamedTuple):
     label: str
     number: int
-    kept: int | None  # None for stores of which nothing is ever kept
+    kept: str  # what is left of them, or how many; empty if nothing is
 
 
 @dataclass(frozen=True)
@@ -55,14 +63,16 @@ def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
     """Return what a deletion erased and kept, or what an export contains, by store."""
     numbers = counts_of(request)
     if request.kind == Kind.EXPORT:
-        return [StoreCount(COUNTED[name], numbers[name], None) for name in EXPORTED]
+        return [StoreCount(COUNTED[name], numbers[name], "") for name in EXPORTED]
+    exports = sum(one.removed_at is None for one in results.kept.get(request.pk, ()))
+    extracts = len(results.delivered.get(request.pk, ()))
     kept = {
-        "conversations": request.conversations,
-        "exports": sum(one.removed_at is None for one in results.kept.get(request.pk, ())),
-        "extracts": len(results.delivered.get(request.pk, ())),
+        "conversations": KEPT_OF_CONVERSATION if request.conversations else "",
+        "exports": f"{exports:,} more" if exports else "",
+        "extracts": f"{extracts:,} in the client's bucket" if extracts else "",
     }
     names = REDACTED if request.kind == Kind.REDACTION else COUNTED
-    return [StoreCount(COUNTED[name], numbers[name], kept.get(name)) for name in names]
+    return [StoreCount(COUNTED[name], numbers[name], kept.get(name, "")) for name in names]
 
 
 def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | None:

@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from common import wording
+
 register = template.Library()
 
 
@@ -44,6 +46,8 @@ def thousands(number: int | None) -> str:
     """Return a number as `12,345`; an empty string for None."""
     return "" if number is None else f"{number:,}"
 
+
+register.filter("counted", wording.counted)
 
 # The strongest first.
 _IDENTIFIED = {

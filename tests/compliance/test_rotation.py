@@ -216,7 +216,7 @@ def test_the_deployment_check_names_keys_that_are_missing_or_old(secrets: dict[s
             return {str(one.id): str(one.msg) for one in checks.secrets_can_be_read(databases=["default"])}
 
     assert checks.secrets_can_be_read in registry.deployment_checks
-    assert "10 stored secrets are under the key k1" in found()["compliance.W006"]
+    assert "10 stored secrets under the key k1" in found()["compliance.W006"]
     with role("web"):
         (warning,) = checks.secrets_can_be_read(databases=["default"])
     assert "11 stored secrets" in warning.msg

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -126,9 +127,9 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
     answer = member(chatbot).get(address(request))
 
     assert [(one.label, one.number, one.kept) for one in answer.context["counts"]][:3] == [
-        ("Conversations", 2, 2),
-        ("Messages", 6, None),
-        ("UCI values", 2, None),
+        ("Conversations", 2, "number, day, channel, flags and scores"),
+        ("Messages", 6, ""),
+        ("UCI values", 2, ""),
     ]
     assert ", ".join(str(one.pk) for one in erased) in answer.text
     for expected in (
@@ -217,6 +218,22 @@ def test_the_progress_can_be_requested_separately(chatbot: Chatbot) -> None:
     assert 'data-at-rest="yes"' in client.get(address(failed(chatbot), "progress")).text
     assert f'data-progress="{address(request, "progress")}"' in text_of(client, request)
     assert "data-progress" not in text_of(client, failed(chatbot))
+
+
+def test_one_conversation_is_counted_as_one(chatbot: Chatbot) -> None:
+    client = member(chatbot)
+    request = completed(chatbot, conversations=1, conversations_total=1)
+    counts: dict[str, Any] = {"conversations": 1, "messages": 1, "files": 2, "exports": 0}
+    changelog.record("request.completed", chatbot_id=chatbot.pk, request_id=request.pk, actor="worker", data=counts)
+    text = text_of(client, request)
+    assert "1 of 1 conversation erased" in text
+    assert "1 conversation, 1 message, 2 files, 0 exports." in text
+
+
+def test_cancelling_does_not_look_like_logging_out(chatbot: Chatbot) -> None:
+    text = text_of(member(chatbot, Role.SUPPORT), waiting(chatbot))
+    assert "Cancel request" in text
+    assert text.count("#leave") == text.count("Log out") == 1
 
 
 def test_the_number_of_queries_is_constant_and_none_reads_the_chatter(chatbot: Chatbot) -> None:

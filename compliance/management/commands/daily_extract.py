@@ -12,6 +12,7 @@ from tqdm import tqdm
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Bucket, Chatbot
 from common.commands import TeachingCommand
+from common.wording import counted
 from compliance.erasure import extracts
 from conversations.extracts import days
 from conversations.models import DailyExtract
@@ -92,10 +93,14 @@ exit codes:
             self.stdout.write(json.dumps({"extracts": document}))
             return
         for row in rows:
-            said = f"{row.rows:,} rows, {row.bytes:,} bytes" if row.state == State.DONE else row.error_detail
+            said = (
+                f"{counted(row.rows or 0, 'row')}, {counted(row.bytes or 0, 'byte')}"
+                if row.state == State.DONE
+                else row.error_detail
+            )
             self.stdout.write(f"{row.chatbot.slug} {row.day}: {row.state} {said}".rstrip())
         done = sum(row.state == State.DONE for row in rows)
-        self.stdout.write(f"{done} of {len(rows)} days are done.")
+        self.stdout.write(f"{done:,} of {counted(len(rows), 'day')} done.")
 
 
 def _day(text: str) -> date:

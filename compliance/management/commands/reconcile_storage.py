@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from common.commands import TeachingCommand
 from common.storage import StorageError
+from common.wording import counted
 from compliance.models import Service
 from compliance.reconciliation.report import FixRefused, Report, reconcile
 
@@ -65,18 +66,18 @@ refused (see --force), 3 there are differences, or were before --fix: run it aga
 
 def _of_objects(report: Report) -> Iterator[str]:
     for folder, count in sorted(report.objects.items()):
-        yield f"{folder}: {count:,} objects"
+        yield f"{folder}: {counted(count, 'object')}"
     for kind, counts in (("orphans", report.orphans), ("objects with old versions", report.old_versions)):
         for folder, count in counts.items():
             yield f"{folder}: {count:,} {kind}"
     for folder, count in report.young.items():
-        yield f"{folder}: {count:,} objects without a row, younger than a day: run it again tomorrow"
+        yield f"{folder}: {counted(count, 'object')} without a row, younger than a day: run it again tomorrow"
     for one in report.named_orphans:
         yield "  " + " ".join(f"{name}={value}" for name, value in one.items())
     for folder, count in report.stale_uploads.items():
         yield f"{folder}: {count:,} multipart uploads that no worker will complete"
     for service_id, count in sorted(report.other_ledgers.items()):
-        yield f"erasure_ledger: {count:,} objects of another service, {service_id}, are left alone"
+        yield f"erasure_ledger: {counted(count, 'object')} of another service, {service_id}, left alone"
 
 
 def _of_rows(report: Report) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _of_a_restore(report: Report) -> Iterator[str]:
         )
     elif report.before_replay and report.replayed_at:
         yield (
-            f"{report.before_replay:,} objects without a row were written before the replay ended, on "
+            f"{counted(report.before_replay, 'object')} without a row, written before the replay ended, on "
             f"{report.replayed_at:%Y-%m-%d at %H:%M} UTC: most likely after the backup was made, so that the "
             "database has forgotten them. If there is a newer backup, restore that one: --fix removes them for good."
         )

@@ -117,7 +117,7 @@ of a restore, 130 interrupted
         except LedgerGone:
             raise CommandError(_LEDGER_GONE, returncode=3) from None
         except NotRestored as error:
-            raise CommandError(_NOT_RESTORED.format(unknown=error.unknown), returncode=3) from None
+            raise CommandError(_NOT_RESTORED.format(unknown=counted(error.unknown, "object")), returncode=3) from None
         except StorageError as error:
             text = f"{error.code}: {error.detail} The service stays as it is. Run it again when that is mended."
             raise CommandError(text) from None
@@ -180,7 +180,7 @@ of a restore, 130 interrupted
 
 
 _NOT_RESTORED = (
-    "Nothing was done. The ledger has {unknown:,} objects that this database does not know, but the service is open: "
+    "Nothing was done. The ledger has {unknown} that this database does not know, but the service is open: "
     "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
     "erased there would be wrong: give the copy an identity of its own (adopt --new-service). If this database was "
     "restored from a backup, say so with --restored; --dry-run shows whom it would erase."

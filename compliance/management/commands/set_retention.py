@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from chatbots.management.base import find_chatbot
 from chatbots.models import Chatbot
 from common.commands import TeachingCommand
+from common.wording import counted
 from compliance.retention import policy
 
 NOT_CONFIRMED = 3
@@ -47,7 +48,7 @@ exit codes: 0 set, 1 there is no such chatbot, 2 the command line is wrong, 3 no
             found = policy.forecast(chatbot, days, is_quick=False)
             if not _is_about(options["confirm"], found.first_run):
                 self.stdout.write(
-                    f"The first run, 24 hours after you set this, erases {found.first_run:,} conversations; "
+                    f"The first run, 24 hours after you set this, erases {counted(found.first_run, 'conversation')}; "
                     f"in the 30 days after it {found.later:,} more become due.\n"
                     f"Nothing is set yet. To set it: --confirm {found.first_run}"
                 )

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Chatbot
 from common.commands import TeachingCommand
+from common.wording import counted
 from conversations.importer import (
     ImportSummary,
     OnRefused,
@@ -111,8 +112,9 @@ class Command(TeachingCommand):
             self.stdout.write(json.dumps(report))
             return
         self.stdout.write(
-            f"{documents:,} documents: {', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.\n"
-            f"{summary.messages:,} messages stored in {seconds:.1f} s ({rate:,} a second)."
+            f"{counted(documents, 'document')}: "
+            f"{', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.\n"
+            f"{counted(summary.messages, 'message')} stored in {seconds:.1f} s ({rate:,} a second)."
         )
         for code, count in summary.refused_by_code.most_common():
             self.stdout.write(f"  refused with {code}: {count:,}")

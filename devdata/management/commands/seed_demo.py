@@ -10,6 +10,7 @@ from tqdm import tqdm
 from chatbots.buckets import hosted_storage
 from common.commands import TeachingCommand
 from common.storage import StorageError
+from common.wording import counted
 from conversations.intake import DocumentOutcome, IntakeFailed
 from devdata.loader import LoadResult, load
 from devdata.sample_data import COMPANIES
@@ -66,8 +67,8 @@ exit codes: 0 done, 1 refused: the database or the storage does not answer
         outcomes = ", ".join(f"{result.outcomes[one]:,} {one}" for one in DocumentOutcome if result.outcomes[one])
         self.stdout.write(
             f"{company.slug} ({company.timezone}, UCI {company.uci.name} such as {company.uci_value(0)}): "
-            f"{result.outcomes.total():,} conversations, {outcomes}; "
-            f"{result.messages:,} messages and {result.files:,} files new."
+            f"{counted(result.outcomes.total(), 'conversation')}, {outcomes}; "
+            f"{counted(result.messages, 'message')} and {counted(result.files, 'file')} new."
         )
         if result.outcomes[DocumentOutcome.REFUSED]:
             self.stdout.write("  Refused: deleted since, or the chatbot's variables differ from the sample's.")

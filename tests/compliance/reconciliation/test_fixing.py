@@ -158,7 +158,7 @@ def test_objects_that_the_database_has_forgotten_are_told_while_they_are_young(w
     # The objects of `whole` have their rows, and the ledger has none.
     assert report["before_replay"] == 3
     text = told()
-    assert "uploads: 1 objects without a row, younger than a day: run it again tomorrow" in text
+    assert "uploads: 1 object without a row, younger than a day: run it again tomorrow" in text
     assert "If there is a newer backup, restore that one" in text
     assert reconcile("--fix", "--force")["fixed"] is None
     assert keys(storage) == sorted([*whole, *NEWER])
@@ -212,7 +212,7 @@ def test_the_ledger_of_another_service_is_left_alone_and_told(whole: list[str], 
     assert report["other_ledgers"] == {OTHER: 1}
     assert report["fixed"] == {"orphans": 1}
     assert OTHER_LEDGER in keys(storage)
-    assert f"erasure_ledger: 1 objects of another service, {OTHER}, are left alone" in told()
+    assert f"erasure_ledger: 1 object of another service, {OTHER}, left alone" in told()
 
 
 def test_the_services_own_ledger_is_kept_without_rows(whole: list[str], storage: ObjectStorage) -> None:
