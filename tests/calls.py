@@ -104,13 +104,16 @@ def results_of(caller: Caller, path: str, *, towards: str = "next") -> Iterator[
         url = answer[towards] and answer[towards].removeprefix("http://testserver")
 
 
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "trace_id", "request_id", "errors"}
+
+
 def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     """Return the problem of a response, after checking that it is complete and has this code."""
     assert response.status_code == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Cache-Control"] == "no-store"
     body: dict[str, Any] = response.json()
-    assert body.keys() == {"type", "title", "status", "detail", "code", "trace_id", "request_id", "errors"}
+    assert body.keys() == PROBLEM_MEMBERS
     assert (body["status"], body["code"]) == (status, code)
     assert body["type"] == f"/api/docs/errors#{code}"
     assert body["trace_id"] == body["request_id"] == response.headers["X-Trace-ID"] != ""

@@ -15,14 +15,13 @@ from conversations.api.conversations import parse_documents, parse_lines
 from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed
 from conversations.models import Conversation, Identity, Message
-from tests.calls import TokenCaller, pointers, problem
+from tests.calls import PROBLEM_MEMBERS, TokenCaller, pointers, problem
 from tests.conversations import closing, documents
 from tests.conversations.documents import message
 from tests.conversations.intakes import STARTED, erase
 from tests.patches import failing
 
 CONVERSATIONS = "conversations"
-MEMBERS = {"type", "title", "status", "detail", "code", "request_id", "errors"}
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def results(response: Any) -> list[dict[str, Any]]:
     assert answer.keys() == {"results"}
     for result in answer["results"]:
         assert result.keys() == {"id", "number", "outcome", "error"}
-        assert result["error"] is None or result["error"].keys() == MEMBERS
+        assert result["error"] is None or result["error"].keys() == PROBLEM_MEMBERS
     return list(answer["results"])
 
 
