@@ -116,6 +116,10 @@ def come_back_unnamed(state: ClientState) -> None:
     send(state, [prepared(state, conversation, "")])
     if conversation.number is None:
         return
+    # The last deletion of a chatter closes it, whichever was meant.
+    for other in state.filed.values():
+        if other.kind == "deletion" and other.value == deletion.value:
+            other.possibly.add(conversation)
     deletion.surely.add(conversation)
     conversation.tried.add(deletion.value)
     if state.chance.random() < 0.5:
