@@ -1,5 +1,7 @@
 """The frame around all pages: access, contents, on a phone and in the dark theme."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -8,7 +10,11 @@ from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
 from tests.browser import needs_chromium, signed_in
-from tests.people import Role, member, staff
+from tests.every_page import RECORDS as KINDS
+from tests.every_page import admin_page
+from tests.functional.test_every_page_in_the_browser import busy, of_djangos, of_the_console
+from tests.functional.test_who_may import something_of
+from tests.people import Role, client_of, member, staff
 
 RECORDS = "/admin/records/"
 
@@ -33,6 +39,20 @@ def test_a_path_that_accepts_post_only_explains_it(admin_client: Client, chatbot
     answer = admin_client.post(reverse("console:requests"))
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
     assert "Nothing was changed: this page does not accept forms." in answer.text
+
+
+def test_every_date_is_of_iso_8601(admin_user: User, chatbot: Chatbot) -> None:
+    busy(chatbot)
+    client, values = client_of(admin_user), something_of(chatbot) | {"person": admin_user.pk}
+    client.post(f"/admin/auth/user/{admin_user.pk}/change/", {"username": "a", "email": "changed@example.com"})
+    # Guides show what other programs print.
+    paths = [one for one in (*of_the_console(values), *of_djangos(values)) if "/guides/" not in one]
+    paths += [admin_page(kind, "change", row.pk) for kind in KINDS if (row := kind._default_manager.first())]
+    paths += [f"/admin/conversations/?chatbot=acme&since=2020-01-{one}&until=2026-01-31" for one in ("01", "31")]
+    months = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+    for path in paths:
+        found = re.search(rf"\d (?:{months})|(?:{months})[a-z]*\.? \d|[ap]\.m\.", client.get(path).text)
+        assert found is None, path
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

@@ -80,7 +80,7 @@ def test_the_page_says_what_happened_and_what_to_do(db: None) -> None:
     close(reason=Reason.OBJECTS_UNKNOWN)
     text = text_of(Client().get("/admin/"))
     assert "was restored from a backup" in text
-    assert "27 November 2026, 03:04 UTC" in text
+    assert "2026-11-27 03:04 UTC" in text
     assert "manage.py replay_erasures" in text
     assert "docs/runbooks.md" in text
 

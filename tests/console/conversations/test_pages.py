@@ -213,9 +213,9 @@ def test_a_transcript_shows_messages_in_order_and_all_stored_fields(chatbot: Cha
     assert "no-store" in answer.headers["Cache-Control"]
     words = words_of(answer)
     spoken = (
-        f"Sunday 1 November 2026 User, 11:00: {PLANTED} said {PLANTED}.jpg image/jpeg, 7 bytes "
+        f"Sunday 2026-11-01 User, 11:00: {PLANTED} said {PLANTED}.jpg image/jpeg, 7 bytes "
         f"Download {PLANTED}.jpg User, 12:00: &lt;script&gt;alert(1)&lt;/script&gt; "
-        "Bot, 18:00 Quick reply: שלום 😀 Monday 2 November 2026 Agent, 00:00 Event: agent_joined"
+        "Bot, 18:00 Quick reply: שלום 😀 Monday 2026-11-02 Agent, 00:00 Event: agent_joined"
     )
     assert spoken in words
     for held in (f"{PLANTED} 0", f"{PLANTED} name", f"{PLANTED} comment", f"member_id{PLANTED} value 0", "plangold"):
