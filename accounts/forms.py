@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.utils import timezone
@@ -15,6 +16,9 @@ from common.wording import counted
 
 _WRONG = "This code is incorrect or was already used. Enter the code that your app shows now."
 _UNREADABLE = "Codes of your app cannot be checked for now. Use a recovery code, or ask the operator of this service."
+LINK_OVER = (
+    "This link is over: each works once, for 72 hours, until a newer one is made. Ask a superuser for a new one."
+)
 _WRONG_RECOVERY = "This recovery code is incorrect or was already used."
 
 
@@ -99,6 +103,29 @@ class PasswordForm(forms.Form):
         max_length=4096,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
     )
+
+
+class InvitationForm(SetPasswordForm):  # type: ignore[type-arg]
+    """The code of a link and a new password. `user` is whom the code names, None if it is wrong or over."""
+
+    code = forms.CharField(
+        max_length=100,
+        help_text="What follows # in your link.",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false", "data-hash": ""}
+        ),
+    )
+    field_order = ("code", "new_password1", "new_password2")
+
+    def __init__(self, user: User | None, data: Any = None) -> None:
+        super().__init__(user, data)
+        self.fields["new_password1"].help_text = "At least 12 characters, neither common nor like your name."
+        self.fields["new_password2"].help_text = "The same once more."
+
+    def clean_code(self) -> str:
+        if self.user is None:
+            raise forms.ValidationError(LINK_OVER)
+        return str(self.cleaned_data["code"])
 
 
 def _wait(until: datetime) -> str:

@@ -35,6 +35,7 @@ _BACKEND = settings.AUTHENTICATION_BACKENDS[-1]
 ENDED = {
     "age": "Your session has expired after 8 hours. Log in again to continue.",
     "idle": "You were logged out due to inactivity. Log in again to continue.",
+    "password": "Your password was saved. Log in with it.",
     "access": "You were logged out because your access changed. Log in again to continue.",
 }
 

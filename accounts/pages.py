@@ -1,4 +1,4 @@
-"""The pages on which staff manage their second factor."""
+"""The pages on which staff manage their password and second factor."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,8 +19,8 @@ from django.views.decorators.http import require_http_methods
 from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp import login as remember_device
 
-from accounts import lockouts, proof, second_factor
-from accounts.forms import CodeForm, ConfirmForm, PasswordForm
+from accounts import invitations, lockouts, proof, second_factor
+from accounts.forms import LINK_OVER, CodeForm, ConfirmForm, InvitationForm, PasswordForm
 from accounts.second_factor import AlreadySetUp, CodeRefused, Offer
 from accounts.site import Access, access_of
 
@@ -47,6 +47,30 @@ def _own_page(view: _View) -> _View:
         return view(request)
 
     return guarded
+
+
+@sensitive_post_parameters()
+@never_cache
+@csrf_protect
+@require_http_methods(["GET", "HEAD", "POST"])
+def set_password(request: HttpRequest) -> HttpResponse:
+    """Set the password of whoever has a link of `invitations`. It logs nobody in."""
+    form = InvitationForm(None)
+    if request.method == "POST":
+        code = request.POST.get("code", "")
+        # Counted by code and address, not by user: others could lock users out by their numbers.
+        with lockouts.attempt(request, f"link {code}") as attempt:
+            user = invitations.user_of(code)
+            if user is None:
+                attempt.failed()
+            else:
+                attempt.undo()
+        form = InvitationForm(user, request.POST)
+        if form.is_valid() and user is not None:
+            if invitations.accept(user=user, password=form.cleaned_data["new_password1"]):
+                return redirect(f"{reverse('admin:login')}?ended=password")
+            form.add_error("code", LINK_OVER)
+    return render(request, "accounts/set_password.html", {"title": "Set your password", "form": form})
 
 
 @_own_page

@@ -182,6 +182,22 @@ def connect(addresses: Addresses, *, timeout: float, options: Sequence[tuple[Any
     raise failure
 
 
+def mail_failure(error: OSError | ValueError) -> str:
+    """Return a code for why a mail was not sent. The error's text and arguments name addresses."""
+    match error:
+        case smtplib.SMTPRecipientsRefused() | ValueError():
+            return "recipient_refused"
+        case smtplib.SMTPSenderRefused() | smtplib.SMTPDataError():
+            return "mail_refused"
+        case smtplib.SMTPAuthenticationError():
+            return "login_refused"
+        case ssl.SSLError():
+            return "tls_failed"
+        case smtplib.SMTPResponseException() | smtplib.SMTPNotSupportedError():
+            return "bad_answer"
+    return "no_answer"
+
+
 class LimitedConnection:
     """Mixin for urllib3's connections that keeps to limits. TLS also needs a context with `TLSSocket`."""
 

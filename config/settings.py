@@ -126,6 +126,9 @@ AUTHENTICATION_BACKENDS = ["accounts.login.StaffBackend"]
 
 PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
 
+# Of a link by which a user sets a password.
+PASSWORD_RESET_TIMEOUT = 72 * 3600
+
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

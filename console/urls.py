@@ -18,6 +18,7 @@ _SETTINGS = "settings/<slug:slug>/"
 
 urlpatterns: list[URLPattern] = [
     path("login/code/", login.ask_code, name="login_code"),
+    path("set-password/", pages.set_password, name="set_password"),
     path("confirm-password/", pages.confirm_password, name="confirm_password"),
     path("second-factor/", pages.overview, name="second_factor"),
     path("second-factor/set-up/", pages.set_up, name="second_factor_set_up"),

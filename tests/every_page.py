@@ -84,6 +84,9 @@ OF_ONESELF = frozenset(
     }
 )
 
+# For whoever has a link: nobody is logged in there.
+OF_ANYONE = frozenset({"set_password"})
+
 TABLE = (
     Page("changelog", DECIDE),
     Page("file", MANAGE_REQUESTS),
@@ -187,6 +190,7 @@ __all__ = [
     "ANYTHING",
     "DECIDE",
     "MANAGE_REQUESTS",
+    "OF_ANYONE",
     "OF_ONESELF",
     "READ",
     "RECORDS",

@@ -3,7 +3,7 @@
 import difflib
 import re
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
@@ -198,6 +198,16 @@ def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, acto
                 actor=actor,
                 data={"user": user.pk, "role": role.value},
             )
+
+
+def add_user(*, user: User, role: Membership.Role | None, chatbots: Iterable[Chatbot], actor: str) -> None:
+    """Save a new staff user, without a password: as a superuser, or with a role in chatbots."""
+    user.is_staff, user.is_superuser = True, role is None
+    user.set_unusable_password()
+    with transaction.atomic():
+        user.save()
+        for chatbot in chatbots:
+            set_role(chatbot=chatbot, user=user, role=role, actor=actor)
 
 
 def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:

@@ -3,8 +3,6 @@ mail. A mail names requests by their ids, and no person.
 """
 
 import logging
-import smtplib
-import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -70,7 +68,7 @@ def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
             server.open()
             server.send_messages([_compose(mail)])
     except (OSError, ValueError) as error:  # those of smtplib are OSError
-        code = _code(error)
+        code = outbound.mail_failure(error)
         # Neither the text nor the arguments: both name addresses.
         logger.warning("mail.failed user=%s code=%s status=%s", mail.user_id, code, getattr(error, "smtp_code", ""))
         outbox.record_failure(mail, error=code)
@@ -79,21 +77,6 @@ def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
     outbox.record_delivered(mail, mailed=True)
     logger.info("mail.sent user=%s requests=%s", mail.user_id, len(mail.items))
     return True
-
-
-def _code(error: OSError | ValueError) -> str:
-    match error:
-        case smtplib.SMTPRecipientsRefused() | ValueError():
-            return "recipient_refused"
-        case smtplib.SMTPSenderRefused() | smtplib.SMTPDataError():
-            return "mail_refused"
-        case smtplib.SMTPAuthenticationError():
-            return "login_refused"
-        case ssl.SSLError():
-            return "tls_failed"
-        case smtplib.SMTPResponseException() | smtplib.SMTPNotSupportedError():
-            return "bad_answer"
-    return "no_answer"
 
 
 def _close(server: BaseEmailBackend) -> None:

@@ -3,22 +3,33 @@
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, User
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.debug import sensitive_variables
 from django_otp.plugins.otp_static import admin as _of_codes  # noqa: F401  (registers what is removed below)
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp import admin as _of_apps  # noqa: F401
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from accounts import second_factor
+from accounts import invitations, second_factor
 from accounts.models import Authenticator, LoginFailures, StaffLogin
 from accounts.proof import require_password
 from chatbots.models import Membership
+from chatbots.operations.chatbots import add_user
 from console.admin.base import ReadOnlyInline, SuperusersOnly
+from console.admin.new_user import NewUserForm
+from console.common.pages import render
 from console.common.scope import actor_of, is_superuser
 
 # Groups grant nothing here. The library's own device pages show secrets and create devices for others.
@@ -38,6 +49,9 @@ class MembershipInline(ReadOnlyInline):
 
 
 class StaffForm(UserChangeForm):  # type: ignore[type-arg]
+    # Shown as a link instead.
+    password = None  # type: ignore[assignment]
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if self.instance.pk == getattr(self, "edited_by", None):
@@ -55,9 +69,9 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
     list_filter = ("is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
     inlines = (MembershipInline,)
-    readonly_fields = ("has_second_factor", "last_login", "date_joined")
+    readonly_fields = ("has_password", "has_second_factor", "last_login", "date_joined")
     fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("username", "password", "has_second_factor")}),
+        (None, {"fields": ("username", "has_password", "has_second_factor")}),
         ("Person", {"fields": ("first_name", "last_name", "email")}),
         (
             "Access",
@@ -79,25 +93,76 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
             require_password(request)
         return super().changeform_view(request, *args, **kwargs)
 
-    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if is_superuser(request):
-            require_password(request)
-        return super().user_change_password(request, *args, **kwargs)
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:  # noqa: ARG002
+        """Add a user, and make them a link by which they set their password."""
+        _require_superuser(request)
+        form = NewUserForm(request.POST or None, request=request)
+        if form.is_valid():
+            add_user(**form.arguments(), actor=actor_of(request))
+            self.log_addition(request, form.instance, "Added.")
+            return self._invite(request, form.instance)
+        return render(request, "console/users/new.html", title="New user", form=form, mails=settings.MAILS)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002, ARG002
+        """Make a user a link, after a confirmation. Django's page would have one type another's password."""
+        _require_superuser(request)
+        user = self.get_object(request, unquote(id))
+        if user is None:
+            raise Http404
+        if user == request.user:
+            return redirect("admin:password_change")
+        if request.method == "POST":
+            return self._invite(request, user)
+        return render(request, "console/users/link.html", title="New password", person=user, mails=settings.MAILS)
+
+    @sensitive_variables("link")
+    def _invite(self, request: HttpRequest, user: User) -> HttpResponse:
+        path = reverse("console:set_password")
+        page = f"{settings.CONSOLE_URL}{path}" if settings.CONSOLE_URL else request.build_absolute_uri(path)
+        try:
+            link = invitations.create(user=user, page=page, actor=actor_of(request))
+        except ValidationError as error:
+            messages.error(request, error.message)
+        else:
+            self.log_change(request, user, "A link was made.")
+            if not settings.MAILS:
+                return render(request, "console/users/invited.html", title="Link for a user", person=user, link=link)
+            if code := invitations.send(user=user, link=link):
+                messages.error(request, f"The link could not be mailed ({code}). Send a new one when this is mended.")
+            else:
+                messages.success(request, "The link was mailed to the user.")
+        return redirect("admin:auth_user_change", user.pk)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        # A link does not come back with the access.
+        if not (obj.is_active and obj.is_staff):
+            invitations.end(obj)
+        super().save_model(request, obj, form, change)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return second_factor.with_factor(super().get_queryset(request))
+
+    @admin.display(description="Password")
+    def has_password(self, user: User) -> SafeString:
+        state = "Set." if user.has_usable_password() else "Not set: the user needs a link, or has one."
+        return format_html(
+            '{} <a href="{}">New password</a>', state, reverse("admin:auth_user_password_change", args=[user.pk])
+        )
 
     @admin.display(description="Second factor", boolean=True)
     def has_second_factor(self, user: User) -> bool:
         return second_factor.is_set_up(user)
 
-    def get_inlines(self, request: HttpRequest, obj: Model | None) -> Any:  # noqa: ARG002
-        return self.inlines if obj else ()
-
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: type[forms.ModelForm[Any]] = super().get_form(request, obj, change=change, **kwargs)
         form.edited_by = request.user.pk  # type: ignore[attr-defined]
         return form
+
+
+def _require_superuser(request: HttpRequest) -> None:
+    if not is_superuser(request):
+        raise PermissionDenied
+    require_password(request)
 
 
 class AuthenticatorAdmin(SuperusersOnly):

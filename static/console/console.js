@@ -55,6 +55,20 @@
     });
   }
 
+  // <input data-hash> takes what follows # in a link, which leaves the address.
+  for (const input of document.querySelectorAll("[data-hash]")) {
+    const field = input.closest(".form-row");
+    const take = () => {
+      if (location.hash) {
+        input.value = location.hash.slice(1);
+        history.replaceState(null, "", location.pathname);
+      }
+      field.hidden = Boolean(input.value) && !field.querySelector(".errors");
+    };
+    take();
+    addEventListener("hashchange", take); // another link, pasted into this tab
+  }
+
   // A form is sent once: a second click on its button does nothing.
   for (const form of document.querySelectorAll("form[data-once]")) {
     form.addEventListener("submit", (event) => {

@@ -5,6 +5,7 @@ from base64 import b32decode
 
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
 from accounts.models import Authenticator
@@ -64,3 +65,52 @@ def test_logging_in_and_reading_the_change_log_work_in_a_browser(live_server, ch
         locked.get_by_role("button", name="Log in").click()
     expect(locked.get_by_role("heading", name="Too many failed log-ins")).to_be_visible()
     is_easy_to_use(locked)
+
+
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_a_new_user_follows_their_link_in_a_browser(live_server, chromium, user, chatbot):
+    boss = signed_in(chromium, live_server.url, user, "/admin/auth/user/").page
+    boss.get_by_role("link", name="Add user").click()
+    boss.get_by_label("User name").fill("ada")
+    boss.get_by_label("Officer").check()
+    boss.get_by_role("button", name="Add user").click()
+    expect(boss.get_by_role("alert")).to_contain_text("Choose a chatbot")
+    is_easy_to_use(boss)
+    boss.get_by_label(chatbot.name).check()
+    boss.get_by_role("button", name="Add user").click()
+    link = boss.locator("#link").inner_text()
+    is_easy_to_use(boss)
+
+    watched = open_page(chromium, link.replace("#", "#former-"))
+    page = watched.page
+    page.goto(link)  # in the same tab, which loads nothing
+    expect(page.get_by_label("Code:")).to_be_hidden()
+    expect(page).to_have_url(f"{live_server.url}/admin/set-password/")
+    page.get_by_label("New password:").fill(PASSWORD)
+    page.get_by_label("New password confirmation:").fill("another")
+    page.get_by_role("button", name="Save password").click()
+    is_easy_to_use(page)
+    page.get_by_label("New password:").fill(PASSWORD)
+    page.get_by_label("New password confirmation:").fill(PASSWORD)
+    page.get_by_role("button", name="Save password").click()
+    expect(page.get_by_text("Your password was saved.")).to_be_visible()
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    stays_at_home(watched, live_server.url)
+    assert link.partition("#")[2] not in " ".join(watched.asked)
+
+    boss.goto(f"{live_server.url}/admin/auth/user/{User.objects.get(username='ada').pk}/change/")
+    boss.get_by_role("link", name="New password").click()
+    boss.get_by_role("button", name="Create link").click()
+    code = boss.locator("#link").inner_text().partition("#")[2]
+    plain = chromium.new_context(java_script_enabled=False).new_page()
+    plain.goto(f"{live_server.url}/admin/set-password/")
+    plain.get_by_label("Code:").fill(code)
+    for label in ("New password:", "New password confirmation:"):
+        plain.get_by_label(label).fill(PASSWORD)
+    plain.get_by_role("button", name="Save password").click()
+    expect(plain.get_by_text("Your password was saved.")).to_be_visible()

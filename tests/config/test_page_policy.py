@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 from chatbots.models import Chatbot
 from tests.calls import TokenCaller
 from tests.codes import set_up
-from tests.every_page import OF_ONESELF, TABLE
+from tests.every_page import OF_ANYONE, OF_ONESELF, TABLE
 from tests.functional.test_who_may import something_of
 from tests.people import client_of
 
@@ -29,7 +29,7 @@ _INLINE = re.compile(
 def addresses(theirs: dict[str, object]) -> set[str]:
     """Return each page of the console, and the list, the form and the deletion of each model of the admin."""
     found = {page.url(theirs) for page in TABLE if page.method == "GET"}
-    found |= {reverse(f"console:{name}") for name in OF_ONESELF}
+    found |= {reverse(f"console:{name}") for name in OF_ONESELF | OF_ANYONE}
     found |= {reverse(f"admin:{name}") for name in ("index", "records", "password_change", "login")}
     for model in admin.site._registry:
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"

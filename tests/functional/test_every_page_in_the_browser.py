@@ -20,7 +20,7 @@ from compliance.requests.queries import first_id
 from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.monitoring.test_lists import DAY, extract, failed
 from tests.console.monitoring.test_pages import finished, held
-from tests.every_page import OF_ONESELF, TABLE
+from tests.every_page import OF_ANYONE, OF_ONESELF, TABLE
 from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, deletion_of
 from tests.functional.test_who_may import something_of
 from tests.people import Role, staff
@@ -62,7 +62,7 @@ def of_the_console(values: Mapping[str, Any]) -> Iterator[str]:
     for page in TABLE:
         if page.method == "GET" and page.name not in _NO_PAGES and page.named == (page.name in named):
             yield page.url(values)
-    for name in sorted(OF_ONESELF - _WITH_STATE):
+    for name in sorted(OF_ANYONE | OF_ONESELF - _WITH_STATE):
         yield reverse(f"console:{name}")
 
 
@@ -72,7 +72,10 @@ def of_djangos(values: Mapping[str, Any]) -> Iterator[str]:
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         yield reverse(f"admin:{name}_changelist")
     yield reverse("admin:auth_user_add")
-    yield from (reverse(f"admin:auth_user_{name}", args=[values["person"]]) for name in ("change", "history"))
+    yield from (
+        reverse(f"admin:auth_user_{name}", args=[values["person"]])
+        for name in ("change", "history", "password_change")
+    )
 
 
 @pytest.mark.parametrize("paths", [of_the_console, of_djangos])

@@ -18,7 +18,7 @@ from django.test import Client
 from chatbots.models import Chatbot
 from compliance.models import ExportFile
 from conversations.models import DailyExtract, RefusedIdentity
-from tests.every_page import ANYTHING, OF_ONESELF, RECORDS, STAFF, TABLE, Page, admin_page, patterns
+from tests.every_page import ANYTHING, OF_ANYONE, OF_ONESELF, RECORDS, STAFF, TABLE, Page, admin_page, patterns
 from tests.factories import (
     ApiKeyFactory,
     BucketCredentialFactory,
@@ -91,7 +91,7 @@ def open_page(page: Page, client: Client, values: Mapping[str, Any]) -> Seen:
 
 
 def test_the_table_has_every_page_and_no_other() -> None:
-    assert {page.name for page in TABLE} | OF_ONESELF == {name for name, _ in patterns()}
+    assert {page.name for page in TABLE} | OF_ONESELF | OF_ANYONE == {name for name, _ in patterns()}
 
 
 def test_djangos_lists_are_for_superusers_alone(theirs, clients) -> None:
@@ -184,6 +184,13 @@ def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot, first
             leads_out = answer.headers.get("Location", "").startswith("/admin/login/")
             # A polling script gets no redirect to a page.
             assert (answer.status, leads_out) in {(302, True), (401, False)}, page
+
+
+def test_pages_for_anyone_show_everybody_the_same(admin_user: User) -> None:
+    for name in OF_ANYONE:
+        seen = [open_page(Page(name, ()), client, {}) for client in (Client(), client_of(admin_user))]
+        assert seen[0].status == 200
+        assert seen[0].body == seen[1].body
 
 
 @pytest.mark.parametrize("name", sorted(OF_ONESELF))
