@@ -138,7 +138,10 @@ HELP: Mapping[str, Help] = {
         "The export has expired, or a deletion or redaction removed it.",
         "File another export, or fetch the one that `repeated_by` names.",
     ),
-    "not_held": Help("The request is not on hold.", "Check its status: it may have been decided already."),
+    "not_held": Help(
+        "The request is not on hold, nor does it wait for an approval.",
+        "Check its status: it may have been decided already.",
+    ),
     "not_retryable": Help(
         "The request has not failed, or the chatter has been erased since.",
         "Only the command `retry_request` reports it.",

@@ -97,19 +97,21 @@ def approve(
 ) -> ComplianceRequest:
     """Let a held request continue past this hold. It can be held again for another reason.
 
-    `held_for` is the hold reason that the approver has seen. Raises Refused (`not_found`; `officers_only`;
-    `not_held`, also if it is held for another reason by now; `own_request`).
+    One that waits in a chatbot with four eyes is approved for these in advance, and keeps its time. `held_for` is
+    what the approver has seen: the hold reason, or the status of a request that was not on hold. Raises Refused
+    (`not_found`; `officers_only`; `not_held`, also if it is held for another reason by now; `own_request`).
     """
     with _decide(Decision.APPROVE, request_id, actor, reason, note) as request:
         _require_staff(request, actor)
-        _require_held(request)
-        if held_for not in {None, request.hold_reason}:
+        if not awaits_approval(request):
+            _require_held(request)
+        if held_for not in {None, request.hold_reason or request.status}:
             raise Refused("not_held", "It is held for another reason by now. Check it again.")
         if needs_another(request, actor):
             raise Refused("own_request", _OWN_BY_API if _party(actor) == "api" else _OWN)
         if policy.is_of_backup(request):
             policy.confirm(request)
-        request.approved_holds += _approved_with(request)
+        request.approved_holds += approved_with(request)
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
@@ -187,7 +189,27 @@ def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
 
 def needs_another(request: ComplianceRequest, actor: str) -> bool:
     """Return whether someone other than the actor has to approve (four eyes)."""
-    return request.chatbot.four_eyes and _party(request.filed_by) == _party(actor)
+    filer, party = _party(request.filed_by), _party(actor)
+    # A restored database may not know who filed it: it can have been a key.
+    return request.chatbot.four_eyes and (filer == party or (filer == "replay" and party == "api"))
+
+
+def awaits_approval(request: ComplianceRequest) -> bool:
+    """Return whether a request that no worker has taken will be held for a second person's approval."""
+    return (
+        request.kind in {Kind.DELETION, Kind.REDACTION}
+        and request.status == Status.ACCEPTED
+        and is_cancellable(request)
+        and request.chatbot.four_eyes
+        and HoldReason.AWAITING_APPROVAL not in request.approved_holds
+    )
+
+
+def approved_with(request: ComplianceRequest) -> list[str]:
+    """Return the holds that an approval of this one ends. What was filed again is held for any of the others."""
+    if request.hold_reason == HoldReason.RESTORED and not policy.is_of_backup(request):
+        return [HoldReason.RESTORED, HoldReason.AWAITING_APPROVAL, HoldReason.TOO_MANY_CONVERSATIONS]
+    return [str(request.hold_reason or HoldReason.AWAITING_APPROVAL)]
 
 
 def is_cancellable(request: ComplianceRequest) -> bool:
@@ -214,13 +236,6 @@ HAS_SUBJECT = (
 )
 
 
-def _approved_with(request: ComplianceRequest) -> list[str]:
-    """Return the holds that an approval of this one ends. What was filed again is held for any of the others."""
-    if request.hold_reason == HoldReason.RESTORED and not policy.is_of_backup(request):
-        return [HoldReason.RESTORED, HoldReason.AWAITING_APPROVAL, HoldReason.TOO_MANY_CONVERSATIONS]
-    return [str(request.hold_reason)]
-
-
 def _party(actor: str) -> str:
     """Return the party of an actor: all keys of a chatbot count as one."""
     return "api" if actor.startswith("api:") else actor
@@ -239,9 +254,9 @@ def _decide(
         request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
         if request is None:
             raise Refused("not_found", "There is no such request.")
-        before = request.status
+        before = request.status, [*request.approved_holds]
         yield request
-        if request.status == before:
+        if (request.status, request.approved_holds) == before:
             return
         entry_id = changelog.record(
             _EVENTS[decision],

@@ -4,7 +4,9 @@ from compliance.requests.decisions import Decision
 
 
 class Command(DecidingCommand):
-    help = "Let a request that is on hold go on, past whatever held it."
+    help = (
+        "Let a request that is on hold go on, past whatever held it, or approve a waiting one in advance (four eyes)."
+    )
     examples = """\
 examples:
   manage.py approve_request 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f

@@ -66,6 +66,25 @@ def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
     assert ComplianceRequest.objects.get(pk=deletion).approved_by == "command"
 
 
+@pytest.mark.parametrize("backup_has", ["approved", "accepted", ""])
+def test_an_early_approval_counts_as_far_as_the_backup_has_it(company: Company, number: int, backup_has: str) -> None:
+    """Nothing had begun, so the ledger does not know of it: a second person is asked again."""
+    deletion = company.delete("alice") if backup_has else ""
+    if backup_has == "approved":
+        decisions.approve(request_id=UUID(deletion), actor="user:7")
+    with restored():
+        deletion = deletion or company.delete("alice")
+        if backup_has != "approved":
+            decisions.approve(request_id=UUID(deletion), actor="user:7")
+        write_journal()
+
+    replay()
+    work()
+
+    is_kept = backup_has == "approved"
+    assert (company.status(deletion), gone(number)) == ("completed" if is_kept else "on_hold", [is_kept])
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("backup_has_it", ["", "four eyes", "accepted", "on hold"])
 def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(company, storage, monkeypatch, backup_has_it) -> None:
