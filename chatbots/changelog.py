@@ -42,6 +42,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.reused": frozenset({"origin", "times"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),
+    # Whom it concerns, to a user who decides on it.
+    "request.shown": frozenset(),
     "request.approved": frozenset({"reason"}),
     "request.rejected": frozenset({"reason"}),
     "request.cancelled": frozenset({"reason"}),

@@ -36,6 +36,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_REQUEST}progress/", request_page.progress, name="request_progress"),
     path(f"{_REQUEST}download/", request_page.download, name="request_download"),
     path(f"{_REQUEST}download/<int:file_id>/", request_page.download, name="request_copy"),
+    path(f"{_REQUEST}whom/", request_page.show_whom, name="request_whom"),
     path(f"{_REQUEST}<slug:action>/", request_page.act, name="request_action"),
     path("file/", views.choose_chatbot, name="file"),
     path("file/<slug:slug>/", views.file_request, name="file_request"),

@@ -121,6 +121,7 @@ TABLE = (
     Page("requests_decide", MANAGE_REQUESTS, "POST"),
     Page("request", READ),
     Page("request_progress", READ),
+    Page("request_whom", DECIDE, "POST"),
     Page("request_download", MANAGE_REQUESTS),
     Page("request_copy", MANAGE_REQUESTS),
     *(

@@ -108,11 +108,16 @@ def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[Simila
             key=one.key,
             value=one.value,
             conversations=one.conversations,
-            differs=", ".join(_DIFFERS[way] for way in one.differs_in),
+            differs=differs(one),
             subject=dump_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
         )
         for one in found
     ]
+
+
+def differs(one: Similar) -> str:
+    """Return how a similar value differs, in words."""
+    return ", ".join(_DIFFERS[way] for way in one.differs_in)
 
 
 def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:

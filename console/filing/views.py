@@ -107,10 +107,8 @@ class FileOne(FilingFlow[OneForm]):
         return self.ask(self.form(initial=initial))
 
     def preview_context(self, draft: Draft, found: Preview, form: OneForm | None) -> dict[str, Any]:  # noqa: ARG002
-        total = part_of(found).found.conversations
         return {
-            "conversations": total,
-            "unlisted": max(total - len(part_of(found).found.newest), 0),
+            "conversations": part_of(found).found.conversations,
             "notes": _notes(draft),
             "holds": presenters.holds(found.held_by),
             "alike": presenters.alike(self.chatbot, self.actor, found.similar),

@@ -37,7 +37,8 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "Approve",
         "check",
         "primary",
-        "The request continues. If there is another reason to hold it, it needs another approval.",
+        "The request goes on at once, or at its time if that is to come. If there is another reason to hold it, it "
+        "needs another approval.",
         "approved",
     ),
     Decision.REJECT: DecisionOption(
@@ -73,7 +74,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
 def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) -> bool:
     """Return whether the request's state allows the decision. The operation checks again."""
     if decision is Decision.APPROVE:
-        return request.status == Status.ON_HOLD
+        return request.status == Status.ON_HOLD or decisions.awaits_approval(request)
     if decision is Decision.REJECT:
         return request.status == Status.ON_HOLD and decisions.is_cancellable(request)
     if decision is Decision.RETRY:
@@ -109,7 +110,10 @@ def decide(
     note: str = "",
     held_for: str | None = None,
 ) -> ComplianceRequest:
-    """Carry out a decision in the user's name. `held_for` is the hold that they were shown. Raises Refused."""
+    """Carry out a decision in the user's name. `held_for` is the hold, or the status, that they were shown.
+
+    Raises Refused.
+    """
     seen = {"held_for": held_for} if decision is Decision.APPROVE else {}
     return OPTIONS[decision].operation(request_id=request_id, actor=actor_of(call), reason=reason, note=note, **seen)
 
@@ -124,7 +128,7 @@ def decide_all(
 ) -> tuple[int, Counter[str]]:
     """Decide on each request, in the order given. Returns how many were decided, and the errors of the others.
 
-    `held_for`: a request's id -> the hold that the user was shown, empty for none.
+    `held_for`: a request's id -> the hold that the user was shown, or the status of what was not on hold.
     """
     decided, refused = 0, Counter[str]()
     for request in requests:
@@ -141,7 +145,7 @@ def decide_all(
 
 
 class DecisionForm(forms.Form):
-    """The reason for a decision, and the hold that the page showed."""
+    """The reason for a decision, and the hold, or the status, that the page showed."""
 
     held_for = forms.CharField(required=False, empty_value=None, widget=forms.HiddenInput)
     reason = forms.ChoiceField(error_messages={"required": "Choose a reason."})

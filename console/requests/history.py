@@ -100,6 +100,7 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.reused": ("Requested again", "", _origin),
     "request.held": ("Put on hold", "warn", _hold),
     "request.released": ("Released automatically", "", _nothing),
+    "request.shown": ("Whom it concerns was shown", "", _nothing),
     "request.approved": ("Approved", "ok", _nothing),
     "request.rejected": ("Rejected", "bad", _nothing),
     "request.cancelled": ("Cancelled", "bad", _nothing),

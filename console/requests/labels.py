@@ -1,5 +1,6 @@
 """Labels of a request's state: its tag, its hold, its deadline, and what happens next."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -10,6 +11,7 @@ from django.utils.timezone import localtime
 from common.storage import errors
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.models import ComplianceRequest
+from compliance.requests.decisions import approved_with, awaits_approval
 from compliance.requests.results import waits_for
 from compliance.work.claims import MAX_ATTEMPTS
 from console.requests.history import REQUEUE_REASONS
@@ -54,7 +56,9 @@ def state_of(request: ComplianceRequest) -> State:
 
 
 def short_hold(request: ComplianceRequest) -> str:
-    return SHORT_HOLDS[HoldReason(request.hold_reason)] if request.hold_reason else ""
+    if request.hold_reason:
+        return SHORT_HOLDS[HoldReason(request.hold_reason)]
+    return "Can be approved" if awaits_approval(request) else ""
 
 
 def due_mark(request: ComplianceRequest) -> str:
@@ -139,11 +143,36 @@ def _accepted(request: ComplianceRequest) -> str:
     if waits:
         is_first = request.kind == Kind.RETENTION and request.retention_run.announced is not None
         sets_back = " Cancelling it sets the retention period back." if is_first else ""
-        starts = f"It starts at {_clock(request)}. It can be cancelled until then."
+        starts = _starts(request)
         if is_first and request.chatbot.retention_set_at is None:
             starts = f"It is put on hold at {_clock(request)}, until an officer confirms the period."
         return f"{starts}{sets_back}"
-    return "It waits in the queue for a worker."
+    then = f", and then for the approval of a second person. {_BEFOREHAND}" if awaits_approval(request) else "."
+    return f"It waits in the queue for a worker{then}"
+
+
+_BEFOREHAND = "An officer who did not file it can approve it already."
+
+
+def _starts(request: ComplianceRequest) -> str:
+    """Return when a request starts that waits for its time, and what can hold it then."""
+    clock, is_approved = _clock(request), HoldReason.AWAITING_APPROVAL in request.approved_holds
+    if awaits_approval(request):
+        text = (
+            f"At {clock} it is put on hold until a second person approves it. {_BEFOREHAND} Then it starts at that "
+            "time. It can be cancelled meanwhile."
+        )
+    elif is_approved:
+        text = f"It is approved, and starts at {clock}. It can be cancelled until then."
+    else:
+        return f"It starts at {clock}. It can be cancelled until then."
+    if request.kind == Kind.DELETION:
+        most = request.chatbot.max_conversations_per_deletion
+        text += (
+            f" Whether it names more conversations than the chatbot's guard allows ({most:,}) is known only when it "
+            "starts. That needs an approval of its own."
+        )
+    return text
 
 
 _WHY_HELD = {
@@ -184,6 +213,20 @@ def _held(request: ComplianceRequest) -> str:
         guard=request.chatbot.max_conversations_per_deletion, kind=request.get_kind_display().lower()
     )
     return f"{reason} Nothing has been erased. {_who(request)} must approve or reject it."
+
+
+_HOLDS_AGAIN = {
+    HoldReason.EXPORT_PENDING: "an earlier export of the same data has not been delivered",
+    HoldReason.TOO_MANY_CONVERSATIONS: "it names more conversations now than the chatbot's guard allows ({guard:,})",
+    HoldReason.AWAITING_APPROVAL: "each deletion needs the approval of a second person",
+}
+
+
+def holds_again(request: ComplianceRequest, held_by: Sequence[HoldReason]) -> list[str]:
+    """Return why a deletion would be put on hold after this approval. `held_by`: what would hold any like it now."""
+    approved = {*request.approved_holds, *approved_with(request)}
+    guard = request.chatbot.max_conversations_per_deletion
+    return [_HOLDS_AGAIN[reason].format(guard=guard) for reason in held_by if reason not in approved]
 
 
 def _who(request: ComplianceRequest) -> str:

@@ -23,13 +23,15 @@ from common.times import EARLIEST, LATEST, midnight
 from common.wording import counted
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
-from compliance.requests.decisions import HAS_SUBJECT, REASONS
+from compliance.requests import whom
+from compliance.requests.decisions import HAS_SUBJECT, REASONS, Decision
 from compliance.requests.queries import matching
 from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
 from console.common.pages import action, back_to, page, render
-from console.common.scope import scope_of, within_scope
+from console.common.scope import DECIDE, actor_of, may, scope_of, within_scope
 from console.requests import labels
 from console.requests.decisions import OPTIONS, BulkForm, decide_all, offered_in_bulk
+from console.requests.presenters import ShownWhom
 
 Status = ComplianceRequest.Status
 
@@ -136,15 +138,18 @@ class RequestRow(NamedTuple):
     hold: str
     due: str
     age: str
+    shown: ShownWhom | None = None
 
 
 def request_rows(found: list[ComplianceRequest], chatbots: list[Chatbot]) -> list[RequestRow]:
     by_id = {one.pk: one for one in chatbots}
+    for one in found:
+        one.chatbot = by_id[one.chatbot_id]
     now = timezone.now()
     return [
         RequestRow(
             request=one,
-            chatbot=by_id[one.chatbot_id],
+            chatbot=one.chatbot,
             state=labels.state_of(one),
             hold=labels.short_hold(one),
             due=labels.due_mark(one),
@@ -190,7 +195,8 @@ def decide(request: HttpRequest) -> HttpResponse:
             option=option,
             reason=REASONS[decision](reason).label,
             choice=form.cleaned_data["choice"],
-            rows=request_rows(selected, [one.chatbot for one in selected]),
+            rows=_to_confirm(request, decision, selected),
+            shows_whom=decision is Decision.APPROVE,
             back=back,
         )
     decided, refused = decide_all(request, decision, selected, reason=reason, held_for=_held_for(request))
@@ -201,8 +207,18 @@ def decide(request: HttpRequest) -> HttpResponse:
     return redirect(back)
 
 
+def _to_confirm(request: HttpRequest, decision: Decision, selected: list[ComplianceRequest]) -> list[RequestRow]:
+    """Return the rows to confirm; before an approval, with whom the deletions are about that the user decides on."""
+    rows = request_rows(selected, [one.chatbot for one in selected])
+    if decision is not Decision.APPROVE:
+        return rows
+    theirs = [one.pk for one in selected if whom.is_shown(one) and may(request, one.chatbot, DECIDE)]
+    shown = whom.show_all(request_ids=theirs, actor=actor_of(request))
+    return [row._replace(shown=ShownWhom(shown[row.request.pk])) if row.request.pk in shown else row for row in rows]
+
+
 def _held_for(request: HttpRequest) -> dict[str, str]:
-    """Return the hold that the page showed for each request."""
+    """Return the hold, or the status, that the page showed for each request."""
     pairs = (text.partition(":") for text in request.POST.getlist("held_for"))
     return {request_id: reason for request_id, _, reason in pairs}
 

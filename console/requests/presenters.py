@@ -12,6 +12,8 @@ from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision
+from compliance.requests.preview import Preview
+from compliance.requests.preview.similar import Similar
 from compliance.requests.results import (
     COUNTED,
     EXPORTED,
@@ -21,7 +23,10 @@ from compliance.requests.results import (
     Outcomes,
     counts_of,
 )
+from compliance.requests.whom import Whom
 from compliance.work.sql import SHARING
+from console.filing.pasted_values import peculiarities
+from console.filing.presenters import differs
 from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
 from conversations.models import Conversation
@@ -39,6 +44,21 @@ class Choice(NamedTuple):
     decision: Decision
     option: DecisionOption
     form: DecisionForm
+
+
+class ShownWhom(NamedTuple):
+    """Whom a deletion is about, to a user who decides on it; without `preview` in a list."""
+
+    whom: Whom
+    preview: Preview | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        return peculiarities(self.whom.value or "")
+
+    @property
+    def alike(self) -> list[tuple[Similar, str]]:
+        return [(one, differs(one)) for one in self.preview.similar] if self.preview else []
 
 
 class StoreCount(NamedTuple):

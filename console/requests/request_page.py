@@ -14,8 +14,8 @@ from common.wording import counted
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import results
-from compliance.requests.decisions import HAS_SUBJECT, Decision, needs_another
+from compliance.requests import results, whom
+from compliance.requests.decisions import HAS_SUBJECT, Decision, awaits_approval, needs_another
 from compliance.requests.preview import preview_filed
 from compliance.requests.results import conversations_done, download_link
 from console.changelog import names_of
@@ -28,6 +28,7 @@ from console.requests.history import timeline
 from console.requests.list_page import UNREAD
 from console.requests.presenters import (
     Choice,
+    ShownWhom,
     ahead_of,
     conversations_of,
     counts,
@@ -94,6 +95,18 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
     return redirect("console:request", request_id)
 
 
+@action
+def show_whom(request: HttpRequest, request_id: UUID) -> HttpResponse:
+    """Show whom a deletion is about that waits for a decision, in this answer only."""
+    found = _find(request, request_id)
+    pages.require(request, found.chatbot, DECIDE)
+    try:
+        shown = ShownWhom(*whom.show(request_id=found.pk, actor=actor_of(request)))
+    except Refused as refused:
+        return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
+    return _answer(request, found, shown=shown)
+
+
 def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
     pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
@@ -126,10 +139,11 @@ def _answer(
     decision: Decision | None = None,
     refused: str = "",
     status: int = HTTPStatus.OK,
+    shown: ShownWhom | None = None,
 ) -> HttpResponse:
     outcomes = results.read([found])
     manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
-    held_for = {"held_for": found.hold_reason}
+    held_for = {"held_for": found.hold_reason or found.status}
     choices = [
         Choice(
             one,
@@ -138,7 +152,9 @@ def _answer(
         )
         for one in decisions.offered(request, found, is_retryable=_is_retryable(found))
     ]
-    is_on_hold = found.status == Status.ON_HOLD
+    waits_for_approval = found.status == Status.ON_HOLD or awaits_approval(found)
+    may_approve = any(one.decision is Decision.APPROVE for one in choices)
+    preview = shown.preview if shown else _preview(found) if may_approve else None
     return pages.render(
         request,
         "console/requests/request.html",
@@ -148,8 +164,11 @@ def _answer(
         **_progress(found),
         choices=choices,
         refused=refused,
-        filed_by_user=is_on_hold and decides and needs_another(found, actor_of(request)),
-        preview=_preview(found) if any(one.decision is Decision.APPROVE for one in choices) else None,
+        filed_by_user=waits_for_approval and decides and needs_another(found, actor_of(request)),
+        preview=preview,
+        holds_again=labels.holds_again(found, preview.held_by) if preview else [],
+        shows_whom=decides and whom.is_shown(found),
+        shown=shown,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
         ahead=ahead_of(found),
         failure=failure_of(found),
@@ -189,7 +208,7 @@ def _progress(found: ComplianceRequest) -> dict[str, Any]:
 
 
 def _preview(found: ComplianceRequest) -> Any:
-    """Return what the deletion would erase now. This reads the personal fields, and does not show them."""
+    """Return what the deletion would erase now. This reads its digests, but not its value."""
     if found.kind != ComplianceRequest.Kind.DELETION:
         return None
-    return preview_filed(ComplianceRequest.objects.select_related("chatbot").get(pk=found.pk))
+    return preview_filed(ComplianceRequest.objects.select_related("chatbot").defer("uci_value").get(pk=found.pk))

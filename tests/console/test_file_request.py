@@ -268,7 +268,7 @@ def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
         with CaptureQueriesContext(connection) as queries:
             preview = filer.preview(value)
         asked[value] = len(queries)
-    assert "newest 100 of 1001" in preview.text
+    assert "newest 100 of 1,001" in preview.text
     assert asked["few"] == asked["many"] <= 25
 
 

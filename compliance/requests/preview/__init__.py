@@ -97,11 +97,23 @@ def preview(
         return _preview_one(subjects, kinds, options, alike)
 
 
-def preview_filed(request: ComplianceRequest) -> Preview:
-    """Return what a waiting deletion would do if it were carried out now; it still has its subject."""
+def preview_filed(request: ComplianceRequest, *, with_similar: bool = False) -> Preview:
+    """Return what a waiting deletion would do if it were carried out now; it still has its subject.
+
+    Its value is read only `with_similar`. Where just its digest is kept, nothing similar is found.
+    """
     with one_instant():
-        subjects = Subjects(request.chatbot, request.variable_id, [request.uci_digest], request.conversation_digests)
-        return _preview_one(subjects, [Kind.DELETION], Options(erase_exports=request.erase_exports))
+        alike: Sequence[Similar] = []
+        if with_similar and request.variable_id and request.uci_value is not None:
+            values = [request.uci_value]
+            [alike] = similar.find(chatbot_id=request.chatbot_id, variable_id=request.variable_id, values=values)
+        options = Options(erase_exports=request.erase_exports)
+        return _preview_one(subjects_of(request), [Kind.DELETION], options, alike)
+
+
+def subjects_of(request: ComplianceRequest) -> Subjects:
+    """Return whom a request is about that still has its subject."""
+    return Subjects(request.chatbot, request.variable_id, [request.uci_digest], request.conversation_digests)
 
 
 def preview_many(

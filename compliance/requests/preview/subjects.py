@@ -53,6 +53,18 @@ SELECT r.place, found.*
  LIMIT %(most_in_all)s
 """  # noqa: S608  (texts of ours)
 
+_EXTENT = f"""
+SELECT count(*), min(found.first), max(found.last), count(*) >= %(most)s
+  FROM {SUBJECTS}
+ CROSS JOIN LATERAL (
+       SELECT least(c.started_at, c.last_message_at) AS first, greatest(c.started_at, c.last_message_at) AS last
+         FROM ({SELECTED_CONVERSATIONS}) AS named
+        CROSS JOIN LATERAL (
+              SELECT started_at, last_message_at FROM conversations_conversation
+               WHERE id = named.conversation_id AND chatbot_id = %(chatbot)s AND deleted_at IS NULL OFFSET 0) AS c
+        LIMIT %(most)s) AS found
+"""  # noqa: S608  (texts of ours)
+
 _REQUESTS = f"""
 SELECT r.place, asked.id, asked.status <> 'failed',
        asked.kind = 'export' AND asked.status IN ('failed', 'on_hold') AND asked.names_somebody
@@ -113,6 +125,22 @@ class Totals(NamedTuple):
     newest: list[Found]
     highest: int
 
+    @property
+    def unlisted(self) -> int:
+        return self.conversations - len(self.newest)
+
+
+class Extent(NamedTuple):
+    """How many live conversations there are, and from when to when they went; None if there are none.
+
+    `at_least`: there are more than were read.
+    """
+
+    conversations: int
+    first: datetime | None
+    last: datetime | None
+    at_least: bool
+
 
 @dataclass(frozen=True)
 class Subjects:
@@ -133,6 +161,11 @@ class Subjects:
             "conversations": self.conversation_digests,
             "least": self.chatbot.export_assurance,
         }
+
+    @property
+    def most(self) -> int:
+        """How many conversations of one of them are read."""
+        return max(MOST_FOUND, self.chatbot.max_conversations_per_deletion) + 1
 
 
 @dataclass
@@ -159,7 +192,7 @@ def find(subjects: Subjects) -> list[Finds]:
 
     Raises Refused if several have more than MOST_IN_ALL conversations together.
     """
-    most = max(MOST_FOUND, subjects.chatbot.max_conversations_per_deletion) + 1
+    most = subjects.most
     is_one = len(subjects.digests) == 1
     most_in_all = most if is_one else MOST_IN_ALL + 1
     found = fetch(_FOUND, {**subjects.parameters, "most": most, "most_in_all": most_in_all})
@@ -180,6 +213,12 @@ def find(subjects: Subjects) -> list[Finds]:
         if is_open:
             each[place].open_requests.append(request_id)
     return each
+
+
+def extent_of(subject: Subjects) -> Extent:
+    """Return how much is found of a single subject. Far quicker than `find`."""
+    [found] = fetch(_EXTENT, {**subject.parameters, "most": subject.most})
+    return Extent(*found)
 
 
 def united(each: Sequence[Finds]) -> Finds:
