@@ -155,6 +155,8 @@ class Restores:
         assert self._taken
         was = self._taken.named.get(one.name)
         one.is_replayed = was is None
+        # A replay cancels an open export of which it leaves nothing.
+        one.may_be_cancelled |= one.is_export and was is not None and not was.is_final
         if forgotten and was is not None:
             one.status = was.status
         elif forgotten == "withdrawn":
