@@ -26,7 +26,7 @@ MAX_BATCH = 1_000
 # Another call with the same key can come in between each time.
 _ATTEMPTS = 5
 
-# A person who files in the console can always cancel for this long.
+# Who files a deletion or a redaction in the console can always cancel for this long.
 CONSOLE_GRACE = timedelta(minutes=15)
 
 
@@ -142,7 +142,7 @@ def _store(
         return True
     is_stored = insert.store(
         requests,
-        grace=_grace_of(chatbot, origin),
+        grace=max((grace_of(chatbot, one.kind, origin) for one in requests), default=None) or None,
         due_in=settings.DUE_DAYS,
         replay=replay,
         keys=keys,
@@ -161,7 +161,8 @@ def _outcome(answer: Answer) -> ComplianceRequest:
     return request
 
 
-def _grace_of(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta | None:
-    """Return how long a request that is filed now waits before workers may take it, None for not at all."""
+def grace_of(chatbot: Chatbot, kind: str, origin: ComplianceRequest.Origin) -> timedelta:
+    """Return how long a deletion or export that is filed now waits before workers may take it."""
     grace = timedelta(minutes=chatbot.grace_minutes)
-    return (max(grace, CONSOLE_GRACE) if origin == ComplianceRequest.Origin.CONSOLE else grace) or None
+    is_by_person = kind == Kind.DELETION and origin == ComplianceRequest.Origin.CONSOLE
+    return max(grace, CONSOLE_GRACE) if is_by_person else grace

@@ -117,15 +117,17 @@ class PreviewToken:
         return timezone.now().timestamp() - self.at >= TOKEN_LIFETIME.total_seconds()
 
 
-def minutes_left(request: ComplianceRequest) -> int:
-    """Return for how many minutes a request is certain to be cancellable.
+def minutes_left(request: ComplianceRequest) -> int | None:
+    """Return for how many minutes a request is certain to be cancellable, 0 if it starts at once.
 
-    0 means that the preview was confirmed before: a request filed just now has all of its minutes.
+    None means that the preview was confirmed before: a request filed just now has all of its minutes.
     """
-    if request.status != ComplianceRequest.Status.ACCEPTED or request.not_before is None:
+    if request.status != ComplianceRequest.Status.ACCEPTED:
+        return None
+    if request.not_before is None:
         return 0
     left = (request.not_before - timezone.now()).total_seconds()
-    return max(1, round(left / 60)) if left > 0 else 0
+    return max(1, round(left / 60)) if left > 0 else None
 
 
 class NotConfirmed(Exception):

@@ -22,7 +22,7 @@ from console.filing.drafts import (
     look,
     part_of,
 )
-from console.filing.forms import FilingForm
+from console.filing.forms import KINDS, FilingForm
 
 _NOT_CONFIRMED = {
     "mistyped": "Nothing was filed: the text you typed does not match. Check the numbers and type it again.",
@@ -67,7 +67,7 @@ class FilingFlow(ABC, Generic[_Form]):
             title=self.title,
             chatbot=self.chatbot,
             form=form,
-            grace=presenters.grace(self.chatbot),
+            graces={kind: presenters.grace(self.chatbot, kind) for kind in KINDS.values()},
             **context,
         )
 
@@ -97,7 +97,7 @@ class FilingFlow(ABC, Generic[_Form]):
             stores=presenters.stores(found.deletion) if found.deletion else [],
             token=dump(self.chatbot, self.actor, draft, seen, nonce=nonce),
             phrase=seen.phrase,
-            grace=presenters.grace(self.chatbot),
+            grace=presenters.grace(self.chatbot, draft.kind),
             error=error,
             **self.preview_context(draft, found, form),
         )

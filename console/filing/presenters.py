@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.conf import settings
 
@@ -13,7 +12,7 @@ from compliance.requests.preview import ChatterPreview, PreviewOfMany
 from compliance.requests.preview.effects import Deletion
 from compliance.requests.preview.similar import Similar
 from compliance.requests.results import KEPT_OF_CONVERSATION
-from compliance.requests.submit import CONSOLE_GRACE
+from compliance.requests.submit import grace_of
 from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import PastedValues, peculiarities
 
@@ -161,6 +160,6 @@ def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str
     }
 
 
-def grace(chatbot: Chatbot) -> int:
-    """Return for how many minutes a request filed in the console can be cancelled at least."""
-    return int(max(CONSOLE_GRACE, timedelta(minutes=chatbot.grace_minutes)).total_seconds() // 60)
+def grace(chatbot: Chatbot, kind: str) -> int:
+    """Return how many minutes after filing in the console a request starts; it can be cancelled until then."""
+    return int(grace_of(chatbot, kind, ComplianceRequest.Origin.CONSOLE).total_seconds() // 60)

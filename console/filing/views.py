@@ -119,8 +119,10 @@ class FileOne(FilingFlow[OneForm]):
         outcome = outcomes[0]
         if isinstance(outcome, Refused):
             return self.show_again(token, f"Nothing was filed. {outcome.detail}")
-        if minutes := minutes_left(outcome):
-            when = f"It starts in {counted(minutes, 'minute')}; until then it can be cancelled."
+        minutes = minutes_left(outcome)
+        if minutes is not None:
+            in_minutes = f"It starts in {counted(minutes, 'minute')}; until then it can be cancelled."
+            when = in_minutes if minutes else "It starts at once."
             if outcome.existing:
                 messages.warning(self.request, f"Nothing was filed: this equal export is waiting already. {when}")
             else:
@@ -150,7 +152,7 @@ class RowResult:
     code: str = ""
     error: str = ""
     state: str = ""
-    minutes: int = 0
+    minutes: int | None = None
     existing: bool = False
 
     @property
@@ -210,8 +212,8 @@ class FileMany(FilingFlow[ManyForm]):
             filed=len(filed),
             refused=len(results) - len(filed),
             existing=sum(one.existing for one in filed),
-            filed_before="" if all(one.minutes for one in filed) else FILED_BEFORE,
-            grace=min((one.minutes for one in filed), default=0),
+            filed_before=FILED_BEFORE if any(one.minutes is None for one in filed) else "",
+            grace=min((one.minutes or 0 for one in filed), default=0),
             token=self._dump_results(results),
         )
 

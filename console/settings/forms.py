@@ -156,8 +156,8 @@ class RulesForm(ConsoleForm):
     grace_minutes = forms.IntegerField(
         label="Grace period in minutes",
         min_value=0,
-        help_text="How long a request can be cancelled before it starts. At least 15 minutes for requests filed in "
-        "the console.",
+        help_text="How long a deletion or export can be cancelled before it starts. At least 15 minutes for "
+        "deletions filed in the console.",
     )
     require_action = forms.BooleanField(
         label="Require action",

@@ -119,7 +119,7 @@ def test_a_file_files_exact_values_with_their_references(chatbot, filer):
         ("'007 ", "T-1", "export", True),
         ('a;"b', "T-2", "export", True),
     ]
-    assert "2 requests filed, 1 refused." in answer.text
+    assert "2 requests filed, 1 refused. They start at once." in answer.text
 
 
 def test_a_value_that_looks_like_a_heading_is_pointed_out(filer):

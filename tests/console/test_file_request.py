@@ -51,6 +51,7 @@ def test_an_export_needs_one_click(chatbot, filer):
     conversation_of(chatbot, "alice")
     preview = filer.preview(action="export", include_files="on", erase_exports="on")
     assert "1 shared conversation is left out" in preview.text
+    assert "It starts at once." in preview.text
     assert filer.confirm(preview).status == 302
     request = filed()
     assert (request.kind, request.include_files, request.include_shared, request.erase_exports) == (
@@ -272,8 +273,18 @@ def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
     assert asked["few"] == asked["many"] <= 25
 
 
+def test_an_export_waits_for_the_chatbots_own_grace_period(chatbot, filer):
+    Chatbot.objects.filter(pk=chatbot.pk).update(grace_minutes=5)
+    asked = Answer(filer.client.get(filer.path)).text
+    assert "Then a deletion can be cancelled for 15 minutes; an export for 5 minutes." in asked
+    preview = filer.preview(action="export")
+    assert "It starts 5 minutes after filing." in preview.text
+    page = filer.confirm(preview).response["Location"]
+    assert "Filed. It starts in 5 minutes; until then it can be cancelled." in Answer(filer.client.get(page)).text
+
+
 def test_an_export_already_waiting_is_reused(chatbot, filer):
-    for found in ("Filed. It starts in 15 minutes", "Nothing was filed: this equal export is waiting already."):
+    for found in ("Filed. It starts at once.", "Nothing was filed: this equal export is waiting already."):
         answer = filer.confirm(filer.preview(action="export"))
         assert found in Answer(filer.client.get(answer.response["Location"])).text
     assert ComplianceRequest.objects.count() == 1

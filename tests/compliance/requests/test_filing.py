@@ -1,5 +1,7 @@
 """The statement that files a request: what it checks again, what it stores, and its number of queries."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -18,8 +20,11 @@ Kind = ComplianceRequest.Kind
 Origin = ComplianceRequest.Origin
 
 
-def submit(chatbot, kind=Kind.DELETION, uci_key="member_id", origin=Origin.COMMAND) -> ComplianceRequest:
-    return submit_request(chatbot=chatbot, kind=kind, about=ByUci(uci_key, "42"), origin=origin, actor="command")
+def submit(
+    chatbot, kind=Kind.DELETION, uci_key="member_id", origin=Origin.COMMAND, **options: bool
+) -> ComplianceRequest:
+    about = ByUci(uci_key, "42")
+    return submit_request(chatbot=chatbot, kind=kind, about=about, origin=origin, actor="command", **options)
 
 
 def refused(chatbot, **changes) -> str:
@@ -78,13 +83,18 @@ def test_no_query_is_needed_when_no_export_is_waiting(chatbot, django_assert_num
         _ = filed.export
 
 
-def test_grace_puts_a_request_off_and_the_console_always_gives_some(chatbot) -> None:
+def test_grace_puts_a_request_off_and_the_console_always_gives_deletions_some(chatbot) -> None:
     chatbot.grace_minutes = 5
-    by_command, by_person = submit(chatbot), submit(chatbot, origin=Origin.CONSOLE)
-
-    assert (by_command.not_before - by_command.received_at).seconds == 5 * 60
-    assert (by_person.not_before - by_person.received_at).seconds == 15 * 60
+    filings = [(origin, kind) for origin in (Origin.API, Origin.CONSOLE) for kind in (Kind.DELETION, Kind.EXPORT)]
+    for (origin, kind), minutes in zip(filings, (5, 5, 15, 5), strict=True):
+        filed = submit(chatbot, kind, origin=origin, again=True)
+        assert filed.not_before - filed.received_at == timedelta(minutes=minutes), (origin, kind)
     assert claims.take(Kind.DELETION) is None
+
+
+def test_an_export_from_the_console_starts_at_once(chatbot) -> None:
+    assert submit(chatbot, Kind.EXPORT, origin=Origin.CONSOLE).not_before is None
+    assert claims.take(Kind.EXPORT)
 
 
 BOB = ALICE | {"unique_chatter_identifier_value": "bob-12"}
