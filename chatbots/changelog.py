@@ -47,6 +47,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.approved": frozenset({"reason"}),
     "request.rejected": frozenset({"reason"}),
     "request.cancelled": frozenset({"reason"}),
+    # The time that the console gives to cancel it was ended.
+    "request.started_early": frozenset(),
     "request.started": frozenset({"conversations"}),
     "request.requeued": frozenset({"code", "attempts"}),
     "request.failed": frozenset({"code", "attempts"}),

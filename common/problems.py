@@ -58,6 +58,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "idempotency_conflict": (409, "The Idempotency-Key was used with another body"),
     "not_cancellable": (409, "The request can no longer be cancelled"),
     "not_held": (409, "The request is not on hold"),
+    "not_waiting": (409, "The request does not wait for the console"),
     "in_client_bucket": (409, "The file is in the client's own bucket"),
     "not_ready": (409, "The file is not finished"),
     "export_expired": (409, "The export no longer exists"),
@@ -141,6 +142,10 @@ HELP: Mapping[str, Help] = {
     "not_held": Help(
         "The request is not on hold, nor does it wait for an approval.",
         "Check its status: it may have been decided already.",
+    ),
+    "not_waiting": Help(
+        "Nothing is left of the time that the console gives to cancel the request.",
+        'Only the console\'s "Start now" reports it.',
     ),
     "not_retryable": Help(
         "The request has not failed, or the chatter has been erased since.",

@@ -4,7 +4,7 @@ from django.urls import URLPattern, path
 
 from accounts import login, pages
 from console import changelog, chatbots, guides, lookup
-from console.conversations import log_page, transcript_page
+from console.conversations import log_page, redact_page, transcript_page
 from console.filing import views
 from console.monitoring import dashboard, files, notifications, refused
 from console.requests import list_page, request_page
@@ -28,7 +28,7 @@ urlpatterns: list[URLPattern] = [
     path("conversations/", log_page.log, name="conversations"),
     path("conversations/<int:number>/", transcript_page.transcript, name="conversation"),
     path("conversations/<int:number>/files/<int:file_id>/", transcript_page.file, name="conversation_file"),
-    path("conversations/<int:number>/redact/", transcript_page.redact, name="redact"),
+    path("conversations/<int:number>/redact/", redact_page.redact, name="redact"),
     path("lookup/", lookup.look_up, name="lookup"),
     path("requests/", list_page.requests, name="requests"),
     path("requests/decide/", list_page.decide, name="requests_decide"),

@@ -132,6 +132,8 @@ TABLE = (
             "retry": MANAGE_REQUESTS,
             "cancel": MANAGE_REQUESTS,
             "resend": MANAGE_REQUESTS,
+            # Of a deletion; `test_early_start.py` has the roles for a redaction.
+            "start": DECIDE,
         }.items()
     ),
     Page("file_request", MANAGE_REQUESTS),
@@ -144,7 +146,10 @@ TABLE = (
     Page("conversations", READ, named=True),
     Page("conversation", READ),
     Page("conversation_file", MANAGE_REQUESTS),
-    Page("redact", MANAGE_REQUESTS, "POST", body={"messages": "{message}", "reason": "other"}),
+    *(
+        Page("redact", MANAGE_REQUESTS, "POST", body={"messages": "{message}", "reason": "other"} | step)
+        for step in ({}, {"confirmed": "yes"})
+    ),
     Page("lookup", READ),
     Page("lookup", READ, named=True),
     Page("lookup", READ, "POST", body={"chatbot": "{slug}", "what": "conversation", "text": "c-1"}),

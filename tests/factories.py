@@ -268,7 +268,12 @@ def of_conversations(chatbot: Chatbot, *ids: str, kind: str = "deletion", **fiel
     return ComplianceRequest.objects.get(pk=request.pk)
 
 
-def redaction_of(conversation: Conversation, *, reference: str = "") -> ComplianceRequest:
+def redaction_of(
+    conversation: Conversation,
+    *,
+    reference: str = "",
+    origin: ComplianceRequest.Origin = ComplianceRequest.Origin.API,
+) -> ComplianceRequest:
     """File a redaction of all messages of a conversation."""
     messages = Message.objects.filter(conversation=conversation, chatbot=conversation.chatbot)
     return redact(
@@ -276,7 +281,7 @@ def redaction_of(conversation: Conversation, *, reference: str = "") -> Complian
         number=conversation.pk,
         message_numbers=list(messages.values_list("pk", flat=True)),
         reason="other",
-        origin=ComplianceRequest.Origin.API,
+        origin=origin,
         actor="api:x",
         reference=reference,
     )

@@ -14,6 +14,7 @@ from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
 from compliance.requests.inputs import ChatbotConfig, check_reference, checked_callback_url, read_requested_at
 from compliance.requests.selectors import ByMessages
+from compliance.requests.submit import CONSOLE_GRACE
 from compliance.work import notify
 from conversations.models import Conversation, Message
 
@@ -34,8 +35,9 @@ def redact(
     """File the redaction of messages of the conversation with this number, and return its request.
 
     The messages are given by the platform's `ids`, or by numbers of ours; `requested_at` is as in RequestInput.
-    Workers take it at once, without the chatbot's grace period. A message that is redacted already is no error.
-    `actor` is as in the change log.
+    Workers take it at once, without the chatbot's grace period, and from the console after the console's own: what
+    was selected by mistake cannot be brought back. A message that is redacted already is no error. `actor` is as in
+    the change log.
 
     Raises Refused with the codes `compliance_disabled`, `not_found`, `conversation_deleted`, `invalid`,
     `signing_key_missing`; nothing is stored then.
@@ -59,6 +61,7 @@ def redact(
         reference=reference,
         callback_url=checked_callback_url(callback_url, about, config),
         requested_at=asked,
+        not_before=Now() + CONSOLE_GRACE if origin == ComplianceRequest.Origin.CONSOLE else None,
         due_at=(asked or Now()) + settings.DUE_DAYS,
     )
     with transaction.atomic():

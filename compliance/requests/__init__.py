@@ -5,6 +5,7 @@ change-log entry, and after commit a nudge to the workers. Changes by workers ar
 
     accepted -> processing -> completed | failed       (workers)
     accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)
+    accepted -> accepted                               (start now, before its time to cancel is over)
     accepted, on_hold -> cancelled                     (cancel; never once a deletion has marked)
     failed -> accepted                                 (retry, at the end of the queue)
 """

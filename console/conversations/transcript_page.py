@@ -1,6 +1,5 @@
 """The transcript of a conversation, one bubble per message by day, and its files."""
 
-import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from http import HTTPStatus
@@ -8,20 +7,16 @@ from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.contrib import messages as notices
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import redirect
 from django.urls import reverse
 from rest_framework.pagination import Cursor
 from rest_framework.request import Request
 
 from chatbots.models import Chatbot
 from common.storage import StorageError
-from compliance.errors import Refused
-from compliance.models import ComplianceRequest, Redaction
-from compliance.redaction import filing
+from compliance.models import Redaction
 from console.common.lists import paginate
-from console.common.pages import action, page, refusal, render, require
+from console.common.pages import page, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
 from console.conversations.log_page import log_url
 from conversations import messages
@@ -34,7 +29,6 @@ LONGEST = 3_000
 _BEGINNING = 1_500
 # How far back a text is cut at a space.
 _BACK = 200
-_REFUSALS = {"compliance_disabled": HTTPStatus.CONFLICT}
 
 
 class TranscriptPages(MessagePages):
@@ -49,9 +43,9 @@ class TranscriptPages(MessagePages):
 @page
 def transcript(request: HttpRequest, number: int) -> HttpResponse:
     """Show a conversation's messages. The change log records each view."""
-    conversation, chatbot = _conversation_or_404(request, number)
+    conversation, chatbot = conversation_or_404(request, number)
     if conversation.is_closed:
-        return _gone(request, conversation)
+        return gone(request, conversation)
     try:
         with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
             places = paginate(
@@ -65,7 +59,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
             facts = messages.details(open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
-        return _gone(request, conversation)
+        return gone(request, conversation)
     return render(
         request,
         "console/conversations/transcript.html",
@@ -73,7 +67,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         conversation=open_one,
         chatbot=chatbot,
         zone=chatbot.timezone,
-        days=_by_day(read, zone=ZoneInfo(chatbot.timezone)),
+        days=by_day(read, zone=ZoneInfo(chatbot.timezone)),
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
@@ -87,10 +81,10 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     """Redirect to a download link of a few minutes. This URL contains numbers only, since URLs end up in logs."""
     if request.method != "GET":
         return HttpResponseNotAllowed(["GET"])
-    conversation, chatbot = _conversation_or_404(request, number)
+    conversation, chatbot = conversation_or_404(request, number)
     require(request, chatbot, MANAGE_REQUESTS)
     if conversation.is_closed:
-        return _gone(request, conversation)
+        return gone(request, conversation)
     found = UploadedFile.objects.filter(chatbot=chatbot, conversation=conversation, pk=file_id).first()
     if found is None:
         raise Http404
@@ -105,37 +99,8 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
         )
 
 
-@action
-def redact(request: HttpRequest, number: int) -> HttpResponse:
-    """File the redaction of the selected messages, and show its request."""
-    conversation, chatbot = _conversation_or_404(request, number)
-    require(request, chatbot, MANAGE_REQUESTS)
-    selected = [one for one in request.POST.getlist("messages") if re.fullmatch(r"[0-9]{1,18}", one)]
-    try:
-        filed = filing.redact(
-            chatbot=chatbot,
-            number=conversation.pk,
-            message_numbers=[int(one) for one in selected],
-            reason=request.POST.get("reason", ""),
-            origin=ComplianceRequest.Origin.CONSOLE,
-            actor=actor_of(request),
-        )
-    except Refused as refused:
-        if refused.code == "not_found":
-            raise Http404 from None
-        if refused.code == "conversation_deleted":
-            return _gone(request, conversation)
-        return refusal(
-            request,
-            status=_REFUSALS.get(refused.code, HTTPStatus.BAD_REQUEST),
-            title="Not filed",
-            text=refused.detail,
-        )
-    notices.success(request, "The redaction is filed.")
-    return redirect("console:request", filed.pk)
-
-
-def _conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation, Chatbot]:
+def conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation, Chatbot]:
+    """Return a conversation and its chatbot. Raises Http404 outside the user's chatbots."""
     within = within_scope(Conversation.objects.filter(pk=number), request, chatbot="chatbot_id")
     conversation = within.select_related("chatbot").first()
     if conversation is None:
@@ -143,7 +108,8 @@ def _conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversatio
     return conversation, conversation.chatbot
 
 
-def _gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
+def gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
+    """Answer in place of a page of a conversation that is closed, 410."""
     return render(
         request,
         "console/conversations/gone.html",
@@ -176,7 +142,7 @@ class Day(NamedTuple):
     bubbles: list[Bubble]
 
 
-def _by_day(found: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[Day]:
+def by_day(found: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[Day]:
     """Return messages in the order of time by days of a time zone."""
     days = groupby(found, key=lambda one: one.message.sent_at.astimezone(zone).date())
     return [Day(day, [_bubble(one) for one in of_day]) for day, of_day in days]

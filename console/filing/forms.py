@@ -3,17 +3,15 @@
 import re
 from collections.abc import Sequence
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django import forms
 from django.db.models import Q
-from django.utils.timezone import localdate
 
 from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests.inputs import LONGEST_AGO, read_requested_at
 from compliance.requests.selectors import MOST_CONVERSATIONS
+from console.common.asked_on import AskedOnForm
 from console.filing import pasted_values
 from console.filing.drafts import Draft, InvalidToken, load_subject
 from console.filing.pasted_values import PastedValues, UnreadableValues
@@ -38,7 +36,7 @@ _FIELDS = {
 _AS_IS = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
 
 
-class FilingForm(forms.Form):
+class FilingForm(AskedOnForm):
     """The fields of both forms."""
 
     action = forms.ChoiceField(
@@ -54,29 +52,16 @@ class FilingForm(forms.Form):
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
     reference = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
-    requested_at = forms.CharField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
     draft: Draft
 
     def __init__(self, data: Any = None, files: Any = None, *, chatbot: Chatbot, actor: str, **options: Any) -> None:
-        super().__init__(data, files, **options)
-        self.chatbot = chatbot
+        super().__init__(data, files, chatbot=chatbot, **options)
         self.actor = actor
         self.ucis = uci_names(chatbot)
         key = self.fields["key"]
         if isinstance(key, forms.ChoiceField):
             key.choices = self.ucis
-        today = localdate(timezone=ZoneInfo(chatbot.timezone))
-        limits = {"min": today - LONGEST_AGO, "max": today}
-        self.fields["requested_at"].widget.attrs |= {name: day.isoformat() for name, day in limits.items()}
-
-    def clean_requested_at(self) -> str:
-        given: str = self.cleaned_data["requested_at"]
-        try:
-            read_requested_at(given, self.chatbot)
-        except Refused as refusal:
-            raise forms.ValidationError(refusal.detail) from None
-        return given
 
     def refuse(self, refusal: Refused) -> None:
         """Show an error at its field."""

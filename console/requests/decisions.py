@@ -96,6 +96,11 @@ def roles_for(decision: Decision, request: ComplianceRequest) -> tuple[Role, ...
     return DECIDE if request.kind == ComplianceRequest.Kind.RETENTION else OPTIONS[decision].roles
 
 
+def roles_to_start(request: ComplianceRequest) -> tuple[Role, ...]:
+    """Return the roles that may end the console's time to cancel a request."""
+    return MANAGE_REQUESTS if request.kind == ComplianceRequest.Kind.REDACTION else DECIDE
+
+
 def offered_in_bulk(call: HttpRequest) -> list[Decision]:
     """Return the decisions that the user can make in at least one chatbot."""
     return [one for one, option in OPTIONS.items() if has_role(call, option.roles)]

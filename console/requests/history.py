@@ -104,6 +104,7 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.approved": ("Approved", "ok", _nothing),
     "request.rejected": ("Rejected", "bad", _nothing),
     "request.cancelled": ("Cancelled", "bad", _nothing),
+    "request.started_early": ("Waiting time ended", "", _nothing),
     "request.started": ("Started", "", _nothing),
     "request.requeued": ("Requeued", "", _requeued),
     "request.failed": ("Failed", "bad", _failure),

@@ -8,13 +8,14 @@ from django.contrib import messages
 from django.db.models import BooleanField, ExpressionWrapper
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.utils import timezone
 
 from chatbots.callback_urls import receiver_of
 from common.wording import counted
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import results, whom
+from compliance.requests import early_start, results, whom
 from compliance.requests.decisions import HAS_SUBJECT, Decision, awaits_approval, needs_another
 from compliance.requests.preview import preview_filed
 from compliance.requests.results import conversations_done, download_link
@@ -74,10 +75,12 @@ def download(request: HttpRequest, request_id: UUID, file_id: int | None = None)
 
 @action
 def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
-    """Make a decision on the request, or send its callbacks again."""
+    """Make a decision on the request, start it early, or send its callbacks again."""
     found = _find(request, request_id)
     if action == "resend":
         return _resend(request, found)
+    if action == "start":
+        return _start(request, found)
     try:
         decision = Decision(action)
     except ValueError:
@@ -105,6 +108,17 @@ def show_whom(request: HttpRequest, request_id: UUID) -> HttpResponse:
     except Refused as refused:
         return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
     return _answer(request, found, shown=shown)
+
+
+def _start(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
+    pages.require(request, found.chatbot, decisions.roles_to_start(found))
+    try:
+        started = early_start.start_now(request_id=found.pk, actor=actor_of(request))
+    except Refused as refused:
+        return _answer(request, _find(request, found.pk), refused=refused.detail, status=HTTPStatus.CONFLICT)
+    own = "The console's waiting time has ended. It still waits for the chatbot's own grace period."
+    messages.success(request, own if started.not_before else "The waiting time has ended.")
+    return redirect("console:request", found.pk)
 
 
 def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
@@ -163,6 +177,8 @@ def _answer(
         chatbot=found.chatbot,
         **_progress(found),
         choices=choices,
+        may_start=not early_start.why_not_now(found, timezone.now())
+        and may(request, found.chatbot, decisions.roles_to_start(found)),
         refused=refused,
         filed_by_user=waits_for_approval and decides and needs_another(found, actor_of(request)),
         preview=preview,

@@ -1,7 +1,9 @@
-"""What officers change: how reliable exports are, four eyes, the Unique Chatter Identifier, and retention."""
+"""What staff do: they set how reliable exports are, four eyes, the Unique Chatter Identifier and retention, and they
+redact messages."""
 
 from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -13,7 +15,10 @@ from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations.chatbots import NewVariable, change_chatbot
 from common.crypto import encrypt
-from compliance.models import RetentionRun
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest, RetentionRun
+from compliance.redaction import filing
+from compliance.requests.early_start import start_now
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
@@ -70,6 +75,37 @@ class Officers:
         chatbot = Chatbot.objects.get(slug=bot)
         change_chatbot(chatbot=chatbot, variables=[_OTHER], uci=_OTHER.name, actor=_OFFICER)
         change_chatbot(chatbot=chatbot, uci="member_id", actor=_OFFICER)
+
+    def select(self, name: str, bot: str, conversation: str, place: int) -> None:
+        """Redact a message as staff do: it waits."""
+        entry = self.truth.at((bot, conversation))
+        if name in self.truth.named or entry.number is None or not entry.texts:
+            return
+        message = sorted(entry.texts)[place % len(entry.texts)]
+        filed = self.truth.ask(name, "redaction", bot, ids=(conversation,))
+        try:
+            request = filing.redact(
+                chatbot=Chatbot.objects.get(slug=bot),
+                number=entry.number,
+                ids=[message],
+                reason="payment_data",
+                origin=ComplianceRequest.Origin.CONSOLE,
+                actor=_OFFICER,
+            )
+        except Refused as refused:
+            self.truth.drop(filed)
+            if refused.code != "conversation_deleted":
+                raise
+            return
+        filed.message, filed.text = message, entry.texts[message]
+        filed.received_at, filed.id, filed.is_by_staff = request.received_at, str(request.pk), True
+
+    def start(self, name: str) -> None:
+        """End the time that staff have to cancel it."""
+        filed = self.truth.named.get(name)
+        if filed and filed.id:
+            with suppress(Refused):
+                start_now(request_id=UUID(filed.id), actor=_OFFICER)
 
     def retain(self, name: str, bot: str) -> None:
         """File the retention run of another day, unless one is under way or nothing is due.

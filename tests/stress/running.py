@@ -167,6 +167,8 @@ class Play:
             "bucket": world.officers.bucket,
             "redesignate": world.officers.redesignate,
             "redact": world.redact,
+            "select": world.officers.select,
+            "start": world.officers.start,
             "write": world.writer.write,
             "note": world.writer.note,
             "backup": self._restores.back_up,

@@ -10,7 +10,8 @@
 ("period", request, bot, days or None)      the period of retention is set; the request is its first run, if any
 ("eyes", bot, True or False)        deletions need a second person's approval
 ("redesignate", bot)                another variable is the Unique Chatter Identifier for a moment
-("redact", request, bot, conversation, place)   one of its messages
+("redact" | "select", request, bot, conversation, place)    one of its messages, by a key or by staff: that waits
+("start", request)                  by staff, what they have filed and waits
 ("demand", bot, how reliable an identity an export needs)
 ("bucket", bot, "client" | "broken" | "hosted")     where exports go: to the client's own, to none, to the service's
 ("write", request, "reference" | "callback_url", what it contains)      once the request is filed
@@ -167,8 +168,10 @@ class Author:
     def _redact(self) -> Story:
         name = f"r{len(self._requests) + 1}"
         self._requests.append((name, "redact"))
-        rule = ("redact", name, "acme", self._name(), self._random.randint(0, 2))
-        return [rule, *(self._work() if self._luck(0.6) else [])]
+        kind = self._random.choice(["redact", "select"])
+        rules: Story = [(kind, name, "acme", self._name(), self._random.randint(0, 2))]
+        rules += [("start", name)] if self._luck(0.3) else []
+        return [*rules, *(self._work() if self._luck(0.6) else [])]
 
     def _identify(self) -> Story:
         """Somebody is named in a window of others or of nobody, before or after a deletion."""

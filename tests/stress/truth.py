@@ -119,6 +119,7 @@ class Filed(Request):
     # Of a redaction: the id of its message, and the word that is its text.
     message: str = ""
     text: str = ""
+    is_by_staff: bool = False
     # Of a retention run: what it erases is older than this, without what it may not erase any more, since it has
     # ended or its period has. `days`: its period, if that is in force.
     older_than: datetime | None = None

@@ -292,7 +292,8 @@ class World:
             return True
         if decision in COMMANDS:
             return self._command(*COMMANDS[decision], filed)
-        is_own = Chatbot.objects.get(slug=filed.bot).four_eyes and decision == "approve"
+        has_four_eyes = Chatbot.objects.get(slug=filed.bot).four_eyes
+        is_own = decision == "approve" and has_four_eyes and not filed.is_by_staff
         response = self._call(filed.bot, f"requests/{filed.id}/{decision}", b"", "application/json")
         # 403: for officers alone.
         if response.status_code not in {200, 403, 409} or (is_own and response.status_code == 200):

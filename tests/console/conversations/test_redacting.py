@@ -1,13 +1,15 @@
 """Redacting messages from a transcript's page, and what it and the request's page show afterwards."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from chatbots.models import Chatbot
+from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, RepeatedExport
 from compliance.requests import results
 from conversations.models import Conversation, Message
@@ -31,11 +33,20 @@ def support(chatbot: Chatbot) -> Client:
     return member(chatbot, Role.SUPPORT)
 
 
-def redact(client: Client, conversation: Conversation, *messages: object, reason: str = "payment_data") -> Any:
-    return client.post(
-        reverse("console:redact", args=[conversation.pk]),
-        {"messages": [str(one) for one in messages], "reason": reason},
-    )
+def select(client: Client, conversation: Conversation, *messages: object, **fields: str) -> Any:
+    """Answer the form of the transcript."""
+    given = {"messages": [str(one) for one in messages], "reason": "payment_data"} | fields
+    return client.post(reverse("console:redact", args=[conversation.pk]), given)
+
+
+def redact(client: Client, conversation: Conversation, *messages: object, **fields: str) -> Any:
+    """Confirm what was selected."""
+    return select(client, conversation, *messages, **{"confirmed": "yes"} | fields)
+
+
+def start(client: Client) -> None:
+    request = ComplianceRequest.objects.get(kind="redaction")
+    assert client.post(reverse("console:request_action", args=[request.pk, "start"])).status_code == 302
 
 
 def page_of(client: Client, conversation: Conversation) -> str:
@@ -50,7 +61,15 @@ def test_support_staff_redact_selected_messages(support: Client, conversation: C
 
     request = ComplianceRequest.objects.get()
     assert (answer.status_code, answer.headers["Location"]) == (302, reverse("console:request", args=[request.pk]))
-    assert (request.kind, request.origin, request.not_before) == ("redaction", "console", None)
+    assert (request.kind, request.origin) == ("redaction", "console")
+    assert request.not_before
+    assert request.not_before - request.received_at == timedelta(minutes=15)
+    assert "It starts in 15 minutes; until then it can be cancelled, or started at once." in page_of(
+        support, conversation
+    )
+    drain()
+    assert page_of(support, conversation).count(SECRET) == 2, "It waits."
+    start(support)
     drain()
     page = page_of(support, conversation)
     assert page.count(SECRET) == 1
@@ -72,6 +91,7 @@ def test_pages_of_requests_tell_of_exports_that_were_filed_again(support, chatbo
     export = export_of(chatbot, "42")
     drain()
     redaction = redact(support, conversation, conversation.message_set.earliest("pk").pk).headers["Location"]
+    start(support)
     drain()
 
     repeat = ComplianceRequest.objects.exclude(pk=export.pk).get(kind="export")
@@ -107,10 +127,38 @@ def test_the_page_of_a_cancelled_redaction_speaks_of_messages(support: Client, c
     assert "It was cancelled before it started. No message was redacted." in support.get(page).text
 
 
+def test_the_texts_are_shown_before_anything_is_filed(support, conversation: Conversation) -> None:
+    first, second = conversation.message_set.order_by("pk")
+    Message.objects.filter(pk=first.pk).update(text=f"{SECRET} <b>" + "long " * 1_000, sender="agent")
+    Message.objects.filter(pk=second.pk).update(text="of another topic")
+
+    answer = select(support, conversation, first.pk)
+
+    text = answer.text
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert (text.count(SECRET), "of another topic" in text) == (1, False)
+    assert "&lt;b&gt;" in text
+    assert "Show all" in text
+    assert "Redact 1 message" in text
+    assert '<option value="payment_data" selected>' in text
+    assert "Agent" in text
+    entries = ChangeLogEntry.objects.filter(event="conversation.opened")
+    assert [entry.data for entry in entries] == [{"conversation": conversation.pk}]
+    assert not ComplianceRequest.objects.exists()
+
+    redact(support, conversation, first.pk, second.pk, reason="other", requested_at=str(timezone.localdate()))
+
+    request = ComplianceRequest.objects.get()
+    assert request.redaction.message_numbers == [first.pk, second.pk]
+    assert request.redaction.reason == "other"
+    assert request.requested_at
+
+
 def test_viewers_are_offered_nothing_and_refused(chatbot: Chatbot, conversation: Conversation) -> None:
     viewer = member(chatbot, Role.VIEWER)
     assert 'name="messages"' not in page_of(viewer, conversation)
-    assert redact(viewer, conversation, conversation.message_set.earliest("pk").pk).status_code == 403
+    for ask in (select, redact):
+        assert ask(viewer, conversation, conversation.message_set.earliest("pk").pk).status_code == 403
     assert not ComplianceRequest.objects.exists()
 
 
@@ -118,17 +166,24 @@ def test_it_refuses_what_is_missing_or_of_others(support, neighbour, chatbot, co
     other = conversation_of(chatbot, "43")
     own = conversation.message_set.earliest("pk").pk
     theirs = other.message_set.earliest("pk").pk
-    for answer in (
-        redact(support, conversation),
-        redact(support, conversation, "x", "-1"),
-        redact(support, conversation, own, reason=""),
-        redact(support, conversation, own, reason="because"),
-    ):
-        assert answer.status_code == 400
-        assert "Not filed" in answer.content.decode()
-    assert redact(support, conversation, own, theirs).status_code == 404
     elsewhere = conversation_of(neighbour, "42")
-    assert redact(support, elsewhere, elsewhere.message_set.earliest("pk").pk).status_code == 404
+    for ask in (select, redact):
+        for none in ((), ("x", "-1"), range(1, 102)):
+            answer = ask(support, conversation, *none)
+            assert answer.status_code == 400
+            assert "Select 1 to 100 messages." in answer.text
+        assert ask(support, conversation, own, theirs).status_code == 404
+        assert ask(support, elsewhere, elsewhere.message_set.earliest("pk").pk).status_code == 404
+    for fault, fields in {
+        "Choose a reason.": {"reason": ""},
+        "Select a valid choice.": {"reason": "because"},
+        "Must not be in the future.": {"requested_at": "9999-01-01"},
+    }.items():
+        answer = redact(support, conversation, own, **fields)
+        assert answer.status_code == 400
+        assert fault in answer.text
+        assert SECRET in answer.text
+        assert f'name="messages" value="{own}"' in answer.text
     assert not ComplianceRequest.objects.exists()
     assert not Message.objects.filter(kind="redacted").exists()
 
@@ -136,6 +191,7 @@ def test_it_refuses_what_is_missing_or_of_others(support, neighbour, chatbot, co
 def test_a_closed_conversation_is_gone(support: Client, conversation: Conversation) -> None:
     number = conversation.message_set.earliest("pk").pk
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
+    assert select(support, conversation, number).status_code == 410
     assert redact(support, conversation, number).status_code == 410
 
 

@@ -1,0 +1,76 @@
+"""Start a deletion or redaction of the console before its time to cancel is over.
+
+This ends the console's time alone: not the chatbot's own grace period, which a deletion of the API waits for too, not
+four eyes, and not the wait after an error.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+
+from chatbots import changelog
+from common.db import fetch
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.requests.submit import CONSOLE_GRACE
+from compliance.work import notify, sql
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+_KINDS = (Kind.DELETION, Kind.REDACTION)
+_NOW = "SELECT clock_timestamp()"
+
+
+def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
+    """End the time that the console gives to cancel a request, and return the request.
+
+    A deletion then waits for the chatbot's own grace period, if that is longer than what has passed. Raises Refused
+    (`not_found`; `not_waiting`, with the reason).
+    """
+    with transaction.atomic():
+        # Without its chatbot, which would be read before the lock is waited for.
+        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
+        if request is None:
+            raise Refused("not_found", "There is no such request.")
+        if not sql.is_open():
+            raise Refused("not_waiting", "The database was restored from a backup. Nothing starts before its replay.")
+        [(now,)] = fetch(_NOW)
+        if why_not := why_not_now(request, now):
+            raise Refused("not_waiting", why_not)
+        request.not_before = _end_of_own_grace(request, now)
+        request.save(update_fields=["not_before"])
+        changelog.record("request.started_early", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
+        notify.notify_workers_after_commit()
+    return request
+
+
+def why_not_now(request: ComplianceRequest, now: datetime) -> str:
+    """Return why nothing is left of the console's time to cancel, or an empty text where something is."""
+    until = request.not_before if request.not_before and request.not_before > now else None
+    own = _end_of_own_grace(request, now)
+    is_own = request.origin != ComplianceRequest.Origin.CONSOLE
+    if until and not is_own:
+        # A period that was longer when it was filed counts, too.
+        is_own = until > request.received_at + CONSOLE_GRACE or bool(own and own >= until)
+    reasons = {
+        "It is on hold: it needs a decision.": request.status == Status.ON_HOLD,
+        f"It is {request.get_status_display().lower()}, not waiting.": request.status != Status.ACCEPTED,
+        "A worker has taken it already.": bool(
+            request.claim_id or request.started_at or request.cutoff_at or request.waiting_for
+        ),
+        "It waits after an error, and is tried again by itself.": bool(request.error_code),
+        "It waits for nothing but a worker.": until is None,
+        "It is neither a deletion nor a redaction.": request.kind not in _KINDS,
+        "It waits for the chatbot's own grace period, which is not shortened.": is_own,
+    }
+    return next((text for text, applies in reasons.items() if applies), "")
+
+
+def _end_of_own_grace(request: ComplianceRequest, now: datetime) -> datetime | None:
+    """Return when the chatbot's own grace period ends, which redactions do not have; None if it is over."""
+    if request.kind == Kind.REDACTION:
+        return None
+    end = request.received_at + timedelta(minutes=request.chatbot.grace_minutes)
+    return end if end > now else None

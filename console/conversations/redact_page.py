@@ -1,0 +1,101 @@
+"""Redact selected messages of a transcript: show their texts, and file the redaction when it is confirmed."""
+
+import re
+from http import HTTPStatus
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.contrib import messages as notices
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from common.wording import counted
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest, Redaction
+from compliance.models.redaction import MOST_MESSAGES
+from compliance.redaction import filing
+from compliance.requests.submit import CONSOLE_GRACE
+from console.common.asked_on import AskedOnForm
+from console.common.pages import action, refusal, render, require
+from console.common.scope import MANAGE_REQUESTS, actor_of
+from console.conversations.transcript_page import by_day, conversation_or_404, gone
+from conversations import messages
+from conversations.models import Conversation
+
+_REFUSALS = {"compliance_disabled": HTTPStatus.CONFLICT}
+_MINUTES = counted(int(CONSOLE_GRACE.total_seconds() // 60), "minute")
+
+
+class RedactionForm(AskedOnForm):
+    reason = forms.ChoiceField(error_messages={"required": "Choose a reason."})
+
+    def __init__(self, *data: Any, **options: Any) -> None:
+        super().__init__(*data, **options)
+        cast("forms.ChoiceField", self.fields["reason"]).choices = [("", "Choose one"), *Redaction.Reason.choices]
+
+
+@action
+def redact(request: HttpRequest, number: int) -> HttpResponse:
+    """Show the selected messages; with `confirmed`, file their redaction and show its request."""
+    conversation, chatbot = conversation_or_404(request, number)
+    require(request, chatbot, MANAGE_REQUESTS)
+    # In the order of their numbers, whatever the order in the form.
+    chosen = {int(one) for one in request.POST.getlist("messages") if re.fullmatch(r"[0-9]{1,18}", one)}
+    if conversation.is_closed:
+        return gone(request, conversation)
+    if not 1 <= len(chosen) <= MOST_MESSAGES:
+        return _not_filed(request, f"Select 1 to {MOST_MESSAGES} messages.")
+    is_confirmed = "confirmed" in request.POST
+    form = RedactionForm(request.POST if is_confirmed else None, chatbot=chatbot, initial=request.POST.dict())
+    if not form.is_valid():
+        return _ask(request, conversation, sorted(chosen), form)
+    try:
+        filed = filing.redact(
+            chatbot=chatbot,
+            number=conversation.pk,
+            message_numbers=sorted(chosen),
+            origin=ComplianceRequest.Origin.CONSOLE,
+            actor=actor_of(request),
+            **form.cleaned_data,
+        )
+    except Refused as refused:
+        if refused.code == "not_found":
+            raise Http404 from None
+        if refused.code == "conversation_deleted":
+            return gone(request, conversation)
+        return _not_filed(request, refused.detail, status=_REFUSALS.get(refused.code, HTTPStatus.BAD_REQUEST))
+    text = f"The redaction is filed. It starts in {_MINUTES}; until then it can be cancelled, or started at once."
+    notices.success(request, text)
+    return redirect("console:request", filed.pk)
+
+
+def _ask(request: HttpRequest, conversation: Conversation, numbers: list[int], form: RedactionForm) -> HttpResponse:
+    """Show what would be redacted. The change log records it as a view of the conversation."""
+    try:
+        with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
+            found = messages.read(numbers, conversation=open_one)
+    except messages.ConversationClosed:
+        conversation.refresh_from_db()
+        return gone(request, conversation)
+    if len(found) < len(numbers):
+        raise Http404
+    chatbot = conversation.chatbot
+    in_order = sorted(found, key=lambda one: (one.message.sent_at, one.message.pk))
+    return render(
+        request,
+        "console/conversations/redact.html",
+        title=f"Redact {counted(len(numbers), 'message')}",
+        status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK,
+        conversation=conversation,
+        chatbot=chatbot,
+        zone=chatbot.timezone,
+        days=by_day(in_order, zone=ZoneInfo(chatbot.timezone)),
+        numbers=numbers,
+        form=form,
+        minutes=_MINUTES,
+    )
+
+
+def _not_filed(request: HttpRequest, text: str, *, status: int = HTTPStatus.BAD_REQUEST) -> HttpResponse:
+    return refusal(request, status=status, title="Not filed", text=text)
