@@ -72,15 +72,15 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
 
 def _ask(request: HttpRequest, conversation: Conversation, numbers: list[int], form: RedactionForm) -> HttpResponse:
     """Show what would be redacted. The change log records it as a view of the conversation."""
+    chatbot = conversation.chatbot
     try:
         with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
             found = messages.read(numbers, conversation=open_one)
     except messages.ConversationClosed:
-        conversation.refresh_from_db()
+        conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
         return gone(request, conversation)
     if len(found) < len(numbers):
         raise Http404
-    chatbot = conversation.chatbot
     in_order = sorted(found, key=lambda one: (one.message.sent_at, one.message.pk))
     return render(
         request,

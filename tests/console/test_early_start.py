@@ -16,6 +16,7 @@ from compliance.requests.submit import submit
 from compliance.work import claims, notify
 from tests.closed import close
 from tests.compliance.conftest import Drain
+from tests.compliance.retention.runs import first_run, set_period
 from tests.console.request_pages import address, text_of
 from tests.factories import ClaimFactory, conversation_of, redaction_of
 from tests.people import Role, client_of, member, staff
@@ -82,7 +83,7 @@ def test_the_chatbots_own_grace_period_goes_on(chatbot: Chatbot) -> None:
     chatbot.refresh_from_db()
     request, redacting = deletion(chatbot), redaction(chatbot)
     client = member(chatbot, Role.OFFICER)
-    assert "waits only until 5 minutes after its filing" in text_of(client, request)
+    assert "then starts 5 minutes after its filing" in text_of(client, request)
 
     for one, expected in ((request, 5 * MINUTE), (redacting, None)):
         assert press(client, one).status_code == 302
@@ -132,7 +133,9 @@ def test_what_does_not_wait_for_the_console_says_why(chatbot: Chatbot) -> None:
         ComplianceRequest.objects.filter(pk=request.pk).update(**fields)
         refused(chatbot, request, why)
     refused(chatbot, deletion(chatbot, origin="api"), "which is not shortened")
-    refused(chatbot, deletion(chatbot, kind=Kind.EXPORT), "It is neither a deletion nor a redaction.")
+    set_period(chatbot, 90, confirmed=0)
+    for other in (deletion(chatbot, kind=Kind.EXPORT), first_run(chatbot)):
+        refused(chatbot, other, "It is neither a deletion nor a redaction.")
 
 
 def test_nothing_starts_while_the_database_is_a_restored_one(

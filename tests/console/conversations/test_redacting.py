@@ -12,10 +12,12 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, RepeatedExport
 from compliance.requests import results
+from conversations import messages
 from conversations.models import Conversation, Message
 from tests.compliance.conftest import Drain
 from tests.console.request_pages import decide
 from tests.factories import conversation_of, export_of
+from tests.patches import before
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -193,6 +195,14 @@ def test_a_closed_conversation_is_gone(support: Client, conversation: Conversati
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
     assert select(support, conversation, number).status_code == 410
     assert redact(support, conversation, number).status_code == 410
+
+
+def test_a_conversation_that_is_closed_meanwhile_is_not_shown(support, conversation, monkeypatch) -> None:
+    number = conversation.message_set.earliest("pk").pk
+    closing = Conversation.objects.filter(pk=conversation.pk, chatbot=conversation.chatbot)
+    before(monkeypatch, messages, "logged_view", lambda *_, **_options: closing.update(deletion_request_id=uuid4()))
+    answer = select(support, conversation, number)
+    assert (answer.status_code, SECRET in answer.text) == (410, False)
 
 
 def test_data_compliance_has_to_be_on(support: Client, chatbot: Chatbot, conversation: Conversation) -> None:
