@@ -83,6 +83,14 @@ def _approve(page: "Page", _scene: "Scene") -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def _redact(page: "Page", _scene: "Scene") -> None:
+    for box in page.get_by_role("checkbox").all()[:2]:
+        box.check()
+    page.get_by_label("Reason").select_option("payment_data")
+    page.get_by_role("button", name="Redact selected messages").click()
+    page.get_by_role("button", name="Redact 2 messages").wait_for()
+
+
 def _create_variable(page: "Page", _scene: "Scene") -> None:
     page.get_by_role("button", name="Create variable").click()
     page.get_by_role("dialog").wait_for()
@@ -120,6 +128,7 @@ PICTURES = (
     Picture("dashboard", lambda scene: f"/admin/?chatbot={scene.slug}"),
     Picture("conversations", lambda scene: f"/admin/conversations/?chatbot={scene.slug}"),
     Picture("transcript", lambda scene: f"/admin/conversations/{scene.conversation}/"),
+    Picture("redact", lambda scene: f"/admin/conversations/{scene.conversation}/", then=_redact),
     Picture("gone", lambda scene: f"/admin/conversations/{scene.deleted_conversation}/", status=410),
     Picture("refused", lambda scene: f"/admin/refused-identities/?chatbot={scene.slug}"),
     Picture("lookup", lambda scene: f"/admin/lookup/?chatbot={scene.slug}", then=_look_up),
