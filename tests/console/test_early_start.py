@@ -170,3 +170,18 @@ def test_four_eyes_are_not_ended(chatbot: Chatbot, storage: Any, drain: Drain, m
     drain()
     request.refresh_from_db()
     assert request.status == "completed"
+
+
+@pytest.mark.parametrize("make", [deletion, redaction])
+def test_what_is_approved_in_advance_is_carried_out(chatbot, storage, drain: Drain, make: Any) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    request = make(chatbot)
+    approve(request_id=request.pk, actor="user:1")
+    client = member(chatbot, Role.OFFICER)
+    assert "A second person still has to approve it" not in text_of(client, request)
+
+    press(client, request)
+    drain()
+
+    request.refresh_from_db()
+    assert request.status == "completed"
