@@ -84,7 +84,7 @@ def _approve(page: "Page", _scene: "Scene") -> None:
 
 
 def _redact(page: "Page", _scene: "Scene") -> None:
-    for box in page.get_by_role("checkbox").all()[:2]:
+    for box in page.get_by_role("checkbox", name="Select this message of User").all()[:2]:
         box.check()
     page.get_by_label("Reason").select_option("payment_data")
     page.get_by_role("button", name="Redact selected messages").click()
