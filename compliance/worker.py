@@ -245,7 +245,7 @@ def work(held: HeldClaim, deadline: float) -> None:
 
 
 def _isolate(held: HeldClaim, error: Exception) -> None:
-    """After an unforeseen error, isolate the requests of the claim, or fail an attempt of a single one.
+    """After an unforeseen error, split the claim up, or fail an attempt of a single request.
 
     Wait for a database that does not answer: otherwise the claim would have to expire. Where it refuses work for now,
     rest.
@@ -270,7 +270,7 @@ def _requeue(held: HeldClaim, error: Exception) -> None:
     elif was_refused_for_now(error):
         requeue.refused(held, held.request_ids, StepFailed.by_refusal(error))
     elif len(held.request_ids) > 1 or was_ended_by_operator(error):
-        requeue.requeue_isolated(held)
+        requeue.split_up(held, held.request_ids)
     else:
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         lost = is_connection_lost(error)

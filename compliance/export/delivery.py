@@ -253,7 +253,7 @@ class Delivery:
         )
 
     def _fail_unread(self, failure: StepFailed) -> None:
-        """Try each by itself, without losing an attempt: one of them may be why none could be read."""
+        """Split them up, without losing an attempt: one of them may be why none could be read."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if failure.code == machines.SILENT:
             requeue.machine_lost(self._held, unread)
@@ -261,8 +261,8 @@ class Delivery:
             logger.warning("claim.refused claim=%s %s", self._held.id, failure.detail)
             refusals.rest()
             requeue.refused(self._held, unread, failure)
-        elif len(unread) > 1:
-            requeue.requeue_isolated(self._held)
+        elif len(self._held.request_ids) > 1:
+            requeue.split_up(self._held, unread)
         else:
             requeue.step_failed(self._held, dict.fromkeys(unread, failure))
 

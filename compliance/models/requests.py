@@ -67,10 +67,11 @@ class ComplianceRequest(models.Model):
         ROWS = "rows", "Rows that another worker has locked"
 
     class Lane(models.TextChoices):
-        """How workers take a request. All but `normal` ones are taken one at a time."""
+        """How workers take a request. All but `normal` and `split` ones are taken one at a time."""
 
         NORMAL = "normal", "Normal"
-        ISOLATED = "isolated", "Isolated: its last claim failed or expired"
+        SPLIT = "split", "Split: its last claim, of many requests, failed or expired"
+        ISOLATED = "isolated", "Isolated: its last claim, of few requests, failed or expired"
         LARGE = "large", "Large: it would hold up the others of a claim"
         CLIENT = "client", "A deletion that has to call a client's bucket"
 
@@ -310,7 +311,7 @@ class ComplianceRequest(models.Model):
                 | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
             ),
             models.CheckConstraint(
-                name="request_lane_known", condition=Q(lane__in=["normal", "isolated", "large", "client"])
+                name="request_lane_known", condition=Q(lane__in=["normal", "split", "isolated", "large", "client"])
             ),
             models.CheckConstraint(
                 name="request_hold_has_reason",

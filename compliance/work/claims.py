@@ -77,24 +77,29 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id FROM made, picked W
 RETURNING r.id, made.id
 """
 
-# A request loses an attempt if its own worker was lost, not if that worker ended along with its cluster.
-_REQUEUE = """
+# The worker of a request is to blame if it was lost itself, not if it ended along with its cluster. Then the request
+# may be why: it loses an attempt if it was alone.
+_REQUEUE = f"""
 WITH lost AS (
-    DELETE FROM compliance_claim WHERE id IN (SELECT id FROM compliance_claim WHERE {which} FOR UPDATE SKIP LOCKED)
-    RETURNING id, %(blamed)s::text IS NULL OR owner = %(blamed)s AS counts
+    DELETE FROM compliance_claim WHERE id IN (SELECT id FROM compliance_claim WHERE {{which}} FOR UPDATE SKIP LOCKED)
+    RETURNING id, %(blamed)s::text IS NULL OR owner = %(blamed)s AS to_blame,
+              (SELECT count(*) FROM compliance_compliancerequest WHERE claim_id = compliance_claim.id) AS requests
+), judged AS (
+    SELECT id, to_blame, requests > {scheduling.SPLIT_SIZE} AS many, to_blame AND requests = 1 AS counts FROM lost
 )
 UPDATE compliance_compliancerequest r
    SET claim_id = NULL,
-       status = CASE WHEN lost.counts AND r.attempts + 1 >= %(most)s THEN 'failed' ELSE 'accepted' END,
-       failed_at = CASE WHEN lost.counts AND r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
-       lane = CASE WHEN lost.counts AND r.lane NOT IN ('large', 'client') THEN 'isolated' ELSE r.lane END,
-       attempts = CASE WHEN lost.counts THEN r.attempts + 1 ELSE r.attempts END,
-       error_code = CASE WHEN lost.counts THEN 'worker_lost' ELSE r.error_code END,
-       error_detail = CASE WHEN lost.counts THEN
+       status = CASE WHEN judged.counts AND r.attempts + 1 >= %(most)s THEN 'failed' ELSE 'accepted' END,
+       failed_at = CASE WHEN judged.counts AND r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
+       lane = CASE WHEN NOT judged.to_blame OR r.lane IN ('large', 'client') THEN r.lane
+                   WHEN judged.many THEN 'split' ELSE 'isolated' END,
+       attempts = CASE WHEN judged.counts THEN r.attempts + 1 ELSE r.attempts END,
+       error_code = CASE WHEN judged.to_blame THEN 'worker_lost' ELSE r.error_code END,
+       error_detail = CASE WHEN judged.to_blame THEN
            'The worker stopped in the middle of the work. Its logs may say why.' ELSE r.error_detail END
-  FROM lost
- WHERE r.claim_id = lost.id AND r.claim_id = ANY(ARRAY(SELECT id FROM lost))
-RETURNING r.id, r.chatbot_id, r.attempts, r.status, lost.counts
+  FROM judged
+ WHERE r.claim_id = judged.id AND r.claim_id = ANY(ARRAY(SELECT id FROM judged))
+RETURNING r.id, r.chatbot_id, r.attempts, r.status, judged.to_blame
 """
 _REQUEUE_EXPIRED = _REQUEUE.format(which="expires_at < clock_timestamp()")
 _REQUEUE_THESE = _REQUEUE.format(
@@ -198,9 +203,9 @@ class HeldClaim:
 def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
     """Claim the next requests of a kind that call no client's bucket; return None if there are none to take.
 
-    The normal lane gives many at once, a fair share for each chatbot; all are of chatbots of one place. A request
-    that failed or was lost before is claimed alone, so that it costs no other an attempt. So is a large one, and one
-    worker of a cluster always stays free of those.
+    The normal lane gives many at once, a fair share for each chatbot; all are of chatbots of one place. The lane
+    `split` gives fewer, of claims that failed or were lost. If such a claim fails too, its requests are taken alone,
+    as a large one is; one worker of a cluster always stays free of large ones.
     """
     with transaction.atomic():
         chatbots = scheduling.waiting_chatbots(kind, lane)
@@ -259,7 +264,7 @@ def _claim(
 
 
 def requeue_expired() -> int:
-    """Requeue the requests of expired claims, to be claimed alone, and return how many.
+    """Requeue the requests of expired claims, to be claimed with fewer others or alone, and return how many.
 
     Skips a claim that is locked: its worker is in a transaction, which renews it.
     """
@@ -274,8 +279,8 @@ def requeue_these(request_ids: Collection[UUID]) -> None:
 def requeue_from_cluster(cluster: str, *, blamed: str | None) -> bool:
     """Requeue the requests of a dead cluster's workers, and return whether none is left.
 
-    Requests whose transaction the database has not ended yet are left for later. Those of the owner `blamed` lose an
-    attempt, or all if that is None.
+    Requests whose transaction the database has not ended yet are left for later. A request that was alone in a claim
+    of the owner `blamed`, or of any if that is None, loses an attempt.
     """
     _requeue(_REQUEUE_FROM_CLUSTER, cluster=cluster, blamed=blamed)
     return not Claim.objects.filter(owner__startswith=f"{cluster}:").exists()
@@ -292,9 +297,9 @@ def _requeue(statement: str, **values: str | None) -> int:
                 chatbot_id=chatbot_id,
                 request_id=request_id,
                 actor="worker",
-                data={"code": "worker_lost" if counts else "cluster_ended", "attempts": attempts},
+                data={"code": "worker_lost" if to_blame else "cluster_ended", "attempts": attempts},
             )
-            for request_id, chatbot_id, attempts, status, counts in lost
+            for request_id, chatbot_id, attempts, status, to_blame in lost
         ]
     )
     return len(lost)

@@ -49,7 +49,7 @@ _MOST_WAITING = 1_000
 FIRST_IN_QUEUES = f"""
   FROM chatbots_chatbot c
  CROSS JOIN unnest(ARRAY['deletion', 'export', 'retention', 'redaction']) AS k(kind)
- CROSS JOIN unnest(ARRAY['normal', 'isolated', 'large', 'client']) AS l(lane)
+ CROSS JOIN unnest(ARRAY['normal', 'split', 'isolated', 'large', 'client']) AS l(lane)
  CROSS JOIN LATERAL (
     SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.named_conversations, {DUE_AT} AS waits_since
       FROM compliance_compliancerequest r

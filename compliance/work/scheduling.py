@@ -17,9 +17,12 @@ from conversations.placement import by_place
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
 
-# Requests per claim in the normal lane; in the others it is one. Deletions are erased set-wise: 500 take a fifth less
+# Requests per claim in the normal lane. Deletions are erased set-wise: 500 take a fifth less
 # than 200 each, and hold intake's lock for some 150 ms. Exports share a snapshot, one COPY and a few transactions.
 CLAIM_SIZE = {Kind.EXPORT: 100, Kind.DELETION: 500, Kind.RETENTION: 1, Kind.REDACTION: 1}
+# The same in the lane `split`. About the root of 500: one request that makes its claim fail costs 23 claims of this
+# lane, and then one for each request of one of these.
+SPLIT_SIZE = 22
 
 _LANES = f"""
 SELECT k.kind, l.lane FROM unnest(%(kinds)s::text[]) AS k(kind) CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
@@ -30,7 +33,7 @@ _CHATBOTS = distinct(
 )
 
 # Lanes whose requests can run without calling a client's bucket.
-_WORKERS_LANES = [Lane.NORMAL, Lane.ISOLATED, Lane.LARGE]
+_WORKERS_LANES = [Lane.NORMAL, Lane.SPLIT, Lane.ISOLATED, Lane.LARGE]
 
 # After a restore, what was erased may be in a closed chatbot again: nothing of it is exported.
 _CLOSED = "SELECT id FROM chatbots_chatbot WHERE closed_at IS NOT NULL"
@@ -121,6 +124,11 @@ SELECT count(*) FROM compliance_claim
 """
 
 
+def claim_size(kind: Kind, lane: Lane) -> int:
+    """Return how many requests a claim has at most."""
+    return {Lane.NORMAL: CLAIM_SIZE[kind], Lane.SPLIT: min(CLAIM_SIZE[kind], SPLIT_SIZE)}.get(lane, 1)
+
+
 def waiting_lanes() -> list[tuple[Kind, Lane]]:
     """Return the kinds and lanes with waiting requests that call no client's bucket; some may be blocked."""
     found = set(fetch(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": _WORKERS_LANES}))
@@ -151,7 +159,7 @@ def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> Picked | None:
             return None
         elsewhere = {chatbot for (chatbot,) in fetch(_NOT_HERE, [array(chatbots)])}
         chatbots = [chatbot for chatbot in chatbots if chatbot not in elsewhere]
-    size = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
+    size = claim_size(kind, lane)
     # In the order of chatbots drawn at random: so the share of each does not depend on how many live with it.
     shuffled = random.sample(chatbots, len(chatbots))
     places = by_place({chatbot: chatbot for chatbot in shuffled})
@@ -186,8 +194,8 @@ def pick_bucket(busy: Collection[int]) -> BucketRequests | None:
         if chatbot is None:
             continue
         # One request tries a bucket that did not answer; the others stay queued.
-        is_single = lane is not Lane.NORMAL or fetch(_IS_SILENT, [chatbot])
-        if picked := _pick(kind, lane, [chatbot], size=1 if is_single else CLAIM_SIZE[kind]):
+        size = 1 if fetch(_IS_SILENT, [chatbot]) else claim_size(kind, lane)
+        if picked := _pick(kind, lane, [chatbot], size=size):
             return BucketRequests(chatbot, kind, lane, picked)
     return None
 
@@ -243,6 +251,6 @@ def _lock(kind: Kind, lane: Lane, chatbots: list[int], *, share: int, picked: li
         "chatbots": array(chatbots),
         "share": share,
         "picked": array(picked),
-        "together": kind == Kind.EXPORT and lane is Lane.NORMAL,
+        "together": kind == Kind.EXPORT and lane in {Lane.NORMAL, Lane.SPLIT},
     }
     return cast("list[tuple[UUID, int]]", fetch(_PICK, values))

@@ -43,6 +43,7 @@ REQUEUE_REASONS = {
     "rows_in_use": "Another worker has locked rows that it needs.",
     "export_overtaken": "A deletion or redaction erased some of what it holds. The file is rebuilt without that.",
     "cluster_ended": "Another process of its cluster was lost. It goes on without losing an attempt.",
+    "split": "A request in its batch caused an error. They are tried in smaller batches.",
     "isolated": "A request in its batch caused an error. Each is tried on its own.",
     "machine_silent": "A machine of the database did not respond. It goes on when that is back.",
     "database_refused": "The database had no room, or took no connection. It goes on by itself.",

@@ -19,6 +19,7 @@ from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.work.outbox import announce, log
+from compliance.work.scheduling import SPLIT_SIZE
 from compliance.work.sizes import Size
 from compliance.work.sql import IS_EARLIER, OPEN, SHARING, chatbot_of_each
 from conversations import machines
@@ -29,6 +30,8 @@ HoldReason = ComplianceRequest.HoldReason
 Lane = ComplianceRequest.Lane
 Status = ComplianceRequest.Status
 WaitingFor = ComplianceRequest.WaitingFor
+
+_SHARED_LANES = {Lane.NORMAL, Lane.SPLIT}
 
 _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
@@ -82,9 +85,13 @@ def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> Non
         _log_requeued(_requeue(held, request_ids, waiting_for=None, not_before=None), code)
 
 
-def requeue_isolated(held: HeldClaim) -> None:
-    """Requeue all requests to be claimed one by one, after an error that none is known to have caused."""
-    _change_lane(held, held.request_ids, Lane.ISOLATED, code="isolated")
+def split_up(held: HeldClaim, request_ids: Collection[UUID]) -> None:
+    """Requeue requests to be claimed with fewer others, after an error that none is known to have caused.
+
+    Those of a claim of many go into claims of SPLIT_SIZE, those of such a claim into claims of one.
+    """
+    lane = _lane_after_failure(held)
+    _change_lane(held, request_ids, lane, code="split" if lane is Lane.SPLIT else "isolated")
 
 
 def keep_light(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
@@ -161,22 +168,22 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
 def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
     """Requeue requests that were at work when a machine of the database was lost.
 
-    The first time they wait, without a lost attempt. Any that is at work when one is lost again may be why: so each
-    is claimed alone from then on, and loses an attempt if it was alone.
+    The first time they wait, without a lost attempt. Any that is at work when one is lost again may be why: so they
+    are split up, and one that was alone loses an attempt.
     """
     with held.transaction() as now:
         again = set(request_ids) - _wait_for_machine(held, request_ids, now)
         if len(request_ids) == 1:
             step_failed(held, dict.fromkeys(again, StepFailed.by_machine()))
         elif again:
-            _change_lane(held, again, Lane.ISOLATED, code="isolated")
+            split_up(held, again)
 
 
 def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed) -> None:
     """Requeue requests whose work the database refused for now, without a lost attempt. Logged the first time only.
 
     One that is refused again may itself be the reason, as when it needs more room than the disk has: from then on it
-    is claimed alone, and waits longer.
+    is claimed with fewer others or alone, and waits longer.
     """
     again = Q(error_code=failure.code)
     with held.transaction() as now:
@@ -186,7 +193,7 @@ def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed)
             request_ids,
             waiting_for=None,
             not_before=Case(When(again, then=next_wait), default=first_wait),
-            lane=Case(When(again & Q(lane=Lane.NORMAL), then=Value(Lane.ISOLATED)), default=F("lane")),
+            lane=Case(When(again, then=Value(_lane_after_failure(held))), default=F("lane")),
             error_code=failure.code,
             error_detail=failure.detail,
         )
@@ -196,7 +203,7 @@ def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed)
 def queue_again(request: ComplianceRequest) -> None:
     """Queue a failed request again, with fresh attempts, in the caller's transaction."""
     request.status, request.attempts, request.failed_at = Status.ACCEPTED, 0, None
-    if request.lane == Lane.NORMAL:
+    if request.lane in _SHARED_LANES:
         request.lane = Lane.ISOLATED
     request.queued_at, request.not_before, request.waiting_for = Now(), None, None
     request.error_code = request.error_detail = ""
@@ -247,6 +254,12 @@ def claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequ
         .filter(pk__in=list(request_ids), claim=held.id)
         .order_by("seq")
     )
+
+
+def _lane_after_failure(held: HeldClaim) -> Lane:
+    if held.lane not in _SHARED_LANES:
+        return held.lane
+    return Lane.SPLIT if len(held.request_ids) > SPLIT_SIZE else Lane.ISOLATED
 
 
 def _requeue(held: HeldClaim, request_ids: Iterable[UUID], **changes: Any) -> list[ComplianceRequest]:

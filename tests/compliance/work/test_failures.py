@@ -61,7 +61,7 @@ def poison() -> Iterator[str]:
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
 @pytest.mark.parametrize(
     "others",
-    [5, pytest.param(499, marks=pytest.mark.long(reason="a claim for each of 500 after a failure"))],
+    [30, pytest.param(499, marks=pytest.mark.long(reason="500 requests, with the attempts of one"))],
 )
 def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, poison, caplog, others) -> None:
     conversation_of(chatbot, "poisoned", text=poison)
@@ -144,17 +144,43 @@ def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None
     ]
 
 
-def test_requests_of_a_lost_claim_run_isolated(chatbot) -> None:
-    lost = [deletion_of(chatbot, value) for value in ("42", "43")]
-    assert claims.take(Kind.DELETION)
-    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    claims.requeue_expired()
-    fresh = deletion_of(chatbot, "44")
+def test_requests_of_a_lost_claim_run_with_fewer_others_then_alone_and_lose_no_attempt(chatbot) -> None:
+    lost = [deletion_of(chatbot, f"{number}").pk for number in range(23)]
 
-    normal = claims.take(Kind.DELETION)
-    alone = [claims.take(Kind.DELETION, Lane.ISOLATED) for _ in range(2)]
+    def taken(lane: Lane) -> list[UUID]:
+        held = claims.take(Kind.DELETION, lane)
+        return list(held.request_ids) if held else []
 
-    assert [held.request_ids for held in (normal, *alone) if held] == [(fresh.pk,), (lost[0].pk,), (lost[1].pk,)]
+    def lose() -> None:
+        Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        claims.requeue_expired()
+
+    assert taken(Lane.NORMAL) == lost
+    lose()
+    fresh = deletion_of(chatbot, "new").pk
+    assert [taken(Lane.NORMAL), taken(Lane.SPLIT), taken(Lane.SPLIT)] == [[fresh], lost[:22], lost[22:]]
+    Claim.objects.exclude(requests=lost[0]).delete()
+    lose()
+    assert [taken(Lane.ISOLATED) for _ in range(3)] == [[one] for one in lost[:3]]
+    requests = ComplianceRequest.objects.filter(pk__in=lost[:22])
+    assert set(requests.values_list("attempts", "error_code")) == {(0, "worker_lost")}
+
+
+def test_a_poison_request_among_many_costs_two_claims_of_few(chatbot, storage, monkeypatch) -> None:
+    """One of 500 would else cost 499 claims of one."""
+    requests = [deletion_of(chatbot, f"{number}") for number in range(60)]
+    sizes_of_claims: list[int] = []
+
+    def fail(held: claims.HeldClaim, measured: object, *, deadline: float) -> None:
+        if held.request_ids != (requests[30].pk,):
+            sizes_of_claims.append(len(held.request_ids))
+        if requests[30].pk in held.request_ids:
+            raise KeyError
+
+    before(monkeypatch, engine, "run", fail)
+    worker.drain(seconds=60)
+
+    assert sorted(sizes_of_claims, reverse=True) == [60, 22, 22, 16, *[1] * 21]
 
 
 def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, monkeypatch, caplog) -> None:
