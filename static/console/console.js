@@ -55,11 +55,11 @@
     });
   }
 
-  // <input data-hash> takes what follows # in a link, which leaves the address.
+  // <input data-hash> takes what follows # in a link, which leaves the address. Links within the page have a # too.
   for (const input of document.querySelectorAll("[data-hash]")) {
     const field = input.closest(".form-row");
     const take = () => {
-      if (location.hash) {
+      if (/^#\d+-/.test(location.hash)) {
         input.value = location.hash.slice(1);
         history.replaceState(null, "", location.pathname);
       }
