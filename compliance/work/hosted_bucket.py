@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 _MISSING = occurrences.Name.BUCKET_MISSING
 _EVERY_SECONDS = 300
 _SECONDS = 10.0
-# One name, so that what could not be removed is removed by the first check that may.
+# One name, so that what could not be removed, or was left by a kill, is removed by the first check that may.
 _KEY = "access_check"
 
 
@@ -26,6 +26,8 @@ def check_if_due() -> None:
     storage = hosted_storage()
     try:
         with outbound.within(_SECONDS):
+            # Else each trial would leave a version more where versions are kept and may not be removed.
+            storage.purge(_KEY)
             storage.put(_KEY, b"A check whether the service may write here.", "text/plain")
             storage.purge(_KEY)
     except StorageError as error:

@@ -83,6 +83,22 @@ def test_workers_report_a_bucket_in_which_they_may_not_write_or_remove(
 
 
 @pytest.mark.django_db
+def test_trials_of_a_bucket_that_keeps_versions_do_not_add_up(server: S3Server, hosted: Any) -> None:
+    server.make_bucket("versions", versioned=True)
+    hosted(WRITER, "versions")
+    server.refuse(WRITER, "s3:DeleteObjectVersion", bucket="versions")
+    for _ in range(3):
+        hosted_bucket.check_if_due()
+        assert is_reported()
+    assert len(list(server.storage(bucket="versions").versions())) == 1
+
+    server.allow(bucket="versions")
+    hosted_bucket.check_if_due()
+    assert not is_reported()
+    assert list(server.storage(bucket="versions").versions()) == []
+
+
+@pytest.mark.django_db
 def test_a_storage_that_hangs_is_none_that_is_missing(
     server: S3Server, hosted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
