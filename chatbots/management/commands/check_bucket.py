@@ -32,8 +32,8 @@ exit codes: 0 all calls succeeded, 1 refused, 2 wrong command line, 3 a call fai
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        slug = options["slug"]
-        result = check_bucket(chatbot=find_chatbot(slug)) if slug else check_hosted_bucket()
+        is_hosted = options["hosted"]
+        result = check_hosted_bucket() if is_hosted else check_bucket(chatbot=find_chatbot(options["slug"]))
         if options["json"]:
             self.stdout.write(json.dumps(result_as_json(result)))
         else:

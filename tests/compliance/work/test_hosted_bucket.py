@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as now
+from django.core.management.base import CommandError
 
 from chatbots.buckets import silence
 from chatbots.buckets.locations import forget_storages
@@ -126,6 +127,8 @@ def test_the_command_checks_the_hosted_bucket_without_a_chatbot(hosted: Any, sto
     assert (code, "failed write an object (s3:PutObject)" in out) == (3, True)
     hosted(WRITER, "nobody-made-this")
     assert "The bucket does not exist" in run("check_bucket", "--hosted").out
+    with pytest.raises(CommandError, match="no chatbot"):  # as of a script whose variable is empty
+        run("check_bucket", "")
 
 
 @pytest.mark.long(reason="starts programs")
