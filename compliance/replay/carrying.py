@@ -15,7 +15,7 @@ from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
-from compliance.work.scheduling import CLAIM_SIZE
+from compliance.work.scheduling import claim_size
 from compliance.work.sql import chatbot_of_each, is_open, subjects
 from conversations.extracts import leases
 from conversations.placement import by_place
@@ -142,9 +142,8 @@ class Carrying:
         if not found:
             return None
         _, kind, lane = found[0]
-        most = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
         alike = [one[0] for one in found if one[1:] == (kind, lane)]
-        return _Next(kind, lane, by_place(chatbot_of_each(alike))[0][:most])
+        return _Next(kind, lane, by_place(chatbot_of_each(alike))[0][: claim_size(kind, lane)])
 
     def _carry_out(self, found: _Next) -> None:
         held = claims.take_these(found.kind, found.lane, found.request_ids)

@@ -10,6 +10,8 @@ from compliance import worker
 from compliance.erasure import engine
 from compliance.models import ComplianceRequest, Service
 from compliance.replay import carrying
+from compliance.work import scheduling
+from compliance.work.transitions import requeue
 from conversations.models import Conversation
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
@@ -70,13 +72,17 @@ def test_what_meets_an_error_is_closed_and_goes_on_later(chatbot, storage, monke
 
 @pytest.mark.django_db(transaction=True)
 def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch) -> None:
-    company = Company(chatbot)
-    numbers = [company.talk(f"c-{person}", person) for person in ("alice", "bob", "carol")]
+    company, people = Company(chatbot), ("alice", "bob", "carol", "dora", "emil")
+    numbers = [company.talk(f"c-{person}", person) for person in people]
     with restored():
-        deletions = [company.delete(person) for person in ("alice", "bob", "carol")]
+        deletions = [company.delete(person) for person in people]
         work()
+    for module in (scheduling, requeue):
+        monkeypatch.setattr(module, "SPLIT_SIZE", 2)
+    sizes: list[int] = []
 
     def refuses_bob(run: engine.ErasureRun) -> None:
+        sizes.append(len(run._active))
         if any(str(one) == deletions[1] for one in run._active):
             raise ValueError("made up")
 
@@ -85,8 +91,9 @@ def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch)
         before(patched, engine.ErasureRun, "_erase_rows", refuses_bob)
         report = replay(code=3)
 
-    assert list(became_of(report).values()) == ["erased", "left", "erased"]
-    assert gone(*numbers) == [True, False, True]
+    assert list(became_of(report).values()) == ["erased", "left", *["erased"] * 3]
+    assert gone(*numbers) == [True, False, True, True, True]
+    assert sorted(sizes, reverse=True) == [5, 2, 2, 1, 1, 1]
     assert Conversation.objects.get(pk=numbers[1]).is_closed
 
 

@@ -13,7 +13,6 @@ from compliance.ledger import service
 from compliance.replay import carrying, filing, loading, operation
 from compliance.replay.report import Report
 from compliance.work.claims import HeldClaim
-from compliance.work.scheduling import CLAIM_SIZE
 from conversations.locks import LOCK_SPACE
 from tests.compliance.replay.conftest import gone, replay, work
 from tests.functional.company import Company
@@ -86,7 +85,7 @@ def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(company, monkeyp
         company.delete("alice")
         company.delete("bob")
         work()
-    monkeypatch.setattr(carrying, "CLAIM_SIZE", dict.fromkeys(CLAIM_SIZE, 1))
+    monkeypatch.setattr(carrying, "claim_size", lambda _kind, _lane: 1)
     original = getattr(where, step)
     calls: list[str] = []
 
