@@ -113,10 +113,11 @@ class Attempt:
 
 
 @contextmanager
-def attempt(request: HttpRequest, username: str) -> Iterator[Attempt]:
+def attempt(request: HttpRequest, username: str | None) -> Iterator[Attempt]:
     """Count an attempt at a password or a code. Raises Locked after too many failures.
 
-    Call `failed` or `undo` within it. An attempt that was TooBusy is not counted.
+    Without a name it counts for the address alone: others, elsewhere, lock nobody out. Call `failed` or `undo` within
+    it. An attempt that was TooBusy is not counted.
     """
     one = Attempt(*_limits(request, username))
     _require_open(one)
@@ -182,22 +183,21 @@ def _has_come_from(one: Attempt) -> bool:
     )
 
 
-def _limits(request: HttpRequest, username: str) -> tuple[User | None, list[_Limit]]:
+def _limits(request: HttpRequest, username: str | None) -> tuple[User | None, list[_Limit]]:
+    address = client_address(request)
+    key = _key(LimitKind.ADDRESS, b"", address)
+    by_address = _Limit(LimitKind.ADDRESS, key, settings.LOGIN_FAILURES_PER_ADDRESS, None, address)
+    if username is None:
+        return None, [by_address]
     typed = unicodedata.normalize("NFKC", username).casefold().replace("\0", "")
     user = User.objects.filter(username__iexact=typed).only("pk").order_by("pk").first()
-    name, address = digest("login", 0, typed), client_address(request)
+    name = digest("login", 0, typed)
     if user is None:
         name = digest("login", 0, f"unknown {int.from_bytes(name[:8]) % _UNKNOWN_NAMES}")
     pk = user.pk if user else None
     return user, [
         _Limit(LimitKind.PAIR, _key(LimitKind.PAIR, name, address), settings.LOGIN_FAILURES, pk, address),
-        _Limit(
-            LimitKind.ADDRESS,
-            _key(LimitKind.ADDRESS, b"", address),
-            settings.LOGIN_FAILURES_PER_ADDRESS,
-            None,
-            address,
-        ),
+        by_address,
         _Limit(LimitKind.NAME, _key(LimitKind.NAME, name, None), settings.LOGIN_FAILURES_PER_NAME, pk, None),
     ]
 

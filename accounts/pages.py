@@ -58,8 +58,8 @@ def set_password(request: HttpRequest) -> HttpResponse:
     form = InvitationForm(None)
     if request.method == "POST":
         code = request.POST.get("code", "")
-        # Counted by code and address, not by user: others could lock users out by their numbers.
-        with lockouts.attempt(request, f"link {code}") as attempt:
+        # Not by user: others could lock users out by their numbers.
+        with lockouts.attempt(request, None) as attempt:
             user = invitations.user_of(code)
             if user is None:
                 attempt.failed()

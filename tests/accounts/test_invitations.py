@@ -237,6 +237,16 @@ def test_guesses_lock_out_their_address_but_neither_the_link_nor_the_user(boss, 
     assert log_in(Client(), other, OWN) == 302
 
 
+def test_failures_elsewhere_lock_no_link(boss, other, settings, monkeypatch):
+    """Unknown names share counts of all addresses: with enough of them, all counts are full."""
+    monkeypatch.setattr("accounts.lockouts._UNKNOWN_NAMES", 1)
+    link = new_link(boss, other)
+    for number in range(settings.LOGIN_FAILURES_PER_NAME):
+        form = {"username": f"nobody-{number}", "password": "wrong"}
+        Client().post("/admin/login/", form, REMOTE_ADDR=f"198.51.100.{number}")
+    assert follow(link, REMOTE_ADDR="203.0.113.253").startswith("/admin/login/")
+
+
 @pytest.mark.parametrize("code", ["", "1", "-", "1-", "x-1-2", "9" * 5_000 + "-1-2", "1-\0-2", "²-1-2", "1-é-ü"])
 def test_a_broken_code_is_over(code):
     answer = Client().post(PAGE, {"code": code, "new_password1": OWN, "new_password2": OWN})
