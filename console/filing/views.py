@@ -34,6 +34,7 @@ from console.filing.drafts import (
 from console.filing.flow import FILED_BEFORE, FilingFlow
 from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subjects_of
 from console.filing.pasted_values import peculiarities
+from console.requests.labels import APPROVED_FIRST
 from conversations.messages import MAX_IDENTITIES
 
 
@@ -126,7 +127,8 @@ class FileOne(FilingFlow[OneForm]):
             if outcome.existing:
                 messages.warning(self.request, f"Nothing was filed: this equal export is waiting already. {when}")
             else:
-                messages.success(self.request, f"Filed. {when}")
+                approved = APPROVED_FIRST if token.draft.is_deletion and self.chatbot.four_eyes else ""
+                messages.success(self.request, f"Filed. {when}{approved}")
         else:
             messages.warning(self.request, FILED_BEFORE)
         return redirect("console:request", outcome.pk)
@@ -214,6 +216,7 @@ class FileMany(FilingFlow[ManyForm]):
             existing=sum(one.existing for one in filed),
             filed_before=FILED_BEFORE if any(one.minutes is None for one in filed) else "",
             grace=min((one.minutes or 0 for one in filed), default=0),
+            is_deletion=token.draft.is_deletion,
             token=self._dump_results(results),
         )
 

@@ -50,6 +50,9 @@ SHORT_HOLDS = {
     HoldReason.RESTORED: "After a restore",
 }
 
+# With "four eyes", after a sentence that says when a deletion or redaction starts.
+APPROVED_FIRST = " In this chatbot, a second person approves it first."
+
 
 def state_of(request: ComplianceRequest) -> State:
     return _STATES[Status(request.status)]
@@ -58,7 +61,9 @@ def state_of(request: ComplianceRequest) -> State:
 def short_hold(request: ComplianceRequest) -> str:
     if request.hold_reason:
         return SHORT_HOLDS[HoldReason(request.hold_reason)]
-    return "Can be approved" if awaits_approval(request) else ""
+    if awaits_approval(request):
+        return "Can be approved"
+    return "Approved" if request.status == Status.ACCEPTED and request.approved_holds else ""
 
 
 def due_mark(request: ComplianceRequest) -> str:

@@ -144,6 +144,12 @@ def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     assert values() == ["M1", "M2"]
 
 
+def test_it_says_that_a_second_person_approves_each_deletion_first(chatbot, filer):
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    text = filer.confirm(filer.preview_many("M1"), "DELETE 0").text
+    assert "In this chatbot, a second person approves each first." in text
+
+
 def test_a_list_filed_before_shows_the_state_of_each_request(chatbot, filer):
     preview = filer.preview_many("M1", "M2")
     assert "They start in 15 minutes;" in filer.confirm(preview, "DELETE 0").text

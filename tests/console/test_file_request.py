@@ -46,6 +46,14 @@ def test_a_deletion_is_previewed_then_confirmed_then_filed(chatbot, neighbour):
     assert "Filed. It starts in 15 minutes; until then it can be cancelled." in found.text
 
 
+def test_it_says_that_a_second_person_approves_a_deletion_first(chatbot, filer):
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    for action, times in (("delete", 1), ("export", 0)):
+        preview = filer.preview(action=action)
+        filed_one = Answer(filer.client.get(filer.confirm(preview, "DELETE 0").response["Location"]))
+        assert [page.text.count("a second person approves it first.") for page in (preview, filed_one)] == [times] * 2
+
+
 def test_an_export_needs_one_click(chatbot, filer):
     conversation_of(chatbot, "alice", "bob")
     conversation_of(chatbot, "alice")

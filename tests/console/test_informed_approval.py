@@ -277,3 +277,4 @@ def test_waiting_deletions_are_approved_in_bulk(chatbot: Chatbot, officer: Clien
     for one in requests:
         one.refresh_from_db()
         assert (one.status, one.approved_holds) == (Status.ACCEPTED, ["awaiting_approval"])
+    assert officer.get(reverse("console:requests")).text.count(">Approved<") == 2
