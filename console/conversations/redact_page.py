@@ -20,6 +20,7 @@ from console.common.asked_on import AskedOnForm
 from console.common.pages import action, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of
 from console.conversations.transcript_page import by_day, conversation_or_404, gone
+from console.requests.labels import APPROVED_FIRST
 from conversations import messages
 from conversations.models import Conversation
 
@@ -45,7 +46,8 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
     if conversation.is_closed:
         return gone(request, conversation)
     if not 1 <= len(chosen) <= MOST_MESSAGES:
-        return _not_filed(request, f"Select 1 to {MOST_MESSAGES} messages.")
+        notices.error(request, f"Nothing was filed: select 1 to {MOST_MESSAGES} messages.")
+        return redirect("console:conversation", conversation.pk)
     is_confirmed = "confirmed" in request.POST
     form = RedactionForm(request.POST if is_confirmed else None, chatbot=chatbot, initial=request.POST.dict())
     if not form.is_valid():
@@ -66,7 +68,7 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
             return gone(request, conversation)
         return _not_filed(request, refused.detail, status=_REFUSALS.get(refused.code, HTTPStatus.BAD_REQUEST))
     text = f"The redaction is filed. It starts in {_MINUTES}; until then it can be cancelled, or started at once."
-    notices.success(request, text)
+    notices.success(request, text + (APPROVED_FIRST if chatbot.four_eyes else ""))
     return redirect("console:request", filed.pk)
 
 

@@ -88,7 +88,8 @@ def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
     extracts = len(results.delivered.get(request.pk, ()))
     kept = {
         "conversations": KEPT_OF_CONVERSATION if request.conversations else "",
-        "exports": f"{exports:,} more" if exports else "",
+        "messages": "time and sender" if request.kind == Kind.REDACTION else "",
+        "exports": f"{exports:,}, listed below" if exports else "",
         "extracts": f"{extracts:,} in the client's bucket" if extracts else "",
     }
     names = REDACTED if request.kind == Kind.REDACTION else COUNTED

@@ -45,6 +45,7 @@ def test_each_state_shows_what_it_waits_for_and_the_possible_actions(chatbot: Ch
             "not used for a while. It is tried again at",
             {"cancel"},
         ),
+        (waiting(chatbot, error_code="storage_unavailable", attempts=1), "If it fails in the end:", {"cancel"}),
         (waiting(chatbot, cutoff_at=now), "It waits in the queue for a worker", set()),
         (
             held(chatbot),

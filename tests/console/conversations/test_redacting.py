@@ -79,7 +79,8 @@ def test_support_staff_redact_selected_messages(support: Client, conversation: C
     assert page.count('name="messages"') == 1, "What is redacted cannot be selected again."
     second.refresh_from_db()
     assert (second.kind, second.text) == ("text", SECRET)
-    shown = support.get(answer.headers["Location"]).content.decode()
+    found = support.get(answer.headers["Location"])
+    shown = found.content.decode()
     for word in (
         "Payment data, such as a card number",
         f"/admin/conversations/{conversation.pk}/",
@@ -87,6 +88,13 @@ def test_support_staff_redact_selected_messages(support: Client, conversation: C
     ):
         assert word in shown
     assert SECRET not in shown
+    assert [one.kept for one in found.context["counts"]] == ["time and sender", "", "", ""]
+
+
+def test_it_says_that_a_second_person_approves_it_first(support: Client, chatbot: Chatbot, conversation) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    redact(support, conversation, conversation.message_set.earliest("pk").pk)
+    assert "In this chatbot, a second person approves it first." in page_of(support, conversation)
 
 
 def test_pages_of_requests_tell_of_exports_that_were_filed_again(support, chatbot, conversation, drain) -> None:
@@ -172,8 +180,8 @@ def test_it_refuses_what_is_missing_or_of_others(support, neighbour, chatbot, co
     for ask in (select, redact):
         for none in ((), ("x", "-1"), range(1, 102)):
             answer = ask(support, conversation, *none)
-            assert answer.status_code == 400
-            assert "Select 1 to 100 messages." in answer.text
+            assert answer.headers["Location"] == reverse("console:conversation", args=[conversation.pk])
+            assert "Nothing was filed: select 1 to 100 messages." in page_of(support, conversation)
         assert ask(support, conversation, own, theirs).status_code == 404
         assert ask(support, elsewhere, elsewhere.message_set.earliest("pk").pk).status_code == 404
     for fault, fields in {
