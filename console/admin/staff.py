@@ -40,9 +40,14 @@ class MembershipInline(ReadOnlyInline):
     """Changed in the chatbot's settings."""
 
     model = Membership
-    fields: ClassVar = ("chatbot", "role")
+    fields: ClassVar = ("settings_page", "role")
     readonly_fields = fields
     verbose_name_plural = "Roles in chatbots (changed in the chatbot's settings)"
+
+    @admin.display(description="Chatbot")
+    def settings_page(self, membership: Membership) -> SafeString:
+        slug = membership.chatbot.slug
+        return format_html('<a href="{}#members">{}</a>', reverse("console:settings", args=[slug]), slug)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         return super().get_queryset(request).select_related("chatbot").order_by("chatbot__slug")

@@ -80,8 +80,8 @@ def bars(
     top = _round_up(max(totals.values(), default=0))
     highest = max(days, key=lambda day: totals[day])
     description = (
-        f"{sum(totals.values()):,} in {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({zone}). "
-        f"Most on {highest:%Y-%m-%d}: {totals[highest]:,}."
+        f"{sum(totals.values()):,} in {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} ({zone})."
+        + (f" Most on {highest:%Y-%m-%d}: {totals[highest]:,}." if totals[highest] else "")
     )
     drawn = [_day(place, day, series, top) for place, day in enumerate(days)]
     return Chart(name, title, description, series, drawn, top, is_whole)

@@ -176,7 +176,8 @@ def test_bars_are_stacked_and_the_axis_ends_at_a_round_number() -> None:
     assert chart.days[1].pieces == []
     assert [cell.url for cell in chart.days[2].cells] == ["/a?day=2026-11-03", ""]
     assert chart.description == "44 in 3 days, 2026-11-01 to 2026-11-03 (UTC). Most on 2026-11-01: 40."
-    assert bars("name", "Title", series[:1], days[1:2], zone="UTC").top == 1
+    empty = bars("name", "Title", series[:1], days[1:2], zone="UTC")
+    assert (empty.top, empty.description) == (1, "0 in 1 days, 2026-11-02 to 2026-11-02 (UTC).")
 
 
 @pytest.mark.parametrize(
