@@ -146,5 +146,6 @@ def test_the_deployment_check_calls_the_storage_where_its_tag_is_named(storage: 
     refused = manage(missing, *command, "--tag", "storage")
     assert (refused.returncode, "storage_bucket_missing" in refused.stderr) == (1, True)
     assert "(compliance.E013)" in refused.stderr
+    assert f"S3_BUCKET is nobody-made-this, at {now.S3_ENDPOINT_URL} in us-east-1." in refused.stderr
     done = manage(given, *command, "--tag=storage")
     assert done.returncode == 0, done.stderr
