@@ -47,7 +47,9 @@ def hosted_bucket_can_be_used(**_: object) -> list[CheckMessage]:
         return []
     # A wrong name is often reported as a missing right.
     where = f"S3_BUCKET is {settings.S3_BUCKET}, at {settings.S3_ENDPOINT_URL or 'AWS'} in {settings.S3_REGION}."
-    hint = f"{where} If so, create it, or grant what is missing. After migrate, check_bucket --hosted lists each call."
+    hint = (
+        f"{where} If so, create it, or grant what is missing. After migrate, check_bucket --hosted lists each call."
+    )
     return [Error(f"The hosted bucket cannot be used. {result.error}", hint=hint, id="compliance.E013")]
 
 

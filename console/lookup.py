@@ -11,7 +11,7 @@ from compliance.requests import queries
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.queries import LookupKind, LookupResult
 from console.common.pages import form, render
-from console.common.scope import one_of, visible_chatbots
+from console.common.scope import MANAGE_REQUESTS, may, one_of, visible_chatbots
 from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"
@@ -70,6 +70,7 @@ def look_up(request: HttpRequest) -> HttpResponse:
         form=lookup_form,
         answer=answer,
         what=lookup_form.cleaned_data["what"] if answer else None,
+        may_file=may(request, chatbot, MANAGE_REQUESTS),
         most=MAX_RESULTS,
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )

@@ -14,7 +14,8 @@ from rest_framework.request import Request
 
 from chatbots.models import Chatbot
 from common.storage import StorageError
-from compliance.models import Redaction
+from compliance.deadlines import OPEN
+from compliance.models import ComplianceRequest, Redaction
 from console.common.lists import paginate
 from console.common.pages import page, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
@@ -72,6 +73,9 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
         reasons=Redaction.Reason.choices,
+        open_redactions=ComplianceRequest.objects.filter(
+            chatbot=chatbot, redaction__conversation_id=open_one.pk, status__in=OPEN
+        ).values_list("pk", flat=True),
         address=reverse("console:conversation", args=[open_one.pk]),
     )
 

@@ -17,6 +17,7 @@ from chatbots.models import Chatbot, Variable
 from compliance.models import ComplianceRequest
 from conversations import search
 from conversations.models import Conversation
+from tests.console.filing_pages import Answer
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.people import Role, client_of, member, staff
@@ -60,6 +61,16 @@ def test_by_value_it_shows_conversations_and_requests(chatbot: Chatbot, neighbou
     assert f"Not yet: deletion {request.pk} is accepted" in words_of(answer)
     assert str(export.pk) in answer.text
     assert str(theirs.pk) not in answer.text
+
+
+def test_it_leads_to_a_request_about_the_chatter(chatbot: Chatbot) -> None:
+    planted(chatbot)
+    for role, times in ((Role.VIEWER, 0), (Role.SUPPORT, 1)):
+        found = Answer(ask(member(chatbot, role), "value", VALUE))
+        assert len(found.forms) == times
+    asked = Answer(member(chatbot, Role.SUPPORT).post(f"/admin/file/{chatbot.slug}/", found.form("edit")))
+    assert asked.form("preview")["value"] == [VALUE]
+    assert not Answer(ask(member(chatbot, Role.SUPPORT), "value", "nobody")).forms
 
 
 def test_a_lookup_shows_an_erased_chatter_while_digests_are_kept(chatbot: Chatbot) -> None:
