@@ -41,7 +41,7 @@ _SERVERS = ("PostgreSQL", "backends", "its ", "frozen", "everything")
 _DATABASE = _Reason(_SERVERS, 120.0)
 _OTHERS = (
     _Reason((*_SERVERS, "S3", "client's bucket"), 60.0, ("answered with 503", "could not be stored: storage_")),
-    _Reason(("put back",), 60.0, ("service.restored ",)),
+    _Reason(("put back",), 60.0, ("service.restored ", "service.closed ")),
     _Reason(("",), 60.0, ("was sent SIGKILL", "cluster.ends", "cluster.ended", "cluster.is_gone", "WORKER TIMEOUT")),
 )
 # By which clocks are wrong, and so are the times of those programs' logs.
