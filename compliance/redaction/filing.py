@@ -1,6 +1,7 @@
 """File a redaction: check the conversation and its messages, and store the request with what it names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -9,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from chatbots.models import Chatbot
+from compliance.deadlines import OPEN
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
@@ -36,8 +38,8 @@ def redact(
 
     The messages are given by the platform's `ids`, or by numbers of ours; `requested_at` is as in RequestInput.
     Workers take it at once, without the chatbot's grace period, and from the console after the console's own: what
-    was selected by mistake cannot be brought back. A message that is redacted already is no error. `actor` is as in
-    the change log.
+    was selected by mistake cannot be brought back. A message that is redacted already is no error. One for which an
+    open redaction waits is, in the console alone. `actor` is as in the change log.
 
     Raises Refused with the codes `compliance_disabled`, `not_found`, `conversation_deleted`, `invalid`,
     `signing_key_missing`; nothing is stored then.
@@ -65,6 +67,10 @@ def redact(
         due_at=(asked or Now()) + settings.DUE_DAYS,
     )
     with transaction.atomic():
+        if origin == ComplianceRequest.Origin.CONSOLE:
+            # The second of two tabs waits here until the first has filed.
+            list(Conversation.objects.select_for_update(no_key=True).filter(chatbot=chatbot, pk=number))
+            refuse_waiting(chatbot=chatbot, number=number, message_numbers=numbers)
         request.save(force_insert=True)
         Redaction.objects.create(
             request=request, chatbot=chatbot, conversation_id=number, message_numbers=numbers, reason=reason
@@ -74,6 +80,20 @@ def redact(
         notify.notify_workers_after_commit()
     request.refresh_from_db()
     return request
+
+
+def waiting(*, chatbot: Chatbot, number: int) -> dict[int, UUID]:
+    """Return the messages of a conversation that an open redaction names, each with the request of the first one."""
+    named = Redaction.objects.filter(chatbot=chatbot, conversation_id=number, request__status__in=OPEN)
+    found = named.order_by("-pk").values_list("request", "message_numbers")
+    return {one: request_id for request_id, numbers in found for one in numbers}
+
+
+def refuse_waiting(*, chatbot: Chatbot, number: int, message_numbers: Collection[int]) -> None:
+    """Raise Refused(`invalid`) if an open redaction names one of these messages."""
+    if not waiting(chatbot=chatbot, number=number).keys().isdisjoint(message_numbers):
+        detail = "An open redaction names a selected message already. The transcript marks which."
+        raise Refused("invalid", detail)
 
 
 def _require_open(chatbot: Chatbot, number: int) -> None:

@@ -24,7 +24,6 @@ from console.requests.labels import APPROVED_FIRST
 from conversations import messages
 from conversations.models import Conversation
 
-_REFUSALS = {"compliance_disabled": HTTPStatus.CONFLICT}
 _MINUTES = counted(int(CONSOLE_GRACE.total_seconds() // 60), "minute")
 
 
@@ -46,13 +45,13 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
     if conversation.is_closed:
         return gone(request, conversation)
     if not 1 <= len(chosen) <= MOST_MESSAGES:
-        notices.error(request, f"Nothing was filed: select 1 to {MOST_MESSAGES} messages.")
-        return redirect("console:conversation", conversation.pk)
+        return _select_others(request, conversation, f"Select 1 to {MOST_MESSAGES} messages.")
     is_confirmed = "confirmed" in request.POST
     form = RedactionForm(request.POST if is_confirmed else None, chatbot=chatbot, initial=request.POST.dict())
-    if not form.is_valid():
-        return _ask(request, conversation, sorted(chosen), form)
     try:
+        filing.refuse_waiting(chatbot=chatbot, number=conversation.pk, message_numbers=chosen)
+        if not form.is_valid():
+            return _ask(request, conversation, sorted(chosen), form)
         filed = filing.redact(
             chatbot=chatbot,
             number=conversation.pk,
@@ -62,11 +61,7 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
             **form.cleaned_data,
         )
     except Refused as refused:
-        if refused.code == "not_found":
-            raise Http404 from None
-        if refused.code == "conversation_deleted":
-            return gone(request, conversation)
-        return _not_filed(request, refused.detail, status=_REFUSALS.get(refused.code, HTTPStatus.BAD_REQUEST))
+        return _refused(request, conversation, refused)
     text = f"The redaction is filed. It starts in {_MINUTES}; until then it can be cancelled, or started at once."
     notices.success(request, text + (APPROVED_FIRST if chatbot.four_eyes else ""))
     return redirect("console:request", filed.pk)
@@ -99,5 +94,16 @@ def _ask(request: HttpRequest, conversation: Conversation, numbers: list[int], f
     )
 
 
-def _not_filed(request: HttpRequest, text: str, *, status: int = HTTPStatus.BAD_REQUEST) -> HttpResponse:
-    return refusal(request, status=status, title="Not filed", text=text)
+def _select_others(request: HttpRequest, conversation: Conversation, why: str) -> HttpResponse:
+    notices.error(request, f"Nothing was filed. {why}")
+    return redirect("console:conversation", conversation.pk)
+
+
+def _refused(request: HttpRequest, conversation: Conversation, refused: Refused) -> HttpResponse:
+    if refused.code == "not_found":
+        raise Http404
+    if refused.code == "conversation_deleted":
+        return gone(request, conversation)
+    if refused.code == "invalid":
+        return _select_others(request, conversation, refused.detail)
+    return refusal(request, status=HTTPStatus.CONFLICT, title="Not filed", text=refused.detail)

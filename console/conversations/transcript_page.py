@@ -1,10 +1,11 @@
 """The transcript of a conversation, one bubble per message by day, and its files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from http import HTTPStatus
 from itertools import groupby
 from typing import NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -14,8 +15,8 @@ from rest_framework.request import Request
 
 from chatbots.models import Chatbot
 from common.storage import StorageError
-from compliance.deadlines import OPEN
-from compliance.models import ComplianceRequest, Redaction
+from compliance.models import Redaction
+from compliance.redaction import filing
 from console.common.lists import paginate
 from console.common.pages import page, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
@@ -57,6 +58,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
                 kind=TranscriptPages,
             )
             read = messages.read([place["id"] for place in places.rows], conversation=open_one)
+            waiting = filing.waiting(chatbot=chatbot, number=open_one.pk)
             facts = messages.details(open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
@@ -68,14 +70,12 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         conversation=open_one,
         chatbot=chatbot,
         zone=chatbot.timezone,
-        days=by_day(read, zone=ZoneInfo(chatbot.timezone)),
+        days=by_day(read, zone=ZoneInfo(chatbot.timezone), waiting=waiting),
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
         reasons=Redaction.Reason.choices,
-        open_redactions=ComplianceRequest.objects.filter(
-            chatbot=chatbot, redaction__conversation_id=open_one.pk, status__in=OPEN
-        ).values_list("pk", flat=True),
+        open_redactions=sorted(set(waiting.values())),
         address=reverse("console:conversation", args=[open_one.pk]),
     )
 
@@ -130,6 +130,7 @@ def gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
 class Bubble(NamedTuple):
     number: int
     is_redacted: bool
+    redaction_id: UUID | None  # of the open one that it waits for
     sender: str
     sender_label: str
     kind: str
@@ -146,19 +147,23 @@ class Day(NamedTuple):
     bubbles: list[Bubble]
 
 
-def by_day(found: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[Day]:
-    """Return messages in the order of time by days of a time zone."""
+def by_day(
+    found: Sequence[MessageWithFiles], *, zone: ZoneInfo, waiting: Mapping[int, UUID] | None = None
+) -> list[Day]:
+    """Return messages in the order of time by days of a time zone; `waiting` as of `compliance.redaction.filing`."""
     days = groupby(found, key=lambda one: one.message.sent_at.astimezone(zone).date())
-    return [Day(day, [_bubble(one) for one in of_day]) for day, of_day in days]
+    return [Day(day, [_bubble(one, waiting or {}) for one in of_day]) for day, of_day in days]
 
 
-def _bubble(found: MessageWithFiles) -> Bubble:
+def _bubble(found: MessageWithFiles, waiting: Mapping[int, UUID]) -> Bubble:
     message = found.message
     text, rest = _folded(message.text)
     is_plain = message.kind == Message.Kind.TEXT
+    is_redacted = message.kind == Message.Kind.REDACTED
     return Bubble(
         number=message.pk,
-        is_redacted=message.kind == Message.Kind.REDACTED,
+        is_redacted=is_redacted,
+        redaction_id=None if is_redacted else waiting.get(message.pk),
         sender=message.sender,
         sender_label=Message.Sender(message.sender).label,
         kind=message.kind,

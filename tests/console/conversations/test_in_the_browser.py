@@ -108,6 +108,11 @@ def test_selected_messages_are_redacted(live_server, chromium, chatbot: Chatbot,
     page.get_by_role("button", name="Redact 1 message").press("Enter")
     expect(page.get_by_text("The redaction is filed.")).to_be_visible()
 
+    page.get_by_role("link", name=str(conversation.pk), exact=True).click()
+    expect(boxes).to_have_count(2)
+    is_easy_to_use(page)
+    page.get_by_role("link", name="Redaction waits").press("Enter")
+
     opener = page.get_by_role("button", name="Start now")
     opener.press("Enter")
     dialog = page.get_by_role("dialog", name="Start now")

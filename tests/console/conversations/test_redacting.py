@@ -1,6 +1,8 @@
 """Redacting messages from a transcript's page, and what it and the request's page show afterwards."""
 
+import re
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
@@ -11,12 +13,14 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, RepeatedExport
+from compliance.redaction import filing
 from compliance.requests import results
 from conversations import messages
 from conversations.models import Conversation, Message
 from tests.compliance.conftest import Drain
 from tests.console.request_pages import decide
-from tests.factories import conversation_of, export_of
+from tests.factories import ClaimFactory, conversation_of, export_of
+from tests.functional.elsewhere import PATIENCE, Elsewhere
 from tests.patches import before
 from tests.people import Role, member
 
@@ -53,6 +57,11 @@ def start(client: Client) -> None:
 
 def page_of(client: Client, conversation: Conversation) -> str:
     return client.get(reverse("console:conversation", args=[conversation.pk])).content.decode()
+
+
+def marks(page: str) -> list[str]:
+    """The addresses that the marks of waiting redactions lead to, in order."""
+    return re.findall(r'href="([^"]*)"[^>]*><svg[^>]*>.*?</svg>Redaction waits</a>', page)
 
 
 def test_support_staff_redact_selected_messages(support: Client, conversation: Conversation, drain: Drain) -> None:
@@ -99,6 +108,63 @@ def test_it_says_that_a_second_person_approves_it_first(support: Client, chatbot
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
     redact(support, conversation, conversation.message_set.earliest("pk").pk)
     assert "In this chatbot, a second person approves it first." in page_of(support, conversation)
+
+
+@pytest.mark.parametrize("status", ["accepted", "on_hold", "processing", "failed"])
+def test_a_waiting_redaction_is_seen_and_not_filed_again(support, chatbot, conversation, status: str) -> None:
+    first, second = conversation.message_set.order_by("pk")
+    request = reverse("console:request", args=[filed_in(status, support, conversation, first.pk).pk])
+
+    page = page_of(support, conversation)
+    assert marks(page) == marks(page_of(member(chatbot, Role.VIEWER), conversation)) == [request]
+    assert re.findall(r'name="messages" value="(\d+)"', page) == [str(second.pk)]
+    for ask in (select, redact):
+        answer = ask(support, conversation, first.pk, second.pk)
+        assert answer["Location"] == reverse("console:conversation", args=[conversation.pk])
+        assert "Nothing was filed. An open redaction names a selected message" in page_of(support, conversation)
+    assert ComplianceRequest.objects.count() == 1
+
+    assert redact(support, conversation, second.pk).status_code == 302
+    assert len(set(marks(page_of(support, conversation)))) == 2
+
+
+def test_what_a_redaction_no_longer_waits_for_can_be_selected_again(support, conversation) -> None:
+    number = conversation.message_set.earliest("pk").pk
+    filed_in("cancelled", support, conversation, number)
+
+    assert marks(page_of(support, conversation)) == []
+    assert redact(support, conversation, number).status_code == 302
+
+
+def filed_in(status: str, client: Client, conversation: Conversation, number: int) -> ComplianceRequest:
+    """File a redaction of a message, and bring its request into a state."""
+    assert redact(client, conversation, number).status_code == 302
+    now = timezone.now()
+    states: dict[str, dict[str, Any]] = {
+        "accepted": {},
+        "on_hold": {"hold_reason": "awaiting_approval", "held_at": now},
+        "processing": {"started_at": now, "claim": ClaimFactory.create()},
+        "failed": {"failed_at": now, "error_code": "internal_error"},
+        "cancelled": {"cancelled_at": now},
+    }
+    ComplianceRequest.objects.update(status=status, **states[status])
+    return ComplianceRequest.objects.get()
+
+
+def test_two_tabs_that_confirm_at_once_file_one_redaction(support: Client, conversation, monkeypatch) -> None:
+    """Both find no redaction that waits when they begin."""
+    numbers = list(conversation.message_set.values_list("pk", flat=True))
+    both = Barrier(2, timeout=PATIENCE)
+    before(monkeypatch, filing, "check_reference", lambda *_: both.wait())
+    other = Elsewhere(lambda: redact(support, conversation, *numbers)["Location"])
+
+    led = {redact(support, conversation, numbers[0])["Location"], other.end()}
+
+    request = ComplianceRequest.objects.get()
+    assert led == {
+        reverse("console:request", args=[request.pk]),
+        reverse("console:conversation", args=[conversation.pk]),
+    }
 
 
 def test_pages_of_requests_tell_of_exports_that_were_filed_again(support, chatbot, conversation, drain) -> None:
@@ -185,7 +251,7 @@ def test_it_refuses_what_is_missing_or_of_others(support, neighbour, chatbot, co
         for none in ((), ("x", "-1"), range(1, 102)):
             answer = ask(support, conversation, *none)
             assert answer.headers["Location"] == reverse("console:conversation", args=[conversation.pk])
-            assert "Nothing was filed: select 1 to 100 messages." in page_of(support, conversation)
+            assert "Nothing was filed. Select 1 to 100 messages." in page_of(support, conversation)
         assert ask(support, conversation, own, theirs).status_code == 404
         assert ask(support, elsewhere, elsewhere.message_set.earliest("pk").pk).status_code == 404
     for fault, fields in {
