@@ -1,10 +1,10 @@
 """Try each call that the service makes to a bucket, with an object of a random name."""
 
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from chatbots.buckets.check_names import new_name
 from chatbots.buckets.locations import StorageLocation
 from common import outbound
 from common.storage.errors import StorageError
@@ -104,7 +104,7 @@ def probe(location: StorageLocation) -> Iterator[Step]:
     """
     # The result is wanted now, even if the breaker is open.
     location.storage.calls.breaker.reset()
-    check = _Probe(location.storage, f"{location.prefix}access_check_{secrets.token_hex(8)}")
+    check = _Probe(location.storage, f"{location.prefix}{new_name()}")
     for name, permission, action in _steps(check):
         if (action == check.read and not check.versions) or (action == check.abort_upload and not check.upload_id):
             continue  # nothing to try it with

@@ -4,12 +4,12 @@ A store can accept a policy and apply another: some leave conditions out, or tak
 folder.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from chatbots.buckets.check_names import new_name
 from chatbots.buckets.locations import hosted_location, storage_read_with
 from chatbots.models import Chatbot
 from common import outbound
@@ -46,7 +46,7 @@ def try_credentials(*, chatbot: Chatbot, access_key_id: str, secret: str) -> Non
     trial = _Trial(
         storage_read_with(access_key_id=access_key_id, secret=secret),
         folder=chatbot.slug,
-        name=f"access_check_{secrets.token_hex(8)}",
+        name=new_name(),
     )
     try:
         with outbound.within(TRIAL_SECONDS):

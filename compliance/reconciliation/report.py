@@ -116,7 +116,7 @@ def _compare(storage: ObjectStorage, progress: Progress | None) -> Report:
     seen = scan.SeenRows()
     for found in _scan(storage, seen, progress):
         report.objects[found.folder] += 1
-        if found.folder is not Folder.UNKNOWN:
+        if found.folder.has_data:
             report.versions += found.versions
         if found.other_service:
             report.other_ledgers[found.other_service] += 1
@@ -149,7 +149,8 @@ def _differing(storage: ObjectStorage, rows: Iterable[tuple[str, int]]) -> Itera
 
 def _note_orphan(report: Report, orphan: Orphan, slugs: dict[int, str]) -> None:
     (report.old_versions if orphan.is_old else report.orphans)[orphan.folder] += 1
-    report.orphan_versions += len(orphan.version_ids)
+    if orphan.folder.has_data:
+        report.orphan_versions += len(orphan.version_ids)
     report.orphan_bytes += orphan.bytes
     if len(report.named_orphans) < _NAMED:
         report.named_orphans.append(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
+from chatbots.buckets import check_names
 from chatbots.models import Chatbot
 from common.db import fetch, fetch_one
 from common.storage import ObjectStorage, OpenUpload, Version
@@ -37,7 +38,12 @@ class Folder(StrEnum):
     EXPORTS = "chatter_data_exports"
     EXTRACTS = "daily_conversations_extracts"
     LEDGER = "erasure_ledger"
+    CHECKS = check_names.WORKERS  # wherever they are; they never have rows
     UNKNOWN = "unknown"
+
+    @property
+    def has_data(self) -> bool:
+        return self not in {Folder.CHECKS, Folder.UNKNOWN}
 
 
 class ObjectRow(NamedTuple):
@@ -73,8 +79,8 @@ class Orphan:
 class ScannedKey(NamedTuple):
     """One key of the bucket: its number of versions, its row, the size of its object, and its orphaned versions.
 
-    `without_row_since`: when it was written, if it is in our folders without a row, however young. `other_service`:
-    the id of the service whose ledger it belongs to, if that is not ours.
+    `without_row_since`: when it was written, if it is data of ours without a row, however young. `other_service`: the
+    id of the service whose ledger it belongs to, if that is not ours.
     """
 
     folder: Folder
@@ -183,7 +189,8 @@ def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | No
 def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, int | None]]:
     """Yield open multipart uploads of our folders that no worker will complete.
 
-    Those older than a day, and younger ones without a row: the row is older than the upload, so it was erased.
+    Those older than a day, and younger ones without a row: the row is older than the upload, so it was erased. Those
+    of checks have none.
     """
     uploads = storage.uploads()
     while batch := list(islice(uploads, _KEYS_AT_ONCE)):
@@ -192,7 +199,7 @@ def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, 
         rows = _rows_of(placed)
         for upload, place in zip(batch, placed, strict=True):
             is_old = upload.begun_at < timezone.now() - SAFETY_AGE
-            if place.folder is not Folder.UNKNOWN and (is_old or upload.key not in rows):
+            if place.folder is not Folder.UNKNOWN and (is_old or (place.folder.has_data and upload.key not in rows)):
                 yield upload, place.folder, place.chatbot_id
 
 
@@ -220,7 +227,7 @@ def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) ->
         row=row,
         size=size,
         orphan=None,
-        without_row_since=newest_at if current is not None and len(orphaned) == len(versions) else None,
+        without_row_since=newest_at if place.folder.has_data and current and len(orphaned) == len(versions) else None,
         other_service=place.other_service,
     )
     if newest_at is None or newest_at > timezone.now() - SAFETY_AGE:
@@ -265,11 +272,11 @@ class _Chatbots:
             return _Key(key, Folder.LEDGER, None)
         if first in self._ids and second in {Folder.EXPORTS, Folder.EXTRACTS}:
             return _Key(key, Folder(second), self._ids[first])
-        return _Key(key, Folder.UNKNOWN, None)
+        return _Key(key, Folder.CHECKS if check_names.is_check(key) else Folder.UNKNOWN, None)
 
 
 def _rows_of(placed: Iterable[_Key]) -> dict[str, ObjectRow]:
-    asked = [place for place in placed if place.folder not in {Folder.UNKNOWN, Folder.LEDGER}]
+    asked = [place for place in placed if place.folder.has_data and place.folder is not Folder.LEDGER]
     if not asked:
         return {}
     found = fetch(_BY_KEY, [[place.key for place in asked], [place.chatbot_id for place in asked]])

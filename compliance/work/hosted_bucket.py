@@ -2,6 +2,7 @@
 
 import logging
 
+from chatbots.buckets.check_names import WORKERS as KEY
 from chatbots.buckets.locations import hosted_storage
 from common import outbound
 from common.storage import StorageError
@@ -12,8 +13,6 @@ logger = logging.getLogger(__name__)
 _MISSING = occurrences.Name.BUCKET_MISSING
 _EVERY_SECONDS = 300
 _SECONDS = 10.0
-# One name, so that what could not be removed, or was left by a kill, is removed by the first check that may.
-_KEY = "access_check"
 
 
 def check_if_due() -> None:
@@ -27,9 +26,9 @@ def check_if_due() -> None:
     try:
         with outbound.within(_SECONDS):
             # Else each trial would leave a version more where versions are kept and may not be removed.
-            storage.purge(_KEY)
-            storage.put(_KEY, b"A check whether the service may write here.", "text/plain")
-            storage.purge(_KEY)
+            storage.purge(KEY)
+            storage.put(KEY, b"A check whether the service may write here.", "text/plain")
+            storage.purge(KEY)
     except StorageError as error:
         occurrences.give_back(_MISSING)
         if not error.retryable:

@@ -1,0 +1,68 @@
+"""`reconcile_storage` and what checks of the hosted bucket leave behind where they are killed."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
+from typing import Any, NoReturn
+
+import pytest
+from django.core.management import CommandError
+
+from chatbots.buckets import hosted_location, probe, trial
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance.reconciliation import scan
+from compliance.work import hosted_bucket
+from tests.compliance.reconciling import ORPHANS, file_of, keys, put, reconcile
+from tests.patches import Killed, after, failing
+
+
+@pytest.fixture
+def killed(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill each kind of check when all its objects are written."""
+    in_folder = hosted_location(chatbot)
+    for location in (in_folder, replace(in_folder, prefix="")):
+        assert len(list(islice(probe(location), 4))) == 4  # an object, and an open upload
+    with monkeypatch.context() as patch:
+        after(patch, ObjectStorage, "put", failing(Killed))
+        with pytest.raises(Killed):
+            hosted_bucket.check_if_due()
+
+    def allow_and_die(one: Any) -> NoReturn:
+        put(storage, *one.written)  # as a store that lets the credentials write
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "_check_allowed", allow_and_die)
+        patch.setattr(ObjectStorage, "purge", lambda *_: None)
+        with pytest.raises(Killed):
+            trial.try_credentials(chatbot=chatbot, access_key_id="key", secret="secret")
+
+
+@pytest.mark.usefixtures("killed")
+def test_what_killed_checks_leave_is_removed_after_a_day(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = file_of(chatbot).object_key
+    others = ["access_checks", "acme/access_check", "acme/access_check_by_hand", f"access_check_{'0' * 16}/notes.txt"]
+    put(storage, *others)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
+        young: dict[str, Any] = reconcile("--fix")
+    assert (young["agrees"], young["young"], len(list(storage.uploads()))) == (True, {}, 2)
+
+    report = reconcile("--fix", code=3)
+
+    assert (report["orphans"], report["stale_uploads"]) == ({"access_check": 11}, {"access_check": 2})
+    assert report["fixed"] == {"orphans": 11, "uploads": 2}
+    assert keys(storage) == sorted([kept, *others])
+    assert list(storage.uploads()) == []
+
+
+@pytest.mark.usefixtures("killed")
+def test_checks_do_not_hide_how_much_else_would_be_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    file_of(chatbot)
+    put(storage, ORPHANS[0])
+
+    with pytest.raises(CommandError, match="1 of 2 versions"):
+        reconcile("--fix")
