@@ -126,8 +126,8 @@ class HeldClaim:
 
     @property
     def leaves_others(self) -> bool:
-        """Whether work may wait that this worker cannot get to: elsewhere, or the claim is full or will take long."""
-        return self.others_wait or self.is_large or len(self.request_ids) == scheduling.CLAIM_SIZE[self.kind]
+        """Whether work may wait that this worker cannot get to: elsewhere, or its claim is full. Large ones are."""
+        return self.others_wait or len(self.request_ids) == scheduling.claim_size(self.kind, self.lane)
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:

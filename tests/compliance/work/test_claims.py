@@ -51,6 +51,19 @@ def test_each_chatbot_gets_a_fair_share(chatbot, neighbour, monkeypatch) -> None
     assert len(held.request_ids) == 10
 
 
+@pytest.mark.parametrize(("lane", "full"), [(Lane.NORMAL, 4), (Lane.SPLIT, 3), (Lane.ISOLATED, 1)])
+def test_a_full_claim_of_any_lane_leaves_others(chatbot, monkeypatch, lane: Lane, full: int) -> None:
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 4)
+    monkeypatch.setattr(scheduling, "SPLIT_SIZE", 3)
+    for number in range(full + 1):
+        deletion_of(chatbot, f"{number}", lane=lane)
+
+    held = taken(lane=lane)
+
+    assert (len(held.request_ids), held.leaves_others) == (full, True)
+    assert taken(lane=lane).leaves_others == (full == 1)
+
+
 def test_requests_in_their_grace_take_no_share(chatbot, neighbour, monkeypatch) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 10)
     for number in range(10):
