@@ -39,7 +39,7 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
         [(now,)] = fetch(_NOW)
         if why_not := why_not_now(request, now):
             raise Refused("not_waiting", why_not)
-        request.not_before = _end_of_own_grace(request, now)
+        request.not_before = end_of_own_grace(request, now)
         request.save(update_fields=["not_before"])
         changelog.record("request.started_early", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
         notify.notify_workers_after_commit()
@@ -49,7 +49,7 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
 def why_not_now(request: ComplianceRequest, now: datetime) -> str:
     """Return why nothing is left of the console's time to cancel, or an empty text where something is."""
     until = request.not_before if request.not_before and request.not_before > now else None
-    own = _end_of_own_grace(request, now)
+    own = end_of_own_grace(request, now)
     is_own = request.origin != ComplianceRequest.Origin.CONSOLE
     if until and not is_own:
         # A period that was longer when it was filed counts, too.
@@ -68,7 +68,7 @@ def why_not_now(request: ComplianceRequest, now: datetime) -> str:
     return next((text for text, applies in reasons.items() if applies), "")
 
 
-def _end_of_own_grace(request: ComplianceRequest, now: datetime) -> datetime | None:
+def end_of_own_grace(request: ComplianceRequest, now: datetime) -> datetime | None:
     """Return when the chatbot's own grace period ends, which redactions do not have; None if it is over."""
     if request.kind == Kind.REDACTION:
         return None

@@ -155,7 +155,7 @@ def _answer(
     status: int = HTTPStatus.OK,
     shown: ShownWhom | None = None,
 ) -> HttpResponse:
-    outcomes = results.read([found])
+    outcomes, now = results.read([found]), timezone.now()
     manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
     held_for = {"held_for": found.hold_reason or found.status}
     choices = [
@@ -177,8 +177,9 @@ def _answer(
         chatbot=found.chatbot,
         **_progress(found),
         choices=choices,
-        may_start=not early_start.why_not_now(found, timezone.now())
+        may_start=not early_start.why_not_now(found, now)
         and may(request, found.chatbot, decisions.roles_to_start(found)),
+        has_own_grace=early_start.end_of_own_grace(found, now) is not None,
         refused=refused,
         filed_by_user=waits_for_approval and decides and needs_another(found, actor_of(request)),
         preview=preview,

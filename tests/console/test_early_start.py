@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
@@ -83,7 +84,11 @@ def test_the_chatbots_own_grace_period_goes_on(chatbot: Chatbot) -> None:
     chatbot.refresh_from_db()
     request, redacting = deletion(chatbot), redaction(chatbot)
     client = member(chatbot, Role.OFFICER)
+    over = deletion(chatbot)
+    earlier = {name: F(name) - 6 * MINUTE for name in ("received_at", "not_before")}
+    ComplianceRequest.objects.filter(pk=over.pk).update(**earlier)
     assert "then starts 5 minutes after its filing" in text_of(client, request)
+    assert "The deletion then starts as soon as a worker is free." in text_of(client, over)
 
     for one, expected in ((request, 5 * MINUTE), (redacting, None)):
         assert press(client, one).status_code == 302
