@@ -78,7 +78,7 @@ RETURNING r.id, made.id
 """
 
 # The worker of a request is to blame if it was lost itself, not if it ended along with its cluster. Then the request
-# may be why: it loses an attempt if it was alone.
+# may be why: it loses an attempt, and has an error, if it was alone.
 _REQUEUE = f"""
 WITH lost AS (
     DELETE FROM compliance_claim WHERE id IN (SELECT id FROM compliance_claim WHERE {{which}} FOR UPDATE SKIP LOCKED)
@@ -94,12 +94,13 @@ UPDATE compliance_compliancerequest r
        lane = CASE WHEN NOT judged.to_blame OR r.lane IN ('large', 'client') THEN r.lane
                    WHEN judged.many THEN 'split' ELSE 'isolated' END,
        attempts = CASE WHEN judged.counts THEN r.attempts + 1 ELSE r.attempts END,
-       error_code = CASE WHEN judged.to_blame THEN 'worker_lost' ELSE r.error_code END,
-       error_detail = CASE WHEN judged.to_blame THEN
+       error_code = CASE WHEN judged.counts THEN 'worker_lost' ELSE r.error_code END,
+       error_detail = CASE WHEN judged.counts THEN
            'The worker stopped in the middle of the work. Its logs may say why.' ELSE r.error_detail END
   FROM judged
  WHERE r.claim_id = judged.id AND r.claim_id = ANY(ARRAY(SELECT id FROM judged))
-RETURNING r.id, r.chatbot_id, r.attempts, r.status, judged.to_blame
+RETURNING r.id, r.chatbot_id, r.attempts, r.status,
+          CASE WHEN judged.counts THEN 'worker_lost' WHEN judged.to_blame THEN 'claim_lost' ELSE 'cluster_ended' END
 """
 _REQUEUE_EXPIRED = _REQUEUE.format(which="expires_at < clock_timestamp()")
 _REQUEUE_THESE = _REQUEUE.format(
@@ -297,9 +298,9 @@ def _requeue(statement: str, **values: str | None) -> int:
                 chatbot_id=chatbot_id,
                 request_id=request_id,
                 actor="worker",
-                data={"code": "worker_lost" if to_blame else "cluster_ended", "attempts": attempts},
+                data={"code": code, "attempts": attempts},
             )
-            for request_id, chatbot_id, attempts, status, to_blame in lost
+            for request_id, chatbot_id, attempts, status, code in lost
         ]
     )
     return len(lost)

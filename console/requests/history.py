@@ -42,6 +42,7 @@ REQUEUE_REASONS = {
     "extracts_pending": "Its rows are erased. It waits for daily extracts to be rebuilt.",
     "rows_in_use": "Another worker has locked rows that it needs.",
     "export_overtaken": "A deletion or redaction erased some of what it holds. The file is rebuilt without that.",
+    "claim_lost": "The worker of its batch was lost. It goes on without losing an attempt.",
     "cluster_ended": "Another process of its cluster was lost. It goes on without losing an attempt.",
     "split": "A request in its batch caused an error. They are tried in smaller batches.",
     "isolated": "A request in its batch caused an error. Each is tried on its own.",

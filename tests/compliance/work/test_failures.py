@@ -22,6 +22,7 @@ from compliance.ledger import journal, objects
 from compliance.models import Claim, ComplianceRequest, ExportConversation
 from compliance.requests import decisions
 from compliance.work import claims, sizes
+from console.requests.history import timeline
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, VariableValue
 from tests import factories
@@ -163,7 +164,11 @@ def test_requests_of_a_lost_claim_run_with_fewer_others_then_alone_and_lose_no_a
     lose()
     assert [taken(Lane.ISOLATED) for _ in range(3)] == [[one] for one in lost[:3]]
     requests = ComplianceRequest.objects.filter(pk__in=lost[:22])
-    assert set(requests.values_list("attempts", "error_code")) == {(0, "worker_lost")}
+    assert set(requests.values_list("attempts", "error_code", "error_detail")) == {(0, "", "")}
+    codes = ChangeLogEntry.objects.filter(event="request.requeued").values_list("data__code", "data__attempts")
+    assert set(codes) == {("claim_lost", 0)}
+    entry = ChangeLogEntry.objects.filter(event="request.requeued").latest("pk")
+    assert "without losing an attempt" in timeline(entry.request_id)[0].detail
 
 
 def test_a_poison_request_among_many_costs_two_claims_of_few(chatbot, storage, monkeypatch) -> None:
