@@ -4,6 +4,7 @@ import difflib
 import re
 import zoneinfo
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
@@ -89,7 +90,7 @@ def create_chatbot(
     if enable_extracts and not hosted_bucket:
         raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
     with transaction.atomic():
-        _insert(chatbot)
+        _insert(chatbot, {"slug": f"There is a chatbot {chatbot.slug!r} already. Choose another slug."})
         changelog.record("chatbot.created", chatbot_id=chatbot.pk, actor=actor)
         for variable in variables:
             _create_variable(chatbot, variable, actor)
@@ -201,11 +202,14 @@ def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, acto
 
 
 def add_user(*, user: User, role: Membership.Role | None, chatbots: Iterable[Chatbot], actor: str) -> None:
-    """Save a new staff user, without a password: as a superuser, or with a role in chatbots."""
+    """Save a new staff user, without a password: as a superuser, or with a role in chatbots.
+
+    The user's fields were checked. Raises ValidationError if the name was taken since.
+    """
     user.is_staff, user.is_superuser = True, role is None
     user.set_unusable_password()
     with transaction.atomic():
-        user.save()
+        _insert(user, {"username": user.unique_error_message(User, ("username",))})
         for chatbot in chatbots:
             set_role(chatbot=chatbot, user=user, role=role, actor=actor)
 
@@ -229,16 +233,12 @@ def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
                 )
 
 
-def _insert(chatbot: Chatbot) -> None:
-    try:
-        with transaction.atomic():
-            chatbot.save(force_insert=True)
-    except IntegrityError:
-        # The fields were checked, so the slug is taken.
-        message = f"There is a chatbot {chatbot.slug!r} already. Choose another slug."
-    else:
+def _insert(row: Chatbot | User, taken: Mapping[str, str | ValidationError]) -> None:
+    """Insert a row whose fields were checked; raise ValidationError with `taken` if its name is another's."""
+    with suppress(IntegrityError), transaction.atomic():
+        row.save(force_insert=True)
         return
-    raise ValidationError({"slug": message})
+    raise ValidationError(dict(taken))
 
 
 def _check_extracts(chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> None:

@@ -103,9 +103,13 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
         _require_superuser(request)
         form = NewUserForm(request.POST or None, request=request)
         if form.is_valid():
-            add_user(**form.arguments(), actor=actor_of(request))
-            self.log_addition(request, form.instance, "Added.")
-            return self._invite(request, form.instance)
+            try:
+                add_user(**form.arguments(), actor=actor_of(request))
+            except ValidationError as error:
+                form.refuse(error)
+            else:
+                self.log_addition(request, form.instance, "Added.")
+                return self._invite(request, form.instance)
         return render(request, "console/users/new.html", title="New user", form=form, mails=settings.MAILS)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002, ARG002

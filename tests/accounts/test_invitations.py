@@ -12,8 +12,10 @@ from django.core.management import call_command
 from django.test import Client
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from console.admin import staff as admin
 from tests.codes import PASSWORD, log_in, set_up
 from tests.mail_server import MailServer, mail_server
+from tests.patches import before
 from tests.people import client_of, member, staff
 
 ADD, PAGE, OWN = "/admin/auth/user/add/", "/admin/set-password/", "a password of my own"
@@ -68,6 +70,16 @@ def mailing(settings) -> Iterator[MailServer]:
         settings.DEFAULT_FROM_EMAIL = "compliance@example.com"
         settings.CONSOLE_URL = "https://console.example.com"
         yield server
+
+
+def test_of_two_forms_with_one_name_the_second_says_that_it_is_taken(boss, chatbot, monkeypatch):
+    before(monkeypatch, admin, "add_user", lambda **_: User.objects.create_user("ada"))  # since the form was checked
+
+    answer = boss.post(ADD, {"username": "ada", "email": "", "role": "viewer", "chatbots": [chatbot.pk]})
+
+    assert (answer.status_code, "A user with that username already exists." in answer.text) == (200, True)
+    assert not Membership.objects.filter(user__username="ada").exists()
+    assert not LogEntry.objects.exists()
 
 
 def test_one_form_adds_a_user_and_shows_the_link_once(boss, user, chatbot, neighbour, caplog):
