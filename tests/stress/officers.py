@@ -94,7 +94,10 @@ class Officers:
             )
         except Refused as refused:
             self.truth.drop(filed)
-            if refused.code != "conversation_deleted":
+            # One that is not over yet may name the same message.
+            others = [one for one in self.truth.named.values() if one.ids == filed.ids and one.kind == filed.kind]
+            is_waited_for = refused.code == "invalid" and not all(one.is_final for one in others)
+            if refused.code != "conversation_deleted" and not is_waited_for:
                 raise
             return
         filed.message, filed.text = message, entry.texts[message]
