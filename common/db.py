@@ -4,7 +4,8 @@ Parameters are psycopg's: `%s` with a list, or `%(name)s` with a dict. Errors ar
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -44,12 +45,40 @@ def local_settings(**settings: str) -> str:
     return "; ".join(f"SET LOCAL {name} TO '{value}'" for name, value in (settings | last).items())
 
 
-# For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
-# at once, the planner would read whole tables.
+# Find rows by key. Without statistics (a table just filled), or with a thousand keys at once, the planner would read
+# whole tables. A worker's sessions are set so; others say it for the rest of a transaction.
 FINDING_BY_INDEX = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material"), "off")
 BY_INDEX = local_settings(**FINDING_BY_INDEX)
+_IS_SET = "SELECT bool_and(current_setting(name) = 'off') FROM unnest(%s::text[]) AS name"
+
+
+@contextmanager
+def sessions_find_by_index() -> Iterator[None]:
+    """Let the sessions that this process opens meanwhile find rows by index. It has to be called before the first.
+
+    What reads many rows has a connection of its own (`conversations.snapshots`), which is not set so.
+    """
+    if connection.connection is not None:  # of a test, which calls commands in its own process
+        yield
+        return
+    options = connection.settings_dict["OPTIONS"]
+    before = options.get("options", "")
+    settings = FINDING_BY_INDEX | {"jit": "off"}
+    options["options"] = " ".join([before, *(f"-c {name}={value}" for name, value in settings.items())])
+    try:
+        yield
+    finally:
+        options["options"] = before
+        connection.close()
+
+
+def finds_by_index() -> bool:
+    """Return whether this session finds rows by index. A pooler may have dropped the settings."""
+    return bool(fetch(_IS_SET, [list(FINDING_BY_INDEX)])[0][0])
+
+
 # PostgreSQL may expect few rows, and then sort all of them rather than read the first ones in the order of an index.
-_IN_INDEX_ORDER = local_settings(enable_sort="off", enable_bitmapscan="off")
+_IN_INDEX_ORDER = local_settings(enable_sort="off", enable_bitmapscan="off", enable_seqscan="off")
 
 
 def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
@@ -60,6 +89,15 @@ def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[
     with transaction.atomic():
         execute(_IN_INDEX_ORDER)
         return fetch(statement, parameters)
+
+
+@contextmanager
+def reading_in_index_order() -> Iterator[None]:
+    """Open a transaction or a savepoint for reads by the ORM, as `fetch_in_index_order`. It is rolled back."""
+    with transaction.atomic():
+        execute(_IN_INDEX_ORDER)
+        yield
+        transaction.set_rollback(True)  # which also ends the settings
 
 
 def lock_until_commit(key: int) -> None:

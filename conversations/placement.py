@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TypeVar
 
-from common.db import array, fetch
+from common.db import BY_INDEX, array, execute, fetch
 from conversations.models import Conversation
 
 _Thing = TypeVar("_Thing")
@@ -27,6 +27,12 @@ SELECT chatbot_id, get_shard_id_for_distribution_column(%s::regclass, chatbot_id
 def is_distributed() -> bool:
     """Return whether the conversation tables are distributed. They become so only while no process is at work."""
     return bool(fetch(_KNOWS_SHARDS)[0][0] and fetch(_IS_DISTRIBUTED, [_TABLE])[0][0])
+
+
+def find_by_index() -> None:
+    """Let the machines of Citus find rows by index until the transaction ends, as a worker's session does here."""
+    if is_distributed():
+        execute(BY_INDEX)
 
 
 def by_place(chatbot_of: Mapping[_Thing, int]) -> list[list[_Thing]]:

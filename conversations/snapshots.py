@@ -21,6 +21,8 @@ _PIECES_AT_ONCE = 16
 
 # Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole tables.
 _BY_INDEX = {"enable_seqscan": "off"}
+# Many rows are joined by hashes, also where a worker's sessions look up each.
+_MANY = dict.fromkeys(("enable_hashjoin", "enable_mergejoin", "enable_material"), "on")
 
 
 _Piece = TypeVar("_Piece")
@@ -38,7 +40,7 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
         reader.read_only = True
         # Between two statements a reader can wait long for a bucket. It has no row locked.
         limits = dict.fromkeys(("statement_timeout", "idle_in_transaction_session_timeout"), f"{SNAPSHOT_MINUTES}min")
-        reader.execute(local_settings(**limits, **_BY_INDEX, **settings))
+        reader.execute(local_settings(**(limits | _BY_INDEX | _MANY | settings)))
         yield reader
 
 

@@ -18,14 +18,14 @@ from django.db import transaction
 
 from chatbots import changelog
 from common import proc
-from common.db import BY_INDEX, array, execute, fetch, fetch_one
+from common.db import array, execute, fetch, fetch_one
 from common.leases import LEASE_END
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import scheduling
 from compliance.work.outbox import announce
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_OPEN, IS_QUEUED, RUNNABLE, SHARING
-from conversations import locks
+from conversations import locks, placement
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
@@ -194,7 +194,7 @@ class HeldClaim:
             replace(self).release()
 
     def _lock(self) -> datetime:
-        execute(BY_INDEX)
+        placement.find_by_index()
         row = fetch_one(_RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
         if row is None:
             raise ClaimLost
@@ -212,7 +212,6 @@ def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
         chatbots = scheduling.waiting_chatbots(kind, lane)
         if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room()):
             return None
-        execute(BY_INDEX)
         picked = scheduling.pick_requests(kind, lane, chatbots)
         return picked and _claim(kind, lane, picked.request_ids, others_wait=picked.others_wait)
 
@@ -225,7 +224,6 @@ def take_these(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim
     token = uuid4()
     values = {"owner": proc.owner(), "token": token, "lease": LEASE_SECONDS, "picked": array(request_ids)}
     with transaction.atomic():
-        execute(BY_INDEX)
         claimed = dict(fetch(_CLAIM_THESE, values))
     taken = tuple(request_id for request_id in request_ids if request_id in claimed)
     return HeldClaim(claimed[taken[0]], token, kind, lane, taken) if taken else None
@@ -237,7 +235,6 @@ def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
     Skips the chatbots in `busy`.
     """
     with transaction.atomic():
-        execute(BY_INDEX)
         found = scheduling.pick_bucket(busy)
         return found and _claim(found.kind, found.lane, found.request_ids, bucket_of=found.chatbot_id)
 

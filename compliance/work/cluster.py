@@ -32,6 +32,7 @@ from django_q.conf import Conf
 from django_q.worker import worker
 
 from common import logs, proc
+from common.db import finds_by_index
 from common.logs import describe_kind
 from compliance.work import bucket_checks, canary, claims, health, heartbeats, lookups, notify, occurrences
 from conversations import machines
@@ -120,6 +121,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self._next_tick = 0.0
         self._next_look = 0.0
         self._has_noted_restart = former is None
+        self._has_checked_sessions = former is not None
 
     def spawn_process(self, target: Callable[..., Any], *args: Any) -> _Process:
         process = _Process(target=target, args=args, name=f"{target.__name__}-{uuid4().hex[:8]}", daemon=True)
@@ -194,6 +196,10 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             bucket_checks.requeue_from_cluster(name)
             if claims.requeue_from_cluster(name, blamed=blamed):
                 heartbeats.cleared_up(cluster_id)
+        if not self._has_checked_sessions:
+            if not finds_by_index():
+                logger.error("planner.not_in_force: set it for the workers' role (docs/scaling.md)")
+            self._has_checked_sessions = True
         if not self._has_noted_restart:
             occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
             self._has_noted_restart = True

@@ -6,7 +6,16 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from chatbots.models import Chatbot
-from common.db import BY_INDEX, execute, fetch, fetch_in_index_order, fetch_one, retry_while_unavailable
+from common.db import (
+    BY_INDEX,
+    execute,
+    fetch,
+    fetch_in_index_order,
+    fetch_one,
+    finds_by_index,
+    retry_while_unavailable,
+    sessions_find_by_index,
+)
 from tests.factories import conversation_of
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +47,19 @@ def test_settings_hold_where_the_rows_are_until_the_transaction_ends(chatbot: Ch
     assert fetch_in_index_order(setting, ["enable_sort", chatbot.pk]) == [("off",)]
     assert fetch_in_index_order(setting, ["jit", chatbot.pk]) == [("off",)]
     assert fetch(setting, ["enable_sort", chatbot.pk]) == [("on",)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sessions_of_workers_find_rows_by_index_and_others_do_not() -> None:
+    assert not finds_by_index()
+    connection.close()
+    with sessions_find_by_index():
+        assert finds_by_index()
+        connection.close()  # it may be lost
+        assert finds_by_index()
+    assert not finds_by_index()
+    with sessions_find_by_index():  # what is open stays as it is
+        assert not finds_by_index()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 from django.db.models import Count
 
 from common.commands import TeachingCommand
+from common.db import sessions_find_by_index
 from common.isolation import Isolation
 from compliance import worker
 from compliance.callbacks import dispatcher as callbacks
@@ -37,6 +38,7 @@ was over first, or the database refuses work for now
             help="Print the numbers of all requests, by state, as JSON.",
         )
 
+    @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         with Isolation() as isolated:
             with isolated.part("sweep"):

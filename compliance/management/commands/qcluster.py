@@ -1,6 +1,7 @@
 from typing import Any
 
 from common.commands import TeachingCommand
+from common.db import sessions_find_by_index
 from compliance.work import cluster
 
 
@@ -20,4 +21,5 @@ killed (docs/operating.md).
 """
 
     def handle(self, *args: Any, **options: Any) -> None:
-        cluster.run()
+        with sessions_find_by_index():
+            cluster.run()

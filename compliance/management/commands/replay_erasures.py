@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from common.commands import TeachingCommand
+from common.db import sessions_find_by_index
 from common.storage import StorageError
 from common.wording import counted
 from compliance import worker
@@ -81,6 +82,7 @@ of a restore, 130 interrupted
         )
         parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
+    @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["leave"]:
             if options["restored"]:

@@ -5,6 +5,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from common.commands import TeachingCommand
+from common.db import sessions_find_by_index
 from compliance.erasure import verify
 from compliance.management.base import parse_request_id
 from compliance.models import ComplianceRequest
@@ -32,6 +33,7 @@ exit codes: 0 nothing is left, 1 there is no such completed request, 3 something
         parser.add_argument("--all", action="store_true", help="All completed ones.")
         parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
+    @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         if (options["request_id"] is None) == (not options["all"]):
             raise CommandError("Name one request, or say --all.")
