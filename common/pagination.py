@@ -11,6 +11,7 @@ one.
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from common.crypto import SecretUnreadable, decrypt, encrypt
+from common.db import reading_in_index_order
 from common.problems import Problem, invalid_field
 from common.query import Query, Whole
 
@@ -46,6 +48,8 @@ class CursorPages(CursorPagination):
     """
 
     ordering: tuple[str, ...]
+    # Where PostgreSQL, which does not count whose rows they are, would rather sort all of a chatbot's.
+    in_index_order = False
     template = None
 
     def __init__(self, query: PageQuery) -> None:
@@ -70,7 +74,8 @@ class CursorPages(CursorPagination):
             queryset = queryset.filter(self._after(position, queryset.model, is_reverse=is_reverse))
         limit = self.get_page_size(request)
         order = [_reversed(name) for name in self.ordering] if is_reverse else self.ordering
-        rows = list(queryset.order_by(*order)[: limit + 1])
+        with reading_in_index_order() if self.in_index_order else nullcontext():
+            rows = list(queryset.order_by(*order)[: limit + 1])
         page = self.fitting(rows[:limit])
         following: str | None = None
         if len(rows) > len(page):

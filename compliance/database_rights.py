@@ -130,7 +130,8 @@ RIGHTS: Mapping[str, Rights] = {
 }
 
 # What nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables. Citus calls that
-# of a table by name where one statement inserts there and reads what is distributed, chatbots or variables.
+# of a table by name where one statement inserts there and reads what is distributed, chatbots or variables. A mark
+# reads the number of the newest conversation.
 SEQUENCES = {
     "compliance_request_seq": Rights("USAGE", "USAGE"),
     "compliance_replay_id_seq": Rights("USAGE", ""),
@@ -138,6 +139,7 @@ SEQUENCES = {
     "chatbots_changelogentry_id_seq": Rights("USAGE", ""),
     "conversations_identitylookup_id_seq": Rights("USAGE", ""),
     "compliance_leftcopy_id_seq": Rights("", "USAGE"),
+    "conversations_conversation_id_seq": Rights("", "SELECT"),
 }
 
 

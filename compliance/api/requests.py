@@ -66,6 +66,7 @@ class RequestsQuery(PageQuery):
 
 class RequestPages(CursorPages):
     ordering = ("-id",)
+    in_index_order = True
 
 
 class RequestsView(ComplianceView):

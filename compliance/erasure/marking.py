@@ -55,7 +55,7 @@ SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eye
        r.named_conversations IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
-       SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS c
+       SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id) AS c
  WHERE r.claim_id = %s
  ORDER BY r.seq
 """
@@ -95,18 +95,17 @@ _NAMED_LIVE = f"""
      CROSS JOIN LATERAL (
            SELECT deletion_request_id IS NULL AS is_open
              FROM conversations_conversation
-            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL OFFSET 0) AS c
+            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL) AS c
      GROUP BY r.id, named.established_by
 )
 SELECT id, established_by, uncounted, is_open FROM live
 """
 
-# Read after the lock: what was stored before this time is in scope.
+# Read after the lock: what was stored before this time, under a number up to the newest one of all, is in scope.
 _CUTOFF = """
 SELECT chatbot_id, clock_timestamp(),
-       coalesce((SELECT max(id) FROM conversations_conversation
-                  WHERE chatbot_id = ours.chatbot_id AND chatbot_id = ANY(%(chatbots)s)), 0)
-  FROM unnest(%(chatbots)s::bigint[]) AS ours(chatbot_id)
+       CASE WHEN newest.is_called THEN newest.last_value ELSE 0 END
+  FROM unnest(%(chatbots)s::bigint[]) AS ours(chatbot_id) CROSS JOIN conversations_conversation_id_seq AS newest
 """
 
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in completion.COUNTERS)
@@ -144,7 +143,7 @@ SELECT named.chatbot_id, named.digest, NULL, named.request_id, named.erased_at
   LEFT JOIN LATERAL (
        SELECT id FROM conversations_conversation
         WHERE chatbot_id = named.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
-          AND external_id_digest = named.digest OFFSET 0) AS c ON TRUE
+          AND external_id_digest = named.digest) AS c ON TRUE
  WHERE c.id IS NULL
 """
 

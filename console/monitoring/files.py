@@ -46,7 +46,7 @@ def exports(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
     # By request: its index is in the order of the list.
     completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*UNREAD)
-    found = MergedQuery(completed, scope.ids, branches=_FINISHED).page(request)
+    found = MergedQuery(completed, scope.ids, branches=_FINISHED, in_index_order=True).page(request)
     return render(
         request,
         "console/monitoring/exports.html",

@@ -1,15 +1,18 @@
 """The work of the service in a day, while the database is watched (`test_plans`)."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.db import sessions_find_by_index
 from compliance import worker
 from compliance.callbacks import dispatcher
 from compliance.callbacks.dispatcher import RECEIVERS
@@ -31,6 +34,13 @@ from tests.receivers import receiving
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
+
+
+# What sessions of workers do.
+WORKERS = {
+    *("draining", "draining_what_takes_chunks", "telling", "looking_up", "extracting", "sweeping", "verify"),
+    *("redacting", "retaining"),
+}
 
 
 class Day(DayOfReaders):
@@ -58,7 +68,9 @@ class Day(DayOfReaders):
             self.redacting,
             self.retaining,
         ):
-            with self.watch.step(f"{step.__name__}, {self.name}"):
+            connection.close()
+            as_worker = sessions_find_by_index() if step.__name__ in WORKERS else nullcontext()
+            with as_worker, self.watch.step(f"{step.__name__}, {self.name}"):
                 step()
 
     def intake(self) -> None:

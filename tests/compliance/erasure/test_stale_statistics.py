@@ -75,3 +75,18 @@ def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_ex
     with connection.cursor() as cursor:
         plan = plan_of(cursor, records._LOCK_OURS, values)
     assert "Join" not in plan, plan
+
+
+def test_postgresql_does_not_count_whose_rows_a_table_has(db: None) -> None:
+    """So a chatbot that is newer than the statistics is planned for as any other."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT c.conrelid::regclass::text, a.attname
+              FROM pg_constraint c
+              JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+             WHERE c.contype = 'f' AND c.confrelid IN ('chatbots_chatbot'::regclass, 'chatbots_variable'::regclass)
+               AND a.attstattarget IS DISTINCT FROM 0
+            """
+        )
+        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0024_chatbots_uncounted.py does"
