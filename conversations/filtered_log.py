@@ -151,7 +151,7 @@ SELECT found.place, found.matches, found.started_at, found.id, {columns}
          WHERE {condition} OR place = %(max_entries)s LIMIT %(rows)s) AS found
   LEFT JOIN LATERAL (
        SELECT * FROM conversations_conversation
-        WHERE id = found.id AND chatbot_id = %(chatbot)s AND found.matches OFFSET 0) AS c ON TRUE
+        WHERE id = found.id AND chatbot_id = %(chatbot)s AND found.matches) AS c ON TRUE
  ORDER BY found.place
 """
 

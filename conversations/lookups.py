@@ -33,11 +33,11 @@ WITH due AS MATERIALIZED (
              AS new(number bigint, started_at timestamptz, changed boolean, skipped boolean, is_named_now boolean)
      CROSS JOIN LATERAL (
            SELECT EXISTS (SELECT FROM conversations_identity i
-                           WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number OFFSET 0) AS is_named
+                           WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = new.number) AS is_named
            ) AS i
       LEFT JOIN LATERAL (
            SELECT state, expires_at IS NULL AS in_doubt FROM conversations_identitylookup
-            WHERE chatbot_id = %(chatbot)s AND conversation_id = new.number OFFSET 0) AS l ON TRUE
+            WHERE chatbot_id = %(chatbot)s AND conversation_id = new.number) AS l ON TRUE
      WHERE CASE WHEN is_named OR l.state IS NOT NULL THEN new.changed
                 ELSE new.started_at > now() - make_interval(secs => %(tried)s) END
 )

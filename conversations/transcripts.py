@@ -105,7 +105,6 @@ COPY (
                 LIMIT 1) u ON TRUE
          WHERE f.is_chosen
          ORDER BY f.place, c.started_at
-        OFFSET 0
     ), entries AS (
         SELECT chosen.*, e.*
           FROM chosen
@@ -119,7 +118,6 @@ COPY (
                                AND state = 'stored') f ON f.message_id = m.id
                ) e ON TRUE
          ORDER BY chosen.place, chosen.started_at, e.sent_at, e.message_id, e.file_id
-        OFFSET 0
     )
     SELECT place, {conversation_names}, {message_cells}
       FROM entries e
@@ -222,7 +220,7 @@ _FILES = sql.SQL("""
       FROM stored h
      CROSS JOIN LATERAL (
            SELECT * FROM conversations_uploadedfile
-            WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' OFFSET 0) f
+            WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots}) AND state = 'stored') f
      WHERE h.is_chosen AND h.place = ANY(%s::bigint[])
 )
 SELECT * FROM files

@@ -36,12 +36,12 @@ _MET = f"""
 {{head}}
 SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 'retention')
   FROM (SELECT DISTINCT export_id, request_id FROM ({{met}}) AS every(export_id, request_id)) AS each
- CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id OFFSET 0) AS e
+ CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id) AS e
  CROSS JOIN LATERAL (
-       SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
+       SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id) AS filed
  CROSS JOIN LATERAL (
        SELECT kind, variable_id, uci_digest, erase_exports
-         FROM compliance_compliancerequest WHERE id = each.request_id OFFSET 0) AS r
+         FROM compliance_compliancerequest WHERE id = each.request_id) AS r
  GROUP BY 1
 """
 # One statement for everything that a transaction meets, in the order of the ids: a second one could want what another
@@ -77,7 +77,7 @@ closed AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT id FROM conversations_conversation
             WHERE deletion_request_id = ours.request_id AND chatbot_id = ANY(%(chatbots)s)
-              AND deleted_at IS NULL OFFSET 0) AS c
+              AND deleted_at IS NULL) AS c
 )
 """
 _NAMED = f"""
@@ -209,17 +209,17 @@ def blocking(*, head: str, given: str, statuses: str) -> str:
     SELECT r.{given} AS given, r.seq, r.conversation_digests IS NOT NULL AS is_by_ids, c.external_id_digest,
            i.variable_id, i.digest, i.people, {_IS_ENOUGH} AS is_enough
       FROM r
-     CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
+     CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b
      CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
      CROSS JOIN LATERAL (
            SELECT id, external_id_digest FROM conversations_conversation
             WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-              AND deletion_request_id IS NULL OFFSET 0) AS c
+              AND deletion_request_id IS NULL) AS c
       LEFT JOIN LATERAL (
            SELECT variable_id, digest, established_by, count(*) OVER () AS people
              FROM conversations_identity
             WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s)
-              AND r.conversation_digests IS NOT NULL OFFSET 0) AS i ON TRUE
+              AND r.conversation_digests IS NOT NULL) AS i ON TRUE
 ), earlier AS (
     SELECT c.given, e.id, e.seq
       FROM found AS c CROSS JOIN LATERAL {NAMING} AS e
@@ -231,7 +231,7 @@ def blocking(*, head: str, given: str, statuses: str) -> str:
            SELECT id, seq FROM compliance_compliancerequest
             WHERE variable_id = i.variable_id AND uci_digest = i.digest AND kind = 'export'
               AND status IN ({statuses}) AND uci_value IS NOT NULL
-              AND (include_shared OR i.people = 1) OFFSET 0) AS e
+              AND (include_shared OR i.people = 1)) AS e
      WHERE i.is_by_ids AND i.is_enough AND e.seq < i.seq
 )
 SELECT DISTINCT ON (given) given, id FROM earlier ORDER BY given, seq DESC

@@ -63,7 +63,7 @@ _FILES = f"""
      CROSS JOIN LATERAL (
            SELECT id, object_key, chatbot_id, size
              FROM conversations_uploadedfile
-            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
+            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s)) AS f
      LIMIT %(most)s
 )
 """
@@ -77,7 +77,7 @@ _GOING = f"""
     SELECT e.id, e.key, met.request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
       FROM met
      CROSS JOIN LATERAL (
-           SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
+           SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL) AS e
      CROSS JOIN LATERAL (
            SELECT variable_id, uci_digest, erase_exports
              FROM compliance_compliancerequest WHERE id = met.request_id OFFSET 0) AS r

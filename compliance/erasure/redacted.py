@@ -118,8 +118,8 @@ WITH said AS MATERIALIZED (
        AND chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind <> 'redacted'
 ), began AS MATERIALIZED (
     SELECT r.cutoff_at, x.message_numbers
-      FROM (SELECT * FROM compliance_redaction WHERE conversation_id = %(conversation)s OFFSET 0) AS x
-     CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS r
+      FROM (SELECT * FROM compliance_redaction WHERE conversation_id = %(conversation)s) AS x
+     CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id) AS r
      WHERE x.message_numbers && %(messages)s::bigint[] AND r.cutoff_at IS NOT NULL
 )
 SELECT max(cutoff_at) FROM began
@@ -155,7 +155,7 @@ _SEARCH = f"""
     SELECT x.request_id, count(*) AS number
       FROM ours AS x
      CROSS JOIN LATERAL (
-           SELECT message_id FROM conversations_uploadedfile WHERE {_THEIRS} OFFSET 0) AS f
+           SELECT message_id FROM conversations_uploadedfile WHERE {_THEIRS}) AS f
      WHERE f.message_id = ANY(x.message_numbers)
      GROUP BY 1
 ), held AS MATERIALIZED (
@@ -166,7 +166,7 @@ _SEARCH = f"""
       FROM sent AS x
      CROSS JOIN LATERAL (
            SELECT extract_id, version FROM conversations_extractconversation
-            WHERE conversation_id = x.conversation_id OFFSET 0) AS t
+            WHERE conversation_id = x.conversation_id) AS t
      CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
      WHERE {_IN_DAY}
 )
@@ -209,7 +209,7 @@ SELECT x.chatbot_id, x.request_id, e.id
   FROM sent AS x
  CROSS JOIN LATERAL (
        SELECT extract_id, version FROM conversations_extractconversation
-        WHERE conversation_id = x.conversation_id OFFSET 0) AS t
+        WHERE conversation_id = x.conversation_id) AS t
  CROSS JOIN LATERAL (
        SELECT * FROM conversations_dailyextract
         WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e

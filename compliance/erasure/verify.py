@@ -114,7 +114,7 @@ SELECT r.id, count(*)
  CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
  CROSS JOIN LATERAL (
        SELECT id, key FROM compliance_export
-        WHERE id = own.id AND hosting = 'client' AND finished_at <= r.completed_at OFFSET 0) AS e
+        WHERE id = own.id AND hosting = 'client' AND finished_at <= r.completed_at) AS e
   LEFT JOIN compliance_exportfile f ON f.export_id = e.id
  WHERE r.id = ANY(%(ids)s) AND (f.id IS NOT NULL OR e.key IS NOT NULL)
  GROUP BY 1

@@ -48,7 +48,7 @@ _WANTED = sql.SQL(f"""
 SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
        r.include_shared, b.export_assurance
   FROM compliance_compliancerequest r
- CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS b
+ CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b
  WHERE {{which}}
 """)
 

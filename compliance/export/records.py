@@ -95,21 +95,21 @@ WITH wanted AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT FROM conversations_conversation
             WHERE id = wanted.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-              AND deletion_request_id IS NOT NULL OFFSET 0) AS c
+              AND deletion_request_id IS NOT NULL) AS c
 )
 SELECT export_id FROM closed
  UNION
 SELECT wanted.export_id
   FROM wanted
  CROSS JOIN LATERAL (
-       SELECT request_id FROM compliance_redaction WHERE conversation_id = wanted.conversation_id OFFSET 0) AS x
+       SELECT request_id FROM compliance_redaction WHERE conversation_id = wanted.conversation_id) AS x
  CROSS JOIN LATERAL (
-       SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id OFFSET 0) AS redacted
+       SELECT cutoff_at FROM compliance_compliancerequest WHERE id = x.request_id) AS redacted
  CROSS JOIN LATERAL (
        SELECT began.cutoff_at
-         FROM (SELECT request_id FROM compliance_export WHERE id = wanted.export_id OFFSET 0) AS e
+         FROM (SELECT request_id FROM compliance_export WHERE id = wanted.export_id) AS e
         CROSS JOIN LATERAL (
-              SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS began) AS began
+              SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id) AS began) AS began
  WHERE redacted.cutoff_at >= began.cutoff_at
 """
 _HOLD = """

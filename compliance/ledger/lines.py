@@ -87,7 +87,7 @@ SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHE
        r.kind <> 'export' AND coalesce(r.started_at, r.cutoff_at) IS NOT NULL
   FROM compliance_compliancerequest r
   LEFT JOIN LATERAL (
-       SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id OFFSET 0) AS v ON TRUE
+       SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id) AS v ON TRUE
  WHERE r.id = ANY(%s) ORDER BY r.seq
 """  # noqa: S608
 _FORMER_REDACTIONS = """

@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 60.0
 
 _OURS = """
   FROM compliance_ledgerline l
- CROSS JOIN LATERAL (SELECT * FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS r
+ CROSS JOIN LATERAL (SELECT * FROM compliance_compliancerequest WHERE id = l.request_id) AS r
  WHERE l.outcome = 'filed' AND l.incarnation = %(incarnation)s
 """
 _NEXT = f"""
@@ -61,7 +61,7 @@ SELECT e.id
        SELECT id FROM conversations_dailyextract
         WHERE chatbot_id = waiting.chatbot_id AND hosting = 'hosted' AND key IS NOT NULL
           AND state IN ('pending', 'stale') AND coalesce(made_version, 0) < version
-          AND (not_before IS NULL OR not_before <= clock_timestamp()) OFFSET 0) AS e
+          AND (not_before IS NULL OR not_before <= clock_timestamp())) AS e
  ORDER BY e.id LIMIT 1
 """  # noqa: S608
 _SETTLE = """

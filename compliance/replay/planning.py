@@ -50,11 +50,11 @@ WITH l AS MATERIALIZED (
            decode(l.line->>'chatter', 'hex') AS uci_digest, l.conversation_digests,
            known.kind AS known_kind, known.status AS known_status,
            known.cutoff_at AS known_cutoff_at, known.cutoff_number AS known_cutoff_number
-      FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[]) OFFSET 0) AS l
-      LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id OFFSET 0) AS b ON TRUE
+      FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[])) AS l
+      LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id) AS b ON TRUE
       LEFT JOIN LATERAL (
            SELECT kind, status, cutoff_at, cutoff_number
-             FROM compliance_compliancerequest WHERE id = l.request_id OFFSET 0) AS known ON TRUE
+             FROM compliance_compliancerequest WHERE id = l.request_id) AS known ON TRUE
 ), met AS MATERIALIZED (
     SELECT r.*, named.is_any, named.numbers, named.of_others, person.value
       FROM l AS r
@@ -90,7 +90,7 @@ SELECT l.request_id, l.kind, l.line, l.chatbot_id, l.slug, l.public_id, l.four_e
        l.known_kind, l.known_status, l.known_cutoff_at,
        l.is_any, l.numbers, l.of_others, l.value,
        EXISTS (SELECT FROM compliance_compliancerequest
-                WHERE variable_id = l.variable_id AND uci_digest = l.uci_digest AND kind = 'export' OFFSET 0),
+                WHERE variable_id = l.variable_id AND uci_digest = l.uci_digest AND kind = 'export'),
        statement_timestamp()
   FROM met AS l
 """  # noqa: S608  (a text of ours)

@@ -72,7 +72,7 @@ WITH i AS MATERIALIZED (
 SELECT i.conversation_id FROM i
  WHERE EXISTS (SELECT FROM compliance_compliancerequest
                 WHERE variable_id = i.variable_id AND uci_digest = i.digest AND uci_value IS NOT NULL
-                  AND {_IS_OWED} OFFSET 0)
+                  AND {_IS_OWED})
  UNION
 SELECT c.id FROM c WHERE EXISTS (SELECT FROM {NAMING} AS by_ids WHERE {_IS_OWED})
 """

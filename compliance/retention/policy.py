@@ -59,7 +59,7 @@ SELECT r.id, c.id, c.timezone, r.failed_at, statement_timestamp()
   FROM chatbots_chatbot c
  CROSS JOIN LATERAL (
        SELECT id, kind, failed_at, cutoff_at FROM compliance_compliancerequest
-        WHERE chatbot_id = c.id AND chatbot_id > 0 AND status = 'failed' OFFSET 0) AS r
+        WHERE chatbot_id = c.id AND chatbot_id > 0 AND status = 'failed') AS r
  WHERE r.kind = 'retention' AND r.cutoff_at IS NOT NULL
 """
 

@@ -102,7 +102,7 @@ SELECT {_ENDED_AT}, r.id, r.chatbot_id, TRUE
 WITH named AS MATERIALIZED (
     SELECT s.request_id, s.chatbot_id, s.digest
       FROM compliance_compliancerequest r
-     CROSS JOIN LATERAL (SELECT * FROM compliance_requestsubject WHERE request_id = r.id OFFSET 0) AS s
+     CROSS JOIN LATERAL (SELECT * FROM compliance_requestsubject WHERE request_id = r.id) AS s
      WHERE r.id = ANY(%(ids)s) AND NOT ({_IS_FINAL} AND {_HAS_NO_EXPORT})
 ), alive AS MATERIALIZED (
     SELECT DISTINCT named.request_id
@@ -110,7 +110,7 @@ WITH named AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT FROM conversations_conversation
             WHERE chatbot_id = named.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
-              AND external_id_digest = named.digest AND deleted_at IS NULL OFFSET 0) AS c
+              AND external_id_digest = named.digest AND deleted_at IS NULL) AS c
 )
 SELECT request_id FROM alive
 """,
@@ -222,7 +222,7 @@ _IS_OVER = """
 NOT EXISTS (SELECT FROM compliance_compliancerequest
              WHERE id = old.request_id
                AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)
-                    OR completed_at > now() - make_interval(secs => %(kept)s)) OFFSET 0)
+                    OR completed_at > now() - make_interval(secs => %(kept)s)))
 """
 
 # As long as the objects that they are from, and until they are decided.

@@ -87,7 +87,7 @@ WITH blocked AS MATERIALIZED (
       FROM (SELECT o.id, o.seq, min(o.seq) OVER (PARTITION BY named.digest) AS first
               FROM compliance_compliancerequest o
              CROSS JOIN LATERAL (
-                   SELECT digest FROM compliance_requestsubject WHERE request_id = o.id OFFSET 0) AS named
+                   SELECT digest FROM compliance_requestsubject WHERE request_id = o.id) AS named
              WHERE o.chatbot_id = ANY(%(chatbots)s::bigint[]) AND o.named_conversations IS NOT NULL
                AND o.status IN {RUNNABLE}) AS each
      WHERE seq > first

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from django.db import transaction
 
-from common.db import BY_INDEX, array, execute, fetch
+from common.db import array, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.sql import chatbots_of, digests_of
+from conversations import placement
 from conversations.documents import MAX_TEXT
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -38,7 +39,7 @@ _MEASURE = f"""
 WITH r AS MATERIALIZED (
     SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
            r.include_files, greatest(b.max_conversations_per_deletion, %(most)s) AS most
-      FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
+      FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s) AS r
       JOIN chatbots_chatbot b ON b.id = r.chatbot_id
 ), measured AS MATERIALIZED (
     SELECT r.id, live.conversations, live.messages, counted.conversations AS named,
@@ -52,7 +53,7 @@ WITH r AS MATERIALIZED (
                  CROSS JOIN LATERAL (
                        SELECT message_count, has_file_upload FROM conversations_conversation
                         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
-                       OFFSET 0) AS c
+) AS c
                  LIMIT r.most + 1) AS each) AS live
      CROSS JOIN LATERAL (
         SELECT count(*) AS conversations
@@ -64,7 +65,7 @@ WITH r AS MATERIALIZED (
                  CROSS JOIN LATERAL (
                        SELECT size FROM conversations_uploadedfile
                         WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
-                          AND (state = 'stored' OR NOT %(copies)s) OFFSET 0) AS f
+                          AND (state = 'stored' OR NOT %(copies)s)) AS f
                  WHERE (r.include_files OR NOT %(copies)s) AND counted.conversations <= %(most)s
                    AND (live.has_files OR live.conversations < counted.conversations)
                  LIMIT %(files)s + 1) AS each) AS held
@@ -73,7 +74,7 @@ WITH r AS MATERIALIZED (
           FROM ({SELECTED_CONVERSATIONS}) AS named
          CROSS JOIN LATERAL (
                SELECT octet_length(text) AS bytes FROM conversations_message
-                WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS m
+                WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)) AS m
          WHERE counted.conversations <= %(most)s
            AND live.messages BETWEEN %(few_messages)s AND %(messages)s) AS said
 ) SELECT * FROM measured
@@ -116,5 +117,5 @@ def measure(held: HeldClaim) -> dict[UUID, Size]:
         "file_bytes": LARGE_FILE_BYTES[held.kind],
     }
     with transaction.atomic():
-        execute(BY_INDEX)
+        placement.find_by_index()
         return {request_id: Size(*counts) for request_id, *counts in fetch(_MEASURE, values)}

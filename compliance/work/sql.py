@@ -38,7 +38,7 @@ def ids_naming(digests: str) -> str:
 
 def naming(digests: str) -> str:
     """Return the SQL of these requests, each once. OFFSET 0 makes PostgreSQL find them by their ids."""
-    return f"(SELECT * FROM compliance_compliancerequest WHERE id = ANY({ids_naming(digests)}) OFFSET 0)"
+    return f"(SELECT * FROM compliance_compliancerequest WHERE id = ANY({ids_naming(digests)}))"
 
 
 def digests_of(request: str) -> str:

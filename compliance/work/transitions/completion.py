@@ -83,7 +83,7 @@ SELECT FROM compliance_compliancerequest
                UNION ALL
               SELECT of_chatter.id
                 FROM (SELECT id, seq, status, failed_at, uci_value FROM compliance_compliancerequest
-                       WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS of_chatter
+                       WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest) AS of_chatter
                WHERE (seq < r.seq OR failed_at <= r.cutoff_at) AND status = 'failed' AND uci_value IS NOT NULL
                UNION ALL
               SELECT earlier.id FROM {SHARING} AS earlier WHERE earlier.seq < r.seq AND earlier.status = 'failed'
