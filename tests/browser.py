@@ -145,7 +145,9 @@ def is_easy_to_use(page: Page, *, beside: str = "") -> None:
 def stays_at_home(watched: Watched, server: str) -> None:
     """Fail if the page has asked another host, had something blocked, or met an error."""
     assert [asked for asked in watched.asked if not asked.startswith((server, "data:", "blob:"))] == []
-    assert watched.blocked == []
+    # What a page still asks for is broken off where the page is left, which is no fault.
+    left = f"net::ERR_ABORTED {server}"
+    assert [blocked for blocked in watched.blocked if not blocked.startswith(left)] == []
     assert watched.errors == []
 
 

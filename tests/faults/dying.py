@@ -86,12 +86,14 @@ def _main(folder: Path) -> None:
     import django
 
     django.setup()
+    from common.db import sessions_find_by_index
     from compliance.work import cluster
 
     # It would wait longer after each of so many deaths.
     cluster._LONGEST_PAUSE_SECONDS = 0.2
     _Steps(folder).insert()
-    cluster.run()
+    with sessions_find_by_index():
+        cluster.run()
 
 
 if __name__ == "__main__":
