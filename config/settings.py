@@ -125,10 +125,7 @@ APPEND_SLASH = False
 AUTHENTICATION_BACKENDS = ["accounts.login.StaffBackend"]
 
 PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
-
-# Of a link by which a user sets a password.
-PASSWORD_RESET_TIMEOUT = 72 * 3600
-
+PASSWORD_RESET_TIMEOUT = 72 * 3600  # of a link by which a user sets a password
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
