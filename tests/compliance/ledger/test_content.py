@@ -85,7 +85,7 @@ def test_nothing_is_parsed_but_two_short_lines_until_the_bytes_are_authentic(mon
     parsed: list[int] = []
     before(monkeypatch, json, "loads", lambda line: parsed.append(len(line)))
     for changed, fault in [
-        (sealed.replace(b"ab", b"cd", 1), Fault.FORGED),
+        (sealed.replace(b"abab", b"cdcd", 1), Fault.FORGED),
         (sealed[:-2], Fault.TRUNCATED),
         (sealed.replace(b'"hmac"', b'"lmac"'), Fault.FORGED),
         (b" " * 1024 + sealed, Fault.UNREADABLE),
