@@ -57,8 +57,10 @@ def use_hosted_bucket(chatbot: Chatbot) -> None:
     )
 
 
-def empty(storage: ObjectStorage) -> None:
-    """Remove all objects, in every version, and all open uploads."""
+def empty(storage: ObjectStorage) -> int:
+    """Remove all objects, in every version, and all open uploads. Return how many versions there were."""
     for upload in list(storage.uploads()):
         storage.abort(upload.key, upload.upload_id)
-    assert storage.remove_versions(storage.versions()) == {}
+    versions = list(storage.versions())
+    assert storage.remove_versions(versions) == {}
+    return len(versions)

@@ -192,11 +192,29 @@ def refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "REFUSED_ATTEMPTS", 1)
 
 
+# Where a key was, SeaweedFS keeps its folders, and reads them all in each listing.
+_VERSIONS_BEFORE_A_NEW_BUCKET = 500
+
+
+class _Bucket:
+    """The hosted bucket of this process, made anew at first and after many objects."""
+
+    def __init__(self) -> None:
+        self.storage = hosted_storage()
+        self.storage.create_bucket_if_missing()
+        self.removed = _VERSIONS_BEFORE_A_NEW_BUCKET
+
+    def empty(self) -> None:
+        self.removed += empty(self.storage)
+        if self.removed >= _VERSIONS_BEFORE_A_NEW_BUCKET:
+            self.storage.client.delete_bucket(Bucket=self.storage.bucket_name)
+            self.storage.create_bucket_if_missing()
+            self.removed = 0
+
+
 @pytest.fixture(scope="session")
-def _bucket() -> ObjectStorage:
-    storage = hosted_storage()
-    storage.create_bucket_if_missing()
-    return storage
+def _bucket() -> _Bucket:
+    return _Bucket()
 
 
 def storage_rests_no_more() -> None:
@@ -210,13 +228,13 @@ def _forget_storage_state() -> None:
 
 
 @pytest.fixture
-def storage(_bucket: ObjectStorage) -> Iterator[ObjectStorage]:
+def storage(_bucket: _Bucket) -> Iterator[ObjectStorage]:
     """The hosted bucket, empty at the start of the test and emptied after it."""
-    empty(_bucket)
+    _bucket.empty()
     storage_rests_no_more()
-    yield _bucket
+    yield _bucket.storage
     storage_rests_no_more()
-    empty(_bucket)
+    _bucket.empty()
 
 
 @pytest.fixture
