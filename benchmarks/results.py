@@ -17,6 +17,8 @@ from django.db import connection
 class Result:
     """One row of the table. Times in seconds; `size` is in what the name says.
 
+    `cpu_s`: processor time of all our processes, of PostgreSQL and of the S3 server.
+
     `under`: the ratio is ours ÷ floor, and is to stay under the target. `over`: the ratio is that of the
     rates, so floor ÷ ours, and is to be over it. None stands for what there is none of.
     """
@@ -28,6 +30,7 @@ class Result:
     target: float | None
     direction: Literal["under", "over"] = "under"
     peak_mib: float | None = None
+    cpu_s: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -87,7 +90,7 @@ def machine() -> list[str]:
 
 def table(results: Iterable[Result]) -> str:
     """Return the rows as a table in Markdown."""
-    rows = [["what", "size", "floor, s", "ours, s", "ratio", "target", "", "peak, MiB"]]
+    rows = [["what", "size", "floor, s", "ours, s", "ratio", "target", "", "CPU, s", "peak, MiB"]]
     rows += [_cells(result) for result in results]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -99,7 +102,7 @@ def table(results: Iterable[Result]) -> str:
 
 def write(path: Path, results: Iterable[Result]) -> None:
     """Write the results, ratios included, as one JSON list."""
-    order = ("name", "size", "floor_s", "ours_s", "ratio", "target", "direction", "peak_mib")
+    order = ("name", "size", "floor_s", "ours_s", "ratio", "target", "direction", "cpu_s", "peak_mib")
     rows = [{name: getattr(result, name) for name in order} for result in results]
     path.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -114,6 +117,7 @@ def _cells(result: Result) -> list[str]:
         "" if result.ratio is None else f"{result.ratio:.2f}",
         "" if result.target is None else f"{sign} {result.target:g}",
         result.verdict(),
+        _seconds(result.cpu_s),
         "" if result.peak_mib is None else f"{result.peak_mib:.0f}",
     ]
 

@@ -44,6 +44,10 @@ class Program:
         """Return the processor time of its processes, those that have ended included."""
         return sum(_cpu_seconds(pid) for pid in self._pids())
 
+    def all_cpu_seconds(self) -> float:
+        """Return the processor time of its processes, of PostgreSQL and of the S3 server."""
+        return self.cpu_seconds() + database_cpu_seconds() + storage_cpu_seconds()
+
     def _pids(self) -> list[int]:
         return [pid for pid, fields in _processes() if int(fields[3]) == self.session]
 

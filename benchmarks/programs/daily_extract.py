@@ -26,7 +26,7 @@ _DAYS_AGO = timedelta(days=60)
 
 def run(run: Run) -> None:
     messages = run.size(1_000_000, 100_000)
-    floors, ours, peaks, growths = [], [], [], []
+    floors, ours, costs, peaks, growths = [], [], [], [], []
     storage = hosted_storage()
     for _ in range(run.rounds(3)):
         world.empty()
@@ -36,11 +36,13 @@ def run(run: Run) -> None:
         day = datetime.now(UTC).date() - _DAYS_AGO
         with cluster() as workers:
             before = workers.forget_peak()
+            spent = workers.all_cpu_seconds()
             began = time.perf_counter()
             days.plan(Chatbot.objects.get(pk=chatbot), day, day)
             notify.notify_workers()
             extract = _wait(chatbot)
             ours.append(time.perf_counter() - began)
+            costs.append(workers.all_cpu_seconds() - spent)
             peaks.append(workers.peak_mib())
             growths.append(peaks[-1] - before)
         with world.plain_connection(autocommit=True) as connection:
@@ -58,7 +60,8 @@ def run(run: Run) -> None:
         for key in (extracting.KEY, str(extract.key)):
             storage.purge(key)
         run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, {extract.rows or 0:,} rows")
-    run.add(Result("daily extract, messages", messages, median(floors), median(ours), 1.0, peak_mib=max(peaks)))
+    cost, peak = median(costs), max(peaks)
+    run.add(Result("daily extract, messages", messages, median(floors), median(ours), 1.0, cpu_s=cost, peak_mib=peak))
     run.note(f"daily extract: a worker's memory grew by {max(growths):.0f} MiB")
 
 

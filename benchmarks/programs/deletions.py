@@ -66,14 +66,16 @@ def run(run: Run) -> None:
     chatters = run.size(10_000, 1_000)
     way = best_way(run, chatters)
     single = seconds_of_floor(fresh(chatters), (1, *way[1:]))
-    floors, ours, peaks = [], [], []
+    floors, ours, costs, peaks = [], [], [], []
     for _ in range(run.rounds(3)):
         floors.append(seconds_of_floor(fresh(chatters), way))
-        seconds, peak = by_cluster(fresh(chatters))
+        seconds, cost, peak = by_cluster(fresh(chatters))
         ours.append(seconds)
+        costs.append(cost)
         peaks.append(peak)
-        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
-    run.add(Result("queued deletions", chatters, median(floors), median(ours), 2.0, peak_mib=max(peaks)))
+        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, CPU {cost:.2f} s")
+    seconds, cost, peak = median(ours), median(costs), max(peaks)
+    run.add(Result("queued deletions", chatters, median(floors), seconds, 2.0, cpu_s=cost, peak_mib=peak))
     run.note(
         f"queued deletions a second: floor {chatters / median(floors):,.0f} ({way[0]} a transaction, {way[1]}, "
         f"planner {way[2]}), plain SQL with one transaction a request {chatters / single:,.0f}, "
@@ -90,11 +92,12 @@ def fresh(chatters: int) -> Filled:
     return filled
 
 
-def by_cluster(filled: Filled) -> tuple[float, float]:
-    """Erase all chatters by a cluster; return the seconds and the peak memory of its processes in MiB."""
+def by_cluster(filled: Filled) -> tuple[float, float, float]:
+    """Erase all chatters by a cluster; return the seconds, those of all processors, and its peak memory in MiB."""
     with cluster() as workers:
         file(filled, filled.values)
-        return wait(filled), workers.peak_mib()
+        before = workers.all_cpu_seconds()
+        return wait(filled), workers.all_cpu_seconds() - before, workers.peak_mib()
 
 
 def best_way(run: Run, chatters: int) -> Way:

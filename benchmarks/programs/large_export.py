@@ -21,7 +21,7 @@ _MESSAGES_OF_A_CONVERSATION = 1_000
 
 def run(run: Run) -> None:
     messages = run.size(1_000_000, 100_000)
-    floors, ours, peaks, growths = [], [], [], []
+    floors, ours, costs, peaks, growths = [], [], [], [], []
     storage = hosted_storage()
     for _ in range(run.rounds(3)):
         world.empty()
@@ -41,17 +41,20 @@ def run(run: Run) -> None:
         storage.purge(floor.key(value))
         with cluster() as workers:
             before = workers.forget_peak()
+            spent = workers.all_cpu_seconds()
             began = time.perf_counter()
             file(filled, filled.values, "export")
             wait(filled, "export")
             ours.append(time.perf_counter() - began)
+            costs.append(workers.all_cpu_seconds() - spent)
             peaks.append(workers.peak_mib())
             growths.append(peaks[-1] - before)
         floor.check(filled)
         export = Export.objects.get(chatbot=filled.chatbot)
         storage.purge(str(export.key))
         run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, {export.bytes or 0:,} bytes")
-    run.add(Result("large export, messages", messages, median(floors), median(ours), 1.0, peak_mib=max(peaks)))
+    cost, peak = median(costs), max(peaks)
+    run.add(Result("large export, messages", messages, median(floors), median(ours), 1.0, cpu_s=cost, peak_mib=peak))
     run.note(
         f"large export: a worker's memory grew by {max(growths):.0f} MiB (target: less than 100); "
         f"messages a second: floor {messages / median(floors):,.0f}, ours {messages / median(ours):,.0f}"

@@ -17,7 +17,7 @@ from benchmarks.running import cluster
 
 def run(run: Run) -> None:
     exports = run.size(2_000, 200)
-    floors, ours, peaks = [], [], []
+    floors, ours, costs, peaks = [], [], [], []
     for _ in range(run.rounds(3)):
         world.empty()
         filled = fill("acme", chatters=exports)
@@ -30,9 +30,12 @@ def run(run: Run) -> None:
             floors.append(time.perf_counter() - began)
         with cluster() as workers:
             file(filled, filled.values, "export")
+            before = workers.all_cpu_seconds()
             ours.append(wait(filled, "export"))
+            costs.append(workers.all_cpu_seconds() - before)
             peaks.append(workers.peak_mib())
         floor.check(filled)
         run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
-    run.add(Result("queued small exports", exports, median(floors), median(ours), 1.5, peak_mib=max(peaks)))
+    cost, peak = median(costs), max(peaks)
+    run.add(Result("queued small exports", exports, median(floors), median(ours), 1.5, cpu_s=cost, peak_mib=peak))
     run.note(f"small exports a second: floor {exports / median(floors):,.0f}, ours {exports / median(ours):,.0f}")

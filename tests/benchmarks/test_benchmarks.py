@@ -17,7 +17,7 @@ from benchmarks.results import Result, Run, table, write
 
 ROOT = Path(__file__).resolve().parents[2]
 
-UNDER = Result("queued deletions", 1_000, floor_s=2.0, ours_s=3.0, target=2.0, peak_mib=90.0)
+UNDER = Result("queued deletions", 1_000, floor_s=2.0, ours_s=3.0, target=2.0, cpu_s=5.0, peak_mib=90.0)
 OVER = Result("accepted", 200, floor_s=1.0, ours_s=4.0, target=0.6, direction="over")
 NO_FLOOR = Result("longest transaction", 5, floor_s=None, ours_s=0.5, target=None)
 
@@ -99,6 +99,7 @@ def test_the_rows_are_written_as_one_list(tmp_path: Path) -> None:
         "ratio": 1.5,
         "target": 2.0,
         "direction": "under",
+        "cpu_s": 5.0,
         "peak_mib": 90.0,
     }
     assert (second["floor_s"], second["ratio"], second["target"], second["peak_mib"]) == (None,) * 4
@@ -115,6 +116,7 @@ def test_the_table_has_a_line_for_each_row() -> None:
         "1.50",
         "≤ 2",
         "met",
+        "5.00",
         "90",
     ]
     assert len({len(line) for line in (head, rule, *lines)}) == 1
