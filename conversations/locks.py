@@ -52,12 +52,17 @@ def exclude_intake(chatbot_id: int, *, number: int | None) -> None:
     try:
         _lock("pg_advisory_xact_lock", [chatbot_id], range(PARTS) if number is None else [number % PARTS])
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+        if not was_not_free(error):
             raise
         is_busy = True
     if is_busy:
         raise Busy
     execute("SELECT set_config('lock_timeout', '0', TRUE)")
+
+
+def was_not_free(error: OperationalError) -> bool:
+    """Return whether a lock was not to be had, at once or in time."""
+    return getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
 def try_to_exclude_intake(chatbot_ids: Collection[int], *, number: int) -> set[int]:

@@ -289,20 +289,25 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
         times[chatbot_id], numbers[chatbot_id] = now, number
     counts: Mapping[UUID, completion.Counts] = {}
     found: Counter[Named] = Counter()
-    named: Sequence[rows.LockedConversation] = ()
+    numbers_named: set[int] = set()
+    is_all = False
     if erases:
-        named = rows.lock_named(ids)
+        named, is_all = rows.lock_named(ids)
+        numbers_named = {one.number for one in named}
         found += Counter((one.request_id, one.established_by) for one in named)
         counts = rows.erase(named, marked_by=ids)
+        # Not those whose requests have free text that another transaction holds.
+        is_all &= sum(count["conversations"] for count in counts.values()) == len(numbers_named)
     else:
         execute(_MARK, sql.given(ids))
-    found += _still_live(ids, counted=[one.number for one in named])
+    if not is_all:
+        found += _still_live(ids, counted=numbers_named)
     if not erases:
         exports.expire_marked(ids)
     _begin(new, min(times.values()), numbers, found=found, counts=counts)
 
 
-def _still_live(request_ids: Sequence[UUID], *, counted: Sequence[int]) -> Counter[Named]:
+def _still_live(request_ids: Sequence[UUID], *, counted: Collection[int]) -> Counter[Named]:
     """Return how much of what each request names is still to be erased, without these conversations.
 
     Raises _RowsInUse if some of it is open: another worker has locked it.

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from django.db import OperationalError, transaction
 from psycopg import sql
 
 from common.db import array, execute, fetch
@@ -23,6 +24,7 @@ from compliance.work.sizes import Size
 from compliance.work.sql import GIVEN, given, subjects
 from compliance.work.transitions import completion
 from compliance.work.transitions.completion import Counts
+from conversations import locks
 from conversations.models import Identity, Message
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -72,14 +74,14 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
 """
 
 # Everything live that the requests name, before the mark.
-_NAMED = f"""
+_LOCK_NAMED = f"""
 SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id), named.established_by
   FROM {GIVEN}
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s)
  WHERE c.deleted_at IS NULL
  ORDER BY r.seq
-   FOR UPDATE OF c SKIP LOCKED
+   FOR UPDATE OF c {{or_else}}
 """
 
 # Where a copy of an erased conversation may be: an export, a file, a daily extract.
@@ -216,12 +218,20 @@ def erase_marked_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     return _erase_some(locked) if locked else {}
 
 
-def lock_named(request_ids: Sequence[UUID]) -> list[LockedConversation]:
+def lock_named(request_ids: Sequence[UUID]) -> tuple[list[LockedConversation], bool]:
     """Lock the live conversations that these requests name; return them in the order of filing, once per request.
 
-    An open one is to get the request's mark; any other keeps its own.
+    An open one is to get the request's mark; any other keeps its own. Also returns whether these are all: else
+    another transaction has locked some.
     """
-    return [LockedConversation(*row) for row in fetch(_NAMED, given(request_ids))]
+    values = given(request_ids)
+    try:
+        with transaction.atomic():
+            return [LockedConversation(*row) for row in fetch(_LOCK_NAMED.format(or_else="NOWAIT"), values)], True
+    except OperationalError as error:
+        if not locks.was_not_free(error):
+            raise
+    return [LockedConversation(*row) for row in fetch(_LOCK_NAMED.format(or_else="SKIP LOCKED"), values)], False
 
 
 def erase(

@@ -86,7 +86,7 @@ def test_an_erasure_waits_for_exports_before_it_locks_requests_whose_references_
     removing = of_conversations(chatbot, "c-1", reference="T-ada-77")
     erasing = deletion_of(chatbot, "ada-77")
 
-    assert locks_in_order(export, removing, lambda: rows.erase(rows.lock_named([erasing.pk])))
+    assert locks_in_order(export, removing, lambda: rows.erase(rows.lock_named([erasing.pk])[0]))
     removing.refresh_from_db()
     assert removing.reference == ""
 

@@ -112,6 +112,8 @@ def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_lock
     drain()
     deletion = delete_beside(tells, drain)
     assert (deletion.status, deletion.waiting_for, reference_of(tells)) == ("accepted", "rows", "T-ada-77")
+    # What is erased with the mark is marked as a whole.
+    assert (deletion.cutoff_at is None) is (most_messages > 1)
 
     ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=timezone.now())
     drain()
