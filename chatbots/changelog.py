@@ -111,4 +111,4 @@ def record_all(entries: Sequence[Entry]) -> None:
 
 
 def _as_json(entries: Sequence[Entry]) -> str:
-    return json.dumps([each._asdict() for each in entries], default=str)
+    return json.dumps([each._asdict() | {"request_id": each.request_id and each.request_id.hex} for each in entries])

@@ -130,9 +130,9 @@ def array(ids: Iterable[int | UUID]) -> str:
     """Return ids as the text of a PostgreSQL array, for `= ANY(%s)` or `%s::bigint[]`.
 
     psycopg accepts a list too, but checks each element for quoting: a tenth of the time of claiming requests. Numbers
-    and UUIDs need none.
+    and UUIDs need none, and UUIDs no hyphens, which take Python three times as long.
     """
-    return f"{{{','.join(map(str, ids))}}}"
+    return f"{{{','.join([one.hex if isinstance(one, UUID) else str(one) for one in ids])}}}"
 
 
 def close_if_unusable() -> None:
