@@ -1,8 +1,12 @@
 """State of storages shared by all processes: that one does not answer, and the checks of buckets."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+
+from common.leases import Lease
 
 
 class SilentStorage(models.Model):
@@ -31,16 +35,17 @@ class SilentStorage(models.Model):
         return f"silent storage {self.pk}"
 
 
-class BucketCheck(models.Model):
+class BucketCheck(Lease):
     """A requested check of a chatbot's bucket, carried out by a worker. A new one replaces the previous.
 
     `steps` has name, permission, code and detail of each step so far; the last two are empty if it succeeded.
     """
 
+    # Renewed at each step, which is one call or a few; removing the test object at the end is two more.
+    lease = timedelta(seconds=150)
+
     chatbot = models.OneToOneField("chatbots.Chatbot", on_delete=models.PROTECT, primary_key=True, related_name="+")
-    token = models.UUIDField(help_text="Identifies this check: results of a replaced one are discarded.")
     asked_at = models.DateTimeField(db_default=Now())
-    claimed_until = models.DateTimeField(null=True, help_text="The lease of the worker, by the database's clock.")
     owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that claimed it last.")
     finished_at = models.DateTimeField(null=True)
     steps = models.JSONField(default=list)

@@ -136,7 +136,7 @@ def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
     if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)
         if check:
-            return _at_client(check.chatbot_id, check.run, requeue=check.requeue)
+            return _at_client(check.chatbot_id, partial(bucket_checks.run, check), requeue=check.release)
     if background is None or background.has_room:
         kinds = (_next_requests, _next_extract)
         for take in random.sample(kinds, len(kinds)):
@@ -159,7 +159,7 @@ def _next_extract(busy: Collection[int]) -> Job | None:
     return _at_client(held.chatbot_id, lambda: extracts.build(held), requeue=held.requeue) if held else None
 
 
-def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], None]) -> Job:
+def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], object]) -> Job:
     def run() -> None:
         with silence.calling_bucket_of(chatbot_id):
             work()

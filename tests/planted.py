@@ -219,7 +219,7 @@ def make_rows(chatbot: Chatbot, other: Chatbot, *, request: ComplianceRequest) -
     client = {"hosting": "client", "region": "x", "sse": "aws:kms", "last_checked_at": now}
     Bucket.objects.filter(chatbot=chatbot).update(bucket="one", access_key_id="x", secret_encrypted="x", **client)
     Bucket.objects.filter(chatbot=other).update(bucket="two", role_arn="x", external_id="x", **client)
-    BucketCheck.objects.create(chatbot=chatbot, token=uuid4(), finished_at=now)
+    BucketCheck.objects.create(chatbot=chatbot, finished_at=now)
     BucketCredentialFactory.create(
         chatbot=chatbot, place=2, active_at=None, revoking_at=now, revoked_at=now, failure="x"
     )

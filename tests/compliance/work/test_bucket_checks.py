@@ -14,7 +14,7 @@ from compliance.work import bucket_checks
 from tests import factories
 
 
-def taken() -> bucket_checks.HeldCheck:
+def taken() -> BucketCheck:
     held = bucket_checks.take_next()
     assert held
     return held
@@ -45,7 +45,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
 
     monkeypatch.setattr(buckets, "probe", probe)
     bucket_checks.enqueue(chatbot=chatbot)
-    taken().run()
+    bucket_checks.run(taken())
     assert seen == [["write"], ["write", "read"]]
     check = bucket_checks.last(chatbot)
     assert check
@@ -56,12 +56,12 @@ def test_results_of_a_lost_worker_are_not_written(chatbot: Chatbot, monkeypatch:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     lost = taken()
-    BucketCheck.objects.update(claimed_until=timezone.now())
+    BucketCheck.objects.update(next_attempt_at=timezone.now())
     held = taken()
-    lost.run()
+    bucket_checks.run(lost)
     assert steps_of(chatbot) == []
-    held.requeue()
-    taken().run()
+    held.release()
+    bucket_checks.run(taken())
     assert steps_of(chatbot) == ["write"]
 
 
@@ -74,22 +74,22 @@ def test_a_check_of_a_dead_cluster_restarts_at_once(chatbot: Chatbot, monkeypatc
     assert bucket_checks.take_next() is None
     bucket_checks.requeue_from_cluster(proc.cluster())
     assert bucket_checks.is_any_waiting()
-    lost.run()
+    bucket_checks.run(lost)
     assert steps_of(chatbot) == []
-    taken().run()
+    bucket_checks.run(taken())
     assert steps_of(chatbot) == ["write"]
     assert not bucket_checks.is_any_waiting()
 
 
 def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(_place: Any) -> Any:
-        BucketCheck.objects.update(claimed_until=timezone.now())
+        BucketCheck.objects.update(next_attempt_at=timezone.now())
         yield Step("write", "s3:PutObject")
         assert bucket_checks.take_next() is None
 
     monkeypatch.setattr(buckets, "probe", probe)
     bucket_checks.enqueue(chatbot=chatbot)
-    taken().run()
+    bucket_checks.run(taken())
     assert steps_of(chatbot) == ["write"]
 
 
@@ -97,10 +97,10 @@ def test_an_ended_check_is_not_restarted(chatbot: Chatbot, monkeypatch: pytest.M
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     held = taken()
-    held.run()
+    bucket_checks.run(held)
     before = BucketCheck.objects.get()
     bucket_checks.requeue_from_cluster(proc.cluster())
-    held.requeue()
+    held.release()
     assert BucketCheck.objects.filter(token=before.token, finished_at=before.finished_at).exists()
     assert bucket_checks.take_next() is None
 
@@ -109,7 +109,7 @@ def test_results_for_another_bucket_are_not_shown(chatbot: Chatbot, monkeypatch:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     Bucket.objects.filter(chatbot=chatbot).delete()
-    taken().run()
+    bucket_checks.run(taken())
     assert str(getattr(bucket_checks.last(chatbot), "error", "")).startswith("This chatbot has no bucket.")
     buckets.set_bucket(chatbot=chatbot, client=None, actor="command")
     assert bucket_checks.last(chatbot) is None

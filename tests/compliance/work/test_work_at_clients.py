@@ -70,7 +70,7 @@ def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(chatbot, cl
     worker.drain(seconds=PATIENCE, background=background)
     bucket_checks.enqueue(chatbot=chatbot)
     worker.drain(seconds=PATIENCE, background=background)
-    assert BucketCheck.objects.get().claimed_until is None
+    assert BucketCheck.objects.get().token is None
 
     goes_on.set()
     assert background.wait(PATIENCE)
