@@ -1,5 +1,7 @@
 """Events of requests: callbacks to clients, and mails to officers."""
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -7,6 +9,7 @@ from django.db.models.functions import Now
 
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import Chatbot
+from common.leases import Lease
 from compliance.models.requests import ComplianceRequest
 
 _Status = ComplianceRequest.Status
@@ -155,8 +158,11 @@ class Notice(models.Model):
         return f"notice {self.pk}"
 
 
-class Mailbox(models.Model):
+class Mailbox(Lease):
     """The last notice that an officer got, and when the next mail may be sent. Times are the database's."""
+
+    # Longer than a mail takes with all its time limits.
+    lease = timedelta(minutes=5)
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="mailbox"
@@ -164,12 +170,9 @@ class Mailbox(models.Model):
     last_notified_id = models.BigIntegerField(
         default=0, help_text="The last notice that was mailed, or no longer applied."
     )
-    next_at = models.DateTimeField(db_default=Now(), help_text="No mail goes out earlier.")
     mailed_at = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail.")
     last_error = models.CharField(max_length=32, blank=True, default="", help_text="Ours, never a library's text.")
-    token = models.UUIDField(null=True, help_text="Fencing token of the worker that writes the mail.")
-    claimed_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"mailbox {self.pk}"

@@ -70,12 +70,14 @@ def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
     except (OSError, ValueError) as error:  # those of smtplib are OSError
         code = outbound.mail_failure(error)
         # Neither the text nor the arguments: both name addresses.
-        logger.warning("mail.failed user=%s code=%s status=%s", mail.user_id, code, getattr(error, "smtp_code", ""))
+        logger.warning(
+            "mail.failed user=%s code=%s status=%s", mail.mailbox.pk, code, getattr(error, "smtp_code", "")
+        )
         outbox.record_failure(mail, error=code)
         _close(server)
         return code in {"recipient_refused", "mail_refused"}
     outbox.record_delivered(mail, mailed=True)
-    logger.info("mail.sent user=%s requests=%s", mail.user_id, len(mail.items))
+    logger.info("mail.sent user=%s requests=%s", mail.mailbox.pk, len(mail.items))
     return True
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Case, Exists, F, IntegerField, Max, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from chatbots.models import Membership
+from common import leases
 from common.db import execute, lock_until_commit
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import Mailbox, Notice
@@ -22,8 +24,6 @@ Status = ComplianceRequest.Status
 MOST_ITEMS = 50
 MOST_COUNTED = 1_000
 
-# Longer than a mail takes with all its time limits.
-_LEASE = timedelta(minutes=5)
 # Between two mails to one officer.
 _PAUSE = timedelta(hours=1)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
@@ -100,10 +100,8 @@ class MailItem:
 class OfficerMail:
     """A mail to be sent. `items`: at most MOST_COUNTED + 1, the worst first; none if no notice is current."""
 
-    user_id: int
+    mailbox: Mailbox
     address: str
-    token: UUID
-    attempts: int
     last_notice_id: int
     items: Sequence[MailItem]
 
@@ -138,42 +136,30 @@ def create_notices() -> int:
 
 def take() -> OfficerMail | None:
     """Lease the mail to the next officer who has unsent notices; None if there is none."""
-    with transaction.atomic():
-        mailbox = (
-            with_unsent_notices()
-            .filter(next_at__lte=Now())
-            .filter(Q(claimed_until=None) | Q(claimed_until__lte=Now()))
-            .order_by("next_at", "user_id")
-            .select_for_update(skip_locked=True)
-            .first()
-        )
-        if mailbox is None:
-            return None
-        mailbox.token, mailbox.claimed_until = uuid4(), Now() + _LEASE
-        mailbox.save(update_fields=["token", "claimed_until"])
-        memberships = list(officers().filter(user=mailbox.user_id).values_list("user__email", "chatbot"))
-        notices = Notice.objects.filter(chatbot__in=[chatbot for _, chatbot in memberships])
-        last = notices.aggregate(last=Max("pk"))["last"] or 0
-        return OfficerMail(
-            user_id=mailbox.user_id,
-            address=memberships[0][0] if memberships else "",
-            token=mailbox.token,
-            attempts=mailbox.attempts,
-            last_notice_id=last,
-            items=_current_items(notices.filter(pk__gt=mailbox.last_notified_id, pk__lte=last)),
-        )
+    mailbox = leases.take(with_unsent_notices().order_by("next_attempt_at", "user_id"))
+    if mailbox is None:
+        return None
+    memberships = list(officers().filter(user=mailbox.user_id).values_list("user__email", "chatbot"))
+    notices = Notice.objects.filter(chatbot__in=[chatbot for _, chatbot in memberships])
+    last = notices.aggregate(last=Max("pk"))["last"] or 0
+    return OfficerMail(
+        mailbox=mailbox,
+        address=memberships[0][0] if memberships else "",
+        last_notice_id=last,
+        items=_current_items(notices.filter(pk__gt=mailbox.last_notified_id, pk__lte=last)),
+    )
 
 
 def record_delivered(mail: OfficerMail, *, mailed: bool) -> None:
     """Record that a mail was sent, or that nothing was current. After a mail, the next one waits for an hour."""
-    times = {"mailed_at": Now(), "next_at": Now() + _PAUSE} if mailed else {}
-    _record(mail, last_notified_id=mail.last_notice_id, last_error="", attempts=0, **times)
+    sent: dict[str, Any] = {"wait": _PAUSE, "mailed_at": Now()} if mailed else {}
+    mail.mailbox.release(last_notified_id=mail.last_notice_id, last_error="", attempts=0, **sent)
 
 
 def record_failure(mail: OfficerMail, *, error: str) -> None:
     """Record that a mail could not be sent: its notices are in a later one."""
-    wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(mail.attempts, 10))
-    _record(mail, last_error=error, attempts=F("attempts") + 1, next_at=Now() + wait)
+    wait = leases.back_off(mail.mailbox.attempts, first=_FIRST_WAIT, longest=_LONGEST_WAIT)
+    mail.mailbox.release(wait=wait, last_error=error, attempts=F("attempts") + 1)
 
 
 def _current_items(notices: QuerySet[Notice]) -> list[MailItem]:
@@ -187,8 +173,3 @@ def _current_items(notices: QuerySet[Notice]) -> list[MailItem]:
         )
     )
     return [MailItem(*row) for row in rows[: MOST_COUNTED + 1]]
-
-
-def _record(mail: OfficerMail, **fields: object) -> None:
-    mailbox = Mailbox.objects.filter(user=mail.user_id, token=mail.token)
-    mailbox.update(token=None, claimed_until=None, **fields)

@@ -72,7 +72,7 @@ def drips_after_starttls(server: Hostile, connection: socket.socket) -> None:
 
 
 def an_hour_passes() -> None:
-    Mailbox.objects.update(next_at=timezone.now())
+    Mailbox.objects.update(next_attempt_at=timezone.now())
 
 
 def test_an_officer_is_notified_of_each_event_once_without_personal_data(server, officer, chatbot) -> None:
@@ -261,7 +261,7 @@ def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(server, officer,
     mail = outbox.take()
 
     assert outbox.take() is None
-    Mailbox.objects.update(claimed_until=timezone.now())  # as when the worker was killed
+    Mailbox.objects.update(next_attempt_at=timezone.now())  # as when the worker was killed
     again = outbox.take()
     outbox.record_delivered(mail, mailed=True)
     assert Mailbox.objects.get().last_notified_id == 0, "it has another's token"
