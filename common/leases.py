@@ -14,15 +14,14 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 # A storage call with all its retries (common/outbound.py) must still fit in the lease with this.
 SECONDS_BETWEEN_RENEWALS = 15.0
 
-# In SQL: the end of a lease that begins now, and the condition for a row that no worker holds.
+# In SQL: the end of a lease that begins now.
 LEASE_END = "clock_timestamp() + make_interval(secs => %(lease)s)"
-IS_FREE = "(claimed_until IS NULL OR claimed_until < clock_timestamp())"
 
 _AT_ONCE = timedelta()
 
@@ -60,14 +59,14 @@ class Lease(models.Model):
 _Row = TypeVar("_Row", bound=Lease)
 
 
-def take(rows: QuerySet[_Row], **fields: Any) -> _Row | None:
+def take(rows: QuerySet[_Row], *, at_any_time: bool = False, **fields: Any) -> _Row | None:
     """Lease the first of the rows, in their order, that is due and that nobody is taking; None if there is none.
 
-    `fields` are further ones to set.
+    `at_any_time` also takes one that is not due yet, if no worker holds it. `fields` are further ones to set.
     """
+    is_free = Q(next_attempt_at__lte=Now()) | Q(token=None) if at_any_time else Q(next_attempt_at__lte=Now())
     with transaction.atomic():
-        due = rows.filter(next_attempt_at__lte=Now())
-        row = due.select_for_update(skip_locked=True, no_key=True, of=["self"]).first()
+        row = rows.filter(is_free).select_for_update(skip_locked=True, no_key=True, of=["self"]).first()
         if row is not None:
             for name, value in {"token": uuid4(), **fields}.items():
                 setattr(row, name, value)
@@ -85,24 +84,6 @@ def back_off(attempts: int, *, first: timedelta, longest: timedelta, factor: int
 def at_random(limit: timedelta) -> timedelta:
     """Return a wait below a limit, of a second at least, so that what failed together is not tried again together."""
     return timedelta(seconds=random.uniform(1, limit.total_seconds()))  # noqa: S311  (nothing secret)
-
-
-def take_first(table: str, key: str, condition: str, *, order: str, returning: str, also: str = "") -> str:
-    """Return the statement that takes the first free row `d` of a table under a lease, skipping locked ones.
-
-    `also` are further columns to set.
-    """
-    changes = f", {also}" if also else ""
-    return f"""
-UPDATE {table}
-   SET token = %(token)s, owner = %(owner)s, claimed_until = {LEASE_END}{changes}
- WHERE {key} = (
-       SELECT {key} FROM {table} AS d
-        WHERE {condition} AND {IS_FREE}
-        ORDER BY {order} LIMIT 1
-          FOR NO KEY UPDATE SKIP LOCKED)
-RETURNING {returning}
-"""  # noqa: S608  (names from code)
 
 
 def most_workers() -> int:

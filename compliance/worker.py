@@ -156,7 +156,11 @@ def _next_requests(busy: Collection[int]) -> Job | None:
 
 def _next_extract(busy: Collection[int]) -> Job | None:
     held = leases.take_for_bucket(busy=busy)
-    return _at_client(held.chatbot_id, lambda: extracts.build(held), requeue=held.requeue) if held else None
+    return (
+        _at_client(held.chatbot_id, lambda: extracts.build(held), requeue=partial(leases.requeue, held))
+        if held
+        else None
+    )
 
 
 def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], object]) -> Job:

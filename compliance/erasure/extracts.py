@@ -62,7 +62,7 @@ WITH met AS (
                         WHEN has_failed THEN 'pending' ELSE e.state END,
            stale_at = coalesce(e.stale_at, clock_timestamp()),
            attempts = CASE WHEN has_failed THEN 0 ELSE e.attempts END,
-           not_before = CASE WHEN has_failed THEN NULL ELSE e.not_before END,
+           next_attempt_at = CASE WHEN has_failed THEN clock_timestamp() ELSE e.next_attempt_at END,
            error_code = CASE WHEN has_failed THEN '' ELSE e.error_code END,
            error_detail = CASE WHEN has_failed THEN '' ELSE e.error_detail END
       FROM locked WHERE e.id = locked.id AND NOT locked.is_delivered
@@ -102,8 +102,8 @@ SELECT DISTINCT t.extract_id
 _TRY_AGAIN = """
 UPDATE conversations_dailyextract e
    SET state = CASE WHEN e.made_version IS NULL THEN 'pending' ELSE 'stale' END,
-       stale_at = coalesce(e.stale_at, clock_timestamp()), attempts = 0, not_before = NULL, error_code = '',
-       error_detail = ''
+       stale_at = coalesce(e.stale_at, clock_timestamp()), attempts = 0, next_attempt_at = clock_timestamp(),
+       error_code = '', error_detail = ''
   FROM (SELECT id FROM conversations_dailyextract
          WHERE id = ANY(%s) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE) failed
  WHERE e.id = failed.id
@@ -145,13 +145,13 @@ def build_next(*, settled: bool) -> bool:
     held = leases.take_next(settled=settled)
     if held is None:
         return False
-    build(held)
+    build(held, may_call_client=False)
     return True
 
 
-def build(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
+def build(held: DailyExtract, *, may_call_client: bool = True, on_read: builder.OnRead = lambda _bytes: None) -> bool:
     """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
-    is_done = builder.build(held, on_read=on_read, on_refused=refusals.rest)
+    is_done = builder.build(held, may_call_client=may_call_client, on_read=on_read, on_refused=refusals.rest)
     release([held.chatbot_id])
     return is_done
 

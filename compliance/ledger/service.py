@@ -71,7 +71,7 @@ _LOCK_CLAIMS = "LOCK TABLE compliance_claim IN SHARE ROW EXCLUSIVE MODE"
 _REQUEUE = "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id IS NOT NULL"
 _END_CLAIMS = "DELETE FROM compliance_claim"
 _END_LEASES = """
-UPDATE conversations_dailyextract SET token = NULL, claimed_until = NULL WHERE token IS NOT NULL
+UPDATE conversations_dailyextract SET token = NULL, next_attempt_at = clock_timestamp() WHERE token IS NOT NULL
 """
 _END_SESSIONS = "DELETE FROM django_session"
 

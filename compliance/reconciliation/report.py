@@ -293,6 +293,10 @@ def _mark_stale(row: RowMismatch) -> bool:
     done = DailyExtract.objects.filter(pk=row.row_id, key=row.key, state=DailyExtract.State.DONE)
     return bool(
         done.update(
-            state=DailyExtract.State.STALE, version=F("version") + 1, stale_at=Now(), attempts=0, not_before=None
+            state=DailyExtract.State.STALE,
+            version=F("version") + 1,
+            stale_at=Now(),
+            attempts=0,
+            next_attempt_at=Now(),
         )
     )

@@ -46,7 +46,7 @@ SELECT r.id, r.kind, r.lane {_OURS}
 """
 _CLAIMED = f"SELECT r.id {_OURS} AND r.claim_id IS NOT NULL"
 _END_LEASES = """
-UPDATE conversations_dailyextract SET token = NULL, claimed_until = NULL WHERE token IS NOT NULL
+UPDATE conversations_dailyextract SET token = NULL, next_attempt_at = clock_timestamp() WHERE token IS NOT NULL
 """
 _WAITING = f"""
 SELECT extract(epoch FROM min(r.not_before) - clock_timestamp())::float {_OURS}
@@ -61,7 +61,7 @@ SELECT e.id
        SELECT id FROM conversations_dailyextract
         WHERE chatbot_id = waiting.chatbot_id AND hosting = 'hosted' AND key IS NOT NULL
           AND state IN ('pending', 'stale') AND coalesce(made_version, 0) < version
-          AND (not_before IS NULL OR not_before <= clock_timestamp())) AS e
+          AND next_attempt_at <= clock_timestamp()) AS e
  ORDER BY e.id LIMIT 1
 """  # noqa: S608
 _SETTLE = """

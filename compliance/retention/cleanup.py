@@ -315,9 +315,9 @@ def _remove_expired_extracts(run: CleanupRun) -> None:
                     hosted_storage().purge(str(held.key))
                 except StorageError as error:
                     run.refuse(error)
-                    held.refuse(error.code, error.detail, retryable=error.retryable, wait=_REFUSED_AGAIN)
+                    leases.refuse(held, error.code, error.detail, retryable=error.retryable, wait=_REFUSED_AGAIN)
                 else:
-                    held.expire()
+                    leases.expire(held)
                     run.note_removed("extracts")
 
 

@@ -92,7 +92,8 @@ _NOW = """
 SELECT statement_timestamp(),
        EXISTS (SELECT FROM compliance_claim WHERE expires_at > statement_timestamp())
        OR EXISTS (SELECT FROM conversations_dailyextract
-                   WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp()),
+                   WHERE state IN ('pending', 'stale') AND token IS NOT NULL
+                     AND next_attempt_at > statement_timestamp()),
        s.state, s.reason, s.tripped_at, s.checked_at, s.mended_to IS NOT NULL,
        (SELECT at FROM compliance_journalentry ORDER BY id LIMIT 1),
        ARRAY(SELECT slug FROM chatbots_chatbot WHERE closed_at IS NOT NULL ORDER BY slug LIMIT 20)

@@ -28,12 +28,14 @@ from chatbots.buckets import StorageLocation, hosted_location, location_of
 from chatbots.models import Bucket, Chatbot
 from common.crypto import SecretUnreadable
 from common.database_errors import REFUSED, describe_database_error, describe_refusal, was_refused_for_now
-from common.leases import LeaseRenewer
+from common.leases import LeaseLost, LeaseRenewer
 from common.logs import describe_kind
 from common.storage import StorageError, Written
 from conversations import machines
-from conversations.extracts.leases import SETTLING, ExtractLease, ExtractLost
+from conversations.extracts import leases
+from conversations.extracts.leases import SETTLING
 from conversations.locks import await_running
+from conversations.models import DailyExtract
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import CONTENT_TYPE, DayTranscript
 
@@ -80,96 +82,98 @@ def key_of(location: StorageLocation, day: str) -> str:
 
 
 def build(
-    lease: ExtractLease,
+    extract: DailyExtract,
     *,
+    may_call_client: bool = True,
     on_read: OnRead = lambda _bytes: None,
     on_refused: Callable[[], object] = lambda: None,
 ) -> bool:
     """Build the file of a day that was taken, and record the result on its row; return whether it is done.
 
-    `on_refused` is called where the database refuses the work for now. Call it outside any transaction. Raises
-    the database's error where that does not take the result within half a minute: then the lease runs out.
+    Without `may_call_client` it calls the hosted bucket alone. `on_refused` is called where the database refuses the
+    work for now. Call it outside any transaction. Raises the database's error where that does not take the result
+    within half a minute: then the lease runs out.
     """
     try:
-        return _build(lease, on_read)
-    except ExtractLost:
-        logger.warning("extract.lost extract=%s", lease.id)
+        return _build(extract, on_read, may_call_client=may_call_client)
+    except LeaseLost:
+        logger.warning("extract.lost extract=%s", extract.id)
     except _Outdated:
-        logger.info("extract.outdated extract=%s", lease.id)
-        lease.requeue(wait=SETTLING)
+        logger.info("extract.outdated extract=%s", extract.id)
+        leases.requeue(extract, wait=SETTLING)
     except (ExtractFailed, StorageError) as error:
         if error.code == "storage_resting":
-            lease.requeue(wait=_WAIT)
+            leases.requeue(extract, wait=_WAIT)
         elif error.code == machines.SILENT:
-            _lose_machine(lease)
+            _lose_machine(extract)
         elif error.code == REFUSED:
-            _put_off(lease, error.detail, on_refused)
+            _put_off(extract, error.detail, on_refused)
         else:
-            lease.fail(error.code, error.detail, retryable=error.retryable)
+            leases.fail(extract, error.code, error.detail, retryable=error.retryable)
     except Exception as error:  # whatever it was, other days are built
         if machines.has_failed(error):
-            _lose_machine(lease)
+            _lose_machine(extract)
             return False
         if was_refused_for_now(error):
-            _put_off(lease, describe_refusal(error), on_refused)
+            _put_off(extract, describe_refusal(error), on_refused)
             return False
-        logger.error("extract.failed extract=%s", lease.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
+        logger.error("extract.failed extract=%s", extract.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
-        lease.fail("internal_error", detail, retryable=True)
+        leases.fail(extract, "internal_error", detail, retryable=True)
     return False
 
 
-def _put_off(lease: ExtractLease, detail: str, on_refused: Callable[[], object]) -> None:
-    logger.warning("extract.refused extract=%s %s", lease.id, detail)
+def _put_off(extract: DailyExtract, detail: str, on_refused: Callable[[], object]) -> None:
+    logger.warning("extract.refused extract=%s %s", extract.id, detail)
     on_refused()
-    lease.put_off(REFUSED, detail, wait=_WAIT)
+    leases.put_off(extract, REFUSED, detail, wait=_WAIT)
 
 
-def _lose_machine(lease: ExtractLease) -> None:
+def _lose_machine(extract: DailyExtract) -> None:
     """Requeue without a lost attempt, the first time: after that its own statement may be what ends the machine."""
-    if lease.error_code == machines.SILENT:
-        lease.fail(machines.SILENT, machines.LOST, retryable=True)
+    if extract.error_code == machines.SILENT:
+        leases.fail(extract, machines.SILENT, machines.LOST, retryable=True)
     else:
-        lease.put_off(machines.SILENT, machines.LOST, wait=_WAIT)
+        leases.put_off(extract, machines.SILENT, machines.LOST, wait=_WAIT)
 
 
-def _build(lease: ExtractLease, on_read: OnRead) -> bool:
-    location = _location(lease)
-    if not location.is_hosted and not lease.may_call_client:
+def _build(extract: DailyExtract, on_read: OnRead, *, may_call_client: bool) -> bool:
+    location = _location(extract)
+    if not location.is_hosted and not may_call_client:
         # The chatbot's bucket was changed since the day was taken.
-        lease.requeue()
+        leases.requeue(extract)
         return False
     # A hosted file keeps its key, even if the chatbot's slug has changed.
-    replaces = lease.key is not None and lease.hosting == location.hosting == Bucket.Hosting.HOSTED
-    key = str(lease.key) if replaces else key_of(location, lease.day.isoformat())
-    _abort_earlier_uploads(lease, location, key)
-    lease.record(location, key, None)
+    replaces = extract.key is not None and extract.hosting == location.hosting == Bucket.Hosting.HOSTED
+    key = str(extract.key) if replaces else key_of(location, extract.day.isoformat())
+    _abort_earlier_uploads(extract, location, key)
+    leases.record(extract, location, key, None)
     upload_id = location.storage.open_upload(key, content_type=CONTENT_TYPE)
     try:
-        lease.record(location, key, upload_id)
-        if lease.state == "pending":
+        leases.record(extract, location, key, upload_id)
+        if extract.state == "pending":
             # Intakes and marks that may not have seen the row of a new day; later ones see it, and flag it.
             with transaction.atomic():
-                await_running(lease.chatbot_id)
+                await_running(extract.chatbot_id)
     except BaseException:
         location.storage.abort_after_error(key, upload_id)
         raise
-    source, written = _send(lease, location, key, upload_id, on_read)
+    source, written = _send(extract, location, key, upload_id, on_read)
     if location.is_hosted:
         # Before the row is done: by then no version with erased lines is left.
-        lease.renew()
+        extract.write()
         location.storage.purge_older(key, keep=written.version_id)
-    return lease.finish(written, rows=source.rows, version=source.version)
+    return leases.finish(extract, location, written, rows=source.rows, version=source.version)
 
 
-def _location(lease: ExtractLease) -> StorageLocation:
+def _location(extract: DailyExtract) -> StorageLocation:
     """Return where the file goes. A file in the hosted bucket is replaced there, whatever the settings are now.
 
     Raises ExtractFailed, and StorageError if a client's settings cannot be used.
     """
-    if lease.key and lease.hosting == Bucket.Hosting.HOSTED:
-        return hosted_location(Chatbot.objects.get(pk=lease.chatbot_id))
-    bucket = Bucket.objects.select_related("chatbot").get(chatbot=lease.chatbot_id)
+    if extract.key and extract.hosting == Bucket.Hosting.HOSTED:
+        return hosted_location(Chatbot.objects.get(pk=extract.chatbot_id))
+    bucket = Bucket.objects.select_related("chatbot").get(chatbot=extract.chatbot_id)
     detail = ""
     try:
         return location_of(bucket)
@@ -178,32 +182,31 @@ def _location(lease: ExtractLease) -> StorageLocation:
     raise ExtractFailed("bucket_secret_unreadable", detail, retryable=False)
 
 
-def _abort_earlier_uploads(lease: ExtractLease, location: StorageLocation, key: str) -> None:
-    if lease.key is None:
-        return
-    if location.is_hosted:
+def _abort_earlier_uploads(extract: DailyExtract, location: StorageLocation, key: str) -> None:
+    recorded = extract.hosting, extract.bucket, extract.key
+    if extract.key is not None and location.is_hosted:
         # Including one whose id its worker did not live to record.
         location.storage.abort_all(key)
-    elif lease.upload_id and (lease.hosting, lease.bucket, lease.key) == (location.hosting, location.bucket, key):
-        location.storage.abort(key, lease.upload_id)
+    elif extract.upload_id and recorded == (location.hosting, location.bucket, key):
+        location.storage.abort(key, extract.upload_id)
 
 
 def _send(
-    lease: ExtractLease, location: StorageLocation, key: str, upload_id: str, on_read: OnRead
+    extract: DailyExtract, location: StorageLocation, key: str, upload_id: str, on_read: OnRead
 ) -> tuple[_Snapshot, Written]:
-    source, renewer = _Snapshot(), LeaseRenewer(lease.renew)
+    source, renewer = _Snapshot(), LeaseRenewer(extract.write)
 
     def before_complete() -> None:
-        is_first = lease.made_version is None or lease.key is None
-        is_young = timezone.now() - lease.created_at < FIRST_PATIENCE
-        if lease.renew() != source.version and ((is_first and is_young) or not location.is_hosted):
+        is_first = extract.made_version is None or extract.key is None
+        is_young = timezone.now() - extract.created_at < FIRST_PATIENCE
+        if leases.present_version(extract) != source.version and ((is_first and is_young) or not location.is_hosted):
             raise _Outdated
 
     try:
         written = location.storage.write_parts(
             key,
             upload_id,
-            _chunks(lease, source, on_read, renewer),
+            _chunks(extract, source, on_read, renewer),
             meanwhile=renewer.renew_if_due,
             before_complete=before_complete,
         )
@@ -218,15 +221,17 @@ def _send(
     return source, written
 
 
-def _chunks(lease: ExtractLease, source: _Snapshot, on_read: OnRead, renewer: LeaseRenewer) -> Iterator[bytes]:
+def _chunks(extract: DailyExtract, source: _Snapshot, on_read: OnRead, renewer: LeaseRenewer) -> Iterator[bytes]:
     with snapshot(**_READ_SETTINGS) as reader:
         # In the snapshot of the rows: an erasure or a late message changes both at once.
         statement = sql.SQL("SELECT version FROM conversations_dailyextract WHERE id = %s AND token = %s")
-        row = reader.execute(statement, [lease.id, lease.token]).fetchone()
+        row = reader.execute(statement, [extract.id, extract.token]).fetchone()
         if row is None:
-            raise ExtractLost
+            raise LeaseLost
         source.version = row[0]
-        file = DayTranscript(reader, chatbot_id=lease.chatbot_id, starts_at=lease.starts_at, ends_at=lease.ends_at)
+        file = DayTranscript(
+            reader, chatbot_id=extract.chatbot_id, starts_at=extract.starts_at, ends_at=extract.ends_at
+        )
         for chunk in read_patiently(reader, file.chunks(), meanwhile=renewer.renew_if_due):
             renewer.renew_if_due()
             on_read(len(chunk))

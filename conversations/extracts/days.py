@@ -60,8 +60,8 @@ UPDATE conversations_dailyextract e
 _ORDER = """
 UPDATE conversations_dailyextract e
    SET state = CASE WHEN e.made_version IS NULL OR e.key IS NULL THEN 'pending' ELSE 'stale' END,
-       stale_at = clock_timestamp(), attempts = 0, not_before = NULL, error_code = '', error_detail = '',
-       expires_at = CASE WHEN e.key IS NOT NULL THEN e.expires_at END
+       stale_at = clock_timestamp(), attempts = 0, next_attempt_at = clock_timestamp(), error_code = '',
+       error_detail = '', expires_at = CASE WHEN e.key IS NOT NULL THEN e.expires_at END
   FROM (SELECT id FROM conversations_dailyextract
          WHERE chatbot_id = %(chatbot)s AND day = ANY(%(days)s) AND state = ANY(%(states)s)
            AND NOT (state = 'done' AND hosting = 'client')

@@ -1,19 +1,25 @@
 """The daily files of a chatbot, and the erased conversations that they held."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
+from common.leases import Lease
 
 
-class DailyExtract(models.Model):
+class DailyExtract(Lease):
     """The file of one day's messages of a chatbot.
 
     `day` is in the chatbot's time zone. Its instants are fixed when the row is created, so that a later change of the
     time zone makes no message fall into two files or between them. The key and the multipart upload's id are
     recorded before the first byte is sent.
     """
+
+    # As for a claim of requests: the slowest storage call, with its retries, fits in.
+    lease = timedelta(seconds=90)
 
     class State(models.TextChoices):
         PENDING = "pending", "To be built"
@@ -41,11 +47,8 @@ class DailyExtract(models.Model):
     finished_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
     stale_at = models.DateTimeField(null=True, help_text="Since when the file is stale.")
-    token = models.UUIDField(null=True, help_text="Fencing token of the worker that builds it.")
     owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that last took it.")
-    claimed_until = models.DateTimeField(null=True, help_text="End of the lease, by the database's clock.")
     attempts = models.PositiveSmallIntegerField(default=0)
-    not_before = models.DateTimeField(null=True, help_text="No worker takes it earlier: back-off after an error.")
     error_code = models.CharField(max_length=64, blank=True, default="")
     error_detail = models.CharField(max_length=500, blank=True, default="", help_text="Ours, never a library's text.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
+from django.db.models.functions import Now
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
@@ -156,7 +157,7 @@ def events(request_id: str) -> list[str]:
 def let_time_pass() -> None:
     """End the waits of requests and of days."""
     ComplianceRequest.objects.filter(status="accepted").update(not_before=None)
-    DailyExtract.objects.update(not_before=None)
+    DailyExtract.objects.filter(token=None).update(next_attempt_at=Now())
 
 
 def work() -> None:

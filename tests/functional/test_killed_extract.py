@@ -21,10 +21,10 @@ import django
 django.setup()
 from common.storage import ObjectStorage
 from compliance.erasure import extracts
-from conversations.extracts.leases import ExtractLease
+from conversations.extracts import leases
 
 owner, name, when = sys.argv[1:]
-owner = {"ObjectStorage": ObjectStorage, "Held": ExtractLease}[owner]
+owner = {"ObjectStorage": ObjectStorage, "leases": leases}[owner]
 original = getattr(owner, name)
 
 def step(*args, **options):
@@ -37,12 +37,12 @@ extracts.build_next(settled=False)
 """
 
 STEPS = [
-    ("Held", "record", "after"),
+    ("leases", "record", "after"),
     ("ObjectStorage", "open_upload", "after"),
     ("ObjectStorage", "_send_parts", "after"),
     ("ObjectStorage", "write_parts", "after"),
     ("ObjectStorage", "purge_older", "after"),
-    ("Held", "finish", "after"),
+    ("leases", "finish", "after"),
 ]
 # Between these the upload is complete, and the row does not know it.
 _ALWAYS = STEPS[3]
@@ -70,7 +70,7 @@ def test_another_builds_the_extract_and_leaves_one_version(chatbot: Chatbot, ste
         )
         assert killed.returncode == -9, killed.stderr
         # Simulate the passing of two minutes.
-        DailyExtract.objects.filter(token__isnull=False).update(claimed_until=timezone.now())
+        DailyExtract.objects.filter(token__isnull=False).update(next_attempt_at=timezone.now())
         leases.requeue_expired()
 
         assert not worker.drain()

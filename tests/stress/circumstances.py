@@ -18,14 +18,16 @@ UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interva
  WHERE id IN (SELECT id FROM compliance_compliancerequest
                WHERE status = 'accepted' AND not_before > clock_timestamp() FOR UPDATE SKIP LOCKED);
 UPDATE conversations_dailyextract
-   SET not_before = NULL, stale_at = stale_at - interval '1 hour', created_at = created_at - interval '1 hour'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED)
+   SET next_attempt_at = clock_timestamp(), stale_at = stale_at - interval '1 hour',
+       created_at = created_at - interval '1 hour'
+ WHERE id IN (SELECT id FROM conversations_dailyextract
+               WHERE state IN ('pending', 'stale') AND token IS NULL FOR UPDATE SKIP LOCKED)
 """
 _LEASES_END = """
 UPDATE compliance_claim SET expires_at = clock_timestamp() - interval '1 second'
  WHERE id IN (SELECT id FROM compliance_claim FOR UPDATE SKIP LOCKED);
-UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED)
+UPDATE conversations_dailyextract SET next_attempt_at = clock_timestamp() - interval '1 second'
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE token IS NOT NULL FOR UPDATE SKIP LOCKED)
 """
 _LOOKUPS_ARE_DUE = """
 UPDATE conversations_identitylookup SET next_attempt_at = statement_timestamp() - interval '1 second'

@@ -154,17 +154,17 @@ def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(chatbot, 
     two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
-    original = leases.ExtractLease.renew
+    original = leases.present_version
     asked: list[int] = []
 
-    def renew(self: leases.ExtractLease) -> int:
-        version = original(self)
+    def present_version(extract: DailyExtract) -> int:
+        version = original(extract)
         if not asked:
             asked.append(version)
             work_on_next()
         return version
 
-    monkeypatch.setattr(leases.ExtractLease, "renew", renew)
+    monkeypatch.setattr(leases, "present_version", present_version)
     held = leases.take_next(settled=False)
     assert held
     assert not builder.build(held)

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from accounts.models import StaffLogin
 from chatbots.models import Chatbot
+from common.leases import LeaseLost
 from compliance.errors import ClaimLost
 from compliance.ledger import service
 from compliance.ledger.service import Reason, State
@@ -174,8 +175,8 @@ def test_a_trip_ends_claims_leases_and_sessions(identity: Service, chatbot: Chat
 
     with pytest.raises(ClaimLost), held.transaction():
         pytest.fail("it was let in")
-    with pytest.raises(leases.ExtractLost):
-        lease.renew()
+    with pytest.raises(LeaseLost):
+        lease.write()
     assert not Session.objects.exists()
     assert StaffLogin.objects.count() == staff
     request.refresh_from_db()

@@ -29,7 +29,7 @@ def _expire() -> None:
 
 def _go_on() -> None:
     """Run a sweep and the workers, as if all waits had ended."""
-    DailyExtract.objects.update(not_before=None)
+    DailyExtract.objects.update(next_attempt_at=timezone.now())
     ComplianceRequest.objects.update(not_before=None)
     worker.sweep()
     assert not worker.drain()
@@ -77,11 +77,11 @@ def test_an_expired_file_that_cannot_be_removed_has_an_error(chatbot, storage, m
         worker.sweep()
         waiting = extract_of(chatbot)
         assert (waiting.state, waiting.error_code) == ("stale", "x")
-        DailyExtract.objects.update(state="done", not_before=None)
+        DailyExtract.objects.update(state="done", next_attempt_at=timezone.now())
         worker.sweep()
     refused = extract_of(chatbot)
     assert (refused.state, refused.error_code, refused.token) == ("done", "storage_locked", None)
-    assert refused.not_before
+    assert refused.next_attempt_at > timezone.now()
     worker.sweep()
     assert extract_of(chatbot).state == "done"
 
@@ -102,7 +102,7 @@ def test_files_published_by_a_failed_day_expire(chatbot, storage, monkeypatch) -
     assert storage.exists(str(failed.key))
     assert failed.expires_at
     _expire()
-    DailyExtract.objects.update(not_before=None)
+    DailyExtract.objects.update(next_attempt_at=timezone.now())
     worker.sweep()
     assert not storage.exists(str(failed.key))
     assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)

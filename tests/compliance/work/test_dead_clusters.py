@@ -109,11 +109,11 @@ def test_a_day_being_built_is_released(chatbot: Chatbot, blamed: str | None, att
         starts_at=now,
         ends_at=now + timedelta(days=1),
         token=uuid4(),
-        claimed_until=now + timedelta(seconds=60),
+        next_attempt_at=now + timedelta(seconds=60),
         owner="host:7-ab:8",
     )
     leases.requeue_from_cluster("host:7-abc", blamed=blamed)
     assert DailyExtract.objects.get().token
     leases.requeue_from_cluster("host:7-ab", blamed=blamed)
     day = DailyExtract.objects.get()
-    assert (day.token, day.claimed_until, day.attempts) == (None, None, attempts)
+    assert (day.token, day.next_attempt_at <= timezone.now(), day.attempts) == (None, True, attempts)

@@ -74,7 +74,7 @@ def test_a_day_whose_connection_broke_is_released_and_loses_an_attempt(chatbot: 
     assert held
     end_this_connection()
 
-    held.fail("extract_not_read", "made up", retryable=True)
+    leases.fail(held, "extract_not_read", "made up", retryable=True)
 
     day = DailyExtract.objects.get()
     assert (day.attempts, day.token) == (1, None)
@@ -89,12 +89,12 @@ def test_a_day_is_released_once_the_database_is_back(chatbot: Chatbot, monkeypat
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     refusals = [OperationalError("made up"), OperationalError("made up")]
 
-    def execute_later(self: leases.ExtractLease, statement: str, **values: Any) -> None:
+    def release_later(*given: Any, **options: Any) -> None:
         if refusals:
             raise refusals.pop()
 
-    before(monkeypatch, leases.ExtractLease, "_execute", execute_later)
-    held.fail("extract_not_read", "made up", retryable=True)
+    before(monkeypatch, DailyExtract, "release", release_later)
+    leases.fail(held, "extract_not_read", "made up", retryable=True)
     assert DailyExtract.objects.get().attempts == 1
 
 

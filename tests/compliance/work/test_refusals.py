@@ -200,7 +200,7 @@ def test_work_at_a_clients_bucket_waits_for_a_connection_of_its_thread(chatbot, 
     assert refusals.is_resting()
     assert "job.refused" in caplog.text
     assert not Claim.objects.exists()
-    assert not DailyExtract.objects.filter(claimed_until__isnull=False).exists()
+    assert not DailyExtract.objects.filter(token__isnull=False).exists()
     assert not BucketCheck.objects.filter(token__isnull=False).exists()
     assert states() <= {(Status.ACCEPTED, 0, "")}
     assert "database_refused" in [problem.code for problem in health.check().problems]

@@ -288,7 +288,7 @@ def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further
         for attempts in (0, 1, 2):
             assert make_all() == 1
             assert extract_states() == [("pending", attempts, "machine_silent")]
-            DailyExtract.objects.update(not_before=None)
+            DailyExtract.objects.update(next_attempt_at=timezone.now())
     assert make_all() == 1
     assert extract_states() == [("done", 0, "")]
 

@@ -45,7 +45,7 @@ def _late(chatbot: Chatbot, name: str = "late") -> None:
     store(chatbot=chatbot, documents=[parsed(name, messages=sent)])
 
 
-def take(chatbot: Chatbot) -> leases.ExtractLease:
+def take(chatbot: Chatbot) -> DailyExtract:
     held = leases.take_one(extract_of(chatbot).pk)
     assert held
     return held
@@ -167,7 +167,7 @@ def test_a_worker_that_lost_its_day_publishes_nothing(chatbot: Chatbot, storage:
     conversation_on(chatbot, "42", noon())
     planned(chatbot)
     sleeper = take(chatbot)
-    DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
+    DailyExtract.objects.update(next_attempt_at=timezone.now() - MINUTE)
     assert make_all() == 1
     before = extract_of(chatbot)
 
@@ -184,9 +184,9 @@ def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: 
     lost = take(chatbot)
     location = builder._location(lost)
     key = f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
-    lost.record(location, key, None)
+    leases.record(lost, location, key, None)
     upload_id = storage.open_upload(key, content_type=transcripts.CONTENT_TYPE)
-    DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
+    DailyExtract.objects.update(next_attempt_at=timezone.now() - MINUTE)
     leases.requeue_expired()
     assert (extract_of(chatbot).attempts, extract_of(chatbot).error_code) == (1, "worker_lost")
     assert make_all() == 1
@@ -200,7 +200,7 @@ def test_a_day_fails_after_five_lost_workers(chatbot: Chatbot, storage: ObjectSt
     planned(chatbot)
     for _ in range(5):
         take(chatbot)
-        DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
+        DailyExtract.objects.update(next_attempt_at=timezone.now() - MINUTE)
         leases.requeue_expired()
     assert extract_of(chatbot).state == "failed"
     assert leases.take_one(extract_of(chatbot).pk) is None
@@ -270,8 +270,7 @@ def test_errors_are_noted_and_tried_again_later(chatbot, monkeypatch, error, sta
     extract = extract_of(chatbot)
     assert (extract.state, extract.attempts) == (state, attempts)
     assert "alice" not in extract.error_detail
-    assert extract.not_before
-    assert extract.not_before > timezone.now()
+    assert extract.next_attempt_at > timezone.now()
 
 
 @pytest.mark.parametrize("place", ["write_parts", "open_upload"])
@@ -286,8 +285,7 @@ def test_a_machine_of_citus_that_is_lost_costs_no_attempt(chatbot, storage, monk
     assert make_all() == 1
     extract = extract_of(chatbot)
     assert (extract.state, extract.attempts, extract.error_code) == ("pending", 0, "machine_silent")
-    assert extract.not_before
-    assert extract.not_before > timezone.now()
+    assert extract.next_attempt_at > timezone.now()
 
 
 def test_a_secret_that_cannot_be_decrypted_is_reported(chatbot: Chatbot) -> None:
@@ -305,7 +303,7 @@ def test_a_retry_after_the_storage_is_back_succeeds(chatbot, storage, monkeypatc
     monkeypatch.setattr(ObjectStorage, "write_parts", failing())
     make_all()
     monkeypatch.undo()
-    DailyExtract.objects.update(not_before=timezone.now() - MINUTE)
+    DailyExtract.objects.update(next_attempt_at=timezone.now() - MINUTE)
     assert make_all() == 1
     assert (extract_of(chatbot).state, extract_of(chatbot).error_code) == ("done", "")
 
@@ -326,7 +324,7 @@ def test_older_versions_are_removed_before_the_day_is_done(chatbot: Chatbot, mon
         assert len(list(storage.versions())) == 2
 
         monkeypatch.undo()
-        DailyExtract.objects.update(state="stale", not_before=None)
+        DailyExtract.objects.update(state="stale", next_attempt_at=timezone.now())
         make_all()
         assert extract_of(chatbot).state == "done"
         assert len(list(storage.versions())) == 1

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> leases.ExtractLease:
+def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> DailyExtract:
     """A day with a message, claimed by a worker that renews its lease often."""
     monkeypatch.setattr(common_leases, "SECONDS_BETWEEN_RENEWALS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_CALLS", 0.05)
@@ -36,7 +36,7 @@ def test_a_lease_is_renewed_while_waiting_for_the_first_row(chatbot, storage, he
 
     def is_renewed(asking: psycopg.Connection[Any]) -> bool:
         if waits(asking):
-            ends.add(asking.execute("SELECT claimed_until FROM conversations_dailyextract").fetchone())
+            ends.add(asking.execute("SELECT next_attempt_at FROM conversations_dailyextract").fetchone())
         return len(ends) > 2
 
     with locked("conversations_uploadedfile", until=is_renewed) as renewed:
@@ -51,7 +51,7 @@ def test_a_worker_that_loses_its_lease_stops_reading_at_once(storage, held) -> N
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:
         nonlocal was_taken
         if waits(asking) and not was_taken:
-            asking.execute("UPDATE conversations_dailyextract SET token = NULL, claimed_until = NULL")
+            asking.execute("UPDATE conversations_dailyextract SET token = NULL")
             was_taken = True
         return was_taken and not waits(asking)
 
@@ -72,8 +72,8 @@ def test_a_chatbot_with_many_stale_days_does_not_delay_anothers(chatbot: Chatbot
     for _ in range(40):
         lease = leases.take_next(settled=False)
         assert lease
-        taken.append(lease.id)
-        lease.expire()
+        taken.append(lease.pk)
+        leases.expire(lease)
     assert single.pk in taken
     # A chatbot's own in the order in which they became stale.
     assert [each for each in taken if each != single.pk] == [day.pk for day in many[: len(taken) - 1]]

@@ -60,7 +60,7 @@ UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp()
 """
 _DAYS_WAIT = "SELECT count(*) FROM conversations_dailyextract WHERE state IN ('pending', 'stale')"
 _DAYS_PAUSES_PASS = """
-UPDATE conversations_dailyextract SET stale_at = stale_at - interval '1 minute', not_before = NULL
+UPDATE conversations_dailyextract SET stale_at = stale_at - interval '1 minute', next_attempt_at = now()
  WHERE state IN ('pending', 'stale') AND token IS NULL
 """
 
