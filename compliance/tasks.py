@@ -14,13 +14,13 @@ from common.database_errors import was_refused_for_now
 from common.isolation import Isolation, SomeFailed
 from common.logs import describe_kind
 from compliance import worker
-from compliance.callbacks import leases
-from compliance.callbacks.dispatcher import Callbacks
+from compliance.callbacks import queue as callbacks
+from compliance.callbacks.queue import Callbacks
 from compliance.canary import turns as canary
 from compliance.ledger import tripwire
-from compliance.lookups.dispatcher import Lookups
+from compliance.lookups.queue import Lookups
 from compliance.notifications import delivery as mails
-from compliance.work import heartbeats, lookups, notify, occurrences, refusals, turns
+from compliance.work import dispatcher, heartbeats, lookups, notify, occurrences, refusals
 from compliance.work.background import BackgroundJobs
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def sweep() -> None:
         with isolated.part("sweep"):
             worker.sweep(_BACKGROUND)
             occurrences.note(occurrences.Name.SWEEP)
-        if leases.is_due() or lookups.is_any_due():
+        if callbacks.is_due() or lookups.is_any_due():
             notify.enqueue_callbacks()
         if settings.MAILS:
             notify.enqueue_emails()
@@ -82,7 +82,7 @@ def sweep() -> None:
 @_quiet
 def deliver_callbacks() -> None:
     """Send due callbacks and make due look-ups, in one turn. Enqueues another if some are left."""
-    if tripwire.look_if_due() and turns.run([Callbacks(), Lookups()], seconds=turns.TURN_SECONDS):
+    if tripwire.look_if_due() and dispatcher.run([Callbacks(), Lookups()], seconds=dispatcher.TURN_SECONDS):
         notify.enqueue_callbacks()
 
 

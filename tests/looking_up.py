@@ -9,7 +9,7 @@ from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import NewVariable, add_variable
 from chatbots.operations.keys import create_callback_secret
 from chatbots.operations.resolvers import set_resolver
-from compliance.lookups.dispatcher import look_up
+from compliance.lookups.queue import look_up
 from conversations.intake import store
 from conversations.models import Conversation, Identity, IdentityLookup
 from tests.conversations.documents import parsed

@@ -21,9 +21,9 @@ from django.test.client import ClientHandler
 from psycopg import errors
 
 from compliance import database_rights, worker
-from compliance.callbacks import dispatcher as callbacks
+from compliance.callbacks import queue as callbacks
 from compliance.canary import turns as canary
-from compliance.lookups import dispatcher as lookups
+from compliance.lookups import queue as lookups
 from compliance.notifications import delivery as mails
 from compliance.work import heartbeats
 

@@ -4,33 +4,42 @@ import json
 import logging
 import ssl
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from chatbots.callback_secrets import Signers
 from common import outbound
 from common.guarded_calls import Answer, CallFailure, GuardedPost
 from common.times import rfc3339
-from compliance.callbacks.leases import Outcome, Taken
 from compliance.models import Callback
 
 logger = logging.getLogger(__name__)
 
 Failure = Callback.Failure
 
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a call. `error` is empty when it was delivered; `status` is that of the answer, if one came."""
+
+    status: int | None = None
+    error: Failure | None = None
+
+
 # Of the answer's body, so that the receiver meets no broken connection. It is thrown away.
 _READ_BYTES = 4096
 
 
-def body_of(callback: Taken) -> bytes:
+def body_of(callback: Callback) -> bytes:
     """Return the body: ids, codes and the client's own reference. Nothing about the chatter."""
     return json.dumps(
         {
             "callback_id": str(callback.id),
-            "event": f"request.{callback.status}",
-            "chatbot": callback.slug,
+            "event": callback.event,
+            "chatbot": callback.chatbot.slug,
             "request_id": str(callback.request_id),
-            "kind": callback.kind,
-            "reference": callback.reference,
+            "kind": callback.request.kind,
+            "reference": callback.request.reference,
             "status": callback.status,
             "hold_reason": callback.hold_reason,
             "result": callback.result,
@@ -43,7 +52,7 @@ def body_of(callback: Taken) -> bytes:
 class Call:
     """One call, which a thread makes (`run`). Nothing of it happens after its deadline."""
 
-    def __init__(self, callback: Taken, *, signers: Signers, tls: ssl.SSLContext) -> None:
+    def __init__(self, callback: Callback, *, signers: Signers, tls: ssl.SSLContext) -> None:
         self.callback = callback
         self._signers = signers
         self._post = GuardedPost(

@@ -61,7 +61,8 @@ OF_EXPORTS = [
     ),
 ]
 # Of whoever has a callback on its way.
-OF_CALLBACKS = ["after compliance.callbacks.leases.take", *_around("compliance.callbacks.leases.note")]
+_CALLBACKS = "compliance.callbacks.queue.Callbacks"
+OF_CALLBACKS = [f"after {_CALLBACKS}.take", *_around(f"{_CALLBACKS}.note")]
 # Between the objects and their rows, and where all is done but for the commit.
 _SHORT = [
     "after compliance.erasure.objects._purge",

@@ -14,11 +14,11 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.db import sessions_find_by_index
 from compliance import worker
-from compliance.callbacks import dispatcher
-from compliance.callbacks.dispatcher import RECEIVERS
+from compliance.callbacks import queue as callbacks
+from compliance.callbacks.queue import RECEIVERS
 from compliance.erasure import extracts, rows, verify
-from compliance.lookups.dispatcher import RESOLVERS, look_up
 from compliance.lookups.overview import overview_of
+from compliance.lookups.queue import RESOLVERS, look_up
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import policy
@@ -194,8 +194,8 @@ class Day(DayOfReaders):
     def telling(self) -> None:
         with self.watch.paused():
             RECEIVERS.forget()
-        assert not dispatcher.deliver(seconds=60)
-        assert not dispatcher.deliver(seconds=60)  # what is put off now
+        assert not callbacks.deliver(seconds=60)
+        assert not callbacks.deliver(seconds=60)  # what is put off now
         with self.watch.paused():
             result = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}")
             assert result.filter(state="waiting", last_error__in=["no_answer", "receiver_resting"]).count() > 50

@@ -10,8 +10,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import change_chatbot
 from common.storage import ObjectStorage
-from compliance.lookups import leases
-from compliance.lookups.dispatcher import RESOLVERS, look_up
+from compliance.lookups.queue import RESOLVERS, Lookups, look_up
 from conversations.identification import NamedIdentity, identify
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity
 from tests.functional.company import Company, document, found_anywhere, is_erased, settle, words_in, work
@@ -235,7 +234,7 @@ def test_a_worker_that_dies_before_it_notes_the_answer_leaves_it_in_doubt(
 ) -> None:
     say(company, "b")
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "note", lambda *call: None)
+        patch.setattr(Lookups, "end", lambda *call, **options: None)
         look_up()
     assert sorted(value or "" for value, _ in identities(talk)) == ["alice", "bob"]
     assert exported(company, storage, "alice", include_shared=True) == [False, 1, 0]

@@ -25,7 +25,7 @@ from chatbots.models import ApiKey, Chatbot
 from chatbots.operations.chatbots import NewVariable, add_variable, designate_uci
 from chatbots.operations.identity_keys import create_identity_key
 from chatbots.operations.keys import create_callback_secret
-from compliance.callbacks.dispatcher import RECEIVERS, deliver
+from compliance.callbacks.queue import RECEIVERS, deliver
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from config.openapi.document import PRE_REQUEST_SCRIPT

@@ -9,7 +9,7 @@ from django.db.models import F
 
 from chatbots.models import Chatbot
 from compliance import worker
-from compliance.callbacks.dispatcher import RECEIVERS, deliver
+from compliance.callbacks.queue import RECEIVERS, deliver
 from compliance.models import Callback, ComplianceRequest, Replay
 from compliance.requests import decisions
 from tests.calls import Caller, SigningCaller, TokenCaller

@@ -4,7 +4,7 @@ import json
 from contextlib import ExitStack
 
 from chatbots.models import Chatbot
-from compliance.lookups.dispatcher import RESOLVERS
+from compliance.lookups.queue import RESOLVERS
 from tests.looking_up import SESSION, with_resolver
 from tests.oracle.model import now
 from tests.receivers import Received, receiving

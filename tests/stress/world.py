@@ -19,7 +19,7 @@ from django.test import Client
 from chatbots.models import Chatbot
 from chatbots.operations.keys import create_callback_secret
 from compliance import worker
-from compliance.lookups.dispatcher import look_up
+from compliance.lookups.queue import look_up
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form

@@ -9,8 +9,8 @@ from common.commands import TeachingCommand
 from common.db import sessions_find_by_index
 from common.isolation import Isolation
 from compliance import worker
-from compliance.callbacks import dispatcher as callbacks
-from compliance.lookups import dispatcher as lookups
+from compliance.callbacks import queue as callbacks
+from compliance.lookups import queue as lookups
 from compliance.models import ComplianceRequest
 from compliance.notifications import delivery as mails
 from compliance.work import refusals

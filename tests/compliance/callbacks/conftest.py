@@ -4,7 +4,7 @@ import pytest
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from compliance.callbacks.dispatcher import RECEIVERS
+from compliance.callbacks.queue import RECEIVERS
 from tests.calls import SigningCaller
 from tests.receivers import Receiver, receiving
 

@@ -11,8 +11,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
-from compliance.callbacks import leases
-from compliance.callbacks.dispatcher import RECEIVERS, deliver
+from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention.cleanup import remove_expired
@@ -221,9 +220,9 @@ def test_a_receiver_that_answers_410_is_given_up_at_once(chatbot: Chatbot, signi
 def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(chatbot, signing, receiver, monkeypatch):
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
     decisions.cancel(request_id=request.pk, actor="command")
-    note, notes = leases.note, []
+    note, notes = Callbacks.note, []
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "note", lambda *call: notes.append(call))
+        patch.setattr(Callbacks, "note", lambda *call: notes.append(call))
         deliver()
     assert len(receiver.received) == 1
     assert only().state == State.WAITING

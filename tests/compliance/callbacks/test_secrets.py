@@ -12,7 +12,7 @@ from django.utils import timezone
 from chatbots.callback_secrets import signers_of
 from chatbots.models import CallbackSecret, ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_callback_secret
-from compliance.callbacks.dispatcher import deliver
+from compliance.callbacks.queue import deliver
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests import decisions
 from tests.calls import ALICE, Caller, SigningCaller, problem

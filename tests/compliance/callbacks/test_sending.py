@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import breaker
-from compliance.callbacks import leases
-from compliance.callbacks.dispatcher import RECEIVERS, deliver
+from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
 from compliance.models import Callback
+from compliance.work import call_queue
 from tests import hostile
 from tests.calls import SigningCaller
 from tests.certificates import make_certificate, server_context
@@ -207,7 +207,7 @@ def test_a_slow_receiver_does_not_delay_another_chatbots(chatbot, neighbour, rec
 
 
 def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(chatbot, neighbour, receiver, monkeypatch):
-    monkeypatch.setattr(leases, "_PUT_OFF", 5)
+    monkeypatch.setattr(call_queue, "MOST_PUT_OFF", 5)
     for owner in (chatbot, neighbour):
         SigningCaller(owner)
     with receiving(500) as broken:
@@ -242,7 +242,7 @@ def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(chatbot
     callback_to(chatbot, "https://hooks.example.com.test/a", "2")
     callback_to(chatbot, "https://hooks.example.com:8443/a", "3")
     callback_to(neighbour, "https://hooks.example.com/a")
-    leases.let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
+    Callbacks().let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
     assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
 
 

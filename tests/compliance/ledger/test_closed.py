@@ -13,10 +13,10 @@ from pytest_django import Settings
 from chatbots.models import BucketCheck, Chatbot, Membership
 from common.storage import ObjectStorage
 from compliance import tasks, worker
-from compliance.callbacks import dispatcher as callbacks
+from compliance.callbacks import queue as callbacks
 from compliance.ledger import service, tripwire
 from compliance.ledger.service import Reason, State
-from compliance.lookups import dispatcher as lookups
+from compliance.lookups import queue as lookups
 from compliance.models import Callback, ComplianceRequest, Occurrence
 from compliance.notifications import delivery
 from compliance.work import scheduling

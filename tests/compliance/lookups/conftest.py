@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatbots.models import Chatbot
-from compliance.lookups.dispatcher import RESOLVERS
+from compliance.lookups.queue import RESOLVERS
 from tests.looking_up import with_resolver
 from tests.receivers import Receiver, receiving
 

@@ -15,11 +15,11 @@ from pytest_django import Settings
 
 from chatbots.models import Chatbot, Resolver
 from compliance import tasks
-from compliance.callbacks.dispatcher import RECEIVERS
-from compliance.lookups import client, leases
-from compliance.lookups.dispatcher import Lookups, look_up
+from compliance.callbacks.queue import RECEIVERS
+from compliance.lookups import client
+from compliance.lookups.queue import Lookups, look_up
 from compliance.models import Callback
-from compliance.work import turns
+from compliance.work import call_queue, dispatcher
 from conversations.models import IdentityLookup
 from tests import hostile
 from tests.calls import SigningCaller
@@ -91,7 +91,7 @@ def test_no_connection_is_opened_to_a_private_address(chatbot: Chatbot, settings
 
 def test_what_is_put_off_keeps_no_worker_from_calling(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where more is due than is put off at a time: rows under lease count as a worker at it."""
-    monkeypatch.setattr(leases, "_PUT_OFF", 5)
+    monkeypatch.setattr(call_queue, "MOST_PUT_OFF", 5)
     with receiving(503) as broken:
         with_resolver(chatbot, broken.url())
         begin(chatbot, *(f"c-{n}" for n in range(40)))
@@ -160,7 +160,7 @@ def test_a_slow_address_delays_neither_another_chatbots_nor_callbacks(chatbot: C
 def test_names_that_do_not_resolve_in_time_take_nobodys_threads(chatbot, neighbour, known, monkeypatch) -> None:
     """Such a look-up cannot be ended: the call is over, and its thread is not."""
     monkeypatch.setattr("common.outbound.LOOKUP_SECONDS", 0.3)
-    monkeypatch.setattr(turns, "THREADS", 2)
+    monkeypatch.setattr(dispatcher, "THREADS", 2)
     with_resolver(neighbour, "https://127.0.0.1/who")
     Resolver.objects.filter(chatbot=neighbour).update(url="https://slow.example.com/who")
 
@@ -178,7 +178,7 @@ def test_names_that_do_not_resolve_in_time_take_nobodys_threads(chatbot, neighbo
 def test_an_error_with_look_ups_leaves_callbacks_their_turn(chatbot, monkeypatch) -> None:
     SigningCaller(chatbot)
 
-    monkeypatch.setattr(leases, "take", failing(RuntimeError("boom")))
+    monkeypatch.setattr(Lookups, "take", failing(RuntimeError("boom")))
     with receiving() as receiver:
         CallbackFactory.create(request=deletion_of(chatbot, "1"), url=receiver.url())
         with pytest.raises(tasks.TaskFailed):
@@ -218,7 +218,7 @@ def test_the_look_ups_of_a_killed_worker_are_made_again_and_it_writes_nothing(ch
 def test_a_worker_killed_after_it_stored_the_value_is_followed_by_no_call(chatbot, known, monkeypatch) -> None:
     [one] = begin(chatbot, "c-1")
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "note", lambda *call: None)
+        patch.setattr(Lookups, "end", lambda *call, **options: None)
         look_up()
     assert identities(one) == [("42", "resolved")]
     make_due(chatbot)
@@ -230,12 +230,12 @@ def test_a_worker_killed_after_it_stored_the_value_is_followed_by_no_call(chatbo
 def test_two_workers_make_each_call_once(chatbot: Chatbot, known: Receiver) -> None:
     begin(chatbot, *(f"c-{n}" for n in range(8)))
     first, second = uuid4(), uuid4()
-    taken = leases.take(first, room=32, busy={})
-    assert len(taken) == turns.PER_CHATBOT
+    taken = Lookups().take(first, room=32, busy={})
+    assert len(taken) == call_queue.PER_CHATBOT
     # Of two workers one is kept free for requests, whatever it is that the other calls.
-    assert leases.take(second, room=32, busy={}) == []
+    assert Lookups().take(second, room=32, busy={}) == []
     CallbackFactory.create(request=deletion_of(chatbot, "1"), url=known.url())
-    assert not turns.run([Lookups()], seconds=5)
+    assert not dispatcher.run([Lookups()], seconds=5)
     assert known.received == []
     IdentityLookup.objects.filter(token=first).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
     look_up()
@@ -274,7 +274,7 @@ def test_recording_waits_for_nobody_who_holds_look_ups(chatbot: Chatbot) -> None
     """An erasure locks them in an order of its own: if both waited, they could wait for each other."""
     begin(chatbot, "c-1", "c-2", "c-3")
     token = uuid4()
-    taken = leases.take(token, room=32, busy={})
+    taken = Lookups().take(token, room=32, busy={})
     first, middle, last = sorted(one.id for one in taken)
     has_one, is_noted = threading.Event(), threading.Event()
     failures: list[str] = []

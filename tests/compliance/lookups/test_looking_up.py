@@ -11,8 +11,8 @@ from django.utils import timezone
 from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import NewVariable, add_variable, change_chatbot, designate_uci
 from chatbots.operations.resolvers import remove_resolver
-from compliance.lookups import leases
-from compliance.lookups.dispatcher import Lookups, look_up
+from compliance.lookups import queue
+from compliance.lookups.queue import Lookups, look_up
 from conversations.identification import NamedIdentity, identify
 from conversations.intake import store
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity, VariableValue
@@ -222,7 +222,7 @@ def test_what_is_answered_once_the_conversation_is_closed_is_not_stored(chatbot,
         with role("owner"):
             Conversation.objects.filter(pk=one.pk).update(deletion_request_id=uuid4())
 
-    after(monkeypatch, leases, "held", close)
+    after(monkeypatch, queue, "held", close)
     look_up()
     assert identities(one) == []
     assert not IdentityLookup.objects.exists()

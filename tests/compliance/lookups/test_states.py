@@ -12,11 +12,11 @@ from django.utils import timezone
 from chatbots.models import Chatbot, Resolver
 from chatbots.operations.chatbots import change_chatbot, designate_uci
 from common.db import execute
-from compliance.lookups import leases
-from compliance.lookups.dispatcher import look_up
+from compliance.lookups.client import LookupResult
+from compliance.lookups.queue import Lookups, look_up
 from compliance.metrics import queries
 from compliance.retention.cleanup import count_expired, remove_expired
-from compliance.work import health, lookups
+from compliance.work import call_queue, health, lookups
 from compliance.work.health_codes import Code
 from conversations.models import IdentityLookup
 from tests.factories import uci_of
@@ -104,8 +104,8 @@ def test_look_ups_of_chatbots_that_live_apart_are_locked_apart(chatbot, neighbou
 
     with CaptureQueriesContext(connection) as captured:
         token = uuid4()
-        taken = leases.take(token, room=10, busy={})
-        leases.note(token, [(one, IdentityLookup.State.UNKNOWN, None) for one in taken])
+        taken = Lookups().take(token, room=10, busy={})
+        Lookups().note(token, [(one, LookupResult(is_unknown=True)) for one in taken])
 
     assert [lookup_of(one).state for one in begun] == ["unknown", "unknown"]
     asked = asked_about(IdentityLookup, captured, if_it_has="SKIP LOCKED")
@@ -146,11 +146,11 @@ def test_a_backlog_is_read_one_by_one(chatbot, neighbour, receiver, secret, monk
     with_resolver(neighbour, receiver.url())
     begin(neighbour, "c-1")
     execute(_BACKLOG, {"chatbot": chatbot.pk, "uci": uci_of(chatbot).pk})
-    monkeypatch.setattr(leases, "_SECONDS_TO_TAKE", 0.01)
+    monkeypatch.setattr(call_queue, "SECONDS_TO_TAKE", 0.01)
     watch = Watch(["conversations_identitylookup"], most_entries=100, monkeypatch=monkeypatch)
     with watch.step("taking"):
         # First, since what one of them sets would hold for the test's transaction.
-        taken = leases.take(uuid4(), room=32, busy={})
+        taken = Lookups().take(uuid4(), room=32, busy={})
         assert lookups.is_any_due()
         assert set(lookups.oldest([chatbot.pk, neighbour.pk])) == {chatbot.pk, neighbour.pk}
     assert [one.chatbot_id for one in taken] == [neighbour.pk]

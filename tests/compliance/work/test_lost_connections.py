@@ -13,15 +13,15 @@ from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from compliance import worker
-from compliance.callbacks import leases as callbacks
+from compliance.callbacks.queue import Callbacks
 from compliance.erasure import marking
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
+from compliance.work.call_queue import may_take
 from compliance.work.sizes import Size, measure
-from compliance.work.turns import may_take
 from conversations.extracts import leases
 from conversations.models import DailyExtract
-from tests.factories import conversation_of, deletion_of
+from tests.factories import CallbackFactory, conversation_of, deletion_of
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.test_killed_worker import wait_until
 from tests.patches import before
@@ -133,8 +133,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some() -> None:
+def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some(chatbot: Chatbot) -> None:
     """One worker at a time takes them: what it has locked then, all others wait for."""
+    CallbackFactory.create(request=deletion_of(chatbot, "1"), url="https://hooks.example.com/x")
     gate = Gate()
 
     def stop() -> None:
@@ -145,7 +146,7 @@ def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some() -> No
     stopped = Elsewhere(stop)
     gate.wait_for_someone()
     try:
-        assert Elsewhere(lambda: callbacks.take(uuid4(), room=1, busy={})).end() == []
+        assert len(Elsewhere(lambda: Callbacks().take(uuid4(), room=1, busy={})).end()) == 1
     finally:
         gate.open()
     with pytest.raises(Error):

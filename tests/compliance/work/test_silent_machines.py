@@ -15,10 +15,10 @@ from django_q.models import OrmQ
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.callbacks.dispatcher import Callbacks
+from compliance.callbacks.queue import Callbacks
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
-from compliance.work import claims, cluster, health, lookups, turns
+from compliance.work import claims, cluster, dispatcher, health, lookups
 from conversations import citus, machines, placement
 from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
@@ -275,7 +275,7 @@ def test_days_of_clients_on_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], 
 def test_a_turn_looks_for_silent_machines_before_it_counts_who_calls(two, silence) -> None:
     """Look-ups that are leased lie on the machines, also where callbacks alone are due."""
     silence(1)
-    turns.run([Callbacks()], seconds=1)
+    dispatcher.run([Callbacks()], seconds=1)
     assert machines.answering() == [two[0].pk]
 
 

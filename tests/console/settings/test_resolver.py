@@ -11,7 +11,7 @@ from pytest_django.live_server_helper import LiveServer
 from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations.chatbots import designate_uci
 from compliance.lookups import trial
-from compliance.lookups.dispatcher import look_up
+from compliance.lookups.queue import look_up
 from conversations.models import Conversation, IdentityLookup
 from tests import hostile
 from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home

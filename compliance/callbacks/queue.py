@@ -1,0 +1,141 @@
+"""The queue of callbacks: which are due, and what follows from the outcomes of their calls."""
+
+import logging
+import ssl
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from chatbots import changelog
+from chatbots.callback_secrets import Signers
+from common.db import array, distinct, execute, fetch, fetch_in_index_order
+from compliance.callbacks.client import Call, Failure, Outcome
+from compliance.models import Callback, ComplianceRequest
+from compliance.work import dispatcher
+from compliance.work.call_queue import Ending, Queue, Receivers, Row
+
+logger = logging.getLogger(__name__)
+
+State = Callback.State
+Status = ComplianceRequest.Status
+
+# The receiver says that this address is gone for good.
+_GONE = 410
+
+# Chatbots that have something due, by skipping along the index instead of reading all that waits.
+_CHATBOTS = f"""
+SELECT waiting.value
+  FROM ({distinct("compliance_callback", "chatbot_id", "state = 'waiting'")}) AS waiting
+ WHERE EXISTS (SELECT FROM compliance_callback c
+                WHERE c.state = 'waiting' AND c.chatbot_id = waiting.value
+                  AND c.next_attempt_at <= statement_timestamp())
+"""  # noqa: S608  (texts of ours)
+
+# A request needs no address any more, once its final state was delivered or given up.
+_FORGET = "UPDATE compliance_compliancerequest SET callback_url = '' WHERE id = ANY(%s) AND callback_url <> ''"
+_FINAL = (Status.COMPLETED, Status.REJECTED, Status.CANCELLED)
+
+RECEIVERS = Receivers()
+
+
+class Callbacks(Queue[Callback, Outcome]):
+    name = "callback"
+    receivers = RECEIVERS
+    table, key = "compliance_callback", "uuid"
+    waits, gives_up, rests = State.WAITING.value, State.GIVEN_UP.value, Failure.RECEIVER_RESTING.value
+    first_wait, longest_wait = timedelta(seconds=30), timedelta(hours=2)
+    # An earlier event of the same request goes first, while it is due or on its way; not while it waits for another
+    # attempt, so that what cannot be delivered holds nothing up. (Only what waits has a time or a token. Asked for
+    # its state too, PostgreSQL without statistics reads all that waits to find these few.)
+    may_go = """NOT EXISTS (
+               SELECT FROM compliance_callback earlier
+                WHERE earlier.request_id = c.request_id AND earlier.occurred_at < c.occurred_at
+                  AND (earlier.token IS NOT NULL OR earlier.next_attempt_at <= statement_timestamp()))"""
+    is_of_receiver = "starts_with(c.url, %(receiver)s)"
+    # What was delivered or given up needs no address any more.
+    changes = """last_status = CASE %(calls)s WHEN 0 THEN c.last_status ELSE held.status END,
+       url = CASE held.state WHEN 'waiting' THEN c.url ELSE '' END,
+       delivered_at = CASE held.state WHEN 'delivered' THEN held.at END"""
+    reported = "c.id, c.chatbot_id, c.request_id, c.status, c.state, c.attempts, c.last_status, c.last_error"
+
+    def due_chatbots(self) -> list[int]:
+        return [chatbot for (chatbot,) in fetch_in_index_order(_CHATBOTS)]
+
+    def read(self, token: UUID, rows: Sequence[Row]) -> list[Callback]:
+        # Of a request not its chatter.
+        fields = [field.name for field in Callback._meta.local_fields]
+        ours = Callback.objects.only(*fields, "request__kind", "request__reference", "chatbot__slug")
+        taken = ours.select_related("request", "chatbot").in_bulk([row.id for row in rows])
+        if orphans := [row for row in rows if row.id not in taken]:
+            # By hand somebody can delete a chatbot where tables are distributed, and no foreign key forbids it.
+            # Nothing signs its callbacks, and they would come up again and again.
+            self.drop(token, orphans)
+            logger.warning("callback.without_chatbot callbacks=%s", ",".join(str(row.id) for row in orphans))
+        return list(taken.values())
+
+    def url_of(self, due: Callback) -> str:
+        return due.url
+
+    def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call:
+        return Call(due, signers=signers, tls=tls)
+
+    def unsigned(self, code: str) -> Outcome:
+        return Outcome(error=Failure(code))
+
+    def note(self, token: UUID, outcomes: Sequence[tuple[Callback, Outcome]]) -> None:
+        self.end(token, [(callback, _ending_of(outcome)) for callback, outcome in outcomes])
+
+    def recorded(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        over = [row[2] for row in rows if row[3] in _FINAL and row[4] != State.WAITING]
+        if over:
+            execute(_FORGET, [array(over)])
+        entries = []
+        for callback_id, chatbot_id, request_id, status, state, attempts, answer, error in rows:
+            if state == State.GIVEN_UP:
+                data = {
+                    "callback": str(callback_id),
+                    "event": f"request.{status}",
+                    "code": error,
+                    "attempts": attempts,
+                }
+                entries.append(
+                    changelog.entry(
+                        "callback.given_up", chatbot_id=chatbot_id, request_id=request_id, actor="worker", data=data
+                    )
+                )
+            if state == State.DELIVERED:
+                logger.info("callback.delivered callback=%s attempts=%s", callback_id, attempts)
+            elif error != self.rests or state == State.GIVEN_UP:
+                event = "callback.given_up" if state == State.GIVEN_UP else "callback.attempt_failed"
+                logger.warning(
+                    "%s callback=%s code=%s status=%s attempts=%s", event, callback_id, error, answer, attempts
+                )
+        changelog.record_all(entries)
+
+    def has_answered(self, outcome: Outcome) -> bool | None:
+        if outcome.status == _GONE:  # which speaks of one address, not of its host
+            return None
+        return outcome.error is None
+
+
+def _ending_of(outcome: Outcome) -> Ending:
+    if outcome.error is None:
+        return Ending(State.DELIVERED, status=outcome.status)
+    state = State.GIVEN_UP if outcome.status == _GONE else State.WAITING
+    return Ending(state, outcome.error, outcome.status)
+
+
+def is_due() -> bool:
+    """Return whether callbacks are due."""
+    [(due,)] = fetch(f"SELECT EXISTS ({_CHATBOTS})")
+    return bool(due)
+
+
+def deliver(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:
+    """Send callbacks that are due until none is, or the time is over; return whether some may be left.
+
+    What was on its way when a worker was killed is sent again when its lease is over: each event is delivered at
+    least once.
+    """
+    return dispatcher.run([Callbacks()], seconds=seconds)

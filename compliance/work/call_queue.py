@@ -1,0 +1,358 @@
+"""Rows that are due for a call to a client, by a lease (`common.leases`): callbacks and look-ups, each in a table of
+its own. One worker at a time takes some, a fair share of each chatbot, and records what became of them.
+
+A table of conversations can be distributed (docs/scaling.md). So each statement names the chatbots, those about rows
+of several are run place by place, and no volatile function stands in an UPDATE, and no time in its CASEs or its
+RETURNING: what depends on the time is decided where the rows are locked.
+"""
+
+import random
+import ssl
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+from django.db import transaction
+
+from chatbots.callback_secrets import Signers
+from chatbots.callback_urls import receiver_of
+from chatbots.models import Resolver
+from common.db import BY_INDEX, array, execute, fetch, fetch_in_index_order, lock_until_commit
+from common.leases import at_random, back_off, most_workers
+from common.storage.breaker import Breaker
+from compliance.work.sql import IS_OPEN
+from conversations import machines
+from conversations.placement import by_place
+
+# Of a chatbot: a host may serve several, with failures of their own.
+Receiver = tuple[int, str]
+
+# Three times what a call may take: a worker that was killed is known by it.
+LEASE = timedelta(seconds=30)
+# Of one chatbot at a time: a slow receiver must not hold all threads.
+PER_CHATBOT = 4
+# Of those that go to a receiver that rests, how many are put off at a time.
+MOST_PUT_OFF = 5_000
+SECONDS_TO_TAKE = 1.0
+
+# One worker at a time looks whether it may call, and takes.
+_MESSENGER_LOCK = 0x6463_636D  # "dccm"
+_TOKENS = """
+SELECT token FROM compliance_callback
+ WHERE token IS NOT NULL AND token <> %(token)s AND next_attempt_at > clock_timestamp()
+"""
+# In the order of the index of leased rows: PostgreSQL would read all of the chatbots otherwise.
+_TOKENS_OF_LOOKUPS = """
+SELECT token FROM conversations_identitylookup
+ WHERE token IS NOT NULL AND token <> %(token)s AND next_attempt_at > clock_timestamp()
+   AND chatbot_id = ANY(%(chatbots)s::bigint[])
+ ORDER BY token
+"""
+
+_TAKE = """
+WITH picked AS (
+    SELECT chosen.id
+      FROM unnest(%(chatbots)s::bigint[], %(shares)s::int[]) AS due(chatbot_id, share)
+     CROSS JOIN LATERAL (
+        SELECT c.id
+          FROM {table} c
+         WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.chatbot_id = due.chatbot_id AND c.state = '{waits}'
+           AND c.next_attempt_at <= statement_timestamp() AND {may_go}
+         ORDER BY c.next_attempt_at
+         LIMIT due.share
+           FOR UPDATE OF c SKIP LOCKED
+     ) AS chosen
+)
+UPDATE {table} c
+   SET token = %(token)s, next_attempt_at = statement_timestamp() + %(lease)s::interval
+  FROM picked WHERE c.id = picked.id AND c.chatbot_id = ANY(%(chatbots)s::bigint[])
+RETURNING c.id, c.chatbot_id, c.attempts
+"""
+_DUE_OF_RECEIVER = """
+SELECT c.id FROM {table} c
+ WHERE c.chatbot_id = %(chatbot)s AND c.state = '{waits}' AND c.next_attempt_at <= statement_timestamp()
+   AND {is_of_receiver}
+ ORDER BY c.next_attempt_at LIMIT %(most)s
+"""
+# Skips what others have locked, so that it cannot deadlock with them: an erasure deletes look-ups in an order of its
+# own, and intake queues several anew. What they hold is not the worker's any more.
+_RECORD = """
+WITH ending AS (
+    SELECT * FROM unnest(%(ids)s::{key}[], %(states)s::text[], %(errors)s::text[], %(statuses)s::int[],
+                         %(waits)s::interval[]) AS one(id, state, error, status, wait)
+), held AS (
+    SELECT c.id, CASE WHEN e.state = '{waits}' AND c.give_up_at <= statement_timestamp() THEN '{gives_up}'
+                      ELSE e.state END AS state,
+           coalesce(e.error, c.last_error) AS last_error, e.status,
+           least(c.give_up_at, statement_timestamp() + e.wait) AS again_at,
+           statement_timestamp() AS at, statement_timestamp() + %(kept)s::interval AS expires_at
+      FROM ending e
+      JOIN {table} c ON c.id = e.id
+     WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[])
+       AND (c.token = %(token)s
+            OR %(is_due)s AND c.state = '{waits}' AND c.next_attempt_at <= statement_timestamp())
+       FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE {table} c
+   SET token = NULL, attempts = c.attempts + %(calls)s, last_error = held.last_error, state = held.state,
+       next_attempt_at = CASE WHEN held.state = '{waits}' THEN held.again_at END, {changes}
+  FROM held
+ WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.id = held.id
+RETURNING {reported}
+"""
+_DROP = """
+DELETE FROM {table}
+ WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND id = ANY(ARRAY(
+       SELECT c.id FROM {table} c
+        WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.id = ANY(%(ids)s::{key}[]) AND c.token = %(token)s
+          FOR UPDATE SKIP LOCKED))
+"""
+
+
+class Row(NamedTuple):
+    """What was taken, before it is read."""
+
+    id: Any
+    chatbot_id: int
+    attempts: int
+
+
+# A leased row, with these of its columns, too. (A bound would not be met: mypy does not find a model's in time.)
+Due = Any
+_Due = TypeVar("_Due", bound=Due)
+_Outcome = TypeVar("_Outcome")
+_Outcome_co = TypeVar("_Outcome_co", covariant=True)
+
+
+class Call(Protocol[_Outcome_co]):
+    """One call. Nothing of it happens after `deadline` (of `time.monotonic`)."""
+
+    @property
+    def deadline(self) -> float: ...
+
+    def run(self) -> _Outcome_co:
+        """Make the call in a thread, without the database. Raises nothing."""
+
+    def so_far(self) -> _Outcome_co:
+        """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
+
+
+class Ending(NamedTuple):
+    """What becomes of a row. One that still waits is tried again, or given up once it was tried for long enough.
+
+    Without an `error` the last one is kept.
+    """
+
+    state: str
+    error: str | None = ""
+    status: int | None = None  # of the answer
+
+
+class Receivers:
+    """A breaker for each receiver that failed lately, in this process' memory."""
+
+    def __init__(self) -> None:
+        self._breakers: defaultdict[Receiver, Breaker] = defaultdict(Breaker)
+
+    def rest_of(self, receiver: Receiver) -> float:
+        """Return for how many seconds a receiver must not be called; 0 if it may."""
+        return self._breakers[receiver].seconds_left if receiver in self._breakers else 0.0
+
+    def answered(self, receiver: Receiver) -> None:
+        self._breakers.pop(receiver, None)
+
+    def failed(self, receiver: Receiver) -> None:
+        # Calls that were under way together count as one failure more.
+        if not self.rest_of(receiver):
+            self._breakers[receiver].failed()
+
+    def forget(self) -> None:
+        self._breakers.clear()
+
+
+class Queue(ABC, Generic[_Due, _Outcome]):
+    """Rows that are due for a call. `token` is a turn's; what it has lost to another, it writes nothing to.
+
+    `c` is a row of the table in the texts of SQL, and `held` what is recorded of it.
+    """
+
+    name: ClassVar[str]  # of the threads
+    receivers: ClassVar[Receivers]
+    table: ClassVar[str]
+    key: ClassVar[str]  # the type of `id`
+    waits: ClassVar[str]  # the states of what waits, and of what was given up
+    gives_up: ClassVar[str]
+    rests: ClassVar[str]  # the error of what was not tried, since its receiver rests
+    first_wait: ClassVar[timedelta]
+    longest_wait: ClassVar[timedelta]
+    may_go: ClassVar[str] = "TRUE"
+    is_of_receiver: ClassVar[str] = "TRUE"
+    changes: ClassVar[str]
+    reported: ClassVar[str]
+
+    @property
+    def kept(self) -> timedelta:
+        """For how long a row is kept from its end, for `held.expires_at`."""
+        return timedelta()
+
+    @abstractmethod
+    def due_chatbots(self) -> Collection[int]:
+        """Return the chatbots that have something due and may be called, by `fetch_in_index_order`.
+
+        In a transaction, the statements that follow read in the order of indexes too.
+        """
+
+    @abstractmethod
+    def read(self, token: UUID, rows: Sequence["Row"]) -> Sequence[_Due]:
+        """Return those of the rows just taken that are to be called, and end or drop the others."""
+
+    @abstractmethod
+    def url_of(self, due: _Due) -> str: ...
+
+    @abstractmethod
+    def call(self, due: _Due, *, signers: Signers, tls: ssl.SSLContext) -> Call[_Outcome]:
+        """Return the call of a row, not begun."""
+
+    @abstractmethod
+    def unsigned(self, code: str) -> _Outcome:
+        """Return the outcome of a call that is not made, since nothing can sign it."""
+
+    @abstractmethod
+    def note(self, token: UUID, outcomes: Sequence[tuple[_Due, _Outcome]]) -> None:
+        """Record outcomes."""
+
+    @abstractmethod
+    def recorded(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Do what follows from endings, in the transaction that has recorded them. Rows are as `reported`."""
+
+    @abstractmethod
+    def has_answered(self, outcome: _Outcome) -> bool | None:
+        """Return whether the receiver is well; None if the outcome does not tell."""
+
+    def receiver_of(self, due: _Due) -> Receiver:
+        return due.chatbot_id, receiver_of(self.url_of(due)) or ""
+
+    def take(self, token: UUID, *, room: int, busy: Mapping[int, int]) -> Sequence[_Due]:
+        """Lease rows, at most `room`; `busy` says how many calls each chatbot has on their way.
+
+        Nothing is taken while as many other workers call as may at a time. What needs no call is done with on the
+        way, as much as a second allows.
+        """
+        end = time.monotonic() + SECONDS_TO_TAKE
+        taken: Sequence[_Due] = []
+        while not taken and time.monotonic() < end:
+            with transaction.atomic():
+                due = self.due_chatbots()
+                shared = shares(due, room=room, busy=busy) if due and may_take(token) else {}
+                rows: list[Row] = []
+                for together in by_place({chatbot: chatbot for chatbot in shared}):
+                    shares_of = array(shared[chatbot] for chatbot in together)
+                    values = {"token": token, "lease": LEASE, "chatbots": array(together), "shares": shares_of}
+                    rows += [Row(*row) for row in fetch(self._sql(_TAKE), values)]
+                if not rows:
+                    break
+                taken = self.read(token, rows)
+        return taken
+
+    def end(self, token: UUID, endings: Iterable[tuple[Due, Ending]], *, calls: int = 1) -> None:
+        """Record what became of rows, after so many `calls` of each."""
+        rows = {one.id: (one.chatbot_id, ending, at_random(self._back_off(one.attempts))) for one, ending in endings}
+        with transaction.atomic():
+            self.recorded(self._record(token, rows, calls=calls))
+
+    def put_back(self, token: UUID, rows: Iterable[Due]) -> None:
+        """Have others take them once the lease would be over: rows under lease would keep workers from calling."""
+        with transaction.atomic():
+            self._record(token, {one.id: (one.chatbot_id, Ending(self.waits, None), LEASE) for one in rows}, calls=0)
+
+    def let_rest(self, token: UUID, taken: Iterable[Due], *, receiver: Receiver, seconds: float) -> None:
+        """Put off what would go to a receiver that rests: what was taken, and what else is due, many at a time.
+
+        No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
+        """
+        chatbot_id, origin = receiver
+        values = {"chatbot": chatbot_id, "receiver": f"{origin}/", "most": MOST_PUT_OFF}
+        ending = chatbot_id, Ending(self.waits, self.rests), timedelta(seconds=seconds)
+        with transaction.atomic():
+            due = [one for (one,) in fetch_in_index_order(self._sql(_DUE_OF_RECEIVER), values)]
+            rows = dict.fromkeys([*due, *(one.id for one in taken)], ending)
+            self.recorded(self._record(token, rows, calls=0, is_due=True))
+
+    def drop(self, token: UUID, rows: Iterable[Due]) -> None:
+        """Delete rows that are not needed any more."""
+        for ids, chatbots in _places({one.id: one.chatbot_id for one in rows}):
+            execute(self._sql(_DROP), {"token": token, "ids": array(ids), "chatbots": chatbots})
+
+    def _back_off(self, attempts: int) -> timedelta:
+        return back_off(attempts, first=self.first_wait, longest=self.longest_wait)
+
+    def _record(
+        self, token: UUID, rows: Mapping[Any, tuple[int, Ending, timedelta]], *, calls: int, is_due: bool = False
+    ) -> list[tuple[Any, ...]]:
+        """With `is_due` also what nobody has taken, if it is due."""
+        if not rows:
+            return []
+        execute(BY_INDEX)
+        recorded = []
+        for ids, chatbots in _places({one: chatbot_id for one, (chatbot_id, _, _) in rows.items()}):
+            endings = [rows[one][1] for one in ids]
+            values = {
+                "token": token,
+                "is_due": is_due,
+                "calls": calls,
+                "kept": self.kept,
+                "chatbots": chatbots,
+                "ids": array(ids),
+                "states": [str(ending.state) for ending in endings],
+                "errors": [ending.error and str(ending.error) for ending in endings],
+                "statuses": [ending.status for ending in endings],
+                "waits": [rows[one][2] for one in ids],
+            }
+            recorded += fetch(self._sql(_RECORD), values)
+        return recorded
+
+    def _sql(self, statement: str) -> str:
+        return statement.format(**{name: getattr(self, name) for name in _TEXTS})
+
+
+_TEXTS = ("table", "key", "waits", "gives_up", "may_go", "is_of_receiver", "changes", "reported")
+
+
+def may_take(token: UUID) -> bool:
+    """Return whether a turn may take rows, in a transaction that takes them: one worker at a time does.
+
+    As many workers call as may at a time, whatever the queues: one of a cluster's is always left for requests.
+    """
+    execute(BY_INDEX)
+    lock_until_commit(_MESSENGER_LOCK)
+    chatbots = machines.reachable(Resolver.objects.values_list("pk", flat=True))
+    at_work, tokens = "", _TOKENS
+    if chatbots:
+        at_work = f"WITH of_lookups AS MATERIALIZED ({_TOKENS_OF_LOOKUPS})"
+        tokens += "UNION SELECT token FROM of_lookups"
+    [(others, is_open)] = fetch(
+        f"{at_work} SELECT count(DISTINCT token), {IS_OPEN} FROM ({tokens}) AS at_work",
+        {"token": token, "chatbots": array(chatbots)},
+    )
+    return bool(is_open and others < most_workers())
+
+
+def shares(due: Iterable[int], *, room: int, busy: Mapping[int, int]) -> dict[int, int]:
+    """Return how many rows may be taken of which of the chatbots. With more chatbots than room, a random sample.
+
+    Each gives an equal share, so no backlog makes another chatbot wait.
+    """
+    free = {chatbot: PER_CHATBOT - busy.get(chatbot, 0) for chatbot in due}
+    waiting = [chatbot for chatbot, most in free.items() if most > 0]
+    picked = random.sample(waiting, min(room, len(waiting)))
+    return {chatbot: min(free[chatbot], room // len(picked)) for chatbot in picked}
+
+
+def _places(chatbot_of: Mapping[Any, int]) -> Iterator[tuple[list[Any], str]]:
+    """Yield the ids of rows that live together, and their chatbots as an array."""
+    for ids in by_place(chatbot_of):
+        yield ids, array({chatbot_of[one] for one in ids})

@@ -1,0 +1,168 @@
+"""A worker's turn at calling clients: a few threads call, one looks after the rows.
+
+A receiver that is slow or gone holds up neither other receivers nor the worker: of one chatbot only so many calls are
+on their way at a time, a receiver that fails several times in a row is left alone for a while, and a turn is bounded.
+
+What is called, and what becomes of it, is a `Queue`. One turn can serve several, each with threads of its own: calls
+of one do not wait for those of another, and all together keep no more workers busy than may be.
+"""
+
+import logging
+import ssl
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid4
+
+from chatbots.callback_secrets import signers_of
+from common import outbound
+from compliance.work.call_queue import Call, Due, Queue, Receiver
+from conversations import machines
+
+logger = logging.getLogger(__name__)
+
+_Due = TypeVar("_Due", bound=Due)
+_Outcome = TypeVar("_Outcome")
+
+# No new call is begun later in a turn; those on their way may take as long as a call may.
+TURN_SECONDS = 10.0
+# For each queue.
+THREADS = 32
+# In its pool, for each of them. A call that is over may leave its thread to the name service, a few times in a turn;
+# one that found no thread would count as a call without an answer.
+_THREADS_EACH = 4
+# While calls are on their way, others are looked for so often.
+_LOOK_SECONDS = 0.2
+
+
+def run(queues: Iterable[Queue[Any, Any]], *, seconds: float) -> bool:
+    """Make the calls that are due until none is, or the time is over; return whether some may be left.
+
+    Nothing is called while other workers see to it. What was on its way when a worker was killed is called again when
+    its lease is over. An error with one queue leaves the others their turn, and is raised at its end.
+    """
+    turn = _Turn(queues, end=time.monotonic() + seconds)
+    try:
+        return turn.run()
+    finally:
+        turn.close()
+
+
+class _Turn:
+    def __init__(self, queues: Iterable[Queue[Any, Any]], *, end: float) -> None:
+        self._end = end
+        token = uuid4()
+        self._lanes = [_Lane(queue, token, self) for queue in queues]
+        self._error: Exception | None = None
+
+    def run(self) -> bool:
+        while True:
+            is_over = time.monotonic() >= self._end
+            found = 0
+            for lane in list(self._lanes):
+                found += self._try(lane, lane.begin_some) if not is_over else 0
+            if any(lane.calls for lane in self._lanes):
+                self._wait()
+                for lane in list(self._lanes):
+                    self._try(lane, lane.note_ended)
+            elif not found:
+                if self._error:
+                    raise self._error
+                return is_over
+
+    def close(self) -> None:
+        """Leave what is still on its way to its threads, if an error ended the turn: the leases run out."""
+        for lane in self._lanes:
+            lane.close()
+
+    def _try(self, lane: "_Lane[Any, Any]", step: Any) -> int:
+        try:
+            found: int = step()
+        except Exception as error:
+            if len(self._lanes) == 1:
+                raise
+            logger.exception("turn.failed queue=%s", lane.queue.name)
+            self._error = error
+            self._lanes.remove(lane)
+            lane.close()
+            return 0
+        return found
+
+    def _wait(self) -> None:
+        """Wait a little, or until a call is over: by itself, or because its time is."""
+        calls = [call for lane in self._lanes for call in lane.calls.items()]
+        left = min(call.deadline for _, (_, call) in calls) - time.monotonic()
+        wait(
+            [future for future, _ in calls],
+            timeout=max(0.0, min(left, _LOOK_SECONDS)),
+            return_when=FIRST_COMPLETED,
+        )
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """What trusts the certificates that this machine trusts."""
+        return outbound.tls_context()
+
+
+class _Lane(Generic[_Due, _Outcome]):
+    """One queue's part of a turn."""
+
+    def __init__(self, queue: Queue[_Due, _Outcome], token: UUID, turn: _Turn) -> None:
+        self.queue = queue
+        self.calls: dict[Future[_Outcome], tuple[_Due, Call[_Outcome]]] = {}
+        self._token, self._turn = token, turn
+        self._threads = ThreadPoolExecutor(THREADS * _THREADS_EACH, thread_name_prefix=queue.name)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def begin_some(self) -> int:
+        """Take what is due, and return how many that were."""
+        room = THREADS - len(self.calls)
+        if not room:
+            return 0
+        busy = Counter(due.chatbot_id for due, _ in self.calls.values())
+        machines.look_if_due()
+        taken = self.queue.take(self._token, room=room, busy=busy)
+        signers = signers_of({due.chatbot_id for due in taken}) if taken else {}
+        unsigned: list[tuple[_Due, _Outcome]] = []
+        resting: dict[Receiver, list[_Due]] = {}
+        for due in taken:
+            signs, receiver = signers[due.chatbot_id], self.queue.receiver_of(due)
+            if self.queue.receivers.rest_of(receiver):
+                resting.setdefault(receiver, []).append(due)
+            elif signs.is_nothing or not signs.is_readable:
+                code = "signing_key_missing" if signs.is_nothing else "signing_key_unreadable"
+                unsigned.append((due, self.queue.unsigned(code)))
+            else:
+                call = self.queue.call(due, signers=signs, tls=self._turn.tls)
+                self.calls[self._threads.submit(call.run)] = (due, call)
+        for receiver, put_off in resting.items():
+            seconds = self.queue.receivers.rest_of(receiver)
+            self.queue.let_rest(self._token, put_off, receiver=receiver, seconds=seconds)
+        if unsigned:
+            self.queue.note(self._token, unsigned)
+        return len(taken)
+
+    def note_ended(self) -> int:
+        """Record the calls that are over: by themselves, or because their time is."""
+        now = time.monotonic()
+        ended: list[tuple[_Due, _Outcome]] = []
+        for future, (due, call) in list(self.calls.items()):
+            is_done = future.done()
+            if is_done or now >= call.deadline:
+                del self.calls[future]
+                # A late one sends nothing more: what it still waits for is the name service.
+                ended.append((due, future.result() if is_done else call.so_far()))
+        for due, outcome in ended:
+            answered = self.queue.has_answered(outcome)
+            if answered:
+                self.queue.receivers.answered(self.queue.receiver_of(due))
+            elif answered is not None:
+                self.queue.receivers.failed(self.queue.receiver_of(due))
+        if ended:
+            self.queue.note(self._token, ended)
+        return len(ended)
