@@ -46,9 +46,9 @@ _LONGEST_PLACE: int = CanaryFinding._meta.get_field("where").max_length or 0
 class Work:
     """A turn that this process has, and what its steps need."""
 
-    def __init__(self, canary: Canary, turn: CanaryTurn, budget: Budget, store: Callable[..., None]) -> None:
+    def __init__(self, canary: Canary, turn: CanaryTurn, budget: Budget) -> None:
         self.turn, self.budget = turn, budget
-        self._canary, self._store = canary, store
+        self._canary = canary
 
     @cached_property
     def client(self) -> Client:
@@ -108,7 +108,7 @@ class Work:
         """Store fields of the turn at once, before what they announce is done."""
         for name, value in fields.items():
             setattr(self.turn, name, value)
-        self._store(**fields)
+        self.turn.write(**fields)
 
     def found(self, place: CanaryFinding.Place, sightings: Iterable[Sighting]) -> None:
         """Store what a search finds in a place, also where it then cannot go on.
@@ -120,7 +120,7 @@ class Work:
             for each in sightings:
                 seen[each] = None
         finally:
-            self._store()  # who has lost the turn adds nothing to it
+            self.turn.write()  # who has lost the turn adds nothing to it
             CanaryFinding.objects.bulk_create(
                 [
                     CanaryFinding(

@@ -8,14 +8,13 @@ step was done, and whose search found what was there before, is `clean`.
 
 import logging
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from common import leases
 from common.db import fetch
 from common.logs import describe_kind
 from compliance.canary import steps
@@ -34,8 +33,6 @@ State, Step = CanaryTurn.State, CanaryTurn.Step
 # A task begins no further step after this, and each step may take as long. A call under way at its end can still take
 # its own limit of time.
 TASK_SECONDS = 20.0
-# Longer than a task takes with that.
-_LEASE = timedelta(minutes=3)
 _NEXT_LOOK, _NEXT_TRY = timedelta(seconds=10), timedelta(seconds=60)
 
 # How long after its beginning a turn still tries its steps again: until the deletion is filed, until it is completed,
@@ -50,10 +47,6 @@ _LATE = {Step.EXTRACT: Trouble.EXTRACT_LATE}
 # While these fail there is nothing to erase yet, or nothing to look for.
 _BEFORE_ERASING = [Step.PLANT, Step.EXPORT, Step.EXTRACT, Step.CONTROL]
 _ORDER = list(steps.STEPS)
-
-
-class _Lost(Exception):
-    """Another process has the turn: this one writes nothing more."""
 
 
 def advance(*, seconds: float = TASK_SECONDS) -> None:
@@ -89,47 +82,26 @@ def go_on(*, seconds: float, pause: timedelta = _NEXT_LOOK) -> None:
     None begins after `seconds`; each may take as long, and a call under way its own limit of time.
     `pause`: how soon another process may look again at what is under way.
     """
-    token = uuid4()
-    turn = _take(token)
+    turn = leases.take(CanaryTurn.objects.filter(state=State.RUNNING).select_related("chatbot"))
     if turn is None:
         return
     whole, step = Budget(seconds), Budget(seconds)
-    canary = Canary.objects.select_related("chatbot").get()
-    work = Work(canary, turn, step, lambda **fields: _store(turn, token, **fields))
+    work = Work(Canary.objects.select_related("chatbot").get(), turn, step)
+    wait: timedelta | None = None
     try:
-        while not whole.is_over and is_open():
+        while wait is None and not whole.is_over and is_open():
             # What is left of a task's time could be too short for it, again and again.
             step.renew()
             wait = _do(work, pause)
-            if wait is not None:
-                _store(turn, token, next_at=Now() + wait)
-                break
             reached = {name: getattr(turn, name) for name in ("step", "state", "trouble", "trouble_at")}
             if turn.state != State.RUNNING:
-                _store(turn, token, **reached, ended_at=Now(), token=None, claimed_until=None)
+                turn.write(**reached, ended_at=Now(), token=None)
                 _tell(turn)
                 return
-            _store(turn, token, **reached)
-        _store(turn, token, token=None, claimed_until=None)
-    except _Lost:
+            turn.write(**reached)
+    except leases.LeaseLost:
         logger.warning("canary.lost turn=%s", turn.pk)
-
-
-def _take(token: UUID) -> CanaryTurn | None:
-    free = Q(claimed_until=None) | Q(claimed_until__lt=Now())
-    taken = CanaryTurn.objects.filter(free, state=State.RUNNING, next_at__lte=Now()).update(
-        token=token, claimed_until=Now() + _LEASE
-    )
-    if not taken:
-        return None
-    return CanaryTurn.objects.select_related("chatbot").get(token=token)
-
-
-def _store(turn: CanaryTurn, held: UUID, /, **fields: Any) -> None:
-    """Set fields and renew the lease that has the token `held`. Raises _Lost."""
-    changes: dict[str, Any] = {"claimed_until": Now() + _LEASE, **fields}
-    if not CanaryTurn.objects.filter(pk=turn.pk, token=held).update(**changes):
-        raise _Lost
+    turn.release(wait=wait or timedelta())
 
 
 def _do(work: Work, pause: timedelta) -> timedelta | None:
@@ -145,7 +117,7 @@ def _do(work: Work, pause: timedelta) -> timedelta | None:
         trouble, wait = error, timedelta()
     except CannotTell as error:
         trouble, wait = error, _NEXT_TRY
-    except _Lost:
+    except leases.LeaseLost:
         raise
     except Exception as error:
         # Whatever it was, it must end the turn one day.

@@ -3,6 +3,8 @@
 None of these rows has a word that was planted: words are derived from a turn's id (`compliance.canary.words`).
 """
 
+from datetime import timedelta
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -10,6 +12,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
+from common.leases import Lease
 
 # A turn is recorded for this long after it has ended.
 KEPT_DAYS = 90
@@ -34,11 +37,11 @@ class Canary(models.Model):
         return "canary"
 
 
-class CanaryTurn(models.Model):
-    """One chatter, from planting to the search for what is left.
+class CanaryTurn(Lease):
+    """One chatter, from planting to the search for what is left. Times are the database's."""
 
-    The row is the fence: who lost `token` writes nothing. Times are the database's.
-    """
+    # Longer than a task takes, whose last step may take as long as all before.
+    lease = timedelta(minutes=3)
 
     class State(models.TextChoices):
         RUNNING = "running", "Running"
@@ -83,9 +86,6 @@ class CanaryTurn(models.Model):
     step = models.CharField(max_length=12, choices=Step, default=Step.CLEAN_UP)
     began_at = models.DateTimeField(db_default=Now(), editable=False)
     ended_at = models.DateTimeField(null=True)
-    next_at = models.DateTimeField(db_default=Now(), help_text="No worker takes it earlier.")
-    token = models.UUIDField(null=True, help_text="Fencing token of the process that has it.")
-    claimed_until = models.DateTimeField(null=True)
 
     day = models.DateField(help_text="The day whose extract is to hold the chatter.")
     planted_at = models.DateTimeField(null=True, help_text="Since when something of the chatter can be stored.")

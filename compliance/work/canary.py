@@ -14,8 +14,7 @@ _LATE_AT_LEAST = timedelta(hours=1)
 
 _IS_DUE = """
 SELECT EXISTS (SELECT FROM compliance_canaryturn
-                WHERE state = 'running' AND next_at <= clock_timestamp()
-                  AND (claimed_until IS NULL OR claimed_until < clock_timestamp()))
+                WHERE state = 'running' AND next_attempt_at <= clock_timestamp())
        OR %(every)s::interval IS NOT NULL AND EXISTS (SELECT FROM compliance_canary)
        AND NOT EXISTS (SELECT FROM compliance_canaryturn
                         WHERE state = 'running' OR began_at > clock_timestamp() - %(every)s::interval)

@@ -141,9 +141,7 @@ def test_it_is_due_once_in_a_while_and_while_a_turn_runs(canary: Canary, setting
     assert canary_state.is_due()
     turn = turn_of(canary, "running", ago=HOUR / 2, erased_at=None)
     assert canary_state.is_due()
-    CanaryTurn.objects.update(next_at=timezone.now() + HOUR)
-    assert not canary_state.is_due()
-    CanaryTurn.objects.update(next_at=timezone.now(), claimed_until=timezone.now() + HOUR)
+    CanaryTurn.objects.update(next_attempt_at=timezone.now() + HOUR)
     assert not canary_state.is_due()
     turn.delete()
     turn_of(canary, "clean", ago=HOUR / 2)
@@ -164,7 +162,7 @@ def test_workers_go_on_with_a_turn_that_a_command_has_left(canary: Canary, setti
     assert (turn.state, turn.step) == ("running", "erase")
 
     settings.CANARY_URL = ""
-    CanaryTurn.objects.update(next_at=timezone.now())
+    CanaryTurn.objects.update(next_attempt_at=timezone.now())
     assert not canary_state.is_due()
 
 

@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from chatbots.models import DigestKey
 from common import proc
+from common.leases import LeaseLost
 from compliance.canary import steps, trouble, turns, words
 from compliance.canary.api import Sighting
 from compliance.canary.setting_up import set_up
@@ -18,7 +19,6 @@ from compliance.canary.steps import Work
 from compliance.canary.trouble import Budget, CannotTell, NotHere
 from compliance.models import Canary, CanaryFinding, CanaryTurn
 from tests.compliance.canary.support import Service
-from tests.patches import failing
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def left_by(canary: Canary, **fields: Any) -> CanaryTurn:
 
 
 def work_on(canary: Canary, turn: CanaryTurn) -> Work:
-    return Work(canary, turn, Budget(30), lambda **_: None)
+    return Work(canary, turn, Budget(30))
 
 
 def request(status: str, *, hold_reason: str | None = None, error: str = "") -> dict[str, Any]:
@@ -60,8 +60,9 @@ def test_the_file_is_of_a_type_that_the_service_takes(settings: Settings, taken:
 
 
 def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary) -> None:
-    work = Work(canary, turn_of(canary), Budget(30), failing(RuntimeError))
-    with pytest.raises(RuntimeError):
+    work = work_on(canary, turn_of(canary))
+    CanaryTurn.objects.update(token=uuid4())
+    with pytest.raises(LeaseLost):
         work.found(CanaryFinding.Place.ROWS, [Sighting(CanaryFinding.Code.TEXT_LEFT, "a table")])
     assert not CanaryFinding.objects.exists()
 

@@ -60,7 +60,7 @@ class Flight:
 
     def go_on(self) -> None:
         """Go on once, whatever the turn waits for."""
-        CanaryTurn.objects.filter(pk=self.turn.pk).update(next_at=Now())
+        CanaryTurn.objects.filter(pk=self.turn.pk).update(next_attempt_at=Now())
         with role("worker"):
             turns.go_on(seconds=60, pause=timedelta())
 

@@ -127,13 +127,15 @@ def test_a_killed_process_is_replaced_and_two_are_never_at_work(canary: Canary, 
     flight = Flight()
     flight.reach(step)
     # As a process leaves it that is killed in the middle.
-    execute("UPDATE compliance_canaryturn SET token = gen_random_uuid(), claimed_until = now() + interval '1 minute'")
+    execute(
+        "UPDATE compliance_canaryturn SET token = gen_random_uuid(), next_attempt_at = now() + interval '1 minute'"
+    )
     before = CanaryTurn.objects.values().get()
     assert turns.begin() == flight.turn
     go_on(seconds=10)
     assert CanaryTurn.objects.values().get() == before
 
-    execute("UPDATE compliance_canaryturn SET claimed_until = now() - interval '1 second'")
+    execute("UPDATE compliance_canaryturn SET next_attempt_at = now() - interval '1 second'")
     turn = flight.end()
 
     assert turn.state == "clean"
