@@ -42,7 +42,7 @@ RECEIVERS = Receivers()
 class Callbacks(Queue[Callback, Outcome]):
     name = "callback"
     receivers = RECEIVERS
-    table, key = "compliance_callback", "uuid"
+    model = Callback
     waits, gives_up, rests = State.WAITING.value, State.GIVEN_UP.value, Failure.RECEIVER_RESTING.value
     first_wait, longest_wait = timedelta(seconds=30), timedelta(hours=2)
     # An earlier event of the same request goes first, while it is due or on its way; not while it waits for another

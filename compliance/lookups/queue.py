@@ -79,7 +79,7 @@ class Taken:
 class Lookups(Queue[Taken, LookupResult]):
     name = "lookup"
     receivers = RESOLVERS
-    table, key = "conversations_identitylookup", "bigint"
+    model = IdentityLookup
     waits, gives_up, rests = State.PENDING.value, State.FAILED.value, Failure.RESOLVER_RESTING.value
     first_wait, longest_wait = timedelta(seconds=10), timedelta(hours=1)
     changes = """finished_at = CASE WHEN held.state <> 'pending' THEN held.at END,

@@ -15,11 +15,14 @@ from compliance.models.requests import ComplianceRequest
 _Status = ComplianceRequest.Status
 
 
-class Callback(models.Model):
+class Callback(Lease):
     """The event that a request has reached a state, for the client's receiver. Waiting rows are the queue.
 
     The state of the request is a copy: a request that failed can have been retried since. Times are the database's.
     """
+
+    # Three times what a call may take: a worker that was killed is known by it.
+    lease = timedelta(seconds=30)
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting"
@@ -56,10 +59,9 @@ class Callback(models.Model):
 
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     attempts = models.PositiveIntegerField(default=0, help_text="Calls since the callback was last resent.")
-    next_attempt_at = models.DateTimeField(
+    next_attempt_at = models.DateTimeField(  # type: ignore[assignment]  # null once nothing is tried again
         null=True, help_text="When a worker may take it; while one sends it, when another may."
     )
-    token = models.UUIDField(null=True, help_text="Fencing token of the worker that sends it.")
     give_up_at = models.DateTimeField(help_text="No attempt is made later.")
     last_status = models.PositiveSmallIntegerField(
         null=True, help_text="HTTP status of the receiver's last response."

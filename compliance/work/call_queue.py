@@ -16,13 +16,13 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from chatbots.callback_secrets import Signers
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver
 from common.db import BY_INDEX, array, execute, fetch, fetch_in_index_order, lock_until_commit
-from common.leases import at_random, back_off, most_workers
+from common.leases import Lease, at_random, back_off, most_workers
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
 from conversations import machines
@@ -31,8 +31,6 @@ from conversations.placement import by_place
 # Of a chatbot: a host may serve several, with failures of their own.
 Receiver = tuple[int, str]
 
-# Three times what a call may take: a worker that was killed is known by it.
-LEASE = timedelta(seconds=30)
 # Of one chatbot at a time: a slow receiver must not hold all threads.
 PER_CHATBOT = 4
 # Of those that go to a receiver that rests, how many are put off at a time.
@@ -61,7 +59,7 @@ WITH picked AS (
         SELECT c.id
           FROM {table} c
          WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.chatbot_id = due.chatbot_id AND c.state = '{waits}'
-           AND c.next_attempt_at <= statement_timestamp() AND {may_go}
+           AND c.next_attempt_at <= statement_timestamp() AND {only}
          ORDER BY c.next_attempt_at
          LIMIT due.share
            FOR UPDATE OF c SKIP LOCKED
@@ -71,12 +69,6 @@ UPDATE {table} c
    SET token = %(token)s, next_attempt_at = statement_timestamp() + %(lease)s::interval
   FROM picked WHERE c.id = picked.id AND c.chatbot_id = ANY(%(chatbots)s::bigint[])
 RETURNING c.id, c.chatbot_id, c.attempts
-"""
-_DUE_OF_RECEIVER = """
-SELECT c.id FROM {table} c
- WHERE c.chatbot_id = %(chatbot)s AND c.state = '{waits}' AND c.next_attempt_at <= statement_timestamp()
-   AND {is_of_receiver}
- ORDER BY c.next_attempt_at LIMIT %(most)s
 """
 # Skips what others have locked, so that it cannot deadlock with them: an erasure deletes look-ups in an order of its
 # own, and intake queues several anew. What they hold is not the worker's any more.
@@ -92,9 +84,7 @@ WITH ending AS (
            statement_timestamp() AS at, statement_timestamp() + %(kept)s::interval AS expires_at
       FROM ending e
       JOIN {table} c ON c.id = e.id
-     WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[])
-       AND (c.token = %(token)s
-            OR %(is_due)s AND c.state = '{waits}' AND c.next_attempt_at <= statement_timestamp())
+     WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.token = %(token)s
        FOR UPDATE OF c SKIP LOCKED
 )
 UPDATE {table} c
@@ -182,8 +172,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     name: ClassVar[str]  # of the threads
     receivers: ClassVar[Receivers]
-    table: ClassVar[str]
-    key: ClassVar[str]  # the type of `id`
+    model: ClassVar[type[Lease]]
     waits: ClassVar[str]  # the states of what waits, and of what was given up
     gives_up: ClassVar[str]
     rests: ClassVar[str]  # the error of what was not tried, since its receiver rests
@@ -201,10 +190,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     @abstractmethod
     def due_chatbots(self) -> Collection[int]:
-        """Return the chatbots that have something due and may be called, by `fetch_in_index_order`.
-
-        In a transaction, the statements that follow read in the order of indexes too.
-        """
+        """Return the chatbots that have something due and may be called."""
 
     @abstractmethod
     def read(self, token: UUID, rows: Sequence["Row"]) -> Sequence[_Due]:
@@ -248,11 +234,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
             with transaction.atomic():
                 due = self.due_chatbots()
                 shared = shares(due, room=room, busy=busy) if due and may_take(token) else {}
-                rows: list[Row] = []
-                for together in by_place({chatbot: chatbot for chatbot in shared}):
-                    shares_of = array(shared[chatbot] for chatbot in together)
-                    values = {"token": token, "lease": LEASE, "chatbots": array(together), "shares": shares_of}
-                    rows += [Row(*row) for row in fetch(self._sql(_TAKE), values)]
+                rows = self._lease(token, shared, only=self.may_go)
                 if not rows:
                     break
                 taken = self.read(token, rows)
@@ -266,8 +248,9 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     def put_back(self, token: UUID, rows: Iterable[Due]) -> None:
         """Have others take them once the lease would be over: rows under lease would keep workers from calling."""
+        lease = self.model.lease
         with transaction.atomic():
-            self._record(token, {one.id: (one.chatbot_id, Ending(self.waits, None), LEASE) for one in rows}, calls=0)
+            self._record(token, {one.id: (one.chatbot_id, Ending(self.waits, None), lease) for one in rows}, calls=0)
 
     def let_rest(self, token: UUID, taken: Iterable[Due], *, receiver: Receiver, seconds: float) -> None:
         """Put off what would go to a receiver that rests: what was taken, and what else is due, many at a time.
@@ -275,25 +258,32 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
         """
         chatbot_id, origin = receiver
-        values = {"chatbot": chatbot_id, "receiver": f"{origin}/", "most": MOST_PUT_OFF}
         ending = chatbot_id, Ending(self.waits, self.rests), timedelta(seconds=seconds)
         with transaction.atomic():
-            due = [one for (one,) in fetch_in_index_order(self._sql(_DUE_OF_RECEIVER), values)]
-            rows = dict.fromkeys([*due, *(one.id for one in taken)], ending)
-            self.recorded(self._record(token, rows, calls=0, is_due=True))
+            due = self._lease(token, {chatbot_id: MOST_PUT_OFF}, only=self.is_of_receiver, receiver=f"{origin}/")
+            rows = {one.id: ending for one in (*taken, *due)}
+            self.recorded(self._record(token, rows, calls=0))
 
     def drop(self, token: UUID, rows: Iterable[Due]) -> None:
         """Delete rows that are not needed any more."""
         for ids, chatbots in _places({one.id: one.chatbot_id for one in rows}):
             execute(self._sql(_DROP), {"token": token, "ids": array(ids), "chatbots": chatbots})
 
+    def _lease(self, token: UUID, shares_of: Mapping[int, int], *, only: str, **values: str) -> list[Row]:
+        """Take what is due of these chatbots, of each so much at most. In the order of the index, not sorting all."""
+        rows = []
+        for together in by_place({chatbot: chatbot for chatbot in shares_of}):
+            values |= {"chatbots": array(together), "shares": array(shares_of[chatbot] for chatbot in together)}
+            given = {"token": token, "lease": self.model.lease, **values}
+            rows += [Row(*row) for row in fetch_in_index_order(self._sql(_TAKE, only=only), given)]
+        return rows
+
     def _back_off(self, attempts: int) -> timedelta:
         return back_off(attempts, first=self.first_wait, longest=self.longest_wait)
 
     def _record(
-        self, token: UUID, rows: Mapping[Any, tuple[int, Ending, timedelta]], *, calls: int, is_due: bool = False
+        self, token: UUID, rows: Mapping[Any, tuple[int, Ending, timedelta]], *, calls: int
     ) -> list[tuple[Any, ...]]:
-        """With `is_due` also what nobody has taken, if it is due."""
         if not rows:
             return []
         execute(BY_INDEX)
@@ -302,7 +292,6 @@ class Queue(ABC, Generic[_Due, _Outcome]):
             endings = [rows[one][1] for one in ids]
             values = {
                 "token": token,
-                "is_due": is_due,
                 "calls": calls,
                 "kept": self.kept,
                 "chatbots": chatbots,
@@ -312,14 +301,20 @@ class Queue(ABC, Generic[_Due, _Outcome]):
                 "statuses": [ending.status for ending in endings],
                 "waits": [rows[one][2] for one in ids],
             }
-            recorded += fetch(self._sql(_RECORD), values)
+            # By the token alone: without statistics PostgreSQL would combine that with all rows of the chatbots.
+            recorded += fetch_in_index_order(self._sql(_RECORD), values)
         return recorded
 
-    def _sql(self, statement: str) -> str:
-        return statement.format(**{name: getattr(self, name) for name in _TEXTS})
-
-
-_TEXTS = ("table", "key", "waits", "gives_up", "may_go", "is_of_receiver", "changes", "reported")
+    def _sql(self, statement: str, *, only: str = "") -> str:
+        return statement.format(
+            table=self.model._meta.db_table,
+            key=self.model._meta.pk.rel_db_type(connection),
+            waits=self.waits,
+            gives_up=self.gives_up,
+            changes=self.changes,
+            reported=self.reported,
+            only=only,
+        )
 
 
 def may_take(token: UUID) -> bool:

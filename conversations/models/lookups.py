@@ -1,18 +1,23 @@
 """Look-ups of identities at the clients' addresses. Waiting rows are the queue."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from common.leases import Lease
 from conversations.models.conversations import _OfConversation
 
 
-class IdentityLookup(_OfConversation):
+class IdentityLookup(_OfConversation, Lease):
     """Who a conversation's chatter is, asked at its chatbot's resolver. It has no answer and no value.
 
-    Times are the database's. A pending one that a worker has taken has its token, and `next_attempt_at` is the end of
-    the lease.
+    Times are the database's.
     """
+
+    # More than three times what a call may take: a worker that was killed is known by it.
+    lease = timedelta(seconds=30)
 
     class State(models.TextChoices):
         PENDING = "pending", "Waiting"
@@ -46,10 +51,9 @@ class IdentityLookup(_OfConversation):
     state = models.CharField(max_length=8, choices=State, default=State.PENDING)
     attempts = models.PositiveIntegerField(default=0, help_text="Calls since it was queued last.")
     queued_at = models.DateTimeField(db_default=Now())
-    next_attempt_at = models.DateTimeField(
+    next_attempt_at = models.DateTimeField(  # type: ignore[assignment]  # null once nothing is tried again
         null=True, help_text="When a worker may take it; while one calls, when another may."
     )
-    token = models.UUIDField(null=True, help_text="Fencing token of the worker that calls.")
     give_up_at = models.DateTimeField(help_text="No attempt is made later.")
     last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
     finished_at = models.DateTimeField(null=True)

@@ -19,9 +19,12 @@ class Migration(migrations.Migration):
                 db_default=Now(), help_text="When a worker may take it; while one holds it, when another may."
             ),
         ),
-        migrations.AlterField(
-            model_name="dailyextract",
-            name="token",
-            field=models.UUIDField(help_text="Fencing token of the worker that holds the row.", null=True),
+        *(
+            migrations.AlterField(
+                model_name=model,
+                name="token",
+                field=models.UUIDField(help_text="Fencing token of the worker that holds the row.", null=True),
+            )
+            for model in ("dailyextract", "identitylookup")
         ),
     ]
