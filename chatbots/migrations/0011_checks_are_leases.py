@@ -23,4 +23,7 @@ class Migration(migrations.Migration):
             name="token",
             field=models.UUIDField(help_text="Fencing token of the worker that holds the row.", null=True),
         ),
+        migrations.RunSQL(
+            migrations.RunSQL.noop, "UPDATE chatbots_bucketcheck SET token = gen_random_uuid() WHERE token IS NULL"
+        ),
     ]

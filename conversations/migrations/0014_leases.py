@@ -1,4 +1,4 @@
-"""No worker builds an extract meanwhile, so all leases are over. One with a token loses an attempt, as before."""
+"""No worker builds an extract meanwhile, so all leases are over: what was taken costs no attempt."""
 
 from django.db import migrations, models
 from django.db.models.functions import Now
@@ -10,6 +10,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunSQL(
+            "UPDATE conversations_dailyextract SET token = NULL WHERE token IS NOT NULL", migrations.RunSQL.noop
+        ),
         migrations.RemoveField(model_name="dailyextract", name="claimed_until"),
         migrations.RenameField(model_name="dailyextract", old_name="not_before", new_name="next_attempt_at"),
         migrations.AlterField(

@@ -3,16 +3,23 @@
 from datetime import timedelta
 from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
 
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from chatbots.models import Chatbot
-from compliance.models import Callback, ComplianceRequest, Export, RequestSubject
+from chatbots.models import BucketCheck, Chatbot
+from common.leases import take
+from compliance.models import Callback, CanaryTurn, ComplianceRequest, Export, Mailbox, RequestSubject
+from conversations.extracts import leases
+from conversations.models import DailyExtract
 from tests import factories
 
 URL = "https://hooks.example.com/own"
@@ -70,3 +77,49 @@ def test_conversations_that_requests_name_move_from_arrays_to_rows_and_back(chat
     executor.migrate(executor.loader.graph.leaf_nodes("compliance"))
     assert {one.pk: one.conversation_digests for one in ComplianceRequest.objects.all()} == named
     assert [one.chatbot_id for one in RequestSubject.objects.all()] == [chatbot.pk] * 3
+
+
+def test_what_workers_held_or_put_off_is_taken_again_and_keeps_its_attempts(chatbot: Chatbot) -> None:
+    hour, now = timedelta(hours=1), timezone.now()
+    for number in range(3):
+        start = now - timedelta(days=9 - number)
+        day = {"day": start.date(), "starts_at": start, "ends_at": now, "attempts": 2}
+        DailyExtract.objects.create(chatbot=chatbot, **day)
+    for name in ("ada", "ben"):
+        Mailbox.objects.create(user=User.objects.create(username=name), attempts=3)
+    CanaryTurn.objects.create(chatbot=chatbot, day=now)
+    BucketCheck.objects.create(chatbot=chatbot)
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    loader = MigrationLoader(connection)
+    migrations = [
+        *(("chatbots", "0011_checks_are_leases"), ("conversations", "0014_leases"), ("compliance", "0025_leases"))
+    ]
+    former = {}
+    for migration in migrations:
+        state = loader.project_state(migration, at_end=False)
+        with connection.schema_editor() as editor:
+            loader.graph.nodes[migration].unapply(state.clone(), editor)
+        former[migration[0]] = state.apps
+    held = {"token": UUID(int=7), "claimed_until": now + hour}
+    new, taken, put_off = days = former["conversations"].get_model("conversations", "DailyExtract").objects.all()
+    days.filter(pk=new.pk).update(not_before=None)
+    days.filter(pk=taken.pk).update(not_before=now - hour, owner="host:7:8", **held)
+    days.filter(pk=put_off.pk).update(not_before=now + hour)
+    boxes = former["compliance"].get_model("compliance", "Mailbox").objects
+    boxes.filter(user__username="ada").update(**held)
+    boxes.filter(user__username="ben").update(next_at=now + hour)
+    former["compliance"].get_model("compliance", "CanaryTurn").objects.update(**held)
+    former["chatbots"].get_model("chatbots", "BucketCheck").objects.update(**held)
+
+    for migration in migrations:
+        with connection.schema_editor() as editor:
+            loader.graph.nodes[migration].apply(loader.project_state(migration, at_end=False), editor)
+    leases.requeue_expired()
+    days, boxes = DailyExtract.objects.order_by("day"), Mailbox.objects.order_by("user__username")
+    rows: list[Any] = [*days, *boxes, *CanaryTurn.objects.all(), *BucketCheck.objects.all()]
+    due = [take(type(row).objects.filter(pk=row.pk)) is not None for row in rows]
+    assert due == [True, True, False, True, False, True, True]
+    assert [row.attempts for row in rows[:5]] == [2, 2, 2, 3, 3]
+    assert [rows[2].next_attempt_at, rows[4].next_attempt_at] == [now + hour] * 2
