@@ -54,13 +54,14 @@ _IS_SET = "SELECT bool_and(current_setting(name) = 'off') FROM unnest(%s::text[]
 
 @contextmanager
 def sessions_find_by_index() -> Iterator[None]:
-    """Let the sessions that this process opens meanwhile find rows by index. It has to be called before the first.
+    """Let the sessions that this process opens meanwhile find rows by index.
 
     What reads many rows has a connection of its own (`conversations.snapshots`), which is not set so.
     """
-    if connection.connection is not None:  # of a test, which calls commands in its own process
+    if connection.in_atomic_block:  # of a test, which calls commands in its own process
         yield
         return
+    connection.close()  # of what looked whether the command may run
     options = connection.settings_dict["OPTIONS"]
     before = options.get("options", "")
     settings = FINDING_BY_INDEX | {"jit": "off"}

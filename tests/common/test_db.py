@@ -52,13 +52,12 @@ def test_settings_hold_where_the_rows_are_until_the_transaction_ends(chatbot: Ch
 @pytest.mark.django_db(transaction=True)
 def test_sessions_of_workers_find_rows_by_index_and_others_do_not() -> None:
     assert not finds_by_index()
-    connection.close()
     with sessions_find_by_index():
         assert finds_by_index()
         connection.close()  # it may be lost
         assert finds_by_index()
     assert not finds_by_index()
-    with sessions_find_by_index():  # what is open stays as it is
+    with transaction.atomic(), sessions_find_by_index():  # in one, the session stays as it is
         assert not finds_by_index()
 
 

@@ -9,12 +9,14 @@ from django.core.management import CommandError
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry
+from common.db import finds_by_index
 from compliance import worker
 from compliance.models import ComplianceRequest, Heartbeat
 from tests import factories
 from tests.commands import refused, report, run
 from tests.compliance.exporting import committed
 from tests.factories import conversation_of, deletion_of
+from tests.patches import before
 
 Status = ComplianceRequest.Status
 
@@ -29,6 +31,15 @@ def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage)
     assert run("process_requests")[:2] == (0, "All requests, by state: 1 completed.\n")
     request = ComplianceRequest.objects.get()
     assert (request.status, request.messages, request.origin) == (Status.COMPLETED, 2, "command")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("chatbot", "storage")
+def test_it_finds_rows_by_index_though_whether_it_may_run_was_looked_up_before(monkeypatch) -> None:
+    before(monkeypatch, worker, "drain", lambda **_: set_so.append(finds_by_index()))
+    set_so: list[bool] = []
+    run("process_requests")
+    assert set_so == [True]
 
 
 def test_it_reads_the_value_from_standard_input(chatbot, monkeypatch) -> None:

@@ -10,6 +10,7 @@ from psycopg import OperationalError, errors
 
 from chatbots.models import BucketCheck, ChangeLogEntry, Chatbot
 from common.database_errors import was_refused_for_now
+from common.db import execute
 from common.storage import ObjectStorage
 from compliance import tasks, worker
 from compliance.models import Claim, ComplianceRequest
@@ -41,10 +42,9 @@ def _work_goes_on() -> Iterator[None]:
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """A database that refuses to delete messages, as if it had no room."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FULL.format(what="DELETE ON conversations_message"))
-        yield
-        cursor.execute(_MENDED)
+    execute(_FULL.format(what="DELETE ON conversations_message"))
+    yield
+    execute(_MENDED)
 
 
 @pytest.fixture
