@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from common.db import BY_INDEX, array, execute, fetch
+from common.db import array, fetch
 from compliance.errors import Refused
 from compliance.models import Callback
 from compliance.work import notify
@@ -96,23 +96,20 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
         "kept": settings.CALLBACK_DAYS.total_seconds(),
     }
     with transaction.atomic():
-        execute(BY_INDEX)
         [(forgotten,)] = fetch(_FORGOTTEN, values)
         resent = fetch(_RESEND, values)
         if dry_run:
             transaction.set_rollback(True)
             return Resent(len(resent), forgotten)
         changelog.record_all(
-            [
-                changelog.entry(
-                    "callback.resent",
-                    chatbot_id=chatbot_id,
-                    request_id=request_id,
-                    actor=actor,
-                    data={"callback": str(callback_id), "event": f"request.{status}"},
-                )
-                for callback_id, chatbot_id, request_id, status in resent
-            ]
+            changelog.entry(
+                "callback.resent",
+                chatbot_id=chatbot_id,
+                request_id=request_id,
+                actor=actor,
+                data={"callback": str(callback_id), "event": f"request.{status}"},
+            )
+            for callback_id, chatbot_id, request_id, status in resent
         )
         if resent:
             notify.enqueue_callbacks_after_commit()

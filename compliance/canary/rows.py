@@ -18,11 +18,12 @@ import psycopg
 from django.db import Error, connection, transaction
 from psycopg import sql
 
-from common.db import BY_INDEX, execute, fetch
+from common.db import execute, fetch
 from compliance.canary.api import Code, Sighting
 from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
 from compliance.canary.words import Search
 from compliance.models import CanaryTurn
+from conversations import placement
 from conversations.models.conversations import EARLIEST
 
 # Of one table. The canary's own rows expire after some months, except in tables of which only the newest are read.
@@ -188,7 +189,7 @@ def look(search: Search, turn: CanaryTurn, *, since: datetime, budget: Budget) -
     things: dict[str, Sequence[int | UUID]] = {}
     doubts = Doubts()
     with doubts.passing(), _transaction("connection"):
-        execute(BY_INDEX)
+        placement.find_by_index()
         execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
         for name, statements in _THINGS.items():
             with doubts.passing(), _transaction(name):

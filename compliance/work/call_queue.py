@@ -21,12 +21,12 @@ from django.db import connection, transaction
 from chatbots.callback_secrets import Signers
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver
-from common.db import BY_INDEX, array, execute, fetch, fetch_in_index_order, lock_until_commit
+from common.db import array, execute, fetch, fetch_in_index_order, lock_until_commit
 from common.leases import Lease, at_random, back_off, most_workers
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
 from conversations import machines
-from conversations.placement import by_place
+from conversations.placement import by_place, find_by_index
 
 # Of a chatbot: a host may serve several, with failures of their own.
 Receiver = tuple[int, str]
@@ -286,7 +286,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
     ) -> list[tuple[Any, ...]]:
         if not rows:
             return []
-        execute(BY_INDEX)
+        find_by_index()
         recorded = []
         for ids, chatbots in _places({one: chatbot_id for one, (chatbot_id, _, _) in rows.items()}):
             endings = [rows[one][1] for one in ids]
@@ -322,7 +322,6 @@ def may_take(token: UUID) -> bool:
 
     As many workers call as may at a time, whatever the queues: one of a cluster's is always left for requests.
     """
-    execute(BY_INDEX)
     lock_until_commit(_MESSENGER_LOCK)
     chatbots = machines.reachable(Resolver.objects.values_list("pk", flat=True))
     at_work, tokens = "", _TOKENS

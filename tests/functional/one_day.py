@@ -55,6 +55,7 @@ class Day(DayOfReaders):
             self.draining,
             self.draining_what_takes_chunks,
             self.telling,
+            self.telling_again,
             self.looking_up,
             self.finding,
             self.late_data,
@@ -199,7 +200,10 @@ class Day(DayOfReaders):
         with self.watch.paused():
             result = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}")
             assert result.filter(state="waiting", last_error__in=["no_answer", "receiver_resting"]).count() > 50
-            one = result.latest("id")
+
+    def telling_again(self) -> None:
+        with self.watch.paused():
+            one = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}").latest("id")
         assert self.token.get(f"requests/{one.request_id}/callbacks").status_code == 200
         assert self.token.post(f"requests/{one.request_id}/callbacks/resend", {}).status_code == 200
 

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
 from common.commands import TeachingCommand
+from common.db import sessions_find_by_index
 from compliance.canary import turns
 from compliance.models import Canary, CanaryTurn
 
@@ -47,6 +48,7 @@ exit codes:
         parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="How long to follow (900).")
         parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
+    @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         if not Canary.objects.exists():
             raise CommandError("There is no canary. Create it first: manage.py create_canary")
