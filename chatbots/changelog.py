@@ -1,7 +1,7 @@
 """Writes the change log. Its data has a closed vocabulary, so that no field can hold personal data."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 from uuid import UUID
 
@@ -104,10 +104,10 @@ def record(
     return cast("int", entry_id)
 
 
-def record_all(entries: Sequence[Entry]) -> None:
+def record_all(entries: Iterable[Entry]) -> None:
     """Append many entries in one statement, in the caller's transaction."""
-    if entries:
-        execute(_APPEND, [_as_json(entries)])
+    if appended := list(entries):
+        execute(_APPEND, [_as_json(appended)])
 
 
 def _as_json(entries: Sequence[Entry]) -> str:

@@ -228,10 +228,8 @@ class RepairResult:
     def record(self, actor: str) -> None:
         """Write each chatbot's numbers to its change log."""
         changelog.record_all(
-            [
-                changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
-                for chatbot_id, counts in self._of_chatbot.items()
-            ]
+            changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
+            for chatbot_id, counts in self._of_chatbot.items()
         )
 
 

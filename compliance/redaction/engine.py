@@ -126,16 +126,14 @@ def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> 
         for one in every
     )
     changelog.record_all(
-        [
-            changelog.entry(
-                "request.accepted",
-                chatbot_id=repeat.chatbot_id,
-                request_id=repeat.pk,
-                actor="worker",
-                data={"kind": str(repeat.kind), "origin": str(repeat.origin)},
-            )
-            for repeat in filed
-        ]
+        changelog.entry(
+            "request.accepted",
+            chatbot_id=repeat.chatbot_id,
+            request_id=repeat.pk,
+            actor="worker",
+            data={"kind": str(repeat.kind), "origin": str(repeat.origin)},
+        )
+        for repeat in filed
     )
     if filed:
         notify.notify_workers_after_commit()

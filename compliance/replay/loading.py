@@ -172,10 +172,8 @@ def _revoke(found: Loaded) -> list[RevokedKey]:
     for key_id, _, _, _, revoked_at in keys:
         execute(_REVOKE, [revoked_at, key_id])
     changelog.record_all(
-        [
-            changelog.entry("apikey.revoked", chatbot_id=chatbot_id, actor=ACTOR, data={"prefix": prefix})
-            for _, prefix, chatbot_id, _, _ in keys
-        ]
+        changelog.entry("apikey.revoked", chatbot_id=chatbot_id, actor=ACTOR, data={"prefix": prefix})
+        for _, prefix, chatbot_id, _, _ in keys
     )
     # The ledger has them.
     execute(_DROP_REVOKED, [[prefix for _, prefix, _, _, _ in keys]])

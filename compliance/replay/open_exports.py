@@ -101,9 +101,7 @@ def _cancel(deletion_of: Mapping[UUID, UUID]) -> None:
     )
     announce(exports)
     changelog.record_all(
-        [
-            changelog.entry("request.cancelled", chatbot_id=chatbot_id, request_id=pk, actor=ACTOR)
-            for pk, chatbot_id in exports.items()
-        ]
+        changelog.entry("request.cancelled", chatbot_id=chatbot_id, request_id=pk, actor=ACTOR)
+        for pk, chatbot_id in exports.items()
     )
     execute(_NAME, [array(exports), array(deletion_of[pk] for pk in exports)])

@@ -58,10 +58,8 @@ def _look(request_ids: Collection[UUID], actor: str) -> dict[UUID, ComplianceReq
         asked = ComplianceRequest.objects.filter(pk__in=request_ids).select_related("chatbot", "variable")
         found = {one.pk: one for one in asked.order_by("seq") if is_shown(one)}
         changelog.record_all(
-            [
-                changelog.entry("request.shown", chatbot_id=one.chatbot_id, request_id=one.pk, actor=actor)
-                for one in found.values()
-            ]
+            changelog.entry("request.shown", chatbot_id=one.chatbot_id, request_id=one.pk, actor=actor)
+            for one in found.values()
         )
     return found
 

@@ -289,15 +289,13 @@ def _requeue(statement: str, **values: str | None) -> int:
     lost = fetch(statement, {"most": MAX_ATTEMPTS, **values})
     announce([request_id for request_id, _, _, status, _ in lost if status == "failed"])
     changelog.record_all(
-        [
-            changelog.entry(
-                "request.failed" if status == "failed" else "request.requeued",
-                chatbot_id=chatbot_id,
-                request_id=request_id,
-                actor="worker",
-                data={"code": code, "attempts": attempts},
-            )
-            for request_id, chatbot_id, attempts, status, code in lost
-        ]
+        changelog.entry(
+            "request.failed" if status == "failed" else "request.requeued",
+            chatbot_id=chatbot_id,
+            request_id=request_id,
+            actor="worker",
+            data={"code": code, "attempts": attempts},
+        )
+        for request_id, chatbot_id, attempts, status, code in lost
     )
     return len(lost)

@@ -50,8 +50,6 @@ def announce(request_ids: Collection[UUID]) -> None:
 def log(event: str, rows: Iterable[tuple[UUID, int, changelog.Data]]) -> None:
     """Write an entry of a worker for each (request, chatbot, data), in the caller's transaction."""
     changelog.record_all(
-        [
-            changelog.entry(event, chatbot_id=chatbot_id, request_id=request_id, actor="worker", data=data)
-            for request_id, chatbot_id, data in rows
-        ]
+        changelog.entry(event, chatbot_id=chatbot_id, request_id=request_id, actor="worker", data=data)
+        for request_id, chatbot_id, data in rows
     )

@@ -191,9 +191,7 @@ def order(*, chatbot_id: int, days: Collection[date], states: Collection[State],
     with transaction.atomic():
         ordered = sorted(day for (day,) in fetch(_ORDER, values))
         changelog.record_all(
-            [
-                changelog.entry("extract.ordered", chatbot_id=chatbot_id, actor=actor, data={"day": day.isoformat()})
-                for day in ordered
-            ]
+            changelog.entry("extract.ordered", chatbot_id=chatbot_id, actor=actor, data={"day": day.isoformat()})
+            for day in ordered
         )
     return ordered
