@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 
 from chatbots import changelog
 from common.db import array, execute, fetch
-from common.storage import errors
+from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
@@ -133,7 +133,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     """
     with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
-        _wait_for_storage(held, resting, now)
+        _put_off(held, resting, errors.resting(), *(now + wait for wait in _REST_WAITS))
         requests = claimed(held, failures.keys() - resting)
         for request in requests:
             failure = failures[request.pk]
@@ -185,19 +185,9 @@ def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed)
     One that is refused again may itself be the reason, as when it needs more room than the disk has: from then on it
     is claimed with fewer others or alone, and waits longer.
     """
-    again = Q(error_code=failure.code)
+    lane = Case(When(error_code=failure.code, then=Value(_lane_after_failure(held))), default=F("lane"))
     with held.transaction() as now:
-        first_wait, next_wait = (Value(now + wait) for wait in _REFUSED_WAITS)
-        requests = _requeue(
-            held,
-            request_ids,
-            waiting_for=None,
-            not_before=Case(When(again, then=next_wait), default=first_wait),
-            lane=Case(When(again, then=Value(_lane_after_failure(held))), default=F("lane")),
-            error_code=failure.code,
-            error_detail=failure.detail,
-        )
-        _log_requeued((request for request in requests if request.error_code != failure.code), failure.code)
+        _put_off(held, request_ids, failure, *(now + wait for wait in _REFUSED_WAITS), lane=lane)
 
 
 def queue_again(request: ComplianceRequest) -> None:
@@ -303,32 +293,32 @@ def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, 
         _log_requeued(_requeue(held, request_ids, lane=lane), code)
 
 
-def _wait_for_storage(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:
-    """Requeue requests until their storage may be tried again. Logged the first time only: it can take days."""
-    resting = errors.resting()
-    first_wait, next_wait = (Value(now + wait) for wait in _REST_WAITS)
+def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
+    """Requeue those of the requests that lost no machine before, until it answers, and return them."""
+    first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
+    _put_off(held, first, StepFailed.by_machine(), *[now + _BACK_OFF[0]] * 2)
+    return first
+
+
+def _put_off(
+    held: HeldClaim,
+    request_ids: Collection[UUID],
+    failure: StepFailed | StorageError,
+    first: datetime,
+    again: datetime,
+    **changes: Any,
+) -> None:
+    """Requeue requests without a lost attempt, until `first`, or `again` if they waited for the same before.
+
+    Logged the first time only: it can take days.
+    """
     requests = _requeue(
         held,
         request_ids,
         waiting_for=None,
-        not_before=Case(When(error_code=resting.code, then=next_wait), default=first_wait),
-        error_code=resting.code,
-        error_detail=resting.detail,
-    )
-    _log_requeued((request for request in requests if request.error_code != resting.code), resting.code)
-
-
-def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
-    """Requeue those of the requests that lost no machine before, until it answers, and return them."""
-    first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
-    failure = StepFailed.by_machine()
-    requests = _requeue(
-        held,
-        first,
-        waiting_for=None,
-        not_before=now + _BACK_OFF[0],
+        not_before=Case(When(error_code=failure.code, then=Value(again)), default=Value(first)),
         error_code=failure.code,
         error_detail=failure.detail,
+        **changes,
     )
-    _log_requeued(requests, failure.code)
-    return first
+    _log_requeued((request for request in requests if request.error_code != failure.code), failure.code)
