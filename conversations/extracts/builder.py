@@ -54,16 +54,6 @@ _WAIT = timedelta(seconds=60)
 OnRead = Callable[[int], object]
 
 
-class ExtractFailed(Exception):
-    """A day's file could not be built. Code and detail are ours; `retryable` says whether a retry can help."""
-
-    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
-        super().__init__(code)
-        self.code = code
-        self.detail = detail
-        self.retryable = retryable
-
-
 class _Outdated(Exception):
     """The day was changed while its first file was read: nothing is published."""
 
@@ -101,32 +91,30 @@ def build(
     except _Outdated:
         logger.info("extract.outdated extract=%s", extract.id)
         leases.requeue(extract, wait=SETTLING)
-    except (ExtractFailed, StorageError) as error:
+    except SecretUnreadable:
+        detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
+        leases.fail(extract, "bucket_secret_unreadable", detail, retryable=False)
+    except StorageError as error:
         if error.code == "storage_resting":
             leases.requeue(extract, wait=_WAIT)
-        elif error.code == machines.SILENT:
-            _lose_machine(extract)
-        elif error.code == REFUSED:
-            _put_off(extract, error.detail, on_refused)
         else:
             leases.fail(extract, error.code, error.detail, retryable=error.retryable)
     except Exception as error:  # whatever it was, other days are built
         if machines.has_failed(error):
             _lose_machine(extract)
-            return False
-        if was_refused_for_now(error):
-            _put_off(extract, describe_refusal(error), on_refused)
-            return False
-        logger.error("extract.failed extract=%s", extract.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
-        detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
-        leases.fail(extract, "internal_error", detail, retryable=True)
+        elif was_refused_for_now(error):
+            detail = describe_refusal(error)
+            logger.warning("extract.refused extract=%s %s", extract.id, detail)
+            on_refused()
+            leases.put_off(extract, REFUSED, detail, wait=_WAIT)
+        elif isinstance(error, psycopg.Error):  # of the reader, since Django's raises Django's errors
+            detail = f"The conversations could not be read: {describe_database_error(error)}."
+            leases.fail(extract, "extract_not_read", detail, retryable=True)
+        else:
+            logger.error("extract.failed extract=%s", extract.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
+            detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
+            leases.fail(extract, "internal_error", detail, retryable=True)
     return False
-
-
-def _put_off(extract: DailyExtract, detail: str, on_refused: Callable[[], object]) -> None:
-    logger.warning("extract.refused extract=%s %s", extract.id, detail)
-    on_refused()
-    leases.put_off(extract, REFUSED, detail, wait=_WAIT)
 
 
 def _lose_machine(extract: DailyExtract) -> None:
@@ -169,17 +157,11 @@ def _build(extract: DailyExtract, on_read: OnRead, *, may_call_client: bool) -> 
 def _location(extract: DailyExtract) -> StorageLocation:
     """Return where the file goes. A file in the hosted bucket is replaced there, whatever the settings are now.
 
-    Raises ExtractFailed, and StorageError if a client's settings cannot be used.
+    Raises SecretUnreadable, and StorageError if a client's settings cannot be used.
     """
     if extract.key and extract.hosting == Bucket.Hosting.HOSTED:
         return hosted_location(Chatbot.objects.get(pk=extract.chatbot_id))
-    bucket = Bucket.objects.select_related("chatbot").get(chatbot=extract.chatbot_id)
-    detail = ""
-    try:
-        return location_of(bucket)
-    except SecretUnreadable:
-        detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
-    raise ExtractFailed("bucket_secret_unreadable", detail, retryable=False)
+    return location_of(Bucket.objects.select_related("chatbot").get(chatbot=extract.chatbot_id))
 
 
 def _abort_earlier_uploads(extract: DailyExtract, location: StorageLocation, key: str) -> None:
@@ -202,22 +184,13 @@ def _send(
         if leases.present_version(extract) != source.version and ((is_first and is_young) or not location.is_hosted):
             raise _Outdated
 
-    try:
-        written = location.storage.write_parts(
-            key,
-            upload_id,
-            _chunks(extract, source, on_read, renewer),
-            meanwhile=renewer.renew_if_due,
-            before_complete=before_complete,
-        )
-    except psycopg.Error as error:
-        # From our own connection: Django's raises Django's errors.
-        if machines.has_failed(error):
-            raise ExtractFailed(machines.SILENT, machines.LOST) from None
-        if was_refused_for_now(error):
-            raise ExtractFailed(REFUSED, describe_refusal(error)) from None
-        detail = f"The conversations could not be read: {describe_database_error(error)}."
-        raise ExtractFailed("extract_not_read", detail) from None
+    written = location.storage.write_parts(
+        key,
+        upload_id,
+        _chunks(extract, source, on_read, renewer),
+        meanwhile=renewer.renew_if_due,
+        before_complete=before_complete,
+    )
     return source, written
 
 

@@ -56,7 +56,7 @@ def test_each_code_a_request_can_fail_with_is_explained() -> None:
         for folder in ("compliance", "conversations", "common")
         for path in (Path(settings.BASE_DIR) / folder).rglob("*.py")
     ]
-    raised = re.findall(r"(?:StepFailed|StorageError|ExtractFailed)\(\s*\"([a-z_]+)\"", "".join(sources))
+    raised = re.findall(r"(?:StepFailed\(|StorageError\(|leases\.fail\(extract, )\s*\"([a-z_]+)\"", "".join(sources))
     written = re.findall(r"error_code = (?:CASE .*? THEN )?'([a-z_]+)'", "".join(sources))
 
     assert sorted(FAILURES) == sorted({*raised, *written, machines.SILENT})
