@@ -74,9 +74,6 @@ class Callbacks(Queue[Callback, Outcome]):
             logger.warning("callback.without_chatbot callbacks=%s", ",".join(str(row.id) for row in orphans))
         return list(taken.values())
 
-    def url_of(self, due: Callback) -> str:
-        return due.url
-
     def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call:
         return Call(due, signers=signers, tls=tls)
 

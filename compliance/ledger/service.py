@@ -24,6 +24,7 @@ from chatbots.models import Chatbot
 from common.db import execute, fetch_one
 from compliance.models import Service
 from compliance.work import sql
+from conversations.extracts import leases
 from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
@@ -70,9 +71,6 @@ UPDATE compliance_service
 _LOCK_CLAIMS = "LOCK TABLE compliance_claim IN SHARE ROW EXCLUSIVE MODE"
 _REQUEUE = "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id IS NOT NULL"
 _END_CLAIMS = "DELETE FROM compliance_claim"
-_END_LEASES = """
-UPDATE conversations_dailyextract SET token = NULL, next_attempt_at = clock_timestamp() WHERE token IS NOT NULL
-"""
 _END_SESSIONS = "DELETE FROM django_session"
 
 
@@ -162,8 +160,9 @@ def trip(state: State, reason: Reason, *, life: UUID | None = None) -> bool:
     with transaction.atomic():
         if not execute(_TRIP, {"state": state, "reason": reason, "life": life, "number": highest_number()}):
             return False
-        for statement in (_LOCK_CLAIMS, _REQUEUE, _END_CLAIMS, _END_LEASES, _END_SESSIONS):
+        for statement in (_LOCK_CLAIMS, _REQUEUE, _END_CLAIMS, _END_SESSIONS):
             execute(statement)
+        leases.end_all()
     logger.critical("service.restored state=%s reason=%s", state, reason)
     return True
 

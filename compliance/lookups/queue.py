@@ -75,6 +75,10 @@ class Taken:
     target: Target = field(repr=False)
     variables: Mapping[str, str] = field(repr=False)
 
+    @property
+    def url(self) -> str:
+        return self.target.url
+
 
 class Lookups(Queue[Taken, LookupResult]):
     name = "lookup"
@@ -132,12 +136,9 @@ class Lookups(Queue[Taken, LookupResult]):
         self.end(token, over, calls=0)
         return taken
 
-    def url_of(self, due: Taken) -> str:
-        return due.target.url
-
     def call(self, due: Taken, *, signers: Signers, tls: ssl.SSLContext) -> Call:
         return Call(
-            url=due.target.url,
+            url=due.url,
             pointer=due.target.pointer,
             conversation_id=due.conversation_id,
             variables=due.variables,

@@ -45,9 +45,6 @@ SELECT r.id, r.kind, r.lane {_OURS}
  ORDER BY l.request_id LIMIT 500
 """
 _CLAIMED = f"SELECT r.id {_OURS} AND r.claim_id IS NOT NULL"
-_END_LEASES = """
-UPDATE conversations_dailyextract SET token = NULL, next_attempt_at = clock_timestamp() WHERE token IS NOT NULL
-"""
 _WAITING = f"""
 SELECT extract(epoch FROM min(r.not_before) - clock_timestamp())::float {_OURS}
    AND r.status = 'accepted' AND r.lane <> 'client' AND r.not_before > clock_timestamp()
@@ -135,7 +132,7 @@ class Carrying:
             return
         if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
             claims.requeue_these(claimed)
-        execute(_END_LEASES)
+        leases.end_all()
 
     def _next(self) -> _Next | None:
         found = [(request_id, Kind(kind), Lane(lane)) for request_id, kind, lane in fetch(_NEXT, self._values)]

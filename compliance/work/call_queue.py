@@ -111,7 +111,8 @@ class Row(NamedTuple):
     attempts: int
 
 
-# A leased row, with these of its columns, too. (A bound would not be met: mypy does not find a model's in time.)
+# A leased row, with these of its columns, too, and a `url`. (A bound would not be met: mypy does not find a model's
+# in time.)
 Due = Any
 _Due = TypeVar("_Due", bound=Due)
 _Outcome = TypeVar("_Outcome")
@@ -197,9 +198,6 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         """Return those of the rows just taken that are to be called, and end or drop the others."""
 
     @abstractmethod
-    def url_of(self, due: _Due) -> str: ...
-
-    @abstractmethod
     def call(self, due: _Due, *, signers: Signers, tls: ssl.SSLContext) -> Call[_Outcome]:
         """Return the call of a row, not begun."""
 
@@ -220,7 +218,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         """Return whether the receiver is well; None if the outcome does not tell."""
 
     def receiver_of(self, due: _Due) -> Receiver:
-        return due.chatbot_id, receiver_of(self.url_of(due)) or ""
+        return due.chatbot_id, receiver_of(due.url) or ""
 
     def take(self, token: UUID, *, room: int, busy: Mapping[int, int]) -> Sequence[_Due]:
         """Lease rows, at most `room`; `busy` says how many calls each chatbot has on their way.

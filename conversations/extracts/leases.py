@@ -160,6 +160,11 @@ def expire(extract: DailyExtract) -> None:
     extract.release(state=State.EXPIRED, key=None, upload_id=None, stale_at=None, **_FRESH)
 
 
+def end_all() -> None:
+    """Take all days from whoever builds them."""
+    DailyExtract.objects.exclude(token=None).update(token=None, next_attempt_at=Now())
+
+
 def requeue_expired() -> None:
     _requeue_lost(Q(next_attempt_at__lt=Now()), blamed=None)
 

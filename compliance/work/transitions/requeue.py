@@ -149,13 +149,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                 request.status, request.failed_at = Status.FAILED, now
             request.save(
                 update_fields=[
-                    "attempts",
-                    "error_code",
-                    "error_detail",
-                    "claim",
-                    "waiting_for",
-                    "status",
-                    "not_before",
+                    *("attempts", "error_code", "error_detail", "claim", "waiting_for", "status", "not_before"),
                     "failed_at",
                 ]
             )
