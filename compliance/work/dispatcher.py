@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -44,80 +44,61 @@ def run(queues: Iterable[Queue[Any, Any]], *, seconds: float) -> bool:
     Nothing is called while other workers see to it. What was on its way when a worker was killed is called again when
     its lease is over. An error with one queue leaves the others their turn, and is raised at its end.
     """
-    turn = _Turn(queues, end=time.monotonic() + seconds)
+    end, token = time.monotonic() + seconds, uuid4()
+    lanes = [_Lane(queue, token) for queue in queues]
     try:
-        return turn.run()
-    finally:
-        turn.close()
-
-
-class _Turn:
-    def __init__(self, queues: Iterable[Queue[Any, Any]], *, end: float) -> None:
-        self._end = end
-        token = uuid4()
-        self._lanes = [_Lane(queue, token, self) for queue in queues]
-        self._error: Exception | None = None
-
-    def run(self) -> bool:
         while True:
-            is_over = time.monotonic() >= self._end
-            found = 0
-            for lane in list(self._lanes):
-                found += self._try(lane, lane.begin_some) if not is_over else 0
-            if any(lane.calls for lane in self._lanes):
-                self._wait()
-                for lane in list(self._lanes):
-                    self._try(lane, lane.note_ended)
+            is_over = time.monotonic() >= end
+            found = 0 if is_over else sum(lane.take(lane.begin_some) for lane in lanes)
+            if any(lane.calls for lane in lanes):
+                _wait(lanes)
+                for lane in lanes:
+                    lane.take(lane.note_ended)
             elif not found:
-                if self._error:
-                    raise self._error
-                return is_over
-
-    def close(self) -> None:
-        """Leave what is still on its way to its threads, if an error ended the turn: the leases run out."""
-        for lane in self._lanes:
+                break
+    finally:
+        for lane in lanes:
             lane.close()
+    for lane in lanes:
+        if lane.error:
+            raise lane.error
+    return is_over
 
-    def _try(self, lane: "_Lane[Any, Any]", step: Any) -> int:
-        try:
-            found: int = step()
-        except Exception as error:
-            if len(self._lanes) == 1:
-                raise
-            logger.exception("turn.failed queue=%s", lane.queue.name)
-            self._error = error
-            self._lanes.remove(lane)
-            lane.close()
-            return 0
-        return found
 
-    def _wait(self) -> None:
-        """Wait a little, or until a call is over: by itself, or because its time is."""
-        calls = [call for lane in self._lanes for call in lane.calls.items()]
-        left = min(call.deadline for _, (_, call) in calls) - time.monotonic()
-        wait(
-            [future for future, _ in calls],
-            timeout=max(0.0, min(left, _LOOK_SECONDS)),
-            return_when=FIRST_COMPLETED,
-        )
-
-    @cached_property
-    def tls(self) -> ssl.SSLContext:
-        """What trusts the certificates that this machine trusts."""
-        return outbound.tls_context()
+def _wait(lanes: Iterable["_Lane[Any, Any]"]) -> None:
+    """Wait a little, or until a call is over: by itself, or because its time is."""
+    calls = [call for lane in lanes for call in lane.calls.items()]
+    left = min(call.deadline for _, (_, call) in calls) - time.monotonic()
+    wait([future for future, _ in calls], timeout=max(0.0, min(left, _LOOK_SECONDS)), return_when=FIRST_COMPLETED)
 
 
 class _Lane(Generic[_Due, _Outcome]):
     """One queue's part of a turn."""
 
-    def __init__(self, queue: Queue[_Due, _Outcome], token: UUID, turn: _Turn) -> None:
-        self.queue = queue
+    def __init__(self, queue: Queue[_Due, _Outcome], token: UUID) -> None:
+        self.queue, self._token = queue, token
         self.calls: dict[Future[_Outcome], tuple[_Due, Call[_Outcome]]] = {}
-        self._token, self._turn = token, turn
+        self.error: Exception | None = None
         self._threads = ThreadPoolExecutor(THREADS * _THREADS_EACH, thread_name_prefix=queue.name)
 
     def close(self) -> None:
+        """Leave what is still on its way to its threads: the leases run out."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """What trusts the certificates that this machine trusts."""
+        return outbound.tls_context()
+
+    def take(self, step: Callable[[], int]) -> int:
+        """Return what a step of this lane returns; 0 if it fails, or one has failed before."""
+        try:
+            return 0 if self.error else step()
+        except Exception as error:
+            logger.exception("turn.failed queue=%s", self.queue.name)
+            self.error = error
+            self.calls.clear()
+            return 0
 
     def begin_some(self) -> int:
         """Take what is due, and return how many that were."""
@@ -138,7 +119,7 @@ class _Lane(Generic[_Due, _Outcome]):
                 code = "signing_key_missing" if signs.is_nothing else "signing_key_unreadable"
                 unsigned.append((due, self.queue.unsigned(code)))
             else:
-                call = self.queue.call(due, signers=signs, tls=self._turn.tls)
+                call = self.queue.call(due, signers=signs, tls=self._tls)
                 self.calls[self._threads.submit(call.run)] = (due, call)
         for receiver, put_off in resting.items():
             seconds = self.queue.receivers.rest_of(receiver)
