@@ -1,12 +1,12 @@
 """Cancelling requests and deciding on held ones over HTTP: permissions, refusals and races."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
@@ -22,7 +22,6 @@ Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
 
 APPROVER = ["requests:approve"]
-DECISIONS = pytest.mark.parametrize("decision", ["cancel", "approve", "reject"])
 
 
 def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
@@ -71,19 +70,13 @@ def test_a_decision_may_have_a_reason_code(caller, chatbot, decision, reason, of
     assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": reason}
 
 
-def test_a_waiting_request_of_either_kind_is_cancelled_and_forgets_whom_it_named(caller, chatbot):
+def test_a_waiting_request_of_either_kind_is_cancelled_once_and_forgets_whom_it_named(caller, chatbot):
     for request in (deletion_of(chatbot, "alice-77"), export_of(chatbot, "alice-77")):
-        assert caller.post(f"requests/{request.pk}/cancel", {}).json()["status"] == "cancelled"
+        first, again = [caller.post(f"requests/{request.pk}/cancel", {}) for _ in range(2)]
+        assert (first.status_code, first.json()["status"], first.json()) == (200, "cancelled", again.json())
         request.refresh_from_db()
         assert request.uci_value is None
-
-
-def test_cancelling_again_has_the_same_answer_and_changes_nothing(caller, chatbot):
-    request = deletion_of(chatbot, "alice-77")
-    first, second = [caller.post(f"requests/{request.pk}/cancel", {}) for _ in range(2)]
-    assert (first.status_code, second.status_code) == (200, 200)
-    assert first.json() == second.json()
-    assert events(request) == ["request.cancelled"]
+        assert events(request) == ["request.cancelled"]
 
 
 def test_a_failed_export_is_cancelled_and_the_deletion_that_waited_for_it_goes_on(caller, chatbot):
@@ -135,48 +128,37 @@ def test_under_four_eyes_a_key_approves_what_staff_filed_and_nothing_that_a_key_
     assert other.post(f"requests/{of_staff.pk}/approve", {}).status_code == 200
 
 
-@pytest.mark.parametrize("decision", ["approve", "reject"])
-def test_a_key_does_not_decide_on_a_retention_run(caller, chatbot, decision):
+def test_a_key_does_not_decide_on_a_retention_run(caller, chatbot):
     """It would put the officers' period into force, or set it back."""
     policy.change_period(chatbot=chatbot, days=90, actor="user:7", confirmed=0)
     request = ComplianceRequest.objects.get()
     held_for = {"hold_reason": "too_many_conversations", "held_at": timezone.now()}
     ComplianceRequest.objects.update(status=Status.ON_HOLD, not_before=None, **held_for)
 
-    answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+    for decision in ("approve", "reject"):
+        answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+        assert "in the console" in answer["detail"]
 
-    assert "in the console" in answer["detail"]
     assert events(request) == ["request.accepted"]
     assert Chatbot.objects.get().retention_days == 90
     assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
 
 
-@pytest.mark.parametrize("decision", ["approve", "reject"])
-@pytest.mark.parametrize("four_eyes", [True, False])
-def test_a_key_does_not_decide_on_what_was_filed_again_after_a_restore(caller, chatbot, decision, four_eyes):
+def test_a_key_cancels_what_was_filed_again_after_a_restore_and_staff_alone_decide_on_it(caller, chatbot):
     """The key may have filed it itself: the restored database does not know."""
-    Chatbot.objects.update(four_eyes=four_eyes)
     request = held(chatbot, hold_reason="restored", filed_by="replay")
-
-    answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
-
-    assert "in the console" in answer["detail"]
+    for four_eyes, decision in product([True, False], ["approve", "reject"]):
+        Chatbot.objects.update(four_eyes=four_eyes)
+        answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+        assert "in the console" in answer["detail"]
     assert events(request) == []
     assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
-
-
-@pytest.mark.parametrize(
-    ("decide", "status"), [(decisions.approve, Status.ACCEPTED), (decisions.reject, Status.REJECTED)]
-)
-@pytest.mark.parametrize("actor", ["user:1", "command"])
-def test_staff_and_operators_decide_on_what_was_filed_again_after_a_restore(chatbot, decide, status, actor):
-    request = held(chatbot, hold_reason="restored", filed_by="replay")
-    assert decide(request_id=request.pk, actor=actor).status == status
-
-
-def test_a_key_cancels_what_was_filed_again_after_a_restore(caller, chatbot):
-    request = held(chatbot, hold_reason="restored", filed_by="replay")
     assert caller.post(f"requests/{request.pk}/cancel", {}).json()["status"] == "cancelled"
+
+    outcomes = {decisions.approve: Status.ACCEPTED, decisions.reject: Status.REJECTED}
+    for (decide, status), actor in product(outcomes.items(), ["user:1", "command"]):
+        request = held(chatbot, hold_reason="restored", filed_by="replay")
+        assert decide(request_id=request.pk, actor=actor).status == status
 
 
 def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
@@ -190,29 +172,18 @@ def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
         assert TokenCaller(chatbot, scopes=[scope]).post(f"requests/{request.pk}/cancel", {}).status_code == 200
 
 
-@DECISIONS
-def test_a_key_without_the_scope_gets_no_information(chatbot, decision):
-    weak = TokenCaller(chatbot, scopes=["requests:read", *(APPROVER if decision == "cancel" else ["exports:write"])])
-    for request_id in (held(chatbot).pk, uuid7()):
-        problem(weak.post(f"requests/{request_id}/{decision}", b"x"), 403, "scope_missing")
-
-
-@pytest.mark.parametrize(
-    ("body", "at_fault"),
-    [
+def test_a_decision_with_unknown_fields_is_refused(caller, chatbot):
+    request = held(chatbot)
+    path = f"requests/{request.pk}/approve"
+    for body, at_fault in (
         ({"comment": "x"}, {"/comment": "unknown_field"}),
         ({"reason": ""}, {"/reason": "unknown_value"}),
         ({"reason": 7}, {"/reason": "unknown_value"}),
         ({"reason": "try_again"}, {"/reason": "unknown_value"}),
         ([], {"": "wrong_type"}),
-        (None, {"": "wrong_type"}),
         (b"{", {}),
-    ],
-)
-def test_a_decision_with_unknown_fields_is_refused(caller, chatbot, body, at_fault):
-    request = held(chatbot)
-    path = f"requests/{request.pk}/approve"
-    assert pointers(caller.post(path, body)) == at_fault
+    ):
+        assert pointers(caller.post(path, body)) == at_fault
     problem(caller.post(path, ALICE, Content_Type="text/plain"), 415, "unsupported_media_type")
     assert events(request) == []
 

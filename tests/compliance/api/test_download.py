@@ -68,42 +68,17 @@ def test_an_export_under_way_is_not_ready(caller, chatbot: Chatbot) -> None:
     problem(download(caller, begun.request), 409, "not_ready")
 
 
-def test_an_export_in_a_clients_bucket_is_not_downloaded_here(caller, chatbot, storage) -> None:
+def test_what_cannot_be_downloaded_here_says_why(caller, chatbot, storage, monkeypatch) -> None:
     export = exported(chatbot)
-    Export.objects.update(hosting="client", bucket="theirs")
-    problem(download(caller, export.request), 409, "in_client_bucket")
-
-
-@pytest.mark.parametrize("gone", ["expired", "due"])
-def test_an_expired_export_is_reported_as_expired(caller, chatbot, storage, gone) -> None:
-    export = exported(chatbot)
-    if gone == "expired":
-        Export.objects.update(key=None, removed_at=timezone.now())
-    else:
-        Export.objects.update(expires_at=timezone.now())
-    problem(download(caller, export.request), 409, "export_expired")
-    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
-
-
-def test_an_export_met_by_a_deletion_is_no_longer_downloaded(caller, chatbot, storage, monkeypatch) -> None:
-    export = exported(chatbot)
-    before(monkeypatch, ObjectStorage, "link", lambda *_, **__: Export.objects.update(expires_at=timezone.now()))
-    problem(download(caller, export.request), 409, "export_expired")
-    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
-
-
-def test_a_download_without_storage_returns_retry_after(caller, chatbot, storage, monkeypatch) -> None:
-    export = exported(chatbot)
-
-    monkeypatch.setattr(ObjectStorage, "link", failing(StorageError("storage_access_denied", "The storage refused.")))
-    problem(download(caller, export.request), 503, "unavailable")
-    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
-
-
-def test_a_deletion_has_no_file(caller, chatbot: Chatbot) -> None:
     problem(download(caller, deletion_of(chatbot, "42")), 404, "not_found")
-
-
-def test_a_download_requires_its_scope(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    lacking = TokenCaller(chatbot, scopes=["exports:write", "conversations:read"])
-    problem(download(lacking, exported(chatbot).request), 403, "scope_missing")
+    with monkeypatch.context() as refused:
+        refused.setattr(ObjectStorage, "link", failing(StorageError("storage_access_denied", "The storage refused.")))
+        problem(download(caller, export.request), 503, "unavailable")
+    # It is met by a deletion, is due, is removed, was delivered.
+    before(monkeypatch, ObjectStorage, "link", lambda *_, **__: Export.objects.update(expires_at=timezone.now()))
+    for changes in ({}, {}, {"key": None, "removed_at": timezone.now()}):
+        Export.objects.update(**changes)
+        problem(download(caller, export.request), 409, "export_expired")
+    Export.objects.update(hosting="client", bucket="theirs", key=export.key, removed_at=None, expires_at=None)
+    problem(download(caller, export.request), 409, "in_client_bucket")
+    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()

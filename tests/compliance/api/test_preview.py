@@ -167,7 +167,7 @@ def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain
 
 
 @committed
-@pytest.mark.parametrize(("include_shared", "include_files"), [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(("include_shared", "include_files"), [(False, True), (True, False)])
 def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include_shared, include_files):
     filled(chatbot)
     caller, options = TokenCaller(chatbot), {"include_shared": include_shared, "include_files": include_files}

@@ -104,41 +104,24 @@ def test_a_completed_deletion_shows_what_was_done(caller, chatbot):
     assert list(answer["counts"].values()) == [2, 40, 2, 3, 4, 1, 0]
 
 
-def test_a_held_request_shows_its_reason(caller, chatbot):
-    request = deletion_of(
-        chatbot, "alice-77", status=Status.ON_HOLD, hold_reason="too_many_conversations", held_at=Now()
-    )
-    answer = caller.get(f"requests/{request.pk}").json()
+def test_a_request_that_is_held_or_ended_undone_shows_why_and_when(caller, chatbot):
+    of_hold = {"status": Status.ON_HOLD, "hold_reason": "too_many_conversations", "held_at": Now()}
+    answer = caller.get(f"requests/{deletion_of(chatbot, 'alice-77', **of_hold).pk}").json()
     assert (answer["status"], answer["hold_reason"]) == ("on_hold", "too_many_conversations")
     assert answer["finished_at"] is None
 
+    error = {"code": "storage_unavailable", "detail": "The storage does not answer."}
+    failed = {"status": Status.FAILED, "failed_at": Now()} | {f"error_{name}": one for name, one in error.items()}
+    for value, retryable in (("alice-77", True), (None, False)):
+        answer = caller.get(f"requests/{export_of(chatbot, value, **failed).pk}").json()
+        assert answer["error"] == error | {"retryable": retryable}
+        assert RFC_3339.fullmatch(answer["finished_at"])
 
-@pytest.mark.parametrize(("value", "retryable"), [("alice-77", True), (None, False)])
-def test_a_failed_request_shows_its_error_and_whether_a_retry_can_help(caller, chatbot, value, retryable):
-    request = export_of(
-        chatbot,
-        value,
-        status=Status.FAILED,
-        failed_at=Now(),
-        error_code="storage_unavailable",
-        error_detail="The storage does not answer.",
-    )
-    answer = caller.get(f"requests/{request.pk}").json()
-    assert answer["error"] == {
-        "code": "storage_unavailable",
-        "detail": "The storage does not answer.",
-        "retryable": retryable,
-    }
-    assert RFC_3339.fullmatch(answer["finished_at"])
-
-
-@pytest.mark.parametrize(("status", "field"), [(Status.CANCELLED, "cancelled_at"), (Status.REJECTED, "rejected_at")])
-def test_a_request_that_ended_undone_shows_when(caller, chatbot, status, field):
-    request = deletion_of(chatbot, "alice-77", status=Status.ACCEPTED)
-    ComplianceRequest.objects.filter(pk=request.pk).update(status=status, uci_value=None, **{field: Now()})
-    answer = caller.get(f"requests/{request.pk}").json()
-    assert (answer["status"], answer["error"], answer["result"]) == (status, None, None)
-    assert RFC_3339.fullmatch(answer["finished_at"])
+    for status, field in ((Status.CANCELLED, "cancelled_at"), (Status.REJECTED, "rejected_at")):
+        request = deletion_of(chatbot, None, **{"status": status, field: Now()})
+        answer = caller.get(f"requests/{request.pk}").json()
+        assert (answer["status"], answer["error"], answer["result"]) == (status, None, None)
+        assert RFC_3339.fullmatch(answer["finished_at"])
 
 
 def test_a_whole_export_shows_its_file(caller, chatbot, settings):
@@ -154,18 +137,11 @@ def test_a_whole_export_shows_its_file(caller, chatbot, settings):
         "expires_at": "2027-01-03T00:00:00.000000Z",
         "files": [],
     }
-
-
-def test_an_export_under_way_shows_no_file(caller, chatbot):
-    export = whole_export(chatbot, finished_at=None, rows=None, bytes=None, sha256=None, upload_id="u-1")
-    assert caller.get(f"requests/{export.request_id}").json()["export"] is None
-
-
-def test_an_export_that_was_removed_shows_no_key(caller, chatbot):
-    export = whole_export(chatbot, key=None, removed_at=Now())
-    shown = caller.get(f"requests/{export.request_id}").json()["export"]
-    assert shown["key"] is None
-    assert shown["sha256"] == "0" * 64
+    Export.objects.update(key=None, removed_at=Now())
+    removed = caller.get(f"requests/{export.request_id}").json()["export"]
+    assert (removed["key"], removed["sha256"]) == (None, "0" * 64)
+    under_way = whole_export(chatbot, finished_at=None, rows=None, bytes=None, sha256=None, upload_id="u-1")
+    assert caller.get(f"requests/{under_way.request_id}").json()["export"] is None
 
 
 def test_the_key_of_an_export_is_shown_to_holders_of_requests_read_alone(chatbot):

@@ -62,18 +62,12 @@ def test_different_options_file_another_export(caller: TokenCaller) -> None:
     assert export(caller)["request_id"] == second["request_id"]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"include_shared": True},
-        {"include_files": True},
-        {"reference": "T-2"},
-        {"unique_chatter_identifier_value": "alice-78"},
-    ],
-)
-def test_differing_calls_file_separate_exports(caller: TokenCaller, fields: dict[str, Any]) -> None:
+def test_differing_calls_file_separate_exports(caller: TokenCaller) -> None:
     export(caller, {"reference": "T-1"})
-    assert export(caller, {"reference": "T-1"} | fields)["existing"] is False
+    fields = {"include_shared": True, "include_files": True, "reference": "T-2"}
+    fields["unique_chatter_identifier_value"] = "alice-78"
+    for name, value in fields.items():
+        assert export(caller, {"reference": "T-1", name: value})["existing"] is False
 
 
 def test_a_different_callback_address_files_a_separate_export(chatbot: Chatbot, caller: TokenCaller) -> None:

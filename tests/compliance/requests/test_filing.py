@@ -65,14 +65,10 @@ def test_another_variable_with_the_id_of_a_cached_one_is_not_confused_with_it(ch
     assert factories.as_bytes(filed.uci_digest) == digest("chatter", another.public_id, "42")
 
 
-def test_a_bucket_is_looked_for_each_time(chatbot) -> None:
-    submit(chatbot, Kind.EXPORT)
-    Bucket.objects.all().delete()
+def test_a_bucket_is_looked_for_each_time_and_no_variable_of_another_chatbot(chatbot, neighbour) -> None:
+    submit(neighbour, Kind.EXPORT)
+    Bucket.objects.filter(chatbot=chatbot).delete()
     assert refused(chatbot, kind=Kind.EXPORT) == "export_destination_missing"
-
-
-def test_a_variable_of_another_chatbot_is_not_found(chatbot, neighbour) -> None:
-    submit(neighbour)
     Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
     assert refused(chatbot) == "uci_not_designated"
 
