@@ -1,6 +1,5 @@
 """Authentication over HTTP: signatures, tokens, scopes, and what an unauthenticated caller can learn."""
 
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -20,10 +19,6 @@ VECTOR_BODY = b'{"end_user_token": "df6a0edc-b31d-461x-ydcx-f7d5f02cd3d0"}'
 DELETION = "data-deletion"
 
 
-def now() -> int:
-    return int(time.time())
-
-
 # --- Signatures ------------------------------------------------------------------------------------------
 
 
@@ -40,100 +35,35 @@ def test_the_documented_signature_is_accepted_while_its_timestamp_is_current(cha
     problem(response, 400, "invalid")
 
 
-def test_a_signed_call_is_accepted(chatbot):
-    assert SigningCaller(chatbot).post(DELETION, ALICE).status_code == 200
-    assert ComplianceRequest.objects.get().chatbot == chatbot
-
-
-@pytest.mark.parametrize("seconds", [-301, -86400, 302, 86400])
-def test_a_timestamp_more_than_five_minutes_away_is_stale(chatbot, seconds):
-    caller = SigningCaller(chatbot)
-    caller.timestamp = str(now() + seconds)
-    problem(caller.post(DELETION, ALICE), 401, "stale_timestamp")
-    assert not ComplianceRequest.objects.exists()
-
-
-@pytest.mark.parametrize("seconds", [-298, 298])
-def test_a_timestamp_within_five_minutes_is_accepted(chatbot, seconds):
-    caller = SigningCaller(chatbot)
-    caller.timestamp = str(now() + seconds)
-    assert caller.post(DELETION, ALICE).status_code == 200
-
-
-@pytest.mark.long(reason="a call for each", beyond=6)
-@pytest.mark.parametrize(
-    "timestamp",
-    [
-        "",
-        "0",
-        "-1",
-        "+1",
-        "1e9",
-        "1_000",
-        " ",
-        "0x5f",
-        "²",
-        "١٥٧٥٢١٥٤١٨",
-        "9" * 13,
-        "9" * 10_000,
-        "nan",
-        "inf",
-        "1.5",
-    ],
-)
-def test_a_hostile_timestamp_is_stale_and_not_a_server_error(chatbot, timestamp):
+def test_a_hostile_timestamp_is_stale_and_not_a_server_error(chatbot):
     SigningCaller(chatbot)
-    response = Caller(chatbot).post(
-        DELETION, ALICE, **{"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": VECTOR}
-    )
-    problem(response, 401, "stale_timestamp")
+    odd = ("0x5f", "²", "١٥٧٥٢١٥٤١٨", "9" * 13, "9" * 10_000, "nan", "inf", "1.5")
+    for timestamp in ("", "0", "-1", "+1", "1e9", "1_000", " ", *odd):
+        headers = {"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": VECTOR}
+        problem(Caller(chatbot).post(DELETION, ALICE, **headers), 401, "stale_timestamp")
 
 
-@pytest.mark.parametrize("spoil", [str.upper, lambda s: s[:-1], lambda s: s + "0", lambda s: "", lambda s: "é" * 64])
-def test_a_signature_that_is_not_exactly_the_lower_case_hex_is_invalid(chatbot, spoil):
-    caller, body, timestamp = SigningCaller(chatbot), b"{}", str(now())
-    signature = spoil(sign(secret=caller.secret, timestamp=timestamp, body=body))
-    response = Caller(chatbot).post(
-        DELETION, body, **{"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": signature}
-    )
-    problem(response, 401, "invalid_signature")
+def test_a_signature_is_exactly_the_lower_case_hex_over_timestamp_and_body(chatbot):
+    right = SigningCaller(chatbot).credentials(b"{}")
+    signature = right["X-Mindsay-Signature"]
+    spoilt = [signature.upper(), signature[:-1], signature + "0", "", "é" * 64]
+    for body, headers in [
+        *((b"{}", right | {"X-Mindsay-Signature": one}) for one in spoilt),
+        (b"{ }", right),
+        (b"{}", right | {"X-Mindsay-Timestamp": str(int(right["X-Mindsay-Timestamp"]) - 1)}),
+        *((b"{}", {name: right[name]}) for name in right),
+    ]:
+        problem(Caller(chatbot).post(DELETION, body, **headers), 401, "invalid_signature")
 
 
-def test_a_signature_covers_each_byte_of_the_body(chatbot):
-    caller = SigningCaller(chatbot)
-    headers = caller.credentials(b'{"a": 1}')
-    problem(Caller(chatbot).post(DELETION, b'{"a":  1}', **headers), 401, "invalid_signature")
-
-
-def test_a_signature_covers_the_timestamp(chatbot):
-    caller = SigningCaller(chatbot)
-    headers = caller.credentials(b"{}") | {"X-Mindsay-Timestamp": str(now() - 1)}
-    problem(Caller(chatbot).post(DELETION, b"{}", **headers), 401, "invalid_signature")
-
-
-@pytest.mark.parametrize("missing", ["X-Mindsay-Timestamp", "X-Mindsay-Signature"])
-def test_half_a_signature_is_invalid(chatbot, missing):
-    headers = SigningCaller(chatbot).credentials(b"{}")
-    del headers[missing]
-    problem(Caller(chatbot).post(DELETION, b"{}", **headers), 401, "invalid_signature")
-
-
-def test_every_active_signing_key_is_accepted(chatbot):
-    callers = [SigningCaller(chatbot, secret=f"secret number {n}") for n in range(3)]
-    assert [caller.post(DELETION, ALICE).status_code for caller in callers] == [200, 200, 200]
-
-
-@pytest.mark.parametrize("end", [{"revoked_at": Now()}, {"expires_at": Now()}])
-def test_a_revoked_or_expired_signing_key_is_refused(chatbot, end):
-    caller = SigningCaller(chatbot)
-    ApiKey.objects.update(**end)
-    problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
-
-
-def test_another_chatbots_signing_key_is_refused(chatbot, neighbour):
-    caller = SigningCaller(neighbour)
-    caller.chatbot = chatbot
-    problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
+@pytest.mark.parametrize("end", ["revoked_at", "expires_at"])
+def test_a_revoked_or_expired_key_is_refused(chatbot, end):
+    codes = {SigningCaller(chatbot): "invalid_signature", TokenCaller(chatbot): "not_authenticated"}
+    ApiKey.objects.update(expires_at=timezone.now() + timedelta(minutes=1))
+    assert [caller.post(DELETION, ALICE).status_code for caller in codes] == [200, 200]
+    ApiKey.objects.update(**{end: Now()})
+    for caller, code in codes.items():
+        problem(caller.post(DELETION, ALICE), 401, code)
 
 
 def test_a_token_is_no_signing_secret(chatbot):
@@ -201,21 +131,12 @@ def test_a_key_works_beside_another_that_cannot_be_decrypted(chatbot):
     assert caller.post(DELETION, ALICE).status_code == 200
 
 
-def test_a_signature_beside_a_token_is_refused(chatbot):
-    token = TokenCaller(chatbot).credentials(b"")
-    problem(SigningCaller(chatbot).post(DELETION, ALICE, **token), 401, "not_authenticated")
-
-
 def test_a_proxys_own_authorization_does_not_disturb_a_signature(chatbot):
     response = SigningCaller(chatbot).post(DELETION, ALICE, Authorization="Basic c3RhZ2luZzpwYXNz")
     assert response.status_code == 200
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------
-
-
-def test_a_token_is_accepted(chatbot):
-    assert TokenCaller(chatbot).post(DELETION, ALICE).status_code == 200
 
 
 def test_the_scheme_is_named_in_any_case(chatbot):
@@ -229,38 +150,15 @@ def test_a_call_without_credentials_is_refused_with_www_authenticate(chatbot):
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda token: "",
-        lambda token: token[:-1],
-        lambda token: token + "0",
-        lambda token: token[:-1] + ("0" if token[-1] != "0" else "1"),
-        lambda token: token.upper(),
-        lambda token: token.replace("dca_", ""),
-        lambda token: f"dca_{'0' * 12}_{token.split('_')[2]}",
-        lambda token: "dca_\x00_\x00",
-        lambda token: "é" * 80,
-        lambda token: "x" * 100_000,
-    ],
-)
-def test_a_token_that_is_not_exactly_ours_is_refused(chatbot, spoil):
-    token = spoil(TokenCaller(chatbot).token)
-    problem(Caller(chatbot).post(DELETION, ALICE, Authorization=f"Bearer {token}"), 401, "not_authenticated")
+def test_a_token_that_is_not_exactly_ours_is_refused(chatbot):
+    right = str(TokenCaller(chatbot).token)
+    for token in (
+        *("", right[:-1], right + "0", right[:-1] + ("0" if right[-1] != "0" else "1"), right.upper()),
+        *(right.replace("dca_", ""), f"dca_{'0' * 12}_{right.split('_')[2]}", "dca_\x00_\x00", "é" * 80),
+        "x" * 100_000,
+    ):
+        problem(Caller(chatbot).post(DELETION, ALICE, Authorization=f"Bearer {token}"), 401, "not_authenticated")
     assert not ComplianceRequest.objects.exists()
-
-
-@pytest.mark.parametrize("end", [{"revoked_at": Now()}, {"expires_at": Now()}])
-def test_a_revoked_or_expired_token_is_refused(chatbot, end):
-    caller = TokenCaller(chatbot)
-    ApiKey.objects.update(**end)
-    problem(caller.post(DELETION, ALICE), 401, "not_authenticated")
-
-
-def test_a_token_that_expires_later_is_accepted(chatbot):
-    caller = TokenCaller(chatbot)
-    ApiKey.objects.update(expires_at=timezone.now() + timedelta(minutes=1))
-    assert caller.post(DELETION, ALICE).status_code == 200
 
 
 # --- Scopes and use --------------------------------------------------------------------------------------
@@ -296,7 +194,6 @@ SCOPES: dict[str, set[str]] = {
     "POST requests/<uuid:request_id>/approve": {"requests:approve"},
     "POST requests/<uuid:request_id>/reject": {"requests:approve"},
 }
-SIGNED = {"POST data-deletion", "POST data-export", "POST requests/batch"}
 
 
 def send(caller: Caller, call: AnyCall) -> Any:
@@ -304,24 +201,13 @@ def send(caller: Caller, call: AnyCall) -> Any:
     return caller.get(path) if call.method == "GET" else caller.post(path, b"{}")
 
 
-@pytest.mark.parametrize("call", every_call(), ids=str)
-def test_a_token_without_the_scope_is_refused_and_the_scope_named(chatbot, call):
-    caller = TokenCaller(chatbot, scopes=[one for one in ApiKey.Scope.values if one not in SCOPES[str(call)]])
-    detail = problem(send(caller, call), 403, "scope_missing")["detail"]
-    assert all(scope in detail for scope in SCOPES[str(call)])
-
-
-def test_a_signature_is_accepted_for_the_filing_calls_only(chatbot):
-    caller = SigningCaller(chatbot)
+def test_a_token_without_the_scope_is_refused_and_the_scope_named(chatbot):
+    caller = TokenCaller(chatbot)
     for call in every_call():
-        if str(call) not in SIGNED:
-            assert "token" in problem(send(caller, call), 401, "not_authenticated")["detail"]
-
-
-def test_the_scopes_of_a_signing_key_count_too(chatbot):
-    caller = SigningCaller(chatbot, scopes=["exports:write"])
-    problem(caller.post(DELETION, ALICE), 403, "scope_missing")
-    assert caller.post("data-export", ALICE).status_code == 200
+        needed = SCOPES[str(call)]
+        ApiKey.objects.update(scopes=[one for one in ApiKey.Scope.values if one not in needed])
+        detail = problem(send(caller, call), 403, "scope_missing")["detail"]
+        assert all(scope in detail for scope in needed), call
 
 
 @pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])

@@ -76,7 +76,7 @@ def test_set_bucket_prints_json_and_checks_the_bucket(chatbot: Chatbot, server: 
     assert bucket.last_error == ""
 
 
-def test_set_bucket_reads_the_secret_from_standard_input(chatbot, server, monkeypatch) -> None:
+def test_set_bucket_reads_the_secret_from_standard_input(chatbot, server, monkeypatch, refused_at_once) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("another-secret\n"))
     code, out, _ = run(*options(server))
     assert code == 3

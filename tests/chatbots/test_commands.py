@@ -10,7 +10,6 @@ from django.core.management import CommandError, call_command
 from chatbots.authentication import secret_binding
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
 from common.crypto import decrypt
-from tests import commands
 from tests.calls import ALICE, Caller, SigningCaller
 from tests.commands import Ran, report, run
 from tests.factories import ChatbotFactory
@@ -54,8 +53,6 @@ def test_create_chatbot_prints_one_json_document():
     [
         (["--uci", "member_id"], "uci: The UCI 'member_id' is not among the variables"),
         (["--variable", "member_id"], "CATEGORY:NAME"),
-        (["--timezone", "Paris"], "timezone: Unknown time zone 'Paris'"),
-        (["--variable", "user_channel:Plan"], "lower-case"),
     ],
 )
 def test_create_chatbot_explains_errors(words, advice):
@@ -67,12 +64,6 @@ def test_create_chatbot_explains_errors(words, advice):
 def test_a_message_without_a_field_is_printed_alone():
     with pytest.raises(CommandError, match=r"\AThis slug names a folder"):
         run("create_chatbot", "uploads", "--name", "Acme")
-
-
-def test_create_chatbot_refuses_a_second_of_the_same_slug():
-    create_acme()
-    with pytest.raises(CommandError, match="Choose another slug"):
-        create_acme()
 
 
 def test_create_api_key_gives_a_token_that_can_call():
@@ -91,17 +82,11 @@ def test_create_api_key_gives_a_token_that_can_call():
 
 def test_create_api_key_gives_a_signing_secret_that_can_sign():
     create_acme("--variable", "custom:member_id", "--uci", "member_id", "--enable-compliance")
-    made = report("create_api_key", "acme", "--type", "signing", "--label", "CRM")
-    caller = SigningCaller(Chatbot.objects.get(), secret="another secret")
-    caller.secret = made["secret"]
-    assert caller.post("data-deletion", ALICE).status_code == 200
-
-
-def test_create_api_key_prints_the_secret_on_a_line_of_its_own():
-    create_acme()
     _, out, err = run("create_api_key", "acme", "--type", "signing", "--label", "CRM")
-    assert out.splitlines()[-1] == kept_secret()
     assert "not shown again" in err
+    caller = SigningCaller(Chatbot.objects.get(), secret="another secret")
+    caller.secret = out.splitlines()[-1]
+    assert caller.post("data-deletion", ALICE).status_code == 200
 
 
 def test_create_api_key_takes_over_a_secret_from_a_file(tmp_path):
@@ -130,10 +115,7 @@ def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
         (["nobody", "--type", "token", "--label", "x"], "Known: acme"),
         (["acme", "--type", "token", "--label", "x"], "scopes: Give a token key at least one of"),
         (["acme", "--type", "token", "--label", "x", "--scope", "all"], "invalid choice"),
-        (["acme", "--type", "signing", "--label", "x", "--scope", "requests:read"], "scopes"),
         (["acme", "--type", "signing", "--label", "x", "--secret-file", "/no/such/file"], "Cannot read the secret"),
-        (["acme", "--type", "password", "--label", "x"], "invalid choice"),
-        (["acme", "--type", "signing", "--label", "x", "--rate-limit", "0"], "1 to 1,000,000"),
     ],
 )
 def test_create_api_key_explains_errors(words, advice):
@@ -143,15 +125,11 @@ def test_create_api_key_explains_errors(words, advice):
     assert not ApiKey.objects.exists()
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["create_chatbot", "create_api_key", "set_chatbot", "set_bucket", "check_bucket", "bucket_policy"],
-)
-def test_the_help_shows_an_example(command, capsys):
-    with pytest.raises(SystemExit) as caught:
-        call_command(command, "--help")
-    assert caught.value.code == 0
-    assert f"manage.py {command} acme" in capsys.readouterr().out
+def test_the_help_shows_an_example(capsys):
+    for command in ("create_chatbot", "create_api_key", "set_chatbot", "set_bucket", "check_bucket", "bucket_policy"):
+        with pytest.raises(SystemExit):
+            call_command(command, "--help")
+        assert f"manage.py {command} acme" in capsys.readouterr().out
 
 
 def set_acme(*words: str) -> str:
@@ -200,8 +178,6 @@ def test_set_chatbot_changes_nothing_when_repeated(chatbot: Chatbot) -> None:
         (["--timezone", "Europe/Pariss"], "Europe/Paris"),
         (["--uci", "nobody"], "no such variable"),
         (["--variable", "user_channel:member_id"], "custom variable already"),
-        (["--variable", "custom: x"], "no space"),
-        (["--variable", "member_id"], "CATEGORY:NAME"),
         (["--grace-minutes", "-1"], "grace_minutes"),
         (["--enable-extracts", "--disable-extracts"], "not allowed with"),
     ],
@@ -221,9 +197,5 @@ def test_extracts_require_a_bucket() -> None:
         set_acme("--enable-extracts")
     with pytest.raises(CommandError, match="Extracts need a bucket"):
         run("create_chatbot", "other", "--name", "Other", "--enable-extracts")
-
-
-def test_a_new_chatbot_can_have_extracts_at_once() -> None:
-    words = "create_chatbot acme --name Acme --hosted-bucket --enable-extracts"
-    assert commands.report(*words.split())["extracts_enabled"] is True
-    assert Chatbot.objects.get().extracts_enabled
+    report("create_chatbot", "other", "--name", "Other", "--enable-extracts", "--hosted-bucket")
+    assert Chatbot.objects.get(slug="other").extracts_enabled

