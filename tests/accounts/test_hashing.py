@@ -15,8 +15,9 @@ from accounts.hashing import OneAtATime, TooBusy
 
 
 @pytest.fixture(autouse=True)
-def hasher(settings) -> None:
+def hasher(settings, monkeypatch) -> None:
     settings.PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
+    monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1_000)  # a million takes a second
 
 
 def test_hashes_are_djangos_own():

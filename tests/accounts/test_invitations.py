@@ -115,11 +115,10 @@ def test_a_superuser_needs_no_chatbot_and_others_do(boss):
     assert User.objects.get(username="grace").is_superuser
 
 
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_only_superusers_make_links(chatbot, other, method):
+def test_only_superusers_make_links(chatbot, other):
     for client in (member(chatbot, Membership.Role.OFFICER), client_of(other)):
         for path in (ADD, link_page(other)):
-            assert getattr(client, method)(path).status_code == 403
+            assert client.get(path).status_code == client.post(path).status_code == 403
     assert log_in(Client(), other) == 302
 
 
@@ -239,6 +238,7 @@ def test_two_forms_sent_at_once_set_one_password(boss, other, monkeypatch):
 
 
 def test_guesses_lock_out_their_address_but_neither_the_link_nor_the_user(boss, other, settings):
+    settings.LOGIN_FAILURES_PER_ADDRESS = 6
     link = new_link(boss, other)
     guesses = [f"{other.pk}-abc-{number:032}" for number in range(settings.LOGIN_FAILURES_PER_ADDRESS)]
     form, there = {"new_password1": OWN, "new_password2": OWN}, {"REMOTE_ADDR": "203.0.113.254"}
@@ -259,7 +259,7 @@ def test_failures_elsewhere_lock_no_link(boss, other, settings, monkeypatch):
     assert follow(link, REMOTE_ADDR="203.0.113.253").startswith("/admin/login/")
 
 
-@pytest.mark.parametrize("code", ["", "1", "-", "1-", "x-1-2", "9" * 5_000 + "-1-2", "1-\0-2", "²-1-2", "1-é-ü"])
-def test_a_broken_code_is_over(code):
-    answer = Client().post(PAGE, {"code": code, "new_password1": OWN, "new_password2": OWN})
-    assert (answer.status_code, "saved" in answer.text) == (200, False)
+def test_a_broken_code_is_over():
+    for code in ("", "1", "-", "1-", "x-1-2", "9" * 5_000 + "-1-2", "1-\0-2", "²-1-2", "1-é-ü"):
+        answer = Client().post(PAGE, {"code": code, "new_password1": OWN, "new_password2": OWN})
+        assert (answer.status_code, "saved" in answer.text) == (200, False), code

@@ -55,17 +55,17 @@ def numbers(chatbot: Chatbot) -> list[int]:
     return [row.pk for row in sorted(rows, key=lambda row: (row.started_at, row.pk), reverse=True)]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 11, 12, 13])
-def test_paging_both_ways_returns_each_row_once_also_at_equal_instants(numbers: list[int], limit: int) -> None:
-    forth = list(follow_pages(f"/list?limit={limit}"))
-    assert [one for answer in forth for one in answer["results"]] == numbers
-    assert forth[0]["previous"] is None
-    assert {len(answer["results"]) for answer in forth[:-1]} <= {limit}
-    back = list(follow_pages(forth[-1]["previous"], towards="previous"))
-    seen = [one for answer in reversed(back) for one in answer["results"]]
-    assert seen + forth[-1]["results"] == numbers
-    if back:
-        assert page(back[-1]["next"])["results"] == numbers[len(back[-1]["results"]) :][:limit]
+def test_paging_both_ways_returns_each_row_once_also_at_equal_instants(numbers: list[int]) -> None:
+    for limit in (1, 2, 5, 11, 12, 13):
+        forth = list(follow_pages(f"/list?limit={limit}"))
+        assert [one for answer in forth for one in answer["results"]] == numbers
+        assert forth[0]["previous"] is None
+        assert {len(answer["results"]) for answer in forth[:-1]} <= {limit}
+        back = list(follow_pages(forth[-1]["previous"], towards="previous"))
+        seen = [one for answer in reversed(back) for one in answer["results"]]
+        assert seen + forth[-1]["results"] == numbers
+        if back:
+            assert page(back[-1]["next"])["results"] == numbers[len(back[-1]["results"]) :][:limit]
 
 
 def test_ascending_order_works_too(numbers: list[int]) -> None:

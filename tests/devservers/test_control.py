@@ -21,9 +21,7 @@ from botocore.config import Config
 
 from devservers import control
 from devservers.postgres import Postgres
-from devservers.processes import hold, is_free, is_unused
 from devservers.s3 import SeaweedFS
-from scripts.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 S3 = control.S3("embedded-test", "embedded-test-secret", "hosted")
@@ -248,21 +246,6 @@ def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path) -> Non
         assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     finally:
         folder.rmdir()
-
-
-def test_a_port_that_is_chosen_is_none_of_outgoing_connections() -> None:
-    port = free_port()
-    assert port < 32_768
-    assert is_free(port)
-
-
-def test_a_held_port_can_be_listened_on_but_is_not_chosen() -> None:
-    with hold(0) as holder:
-        port = holder.getsockname()[1]
-        assert is_free(port)
-        assert not is_unused(port)
-        with socket.create_server(("127.0.0.1", port)):
-            assert not is_free(port)
 
 
 @pytest.mark.long(reason="starts an S3 server")

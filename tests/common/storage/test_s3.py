@@ -90,9 +90,7 @@ def test_a_lease_can_be_renewed_between_two_parts_also_before_the_last(storage: 
     assert renewed == [True]
 
 
-@pytest.mark.long(reason="17 MiB are sent for each error", beyond=5)
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
-@pytest.mark.parametrize("sent", [1, 17 * MIB])
+@pytest.mark.parametrize(("error", "sent"), [(KeyboardInterrupt, 1), (GeneratorExit, 1), (RuntimeError, 17 * MIB)])
 def test_it_leaves_neither_object_nor_upload_when_the_producer_fails(storage, error, sent) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"x" * sent
@@ -160,14 +158,10 @@ def test_it_purges_exactly_one_key(storage: ObjectStorage) -> None:
         storage.put(key, b"x", "text/plain")
     for key in (KEY, KEY, f"{KEY}2"):
         storage.open_upload(key, content_type="text/csv")
-    assert storage.purge(KEY) == 1
+    assert (storage.purge(KEY), storage.purge(KEY)) == (1, 0)
     assert set(storage.keys()) == neighbours
     assert open_uploads(storage) == [f"{KEY}2"]
     storage.purge(f"{KEY}2")
-
-
-def test_purging_a_missing_key_succeeds(storage: ObjectStorage) -> None:
-    assert storage.purge(KEY) == 0
 
 
 @pytest.mark.parametrize("remove", ["purge", "delete"])
