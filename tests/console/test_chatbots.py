@@ -97,22 +97,18 @@ def test_a_chatbot_needs_neither_a_uci_nor_a_bucket_at_first(admin_client: Clien
     assert not Bucket.objects.exists()
 
 
-@pytest.mark.long(reason="a page for each field", beyond=1)
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_errors_are_shown_at_the_field_and_nothing_is_created(admin_client: Client, chatbot: Chatbot) -> None:
+    for change, message in (
         ({"slug": "acme"}, "There is a chatbot"),
         ({"slug": "uploads"}, "names a folder of the service"),
         ({"slug": "no slug"}, "valid"),
         ({"name": ""}, "This field is required"),
         ({"timezone": "Europe/Pariss"}, "Did you mean Europe/Paris?"),
         ({"variable": "No Good", "category": "user_channel"}, "lower-case letters"),
-    ],
-)
-def test_errors_are_shown_at_the_field_and_nothing_is_created(admin_client, chatbot, change, message) -> None:
-    answer = admin_client.post(NEW, FILLED | change)
+    ):
+        answer = admin_client.post(NEW, FILLED | change)
 
-    assert answer.status_code == 200
-    assert "Not saved." in answer.text
-    assert message in answer.text
+        assert answer.status_code == 200
+        assert "Not saved." in answer.text
+        assert message in answer.text
     assert Chatbot.objects.count() == 1

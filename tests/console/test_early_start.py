@@ -22,8 +22,6 @@ from tests.console.request_pages import address, text_of
 from tests.factories import ClaimFactory, conversation_of, redaction_of
 from tests.people import Role, client_of, member, staff
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 Kind = ComplianceRequest.Kind
 MINUTE = timedelta(minutes=1)
 OFFERED = 'data-opens="decide-start"'
@@ -106,11 +104,10 @@ def test_a_time_that_is_the_chatbots_own_is_not_ended(chatbot: Chatbot, at_filin
     request = deletion(chatbot)
     Chatbot.objects.filter(pk=chatbot.pk).update(grace_minutes=now)
 
-    refused(chatbot, request, "the chatbot&#x27;s own grace period, which is not shortened")
+    refused(member(chatbot, Role.OFFICER), request, "the chatbot&#x27;s own grace period, which is not shortened")
 
 
-def refused(chatbot: Chatbot, request: ComplianceRequest, why: str) -> None:
-    client = member(chatbot, Role.OFFICER)
+def refused(client: Client, request: ComplianceRequest, why: str) -> None:
     before = left(request)
     assert OFFERED not in text_of(client, request)
     answer = press(client, request)
@@ -121,7 +118,7 @@ def refused(chatbot: Chatbot, request: ComplianceRequest, why: str) -> None:
 
 def test_what_does_not_wait_for_the_console_says_why(chatbot: Chatbot) -> None:
     chatbot.grace_minutes = 5
-    now = timezone.now()
+    client, now = member(chatbot, Role.OFFICER), timezone.now()
     states: list[tuple[dict[str, Any], str]] = [
         ({"status": "on_hold", "hold_reason": "awaiting_approval", "held_at": now}, "It is on hold"),
         ({"status": "cancelled", "cancelled_at": now, "uci_value": None}, "It is cancelled, not waiting."),
@@ -136,11 +133,11 @@ def test_what_does_not_wait_for_the_console_says_why(chatbot: Chatbot) -> None:
     for fields, why in states:
         request = deletion(chatbot)
         ComplianceRequest.objects.filter(pk=request.pk).update(**fields)
-        refused(chatbot, request, why)
-    refused(chatbot, deletion(chatbot, origin="api"), "which is not shortened")
+        refused(client, request, why)
+    refused(client, deletion(chatbot, origin="api"), "which is not shortened")
     set_period(chatbot, 90, confirmed=0)
     for other in (deletion(chatbot, kind=Kind.EXPORT), first_run(chatbot)):
-        refused(chatbot, other, "It is neither a deletion nor a redaction.")
+        refused(client, other, "It is neither a deletion nor a redaction.")
 
 
 def test_nothing_starts_while_the_database_is_a_restored_one(

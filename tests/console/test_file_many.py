@@ -192,10 +192,8 @@ def test_an_export_without_a_bucket_cannot_be_filed(chatbot, filer):
     assert values() == []
 
 
-@pytest.mark.long(reason="a page for each error", beyond=4)
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
+def test_errors_are_shown_at_their_field(chatbot, filer):
+    for fields, words in (
         ({"pasted": ""}, "Paste the values or choose a file"),
         ({"pasted": "M1", "file": "M1"}, "not both"),
         ({"pasted": "\r\n\r\n"}, "There are no values."),
@@ -209,14 +207,12 @@ def test_an_export_without_a_bucket_cannot_be_filed(chatbot, filer):
         ({"pasted": "M1", "key": "plan"}, "Choose one of this chatbot"),
         ({"pasted": "M1", "action": "x"}, "Choose to delete or to export."),
         ({"pasted": "M\0001"}, "Null characters"),
-    ],
-)
-def test_errors_are_shown_at_their_field(chatbot, filer, fields, words):
-    given = {name: file(value) if name == "file" else value for name, value in fields.items()}
-    answer = filer.preview_many(**given)
-    assert answer.form("preview")
-    assert words in answer.text
-    assert 'class="errors"' in answer.html
+    ):
+        given = {name: file(value) if name == "file" else value for name, value in fields.items()}
+        answer = filer.preview_many(**given)
+        assert answer.form("preview")
+        assert words in answer.text
+        assert 'class="errors"' in answer.html
 
 
 def test_a_file_of_ten_megabytes_is_refused(filer):

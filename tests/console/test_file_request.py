@@ -189,10 +189,8 @@ def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
     assert not [form for form in without.forms if form["step"] == ["file"]]
 
 
-@pytest.mark.long(reason="a page for each error", beyond=4)
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
+def test_errors_are_shown_at_their_field(chatbot, filer):
+    for fields, words in (
         ({"value": ""}, "Enter the value"),
         ({"value": "anonymous"}, "placeholder"),
         ({"value": "x" * 513}, "1 to 512 characters"),
@@ -205,13 +203,11 @@ def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
         ({"whom": "ids", "ids": ""}, "one per line"),
         ({"whom": "ids", "ids": "a\na"}, "is in the list twice"),
         ({"subject": "v1:x:y"}, "belongs to another user or chatbot"),
-    ],
-)
-def test_errors_are_shown_at_their_field(chatbot, filer, fields, words):
-    answer = filer.preview(**fields)
-    assert answer.form("preview")
-    assert words in answer.text
-    assert 'class="errors"' in answer.html or "notice bad" in answer.html
+    ):
+        answer = filer.preview(**fields)
+        assert answer.form("preview")
+        assert words in answer.text
+        assert 'class="errors"' in answer.html or "notice bad" in answer.html
 
 
 def test_a_chatbot_that_takes_no_requests_explains_it(chatbot, filer):
@@ -324,13 +320,13 @@ def test_an_ended_request_of_a_preview_is_not_shown_as_filed_again(chatbot, file
     assert filed()
 
 
-@pytest.mark.long(reason="two pages for each way to mistype it", beyond=2)
-@pytest.mark.parametrize("typed", ["", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"])
-def test_the_typed_confirmation_must_match(chatbot, filer, typed):
+def test_the_typed_confirmation_must_match(chatbot, filer):
     conversation_of(chatbot, "alice")
-    answer = filer.confirm(filer.preview(), typed)
-    assert answer.is_preview
-    assert "the text you typed does not match" in answer.text
+    answer = filer.preview()
+    for typed in ("", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"):
+        answer = filer.confirm(answer, typed)
+        assert answer.is_preview
+        assert "the text you typed does not match" in answer.text
     assert not ComplianceRequest.objects.exists()
     assert filer.confirm(answer, " DELETE  1 ").status == 302
 

@@ -66,11 +66,8 @@ def test_code_is_about_the_chatbot_and_the_service() -> None:
     assert "compliance.example.com" not in html
     assert not re.search(r"\bacme\b(?!-)", html)
     assert "--bucket acme-files" in html
-
-
-def test_the_services_address_stays_as_it_is() -> None:
-    chatbot = Chatbot(slug="shop")
-
+    # The service's address stays as it is.
+    chatbot.slug = "shop"
     html = read_guide("daily-extracts", chatbot=chatbot, origin="https://privacy.acme.example").html
 
     assert "https://privacy.acme.example/api/v1/chatbots/shop" in html

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -22,7 +21,6 @@ from tests import factories
 from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.console.request_pages import address, decide, offered, text_of
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
-from tests.functional.elsewhere import Elsewhere
 from tests.people import Role, client_of, member, staff
 
 Make = Callable[..., ComplianceRequest]
@@ -231,12 +229,6 @@ def test_one_conversation_is_counted_as_one(chatbot: Chatbot) -> None:
     assert "1 conversation, 1 message, 2 files, 0 exports." in text
 
 
-def test_cancelling_does_not_look_like_logging_out(chatbot: Chatbot) -> None:
-    text = text_of(member(chatbot, Role.SUPPORT), waiting(chatbot))
-    assert "Cancel request" in text
-    assert text.count("#leave") == text.count("Log out") == 1
-
-
 def test_the_number_of_queries_is_constant_and_none_reads_the_chatter(chatbot: Chatbot) -> None:
     client = member(chatbot)
     few = completed(chatbot)
@@ -384,16 +376,3 @@ def test_an_approver_sees_the_counts_and_not_the_chatter(chatbot: Chatbot) -> No
         assert expected in text
         assert VALUE not in text
         assert "would be erased now" not in text_of(member(chatbot, Role.SUPPORT), request)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_second_of_two_concurrent_approvals_is_refused_with_a_message(chatbot: Chatbot) -> None:
-    first, second = member(chatbot, Role.OFFICER), member(chatbot, Role.OFFICER)
-    request = held(chatbot)
-    with transaction.atomic():
-        ComplianceRequest.objects.select_for_update().get(pk=request.pk)
-        at_once = [Elsewhere(partial(decide, client, request, "approve")) for client in (first, second)]
-        assert all(one.waits for one in at_once)
-    answers = [one.end() for one in at_once]
-    assert sorted(answer.status_code for answer in answers) == [302, 409]
-    assert ChangeLogEntry.objects.filter(event="request.approved").count() == 1

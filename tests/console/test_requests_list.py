@@ -199,15 +199,9 @@ def test_pages_follow_each_other_over_several_chatbots(admin_client: Client, cha
     assert third.context["page"].next_url is None
 
 
-@pytest.mark.long(reason="two pages for each decision", beyond=2)
 @pytest.mark.parametrize(
     ("choice", "make", "status"),
-    [
-        ("approve:expected_volume", held, Status.ACCEPTED),
-        ("reject:duplicate", held, Status.REJECTED),
-        ("retry:cause_mended", failed, Status.ACCEPTED),
-        ("cancel:filed_by_mistake", waiting, Status.CANCELLED),
-    ],
+    [("approve:expected_volume", held, Status.ACCEPTED), ("cancel:filed_by_mistake", waiting, Status.CANCELLED)],
 )
 def test_selected_requests_are_decided_after_a_confirmation(chatbot, choice, make, status) -> None:
     user = staff(chatbot, Role.OFFICER)

@@ -24,8 +24,6 @@ from tests.functional.elsewhere import PATIENCE, Elsewhere
 from tests.patches import before
 from tests.people import Role, member
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 SECRET = "4111 5813"
 
 
@@ -151,6 +149,7 @@ def filed_in(status: str, client: Client, conversation: Conversation, number: in
     return ComplianceRequest.objects.get()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_two_tabs_that_confirm_at_once_file_one_redaction(support: Client, conversation, monkeypatch) -> None:
     """Both find no redaction that waits when they begin."""
     numbers = list(conversation.message_set.values_list("pk", flat=True))
@@ -167,6 +166,7 @@ def test_two_tabs_that_confirm_at_once_file_one_redaction(support: Client, conve
     }
 
 
+@pytest.mark.django_db(transaction=True)  # an export is read on its own connection
 def test_pages_of_requests_tell_of_exports_that_were_filed_again(support, chatbot, conversation, drain) -> None:
     export = export_of(chatbot, "42")
     drain()

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -98,24 +99,21 @@ def test_a_callback_secret_is_shown_once(admin_client, chatbot, caplog) -> None:
     assert CallbackSecret.objects.count() == 1
 
 
-@pytest.mark.long(reason="a page for each field", beyond=1)
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_a_key_that_could_not_serve_is_refused_at_its_field(admin_client: Client, chatbot: Chatbot) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"label": ""}, "This field is required"),
         ({"type": "token"}, "Give a token key at least one of"),
         ({"scopes": ["requests:read"]}, "Give a signing key at least one of"),
         ({"expires_on": "2020-01-01"}, "This is in the past"),
         ({"expires_on": "9999-12-31"}, "less than or equal to"),
         ({"rate_limit": "1000001"}, "from 1 to 1,000,000"),
-    ],
-)
-def test_a_key_that_could_not_serve_is_refused_at_its_field(admin_client, chatbot, change, message) -> None:
-    answer = save(admin_client, chatbot, "keys", **({"type": "signing", "label": "CRM"} | change))
+    ]
+    for change, message in wrong:
+        answer = save(admin_client, chatbot, "keys", **({"type": "signing", "label": "CRM"} | change))
 
-    assert_refused(answer, message)
-    [field] = change
-    assert f'href="#newapikey_{field if field != "type" else "scopes"}' in answer.text
+        assert_refused(answer, message)
+        [field] = change
+        assert f'href="#newapikey_{field if field != "type" else "scopes"}' in answer.text
     assert not ApiKey.objects.exists()
 
 
@@ -174,20 +172,16 @@ def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Clien
         save(admin_client, chatbot, "bucket", **FILLED)
 
 
-@pytest.mark.long(reason="a page for each field", beyond=1)
-@pytest.mark.parametrize(
-    "change", [{"bucket": "Acme"}, {"secret": ""}, {"endpoint": "https://169.254.169.254"}, {"prefix": "taken"}]
-)
-def test_it_refuses_a_bucket_at_its_field_and_repeats_no_secret(admin_client, chatbot, neighbour, settings, change):
+def test_it_refuses_a_bucket_at_its_field_and_repeats_no_secret(admin_client, chatbot, neighbour, settings):
     settings.BUCKET_PRIVATE_NETWORKS = ()
     taken = ClientBucket("acme-files", "eu-west-3", prefix="taken", access_key_id="AKIA2", secret="some-secret")
     set_bucket(chatbot=neighbour, client=taken, actor="command")
 
-    answer = save(admin_client, chatbot, "bucket", **FILLED | change)
-
-    [field] = change
-    assert_refused(answer, f'id="bucket_{field}_error"')
-    assert SECRET not in answer.text
+    wrong = {"bucket": "Acme", "secret": "", "endpoint": "https://169.254.169.254", "prefix": "taken"}
+    for field, value in wrong.items():
+        answer = save(admin_client, chatbot, "bucket", **FILLED | {field: value})
+        assert_refused(answer, f'id="bucket_{field}_error"')
+        assert SECRET not in answer.text
     assert Bucket.objects.get(chatbot=chatbot).hosting == "hosted"
 
 
