@@ -45,31 +45,22 @@ def test_the_days_are_listed_newest_first(made: Chatbot) -> None:
         "error": None,
     }
 
-
-def test_the_error_of_a_day_is_returned(made: Chatbot) -> None:
     DailyExtract.objects.update(state="failed", error_code="storage_unavailable", error_detail="It is down.")
     (found,) = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-01").json()["extracts"]
-    assert (found["state"], found["error"]) == (
-        "failed",
-        {"code": "storage_unavailable", "detail": "It is down."},
-    )
+    error = {"code": "storage_unavailable", "detail": "It is down."}
+    assert (found["state"], found["error"]) == ("failed", error)
 
 
-@pytest.mark.parametrize(
-    ("query", "at_fault"),
-    [
+def test_bad_days_are_refused(chatbot: Chatbot) -> None:
+    caller = TokenCaller(chatbot)
+    for query, at_fault in (
         ("from=yesterday", {"/from": "invalid"}),
         ("to=20261101", {"/to": "invalid"}),
         ("form=2026-11-01", {"/form": "unknown_field"}),
         ("from=2020-01-01&to=2026-11-01", {"/from": "too_long"}),
-    ],
-)
-def test_bad_days_are_refused(chatbot: Chatbot, query: str, at_fault: dict[str, str]) -> None:
-    assert pointers(TokenCaller(chatbot).get(f"extracts?{query}")) == at_fault
-
-
-def test_the_earliest_possible_day_is_accepted(chatbot: Chatbot) -> None:
-    assert TokenCaller(chatbot).get("extracts?to=0001-01-02").json() == {"extracts": []}
+    ):
+        assert pointers(caller.get(f"extracts?{query}")) == at_fault
+    assert caller.get("extracts?to=0001-01-02").json() == {"extracts": []}
 
 
 def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: ObjectStorage) -> None:
@@ -78,22 +69,12 @@ def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: Obje
     with urlopen(answer.headers["Location"]) as file:  # noqa: S310  of our own storage
         assert file.read() == storage.read(str(extract_of(made).key))
         assert file.headers["Content-Disposition"] == f'attachment; filename="{FIRST}_conversations_extract.csv"'
-
-
-@pytest.mark.long(reason="a day for each reason", beyond=1)
-@pytest.mark.parametrize(
-    ("change", "status", "code"),
-    [
-        ({"state": "stale"}, 409, "not_ready"),
-        ({"hosting": "client"}, 409, "in_client_bucket"),
-        ({"state": "expired"}, 409, "extract_expired"),
-    ],
-)
-def test_an_extract_without_a_download_is_refused_with_the_reason(made, change, status, code) -> None:
-    DailyExtract.objects.update(**change)
-    problem(TokenCaller(made).get(f"extracts/{FIRST}/download"), status, code)
-
-
-def test_a_day_without_a_row_is_not_found(made: Chatbot) -> None:
+    for changes, code in (
+        ({"state": "stale"}, "not_ready"),
+        ({"state": "done", "hosting": "client"}, "in_client_bucket"),
+        ({"state": "expired", "hosting": "hosted"}, "extract_expired"),
+    ):
+        DailyExtract.objects.update(**changes)
+        problem(TokenCaller(made).get(f"extracts/{FIRST}/download"), 409, code)
     problem(TokenCaller(made).get(f"extracts/{FIRST - timedelta(days=1)}/download"), 404, "not_found")
     assert pointers(TokenCaller(made).get("extracts/today/download")) == {"/day": "invalid"}

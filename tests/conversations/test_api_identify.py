@@ -133,38 +133,26 @@ def test_all_refused_is_200_and_stores_nothing(caller):
     assert not Identity.objects.exists()
 
 
-@pytest.mark.long(reason="a call for each", beyond=2)
-@pytest.mark.parametrize("value", sorted(settings.UCI_PLACEHOLDERS))
-def test_a_placeholder_identifies_no_one(caller, chatbot, value):
-    conversation = conversation_of(chatbot, external_id="c-1")
-
-    [result] = identified(caller, identity(value=value))
-
-    assert faults(result) == [("/identities/0/unique_chatter_identifier_value", "invalid")]
-    assert stored(conversation) == {}
-
-
-@pytest.mark.long(reason="a call for each field", beyond=2)
-@pytest.mark.parametrize(
-    ("item", "pointer", "code"),
-    [
-        (identity(value="x" * 513), "/unique_chatter_identifier_value", "too_long"),
-        (identity(value="a\0"), "/unique_chatter_identifier_value", "invalid"),
-        (identity(value="\ud800"), "/unique_chatter_identifier_value", "unpaired_surrogate"),
-        (identity(value=None), "/unique_chatter_identifier_value", "missing"),
+def test_a_bad_field_is_named_by_its_pointer_in_the_body(caller, chatbot):
+    conversation_of(chatbot, external_id="c-1")
+    value = "/unique_chatter_identifier_value"
+    wrong = [
+        *((identity(value=one), value, "invalid") for one in settings.UCI_PLACEHOLDERS),
+        (identity(value="x" * 513), value, "too_long"),
+        (identity(value="a\0"), value, "invalid"),
+        (identity(value="\ud800"), value, "unpaired_surrogate"),
+        (identity(value=None), value, "missing"),
         (identity("\udfff"), "/id", "unpaired_surrogate"),
         (identity(""), "/id", "too_short"),
         (identity(7), "/id", "wrong_type"),
         (identity(number=7), "/number", "unknown_field"),
         (identity(**{"not a name": 7}), "", "unknown_field"),
-    ],
-)
-def test_a_bad_field_is_named_by_its_pointer_in_the_body(caller, chatbot, item, pointer, code):
-    conversation_of(chatbot, external_id="c-1")
+    ]
 
-    [_, result] = identified(caller, identity(), item)
+    [_, *results] = identified(caller, identity(), *(item for item, *_ in wrong))
 
-    assert faults(result) == [(f"/identities/1{pointer}", code)]
+    for place, (result, (_, pointer, code)) in enumerate(zip(results, wrong, strict=True), start=1):
+        assert faults(result) == [(f"/identities/{place}{pointer}", code)]
     assert Identity.objects.count() == 1
 
 
@@ -216,38 +204,27 @@ def test_the_key_must_be_the_one_with_which_the_conversation_began(caller, chatb
     assert (stored(old), stored(new), stored(without)) == ({"42": "asserted"}, {"42": "asserted"}, {})
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
+def test_a_body_that_is_malformed_as_a_whole_stores_nothing(caller, chatbot):
+    conversation_of(chatbot, external_id="c-1")
+    for body, expected in (
         ({}, {"/identities": "missing"}),
         ({"identities": []}, {"/identities": "too_short"}),
         ({"identities": {}}, {"/identities": "wrong_type"}),
         ({"identities": [identity()] * 1001}, {"/identities": "too_long"}),
         ({"identities": [identity()], "way": "signed"}, {"/way": "unknown_field"}),
         ([identity()], {"": "wrong_type"}),
-    ],
-)
-def test_a_body_that_is_malformed_as_a_whole_stores_nothing(caller, chatbot, body, expected):
-    conversation_of(chatbot, external_id="c-1")
-
-    assert pointers(caller.post(IDENTIFY, body)) == expected
-
-    assert not Identity.objects.exists()
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
+    ):
+        assert pointers(caller.post(IDENTIFY, body)) == expected
+    # No JSON, or too much of it.
+    for raw in (
         b"",
         b"{",
         b'{"identities": [{"id": "a", "id": "b"}]}',
         b'{"identities": [' + b"[" * 40 + b"]" * 40 + b"]}",
         b'{"identities": [[' + b"0," * 150_000 + b"0]]}",
-    ],
-    ids=["empty", "cut off", "a name twice", "too deep", "too many values"],
-)
-def test_a_body_that_is_no_json_or_too_much_of_it_is_refused(caller, raw):
-    problem(caller.post(IDENTIFY, raw), 400, "invalid")
+    ):
+        problem(caller.post(IDENTIFY, raw), 400, "invalid")
+    assert not Identity.objects.exists()
 
 
 @pytest.mark.long(reason="a thousand identities are sent")

@@ -181,10 +181,8 @@ def test_lookups_answer_in_order_including_repeated_and_unknown_ids(chatbot, nei
     assert [one and one["number"] for one in found] == [second.pk, None, first.pk, second.pk, None, None, None]
 
 
-@pytest.mark.long(reason="a call for each", beyond=4)
-@pytest.mark.parametrize(
-    ("body", "at_fault"),
-    [
+def test_invalid_lookups_are_refused(caller: TokenCaller) -> None:
+    wrong: list[tuple[Any, dict[str, str]]] = [
         ({}, {"/ids": "missing"}),
         ([], {"": "wrong_type"}),
         ({"ids": []}, {"/ids": "too_short"}),
@@ -197,12 +195,11 @@ def test_lookups_answer_in_order_including_repeated_and_unknown_ids(chatbot, nei
         ({"ids": ["x"], f"{PLANTED} name": 1}, {"": "unknown_field"}),
         (b"{", {}),
         (b'{"ids": ["a"], "ids": ["b"]}', {}),
-    ],
-)
-def test_invalid_lookups_are_refused(caller: TokenCaller, body: Any, at_fault: dict[str, str]) -> None:
-    response = caller.post("conversations/lookup", body)
-    assert pointers(response) == at_fault
-    assert PLANTED not in response.content.decode()
+    ]
+    for body, at_fault in wrong:
+        response = caller.post("conversations/lookup", body)
+        assert pointers(response) == at_fault
+        assert PLANTED not in response.content.decode()
 
 
 def test_a_thousand_ids_are_looked_up_at_once(chatbot: Chatbot, caller: TokenCaller) -> None:
@@ -211,10 +208,8 @@ def test_a_thousand_ids_are_looked_up_at_once(chatbot: Chatbot, caller: TokenCal
     assert [one is not None for one in found] == [False] * 999 + [True]
 
 
-@pytest.mark.long(reason="a call for each", beyond=4)
-@pytest.mark.parametrize(
-    ("query", "at_fault"),
-    [
+def test_parameters_that_do_not_fit_are_refused(chatbot: Chatbot, caller: TokenCaller) -> None:
+    for query, at_fault in (
         ("started_after=yesterday", {"/started_after": "invalid_time"}),
         ("started_before=2026-11-01T00:00:00", {"/started_before": "time_zone_missing"}),
         ("channel=pigeon", {"/channel": "unknown_value"}),
@@ -225,25 +220,16 @@ def test_a_thousand_ids_are_looked_up_at_once(chatbot: Chatbot, caller: TokenCal
         ("cursor=", {"/cursor": "invalid"}),
         ("user_name=Ada", {"/user_name": "unknown_field"}),
         ("channel=widget&channel=widget", {"/channel": "repeated_field"}),
-    ],
-)
-def test_parameters_that_do_not_fit_are_refused(caller: TokenCaller, query: str, at_fault: dict[str, str]) -> None:
-    assert pointers(caller.get(f"conversations?{query}")) == at_fault
-
-
-def test_single_conversations_take_no_parameters(chatbot: Chatbot, caller: TokenCaller) -> None:
+    ):
+        assert pointers(caller.get(f"conversations?{query}")) == at_fault
     number = ConversationFactory.create(chatbot=chatbot).pk
     assert pointers(caller.get(f"conversations/{number}?deleted=true")) == {"/deleted": "unknown_field"}
 
 
-@pytest.mark.parametrize("number", ["0", "9" * 18, "9" * 19, "9" * 300])
-def test_a_number_without_a_conversation_is_not_found(caller: TokenCaller, number: str) -> None:
-    problem(caller.get(f"conversations/{number}"), 404, "not_found")
-
-
 def test_another_chatbots_token_gets_no_information(chatbot, neighbour, caller) -> None:
     theirs = planted(neighbour)
-    problem(caller.get(f"conversations/{theirs.pk}"), 404, "not_found")
+    for number in (theirs.pk, "0", "9" * 18, "9" * 19, "9" * 300):
+        problem(caller.get(f"conversations/{number}"), 404, "not_found")
     assert listed(caller) == []
     assert looked_up(caller, theirs.external_id) == [None]
     for path in ("conversations", f"conversations/{theirs.pk}"):
@@ -342,23 +328,16 @@ def test_without_a_range_it_counts_the_last_twelve_months(caller: TokenCaller, c
     assert next(iter(counted(caller, "?to=2026-03"))) == "2025-04"
 
 
-@pytest.mark.long(reason="a call for each range", beyond=5)
-@pytest.mark.parametrize(
-    ("query", "at_fault"),
-    [
+def test_ranges_that_do_not_fit_are_refused(caller: TokenCaller) -> None:
+    for query, at_fault in (
         ("from=2026-11&to=2026-10", {"/from": "out_of_range"}),
         ("from=2020-01&to=2025-01", {"/from": "too_long"}),
         ("from=9998-01", {"/from": "out_of_range"}),
         *((f"from={month}", {"/from": "invalid"}) for month in ("", "2026", "2026-13", "2026-1", "2026-11-01", "x")),
         *((f"to={month}", {"/to": "invalid"}) for month in ("0001-01", "1969-12", "9999-12", "%00", "\uff12026-11")),
         ("month=2026-11", {"/month": "unknown_field"}),
-    ],
-)
-def test_ranges_that_do_not_fit_are_refused(caller: TokenCaller, query: str, at_fault: dict[str, str]) -> None:
-    assert pointers(caller.get(f"usage?{query}")) == at_fault
-
-
-def test_sixty_months_and_the_ends_of_time_can_be_asked_for(caller: TokenCaller) -> None:
+    ):
+        assert pointers(caller.get(f"usage?{query}")) == at_fault
     assert len(counted(caller, "?from=2020-02&to=2025-01")) == 60
     assert len(counted(caller, "?from=9998-01&to=9998-12")) == 12
     assert len(counted(caller, "?to=1970-01")) == 12

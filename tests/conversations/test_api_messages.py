@@ -99,13 +99,6 @@ def test_a_page_ends_early_where_messages_are_long(chatbot, caller, monkeypatch)
     assert pages == [["0", "1"], ["2"], ["3"], ["4", "5"]]
 
 
-def test_the_greatest_messages_are_read_a_page_at_a_time(chatbot: Chatbot, caller: TokenCaller) -> None:
-    conversation = conversation_of(chatbot, "42", messages=0)
-    MessageFactory.create_batch(25, conversation=conversation, text="\U0001f600" * 100_000, sent_at=NOON)
-    pages = list(results_of(caller, f"conversations/{conversation.pk}/messages?limit=1000"))
-    assert [len(page) for page in pages] == [20, 5]
-
-
 def test_a_page_takes_as_many_queries_for_one_as_for_many(chatbot: Chatbot, caller: TokenCaller) -> None:
     conversation = planted(chatbot, messages=1)
     path = f"conversations/{conversation.pk}"
@@ -231,22 +224,13 @@ def test_unknown_and_malformed_numbers_are_not_found(chatbot, neighbour, caller)
         problem(caller.get(f"conversations/{10**30}/{path}"), 404, "not_found")
 
 
-@pytest.mark.parametrize(
-    ("query", "at_fault"),
-    [
-        ("limit=1001", {"/limit": "out_of_range"}),
-        ("cursor=abc", {"/cursor": "invalid"}),
-        ("sender=user", {"/sender": "unknown_field"}),
-    ],
-)
-def test_parameters_that_do_not_fit_are_refused(chatbot, caller, query, at_fault) -> None:
-    path = f"conversations/{conversation_of(chatbot, '42').pk}/messages"
-    assert pointers(caller.get(f"{path}?{query}")) == at_fault
-    assert pointers(caller.get(f"{path.replace('messages', 'files/1/download')}?a=b")) == {"/a": "unknown_field"}
-
-
-def test_a_cursor_of_one_conversation_opens_no_other(chatbot: Chatbot, caller: TokenCaller) -> None:
+def test_parameters_that_do_not_fit_are_refused(chatbot: Chatbot, caller: TokenCaller) -> None:
     first, second = (conversation_of(chatbot, "42") for _ in range(2))
+    path = f"conversations/{first.pk}"
+    assert pointers(caller.get(f"{path}/messages?limit=1001")) == {"/limit": "out_of_range"}
+    assert pointers(caller.get(f"{path}/messages?sender=user")) == {"/sender": "unknown_field"}
+    assert pointers(caller.get(f"{path}/files/1/download?a=b")) == {"/a": "unknown_field"}
+    # A cursor of one conversation opens no other.
     link = caller.get(f"conversations/{first.pk}/messages?limit=1").json()["next"]
     other = link.removeprefix("http://testserver").replace(f"/{first.pk}/", f"/{second.pk}/")
     assert pointers(caller.get(other)) == {"/cursor": "invalid"}

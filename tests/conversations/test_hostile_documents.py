@@ -202,22 +202,18 @@ def test_one_thing_wrong_is_refused_with_its_place_and_without_a_row(chatbot, ra
     assert rows() == 0
 
 
-@pytest.mark.parametrize("path", [path for path in places(WHOLE) if isinstance(path[-1], str)], ids=str)
-def test_a_name_that_stands_twice_is_refused(chatbot: Chatbot, path: Path) -> None:
+def test_a_name_that_stands_twice_is_refused(chatbot: Chatbot) -> None:
     """Of two parsers in a row each could read another value: another chatter's."""
-    [refused] = TokenCaller(chatbot).post("conversations", written_twice(path)).json()["results"]
-    assert [error["code"] for error in refused["error"]["errors"]] == ["repeated_name"]
-    assert rows() == 0
-
-
-@pytest.mark.parametrize("quote", ['"', "\\u0022", '\\"\\u0022'])
-def test_a_repeat_hides_behind_no_quotes(chatbot: Chatbot, quote: str) -> None:
-    """As many quotes within a text, written as numbers, as the name and its value have around them."""
+    caller = TokenCaller(chatbot)
+    sent = [written_twice(path) for path in places(WHOLE) if isinstance(path[-1], str)]
+    # As many quotes within a text, written as numbers, as the name and its value have around them.
     raw = written_twice(("custom_variables", "member_id")).decode()
-    for number in range(6):
-        sent = raw.replace('"Ada"', '"' + number * (quote if quote != '"' else '\\"') + '"')
-        [refused] = TokenCaller(chatbot).post("conversations", sent.encode()).json()["results"]
-        assert [error["code"] for error in refused["error"]["errors"]] == ["repeated_name"]
+    for quote in ('\\"', "\\u0022", '\\"\\u0022'):
+        sent += [raw.replace('"Ada"', f'"{number * quote}"').encode() for number in range(6)]
+    for one in sent:
+        [refused] = caller.post("conversations", one).json()["results"]
+        assert [error["code"] for error in refused["error"]["errors"]] == ["repeated_name"], one
+    assert rows() == 0
 
 
 def test_names_and_texts_that_look_like_repeats_are_taken(chatbot: Chatbot) -> None:

@@ -4,14 +4,13 @@ import re
 
 import pytest
 from hypothesis import assume, example, given
-from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from conversations.models import UploadedFile
 from conversations.uploads import download_name
 from tests.calls import TokenCaller, problem
-from tests.conversations.forms import BOUNDARY, field, file, form, send
+from tests.conversations.forms import file, form, send
 from tests.factories import conversation_of
 from tests.fuzzing import examples, texts
 
@@ -65,47 +64,3 @@ def test_the_name_of_a_download_is_short_and_says_what_it_is(name: str) -> None:
     assert not _MISLEADING.search(shown)
     kept = [one for one in name if not _MISLEADING.match(one)]
     assert len(kept) < len(name) or shown[:10] == name[:10]
-
-
-NAMES = ("message_id", "file", "File", "file ", "", "\0", "files", "file[]")
-PARTS = st.lists(
-    st.builds(
-        lambda name, value, is_file: file(value, field=name) if is_file else field(name, value),
-        st.sampled_from(NAMES),
-        st.sampled_from([b"", b"m1", b"\xff", b"\0", b"a photo", b"\r\n--", f"--{BOUNDARY}".encode()]),
-        st.booleans(),
-    ),
-    max_size=4,
-)
-EDITS = st.lists(
-    st.tuples(
-        st.floats(0, 1),
-        st.integers(0, 6),
-        st.sampled_from(
-            [b"", b"\0", b'"', b"\r\n", b"\n", b"\\", b"%0D%0A", b"\xe2\x80\xae", b"; ", b"--", b"\xff", b"=?"]
-        ),
-    ),
-    max_size=3,
-)
-
-
-@examples(12)
-@given(parts=PARTS, edits=EDITS)
-def test_a_form_stores_one_whole_file_or_nothing(chatbot, storage, parts, edits) -> None:
-    conversation = conversation_of(chatbot, "42")
-    body = form(*parts)
-    for share, cut, put in edits:
-        at = round(share * len(body))
-        body = body[:at] + put + body[at + cut :]
-
-    answer = send(TokenCaller(chatbot), conversation.pk, body)
-
-    stored = UploadedFile.objects.filter(conversation=conversation, state="stored")
-    if answer.status_code == 201:
-        [one] = stored
-        assert storage.read(one.object_key) in body
-        assert one.name == answer.json()["name"]
-    else:
-        assert answer.status_code in {400, 415}
-        assert not stored.exists()
-        assert not UploadedFile.objects.filter(conversation=conversation).exclude(name="").exists()

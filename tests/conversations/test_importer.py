@@ -59,18 +59,6 @@ def test_it_stores_a_file_and_finds_everything_unchanged_the_second_time(importe
     assert Message.objects.count() == 10
 
 
-def test_it_unpacks_gzip_whatever_the_file_is_called(imported: Any) -> None:
-    summary, _ = imported(gzip.compress(lines(document("c-1"))) + gzip.compress(lines(document("c-2"))))
-
-    assert summary["created"] == 2
-
-
-def test_it_reads_past_a_byte_order_mark_blank_lines_and_a_missing_end_of_line(imported: Any) -> None:
-    content = b"\xef\xbb\xbf" + lines(document("c-1"), "", "  ", document("c-2")).replace(b"\n", b"\r\n").rstrip()
-
-    assert imported(content)[0]["created"] == 2
-
-
 def test_it_reports_refused_lines_by_number_pointer_and_code(imported: Any, tmp_path: Path) -> None:
     path = tmp_path / "refused.jsonl"
     secret = "Lovelace"
@@ -130,15 +118,6 @@ def test_it_refuses_a_line_that_is_too_long_and_continues_after_it(imported: Any
     summary, code = imported(lines(long, document("c-2"), long))
 
     assert (summary["created"], summary["refused_by_code"], code) == (1, {"too_long": 2}, 3)
-
-
-def test_it_takes_a_line_of_exactly_the_limit(imported: Any, settings: Settings) -> None:
-    content = lines(document("c-1"))
-    settings.MAX_BODY_BYTES = len(content) - 1
-
-    assert imported(content)[0]["created"] == 1
-    settings.MAX_BODY_BYTES = len(content) - 2
-    assert imported(content)[0]["refused"] == 1
 
 
 @pytest.mark.long(reason="thousands of documents for each kind of damage", beyond=1)

@@ -1,7 +1,6 @@
 """Finding conversations by value, id, number, name or request."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,7 @@ from common.db import execute
 from conversations import search
 from conversations.models import Conversation, Identity
 from conversations.search import SearchResult
-from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
+from tests.conversations.closing import mark
 from tests.factories import NOON, ConversationFactory, conversation_of, uci_of
 from tests.functional.scans import Watch
 
@@ -37,14 +36,6 @@ def test_by_name_it_finds_exact_and_prefix_matches_in_any_case(chatbot: Chatbot,
     assert by("ada l") == [lovelace]
     assert by("adam") == [adam]
     assert by("%da") == []
-
-
-@pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_one_is_not_found_by_name(chatbot: Chatbot, close: Any) -> None:
-    conversation = planted(chatbot)
-    assert numbers(search.by_name(chatbot=chatbot, name=PLANTED)) == [conversation.pk]
-    close(conversation)
-    assert search.by_name(chatbot=chatbot, name=PLANTED) == search.NO_RESULT
 
 
 # One in twenty is Ada.
@@ -102,28 +93,3 @@ def test_by_value_it_finds_the_newest_as_the_log_shows_them(chatbot, neighbour, 
     # Which rows are read depends on their position in the table.
     monkeypatch.setattr(search, "MAX_CANDIDATES", 3)
     assert (len(found().rows), found().has_more) == (2, True)
-
-
-def test_by_id_it_finds_an_erased_conversation_while_its_digest_is_kept(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    conversation = planted(chatbot)
-
-    def found(of: Chatbot = chatbot) -> SearchResult:
-        return search.by_id(chatbot=of, external_id=f"{PLANTED} 0")
-
-    assert numbers(found()) == [conversation.pk]
-    assert found(neighbour) == search.NO_RESULT
-    erase(conversation)
-    assert numbers(found()) == [conversation.pk]
-    assert PLANTED not in str(found())
-    Conversation.objects.update(external_id_digest=None)
-    assert found() == search.NO_RESULT
-    assert numbers(search.by_number(chatbot=chatbot, number=conversation.pk)) == [conversation.pk]
-    assert search.by_number(chatbot=neighbour, number=conversation.pk).rows == ()
-
-
-def test_by_request_it_finds_conversations_closed_by_a_deletion(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    first, second, _ = (planted(chatbot, number) for number in range(3))
-    mark(first)
-    erase(second)
-    mark(planted(neighbour))
-    assert set(numbers(search.by_request(chatbot=chatbot, request_id=DELETION))) == {first.pk, second.pk}

@@ -79,12 +79,11 @@ def test_it_is_a_header_alone_when_there_is_nothing(chatbot: Chatbot) -> None:
     assert list(nothing.pieces([1])) == [(1, HEADER, 0)]
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kathmandu"])
-def test_it_writes_times_in_utc_whatever_the_sessions_zone(chatbot: Chatbot, zone: str) -> None:
+def test_it_writes_times_in_utc_whatever_the_sessions_zone(chatbot: Chatbot) -> None:
     conversation = factories.conversation_of(chatbot, "42", messages=0, started_at=START)
     message(conversation, "hello", at=1)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('TimeZone', %s, TRUE)", [zone])
+        cursor.execute("SET LOCAL TimeZone = 'Asia/Kathmandu'")
     (line,) = lines(chatbot)
     assert line["conversation_started_at"] == "2026-11-23T09:00:00.000000Z"
     assert line["sent_at"] == "2026-11-23T09:00:01.000000Z"
