@@ -33,7 +33,7 @@ def use_as_hosted(settings: Settings, server: S3Server, *, manager: Identity | N
     settings.IAM_SECRET_ACCESS_KEY = manager.secret_key if manager else ""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def iam_server() -> Iterator[S3Server]:
     with running(MANAGER) as server:
         yield server

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -174,8 +175,7 @@ def test_its_queries_do_not_grow_with_chatbots_and_requests(admin_client, chatbo
     with CaptureQueriesContext(connection) as few:
         assert admin_client.get(address).context["rows"]
     others = [factories.ready_chatbot(slug=f"other-{number}") for number in range(5)]
-    make = held if view == "needs-attention" else waiting
-    made = [make(other) for other in others for _ in range(12)]
+    made = several(others, 12, **(HELD if view == "needs-attention" else {}))
 
     with CaptureQueriesContext(connection) as many:
         rows = admin_client.get(address).context["rows"]
@@ -185,8 +185,17 @@ def test_its_queries_do_not_grow_with_chatbots_and_requests(admin_client, chatbo
     assert not [one for one in many if "count(" in one["sql"].lower()]
 
 
+HELD = {"status": "on_hold", "hold_reason": "awaiting_approval", "held_at": Now()}
+
+
+def several(chatbots: list[Chatbot], number: int, **fields: Any) -> list[ComplianceRequest]:
+    """Requests of these chatbots in turn, as many of each."""
+    owned = [fields | {"chatbot": one, "variable": factories.uci_of(one)} for one in chatbots] * number
+    return ComplianceRequest.objects.bulk_create([factories.RequestFactory.build(**one) for one in owned])
+
+
 def test_pages_follow_each_other_over_several_chatbots(admin_client: Client, chatbot: Chatbot, neighbour: Chatbot):
-    made = [held(each) for _ in range(60) for each in (chatbot, neighbour)]
+    made = several([chatbot, neighbour], 60, **HELD)
     newest = list(reversed(ids(*made)))
 
     first = admin_client.get(f"{LIST}?view=needs-attention")

@@ -13,9 +13,8 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pytest_django import Settings
 
-from chatbots.buckets import hosted_location, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.buckets.locations import forget_storages
-from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Version, Written
 from tests.clients import empty
 from tests.patches import failing
@@ -114,15 +113,9 @@ def test_an_aborted_upload_cannot_be_published(storage: ObjectStorage) -> None:
     with pytest.raises(StorageError) as caught:
         storage.write_parts(KEY, upload_id, [b"x"], before_complete=lambda: storage.abort(KEY, upload_id))
     assert (caught.value.code, caught.value.retryable) == ("storage_incomplete", True)
-    assert list(storage.keys()) == []
-
-
-def test_it_aborts_twice_without_complaint(storage: ObjectStorage) -> None:
-    upload_id = storage.open_upload(KEY, content_type="text/csv")
-    storage.abort(KEY, upload_id)
-    storage.abort(KEY, upload_id)
-    storage.abort(KEY, "never-opened")
-    assert open_uploads(storage) == []
+    for gone in (upload_id, "never-opened"):
+        storage.abort(KEY, gone)
+    assert list(storage.keys()) == open_uploads(storage) == []
 
 
 def test_it_keeps_the_first_error_when_the_abort_fails_too(storage, monkeypatch, caplog) -> None:
@@ -141,12 +134,12 @@ def test_it_does_not_open_a_file_for_writing(storage: ObjectStorage) -> None:
         storage.open(KEY, "wb")
 
 
-@pytest.mark.parametrize("key", ["", "/a", "a//b", "a/./b", "a/../b", "..", "a/", "é" * 513])
-def test_it_refuses_a_key_that_some_storage_would_change(storage: ObjectStorage, key: str) -> None:
-    with pytest.raises(ValueError, match="segment"):
-        storage.open_upload(key, content_type="text/csv")
-    with pytest.raises(ValueError, match="segment"):
-        storage.put(key, b"x", "text/plain")
+def test_it_refuses_a_key_that_some_storage_would_change(storage: ObjectStorage) -> None:
+    for key in ("", "/a", "a//b", "a/./b", "a/../b", "..", "a/", "é" * 513):
+        with pytest.raises(ValueError, match="segment"):
+            storage.open_upload(key, content_type="text/csv")
+        with pytest.raises(ValueError, match="segment"):
+            storage.put(key, b"x", "text/plain")
 
 
 # --- Removing ------------------------------------------------------------------------------------------
@@ -277,32 +270,29 @@ def test_only_our_own_errors_are_raised(settings, call, setting, value, outcome)
         assert private not in f"{error} {error.detail}"
 
 
-@pytest.mark.parametrize("call", ["open_upload", "put", "purge", "keys", "versions"])
-def test_a_missing_bucket_is_reported(storage: ObjectStorage, settings: Settings, call: str) -> None:
+def test_a_missing_bucket_is_reported(settings: Settings) -> None:
     settings.S3_BUCKET = "nobody-made-this"
-    with pytest.raises(StorageError) as caught:
-        CALLS[call](hosted_storage())
-    assert (caught.value.code, caught.value.retryable) == ("storage_bucket_missing", False)
+    for call in ("open_upload", "put", "purge", "keys", "versions"):
+        with pytest.raises(StorageError) as caught:
+            CALLS[call](hosted_storage())
+        assert (caught.value.code, caught.value.retryable) == ("storage_bucket_missing", False), call
 
 
-@pytest.mark.parametrize(
-    ("operation", "call", "permission"),
-    [
+def test_it_names_the_permission_that_is_missing(storage: ObjectStorage) -> None:
+    for operation, call, permission in (
         ("create_multipart_upload", "open_upload", "s3:PutObject"),
         ("abort_multipart_upload", "abort", "s3:AbortMultipartUpload"),
         ("list_multipart_uploads", "purge", "s3:ListBucketMultipartUploads"),
         ("list_object_versions", "versions", "s3:ListBucketVersions"),
         ("list_objects_v2", "keys", "s3:ListBucket"),
         ("get_object", "read", "s3:GetObject"),
-    ],
-)
-def test_it_names_the_permission_that_is_missing(storage, operation, call, permission) -> None:
-    with Stubber(s3(storage)) as stub:
-        stub.add_client_error(operation, "AccessDenied", f"User is not authorized on {KEY}", 403)
-        with pytest.raises(StorageError) as caught:
-            CALLS[call](storage)
-    assert caught.value.code == "storage_access_denied"
-    assert caught.value.detail.endswith(f"Grant it {permission}.")
+    ):
+        with Stubber(s3(storage)) as stub:
+            stub.add_client_error(operation, "AccessDenied", f"User is not authorized on {KEY}", 403)
+            with pytest.raises(StorageError) as caught:
+                CALLS[call](storage)
+        assert caught.value.code == "storage_access_denied"
+        assert caught.value.detail.endswith(f"Grant it {permission}.")
 
 
 def test_it_does_not_repeat_an_unknown_error(storage: ObjectStorage) -> None:
@@ -371,7 +361,3 @@ def test_a_process_has_one_storage_object() -> None:
     if child == 0:
         os._exit(0 if hosted_storage() is not storage else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_a_chatbots_keys_begin_with_its_slug() -> None:
-    assert hosted_location(Chatbot(slug="acme")).prefix == "acme/"

@@ -224,9 +224,13 @@ def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, pa
         assert done["counts"].items() >= {name: found["export"][name] for name in ("messages", "files")}.items()
 
 
-def test_a_preview_shows_that_nothing_was_found(preview, neighbour):
+def test_a_preview_shows_that_nothing_was_found_and_that_an_export_would_need_a_bucket(preview, neighbour):
     conversation_of(neighbour, "alice")
     assert preview() == NOTHING
+    Bucket.objects.all().delete()
+    found = preview()
+    assert found["export"]["refused"] == "export_destination_missing"
+    assert found["deletion"] == NOTHING["deletion"]
 
 
 def test_a_preview_shows_conversations_marked_by_another_deletion(caller, chatbot, preview, drain):
@@ -314,13 +318,6 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
     assert preview()["deletion"]["erased"]["extracts"] == 2
     monkeypatch.setattr(effects, "EXACT_MESSAGES", 1)
     assert preview()["deletion"]["erased"]["extracts"] == 3
-
-
-def test_a_preview_shows_that_an_export_would_need_a_bucket(preview):
-    Bucket.objects.all().delete()
-    found = preview()
-    assert found["export"]["refused"] == "export_destination_missing"
-    assert found["deletion"] is not None
 
 
 # --- Refusals --------------------------------------------------------------------------------------------

@@ -146,16 +146,6 @@ def test_the_sample_calls_are_for_this_chatbot(admin_client: Client, chatbot: Ch
         assert f"&quot;action&quot;: &quot;{action}&quot;" in text
 
 
-def test_it_says_what_is_missing(admin_client: Client) -> None:
-    bare: Any = factories.ChatbotFactory.create(slug="bare")
-
-    text = shown(admin_client, bare)
-
-    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No key for the API"):
-        assert gap in text
-    assert "No variables yet" in text
-
-
 def recorded(event: str) -> list[Any]:
     return list(ChangeLogEntry.objects.filter(event=event).order_by("id").values_list("data", flat=True))
 
@@ -225,8 +215,11 @@ def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: C
     assert 'value="browser"' not in shown(client, chatbot)
 
 
-def test_the_first_uci_requires_no_confirmation(admin_client: Client) -> None:
+def test_a_bare_chatbot_says_what_is_missing_and_its_first_uci_requires_no_confirmation(admin_client: Client) -> None:
     bare = factories.ChatbotFactory.create(slug="bare")
+    text = shown(admin_client, bare)
+    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No key for the API", "No variables yet"):
+        assert gap in text
 
     made = save(admin_client, bare, "variables", category="custom", name="Kunden Nr")
     assert_saved(made, bare, "uci")
