@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from chatbots.models import Variable
+from common.storage import ObjectStorage
 from compliance.ledger import adoption
 from compliance.models import LedgerLine
 from compliance.replay import operation
@@ -62,31 +63,27 @@ def plans(report: dict[str, Any]) -> dict[str, str]:
     return {one["request_id"]: one["plan"] for one in report["requests"]}
 
 
-def test_it_keeps_its_own_chatbot_closed_and_no_other(company, other, unresolved) -> None:
+def test_it_keeps_its_own_chatbot_closed_and_no_other_until_somebody_leaves_it(company, other, unresolved) -> None:
     deletion, mine, theirs = unresolved
+    rows = dump()
 
+    planned = replay("--dry-run", code=3)
+
+    assert (dump(), planned["resolved"]) == (rows, False)
     report = replay(code=3)
-
     assert deletion in plans(report)
+    assert plans(planned) == plans(report)
     assert gone(mine, theirs) == [False, True]
     assert (answer(company), answer(other)) == ((503, "restored_database"), (200, None))
     work()
     assert gone(mine) == [False]
 
-
-def test_a_dry_run_says_so_and_writes_nothing(unresolved: tuple[str, int, int]) -> None:
-    rows = dump()
-
-    planned = replay("--dry-run", code=3)
-
-    assert dump() == rows
-    assert not planned["resolved"]
-    assert plans(planned) == plans(replay(code=3))
-
-
-def test_whoever_looks_may_leave_it(company: Company, other: Company, unresolved: tuple[str, int, int]) -> None:
-    deletion, mine, theirs = unresolved
-    replay(code=3)
+    # What a backup has of it is tried again and told.
+    with restored():
+        pass
+    planned, report = replay("--dry-run", code=3), replay(code=3)
+    assert plans(report) == plans(planned)
+    assert deletion in plans(report)
 
     replay("--leave", deletion)
 
@@ -128,7 +125,9 @@ def test_it_is_tried_again_and_goes_on_after_a_kill(company, unresolved, monkeyp
 
 
 @pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
-def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent(company, storage, unresolved) -> None:
+def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent_until_that_is_decided_or_it_is_a_copy(
+    company: Company, storage: ObjectStorage, unresolved: tuple[str, int, int]
+) -> None:
     replay(code=3)
     slug = company.chatbot.slug
 
@@ -143,11 +142,6 @@ def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent(company, storage, unres
     assert officer.get(f"/admin/chatbots/{slug}/").status_code == 404
     work()
     assert words_in("c-1") not in everything_in(storage)
-
-
-@pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
-def test_it_stays_closed_until_that_is_decided_or_it_is_a_copy(company, unresolved) -> None:
-    replay(code=3)
     LedgerLine.objects.update(at=NOON - timedelta(days=1000))
     cleanup.remove_expired()
     assert LedgerLine.objects.filter(outcome="undecided").exists()
@@ -156,17 +150,6 @@ def test_it_stays_closed_until_that_is_decided_or_it_is_a_copy(company, unresolv
     adoption.adopt_new_service()
 
     assert answer(company) == (200, None)
-
-
-def test_what_a_backup_has_of_it_is_tried_again_and_told(company: Company, unresolved: tuple[str, int, int]) -> None:
-    replay(code=3)
-    with restored():
-        pass
-
-    planned, report = replay("--dry-run", code=3), replay(code=3)
-
-    assert plans(report) == plans(planned)
-    assert unresolved[0] in plans(report)
 
 
 @pytest.fixture
@@ -186,10 +169,13 @@ def lose_variable(company: Company, backup: Backup) -> None:
         Variable.objects.filter(chatbot=company.chatbot, is_uci=True).update(public_id=uuid4())
 
 
-def test_a_better_backup_later_remembers_the_chatter(company, without_variable) -> None:
+def test_a_better_backup_decides_it_and_remembers_the_chatter_and_no_other_restore_does(company, without_variable):
     """The replay without the variable has named conversations alone, in a later line."""
     deletion, number, backup = without_variable
-    assert became_of(replay(code=3)) == {deletion: "undecided"}
+    for _ in range(2):
+        assert became_of(replay(code=3)) == {deletion: "undecided"}
+        assert answer(company) == (503, "restored_database")
+        lose_variable(company, backup)
 
     backup.restore()
     replay()
@@ -199,15 +185,8 @@ def test_a_better_backup_later_remembers_the_chatter(company, without_variable) 
     assert became(company.send(document("c-9", "alice"))) == ["chatter_erased"]
 
 
-def test_another_restore_of_the_same_backup_does_not_decide_it(company, without_variable) -> None:
-    deletion, _, backup = without_variable
-    for _ in range(2):
-        assert became_of(replay(code=3)) == {deletion: "undecided"}
-        assert answer(company) == (503, "restored_database")
-        lose_variable(company, backup)
-
-
 def test_a_decision_lasts_where_the_replay_was_killed_before(company, without_variable, monkeypatch) -> None:
+    """The replay has written a later line of what it erased by conversations."""
     with monkeypatch.context() as patched:
         patched.setattr(operation, "_open", failing(KeyboardInterrupt))
         with pytest.raises(CommandError):
@@ -217,14 +196,6 @@ def test_a_decision_lasts_where_the_replay_was_killed_before(company, without_va
     replay()
 
     assert answer(company) == (200, None)
-
-
-def test_a_decision_about_it_lasts_too(company: Company, without_variable: tuple[str, int, Backup]) -> None:
-    """The replay has written a later line of what it erased by conversations."""
-    replay(code=3)
-    replay("--leave", without_variable[0])
     write_journal()
-
     replay("--restored")
-
     assert answer(company) == (200, None)
