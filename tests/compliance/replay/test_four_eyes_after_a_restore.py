@@ -17,7 +17,7 @@ from compliance.requests.submit import submit
 from conversations.models import Conversation
 from tests.calls import problem
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
-from tests.functional.company import Company
+from tests.functional.company import Company, let_time_pass, postpone
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import message_of, redact, talk
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
@@ -50,111 +50,116 @@ def test_nobody_approves_what_they_have_filed_themselves(company: Company, numbe
     assert gone(number) == [True]
 
 
-def test_an_approval_of_the_lost_life_is_kept(company: Company) -> None:
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
-    number = company.talk("c-1", "alice")
-    deletion = company.delete("alice")
+def test_an_early_approval_counts_as_far_as_the_backup_has_it_and_one_that_was_used_in_any_case(company, number):
+    """What had not begun is not in the ledger as approved: a second person is asked again."""
+    others = [company.talk(f"c-{who}", who) for who in ("bob", "carol", "dora")]
+    doras = company.delete("dora")
     work()
-    assert company.status(deletion) == "on_hold"
+    assert company.status(doras) == "on_hold"
+    alices, bobs = company.delete("alice"), company.delete("bob")
+    decisions.approve(request_id=UUID(alices), actor="user:7")
+    postpone(alices)
     with restored():
-        decisions.approve(request_id=UUID(deletion), actor="command")
-        work()
-
-    replay()
-
-    assert gone(number) == [True]
-    assert ComplianceRequest.objects.get(pk=deletion).approved_by == "command"
-
-
-@pytest.mark.parametrize("backup_has", ["approved", "accepted", ""])
-def test_an_early_approval_counts_as_far_as_the_backup_has_it(company: Company, number: int, backup_has: str) -> None:
-    """Nothing had begun, so the ledger does not know of it: a second person is asked again."""
-    deletion = company.delete("alice") if backup_has else ""
-    if backup_has == "approved":
-        decisions.approve(request_id=UUID(deletion), actor="user:7")
-    with restored():
-        deletion = deletion or company.delete("alice")
-        if backup_has != "approved":
-            decisions.approve(request_id=UUID(deletion), actor="user:7")
+        carols = company.delete("carol")
+        for one in (bobs, carols, doras):
+            decisions.approve(request_id=UUID(one), actor="command")
+        for one in (bobs, carols):
+            postpone(one)
         write_journal()
+        work()
+        assert company.status(doras) == "completed"
 
     replay()
+    let_time_pass()
     work()
 
-    is_kept = backup_has == "approved"
-    assert (company.status(deletion), gone(number)) == ("completed" if is_kept else "on_hold", [is_kept])
+    assert [company.status(one) for one in (alices, bobs, carols)] == ["completed", "on_hold", "on_hold"]
+    assert gone(number, *others) == [True, False, False, True]
+    assert ComplianceRequest.objects.get(pk=doras).approved_by == "command"
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("backup_has_it", ["", "four eyes", "accepted", "on hold"])
-def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(company, storage, monkeypatch, backup_has_it) -> None:
-    """Files are gone by then, which no restore brings back: a conversation without them would be left."""
+@pytest.mark.parametrize("has_four_eyes", [False, True])
+def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(company, storage, monkeypatch, has_four_eyes) -> None:
+    """Files are gone by then, which no restore brings back: conversations without them would be left.
+
+    The backup has the deletion of Alice.
+    """
     refusals = Refusals()
     refusals.set_up(monkeypatch)
-    number = company.talk("c-1", "alice", has_file=True)
+    numbers = [company.talk(f"c-{who}", who, has_file=True) for who in ("alice", "bob")]
     company.make_day()
-    has_four_eyes = backup_has_it in {"four eyes", "on hold"}
     Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=has_four_eyes)
-    deletion = company.delete("alice") if backup_has_it in {"accepted", "on hold"} else ""
-    if backup_has_it == "on hold":
+    deletions = [company.delete("alice")]
+    if has_four_eyes:
         work()
     with restored():
-        deletion = deletion or company.delete("alice")
-        if backup_has_it != "accepted":
-            write_journal()
+        deletions.append(company.delete("bob"))
+        write_journal()
         if has_four_eyes:
             work()
-            assert company.status(deletion) == "on_hold"
-            decisions.approve(request_id=UUID(deletion), actor="user:7")
+            for one in deletions:
+                assert company.status(one) == "on_hold"
+                decisions.approve(request_id=UUID(one), actor="user:7")
         refusals.unwritable.add(EXTRACTS)
         for _ in range(2):
             work()
             ComplianceRequest.objects.update(not_before=None)
-        assert (company.status(deletion), gone(number)) == ("accepted", [True])
+        assert [company.status(one) for one in deletions] == ["accepted"] * 2
+        assert gone(*numbers) == [True, True]
         assert not list(storage.keys(FILES))
-        assert [line["request"] for line in lines_of(storage, "intended")] == [deletion]
+        assert {line["request"] for line in lines_of(storage, "intended")} == set(deletions)
     refusals.end()
-    assert became_of(replay()) == {deletion: "filed_again"}
+    assert became_of(replay()) == dict.fromkeys(deletions, "filed_again")
     Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
 
-    problem(company.caller.post(f"requests/{deletion}/cancel", {}), 409, "not_cancellable")
+    for one in deletions:
+        problem(company.caller.post(f"requests/{one}/cancel", {}), 409, "not_cancellable")
     work()
 
-    assert (company.status(deletion), gone(number)) == ("completed", [True])
+    assert [company.status(one) for one in deletions] == ["completed"] * 2
+    assert gone(*numbers) == [True, True]
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("selector", ["alice", ["c-1"]])
-def test_but_it_waits_for_an_export_that_was_filed_before_it(company, storage, monkeypatch, selector) -> None:
+def test_but_it_waits_for_an_export_that_was_filed_before_it(company, storage, monkeypatch) -> None:
     """Which the backup has as open, and which fails for good: it may be tried again, and deliver what it is for."""
     refusals = Refusals()
     refusals.set_up(monkeypatch)
-    number = company.talk("c-1", "alice", has_file=True)
+    numbers = [company.talk(f"c-{who}", who, has_file=True) for who in ("alice", "bob")]
     company.make_day()
-    export, deletion = company.export("alice"), company.delete(selector)
+    exports = [company.export("alice"), company.export("bob")]
+    deletions = [company.delete("alice"), company.delete(["c-bob"])]
+
+    def became() -> tuple[set[str], set[str], list[bool]]:
+        return {*map(company.status, exports)}, {*map(company.status, deletions)}, gone(*numbers)
+
     with restored():
         refusals.unwritable.add(EXTRACTS)
         work()
         work()
-        assert (company.status(export), company.status(deletion), gone(number)) == ("completed", "accepted", [True])
+        assert became() == ({"completed"}, {"accepted"}, [True, True])
     refusals.end()
     replay()
     refusals.forbidden.add(EXPORTS)
     for _ in range(4):
         work()
         ComplianceRequest.objects.update(not_before=None)
-    assert (company.status(export), company.status(deletion), gone(number)) == ("failed", "on_hold", [False])
+    assert became() == ({"failed"}, {"on_hold"}, [False, False])
 
-    with pytest.raises(Refused, match="had begun"):
-        decisions.reject(request_id=UUID(deletion), actor="user:7")
+    for one in deletions:
+        with pytest.raises(Refused, match="had begun"):
+            decisions.reject(request_id=UUID(one), actor="user:7")
     refusals.end()
-    decisions.retry(request_id=UUID(export), actor="user:7")
+    for one in exports:
+        decisions.retry(request_id=UUID(one), actor="user:7")
     work()
     work()
 
-    key = Export.objects.get(request_id=UUID(export)).key
-    assert "words in c-1" in storage.read(str(key)).decode()
-    assert (company.status(deletion), gone(number)) == ("completed", [True])
+    for export, who in zip(exports, ("alice", "bob"), strict=True):
+        key = Export.objects.get(request_id=UUID(export)).key
+        assert f"words in c-{who}" in storage.read(str(key)).decode()
+    assert became() == ({"completed"}, {"completed"}, [True, True])
 
 
 @pytest.mark.django_db(transaction=True)
