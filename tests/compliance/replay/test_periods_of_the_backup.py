@@ -60,9 +60,6 @@ def is_half_way(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     Claim.objects.update(expires_at=ago(1))
 
 
-BACKUPS = pytest.mark.parametrize("back_up", [waits, is_held_by_four_eyes, follows, is_half_way])
-
-
 @pytest.fixture(autouse=True)
 def in_small_slices_at_noon(company: Company, other: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
@@ -89,8 +86,9 @@ def next_day(company: Company) -> None:
         run.save(update_fields=["day"])
 
 
-@BACKUPS
-@pytest.mark.parametrize("days", [None, 365])
+@pytest.mark.parametrize(
+    ("back_up", "days"), [(waits, None), (is_held_by_four_eyes, 365), (follows, 365), (is_half_way, None)]
+)
 def test_what_was_decided_since_is_decided_again_before_anything_is_erased(company, monkeypatch, back_up, days):
     numbers = several_old(company)
     back_up(company, monkeypatch)
@@ -111,7 +109,7 @@ def test_what_was_decided_since_is_decided_again_before_anything_is_erased(compa
     assert gone(*numbers) == erased
 
 
-@BACKUPS
+@pytest.mark.parametrize("back_up", [waits, is_half_way])
 def test_one_approval_confirms_the_period(company, other, monkeypatch, back_up) -> None:
     numbers = several_old(company)
     theirs = several_old(other, 1)
@@ -136,6 +134,9 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
     [old] = several_old(company, 1)
     keep_for(company.chatbot, 90)
     come_back()
+    said = labels.what_next(held_run(company))
+    assert "set it again in the settings of the chatbot: this cancels the run" in said
+    assert "sets the retention period back" not in said
     decisions.reject(request_id=held_run(company).pk, actor="user:9")
     next_day(company)
 
@@ -145,18 +146,18 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
     assert gone(old) == [False]
 
 
-@pytest.mark.parametrize("days", [90, 365])
-def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_else(company, days) -> None:
+def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_else(company: Company) -> None:
     """Also the same one. None of the backup is in force that it could be longer than."""
     old = company.talk("c-1", "alice", at=ago(400))
     keep_for(company.chatbot, 90)
     come_back()
     run = held_run(company)
     officer = client_of(staff(company.chatbot, Role.OFFICER))
-    page = officer.post(f"/admin/settings/{company.chatbot.slug}/retention/", {"days": str(days)})
-    assert "Nothing has been saved yet" in page.content.decode()
+    for days in ("90", "365"):
+        page = officer.post(f"/admin/settings/{company.chatbot.slug}/retention/", {"days": days})
+        assert "Nothing has been saved yet" in page.content.decode()
 
-    set_period(company.chatbot, days, confirmed=1)
+    set_period(company.chatbot, 365, confirmed=1)
 
     assert company.status(str(run.pk)) == "cancelled"
     begin_now(first_run(company.chatbot))
@@ -260,17 +261,6 @@ def test_a_failover_holds_nothing(company: Company) -> None:
     work()
 
     assert gone(old) == [True]
-
-
-def test_the_run_says_what_to_do(company: Company) -> None:
-    several_old(company, 1)
-    keep_for(company.chatbot, 90)
-    come_back()
-
-    said = labels.what_next(held_run(company))
-
-    assert "set it again in the settings of the chatbot: this cancels the run" in said
-    assert "sets the retention period back" not in said
 
 
 def test_the_console_does_not_promise_a_first_run_that_will_be_held(company: Company) -> None:
