@@ -13,7 +13,7 @@ from chatbots.models import Chatbot, Variable
 from chatbots.operations.chatbots import NewVariable, change_chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, Service
+from compliance.models import Callback, ComplianceRequest, JournalEntry, LedgerLine, Service
 from compliance.replay import operation
 from compliance.replay.report import Report
 from compliance.requests import decisions
@@ -27,6 +27,7 @@ from tests.restoring import Backup, restored, unnoticed
 
 
 def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage) -> None:
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
     mine, shared = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "alice", "bob")
     bobs, theirs = company.talk("c-3", "bob"), other.talk("c-1", "alice")
     with restored():
@@ -56,11 +57,14 @@ def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage
     )
     assert (line["conversations"], line["numbers"]) == (2, [mine, shared])
     assert planned["requests"] == [line | {"outcome": ""}]
+    marked = Conversation.objects.filter(deletion_request_id=deletion).order_by("pk")
+    assert list(marked.values_list("pk", flat=True)) == [mine, shared]
     after = Service.objects.get()
     assert (after.state, after.service_id) == ("open", before.service_id)
     assert after.incarnation != before.incarnation
     call_command("verify_erasure", "--all")
     assert Tombstone.objects.get().request_id == request.pk
+    assert list(Callback.objects.values_list("request", "status")) == [(request.pk, "completed")]
     assert became(company.send(document("c-1", "alice"), document("c-9", "alice"))) == [
         "conversation_deleted",
         "chatter_erased",
@@ -81,34 +85,22 @@ def test_nothing_is_locked_while_the_report_of_a_dry_run_is_read(company: Compan
     assert left == [(1, 0)]
 
 
-def test_a_deletion_by_conversations_is_carried_out_again(company: Company) -> None:
-    named, left = company.talk("c-1", "alice"), company.talk("c-2", "alice")
-    with restored():
-        deletion = company.delete(["c-1", "c-unknown"])
-        work()
-
-    report = replay()
-
-    assert became_of(report) == {deletion: "erased"}
-    assert gone(named, left) == [True, False]
-    call_command("verify_erasure", "--all")
-
-
-def test_a_conversation_that_only_its_id_names_goes_too(company: Company) -> None:
-    """It named the chatter only after the backup."""
+def test_what_a_deletion_named_goes_and_what_only_its_id_names(company: Company) -> None:
+    """One named the chatter only after the backup."""
     company.talk("c-1", "alice")
-    late = company.talk("c-2")
+    late, named, left = company.talk("c-2"), company.talk("c-3", "bob"), company.talk("c-4", "bob")
     with restored():
         assert became(company.send(document("c-2", "alice"))) == ["updated"]
-        deletion = company.delete("alice")
+        deletions = [company.delete("alice"), company.delete(["c-3", "c-unknown"])]
         work()
         assert gone(late) == [True]
 
     report = replay()
 
-    assert became_of(report) == {deletion: "erased"}
-    assert gone(late) == [True]
+    assert became_of(report) == dict.fromkeys(deletions, "erased")
+    assert gone(late, named, left) == [True, True, False]
     assert words_in("c-2") not in dump()
+    call_command("verify_erasure", "--all")
 
 
 def test_who_came_back_after_the_restore_is_left_alone(company: Company) -> None:
@@ -239,31 +231,15 @@ def test_an_exact_deletion_of_nobody_here_is_recorded(company: Company) -> None:
 
 
 def test_conversations_that_were_marked_late_are_erased_again(company: Company) -> None:
-    company.talk("c-1", "alice")
+    """A replay of another life was interrupted: what it filed of late data is not taken for erased."""
     stored = company.talk("c-2")
+    company.talk("c-1", "alice")
     deletion = company.delete("alice")
     work()
     with restored():
         assert became(company.send(document("c-2", "alice"))) == ["chatter_erased"]
         work()
         assert gone(stored) == [True]
-    assert gone(stored) == [False]
-
-    report = replay()
-
-    assert became_of(report) == {deletion: "erased"}
-    assert gone(stored) == [True]
-
-
-def test_late_data_of_another_life_is_not_taken_for_erased(company: Company) -> None:
-    """A replay of that life was interrupted, and this one has not looked at what it filed."""
-    stored = company.talk("c-2")
-    company.talk("c-1", "alice")
-    deletion = company.delete("alice")
-    work()
-    with restored():
-        assert became(company.send(document("c-2", "alice"))) == ["chatter_erased"]
-        work()
     filed = {"plan": "late", "outcome": "filed", "kind": "accepted", "line": {}, "key": "x", "at": timezone.now()}
     other = LedgerLine.objects.create(request_id=uuid4(), chatbot=company.chatbot, incarnation=uuid4(), **filed)
 

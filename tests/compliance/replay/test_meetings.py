@@ -10,7 +10,6 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance import worker
 from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest, RequestSubject
 from compliance.replay.carrying import Carrying
@@ -173,20 +172,6 @@ def test_a_deletion_that_fills_several_lines(company: Company, monkeypatch: pyte
 
     assert became_of(report) == {deletion: "erased"}
     assert gone(*numbers) == [True] * 5
-
-
-def test_what_is_closed_is_what_was_planned(company: Company) -> None:
-    numbers = [company.talk(f"c-{number}", "alice") for number in range(3)]
-    with restored():
-        company.delete("alice")
-        work()
-    [planned] = replay("--dry-run")["requests"]
-
-    [done] = replay()["requests"]
-
-    marked = Conversation.objects.filter(deletion_request_id=done["request_id"]).order_by("pk")
-    assert planned["numbers"] == done["numbers"] == list(marked.values_list("pk", flat=True)) == numbers
-    assert worker.drain(seconds=10) is False
 
 
 STATES: dict[str, dict[str, Any]] = {

@@ -3,8 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from chatbots.models import Chatbot, Variable
 from chatbots.operations.chatbots import NewVariable, change_chatbot
 from compliance.requests import decisions
@@ -53,87 +51,58 @@ def test_a_conversation_that_was_erased_by_its_id_is_refused_and_no_id_that_neve
     assert words_in("c-1") not in dump()
 
 
-def test_a_conversation_of_which_the_deletion_was_accepted_is_refused(company: Company) -> None:
-    with restored():
-        company.send(LOST)
-        company.delete(["c-1"])
-        write_journal()
-
-    replay()
-    work()
-
-    assert became(company.send(LOST)) == ["conversation_deleted"]
-
-
-def test_under_four_eyes_it_is_refused_once_that_is_approved(company: Company) -> None:
+def test_under_four_eyes_it_is_stored_until_that_is_approved_and_stays_if_it_is_rejected(company: Company) -> None:
     require_four_eyes(company)
+    bobs, carols = document("c-2", "bob"), document("c-3", "carol")
     with restored():
-        company.send(LOST)
-        deletion = company.delete(["c-1"])
-        write_journal()
-
-    replay()
-    assert company.request_object(deletion)["hold_reason"] == "restored"
-    decisions.approve(request_id=UUID(deletion), actor="user:7")
-    work()
-
-    assert became(company.send(LOST)) == ["conversation_deleted"]
-
-
-def test_under_four_eyes_it_is_stored_before_that_and_stays_if_it_is_rejected(company: Company) -> None:
-    require_four_eyes(company)
-    with restored():
-        company.send(LOST)
-        deletion = company.delete(["c-1"])
-        write_journal()
-
-    replay()
-    work()
-
-    assert became(company.send(LOST)) == ["created"]
-    decisions.reject(request_id=UUID(deletion), actor="user:7")
-    work()
-    assert gone(number_of(company, "c-1")) == [False]
-    assert became(company.send(LOST)) == ["unchanged"]
-
-
-@pytest.mark.parametrize("in_the_backup", ["nothing", "the conversation"])
-@pytest.mark.parametrize("how_far", ["completed", "accepted"])
-def test_a_redacted_message_stays_redacted(company: Company, in_the_backup: str, how_far: str) -> None:
-    if in_the_backup == "the conversation":
-        company.send(CARD | {"messages": [said("m2", KEPT)]})
-    with restored():
-        redaction = redact_card(company)
-        if how_far == "completed":
-            work()
-        else:
-            write_journal()
-
-    report = replay()
-    work()
-    [result] = company.send(CARD)
-
-    assert became([result]) == ["created" if in_the_backup == "nothing" else "updated"]
-    number = result["number"]
-    assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
-    assert (message_of(number, "m2").kind, message_of(number, "m2").text) == ("text", KEPT)
-    assert SECRET not in dump()
-    assert [(one["request_id"], one["kind"]) for one in report["requests"]] == [(redaction, "redaction")]
-    assert company.status(redaction) == "completed"
-
-
-def test_a_redaction_that_nobody_had_approved_is_told_with_what_to_do(company: Company) -> None:
-    require_four_eyes(company)
-    with restored():
+        company.send(LOST, bobs, carols)
+        alices, rejected, approved = company.delete("alice"), company.delete(["c-2"]), company.delete(["c-3"])
         redaction = redact_card(company)
         write_journal()
 
     text = told()
+    work()
 
     assert f"redaction {redaction} of acme" in text
     assert "redaction" in text.splitlines()[-1]
+    holds = [company.request_object(one)["hold_reason"] for one in (alices, rejected, approved)]
+    assert holds == ["restored"] * 3
+    assert became(company.send(LOST, bobs)) == ["created"] * 2
     [result] = company.send(CARD)
     assert SECRET in message_of(result["number"]).text
+    decisions.reject(request_id=UUID(rejected), actor="user:7")
+    decisions.approve(request_id=UUID(approved), actor="user:7")
+    work()
+    assert gone(number_of(company, "c-2")) == [False]
+    assert became(company.send(bobs, carols)) == ["unchanged", "conversation_deleted"]
+
+
+def test_a_redacted_message_stays_redacted(company: Company) -> None:
+    """Whether the backup has the conversation or not, and whether its redaction was carried out or accepted."""
+    known, unknown = ("c-0", "c-1"), ("c-2", "c-3")
+    for one in known:
+        company.send(CARD | {"id": one, "messages": [said("m2", KEPT)]})
+    redactions = []
+    with restored():
+        for ids, then in ((("c-0", "c-2"), work), (("c-1", "c-3"), write_journal)):
+            for one in ids:
+                company.send(CARD | {"id": one})
+                redactions.append(redact(company, number_of(company, one)))
+            then()
+
+    report = replay()
+    work()
+    results = company.send(*(CARD | {"id": one} for one in (*known, *unknown)))
+
+    assert became(results) == ["updated", "updated", "created", "created"]
+    for number in (result["number"] for result in results):
+        assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
+        assert (message_of(number, "m2").kind, message_of(number, "m2").text) == ("text", KEPT)
+    assert SECRET not in dump()
+    assert {(one["request_id"], one["kind"]) for one in report["requests"]} == {
+        (one, "redaction") for one in redactions
+    }
+    assert {company.status(one) for one in redactions} == {"completed"}
 
 
 def test_another_chatbot_with_the_same_ids_is_untouched(company: Company, other: Company) -> None:
