@@ -1,6 +1,5 @@
 """A replay from start to end: what it believes, how it goes on after a kill, and when it does nothing."""
 
-import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -37,12 +36,18 @@ def erased_since(company: Company, *, state: str = "restored") -> tuple[int, str
     return number, deletion
 
 
+def told(*options: str, code: int = 0) -> str:
+    ran = run("replay_erasures", *options)
+    assert ran.code == code
+    return ran.out
+
+
 def unknown(storage: ObjectStorage) -> list[str]:
     known = set(LedgerObject.objects.values_list("key", flat=True))
     return [key for key in storage.keys("erasure_ledger/") if key not in known]
 
 
-def test_an_object_that_was_changed_is_named_and_not_used(company: Company, storage: ObjectStorage) -> None:
+def test_an_object_that_was_changed_is_named_with_where_to_read_on_and_not_used(company, storage) -> None:
     number, _ = erased_since(company)
     keys = unknown(storage)
     for key in keys:
@@ -54,6 +59,9 @@ def test_an_object_that_was_changed_is_named_and_not_used(company: Company, stor
     assert planned["objects"]["refused"] == report["objects"]["refused"] == refused
     assert (report["requests"], gone(number)) == ([], [False])
     assert not LedgerObject.objects.filter(key__in=keys).exists()
+    for text in (told("--dry-run", code=3), told(code=3), told(code=3)):
+        assert f"{len(keys)} objects of the ledger not believed" in text.splitlines()[-1]
+        assert "DcaLedgerForeign" in text.splitlines()[-1]
 
 
 def sealed(key: str, *lines: dict[str, Any], **header: Any) -> bytes:
@@ -225,18 +233,17 @@ def test_an_open_service_is_not_replayed_unless_its_operator_says_that_it_was_re
     assert gone(number) == [True]
 
 
-@pytest.mark.parametrize("options", [("--dry-run",), ()])
-def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(company, options) -> None:
+def test_a_ledger_that_knows_nothing_of_a_restored_database_is_doubted(company: Company) -> None:
     number = company.talk("c-1", "alice")
     with restored():
         pass
 
-    assert "S3_BUCKET is not the bucket that has its ledger" in run("replay_erasures", *options).out
-    assert (service.is_open(), gone(number)) == (not options, [False])
+    for options in (("--dry-run",), ()):
+        assert "S3_BUCKET is not the bucket that has its ledger" in told(*options)
+        assert (service.is_open(), gone(number)) == (not options, [False])
 
 
-@pytest.mark.parametrize("options", [("--dry-run",), ()])
-def test_a_service_is_not_opened_without_its_ledger(company, storage, options) -> None:
+def test_a_service_is_not_opened_without_its_ledger(company: Company, storage: ObjectStorage) -> None:
     company.talk("c-1", "alice")
     company.delete("alice")
     work()
@@ -244,23 +251,33 @@ def test_a_service_is_not_opened_without_its_ledger(company, storage, options) -
         pass
     empty(storage)
 
-    with pytest.raises(CommandError, match="--without-ledger") as caught:
-        run("replay_erasures", *options)
-    assert caught.value.returncode == 3
-    assert service.state() == "restored"
+    for options in (("--dry-run",), ()):
+        with pytest.raises(CommandError, match="--without-ledger") as caught:
+            told(*options)
+        assert caught.value.returncode == 3
+        assert service.state() == "restored"
 
-    run("replay_erasures", "--without-ledger")
+    told("--without-ledger")
     assert service.is_open()
 
 
-def test_the_service_stays_closed_while_the_storage_does_not_answer(company, monkeypatch) -> None:
+def test_it_stays_closed_while_the_storage_does_not_answer_and_after_ctrl_c(company, monkeypatch) -> None:
+    """Which says how to go on, and shows no traceback."""
     number, _ = erased_since(company)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(reading, "read", failing())
-        with pytest.raises(CommandError, match="storage_unavailable"):
-            call_command("replay_erasures")
-    assert (Service.objects.get().state, gone(number)) == ("restored", [False])
+    for fault, code, said in (
+        (None, 1, "storage_unavailable"),
+        (KeyboardInterrupt, 130, "Interrupted.*run it again"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(reading, "read", failing(fault))
+            with pytest.raises(CommandError, match=said) as ended:
+                told()
+        assert ended.value.returncode == code
+        assert (Service.objects.get().state, gone(number)) == ("restored", [False])
+
+    assert "The service is open." in told()
+    assert gone(number) == [True]
 
 
 def test_a_worker_replays_by_turns(company: Company) -> None:
@@ -272,14 +289,23 @@ def test_a_worker_replays_by_turns(company: Company) -> None:
     assert (turns, gone(number)) == (2, [True])
 
 
-def test_the_report_for_people_names_whom_it_erases(company: Company) -> None:
-    number, deletion = erased_since(company)
+def test_the_report_for_people_names_whom_it_erases_and_what_was_redacted_or_is_lost(company: Company) -> None:
+    number, card = company.talk("c-1", "alice"), talk(company, "c-2", "bob")
+    with restored():
+        deletion, redaction = company.delete("alice"), redact(company, card)
+        work()
+        export = company.export("bob")
+        write_journal()
 
-    out = run("replay_erasures").out
+    text = told()
 
-    assert f"deletion {deletion} of acme: Erase again, 1 conversation ({number}) -> Erased again" in out
-    assert "reconcile_storage" in out
-    assert json.dumps("alice") not in out
+    assert f"deletion {deletion} of acme: Erase again, 1 conversation ({number}) -> Erased again" in text
+    assert f"redaction {redaction} of acme: Redact again, 1 conversation ({card}) -> Redacted again" in text
+    assert "1 x redact again: redacted again" in text
+    assert f"export {export} of acme: Name as lost -> A lost export" in text.splitlines()
+    assert "reconcile_storage" in text
+    assert "alice" not in text
+    assert not ComplianceRequest.objects.filter(kind="export").exists()
 
 
 def test_a_key_cannot_forge_a_line_of_the_report(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,38 +315,6 @@ def test_a_key_cannot_forge_a_line_of_the_report(storage: ObjectStorage, monkeyp
 
     assert isinstance(refused, reading.Refused)
     assert refused.key == "erasure_ledger/a\\nreplay.ended resolved=True"
-
-
-def told(*options: str, code: int = 0) -> str:
-    ran = run("replay_erasures", *options)
-    assert ran.code == code
-    return ran.out
-
-
-def test_ctrl_c_says_how_to_go_on_and_shows_no_traceback(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
-    number, _ = erased_since(company)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(reading, "read", failing(KeyboardInterrupt))
-        with pytest.raises(CommandError, match="Interrupted") as ended:
-            told()
-    assert ended.value.returncode == 130
-    assert "run it again" in str(ended.value)
-    assert (Service.objects.get().state, gone(number)) == ("restored", [False])
-
-    assert "The service is open." in told()
-    assert gone(number) == [True]
-
-
-def test_a_refused_object_is_told_with_where_to_read_on(company: Company, storage: ObjectStorage) -> None:
-    erased_since(company)
-    keys = unknown(storage)
-    for key in keys:
-        storage.put(key, b"nothing of ours", "text/plain")
-
-    for text in (told("--dry-run", code=3), told(code=3), told(code=3)):
-        assert f"{len(keys)} objects of the ledger not believed" in text.splitlines()[-1]
-        assert "DcaLedgerForeign" in text.splitlines()[-1]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -340,25 +334,3 @@ def test_a_request_that_failed_is_told_with_what_to_do(chatbot, storage, monkeyp
 
     assert "1 request has met an error" in last
     assert "retry_request" in last
-
-
-def test_a_redaction_is_not_told_as_an_erasure(company: Company) -> None:
-    number = talk(company, "c-1", "alice")
-    with restored():
-        redaction = redact(company, number)
-        work()
-
-    text = told()
-
-    assert f"redaction {redaction} of acme: Redact again, 1 conversation ({number}) -> Redacted again" in text
-    assert "1 x redact again: redacted again" in text
-
-
-def test_a_lost_export_is_told_without_conversations(company: Company) -> None:
-    company.talk("c-1", "alice")
-    with restored():
-        export = company.export("alice")
-        write_journal()
-
-    assert f"export {export} of acme: Name as lost -> A lost export" in told().splitlines()
-    assert not ComplianceRequest.objects.exists()
