@@ -4,8 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from chatbots.models import Chatbot
-from common.storage import ObjectStorage, StorageError
+from common.storage import StorageError
 from compliance import worker
 from compliance.erasure import engine
 from compliance.models import ComplianceRequest, Service
@@ -16,7 +15,7 @@ from conversations.models import Conversation
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company
 from tests.patches import before, failing
-from tests.restoring import Backup, restored
+from tests.restoring import Backup, notice, restored
 
 
 @pytest.mark.django_db(transaction=True)
@@ -97,13 +96,15 @@ def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch)
     assert Conversation.objects.get(pk=numbers[1]).is_closed
 
 
-def test_workers_catch_up_by_themselves_after_a_failover(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_workers_catch_up_after_a_failover_and_leave_a_restored_database_to_its_operator(chatbot, storage) -> None:
     company = Company(chatbot)
     number = company.talk("c-1", "alice")
-    with restored(state="catching_up"):
+    with restored():
         company.delete("alice")
         work()
-    assert gone(number) == [False]
+    work()
+    assert (gone(number), Service.objects.get().state) == ([False], "restored")
+    notice("catching_up")
 
     worker.drain(seconds=20)
 
@@ -142,15 +143,3 @@ def test_workers_log_what_clients_are_to_be_told(chatbot, storage, caplog) -> No
     worker.drain(seconds=20)
 
     assert f"replay.not_carried_out request={export} plan=lost_export" in caplog.messages
-
-
-def test_workers_leave_a_restored_database_to_its_operator(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    company = Company(chatbot)
-    number = company.talk("c-1", "alice")
-    with restored():
-        company.delete("alice")
-        work()
-
-    work()
-
-    assert (gone(number), Service.objects.get().state) == ([False], "restored")
