@@ -185,35 +185,6 @@ def test_a_deletion_finds_exports_of_any_age(chatbot, drain, storage, settings) 
     assert not storage.exists(key)
 
 
-def test_a_given_up_export_does_not_hold_a_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    """Its value is cleared, so it can never be delivered."""
-    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
-    ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
-    later = deletion_of(chatbot, "42")
-
-    drain()
-
-    later.refresh_from_db()
-    assert later.status == Status.COMPLETED
-
-
-def test_an_export_retried_after_the_deletion_was_claimed_runs_first(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42")
-    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
-    deletion = deletion_of(chatbot, "42")
-    held = claims.take(ComplianceRequest.Kind.DELETION)
-    assert held
-
-    decisions.retry(request_id=export.pk, actor="command")
-    assert marking.admit(held, sizes.measure(held)) == []
-    held.release()
-    drain()
-
-    export.refresh_from_db()
-    deletion.refresh_from_db()
-    assert (export.messages, deletion.messages) == (2, 2)
-
-
 @pytest.mark.parametrize("selector", ["uci", "ids"])
 def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot, drain, selector) -> None:
     conversation_of(chatbot, "42", external_id="c-1")
@@ -228,6 +199,7 @@ def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot, dr
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     decisions.retry(request_id=export.pk, actor="command")
+    assert marking.admit(held, sizes.measure(held)) == []
     other = taken(export)
     with other.transaction() as now:
         completion.start_exports(other, now, [chatbot.pk])

@@ -301,48 +301,33 @@ def test_an_export_without_its_conversations_does_not_hold_a_deletion(chatbot, n
     assert Message.objects.filter(chatbot=neighbour).count() == 2
 
 
-def test_a_later_export_does_not_hold_a_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    deletions = []
+def test_what_has_nothing_to_deliver_of_a_deletion_does_not_hold_it(chatbot: Chatbot, drain: Drain) -> None:
+    failed = FAILED | {"failed_at": timezone.now()}
+    deletions = {}
     for first, second in PAIRS:
-        who = f"{first}-{second}"
+        who = f"later-{first}-{second}"
         conversation_of(chatbot, who, external_id=f"c-{who}")
-        deletions.append(about(chatbot, who, first, "deletion"))
-        about(chatbot, who, second, "export", failed_at=timezone.now(), **FAILED)
-    drain()
-    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
-
-
-def test_an_export_of_conversations_already_marked_does_not_hold_a_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    deletions = []
+        deletions[who] = about(chatbot, who, first, "deletion")
+        about(chatbot, who, second, "export", **failed)
     for first, second in (SELECTORS, reversed(SELECTORS)):
-        conversation_of(chatbot, first, external_id=f"c-{first}", deletion_request_id=uuid4())
-        about(chatbot, first, first, "export", failed_at=timezone.now(), **FAILED)
-        deletions.append(about(chatbot, first, second, "deletion"))
+        who = f"marked-{first}"
+        conversation_of(chatbot, who, external_id=f"c-{who}", deletion_request_id=uuid4())
+        about(chatbot, who, first, "export", **failed)
+        deletions[who] = about(chatbot, who, second, "deletion")
+    for second in SELECTORS:
+        who = f"given-up-{second}"
+        conversation_of(chatbot, who, external_id=f"c-{who}")
+        export = export_of(chatbot, who, **failed)
+        ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
+        deletions[who] = about(chatbot, who, second, "deletion")
+    for who, conversation in (("of-a-co-participant", "c-1"), ("with-what-is-shared", "c-2")):
+        conversation_of(chatbot, who, f"{who}-2", external_id=conversation)
+    export_of(chatbot, "of-a-co-participant-2", include_shared=True, **failed)
+    deletions["of-a-co-participant"] = deletion_of(chatbot, "of-a-co-participant")
+    export_of(chatbot, "with-what-is-shared", include_shared=True, **failed)
+    holds = of_conversations(chatbot, "c-2")
+
     drain()
-    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
 
-
-def test_a_given_up_export_does_not_hold_a_deletion_by_ids(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", external_id="c-42")
-    export = export_of(chatbot, "42", failed_at=timezone.now(), **FAILED)
-    ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
-    deletion = of_conversations(chatbot, "c-42")
-    drain()
-    assert state(deletion)[0] == "completed"
-
-
-def test_a_co_participants_export_does_not_hold_a_chatters_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", "43")
-    export_of(chatbot, "43", include_shared=True, failed_at=timezone.now(), **FAILED)
-    deletion = deletion_of(chatbot, "42")
-    of_conversations(chatbot, "c-other")  # with one in the queue, both selectors are checked
-    drain()
-    assert state(deletion)[0] == "completed"
-
-
-def test_an_export_with_shared_conversations_holds_the_deletion_of_one(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", "43", external_id="c-42")
-    export_of(chatbot, "42", include_shared=True, failed_at=timezone.now(), **FAILED)
-    deletion = of_conversations(chatbot, "c-42")
-    drain()
-    assert state(deletion) == HELD
+    assert {who: state(one)[0] for who, one in deletions.items()} == dict.fromkeys(deletions, "completed")
+    assert state(holds) == HELD
