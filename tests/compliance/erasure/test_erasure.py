@@ -87,49 +87,30 @@ def test_a_deletion_erases_personal_data_and_keeps_the_documented_rest(chatbot: 
         assert not model.objects.exists()
 
 
-def test_a_deletion_completes_with_counts_and_clears_the_value(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_deletion_completes_with_counts_and_changes_no_other_chatter(chatbot, neighbour, drain) -> None:
     conversation_of(chatbot, "42", messages=3)
     factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "42", messages=1))
+    shared = conversation_of(chatbot, "42", "43", messages=1)
+    others = [conversation_of(chatbot, "43", user_name="Bob"), conversation_of(neighbour, "42", user_name="Ada")]
+    of_others = {"pk__in": [one.pk for one in others]}
+    before = list(Conversation.objects.filter(**of_others).order_by("pk").values())
     request = deletion_of(chatbot, "42")
 
     drain()
 
+    assert list(Conversation.objects.filter(**of_others).order_by("pk").values()) == before
+    assert Message.objects.filter(conversation__in=others).count() == 4
+    assert Identity.objects.count() == 2
     request.refresh_from_db()
+    shared.refresh_from_db()
+    assert shared.deleted_at
     assert (request.status, request.result, request.uci_value) == (Status.COMPLETED, "done", None)
-    assert (request.conversations_total, request.conversations, request.messages) == (2, 2, 4)
-    assert (request.identities, request.variable_values, request.shared_conversations) == (2, 1, 0)
+    assert (request.conversations_total, request.conversations, request.messages) == (3, 3, 5)
+    assert (request.identities, request.variable_values, request.shared_conversations) == (4, 1, 1)
     assert request.claim is None
     assert request.started_at <= request.cutoff_at <= request.completed_at
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.started", "request.completed"]
-
-
-def test_other_chatters_and_chatbots_are_not_changed(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
-    other_chatter = conversation_of(chatbot, "43", user_name="Bob")
-    other_chatbot = conversation_of(neighbour, "42", user_name="Ada")
-    conversation_of(chatbot, "42")
-    before = list(Conversation.objects.filter(pk__in=[other_chatter.pk, other_chatbot.pk]).order_by("pk").values())
-    deletion_of(chatbot, "42")
-
-    drain()
-
-    assert before == list(
-        Conversation.objects.filter(pk__in=[other_chatter.pk, other_chatbot.pk]).order_by("pk").values()
-    )
-    assert Message.objects.filter(conversation__in=[other_chatter, other_chatbot]).count() == 4
-    assert Identity.objects.count() == 2
-
-
-def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shared(chatbot, drain) -> None:
-    shared = conversation_of(chatbot, "42", "43")
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    shared.refresh_from_db()
-    assert shared.deleted_at
-    assert (request.conversations, request.shared_conversations, request.identities) == (1, 1, 2)
 
 
 def test_an_oversized_one_is_erased_in_chunks_with_right_counts(chatbot, drain, monkeypatch) -> None:
@@ -209,7 +190,7 @@ def test_a_conversation_after_the_cutoff_is_kept(chatbot, drain, monkeypatch) ->
     assert Message.objects.filter(text="a new beginning").count() == 2
 
 
-def test_a_second_deletion_erases_conversations_marked_by_a_failed_one(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_second_deletion_erases_conversations_marked_by_a_failed_one_and_counts_them_once(chatbot, drain) -> None:
     failed = deletion_of(
         chatbot,
         "42",
@@ -218,15 +199,16 @@ def test_a_second_deletion_erases_conversations_marked_by_a_failed_one(chatbot: 
         error_code="storage_locked",
         cutoff_at=timezone.now(),
     )
-    conversation = conversation_of(chatbot, "42", deletion_request_id=failed.pk)
+    conversations = [conversation_of(chatbot, "42", messages=1, deletion_request_id=failed.pk) for _ in range(3)]
     second = deletion_of(chatbot, "42")
 
     drain()
 
-    conversation.refresh_from_db()
     second.refresh_from_db()
     failed.refresh_from_db()
-    assert (conversation.deletion_request_id, second.conversations) == (failed.pk, 1)
+    marked = Conversation.objects.filter(deletion_request_id=failed.pk, deleted_at__isnull=False)
+    assert marked.count() == len(conversations)
+    assert (second.conversations, second.conversations_total) == (3, 3)
     assert (failed.status, failed.uci_value) == (Status.FAILED, None)
 
 
@@ -278,49 +260,26 @@ def test_late_data_marked_for_a_completed_deletion_is_erased_by_the_next_one_wit
     assert not UploadedFile.objects.exists()
 
 
-def test_the_rest_of_a_failed_deletion_is_counted_once(chatbot: Chatbot, drain: Drain) -> None:
-    failed = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="internal_error")
-    for _ in range(3):
-        conversation_of(chatbot, "42", messages=1, deletion_request_id=failed.pk)
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.conversations, request.conversations_total) == (3, 3)
-
-
 def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.max_conversations_per_deletion = 2
     chatbot.save()
-    for _ in range(3):
-        conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
+    for value in ("42", "42", "42", "43", "43"):
+        conversation_of(chatbot, value)
+    request, at_the_limit = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
 
     drain()
 
     request.refresh_from_db()
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
-    assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
+    assert not Conversation.objects.filter(deletion_request_id=request.pk).exists()
+    at_the_limit.refresh_from_db()
+    assert at_the_limit.status == Status.COMPLETED
 
     decisions.approve(request_id=request.pk, actor="command")
     drain()
 
     request.refresh_from_db()
     assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
-
-
-def test_a_deletion_at_exactly_the_limit_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.max_conversations_per_deletion = 2
-    chatbot.save()
-    for _ in range(2):
-        conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    assert request.status == Status.COMPLETED
 
 
 def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, drain: Drain) -> None:
