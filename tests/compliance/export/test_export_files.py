@@ -78,7 +78,7 @@ def exports_in(place: ObjectStorage) -> list[str]:
 @pytest.mark.long(reason="the same in a client's bucket", beyond=1)
 def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbot, place: ObjectStorage) -> None:
     conversation = conversation_of(chatbot, "42")
-    files = [stored(conversation, b"first"), stored(conversation, b"second" * PART_BYTES)]
+    files = [stored(conversation, b"first"), stored(conversation, b"s" * (PART_BYTES + 1))]
     stored(conversation_of(chatbot, "43"), b"another's")
     uploads.open_upload(conversation=conversation, name="unfinished", content_type="image/jpeg")
     request = export_with_files(chatbot)
@@ -103,21 +103,15 @@ def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbo
     assert {file["key"] for file in represent(request, status_url="", shows_key=False)["export"]["files"]} == {None}
 
 
-def test_files_are_exported_only_on_request(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_files_are_exported_only_on_request_and_of_shared_conversations_with_these(chatbot, storage) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     stored(conversation_of(chatbot, "43"), b"content of 43")
-    requests = [export_of(chatbot, "42"), export_with_files(chatbot, "43"), export_with_files(chatbot, "44")]
+    stored(conversation_of(chatbot, "43", "45"), b"of both")
+    requests = [export_of(chatbot, "42"), *(export_with_files(chatbot, value) for value in ("43", "44", "45"))]
+    requests.append(export_with_files(chatbot, "45", include_shared=True))
     carry_out(taken(*requests))
-    assert [outcome(request) for request in requests] == [COMPLETED] * 3
-    assert [request.files for request in requests] == [0, 1, 0]
-
-
-def test_files_of_excluded_shared_conversations_are_excluded_too(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    stored(conversation_of(chatbot, "42", "43"), b"of both")
-    requests = [export_with_files(chatbot), export_with_files(chatbot, include_shared=True)]
-    carry_out(taken(*requests))
-    assert [outcome(request) for request in requests] == [COMPLETED] * 2
-    assert [request.files for request in requests] == [0, 1]
+    assert [outcome(request) for request in requests] == [COMPLETED] * 5
+    assert [request.files for request in requests] == [0, 1, 0, 0, 1]
 
 
 @pytest.mark.long(reason="copies hundreds of files")

@@ -172,13 +172,13 @@ def test_equal_values_in_one_second_get_two_files(chatbot: Chatbot, storage: Obj
 
 @committed
 def test_all_begin_and_end_in_a_few_transactions(chatbot, storage, django_assert_max_num_queries) -> None:
-    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(50)]
+    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
     held = taken(*requests)
     with django_assert_max_num_queries(45):
         carry_out(held)
     assert {outcome(request) for request in requests} == {COMPLETED}
     events = ChangeLogEntry.objects.filter(request_id__in=[request.pk for request in requests])
-    assert events.filter(event="request.started").count() == events.filter(event="request.completed").count() == 50
+    assert events.filter(event="request.started").count() == events.filter(event="request.completed").count() == 20
 
 
 @pytest.mark.long(reason="large files")
