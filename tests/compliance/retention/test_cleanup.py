@@ -117,20 +117,6 @@ def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(chatbot, drai
     assert late.deleted_at
 
 
-def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    conversation = conversation_of(chatbot, "42")
-    kept = factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/new")
-    old = factories.UploadedFileFactory.create(
-        conversation=conversation, object_key="uploads/1/old", created_at=timezone.now() - timedelta(hours=25)
-    )
-    storage.open_upload(old.object_key, content_type="image/jpeg")
-
-    worker.sweep()
-
-    assert list(UploadedFile.objects.all()) == [kept]
-    assert not list(storage.uploads(old.object_key))
-
-
 @pytest.fixture
 def uploads_of_yesterday(chatbot: Chatbot, storage: ObjectStorage) -> list[tuple[UploadedFile, Written]]:
     """Two uploads older than a day that have just been sent completely."""

@@ -198,20 +198,6 @@ def test_keys_read_runs_and_decide_nothing(chatbot: Chatbot, neighbour: Chatbot,
     assert (shown["status"], shown["selector"], shown["retention"]["days"]) == ("completed", "age", 90)
 
 
-def test_of_a_shared_conversation_nobody_is_left_and_their_others_are(chatbot: Chatbot, drain: Drain) -> None:
-    shared = factories.conversation_of(chatbot, "a", "b", started_at=ago(91), last_message_at=ago(91))
-    other = conversation_aged(chatbot, 5, "b")
-    people = list(Identity.objects.filter(conversation=other).values())
-    request = file_run(chatbot)
-
-    drain()
-
-    assert deleted(shared, other) == [True, False]
-    assert list(Identity.objects.values()) == people
-    request.refresh_from_db()
-    assert request.shared_conversations == 1
-
-
 def test_a_run_that_comes_as_an_export_notes_a_conversation_leaves_it(chatbot, drain, storage, monkeypatch) -> None:
     """Otherwise nothing would lead the deletion of the other person to the file."""
     shared = factories.conversation_of(chatbot, "a", "b", started_at=ago(91), last_message_at=ago(91))

@@ -1,5 +1,6 @@
 """A client's reference is kept as long as the digests, and emptied then, whatever became of the request."""
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -64,9 +65,8 @@ def references(*requests: ComplianceRequest) -> list[str]:
     return [found[one.pk] for one in requests]
 
 
-@pytest.mark.parametrize("status", FINAL)
 def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
-    chatbot: Chatbot, neighbour: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any], status: Status
+    chatbot: Chatbot, neighbour: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any]
 ) -> None:
     def of_each_kind(owner: Chatbot, times: dict[str, Any]) -> list[ComplianceRequest]:
         made = [
@@ -76,7 +76,7 @@ def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
             of_conversations(owner, "c-1", kind="export", reference=REFERENCE),
             redaction_of(conversation_of(owner, "3", messages=1), reference=REFERENCE),
         ]
-        return [ended(one, status, times) for one in made]
+        return [ended(one, status, times) for one, status in zip(made, itertools.cycle(FINAL))]
 
     old, new, theirs = (
         of_each_kind(chatbot, long_ago),
@@ -104,39 +104,29 @@ def test_the_reference_goes_though_an_export_in_the_clients_bucket_keeps_the_dig
     assert request.reference == ""
 
 
-def test_an_open_request_keeps_its_reference(chatbot: Chatbot, long_ago: dict[str, Any]) -> None:
-    at = long_ago.pop("ended_at")
+def test_a_request_keeps_its_reference_while_it_is_open_or_can_be_retried(chatbot, long_ago) -> None:
+    at = long_ago["ended_at"]
+    held = {"reference": REFERENCE, "status": "on_hold", "held_at": at}
     requests = [
         deletion_of(chatbot, "1", reference=REFERENCE, not_before=timezone.now() + timedelta(days=1)),
-        deletion_of(
-            chatbot, "2", reference=REFERENCE, status="on_hold", held_at=at, hold_reason="too_many_conversations"
-        ),
-        of_conversations(
-            chatbot, "c-1", reference=REFERENCE, status="on_hold", held_at=at, hold_reason="awaiting_approval"
-        ),
+        deletion_of(chatbot, "2", hold_reason="too_many_conversations", **held),
+        of_conversations(chatbot, "c-1", hold_reason="awaiting_approval", **held),
         export_of(chatbot, "3", reference=REFERENCE, status="processing", started_at=at),
     ]
-    ComplianceRequest.objects.update(**long_ago)
-
-    worker.sweep()
-
-    assert references(*requests) == [REFERENCE] * 4
-
-
-def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(chatbot, long_ago) -> None:
-    requests = [
-        failed(deletion_of(chatbot, "1", reference=REFERENCE), long_ago),
-        failed(of_conversations(chatbot, "c-1", reference=REFERENCE), long_ago),
-        failed(redaction_of(conversation_of(chatbot, "3", messages=1), reference=REFERENCE), long_ago),
+    retried = [
+        failed(deletion_of(chatbot, "4", reference=REFERENCE), long_ago),
+        failed(of_conversations(chatbot, "c-2", reference=REFERENCE), long_ago),
+        failed(redaction_of(conversation_of(chatbot, "5", messages=1), reference=REFERENCE), long_ago),
     ]
+    ComplianceRequest.objects.update(received_at=at, queued_at=at)
 
     worker.sweep()
-    assert references(*requests) == [REFERENCE] * len(requests)
+    assert references(*requests, *retried) == [REFERENCE] * 7
 
-    for request in requests:
+    for request in retried:
         decisions.retry(request_id=request.pk, actor="command")
     worker.sweep()
-    assert references(*requests) == [REFERENCE] * len(requests)
+    assert references(*retried) == [REFERENCE] * 3
 
 
 def test_a_failed_request_loses_its_reference_with_its_digests(chatbot, storage, drain, long_ago, lately) -> None:
