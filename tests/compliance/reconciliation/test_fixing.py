@@ -39,29 +39,19 @@ def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, ch
     assert versioned.read(EXPORT) == b"lines"
 
 
-def test_versions_behind_a_delete_marker_are_kept_while_a_row_refers_to_them(versioned, chatbot) -> None:
-    """The object was deleted by hand: its old version is the only copy of the file."""
-    file = file_of(chatbot)
-    versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=file.object_key)
-
-    report = reconcile("--fix", "--force", code=3)
-
-    assert (report["missing"], report["fixed"]) == ({"files": [file.pk]}, {})
-    assert len(keys(versioned)) == 2
-
-
-def test_an_export_behind_a_marker_keeps_its_key(versioned, chatbot) -> None:
-    """Without the key no deletion would find the versions, which are all still readable."""
-    export = export_with(chatbot, EXPORT)
+def test_versions_behind_a_delete_marker_and_keys_are_kept_while_a_row_refers_to_them(versioned, chatbot) -> None:
+    """Objects were deleted by hand: their old versions are the only copies, and no deletion would find them."""
+    file, export = file_of(chatbot), export_with(chatbot, EXPORT)
     put(versioned, EXPORT)
-    versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=EXPORT)
+    for key in (file.object_key, EXPORT):
+        versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=key)
 
     report = reconcile("--fix", "--force", code=3)
 
-    assert (report["missing"], report["fixed"]) == ({"exports": [export.pk]}, {})
+    assert (report["missing"], report["fixed"]) == ({"files": [file.pk], "exports": [export.pk]}, {})
     export.refresh_from_db()
     assert (export.key, export.removed_at) == (EXPORT, None)
-    assert len(keys(versioned)) == 2
+    assert len(keys(versioned)) == 4
 
 
 def test_an_upload_that_cannot_be_aborted_is_reported_by_its_code(whole, storage, monkeypatch) -> None:
@@ -177,12 +167,8 @@ def test_objects_without_rows_and_rows_without_objects_are_told_apart(whole, sto
     assert report["rows"] == {"files": 1, "exports": 1, "export_files": 1, "extracts": 1}
     assert (report["before_replay"], report["young"]) == (3, {})
 
-
-def test_orphans_of_later_are_no_matter_of_the_restore(whole: list[str], storage: ObjectStorage) -> None:
-    put(storage, *NEWER)
-    replayed()
+    # Orphans of later are no matter of the restore.
     Service.objects.update(replayed_at=timezone.now() - timedelta(days=1))
-
     assert reconcile(code=3)["before_replay"] == 0
     assert "backup" not in told()
 

@@ -74,6 +74,9 @@ def test_orphaned_objects_are_reported_and_removed_with_fix(whole, storage, chat
     assert reconcile()["agrees"]
     entry = ChangeLogEntry.objects.get(event="storage.reconciled")
     assert (entry.chatbot, entry.actor, entry.data) == (chatbot, "command", {"orphans": 2})
+    # A small share needs no confirmation.
+    put(storage, ORPHANS[0])
+    assert reconcile("--fix", code=3)["fixed"] == {"orphans": 1}
 
 
 def test_objects_younger_than_a_day_are_ignored(whole, storage, monkeypatch) -> None:
@@ -127,14 +130,11 @@ def test_it_refuses_to_clear_keys_that_may_exist_in_another_bucket(whole, storag
     assert keys(storage) == whole
 
 
-def test_a_small_share_is_fixed_without_confirmation(whole, storage) -> None:
-    put(storage, ORPHANS[0])
-
-    assert reconcile("--fix", code=3)["fixed"] == {"orphans": 1}
-
-
-def test_rows_without_an_object_are_reported_and_corrected(whole, storage, chatbot) -> None:
-    file, export, extract = UploadedFile.objects.get(), Export.objects.get(), DailyExtract.objects.get()
+def test_rows_without_an_object_are_reported_and_corrected_and_no_others(whole, storage, neighbour) -> None:
+    theirs = extract_with(neighbour, EXTRACT.replace("acme", "neighbour"))
+    put(storage, str(theirs.key))
+    file, export = UploadedFile.objects.get(), Export.objects.get()
+    extract = DailyExtract.objects.exclude(pk=theirs.pk).get()
     copy = ExportFile.objects.get()
     for key in (file.object_key, EXPORT, COPY, EXTRACT):
         storage.purge(key)
@@ -152,20 +152,11 @@ def test_rows_without_an_object_are_reported_and_corrected(whole, storage, chatb
     assert export.removed_at
     assert (extract.state, extract.version, extract.key) == ("stale", 2, EXTRACT)
     assert extract.stale_at
+    theirs.refresh_from_db()
+    assert (theirs.state, theirs.version) == ("done", 1)
     # The file is lost data: it is reported until a person has resolved it.
     assert reconcile(code=3)["missing"] == {"files": [file.pk]}
     assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"exports": 1, "extracts": 1}
-
-
-def test_only_the_day_whose_object_is_missing_is_rebuilt(whole, storage, neighbour) -> None:
-    theirs = extract_with(neighbour, EXTRACT.replace("acme", "neighbour"))
-    put(storage, str(theirs.key))
-    storage.purge(EXTRACT)
-
-    assert reconcile("--fix", "--force", code=3)["fixed"] == {"extracts": 1}
-
-    theirs.refresh_from_db()
-    assert (theirs.state, theirs.version) == ("done", 1)
 
 
 def test_files_beside_an_orphaned_export_are_removed_with_it(whole, storage) -> None:
