@@ -299,7 +299,8 @@ def test_a_scrape_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatc
         holder = pool.submit(lock)
         assert locked.wait(30)
         try:
-            assert (ask().status_code, ask().content) == (503, b"unavailable\n")
+            answer = ask()
+            assert (answer.status_code, answer.content) == (503, b"unavailable\n")
         finally:
             over.set()
         holder.result()
