@@ -11,11 +11,11 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from chatbots.models import BucketCheck, Chatbot
+from common.db import fetch
 from common.leases import take
 from compliance.models import Callback, CanaryTurn, ComplianceRequest, Export, Mailbox, RequestSubject
 from conversations.extracts import leases
@@ -69,12 +69,18 @@ def test_conversations_that_requests_name_move_from_arrays_to_rows_and_back(chat
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
-    former = MigrationExecutor(connection).migrate([("compliance", "0019_last_copies")]).apps
-    arrays = former.get_model("compliance", "ComplianceRequest").objects.values_list("pk", "conversation_digests")
+    loader = MigrationLoader(connection)
+    migration, before = (
+        loader.get_migration("compliance", "0020_request_subjects"),
+        ("compliance", "0019_last_copies"),
+    )
+    with connection.schema_editor() as editor:
+        migration.unapply(loader.project_state(before), editor)
+    arrays = fetch("SELECT id, conversation_digests FROM compliance_compliancerequest")
     assert {pk: found and [bytes(one) for one in found] for pk, found in arrays} == named
 
-    executor = MigrationExecutor(connection)
-    executor.migrate(executor.loader.graph.leaf_nodes("compliance"))
+    with connection.schema_editor() as editor:
+        migration.apply(loader.project_state(before), editor)
     assert {one.pk: one.conversation_digests for one in ComplianceRequest.objects.all()} == named
     assert [one.chatbot_id for one in RequestSubject.objects.all()] == [chatbot.pk] * 3
 
