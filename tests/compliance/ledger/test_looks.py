@@ -3,7 +3,6 @@
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -11,7 +10,6 @@ from django.utils import timezone
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
-from compliance.ledger.content import Header
 from compliance.models import LedgerObject, Occurrence, Service
 from compliance.work import occurrences
 from tests.factories import conversation_of, deletion_of
@@ -189,9 +187,6 @@ def test_an_operator_who_asks_gets_a_whole_comparison(ours: Service, storage: Ob
     assert service.current().checked_at > compared_at
 
 
-WITHDRAWN = {"kind": "withdrawn", "request": str(uuid4()), "chatbot": str(uuid4()), "status": "cancelled", "at": None}
-
-
 def test_what_was_lost_before_the_newest_known_object_is_found(chatbot, storage, monkeypatch) -> None:
     """The storage has an error at the first look, and the new server's clock is behind: nothing says that it was
     started since. So the database works on, and writes an object.
@@ -201,9 +196,7 @@ def test_what_was_lost_before_the_newest_known_object_is_found(chatbot, storage,
     known_at = lost_at - timedelta(hours=1)
     Service.objects.update(checked_at=known_at)
     LedgerObject.objects.create(key=f"{objects.PREFIX}{ours.service_id}/known", at=known_at)
-    key = f"{objects.PREFIX}{ours.service_id}/{lost_at:%Y/%m/%d/%H%M%S}-{uuid4()}.jsonl"
-    header = Header(key=key, service_id=ours.service_id, incarnation=ours.incarnation, at=lost_at)
-    storage.put(key, content.seal(header, [WITHDRAWN]), content_type=objects.CONTENT_TYPE)
+    put(storage, header(ours, at=lost_at))
     conversation_of(chatbot, "alice")
     deletion_of(chatbot, "alice")
 
@@ -217,18 +210,15 @@ def test_what_was_lost_before_the_newest_known_object_is_found(chatbot, storage,
     assert written_at > lost_at + tripwire.BEFORE_THE_NEWEST
 
     # However long this server has been up.
-    Service.objects.update(timeline=77)
+    recovered()
     tripwire.look()
 
     assert service.state() != "open"
 
 
 def test_an_object_that_may_not_be_read_is_not_taken_for_a_foreign_one(storage, monkeypatch) -> None:
-    ours, lost_at = service.current(), timezone.now()
-    Service.objects.update(timeline=77)
-    key = f"{objects.PREFIX}{ours.service_id}/{lost_at:%Y/%m/%d/%H%M%S}-{uuid4()}.jsonl"
-    header = Header(key=key, service_id=ours.service_id, incarnation=ours.incarnation, at=lost_at)
-    storage.put(key, content.seal(header, [WITHDRAWN]), content_type=objects.CONTENT_TYPE)
+    put(storage, header(service.current()))
+    recovered()
 
     with monkeypatch.context() as patched:
         patched.setattr(
