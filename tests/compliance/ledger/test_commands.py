@@ -31,7 +31,8 @@ def adopt(*options: str) -> dict[str, Any]:
     return report("adopt", "--new-service", "--yes", *options)
 
 
-def test_a_copy_gets_an_identity_of_its_own_and_is_open(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_copy_gets_an_identity_of_its_own_and_is_open(chatbot, storage, caplog) -> None:
+    caplog.set_level(logging.WARNING)
     before = close(State.RESTORED, Reason.OTHER_SERVER)
 
     said = adopt()
@@ -48,6 +49,8 @@ def test_a_copy_gets_an_identity_of_its_own_and_is_open(chatbot: Chatbot, storag
     assert now.incarnation != before.incarnation
     assert (now.reason, now.tripped_at, now.highest_number) == ("", None, None)
     assert Client().get("/admin/login/").status_code == 200
+    assert "service.adopted" in caplog.text
+    assert "still here" in run("adopt", "--new-service", "--yes").out
 
 
 def test_its_ledger_names_what_is_still_to_be_done(chatbot: Chatbot, storage: ObjectStorage, drain: Drain) -> None:
@@ -116,16 +119,6 @@ def test_where_nobody_can_be_asked_nothing_changes(chatbot: Chatbot, monkeypatch
 
     assert service.current().service_id == before.service_id
     assert service.state() == State.RESTORED
-
-
-def test_it_is_said_that_people_may_still_be_here(chatbot: Chatbot, storage: ObjectStorage, caplog: Any) -> None:
-    close()
-
-    with caplog.at_level(logging.WARNING):
-        out = run("adopt", "--new-service", "--yes").out
-
-    assert "still here" in out
-    assert "service.adopted" in caplog.text
 
 
 def test_a_replay_is_not_disturbed(chatbot: Chatbot, storage: ObjectStorage) -> None:

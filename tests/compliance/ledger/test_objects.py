@@ -231,29 +231,21 @@ def test_a_bucket_that_was_rolled_back_is_written_again_with_what_is_true_today(
     assert service.current().mended_to is None
 
 
-def test_what_was_withdrawn_since_is_written_again_as_withdrawn(ours, chatbot, storage, settings) -> None:
-    request = deletion_of(chatbot, "member-1")
-    journal.write_accepted([request.pk])
-    (accepted,) = lines_of(storage, "accepted")
+def test_what_was_withdrawn_or_has_begun_since_is_written_again_as_that(ours, chatbot, storage) -> None:
+    """Of what has begun the files may be gone: after a restore it can neither be held nor cancelled."""
+    request, begun = deletion_of(chatbot, "member-1"), deletion_of(chatbot, "member-2")
+    journal.write_accepted([request.pk, begun.pk])
     storage.delete(LedgerObject.objects.latest("pk").key)
     ComplianceRequest.objects.filter(pk=request.pk).update(
         status="cancelled", cancelled_at=timezone.now(), uci_value=None
     )
+    ComplianceRequest.objects.filter(pk=begun.pk).update(started_at=timezone.now())
+
     assert state() == "open"
-    (withdrawn,) = (line for line in lines_of(storage) if line["request"] == accepted["request"])
+
+    (withdrawn,) = (line for line in lines_of(storage) if line["request"] == str(request.pk))
     assert (withdrawn["kind"], withdrawn["status"]) == ("withdrawn", "cancelled")
-
-
-def test_what_has_begun_since_is_written_again_as_begun(ours, chatbot, storage) -> None:
-    """Its files may be gone: after a restore it can neither be held nor cancelled."""
-    request = deletion_of(chatbot, "member-1")
-    journal.write_accepted([request.pk])
-    storage.delete(LedgerObject.objects.latest("pk").key)
-    ComplianceRequest.objects.filter(pk=request.pk).update(started_at=timezone.now())
-
-    assert state() == "open"
-
-    assert [line["request"] for line in lines_of(storage, "intended")] == [str(request.pk)]
+    assert [line["request"] for line in lines_of(storage, "intended")] == [str(begun.pk)]
 
 
 def test_a_database_that_was_restored_writes_nothing_again(ours: Service, storage: ObjectStorage) -> None:
