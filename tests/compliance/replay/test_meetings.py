@@ -25,36 +25,6 @@ from tests.restoring import Backup, notice, restored
 NOW = timezone.now()
 
 
-@pytest.mark.long(reason="a restore for each state and selector", beyond=1)
-@pytest.mark.parametrize(
-    "state",
-    [
-        {},
-        {"status": "failed", "failed_at": NOW, "error_code": "x", "uci_value": None, "uci_digest": None},
-        {"not_before": NOW + timedelta(days=1), "lane": "isolated", "attempts": 3},
-    ],
-)
-@pytest.mark.parametrize("by_ids", [False, True])
-def test_a_deletion_that_was_open_when_the_backup_was_taken(company, other, state, by_ids) -> None:
-    mine, bobs, theirs = company.talk("c-1", "alice"), company.talk("c-2", "bob"), other.talk("c-1", "alice")
-    deletion = company.delete(["c-1"] if by_ids else "alice")
-    requests = ComplianceRequest.objects.filter(pk=deletion)
-    seq = requests.get().seq
-    with restored():
-        work()
-        assert company.status(deletion) == "completed"
-    requests.update(**state)
-
-    report = replay()
-
-    assert became_of(report) == {deletion: "erased"}
-    assert gone(mine, bobs, theirs) == [True, False, False]
-    request = requests.get()
-    assert (request.status, request.origin, request.seq) == ("completed", "replay", seq)
-    assert (request.conversations, request.uci_value, request.error_code) == (1, None, "")
-    call_command("verify_erasure", "--all")
-
-
 def test_two_people_of_one_conversation_were_erased(company: Company) -> None:
     shared, alices, bobs = (
         company.talk("c-1", "alice", "bob"),
@@ -178,7 +148,7 @@ STATES: dict[str, dict[str, Any]] = {
     "accepted": {},
     "on_hold": {"hold_reason": "awaiting_approval", "held_at": NOW},
     "processing": {"started_at": NOW},
-    "failed": {"failed_at": NOW, "error_code": "x", "attempts": 5, "lane": "isolated"},
+    "failed": {"failed_at": NOW, "error_code": "x", "attempts": 5, "lane": "isolated", "uci_value": None},
     "cancelled": {"cancelled_at": NOW, "uci_value": None},
     "rejected": {"rejected_at": NOW, "uci_value": None},
 }
@@ -209,30 +179,41 @@ _IN_SHORT = {("accepted", "accepted"), ("on_hold", "intended"), ("failed", "exac
         for cell in CELLS
     ],
 )
-def test_a_deletion_that_is_here(company: Company, state: str, kind: str, plan: str) -> None:
-    number, other = company.talk("c-1", "alice"), company.talk("c-2", "bob")
-    deletion = company.delete("alice")
+def test_a_deletion_that_is_here(company: Company, other: Company, state: str, kind: str, plan: str) -> None:
+    """By a value, and by the platform's ids."""
+    numbers = [company.talk("c-1", "alice"), company.talk("c-2", "bob"), other.talk("c-1", "alice")]
+    numbers.append(company.talk("c-3", "carol"))
+    deletions = [company.delete("alice"), company.delete(["c-2"])]
+    requests = ComplianceRequest.objects.filter(pk__in=deletions).order_by("seq")
+    filed = list(requests.values_list("seq", flat=True))
     backup = Backup()
     if kind == "exact":
         work()
     elif kind == "withdrawn":
-        decisions.cancel(request_id=UUID(deletion), actor="user:7")
+        for one in deletions:
+            decisions.cancel(request_id=UUID(one), actor="user:7")
         write_journal()
     else:
-        ComplianceRequest.objects.filter(pk=deletion).update(started_at=NOW if kind == "intended" else None)
-        objects.write(lines.accepted([UUID(deletion)]), request_ids=[UUID(deletion)])
+        requests.update(started_at=NOW if kind == "intended" else None)
+        ids = [UUID(one) for one in deletions]
+        objects.write(lines.accepted(ids), request_ids=ids)
     backup.restore(state="open")
-    ComplianceRequest.objects.filter(pk=deletion).update(status=state, **STATES[state])
+    requests.update(status=state, **STATES[state])
     notice()
 
     planned = replay("--dry-run", code=3 if plan == "conflict" else 0)
     report = replay(code=3 if plan == "conflict" else 0)
 
-    assert planned["plans"] == report["plans"] == {plan: 1}
+    assert planned["plans"] == report["plans"] == {plan: 2}
     assert plan != "leave" or report["requests"] == []
     becomes = {"leave": state, "conflict": state, "withdraw": "cancelled", "erase": "completed", "file": "accepted"}
-    assert ComplianceRequest.objects.get(pk=deletion).status == becomes[plan]
-    assert gone(number, other) == [plan == "erase", False]
+    assert {one.status for one in requests} == {becomes[plan]}
+    assert gone(*numbers) == [plan == "erase"] * 2 + [False] * 2
+    assert list(requests.values_list("seq", flat=True)) == filed
+    if plan == "erase":
+        erased = requests.values_list("origin", "conversations", "uci_value", "error_code")
+        assert set(erased) == {("replay", 1, None, "")}
+        call_command("verify_erasure", "--all")
 
 
 def test_a_failed_deletion_that_has_forgotten_what_it_names_learns_it_from_the_ledger(company: Company) -> None:
