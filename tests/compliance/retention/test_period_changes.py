@@ -10,7 +10,6 @@ from compliance.requests import decisions
 from compliance.retention import due, policy
 from compliance.work import claims
 from console.requests.labels import what_next
-from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
     ago,
     begin_now,
@@ -135,20 +134,6 @@ def test_a_first_run_that_is_claimed_as_its_period_is_turned_off_erases_nothing(
 
     request.refresh_from_db()
     assert (deleted(old), request.status in {Status.COMPLETED, Status.CANCELLED}) == ([False], True)
-
-
-def test_a_failed_run_that_is_retried_keeps_to_the_present_period(chatbot: Chatbot, drain: Drain) -> None:
-    old = conversation_aged(chatbot, 91)
-    request = file_run(chatbot)
-    ComplianceRequest.objects.filter(pk=request.pk).update(
-        status=Status.FAILED, failed_at=request.received_at, error_code="storage_unavailable"
-    )
-    keep_for(chatbot, 365)
-
-    decisions.retry(request_id=request.pk, actor="user:7")
-    drain()
-
-    assert deleted(old) == [False]
 
 
 def test_nothing_is_filed_while_a_first_run_has_failed_before_it_began(chatbot: Chatbot) -> None:

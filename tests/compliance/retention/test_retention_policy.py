@@ -70,31 +70,22 @@ def test_the_first_run_waits_a_day_and_then_erases(chatbot: Chatbot, drain: Drai
     assert list(logged) == [{"setting": "retention_days", "value": 90}]
 
 
-def test_cancelling_the_first_run_sets_the_period_back(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_second_change_takes_the_place_of_the_first_and_cancelling_it_sets_the_period_back(chatbot, drain) -> None:
     old = conversation_aged(chatbot, 400)
-    keep_for(chatbot, 730)
-    set_period(chatbot, 90, confirmed=1)
-
-    decisions.cancel(request_id=first_run(chatbot).pk, actor="user:8")
-
-    assert period_of(chatbot) == 730
-    assert policy.waiting_first_run(chatbot) is None
-    drain()
-    assert deleted(old) == [False]
-
-
-def test_a_second_change_takes_the_place_of_the_first(chatbot: Chatbot) -> None:
     keep_for(chatbot, 1095)
-    set_period(chatbot, 365, confirmed=0)
+    set_period(chatbot, 365, confirmed=1)
     typed_wrong = first_run(chatbot)
 
-    set_period(chatbot, 90, confirmed=0)
+    set_period(chatbot, 90, confirmed=1)
 
     typed_wrong.refresh_from_db()
     assert typed_wrong.status == Status.CANCELLED
     assert period_of(chatbot) == 90
     decisions.cancel(request_id=first_run(chatbot).pk, actor="user:8")
     assert period_of(chatbot) == 1095, "365 days never erased anything."
+    assert policy.waiting_first_run(chatbot) is None
+    drain()
+    assert deleted(old) == [False]
 
 
 @pytest.mark.parametrize(("stored", "is_held"), [(11, False), (12, True)])
@@ -152,13 +143,11 @@ def test_with_four_eyes_a_second_person_approves_the_first_run(chatbot: Chatbot,
     drain()
     assert deleted(old) == [True]
 
-
-def test_with_four_eyes_the_runs_of_an_approved_period_need_nobody(chatbot: Chatbot, drain: Drain) -> None:
-    Chatbot.objects.update(four_eyes=True)
-    old = conversation_aged(chatbot, 91)
-    file_run(chatbot)
+    # The runs of an approved period need nobody.
+    next_one = conversation_aged(chatbot, 91)
+    assert policy.file_run(Chatbot.objects.get(pk=chatbot.pk), actor="command")
     drain()
-    assert deleted(old) == [True]
+    assert deleted(next_one) == [True]
 
 
 def test_rejecting_a_held_first_run_sets_the_period_back(chatbot: Chatbot, drain: Drain) -> None:
@@ -176,9 +165,13 @@ def test_rejecting_a_held_first_run_sets_the_period_back(chatbot: Chatbot, drain
 def test_each_night_has_one_run(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
     keep_for(chatbot, 90)
     keep_for(neighbour, 90)
-    Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
     old = conversation_aged(chatbot, 91)
     young = conversation_aged(neighbour, 89)
+    # Before three o'clock.
+    Chatbot.objects.update(timezone=zone_where_it_is(hour=1))
+    worker.sweep()
+    assert not RetentionRun.objects.exists()
+    Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
 
     for _ in range(3):
         worker.sweep()
@@ -235,16 +228,6 @@ def test_a_zone_that_postgresql_does_not_know_stops_nobody(chatbot, neighbour, t
 
 
 _UTC = struct.pack(">l2B", 0, 0, 0) + b"UTC\0"
-
-
-def test_before_three_o_clock_nothing_is_filed(chatbot: Chatbot) -> None:
-    keep_for(chatbot, 90)
-    conversation_aged(chatbot, 91)
-    Chatbot.objects.update(timezone=zone_where_it_is(hour=1))
-
-    worker.sweep()
-
-    assert not RetentionRun.objects.exists()
 
 
 def test_a_run_is_filed_by_hand_once_a_day(chatbot: Chatbot, capsys: pytest.CaptureFixture[str]) -> None:
