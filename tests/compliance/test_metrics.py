@@ -89,9 +89,15 @@ def test_requests_are_counted_by_kind_state_and_reason(chatbot: Chatbot, neighbo
     export_of(neighbour, "3", status="on_hold", hold_reason="awaiting_approval", held_at=now)
     export_of(neighbour, "4", status="failed", failed_at=now, error_code="worker_lost")
     of_conversations(neighbour, "c-1", status="failed", failed_at=now, error_code="code of an earlier version")
+    # It was due soon when it was filed.
+    deletion_of(chatbot, "5", due_at=now + 2 * DAY)
+    # Not open: ended, and failed for good.
+    deletion_of(chatbot, None, status="completed", completed_at=now, result="done", due_at=now - DAY)
+    deletion_of(chatbot, None, status="cancelled", cancelled_at=now, due_at=now - DAY)
+    deletion_of(chatbot, None, status="failed", failed_at=now, error_code="worker_lost", due_at=now - DAY)
 
     assert requests_series() == {
-        'dca_requests{kind="deletion",status="accepted"}': 2,
+        'dca_requests{kind="deletion",status="accepted"}': 3,
         'dca_requests{kind="export",status="on_hold"}': 1,
         'dca_requests{kind="export",status="failed"}': 1,
         'dca_requests{kind="deletion",status="failed"}': 1,
@@ -102,21 +108,6 @@ def test_requests_are_counted_by_kind_state_and_reason(chatbot: Chatbot, neighbo
         'dca_requests_failed{code="worker_lost",kind="export"}': 1,
         'dca_requests_failed{code="other",kind="deletion"}': 1,
     }
-
-
-def test_a_request_due_soon_when_filed_is_not_counted_as_due_soon(chatbot: Chatbot) -> None:
-    deletion_of(chatbot, "1", due_at=timezone.now() + 2 * DAY)
-
-    assert requests_series() == {'dca_requests{kind="deletion",status="accepted"}': 1}
-
-
-def test_ended_and_unretryable_requests_are_not_counted_as_open(chatbot: Chatbot) -> None:
-    now = timezone.now()
-    deletion_of(chatbot, None, status="completed", completed_at=now, result="done", due_at=now - DAY)
-    deletion_of(chatbot, None, status="cancelled", cancelled_at=now, due_at=now - DAY)
-    deletion_of(chatbot, None, status="failed", failed_at=now, error_code="worker_lost", due_at=now - DAY)
-
-    assert requests_series() == {}
 
 
 def test_counting_ends_at_a_limit_and_sees_each_chatbot(chatbot, neighbour, monkeypatch) -> None:

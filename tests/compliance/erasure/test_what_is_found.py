@@ -1,7 +1,6 @@
 """What a deletion finds by its chatter's value: each conversation, however it was identified, and whenever."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -132,33 +131,27 @@ def test_a_deletion_counts_all_and_erases_all(chatbot, drain, monkeypatch, at_on
     assert not Conversation.objects.filter(deleted_at__isnull=True).exists()
 
 
-def test_a_deletion_by_ids_counts_none(chatbot: Chatbot, drain: Drain) -> None:
-    conversation = conversation_by(chatbot, {"42": Way.USER_CHANNEL})
-    request = of_conversations(chatbot, str(conversation.external_id))
+def test_what_has_not_counted_the_ways_says_none_and_what_failed_after_its_mark_keeps_them(chatbot, drain) -> None:
+    """By ids none are counted. They are unknown before the mark, and of what was marked before they were counted."""
+    named = conversation_by(chatbot, {"42": Way.USER_CHANNEL})
+    by_ids, nothing = of_conversations(chatbot, str(named.external_id)), deletion_of(chatbot, "43")
+    conversation_by(chatbot, {"44": Way.USER_CHANNEL})
+    failed = deletion_of(chatbot, "44")
+    assert assurance_of(failed) is None
     drain()
-    assert counted(request) is None
-
-
-def test_the_ways_are_unknown_before_the_mark_and_of_what_was_marked_before_they_were_counted(chatbot, drain) -> None:
-    conversation_of(chatbot, "42")
-    request, nothing = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    assert assurance_of(request) is None
-    drain()
+    assert counted(by_ids) is None
     assert counted(nothing) == {"user_channel": 0, "platform": 0, "verified": 0}
-    ComplianceRequest.objects.update(assurance_platform=0)
-    assert counted(request) is None
-
-
-def test_a_deletion_that_has_failed_after_its_mark_keeps_its_counts(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_by(chatbot, {"42": Way.USER_CHANNEL})
-    request = deletion_of(chatbot, "42")
-    drain()
-    assert isinstance(request.pk, UUID)
-    ComplianceRequest.objects.filter(pk=request.pk).update(
+    ComplianceRequest.objects.filter(pk=failed.pk).update(
         status="failed", failed_at=timezone.now(), error_code="x", completed_at=None, result=None
     )
-    request.refresh_from_db()
-    assert assurance_of(request) == {"user_channel": 1, "platform": 0, "verified": 0}
+    failed.refresh_from_db()
+    assert assurance_of(failed) == {"user_channel": 1, "platform": 0, "verified": 0}
+    ComplianceRequest.objects.filter(pk=nothing.pk).update(assurance_platform=0)
+    conversation_of(chatbot, "45")
+    before = deletion_of(chatbot, "45")
+    drain()
+    ComplianceRequest.objects.filter(pk=before.pk).update(assurance_platform=0)
+    assert counted(before) is None
 
 
 TALKS = st.lists(st.dictionaries(st.sampled_from(["42", "43"]), st.sampled_from(Way), min_size=1), max_size=4)
