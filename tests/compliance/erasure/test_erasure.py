@@ -11,7 +11,6 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
 from compliance.erasure import engine, marking, rows
-from compliance.errors import Refused
 from compliance.ledger import journal
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
@@ -296,21 +295,3 @@ def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, d
 
     request.refresh_from_db()
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
-
-
-def test_with_four_eyes_each_deletion_is_held_and_whoever_filed_it_cannot_approve(chatbot, drain) -> None:
-    chatbot.four_eyes = True
-    chatbot.save()
-    request = deletion_of(chatbot, "42", filed_by="user:1")
-    drain()
-    request.refresh_from_db()
-    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
-
-    with pytest.raises(Refused) as refused:
-        decisions.approve(request_id=request.pk, actor="user:1")
-    assert refused.value.code == "own_request"
-
-    decisions.approve(request_id=request.pk, actor="user:2")
-    drain()
-    request.refresh_from_db()
-    assert request.status == Status.COMPLETED

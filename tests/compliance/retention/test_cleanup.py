@@ -83,28 +83,13 @@ def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledg
     assert not ExportConversation.objects.exists()
 
 
-def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(chatbot, neighbour, drain, storage):
+def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request, other = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
     drain()
     late = conversation_of(chatbot, "42", messages=3, deletion_request_id=request.pk)
     digest = as_bytes(late.external_id_digest).hex()
-
-    worker.sweep()
-
-    late.refresh_from_db()
-    request.refresh_from_db()
-    other.refresh_from_db()
-    assert late.deleted_at
-    assert (request.conversations, request.messages, request.result) == (1, 3, "done")
-    assert other.result == "nothing_found"
-    assert ChangeLogEntry.objects.filter(event="request.late_data_erased").count() == 1
-    assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
-
-
-def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(chatbot, drain, storage, monkeypatch) -> None:
-    request = deletion_of(chatbot, "42")
-    drain()
-    late = conversation_of(chatbot, "42", deletion_request_id=request.pk)
 
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStorage, "put", failing())
@@ -113,8 +98,13 @@ def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(chatbot, drai
     assert late.deleted_at is None
 
     worker.sweep()
-    late.refresh_from_db()
+    for one in (late, request, other):
+        one.refresh_from_db()
     assert late.deleted_at
+    assert (request.conversations, request.messages, request.result) == (1, 3, "done")
+    assert other.result == "nothing_found"
+    assert ChangeLogEntry.objects.filter(event="request.late_data_erased").count() == 1
+    assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
 
 
 @pytest.fixture
