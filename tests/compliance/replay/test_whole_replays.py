@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import engine, objects, rows
 from compliance.ledger import content, service
@@ -315,22 +315,3 @@ def test_a_key_cannot_forge_a_line_of_the_report(storage: ObjectStorage, monkeyp
 
     assert isinstance(refused, reading.Refused)
     assert refused.key == "erasure_ledger/a\\nreplay.ended resolved=True"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_request_that_failed_is_told_with_what_to_do(chatbot, storage, monkeypatch) -> None:
-    company = Company(chatbot)
-    company.talk("c-1", "alice", has_file=True)
-    with restored():
-        company.delete("alice")
-        work()
-    monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
-
-    monkeypatch.setattr(
-        type(storage), "purge_many", failing(StorageError("storage_error", "It has an error.", retryable=True))
-    )
-
-    last = told(code=3).splitlines()[-1]
-
-    assert "1 request has met an error" in last
-    assert "retry_request" in last
