@@ -28,15 +28,8 @@ from tests.under_roles import role
 pytestmark = committed
 
 
-@pytest.fixture(params=["storage", "clients"])
-def bucket(request: pytest.FixtureRequest) -> ObjectStorage:
-    """The storage of the export: the operator's bucket or a client's."""
-    found: ObjectStorage = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
-def held(chatbot: Chatbot, bucket: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
+def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
     """A large export, claimed by a worker that renews its lease often."""
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_CALLS", 0.05)
@@ -58,7 +51,7 @@ def test_a_lease_is_renewed_while_waiting_for_the_first_row(chatbot: Chatbot, he
     assert outcome(chatbot.requests.get()) == COMPLETED
 
 
-def test_a_worker_that_loses_its_lease_stops_reading_at_once(bucket: ObjectStorage, held: HeldClaim) -> None:
+def test_a_worker_that_loses_its_lease_stops_reading_at_once(storage: ObjectStorage, held: HeldClaim) -> None:
     was_taken = False
 
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:
@@ -72,7 +65,7 @@ def test_a_worker_that_loses_its_lease_stops_reading_at_once(bucket: ObjectStora
     with locked("chatbots_variable", until=has_stopped) as stopped, pytest.raises(ClaimLost):
         carry_out(held)
     assert stopped == [True]
-    assert is_empty(bucket)
+    assert is_empty(storage)
 
 
 def test_no_copy_is_sent_after_the_deletion_has_passed(chatbot, storage, monkeypatch) -> None:
