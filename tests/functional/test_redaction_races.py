@@ -6,7 +6,6 @@ from uuid import UUID
 
 import pytest
 from django.db import transaction
-from django.utils import timezone
 
 from common.storage import ObjectStorage
 from compliance import worker
@@ -33,7 +32,7 @@ from tests.functional.company import (
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap
-from tests.functional.support import dump, everything_in
+from tests.functional.support import everything_in
 from tests.patches import Killed, before, failing
 from tests.under_roles import role
 
@@ -80,47 +79,6 @@ def test_two_with_the_same_export_file_it_again_once(company, storage, refusals)
     assert set(repeated.values_list("redaction", flat=True)) == {UUID(first)}
     assert not ComplianceRequest.objects.exclude(status="completed").exists()
     assert not ComplianceRequest.objects.filter(lane="isolated").exists()
-    assert found(storage) == set()
-
-
-@pytest.mark.long(reason="three workers carry out some fifty requests at once")
-def test_exports_and_redactions_at_once_leave_nothing_and_all_complete(company, storage) -> None:
-    numbers = [talk(company, f"c-{place}", "alice", "bob") for place in range(6)]
-    company.make_day()
-    workers = [Elsewhere(lambda: worker.drain(seconds=15)) for _ in range(3)]
-    filed = []
-    for number in numbers:
-        filed += [company.export("alice", include_shared=True, include_files=True), redact(company, number)]
-        filed += [company.export([f"c-{place}" for place in range(6)]), redact(company, number, "m1", "m2")]
-        worker.drain(seconds=0.3)
-    for one in workers:
-        one.end()
-    settle()
-
-    assert {company.status(one) for one in filed} == {"completed"}
-    assert not ComplianceRequest.objects.exclude(status="completed").exists()
-    assert found(storage) == set()
-    assert KEPT not in dump() + everything_in(storage)
-    for repeated in RepeatedExport.objects.all():
-        assert repeated.repeat_id, "Its subject is known."
-
-
-@pytest.mark.long(reason="the other order", beyond=1)
-@pytest.mark.parametrize("order", ["deletion first", "redaction first"])
-def test_a_deletion_of_the_same_conversation(company: Company, storage: ObjectStorage, order: str) -> None:
-    number = talk(company, "c-1", "alice")
-    company.exported("alice")
-    company.make_day()
-    deletion, redaction = company.delete("alice"), redact(company, number)
-    postpone(redaction if order == "deletion first" else deletion)
-    worker.drain(seconds=30)
-    settle()
-
-    assert [company.status(one) for one in (deletion, redaction)] == ["completed", "completed"]
-    # The last copy of an erased chatter stays until its grace ends.
-    assert (SECRET in everything_in(storage)) == (order == "deletion first")
-    Export.objects.update(expires_at=timezone.now())
-    worker.sweep()
     assert found(storage) == set()
 
 
@@ -308,29 +266,6 @@ def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: Ob
     settle()
     assert company.status(redaction) == "completed"
     assert found(storage) == set()
-
-
-@pytest.mark.long(reason="the same in a storage of the client's own")
-def test_an_export_in_flight_to_a_clients_bucket_starts_over(company, storage, server, monkeypatch) -> None:
-    number = talk(company, "c-1", "alice")
-    use_client_bucket(company.chatbot, server, identity=CLIENT)
-    clients = server.storage()
-    empty(clients)
-    redaction = redact(company, number)
-    postpone(redaction)
-    export = company.export("alice", include_files=True)
-    met = in_the_gap(monkeypatch, "write_parts", CSV, "after", work)
-    worker.drain(seconds=30)
-    assert met
-    settle()
-
-    assert [company.status(one) for one in (redaction, export)] == ["completed", "completed"]
-    assert attempts(export) == [0]
-    assert company.request_object(redaction)["kept_exports"] == []
-    assert found(storage) == set()
-    everything = everything_in(clients)
-    assert SECRET not in everything
-    assert KEPT in everything
 
 
 @pytest.mark.long(reason="a storage of the client's own")
