@@ -22,7 +22,6 @@ from tests.clients import CLIENT, use_client_bucket, use_hosted_bucket
 from tests.commands import run
 from tests.functional.company import (
     Company,
-    Subject,
     attempts,
     became,
     document,
@@ -37,10 +36,7 @@ from tests.functional.refusing import EXTRACTS, FILES, in_the_gap
 from tests.functional.support import dump
 from tests.s3_server import S3Server
 
-FRESH = timedelta()
 OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
-# Chatters whose exports contain the conversation before Alice was named in it.
-HOLDERS: dict[str, Subject] = {"uci": "carol", "ids": ["c-late"]}
 
 
 def erased_alice(company: Company, **options: bool) -> str:
@@ -67,52 +63,28 @@ def verified() -> dict[str, Any]:
 
 def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(company, storage) -> None:
     company.talk("c-late", "carol", has_file=True)
+    company.talk("c-later", "carol")
     deletion = erased_alice(company)
     assert company.request_object(deletion)["result"] == "nothing_found"
-    name_late(company)
-    worker.sweep()
+    for number, name in enumerate(("c-late", "c-later"), start=1):
+        name_late(company, name)
+        worker.sweep()
 
-    result = company.request_object(deletion)
-    assert (result["status"], result["result"]) == ("completed", "done")
-    counts, progress = result["counts"], result["progress"]
-    assert (counts["conversations"], counts["messages"], counts["files"]) == (1, 1, 1)
-    assert (progress["conversations_done"], progress["conversations_total"]) == (1, 1)
+        result = company.request_object(deletion)
+        assert (result["status"], result["result"]) == ("completed", "done")
+        counts, progress = result["counts"], result["progress"]
+        assert (counts["conversations"], counts["messages"], counts["files"]) == (number, number, 1)
+        # Alice's have no stored value.
+        assert counts["identities"] == number
+        assert (progress["conversations_done"], progress["conversations_total"]) == (number, number)
     assert events(deletion).count("request.completed") == 1
-    assert found_anywhere(storage, ["c-late"]) == set()
+    assert found_anywhere(storage, ["c-late", "c-later"]) == set()
     assert verified() == {}
 
 
-def test_late_data_is_added_to_earlier_counts(company: Company) -> None:
-    company.talk("c-1", "alice")
+def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(company, storage) -> None:
     company.talk("c-late", "carol")
-    deletion = erased_alice(company)
-    name_late(company)
-    worker.sweep()
-
-    result = company.request_object(deletion)
-    assert (result["result"], result["counts"]["conversations"], result["counts"]["messages"]) == ("done", 2, 2)
-    assert (result["progress"]["conversations_done"], result["progress"]["conversations_total"]) == (2, 2)
-    assert events(deletion).count("request.completed") == 1
-
-
-@pytest.mark.long(reason="the same without an export", beyond=1)
-@pytest.mark.parametrize("is_exported", [True, False], ids=["exported", "not exported"])
-def test_an_identity_without_a_stored_value_is_not_counted(company: Company, is_exported: bool) -> None:
-    company.talk("c-late", "carol")
-    if is_exported:
-        company.exported("carol")
-    deletion = erased_alice(company)
-    name_late(company)
-    worker.sweep()
-
-    assert company.request_object(deletion)["counts"]["identities"] == 1
-
-
-@pytest.mark.long(reason="the same with another's export", beyond=1)
-@pytest.mark.parametrize("holder", HOLDERS)
-def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(company, storage, holder) -> None:
-    company.talk("c-late", "carol")
-    export = company.exported(HOLDERS[holder], age=OLD)
+    export = company.exported("carol", age=OLD)
     deletion = erased_alice(company)
     name_late(company)
     worker.sweep()
@@ -123,16 +95,15 @@ def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(company, stor
     assert verified() == {}
 
 
-@pytest.mark.long(reason="the same with another's export", beyond=1)
-@pytest.mark.parametrize("holder", HOLDERS)
-def test_a_recent_export_with_late_data_is_removed_after_its_grace(company, storage, holder) -> None:
+def test_a_recent_export_with_late_data_is_removed_after_its_grace(company, storage) -> None:
     company.talk("c-late", "carol")
-    export = company.exported(HOLDERS[holder])
+    export = company.exported("carol")
     deletion = erased_alice(company)
     name_late(company)
     worker.sweep()
 
     assert storage.exists(str(export.key))
+    assert company.request_object(deletion)["counts"]["identities"] == 1
     assert kept_exports(company, deletion) == [str(export.request_id)]
     export.refresh_from_db()
     assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
@@ -166,12 +137,11 @@ def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_export
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-@pytest.mark.long(reason="each age, with and without the sweep", beyond=1)
+@pytest.mark.long(reason="the same without the sweep", beyond=1)
 @pytest.mark.parametrize("is_swept", [True, False], ids=["swept", "unswept"])
-@pytest.mark.parametrize("age", [FRESH, OLD], ids=["fresh", "old"])
-def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(company, storage, age, is_swept) -> None:
+def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(company, storage, is_swept) -> None:
     number = company.talk("c-late")
-    export = company.exported(["c-late"], age=age)
+    export = company.exported(["c-late"])
     erased_alice(company)
     name_late(company)
     if is_swept:
@@ -221,24 +191,6 @@ def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(company, storage,
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(company, storage, refusals) -> None:
-    key = key_of_file(company.talk("c-late", "carol", has_file=True))
-    erased_alice(company)
-    refusals.locked.add(FILES)
-    name_late(company)
-    worker.sweep()
-    second = company.delete("alice")
-    work()
-    assert storage.exists(key)
-    assert company.failure(second) == "storage_locked"
-
-    refusals.end()
-    company.retry(second)
-    settle()
-    assert company.status(second) == "completed"
-    assert found_anywhere(storage, ["c-late"]) == set()
-
-
 def test_a_late_file_that_is_refused_is_removed_later_without_delaying_words_or_others(company, storage, refusals):
     late = company.talk("c-late", "carol", has_file=True)
     refusals.locked.add(key_of_file(late))
@@ -251,12 +203,18 @@ def test_a_late_file_that_is_refused_is_removed_later_without_delaying_words_or_
     assert (is_erased(late), is_erased(others)) == (True, True)
     assert "words in c-late" not in dump()
     assert list(UploadedFile.objects.values_list("conversation", "name")) == [(late, "")]
+    second = company.delete("alice")
+    work()
+    assert company.failure(second) == "storage_locked"
 
     refusals.end()
     worker.sweep()
     assert not Identity.objects.filter(conversation=late).exists()
     assert [company.request_object(each)["counts"]["files"] for each in deletions] == [1, 1]
     assert found_anywhere(storage, ["c-late", "c-other"]) == set()
+    company.retry(second)
+    work()
+    assert company.status(second) == "completed"
 
 
 def test_data_arriving_before_verification_costs_no_attempt(company, storage, monkeypatch) -> None:
