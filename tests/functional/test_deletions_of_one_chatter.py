@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 import pytest
@@ -106,32 +106,23 @@ def test_the_earlier_deletion_of_a_claim_counts_shared_rows(company: Company) ->
     assert [company.request_object(each)["counts"]["messages"] for each in (first, second)] == [1, 0]
 
 
-SUBJECTS: dict[str, Subject] = {"uci": "alice", "ids": ["c-1"]}
-PAIRS = [(first, second) for first in SUBJECTS for second in SUBJECTS]
-_MORE = pytest.mark.long(reason="every combination of selectors and circumstances; one is tried always")
+BY_VALUE, BY_IDS = "alice", ["c-1"]
+selectors = pytest.mark.parametrize(("first", "second"), [(BY_VALUE, BY_IDS), (BY_IDS, BY_VALUE)], ids=str)
 
 
-def pairs_with(**circumstances: Any) -> list[Any]:
-    """Return each pair with each of two circumstances as parameters, long but for the first of a mixed pair."""
-    return [
-        pytest.param(*pair, one, id="-".join([*pair, name]), marks=[] if (turn, place) == (1, 0) else _MORE)
-        for turn, pair in enumerate(PAIRS)
-        for place, (name, one) in enumerate(circumstances.items())
-    ]
-
-
-@pytest.mark.parametrize(("first", "second", "is_shared"), pairs_with(shared=True, alone=False))
+@pytest.mark.long(reason="the other order of selectors", beyond=1)
+@selectors
 def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
-    company: Company, storage: ObjectStorage, refusals: Refusals, *, first: str, second: str, is_shared: bool
+    company: Company, storage: ObjectStorage, refusals: Refusals, first: Subject, second: Subject
 ) -> None:
-    number = company.talk("c-1", "alice", *(["bob"] if is_shared else []), has_file=True)
+    number = company.talk("c-1", "alice", "bob", has_file=True)
     refusals.locked.add(FILES)
-    one = company.delete(SUBJECTS[first])
+    one = company.delete(first)
     work()
     assert company.status(one) == "failed"
     refusals.end()
     refusals.busy.add(FILES)
-    two = company.delete(SUBJECTS[second])
+    two = company.delete(second)
     work()
     assert company.status(two) == "accepted"
     others = [company.delete("bob"), company.export("alice")]
@@ -146,54 +137,25 @@ def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
-@pytest.mark.parametrize(("first", "second", "order"), pairs_with(first=(0, 1), second=(1, 0)))
-def test_both_complete_in_whatever_order_they_are_retried(company, storage, refusals, *, first, second, order):
-    company.talk("c-1", "alice", "bob", has_file=True)
-    refusals.locked.add(FILES)
-    both = []
-    for subject in (first, second):
-        both.append(company.delete(SUBJECTS[subject]))
-        work()
-    assert [company.status(each) for each in both] == ["failed", "failed"]
-    # The first to be retried meets the lock once more, so that each was the last to fail.
-    company.retry(both[order[0]])
-    work()
-
-    refusals.end()
-    for place in order:
-        company.retry(both[place])
-        settle()
-    assert company.status(both[1]) == "completed"
-    assert [company.is_over(each) for each in both] == [True, True]
-    assert found_anywhere(storage, ["c-1"]) == set()
-    for each in both:
-        assert events(each).count("request.completed") == (company.status(each) == "completed")
-
-
-@pytest.mark.parametrize(("first", "second", "second_ends"), pairs_with(accepted="accepted", failed="failed"))
-@pytest.mark.parametrize("what", [pytest.param(FILES, id="file"), pytest.param(EXPORTS, id="export", marks=_MORE)])
+@pytest.mark.long(reason="each object, each end of the second, and the other order of selectors", beyond=1)
+@selectors
+@pytest.mark.parametrize("second_ends", ["accepted", "failed"])
+@pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
 def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
-    company: Company,
-    storage: ObjectStorage,
-    refusals: Refusals,
-    *,
-    first: str,
-    second: str,
-    what: str,
-    second_ends: str,
-) -> None:
+    company, storage, refusals, *, first, second, what, second_ends
+):
     company.talk("c-1", "alice", has_file=what == FILES)
     if what == EXPORTS:
-        company.exported(SUBJECTS[first])
+        company.exported(first)
     [key] = storage.keys("uploads/" if what == FILES else "acme/")
     refusals.locked.add(what)
-    one = company.delete(SUBJECTS[first], erase_exports=True)
+    one = company.delete(first, erase_exports=True)
     work()
     assert company.status(one) == "failed"
     if second_ends == "accepted":
         refusals.end()
         refusals.busy.add(what)
-    two = company.delete(SUBJECTS[second], erase_exports=True)
+    two = company.delete(second, erase_exports=True)
     work()
     assert company.status(two) == second_ends
 
@@ -207,6 +169,8 @@ def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
         company.retry(each)
     settle()
     assert [company.is_over(each) for each in (one, two)] == [True, True]
+    for each in (one, two):
+        assert events(each).count("request.completed") == (company.status(each) == "completed")
     assert not storage.exists(key)
     assert found_anywhere(storage, ["c-1"]) == set()
 

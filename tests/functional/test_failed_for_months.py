@@ -59,6 +59,10 @@ def what(request: pytest.FixtureRequest, company: Company) -> str:
 def test_a_deletion_failed_for_months_completes_when_retried(company, storage, refusals, what, subject) -> None:
     deletion = failed_long_ago(company, refusals, SUBJECTS[subject], what)
     assert company.request_object(deletion)["error"]["retryable"]
+    # Late data is refused as long as that.
+    began = timezone.now() - 2 * LONG
+    results = company.send(document("c-1", "alice"), document("c-2", "alice", at=began))
+    assert became(results) == ["conversation_deleted", "chatter_erased" if subject == "uci" else "created"]
     refusals.end()
     company.retry(deletion)
     settle()
@@ -66,22 +70,19 @@ def test_a_deletion_failed_for_months_completes_when_retried(company, storage, r
     found = company.request_object(deletion)
     assert (found["status"], found["result"], found["counts"]["conversations"]) == ("completed", "done", 1)
     assert found_anywhere(storage, ["c-1"]) == set()
+    # No digest is kept once everything is erased.
+    travel(LONG)
+    for _ in range(2):
+        worker.sweep()
+    results = company.send(document("c-1", "alice"), document("c-3", "alice", at=NOON - LONG))
+    assert became(results) == ["created", "created"]
+    assert not any(is_erased(result["number"]) for result in results)
 
 
-@pytest.mark.long(reason="each object by each selector", beyond=1)
-@pytest.mark.parametrize("subject", SUBJECTS)
-def test_late_data_is_refused_as_long_as_it_can_be_retried(company, refusals, what, subject) -> None:
-    failed_long_ago(company, refusals, SUBJECTS[subject], what)
-    began = timezone.now() - 2 * LONG
-    results = company.send(document("c-1", "alice"), document("c-2", "alice", at=began))
-    assert became(results) == ["conversation_deleted", "chatter_erased" if subject == "uci" else "created"]
-
-
-@pytest.mark.long(reason="each object by each selector", beyond=1)
-@pytest.mark.parametrize("bob", ["bob", ["c-1"]], ids=["uci", "ids"])
-def test_another_chatters_deletion_still_finds_the_rest(company, storage, refusals, what, bob) -> None:
+@pytest.mark.long(reason="each object", beyond=1)
+def test_another_chatters_deletion_still_finds_the_rest(company, storage, refusals, what) -> None:
     first = failed_long_ago(company, refusals, "alice", what)
-    second = company.delete(bob, erase_exports=True)
+    second = company.delete("bob", erase_exports=True)
     work()
     assert company.status(second) != "completed"
 
@@ -91,17 +92,3 @@ def test_another_chatters_deletion_still_finds_the_rest(company, storage, refusa
         settle()
         assert company.status(each) == "completed"
     assert found_anywhere(storage, ["c-1"]) == set()
-
-
-@pytest.mark.long(reason="each object", beyond=1)
-def test_no_digest_is_kept_once_everything_is_erased(company: Company, refusals: Refusals, what: str) -> None:
-    deletion = failed_long_ago(company, refusals, "alice", what)
-    refusals.end()
-    company.retry(deletion)
-    settle()
-    travel(LONG)
-    for _ in range(2):
-        worker.sweep()
-    results = company.send(document("c-1", "alice"), document("c-2", "alice", at=NOON - LONG))
-    assert became(results) == ["created", "created"]
-    assert not any(is_erased(result["number"]) for result in results)

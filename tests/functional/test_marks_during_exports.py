@@ -4,7 +4,6 @@ The export is rebuilt from the remaining data, and loses no attempt. Nothing of 
 anywhere else.
 """
 
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -28,24 +27,24 @@ from tests.functional.company import (
     work,
 )
 from tests.functional.elsewhere import Elsewhere
-from tests.functional.refusing import FILES, Refusals, in_the_gap
+from tests.functional.refusing import FILES, in_the_gap
 
 CSV, COPY, UPLOAD = ".csv", "_files/", "uploads/"
+# At first: while a copy is read, and once all is sent.
 GAPS = [
+    ("stream", UPLOAD, "before"),
+    ("write_parts", CSV, "after"),
     ("open_upload", CSV, "before"),
     ("open_upload", CSV, "after"),
     ("open_upload", COPY, "before"),
     ("open_upload", COPY, "after"),
-    ("stream", UPLOAD, "before"),
     ("write_parts", COPY, "before"),
     ("write_parts", COPY, "after"),
     ("write_parts", CSV, "before"),
-    ("write_parts", CSV, "after"),
 ]
-NAMES = [f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS]
-# While a copy is read, and once all is sent.
-SOME = {GAPS[4], GAPS[8]}
-_EACH_GAP = pytest.mark.long(reason="each of nine gaps and each meeting; two are tried always")
+in_each_gap = pytest.mark.parametrize(
+    "gap", GAPS, ids=[f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS]
+)
 # The chatters of the deletion and of the export. Of two by ids one would wait for the other.
 MEETINGS: dict[str, tuple[Subject, Subject]] = {
     "uci-uci": ("alice", "bob"),
@@ -62,7 +61,7 @@ def numbers(company: Company) -> dict[str, int]:
     }
 
 
-def filed(company: Company, meeting: str) -> tuple[str, str]:
+def filed(company: Company, meeting: str = "uci-uci") -> tuple[str, str]:
     """File a waiting deletion, and an export with files that runs first."""
     erased, exported = MEETINGS[meeting]
     deletion = company.delete(erased)
@@ -88,26 +87,12 @@ def assert_rebuilt(company: Company, storage: ObjectStorage, numbers: dict[str, 
     assert events(export).count("request.completed") == 1
 
 
-def gaps(always: set[tuple[str, str, str]], *meeting: str) -> list[Any]:
-    """Return all gaps as parameters of a test, after the meeting; long but for those to be tried always."""
-    return [
-        pytest.param(*meeting, gap, id="-".join([*meeting, name]), marks=[] if gap in always else _EACH_GAP)
-        for gap, name in zip(GAPS, NAMES, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("meeting", "gap"),
-    [
-        *gaps(SOME, "uci-uci"),
-        *gaps(set(), "ids-uci"),
-        *gaps(set(), "uci-ids"),
-    ],
-)
+@pytest.mark.long(reason="each of nine gaps", beyond=2)
+@in_each_gap
 def test_an_export_is_rebuilt_without_data_erased_meanwhile(
-    company, storage, monkeypatch, numbers, *, meeting, gap: tuple[str, str, str]
+    company, storage, monkeypatch, numbers, gap: tuple[str, str, str]
 ):
-    deletion, export = filed(company, meeting)
+    deletion, export = filed(company)
     met = in_the_gap(monkeypatch, *gap, work)
     worker.drain(seconds=30)
     assert met
@@ -140,26 +125,13 @@ def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(company, stora
     assert_rebuilt(company, storage, numbers, export)
 
 
-@pytest.mark.parametrize(
-    ("meeting", "gap"),
-    [
-        *gaps({GAPS[4]}, "uci-uci"),
-        pytest.param("ids-uci", GAPS[1], id="ids-uci", marks=_EACH_GAP),
-        pytest.param("uci-ids", GAPS[1], id="uci-ids", marks=_EACH_GAP),
-    ],
-)
+@pytest.mark.long(reason="each of nine gaps", beyond=1)
+@in_each_gap
 def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
-    company: Company,
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    refusals: Refusals,
-    numbers: dict[str, int],
-    *,
-    meeting: str,
-    gap: tuple[str, str, str],
-) -> None:
+    company, storage, monkeypatch, refusals, *, numbers, gap: tuple[str, str, str]
+):
     """The deletion fails at a file, after it closed the conversation and before it came to any export."""
-    deletion, export = filed(company, meeting)
+    deletion, export = filed(company)
     refusals.locked.add(FILES)
     met = in_the_gap(monkeypatch, *gap, work)
     worker.drain(seconds=30)
@@ -178,7 +150,8 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
     assert_rebuilt(company, storage, numbers, export)
 
 
-@pytest.mark.parametrize("gap", gaps({GAPS[4]}))
+@pytest.mark.long(reason="each of nine gaps", beyond=1)
+@in_each_gap
 def test_a_deletion_of_other_conversations_does_not_delay_an_export(
     company, storage, monkeypatch, numbers, gap: tuple[str, str, str]
 ):

@@ -11,11 +11,9 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from common.storage import ObjectStorage
 from compliance import worker
 from tests.functional.company import (
     Company,
-    Subject,
     events,
     found_anywhere,
     is_erased,
@@ -24,13 +22,11 @@ from tests.functional.company import (
     words_in,
     work,
 )
-from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
+from tests.functional.refusing import EXPORTS, EXTRACTS, FILES
 from tests.people import Role, member
 
 pytestmark = pytest.mark.usefixtures("refused_at_once")
 
-# The selector of the shared conversation.
-BOB: dict[str, Subject] = {"uci": "bob", "ids": ["c-both"]}
 ORDERS = [(0, 1), (1, 0)]
 
 
@@ -52,15 +48,14 @@ def counted(found: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in found["counts"].items() if count}
 
 
-@pytest.mark.long(reason="the same by the other selector", beyond=1)
-@pytest.mark.parametrize("bob", BOB)
-def test_the_second_waits_for_the_day_that_the_first_waits_for(company, storage, refusals, shared, bob) -> None:
+def test_the_second_waits_for_the_day_that_the_first_waits_for(company, storage, refusals, shared) -> None:
     day = company.make_day()
     refusals.unwritable.add(EXTRACTS)
     first = company.delete("alice")
     work()
-    second = company.delete(BOB[bob])
-    work()
+    second = company.delete("bob")
+    for _ in range(3):
+        work()
 
     assert words_in("c-both") in storage.read(str(day.key)).decode()
     assert is_erased(shared)
@@ -84,19 +79,18 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(company, storage,
         }
         assert counted(found) == erased | {"extracts": 1}
         assert "All data in scope is erased" in page_of(company, request_id)
+    # One outage is one entry in the change log.
+    assert events(first) == ["request.accepted", "request.started", "request.requeued", "request.completed"]
     assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
 
 
-@pytest.mark.long(reason="each order by each selector", beyond=1)
+@pytest.mark.long(reason="the other order", beyond=1)
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
-@pytest.mark.parametrize("bob", BOB)
-def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(
-    company: Company, storage: ObjectStorage, refusals: Refusals, shared: int, *, bob: str, order: tuple[int, int]
-) -> None:
+def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(company, storage, refusals, shared, order):
     company.make_day()
     refusals.forbidden.add(EXTRACTS)
     requests = []
-    for subject in ("alice", BOB[bob]):
+    for subject in ("alice", "bob"):
         requests.append(company.delete(subject))
         work()
     assert [company.failure(each) for each in requests] == ["storage_access_denied"] * 2
@@ -134,17 +128,16 @@ def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
-@pytest.mark.long(reason="each object and order by each selector", beyond=1)
+@pytest.mark.long(reason="each object and order", beyond=1)
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
 @pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
-@pytest.mark.parametrize("bob", BOB)
-def test_the_second_does_not_complete_while_a_locked_object_remains(company, storage, refusals, *, bob, what, order):
+def test_the_second_does_not_complete_while_a_locked_object_remains(company, storage, refusals, *, what, order):
     number = company.talk("c-both", "alice", "bob", has_file=what == FILES)
     if what == EXPORTS:
         company.exported("alice", include_shared=True)
     refusals.locked.add(what)
     requests = []
-    for subject in ("alice", BOB[bob]):
+    for subject in ("alice", "bob"):
         requests.append(company.delete(subject, erase_exports=subject == "alice"))
         work()
         assert company.failure(requests[-1]) == "storage_locked"
@@ -174,15 +167,13 @@ def test_neither_of_one_claim_completes_while_a_locked_file_remains(company, sto
     assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
 
 
-@pytest.mark.long(reason="each option by each selector", beyond=1)
-@pytest.mark.parametrize(("bob", "erases_exports"), [("uci", True), ("uci", False), ("ids", False)])
-def test_the_second_completes_in_the_grace_of_an_export_and_names_it(company, storage, bob, erases_exports) -> None:
+def test_the_second_completes_in_the_grace_of_an_export_and_names_it(company, storage) -> None:
     """The copy that Alice requested is hers: his deletion does not remove it before its grace is over."""
     company.talk("c-both", "alice", "bob")
     export = company.exported("alice", include_shared=True)
     first = company.delete("alice")
     settle()
-    second = company.delete(BOB[bob], erase_exports=erases_exports)
+    second = company.delete("bob", erase_exports=True)
     settle()
 
     for request_id in (first, second):
@@ -215,21 +206,6 @@ def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_ke
     assert company.status(second) == "completed"
     assert not storage.exists(str(export.key))
     assert found_anywhere(storage, ["c-both"]) == set()
-
-
-def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_its_days(company, refusals, shared):
-    company.make_day()
-    refusals.unwritable.add(EXTRACTS)
-    requests = [company.delete("alice"), company.delete("carol")]
-    for _ in range(3):
-        work()
-    assert [company.request_object(each)["waiting_for"] for each in requests] == ["extracts", "extracts"]
-
-    refusals.end()
-    settle()
-    assert [events(each) for each in requests] == [
-        ["request.accepted", "request.started", "request.requeued", "request.completed"]
-    ] * 2
 
 
 def test_no_deletion_waits_for_days_before_it_starts_or_while_it_is_retried(company, refusals) -> None:
