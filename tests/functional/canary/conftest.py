@@ -18,7 +18,7 @@ from tests.functional.web import WebServer
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, WebServer, Path]]:
     log = tmp_path_factory.mktemp("canary") / "web.log"
     with versioned_bucket_and_server(log) as (name, server):

@@ -10,7 +10,6 @@ from django.test import override_settings
 
 from chatbots.models import ApiKey, Chatbot
 from common.db import execute
-from common.storage import ObjectStorage
 from compliance.canary import steps, turns
 from compliance.canary.turns import go_on
 from compliance.models import Canary, CanaryFinding, CanaryTurn, ComplianceRequest
@@ -19,18 +18,7 @@ from conversations.models import Conversation
 from tests.commands import report, run
 from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
-from tests.patches import before
 from tests.under_roles import role
-
-
-@LONG
-def test_what_is_found_counts_at_once_where_the_search_cannot_go_on(canary, settings, tmp_path) -> None:
-    log = tmp_path / "worker.log"
-    settings.CANARY_LOG_FILES = [str(tmp_path / "typo*.log"), str(log)]
-    flight = Flight()
-    turn = flight.end(after_erasing=lambda flight: log.write_text(f"cannot erase {flight.words.value}\n"))
-
-    assert (turn.state, turn.trouble, flight.findings()) == ("found", "log_missing", [f"logs text_left {log}"])
 
 
 @LONG
@@ -159,20 +147,6 @@ def test_one_that_has_lost_its_turn_writes_nothing_more(canary: Canary, monkeypa
 
     flight.turn.refresh_from_db()
     assert (flight.turn.step, flight.turn.export_id) == ("export", None)
-
-
-@LONG
-def test_another_chatbot_is_not_read(canary: Canary, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    flight = Flight()
-    flight.put("neighbour/chatter_data_exports/42/theirs.csv", b"theirs")
-    flight.put(f"uploads/{neighbour.pk}/1", b"theirs")
-    read: list[str] = []
-    before(monkeypatch, ObjectStorage, "read_version", lambda _, key, _version_id: read.append(key))
-    assert flight.end().state == "clean"
-
-    assert read
-    own = (f"{canary.chatbot.slug}/", f"uploads/{canary.chatbot_id}/", "erasure_ledger/")
-    assert [key for key in read if not key.startswith(own)] == []
 
 
 @LONG
