@@ -52,27 +52,27 @@ def call(server: WebServer, caller: TokenCaller, path: str, body: Any = None) ->
     return answer
 
 
-@pytest.mark.parametrize("path", LONG)
-def test_others_are_served_while_one_chatbot_makes_long_calls(server: WebServer, chatbot: Chatbot, path: str) -> None:
+def test_others_are_served_while_one_chatbot_makes_long_calls(server: WebServer, chatbot: Chatbot) -> None:
     busy, other = TokenCaller(chatbot), TokenCaller(factories.ready_chatbot(slug="other"))
-    with ThreadPoolExecutor(THREADS + MOST) as pool:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE chatbots_variable, conversations_conversation IN ACCESS EXCLUSIVE MODE")
-            calls = [pool.submit(call, server, busy, path, LONG[path]) for _ in range(THREADS + MOST)]
-            refused = [one.result() for one in islice(as_completed(calls, timeout=PATIENCE), THREADS)]
-            began = time.monotonic()
-            # Of the busy chatbot too, if they are short.
-            served = [call(server, caller, "requests")[0] for caller in (other, busy) for _ in range(3)]
-            took = time.monotonic() - began
-        ended = [one.result()[0] for one in calls]
-    assert {(status, wait, body["code"]) for status, wait, body in refused} == {(429, "1", "rate_limited")}
-    assert {body["detail"].rpartition(". ")[2] for _, _, body in refused} == {
-        "Wait for Retry-After, and send fewer in parallel."
-    }
-    assert served == [200] * 6
-    assert took < SOON
-    assert (ended.count(200), ended.count(429)) == (MOST, THREADS)
-    assert call(server, busy, path, LONG[path])[0] == 200
+    for path, body in LONG.items():
+        with ThreadPoolExecutor(THREADS + MOST) as pool:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE chatbots_variable, conversations_conversation IN ACCESS EXCLUSIVE MODE")
+                calls = [pool.submit(call, server, busy, path, body) for _ in range(THREADS + MOST)]
+                refused = [one.result() for one in islice(as_completed(calls, timeout=PATIENCE), THREADS)]
+                began = time.monotonic()
+                # Of the busy chatbot too, if they are short.
+                served = [call(server, caller, "requests")[0] for caller in (other, busy) for _ in range(3)]
+                took = time.monotonic() - began
+            ended = [one.result()[0] for one in calls]
+        assert {(status, wait, body["code"]) for status, wait, body in refused} == {(429, "1", "rate_limited")}, path
+        assert {body["detail"].rpartition(". ")[2] for _, _, body in refused} == {
+            "Wait for Retry-After, and send fewer in parallel."
+        }
+        assert served == [200] * 6
+        assert took < SOON
+        assert (ended.count(200), ended.count(429)) == (MOST, THREADS), path
+        assert call(server, busy, path, body)[0] == 200
 
 
 def test_short_calls_in_parallel_wait_for_each_other(server: WebServer, chatbot: Chatbot) -> None:
@@ -88,9 +88,20 @@ BODY = f"--{BOUNDARY}\r\n".encode() + file(b"x") + f"\r\n--{BOUNDARY}--\r\n".enc
 AT_ONCE = 10.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def slow() -> Iterator[Hostile]:
     with behaving(drips_a_head) as server:
+        yield server
+
+
+# Of which one stays free.
+FEW_THREADS = 2
+
+
+@pytest.fixture(scope="module")
+def impatient(django_db_setup: None, slow: Hostile) -> Iterator[WebServer]:
+    few = {"WEB_THREADS": str(FEW_THREADS), "S3_ENDPOINT_URL": slow.url()}
+    with web_server(WEB_STATEMENT_SECONDS="1", **few) as server:
         yield server
 
 
@@ -113,25 +124,18 @@ def took(server: WebServer, path: str, headers: dict[str, str]) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize(
-    "threads",
-    [2, pytest.param(4, marks=pytest.mark.long(reason="the same with another web server, of more threads"))],
-)
-def test_one_thread_is_kept_free_while_the_storage_drips(chatbot: Chatbot, slow: Hostile, threads: int) -> None:
+def test_one_thread_is_kept_free_while_the_storage_drips(chatbot, slow: Hostile, impatient: WebServer) -> None:
     caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
     neighbour = factories.ready_chatbot(slug="other")
-    uploads = [(caller, number), (TokenCaller(neighbour), conversation_of(neighbour, "42").pk)] * (threads + 4)
+    uploads = [(caller, number), (TokenCaller(neighbour), conversation_of(neighbour, "42").pk)] * (FEW_THREADS + 4)
     paths = ["/healthz", "/readyz", caller.url("conversations"), caller.url(f"conversations/{number}")]
     refused, refused_one = (503, "5", "unavailable"), (429, "1", "rate_limited")
-    with (
-        web_server(WEB_THREADS=str(threads), S3_ENDPOINT_URL=slow.url()) as server,
-        ThreadPoolExecutor(threads + 4) as pool,
-    ):
-        calls = [pool.submit(upload, server, *one) for one in uploads[: threads + 4]]
+    with ThreadPoolExecutor(FEW_THREADS + 4) as pool:
+        calls = [pool.submit(upload, impatient, *one) for one in uploads[: FEW_THREADS + 4]]
         at_once = [call.result() for call in islice(as_completed(calls, timeout=PATIENCE / 2), 5)]
-        seconds = [took(server, path, caller.credentials(b"")) for path in paths for _ in range(5)]
+        seconds = [took(impatient, path, caller.credentials(b"")) for path in paths for _ in range(5)]
         assert {refused} <= {*at_once} <= {refused, refused_one}
-        assert [call.done() for call in calls].count(False) == threads - 1, "Nothing was held meanwhile."
+        assert [call.done() for call in calls].count(False) == FEW_THREADS - 1, "Nothing was held meanwhile."
         assert max(seconds) < AT_ONCE
         slow.over.set()
         assert {call.result() for call in calls} <= {refused, refused_one}
@@ -145,12 +149,6 @@ def test_ended_uploads_free_their_slots(chatbot: Chatbot, storage: ObjectStorage
             "POST", caller.url(f"conversations/{number}/files"), body, FORM, headers=caller.credentials(b"")
         )
         assert answer.status_code == status
-
-
-@pytest.fixture(scope="module")
-def impatient(django_db_setup: None) -> Iterator[WebServer]:
-    with web_server(WEB_STATEMENT_SECONDS="1") as server:
-        yield server
 
 
 def get(
