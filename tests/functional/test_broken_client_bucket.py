@@ -204,18 +204,3 @@ def test_a_key_revoked_midway_gives_a_clear_error_and_a_retry_with_a_new_key_wor
     assert outcome(request) == COMPLETED
     # The upload that the old key could not abort was removed before the new attempt.
     assert open_uploads(server.storage()) == []
-
-
-def test_every_version_is_removed_from_a_versioned_bucket(chatbot: Chatbot, server: S3Server, drain: Drain) -> None:
-    server.make_bucket("versioned", versioned=True)
-    use_client_bucket(chatbot, server, bucket="versioned")
-    versioned = server.storage(bucket="versioned")
-    left_behind(chatbot, versioned)
-    [key] = versioned.keys()
-    versioned.put(key, b"another version", "text/csv")
-    versioned.connection.meta.client.delete_object(Bucket="versioned", Key=key)
-    assert len(list(versioned.versions())) == 3
-    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
-    drain()
-    assert outcome(deletion) == COMPLETED
-    assert is_empty(versioned)

@@ -101,7 +101,7 @@ def test_a_missing_permission_is_named_and_once_granted_the_deletion_completes(
 
 
 def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(chatbot, server, settings) -> None:
-    """The bulk call succeeds, but refuses one of its versions."""
+    """The bulk call succeeds, but refuses one of its versions. A retention that has not run out is a lock too."""
     admin = server.storage()
     s3(admin).create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
     storage = use(settings, server, "locked", ADMIN)
@@ -109,43 +109,29 @@ def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(chatbot,
     held = versions_of(storage, file)[1]
     hold = {"Bucket": "locked", "Key": file.object_key, "VersionId": held}
     s3(storage).put_object_legal_hold(**hold, LegalHold={"Status": "ON"})
-    stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+    retained = file_of(chatbot, "44")
+    of_retained = {"Bucket": "locked", "Key": retained.object_key, "VersionId": versions_of(storage, retained)[0]}
+    until = s3(storage).head_object(**of_retained)["LastModified"].replace(year=2099)
+    s3(storage).put_object_retention(**of_retained, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until})
+    stuck, fine, kept = (deletion_of(chatbot, value) for value in ("42", "43", "44"))
 
     worker.drain(seconds=60)
 
-    for request in (stuck, fine):
+    for request in (stuck, fine, kept):
         request.refresh_from_db()
-    assert (stuck.status, stuck.error_code) == (Status.FAILED, "storage_locked")
+    assert (stuck.status, stuck.error_code) == (kept.status, kept.error_code) == (Status.FAILED, "storage_locked")
     assert "Wait until it ends, or remove it." in stuck.error_detail
     assert (fine.status, fine.files) == (Status.COMPLETED, 1)
     assert versions_of(storage, beside) == []
     assert versions_of(storage, file) == [held]
-    assert UploadedFile.objects.get() == file
+    assert set(UploadedFile.objects.all()) == {file, retained}
 
     # Still locked: it fails again, and nothing is lost.
     assert retried(stuck).error_code == "storage_locked"
     s3(storage).put_object_legal_hold(**hold, LegalHold={"Status": "OFF"})
+    s3(storage).delete_object(**of_retained, BypassGovernanceRetention=True)
 
     assert (retried(stuck).status, stuck.files) == (Status.COMPLETED, 1)
+    assert retried(kept).status == Status.COMPLETED
     assert versions_of(storage, file) == []
     assert not UploadedFile.objects.exists()
-
-
-def test_a_retention_that_has_not_run_out_is_a_lock_too(chatbot, server, settings) -> None:
-    s3(server.storage()).create_bucket(Bucket="retained", ObjectLockEnabledForBucket=True)
-    storage = use(settings, server, "retained", ADMIN)
-    file = file_of(chatbot, "42")
-    (version,) = versions_of(storage, file)
-    until = s3(storage).head_object(Bucket="retained", Key=file.object_key)["LastModified"].replace(year=2099)
-    retention = {"Mode": "GOVERNANCE", "RetainUntilDate": until}
-    s3(storage).put_object_retention(Bucket="retained", Key=file.object_key, VersionId=version, Retention=retention)
-    request = deletion_of(chatbot, "42")
-
-    worker.drain(seconds=60)
-
-    request.refresh_from_db()
-    assert (request.status, request.error_code) == (Status.FAILED, "storage_locked")
-    s3(storage).delete_object(
-        Bucket="retained", Key=file.object_key, VersionId=version, BypassGovernanceRetention=True
-    )
-    assert retried(request).status == Status.COMPLETED

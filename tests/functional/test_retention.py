@@ -1,10 +1,7 @@
 """Retention with real processes and connections: one run a night, a killed cluster, intake beside it."""
 
-import threading
-from collections.abc import Callable
-
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 
 from chatbots import locks
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -18,27 +15,10 @@ from conversations.models import Conversation, Message
 from scripts.processes import Processes
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for
 from tests.conversations.documents import message, update
-from tests.functional.elsewhere import wait_until_blocked
+from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 from tests.functional.test_killed_worker import start_cluster, wait_until
 
 Status = ComplianceRequest.Status
-
-
-def at_once(*calls: Callable[[], object]) -> None:
-    barrier = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], object]) -> None:
-        try:
-            barrier.wait()
-            call()
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=[call]) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def test_sweeps_at_once_file_one_run(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +26,8 @@ def test_sweeps_at_once_file_one_run(chatbot: Chatbot, monkeypatch: pytest.Monke
     keep_for(chatbot, 90)
     conversation_aged(chatbot, 91)
 
-    at_once(*[policy.file_due_runs] * 4)
+    for sweep in [Elsewhere(policy.file_due_runs) for _ in range(4)]:
+        sweep.end()
 
     assert RetentionRun.objects.count() == ComplianceRequest.objects.count() == 1
     assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 1
@@ -57,23 +38,20 @@ def test_a_message_that_comes_first_keeps_its_conversation(chatbot: Chatbot) -> 
     contested = conversation_aged(chatbot, 91, external_id="c-1")
     other = conversation_aged(chatbot, 91)
     request = file_run(chatbot)
-    is_locked, may_commit = threading.Event(), threading.Event()
+    gate = Gate()
 
     def intake() -> None:
         with transaction.atomic():
             sent = {**message("m9"), "sent_at": ago(0).isoformat()}
             [outcome] = store(chatbot=chatbot, documents=[update("c-1", messages=[sent])])
             assert outcome.outcome == "updated"
-            is_locked.set()
-            may_commit.wait(30)
-        connections.close_all()
+            gate.passed()
 
-    thread = threading.Thread(target=intake)
-    thread.start()
-    assert is_locked.wait(30)
+    sending = Elsewhere(intake)
+    gate.wait_for_someone()
     assert not worker.drain(seconds=60)
-    may_commit.set()
-    thread.join()
+    gate.open()
+    sending.end()
 
     assert deleted(contested, other) == [False, True]
     assert Message.objects.filter(conversation=contested).count() == 3
@@ -84,22 +62,15 @@ def test_a_message_that_comes_first_keeps_its_conversation(chatbot: Chatbot) -> 
 def test_a_message_that_comes_later_is_refused(chatbot: Chatbot) -> None:
     """The slice is closed and not committed: intake waits for the row, and then finds the mark."""
     contested = conversation_aged(chatbot, 91, external_id="c-1")
-    outcomes: list[str] = []
-
-    def intake() -> None:
-        [outcome] = store(chatbot=chatbot, documents=[update("c-1", messages=[message("m9")])])
-        outcomes.extend([outcome.outcome, *(error.code for error in outcome.errors)])
-        connections.close_all()
-
     request = file_run(chatbot)
     with transaction.atomic():
         closed = due.close([contested.pk], request_id=request.pk, chatbot_id=chatbot.pk, older_than=ago(90))
         assert closed.numbers == [contested.pk]
-        thread = threading.Thread(target=intake)
-        thread.start()
+        late = [update("c-1", messages=[message("m9")])]
+        sending = Elsewhere(lambda: store(chatbot=chatbot, documents=late))
         wait_until_blocked()
-    thread.join()
-    assert outcomes == ["refused", "conversation_deleted"]
+    [outcome] = sending.end()
+    assert (outcome.outcome, outcome.errors[0].code) == ("refused", "conversation_deleted")
 
 
 def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbot) -> None:
@@ -107,17 +78,12 @@ def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbo
     policy.change_period(chatbot=chatbot, days=90, actor="command", confirmed=0)
     request = ComplianceRequest.objects.get()
 
-    def cancel() -> None:
-        decisions.cancel(request_id=request.pk, actor="command")
-        connections.close_all()
-
-    thread = threading.Thread(target=cancel)
     with transaction.atomic():
         locks.lock(chatbot.pk)
-        thread.start()
+        cancelling = Elsewhere(lambda: decisions.cancel(request_id=request.pk, actor="command"))
         wait_until_blocked()
         ComplianceRequest.objects.select_for_update(nowait=True).get(pk=request.pk)
-    thread.join()
+    cancelling.end()
     request.refresh_from_db()
     assert request.status == Status.CANCELLED
 
