@@ -21,7 +21,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from chatbots.authentication import sign
-from chatbots.models import ApiKey, Chatbot
+from chatbots.models import Chatbot
 from chatbots.operations.chatbots import NewVariable, add_variable, designate_uci
 from chatbots.operations.identity_keys import create_identity_key
 from chatbots.operations.keys import create_callback_secret
@@ -36,7 +36,7 @@ from tests.conversations.documents import document
 from tests.document import errors_of, operations
 from tests.factories import deletion_of
 from tests.receivers import Received, receiving
-from tests.tokens import claims_of, compact, encoded, private_key, private_pem, public_pem
+from tests.tokens import claims_of, encoded, private_key, private_pem, public_pem
 
 SECRET = "a_secure_secret"
 NODE = shutil.which("node")
@@ -276,26 +276,6 @@ def test_the_sample_of_the_documentation_makes_a_token(chatbot: Chatbot) -> None
 
     token = names["identity_token"](new.secret, new.api_key.prefix, str(chatbot.public_id), "c-1", "42")
 
-    assert stored_as(chatbot, token) == SIGNED
-
-
-def test_openssl_makes_a_key_and_signs_with_it(chatbot: Chatbot, tmp_path: Path) -> None:
-    private = tmp_path / "private.pem"
-
-    def openssl(*words: str, data: bytes = b"") -> bytes:
-        return subprocess.run(["openssl", *words], check=True, input=data, capture_output=True).stdout
-
-    private.write_bytes(openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"))
-    public = openssl("pkey", "-in", str(private), "-pubout").decode()
-    key = create_identity_key(chatbot=chatbot, label="shop", public_key=public, actor="command").api_key
-
-    token = compact(
-        {"alg": "RS256", "kid": key.prefix},
-        claims_of(chatbot.public_id),
-        lambda data: openssl("dgst", "-sha256", "-sign", str(private), data=data),
-    )
-
-    assert key.algorithm == ApiKey.Algorithm.RS256
     assert stored_as(chatbot, token) == SIGNED
 
 

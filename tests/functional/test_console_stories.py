@@ -1,4 +1,4 @@
-"""Whole stories of the console: a real browser, a real web server, a real cluster, PostgreSQL and S3.
+"""A whole story of the console: a real browser, a real web server, a real cluster, PostgreSQL and S3.
 
 The states of each page are tested with the pages. Here users do a task from its beginning to its
 end.
@@ -19,16 +19,13 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
-from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.work import notify
-from conversations.models import Conversation, Message
+from conversations.models import Message
 from scripts.processes import Processes
-from tests import factories
 from tests.browser import Watched, browser, needs_chromium, open_page, stays_at_home
 from tests.functional.support import manage, worker_environment
 from tests.functional.web import web_server
-from tests.people import Role, client_of, staff
 
 pytestmark = [needs_chromium, pytest.mark.long(reason="whole stories in a browser, with a web server and a cluster")]
 
@@ -171,49 +168,3 @@ def _export_grace(page: Page) -> None:
     assert len(lines) == 3
     assert '"Grace was here"' in lines[1]
     # The page shows what the worker has done; what it offers now comes with the next look.
-
-
-def test_a_second_person_approves_and_a_viewer_may_not(chatbot: Chatbot, neighbour: Chatbot, storage) -> None:
-    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
-    factories.conversation_of(chatbot, MEMBER)
-    theirs = factories.conversation_of(neighbour, MEMBER)
-    filer, approver, viewer = (staff(chatbot, role) for role in (Role.OFFICER, Role.OFFICER, Role.VIEWER))
-
-    with service() as (server, chromium):
-        page = logged_in(chromium, server, filer, f"/admin/file/{chatbot.slug}/").page
-        page.get_by_role("textbox", name="UCI value").fill(MEMBER)
-        page.get_by_label("Delete: erase their data").check()
-        page.get_by_role("button", name="Preview").click()
-        page.get_by_label("To confirm, type").fill("DELETE 1")
-        page.get_by_role("button", name="File the deletion").click()
-        request_id = filed_on(page)
-        let_the_grace_pass(request_id)
-        expect_state(page, "On hold")
-        page.reload()
-        expect(page.get_by_text("has to approve it")).to_be_visible()
-        expect(page.get_by_role("button", name="Approve")).to_have_count(0)
-
-        _viewer_may_not(chromium, server, viewer, request_id, theirs)
-
-        page = logged_in(chromium, server, approver, f"/admin/requests/{request_id}/").page
-        page.get_by_role("button", name="Approve").click()
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_label("Reason").select_option("verified_with_client")
-        dialog.get_by_role("button", name="Approve").click()
-        expect_state(page, "Completed")
-
-    assert not Conversation.objects.filter(chatbot=chatbot, deleted_at=None).exists()
-    assert Conversation.objects.filter(chatbot=neighbour, deleted_at=None).exists()
-    approved = ChangeLogEntry.objects.get(event="request.approved")
-    assert (approved.actor, approved.data) == (f"user:{approver.pk}", {"reason": "verified_with_client"})
-
-
-def _viewer_may_not(chromium: Browser, server: str, viewer: User, request_id: str, theirs: Conversation) -> None:
-    page = logged_in(chromium, server, viewer, f"/admin/requests/{request_id}/").page
-    expect(page.get_by_role("heading", name="History")).to_be_visible()
-    for name in ("Approve", "Reject", "Cancel"):
-        expect(page.get_by_role("button", name=name)).to_have_count(0)
-    client = client_of(viewer)
-    assert client.post(f"/admin/requests/{request_id}/approve/", {"reason": "other"}).status_code == 403
-    assert client.get("/admin/file/acme/").status_code == 403
-    assert client.get(f"/admin/conversations/{theirs.pk}/").status_code == 404

@@ -3,149 +3,24 @@
 After each test of this folder, `conftest.py` checks that PostgreSQL denied nothing.
 """
 
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from django.contrib import admin
-from django.contrib.auth.hashers import make_password
-from django.contrib.auth.models import User
-from django.contrib.sessions.models import Session
-from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.models import Schedule, Task
 from django_q.monitor import save_task
 
-from accounts.models import LoginFailures, StaffLogin
-from chatbots.models import ApiKey, Chatbot
-from common.storage import ObjectStorage
-from compliance.models import Callback, Export, Occurrence, Replay
 from compliance.work import notify
-from conversations.models import Conversation, DailyExtract, Tombstone, UploadedFile
-from scripts.demo_client import Browser
-from scripts.processes import Processes
 from tests import under_roles
-from tests.every_page import TABLE
-from tests.functional.company import DAY, Company, became, document, travel
-from tests.functional.over_http import HttpClient
 from tests.functional.support import manage, worker_environment
-from tests.functional.test_killed_worker import wait_until
-from tests.functional.web import WebServer, web_server
-from tests.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.one_postgresql(reason="rights of a server's own databases and roles")
-
-PASSWORD = "correct horse battery staple"
-
-
-RECEIVERS = {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
-
-
-def set_up(tmp_path: Path) -> Chatbot:
-    """Run the commands of an operator; each has the role that docs/database-roles.md names."""
-    words = ["--name", "Acme", "--variable", "custom:member_id", "--uci", "member_id"]
-    call_command("create_chatbot", "acme", *words, "--enable-compliance", "--hosted-bucket")
-    call_command("create_api_key", "acme", "--type", "signing", "--label", "CRM")
-    file = tmp_path / "conversations.jsonl"
-    file.write_text(json.dumps(document("imported", "member-5")))
-    call_command("import_conversations", "acme", str(file))
-    return Chatbot.objects.get()
-
-
-@pytest.mark.long(reason="a web server and a cluster live through half a year")
-def test_the_whole_service_works_under_its_database_roles(storage: ObjectStorage, tmp_path: Path) -> None:
-    chatbot = set_up(tmp_path)
-    with web_server(**RECEIVERS) as server, receiving() as receiver, Processes() as processes:
-        processes.start("worker", manage("qcluster"), env=worker_environment() | RECEIVERS)
-        company = Company(chatbot)
-        company.caller.client = HttpClient(server)  # type: ignore[assignment]  # all that callers need of one
-        _file_and_follow(company, receiver)
-        _console(server, chatbot)
-        _let_it_expire(company)
-
-
-def _file_and_follow(company: Company, receiver: Receiver) -> None:
-    for number, people in enumerate([("member-1",), ("member-2",), ("member-3", "member-4"), ()], start=1):
-        company.talk(f"c-{number}", *people, has_file=number < 4)
-    company.make_day()
-
-    exports = [company.export("member-1", include_files=True), company.export(["c-2"])]
-    asked = {"requests": [_of("member-3", "export"), _of("member-9", "delete")]}
-    batch = company.caller.post("requests/batch", asked).json()["results"]
-    _wait_until_completed(company, *exports, *(one["request_id"] for one in batch))
-    assert company.caller.get(f"requests/{exports[0]}/download").status_code == 302
-
-    _wait_until_completed(
-        company,
-        company.delete("member-1", callback_url=receiver.url()),
-        company.delete(["c-2"], erase_exports=True),
-    )
-    wait_until(lambda: receiver.events[-1:] == ["request.completed"])
-    assert DailyExtract.objects.get(day=DAY).state == "done"
-    assert became(company.send(document("c-1", "member-1"))) == ["conversation_deleted"]
-    # Stored before it had an identity: intake marks it, the sweep erases it.
-    assert became(company.send(document("c-4", "member-1"))) == ["chatter_erased"]
-    Occurrence.objects.update(asked_at=None)
-    wait_until(lambda: Conversation.objects.filter(deleted_at=None).count() == 2)
-
-
-def _wait_until_completed(company: Company, *request_ids: str) -> None:
-    wait_until(lambda: {company.status(each) for each in request_ids} == {"completed"})
-
-
-def _of(member: str, action: str) -> dict[str, str]:
-    return {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": member, "action": action}
-
-
-def _console(server: WebServer, chatbot: Chatbot) -> None:
-    """Log in to the console, once with a wrong password, open each page and each list of all records."""
-    # As the server hashes it, not as these tests do.
-    password = make_password(PASSWORD, hasher="pbkdf2_sha256")
-    User.objects.create(username="boss", password=password, is_staff=True, is_superuser=True)
-    address = f"http://127.0.0.1:{server.port}"
-    for word in ("a guess", PASSWORD):
-        browser = Browser(address, user="boss", password=word)
-    assert Session.objects.exists()
-    assert StaffLogin.objects.exists()
-    values = {
-        "slug": chatbot.slug,
-        "prefix": ApiKey.objects.filter(chatbot=chatbot)[0].prefix,
-        "request_id": Export.objects.filter(key__isnull=False)[0].request_id,
-        "callback": Callback.objects.all()[0].pk,
-        "extract": DailyExtract.objects.get().pk,
-        "number": UploadedFile.objects.get().conversation_id,
-        "file_id": UploadedFile.objects.get().pk,
-    }
-    for page in TABLE:
-        if page.method == "GET":
-            status, text = browser.get(page.url(values))
-            # The export has no copy of this file.
-            assert status == (404 if page.name == "request_copy" else 200), page
-            assert "id_username" not in text, "nobody is logged in"
-    for model in admin.site._registry:
-        status, _ = browser.get(f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
-        assert status == 200, model
-
-
-def _let_it_expire(company: Company) -> None:
-    """Half a year later, a sweep."""
-    past = timezone.now() - timedelta(days=200)
-    travel(timedelta(days=200))
-    Session.objects.update(expire_date=past)
-    StaffLogin.objects.update(at=past)
-    assert LoginFailures.objects.update(ends_at=past)
-    Occurrence.objects.update(asked_at=past)
-    gone = (Session, StaffLogin, LoginFailures, Tombstone, Replay)
-    wait_until(lambda: not any(model.objects.exists() for model in gone))
-    wait_until(lambda: not Export.objects.filter(chatbot=company.chatbot, key__isnull=False).exists())
 
 
 def test_a_cluster_drops_schedules_and_keeps_failed_tasks(db: None) -> None:

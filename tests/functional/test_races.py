@@ -92,29 +92,6 @@ def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(cha
     assert Conversation.objects.filter(deleted_at__isnull=True).count() == 0
 
 
-def test_a_document_that_names_the_erased_chatter_later_is_refused(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    deletion_of(chatbot, "42")
-    worker.drain(seconds=PATIENCE)
-    stored = conversation_of(chatbot, external_id="unnamed-so-far", messages=1)
-
-    old, new, naming = intake.store(
-        chatbot=chatbot,
-        documents=[
-            document(id="began-before"),
-            document(id="began-after", started_at=(timezone.now() + timedelta(seconds=5)).isoformat()),
-            document(id="unnamed-so-far"),
-        ],
-    )
-
-    assert (old.outcome, old.errors[0].code) == ("refused", "chatter_erased")
-    assert new.outcome == "created"
-    assert (naming.outcome, naming.errors[0].code) == ("refused", "chatter_erased")
-    worker.sweep()
-    stored.refresh_from_db()
-    assert stored.deleted_at
-    assert Message.objects.get().conversation_id == new.number
-
-
 def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42", messages=5)
     request = deletion_of(chatbot, "42")
