@@ -92,6 +92,7 @@ HAPPENINGS: dict[str, tuple[list[Any], tuple[bool, bool]]] = {
     "two changes in a row": (["b", "nobody"], WAITS),
     "two changes in a row, the latter answered": (["b", "nobody", look_up], DOUBTED),
     "two changes in one call": ([("b", "nobody"), look_up], DOUBTED),
+    "a change that was skipped, then one that is answered": (["b", "nobody", look_up, "a", look_up], DOUBTED),
     "back again": (["b", "a", look_up], DOUBTED),
     "two changes, each answered": (["nobody", look_up, "a", look_up], IS_IN),
     "a failed one is followed by an answer": (["bad", look_up, "nobody", look_up], DOUBTED),
