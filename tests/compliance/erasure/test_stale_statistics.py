@@ -8,7 +8,7 @@ from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
 from common.db import BY_INDEX, array
-from compliance.erasure import verify
+from compliance.erasure import exports, objects, verify
 from compliance.export import records
 from compliance.ledger import lines
 from compliance.models import Export
@@ -75,6 +75,57 @@ def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_ex
     with connection.cursor() as cursor:
         plan = plan_of(cursor, records._LOCK_OURS, values)
     assert "Join" not in plan, plan
+
+
+def test_what_an_export_holds_is_looked_up_by_number_when_statistics_show_no_mark(chatbot: Chatbot) -> None:
+    """As when a tenth of the conversations, all of the marked ones, were marked since the last ANALYZE."""
+    values = {"exports": array([1]), "conversations": array([1]), "chatbots": array([chatbot.pk])}
+    with connection.cursor() as cursor:
+        for is_marked in (False, True):
+            cursor.execute(
+                "INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, channel,"
+                " started_at, has_file_upload, has_agent_handover, has_push, message_count, deletion_request_id)"
+                " SELECT %s, id, sha256(id::bytea), 'widget', now(), FALSE, FALSE, FALSE, 0,"
+                "        CASE WHEN %s THEN gen_random_uuid() END"
+                "   FROM (SELECT gen_random_uuid()::text AS id FROM generate_series(1, 5000)) AS one",
+                [chatbot.pk, is_marked],
+            )
+            if not is_marked:
+                cursor.execute("ANALYZE conversations_conversation")
+        plan = plan_of(cursor, records._CLOSED, values)
+    assert "conversation_of_deletion" not in plan, plan
+    assert "conversation_log_closed" not in plan, plan
+
+
+@pytest.mark.parametrize("statement", [exports._EXPIRE, f"{objects._GOING} SELECT FROM going"], ids=["met", "going"])
+def test_exports_are_found_by_their_ids_when_statistics_show_none_with_a_key(
+    chatbot: Chatbot, statement: str
+) -> None:
+    """As after a quiet time, in which all have been removed."""
+    values = {
+        "ids": array([uuid4(), uuid4()]),
+        "chatbots": array([chatbot.pk]),
+        "met": "{1,2}",
+        "goes_now": "{t,f}",
+        "for_a_person": "{t,f}",
+        "grace": 1,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")  # there are no such requests
+        for has_key in (False, True):
+            cursor.execute(
+                "INSERT INTO compliance_export (chatbot_id, request_id, hosting, bucket, endpoint, key, rows, bytes,"
+                " sha256, finished_at, expires_at)"
+                " SELECT %(chatbot)s, gen_random_uuid(), 'hosted', '', '', CASE WHEN %(has_key)s THEN n END, 0, 0,"
+                "        repeat('0', 64), now(), CASE WHEN %(has_key)s THEN now() END"
+                "   FROM generate_series(1, 5000) AS n",
+                {"chatbot": chatbot.pk, "has_key": has_key},
+            )
+            if not has_key:
+                cursor.execute("ANALYZE compliance_export")
+        plan = plan_of(cursor, statement, values)
+    assert "compliance_export_pkey" in plan, plan
+    assert "export_expiry" not in plan, plan
 
 
 def test_postgresql_does_not_count_whose_rows_a_table_has(db: None) -> None:
