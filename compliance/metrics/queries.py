@@ -162,7 +162,7 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
     return ChatbotStats(
         waiting_seconds={(kind, lane): seconds for kind, lane, seconds in fetch(_WAITING, values)},
         open=[OpenRequests(*row) for row in fetch(_OPEN, values)],
-        callbacks={state: Queued(*row) for state, *row in fetch(_CALLBACKS, values)},
+        callbacks={state: Queued(*row) for state, *row in fetch_in_index_order(_CALLBACKS, values)},
         lookups=_lookups(chatbots, share),
         extracts={state: Queued(*row) for state, *row in fetch(_EXTRACTS, values | {"most": _MOST})},
         retention_late=sum(_is_late(*row) for row in fetch(_RETENTION, values)),

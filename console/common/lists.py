@@ -103,7 +103,8 @@ class MergedQuery(Generic[_Row]):
     order: tuple[str, ...] = ("-id",)
     # How the index has the chatbot where its other columns descend.
     chatbot_order: str = "chatbot_id"
-    in_index_order: bool = False
+    # Whether the first column of the order, which ends the index then, differs between a chatbot's rows.
+    first_is_unique: bool = False
     # Whether the rows are of a conversation table, whose chatbots may live in several places.
     of_conversations: bool = False
 
@@ -125,8 +126,7 @@ class MergedQuery(Generic[_Row]):
             return []
         most = int(wanted.stop)
         with transaction.atomic():
-            if self.in_index_order:
-                execute(_IN_INDEX_ORDER)
+            execute(_IN_INDEX_ORDER)
             keys = self._first(most, chain.from_iterable(self._keys(most)))
         return list(self.rows.filter(pk__in=keys).order_by(*self.order)[:most])
 
@@ -134,7 +134,7 @@ class MergedQuery(Generic[_Row]):
         """Yield the first keys of each chatbot and branch."""
         is_ours = _IsOfChatbot(F("chatbot"), OuterRef("pk"))
         of_chatbot = self.model._default_manager.filter(is_ours, *self.conditions, chatbot__gt=0)
-        order = (self._order_of_chatbots(), *self.order)
+        order = (self._order_of_chatbots(), *(self.order[:1] if self.first_is_unique else self.order))
         places: Sequence[Sequence[int]] = [self.chatbots]
         if self.of_conversations:
             places = by_place({chatbot: chatbot for chatbot in self.chatbots})

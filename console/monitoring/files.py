@@ -46,7 +46,7 @@ def exports(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
     # By request: its index is in the order of the list.
     completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*UNREAD)
-    found = MergedQuery(completed, scope.ids, branches=_FINISHED, in_index_order=True).page(request)
+    found = MergedQuery(completed, scope.ids, branches=_FINISHED).page(request)
     return render(
         request,
         "console/monitoring/exports.html",
@@ -117,7 +117,7 @@ def extracts(request: HttpRequest) -> HttpResponse:
     given = form.cleaned_data["state"] if form.is_valid() else None
     branches = [] if given is None else [Q(state=given) if given else Q()]
     rows = DailyExtract.objects.select_related("chatbot")
-    query = MergedQuery(rows, scope.ids, branches=branches, chatbot_order="-chatbot_id")
+    query = MergedQuery(rows, scope.ids, branches=branches, chatbot_order="-chatbot_id", first_is_unique=True)
     found = query.page(request, ordering=("-day", "-id"))
     shown = [_extract_row(request, one) for one in found.rows]
     return render(

@@ -113,7 +113,7 @@ def requests(request: HttpRequest) -> HttpResponse:
     found: ListPage[ComplianceRequest] = ListPage([])
     if form.is_valid():
         rows = ComplianceRequest.objects.defer(*UNREAD)
-        found = MergedQuery(rows, scope.ids, form.branches(view), in_index_order=True).page(request)
+        found = MergedQuery(rows, scope.ids, form.branches(view)).page(request)
     offered = offered_in_bulk(request)
     return render(
         request,

@@ -22,6 +22,7 @@ from compliance.work.health_codes import Code
 from conversations.models import DailyExtract
 from tests.clients import use_bucket_at
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
+from tests.functional.scans import Watch
 from tests.people import Role, staff
 
 pytestmark = pytest.mark.usefixtures("no_tasks")
@@ -315,3 +316,21 @@ def test_without_a_database_it_is_unavailable() -> None:
     connection_settings = connection.settings_dict
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(asked).result() == (503, b"unavailable\n")
+
+
+@pytest.mark.one_postgresql(reason="plans")
+def test_no_more_callbacks_are_read_than_are_counted(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")  # there are no such requests
+        cursor.execute(
+            "INSERT INTO compliance_callback (id, chatbot_id, request_id, status, result, error_code, occurred_at,"
+            " url, state, attempts, next_attempt_at, give_up_at, expires_at, last_error)"
+            " SELECT gen_random_uuid(), %s, gen_random_uuid(), 'completed', 'done', '', now(), 'http://127.0.0.1:9/',"
+            "        'waiting', 1, now(), now(), now(), '' FROM generate_series(1, 10000)",
+            [chatbot.pk],
+        )
+        cursor.execute("ANALYZE compliance_callback")
+    watch = Watch(["compliance_callback"], most_entries=3_000, monkeypatch=monkeypatch)
+    with watch.step("metrics"):
+        queries.chatbot_stats([chatbot.pk])
+    assert not watch.findings, str(watch.findings[0])
