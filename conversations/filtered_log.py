@@ -137,7 +137,7 @@ c.deletion_request_id IS NULL AND c.csat_comment IS NOT NULL
 """
 
 # The innermost query reads at most `max_entries` of an index and stops when the page is full. Its last entry is
-# returned whether or not it matches: the next page starts there. OFFSET 0 keeps PostgreSQL at one look-up per row.
+# returned whether or not it matches: the next page starts there.
 _PAGE = """
 SELECT found.place, found.matches, found.started_at, found.id, {columns}
   FROM (SELECT id, started_at, place, {condition} AS matches

@@ -86,8 +86,8 @@ MESSAGE_COLUMNS = (
 )
 HEADER = (",".join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS) + "\n").encode()
 
-# OFFSET 0 keeps PostgreSQL from merging the steps: a conversation's cells are built once and not per message, and
-# messages are sorted conversation by conversation, before their cells are built. That halves the time. Each line
+# The order of each step keeps PostgreSQL from merging them: a conversation's cells are built once, not per message,
+# and messages are sorted conversation by conversation, before their cells are built. That halves the time. Each line
 # begins with its file's place, in quotes like every value.
 _COPY = sql.SQL("""
 COPY (

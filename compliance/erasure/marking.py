@@ -47,8 +47,7 @@ OR (r.named_conversations IS NOT NULL AND EXISTS (
     SELECT FROM {sql.SHARING} AS earlier
      WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN {sql.OPEN}))
 """
-# An earlier export may have been retried since the claim: it goes first. The chatbot is looked up for each request
-# (OFFSET 0): joined, a planner without statistics reads all of its requests.
+# An earlier export may have been retried since the claim: it goes first.
 _CHECK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        {_IS_BLOCKED},

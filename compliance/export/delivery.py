@@ -43,7 +43,7 @@ SECONDS_TO_COMPLETION = 2.0
 # In the change log, when a deletion has met one of the conversations: the export runs again.
 _OVERTAKEN = "export_overtaken"
 
-# The chatbot's setting as of the snapshot, in which all of it is read. OFFSET 0: looked up once for each request.
+# The chatbot's setting as of the snapshot, in which all of it is read.
 _WANTED = sql.SQL(f"""
 SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
        r.include_shared, b.export_assurance

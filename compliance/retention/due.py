@@ -57,7 +57,7 @@ SELECT id FROM conversations_conversation
  WHERE deletion_request_id = %(request)s AND chatbot_id = %(chatbot)s AND deleted_at IS NULL LIMIT %(most)s
 """
 
-# Exports that have not ended, or can be retried. OFFSET 0 keeps PostgreSQL at look-ups.
+# Exports that have not ended, or can be retried.
 _IS_OWED = f"""
 kind = 'export' AND status IN {OPEN} AND received_at > statement_timestamp() - make_interval(days => %(keeps)s)
 """

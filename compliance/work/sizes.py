@@ -30,9 +30,8 @@ LARGE_FILE_BYTES = {Kind.EXPORT: 64 * 1024 * 1024, Kind.DELETION: None}
 # A character has up to 4 bytes in UTF-8.
 _MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
 
-# OFFSET 0 keeps PostgreSQL from reading all requests or conversations of the chatbots when it knows how few chatbots
-# there are. Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one
-# shared by 1,001. Most requests have no files and little text, and pay for neither. Files are looked up where a live
+# Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one shared by
+# 1,001. Most requests have no files and little text, and pay for neither. Files are looked up where a live
 # conversation has some, or an erased one may have some left. Texts, whose lengths are known without reading them, are
 # looked up where there are many messages, and neither of what is large anyway.
 _MEASURE = f"""
@@ -52,8 +51,8 @@ WITH r AS MATERIALIZED (
                   FROM ({SELECTED_CONVERSATIONS}) AS named
                  CROSS JOIN LATERAL (
                        SELECT message_count, has_file_upload FROM conversations_conversation
-                        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
-) AS c
+                        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+                          AND deleted_at IS NULL) AS c
                  LIMIT r.most + 1) AS each) AS live
      CROSS JOIN LATERAL (
         SELECT count(*) AS conversations

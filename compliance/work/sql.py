@@ -37,7 +37,7 @@ def ids_naming(digests: str) -> str:
 
 
 def naming(digests: str) -> str:
-    """Return the SQL of these requests, each once. OFFSET 0 makes PostgreSQL find them by their ids."""
+    """Return the SQL of these requests, each once."""
     return f"(SELECT * FROM compliance_compliancerequest WHERE id = ANY({ids_naming(digests)}))"
 
 
