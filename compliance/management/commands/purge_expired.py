@@ -5,6 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from common.commands import TeachingCommand
+from common.db import sessions_find_by_index
 from common.storage import StorageError
 from compliance.retention import cleanup
 
@@ -30,6 +31,7 @@ exit codes: 0 all is removed, 1 the storage or the database did not answer, 3 st
         parser.add_argument("--dry-run", action="store_true", help="Count only; remove nothing.")
         parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
+    @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             expired = cleanup.count_expired()
