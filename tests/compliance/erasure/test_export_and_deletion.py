@@ -14,7 +14,7 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
-from compliance.erasure import marking, objects
+from compliance.erasure import marking, objects, rows
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.work import claims, sizes
@@ -210,6 +210,20 @@ def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot, dr
     drain()
     assert [outcome(each) for each in (export, deletion)] == [COMPLETED] * 2
     assert (export.messages, deletion.messages) == (2, 2)
+
+
+@pytest.mark.parametrize("most", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
+def test_an_export_that_holds_nothing_expires_at_the_mark(chatbot, drain, settings, monkeypatch, most) -> None:
+    monkeypatch.setattr(rows, "CHUNK_MESSAGES", most)
+    export = export_of(chatbot, "42")
+    drain()
+    conversation_of(chatbot, "42", messages=3)
+    deletion = deletion_of(chatbot, "42")
+    drain()
+
+    export.export.refresh_from_db()
+    assert outcome(deletion) == COMPLETED
+    assert export.export.expires_at <= timezone.now() + settings.EXPORT_GRACE_DAYS
 
 
 @pytest.mark.parametrize("which_erases", [0, 1])
