@@ -59,8 +59,10 @@ def plant(soak: Soak) -> list[str]:
     export = exports[soak.site.sql(_EXPORTS, [list(exports)])[0][0]]
     held = export.surely | export.possibly
     whole = [each for each in _whole(soak) if each not in held and each.bot == "hosted"]
-    upload = next(conversation for conversation in whole if conversation.files)
+    upload = max((each for each in whole if each.number is not None), key=lambda each: len(each.files))
     whole.remove(upload)
+    if not upload.files:  # a busy machine has not come to it
+        sending.upload(soak.states[upload.bot], upload)
     told = plants.rows(soak.site, deletion, gone, whole) + plants.objects(soak.site, gone, export, upload)
     with soak.site.keys.client() as s3:
         s3.put_object(Bucket=CLIENT_BUCKET, Key="left", Body=whole[0].name.encode())
