@@ -56,6 +56,7 @@ class Located(NamedTuple):
 
 
 # Two deletions can have the same file in scope: it is tried for one, and if that fails for the other as well.
+# Without OFFSET 0 and statistics, PostgreSQL may read all files of the chatbot (`test_plans`).
 _FILES = f"""
 {SCOPE}, files AS MATERIALIZED (
     SELECT f.*, s.request_id
@@ -63,7 +64,7 @@ _FILES = f"""
      CROSS JOIN LATERAL (
            SELECT id, object_key, chatbot_id, size
              FROM conversations_uploadedfile
-            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s)) AS f
+            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
      LIMIT %(most)s
 )
 """

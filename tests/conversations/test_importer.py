@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from threading import Barrier
@@ -22,6 +21,7 @@ from conversations.intake import DocumentOutcome, IntakeFailed
 from conversations.models import Conversation, Identity, Message
 from tests.conversations.documents import document
 from tests.factories import ready_chatbot
+from tests.operated import wait_until
 from tests.tokens import Backend
 
 
@@ -268,13 +268,14 @@ def test_it_counts_running_batches_when_it_is_interrupted(bot: Chatbot) -> None:
 
 
 def test_it_leaves_no_connection_behind(bot: Chatbot) -> None:
-    run(bot, *(document(f"c-{number}") for number in range(12)))
-    others = "datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    others += " AND application_name NOT LIKE 'citus_internal%'"
-    for _ in range(100):  # a backend ends a moment after its client has gone
+    def others() -> set[int]:
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT FROM pg_stat_activity WHERE {others}")
-            if not cursor.fetchall():
-                return
-        time.sleep(0.05)
-    raise AssertionError("A connection is still open.")
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                " AND backend_type = 'client backend' AND application_name NOT LIKE 'citus_internal%'"
+            )
+            return {pid for (pid,) in cursor.fetchall()}
+
+    before = others()  # a test before this one may have left some
+    run(bot, *(document(f"c-{number}") for number in range(12)))
+    wait_until(lambda: others() <= before, "the backends end")  # a moment after their clients have gone

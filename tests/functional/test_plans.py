@@ -50,6 +50,8 @@ KNOWN = (
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
     Known("FROM compliance_callback WHERE expires_at < now()", _A_THIRD),
+    # Once a chunk, of conversations that have files.
+    Known("UPDATE conversations_uploadedfile SET state = 'removing', name = ''", _NO_COUNT_YET),
     # The lists of the API and of the admin.
     Known("finding, without statistics", _NO_COUNT_YET),
     Known('"started_at" AS "started_at", "conversations_conversation"."id" AS "id"', _NO_COUNT_YET),
