@@ -21,7 +21,7 @@ from django.db import connection, transaction
 from chatbots.callback_secrets import Signers
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver
-from common.db import array, execute, fetch, fetch_in_index_order, lock_until_commit
+from common.db import array, execute, fetch, fetch_in_index_order, local_settings, lock_until_commit
 from common.leases import Lease, at_random, back_off, most_workers
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
@@ -91,7 +91,7 @@ UPDATE {table} c
    SET token = NULL, attempts = c.attempts + %(calls)s, last_error = held.last_error, state = held.state,
        next_attempt_at = CASE WHEN held.state = '{waits}' THEN held.again_at END, {changes}
   FROM held
- WHERE c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.id = held.id
+ WHERE {in_place} AND c.id = held.id
 RETURNING {reported}
 """
 _DROP = """
@@ -181,6 +181,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
     longest_wait: ClassVar[timedelta]
     may_go: ClassVar[str] = "TRUE"
     is_of_receiver: ClassVar[str] = "TRUE"
+    in_place: ClassVar[str] = "c.chatbot_id = ANY(%(chatbots)s::bigint[])"
     changes: ClassVar[str]
     reported: ClassVar[str]
 
@@ -285,6 +286,8 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         if not rows:
             return []
         find_by_index()
+        # The rows of one token seem to be one: looked up for each of thousands put off, they would be read as often.
+        execute(local_settings(enable_hashjoin="on"))
         recorded = []
         for ids, chatbots in _places({one: chatbot_id for one, (chatbot_id, _, _) in rows.items()}):
             endings = [rows[one][1] for one in ids]
@@ -311,6 +314,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
             gives_up=self.gives_up,
             changes=self.changes,
             reported=self.reported,
+            in_place=self.in_place,
             only=only,
         )
 

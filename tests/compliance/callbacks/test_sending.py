@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.db import BY_INDEX, execute, fetch
 from common.storage import breaker
 from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
 from compliance.models import Callback
@@ -244,6 +247,34 @@ def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(chatbot
     callback_to(neighbour, "https://hooks.example.com/a")
     Callbacks().let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
     assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
+
+
+_BACKLOG = """
+INSERT INTO compliance_callback (id, chatbot_id, request_id, status, error_code, occurred_at, url, state, attempts,
+       next_attempt_at, give_up_at, last_error, expires_at)
+SELECT gen_random_uuid(), %s, %s, 'cancelled', '', now() - n * interval '1 second', 'https://hooks.example.com/a',
+       'waiting', 0, now() - n * interval '1 second', now() + interval '1 day', '', now() + interval '30 days'
+  FROM generate_series(1, 2000) AS n
+"""
+
+
+def test_many_that_are_put_off_together_are_not_compared_each_with_each(chatbot: Chatbot) -> None:
+    """PostgreSQL takes the rows of one token for one: 5,000 would keep the turn longer than a lease."""
+    execute(_BACKLOG, [chatbot.pk, deletion_of(chatbot, "1").pk])
+    plans: list[str] = []
+
+    def explain(run: Any, statement: str, values: Any, *others: Any) -> Any:
+        if statement.lstrip().startswith("WITH ending"):
+            plans.append("\n".join(line for (line,) in fetch(f"EXPLAIN {statement}", values)))
+        return run(statement, values, *others)
+
+    with transaction.atomic(), connection.execute_wrapper(explain):
+        execute(BY_INDEX)  # as in a worker's session
+        Callbacks().let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
+
+    assert Callback.objects.filter(last_error="receiver_resting").count() == 2000
+    [plan] = plans
+    assert "Join Filter" not in plan, plan
 
 
 def test_only_one_worker_sends_callbacks_at_a_time(chatbot, signing, receiver, settings) -> None:
