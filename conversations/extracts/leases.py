@@ -195,8 +195,15 @@ def _waiting() -> QuerySet[DailyExtract]:
 
 
 def _served() -> QuerySet[DailyExtract]:
-    """As `_waiting`, without those of a silent machine of Citus, and of a chatbot that a restore has left closed."""
-    rows = _waiting().exclude(chatbot__in=list(Chatbot.objects.exclude(closed_at=None).values_list("pk", flat=True)))
+    """As `_waiting`, without those of a silent machine of Citus, and of a chatbot that a restore has left closed.
+
+    Nor those whose lease has expired: until `requeue_expired` has counted the attempt.
+    """
+    rows = (
+        _waiting()
+        .filter(token=None)
+        .exclude(chatbot__in=list(Chatbot.objects.exclude(closed_at=None).values_list("pk", flat=True)))
+    )
     chatbots = machines.answering()
     return rows if chatbots is None else rows.filter(chatbot__in=chatbots)
 

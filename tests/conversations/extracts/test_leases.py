@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common import leases as common_leases
@@ -77,3 +78,13 @@ def test_a_chatbot_with_many_stale_days_does_not_delay_anothers(chatbot: Chatbot
     assert single.pk in taken
     # A chatbot's own in the order in which they became stale.
     assert [each for each in taken if each != single.pk] == [day.pk for day in many[: len(taken) - 1]]
+
+
+def test_a_lost_day_is_taken_once_its_attempt_is_counted(held: DailyExtract) -> None:
+    """A day that ends its worker each time would be built again and again by those that look at that moment."""
+    DailyExtract.objects.update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+    assert leases.take_next(settled=False) is None
+    leases.requeue_expired()
+    again = leases.take_next(settled=False)
+    assert again
+    assert (again.attempts, again.error_code) == (1, "worker_lost")
