@@ -67,7 +67,7 @@ WITH picked AS (
 )
 UPDATE {table} c
    SET token = %(token)s, next_attempt_at = statement_timestamp() + %(lease)s::interval
-  FROM picked WHERE c.id = picked.id AND c.chatbot_id = ANY(%(chatbots)s::bigint[])
+  FROM picked WHERE {in_place} AND c.id = picked.id
 RETURNING c.id, c.chatbot_id, c.attempts
 """
 # Skips what others have locked, so that it cannot deadlock with them: an erasure deletes look-ups in an order of its
