@@ -168,6 +168,7 @@ def test_a_worker_that_lost_its_day_publishes_nothing(chatbot: Chatbot, storage:
     planned(chatbot)
     sleeper = take(chatbot)
     DailyExtract.objects.update(next_attempt_at=timezone.now() - MINUTE)
+    leases.requeue_expired()
     assert make_all() == 1
     before = extract_of(chatbot)
 
