@@ -109,7 +109,8 @@ def test_what_workers_held_or_put_off_is_taken_again_and_keeps_its_attempts(chat
             loader.graph.nodes[migration].unapply(state.clone(), editor)
         former[migration[0]] = state.apps
     held = {"token": UUID(int=7), "claimed_until": now + hour}
-    new, taken, put_off = days = former["conversations"].get_model("conversations", "DailyExtract").objects.all()
+    days = former["conversations"].get_model("conversations", "DailyExtract").objects
+    new, taken, put_off = days.order_by("day")
     days.filter(pk=new.pk).update(not_before=None)
     days.filter(pk=taken.pk).update(not_before=now - hour, owner="host:7:8", **held)
     days.filter(pk=put_off.pk).update(not_before=now + hour)
