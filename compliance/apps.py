@@ -1,7 +1,8 @@
 from django.apps import AppConfig
 from django.db.backends.signals import connection_created
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
+from common import former_schema
 from common.commands import before_command
 
 
@@ -17,6 +18,7 @@ class ComplianceConfig(AppConfig):
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
         before_command.connect(commands.refuse_unless_open, dispatch_uid="compliance.ledger")
+        pre_migrate.connect(former_schema.refuse, sender=self, dispatch_uid="compliance.former_schema")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         rows.WAITED_FOR.append(due.left_out)

@@ -13,6 +13,7 @@ from django.db.models import Min
 from chatbots import digest_key
 from chatbots.models import Chatbot
 from chatbots.operations.buckets import check_hosted_bucket
+from common import former_schema
 from common.wording import counted
 from compliance import database_rights, inventory, rotation
 from conversations import distribution
@@ -166,6 +167,15 @@ def digest_key_fits(**_: object) -> list[CheckMessage]:
         digest_key.check()
     except digest_key.AnotherDigestKey:
         return [Error(digest_key.FAULT, hint=digest_key.HOW_TO_MEND, id="compliance.E004")]
+    return []
+
+
+@register  # as above
+def tables_are_of_this_version(**_: object) -> list[CheckMessage]:
+    try:
+        former_schema.check()
+    except former_schema.FormerSchema:
+        return [Error(former_schema.FAULT, hint=former_schema.HOW_TO_MEND, id="compliance.E014")]
     return []
 
 

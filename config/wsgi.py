@@ -17,6 +17,7 @@ from django.conf import settings  # noqa: E402  (needs the environment of the em
 from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
+from common import former_schema  # noqa: E402  (as above)
 from compliance.ledger import service  # noqa: E402  (as above)
 from config import database  # noqa: E402
 from config.handler import Handler  # noqa: E402
@@ -25,7 +26,8 @@ from conversations import distribution  # noqa: E402  (as above)
 # A request with a slow statement gets 503 and frees its thread.
 database.limit(settings.DATABASES["default"]["OPTIONS"], statement_timeout=settings.WEB_STATEMENT_SECONDS)
 
-# Do not start with a wrong key, or on tables that are distributed in part, rather than fail each request.
+# Do not start with a wrong key, or on tables of a former version or distributed in part, only to fail each request.
+former_schema.check()
 digest_key.check()
 distribution.check()
 

@@ -1,4 +1,4 @@
-"""What Django has no word for: triggers, and how tables are stored.
+"""What Django has no operation for: triggers, a composite foreign key, and how tables are stored.
 
 The change log's trigger refuses UPDATE and DELETE, not TRUNCATE: a test database is emptied by it. Where the figures of
 the storage parameters come from: docs/scaling.md.
@@ -40,6 +40,22 @@ CREATE TRIGGER variable_keep_public_id BEFORE UPDATE ON chatbots_variable
     FOR EACH ROW WHEN (OLD.public_id IS DISTINCT FROM NEW.public_id) EXECUTE FUNCTION chatbots_keep_public_id();
 """
 
+# Workers may revoke keys (a replay does), and nobody may bring one back.
+KEEP_REVOKED = """
+CREATE FUNCTION chatbots_keep_revoked() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a revoked key stays revoked' USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER apikey_keep_revoked BEFORE UPDATE OF revoked_at ON chatbots_apikey
+    FOR EACH ROW WHEN (OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NULL)
+    EXECUTE FUNCTION chatbots_keep_revoked();
+"""
+
+RESOLVER = """
+ALTER TABLE chatbots_resolver ADD CONSTRAINT resolver_session_token_of_chatbot
+    FOREIGN KEY (chatbot_id, session_token_id) REFERENCES chatbots_variable (chatbot_id, id);
+"""
+
 CHANGE_LOG = """
 ALTER TABLE chatbots_changelogentry SET (
     -- Rows are never updated nor deleted, so nothing but inserts calls for a vacuum. At a twentieth of new rows, not
@@ -55,25 +71,17 @@ RATE_LIMIT = "ALTER TABLE chatbots_ratelimitwindow SET UNLOGGED, SET (fillfactor
 
 
 class Migration(migrations.Migration):
-    dependencies = [("chatbots", "0001_initial")]
+    dependencies = [("chatbots", "0001_tables")]
 
     operations = [
-        migrations.RunSQL(
+        migrations.RunSQL(sql)
+        for sql in (
             APPEND_ONLY,
-            "DROP TRIGGER changelog_append_only ON chatbots_changelogentry;"
-            "DROP FUNCTION chatbots_changelog_append_only();",
-        ),
-        migrations.RunSQL(
             KEEP_UCI,
-            "DROP TRIGGER variable_keep_uci ON chatbots_variable; DROP FUNCTION chatbots_variable_keep_uci();",
-        ),
-        migrations.RunSQL(
             KEEP_PUBLIC_ID,
-            "DROP TRIGGER chatbot_keep_public_id ON chatbots_chatbot;"
-            "DROP TRIGGER variable_keep_public_id ON chatbots_variable;"
-            "DROP FUNCTION chatbots_keep_public_id();",
-        ),
-        # What remains goes with its table.
-        migrations.RunSQL(CHANGE_LOG, migrations.RunSQL.noop),
-        migrations.RunSQL(RATE_LIMIT, migrations.RunSQL.noop),
+            KEEP_REVOKED,
+            RESOLVER,
+            CHANGE_LOG,
+            RATE_LIMIT,
+        )
     ]

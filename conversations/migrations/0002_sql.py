@@ -1,4 +1,4 @@
-"""What Django has no word for: composite foreign keys, and how conversations are stored.
+"""What Django has no operation for: composite foreign keys, and how conversations are stored.
 
 A child names a conversation, and a row a variable, of its own chatbot only: one constraint over both columns instead of
 two foreign keys. Room for updates in place, and vacuums that come early; where the figures come from: docs/scaling.md. A
@@ -7,12 +7,12 @@ fill factor binds new pages only: `VACUUM FULL` or a restored dump rewrites the 
 
 from django.db import migrations
 
-OF_CONVERSATION = ("identity", "message", "uploadedfile", "variablevalue")
+OF_CONVERSATION = ("identity", "identitylookup", "message", "refusedidentity", "uploadedfile", "variablevalue")
 OF_VARIABLE = {
     "conversation": "uci_variable_id",
     "identity": "variable_id",
     "variablevalue": "variable_id",
-    "erasedchatter": "variable_id",
+    "tombstone": "variable_id",
 }
 
 CONVERSATION = """
@@ -42,43 +42,38 @@ ALTER TABLE conversations_{table} SET (
 );
 """
 
-# Each row is gone after VARIABLE_DAYS. A renewal moves its expiry, which an index names: never in place.
-VARIABLE_VALUE = """
-ALTER TABLE conversations_variablevalue SET (
+# Values of variables are gone after VARIABLE_DAYS; a renewal moves the expiry, which an index names: never in place.
+SHORT_LIVED = """
+ALTER TABLE conversations_{table} SET (
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05
 );
 """
 
 # As many come as go, each after ERASURE_LEDGER_DAYS. At the default a fifth of all digests would lie on in the pages.
-ERASED_CHATTER = """
-ALTER TABLE conversations_erasedchatter SET (autovacuum_vacuum_scale_factor = 0.05);
+TOMBSTONE = """
+ALTER TABLE conversations_tombstone SET (autovacuum_vacuum_scale_factor = 0.05);
 """
 
 
-def _foreign_key(table: str, column: str, target: str) -> migrations.RunSQL:
-    name = f"{table}_{column.removesuffix('_id')}_of_chatbot"
-    return migrations.RunSQL(
-        f"ALTER TABLE conversations_{table} ADD CONSTRAINT {name}"
-        f" FOREIGN KEY (chatbot_id, {column}) REFERENCES {target} (chatbot_id, id);",
-        f"ALTER TABLE conversations_{table} DROP CONSTRAINT {name};",
+def _foreign_key(table: str, column: str, target: str) -> str:
+    return (
+        f"ALTER TABLE conversations_{table} ADD CONSTRAINT {table}_{column.removesuffix('_id')}_of_chatbot"
+        f" FOREIGN KEY (chatbot_id, {column}) REFERENCES {target} (chatbot_id, id);"
     )
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0001_initial"), ("chatbots", "0002_sql")]
+    dependencies = [("conversations", "0001_tables"), ("chatbots", "0002_sql")]
 
     operations = [
-        *(_foreign_key(table, "conversation_id", "conversations_conversation") for table in OF_CONVERSATION),
-        *(_foreign_key(table, column, "chatbots_variable") for table, column in OF_VARIABLE.items()),
-        # What remains goes with its table.
-        *(
-            migrations.RunSQL(statement, migrations.RunSQL.noop)
-            for statement in (
-                CONVERSATION,
-                *(WRITTEN_ONCE.format(table=table) for table in ("message", "identity")),
-                VARIABLE_VALUE,
-                ERASED_CHATTER,
-            )
-        ),
+        migrations.RunSQL(sql)
+        for sql in (
+            *(_foreign_key(table, "conversation_id", "conversations_conversation") for table in OF_CONVERSATION),
+            *(_foreign_key(table, column, "chatbots_variable") for table, column in OF_VARIABLE.items()),
+            CONVERSATION,
+            *(WRITTEN_ONCE.format(table=table) for table in ("message", "identity")),
+            *(SHORT_LIVED.format(table=table) for table in ("variablevalue", "identitylookup")),
+            TOMBSTONE,
+        )
     ]

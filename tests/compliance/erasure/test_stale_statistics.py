@@ -140,4 +140,4 @@ def test_postgresql_does_not_count_whose_rows_a_table_has(db: None) -> None:
                AND a.attstattarget IS DISTINCT FROM 0
             """
         )
-        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0024_chatbots_uncounted.py does"
+        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0002_sql.py does"

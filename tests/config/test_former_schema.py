@@ -1,0 +1,39 @@
+"""A database with former tables is refused before anything in it is changed."""
+
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from common import former_schema
+
+SAID = "made by version 0.1.0 or a development version.*Begin with an empty database"
+
+
+@pytest.fixture
+def former(db: None) -> None:
+    """As the migrations of before left it: they began with this one in each app."""
+    for app in ("accounts", "chatbots", "conversations", "compliance"):
+        MigrationRecorder(connection).record_applied(app, "0001_initial")
+
+
+def test_migrate_refuses_it(former: None) -> None:
+    MigrationRecorder(connection).record_unapplied("compliance", "0002_sql")
+    with pytest.raises(CommandError, match=f"(?s){SAID}"):
+        call_command("migrate")  # as `make run` calls it, without system checks
+    with pytest.raises(SystemCheckError, match=f"(?s)E014.*{SAID}"):
+        call_command("migrate", skip_checks=False)
+
+
+@pytest.mark.parametrize("command", ["qcluster", "health"])
+def test_workers_and_commands_refuse_it(former: None, command: str) -> None:
+    with pytest.raises(SystemCheckError, match=f"(?s)E014.*{SAID}"):
+        call_command(command, skip_checks=False, stdout=StringIO())
+
+
+def test_the_web_server_refuses_it(former: None) -> None:
+    with pytest.raises(former_schema.FormerSchema, match=SAID):
+        former_schema.check()
