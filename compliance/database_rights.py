@@ -103,7 +103,7 @@ RIGHTS: Mapping[str, Rights] = {
     "compliance.Canary": Rights("SELECT, INSERT, UPDATE", "SELECT"),
     "compliance.CanaryTurn": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.CanaryFinding": Rights("SELECT", "SELECT, INSERT, DELETE"),
-    # Of staff a worker knows whom to send mails, and removes what is over: no password, no key of a session.
+    # Workers read staff e-mail addresses only, and remove expired rows: no password, no key of a session.
     "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff, date_joined)"),
     # The canary looks for its words in what sessions hold.
     "sessions.Session": Rights(

@@ -15,7 +15,7 @@ FAILURES: Mapping[str, Help] = {
         "The detail names the permission to grant, or says that key, secret or clock is wrong. Then retry.",
     ),
     "storage_role_refused": Help(
-        "STS did not lend us the client's role.",
+        "STS refused `AssumeRole` for the client's role.",
         "The detail says whether the role's trust, or our own identity in `STS_*`, is at fault. Then retry.",
     ),
     "storage_address_refused": Help(

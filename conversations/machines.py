@@ -1,4 +1,4 @@
-"""Which machines of Citus do not answer, so that nobody begins what would fail there, or wait for its end.
+"""Track the machines of Citus that do not answer; skip work on them.
 
 Each process asks them for itself while it has work, and keeps the answer for some seconds. On one PostgreSQL nothing
 is asked: a database that does not answer is met by the next statement.

@@ -38,11 +38,13 @@ def represent_all(
     They never name the chatter, except by the key of a hosted export, which contains the value: `shows_key` says
     whether the caller may read it (scope `requests:read`).
     """
-    came_of = results.read(requests)
-    return [_represent(request, came_of, status_url=status_url(request), shows_key=shows_key) for request in requests]
+    outcomes = results.read(requests)
+    return [
+        _represent(request, outcomes, status_url=status_url(request), shows_key=shows_key) for request in requests
+    ]
 
 
-def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str, shows_key: bool) -> dict[str, Any]:
+def _represent(request: ComplianceRequest, outcomes: Outcomes, *, status_url: str, shows_key: bool) -> dict[str, Any]:
     error = {"code": request.error_code, "detail": request.error_detail, "retryable": is_retryable(request)}
     return {
         "request_id": str(request.pk),
@@ -69,7 +71,7 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
         "counts": counts_of(request),
         "assurance": assurance_of(request),
         "unverified_left_out": unverified_left_out(request),
-        "export": _export(request, came_of, shows_key=shows_key),
+        "export": _export(request, outcomes, shows_key=shows_key),
         # Never with a key.
         "kept_exports": [
             {
@@ -80,16 +82,16 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
                 "expires_at": rfc3339(kept.expires_at),
                 "removed_at": rfc3339(kept.removed_at),
             }
-            for kept in came_of.kept.get(request.pk, ())
+            for kept in outcomes.kept.get(request.pk, ())
         ],
         "delivered_extracts": [
             {"day": one.day.isoformat(), "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
-            for one in came_of.delivered.get(request.pk, ())
+            for one in outcomes.delivered.get(request.pk, ())
         ],
-        "retention": _retention(came_of.runs.get(request.pk)),
-        "redaction": _redaction(came_of.redactions.get(request.pk), came_of.removed.get(request.pk)),
-        "repeated_by": _id(came_of.repeated_by.get(request.pk)),
-        "repeats": _id(came_of.repeats.get(request.pk)),
+        "retention": _retention(outcomes.runs.get(request.pk)),
+        "redaction": _redaction(outcomes.redactions.get(request.pk), outcomes.removed.get(request.pk)),
+        "repeated_by": _id(outcomes.repeated_by.get(request.pk)),
+        "repeats": _id(outcomes.repeats.get(request.pk)),
         "error": error if request.status == Status.FAILED else None,
     }
 
@@ -128,9 +130,9 @@ def _finished_at(request: ComplianceRequest) -> datetime | None:
     }.get(request.status)
 
 
-def _export(request: ComplianceRequest, came_of: Outcomes, *, shows_key: bool) -> dict[str, Any] | None:
+def _export(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) -> dict[str, Any] | None:
     """Return the file of an export that is whole; its key is null once the object is gone."""
-    export: Export | None = came_of.exports.get(request.pk)
+    export: Export | None = outcomes.exports.get(request.pk)
     if export is None or export.finished_at is None:
         return None
     return {
@@ -148,6 +150,6 @@ def _export(request: ComplianceRequest, came_of: Outcomes, *, shows_key: bool) -
                 "bytes": copy.bytes,
                 "sha256": copy.sha256,
             }
-            for copy in came_of.copies.get(export.pk, ())
+            for copy in outcomes.copies.get(export.pk, ())
         ],
     }

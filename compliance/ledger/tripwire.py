@@ -37,7 +37,7 @@ from compliance.work import occurrences
 
 logger = logging.getLogger(__name__)
 
-# Who comes later looks before it works.
+# Interval between checks.
 EVERY = timedelta(seconds=60)
 # Keys of transactions that overlap can be in another order than that of their commits.
 BEFORE_THE_NEWEST = timedelta(minutes=15)

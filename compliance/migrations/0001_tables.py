@@ -1434,7 +1434,7 @@ class Migration(migrations.Migration):
                             ("lost_redaction", "Name: the messages are not here, and nobody has approved it"),
                             ("unknown_chatbot", "Name: the chatbot is not in this database"),
                             ("unknown_variable", "Decide: the variable is not in this database"),
-                            ("conflict", "Decide: this database says otherwise"),
+                            ("conflict", "Decide: conflicts with this database"),
                             ("unfiled", "Decide: it cannot be filed"),
                         ],
                         default="",

@@ -153,7 +153,7 @@ class LedgerLine(models.Model):
         LOST_REDACTION = "lost_redaction", "Name: the messages are not here, and nobody has approved it"
         UNKNOWN_CHATBOT = "unknown_chatbot", "Name: the chatbot is not in this database"
         UNKNOWN_VARIABLE = "unknown_variable", "Decide: the variable is not in this database"
-        CONFLICT = "conflict", "Decide: this database says otherwise"
+        CONFLICT = "conflict", "Decide: conflicts with this database"
         UNFILED = "unfiled", "Decide: it cannot be filed"
 
     class Outcome(models.TextChoices):

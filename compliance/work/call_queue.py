@@ -251,7 +251,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         with transaction.atomic():
             self._record(token, {one.id: (one.chatbot_id, Ending(self.waits, None), lease) for one in rows}, calls=0)
 
-    def let_rest(self, token: UUID, taken: Iterable[Due], *, receiver: Receiver, seconds: float) -> None:
+    def postpone(self, token: UUID, taken: Iterable[Due], *, receiver: Receiver, seconds: float) -> None:
         """Put off what would go to a receiver that rests: what was taken, and what else is due, many at a time.
 
         No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.

@@ -216,7 +216,7 @@ def enqueue_what_is_due() -> None:
     machines.look_if_due()
     if lookups.is_any_due():
         notify.enqueue_callbacks()
-    # Last: people's work does not wait for a canary that cannot be asked about.
+    # Last: an error here delays no requests.
     if canary.is_due():
         notify.enqueue_canary()
 

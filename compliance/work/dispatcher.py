@@ -123,7 +123,7 @@ class _Lane(Generic[_Due, _Outcome]):
                 self.calls[self._threads.submit(call.run)] = (due, call)
         for receiver, put_off in resting.items():
             seconds = self.queue.receivers.rest_of(receiver)
-            self.queue.let_rest(self._token, put_off, receiver=receiver, seconds=seconds)
+            self.queue.postpone(self._token, put_off, receiver=receiver, seconds=seconds)
         if unsigned:
             self.queue.note(self._token, unsigned)
         return len(taken)

@@ -30,7 +30,7 @@ _LEAST_ERRORS = 10
 
 
 class IdentifyView(ChatbotView):
-    """Tokens alone: the call erases nobody, and files nothing."""
+    """Token authentication only; files no request."""
 
     scope = ApiKey.Scope.IDENTITIES_WRITE
     takes_long = ["POST"]

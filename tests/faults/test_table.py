@@ -11,7 +11,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def rows() -> list[list[str]]:
     text = (_ROOT / "docs" / "reliability.md").read_text()
-    section = text.split("\n## What may go wrong, and its test\n", 1)[1].split("\n## ", 1)[0]
+    section = text.split("\n## Failure modes and their tests\n", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 

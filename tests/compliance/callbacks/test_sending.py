@@ -245,7 +245,7 @@ def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(chatbot
     callback_to(chatbot, "https://hooks.example.com.test/a", "2")
     callback_to(chatbot, "https://hooks.example.com:8443/a", "3")
     callback_to(neighbour, "https://hooks.example.com/a")
-    Callbacks().let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
+    Callbacks().postpone(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
     assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
 
 
@@ -270,7 +270,7 @@ def test_many_that_are_put_off_together_are_not_compared_each_with_each(chatbot:
 
     with transaction.atomic(), connection.execute_wrapper(explain):
         execute(BY_INDEX)  # as in a worker's session
-        Callbacks().let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
+        Callbacks().postpone(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
 
     assert Callback.objects.filter(last_error="receiver_resting").count() == 2000
     assert len(plans) == 2, "taken, and recorded"
