@@ -40,7 +40,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[
     ]
     with transaction.atomic():
         ComplianceRequest.objects.bulk_create(requests, batch_size=5_000)
-        notify.notify_workers_after_commit()
+        notify.after_commit(notify.notify_workers)
     return [request.pk for request in requests]
 
 

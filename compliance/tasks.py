@@ -74,7 +74,7 @@ def sweep() -> None:
         if callbacks.is_due() or lookups.is_any_due():
             notify.enqueue_callbacks()
         if settings.MAILS:
-            notify.enqueue_emails()
+            notify.enqueue("send_mails")
         if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
             notify.notify_workers()
 
@@ -90,7 +90,7 @@ def deliver_callbacks() -> None:
 def send_mails() -> None:
     """Mail notifications to officers. Enqueues another turn if some are left."""
     if tripwire.look_if_due() and mails.deliver():
-        notify.enqueue_emails()
+        notify.enqueue("send_mails")
 
 
 @_quiet

@@ -112,7 +112,7 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
             for callback_id, chatbot_id, request_id, status in resent
         )
         if resent:
-            notify.enqueue_callbacks_after_commit()
+            notify.after_commit(notify.enqueue_callbacks)
     return Resent(len(resent), forgotten)
 
 

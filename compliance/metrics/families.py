@@ -23,6 +23,7 @@ from compliance.models import Service as Identity
 from compliance.work import health
 from compliance.work.health_codes import Code
 from compliance.work.heartbeats import Condition
+from compliance.work.occurrences import Name
 from conversations.models import IdentityLookup
 
 _COUNTED = "Counted up to 2,000 of each state, and less of each chatbot the more there are."
@@ -240,7 +241,7 @@ def _of_ledger(found: health.Health) -> Iterator[GaugeMetricFamily]:
         "How often objects of the erasure ledger were gone, or foreign ones were there. manage.py health says "
         "what to do.",
         {"kind": ["missing", "foreign"]},
-        {("missing",): found.ledger_missing.times, ("foreign",): found.ledger_foreign.times},
+        {("missing",): found.last[Name.LEDGER_MISSING].times, ("foreign",): found.last[Name.LEDGER_FOREIGN].times},
     )
 
 

@@ -136,7 +136,7 @@ def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> 
         for repeat in filed
     )
     if filed:
-        notify.notify_workers_after_commit()
+        notify.after_commit(notify.notify_workers)
 
 
 def _subject(request: ComplianceRequest) -> tuple[int, int | None, bytes]:

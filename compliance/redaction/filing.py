@@ -77,7 +77,7 @@ def redact(
         )
         data = {"kind": str(request.kind), "origin": str(request.origin), "reason": reason}
         changelog.record("request.accepted", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor, data=data)
-        notify.notify_workers_after_commit()
+        notify.after_commit(notify.notify_workers)
     request.refresh_from_db()
     return request
 

@@ -267,7 +267,7 @@ def _decide(
         )
         if text:
             RequestNote.objects.create(chatbot_id=request.chatbot_id, request=request, entry_id=entry_id, text=text)
-        notify.notify_workers_after_commit()
+        notify.after_commit(notify.notify_workers)
     request.refresh_from_db()
 
 

@@ -42,7 +42,7 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
         request.not_before = end_of_own_grace(request, now)
         request.save(update_fields=["not_before"])
         changelog.record("request.started_early", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
-        notify.notify_workers_after_commit()
+        notify.after_commit(notify.notify_workers)
     return request
 
 

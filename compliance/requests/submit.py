@@ -149,7 +149,7 @@ def _store(
         unless_one_waits={request.pk for request in unless_equal},
     )
     if is_stored and requests:
-        notify.notify_workers_after_commit()
+        notify.after_commit(notify.notify_workers)
     return is_stored
 
 

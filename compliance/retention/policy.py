@@ -117,7 +117,7 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
         if is_first:
             # Of two changes in a row the first has not erased anything: what was before it still holds.
             _file_first(current, confirmed or 0, in_force, actor, set_at=set_at)
-            notify.notify_workers_after_commit()
+            notify.after_commit(notify.notify_workers)
     return current
 
 
@@ -273,7 +273,7 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
             request = None
             if due.any_due(chatbot_id, older_than):
                 request = _file(chatbot, origin=ComplianceRequest.Origin.SCHEDULE, actor=actor)
-                notify.notify_workers_after_commit()
+                notify.after_commit(notify.notify_workers)
             RetentionRun.objects.filter(chatbot=chatbot, day=_today(chatbot), request=None).delete()
             RetentionRun.objects.create(
                 chatbot=chatbot,
@@ -305,7 +305,7 @@ def _try_again(request_id: UUID, chatbot_id: int, timezone: str, failed_at: date
             extracts.try_again([request_id])
             entry = changelog.entry("request.retried", chatbot_id=chatbot_id, request_id=request_id, actor="worker")
             changelog.record_all([entry])
-            notify.notify_workers_after_commit()
+            notify.after_commit(notify.notify_workers)
 
 
 def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> datetime:

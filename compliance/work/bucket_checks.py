@@ -25,7 +25,7 @@ def enqueue(*, chatbot: Chatbot) -> None:
     require_bucket(chatbot)
     BucketCheck.objects.filter(chatbot=chatbot, finished_at__isnull=False).delete()
     BucketCheck.objects.bulk_create([BucketCheck(chatbot=chatbot)], ignore_conflicts=True)
-    notify.notify_workers_after_commit()
+    notify.after_commit(notify.notify_workers)
 
 
 def last(chatbot: Chatbot) -> BucketCheck | None:

@@ -143,13 +143,13 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self._end_if_killed()
         status: str | None = super().status()
         if status == Conf.STOPPED:
-            heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=True)
+            self._beat(stopped=True)
         elif time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_SECONDS
-            self._tick()
+            _attempt(self._tick)
         elif time.monotonic() >= self._next_look and not self.stop_event.is_set():
             self._next_look = time.monotonic() + _JOURNAL_LOOK_SECONDS
-            self._have_journal_written()
+            _attempt(_have_journal_written)
         return status
 
     def _end_if_killed(self) -> None:
@@ -167,23 +167,14 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         os._exit(1)  # and the others with it
 
     def _tick(self) -> None:
-        heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=False)
-        try:
-            self._clear_up()
-            notify.drop_unexpected()
-            if not self.stop_event.is_set():
-                enqueue_what_is_due()
-        except Exception as error:
-            logger.warning("cluster.tick_failed %s", describe_kind(error))
-            connection.close()
+        self._beat(stopped=False)
+        self._clear_up()
+        notify.drop_unexpected()
+        if not self.stop_event.is_set():
+            enqueue_what_is_due()
 
-    def _have_journal_written(self) -> None:
-        try:
-            if health.is_journal_due():
-                notify.notify_workers()
-        except Exception as error:
-            logger.warning("cluster.look_failed %s", describe_kind(error))
-            connection.close()
+    def _beat(self, *, stopped: bool) -> None:
+        heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=stopped)
 
     def _clear_up(self) -> None:
         """Requeue the work of dead workers: those of this machine, and any whose lease has expired."""
@@ -207,6 +198,20 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         leases.requeue_expired()
 
 
+def _attempt(call: Callable[[], None]) -> None:
+    """Log an error of this call, which is due again soon."""
+    try:
+        call()
+    except Exception as error:
+        logger.warning("cluster.tick_failed %s", describe_kind(error))
+        connection.close()
+
+
+def _have_journal_written() -> None:
+    if health.is_journal_due():
+        notify.notify_workers()
+
+
 def enqueue_what_is_due() -> None:
     """Insert tasks for what is due: some may have been lost, with their process or because the database failed."""
     if health.is_anything_due() or bucket_checks.is_any_waiting():
@@ -218,7 +223,7 @@ def enqueue_what_is_due() -> None:
         notify.enqueue_callbacks()
     # Last: an error here delays no requests.
     if canary.is_due():
-        notify.enqueue_canary()
+        notify.enqueue("watch_canary")
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:

@@ -5,7 +5,7 @@ worker, a cluster that looks well and does nothing, or too much work. The rest h
 what waits and may not be taken.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from compliance.work.canary import CanaryState
 from compliance.work.health_codes import Code, HealthProblem, problem
 from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
+from compliance.work.occurrences import Last, Name
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
 from conversations import machines
 
@@ -186,14 +187,8 @@ class Health:
     is_any_worker_busy: bool
     tasks_waiting: int
     oldest_task: timedelta | None
-    last_sweep: datetime | None
-    unexpected_tasks: occurrences.Last
-    restarts: occurrences.Last
+    last: Mapping[Name, Last]
     ledger: Ledger
-    ledger_missing: occurrences.Last
-    ledger_foreign: occurrences.Last
-    refusals: occurrences.Last
-    bucket_missing: occurrences.Last
     silent: list[SilentBucket]
     interrupted_credentials: list[str]  # the slugs of their chatbots
     resolvers: list[ResolverTrouble]
@@ -211,8 +206,8 @@ class Health:
     @property
     def sweep_age(self) -> timedelta:
         """The time since the last sweep or, before the first, since a cluster was there to run it."""
-        began = [cluster.started_at for cluster in self.clusters if cluster.condition is not Condition.STOPPED]
-        return self.at - (self.last_sweep or min(began, default=self.at))
+        began = [cluster.beat.started_at for cluster in self.clusters if cluster.condition is not Condition.STOPPED]
+        return self.at - (self.last[Name.SWEEP].last_at or min(began, default=self.at))
 
     @property
     def problems(self) -> list[HealthProblem]:
@@ -231,7 +226,6 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
     """Check the service, for all chatbots or for these. A few statements, which read few rows."""
     [(now, is_any_worker_busy, *ledger)] = fetch(_NOW)
     tasks, oldest_task = notify.tasks_waiting()
-    last = occurrences.last()
     silent_nodes = machines.look()
     return Health(
         at=now,
@@ -241,14 +235,8 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         is_any_worker_busy=is_any_worker_busy,
         tasks_waiting=tasks,
         oldest_task=oldest_task,
-        last_sweep=last[occurrences.Name.SWEEP].last_at,
-        unexpected_tasks=last[occurrences.Name.UNEXPECTED_TASK],
-        restarts=last[occurrences.Name.CLUSTER_RESTARTED],
+        last=occurrences.last(),
         ledger=Ledger(*ledger) if ledger[0] else Ledger(),
-        ledger_missing=last[occurrences.Name.LEDGER_MISSING],
-        ledger_foreign=last[occurrences.Name.LEDGER_FOREIGN],
-        refusals=last[occurrences.Name.DATABASE_REFUSED],
-        bucket_missing=last[occurrences.Name.BUCKET_MISSING],
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
         # After the look: look-ups lie on all machines, and those on silent ones are left out.
@@ -285,9 +273,9 @@ def _ledger_problems(health: Health) -> Iterator[HealthProblem]:
     elif ledger.tripped_at:
         reason = Service.Reason(ledger.reason).label
         yield problem(Code.RESTORED_DATABASE, since=_at(ledger.tripped_at), reason=reason)
-    if ledger.is_mending or _was_within(health, health.ledger_missing, _LEDGER_REPORTED):
+    if ledger.is_mending or _was_within(health, Name.LEDGER_MISSING, _LEDGER_REPORTED):
         yield problem(Code.LEDGER_MISSING)
-    if _was_within(health, health.ledger_foreign, _LEDGER_REPORTED):
+    if _was_within(health, Name.LEDGER_FOREIGN, _LEDGER_REPORTED):
         yield problem(Code.LEDGER_FOREIGN)
     if not ledger.is_open:
         return
@@ -299,22 +287,23 @@ def _ledger_problems(health: Health) -> Iterator[HealthProblem]:
         yield problem(Code.LEDGER_NOT_COMPARED, since=_at(ledger.compared_at))
 
 
-def _was_within(health: Health, last: occurrences.Last, period: timedelta) -> bool:
-    return last.last_at is not None and health.at - last.last_at < period
+def _was_within(health: Health, name: Name, period: timedelta) -> bool:
+    last_at = health.last[name].last_at
+    return last_at is not None and health.at - last_at < period
 
 
 def _cluster_problems(health: Health) -> Iterator[HealthProblem]:
-    stalled = [cluster.name for cluster in health.clusters if cluster.condition is Condition.STALLED]
+    stalled = [cluster.beat.name for cluster in health.clusters if cluster.condition is Condition.STALLED]
     if not health.alive and not stalled:
         yield problem(Code.NO_CLUSTER)
     else:
         for cluster in health.clusters:
-            is_lost = cluster.condition is Condition.GONE and not cluster.is_cleared_up
-            if is_lost and health.at - cluster.seen_at < _CLUSTERS_REPORTED:
-                yield problem(Code.CLUSTER_GONE, name=cluster.name)
+            is_lost = cluster.condition is Condition.GONE and cluster.beat.died_at is None
+            if is_lost and health.at - cluster.beat.seen_at < _CLUSTERS_REPORTED:
+                yield problem(Code.CLUSTER_GONE, name=cluster.beat.name)
     for name in stalled:
         yield problem(Code.CLUSTER_STALLED, name=name)
-    if _was_within(health, health.restarts, _CLUSTERS_REPORTED):
+    if _was_within(health, Name.CLUSTER_RESTARTED, _CLUSTERS_REPORTED):
         yield problem(Code.CLUSTER_RESTARTED)
 
 
@@ -322,9 +311,9 @@ def _work_problems(health: Health) -> Iterator[HealthProblem]:
     age = health.oldest.age if health.oldest and not health.oldest.is_blocked else timedelta()
     if not health.ledger.is_open:  # nothing is taken
         age = timedelta()
-    if _was_within(health, health.refusals, _REFUSAL_REPORTED):
+    if _was_within(health, Name.DATABASE_REFUSED, _REFUSAL_REPORTED):
         yield problem(Code.DATABASE_REFUSED)
-    rests = _was_within(health, health.refusals, _REFUSAL_IDLE)
+    rests = _was_within(health, Name.DATABASE_REFUSED, _REFUSAL_IDLE)
     is_idle = health.alive and not health.is_any_worker_busy and not rests
     if is_idle and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
         yield problem(Code.WORKERS_IDLE)
@@ -337,7 +326,7 @@ def _work_problems(health: Health) -> Iterator[HealthProblem]:
 
 
 def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
-    if health.bucket_missing.last_at:
+    if health.last[Name.BUCKET_MISSING].last_at:
         yield problem(Code.BUCKET_MISSING)
     for silent in health.silent:
         since = _at(silent.since)
@@ -348,7 +337,7 @@ def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
             yield problem(Code.BUCKET_SILENT, since=since, slug=silent.slug, waiting=waiting)
     if health.interrupted_credentials:
         yield problem(Code.CREDENTIALS_INTERRUPTED, slugs=", ".join(health.interrupted_credentials))
-    if _was_within(health, health.unexpected_tasks, _TASKS_REPORTED):
+    if _was_within(health, Name.UNEXPECTED_TASK, _TASKS_REPORTED):
         yield problem(Code.UNEXPECTED_TASK)
 
 

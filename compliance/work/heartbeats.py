@@ -9,9 +9,9 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import Error, connection
@@ -25,7 +25,7 @@ from compliance.models import Heartbeat
 
 logger = logging.getLogger(__name__)
 
-# A process writes at most this often.
+# A process writes each kind of beat at most this often.
 BEAT_SECONDS = 5.0
 # Not seen for this long, a cluster is gone.
 GONE_AFTER = timedelta(seconds=40)
@@ -43,71 +43,52 @@ class Condition(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster that was seen within a day, and its condition."""
+class Cluster(NamedTuple):
+    """The heartbeat of a cluster that was seen within a day, and its condition."""
 
-    name: str
-    version: str
-    workers: int
-    started_at: datetime
-    seen_at: datetime
-    worked_at: datetime | None
+    beat: Heartbeat
     condition: Condition
-    is_cleared_up: bool = False
 
 
-class _Throttle:
-    """Lets one beat through every BEAT_SECONDS."""
-
-    def __init__(self) -> None:
-        self._last = -BEAT_SECONDS
-
-    def is_due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < BEAT_SECONDS:
-            return False
-        self._last = now
-        return True
-
-    def forget(self) -> None:
-        self._last = -BEAT_SECONDS
+_last_beat: dict[str, float] = {}
 
 
-SEEN, WORKED = _Throttle(), _Throttle()
+def forget_beats() -> None:
+    """Let the next beat of this process be written at once, in tests."""
+    _last_beat.clear()
+
+
+def _beat(name: str, write: Callable[[], object], *, at_once: bool = False) -> None:
+    """Write a beat, at most every BEAT_SECONDS unless `at_once`. Never fails the caller."""
+    now = time.monotonic()
+    if not at_once and now - _last_beat.get(name, -BEAT_SECONDS) < BEAT_SECONDS:
+        return
+    _last_beat[name] = now
+    try:
+        write()
+    except Error as error:
+        logger.warning("heartbeat.failed %s", describe_kind(error))
+        connection.close()
 
 
 def seen(*, cluster_id: UUID, name: str, workers: int, stopped: bool) -> None:
-    """Record that the cluster guarded by this process is there, at most every BEAT_SECONDS, or has stopped.
-
-    Never fails the caller.
-    """
-    if stopped or SEEN.is_due():
-        _quietly(lambda: _record_seen(cluster_id, name, workers, stopped=stopped))
+    """Record that the cluster guarded by this process is there, or has stopped."""
+    _beat("seen", lambda: _record_seen(cluster_id, name, workers, stopped=stopped), at_once=stopped)
 
 
 def _record_seen(cluster_id: UUID, name: str, workers: int, *, stopped: bool) -> None:
     beat = {"seen_at": Now(), "stopped_at": Now() if stopped else None, "died_at": None}
+    pid = os.getpid()
+    known = {"name": name, "version": VERSION, "workers": workers, "started_at": Now()}
+    process = {"pid_scope": proc.pid_scope(), "pid": pid, "began": proc.began(pid)}
     if not Heartbeat.objects.filter(pk=cluster_id).update(**beat):
-        pid = os.getpid()
-        Heartbeat.objects.create(
-            id=cluster_id,
-            name=name,
-            version=VERSION,
-            workers=workers,
-            started_at=Now(),
-            pid_scope=proc.pid_scope(),
-            pid=pid,
-            began=proc.began(pid),
-            **beat,
-        )
+        Heartbeat.objects.create(pk=cluster_id, **known, **process, **beat)
     Heartbeat.objects.filter(seen_at__lt=Now() - _KEPT).delete()
 
 
 def worked() -> None:
-    """Record that a worker of this process' cluster takes a task, at most every BEAT_SECONDS. Never fails."""
-    if WORKED.is_due():
-        _quietly(lambda: Heartbeat.objects.filter(name=proc.cluster()).update(worked_at=Now()))
+    """Record that a worker of this process' cluster takes a task."""
+    _beat("worked", lambda: Heartbeat.objects.filter(name=proc.cluster()).update(worked_at=Now()))
 
 
 def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, str]]:
@@ -137,19 +118,7 @@ def clusters() -> list[Cluster]:
     """Return the clusters of the last day, the newest first."""
     rows = list(Heartbeat.objects.annotate(now=Now()).order_by("-started_at", "-id"))
     present = sum(_is_present(row, row.now) for row in rows)
-    return [
-        Cluster(
-            row.name,
-            row.version,
-            row.workers,
-            row.started_at,
-            row.seen_at,
-            row.worked_at,
-            _condition(row, row.now, STALLED_AFTER * present),
-            row.died_at is not None,
-        )
-        for row in rows
-    ]
+    return [Cluster(row, _condition(row, row.now, STALLED_AFTER * present)) for row in rows]
 
 
 def is_any_alive() -> bool:
@@ -169,11 +138,3 @@ def _condition(row: Heartbeat, now: datetime, patience: timedelta) -> Condition:
 
 def _is_present(row: Heartbeat, now: datetime) -> bool:
     return row.stopped_at is None and row.died_at is None and now - row.seen_at <= GONE_AFTER
-
-
-def _quietly(beat: Callable[[], object]) -> None:
-    try:
-        beat()
-    except Error as error:
-        logger.warning("heartbeat.failed %s", describe_kind(error))
-        connection.close()

@@ -10,8 +10,9 @@ good for nothing but asking for work that is due anyway.
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import uuid4
 
 from django.db import Error, connection, transaction
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 # All that a worker runs, by the name in the table.
 _NAMES = ("drain", "sweep", "deliver_callbacks", "send_mails", "watch_canary")
 TASKS = {name: f"compliance.tasks.{name}" for name in _NAMES}
-# Marks our rows. Earlier versions used another key, for signed pickles.
+# Marks our rows.
 KEY = "tasks"
 
 SWEEP_SECONDS = 60.0
@@ -52,46 +53,35 @@ _HOW_MANY = """
 SELECT count(*), statement_timestamp() - min(lock)
   FROM (SELECT lock FROM django_q_ormq WHERE key = %s ORDER BY id LIMIT 1000) AS waiting
 """
-# Rows that no worker takes. Earlier versions had their sweep and signed tasks there.
-_DROP_SCHEDULES = "DELETE FROM django_q_schedule RETURNING id, func = 'compliance.tasks.sweep'"
-_DROP_TASKS = "DELETE FROM django_q_ormq WHERE key <> %s RETURNING id"
+# Rows that no worker takes.
+_DROP = {
+    "schedule": ("DELETE FROM django_q_schedule RETURNING id", []),
+    "queue": ("DELETE FROM django_q_ormq WHERE key <> %s RETURNING id", [KEY]),
+}
 
 
-def notify_workers_after_commit() -> None:
-    """Notify the workers once the caller's transaction has committed. Never fails the caller."""
-    transaction.on_commit(notify_workers, robust=True)
-
-
-def enqueue_callbacks_after_commit() -> None:
-    """Have callbacks sent once the caller's transaction has committed. Never fails the caller."""
-    transaction.on_commit(enqueue_callbacks, robust=True)
+def after_commit(notify: Callable[[], None]) -> None:
+    """Call one of the functions below once the caller's transaction has committed. Never fails the caller."""
+    transaction.on_commit(notify, robust=True)
 
 
 def enqueue_callbacks() -> None:
-    _insert_unless_waiting("deliver_callbacks")
-
-
-def enqueue_emails() -> None:
-    _insert_unless_waiting("send_mails")
-
-
-def enqueue_canary() -> None:
-    _insert_unless_waiting("watch_canary")
+    enqueue("deliver_callbacks")
 
 
 def notify_workers() -> None:
     """Insert a drain task unless one is waiting; a sweep drains too. Ten thousand calls insert a handful."""
-    _insert_unless_waiting("drain", "sweep")
+    enqueue("drain", "sweep")
 
 
 @transaction.atomic
 def enqueue_sweep() -> None:
     """Have a sweep run if the last was asked for a minute ago. One of all clusters does."""
     if occurrences.ask(occurrences.Name.SWEEP, every=SWEEP_SECONDS):
-        _insert_unless_waiting("sweep")
+        enqueue("sweep")
 
 
-def _insert_unless_waiting(task: str, *or_else: str) -> None:
+def enqueue(task: str, *or_else: str) -> None:
     """Insert a task unless it, or one of the others, waits.
 
     Seeing one needs no lock: our rows were committed before we looked, so the worker that takes the task later sees
@@ -153,11 +143,9 @@ def _take() -> dict[str, object] | None:
 
 
 def drop_unexpected() -> None:
-    """Delete all schedules and tasks under another key, and log those that were never ours."""
-    schedules = [number for number, was_ours in fetch(_DROP_SCHEDULES) if not was_ours]
-    tasks = [number for (number,) in fetch(_DROP_TASKS, [KEY])]
-    for table, numbers in (("schedule", schedules), ("queue", tasks)):
-        if numbers:
+    """Delete and log all schedules, and tasks under another key."""
+    for table, (statement, values) in _DROP.items():
+        if numbers := [number for (number,) in fetch(statement, values)]:
             _log_unexpected(table, numbers)
 
 
@@ -191,8 +179,7 @@ class WorkerLifetime:
             Conf.RECYCLE = self._done + 1
 
 
-@dataclass(frozen=True)
-class FailedTask:
+class FailedTask(NamedTuple):
     """A task that ended with an error, which the worker's log has at `task.failed`."""
 
     name: str

@@ -44,7 +44,7 @@ def announce(request_ids: Collection[UUID]) -> None:
             "kept": settings.CALLBACK_DAYS.total_seconds(),
         },
     ):
-        notify.enqueue_callbacks_after_commit()
+        notify.after_commit(notify.enqueue_callbacks)
 
 
 def log(event: str, rows: Iterable[tuple[UUID, int, changelog.Data]]) -> None:

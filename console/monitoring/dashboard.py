@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from common.times import midnight
 from compliance.deadlines import DUE_SOON_WITHIN
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, Occurrence
 from compliance.work import health, heartbeats, notify
 from compliance.work.health import Waiting
 from compliance.work.heartbeats import Condition
@@ -194,15 +194,18 @@ def workers(request: HttpRequest) -> HttpResponse:
     sees_all = is_superuser(request)
     chatbots = None if sees_all else [chatbot.pk for chatbot in visible_chatbots(request)]
     found = health.check(chatbots=chatbots)
+    last_sweep = found.last[Occurrence.Name.SWEEP].last_at
     return render(
         request,
         "console/monitoring/workers.html",
         title="Workers",
         health=found,
         problems=found.problems,
-        clusters=[(cluster, _TONES[cluster.condition], found.at - cluster.seen_at) for cluster in found.clusters],
+        clusters=[
+            (beat, condition, _TONES[condition], found.at - beat.seen_at) for beat, condition in found.clusters
+        ],
         claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
-        sweep_age=found.last_sweep and max(timedelta(0), found.at - found.last_sweep),
+        sweep_age=last_sweep and max(timedelta(0), found.at - last_sweep),
         clean_age=found.canary.clean_at and max(timedelta(0), found.at - found.canary.clean_at),
         failed_tasks=notify.failed_tasks() if sees_all else None,
         sees_all=sees_all,

@@ -67,7 +67,7 @@ def test_workers_are_told_and_take_it(chatbot: Chatbot, monkeypatch: pytest.Monk
     request = redaction(chatbot)
     assert claims.take(Kind.REDACTION) is None
     told = []
-    monkeypatch.setattr(notify, "notify_workers_after_commit", lambda: told.append(request.pk))
+    monkeypatch.setattr(notify, "after_commit", lambda _notify: told.append(request.pk))
 
     press(member(chatbot, Role.SUPPORT), request)
 

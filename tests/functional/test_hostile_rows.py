@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_q.models import OrmQ, Schedule, Task
 from django_q.signing import SignedPackage
 
-from compliance.models import Heartbeat
+from compliance.models import Heartbeat, Occurrence
 from compliance.work import health, notify
 from scripts.processes import Processes
 from tests.commands import run
@@ -106,7 +106,7 @@ def test_workers_run_only_our_tasks_and_report_others(chatbot, storage, traces, 
         processes.start("cluster", manage("qcluster"), env=worker_environment(), log=log)
         wait_until(Heartbeat.objects.exists)
         work_is_done(chatbot)
-        wait_until(lambda: health.check().unexpected_tasks.times == foreign)
+        wait_until(lambda: health.check().last[Occurrence.Name.UNEXPECTED_TASK].times == foreign)
 
     assert list(traces.iterdir()) == []
     assert not Schedule.objects.exists()

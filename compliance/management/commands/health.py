@@ -1,5 +1,4 @@
 import json
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -10,6 +9,8 @@ from common.commands import TeachingCommand
 from common.logs import describe_kind
 from compliance.work import health
 from compliance.work.health import Health
+from compliance.work.heartbeats import Cluster
+from compliance.work.occurrences import Name
 
 
 class Command(TeachingCommand):
@@ -45,9 +46,8 @@ exit codes: 0 healthy, 1 a problem (each has a code and says what to do), or the
 
     def _tell(self, found: Health) -> None:
         for cluster in found.clusters:
-            self.stdout.write(
-                f"cluster {cluster.name}: {cluster.condition}, last seen {cluster.seen_at:%Y-%m-%d %H:%M:%S}"
-            )
+            seen_at = f"{cluster.beat.seen_at:%Y-%m-%d %H:%M:%S}"
+            self.stdout.write(f"cluster {cluster.beat.name}: {cluster.condition}, last seen {seen_at}")
         waits = f"{found.oldest.age.total_seconds():,.0f} seconds" if found.oldest else "nothing waits"
         self.stdout.write(f"oldest request that may be taken: {waits}")
         for problem in found.problems:
@@ -61,11 +61,17 @@ def _document(found: Health) -> dict[str, Any]:
         "at": found.at,
         "well": not found.problems,
         "problems": [problem._asdict() for problem in found.problems],
-        "clusters": [asdict(cluster) for cluster in found.clusters],
+        "clusters": [_as_json(cluster) for cluster in found.clusters],
         "oldest_waiting_seconds": found.oldest.age.total_seconds() if found.oldest else 0,
         "claims": len(found.claims),
         "expired_claims": len(found.expired_claims),
         "tasks_waiting": found.tasks_waiting,
-        "last_sweep": found.last_sweep,
+        "last_sweep": found.last[Name.SWEEP].last_at,
         "silent": [silent._asdict() for silent in found.silent],
     }
+
+
+def _as_json(cluster: Cluster) -> dict[str, object]:
+    names = ("name", "version", "workers", "started_at", "seen_at", "worked_at")
+    of_beat = {name: getattr(cluster.beat, name) for name in names}
+    return of_beat | {"condition": cluster.condition, "is_cleared_up": cluster.beat.died_at is not None}

@@ -285,7 +285,7 @@ def test_an_interrupted_batch_is_filed_once_when_it_is_sent_again(transactional_
         broken.setattr(
             *{
                 "storing": (insert, "_take_over", die),
-                "nudging": (notify, "notify_workers_after_commit", die),
+                "nudging": (notify, "after_commit", die),
                 "answering": (submissions, "request_objects", die),
             }[place]
         )

@@ -26,8 +26,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture(autouse=True)
 def _no_beat_before() -> None:
-    heartbeats.SEEN.forget()
-    heartbeats.WORKED.forget()
+    heartbeats.forget_beats()
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +99,7 @@ def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
     assert codes() == ["cluster_stalled"]
     # With two clusters, either may get the minute's task.
     cluster("host:8", worked=None)
-    conditions = {one.name: one.condition for one in health.check().clusters}
+    conditions = {one.beat.name: one.condition for one in health.check().clusters}
     assert conditions == {"host:7": Condition.ALIVE, "host:8": Condition.STALLED}
 
 
@@ -196,7 +195,7 @@ def test_a_cluster_wrongly_taken_for_dead_is_alive_once_it_beats(monkeypatch: py
     heartbeats.seen(**beat, stopped=False)
     heartbeats.cleared_up(beat["cluster_id"])
     assert health.check().alive == 0
-    heartbeats.SEEN.forget()
+    heartbeats.forget_beats()
     heartbeats.seen(**beat, stopped=False)
     assert health.check().alive == 1
 
