@@ -75,7 +75,7 @@ UPDATE compliance_compliancerequest r
 # Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
 _IS_ANY_NOTE = "SELECT TRUE FROM compliance_requestnote WHERE text IS NOT NULL ORDER BY created_at LIMIT 1"
 # Begins a statement: `about` has the deletion and the note. What was erased is found from the notes, since a deletion
-# may have erased any number of conversations.
+# may have erased any number of conversations. A redaction or a retention run has no chatter.
 _ABOUT = f"""
 {sql.REQUESTS}, noted AS MATERIALIZED (
     SELECT id, request_id FROM compliance_requestnote WHERE text IS NOT NULL
@@ -109,7 +109,7 @@ _ABOUT = f"""
     SELECT r.id AS deletion_id, n.id AS note_id
       FROM r
      CROSS JOIN LATERAL (
-           SELECT r.id
+           SELECT r.id WHERE r.kind = 'deletion'
             UNION
            SELECT id FROM compliance_compliancerequest WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
             UNION

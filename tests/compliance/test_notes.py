@@ -142,6 +142,19 @@ def test_verification_finds_a_remaining_note_but_not_a_new_one(chatbot: Chatbot,
     assert verify.audit([earlier.pk]).left.keys() == {earlier.pk}
 
 
+def test_a_note_on_a_redaction_stays_and_is_nothing_left(chatbot: Chatbot, drain: Drain) -> None:
+    conversation = conversation_of(chatbot, "ada", messages=1)
+    redaction = redaction_of(conversation)
+    decisions.approve(request_id=held(redaction).pk, actor="user:1", reason="other", note="kept: it was a card")
+    old(redaction)
+    drain()
+
+    redaction.refresh_from_db()
+    assert (redaction.status, text_of(redaction)) == (Status.COMPLETED, "kept: it was a card")
+    ComplianceRequest.objects.update(completed_at=timezone.now())
+    assert not verify.audit([redaction.pk]).left
+
+
 def test_notes_about_chatters_never_erased_expire_by_age(chatbot: Chatbot, settings, storage) -> None:
     gone, stays = noted(deletion_of(chatbot, "ada"), "old"), noted(deletion_of(chatbot, "bob"), "new")
     old(gone, settings.ERASURE_LEDGER_DAYS + timedelta(minutes=1))
