@@ -23,6 +23,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import ClassVar
 from uuid import UUID
 
 from compliance.erasure import exports, extracts, marking, objects, rows, verify
@@ -33,6 +35,7 @@ from compliance.ledger import journal, lines
 from compliance.ledger.content import Line
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
+from compliance.work.scope import DELETIONS, Scope
 from compliance.work.sizes import Size
 from compliance.work.sql import chatbots_of
 from compliance.work.transitions import completion, requeue
@@ -77,6 +80,8 @@ def enter(held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequenc
 class ErasureRun:
     """The marked requests of a claim. `_active` are those that have not left it."""
 
+    of: ClassVar[Scope] = DELETIONS
+
     def __init__(self, held: HeldClaim, marked: Marked, deadline: float) -> None:
         self._held = held
         self._active = list(marked.request_ids)
@@ -119,7 +124,7 @@ class ErasureRun:
     def _verify(self) -> tuple[Found, Erased]:
         """Return what is left, and the ledger's lines of requests that left nothing."""
         with self._held.transaction():
-            found = self._find(self._active)
+            found = verify.find_leftovers(self._active, of=self.of)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead; the rest of the claim must not wait for it.
             self._active = requeue.move_to_client_lane(self._held, self._active, at_clients)
@@ -158,11 +163,11 @@ class ErasureRun:
             blocked = completion.blocked_by_exports(self._held, list(entries))
             self._requeue(blocked, WaitingFor.TURN)
             clean = [each for each in entries if each not in blocked]
-            found = verify.verify(clean, clears_notes=True)
+            found = verify.verify(clean, of=self.of, clears_notes=True)
             self._note(found)
             done = [request_id for request_id in clean if _is_clean(found, request_id)]
             if leaving := [each for each in done if each in found and found[each].copies_kept]:
-                exports.leave(leaving)
+                exports.leave(leaving, of=self.of)
             if naming := [each for each in done if each in found and found[each].digests_left]:
                 rows.forget_names(naming)
             self._fail_stuck(found)
@@ -201,7 +206,7 @@ class ErasureRun:
         failures = {each: left.failure for each, left in waiting.items() if left.failure and each not in self._new}
         if again := [each for each, left in waiting.items() if left.failure and each in self._new]:
             with self._held.transaction():
-                self._try_extracts_again(again)
+                extracts.try_again(again, of=self.of)
         self._fail(failures)
         if unbuilt := [each for each in waiting if each not in failures]:
             self._requeue(unbuilt, WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
@@ -219,11 +224,13 @@ class ErasureRun:
         if destroying and not enter(self._held, list(destroying), journal.intend):
             self._drop(destroying)
         self._written |= destroying
+        # Exports in a client's bucket are in the client lane by now, unless this claim may call it.
+        erase_exports = partial(objects.erase_exports, at_clients=self._held.bucket_of is not None)
         gone = 0
-        for store, erase in ((FILES, self._erase_files), (EXPORTS, self._erase_exports)):
+        for store, erase in ((FILES, objects.erase_files), (EXPORTS, erase_exports)):
             having = [each for each in self._active if left[each].rows[store]]
             if having:
-                failures = erase(having)
+                failures = erase(self._held.transaction, having, of=self.of)
                 self._fail(failures)
                 gone += len(having) - len(failures)
         if self._active and not gone:
@@ -234,25 +241,9 @@ class ErasureRun:
         elif time.monotonic() > self._deadline:
             self._requeue(self._active, WaitingFor.TURN)
 
-    # What a redaction does in its own way.
-
-    def _find(self, request_ids: Collection[UUID]) -> Found:
-        return verify.find_leftovers(request_ids)
-
     def _erase_chunk(self) -> bool:
         """Erase a chunk of rows in the caller's transaction; return False if none is left that can be locked."""
         return bool(rows.erase_chunk(self._active))
-
-    def _erase_files(self, request_ids: Sequence[UUID]) -> objects.Failures:
-        return objects.erase_files(self._held.transaction, request_ids)
-
-    def _erase_exports(self, request_ids: Sequence[UUID]) -> objects.Failures:
-        # Exports in a client's bucket are in the client lane by now, unless this claim may call it.
-        at_clients = self._held.bucket_of is not None
-        return objects.erase_exports(self._held.transaction, request_ids, at_clients=at_clients)
-
-    def _try_extracts_again(self, request_ids: Sequence[UUID]) -> None:
-        extracts.try_again(request_ids)
 
     def _fail(self, failures: Mapping[UUID, StepFailed]) -> None:
         if failures:

@@ -9,18 +9,23 @@ closes or erases one of them sets the export's expiry, and only ever makes it ea
 - a finished one in a client's bucket is the client's.
 
 A retention run changes the expiry of unfinished ones alone: what somebody asked for keeps its time. Of a finished one
-that is met it is noted that it cannot be made again (`last_copy_since`): a redaction keeps it as long as its grace.
+that is met it is noted that it cannot be made again (`last_copy_since`).
+
+A redaction closes nothing. What holds its conversation expires now, and is made again without the messages; only what
+cannot be made again is kept as long as its grace.
 
 Any deletion that meets it, or the sweep, then removes it (`objects`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 
 from common.db import array, execute, fetch
-from compliance.work.scope import EXPORTS_HOLDING, EXPORTS_MET, IS_OWN, OWN_EXPORTS, SCOPE
+from compliance.models import ExportConversation
+from compliance.work.scope import DELETIONS, EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS, Scope
 from compliance.work.sql import NAMING, REQUESTS, subjects
 from conversations.assurance import is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -49,7 +54,7 @@ SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 
 # keeps PostgreSQL from the index of those with a key, all of which it would read (`test_stale_statistics`).
 _EXPIRE = f"""
 WITH locked AS (
-    SELECT e.id, met.goes_now, met.for_a_person
+    SELECT e.id, met.goes_now, met.for_a_person, coalesce(e.expires_at <= clock_timestamp(), FALSE) AS had_expired
       FROM unnest(%(met)s::bigint[], %(goes_now)s::boolean[], %(for_a_person)s::boolean[])
              AS met(id, goes_now, for_a_person)
       JOIN compliance_export e ON e.id = met.id
@@ -59,12 +64,15 @@ WITH locked AS (
 )
 UPDATE compliance_export e
    SET expires_at = CASE WHEN e.finished_at IS NOT NULL AND NOT locked.for_a_person THEN e.expires_at
-                         ELSE {EXPIRES_AT.format(goes_now="locked.goes_now")} END,
+                         ELSE {EXPIRES_AT.format(goes_now="{goes_now}")} END,
        last_copy_since = CASE WHEN e.finished_at IS NOT NULL
-                              THEN coalesce(e.last_copy_since, statement_timestamp()) END
+                              THEN coalesce(e.last_copy_since, {{last_copy_since}}) END
   FROM locked
  WHERE e.id = locked.id AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
+RETURNING e.request_id, e.finished_at IS NOT NULL AND NOT locked.had_expired AND e.expires_at <= clock_timestamp()
 """
+_EXPIRE_ERASED = _EXPIRE.format(goes_now="locked.goes_now", last_copy_since="statement_timestamp()")
+_EXPIRE_REDACTED = _EXPIRE.format(goes_now="e.last_copy_since IS NULL", last_copy_since="NULL")
 # The conversations that are erased or marked, with the deletions that do so.
 _GIVEN = """
 closed AS MATERIALIZED (
@@ -102,10 +110,10 @@ _MET_HOLDING = _MET.format(head=f"WITH {_GIVEN}", met=_HOLDING)
 _MET_ERASED = _MET.format(head=f"{_NAMED}, {_GIVEN}", met=_HOLDING_OR_OWN)
 _MET_MARKED = _MET.format(head=f"{_NAMED}, {_MARKED}", met=_HOLDING_OR_OWN)
 
-# What a completed deletion has met and leaves: not what expired with its late data. Copies in a client's former
+# What a completed request has met and leaves: not what expired with its late data. Copies in a client's former
 # bucket are noted when they are given up (`objects`).
-_LEAVE = f"""
-{EXPORTS_MET}
+_LEAVE = """
+{of.met}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
 SELECT e.chatbot_id, met.request_id, e.id
   FROM met
@@ -116,16 +124,17 @@ SELECT e.chatbot_id, met.request_id, e.id
  ORDER BY met.request_id, e.id
     ON CONFLICT DO NOTHING
 """
-_LEAVE_DAYS = f"""
-{SCOPE}
+_LEAVE_DAYS = """
+{of.head}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, extract_id)
 SELECT DISTINCT e.chatbot_id, s.request_id, e.id
   FROM scope AS s
  CROSS JOIN LATERAL (
        SELECT extract_id, version FROM conversations_extractconversation WHERE conversation_id = s.id OFFSET 0) AS t
  CROSS JOIN LATERAL (
-       SELECT id, chatbot_id FROM conversations_dailyextract
+       SELECT * FROM conversations_dailyextract
         WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e
+ WHERE {of.day}
     ON CONFLICT DO NOTHING
 """
 
@@ -157,33 +166,44 @@ def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> Non
         return
     values = {"conversations": array(erased), "erased_by": array(erased.values())}
     if marked_by:
-        _expire(_MET_ERASED, {**values, **subjects(marked_by)})
+        _expire(_EXPIRE_ERASED, fetch(_MET_ERASED, {**values, **subjects(marked_by)}))
     else:
-        _expire(_MET_HOLDING, values)
+        _expire(_EXPIRE_ERASED, fetch(_MET_HOLDING, values))
 
 
 def expire_marked(request_ids: Sequence[UUID]) -> None:
     """Set the expiry of exports that hold what these deletions have just marked, and of the chatters' own earlier
     ones, in the transaction that marks."""
-    _expire(_MET_MARKED, subjects(request_ids))
+    _expire(_EXPIRE_ERASED, fetch(_MET_MARKED, subjects(request_ids)))
 
 
-def leave(request_ids: Sequence[UUID]) -> None:
-    """Record which exports and extracts these deletions leave, in the transaction that completes them or erases
+def expire_redacted(conversation: int) -> list[UUID]:
+    """Expire the exports that hold a conversation, in the transaction that redacts messages of it.
+
+    Returns the requests of finished ones that have to go now; an unfinished one starts over by itself.
+    """
+    held = ExportConversation.objects.filter(conversation_id=conversation)
+    met = [(export_id, True, True) for export_id in set(held.values_list("export_id", flat=True))]
+    return [request_id for request_id, was_finished in _expire(_EXPIRE_REDACTED, met) if was_finished]
+
+
+def leave(request_ids: Sequence[UUID], *, of: Scope = DELETIONS) -> None:
+    """Record which exports and extracts these requests leave, in the transaction that completes them or erases
     their late data.
 
     The keys of the chatters' own exports in clients' buckets are cleared.
     """
-    for statement in (_LEAVE, _LEAVE_DAYS, _FORGET_KEYS):
+    for statement in (_LEAVE.format(of=of), _LEAVE_DAYS.format(of=of), _FORGET_KEYS):
         execute(statement, subjects(request_ids))
 
 
-def _expire(find: str, values: Mapping[str, str]) -> None:
-    met = fetch(find, values)
-    if met:
-        ids, goes_now, for_a_person = (list(column) for column in zip(*met, strict=True))
-        grace = settings.EXPORT_GRACE_DAYS.total_seconds()
-        execute(_EXPIRE, {"met": array(ids), "goes_now": goes_now, "for_a_person": for_a_person, "grace": grace})
+def _expire(statement: str, met: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Expire what is met, each with whether it goes now and is met for a person; return requests of those changed."""
+    if not met:
+        return []
+    ids, goes_now, for_a_person = (list(column) for column in zip(*met, strict=True))
+    grace = settings.EXPORT_GRACE_DAYS.total_seconds()
+    return fetch(statement, {"met": array(ids), "goes_now": goes_now, "for_a_person": for_a_person, "grace": grace})
 
 
 # An export that waits may have what is looked up now.

@@ -14,7 +14,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.work import refusals
-from compliance.work.scope import SCOPE
+from compliance.work.scope import DELETIONS, Scope
 from compliance.work.sql import subjects
 from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract
@@ -93,7 +93,7 @@ UPDATE compliance_compliancerequest SET not_before = NULL
 """
 
 _HOLDING = """
-{scope}
+{of.head}
 SELECT DISTINCT t.extract_id
   FROM scope AS s
  CROSS JOIN LATERAL (
@@ -165,9 +165,9 @@ def release(chatbot_ids: Collection[int]) -> None:
         execute(_RELEASE, {"chatbot": chatbot_id})
 
 
-def try_again(request_ids: Collection[UUID], *, scope: str = SCOPE) -> None:
-    """Try failed extracts again that these deletions wait for. `scope` is a WITH of what is in scope."""
-    if found := fetch(_HOLDING.format(scope=scope), subjects(request_ids)):
+def try_again(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> None:
+    """Try failed extracts again that these requests wait for."""
+    if found := fetch(_HOLDING.format(of=of), subjects(request_ids)):
         execute(_TRY_AGAIN, [array(extract_id for (extract_id,) in found)])
 
 

@@ -22,11 +22,11 @@ from django.db import transaction
 from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
-from compliance.erasure import redacted, rows
+from compliance.erasure import rows
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
-from compliance.work.scope import EXPORTS_MET, GOES, SCOPE
+from compliance.work.scope import DELETIONS, GOES, Scope
 from compliance.work.sql import subjects
 from compliance.work.transitions import completion
 from compliance.work.upload_pool import UploadPool
@@ -57,25 +57,23 @@ class Located(NamedTuple):
 
 # Two deletions can have the same file in scope: it is tried for one, and if that fails for the other as well.
 # Without OFFSET 0 and statistics, PostgreSQL may read all files of the chatbot (`test_plans`).
-_FILES = f"""
-{SCOPE}, files AS MATERIALIZED (
+_FILES = """
+{of.head}, files AS MATERIALIZED (
     SELECT f.*, s.request_id
       FROM scope AS s
      CROSS JOIN LATERAL (
-           SELECT id, object_key, chatbot_id, size
+           SELECT id, object_key, chatbot_id, size, message_id
              FROM conversations_uploadedfile
             WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
+     WHERE {of.file}
      LIMIT %(most)s
 )
-"""
-_LOCATED_FILES = """
-{files}
 SELECT id, object_key, request_id, size IS NOT NULL, chatbot_id, 'hosted', '', '' FROM files
 """
 
 # GOES asks for the key. A look-up that did would read all that have one, for each (`test_stale_statistics`).
 _GOING = f"""
-{EXPORTS_MET}, going AS (
+{{of.met}}, going AS (
     SELECT e.id, e.key, met.request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
       FROM met
      CROSS JOIN LATERAL (
@@ -117,29 +115,8 @@ _GOING_OUT_OF_REACH = f"""
 {{going}}
 SELECT e.chatbot_id, e.request_id, e.id FROM going AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
 """
-_ANYWHERE = "TRUE"
-_IN_HOSTED = "e.hosting = 'hosted'"
-
-
-class Searches:
-    """The statements that find the objects of some requests: of deletions, or of redactions.
-
-    `files` and `going` are WITHs of the files that have to go, and of the exports.
-    """
-
-    def __init__(self, *, files: str, going: str) -> None:
-        self.files = _LOCATED_FILES.format(files=files)
-        self.going = f"{going} SELECT DISTINCT id, key FROM going"
-        self.out_of_reach = _GOING_OUT_OF_REACH.format(going=going)
-        self.exports = {reach: _EXPORTS.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
-        self.copies = {reach: _COPIES.format(going=going, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
-
-
-OF_DELETIONS = Searches(files=_FILES, going=_GOING)
-OF_REDACTIONS = Searches(files=redacted.FILES, going=redacted.GOING)
-
 _COPIES_OF_REQUESTS = _COPIES.format(
-    going="WITH going AS (SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s))", reach=_ANYWHERE
+    going="WITH going AS (SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s))", reach="TRUE"
 )
 # A retry may have copies of its own by now, and may even be finished.
 _EXPIRED_COPIES = _COPIES.format(
@@ -149,7 +126,7 @@ WITH going AS (
      WHERE request_id = ANY(%(ids)s) AND (expires_at < now() OR EXISTS (
            SELECT FROM compliance_compliancerequest
             WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected'))))""",
-    reach=_ANYWHERE,
+    reach="TRUE",
 )
 
 _FORGET_COPIES = f"DELETE FROM compliance_exportfile WHERE (id, key) IN ({_GIVEN}) RETURNING id"
@@ -188,34 +165,29 @@ SELECT ARRAY(SELECT id FROM cleared), (SELECT array_agg(DISTINCT conversation_id
 """
 
 
-def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Searches = OF_DELETIONS) -> Failures:
-    """Remove the uploaded files in the scope of these deletions, with open uploads, then their rows.
-
-    With `of=OF_REDACTIONS`, those of redactions; `erase_exports` alike.
-    """
-    return _erase(begin, request_ids, find=of.files, counter="files", forget=_forget_files)
+def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Scope = DELETIONS) -> Failures:
+    """Remove the uploaded files in the scope of these requests, with open uploads, then their rows."""
+    return _erase(begin, request_ids, find=_FILES.format(of=of), counter="files", forget=_forget_files)
 
 
 def erase_late_files(request_ids: Sequence[UUID]) -> Failures:
     """As `erase_files`, of completed deletions: the digests of people in the conversations go with the last file."""
-    return _erase(
-        transaction.atomic, request_ids, find=OF_DELETIONS.files, counter="files", forget=_forget_late_files
-    )
+    find = _FILES.format(of=DELETIONS)
+    return _erase(transaction.atomic, request_ids, find=find, counter="files", forget=_forget_late_files)
 
 
-def erase_exports(
-    begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool, of: Searches = OF_DELETIONS
-) -> Failures:
-    """Remove the exports that these deletions meet and that have to go, copies first. Their rows stay, without keys.
+def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool, of: Scope = DELETIONS) -> Failures:
+    """Remove the exports that these requests meet and that have to go, copies first. Their rows stay, without keys.
 
     Those in clients' buckets only with `at_clients`: calling one can hold up the rest of a claim.
     """
-    reach = _ANYWHERE if at_clients else _IN_HOSTED
+    going = _GOING.format(of=of)
+    within = {"going": going, "reach": "TRUE" if at_clients else "e.hosting = 'hosted'"}
     with begin():
         # Locks all that go, in the order of the ids.
-        if going := fetch(of.going, subjects(request_ids)):
-            execute(_EXPIRE, _given(going))
-        if out_of_reach := fetch(of.out_of_reach, subjects(request_ids)):
+        if found := fetch(f"{going} SELECT DISTINCT id, key FROM going", subjects(request_ids)):
+            execute(_EXPIRE, _given(found))
+        if out_of_reach := fetch(_GOING_OUT_OF_REACH.format(going=going), subjects(request_ids)):
             # The deletions' status names them: what is left there cannot be known.
             LeftCopy.objects.bulk_create(
                 [
@@ -225,9 +197,9 @@ def erase_exports(
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(begin, request_ids, find=of.copies[reach], forget=_forget_copies)
+    failures = _erase(begin, request_ids, find=_COPIES.format(**within), forget=_forget_copies)
     left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(begin, left, find=of.exports[reach], counter="exports", forget=forget_exports)
+    return failures | _erase(begin, left, find=_EXPORTS.format(**within), counter="exports", forget=forget_exports)
 
 
 def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:

@@ -19,7 +19,7 @@ from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.work import free_text
-from compliance.work.scope import HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE, SCOPE
+from compliance.work.scope import DELETIONS, HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE
 from compliance.work.sizes import Size
 from compliance.work.sql import GIVEN, given, subjects
 from compliance.work.transitions import completion
@@ -135,7 +135,7 @@ _NAMES = f"""
 )
 SELECT array_agg(name)::text FROM erased AS s WHERE NOT {IN_DAYS_OR_EXPORTS}
 """
-_NAMES_IN_SCOPE = _NAMES.format(scope=SCOPE)
+_NAMES_IN_SCOPE = _NAMES.format(scope=DELETIONS.head)
 _NAMES_IN = _NAMES.format(scope="WITH scope AS MATERIALIZED (SELECT unnest(%(numbers)s::bigint[]) AS id)")
 _FORGET_NAMES = """
 DELETE FROM conversations_identity WHERE chatbot_id = ANY(%(chatbots)s) AND id = ANY(ARRAY(

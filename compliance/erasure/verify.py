@@ -1,9 +1,10 @@
 """Verify a deletion: search every store for what is left in its scope. Reads the data, never what was planned.
 
 One statement answers for all stores. The engine asks it to know what is to be done, and again in the transaction that
-completes; `verify_erasure` asks it of completed deletions. It searches the conversations in scope (`scope`), every
-store that belongs to one (`compliance/inventory.py`), the exports that have to go, and hosted daily extracts. Notes
-on the chatter's requests are searched beside it. Objects are searched when they are removed (`purge`).
+completes; `verify_erasure` asks it of completed requests. It searches the conversations in scope (`scope`), every
+store that belongs to one (`compliance/inventory.py`), the exports that have to go, and hosted daily extracts; of a
+redaction its messages and their files in place of the conversation. Notes on the chatter's requests are searched
+beside it. Objects are searched when they are removed (`purge`).
 Results name stores and count rows; they contain no content.
 """
 
@@ -16,14 +17,13 @@ from uuid import UUID
 from psycopg import sql
 
 from common.db import fetch
-from compliance.erasure import redacted
-from compliance.erasure.findings import EXPORTS, EXTRACTS, VerificationResult
+from compliance.erasure.findings import EXPORTS, EXTRACTS, FILES, VerificationResult
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.work import free_text
-from compliance.work.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
+from compliance.work.scope import DELETIONS, GOES, IN_SCOPE_WITH, OWN_EXPORTS, REDACTIONS, Scope
 from compliance.work.sql import REQUESTS, chatbot_of_each, subjects
-from conversations.models import Identity
+from conversations.models import Identity, Message
 from conversations.placement import by_place
 
 _AT_ONCE = 500
@@ -32,11 +32,8 @@ _AT_ONCE = 500
 # PostgreSQL from another join order, which without statistics reads whole tables. `thing` is the number of what is
 # counted once, however many conversations lead to it. `erased_before` is the number of a conversation that another
 # deletion had erased before the mark; it comes with each finding, since to look it up afterwards would go row by row.
-# Of the `people` of an erased conversation, `named` still have their value, and `known` their digest.
 _SEARCH_ALL = sql.SQL("""
-{requests}, scope AS MATERIALIZED (
-    SELECT r.id AS request_id, r.cutoff_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s
-), met AS (
+{head}, met AS (
     SELECT s.request_id, s.erased_before, held.export_id
       FROM scope AS s CROSS JOIN LATERAL ({exports_holding}) AS held
      UNION ALL
@@ -59,23 +56,9 @@ _SEARCH_ALL = sql.SQL("""
            SELECT extract_id, version FROM conversations_extractconversation
             WHERE conversation_id = s.id OFFSET 0) AS t
      CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
-), people AS (
-    SELECT s.request_id, s.erased_before, i.named, i.known
-      FROM scope AS s
-     CROSS JOIN LATERAL (
-           SELECT count(value) AS named, count(*) - count(value) AS known
-             FROM {identities}
-            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) HAVING count(*) > 0) AS i
+     WHERE {day}
 ), found AS (
-    SELECT {name} AS what, request_id, erased_before, NULL::bigint AS thing, 1 AS n, NULL AS error
-      FROM scope WHERE is_left
-    {searches}
-    UNION ALL
-    SELECT {identities_name}, request_id, erased_before, NULL, named, NULL FROM people WHERE named > 0
-    UNION ALL
-    SELECT 'digests_left', request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
-    UNION ALL
-    SELECT {exports}, request_id, erased_before, id, 1, NULL FROM judged WHERE goes
+    SELECT {exports} AS what, request_id, erased_before, id AS thing, 1 AS n, NULL AS error FROM judged WHERE goes
     UNION ALL
     SELECT 'at_clients', request_id, NULL, id, 1, NULL FROM judged WHERE goes AND hosting = 'client'
     UNION ALL
@@ -89,6 +72,7 @@ _SEARCH_ALL = sql.SQL("""
     SELECT {days}, request_id, erased_before, id, 1,
            CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
       FROM days WHERE hosting = 'hosted' AND NOT is_clean AND key IS NOT NULL
+    {searches}
 )
 SELECT what, request_id, CASE WHEN count(thing) > 0 THEN count(DISTINCT thing) ELSE sum(n) END::bigint, max(error)
   FROM found GROUP BY 1, 2
@@ -102,8 +86,29 @@ UNION ALL
 SELECT {name}, s.request_id, s.erased_before, NULL, found.n, NULL
   FROM scope AS s
  CROSS JOIN LATERAL (
-       SELECT count(*) AS n FROM {table}
-        WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) HAVING count(*) > 0) AS found
+       SELECT count(*) AS n FROM {table} AS f
+        WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) AND {which} HAVING count(*) > 0) AS found
+""")
+# Of the `people` of an erased conversation, `named` still have their value, and `known` their digest.
+_HEAD_OF_DELETIONS = sql.SQL("""
+{requests}, scope AS MATERIALIZED (
+    SELECT r.id AS request_id, r.cutoff_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s
+), people AS (
+    SELECT s.request_id, s.erased_before, i.named, i.known
+      FROM scope AS s
+     CROSS JOIN LATERAL (
+           SELECT count(value) AS named, count(*) - count(value) AS known
+             FROM {identities}
+            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) HAVING count(*) > 0) AS i
+)
+""")
+_SEARCH_CONVERSATIONS = sql.SQL("""
+UNION ALL
+SELECT {conversations}, request_id, erased_before, NULL, 1, NULL FROM scope WHERE is_left
+UNION ALL
+SELECT {identities}, request_id, erased_before, NULL, named, NULL FROM people WHERE named > 0
+UNION ALL
+SELECT 'digests_left', request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
 """)
 
 # Keys that a completed deletion should have cleared: those of its chatter's own exports in a client's bucket. The
@@ -121,24 +126,26 @@ SELECT r.id, count(*)
 """
 
 
-def find_leftovers(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
-    """Search every store for what these deletions must erase; return an entry for each that has findings.
+def find_leftovers(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> dict[UUID, VerificationResult]:
+    """Search every store for what these requests must erase; return an entry for each that has findings.
 
-    A deletion that has not marked has nothing in its scope.
+    One that has not marked has nothing in its scope, nor has a request of another kind.
     """
     found: dict[UUID, VerificationResult] = defaultdict(VerificationResult)
-    for what, request_id, count, error in fetch(_question(), subjects(request_ids)):
+    for what, request_id, count, error in fetch(_question(of), subjects(request_ids)):
         found[request_id].add(what, count, error)
     return dict(found)
 
 
-def verify(request_ids: Collection[UUID], *, clears_notes: bool = False) -> dict[UUID, VerificationResult]:
+def verify(
+    request_ids: Collection[UUID], *, of: Scope = DELETIONS, clears_notes: bool = False
+) -> dict[UUID, VerificationResult]:
     """As `find_leftovers`, and search the notes on the chatters' requests: what must be gone at completion.
 
     With `clears_notes`, first clear the notes of deletions that left nothing else, in the caller's transaction, and
     search those alone.
     """
-    found = defaultdict(VerificationResult, find_leftovers(request_ids))
+    found = defaultdict(VerificationResult, find_leftovers(request_ids, of=of))
     searched = list(request_ids)
     if clears_notes:
         searched = [each for each in request_ids if each not in found or found[each].is_nothing]
@@ -166,7 +173,7 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     """
     left: dict[UUID, VerificationResult] = {}
     for some in _at_once(request_ids):
-        found = {**verify(some), **redacted.find(some)}
+        found = verify(some) | find_leftovers(some, of=REDACTIONS)
         for request_id, count in fetch(_LEFT_KEYS, subjects(some)):
             found.setdefault(request_id, VerificationResult()).rows["keys in compliance_export"] = count
         left |= {request_id: result for request_id, result in found.items() if not result.is_nothing}
@@ -183,25 +190,42 @@ def _at_once(request_ids: Sequence[UUID]) -> Iterator[list[UUID]]:
 
 
 @cache
-def _question() -> sql.Composable:
-    searches = [
-        _SEARCH_STORE.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
-        for store in (*stores(ReachedBy.CONVERSATION), *stores(ReachedBy.FILE))
-        if store.model is not Identity
-    ]
+def _question(of: Scope = DELETIONS) -> sql.Composable:
+    head, searches = _of_deletions() if of is DELETIONS else _of_redactions()
     return _SEARCH_ALL.format(
-        requests=sql.SQL(REQUESTS),
-        in_scope=sql.SQL(IN_SCOPE_WITH).format(columns=_columns()),
-        exports_holding=sql.SQL(EXPORTS_HOLDING),
+        head=head,
+        exports_holding=sql.SQL(of.exports),
         own_exports=sql.SQL(OWN_EXPORTS),
         goes=sql.SQL(GOES),
-        name=sql.Literal(CONVERSATION.table),
-        searches=sql.SQL("").join(searches),
-        identities=sql.Identifier(Identity._meta.db_table),
-        identities_name=sql.Literal(Identity._meta.db_table),
+        day=sql.SQL(of.day),
+        searches=searches,
         exports=sql.Literal(EXPORTS),
         days=sql.Literal(EXTRACTS),
     )
+
+
+def _of_deletions() -> tuple[sql.Composable, sql.Composable]:
+    """Return the WITHs of a search, and what it searches beside copies."""
+    identities = Identity._meta.db_table
+    in_scope = sql.SQL(IN_SCOPE_WITH).format(columns=_columns())
+    head = _HEAD_OF_DELETIONS.format(
+        requests=sql.SQL(REQUESTS), in_scope=in_scope, identities=sql.Identifier(identities)
+    )
+    conversations = _SEARCH_CONVERSATIONS.format(
+        conversations=sql.Literal(CONVERSATION.table), identities=sql.Literal(identities)
+    )
+    tables = [store.table for store in (*stores(ReachedBy.CONVERSATION), *stores(ReachedBy.FILE))]
+    return head, sql.Composed([conversations, *(_search(table) for table in tables if table != identities)])
+
+
+def _of_redactions() -> tuple[sql.Composable, sql.Composable]:
+    with_text = "f.id = ANY(s.message_numbers) AND f.kind <> 'redacted'"
+    messages, files = _search(Message._meta.db_table, with_text), _search(FILES, REDACTIONS.file)
+    return sql.SQL(REDACTIONS.head), sql.Composed([messages, files])
+
+
+def _search(table: str, which: str = "TRUE") -> sql.Composable:
+    return _SEARCH_STORE.format(name=sql.Literal(table), table=sql.Identifier(table), which=sql.SQL(which))
 
 
 def _columns() -> sql.Composable:

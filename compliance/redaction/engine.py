@@ -25,16 +25,17 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog
 from chatbots.models import Bucket
 from common.db import fetch
-from compliance.erasure import marking, objects, redacted
-from compliance.erasure.engine import Erased, ErasureRun, Found, enter
+from compliance.erasure import exports, marking
+from compliance.erasure.engine import Erased, ErasureRun, enter
 from compliance.erasure.marking import Marked
-from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
-from compliance.models import ComplianceRequest, RepeatedExport
+from compliance.models import ComplianceRequest, Redaction, RepeatedExport
+from compliance.redaction import messages
 from compliance.requests import insert, results
 from compliance.work import notify
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
+from compliance.work.scope import REDACTIONS
 from compliance.work.transitions import completion, requeue
 from conversations import locks
 from conversations.models import Identity
@@ -68,7 +69,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
             ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
     new = {request_id} if is_new else set()
     marked = Marked([request_id], new=new, leaves_rows=True, chatbot_ids={request.chatbot_id})
-    _RedactionErasure(held, request, marked, deadline).run()
+    _RedactionErasure(held, marked, deadline).run()
 
 
 def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
@@ -83,17 +84,17 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
         with held.transaction():
             # No deletion marks between the look for one and the export that is filed before it.
             locks.exclude_intake(request.chatbot_id, number=None)
-            redacted.lock(request.redaction)
+            if not messages.lock(request.redaction):
+                return False
             [(now,)] = fetch(_NOW)
             if request.origin == ComplianceRequest.Origin.REPLAY:
-                redacted.find_lost_messages(request.redaction, now)
-            if earlier := redacted.redacted_at(request.redaction):
+                messages.find_lost(request.redaction, now)
+            if earlier := messages.redacted_at(request.redaction):
                 # What holds the texts began before then, and has expired; what began since is clean.
                 cutoff, emptied = earlier, 0
             else:
-                cutoff, emptied = now, redacted.empty(request.redaction)
-                expired = redacted.expire_exports(request.redaction)
-                _file_again(request, [one.request_id for one in expired if one.was_finished])
+                cutoff, emptied = now, messages.empty(request.redaction)
+                _file_again(request, exports.expire_redacted(request.redaction.conversation_id))
             ComplianceRequest.objects.filter(pk=request.pk).update(
                 status=Status.PROCESSING,
                 started_at=Coalesce("started_at", now),
@@ -101,7 +102,7 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
                 messages=F("messages") + emptied,
             )
             log("request.started", [(request.pk, request.chatbot_id, {})])
-    except (locks.Busy, redacted.RowsInUse):
+    except locks.Busy:
         return False
     return True
 
@@ -178,54 +179,14 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
 class _RedactionErasure(ErasureRun):
     """An ErasureRun of one request that has emptied its messages."""
 
-    def __init__(self, held: HeldClaim, request: ComplianceRequest, marked: Marked, deadline: float) -> None:
-        super().__init__(held, marked, deadline)
-        self._redaction = request.redaction
-
-    def _find(self, request_ids: Collection[UUID]) -> Found:
-        return redacted.find(request_ids)
+    of = REDACTIONS
 
     def _erase_chunk(self) -> bool:
         """Empty what still has a text: a restored backup can bring that about."""
-        try:
-            redacted.lock(self._redaction)
-        except redacted.RowsInUse:
-            return False
-        emptied = redacted.empty(self._redaction)
-        completion.add_counts({self._redaction.request_id: Counter(messages=emptied)} if emptied else {})
+        [redaction] = Redaction.objects.filter(request__in=self._active)
+        emptied = messages.empty(redaction) if messages.lock(redaction) else 0
+        completion.add_counts({redaction.request_id: Counter(messages=emptied)} if emptied else {})
         return emptied > 0
-
-    def _erase_files(self, request_ids: Sequence[UUID]) -> objects.Failures:
-        return objects.erase_files(self._held.transaction, request_ids, of=objects.OF_REDACTIONS)
-
-    def _erase_exports(self, request_ids: Sequence[UUID]) -> objects.Failures:
-        at_clients = self._held.bucket_of is not None
-        return objects.erase_exports(
-            self._held.transaction, request_ids, at_clients=at_clients, of=objects.OF_REDACTIONS
-        )
-
-    def _try_extracts_again(self, request_ids: Sequence[UUID]) -> None:
-        redacted.try_extracts_again(request_ids)
 
     def _read_ledger(self, clean: Sequence[UUID]) -> Erased:
         return lines.redacted(clean)
-
-    def _complete(self, entries: Erased) -> Found:
-        if not entries:
-            return {}
-        try:
-            written = journal.conclude(entries)
-        except StepFailed as failure:
-            self._fail(dict.fromkeys(entries, failure))
-            return {}
-        with self._held.transaction() as now:
-            written.confirm()
-            found = redacted.find(entries)
-            self._note(found)
-            done = [each for each in entries if each not in found or found[each].is_nothing]
-            redacted.leave(done)
-            completion.complete(self._held, done, now)
-            self._drop(done)
-            if not self._active:
-                self._held.release()
-        return found

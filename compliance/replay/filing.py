@@ -17,13 +17,15 @@ from psycopg import sql
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.db import array, execute
-from compliance.erasure import exports, marking, redacted
+from compliance.erasure import exports, marking
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
+from compliance.redaction import messages
 from compliance.replay.loading import ACTOR
 from compliance.replay.planning import Plan, Planned
 from compliance.requests import insert
 from compliance.retention import policy
 from compliance.work.outbox import announce
+from compliance.work.scope import REDACTIONS
 from conversations.placement import by_place
 
 HoldReason = ComplianceRequest.HoldReason
@@ -232,7 +234,7 @@ def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> Compli
             setattr(request, name, value)
         if known:
             request.save()
-            redacted.leave([request.pk])
+            exports.leave([request.pk], of=REDACTIONS)
         return request
     options = {"erase_exports": one.line["erase_exports"], "cutoff_number": reach}
     return _made(one, Kind.DELETION, **_subject(one), **options, **found_nothing)
@@ -357,7 +359,7 @@ def _remember(planned: Sequence[Planned]) -> None:
         if one.plan in {Plan.REMEMBER, Plan.REDACT} or (one.plan == Plan.LEAVE and one.kind == LineKind.REDACTED):
             at = one.now if one.line.get("cutoff_at") is None else one.time("cutoff_at")
             conversation = bytes.fromhex(one.line["conversation"])
-            redacted.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, at)
+            messages.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, at)
 
 
 def _mark(planned: Sequence[Planned]) -> None:

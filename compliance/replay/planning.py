@@ -16,10 +16,10 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
-from compliance.erasure import redacted
 from compliance.ledger import lines as lines_of_ledger
 from compliance.ledger.content import Line
 from compliance.models import ComplianceRequest, LedgerLine, LineKind
+from compliance.redaction import messages
 from compliance.replay.loading import ACTOR, declare_ucis
 from compliance.retention import due
 from conversations.placement import by_place
@@ -326,11 +326,11 @@ def _unusable(one: Planned, kind: Kind) -> Plan | None:
     return None
 
 
-def _find_messages(one: Planned) -> redacted.FoundMessages:
+def _find_messages(one: Planned) -> messages.FoundMessages:
     """Find the messages of a redaction by their ids' digests, and note them."""
     conversation = bytes.fromhex(one.line["conversation"])
     wanted = [bytes.fromhex(each) for each in one.line["messages"]]
-    found = redacted.find_messages(Chatbot.objects.get(pk=one.chatbot), conversation, wanted)
+    found = messages.find(Chatbot.objects.get(pk=one.chatbot), conversation, wanted)
     one.messages = list(found.numbers.values())
     # A conversation that is closed refuses all of its messages.
     one.lost_messages = [] if found.is_closed else [each for each in wanted if each not in found.numbers]

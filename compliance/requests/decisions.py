@@ -15,13 +15,14 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance.erasure import extracts, redacted
+from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.retention import policy
 from compliance.work import notify
 from compliance.work.outbox import announce
+from compliance.work.scope import DELETIONS, REDACTIONS
 from compliance.work.transitions import requeue
 
 HoldReason = ComplianceRequest.HoldReason
@@ -157,8 +158,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
                 "Only a failed request that still names its chatter can be retried.",
             )
         requeue.queue_again(request)
-        try_extracts_again = redacted.try_extracts_again if request.kind == Kind.REDACTION else extracts.try_again
-        try_extracts_again([request.pk])
+        extracts.try_again([request.pk], of=REDACTIONS if request.kind == Kind.REDACTION else DELETIONS)
     return request
 
 

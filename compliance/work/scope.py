@@ -1,4 +1,4 @@
-"""The scope of a deletion, as SQL: what must be gone when it completes.
+"""The scope of a request, as SQL: what must be gone when it completes.
 
 No request owns a conversation, a file or an export, and none hands anything over to another. Each finds what it
 names, even if another deletion has marked or erased it. So two deletions that meet at worst do the same work twice,
@@ -11,9 +11,14 @@ For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`)
 - if a chatter's request names it, and it is live, began before the mark, and is not marked (after a restored backup);
 - if it has the request's mark; of a retention run under way, only the slice that it works on.
 
+A redaction (`REDACTIONS`) has its messages in scope, with their files. Of their conversation it has the exports that
+began before it emptied the messages, and the days that may hold one of them.
+
 `%(chatbots)s` are the chatbots of all rows `r` (`compliance.work.sql.subjects`).
 OFFSET 0 makes PostgreSQL look up in indexes: it cannot know how few rows there are.
 """
+
+from typing import NamedTuple
 
 from compliance.work.sql import REQUESTS
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -45,13 +50,6 @@ SELECT {{columns}}
 NAMED_IN_SCOPE = _NAMED_IN_SCOPE.format(columns="c.id")
 IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")
 
-# A statement about the scope of the requests `ids` begins so, and goes on with another WITH or the rest.
-SCOPE = f"""
-{REQUESTS}, scope AS MATERIALIZED (
-    SELECT r.id AS request_id, s.id FROM r CROSS JOIN LATERAL ({IN_SCOPE}) AS s
-)
-"""
-
 # The chatter's exports that were filed before, or begun before the deletion was, as while it was held. One without
 # findings holds no conversation, but its key contains the value.
 OWN_EXPORTS = """
@@ -66,15 +64,71 @@ EXPORTS_HOLDING = """
 SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id OFFSET 0
 """
 
-# Begins a statement about the exports that these deletions meet: those that hold a conversation in their scope, and
-# the chatters' own.
-EXPORTS_MET = f"""
-{SCOPE}, met AS MATERIALIZED (
-    SELECT s.request_id, held.export_id FROM scope AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
+
+class Scope(NamedTuple):
+    """What requests of a kind, `ids`, have in their scope: SQL that a statement about it is made of.
+
+    `head`: a WITH of the requests `r` and of `scope`: conversations, each with its request. `exports`: those that
+    hold a conversation `s` in scope. `file`, `day`: whether a file `f`, or a daily extract `e`, of such a
+    conversation is in scope.
+    """
+
+    head: str
+    exports: str = EXPORTS_HOLDING
+    file: str = "TRUE"
+    day: str = "TRUE"
+
+    @property
+    def met(self) -> str:
+        """`head`, and a WITH `met` of the exports that the requests meet, the chatters' own among them."""
+        return f"""
+{self.head}, met AS MATERIALIZED (
+    SELECT s.request_id, held.export_id FROM scope AS s CROSS JOIN LATERAL ({self.exports}) AS held
      UNION
     SELECT r.id, own.id FROM r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
 )
 """
+
+
+DELETIONS = Scope(
+    f"""
+{REQUESTS}, scope AS MATERIALIZED (
+    SELECT r.id AS request_id, s.id FROM r CROSS JOIN LATERAL ({IN_SCOPE}) AS s
+)
+"""
+)
+# With when the messages were sent, of those that are still stored. Where a deletion has erased them, their days are
+# not known any more, so it may be any. An export that starts over has a new time of its beginning before its former
+# object is removed; but it has expired. A finished one that expires keeps its time, and is clean if it began later.
+REDACTIONS = Scope(
+    """
+WITH r AS MATERIALIZED (
+    SELECT q.id, q.seq, q.variable_id, q.uci_digest, q.cutoff_at, x.conversation_id, x.message_numbers
+      FROM compliance_redaction AS x JOIN compliance_compliancerequest AS q ON q.id = x.request_id
+     WHERE x.request_id = ANY(%(ids)s::uuid[]) AND q.cutoff_at IS NOT NULL
+), scope AS MATERIALIZED (
+    SELECT r.id AS request_id, r.conversation_id AS id, NULL::bigint AS erased_before, r.cutoff_at,
+           r.message_numbers, m.times
+      FROM r
+     CROSS JOIN LATERAL (
+           SELECT array_agg(sent_at) AS times FROM conversations_message
+            WHERE id = ANY(r.message_numbers) AND conversation_id = r.conversation_id
+              AND chatbot_id = ANY(%(chatbots)s)) AS m
+)
+""",
+    exports="""
+SELECT held.export_id
+  FROM (SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id OFFSET 0) AS held
+ CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = held.export_id OFFSET 0) AS e
+ CROSS JOIN LATERAL (SELECT cutoff_at FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
+ WHERE filed.cutoff_at <= s.cutoff_at OR (e.finished_at IS NULL AND e.expires_at <= statement_timestamp())
+""",
+    file="f.message_id = ANY(s.message_numbers)",
+    day="""
+(s.times IS NULL OR EXISTS (
+    SELECT 1 FROM unnest(s.times) AS said(at) WHERE said.at >= e.starts_at AND said.at < e.ends_at))
+""",
+)
 
 # Whether an export that was met, of the request `filed`, is the chatter's own. Where either side names conversations,
 # it is if it holds one.

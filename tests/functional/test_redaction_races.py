@@ -9,9 +9,10 @@ from django.db import transaction
 
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import objects, redacted
+from compliance.erasure import exports, objects, verify
 from compliance.ledger import journal
 from compliance.models import Claim, ComplianceRequest, Export, RepeatedExport
+from compliance.redaction import messages
 from compliance.work.transitions import completion
 from conversations import uploads
 from conversations.intake import store
@@ -195,14 +196,14 @@ def test_it_waits_for_the_day_also_once_a_deletion_has_erased_its_message(compan
 
 # Where a worker stops: after the work of each step is done, before or after its commit.
 STEPS = [
-    (redacted, "empty"),
-    (redacted, "expire_exports"),
-    (redacted, "find"),
+    (messages, "empty"),
+    (exports, "expire_redacted"),
+    (verify, "find_leftovers"),
     (objects, "erase_files"),
     (objects, "erase_exports"),
     (journal, "intend"),
     (journal, "conclude"),
-    (redacted, "leave"),
+    (completion, "complete_deletions"),
 ]
 
 

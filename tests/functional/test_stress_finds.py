@@ -8,12 +8,13 @@ from django.db import connection
 
 from chatbots.buckets import location_of
 from chatbots.models import Bucket
-from compliance.erasure import exports, redacted
+from compliance.erasure import exports
 from compliance.models import Export, LedgerLine
 from compliance.redaction import engine as redaction
 from compliance.replay import filing
 from compliance.retention import cleanup, policy
 from compliance.work import free_text
+from compliance.work.scope import DELETIONS
 from conversations import intake, lookups
 from conversations.tombstones import Tombstones
 from tests.extracting import versioned_bucket
@@ -205,12 +206,17 @@ def clearing_references_alone(patch: pytest.MonkeyPatch) -> None:
 def removing_what_is_delivered(patch: pytest.MonkeyPatch) -> None:
     leave = exports.leave
 
-    def leave_nothing(request_ids: Any) -> None:
+    def leave_nothing(request_ids: Any, **of: Any) -> None:
         for export in Export.objects.filter(hosting="client", key__isnull=False):
             location_of(Bucket.objects.get(chatbot=export.chatbot)).storage.purge(export.key)
-        leave(request_ids)
+        leave(request_ids, **of)
 
     patch.setattr(exports, "leave", leave_nothing)
+
+
+def naming_no_copy_of_a_redaction(patch: pytest.MonkeyPatch) -> None:
+    leave = exports.leave
+    patch.setattr(exports, "leave", lambda ids, of: of is DELETIONS and leave(ids))
 
 
 def making_again_behind(patch: pytest.MonkeyPatch) -> None:
@@ -258,11 +264,11 @@ def _execute(statement: str, *values: object) -> None:
         (removing_what_is_delivered, DELIVERED, "removed"),
         (making_again_behind, WAITING, "overtaken"),
         (
-            rewording(redacted, "_EXPIRE", "WHEN e.last_copy_since IS NOT NULL", "WHEN FALSE"),
+            rewording(exports, "_EXPIRE_REDACTED", "e.last_copy_since IS NULL", "TRUE"),
             LAST_COPY,
             "lost export",
         ),
-        (replacing(redacted, "leave", lambda _: None), LAST_COPY, "redacted text in chatter_data_exports"),
+        (naming_no_copy_of_a_redaction, LAST_COPY, "redacted text in chatter_data_exports"),
     ],
 )
 def test_a_planted_fault_is_found(

@@ -12,6 +12,7 @@ from compliance.erasure import exports, objects, verify
 from compliance.export import records
 from compliance.ledger import lines
 from compliance.models import Export
+from compliance.work.scope import DELETIONS
 from compliance.work.sql import SHARING
 from tests.factories import conversation_of, export_of
 
@@ -97,7 +98,10 @@ def test_what_an_export_holds_is_looked_up_by_number_when_statistics_show_no_mar
     assert "conversation_log_closed" not in plan, plan
 
 
-@pytest.mark.parametrize("statement", [exports._EXPIRE, f"{objects._GOING} SELECT FROM going"], ids=["met", "going"])
+_GOING = f"{objects._GOING.format(of=DELETIONS)} SELECT FROM going"
+
+
+@pytest.mark.parametrize("statement", [exports._EXPIRE_ERASED, _GOING], ids=["met", "going"])
 def test_exports_are_found_by_their_ids_when_statistics_show_none_with_a_key(
     chatbot: Chatbot, statement: str
 ) -> None:

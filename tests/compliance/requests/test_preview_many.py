@@ -73,7 +73,7 @@ def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, 
     failed = deletion_of(chatbot, "failing")
     refused = StepFailed("storage_locked", "Grant it.", retryable=False)
     with monkeypatch.context() as patch:
-        patch.setattr(objects, "erase_files", lambda _begin, ids: dict.fromkeys(ids, refused))
+        patch.setattr(objects, "erase_files", lambda _begin, ids, of: dict.fromkeys(ids, refused))
         drain()
     conversation_of(chatbot, "failing", messages=3, deletion_request_id=failed.pk)
     deletion_of(chatbot, "gone")
