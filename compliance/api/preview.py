@@ -14,9 +14,9 @@ from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody,
 from compliance.api.examples import CHATTER, assurance
 from compliance.api.schemas import PreviewResponse
 from compliance.models import ComplianceRequest
-from compliance.requests import preview
-from compliance.requests.preview import Preview
-from compliance.requests.preview.subjects import Options
+from compliance.requests.finds import MOST_NAMED
+from compliance.requests.inputs import RequestInput
+from compliance.requests.preview import Preview, preview
 from config.openapi.document import REQUESTS
 from config.openapi.operations import describe
 
@@ -95,20 +95,17 @@ class PreviewView(WritingView):
     def post(self, request: Request, **_path: str) -> Response:
         body = _parse(json_body(request))
         caller = caller_of(request)
-        found = preview.preview(
-            chatbot=caller.chatbot,
-            about=body.about,
-            kinds=_kinds(caller, body.action),
-            options=Options(
-                erase_exports=getattr(body, "erase_exports", None) or False,
-                include_shared=getattr(body, "include_shared", None) or False,
-                include_files=getattr(body, "include_files", None) or False,
-            ),
-            reference=body.reference or "",
-            callback_url=body.callback_url or "",
-            requested_at=body.requested_at or "",
+        asked = RequestInput(
+            Kind.DELETION,
+            body.about,
+            body.reference or "",
+            body.callback_url or "",
+            body.requested_at or "",
+            erase_exports=getattr(body, "erase_exports", None) or False,
+            include_shared=getattr(body, "include_shared", None) or False,
+            include_files=getattr(body, "include_files", None) or False,
         )
-        return Response(represent(found))
+        return Response(represent(preview(chatbot=caller.chatbot, asked=asked, kinds=_kinds(caller, body.action))))
 
 
 def _parse(raw: bytes) -> DeletionBody | ExportBody | PreviewBody:
@@ -130,8 +127,8 @@ def _kinds(caller: Caller, action: str | None) -> list[Kind]:
 
 
 def represent(preview: Preview) -> dict[str, Any]:
-    """Return a preview in the words of the contract."""
-    deletion, export = preview.deletion, preview.export
+    """Return the preview of one subject in the words of the contract."""
+    finds, deletion, export = preview.only, preview.deletion, preview.export
     return {
         "deletion": deletion
         and {
@@ -145,7 +142,7 @@ def represent(preview: Preview) -> dict[str, Any]:
                 "delivered_exports": deletion.delivered_exports,
                 "delivered_extracts": deletion.delivered_extracts,
             },
-            "held_by": preview.held_by,
+            "held_by": finds.held_by,
         },
         "export": export
         and {
@@ -157,8 +154,8 @@ def represent(preview: Preview) -> dict[str, Any]:
             "unverified_left_out": export.unverified_left_out,
             "refused": export.refused,
         },
-        "at_least": preview.at_least,
-        "open_requests": [str(request_id) for request_id in preview.open_requests],
+        "at_least": finds.at_least,
+        "open_requests": [str(request_id) for request_id in finds.open_requests[:MOST_NAMED]],
         "similar": [
             {
                 "unique_chatter_identifier_key": similar.key,
@@ -166,6 +163,6 @@ def represent(preview: Preview) -> dict[str, Any]:
                 "conversations": similar.conversations,
                 "differs_in": similar.differs_in,
             }
-            for similar in preview.similar
+            for similar in finds.similar
         ],
     }

@@ -212,13 +212,13 @@ _IS_ENOUGH = is_enough_sql(
 )
 
 
-def blocking(*, head: str, given: str, statuses: str) -> str:
+def blocking(*, head: str, statuses: str) -> str:
     """Return SQL with a row for each of some requests that an export with one of `statuses` must precede.
 
     Only of the other selector: the queue orders requests by the same one (`compliance.work.scheduling`). Whether a
     chatter's request and one by conversation ids meet, only the data can say, so it is checked right before the mark.
 
-    `head` is a WITH of the requests, as `r`. The row has their column `given`, and the export's id.
+    `head` is a WITH of the requests, as `r`. The row has their id, and the export's.
     """
     # Marked conversations are in no export any more. A chatter's export leaves out shared conversations, unless it
     # includes them, and those whose identity is too weak for the chatbot. Of several exports the last is returned:
@@ -227,7 +227,7 @@ def blocking(*, head: str, given: str, statuses: str) -> str:
     # People are looked up for requests by ids alone. A condition of the join would be tried after the look-up.
     return f"""
 {head}, found AS MATERIALIZED (
-    SELECT r.{given} AS given, r.seq, r.conversation_digests IS NOT NULL AS is_by_ids, c.external_id_digest,
+    SELECT r.id AS given, r.seq, r.conversation_digests IS NOT NULL AS is_by_ids, c.external_id_digest,
            i.variable_id, i.digest, i.people, {_IS_ENOUGH} AS is_enough
       FROM r
      CROSS JOIN LATERAL (SELECT export_assurance FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b
@@ -259,7 +259,7 @@ SELECT DISTINCT ON (given) given, id FROM earlier ORDER BY given, seq DESC
 """
 
 
-_BLOCKING = blocking(head=REQUESTS, given="id", statuses="'accepted', 'on_hold', 'processing', 'failed'")
+_BLOCKING = blocking(head=REQUESTS, statuses="'accepted', 'on_hold', 'processing', 'failed'")
 
 
 def find_blocking(deletion_ids: Collection[UUID]) -> dict[UUID, UUID]:

@@ -13,11 +13,11 @@ from common.crypto import digest
 from common.times import EARLIEST
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestSubject
+from compliance.requests import similar
 from compliance.requests.decisions import is_retryable
 from compliance.requests.inputs import ChatbotConfig
-from compliance.requests.preview import similar
-from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci, Selector
+from compliance.requests.similar import Similar
 from conversations import search
 from conversations.search import MIN_NAME_LENGTH, NO_RESULT, SearchResult
 

@@ -10,8 +10,8 @@ from chatbots import changelog
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import awaits_approval
-from compliance.requests.preview import Preview, preview_filed, subjects_of
-from compliance.requests.preview.subjects import Extent, extent_of
+from compliance.requests.finds import Extent, extent_of
+from compliance.requests.preview import Preview, preview_filed
 from conversations.snapshots import one_instant
 
 
@@ -66,4 +66,4 @@ def _look(request_ids: Collection[UUID], actor: str) -> dict[UUID, ComplianceReq
 
 def _whom(request: ComplianceRequest) -> Whom:
     key = request.variable.name if request.variable else None
-    return Whom(key, request.uci_value, extent_of(subjects_of(request)))
+    return Whom(key, request.uci_value, extent_of(request))

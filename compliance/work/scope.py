@@ -20,12 +20,12 @@ OFFSET 0 makes PostgreSQL look up in indexes: it cannot know how few rows there 
 
 from typing import NamedTuple
 
-from compliance.work.sql import REQUESTS
+from compliance.work.sql import GIVEN, REQUESTS
 from conversations.sql import SELECTED_CONVERSATIONS
 
 # To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`. IN_SCOPE_WITH takes the columns that are to be read of a
 # conversation `c`.
-_NAMED_IN_SCOPE = f"""
+NAMED_IN_SCOPE_WITH = f"""
 SELECT {{columns}}
   FROM ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
@@ -35,7 +35,7 @@ SELECT {{columns}}
     OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cutoff_at)
 """
 IN_SCOPE_WITH = f"""
-{_NAMED_IN_SCOPE}
+{NAMED_IN_SCOPE_WITH}
  UNION
 SELECT {{columns}} FROM conversations_conversation AS c
  WHERE c.deletion_request_id = r.id AND c.chatbot_id = ANY(%(chatbots)s) AND r.slice IS NULL
@@ -47,7 +47,7 @@ SELECT {{columns}}
         WHERE id = sliced.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
  WHERE r.slice IS NOT NULL AND c.deletion_request_id = r.id
 """
-NAMED_IN_SCOPE = _NAMED_IN_SCOPE.format(columns="c.id")
+NAMED_IN_SCOPE = NAMED_IN_SCOPE_WITH.format(columns="c.id")
 IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")
 
 # The chatter's exports that were filed before, or begun before the deletion was, as while it was held. One without
@@ -128,6 +128,16 @@ SELECT held.export_id
 (s.times IS NULL OR EXISTS (
     SELECT 1 FROM unnest(s.times) AS said(at) WHERE said.at >= e.starts_at AND said.at < e.ends_at))
 """,
+)
+
+# Of requests that are not filed, or wait, as if they were carried out now (`sql.given_unfiled`): their conversations
+# were found by NAMED_IN_SCOPE_WITH, as many as a preview reads, and are given as `numbers`.
+UNFILED = Scope(
+    f"""
+WITH r AS MATERIALIZED (SELECT * FROM {GIVEN}), scope AS MATERIALIZED (
+    SELECT NULL::uuid AS request_id, unnest(%(numbers)s::bigint[]) AS id
+)
+"""
 )
 
 # Whether an export that was met, of the request `filed`, is the chatter's own. Where either side names conversations,

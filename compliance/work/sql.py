@@ -1,9 +1,11 @@
 """SQL that several statements about requests share. `r` is the request that a statement is about."""
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from common.db import array, fetch
+from compliance.models import ComplianceRequest
 
 # Lists of states.
 RUNNABLE = "('accepted', 'processing')"
@@ -67,7 +69,7 @@ WITH r AS MATERIALIZED (
 GIVEN = """
 json_to_recordset(%(requests)s::json)
     AS r(id uuid, seq bigint, chatbot_id bigint, variable_id bigint, uci_digest bytea, conversation_digests bytea[],
-         cutoff_at timestamptz, cutoff_number bigint)
+         cutoff_at timestamptz, cutoff_number bigint, erase_exports boolean)
 """
 _GIVEN = f"""
 SELECT coalesce(json_agg(r), '[]')::text
@@ -85,6 +87,10 @@ _MOST_KNOWN = 20_000
 _NO_CHATBOT = 0
 
 
+# The highest number that PostgreSQL has.
+_LAST = 2**63 - 1
+
+
 def is_open() -> bool:
     return bool(fetch(f"SELECT {IS_OPEN}")[0][0])
 
@@ -98,6 +104,31 @@ def given(request_ids: Collection[UUID]) -> dict[str, str]:
     """Return the parameters of a statement about GIVEN requests as they are now: `requests`, and their `chatbots`."""
     [(requests,)] = fetch(_GIVEN, [array(request_ids)])
     return {"requests": requests, "chatbots": _array_of_chatbots(request_ids)}
+
+
+def given_unfiled(chatbot_id: int, requests: Iterable[ComplianceRequest]) -> dict[str, str]:
+    """As `given`, of requests of a chatbot that are not filed or wait, as if they were carried out now.
+
+    All that is stored is in their scope, and all that was filed comes before those that are not filed.
+    """
+    rows = [
+        {
+            "id": str(request.pk),
+            "seq": _LAST,
+            "chatbot_id": chatbot_id,
+            "variable_id": request.variable_id,
+            "uci_digest": request.uci_digest and _bytea(request.uci_digest),
+            "conversation_digests": None if digests is None else [_bytea(digest) for digest in digests],
+            "cutoff_number": _LAST,
+            "erase_exports": request.erase_exports,
+        }
+        for request, digests in ((one, one.conversation_digests) for one in requests)
+    ]
+    return {"requests": json.dumps(rows), "chatbots": array([chatbot_id])}
+
+
+def _bytea(value: bytes | memoryview) -> str:
+    return f"\\x{bytes(value).hex()}"
 
 
 def _array_of_chatbots(request_ids: Collection[UUID]) -> str:

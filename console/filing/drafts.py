@@ -17,12 +17,10 @@ from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import idempotency, preview
+from compliance.requests import idempotency
 from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.inputs import RequestInput
-from compliance.requests.preview import Preview, PreviewOfMany, preview_many
-from compliance.requests.preview.effects import Deletion, Export
-from compliance.requests.preview.subjects import Options
+from compliance.requests.preview import Deletion, Export, Preview, preview, preview_many
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit_many
 
@@ -142,25 +140,19 @@ class InvalidToken(Exception):
     """The token was not issued to this user for this chatbot."""
 
 
-def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview | PreviewOfMany, PreviewCounts]:
+def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, PreviewCounts]:
     """Return the preview of a draft, and the counts to compare when it is confirmed. Raises Refused."""
-    kind, options = Kind(draft.kind), Options(**draft.options)
-    found: Preview | PreviewOfMany
+    asked = list(draft.inputs().values())
     if draft.is_many:
-        references = draft.references or ("",) * len(draft.values)
-        chatters = list(zip(draft.values, references, strict=True))
-        found = preview_many(chatbot=chatbot, key=draft.key, chatters=chatters, kind=kind, options=options)
-        counts = tuple(one.conversations for one in found.chatters)
+        found = preview_many(chatbot=chatbot, key=draft.key, asked=asked)
     else:
-        found = preview.preview(
-            chatbot=chatbot, about=draft.about, kinds=[kind], options=options, reference=draft.reference
-        )
-        counts = (part_of(found).found.conversations,)
+        found = preview(chatbot=chatbot, asked=asked[0], kinds=[asked[0].kind])
     totals = part_of(found).found
+    counts = tuple(finds.total.conversations for finds in found.each)
     return found, PreviewCounts(counts, totals.conversations, totals.highest)
 
 
-def part_of(found: Preview | PreviewOfMany) -> Deletion | Export:
+def part_of(found: Preview) -> Deletion | Export:
     """Return the part of a preview for its draft's kind."""
     [part] = [one for one in (found.deletion, found.export) if one]
     return part

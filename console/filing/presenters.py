@@ -8,10 +8,10 @@ from django.conf import settings
 from chatbots.models import Chatbot
 from common.wording import counted
 from compliance.models import ComplianceRequest
-from compliance.requests.preview import ChatterPreview, PreviewOfMany
-from compliance.requests.preview.effects import Deletion
-from compliance.requests.preview.similar import Similar
+from compliance.requests.finds import Finds
+from compliance.requests.preview import Deletion, Preview
 from compliance.requests.results import KEPT_OF_CONVERSATION
+from compliance.requests.similar import Similar
 from compliance.requests.submit import grace_of
 from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import PastedValues, peculiarities
@@ -59,21 +59,21 @@ class PreviewLine:
     row: int
     value: str
     reference: str
-    preview: ChatterPreview
+    finds: Finds
     notes: list[str]
     alike: list[Similar]
     holds: list[str]
 
     @property
     def is_not_found(self) -> bool:
-        preview = self.preview
-        return not (preview.refused or preview.conversations or preview.unverified_left_out)
+        finds = self.finds
+        return not (finds.refused or finds.total.conversations or finds.unverified_left_out)
 
     @property
     def needs_review(self) -> bool:
-        preview = self.preview
-        found = (preview.refused, self.notes, self.alike, preview.open_requests, preview.held_by, self.is_not_found)
-        return any((*found, preview.claimed, preview.unverified_left_out))
+        finds = self.finds
+        found = (finds.refused, self.notes, self.alike, finds.open_requests, finds.held_by, self.is_not_found)
+        return any((*found, finds.total.claimed, finds.unverified_left_out))
 
 
 def stores(deletion: Deletion) -> list[StoreRow]:
@@ -119,23 +119,21 @@ def differs(one: Similar) -> str:
     return ", ".join(_DIFFERS[way] for way in one.differs_in)
 
 
-def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:
+def lines(draft: Draft, found: Preview) -> list[PreviewLine]:
     """Return the rows of the preview of many requests, those that need review first."""
     shown = [
         PreviewLine(
             row,
             value,
             reference,
-            preview,
+            finds,
             _notes(draft, row, value),
-            preview.similar,
-            holds(preview.held_by),
+            finds.similar,
+            holds(finds.held_by),
         )
-        for row, value, reference, preview in zip(
-            draft.rows, draft.values, draft.references, found.chatters, strict=True
-        )
+        for row, value, reference, finds in zip(draft.rows, draft.values, draft.references, found.each, strict=True)
     ]
-    return sorted(shown, key=lambda line: (not line.preview.refused, not line.needs_review, line.row))
+    return sorted(shown, key=lambda line: (not line.finds.refused, not line.needs_review, line.row))
 
 
 def _notes(draft: Draft, row: int, value: str) -> list[str]:
@@ -146,14 +144,14 @@ def _notes(draft: Draft, row: int, value: str) -> list[str]:
 def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str, int]:
     """Return how many rows there are of each sort."""
     return {
-        "filed": sum(not line.preview.refused for line in lines),
-        "refused": sum(bool(line.preview.refused) for line in lines),
+        "filed": sum(not line.finds.refused for line in lines),
+        "refused": sum(bool(line.finds.refused) for line in lines),
         "not_found": sum(line.is_not_found for line in lines),
-        "with_open": sum(bool(line.preview.open_requests) for line in lines),
+        "with_open": sum(bool(line.finds.open_requests) for line in lines),
         "with_alike": sum(bool(line.alike) for line in lines),
-        "held": sum(bool(line.preview.held_by) for line in lines),
-        "claimed": sum(line.preview.claimed > 0 for line in lines),
-        "unverified": sum(line.preview.unverified_left_out > 0 for line in lines),
+        "held": sum(bool(line.finds.held_by) for line in lines),
+        "claimed": sum(line.finds.total.claimed > 0 for line in lines),
+        "unverified": sum(line.finds.unverified_left_out > 0 for line in lines),
         "odd": sum(bool(line.notes) for line in lines),
         "repeated": len(pasted.repeated) if pasted else 0,
         "empty": len(pasted.empty) if pasted else 0,

@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from common.wording import counted
 from compliance.errors import Refused
-from compliance.requests.preview import Preview, PreviewOfMany
+from compliance.requests.preview import Preview
 from compliance.requests.submit import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, page, refusal, render
 from console.common.scope import MANAGE_REQUESTS, visible_chatbots
@@ -111,8 +111,8 @@ class FileOne(FilingFlow[OneForm]):
         return {
             "conversations": part_of(found).found.conversations,
             "notes": _notes(draft),
-            "holds": presenters.holds(found.held_by),
-            "alike": presenters.alike(self.chatbot, self.actor, found.similar),
+            "holds": presenters.holds(found.only.held_by),
+            "alike": presenters.alike(self.chatbot, self.actor, found.only.similar),
             "subject": dump_subject(self.chatbot, self.actor, draft),
         }
 
@@ -179,7 +179,7 @@ class FileMany(FilingFlow[ManyForm]):
     def ask(self, form: ManyForm, **context: Any) -> HttpResponse:
         return super().ask(form, most=MAX_BATCH, **context)
 
-    def preview_context(self, draft: Draft, found: PreviewOfMany, form: ManyForm | None) -> dict[str, Any]:
+    def preview_context(self, draft: Draft, found: Preview, form: ManyForm | None) -> dict[str, Any]:
         pasted = form.pasted_rows if form else None
         lines = presenters.lines(draft, found)
         return {

@@ -13,7 +13,6 @@ from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision
 from compliance.requests.preview import Preview
-from compliance.requests.preview.similar import Similar
 from compliance.requests.results import (
     COUNTED,
     EXPORTED,
@@ -23,6 +22,7 @@ from compliance.requests.results import (
     Outcomes,
     counts_of,
 )
+from compliance.requests.similar import Similar
 from compliance.requests.whom import Whom
 from compliance.work.sql import SHARING
 from console.filing.pasted_values import peculiarities
@@ -58,7 +58,7 @@ class ShownWhom(NamedTuple):
 
     @property
     def alike(self) -> list[tuple[Similar, str]]:
-        return [(one, differs(one)) for one in self.preview.similar] if self.preview else []
+        return [(one, differs(one)) for one in self.preview.only.similar] if self.preview else []
 
 
 class StoreCount(NamedTuple):

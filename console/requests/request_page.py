@@ -183,7 +183,7 @@ def _answer(
         refused=refused,
         filed_by_user=waits_for_approval and decides and needs_another(found, actor_of(request)),
         preview=preview,
-        holds_again=labels.holds_again(found, preview.held_by) if preview else [],
+        holds_again=labels.holds_again(found, preview.only.held_by) if preview else [],
         shows_whom=decides and whom.is_shown(found),
         shown=shown,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],

@@ -88,7 +88,7 @@ def test_odd_characters_of_the_value_are_named(chatbot: Chatbot, officer: Client
 
 
 def test_the_newest_hundred_conversations_are_listed(chatbot: Chatbot, officer: Client, monkeypatch) -> None:
-    monkeypatch.setattr("compliance.requests.preview.subjects.MOST_NAMED", 2)
+    monkeypatch.setattr("compliance.requests.finds.MOST_NAMED", 2)
     for day in range(3):
         conversation_of(chatbot, VALUE, started_at=LATE + timedelta(days=day))
     text = card(show(officer, held(chatbot)).text)

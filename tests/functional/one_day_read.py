@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
+from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import preview_many
-from compliance.requests.preview.subjects import Options
+from compliance.requests.selectors import ByUci
 from conversations.filtered_log import StateFilter
 from conversations.models import Conversation, Identity, UploadedFile
 from tests.calls import TokenCaller
@@ -50,16 +51,14 @@ class DayOfReaders:
         assert answer.json()["similar"][0]["unique_chatter_identifier_value"] == self.members[1]
         by_id = self.token.post("preview", {"conversation_ids": [f"{self.name} {number}" for number in range(100)]})
         assert by_id.json()["deletion"]["erased"]["conversations"] == 100
-        chatters = [(value, "") for value in [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]]
+        values = [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]
         for kind in (Kind.DELETION, Kind.EXPORT):
             found = preview_many(
                 chatbot=self.chatbot,
                 key="member_id",
-                chatters=chatters,
-                kind=kind,
-                options=Options(include_files=True),
+                asked=[RequestInput(kind, ByUci("member_id", value), include_files=True) for value in values],
             )
-            assert found.chatters[-1].similar
+            assert found.each[-1].similar
 
     def finding(self) -> None:
         recently = urlencode({"received_after": (timezone.now() - timedelta(minutes=5)).isoformat()})

@@ -12,8 +12,9 @@ from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export
-from compliance.requests.preview import effects, subjects
-from compliance.requests.preview import similar as similar_values
+from compliance.requests import finds
+from compliance.requests import preview as previews
+from compliance.requests import similar as similar_values
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Identity, Message
 from tests.calls import TokenCaller, pointers, problem
@@ -300,7 +301,7 @@ def test_a_preview_counts_conversations_up_to_a_limit(chatbot, preview, monkeypa
     Chatbot.objects.update(max_conversations_per_deletion=2)
     for _ in range(5):
         conversation_of(chatbot, "alice", messages=1)
-    monkeypatch.setattr(subjects, "MOST_FOUND", 3)
+    monkeypatch.setattr(finds, "MOST_FOUND", 3)
     found = preview()
     assert found["at_least"] is True
     assert found["deletion"]["erased"]["conversations"] == found["export"]["conversations"] == 4
@@ -316,7 +317,7 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
     make_all()
     Message.objects.filter(sent_at=noon(day_after(FIRST))).delete()
     assert preview()["deletion"]["erased"]["extracts"] == 2
-    monkeypatch.setattr(effects, "EXACT_MESSAGES", 1)
+    monkeypatch.setattr(previews, "EXACT_MESSAGES", 1)
     assert preview()["deletion"]["erased"]["extracts"] == 3
 
 

@@ -1,5 +1,7 @@
 """A preview of many chatters shows for each the same as its own preview, with a constant number of queries."""
 
+from dataclasses import replace
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -8,12 +10,12 @@ from chatbots.models import Chatbot, Variable
 from compliance.erasure import objects
 from compliance.errors import Refused, StepFailed
 from compliance.models import ComplianceRequest
-from compliance.requests import preview
-from compliance.requests.preview import ChatterPreview, PreviewOfMany, preview_many, subjects
-from compliance.requests.preview.subjects import Options
+from compliance.requests import finds
+from compliance.requests.inputs import RequestInput
+from compliance.requests.preview import Preview, preview, preview_many
 from compliance.requests.selectors import ByUci
 from conversations import uploads
-from conversations.models import Assurance, Identity
+from conversations.models import Identity
 from tests.compliance.api.test_preview import exported, filled
 from tests.compliance.exporting import committed
 from tests.factories import (
@@ -32,31 +34,13 @@ Way = Identity.EstablishedBy
 
 def many(
     chatbot: Chatbot, *values: str, kind: Kind = Kind.DELETION, key: str = "member_id", **options: bool
-) -> PreviewOfMany:
-    chatters = [(value, "") for value in values]
-    return preview_many(chatbot=chatbot, key=key, chatters=chatters, kind=kind, options=Options(**options))
+) -> Preview:
+    asked = [RequestInput(kind, ByUci(key, value), **options) for value in values]
+    return preview_many(chatbot=chatbot, key=key, asked=asked)
 
 
-def alone(chatbot: Chatbot, value: str, **options: bool) -> preview.Preview:
-    about = ByUci("member_id", value)
-    return preview.preview(chatbot=chatbot, about=about, kinds=list(Kind), options=Options(**options))
-
-
-def as_chatter(one: preview.Preview, kind: Kind) -> ChatterPreview:
-    """The preview of one value, in the format of a preview of many."""
-    part = one.deletion if kind == Kind.DELETION else one.export
-    assert part is not None
-    erased = part.assurance[Assurance.USER_CHANNEL] if part.assurance else 0
-    return ChatterPreview(
-        conversations=part.found.conversations,
-        messages=part.found.messages,
-        at_least=one.at_least,
-        open_requests=one.open_requests,
-        similar=list(one.similar[:3]),
-        held_by=one.held_by if kind == Kind.DELETION else [],
-        claimed=getattr(part, "claimed", erased),
-        unverified_left_out=getattr(part, "unverified_left_out", 0),
-    )
+def alone(chatbot: Chatbot, value: str, kind: Kind = Kind.DELETION, **options: bool) -> Preview:
+    return preview(chatbot=chatbot, asked=RequestInput(kind, ByUci("member_id", value), **options), kinds=[kind])
 
 
 @committed
@@ -89,17 +73,21 @@ def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, 
     values = ["alice", "bob", "gone", "held", "owed", "many", "failing", "nobody"]
     for kind in (Kind.DELETION, Kind.EXPORT):
         found = many(chatbot, *values, kind=kind, include_files=True)
-        for value, shown in zip(values, found.chatters, strict=True):
-            expected = as_chatter(alone(chatbot, value, include_files=True), kind)
-            assert shown == expected, value
-    reasons = {value: one.held_by for value, one in zip(values, many(chatbot, *values).chatters, strict=True)}
+        for value, shown in zip(values, found.each, strict=True):
+            one = alone(chatbot, value, kind, include_files=True)
+            part = one.deletion or one.export
+            assert part is not None
+            assert shown.total == part.found, value
+            shown.request = one.only.request
+            assert shown == replace(one.only, similar=one.only.similar[:3]), value
+    reasons = {value: one.held_by for value, one in zip(values, many(chatbot, *values).each, strict=True)}
     assert "export_pending" in reasons["held"]
     assert "export_pending" in reasons["owed"]
     assert "too_many_conversations" in reasons["many"]
-    left_out = {value: one.unverified_left_out for value, one in zip(values, found.chatters, strict=True)}
+    left_out = {value: one.unverified_left_out for value, one in zip(values, found.each, strict=True)}
     assert {value for value, number in left_out.items() if number} == {"many"}
-    assert {value: one.conversations for value, one in zip(values, found.chatters, strict=True)}["failing"] == 0
-    assert many(chatbot, "failing").chatters[0].conversations == 1
+    assert {value: one.total.conversations for value, one in zip(values, found.each, strict=True)}["failing"] == 0
+    assert many(chatbot, "failing").each[0].total.conversations == 1
     assert reasons["nobody"] == ["awaiting_approval"]
 
 
@@ -112,9 +100,9 @@ def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot,
         result = many(chatbot, "alice", "nobody", erase_exports=erase_exports)
         assert result.deletion == alone(chatbot, "alice", erase_exports=erase_exports).deletion
     result = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True)
-    assert result.export == alone(chatbot, "alice", include_files=True).export
+    assert result.export == alone(chatbot, "alice", Kind.EXPORT, include_files=True).export
     both = many(chatbot, "alice", "bob")
-    assert [one.conversations for one in both.chatters] == [3, 2]
+    assert [one.total.conversations for one in both.each] == [3, 2]
     assert both.deletion is not None
     assert both.deletion.found.conversations == 4
     assert both.deletion.assurance == {"user_channel": 0, "platform": 3, "verified": 1}
@@ -129,12 +117,12 @@ def test_together_a_conversation_of_two_people_counts_by_its_strongest_identity(
     Chatbot.objects.update(export_assurance="platform")
     chatbot.refresh_from_db()
     found = many(chatbot, "alice", "bob", kind=Kind.EXPORT, include_shared=True)
-    assert [(one.conversations, one.unverified_left_out) for one in found.chatters] == [(0, 2), (1, 0)]
+    assert [(one.total.conversations, one.unverified_left_out) for one in found.each] == [(0, 2), (1, 0)]
     assert found.export is not None
     assert found.export.assurance == {"user_channel": 1, "platform": 0, "verified": 1}
     assert (found.export.found.conversations, found.export.unverified_left_out) == (1, 1)
     erased = many(chatbot, "alice", "bob")
-    assert [one.claimed for one in erased.chatters] == [2, 0]
+    assert [one.total.claimed for one in erased.each] == [2, 0]
     assert erased.deletion is not None
     assert erased.deletion.assurance == found.export.assurance
 
@@ -151,13 +139,14 @@ def test_values_that_cannot_be_filed_are_reported_line_by_line(chatbot, neighbou
         ("77", "T-77"),
         ("78", "not one"),
     ]
-    result = preview_many(chatbot=chatbot, key="member_id", chatters=chatters, kind=Kind.DELETION, options=Options())
-    assert [one.refused.pointer if one.refused else None for one in result.chatters] == [
+    asked = [RequestInput(Kind.DELETION, ByUci("member_id", value), reference) for value, reference in chatters]
+    result = preview_many(chatbot=chatbot, key="member_id", asked=asked)
+    assert [one.refused.pointer if one.refused else None for one in result.each] == [
         None,
         *["/unique_chatter_identifier_value"] * 5,
         *["/reference"] * 2,
     ]
-    assert [one.conversations for one in result.chatters] == [1, *[0] * 7]
+    assert [one.total.conversations for one in result.each] == [1, *[0] * 7]
 
 
 def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
@@ -170,7 +159,7 @@ def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
         return refused.value.code
 
     assert code("plan") == "unknown_uci_key"
-    monkeypatch.setattr(subjects, "MOST_IN_ALL", 1)
+    monkeypatch.setattr(finds, "MOST_IN_ALL", 1)
     assert code() == "invalid"
     monkeypatch.undo()
     Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
@@ -186,7 +175,7 @@ def test_a_thousand_values_take_as_many_queries_as_ten(chatbot):
         with CaptureQueriesContext(
             connection,
         ) as asked:
-            assert len(many(chatbot, *(f"v{one}" for one in range(number))).chatters) == number
+            assert len(many(chatbot, *(f"v{one}" for one in range(number))).each) == number
         return len(asked)
 
     assert count_queries(10) == count_queries(1_000)
