@@ -114,7 +114,7 @@ def given_unfiled(chatbot_id: int, requests: Iterable[ComplianceRequest]) -> dic
     rows = [
         {
             "id": str(request.pk),
-            "seq": _LAST,
+            "seq": _LAST if request._state.adding else request.seq,
             "chatbot_id": chatbot_id,
             "variable_id": request.variable_id,
             "uci_digest": request.uci_digest and _bytea(request.uci_digest),

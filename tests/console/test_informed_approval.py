@@ -218,6 +218,17 @@ def test_an_approver_is_told_to_look_and_what_holds_it_again(chatbot: Chatbot, o
     assert "You have not seen" not in text
 
 
+def test_only_an_export_that_was_filed_earlier_holds_a_deletion_again(chatbot: Chatbot, officer: Client) -> None:
+    failed = {"status": "failed", "failed_at": timezone.now(), "error_code": "x"}
+    conversation_of(chatbot, VALUE, external_id="c-1")
+    text = "since an earlier export of the same data has not been delivered"
+    request = held(chatbot)
+    export_of(chatbot, VALUE, **failed)
+    of_conversations(chatbot, "c-1", kind="export", **failed)
+    assert text not in dialog(text_of(officer, request))
+    assert text in dialog(text_of(officer, held(chatbot)))
+
+
 def test_the_waiting_time_says_what_happens_next(chatbot: Chatbot, officer: Client) -> None:
     at = timezone.now() + timedelta(minutes=15)
     request = waiting(chatbot, not_before=at)
