@@ -6,6 +6,7 @@ Parameters are psycopg's: `%s` with a list, or `%(name)s` with a dict. Errors ar
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -134,6 +135,15 @@ def array(ids: Iterable[int | UUID]) -> str:
     and UUIDs need none, and UUIDs no hyphens, which take Python three times as long.
     """
     return f"{{{','.join([one.hex if isinstance(one, UUID) else str(one) for one in ids])}}}"
+
+
+def as_json(value: Any) -> Any:
+    """Return a column's value as `json_to_recordset` reads it."""
+    if isinstance(value, bytes | memoryview):
+        return f"\\x{value.hex()}"
+    if isinstance(value, list):
+        return [as_json(one) for one in value]
+    return str(value) if isinstance(value, UUID | datetime) else value
 
 
 def close_if_unusable() -> None:

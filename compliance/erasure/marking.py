@@ -198,12 +198,12 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
     reasons: dict[UUID, HoldReason] = {}
     for one in checked:
         size = sizes.get(one.request_id)
-        holds = {
-            HoldReason.EXPORT_PENDING: one.export_pending or one.request_id in blocked,
-            HoldReason.TOO_MANY_CONVERSATIONS: size is not None and size.conversations > one.guard,
-            HoldReason.AWAITING_APPROVAL: one.four_eyes,
-        }
-        reason = next((reason for reason, applies in holds.items() if applies and reason not in one.approved), None)
+        holds = holds_of(
+            is_blocked=one.export_pending or one.request_id in blocked,
+            is_too_large=size is not None and size.conversations > one.guard,
+            four_eyes=one.four_eyes,
+        )
+        reason = next((reason for reason in holds if reason not in one.approved), None)
         if reason is None or one.has_marked:
             admitted.append(one)
         else:
@@ -212,6 +212,16 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
         waiting = {each for each, reason in reasons.items() if reason == HoldReason.EXPORT_PENDING}
         requeue.hold(held, reasons, pending={each: blocked[each] for each in waiting & blocked.keys()})
     return admitted
+
+
+def holds_of(*, is_blocked: bool, is_too_large: bool, four_eyes: bool) -> list[HoldReason]:
+    """Return what holds a deletion unless it was approved, in the order in which it is asked."""
+    reasons = {
+        HoldReason.EXPORT_PENDING: is_blocked,
+        HoldReason.TOO_MANY_CONVERSATIONS: is_too_large,
+        HoldReason.AWAITING_APPROVAL: four_eyes,
+    }
+    return [reason for reason, applies in reasons.items() if applies]
 
 
 def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Marked:

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from common.db import array, execute
+from common.db import array, as_json, execute
 from compliance.erasure import exports, marking
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
 from compliance.redaction import messages
@@ -121,7 +121,7 @@ def _insert(requests: Sequence[ComplianceRequest]) -> None:
     """Insert requests in this order. By one parameter: there can be very many, with very many columns."""
     if requests:
         rows = [
-            {"place": place} | {name: insert.as_json(getattr(one, name)) for name in _WRITTEN}
+            {"place": place} | {name: as_json(getattr(one, name)) for name in _WRITTEN}
             for place, one in enumerate(requests)
         ]
         execute(_insert_statement(), [json.dumps(rows, default=str)])

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from chatbots import changelog
+from common.db import as_json
 from compliance.models import ComplianceRequest
 from compliance.requests.idempotency import Answer
 from compliance.requests.inputs import RequestInput
-from compliance.requests.insert import as_json
 from compliance.work.sql import digests_of, ids_naming
 
 _NAMING = ids_naming("given.conversation_digests")

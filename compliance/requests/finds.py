@@ -16,6 +16,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import fetch
 from compliance.erasure.exports import blocking
+from compliance.erasure.marking import holds_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.similar import Similar
@@ -181,15 +182,12 @@ class Finds:
 
     @property
     def held_by(self) -> list[HoldReason]:
-        """What would hold it, in the order in which it is asked. Only deletions are held."""
+        """What would hold it. Only deletions are held."""
+        if not self.is_deletion or self.refused:
+            return []
         chatbot = self.request.chatbot
-        reasons = {
-            HoldReason.EXPORT_PENDING: self.is_blocked,
-            HoldReason.TOO_MANY_CONVERSATIONS: len(self.live) > chatbot.max_conversations_per_deletion,
-            HoldReason.AWAITING_APPROVAL: chatbot.four_eyes,
-        }
-        is_filed = self.is_deletion and not self.refused
-        return [reason for reason, holds_it in reasons.items() if is_filed and holds_it]
+        is_too_large = len(self.live) > chatbot.max_conversations_per_deletion
+        return holds_of(is_blocked=self.is_blocked, is_too_large=is_too_large, four_eyes=chatbot.four_eyes)
 
     def by_assurance(self, conversations: Sequence[Found]) -> ByAssurance | None:
         """Return how many of a chatter's conversations there are by assurance; None if they are named by ids."""

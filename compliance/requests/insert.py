@@ -10,7 +10,7 @@ the UCI, and that exports have a bucket. So what is remembered between calls is 
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from django.db import connection
 from psycopg import sql
 
 from chatbots import changelog
-from common.db import fetch
+from common.db import as_json, fetch
 from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests.idempotency import Answer, Key, ReplayKey
 from compliance.work.sql import ids_naming
@@ -143,15 +143,6 @@ def store_subjects(requests: Iterable[ComplianceRequest]) -> None:
         for one in requests
         for digest in one.given_digests
     )
-
-
-def as_json(value: Any) -> Any:
-    """Return a column's value as `jsonb_to_recordset` reads it."""
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    if isinstance(value, list):
-        return [as_json(one) for one in value]
-    return str(value) if isinstance(value, UUID | datetime) else value
 
 
 def _row(place: int, request: ComplianceRequest, unless_one_waits: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from common.db import array, fetch
+from common.db import array, as_json, fetch
 from compliance.models import ComplianceRequest
 
 # Lists of states.
@@ -86,7 +86,7 @@ _MOST_KNOWN = 20_000
 # refuses most of those.
 _NO_CHATBOT = 0
 
-
+_OF_UNFILED = ("id", "chatbot_id", "variable_id", "uci_digest", "conversation_digests", "erase_exports")
 # The highest number that PostgreSQL has.
 _LAST = 2**63 - 1
 
@@ -112,23 +112,11 @@ def given_unfiled(chatbot_id: int, requests: Iterable[ComplianceRequest]) -> dic
     All that is stored is in their scope, and all that was filed comes before those that are not filed.
     """
     rows = [
-        {
-            "id": str(request.pk),
-            "seq": _LAST if request._state.adding else request.seq,
-            "chatbot_id": chatbot_id,
-            "variable_id": request.variable_id,
-            "uci_digest": request.uci_digest and _bytea(request.uci_digest),
-            "conversation_digests": None if digests is None else [_bytea(digest) for digest in digests],
-            "cutoff_number": _LAST,
-            "erase_exports": request.erase_exports,
-        }
-        for request, digests in ((one, one.conversation_digests) for one in requests)
+        {name: as_json(getattr(one, name)) for name in _OF_UNFILED}
+        | {"seq": _LAST if one._state.adding else one.seq, "cutoff_number": _LAST}
+        for one in requests
     ]
     return {"requests": json.dumps(rows), "chatbots": array([chatbot_id])}
-
-
-def _bytea(value: bytes | memoryview) -> str:
-    return f"\\x{bytes(value).hex()}"
 
 
 def _array_of_chatbots(request_ids: Collection[UUID]) -> str:
