@@ -18,7 +18,7 @@ from django.conf import settings
 _FORMAT = "v1"
 _NONCE_BYTES = 12
 
-OfClients = Literal["conversation", "message", "chatter", "replay", "body", "canary"]
+OfClients = Literal["conversation", "message", "chatter", "replay", "body"]
 OfStaff = Literal["login", "recovery_code", "staff"]
 
 _FINGERPRINT = b"fingerprint of DIGEST_KEY"
@@ -65,7 +65,7 @@ def digest(purpose: OfClients | OfStaff, scope: UUID | int, value: str | bytes) 
     """Return the 32-byte keyed digest of `value`. Equal values in different scopes have unrelated digests.
 
     `scope` is the chatbot's public id for the id of a conversation or message, and for a call, the variable's public
-    id for a UCI value, the turn's id for a word of the canary, the user's number for a credential.
+    id for a UCI value, the user's number for a credential.
     """
     data = value if isinstance(value, bytes) else value.encode()
     return hmac.digest(settings.DIGEST_KEY, f"{purpose}:{scope}:".encode() + data, "sha256")

@@ -102,7 +102,6 @@ RIGHTS: Mapping[str, Rights] = {
     # The web role sets it up, the worker's takes the turns.
     "compliance.Canary": Rights("SELECT, INSERT, UPDATE", "SELECT"),
     "compliance.CanaryTurn": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
-    "compliance.CanaryFinding": Rights("SELECT", "SELECT, INSERT, DELETE"),
     # Workers read staff e-mail addresses only, and remove expired rows: no password, no key of a session.
     "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff, date_joined)"),
     # The canary looks for its words in what sessions hold.

@@ -64,10 +64,8 @@ OUTSIDE: Mapping[str, Outside] = {
         "which chatbot the canary has, and its token, encrypted; no client's", "token_encrypted"
     ),
     "compliance.CanaryTurn": Outside(
-        "what the canary did, with a chatter that does not exist; ids, times, codes, log files", "logs trouble_at"
-    ),
-    "compliance.CanaryFinding": Outside(
-        "where something was left: codes and names of ours; never what it was", "where"
+        "what the canary did, with a chatter that does not exist; ids, times, codes, names of ours, log files",
+        "logs trouble_at findings",
     ),
 }
 

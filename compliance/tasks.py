@@ -77,6 +77,10 @@ def sweep() -> None:
             notify.enqueue("send_mails")
         if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
             notify.notify_workers()
+        # Last: requests do not wait for it.
+        with isolated.part("canary"):
+            if tripwire.look_if_due():
+                canary.advance()
 
 
 @_quiet
@@ -91,10 +95,3 @@ def send_mails() -> None:
     """Mail notifications to officers. Enqueues another turn if some are left."""
     if tripwire.look_if_due() and mails.deliver():
         notify.enqueue("send_mails")
-
-
-@_quiet
-def watch_canary() -> None:
-    """Begin a turn of the canary, or go on with it. The guard asks again while it runs."""
-    if tripwire.look_if_due():
-        canary.advance()

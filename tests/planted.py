@@ -164,7 +164,7 @@ OURS: Mapping[str, str] = {
     "chatbots.Resolver.last_error": _CODE,
     "compliance.Callback.error_code": _CODE,
     "compliance.Canary.token_encrypted": _SECRET,
-    "compliance.CanaryFinding.where": "our own words",
+    "compliance.CanaryTurn.findings": "our own words",
     "compliance.CanaryTurn.logs": "files that the operator names in the settings",
     "compliance.CanaryTurn.trouble_at": "our own words",
     "compliance.ComplianceRequest.error_code": _CODE,

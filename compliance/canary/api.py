@@ -1,21 +1,16 @@
 """Look through the API: what it shows of the chatter, before the deletion and after it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from itertools import chain
 from typing import Any, NamedTuple
 
 from common.times import rfc3339
-from compliance.canary.client import Answer, Client
-from compliance.canary.trouble import CannotTell, Doubts, Trouble
+from compliance.canary.client import Client
+from compliance.canary.report import CannotTell, Report, Trouble
 from compliance.canary.words import COUNTS, Planted, Search
-from compliance.models import CanaryFinding, CanaryTurn
-
-Code = CanaryFinding.Code
-
-# Of a list, in pages of the API's largest. The canary's own are short: some conversations a turn.
-_MOST_PAGES = 20
+from compliance.models import CanaryTurn
+from compliance.models.canary import Left, Place
 
 # What a deleted conversation keeps, by the product's own rules (README, "What a deletion erases"). Everything else of
 # an answer has to be null or empty, also a field that is added one day.
@@ -24,153 +19,61 @@ _KEPT = {
     *("file_upload", "agent_handover", "push", "score", "csat"),
 }
 _KEPT_OF_CSAT = {"score", "vote"}
+_LOOK_UP, _PREVIEW = "lookUpConversations", "previewRequest"
+_EXPORT, _DELETION = "getRequest (export)", "getRequest (deletion)"
 # Before the deletion at least these show the chatter.
-_CONTROLS = {
-    *("getConversation", "listConversations", "lookUpConversations", "listMessages", "listFiles"),
-    "getRequest (export)",
-}
+_CONTROLS = {_LOOK_UP, _PREVIEW, "getConversation", "listConversations", "listMessages", "listFiles"}
 
 
-class Sighting(NamedTuple):
-    """That something is there, and where: a name of ours."""
-
-    code: Code
-    where: str
-
-
-class _Probe(NamedTuple):
-    """What one call shows. `text` lacks what only repeats the call; `entries` can be conversations of the log."""
+class _Call(NamedTuple):
+    """A call that could show the chatter. One that `is_closed` is refused once that is erased."""
 
     where: str
-    text: str
-    entries: list[dict[str, Any]]
-    is_of_conversation: bool = False  # of one that has to be closed after a deletion
+    path: str
+    body: Any = None
+    is_closed: bool = False
+    # What it shows, without what only repeats the call.
+    shows: Callable[[Any], Any] = lambda document: document
 
 
 def control(client: Client, planted: Planted, turn: CanaryTurn) -> list[str]:
     """Return the calls that should show more than ids of the chatter before the deletion, and do not."""
-    search = Search(planted.only("value", "name", "said", "file name"))
-    probes = chain.from_iterable(_calls(client, planted, turn))
-    seen = {probe.where for probe in probes if search.is_in_text(probe.text)}
-    wanted = _CONTROLS if turn.export_id else _CONTROLS - {"getRequest (export)"}
-    if _erased_by_preview(client, planted)["conversations"]:
-        seen.add("previewRequest")
-    return sorted(wanted.union({"previewRequest"}) - seen)
+    search = Search([planted.value, planted.name, planted.said, planted.file_name])
+    wanted = _CONTROLS | ({_EXPORT} if turn.export_id else set())
+    for call in _calls(planted, turn):
+        for shown in _shown(client, call):
+            if search.is_in_text(json.dumps(shown)) or (call.where == _PREVIEW and shown["conversations"]):
+                wanted.discard(call.where)
+    return sorted(wanted)
 
 
-def look(client: Client, planted: Planted, search: Search, turn: CanaryTurn) -> Iterator[Sighting]:
-    """Yield what the API still shows after the deletion, then raise CannotTell if not all could be asked for."""
-    doubts = Doubts()
-    for call in _calls(client, planted, turn):
-        with doubts.passing():
-            for probe in call:
-                yield from _in_probe(probe, search, turn)
-    with doubts.passing():
-        if any(_erased_by_preview(client, planted).values()):
-            yield Sighting(Code.NOT_ERASED, "previewRequest")
-    with doubts.passing():
-        yield from _counted(client, turn)
-    doubts.tell()
+def look(client: Client, planted: Planted, search: Search, turn: CanaryTurn, report: Report) -> None:
+    """Report what the API still shows after the deletion."""
+    for call in _calls(planted, turn):
+        with report.looking_at(call.where):
+            for shown in _shown(client, call):
+                for code in _left(call, shown, search, turn):
+                    report.found(Place.API, code, call.where)
 
 
-def _in_probe(probe: _Probe, search: Search, turn: CanaryTurn) -> Iterator[Sighting]:
-    if probe.is_of_conversation:
-        yield Sighting(Code.STILL_SERVED, probe.where)
-    if search.is_in_text(probe.text):
-        yield Sighting(Code.TEXT_LEFT, probe.where)
-    ours = [one for one in probe.entries if one.get("number") in turn.numbers]
+def _left(call: _Call, shown: Any, search: Search, turn: CanaryTurn) -> Iterator[Left]:
+    if call.is_closed:
+        yield Left.STILL_SERVED
+    if search.is_in_text(json.dumps(shown)):
+        yield Left.TEXT_LEFT
+    if call.where == _PREVIEW and any(shown.values()):
+        yield Left.NOT_ERASED
+    entries = [one for one in (shown if isinstance(shown, list) else [shown]) if isinstance(one, dict)]
+    ours = [one for one in entries if one.get("number") in turn.numbers]
     if not all(map(_is_deleted, ours)):
-        yield Sighting(Code.NOT_ERASED, probe.where)
-    if probe.where == "lookUpConversations" and len(ours) < len(turn.numbers):
-        # That it took place counts for billing, and its digest is kept.
-        yield Sighting(Code.MISCOUNTED, probe.where)
-
-
-def _calls(client: Client, planted: Planted, turn: CanaryTurn) -> Iterator[Iterator[_Probe]]:
-    """Yield each call that could show the chatter, as an iterator of its probes. The call is made when that is read.
-
-    Raises CannotTell then for a call that is not answered as it has to be, since nothing would be seen.
-    """
-    yield _looked_up(client, planted)
-    since = rfc3339(turn.began_at - timedelta(days=3))
-    yield _listed(client, "listConversations", f"conversations?limit=200&started_after={since}")
-    since = rfc3339(turn.began_at - timedelta(minutes=1))
-    yield _listed(client, "listRequests", f"requests?limit=200&received_after={since}")
-    yield _read(client, "listExtracts", "extracts")
-    yield _read(client, "getUsage", "usage")
-    yield _requests_about(client, planted)
-    for number in turn.numbers:
-        yield _read(client, "getConversation", f"conversations/{number}")
-        yield _closed(client, "listMessages", f"conversations/{number}/messages")
-        yield _closed(client, "listFiles", f"conversations/{number}/files")
-        if turn.file_id is not None:
-            path = f"conversations/{number}/files/{turn.file_id}/download"
-            yield _handed_out(client, "downloadFile", path, turn=turn)
-    for kind, request_id in (("export", turn.export_id), ("deletion", turn.deletion_id)):
-        if request_id is not None:
-            yield _read(client, f"getRequest ({kind})", f"requests/{request_id}")
-            yield _read(client, "listCallbacks", f"requests/{request_id}/callbacks")
-    if turn.export_id is not None:
-        yield _handed_out(client, "downloadExport", f"requests/{turn.export_id}/download", turn=turn)
-
-
-def _looked_up(client: Client, planted: Planted) -> Iterator[_Probe]:
-    found = client.send("lookUpConversations", "conversations/lookup", {"ids": planted.conversation_ids})["results"]
-    # Each result repeats the id that was sent.
-    entries = [one["conversation"] for one in found if one["conversation"]]
-    yield _Probe("lookUpConversations", json.dumps(entries), entries)
-
-
-def _requests_about(client: Client, planted: Planted) -> Iterator[_Probe]:
-    found = client.send("lookUpRequests", "requests/lookup", planted.about)
-    yield _Probe("lookUpRequests", json.dumps(found), [])
-
-
-def _read(client: Client, where: str, path: str) -> Iterator[_Probe]:
-    document = client.read(where, path)
-    yield _Probe(where, json.dumps(document), [document])
-
-
-def _listed(client: Client, where: str, path: str) -> Iterator[_Probe]:
-    """Yield each page of a list."""
-    for _ in range(_MOST_PAGES):
-        page = client.read(where, path)
-        yield _Probe(where, json.dumps(page["results"]), page["results"])
-        if not page["next"]:
-            return
-        # An address of the service as it sees itself; ours is the one to call.
-        path = f"{path.partition('?')[0]}?{page['next'].partition('?')[2]}"
-    raise CannotTell(Trouble.TOO_MUCH, where)
-
-
-def _closed(client: Client, where: str, path: str) -> Iterator[_Probe]:
-    """Yield what a call shows that a closed conversation refuses."""
-    answer = client.get(where, path)
-    if answer.is_served:
-        yield _Probe(where, _text(answer), [], is_of_conversation=True)
-    elif answer.status != 410:
-        # Not allowed, or moved: then it says nothing of the conversation.
-        raise CannotTell(Trouble.API_REFUSED, where)
-
-
-def _handed_out(client: Client, where: str, path: str, *, turn: CanaryTurn) -> Iterator[_Probe]:
-    """Yield that a link to a file is handed out, which holds for some minutes. It is not followed: see `bucket`."""
-    answer = client.get(where, path)
-    if answer.is_served:
-        yield _Probe(where, "", [], is_of_conversation=turn.erased_at is not None)
-    elif answer.status not in {404, 409, 410}:
-        raise CannotTell(Trouble.API_REFUSED, where)
-
-
-def _text(answer: Answer) -> str:
-    return answer.body.decode("utf-8", "replace")
-
-
-def _erased_by_preview(client: Client, planted: Planted) -> dict[str, int]:
-    """Return what another deletion of the chatter would erase: a search by the value itself."""
-    preview = client.send("previewRequest", "preview", {**planted.about, "action": "delete", "erase_exports": True})
-    erased: dict[str, int] = preview["deletion"]["erased"]
-    return erased
+        yield Left.NOT_ERASED
+    # That conversations took place counts for billing, and digests of their ids are kept.
+    if call.where == _LOOK_UP and len(ours) < len(turn.numbers):
+        yield Left.MISCOUNTED
+    # Exports are not compared: a sweep may take one, once the deletion has it expire.
+    least = COUNTS | {"files": int(turn.file_id is not None)}
+    if call.where == _DELETION and turn.numbers and any((shown["counts"].get(n) or 0) < least[n] for n in least):
+        yield Left.MISCOUNTED
 
 
 def _is_deleted(entry: dict[str, Any]) -> bool:
@@ -185,15 +88,53 @@ def _is_deleted(entry: dict[str, Any]) -> bool:
     )
 
 
-def _counted(client: Client, turn: CanaryTurn) -> Iterator[Sighting]:
-    """Yield where the deletion's own account lacks something that was planted.
+def _calls(planted: Planted, turn: CanaryTurn) -> Iterator[_Call]:
+    """Yield the calls that could show the chatter."""
+    # Each result of a look-up repeats the id that was sent.
+    ids = {"ids": planted.conversation_ids}
+    yield _Call(
+        _LOOK_UP, "conversations/lookup", ids, shows=lambda found: [one["conversation"] for one in found["results"]]
+    )
+    since = rfc3339(turn.began_at - timedelta(days=3))
+    yield _Call("listConversations", f"conversations?limit=200&started_after={since}")
+    since = rfc3339(turn.began_at - timedelta(minutes=1))
+    yield _Call("listRequests", f"requests?limit=200&received_after={since}")
+    yield _Call("listExtracts", "extracts")
+    yield _Call("getUsage", "usage")
+    yield _Call("lookUpRequests", "requests/lookup", planted.about)
+    another = {**planted.about, "action": "delete", "erase_exports": True}
+    yield _Call(_PREVIEW, "preview", another, shows=lambda found: found["deletion"]["erased"])
+    for number in turn.numbers:
+        path = f"conversations/{number}"
+        yield _Call("getConversation", path)
+        yield _Call("listMessages", f"{path}/messages", is_closed=True)
+        yield _Call("listFiles", f"{path}/files", is_closed=True)
+        if turn.file_id is not None:
+            yield _Call("downloadFile", f"{path}/files/{turn.file_id}/download", is_closed=True)
+    for where, request_id in ((_EXPORT, turn.export_id), (_DELETION, turn.deletion_id)):
+        if request_id is not None:
+            yield _Call(where, f"requests/{request_id}")
+            yield _Call("listCallbacks", f"requests/{request_id}/callbacks")
+    if turn.export_id is not None:
+        yield _Call("downloadExport", f"requests/{turn.export_id}/download", is_closed=True)
 
-    Exports are not compared: a sweep may take one, once the deletion has it expire.
-    """
-    if turn.deletion_id is None or not turn.numbers:
+
+def _shown(client: Client, call: _Call) -> Iterator[Any]:
+    """Yield what a call shows, of a list page by page. Raises CannotTell where it shows nothing as it should not."""
+    if call.is_closed:
+        status, body = client.call(call.where, call.path)
+        if status < 400:
+            # The link of a download holds for some minutes. It is not followed: see `bucket`.
+            yield body.decode("utf-8", "replace")
+        elif status not in {404, 409, 410}:
+            # Not allowed, or moved: then it says nothing of the chatter.
+            raise CannotTell(Trouble.API_REFUSED, call.where)
         return
-    where = "getRequest (deletion)"
-    counts = client.read(where, f"requests/{turn.deletion_id}")["counts"]
-    least = COUNTS | {"files": int(turn.file_id is not None)}
-    if any((counts.get(name) or 0) < number for name, number in least.items()):
-        yield Sighting(Code.MISCOUNTED, where)
+    path: str | None = call.path
+    while path:
+        document = client.read(call.where, path, call.body)
+        is_list = call.body is None and "results" in document
+        yield document["results"] if is_list else call.shows(document)
+        # An address of the service as it sees itself; ours is the one to call.
+        further = document["next"] if is_list else None
+        path = further and f"{path.partition('?')[0]}?{further.partition('?')[2]}"

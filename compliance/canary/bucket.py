@@ -6,134 +6,97 @@ objects of the erasure ledger that name its requests.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from datetime import datetime
+from io import BytesIO
 from urllib.parse import unquote
 from uuid import UUID
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import SERVICE_FOLDERS
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from common.storage.listing import Listed
-from compliance.canary.api import Code, Sighting
-from compliance.canary.trouble import Budget, CannotTell, Doubts, Trouble
+from compliance.canary.report import Report, check_time
 from compliance.canary.words import Planted, Search, Unsearchable
 from compliance.models import CanaryTurn, LedgerObject
+from compliance.models.canary import Left, Place
 
 UPLOADS = SERVICE_FOLDERS[0]
 EXPORTS, EXTRACTS = "chatter_data_exports", "daily_conversations_extracts"
 _FOLDERS = {UPLOADS, EXPORTS, EXTRACTS}
-
-# In the canary's folders and the ledger's objects together. Some are there at a time.
-_MOST_VERSIONS = 2_000
-_MOST_LEDGER_OBJECTS = 500
+# All objects of a turn are small.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
-def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool, budget: Budget) -> list[str]:
+def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool) -> list[str]:
     """Return the folders whose files should have the chatter's texts before the deletion, and do not.
 
     Searches for words that are in no key: a key that is found does not show that contents are read.
     """
-    wanted = {UPLOADS} if turn.file_id is not None else set()
-    if turn.export_id is not None:
-        wanted.add(EXPORTS)
-    if has_extract:
-        wanted.add(EXTRACTS)
-    doubts = Doubts()
-    seen: set[str] = set()
+    wanted = {UPLOADS: turn.file_id is not None, EXPORTS: turn.export_id is not None, EXTRACTS: has_extract}
+    report = Report()
+    of_chatbot, of_uploads = _prefixes(turn)
     # Beside an export lies a copy of the file.
-    for prefix, labels in zip(_prefixes(turn), [("said", "long ago"), ("file",)], strict=True):
-        found = _in_objects([prefix], Search(planted.only(*labels)), doubts, budget)
-        seen |= {sighting.where.partition("/")[0] for sighting in found}
-    doubts.tell()
-    return sorted(wanted - seen)
+    _look_in_objects([of_chatbot], Search([planted.said, planted.long_ago]), report)
+    _look_in_objects([of_uploads], Search([planted.in_file]), report)
+    if report.trouble:
+        raise report.trouble
+    seen = {where.partition("/")[0] for _, _, where in report.findings}
+    return sorted(folder for folder, is_wanted in wanted.items() if is_wanted and folder not in seen)
 
 
-def look(search: Search, turn: CanaryTurn, *, ledger_keys: Sequence[str] = (), budget: Budget) -> Iterator[Sighting]:
-    """Yield where in the bucket a word is, then raise CannotTell if not all could be read.
-
-    Names an object by its folder and a digest of its key.
-    """
-    doubts = Doubts()
-    prefixes = _prefixes(turn)
-    yield from _in_objects([*prefixes, *ledger_keys[:_MOST_LEDGER_OBJECTS]], search, doubts, budget)
-    if len(ledger_keys) > _MOST_LEDGER_OBJECTS:
-        doubts.note(CannotTell(Trouble.TOO_MUCH, SERVICE_FOLDERS[1]))
-    for prefix in prefixes:
-        with doubts.passing(), _answering("listing"):
-            budget.check("listing")
+def look(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Sequence[str] = ()) -> None:
+    """Report where in the bucket a word is. Names an object by its folder and a digest of its key."""
+    _look_in_objects([*_prefixes(turn), *ledger_keys], search, report)
+    for prefix in _prefixes(turn):
+        with report.looking_at("listing"):
+            check_time("listing")
             for upload in hosted_storage().uploads(prefix):
                 if search.is_in_text(unquote(upload.key)):
-                    yield Sighting(Code.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
-    doubts.tell()
+                    report.found(Place.BUCKET, Left.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
+
+
+def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> list[str]:
+    """Return the keys of the ledger's objects since then that name one of these requests."""
+    named = LedgerObject.objects.filter(at__gte=since, written_at__isnull=False, request_ids__overlap=request_ids)
+    return list(named.values_list("key", flat=True))
 
 
 def _prefixes(turn: CanaryTurn) -> list[str]:
     return [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
 
 
-def _in_objects(prefixes: Iterable[str], search: Search, doubts: Doubts, budget: Budget) -> Iterator[Sighting]:
+def _look_in_objects(prefixes: Iterable[str], search: Search, report: Report) -> None:
     storage = hosted_storage()
-    number = 0
     for prefix in prefixes:
-        with doubts.passing(), _answering("listing"):
-            budget.check("listing")
+        with report.looking_at("listing"):
+            check_time("listing")
             for key, versions in storage.versions_by_key(prefix):
-                number += len(versions)
-                if number > _MOST_VERSIONS:
-                    raise CannotTell(Trouble.TOO_MUCH, _name(key))
+                name = _name(key)
                 if search.is_in_text(unquote(key)):
-                    yield Sighting(Code.TEXT_LEFT, f"{_name(key)} (key)")
+                    report.found(Place.BUCKET, Left.TEXT_LEFT, f"{name} (key)")
                 for version in versions:
-                    with doubts.passing(), _answering(_name(key)):
-                        yield from _in_version(storage, search, version, budget)
+                    with report.looking_at(name):
+                        check_time(name)
+                        for part in _parts_with_word(storage, search, version):
+                            of = "" if version.is_latest else ", an old version"
+                            report.found(Place.BUCKET, Left.TEXT_LEFT, f"{name} ({part}{of})")
 
 
-@contextmanager
-def _answering(where: str) -> Iterator[None]:
-    """Raise CannotTell for a storage that does not answer, or refuses."""
-    failure: StorageError | None = None
-    try:
-        yield
-    except StorageError as error:
-        failure = error
-    # Raised outside the except block: an error of the storage can name the key.
-    if failure:
-        raise CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({failure.code})")
-
-
-def _in_version(storage: ObjectStorage, search: Search, version: Listed, budget: Budget) -> Iterator[Sighting]:
-    where = _name(version.key)
-    budget.check(where)
+def _parts_with_word(storage: ObjectStorage, search: Search, version: Listed) -> Iterator[str]:
+    """Yield in which parts of a version a word is. Raises StorageError, Unsearchable."""
     stored = None
     if not version.is_marker:
         stored = storage.read_version(version.key, "" if version.is_latest else version.version_id)
     if stored is None:
         return
-    of = "" if version.is_latest else ", an old version"
     with closing(stored.pieces) as pieces:
         if search.is_in_text(unquote(stored.headers)):
-            yield Sighting(Code.TEXT_LEFT, f"{where} (headers{of})")
-        with suppress(Unsearchable):
-            if search.is_in_any(_in_time(pieces, where, budget)):
-                yield Sighting(Code.TEXT_LEFT, f"{where} (content{of})")
-            return
-    raise CannotTell(Trouble.TOO_MUCH, where)
-
-
-def _in_time(pieces: Iterable[bytes], where: str, budget: Budget) -> Iterator[bytes]:
-    for piece in pieces:
-        budget.check(where)
-        yield piece
-
-
-def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> Sequence[str]:
-    """Return the keys of the ledger's objects since then that name one of these requests.
-
-    At most one more than are read, by which `look` knows that there are too many.
-    """
-    named = LedgerObject.objects.filter(at__gte=since, written_at__isnull=False, request_ids__overlap=request_ids)
-    return list(named.order_by("at").values_list("key", flat=True)[: _MOST_LEDGER_OBJECTS + 1])
+            yield "headers"
+        if version.bytes > _MOST_BYTES:
+            raise Unsearchable
+        if search.is_in_file(BytesIO(b"".join(pieces))):
+            yield "content"
 
 
 def _name(key: str) -> str:

@@ -1,39 +1,33 @@
 """Look in log files that an operator names (`CANARY_LOG_FILES`): what was written since the last look.
 
-A file is known by its inode and a digest of its first bytes, so what is renamed by rotation is read on from where it
-was, and one that was copied and emptied, or whose inode another has now, is not taken for it. Any other is read whole
-if it has changed since. One that was in use and is nowhere any more, nor a copy of it, cannot be looked at: the
-patterns have to fit the names that rotation gives.
+A file is known by a digest of its first bytes, so what is renamed or copied by rotation is read on from where it was.
+Any other is read whole if it has changed since. One that was in use and is nowhere any more, nor a copy of it, cannot
+be looked at: the patterns have to fit the names that rotation gives.
 """
 
 import glob
+import gzip
 import hashlib
 import os
-import stat
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
-from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
 
 from common import proc
-from compliance.canary.api import Code, Sighting
-from compliance.canary.trouble import Budget, CannotTell, Doubts, NotHere, Trouble
-from compliance.canary.words import GUNZIP, GZIP, Search, Unsearchable
+from compliance.canary.report import CannotTell, Report, Trouble, check_time
+from compliance.canary.words import Search
+from compliance.models.canary import Left, Place
 
-# Of all patterns together.
-_MOST_FILES = 1_000
-_PIECE_BYTES = 1024 * 1024
 # What was written between two turns is read too, unless it is more.
 _MOST_BETWEEN_BYTES = 32 * 1024 * 1024
 # By so many bytes a file is told from another.
 _HEAD_BYTES = 256
-_PACKED_HEAD_BYTES = 4096
 # The clock of the database, and the time of a file.
 _CLOCKS_SECONDS = 300
 # What was written to so lately can have been written to since.
@@ -41,149 +35,86 @@ _IN_USE_SECONDS = 3600
 
 
 class _Known(NamedTuple):
-    """A file as it was. A turn's row has it as a list."""
+    """A file as it was, with something in it. A turn's row has it as a list."""
 
     path: str
     size: int
-    changed_at: float
     head: str
+    is_in_use: bool
 
-    def begins_as(self, head: bytes) -> bool:
-        length = min(self.size, _HEAD_BYTES)
-        return len(head) >= length and _digest(head[:length]) == self.head
-
-    def is_in_use(self, at: float) -> bool:
-        is_read = any(fnmatchcase(self.path, pattern) for pattern in settings.CANARY_LOG_FILES)
-        return is_read and self.changed_at > at - _IN_USE_SECONDS
+    def begins(self, head: bytes) -> bool:
+        """Return whether a file that begins so is this one, or a copy of it."""
+        return _digest(head[: self.size]) == self.head
 
 
 def positions() -> dict[str, Any]:
-    """Return how long each log file of this machine is now. Says nothing of a file that cannot be read.
-
-    `is_read` is for the caller to set: whether a turn has read everything up to there.
-    """
-    files: dict[str, _Known] = {}
-    with suppress(CannotTell):
-        for path, found in _files()[0]:
-            with suppress(OSError):
-                head = _digest(_head(path)[: found.st_size])
-                files[_identity(found)] = _Known(path, found.st_size, found.st_mtime, head)
-    return {"machine": proc.pid_scope(), "at": time.time(), "files": files, "is_read": False}
+    """Return how long each log file of this machine is now. Says nothing of one that cannot be read."""
+    if not settings.CANARY_LOG_FILES:
+        return {}
+    now, files = time.time(), []
+    for path in _files(Report()):
+        with suppress(OSError), Path(path).open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_size:
+                head = _digest(file.read(_HEAD_BYTES)[: found.st_size])
+                files.append(_Known(path, found.st_size, head, found.st_mtime > now - _IN_USE_SECONDS))
+    return {"machine": proc.pid_scope(), "at": now, "files": files}
 
 
 def positions_after(before: dict[str, Any]) -> dict[str, Any]:
-    """Return how long each was when this machine last looked: from there the next turn reads on.
+    """Return how long each was when the turn `before` looked: from there the next turn reads on.
 
-    Returns how long each is now where `before` was not read to its end, or very much was written since. A machine
-    that reads no logs leaves them to the one that did.
+    Returns how long each is now if that did not read all, or very much was written since. A machine that reads no
+    logs leaves them to the one that did.
     """
-    if not before.get("is_read"):
-        return positions()
-    before = before | {"is_read": False}
-    if before["files"] and not settings.CANARY_LOG_FILES:
-        return before
     now = positions()
-    if before.get("machine") != now["machine"]:
-        return now
-    known = _known(before)
-    sizes = [(one.size, known[name].size if name in known else 0) for name, one in now["files"].items()]
-    written = sum(max(0, size - former) for size, former in sizes)
-    return before if written <= _MOST_BETWEEN_BYTES else now
+    if before.pop("is_read", False) and (not now or before["machine"] == now["machine"]):
+        sizes = [sum(_Known(*one).size for one in each.get("files", ())) for each in (before, now)]
+        return before if sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
+    return now
 
 
-def look(search: Search, since: dict[str, Any], began_at: datetime, *, budget: Budget) -> Iterator[Sighting]:
-    """Yield the log files in which a word is, then raise CannotTell if one is missing, or cannot be read."""
-    if since.get("files") and not settings.CANARY_LOG_FILES:
-        # It is set for another machine, whose worker did not take this step.
-        raise NotHere(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
-    # Inodes are of one machine; on another, or after a restart of it, nothing is known of the files.
+def look(search: Search, since: dict[str, Any], began_at: datetime, report: Report) -> None:
+    """Report the log files in which a word is. Raises CannotTell on a machine that reads none, if another does."""
+    if since and not settings.CANARY_LOG_FILES:
+        raise CannotTell(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
+    # Of another machine, or before it was started anew, nothing is known of the files.
     is_here = since.get("machine") == proc.pid_scope()
-    known = _known(since) if is_here else {}
-    at: float = since["at"] if is_here else began_at.timestamp()
-    left = {name: one for name, one in known.items() if one.is_in_use(at)}
-    files, missing = _files()
-    doubts = Doubts()
-    for path, found in files:
-        with doubts.passing(), _readable(path):
-            budget.check(path)
-            name, head, start = _identity(found), _head(path), 0
-            if name in known and found.st_size >= known[name].size and known[name].begins_as(head):
-                left.pop(name, None)
-                start = known[name].size
-            else:
-                # It can be a copy, as copytruncate makes one, also if it was packed at once.
-                left = {name: one for name, one in left.items() if not (one.size and one.begins_as(head))}
-                if found.st_mtime < at - _CLOCKS_SECONDS:
-                    continue
-            if search.is_in_any(_pieces(path, start, budget)):
-                yield Sighting(Code.TEXT_LEFT, path)
-    doubts.tell()
-    if missing or left:
-        raise CannotTell(Trouble.LOG_MISSING, missing or min(one.path for one in left.values()))
+    at = since["at"] if is_here else began_at.timestamp()
+    known = [_Known(*one) for one in since["files"]] if is_here else []
+    left = [one for one in known if one.is_in_use]
+    for path in _files(report):
+        with report.looking_at(path), Path(path).open("rb") as file:
+            found, head = os.fstat(file.fileno()), file.read(_HEAD_BYTES)
+            packed = _packed_head(path)
+            left = [one for one in left if not (one.begins(head) or one.begins(packed))]
+            start = min((one.size for one in known if one.begins(head) and one.size <= found.st_size), default=0)
+            if start or found.st_mtime > at - _CLOCKS_SECONDS:
+                file.seek(start)
+                if search.is_in_file(file, partial(check_time, path)):
+                    report.found(Place.LOGS, Left.TEXT_LEFT, path)
+    for one in left:
+        report.missed(Trouble.LOG_MISSING, one.path)
 
 
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Raise CannotTell for a file that cannot be read, or searched."""
-    trouble: Trouble | None = None
-    try:
-        yield
-    except Unsearchable:
-        trouble = Trouble.TOO_MUCH
-    except OSError:
-        trouble = Trouble.LOG_MISSING
-    if trouble is not None:
-        raise CannotTell(trouble, path)
+def _files(report: Report) -> list[str]:
+    """Return the files that fit the patterns. Reports a pattern that fits none."""
+    files: dict[str, None] = {}
+    for pattern in settings.CANARY_LOG_FILES:
+        # Others, such as a named pipe, could not be read to an end.
+        fitting = [path for path in sorted(glob.iglob(pattern)) if Path(path).is_file()]  # noqa: PTH207  (absolute)
+        files |= dict.fromkeys(fitting)
+        if not fitting:
+            report.missed(Trouble.LOG_MISSING, pattern)
+    return list(files)
 
 
-def _known(positions: dict[str, Any]) -> dict[str, _Known]:
-    return {name: _Known(*one) for name, one in positions["files"].items()}
-
-
-def _head(path: str) -> bytes:
-    """Return the first bytes of a file, or of what it is the gzip of."""
-    with Path(path).open("rb") as file:
-        head = file.read(_PACKED_HEAD_BYTES)
-    if head.startswith(GZIP):
-        with suppress(zlib.error):
-            return zlib.decompressobj(GUNZIP).decompress(head, _HEAD_BYTES)
-    return head[:_HEAD_BYTES]
+def _packed_head(path: str) -> bytes:
+    """Return the first bytes of what a file is the gzip of, or none."""
+    with suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
+        return file.read(_HEAD_BYTES)
+    return b""
 
 
 def _digest(head: bytes) -> str:
     return hashlib.sha256(head).hexdigest()[:32]
-
-
-def _pieces(path: str, start: int, budget: Budget) -> Iterator[bytes]:
-    with Path(path).open("rb") as file:
-        file.seek(start)
-        while piece := file.read(_PIECE_BYTES):
-            budget.check(path)
-            yield piece
-
-
-def _files() -> tuple[list[tuple[str, os.stat_result]], str]:
-    """Return the files that fit the patterns, each once, and a pattern that fits none, or "". Raises CannotTell."""
-    files: dict[str, tuple[str, os.stat_result]] = {}
-    missing = ""
-    for pattern in settings.CANARY_LOG_FILES:
-        is_missing = True
-        for path in sorted(glob.iglob(pattern)):  # noqa: PTH207  (absolute patterns)
-            try:
-                found = os.stat(path)  # noqa: PTH116  (its inode, with what was asked)
-            except OSError:
-                continue  # rotated away meanwhile
-            # Others, such as a named pipe, could not be read to an end.
-            if not stat.S_ISREG(found.st_mode):
-                continue
-            is_missing = False
-            files[_identity(found)] = (path, found)
-            if len(files) > _MOST_FILES:
-                raise CannotTell(Trouble.TOO_MUCH, pattern)
-        if is_missing:
-            missing = missing or pattern
-    return list(files.values()), missing
-
-
-def _identity(found: os.stat_result) -> str:
-    return f"{found.st_dev}:{found.st_ino}"

@@ -1,16 +1,14 @@
-"""The chatbot of the canary, and the keys with which it calls."""
+"""Create the chatbot of the canary, and the keys with which it calls."""
 
-from dataclasses import dataclass, field
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from chatbots.authentication import newest_signing_keys
 from chatbots.models import ApiKey, Chatbot, Variable
 from chatbots.operations.chatbots import NewVariable, create_chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
-from common.crypto import SecretUnreadable, decrypt, encrypt
-from compliance.canary.trouble import CannotTell, Trouble
+from common.crypto import encrypt
 from compliance.canary.words import NOTE, PLAN, UCI
 from compliance.models import Canary
 from compliance.models.canary import canary_token_binding
@@ -25,18 +23,8 @@ _VARIABLES = (
 )
 # What a client's backend has. It cannot approve: a held deletion is to be noticed.
 _SCOPES = (Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ, Scope.REQUESTS_READ, Scope.DELETIONS_WRITE)
-
-
 # Turns make some dozens of calls, whatever the limit of others is.
 _CALLS_PER_MINUTE = 600
-
-
-@dataclass(frozen=True)
-class Keys:
-    """In the clear, so no text of it shows them."""
-
-    secret: str = field(repr=False)
-    token: str = field(repr=False)
 
 
 def set_up(*, slug: str, actor: str) -> Canary:
@@ -74,25 +62,9 @@ def renew_keys(*, actor: str) -> Canary:
     return canary
 
 
-def keys_of(canary: Canary) -> Keys:
-    """Return the keys, in the clear: for calls alone. Raises CannotTell."""
-    signing = newest_signing_keys([canary.chatbot_id]).get(canary.chatbot_id)
-    token = None
-    if signing is not None and signing.secret is not None:
-        try:
-            token = decrypt(canary.token_encrypted, bound_to=canary_token_binding(canary.chatbot_id))
-        except SecretUnreadable:
-            token = None
-    if signing is None or signing.secret is None or token is None:
-        raise CannotTell(Trouble.NOT_SET_UP, "keys")
-    return Keys(signing.secret, token)
-
-
 def _new_keys(chatbot: Chatbot, actor: str) -> str:
     """Create a signing key, which is read from its own row, and a token; return that one, encrypted."""
-    limit = _CALLS_PER_MINUTE
-    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label=_LABEL, actor=actor, rate_limit=limit)
-    made = create_api_key(
-        chatbot=chatbot, type=ApiKey.Type.TOKEN, label=_LABEL, actor=actor, scopes=_SCOPES, rate_limit=limit
-    )
+    of_both: Any = {"chatbot": chatbot, "label": _LABEL, "actor": actor, "rate_limit": _CALLS_PER_MINUTE}
+    create_api_key(type=ApiKey.Type.SIGNING, **of_both)
+    made = create_api_key(type=ApiKey.Type.TOKEN, scopes=_SCOPES, **of_both)
     return encrypt(made.secret or "", bound_to=canary_token_binding(chatbot.pk))

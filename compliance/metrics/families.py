@@ -18,8 +18,9 @@ from common.version import VERSION
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries
-from compliance.models import Callback, CanaryFinding, ComplianceRequest
+from compliance.models import Callback, ComplianceRequest
 from compliance.models import Service as Identity
+from compliance.models.canary import Place
 from compliance.work import health
 from compliance.work.health_codes import Code
 from compliance.work.heartbeats import Condition
@@ -257,7 +258,7 @@ def _of_canary(found: health.Health) -> Iterator[GaugeMetricFamily]:
         "dca_canary_findings",
         "What the last turn of the canary that could look found left after a deletion, by place. manage.py canary "
         "--last names it.",
-        {"place": CanaryFinding.Place.values},
+        {"place": Place.values},
         {(place,): number for place, number in state.findings.items()} if state.is_on else {},
     )
 

@@ -1,6 +1,6 @@
 """Requests and what belongs to them: claims, exports, redactions, answered calls, callbacks, notes, the ledger."""
 
-from compliance.models.canary import Canary, CanaryFinding, CanaryTurn
+from compliance.models.canary import Canary, CanaryTurn
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
 from compliance.models.ledger import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
 from compliance.models.notes import Replay, RequestNote
@@ -14,7 +14,6 @@ from compliance.models.workers import Claim, Heartbeat, Occurrence
 __all__ = [
     "Callback",
     "Canary",
-    "CanaryFinding",
     "CanaryTurn",
     "Claim",
     "ComplianceRequest",

@@ -37,11 +37,29 @@ class Canary(models.Model):
         return "canary"
 
 
+class Place(models.TextChoices):
+    """Where something was left."""
+
+    API = "api", "The API"
+    BUCKET = "bucket", "The bucket"
+    ROWS = "rows", "The database"
+    LOGS = "logs", "A log file"
+
+
+class Left(models.TextChoices):
+    """What was left."""
+
+    TEXT_LEFT = "text_left", "A planted word is there"
+    NOT_ERASED = "not_erased", "More is shown than a deleted conversation"
+    STILL_SERVED = "still_served", "What was erased is still handed out"
+    MISCOUNTED = "miscounted", "The deletion counts less than was planted"
+
+
 class CanaryTurn(Lease):
     """One chatter, from planting to the search for what is left. Times are the database's."""
 
-    # Longer than a task takes, whose last step may take as long as all before.
-    lease = timedelta(minutes=3)
+    # Longer than a step takes; each renews it.
+    lease = timedelta(minutes=1)
 
     class State(models.TextChoices):
         RUNNING = "running", "Running"
@@ -98,15 +116,11 @@ class CanaryTurn(Lease):
     logs = models.JSONField(default=dict, help_text="How long each log file was when the turn began.")
     trouble = models.CharField(max_length=20, choices=Trouble, blank=True, default="")
     trouble_at = models.CharField(max_length=200, blank=True, default="", help_text="Where: a name of ours.")
+    # Where: a call, a column, a folder with a digest of the key, a file. Never what was found there.
+    findings = models.JSONField(default=list, help_text="What was left: place (`Place`), code (`Left`), where.")
 
     class Meta:
-        indexes = [
-            models.Index(name="canaryturn_began", fields=["-began_at"]),
-            # What a later turn has to erase.
-            models.Index(
-                name="canaryturn_left", fields=["id"], condition=Q(planted_at__isnull=False, erased_at__isnull=True)
-            ),
-        ]
+        indexes = [models.Index(name="canaryturn_began", fields=["-began_at"])]
         constraints = [
             # Of all clusters and commands.
             models.UniqueConstraint(name="canaryturn_one_runs", fields=["state"], condition=Q(state="running")),
@@ -120,43 +134,6 @@ class CanaryTurn(Lease):
 
     def __str__(self) -> str:
         return f"turn {self.pk}"
-
-
-class CanaryFinding(models.Model):
-    """Something that a deletion has left. Names places, and never what was found there."""
-
-    class Place(models.TextChoices):
-        API = "api", "The API"
-        BUCKET = "bucket", "The bucket"
-        ROWS = "rows", "The database"
-        LOGS = "logs", "A log file"
-
-    class Code(models.TextChoices):
-        TEXT_LEFT = "text_left", "A planted word is there"
-        NOT_ERASED = "not_erased", "More is shown than a deleted conversation"
-        STILL_SERVED = "still_served", "What was erased is still handed out"
-        MISCOUNTED = "miscounted", "The deletion counts less than was planted"
-
-    turn = models.ForeignKey(CanaryTurn, on_delete=models.CASCADE, related_name="findings", db_index=False)
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    place = models.CharField(max_length=8, choices=Place)
-    code = models.CharField(max_length=16, choices=Code)
-    where = models.CharField(max_length=300, help_text="A call, a column, a folder with a digest of the key, a file.")
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(name="canaryfinding_once", fields=["turn", "place", "code", "where"]),
-            models.CheckConstraint(
-                name="canaryfinding_place_known", condition=Q(place__in=["api", "bucket", "rows", "logs"])
-            ),
-            models.CheckConstraint(
-                name="canaryfinding_code_known",
-                condition=Q(code__in=["text_left", "not_erased", "still_served", "miscounted"]),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.place} {self.code}"
 
 
 def canary_token_binding(chatbot_id: int) -> str:

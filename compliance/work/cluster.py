@@ -34,7 +34,7 @@ from django_q.worker import worker
 from common import logs, proc
 from common.db import finds_by_index
 from common.logs import describe_kind
-from compliance.work import bucket_checks, canary, claims, health, heartbeats, lookups, notify, occurrences
+from compliance.work import bucket_checks, claims, health, heartbeats, lookups, notify, occurrences
 from conversations import machines
 from conversations.extracts import leases
 
@@ -221,9 +221,6 @@ def enqueue_what_is_due() -> None:
     machines.look_if_due()
     if lookups.is_any_due():
         notify.enqueue_callbacks()
-    # Last: an error here delays no requests.
-    if canary.is_due():
-        notify.enqueue("watch_canary")
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:

@@ -29,7 +29,7 @@ from compliance.work import occurrences
 logger = logging.getLogger(__name__)
 
 # All that a worker runs, by the name in the table.
-_NAMES = ("drain", "sweep", "deliver_callbacks", "send_mails", "watch_canary")
+_NAMES = ("drain", "sweep", "deliver_callbacks", "send_mails")
 TASKS = {name: f"compliance.tasks.{name}" for name in _NAMES}
 # Marks our rows.
 KEY = "tasks"

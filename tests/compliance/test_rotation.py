@@ -25,7 +25,8 @@ from chatbots.operations.identity_keys import create_identity_key
 from chatbots.operations.keys import create_api_key, create_callback_secret, revoke_api_key
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance import checks, rotation
-from compliance.canary.setting_up import keys_of, set_up
+from compliance.canary.client import Client
+from compliance.canary.setting_up import set_up
 from compliance.models.canary import canary_token_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
 from tests.codes import set_up as set_up_codes
@@ -42,7 +43,7 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
 
     Both keys are in the ring.
     """
-    settings.ENCRYPTION_KEYS = OLD
+    settings.ENCRYPTION_KEYS, settings.CANARY_URL = OLD, "http://127.0.0.1:9"
     user = User.objects.create_user("sam.staff", is_staff=True)
     kept = {authenticator_binding(user.pk): set_up_codes(user).authenticator.bin_key.hex()}
     for owner in (chatbot, neighbour):
@@ -57,7 +58,7 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
         set_bucket(chatbot=owner, client=with_(KEY, prefix=owner.slug), actor="command")
         kept[bucket_secret_binding(owner.pk)] = str(KEY.secret)
     canary = set_up(slug="canary", actor="command")
-    of_canary = keys_of(canary)
+    of_canary = Client.of(canary)
     kept[canary_token_binding(canary.chatbot_id)] = of_canary.token
     kept[secret_binding(ApiKey.objects.get(chatbot=canary.chatbot, type="signing").prefix)] = of_canary.secret
     settings.ENCRYPTION_KEYS = BOTH

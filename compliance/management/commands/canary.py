@@ -1,7 +1,6 @@
 import json
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -12,13 +11,11 @@ from common.commands import TeachingCommand
 from common.db import sessions_find_by_index
 from compliance.canary import turns
 from compliance.models import Canary, CanaryTurn
+from compliance.models.canary import Left
 
 State = CanaryTurn.State
 
 EXIT_CODES = {State.CLEAN: 0, State.FOUND: 3, State.UNCLEAR: 4, State.RUNNING: 6}
-
-_PIECE_SECONDS = 60.0
-_PAUSE = timedelta(seconds=1)
 
 
 class Command(TeachingCommand):
@@ -73,18 +70,18 @@ exit codes:
         if turn is None:
             raise CommandError("A turn has just begun or ended in another process. Run it again.")
         while turn.state == State.RUNNING and time.monotonic() < end:
-            turns.go_on(seconds=min(_PIECE_SECONDS, end - time.monotonic()), pause=_PAUSE)
-            turn.refresh_from_db()
-            if turn.step != said and turn.state == State.RUNNING:
+            if turn.step != said:
                 said = turn.step
                 self.stderr.write(f"{CanaryTurn.Step(said).label} ...")
+            turns.go_on(seconds=end - time.monotonic())
+            turn.refresh_from_db()
             if turn.state == State.RUNNING:
-                time.sleep(_PAUSE.total_seconds())
+                time.sleep(1)
         return turn
 
     def _say(self, turn: CanaryTurn) -> None:
-        for one in turn.findings.order_by("place", "where"):
-            self.stdout.write(f"{one.place}: {one.get_code_display()}: {one.where}")
+        for one in turn.findings:
+            self.stdout.write(f"{one['place']}: {Left(one['code']).label}: {one['where']}")
         if turn.trouble:
             where = f": {turn.trouble_at}" if turn.trouble_at else ""
             self.stdout.write(f"{turn.trouble}: {turn.get_trouble_display()}{where}")
@@ -104,7 +101,7 @@ def _document(turn: CanaryTurn) -> dict[str, Any]:
         "began_at": turn.began_at,
         "ended_at": turn.ended_at,
         "erased": turn.erased_at is not None,
-        "findings": list(turn.findings.order_by("place", "where").values("place", "code", "where")),
+        "findings": turn.findings,
         "trouble": turn.trouble or None,
         "trouble_at": turn.trouble_at or None,
     }

@@ -5,17 +5,16 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from compliance.canary import logs
-from compliance.canary.trouble import Budget, CannotTell
-from compliance.canary.words import Search, planted
-from tests.compliance.canary.support import collect
+from compliance.canary.report import CannotTell, Report
+from compliance.canary.words import Search
+from tests.compliance.canary.support import WORDS, places
 
-WORDS = planted(UUID(int=1))
 LINE = f"a line with {WORDS.value}\n"
 
 
@@ -27,9 +26,11 @@ def log(tmp_path: Path, settings: Settings) -> Path:
     return log
 
 
-def found(since: dict[str, object]) -> list[str]:
-    now = datetime.now(UTC)
-    return [Path(one.where).name for one in logs.look(Search(WORDS), since, now, budget=Budget(10))]
+def look(since: dict[str, Any]) -> tuple[list[str], str]:
+    """Return the names of the files with a word, and what could not be looked at."""
+    report = Report()
+    logs.look(Search([WORDS.stem]), since, datetime.now(UTC), report)
+    return [Path(where).name for where in places(report)], str(report.trouble or "")
 
 
 def append(log: Path) -> None:
@@ -50,11 +51,6 @@ def truncate(log: Path) -> None:
 
 def pack(log: Path) -> None:
     log.with_name("worker.log.1.gz").write_bytes(gzip.compress(log.read_bytes() + LINE.encode()))
-    log.write_text("")
-
-
-def pack_alone(log: Path) -> None:
-    log.with_name("worker.log.1.gz").write_bytes(gzip.compress(log.read_bytes() + LINE.encode()))
     log.unlink()
     log.write_text("new\n")
 
@@ -66,13 +62,6 @@ def truncate_and_grow(log: Path) -> None:
     assert log.stat().st_size > len(text)
 
 
-def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
-    since = logs.positions()
-    settings.CANARY_LOG_FILES = []
-    with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
-        found(since)
-
-
 @pytest.mark.parametrize(
     ("rotate", "name"),
     [
@@ -80,24 +69,22 @@ def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path
         (rename, "worker.log.1"),
         (truncate, "worker.log.1"),
         (pack, "worker.log.1.gz"),
-        (pack_alone, "worker.log.1.gz"),
         (truncate_and_grow, "worker.log"),
     ],
 )
 def test_a_line_is_found_wherever_rotation_has_put_it(log: Path, rotate: Callable[[Path], None], name: str) -> None:
     since = logs.positions()
-    assert found(since) == []
+    assert look(since) == ([], "")
 
     rotate(log)
 
-    assert found(since) == [name]
+    assert look(since) == ([name], "")
 
 
 def test_only_what_was_written_since_is_read(log: Path) -> None:
     append(log)
-    since = logs.positions()
 
-    assert found(since) == []
+    assert look(logs.positions()) == ([], "")
 
 
 def test_on_another_machine_files_that_have_changed_are_read_whole(log: Path, tmp_path: Path) -> None:
@@ -106,74 +93,49 @@ def test_on_another_machine_files_that_have_changed_are_read_whole(log: Path, tm
     old.write_text(LINE)
     os.utime(old, ((datetime.now(UTC) - timedelta(days=1)).timestamp(),) * 2)
 
-    assert found({"machine": "another", "files": {}}) == ["worker.log"]
+    assert look({"machine": "another", "files": []}) == (["worker.log"], "")
 
 
-@pytest.mark.parametrize("what", ["no file", "a pipe", "a folder"])
+def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
+    since = logs.positions()
+    settings.CANARY_LOG_FILES = []
+    with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
+        look(since)
+    assert look(logs.positions()) == ([], "")
+
+
+@pytest.mark.parametrize("what", ["no file", "a pipe"])
 def test_a_pattern_without_a_file_is_not_taken_for_clean(tmp_path: Path, settings: Settings, what: str) -> None:
     path = tmp_path / "none.log"
     settings.CANARY_LOG_FILES = [str(path)]
     if what == "a pipe":
         os.mkfifo(path)
-    elif what == "a folder":
-        path.mkdir()
 
-    with pytest.raises(CannotTell, match="log_missing"):
-        found(logs.positions())
+    assert look(logs.positions()) == ([], f"log_missing {path}")
 
 
 def test_a_file_that_cannot_be_searched_does_not_hide_the_next(log: Path) -> None:
     since = logs.positions()
-    log.with_name("a.log.1.gz").write_bytes(b"\x1f\x8b" + b"no gzip at all")
+    broken = log.with_name("a.log.1.gz")
+    broken.write_bytes(b"\x1f\x8b" + b"no gzip at all")
     append(log)
-    names: list[str] = []
 
-    with pytest.raises(CannotTell, match="too_much"):
-        collect(logs.look(Search(WORDS), since, datetime.now(UTC), budget=Budget(10)), names)
-
-    assert names == [str(log)]
+    assert look(since) == (["worker.log"], f"too_much {broken}")
 
 
 def test_a_file_that_was_begun_anew_is_searched_and_what_it_had_is_missed(log: Path) -> None:
     since = logs.positions()
     log.write_text(LINE * 100)
-    names: list[str] = []
 
-    with pytest.raises(CannotTell, match=f"log_missing {log}"):
-        collect(logs.look(Search(WORDS), since, datetime.now(UTC), budget=Budget(10)), names)
-
-    assert names == [str(log)]
+    assert look(since) == (["worker.log"], f"log_missing {log}")
 
 
-def test_a_file_that_is_searched_no_more_is_not_missed(log: Path, settings: Settings) -> None:
-    since = logs.positions()
-    settings.CANARY_LOG_FILES = [str(log.with_name("*.txt"))]
-    log.rename(log.with_name("worker.txt"))
-
-    assert found(since) == []
-
-
-def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(log, monkeypatch) -> None:
+def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(log: Path, monkeypatch: Any) -> None:
     before = logs.positions() | {"is_read": True}
     append(log)
-    assert found(logs.positions_after(before)) == ["worker.log"]
-    assert found(logs.positions_after({**before, "machine": "another"})) == []
+    assert look(logs.positions_after({**before})) == (["worker.log"], "")
+    assert look(logs.positions_after({**before, "machine": "another"})) == ([], "")
+    assert look(logs.positions_after({**before, "is_read": False})) == ([], "")
 
     monkeypatch.setattr(logs, "_MOST_BETWEEN_BYTES", 20)
-    assert found(logs.positions_after(before)) == []
-
-
-def test_a_file_in_use_that_is_gone_is_not_taken_for_clean(log: Path, tmp_path: Path) -> None:
-    since = logs.positions()
-    append(log)
-    log.rename(tmp_path / "kept elsewhere")
-    log.write_text("new\n")
-
-    with pytest.raises(CannotTell, match="log_missing"):
-        found(since)
-
-
-def test_without_patterns_nothing_is_read(settings: Settings) -> None:
-    settings.CANARY_LOG_FILES = []
-
-    assert found(logs.positions()) == []
+    assert look(logs.positions_after({**before})) == ([], "")

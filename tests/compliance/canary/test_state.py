@@ -12,14 +12,13 @@ from marshmallow import ValidationError
 from pytest_django import Settings
 
 from chatbots.models import ApiKey, Bucket, Chatbot
-from compliance.canary import turns
-from compliance.canary.setting_up import keys_of, set_up
-from compliance.canary.trouble import CannotTell
+from compliance import tasks
+from compliance.canary.client import Client as Caller
+from compliance.canary.report import CannotTell
+from compliance.canary.setting_up import set_up
 from compliance.checks import canary_can_fly
-from compliance.models import Canary, CanaryFinding, CanaryTurn
-from compliance.work import canary as canary_state
-from compliance.work import health, notify
-from compliance.work.cluster import enqueue_what_is_due
+from compliance.models import Canary, CanaryTurn
+from compliance.work import health
 from config.env import parse_own_origin
 from tests.closed import close
 from tests.people import Role, staff
@@ -59,7 +58,7 @@ def test_it_is_set_up_with_all_that_a_turn_needs(canary: Canary) -> None:
     chatbot = canary.chatbot
     assert (chatbot.compliance_enabled, chatbot.extracts_enabled) == (True, True)
     assert Bucket.objects.get(chatbot=chatbot).hosting == "hosted"
-    keys = keys_of(canary)
+    keys = Caller.of(canary)
     assert keys.token.startswith("dca_")
     assert keys.token not in canary.token_encrypted
     assert keys.token not in repr(keys)
@@ -68,10 +67,10 @@ def test_it_is_set_up_with_all_that_a_turn_needs(canary: Canary) -> None:
     assert "requests:approve" not in token.scopes
 
 
-def test_revoked_or_unreadable_keys_are_no_keys(canary: Canary, settings: Settings) -> None:
+def test_unreadable_keys_are_no_keys(canary: Canary, settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = {"another": b"\3" * 32}
     with pytest.raises(CannotTell, match="not_set_up"):
-        keys_of(canary)
+        Caller.of(canary)
 
 
 def test_a_clean_one_is_no_problem_and_has_an_age(canary: Canary, settings: Settings) -> None:
@@ -125,9 +124,9 @@ def test_without_a_setting_nothing_is_said(canary: Canary, settings: Settings) -
 
 
 def test_what_was_found_is_reported_until_a_turn_is_clean(canary: Canary, settings: Settings) -> None:
-    found = turn_of(canary, "found", ago=2 * HOUR)
-    for where in ("conversations_message.text", "chatbots_changelogentry.data"):
-        CanaryFinding.objects.create(turn=found, chatbot=canary.chatbot, place="rows", code="text_left", where=where)
+    columns = ("conversations_message.text", "chatbots_changelogentry.data")
+    findings = [{"place": "rows", "code": "text_left", "where": where} for where in columns]
+    turn_of(canary, "found", ago=2 * HOUR, findings=findings)
     turn_of(canary, "unclear", ago=HOUR, trouble="blind")
 
     assert "rows (2)" in problems()["canary_found"]
@@ -137,45 +136,43 @@ def test_what_was_found_is_reported_until_a_turn_is_clean(canary: Canary, settin
     assert set(series(settings, "dca_canary_findings").values()) == {0}
 
 
-def test_it_is_due_once_in_a_while_and_while_a_turn_runs(canary: Canary, settings: Settings) -> None:
-    assert canary_state.is_due()
-    turn = turn_of(canary, "running", ago=HOUR / 2, erased_at=None)
-    assert canary_state.is_due()
-    CanaryTurn.objects.update(next_attempt_at=timezone.now() + HOUR)
-    assert not canary_state.is_due()
-    turn.delete()
+def running() -> int:
+    tasks.sweep()
+    return CanaryTurn.objects.filter(state="running").count()
+
+
+def test_the_sweep_begins_a_turn_once_in_a_while(canary: Canary, settings: Settings) -> None:
     turn_of(canary, "clean", ago=HOUR / 2)
-    assert not canary_state.is_due()
+    assert running() == 0
     CanaryTurn.objects.update(began_at=timezone.now() - 1.1 * HOUR)
-    assert canary_state.is_due()
     settings.CANARY_EVERY = None
-    assert not canary_state.is_due()
+    assert running() == 0
+    settings.CANARY_EVERY = HOUR
+    assert running() == 1
+    # And goes on with that one.
+    CanaryTurn.objects.filter(state="running").update(began_at=timezone.now() - HOUR, next_attempt_at=timezone.now())
+    assert running() == 1
+    assert CanaryTurn.objects.get(state="running").step == "erase"
 
 
-def test_workers_go_on_with_a_turn_that_a_command_has_left(canary: Canary, settings: Settings) -> None:
-    settings.CANARY_EVERY = None
-    assert not canary_state.is_due()
+def test_the_sweep_goes_on_with_a_turn_that_a_command_has_left(canary: Canary, settings: Settings) -> None:
     turn = turn_of(canary, "running", ago=HOUR, erased_at=None)
-    assert canary_state.is_due()
-    turns.advance()
+    settings.CANARY_EVERY, settings.CANARY_URL = None, ""
+    tasks.sweep()
+    turn.refresh_from_db()
+    assert turn.step == "clean_up"
+
+    settings.CANARY_URL = "http://127.0.0.1:9"
+    tasks.sweep()
     turn.refresh_from_db()
     assert (turn.state, turn.step) == ("running", "erase")
 
-    settings.CANARY_URL = ""
-    CanaryTurn.objects.update(next_attempt_at=timezone.now())
-    assert not canary_state.is_due()
 
-
-def test_the_guard_asks_for_it_while_it_is_due(canary: Canary, settings: Settings) -> None:
-    enqueue_what_is_due()
-    assert "watch_canary" in notify._waiting()
-
-
-def test_in_a_restored_database_it_takes_no_turn_and_is_not_late(canary: Canary, settings: Settings) -> None:
+def test_in_a_restored_database_it_takes_no_turn_and_is_not_late(canary: Canary) -> None:
     turn = turn_of(canary, "running", ago=9 * HOUR, erased_at=None)
     close()
 
-    turns.go_on(seconds=5)
+    tasks.sweep()
 
     turn.refresh_from_db()
     assert (turn.step, turn.token) == ("clean_up", None)
@@ -190,10 +187,7 @@ def test_the_page_of_the_workers_shows_it(canary: Canary, client: Client) -> Non
     assert "Clean canary" in client.get("/admin/workers/").content.decode()
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["https://compliance.example.com", "http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"],
-)
+@pytest.mark.parametrize("address", ["https://compliance.example.com", "http://localhost:8000", "http://[::1]:8000"])
 def test_an_address_is_taken(address: str) -> None:
     assert parse_own_origin(address) == address
 
@@ -214,30 +208,16 @@ def test_a_canary_without_an_address_does_not_start(settings: Settings) -> None:
     assert canary_can_fly() == []
 
 
-def test_the_command_says_what_is_missing(settings: Settings, db: None) -> None:
+def test_the_commands_say_what_is_missing(chatbot: Chatbot, settings: Settings) -> None:
     with pytest.raises(CommandError, match="create_canary"):
         call_command("canary")
-    set_up(slug="canary", actor="command")
+    with pytest.raises(CommandError, match="There is a chatbot"):
+        call_command("create_canary", "--slug", chatbot.slug)
+    call_command("create_canary")
+    with pytest.raises(CommandError, match="There is a canary already"):
+        call_command("create_canary")
     settings.CANARY_URL = ""
     with pytest.raises(CommandError, match="CANARY_URL"):
         call_command("canary")
     with pytest.raises(CommandError, match="No turn has ended"):
         call_command("canary", "--last")
-
-
-def test_a_clients_chatbot_is_never_taken(chatbot: Chatbot) -> None:
-    with pytest.raises(CommandError, match="There is a chatbot"):
-        call_command("create_canary", "--slug", chatbot.slug)
-    assert not Canary.objects.exists()
-
-
-def test_a_command_without_logs_leaves_the_step_to_a_worker_that_has_them(canary: Canary, settings: Settings) -> None:
-    settings.CANARY_LOG_FILES = []
-    seen = {"machine": "here", "at": 0.0, "files": {"1:1": ["/var/log/worker.log", 1, 0.0, "0"]}}
-    # Planted since this database has its key, which may be some seconds old.
-    step, planted_at = CanaryTurn.Step.LOOK_LOGS, timezone.now()
-    turn = turn_of(canary, "running", ago=timedelta(minutes=1), planted_at=planted_at, step=step, logs=seen)
-    turns.go_on(seconds=5, pause=timedelta(seconds=1))
-    turn.refresh_from_db()
-    assert (turn.step, turn.state, turn.token) == (CanaryTurn.Step.LOOK_LOGS, "running", None)
-    assert canary_state.is_due()

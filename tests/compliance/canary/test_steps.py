@@ -1,7 +1,8 @@
-"""Steps of a turn: what they send, what they go on from, how long they take, and who stores what they find."""
+"""Turns and their steps: how long they take, what they go on from, and who stores what they find."""
 
+import time
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -9,16 +10,17 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.models import DigestKey
 from common import proc
-from common.leases import LeaseLost
-from compliance.canary import steps, trouble, turns, words
-from compliance.canary.api import Sighting
+from compliance.canary import report, steps, turns
+from compliance.canary.client import Client
+from compliance.canary.report import CannotTell
 from compliance.canary.setting_up import set_up
 from compliance.canary.steps import Work
-from compliance.canary.trouble import Budget, CannotTell, NotHere
-from compliance.models import Canary, CanaryFinding, CanaryTurn
+from compliance.canary.words import Planted
+from compliance.models import Canary, CanaryTurn
+from compliance.models.canary import Left, Place
 from tests.compliance.canary.support import Service
+from tests.patches import before
 
 
 @pytest.fixture
@@ -28,85 +30,97 @@ def canary(db: None, settings: Settings, service: type[Service]) -> Canary:
 
 
 def turn_of(canary: Canary, state: str = "running", **fields: Any) -> CanaryTurn:
-    return CanaryTurn.objects.create(chatbot=canary.chatbot, day=timezone.now().date(), state=state, **fields)
-
-
-def left_by(canary: Canary, **fields: Any) -> CanaryTurn:
-    """A turn that could not erase what it had planted."""
     now = timezone.now()
-    return turn_of(canary, "unclear", planted_at=now, ended_at=now, **fields)
-
-
-def work_on(canary: Canary, turn: CanaryTurn) -> Work:
-    return Work(canary, turn, Budget(30))
+    ended = {} if state == "running" else {"ended_at": now, "planted_at": now}
+    return CanaryTurn.objects.create(chatbot=canary.chatbot, day=now.date(), state=state, **ended | fields)
 
 
 def request(status: str, *, hold_reason: str | None = None, error: str = "") -> dict[str, Any]:
     return {"status": status, "hold_reason": hold_reason, "error": {"code": error} if error else None}
 
 
-@pytest.mark.parametrize(
-    ("taken", "sent"),
-    [
-        (["image/png", "text/*"], "text/plain"),
-        (["application/pdf", "audio/*"], "application/pdf"),
-        (["audio/*"], "audio/x"),
-    ],
-)
-def test_the_file_is_of_a_type_that_the_service_takes(settings: Settings, taken: list[str], sent: str) -> None:
-    settings.UPLOAD_TYPES = taken
-
-    assert steps._media_type() == sent
+def clean_up(turn: CanaryTurn) -> tuple[bool, str]:
+    work = Work(turn)
+    is_done = steps.clean_up(work)
+    return is_done, str(work.report.trouble or "")
 
 
-def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary) -> None:
-    work = work_on(canary, turn_of(canary))
-    CanaryTurn.objects.update(token=uuid4())
-    with pytest.raises(LeaseLost):
-        work.found(CanaryFinding.Place.ROWS, [Sighting(CanaryFinding.Code.TEXT_LEFT, "a table")])
-    assert not CanaryFinding.objects.exists()
-
-
-def test_each_step_has_the_whole_time(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn_of(canary)
-    clock, began = [0.0], []
-    monkeypatch.setattr(trouble, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-
-    def use_time(work: Work) -> bool:
-        began.append((clock[0], work.budget.is_over))
-        clock[0] += 9
-        work.budget.check("a call")
+def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(work: Work) -> bool:
+        CanaryTurn.objects.update(token=uuid4())
+        work.report.found(Place.ROWS, Left.TEXT_LEFT, "a table")
         return True
 
-    monkeypatch.setattr(steps, "STEPS", dict.fromkeys(steps.STEPS, use_time))
-    turns.go_on(seconds=10)
+    turn = turn_of(canary)
+    monkeypatch.setattr(turns, "STEPS", dict.fromkeys(steps.STEPS, overtaken))
+    turns.go_on()
 
-    # The second one begins in time, and ends after it.
-    assert began == [(0, False), (9, False)]
-    assert CanaryTurn.objects.get().step == "export"
+    turn.refresh_from_db()
+    assert (turn.step, turn.findings) == ("clean_up", [])
 
 
-def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(canary, service) -> None:
+def test_a_slow_step_ends_in_time_and_is_tried_again(
+    canary: Canary, service: type[Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn_of(canary, "unclear", deletion_id=uuid4())
+    turn = turn_of(canary)
+    monkeypatch.setattr(turns, "STEP_SECONDS", 0.5)
+    monkeypatch.setattr(report, "CALL_SECONDS", 0)
+    service.answers[str(CanaryTurn.objects.earliest("pk").deletion_id)] = None
+    began = time.monotonic()
+    turns.go_on()
+
+    assert time.monotonic() - began < 5
+    turn.refresh_from_db()
+    assert (turn.step, turn.state, turn.token) == ("clean_up", "running", None)
+    assert turn.next_attempt_at > timezone.now() + timedelta(seconds=30)
+
+
+def test_no_step_begins_after_the_time_of_a_task(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = turn_of(canary)
+    monkeypatch.setattr(turns, "STEPS", dict.fromkeys(steps.STEPS, lambda _: not time.sleep(0.3)))  # type: ignore[func-returns-value]
+    turns.go_on(seconds=0.2)
+
+    turn.refresh_from_db()
+    assert (turn.step, turn.token) == ("plant", None)
+
+
+def test_an_error_of_its_own_ends_the_turn_one_day(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = turn_of(canary)
+    monkeypatch.setattr(turns, "_PATIENCE_BEFORE", 0)
+    before(monkeypatch, Client, "of", lambda _: 1 / 0)
+    turn_of(canary, "unclear")
+    turns.go_on()
+
+    turn.refresh_from_db()
+    assert (turn.state, turn.trouble, turn.trouble_at) == (
+        "unclear",
+        "broken",
+        "clean_up: builtins.ZeroDivisionError",
+    )
+
+
+def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(
+    canary: Canary, service: type[Service]
+) -> None:
     first, second, third = str(uuid4()), str(uuid4()), str(uuid4())
-    former, turn = left_by(canary, deletion_id=first), turn_of(canary)
+    former, turn = turn_of(canary, "unclear", deletion_id=first), turn_of(canary)
     service.answers = {first: request("cancelled"), "data-deletion": {"request_id": second}}
 
     # The new one is waited for, not filed again.
     service.answers[second] = request("accepted")
-    assert not steps.clean_up(work_on(canary, turn))
-    assert not steps.clean_up(work_on(canary, turn))
+    assert clean_up(turn) == clean_up(turn) == (False, "")
     assert len(service.idempotency_keys) == 1
 
     # One that fails too is told, and filed again under the same key: the service answers with the same request.
     service.answers[second] = request("failed", error="storage_denied")
-    for _ in range(2):
-        with pytest.raises(CannotTell, match=r"getRequest \(former turn\): failed storage_denied"):
-            steps.clean_up(work_on(canary, turn))
+    told = "not_carried_out getRequest (former turn): failed storage_denied"
+    assert clean_up(turn) == clean_up(turn) == (False, told)
     assert len(set(service.idempotency_keys)) == 1
 
     turn.delete()
     service.answers |= {"data-deletion": {"request_id": third}, third: request("completed")}
-    assert steps.clean_up(work_on(canary, turn_of(canary)))
+    assert clean_up(turn_of(canary)) == (True, "")
     assert len(set(service.idempotency_keys)) == 2
     former.refresh_from_db()
     assert str(former.deletion_id) == third
@@ -115,32 +129,22 @@ def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(
 
 def test_what_staff_have_to_decide_is_said(canary: Canary, service: type[Service]) -> None:
     held = str(uuid4())
-    left_by(canary, deletion_id=held)
+    turn_of(canary, "unclear", deletion_id=held)
     service.answers = {held: request("on_hold", hold_reason="export_pending")}
 
-    with pytest.raises(CannotTell, match=r"getRequest \(former turn\): on_hold export_pending"):
-        steps.clean_up(work_on(canary, turn_of(canary)))
-
+    told = "not_carried_out getRequest (former turn): on_hold export_pending"
+    assert clean_up(turn_of(canary)) == (False, told)
     assert service.idempotency_keys == []
 
 
-def test_words_of_another_digest_key_are_no_words(canary: Canary, service: type[Service]) -> None:
-    former = left_by(canary, deletion_id=None)
-    turn = turn_of(canary, planted_at=timezone.now())
-    DigestKey.objects.update(created_at=timezone.now())
-    service.answers = {"conversations": {"results": [{"number": 1}]}}
+def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary) -> None:
+    long_ago = timezone.now() - timedelta(days=91)
+    turn_of(canary, "unclear", ended_at=long_ago, planted_at=None)
+    left = turn_of(canary, "unclear", ended_at=long_ago)
 
-    for step in (steps.clean_up, steps.look_rows, steps.erase):
-        with pytest.raises(CannotTell, match="not_set_up DIGEST_KEY"):
-            step(work_on(canary, turn))
+    turns.begin()
 
-    # Once staff have erased what is there.
-    service.answers = {"conversations": {"results": []}}
-    assert steps.clean_up(work_on(canary, turn))
-    assert service.idempotency_keys == []
-    former.refresh_from_db()
-    assert former.erased_at is not None
-    assert work_on(canary, turn_of(canary, "clean", ended_at=timezone.now(), erased_at=timezone.now())).former == []
+    assert list(CanaryTurn.objects.exclude(state="running")) == [left]
 
 
 @pytest.fixture
@@ -157,51 +161,53 @@ def begun_after(canary: Canary, former: CanaryTurn) -> CanaryTurn:
     former.save()
     turn = turn_of(canary)
     with pytest.raises(CannotTell, match="api_refused storeConversations"):
-        steps.plant(work_on(canary, turn))
+        steps.plant(Work(turn))
     return turn
 
 
-def former_turn(canary: Canary, **fields: Any) -> CanaryTurn:
-    now = timezone.now()
-    return turn_of(canary, **{"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now} | fields)
+def look_in_logs(turn: CanaryTurn) -> Work:
+    work = Work(turn)
+    steps.look_logs(work)
+    return work
 
 
 def test_logs_are_read_on_from_a_turn_that_could_not_look_elsewhere(canary: Canary, log: Path) -> None:
-    former = former_turn(canary, state="unclear", trouble="api_unavailable")
-    steps.look_logs(work_on(canary, former))
-    log.write_text(f"before\na line with {words.planted(former.pk).value}\n")
+    former = turn_of(canary, "unclear", trouble="api_unavailable", erased_at=timezone.now())
+    look_in_logs(former)
+    log.write_text(f"before\na line with {Planted(former.pk).value}\n")
 
-    steps.look_logs(work_on(canary, begun_after(canary, former)))
+    work = look_in_logs(begun_after(canary, former))
 
-    assert list(CanaryFinding.objects.values_list("where", flat=True)) == [str(log)]
+    assert work.report.findings == {("logs", "text_left", str(log))}
 
 
 def test_a_log_that_one_turn_could_not_read_does_not_trouble_the_next(canary: Canary, log: Path) -> None:
-    first = former_turn(canary)
-    steps.look_logs(work_on(canary, first))
+    first = turn_of(canary, "clean", erased_at=timezone.now())
+    look_in_logs(first)
     second = begun_after(canary, first)
     log.rename(log.with_name("kept elsewhere"))
     log.write_text("new\n")
-    with pytest.raises(CannotTell, match="log_missing"):
-        steps.look_logs(work_on(canary, second))
+    assert "log_missing" in str(look_in_logs(second).report.trouble)
     second.state, second.trouble = "unclear", "log_missing"
     second.erased_at = second.ended_at = timezone.now()
 
-    assert steps.look_logs(work_on(canary, begun_after(canary, second)))
+    assert look_in_logs(begun_after(canary, second)).report.trouble is None
 
 
-def test_a_machine_without_logs_leaves_them_to_the_one_that_has_them(canary, log, settings, monkeypatch) -> None:
-    former, patterns = former_turn(canary), settings.CANARY_LOG_FILES
-    steps.look_logs(work_on(canary, former))
-
+def test_a_process_without_logs_leaves_them_to_one_that_has_them(
+    canary: Canary, log: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, patterns = turn_of(canary, "clean", erased_at=timezone.now()), settings.CANARY_LOG_FILES
+    look_in_logs(former)
     with monkeypatch.context() as another:
         another.setattr(proc, "pid_scope", lambda: "another machine")
         settings.CANARY_LOG_FILES = []
         turn = begun_after(canary, former)
-        log.write_text(f"before\na line with {words.planted(turn.pk).value}\n")
-        with pytest.raises(NotHere):
-            steps.look_logs(work_on(canary, turn))
+        log.write_text(f"before\na line with {Planted(turn.pk).value}\n")
+        CanaryTurn.objects.filter(pk=turn.pk).update(step="look_logs", next_attempt_at=timezone.now())
+        turns.go_on()
 
     settings.CANARY_LOG_FILES = patterns
-    steps.look_logs(work_on(canary, turn))
-    assert list(CanaryFinding.objects.values_list("where", flat=True)) == [str(log)]
+    turns.go_on()
+    turn.refresh_from_db()
+    assert (turn.state, turn.findings) == ("found", [{"place": "logs", "code": "text_left", "where": str(log)}])

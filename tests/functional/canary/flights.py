@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from chatbots.buckets import hosted_storage
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.canary import turns
-from compliance.canary.words import Planted, planted
+from compliance.canary.words import Planted
 from compliance.models import CanaryTurn, ComplianceRequest
 from conversations.extracts import days
 from tests.commands import run
@@ -48,10 +47,11 @@ class Flight:
         self.turn = turn
         self.seen: dict[str, bytes] = {}
         self.storage: ObjectStorage = hosted_storage()
+        self.log = settings.CANARY_LOG_FILES[1].rstrip("*")
 
     @property
     def words(self) -> Planted:
-        return planted(self.turn.pk)
+        return Planted(self.turn.pk)
 
     @property
     def is_over(self) -> bool:
@@ -62,7 +62,7 @@ class Flight:
         """Go on once, whatever the turn waits for."""
         CanaryTurn.objects.filter(pk=self.turn.pk).update(next_attempt_at=Now())
         with role("worker"):
-            turns.go_on(seconds=60, pause=timedelta())
+            turns.go_on(seconds=60)
 
     def work(self) -> None:
         """Do what workers do."""
@@ -104,7 +104,7 @@ class Flight:
         raise AssertionError((self.turn.state, self.turn.step, self.turn.trouble, self.turn.trouble_at))
 
     def findings(self) -> list[str]:
-        return [f"{one.place} {one.code} {one.where}" for one in self.turn.findings.order_by("place", "where")]
+        return [f"{one['place']} {one['code']} {one['where']}" for one in self.turn.findings]
 
     def put(self, key: str, content: bytes) -> None:
         self.storage.put(key, content, "text/csv")

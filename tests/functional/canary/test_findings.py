@@ -3,6 +3,7 @@
 import fnmatch
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,7 +13,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.db import execute
 from common.storage import ObjectStorage
-from compliance.canary.words import planted
+from compliance.canary.words import Planted
 from compliance.models import Canary, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation, Message
@@ -43,12 +44,10 @@ def test_it_is_clean_where_a_deletion_leaves_nothing_and_reads_no_other_chatbot(
     # It was all there, and no word of it is.
     text = "\n".join([*flight.seen, *(content.decode() for content in flight.seen.values())])
     assert {"chatter_data_exports", "daily_conversations_extracts"} <= {key.split("/")[1] for key in flight.seen}
-    words = set(flight.words.words.values())
-    assert {flight.words.value, flight.words.words["said"], flight.words.words["long ago"]} <= {
-        word for word in words if word in text
-    }
+    for word in (flight.words.value, flight.words.said, flight.words.long_ago):
+        assert word in text
     left = dump() + everything_in(flight.storage) + "".join(version.key for version in flight.storage.versions())
-    assert not [word for word in words if word in left]
+    assert flight.words.stem not in left
     assert list(Message.objects.filter(chatbot=neighbour).order_by("pk").values()) == others
     assert Conversation.objects.filter(chatbot=canary.chatbot, deleted_at__isnull=False).count() == 2
 
@@ -57,7 +56,7 @@ def put_message_back(flight: Flight) -> None:
     execute(
         "INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)"
         " VALUES (%s, %s, 'again', 'user', 'text', %s, now())",
-        [flight.turn.chatbot_id, flight.turn.numbers[0], f"I was {flight.words.words['said']}."],
+        [flight.turn.chatbot_id, flight.turn.numbers[0], f"I was {flight.words.said}."],
     )
 
 
@@ -109,7 +108,20 @@ def name_in_key(flight: Flight) -> None:
     flight.put(f"{flight.turn.chatbot.slug}/chatter_data_exports/{flight.words.value}/empty.csv", b"")
 
 
+def show_again(flight: Flight) -> None:
+    Conversation.objects.filter(pk=flight.turn.numbers[0]).update(
+        deleted_at=None, deletion_request_id=None, external_id="again", message_count=0, user_name=flight.words.name
+    )
+
+
+def log_text(flight: Flight) -> None:
+    with Path(flight.log).open("a") as log:
+        log.write(f"Somebody said {flight.words.said}.\n")
+
+
 LEFT = {
+    show_again: "api not_erased getConversation",
+    log_text: "logs text_left *worker.log",
     put_message_back: "rows text_left conversations_message.text",
     keep_in_session: "rows text_left django_session.session_data",
     leave_in_queue: "rows text_left django_q_ormq.payload",
@@ -122,20 +134,21 @@ LEFT = {
 }
 
 
-def test_it_finds_each_row_and_object(canary: Canary) -> None:
+def test_it_finds_what_is_left_in_each_place(canary: Canary) -> None:
     flight = Flight()
 
     turn = flight.end(after_erasing=lambda flight: [leave(flight) for leave in LEFT])
 
     assert (turn.state, turn.trouble) == ("found", "")
     found = flight.findings()
-    assert [where for where in LEFT.values() if not fnmatch.filter(found, where)] == [], found
+    seen_again = ["api text_left listConversations", "api still_served listMessages"]
+    assert [where for where in [*LEFT.values(), *seen_again] if not fnmatch.filter(found, where)] == [], found
     assert not [one for one in found if flight.words.value in one]
     code, document = last()
     assert (code, document["state"]) == (3, "found")
-    assert not [word for word in flight.words.words.values() if word in json.dumps(document)]
+    assert flight.words.stem not in json.dumps(document)
     [problem] = [problem for problem in health.check().problems if problem.code == "canary_found"]
-    assert "rows (4)" in problem.detail
+    assert "rows (5)" in problem.detail
 
 
 @LONG
@@ -161,35 +174,10 @@ def test_it_finds_what_a_trigger_of_an_operators_keeps(canary: Canary) -> None:
 
 
 @LONG
-def test_it_finds_a_conversation_that_is_shown_again(canary: Canary) -> None:
-    def reopen(flight: Flight) -> None:
-        Conversation.objects.filter(pk=flight.turn.numbers[0]).update(
-            deleted_at=None,
-            deletion_request_id=None,
-            external_id="again",
-            message_count=0,
-            user_name=flight.words.words["name"],
-        )
-
-    flight = Flight()
-    turn = flight.end(after_erasing=reopen)
-
-    assert turn.state == "found"
-    found = set(flight.findings())
-    assert {
-        "api text_left getConversation",
-        "api not_erased getConversation",
-        "api not_erased listConversations",
-        "api still_served listMessages",
-        "rows text_left conversations_conversation.user_name",
-    } <= found
-
-
-@LONG
 def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Canary) -> None:
     day, now = timezone.now().date(), timezone.now()
     over = {"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now}
-    former = planted(CanaryTurn.objects.create(chatbot=canary.chatbot, day=day, **over).pk)
+    former = Planted(CanaryTurn.objects.create(chatbot=canary.chatbot, day=day, **over).pk)
 
     def bring_back(flight: Flight) -> None:
         ComplianceRequest.objects.filter(pk=str(flight.turn.deletion_id)).update(reference=former.value)

@@ -1,0 +1,72 @@
+"""What a step finds, and what keeps it from looking: that is neither clean nor a finding."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import Error as DatabaseError
+
+from common import outbound
+from common.storage import StorageError
+from compliance.canary.words import Unsearchable
+from compliance.models import CanaryTurn
+from compliance.models.canary import Left, Place
+
+Trouble = CanaryTurn.Trouble
+
+STEP_SECONDS = 20.0
+# The longest that a call to the service, a statement, or a piece of a file takes. Within a step none begins that has
+# less time.
+CALL_SECONDS = 10.0
+
+_DATABASE = {"42501": Trouble.RIGHTS_MISSING, "57014": Trouble.TOO_LONG}
+
+
+class CannotTell(Exception):
+    """Something could not be done or looked at, for now or for good. `where` is a name of ours."""
+
+    def __init__(self, code: Trouble, where: str = "") -> None:
+        super().__init__(f"{code.value} {where}".rstrip())
+        self.code = code
+        self.where = where
+
+
+def check_time(where: str) -> None:
+    """Raise CannotTell if the step has no time for another call. Call it before each."""
+    if outbound.seconds_left(STEP_SECONDS) < CALL_SECONDS:
+        raise CannotTell(Trouble.TOO_LONG, where)
+
+
+class Report:
+    """`findings` are of place, code and where; `trouble` is the first that kept the step from something."""
+
+    def __init__(self) -> None:
+        self.findings: set[tuple[str, str, str]] = set()
+        self.trouble: CannotTell | None = None
+
+    def found(self, place: Place, code: Left, where: str) -> None:
+        self.findings.add((place.value, code.value, where))
+
+    def missed(self, code: Trouble, where: str) -> None:
+        self.trouble = self.trouble or CannotTell(code, where)
+
+    @contextmanager
+    def looking_at(self, where: str) -> Iterator[None]:
+        """Note what keeps the block from looking, so that what comes after it is looked at all the same."""
+        try:
+            yield
+        except (CannotTell, StorageError, Unsearchable, OSError, DatabaseError) as error:
+            self.trouble = self.trouble or _trouble(error, where)
+
+
+def _trouble(error: Exception, where: str) -> CannotTell:
+    """Return a new error: an error's own text can have a key, or quote a row."""
+    match error:
+        case CannotTell():
+            return error
+        case StorageError():
+            return CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({error.code})")
+        case Unsearchable():
+            return CannotTell(Trouble.TOO_MUCH, where)
+        case OSError():
+            return CannotTell(Trouble.LOG_MISSING, where)
+    return CannotTell(_DATABASE.get(getattr(error.__cause__, "sqlstate", ""), Trouble.BROKEN), where)
