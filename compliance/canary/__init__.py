@@ -5,7 +5,6 @@
     api, bucket, rows, logs    look for the words, each in one kind of place
     steps    what each step of a turn does
     turns    one turn at a time, step by step, resumed after a kill
-    setting_up    the chatbot and its keys
 
 Nothing here asks the code that erases what it has done. Before the deletion the same search must find the words; a
 search that is blind proves nothing afterwards.

@@ -7,11 +7,10 @@ followed: the token would go along.
 import json
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from http.client import HTTPException
-from ssl import SSLContext
 from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -34,11 +33,11 @@ _CONNECT_SECONDS = 5.0
 _NO_ANSWER = (OSError, ValueError, outbound.AnswerTooLong, urllib3.exceptions.HTTPError, HTTPException)
 
 
-class _HTTPConnection(LimitedConnection, HTTPConnection):
+class _Plain(LimitedConnection, HTTPConnection):
     pass
 
 
-class _HTTPSConnection(LimitedConnection, HTTPSConnection):
+class _WithTLS(LimitedConnection, HTTPSConnection):
     pass
 
 
@@ -107,24 +106,13 @@ class Client:
 
     def _send(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
         target = urlsplit(self.address)
-        host, port = target.hostname or "", target.port
-        connection: _HTTPConnection | _HTTPSConnection
-        if target.scheme == "https":
-            connection = _HTTPSConnection(host, port, timeout=_CONNECT_SECONDS, ssl_context=_tls())
-        else:
-            connection = _HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+        is_plain = target.scheme == "http"
+        kind: Any = _Plain if is_plain else partial(_WithTLS, ssl_context=outbound.tls_context())
         sent = {"Content-Type": "application/json", "Connection": "close", **headers}
-        try:
+        with closing(kind(target.hostname or "", target.port, timeout=_CONNECT_SECONDS)) as connection:
             connection.request("GET" if body is None else "POST", path, body, sent, preload_content=False)
             answer = connection.getresponse()
             return answer.status, answer.read(decode_content=True)
-        finally:
-            connection.close()
-
-
-@cache
-def _tls() -> SSLContext:
-    return outbound.tls_context()
 
 
 def _require(where: str, status: int, body: bytes) -> Any:

@@ -115,7 +115,7 @@ def _do(work: Work) -> timedelta | None:
         return None
     trouble = report.trouble or CannotTell(_LATE.get(step, Trouble.NOT_CARRIED_OUT), step.value)
     # What was found is told without waiting for what cannot be looked at.
-    if found or not _is_younger(turn, _PATIENCE.get(step, _PATIENCE_BEFORE)):
+    if found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
         _give_up(turn, step, trouble)
         return None
     if report.trouble is None or trouble.where == "CANARY_LOG_FILES":
@@ -123,10 +123,6 @@ def _do(work: Work) -> timedelta | None:
         return timedelta()
     logger.warning("canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where)
     return _NEXT_TRY
-
-
-def _is_younger(turn: CanaryTurn, minutes: int) -> bool:
-    return CanaryTurn.objects.filter(pk=turn.pk, began_at__gt=Now() - timedelta(minutes=minutes)).exists()
 
 
 def _give_up(turn: CanaryTurn, step: str, trouble: CannotTell) -> None:

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Min
 
 from compliance.models import Canary, CanaryTurn
 
@@ -18,25 +17,36 @@ _LATE_AT_LEAST = timedelta(hours=1)
 class CanaryState(NamedTuple):
     """What the canary last said. `every` is None where it is off, `began_at` where it is not set up.
 
-    `findings` counts those of the last turn that could tell, by place, and none where it was clean.
+    `clean` is the last turn that was clean, `looked` the last that could tell, `last` the last that has ended.
     """
 
     every: timedelta | None
     began_at: datetime | None = None
-    clean_at: datetime | None = None
-    found_at: datetime | None = None
-    findings: Mapping[str, int] = {}
-    trouble: str = ""
-    trouble_at: str = ""
+    clean: CanaryTurn | None = None
+    looked: CanaryTurn | None = None
+    last: CanaryTurn | None = None
 
     @property
     def is_on(self) -> bool:
         return self.every is not None
 
     @property
+    def clean_at(self) -> datetime | None:
+        return self.clean.ended_at if self.clean else None
+
+    @property
     def clean_since(self) -> datetime | None:
         """Return when a turn was last clean, or since when one could have been."""
         return self.clean_at or self.began_at
+
+    @property
+    def found_at(self) -> datetime | None:
+        return self.looked.ended_at if self.looked and self.looked.findings else None
+
+    @property
+    def findings(self) -> Mapping[str, int]:
+        """How many there are of each place; none where it was clean."""
+        return Counter(one["place"] for one in self.looked.findings) if self.looked else {}
 
     def is_late(self, now: datetime) -> bool:
         """Return whether it is on, and was not clean for several turns, or is not set up."""
@@ -50,19 +60,13 @@ def state() -> CanaryState:
     canary = None if settings.CANARY_EVERY is None else Canary.objects.first()
     if canary is None:
         return CanaryState(settings.CANARY_EVERY)
-    State = CanaryTurn.State  # noqa: N806
-    ended = CanaryTurn.objects.exclude(state=State.RUNNING).order_by("-began_at")
-    last, clean = ended.first(), ended.filter(state=State.CLEAN).first()
-    # One that could not look says nothing about what is left.
-    looked = ended.filter(state__in=[State.CLEAN, State.FOUND]).first()
-    # It can be switched on long after it was set up: the first turn is what it begins with.
-    began_at = CanaryTurn.objects.aggregate(first=Min("began_at"))["first"] or canary.created_at
+    ended = CanaryTurn.objects.exclude(state="running").order_by("-began_at")
+    first = CanaryTurn.objects.order_by("began_at").first()
     return CanaryState(
-        every=settings.CANARY_EVERY,
-        began_at=began_at,
-        clean_at=clean.ended_at if clean else None,
-        found_at=looked.ended_at if looked and looked.findings else None,
-        findings=Counter(one["place"] for one in looked.findings) if looked else {},
-        trouble=last.trouble if last else "",
-        trouble_at=last.trouble_at if last else "",
+        settings.CANARY_EVERY,
+        # It can be switched on long after it was set up.
+        began_at=first.began_at if first else canary.created_at,
+        clean=ended.filter(state="clean").first(),
+        looked=ended.filter(state__in=["clean", "found"]).first(),
+        last=ended.first(),
     )

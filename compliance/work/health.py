@@ -360,9 +360,10 @@ def _canary_problems(health: Health) -> Iterator[HealthProblem]:
         yield problem(Code.CANARY_FOUND, since=_at(state.found_at), places=places)
     elif health.ledger.is_open and state.is_late(health.at):
         silent = "no turn has ended" + (" since" if state.clean_at else "")
-        reason = state.trouble or (silent if state.began_at else "it is not set up: create_canary")
+        trouble = f"{state.last.trouble} {state.last.trouble_at}".strip() if state.last else ""
+        reason = trouble or (silent if state.began_at else "it is not set up: create_canary")
         since = _at(state.clean_since) if state.clean_since else "its beginning"
-        yield problem(Code.CANARY_LATE, since=since, reason=f"{reason} {state.trouble_at}".rstrip())
+        yield problem(Code.CANARY_LATE, since=since, reason=reason)
 
 
 def _at(time: datetime) -> str:

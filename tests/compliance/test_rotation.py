@@ -26,7 +26,7 @@ from chatbots.operations.keys import create_api_key, create_callback_secret, rev
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance import checks, rotation
 from compliance.canary.client import Client
-from compliance.canary.setting_up import set_up
+from compliance.models import Canary
 from compliance.models.canary import canary_token_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
 from tests.codes import set_up as set_up_codes
@@ -57,7 +57,8 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
         kept[callback_secret_binding(CallbackSecret.objects.get(chatbot=owner).pk)] = secret
         set_bucket(chatbot=owner, client=with_(KEY, prefix=owner.slug), actor="command")
         kept[bucket_secret_binding(owner.pk)] = str(KEY.secret)
-    canary = set_up(slug="canary", actor="command")
+    run("create_canary")
+    canary = Canary.objects.get()
     of_canary = Client.of(canary)
     kept[canary_token_binding(canary.chatbot_id)] = of_canary.token
     kept[secret_binding(ApiKey.objects.get(chatbot=canary.chatbot, type="signing").prefix)] = of_canary.secret
@@ -249,7 +250,7 @@ _USES = {
     "common/pagination.py": "cursor",
     "console/filing/drafts.py": "form",
     "console/filing/views.py": "form",
-    "compliance/canary/setting_up.py": "stored",
+    "compliance/management/commands/create_canary.py": "stored",
     "compliance/rotation.py": "stored",
 }
 

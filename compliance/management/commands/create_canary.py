@@ -1,10 +1,23 @@
 import json
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
+from chatbots.models import ApiKey, Chatbot, Variable
+from chatbots.operations.chatbots import NewVariable, create_chatbot
+from chatbots.operations.keys import create_api_key, revoke_api_key
 from common.commands import TeachingCommand
-from compliance.canary.setting_up import renew_keys, set_up
+from common.crypto import encrypt
+from compliance.canary.words import NOTE, PLAN, UCI
+from compliance.models import Canary
+from compliance.models.canary import canary_token_binding
+
+Category, Scope = Variable.Category, ApiKey.Scope
+
+_BY: Any = {"actor": "command"}
+# What a client's backend has. It cannot approve: a held deletion is to be noticed.
+_SCOPES = (Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ, Scope.REQUESTS_READ, Scope.DELETIONS_WRITE)
 
 
 class Command(TeachingCommand):
@@ -31,12 +44,46 @@ exit codes: 0 created, or the keys are new; 1 refused: there is one already, or 
         )
         parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
+    @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        is_new = not options["new_keys"]
-        canary = set_up(slug=options["slug"], actor="command") if is_new else renew_keys(actor="command")
+        canary = Canary.objects.select_for_update(of=["self"]).select_related("chatbot").first()
+        if options["new_keys"] and canary is None:
+            raise CommandError("There is no canary. Create it first.")
+        if canary and not options["new_keys"]:
+            raise CommandError("There is a canary already. New keys are made by --new-keys.")
+        canary = canary or Canary(chatbot=_new_chatbot(options["slug"]))
+        canary.token_encrypted = _new_keys(canary.chatbot)
+        canary.save()
         if options["json"]:
             self.stdout.write(json.dumps({"slug": canary.chatbot.slug, "new_keys": options["new_keys"]}))
         elif options["new_keys"]:
             self.stdout.write("The canary has new keys. The former ones are revoked.")
         else:
             self.stdout.write(f"Created the canary, with the chatbot {canary.chatbot.slug}.")
+
+
+def _new_chatbot(slug: str) -> Chatbot:
+    """Always a new chatbot: a client's would be billed for what the canary sends."""
+    custom = [NewVariable(Category.CUSTOM, name) for name in (UCI, NOTE)]
+    return create_chatbot(
+        slug=slug,
+        name="Canary",
+        variables=[*custom, NewVariable(Category.USER_CHANNEL, PLAN)],
+        uci=UCI,
+        enable_compliance=True,
+        hosted_bucket=True,
+        enable_extracts=True,
+        **_BY,
+    )
+
+
+def _new_keys(chatbot: Chatbot) -> str:
+    """Replace the keys by a signing key, which is read from its own row, and a token; return that one, encrypted."""
+    of_both: Any = {"chatbot": chatbot, "label": "canary"}
+    for prefix in list(ApiKey.objects.filter(**of_both, revoked_at=None).values_list("prefix", flat=True)):
+        revoke_api_key(prefix=prefix, chatbot=chatbot, **_BY)
+    # Turns make some dozens of calls, whatever the limit of others is.
+    of_both |= _BY | {"rate_limit": 600}
+    create_api_key(type=ApiKey.Type.SIGNING, **of_both)
+    made = create_api_key(type=ApiKey.Type.TOKEN, scopes=_SCOPES, **of_both)
+    return encrypt(made.secret or "", bound_to=canary_token_binding(chatbot.pk))

@@ -15,7 +15,6 @@ from chatbots.models import ApiKey, Bucket, Chatbot
 from compliance import tasks
 from compliance.canary.client import Client as Caller
 from compliance.canary.report import CannotTell
-from compliance.canary.setting_up import set_up
 from compliance.checks import canary_can_fly
 from compliance.models import Canary, CanaryTurn
 from compliance.work import health
@@ -29,7 +28,8 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def canary(settings: Settings) -> Canary:
     settings.CANARY_EVERY, settings.CANARY_URL = HOUR, "http://127.0.0.1:9"
-    return set_up(slug="canary", actor="command")
+    call_command("create_canary")
+    return Canary.objects.select_related("chatbot").get()
 
 
 def turn_of(canary: Canary, state: str, *, ago: timedelta, **fields: Any) -> CanaryTurn:

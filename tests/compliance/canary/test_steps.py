@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -14,7 +15,6 @@ from common import proc
 from compliance.canary import report, steps, turns
 from compliance.canary.client import Client
 from compliance.canary.report import CannotTell
-from compliance.canary.setting_up import set_up
 from compliance.canary.steps import Work
 from compliance.canary.words import Planted
 from compliance.models import Canary, CanaryTurn
@@ -26,7 +26,8 @@ from tests.patches import before
 @pytest.fixture
 def canary(db: None, settings: Settings, service: type[Service]) -> Canary:
     settings.CANARY_URL = service.address
-    return set_up(slug="canary", actor="command")
+    call_command("create_canary")
+    return Canary.objects.select_related("chatbot").get()
 
 
 def turn_of(canary: Canary, state: str = "running", **fields: Any) -> CanaryTurn:
