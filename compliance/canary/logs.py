@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from common import proc
 from compliance.canary.report import CannotTell, Report, Trouble, check_time
 from compliance.canary.words import Search
 from compliance.models.canary import Left, Place
@@ -48,7 +47,7 @@ class _Known(NamedTuple):
 
 
 def positions() -> dict[str, Any]:
-    """Return how long each log file of this machine is now. Says nothing of one that cannot be read."""
+    """Return how long each log file is now, or nothing without any. Says nothing of one that cannot be read."""
     if not settings.CANARY_LOG_FILES:
         return {}
     now, files = time.time(), []
@@ -58,30 +57,29 @@ def positions() -> dict[str, Any]:
             if found.st_size:
                 head = _digest(file.read(_HEAD_BYTES)[: found.st_size])
                 files.append(_Known(path, found.st_size, head, found.st_mtime > now - _IN_USE_SECONDS))
-    return {"machine": proc.pid_scope(), "at": now, "files": files}
+    return {"at": now, "files": files}
 
 
 def positions_after(before: dict[str, Any]) -> dict[str, Any]:
     """Return how long each was when the turn `before` looked: from there the next turn reads on.
 
-    Returns how long each is now if that did not read all, or very much was written since. A machine that reads no
-    logs leaves them to the one that did.
+    Returns how long each is now if that did not read all, or very much was written since. A process that reads no
+    logs leaves them to one that does.
     """
-    now = positions()
-    if before.pop("is_read", False) and (not now or before["machine"] == now["machine"]):
-        sizes = [sum(_Known(*one).size for one in each.get("files", ())) for each in (before, now)]
-        return before if sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
-    return now
+    now, is_read = positions(), before.pop("is_read", False)
+    sizes = [sum(_Known(*one).size for one in each.get("files", ())) for each in (before, now)]
+    return before if is_read and sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
 
 
 def look(search: Search, since: dict[str, Any], began_at: datetime, report: Report) -> None:
-    """Report the log files in which a word is. Raises CannotTell on a machine that reads none, if another does."""
+    """Report the log files in which a word is. Raises CannotTell where none are read, if another process reads some.
+
+    `since` are positions of when the turn began, at `began_at`, or before.
+    """
     if since and not settings.CANARY_LOG_FILES:
         raise CannotTell(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
-    # Of another machine, or before it was started anew, nothing is known of the files.
-    is_here = since.get("machine") == proc.pid_scope()
-    at = since["at"] if is_here else began_at.timestamp()
-    known = [_Known(*one) for one in since["files"]] if is_here else []
+    at = since.get("at", began_at.timestamp())
+    known = [_Known(*one) for one in since.get("files", ())]
     left = [one for one in known if one.is_in_use]
     for path in _files(report):
         with report.looking_at(path), Path(path).open("rb") as file:

@@ -87,16 +87,16 @@ def test_only_what_was_written_since_is_read(log: Path) -> None:
     assert look(logs.positions()) == ([], "")
 
 
-def test_on_another_machine_files_that_have_changed_are_read_whole(log: Path, tmp_path: Path) -> None:
+def test_a_file_that_nothing_is_known_of_is_read_whole_if_it_has_changed(log: Path) -> None:
     append(log)
-    old = tmp_path / "old.log"
+    old = log.with_name("old.log")
     old.write_text(LINE)
     os.utime(old, ((datetime.now(UTC) - timedelta(days=1)).timestamp(),) * 2)
 
-    assert look({"machine": "another", "files": []}) == (["worker.log"], "")
+    assert look({}) == (["worker.log"], "")
 
 
-def test_a_machine_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
+def test_a_process_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
     since = logs.positions()
     settings.CANARY_LOG_FILES = []
     with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
@@ -134,7 +134,6 @@ def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(log: 
     before = logs.positions() | {"is_read": True}
     append(log)
     assert look(logs.positions_after({**before})) == (["worker.log"], "")
-    assert look(logs.positions_after({**before, "machine": "another"})) == ([], "")
     assert look(logs.positions_after({**before, "is_read": False})) == ([], "")
 
     monkeypatch.setattr(logs, "_MOST_BETWEEN_BYTES", 20)

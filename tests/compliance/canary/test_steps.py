@@ -11,7 +11,6 @@ from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
 
-from common import proc
 from compliance.canary import report, steps, turns
 from compliance.canary.client import Client
 from compliance.canary.report import CannotTell
@@ -196,17 +195,15 @@ def test_a_log_that_one_turn_could_not_read_does_not_trouble_the_next(canary: Ca
 
 
 def test_a_process_without_logs_leaves_them_to_one_that_has_them(
-    canary: Canary, log: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    canary: Canary, log: Path, settings: Settings
 ) -> None:
     former, patterns = turn_of(canary, "clean", erased_at=timezone.now()), settings.CANARY_LOG_FILES
     look_in_logs(former)
-    with monkeypatch.context() as another:
-        another.setattr(proc, "pid_scope", lambda: "another machine")
-        settings.CANARY_LOG_FILES = []
-        turn = begun_after(canary, former)
-        log.write_text(f"before\na line with {Planted(turn.pk).value}\n")
-        CanaryTurn.objects.filter(pk=turn.pk).update(step="look_logs", next_attempt_at=timezone.now())
-        turns.go_on()
+    settings.CANARY_LOG_FILES = []
+    turn = begun_after(canary, former)
+    log.write_text(f"before\na line with {Planted(turn.pk).value}\n")
+    CanaryTurn.objects.filter(pk=turn.pk).update(step="look_logs", next_attempt_at=timezone.now())
+    turns.go_on()
 
     settings.CANARY_LOG_FILES = patterns
     turns.go_on()
