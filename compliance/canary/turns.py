@@ -8,6 +8,7 @@ step was done, and whose search found what was there before, is `clean`.
 
 import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -37,8 +38,6 @@ _NEXT_TRY = timedelta(seconds=60)
 # completed, and until the last place was looked at. After that each is tried once.
 _PATIENCE = {Step.ERASE: 90, Step.LOOK_API: 120, Step.LOOK_BUCKET: 120, Step.LOOK_ROWS: 120, Step.LOOK_LOGS: 120}
 _PATIENCE_BEFORE = 30
-# What a step that is not done in time says.
-_LATE = {Step.EXTRACT: Trouble.EXTRACT_LATE}
 _ORDER = list(STEPS)
 
 
@@ -61,14 +60,8 @@ def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
         is_over = Q(planted_at=None) | Q(erased_at__isnull=False)
         CanaryTurn.objects.filter(is_over, ended_at__lt=Now() - timedelta(days=KEPT_DAYS)).delete()
         day = last_day_over(canary.chatbot.timezone, timezone.now())
-        turn = CanaryTurn(chatbot=canary.chatbot, day=day)
-        try:
-            with transaction.atomic():
-                turn.save(force_insert=True)
-        except IntegrityError:
-            pass  # another process was first
-        else:
-            logger.info("canary.began turn=%s", turn.pk)
+        with suppress(IntegrityError), transaction.atomic():  # another process can be first
+            logger.info("canary.began turn=%s", CanaryTurn.objects.create(chatbot=canary.chatbot, day=day).pk)
     return running.first()
 
 
@@ -113,7 +106,8 @@ def _do(work: Work) -> timedelta | None:
     if is_done and not report.trouble:
         _go_to_next(turn)
         return None
-    trouble = report.trouble or CannotTell(_LATE.get(step, Trouble.NOT_CARRIED_OUT), step.value)
+    late = Trouble.EXTRACT_LATE if step == Step.EXTRACT else Trouble.NOT_CARRIED_OUT
+    trouble = report.trouble or CannotTell(late, step.value)
     # What was found is told without waiting for what cannot be looked at.
     if found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
         _give_up(turn, step, trouble)
