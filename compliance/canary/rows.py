@@ -39,8 +39,8 @@ SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.re
  GROUP BY n.nspname, c.relname
  ORDER BY n.nspname, c.relname
 """
-# Session data is packed, so all of it comes.
-_ROWS = "SELECT to_jsonb(r) FROM (SELECT {columns} FROM {table} WHERE {condition}) AS r WHERE r::text ~* %(heads)s"
+_ROWS = "SELECT to_jsonb(r) FROM (SELECT {columns} FROM {table} WHERE {condition}) AS r"
+_WITH_WORD = " WHERE r::text ~* %(heads)s"
 
 # What is read of tables that keep a row of each turn for good. Of conversations also those that are not erased,
 # whenever they began: a backup can have brought them back.
@@ -56,9 +56,6 @@ _NEWEST_OF = {
         SELECT id FROM compliance_compliancerequest WHERE chatbot_id = %(chatbot)s ORDER BY id DESC LIMIT %(newest)s
         """,
     "export": "SELECT id FROM compliance_export WHERE chatbot_id = %(chatbot)s AND request_id = ANY(%(request)s)",
-    "entry": """
-        SELECT id FROM chatbots_changelogentry WHERE chatbot_id = %(chatbot)s ORDER BY id DESC LIMIT %(newest)s
-        """,
 }
 # Columns that name one of these, in tables of the service. The first that a table has finds its rows.
 _NAMES = {
@@ -69,7 +66,7 @@ _NAMES = {
 _CONDITIONS = {
     "conversations_conversation": "chatbot_id = %(chatbot)s AND id = ANY(%(conversation)s)",
     "compliance_compliancerequest": "chatbot_id = %(chatbot)s AND id = ANY(%(request)s)",
-    "chatbots_changelogentry": "chatbot_id = %(chatbot)s AND id = ANY(%(entry)s)",
+    "chatbots_changelogentry": "chatbot_id = %(chatbot)s ORDER BY id DESC LIMIT %(newest)s",
     "compliance_canaryturn": "chatbot_id = %(chatbot)s",
     "chatbots_chatbot": "id = %(chatbot)s",
     # Tables of no chatbot that have many rows.
@@ -151,17 +148,15 @@ def statement_for(table: Table) -> str:
     """Return the query for rows that may have a word, as JSON. Raises CannotTell where it is not known which."""
     name, is_ours = table.name, table.name in _known_tables()
     key = next((key for key in _NAMES if is_ours and key in table.columns), "")
-    if name in _CONDITIONS:
-        condition = _CONDITIONS[name]
-    elif "chatbot_id" in table.columns:
+    condition = _CONDITIONS.get(name, "TRUE")
+    if name not in _CONDITIONS and "chatbot_id" in table.columns:
         condition = "chatbot_id = %(chatbot)s" + (f" AND {key} = ANY(%({_NAMES[key]})s)" if key else "")
-    elif is_ours:
-        condition = "TRUE"
-    else:
+    elif not is_ours:
         raise CannotTell(Trouble.TABLE_UNKNOWN, name)
     columns, quoted = (one.replace("%", "%%") for one in (table.quoted_columns or "", table.quoted))
-    statement = _ROWS.format(columns=columns, table=quoted, condition=condition)
-    return statement.replace("r::text ~* %(heads)s", "TRUE") if name == "django_session" else statement
+    # What sessions hold is packed, so all of them come.
+    may_have_word = "" if name == "django_session" else _WITH_WORD
+    return _ROWS.format(columns=columns, table=quoted, condition=condition) + may_have_word
 
 
 def _known_tables() -> set[str]:

@@ -51,7 +51,7 @@ def test_a_worker_may_read_all_that_is_searched(turn: CanaryTurn) -> None:
 
 @pytest.mark.one_postgresql(reason="plans")
 def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
-    some = {"conversation": [1, 2], "export": [1, 2], "entry": [1, 2], "request": [turn.pk]}
+    some = {"conversation": [1, 2], "export": [1, 2], "request": [turn.pk]}
     given = rows.parameters(turn, NOON) | some
     statements = list(rows._NEWEST_OF.values()) + [
         rows.statement_for(table)
