@@ -21,7 +21,9 @@ def former(db: None) -> None:
 
 
 def test_migrate_refuses_it(former: None) -> None:
-    MigrationRecorder(connection).record_unapplied("compliance", "0002_sql")
+    # Something is left to do, also once further migrations follow.
+    later = MigrationRecorder(connection).migration_qs.filter(app="compliance").exclude(name__startswith="0001")
+    later.delete()
     with pytest.raises(CommandError, match=f"(?s){SAID}"):
         call_command("migrate")  # as `make run` calls it, without system checks
     with pytest.raises(SystemCheckError, match=f"(?s)E014.*{SAID}"):
