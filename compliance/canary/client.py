@@ -29,7 +29,6 @@ from compliance.models.canary import canary_token_binding
 
 # Few bytes are answered: the lists of a turn are short.
 _ANSWER_BYTES = 4 * outbound.MIB
-_CONNECT_SECONDS = 5.0
 _NO_ANSWER = (OSError, ValueError, outbound.AnswerTooLong, urllib3.exceptions.HTTPError, HTTPException)
 
 
@@ -109,7 +108,7 @@ class Client:
         is_plain = target.scheme == "http"
         kind: Any = _Plain if is_plain else partial(_WithTLS, ssl_context=outbound.tls_context())
         sent = {"Content-Type": "application/json", "Connection": "close", **headers}
-        with closing(kind(target.hostname or "", target.port, timeout=_CONNECT_SECONDS)) as connection:
+        with closing(kind(target.hostname or "", target.port, timeout=CALL_SECONDS)) as connection:
             connection.request("GET" if body is None else "POST", path, body, sent, preload_content=False)
             answer = connection.getresponse()
             return answer.status, answer.read(decode_content=True)

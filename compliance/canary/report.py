@@ -14,9 +14,8 @@ from compliance.models.canary import Left, Place
 Trouble = CanaryTurn.Trouble
 
 STEP_SECONDS = 20.0
-# The longest that a call to the service, a statement, or a piece of a file takes. Within a step none begins that has
-# less time.
-CALL_SECONDS = 10.0
+# The longest that a call to the service or a statement takes. None begins in a step that has less time left.
+CALL_SECONDS = 5.0
 
 _DATABASE = {"42501": Trouble.RIGHTS_MISSING, "57014": Trouble.TOO_LONG}
 

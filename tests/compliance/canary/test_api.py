@@ -49,7 +49,7 @@ def test_a_call_ends_in_time_and_none_begins_late(service: type[Service], monkey
     service.answers["usage"] = None
     with pytest.raises(CannotTell, match="api_unavailable"):
         service.client().call("getUsage", "usage")
-    with outbound.within(9), pytest.raises(CannotTell, match="too_long getUsage"):
+    with outbound.within(4), pytest.raises(CannotTell, match="too_long getUsage"):
         service.client().call("getUsage", "usage")
     assert len(service.calls) == 1
 

@@ -110,7 +110,7 @@ def test_what_no_code_knows_of_a_chatbot_is_searched_and_nothing_else_taken_for_
 
 
 def test_a_statement_that_has_no_time_is_not_taken_for_clean(turn: CanaryTurn) -> None:
-    with outbound.within(9):
+    with outbound.within(4):
         assert look(turn) == ([], "too_long database")
 
 
