@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -88,25 +87,20 @@ def plant(work: Work) -> bool:
     if any(result["error"] for result in results):
         raise CannotTell(Trouble.API_REFUSED, "storeConversations")
     turn.numbers = [result["number"] for result in results]
-    path = f"conversations/{turn.numbers[0]}/files"
-    stored = work.client.read("listFiles", path)["results"] or [_upload(work, path)]
-    turn.file_id = int(stored[0]["file_id"])
-    turn.write(numbers=turn.numbers, file_id=turn.file_id)
-    return True
-
-
-def _upload(work: Work, path: str) -> Any:
-    """Store the file as a type that the service takes: that is the caller's claim, and the content is not checked."""
-    taken, planted = settings.UPLOAD_TYPES, work.planted
+    # As a type that the service takes: that is the caller's claim, and the content is not checked.
+    taken = settings.UPLOAD_TYPES
     is_text_taken = any(fnmatchcase("text/plain", each) for each in taken)
-    return work.client.upload(
+    stored = work.client.upload(
         "storeFile",
-        path,
+        f"conversations/{turn.numbers[0]}/files",
         name=planted.file_name,
         media_type="text/plain" if is_text_taken else taken[0].replace("*", "x"),
         content=planted.file,
         message_id=planted.message_id,
     )
+    turn.file_id = int(stored["file_id"])
+    turn.write(numbers=turn.numbers, file_id=turn.file_id)
+    return True
 
 
 def export(work: Work) -> bool:

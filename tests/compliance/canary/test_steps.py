@@ -137,6 +137,15 @@ def test_what_staff_have_to_decide_is_said(canary: Canary, service: type[Service
     assert service.idempotency_keys == []
 
 
+def test_what_is_newer_than_the_last_whole_look_is_looked_at(canary: Canary) -> None:
+    whole = turn_of(canary, "clean", erased_at=timezone.now())
+    turn_of(canary, "unclear", erased_at=timezone.now(), trouble="rights_missing")
+    work = Work(turn_of(canary))
+    assert len(work.former) == 2
+    whole.refresh_from_db()
+    assert work.since == whole.began_at
+
+
 def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary) -> None:
     long_ago = timezone.now() - timedelta(days=91)
     turn_of(canary, "unclear", ended_at=long_ago, planted_at=None)

@@ -123,7 +123,7 @@ def test_a_killed_turn_begins_its_step_again_and_no_two_are_at_work(canary: Cana
 
     assert turn.state == "clean"
     assert CanaryTurn.objects.count() == 1
-    # Nothing was filed or stored twice.
+    # No conversation was stored and no request filed twice.
     assert Conversation.objects.count() == 2
     assert ComplianceRequest.objects.filter(chatbot=canary.chatbot).count() == 2
 
