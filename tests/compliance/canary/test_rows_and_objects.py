@@ -44,11 +44,6 @@ def look(turn: CanaryTurn) -> tuple[list[str], str]:
     return places(report), str(report.trouble or "")
 
 
-def test_a_worker_may_read_all_that_is_searched(turn: CanaryTurn) -> None:
-    with role("worker"):
-        assert look(turn) == ([], "")
-
-
 @pytest.mark.one_postgresql(reason="plans")
 def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
     some = {"conversation": [1, 2], "export": [1, 2], "request": [turn.pk]}
