@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import re
 from collections.abc import Callable
 from io import BytesIO
 from uuid import UUID
@@ -56,11 +57,12 @@ def test_words_of_several_turns_are_found_at_once() -> None:
 
 
 @given(before=st.binary(max_size=20), after=st.binary(max_size=20))
-def test_a_word_is_found_in_base64_of_whatever_surrounds_it(before: bytes, after: bytes) -> None:
+def test_a_word_is_found_in_base64_and_hex_of_whatever_surrounds_it(before: bytes, after: bytes) -> None:
     text = before + WORDS.value.encode() + after
 
-    assert SEARCH.is_in(base64.b64encode(text))
-    assert SEARCH.is_in(base64.urlsafe_b64encode(text))
+    for encoded in (base64.b64encode(text), base64.urlsafe_b64encode(text), text.hex().encode()):
+        assert SEARCH.is_in(encoded)
+        assert re.search(words.HEADS.encode(), encoded, re.IGNORECASE)
 
 
 @given(data=st.binary(max_size=300))

@@ -17,6 +17,7 @@ from compliance.canary.words import Planted
 from compliance.models import Canary, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation, Message
+from tests.commands import run
 from tests.factories import conversation_of
 from tests.functional.canary.flights import LONG, Flight, last
 from tests.functional.support import dump, everything_in
@@ -147,6 +148,9 @@ def test_it_finds_what_is_left_in_each_place(canary: Canary) -> None:
     code, document = last()
     assert (code, document["state"]) == (3, "found")
     assert flight.words.stem not in json.dumps(document)
+    _, said, _ = run("canary", "--last")
+    assert "rows: A planted word is there: conversations_message.text\n" in said
+    assert said.endswith("found: Something was left.\n")
     [problem] = [problem for problem in health.check().problems if problem.code == "canary_found"]
     assert "rows (5)" in problem.detail
 
