@@ -12,55 +12,40 @@ from django.db import connection
 from compliance import worker
 from tests.extracting import versioned_bucket
 from tests.stress.searching import Stage, stage
-from tests.stress.stories import AGES, Story
+from tests.stress.stories import Story, story
 from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 # `{}` is the name of the request. All meet in the conversation c1, which is old and of two people.
-ACTS: dict[str, Story] = {
-    "deletion by value": [("delete", "{}", "acme", "ann", ())],
-    "deletion by ids": [("delete_ids", "{}", "acme", ("c1",), ("erase_exports",))],
+ACTS = {
+    "deletion by value": "delete {} acme ann",
+    "deletion by ids": "delete_ids {} acme c1 erase_exports",
     # From the console, as from the API: once it is started, they are the same.
-    "redaction": [("select", "{}", "acme", "c1", 0), ("start", "{}")],
-    "redaction that waits": [("select", "{}", "acme", "c1", 0)],
-    "retention run": [("period", "{}", "acme", 90), ("hour",)],
-    "export": [("export", "{}", "acme", "ann", ("include_files", "include_shared"))],
-    "identify": [("identify", "acme", "c3", "ann"), ("identify", "acme", "c1", "cid")],
-    "settings": [
-        ("period", "{}", "acme", None),
-        ("redesignate", "acme"),
-        ("demand", "acme", "verified"),
-        ("eyes", "acme", True),
-    ],
-    "restore": [("restore", "")],
+    "redaction": "select {} acme c1 0; start {}",
+    "redaction that waits": "select {} acme c1 0",
+    "retention run": "period {} acme 90; hour",
+    "export": "export {} acme ann include_files include_shared",
+    "identify": "identify acme c3 ann; identify acme c1 cid",
+    "settings": "period {} acme -; redesignate acme; demand acme verified; eyes acme on",
+    "restore": "restore",
 }
 # What a worker carries out; the other acts have ended when they are answered.
 _WORKED_ON = ("deletion by value", "deletion by ids", "redaction", "retention run", "export")
 
 # What is done between the first act and the second one, and after the second.
-_MOMENTS: dict[str, tuple[Story, Story]] = {
-    "before the claim": ([], []),
-    "after the mark": ([("work", "w1", "begun")], [("work", "w2", None), ("work", "w1", None)]),
-    "after a kill": ([("work", "w1", "begun"), ("kill", "w1"), ("leases",)], []),
-    "after completion": ([("work", "w1", None)], []),
+_MOMENTS = {
+    "before the claim": ("", ""),
+    "after the mark": ("work w1 begun", "work w2; work w1"),
+    "after a kill": ("work w1 begun; kill w1; leases", ""),
+    "after completion": ("work w1", ""),
 }
 
-_BEFORE: Story = [
-    ("say", "acme", "c1", "ann", "ages ago", AGES),
-    ("say", "acme", "c1", "bob", None, AGES),
-    ("upload", "acme", "c1"),
-    ("say", "acme", "c2", "ann", "lately", 1),
-    ("say", "acme", "c3", "bob", "lately", 1),
-    ("say", "neighbour", "c1", "ann", "lately", 1),
-    ("upload", "neighbour", "c1"),
-    ("days", "acme"),
-    ("export", "own", "acme", "ann", ("include_files", "include_shared")),
-    ("export", "old", "acme", "bob", ("include_shared",)),
-    ("work", "w1", None),
-    ("week", "old"),
-    ("backup",),
-]
+_BEFORE = """
+    say acme c1 ann ages 200; say acme c1 bob - 200; upload acme c1
+    say acme c2 ann lately 1; say acme c3 bob lately 1; say neighbour c1 ann lately 1; upload neighbour c1; days acme
+    export own acme ann include_files include_shared; export old acme bob include_shared; work w1; week old; backup
+"""
 
 
 def _pairs() -> dict[str, Story]:
@@ -69,13 +54,9 @@ def _pairs() -> dict[str, Story]:
     for (first, one), (second, other) in product(ACTS.items(), repeat=2):
         for moment, (between, after) in _MOMENTS.items():
             if first in _WORKED_ON or moment == "before the claim":
-                story = [*_BEFORE, *_named(one, "r1"), *between, *_named(other, "r2"), *after, ("work", "w1", None)]
-                found[f"{first}, {second} {moment}"] = story
+                acts = (one.replace("{}", "r1"), between, other.replace("{}", "r2"), after)
+                found[f"{first}, {second} {moment}"] = story(";".join((_BEFORE, *acts, "work w1")))
     return found
-
-
-def _named(act: Story, name: str) -> Story:
-    return [tuple(name if word == "{}" else word for word in rule) for rule in act]
 
 
 PAIRS = _pairs()

@@ -1,9 +1,8 @@
 """A stress test of erasure and export from outside: random stories, and a model that says what must hold.
 
-    stories         a story is a list of plain tuples; how one is made up, shortened and printed
-    extras          what is drawn into some of them besides: texts, copies, late files, restores, what officers change
+    stories         a story is a list of rules, a line of words each; how one is made up, shortened and printed
     truth           the model: what was said, uploaded and asked for, when, and what follows from it
-    world           carries the tuples out: calls of the API, commands, the worker's functions
+    world           carries the rules out: calls of the API, commands, the worker's functions
     officers        carries out what officers change
     circumstances   time that passes, and a storage that refuses
     restores        a backup, the loss of the database, and what the model makes of it

@@ -49,9 +49,8 @@ class Officers:
         change_chatbot(chatbot=chatbot, changes={"export_assurance": least}, actor="command")
         demand.answered_at = now()
 
-    def eyes(self, bot: str, are_four: bool) -> None:
-        chatbot = Chatbot.objects.get(slug=bot)
-        change_chatbot(chatbot=chatbot, changes={"four_eyes": are_four}, actor=_OFFICER)
+    def eyes(self, bot: str, state: str) -> None:
+        change_chatbot(chatbot=Chatbot.objects.get(slug=bot), changes={"four_eyes": state == "on"}, actor=_OFFICER)
 
     def bucket(self, bot: str, which: str) -> None:
         """Have exports delivered to the client's own bucket, to none (`broken`), or hosted again."""

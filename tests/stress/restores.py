@@ -59,7 +59,7 @@ class Restores:
     def has_backup(self) -> bool:
         return self._taken is not None
 
-    def back_up(self) -> None:
+    def backup(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute(_SEQUENCES)
             sequences = cursor.fetchall()
@@ -101,7 +101,7 @@ class Restores:
             self._file_again(one, forgotten=forgotten.get(one.id))
             was = self._taken.named.get(one.name)
             if was_aged and was is not None and was.status == "completed":
-                self._world.week_passes(one.name)  # the time has passed for what is restored, too
+                self._world.week(one.name)  # the time has passed for what is restored, too
         for chatbot in Chatbot.objects.all():
             self._truth.demands.append(Demand(now(), now(), chatbot.slug, chatbot.export_assurance))
 

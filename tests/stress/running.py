@@ -20,7 +20,7 @@ from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
 from tests.stress.restores import Restores
 from tests.stress.sessions import Sessions
-from tests.stress.stories import TURNS, Rule, Story
+from tests.stress.stories import FILED, TURNS, Rule, Story
 from tests.stress.truth import Filed, Truth
 from tests.stress.world import COMMANDS, World
 
@@ -87,10 +87,10 @@ class Play:
         kind, *rest = rule
         if kind == "restore":
             if self._restores.has_backup:
-                self._restore(rest[0])
+                self._restore(*rest)
             return
         if kind in TURNS:
-            name, steps = rest
+            name, steps = (*rest, None)[:2]
             actor = self._actor(name)
             if steps == "begun":
                 self._begin_one(actor, self.world.turns[kind])
@@ -108,7 +108,7 @@ class Play:
                 return
             actor.kill()
         else:
-            self._call(partial(self._do, kind, rest))
+            self._call(partial(self._do, kind, *rest))
             return
         self._settle(actor)
         self.watch()
@@ -135,7 +135,7 @@ class Play:
         self.watch()
         self._raise_broken()
 
-    def _restore(self, how: str) -> None:
+    def _restore(self, how: str = "") -> None:
         """Lose the database with all who work on it, replay the ledger, and send again what was lost."""
         for actor in self._actors.values():
             if actor.is_busy:
@@ -150,40 +150,17 @@ class Play:
         self._call(self._restores.send_again)
         invariants.after_sending_again(self.truth, self._look, self._restores.lost)
 
-    def _do(self, kind: str, rest: list[Any]) -> None:
+    def _do(self, kind: str, *rest: Any) -> None:
+        """Do what a rule says, which is not a worker's turn: most are named as a method is."""
         world = self.world
-        plain: dict[str, Callable[..., None]] = {
-            "say": world.say,
-            "arrive": world.arrive,
-            "identify": world.identify,
-            "sign": world.sign,
-            "forge": world.forge,
-            "upload": world.upload,
-            "days": world.make_days,
-            "retain": world.officers.retain,
-            "period": world.officers.period,
-            "demand": world.officers.demand,
-            "eyes": world.officers.eyes,
-            "bucket": world.officers.bucket,
-            "redesignate": world.officers.redesignate,
-            "redact": world.redact,
-            "select": world.officers.select,
-            "start": world.officers.start,
-            "write": world.writer.write,
-            "note": world.writer.note,
-            "backup": self._restores.back_up,
-            "refuse": world.refuse,
-            "mend": world.mend,
-            "hour": circumstances.hour,
-            "week": world.week_passes,
-            "leases": circumstances.leases,
-        }
-        if kind in plain:
-            plain[kind](*rest)
-        elif kind in {"cancel", "approve", "reject", *COMMANDS}:
+        if kind in {"cancel", "approve", "reject", *COMMANDS}:
             world.decide(kind, *rest)
-        else:
+        elif kind in FILED:
             world.file(kind, *rest)
+        else:
+            owners = (world, world.officers, world.writer, self._restores, circumstances)
+            method = next(getattr(owner, kind) for owner in owners if hasattr(owner, kind))
+            method(*rest)
 
     def _at_once(self, threads: int) -> None:
         """Play the beginning in order, then deal the rest out to threads."""
@@ -212,7 +189,7 @@ class Play:
         for kind, *rest in hand:
             player.jitter = jitter(random)
             if kind in TURNS:
-                name, steps = rest
+                name, steps = (*rest, None)[:2]
                 if steps is not None:
                     player.jitter = stopping(player.jitter, steps, dies=name in killed)
                 try:
@@ -220,7 +197,7 @@ class Play:
                 except Killed:
                     connection.close()
             elif kind != "kill":
-                self._do(kind, rest)
+                self._do(kind, *rest)
         player.jitter = None
 
     # --- The end ---------------------------------------------------------------------------------------
@@ -236,16 +213,16 @@ class Play:
         while (waiting := self._waiting()) and not _is_stuck(states):
             self._random.shuffle(waiting)
             self._decide_all(waiting)
-            for rule in (("leases",), ("hour",), ("work", "w1", None)):
+            for rule in (("leases",), ("hour",), ("work", "w1")):
                 self._perform(rule)
             states.append([(one.name, one.status) for one in self._waiting()])
             if states[-1]:
-                self._perform(("sweep", "w2", None))
+                self._perform(("sweep", "w2"))
         # The failed ones that cannot be retried any more.
         self._forgotten = {one.name for one in self._waiting() if one.status == "failed" and not self._retries(one)}
         # What was late until now has one sweep more, and the days that it changed are made.
-        looks: Story = [("look", "w1", None)] * self._has_lookups
-        for rule in (("leases",), ("hour",), *looks, ("sweep", "w1", None), ("hour",), ("work", "w1", None)):
+        looks: Story = [("look", "w1")] * self._has_lookups
+        for rule in (("leases",), ("hour",), *looks, ("sweep", "w1"), ("hour",), ("work", "w1")):
             self._perform(rule)
 
     def _decide_all(self, waiting: list[Filed]) -> None:
@@ -257,7 +234,7 @@ class Play:
                 if self._has_officers:
                     self._perform(("officer", one.name))
             if self._random.random() < 0.3:
-                self._perform(("work", "w1", None))
+                self._perform(("work", "w1"))
 
     def _retries(self, one: Filed) -> bool:
         taken: list[bool] = []
@@ -281,7 +258,7 @@ class Play:
         if exports:
             for export in exports:
                 self._perform(("week", export.name))
-            self._perform(("sweep", "w1", None))
+            self._perform(("sweep", "w1"))
             self._judge(in_grace=False)
 
     def _judge(self, *, in_grace: bool) -> None:

@@ -36,8 +36,8 @@ from tests.tokens import Backend
 BOTS = ("acme", "neighbour")
 
 _BEGINNINGS: dict[str, Callable[[], datetime]] = {
-    "ages ago": lambda: now() - timedelta(days=300),
-    "long ago": lambda: now() - timedelta(days=30),
+    "ages": lambda: now() - timedelta(days=300),
+    "long": lambda: now() - timedelta(days=30),
     "lately": lambda: _noon(2) - timedelta(hours=1),
     "now": now,
     "soon": lambda: now() + timedelta(hours=1),
@@ -245,13 +245,13 @@ class World:
         elif response.status_code not in {404, 410, 503}:
             self._report(f"an upload was answered with {response.status_code}")
 
-    def file(self, kind: str, name: str, bot: str, whom: str | tuple[str, ...], flags: tuple[str, ...]) -> None:
+    def file(self, kind: str, name: str, bot: str, whom: str, *flags: str) -> None:
         """File a request: `delete`, `export`, or `delete_ids`, `export_ids` of certain conversations."""
         if name in self.truth.named:
             return
         self._sessions.see()
         body: dict[str, Any] = dict.fromkeys(flags, True)
-        value, ids = (whom, ()) if isinstance(whom, str) else ("", whom)
+        value, ids = ("", tuple(whom.split(","))) if kind.endswith("_ids") else (whom, ())
         if value:
             body |= {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": value}
         else:
@@ -339,7 +339,7 @@ class World:
     def look(self) -> None:
         look_up(seconds=20)
 
-    def make_days(self, bot: str) -> None:
+    def days(self, bot: str) -> None:
         """Plan and make the extracts of the two days on which most messages are."""
         first, last = (_noon(days).date().isoformat() for days in (2, 1))
         with suppress(SystemExit):  # some could not be made
@@ -375,7 +375,7 @@ class World:
         self.faults.refusals.clear()
         self.officers.mend_buckets()
 
-    def week_passes(self, name: str) -> None:
+    def week(self, name: str) -> None:
         """Let an export be eight days old: its grace is over."""
         filed = self.truth.named.get(name)
         if filed and filed.id and filed.is_hosted_export and filed.aged_at is None:
