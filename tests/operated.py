@@ -35,6 +35,7 @@ from tests.oracle.objects import Objects, objects_in
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB, WORKER = "compliance_web", "compliance_worker"
+GRANT = ("grant_roles", "--web", WEB, "--worker", WORKER)
 UCI = "member_id"
 SCOPES = (
     *("deletions:write", "exports:write", "requests:read", "requests:approve", "conversations:write"),

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from scripts.demo_story import require
-from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene
-from tests.drill.site import Service
+from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene, Service, told
 from tests.operated import UCI, Said, wait_until
 from tests.oracle import conversations, exports, leftovers
 from tests.oracle.checks import Checks
@@ -57,17 +56,14 @@ def state_of(service: Service) -> list[tuple[Any, ...]]:
     return service.sql(_REQUESTS) + service.sql(_COUNTS)
 
 
+@told
 def is_closed(scene: Scene) -> None:
-    """Check that API, console, health and metrics say that the service is closed."""
+    """Every call is answered 503, every page of the console says what to do, and health and metrics report it."""
     service, client, code = scene.service, scene.client(FERRIES), "restored_database"
-    calls = {
-        "filing": client.post("data-deletion", {"unique_chatter_identifier_key": UCI}),
-        "intake": client.post("conversations", []),
-        "reading": client.get("conversations"),
-    }
-    for name, answer in calls.items():
-        said = (answer.status, (answer.body or {}).get("code"))
-        require(said == (503, code), f"{name} is answered {said} by a restored database.")
+    filing = client.post("data-deletion", {"unique_chatter_identifier_key": UCI})
+    answers = (filing, client.post("conversations", []), client.get("conversations"))
+    said = [(answer.status, (answer.body or {}).get("code")) for answer in answers]
+    require(said == [(503, code)] * 3, f"Calls are answered {said} by a restored database.")
     pages = [ask(f"{service.address}/admin/{path}") for path in ("login/", "", "conversations/")]
     require([page.status for page in pages] == [503] * 3, f"The console answers {[page.status for page in pages]}.")
     require(b"replay_erasures" in pages[0].raw, "The console's page does not say what to do.")
@@ -75,10 +71,6 @@ def is_closed(scene: Scene) -> None:
     require(code in service.health(), f"manage.py health does not report {code}.")
     problem = service.metrics().get(f'dca_health_problem{{code="{code}"}}')
     require(problem == 1, f"The metric of the problem {code} is {problem}.")
-    scene.story.fact(
-        f"Every call is answered 503 {code}, every page of the console says what happened; `manage.py health` and "
-        "the metrics report it"
-    )
 
 
 def is_served(scene: Scene) -> None:
@@ -95,28 +87,25 @@ def ledger_folders(service: Service) -> set[str]:
     return {key[1] for key in keys if key[0] == "erasure_ledger"}
 
 
+@told
 def refuses_commands(scene: Scene) -> None:
-    """Check that commands that work on data refuse, and say what to do."""
-    for words in (
-        ("process_requests",),
-        ("request_export", FERRIES, UCI, scene.people["ida"].person.value),
-        ("apply_retention", "--all"),
-    ):
+    """Commands that file, process or erase refuse, and name `replay_erasures`."""
+    export = ("request_export", FERRIES, UCI, scene.people["ida"].person.value)
+    for words in (("process_requests",), export, ("apply_retention", "--all")):
         said = scene.service.manage(*words, ends=(7,))
         require("replay_erasures" in said.out + said.err, f"{words[0]} does not say what to do.")
-    scene.story.fact("Commands that file, process or erase refuse, and name `replay_erasures`")
 
 
-def nothing_moves(scene: Scene, before: list[tuple[Any, ...]], *, seconds: float) -> None:
-    """Check that workers, which have run for so long, have changed nothing."""
+@told
+def nothing_moves(scene: Scene, before: list[tuple[Any, ...]], *, seconds: float) -> str:
+    """Workers have run beside Olga's waiting deletion: no request moved, no row went."""
     require(state_of(scene.service) == before, "Something moved in a restored database before its replay.")
-    scene.story.fact(
-        f"Workers have run for {seconds:.0f} s beside Olga's waiting deletion: no request moved, no row went"
-    )
+    return f"{seconds:.0f} s"
 
 
-def dry_run(scene: Scene) -> None:
-    """Check that a dry run names exactly whose requests a replay concerns, and changes nothing."""
+@told
+def dry_run(scene: Scene) -> str:
+    """A dry run names exactly the requests, their conversations and a key, and changes nothing."""
     before = state_of(scene.service)
     said, names = _plans(scene, PLANS)
     requests = [each for each in said.document["requests"] if each["plan"] == "erase"]
@@ -128,18 +117,14 @@ def dry_run(scene: Scene) -> None:
     keys = [each["key"] for each in said.document["keys_revoked"]]
     require(keys == [scene.leaked_prefix], f"The dry run revokes the keys {keys}.")
     require(state_of(scene.service) == before, "A dry run changed something.")
-    scene.story.took("dry run", said.seconds)
-    scene.story.fact(
-        f"A dry run ({said.seconds:.0f} s) names exactly {len(PLANS)} requests, their conversations and a key, and "
-        "changes nothing"
-    )
-    scene.story.show(*(f"{name:<6} {scene.requests[name].id}  {plan}" for name, plan in PLANS.items()))
+    return f"{len(PLANS)}, {said.seconds:.1f} s"
 
 
-def dry_run_again(scene: Scene) -> None:
-    """Check that another replay of the same backup carries out the same, and what was done after the first."""
+@told
+def dry_run_again(scene: Scene) -> str:
+    """Of another replay of the same backup a dry run names the same, and what was done after the first."""
     said, _ = _plans(scene, PLANS_AGAIN)
-    scene.story.fact(f"A dry run ({said.seconds:.0f} s) names the {len(PLANS_AGAIN)} requests of before both losses")
+    return f"{len(PLANS_AGAIN)}, {said.seconds:.1f} s"
 
 
 def _plans(scene: Scene, expected: dict[str, str]) -> tuple[Said, dict[str, str]]:
@@ -151,30 +136,19 @@ def _plans(scene: Scene, expected: dict[str, str]) -> tuple[Said, dict[str, str]
     return said, names
 
 
-def replay(scene: Scene) -> None:
-    """Replay, killed three times at a random moment, then to its end."""
-    for _ in range(3):
+@told
+def replay(scene: Scene, kills: int) -> str:
+    """`replay_erasures` is killed at random moments, goes on, and ends."""
+    killed = []
+    for _ in range(kills):
         begun, seconds = _progress(scene), random.uniform(0.0, 0.3)
         went_on = lambda begun=begun: _progress(scene) != begun  # noqa: E731
         if not scene.service.kill_during("replay_erasures", when=went_on, seconds=seconds):
             break
-        objects, lines, done = _progress(scene)
-        scene.story.fact(
-            f"`replay_erasures` is killed {seconds:.2f} s after it went on: {objects} objects are read, of the "
-            f"{lines} requests that they name {done} are done"
-        )
+        killed.append(_progress(scene))
     said = scene.service.manage("replay_erasures", "--json", ends=(0, 3))
-    scene.story.took("the replay's last run", said.seconds)
-    scene.story.fact(f"`replay_erasures` goes on and ends ({said.seconds:.0f} s, exit code {said.code})")
-
-
-def replay_again(scene: Scene) -> None:
-    """Check that another replay finds nothing to do."""
-    before = state_of(scene.service)
-    said = scene.service.manage("replay_erasures", "--json", ends=(0,))
-    require(not said.document["requests"], "A second replay names requests.")
-    require(state_of(scene.service) == before, "A second replay changed something.")
-    scene.story.fact("A second replay finds nothing to do")
+    progress = "; ".join(f"killed at {objects} objects, {done} of {lines} done" for objects, lines, done in killed)
+    return f"{progress}; the last run took {said.seconds:.1f} s, exit code {said.code}"
 
 
 def _progress(scene: Scene) -> tuple[int, int, int]:
@@ -186,14 +160,31 @@ def _progress(scene: Scene) -> tuple[int, int, int]:
     return objects, lines, done
 
 
+@told
+def replay_again(scene: Scene) -> None:
+    """Another replay finds nothing to do."""
+    before = state_of(scene.service)
+    said = scene.service.manage("replay_erasures", "--json", ends=(0,))
+    require(not said.document["requests"], "A second replay names requests.")
+    require(state_of(scene.service) == before, "A second replay changed something.")
+
+
 # --- Afterwards ------------------------------------------------------------------------------------
 
 
-def is_open(scene: Scene) -> None:
-    """Wait until calls are served and what was filed again is carried out; then check each request."""
-    _serves(scene)
-    scene.story.took("from the loss until it serves again", scene.story.elapsed())
-    scene.story.fact("The service serves again")
+@told
+def serves(scene: Scene) -> str:
+    """The service serves again."""
+    client = scene.client(FERRIES)
+    wait_until(lambda: client.get("conversations").status == 200, "the service serves again")
+    return f"{scene.story.elapsed():.1f} s after the loss"
+
+
+@told
+def requests_are_as_promised(scene: Scene) -> None:
+    """The deletions of Jon, Otto and Pia were filed again under their ids, and are done. Dora's and Nora's are on
+    hold (restored): no key may approve them, and no command what a command has filed. Cleo's is cancelled. Those of
+    Gus, Gita, Ugo and Kai are unknown (404). The token that had leaked is refused."""
     scene.reaches("jon", "olga", "otto", "pia", "completed")
     for name in ("dora", "nora"):
         held = scene.reaches(name, "on_hold")
@@ -206,54 +197,27 @@ def is_open(scene: Scene) -> None:
         request = scene.requests[name]
         status = scene.client(request.bot).get(f"requests/{request.id}").status
         require(status == 404, f"The lost request of {name} is answered {status}.")
-    scene.story.fact(
-        "The deletions of Jon, Otto and Pia were filed again under their ids, and are done. Dora's and Nora's are on "
-        "hold (restored): no key may approve them, and no command what a command has filed. Cleo's is cancelled. The "
-        "requests of Gus, Gita, Ugo and Kai are unknown (404): Gita and Ugo are to ask again, Kai's was accepted in "
-        "the last seconds and is lost"
-    )
     require(scene.leaked is not None and scene.leaked.get("conversations").status == 401, "A revoked token works.")
-    scene.story.fact("The token that had leaked is refused (401)")
 
 
-def _serves(scene: Scene) -> None:
-    client = scene.client(FERRIES)
-    wait_until(lambda: client.get("conversations").status == 200, "the service serves again")
-
-
-def goes_through_again(scene: Scene) -> None:
-    """Replay once more, without kills, and wait until the service serves."""
-    said = scene.service.manage("replay_erasures", "--json", ends=(0, 3))
-    _serves(scene)
-    scene.story.fact(f"`replay_erasures` ends ({said.seconds:.0f} s, exit code {said.code}), and the service serves")
-    scene.reaches("dora", "jon", "kai", "olga", "otto", "pia", "completed")
-
-
+@told
 def lost_exports_are_logged(scene: Scene) -> None:
-    """Check that workers, which print no report, log what was lost."""
+    """The log of workers, which print no report, names Gita's lost export by its id."""
     line = f"replay.not_carried_out request={scene.requests['gita'].id} plan=lost_export"
     require(line in scene.service.logs()["workers.log"], "The workers' log does not name the lost export.")
-    scene.story.fact("The workers' log names Gita's lost export by its id")
 
 
-def is_verified(scene: Scene) -> None:
-    said = scene.service.manage("verify_erasure", "--all")
-    scene.story.fact(f"`verify_erasure --all`: {said.out.strip()}")
-
-
-def all_is_as_promised(scene: Scene) -> None:
-    """Check that nothing is left of who was erased, and that the others have all that is not lost."""
+@told
+def all_is_as_promised(scene: Scene) -> str:
+    """`verify_erasure --all` is clean. A dump of the database, all objects of the bucket and the logs hold no word of
+    who was erased, and count their conversations; others are as they were sent; the ledger has no word at all."""
+    scene.service.manage("verify_erasure", "--all")
     callers = {slug: state.caller for slug, state in scene.states.items()}
-    evidence = gather(scene.service, callers)
-    wrong, met = faults_of(scene.model, evidence, scene.waiting())
+    wrong, met = faults_of(scene.model, gather(scene.service, callers), scene.waiting())
     wrong += [f"{violation.kind}: {violation.told}" for violation in scene.violations.kept]
     require(not wrong, f"{len(wrong)} are not as they must be: {'; '.join(wrong[:12])}")
     require(met["exports (hosted)"], "The search does not see what files hold.")
-    scene.story.fact(
-        f"A dump of the database, all {len(evidence.objects.versions)} objects of the bucket and the logs hold no "
-        f"word of who was erased, and count their {met['conversations gone']} conversations; "
-        f"{met['conversations whole']} others are as they were sent; the ledger has no word at all"
-    )
+    return f"{met['conversations gone']} conversations gone, {met['conversations whole']} whole"
 
 
 def faults_of(model: Model, evidence: Evidence, waiting: Collection[str] = ()) -> tuple[list[str], Counter[str]]:
@@ -286,8 +250,10 @@ def faults_of(model: Model, evidence: Evidence, waiting: Collection[str] = ()) -
     return [f"{kind}: {text}" for kind, text in found if not is_explained(kind, text)], comparison.met
 
 
+@told
 def numbers_hit_nobody(scene: Scene) -> None:
-    """Check that whoever has got the numbers of a chatbot that is lost was not hit by what was erased there."""
+    """The chatbot that has got the numbers of one that is lost still has its person, though the same value was erased
+    there."""
     rows = scene.service.sql(
         "SELECT c.slug, c.id, s.id FROM chatbots_chatbot c JOIN conversations_conversation s ON s.chatbot_id = c.id"
         " WHERE c.slug = ANY(%s) AND s.deletion_request_id IS NULL",
@@ -296,50 +262,34 @@ def numbers_hit_nobody(scene: Scene) -> None:
     lost = scene.lost_numbers
     expected = (ORCHARD, lost["chatbots_chatbot"], lost["conversations_conversation"])
     require(rows == [expected], f"Instead of {expected} there is {rows}.")
-    scene.story.fact(
-        f"{ORCHARD}, which has the number {expected[1]} that {BAKERY} had, still has its person, though the same "
-        "value was erased there"
-    )
 
 
-def clients_do_their_part(scene: Scene) -> None:
-    """Do what docs/operating.md tells clients to do after a restore, and check each answer."""
-    filed, story = dict(scene.requests), scene.story
+@told
+def clients_do_their_part(scene: Scene) -> str:
+    """As docs/operating.md says, a chatbot is created again, and clients send again what they sent since the backup,
+    and a file. Eve's and Vera's messages come back as `redacted`, Ugo's, which nobody had approved, as it was sent.
+    They file again what was lost: Ugo's redaction, the deletions of Kai and Mia, exports."""
+    filed = dict(scene.requests)
     scene.chatbot(BAKERY, "--variable", "custom:table")
-    story.fact(f"The operator creates {BAKERY} again")
-    since = scene.sent[scene.backed_up :]
-    counts = scene.again(*since)
+    counts = scene.again(*scene.sent[scene.backed_up :])
     scene.upload("tess")
-    story.fact(f"Clients send again all {len(since)} documents that they sent since the backup, and a file: {counts}")
     for name in ("eve", "vera", "ugo"):
         chatter = scene.people[name]
         is_whole(scene.states[chatter.slug], chatter.conversations[0])
     require(not scene.violations.kept, f"Messages are not shown as they must be: {scene.violations.kept[:3]}.")
-    story.fact("Eve's and Vera's messages come back as `redacted`, Ugo's, which nobody had approved, as it was sent")
     scene.redact("ugo")
     scene.reaches("ugo", "on_hold")
     for name in ("kai", "mia"):
         scene.carry_out(name, "deletion")
     for name in ("ben", "gita", "vera"):
         scene.carry_out(name, "export")
-    story.fact(
-        "They file again what was lost: Ugo's redaction, which waits for approval again, the deletions of Kai and "
-        "Mia, Gita's export. Ben and Vera get exports, too"
-    )
     filed["kai"] = scene.requests["kai"]
     again = {f"{name} again": request for name, request in scene.requests.items() if filed[name] is not request}
     scene.requests = filed | again
+    return counts
 
 
-def early_data_is_known(scene: Scene) -> None:
-    """Check that what the backup has changes nothing when it comes again, and what was erased is refused."""
-    counts = scene.again(*scene.sent[: scene.backed_up])
-    scene.story.fact(f"The platform sends again what it sent before the backup, too: {counts}")
-
-
-def storage_is_compared(scene: Scene) -> None:
-    said = scene.service.manage("reconcile_storage", "--json", ends=(0, 3))
-    scene.story.fact(
-        f"`reconcile_storage` reports (exit code {said.code}) and removes nothing; what is younger than a day it "
-        "leaves out, such as Gita's lost export"
-    )
+@told
+def early_data_is_known(scene: Scene) -> str:
+    """What was sent before the backup changes nothing when it comes again, and is refused where it was erased."""
+    return scene.again(*scene.sent[: scene.backed_up])

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from scripts.demo_story import require
-from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene
+from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene, told
 from tests.operated import UCI
 from tests.oracle.caller import new_key
 from tests.oracle.filing import deletion_of, filed_elsewhere, withdraw
@@ -13,28 +13,23 @@ from tests.oracle.model import Request, now
 _DAYS, _OLD = 90, 200.0
 
 
-def before_the_backup(scene: Scene) -> None:
-    """Two chatbots, their people, and what they had asked for already."""
+@told
+def before_the_backup(scene: Scene) -> str:
+    """There are people of two chatbots, one with four eyes. Finn has an export, Lena was erased and came back,
+    Cleo's deletion waits for its approval, and Olga's is accepted, and not begun when the backup is taken."""
     scene.chatbot(FERRIES)
     scene.chatbot(CLINIC)
     scene.service.manage("set_chatbot", CLINIC, "--four-eyes")
-    for name in ("ada", "ben"):
-        scene.person(name, FERRIES, conversations=2)
-    for name in ("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga", "otto"):
-        scene.person(name, FERRIES)
-    scene.person("hal", FERRIES, days_ago=_OLD)
-    for name in ("cleo", "dora", "emil", "gus", "nora"):
-        scene.person(name, CLINIC)
+    scene.person("ada", "ben", slug=FERRIES, conversations=2)
+    scene.person("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga", "otto", slug=FERRIES)
+    scene.person("hal", slug=FERRIES, days_ago=_OLD)
+    scene.person("cleo", "dora", "emil", "gus", "nora", slug=CLINIC)
     # As one company's number 1 and another's.
-    scene.person("adas-namesake", CLINIC, like="ada")
+    scene.person("adas-namesake", slug=CLINIC, like="ada")
     # Ada and Kim used one window.
     scene.send(scene.says("ada"), "kim")
     scene.upload("ada")
     scene.let_leak(FERRIES)
-    scene.story.fact(
-        f"Two chatbots, {FERRIES} and {CLINIC}, which has four eyes; {len(scene.people)} people, "
-        f"{len(scene.model.conversations)} conversations, one of them of two people, and a file"
-    )
     scene.carry_out("finn", "export")
     scene.carry_out("lena", "deletion")
     scene.says("lena", 0)
@@ -42,37 +37,60 @@ def before_the_backup(scene: Scene) -> None:
     scene.reaches("cleo", "on_hold")
     days = [str((now() - timedelta(days=ago)).date()) for ago in (3, 1)]
     scene.service.manage("daily_extract", FERRIES, "--from", days[0], "--to", days[1])
-    scene.story.fact(
-        "Finn has an export, and there are daily extracts. Lena was erased and came back. Cleo's deletion waits for "
-        "its approval"
-    )
     scene.journalled()
     scene.service.stop("workers")
     scene.file("olga", "deletion")
     scene.is_backed_up()
-    scene.story.fact("Olga's deletion is accepted, and not begun when the backup is taken")
+    return f"{len(scene.people)} people and {len(scene.model.conversations)} conversations"
 
 
 def after_the_backup(scene: Scene) -> None:
     """What the backup does not know."""
-    manage, people = scene.service.manage, scene.people
     scene.service.start("workers")
     _send_more(scene)
+    _erase(scene)
+    _decide(scene)
+    _redact(scene)
+    _apply_retention(scene)
+    _create_what_is_lost(scene)
+    _file_what_waits(scene)
+
+
+@told
+def _send_more(scene: Scene) -> None:
+    """Clients send new conversations, and more of some that the backup has in part."""
+    for name in ("ben", "otto", "jon"):
+        scene.says(name)
+    scene.person("pia", "wim", "tess", "vera", slug=FERRIES)
+    scene.person("hedy", slug=FERRIES, days_ago=_OLD)
+    scene.upload("tess")
+    scene.person("ugo", slug=CLINIC)
+    scene.repeat("ida")
+    scene.send(scene.people["ida"].conversations[0], "ida")
+
+
+@told
+def _erase(scene: Scene) -> None:
+    """Olga, Ada and Wim are erased, and Ada comes back. Two of Ben's conversations are erased by their ids: one of
+    before the backup, one of after it."""
     scene.reaches("olga", "completed")
     scene.carry_out("ada", "deletion", erase_exports=True)
     scene.says("ada", 0)
-    first, _, third = people["ben"].conversations
+    first, _, third = scene.people["ben"].conversations
     scene.carry_out("ben", "deletion", first, third)
     scene.carry_out("wim", "deletion")
-    scene.story.fact(
-        "Olga, Ada and Wim are erased; Ada comes back. Two of Ben's conversations are erased, by their ids: one of "
-        "before the backup, one of after it"
-    )
+
+
+@told
+def _decide(scene: Scene) -> None:
+    """Cleo's deletion is cancelled, that of Gus rejected; Dora's waits for approval, and Nora's, which staff have
+    filed; Emil's got it and is done."""
+    manage = scene.service.manage
     withdraw(scene.states[CLINIC], scene.requests["cleo"])
     scene.reaches("cleo", "cancelled")
     for name in ("gus", "dora", "emil"):
         scene.file(name, "deletion")
-    state, value = scene.states[CLINIC], people["nora"].person.value
+    state, value = scene.states[CLINIC], scene.people["nora"].person.value
     by_staff = manage("request_deletion", CLINIC, UCI, value, "--json", ends=(0, 4)).document
     scene.requests["nora"] = filed_elsewhere(state, deletion_of(state, value), by_staff["request_id"])
     scene.reaches("gus", "dora", "emil", "nora", "on_hold")
@@ -80,68 +98,23 @@ def after_the_backup(scene: Scene) -> None:
     manage("approve_request", scene.requests["emil"].id)
     scene.reaches("gus", "rejected")
     scene.reaches("emil", "completed")
-    scene.story.fact(
-        "Cleo's deletion is cancelled, that of Gus rejected; Dora's waits for approval, and Nora's, which staff have "
-        "filed; Emil's got it and is done"
-    )
-    for name in ("eve", "vera", "ugo"):
-        scene.redact(name)
+
+
+@told
+def _redact(scene: Scene) -> None:
+    """A message of Eve is redacted, and one of Vera, who came after the backup; one of Ugo's waits for approval.
+    Gita gets an export, and a token that leaked is revoked."""
+    scene.redact("eve", "vera", "ugo")
     scene.reaches("eve", "vera", "completed")
     scene.repeat("eve")
     scene.reaches("ugo", "on_hold")
     scene.carry_out("gita", "export")
-    manage("revoke_api_key", scene.leaked_prefix)
-    scene.story.fact(
-        "A message of Eve is redacted, and one of Vera, who came after the backup; one of Ugo's waits for approval. "
-        "Gita gets an export, and a token that leaked is revoked"
-    )
-    _apply_retention(scene)
-    scene.chatbot(BAKERY, "--variable", "custom:table")
-    # With the same value as Ida of the ferries, and as somebody who comes later.
-    scene.person("mia", BAKERY, like="ida")
-    scene.carry_out("mia", "deletion")
-    which = "chatbot_id = (SELECT id FROM chatbots_chatbot WHERE slug = %s)"
-    scene.lost_numbers = {
-        table: scene.service.sql(f"SELECT min(id) FROM {table} WHERE {where}", [BAKERY])[0][0]
-        for table, where in (
-            ("chatbots_chatbot", "slug = %s"),
-            ("chatbots_variable", which),
-            ("conversations_conversation", which),
-        )
-    }
-    scene.story.fact(f"A new chatbot, {BAKERY}, has a person, Mia, who is erased")
-    # So that it waits for its turn when the database is lost.
-    manage("set_chatbot", FERRIES, "--grace-minutes", "30")
-    scene.file("jon", "deletion")
-    for name in ("otto", "pia"):
-        scene.file(name, "deletion", *people[name].conversations)
-    scene.story.fact(
-        "Jon's deletion is accepted, and by the ids of their conversations those of Otto and Pia; they can be "
-        "cancelled for half an hour before they are carried out"
-    )
-    scene.journalled()
-    scene.service.stop("workers")
-    scene.file("kai", "deletion")
-    scene.story.fact("Kai's deletion is accepted, and no worker has time to write it to the ledger")
+    scene.service.manage("revoke_api_key", scene.leaked_prefix)
 
 
-def _send_more(scene: Scene) -> None:
-    """Conversations that the backup does not have, in full or in part."""
-    for name in ("ben", "otto", "jon"):
-        scene.says(name)
-    for name in ("pia", "wim", "tess", "vera"):
-        scene.person(name, FERRIES)
-    scene.person("hedy", FERRIES, days_ago=_OLD)
-    scene.upload("tess")
-    scene.person("ugo", CLINIC)
-    scene.repeat("ida")
-    scene.send(scene.people["ida"].conversations[0], "ida")
-    documents = len(scene.sent) - scene.backed_up
-    scene.story.fact(f"Clients send {documents} documents: of new conversations, and of some that are known")
-
-
-def _apply_retention(scene: Scene) -> None:
-    """Have what is too old erased, without the 24 hours that a first run waits."""
+@told
+def _apply_retention(scene: Scene) -> str:
+    """A retention run erases what is too old, without the 24 hours that a first run waits."""
     words = (FERRIES, str(_DAYS))
     counted = scene.service.manage("set_retention", *words, ends=(3,))
     number = counted.out.strip().rpartition(" ")[2]
@@ -153,18 +126,45 @@ def _apply_retention(scene: Scene) -> None:
     run = Request(FERRIES, "retention", new_key(), surely=old)
     scene.requests["hal"] = filed_elsewhere(scene.states[FERRIES], run, str(request_id))
     scene.reaches("hal", "completed")
-    scene.story.fact(f"A retention run erases what is older than {_DAYS} days: {number} conversations")
+    return f"{number} conversations"
 
 
+@told
+def _create_what_is_lost(scene: Scene) -> None:
+    """A new chatbot has a person, Mia, who is erased."""
+    scene.chatbot(BAKERY, "--variable", "custom:table")
+    # With the same value as Ida of the ferries, and as somebody who comes later.
+    scene.person("mia", slug=BAKERY, like="ida")
+    scene.carry_out("mia", "deletion")
+    which = "chatbot_id = (SELECT id FROM chatbots_chatbot WHERE slug = %s)"
+    wheres = {"chatbots_chatbot": "slug = %s", "chatbots_variable": which, "conversations_conversation": which}
+    scene.lost_numbers = {
+        table: scene.service.sql(f"SELECT min(id) FROM {table} WHERE {where}", [BAKERY])[0][0]
+        for table, where in wheres.items()
+    }
+
+
+@told
+def _file_what_waits(scene: Scene) -> None:
+    """Jon's deletion is accepted, and by the ids of their conversations those of Otto and Pia: they can be cancelled
+    for half an hour before they are carried out. Kai's is accepted, and no worker has time to write it to the
+    ledger."""
+    scene.service.manage("set_chatbot", FERRIES, "--grace-minutes", "30")
+    scene.file("jon", "deletion")
+    for name in ("otto", "pia"):
+        scene.file(name, "deletion", *scene.people[name].conversations)
+    scene.journalled()
+    scene.service.stop("workers")
+    scene.file("kai", "deletion")
+
+
+@told
 def work_on_unaware(scene: Scene) -> None:
-    """Create a chatbot before the restore is noticed: it gets the number of one that was lost."""
+    """Before anybody notices, somebody creates a chatbot, which gets the number of one that was lost, and stores a
+    conversation of a person with the same value as Mia's."""
     require(scene.client(FERRIES).get("conversations").status == 200, "The web server does not serve yet.")
     # A dump sets its sequences back; in a physical copy they are past the numbers of what was lost.
     for table, number in scene.lost_numbers.items():
         scene.service.sql(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), %s, false)", [number])
     scene.chatbot(ORCHARD)
-    scene.person("nils", ORCHARD, like="mia")
-    scene.story.fact(
-        f"Nobody has noticed yet: somebody creates the chatbot {ORCHARD}, which gets the number of {BAKERY}, and "
-        "stores a conversation of a person with the same value as Mia's"
-    )
+    scene.person("nils", slug=ORCHARD, like="mia")

@@ -1,27 +1,117 @@
-"""The drill's people, and what becomes of them after the backup was taken. All are invented.
+"""The drill's service, its people, and what clients send and file. All are invented.
 
 What clients send, and what follows from it, is in the oracle's model: each text has a planted word.
 """
 
+import inspect
+import shutil
+import subprocess
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from random import Random
-from typing import Any
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+from urllib.parse import quote
 
-from scripts.demo_story import require
-from tests.drill.site import Log, Service
-from tests.operated import SCOPES, wait_until
+from devservers.postgres import DATABASE, PORT
+from scripts.demo_story import Story, require
+from tests.operated import SCOPES, Database, Keys, Operated, wait_until
 from tests.oracle import filing
-from tests.oracle.caller import Caller, Traffic
-from tests.oracle.client_state import ClientState
-from tests.oracle.http import Client
-from tests.oracle.model import FINAL, Conversation, Expected, Model, Person, Request, now
+from tests.oracle.client_state import ClientState, Known
+from tests.oracle.http import Client, ask
+from tests.oracle.model import FINAL, Conversation, Expected, Person, Request, now
 from tests.oracle.sending import Sent, note, prepared, send, upload
-from tests.oracle.violations import Violations
-from tests.oracle.words import Words
 
 FERRIES, CLINIC, BAKERY, ORCHARD = "tern-ferries", "juniper-clinic", "harbour-bakery", "hill-orchard"
+P = ParamSpec("P")
+
+
+class Log(Story):
+    """The story, with the minute and second since its clock was set."""
+
+    def restart_clock(self) -> None:
+        self._began = time.monotonic()
+
+    def fact(self, text: str) -> None:
+        minutes, seconds = divmod(int(self.elapsed()), 60)
+        super().fact(f"{minutes:02}:{seconds:02}  {text}")
+
+    def elapsed(self) -> float:
+        """Return the seconds since the clock was set."""
+        return time.monotonic() - self._began
+
+
+def told(do: Callable[Concatenate["Scene", P], object]) -> Callable[Concatenate["Scene", P], None]:
+    """Tell what was done or checked, once it has succeeded, by its docstring and what it returns."""
+
+    @wraps(do)
+    def tell(scene: "Scene", /, *args: P.args, **options: P.kwargs) -> None:
+        more = do(scene, *args, **options)
+        text = " ".join(inspect.cleandoc(do.__doc__ or "").split())
+        scene.story.fact(f"{text.removesuffix('.')}: {more}" if more else text)
+
+    return tell
+
+
+class Service(Operated):
+    """A web server and workers, as in production, with a database role each.
+
+    Their DATABASE_URL leads to a link, which can be turned to another server as a name in DNS can.
+    """
+
+    def __init__(self, name: str, folder: Path, keys: Keys, database: Database) -> None:
+        super().__init__(folder / name, "web")
+        self.name = name
+        self.keys = keys
+        self.folder.mkdir(parents=True)
+        self._link = Path(tempfile.mkdtemp(prefix="dca-drill-")) / "db"
+        self.turn_to(database)
+
+    def turn_to(self, database: Database) -> None:
+        """Have the link lead to this server from now on."""
+        self.database = database
+        draft = self._link.with_suffix(".new")
+        draft.symlink_to(database.runtime)
+        draft.replace(self._link)
+
+    def environment(self, role: str) -> dict[str, str]:
+        url = f"postgresql://{role}@{quote(str(self._link), safe='')}:{PORT}/{DATABASE}"
+        return {**self.keys.environment, "DATABASE_URL": url, "VAR_DIR": str(self.folder)}
+
+    def kill_during(self, command: str, *words: str, when: Callable[[], bool], seconds: float) -> bool:
+        """Run a command and kill it so many seconds after `when` holds. Return whether it was still running."""
+        with self.commanding(command, *words) as process:
+            while process.poll() is None and not when():
+                time.sleep(0.02)
+            try:
+                process.communicate("", timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                return True
+            return False
+
+    def start_all(self) -> None:
+        self.start_web()
+        self.start("workers")
+
+    def start_web(self) -> None:
+        self.start("web")
+        self.wait_for_web()
+
+    def remove(self) -> None:
+        self._processes.stop()
+        shutil.rmtree(self._link.parent, ignore_errors=True)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics by name with labels."""
+        header = {"Authorization": f"Bearer {self.keys.environment['METRICS_TOKEN']}"}
+        lines = ask(f"{self.address}/metrics", headers=header).raw.decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
 
 
 @dataclass
@@ -36,11 +126,11 @@ class Chatter:
 class Scene:
     """What was stored, filed and done, by name of the person."""
 
-    def __init__(self, service: Service, story: Log) -> None:
+    def __init__(self, service: Service, story: Log, known: Known) -> None:
         self.service = service
         self.story = story
-        self.model = Model(Words())
-        self.violations = Violations()
+        self.known = known
+        self.model, self.violations = known.model, known.violations
         self.states: dict[str, ClientState] = {}
         self.people: dict[str, Chatter] = {}
         self.requests: dict[str, Request] = {}
@@ -51,12 +141,11 @@ class Scene:
         self.lost_numbers: dict[str, int] = {}  # table -> the number of a row that is lost
         self._backup: dict[Conversation, dict[str, Any]] = {}
         self._backed_up_at = 0
-        self._chance = Random("drill")
 
     def copied(self, service: Service) -> "Scene":
         """Return the same people at a copy of the service, whose tokens are the same."""
-        copied = Scene(service, self.story)
-        copied.model, copied.people = self.model.branch(), self.people
+        copied = Scene(service, self.story, Known(self.model.branch()))
+        copied.people = self.people
         for slug in self.states:
             copied.use(self.client(slug).at(service.address))
         return copied
@@ -81,7 +170,7 @@ class Scene:
 
     def use(self, client: Client) -> None:
         """Have a chatbot's client call with these keys, and know of it what the model knows."""
-        state = ClientState(self.model, Caller(client, self.violations, Traffic()), self.violations, self._chance)
+        state = self.known.state(client, "drill")
         ours = [conversation for conversation in self.model.conversations if conversation.bot == client.slug]
         state.conversations = {conversation.id: conversation for conversation in ours}
         state.alive = dict.fromkeys(conversation for conversation in ours if conversation.number is not None)
@@ -91,11 +180,12 @@ class Scene:
     def client(self, slug: str) -> Client:
         return self.states[slug].caller.client
 
-    def person(self, name: str, slug: str, *, conversations: int = 1, days_ago: float = 2.0, like: str = "") -> None:
-        """Add somebody who has chatted, with a value of their own or `like` another's."""
-        self.people[name] = Chatter(slug, self.people[like].person if like else self.model.person())
-        for _ in range(conversations):
-            self.says(name, days_ago)
+    def person(self, *names: str, slug: str, conversations: int = 1, days_ago: float = 2.0, like: str = "") -> None:
+        """Add people who have chatted, each with a value of their own or `like` another's."""
+        for name in names:
+            self.people[name] = Chatter(slug, self.people[like].person if like else self.model.person())
+            for _ in range(conversations):
+                self.says(name, days_ago)
 
     def says(self, name: str, days_ago: float = 2.0) -> Conversation:
         """Store a new conversation of a person."""
@@ -108,8 +198,7 @@ class Scene:
     def send(self, conversation: Conversation, name: str) -> None:
         """Store more of a conversation, said by this person."""
         state = self.states[conversation.bot]
-        value = self.people[name].person.value
-        self.sent.append(prepared(state, conversation, value, sent_at=conversation.began))
+        self.sent.append(prepared(state, conversation, self.people[name].person.value, sent_at=conversation.began))
         send(state, self.sent[-1:])
 
     def repeat(self, name: str) -> None:
@@ -159,12 +248,13 @@ class Scene:
             request = (filing.deletion_of if kind == "deletion" else filing.export_of)(state, value, *flags)
         self.requests[name] = filing.file(state, request)
 
-    def redact(self, name: str) -> None:
-        """File the redaction of a message of a person."""
-        conversation = self.people[name].conversations[0]
-        message = min(conversation.texts)
-        filing.redact(self.states[conversation.bot], conversation, message)
-        self.requests[name] = conversation.redacted[message]
+    def redact(self, *names: str) -> None:
+        """File the redaction of a message of each person."""
+        for name in names:
+            conversation = self.people[name].conversations[0]
+            message = min(conversation.texts)
+            filing.redact(self.states[conversation.bot], conversation, message)
+            self.requests[name] = conversation.redacted[message]
 
     def carry_out(self, name: str, kind: str, *conversations: Conversation, **flags: bool) -> None:
         self.file(name, kind, *conversations, **flags)
@@ -193,8 +283,7 @@ class Scene:
     def journalled(self) -> None:
         """Wait until workers have written to the ledger what was accepted and withdrawn."""
         waiting = "SELECT count(*) FROM compliance_journalentry"
-        seconds = wait_until(lambda: self.service.sql(waiting) == [(0,)], "the journal is written")
-        self.story.fact(f"Everything accepted so far is in the ledger, in the bucket ({seconds:.0f} s)")
+        wait_until(lambda: self.service.sql(waiting) == [(0,)], "the journal is written")
 
     # --- What is lost --------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -13,13 +13,10 @@ from tests.faults import looks
 from tests.faults.catalogue import FAULTS
 from tests.faults.site import Site
 from tests.oracle import evidence, filing, sending
-from tests.oracle.caller import Caller, Traffic
 from tests.oracle.checks import Checks
-from tests.oracle.client_state import ClientState
+from tests.oracle.client_state import ClientState, Known
 from tests.oracle.following import follow, follow_to_end, look_at_whole_ones
-from tests.oracle.model import Conversation, Model, Person, Request, now
-from tests.oracle.violations import Violations
-from tests.oracle.words import Words
+from tests.oracle.model import Conversation, Person, Request, now
 
 _THREADS = 2
 _MESSAGES = 3
@@ -38,15 +35,6 @@ INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sen
 SELECT s.chatbot_id, s.id, 'stuffed-' || n, 'user', 'text', 'message ' || n || repeat(' and more', 10), now()
   FROM stuffed s CROSS JOIN generate_series(1, %(each)s) AS n
 """
-
-
-@dataclass
-class Known:
-    """What is known of all that was sent to a site, by whichever company."""
-
-    model: Model = field(default_factory=lambda: Model(Words()))
-    violations: Violations = field(default_factory=Violations)
-    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass
@@ -218,10 +206,8 @@ class Round:
 
 def found(site: Site, known: Known, seed: int, slug: str = "acme") -> Company:
     """Create the two chatbots of a company."""
-
-    def state(number: int) -> ClientState:
-        caller = Caller(clients[number], known.violations, known.traffic, longest_pause=0.5)
-        return ClientState(known.model, caller, known.violations, Random(f"{seed} {slug} {number}"))
-
     clients = site.create_chatbots(slug, f"{slug}-neighbour")
-    return Company(site, known, state(0), state(1), Random(f"{seed} {slug}"))
+    ours, neighbour = (
+        known.state(client, f"{seed} {slug} {number}", longest_pause=0.5) for number, client in enumerate(clients)
+    )
+    return Company(site, known, ours, neighbour, Random(f"{seed} {slug}"))

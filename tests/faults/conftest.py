@@ -10,8 +10,9 @@ import pytest
 
 from tests.faults import catalogue
 from tests.faults import company as companies
-from tests.faults.company import Company, Known
+from tests.faults.company import Company
 from tests.faults.site import Site
+from tests.oracle.client_state import Known
 
 if os.environ.get("FAULTS") != "all":
     _LONG = ("in_the_middle", "looks", "restored_under_traffic", "while_they_wait")

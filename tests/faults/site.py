@@ -26,7 +26,7 @@ from scripts.processes import children_of
 from tests.faults.disk import SmallDisk
 from tests.faults.processes import kill_server, running
 from tests.faults.wire import Wire
-from tests.operated import PATIENCE, WEB, WORKER, Database, Operated, new_keys, wait_until
+from tests.operated import GRANT, PATIENCE, Database, Operated, new_keys, wait_until
 
 # Those that no fault is aimed at.
 _STEADY_WEB, _STEADY_CLUSTER = "steady-web", "steady-cluster"
@@ -120,8 +120,7 @@ class Site(Operated):
             **self._settings,
         }
         self.keep_versions(keys.s3.bucket)
-        roles = ("grant_roles", "--web", WEB, "--worker", WORKER)
-        self.manage_all(DATABASE, [("migrate", "--verbosity", "0"), roles])
+        self.manage_all(DATABASE, [("migrate", "--verbosity", "0"), GRANT])
         self._exits.enter_context(self._processes)
         for name in (*self.programs, *self.steady):
             self.start(name)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults import company as companies
 from tests.faults import plants
-from tests.faults.company import Known
 from tests.faults.site import Site
+from tests.oracle.client_state import Known
 
 pytestmark = pytest.mark.long(reason="a site of its own")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults import company as companies
-from tests.faults.company import Company, Known, Round
+from tests.faults.company import Company, Round
 from tests.faults.processes import kill_server
 from tests.faults.site import Site
 from tests.operated import wait_until
+from tests.oracle.client_state import Known
 from tests.oracle.model import Person
 
 pytestmark = pytest.mark.long(reason="a site of its own, which is restored and notices it within a minute")

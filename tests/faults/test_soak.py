@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults import plants
-from tests.faults.soak import report
 from tests.faults.soak.soak import CLIENT_BUCKET, Plan, Soak
 from tests.operated import wait_until
 from tests.oracle import sending
@@ -30,11 +29,11 @@ def test_it_finds_nothing_until_something_is_wrong(tmp_path: Path) -> None:
     with Soak(plan) as soak:
         soak.run()
         soak.look()
-        found = report.document(soak)
+        found = soak.report()
         assert found["violations"] == []
         assert found["requests"]["deletion completed"] > 0
-        assert sum(fault["times"] for fault in found["faults"].values()) > 0
-        lived = {one["kind"]: one["seconds"] for one in found["memory"]}
+        assert soak.driver.caused.total() > 0
+        lived = {one.kind: one.seconds for one in soak.watcher.chosen()}
         assert min(lived["steady web: first process"], lived["steady cluster: first process"]) > plan.seconds / 2
 
         told = plant(soak)
@@ -54,7 +53,7 @@ def plant(soak: Soak) -> list[str]:
     states = [*soak.states.values(), *(actor.state for actor in soak.actors)]
     sending.come_back(next(state for state in states if state.erased_at))
     del soak.receivers.taken[deletion.id]
-    # Among them is the control's, which nothing has removed.
+    # Among them is that of a namesake, which nothing has removed.
     exports = {request.id: request for request in completed if request.kind == "export"}
     export = exports[soak.site.sql(_EXPORTS, [list(exports)])[0][0]]
     held = export.surely | export.possibly

@@ -1,56 +1,48 @@
 """The wire does to connections what it says, and no more: else a test of a fault would show nothing."""
 
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.faults.wire import Wire
 
+HEARD: list[bytes] = []
 
-@contextmanager
-def echoing(listener: socket.socket) -> Iterator[list[bytes]]:
-    """Run a server that sends back what it gets; yield what it has got."""
-    heard: list[bytes] = []
 
-    def answer(connection: socket.socket) -> None:
-        with connection:
-            try:
-                while piece := connection.recv(65_536):
-                    heard.append(piece)
-                    connection.sendall(piece)
-            except OSError:
-                return
+class Echo(socketserver.BaseRequestHandler):
+    """Sends back what it gets, which is in HEARD."""
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+    def handle(self) -> None:
+        try:
+            while piece := self.request.recv(65_536):
+                HEARD.append(piece)
+                self.request.sendall(piece)
+        except OSError:
+            return
 
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield heard
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+
+def serving(server: socketserver.BaseServer) -> Iterator[socketserver.BaseServer]:
+    HEARD.clear()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture
-def listener() -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0))
-
-
-@pytest.fixture
-def wire(listener: socket.socket) -> Iterator[Wire]:
-    with echoing(listener), Wire(("127.0.0.1", listener.getsockname()[1])) as wire:
-        yield wire
+def wire() -> Iterator[Wire]:
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)
+    server.daemon_threads = True
+    for _ in serving(server):
+        with Wire(server.server_address) as wire:
+            yield wire
 
 
 def connect(wire: Wire) -> socket.socket:
@@ -58,13 +50,13 @@ def connect(wire: Wire) -> socket.socket:
 
 
 def echo(connection: socket.socket, text: bytes = b"hello") -> bytes:
-    connection.sendall(text)
+    """Send a text beside reading what comes back, until all of it has or the connection ends."""
+    sender = threading.Thread(target=connection.sendall, args=(text,))
+    sender.start()
     found = b""
-    while len(found) < len(text):
-        piece = connection.recv(65_536)
-        if not piece:
-            break
+    while len(found) < len(text) and (piece := connection.recv(65_536)):
         found += piece
+    sender.join()
     return found
 
 
@@ -75,20 +67,10 @@ def is_reset(connection: socket.socket) -> bool:
         return True
 
 
-def test_it_passes_on_both_ways_whatever_the_size(wire: Wire) -> None:
+def test_it_passes_on_both_ways_whatever_the_size_and_the_end_of_one_side(wire: Wire) -> None:
     large = bytes(range(256)) * 10_000
     with connect(wire) as connection:
-        sender = threading.Thread(target=connection.sendall, args=(large,))
-        sender.start()
-        found = b""
-        while len(found) < len(large):
-            found += connection.recv(65_536)
-        sender.join()
-    assert found == large
-
-
-def test_it_passes_on_the_end_of_one_side(wire: Wire) -> None:
-    with connect(wire) as connection:
+        assert echo(connection, large) == large
         connection.sendall(b"last words")
         connection.shutdown(socket.SHUT_WR)
         assert b"".join(iter(lambda: connection.recv(100), b"")) == b"last words"
@@ -139,30 +121,28 @@ def test_it_slows_down_without_losing_anything(wire: Wire) -> None:
     assert time.monotonic() - began > 0.4
 
 
-def test_it_loses_answers_to_what_was_heard(listener: socket.socket) -> None:
-    with echoing(listener) as heard, Wire(("127.0.0.1", listener.getsockname()[1])) as wire:
-        wire.lose_answers()
-        with connect(wire) as connection:
-            connection.sendall(b"do it")
-            assert is_reset(connection)
-        assert heard == [b"do it"]
+def test_it_loses_answers_to_what_was_heard(wire: Wire) -> None:
+    wire.lose_answers()
+    with connect(wire) as connection:
+        connection.sendall(b"do it")
+        assert is_reset(connection)
+    assert HEARD == [b"do it"]
 
 
-def test_it_loses_the_next_answer_of_open_connections_alone(listener: socket.socket) -> None:
-    with echoing(listener) as heard, Wire(("127.0.0.1", listener.getsockname()[1])) as wire:
-        with connect(wire) as before:
-            assert echo(before) == b"hello"
-            wire.lose_next_answers()
-            with connect(wire) as after:
-                assert echo(after, b"works") == b"works"
-            before.sendall(b"do it")
-            assert is_reset(before)
-        assert heard == [b"hello", b"works", b"do it"]
+def test_it_loses_the_next_answer_of_open_connections_alone(wire: Wire) -> None:
+    with connect(wire) as before:
+        assert echo(before) == b"hello"
+        wire.lose_next_answers()
+        with connect(wire) as after:
+            assert echo(after, b"works") == b"works"
+        before.sendall(b"do it")
+        assert is_reset(before)
+    assert HEARD == [b"hello", b"works", b"do it"]
 
 
-def test_it_resets_connections_while_the_server_is_down(listener: socket.socket) -> None:
-    port = listener.getsockname()[1]
-    listener.close()
+def test_it_resets_connections_while_the_server_is_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with Wire(("127.0.0.1", port)) as wire:
         try:
             with connect(wire) as connection:
@@ -172,8 +152,6 @@ def test_it_resets_connections_while_the_server_is_down(listener: socket.socket)
 
 
 def test_it_leads_to_a_unix_socket(tmp_path: Path) -> None:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "socket"))
-    listener.listen()
-    with echoing(listener), Wire(tmp_path / "socket") as wire, connect(wire) as connection:
-        assert echo(connection) == b"hello"
+    for _ in serving(socketserver.ThreadingUnixStreamServer(str(tmp_path / "socket"), Echo)):
+        with Wire(tmp_path / "socket") as wire, connect(wire) as connection:
+            assert echo(connection) == b"hello"

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 _PIECE = 65_536
@@ -54,9 +53,7 @@ class Wire:
         self.restore()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -129,43 +126,26 @@ class Wire:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task:
-            self._tasks.add(task)
+        assert task
+        self._tasks.add(task)
+        ends = {writer}
         self._open.add(writer)
-        beyond: asyncio.StreamWriter | None = None
         try:
             await self._flows.wait()
             answers, beyond = await self._connect()
+            ends.add(beyond)
             self._open.add(beyond)
-            await self._both_ways(reader, writer, answers, beyond)
-        except (OSError, asyncio.CancelledError):
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump(reader, beyond, is_answer=False))
+                pumps.create_task(self._pump(answers, writer, is_answer=True))
+        except* OSError:
             pass  # either side has ended, or the server is down: the other learns it by the reset
         finally:
-            for each in (writer, beyond):
-                if each:
-                    _reset(each)
-                    self._open.discard(each)
-                    self._losing.discard(each)
-            if task:
-                self._tasks.discard(task)
-
-    async def _both_ways(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        answers: asyncio.StreamReader,
-        beyond: asyncio.StreamWriter,
-    ) -> None:
-        pumps = [
-            asyncio.ensure_future(self._pump(reader, beyond, is_answer=False)),
-            asyncio.ensure_future(self._pump(answers, writer, is_answer=True)),
-        ]
-        try:
-            await asyncio.gather(*pumps)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for each in ends:
+                _reset(each)
+            self._open -= ends
+            self._losing -= ends
+            self._tasks.discard(task)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self.target, Path):

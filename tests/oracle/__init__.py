@@ -15,7 +15,6 @@ What is found, and compared with that:
     comparison.py    what follows from the model and the evidence together
     checks.py        all checks
     conversations.py exports.py     leftovers.py    their parts
-    whole.py         what a conversation and the file of an export must be like
     scene.py         a clean ending, in which the tests plant each kind of violation
 
 None of it imports the service. Its drivers are `tests/faults`, `tests/faults/soak`, `tests/stress` and `tests/drill`.

@@ -14,9 +14,11 @@ from datetime import datetime
 from random import Random
 from typing import Any, TypeVar
 
-from tests.oracle.caller import Caller
+from tests.oracle.caller import Caller, Traffic
+from tests.oracle.http import Client
 from tests.oracle.model import Conversation, Model, Person, Request, now
 from tests.oracle.violations import Violations
+from tests.oracle.words import Words
 
 T = TypeVar("T")
 
@@ -148,6 +150,20 @@ class ClientState:
     def told(self, kind: str, what: object, request: Request | None = None) -> None:
         """Note a violation of something of this chatbot."""
         self.violations.add(kind, f"{self.bot}: {what}{f' ({request})' if request else ''}")
+
+
+@dataclass
+class Known:
+    """What is known of all that was sent to a service, by whichever client."""
+
+    model: Model = field(default_factory=lambda: Model(Words()))
+    violations: Violations = field(default_factory=Violations)
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def state(self, client: Client, seed: str, *, longest_pause: float = 2.0, **of: Any) -> ClientState:
+        """Return what one thread of a client works with, which waits for so long at most before it repeats a call."""
+        caller = Caller(client, self.violations, self.traffic, longest_pause=longest_pause)
+        return ClientState(self.model, caller, self.violations, Random(seed), **of)
 
 
 def shown_values(conversation: Mapping[str, Any]) -> Iterator[str]:

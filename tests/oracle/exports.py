@@ -2,15 +2,77 @@
 
 import csv
 import hashlib
-from collections.abc import Collection
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from tests.oracle.comparison import Comparison, Findings
 from tests.oracle.evidence import ExtractRow, RequestRow
 from tests.oracle.leftovers import folder_of
 from tests.oracle.model import Conversation, Expected, Request
 from tests.oracle.objects import ObjectVersion
-from tests.oracle.whole import faults_of, lines_of
-from tests.oracle.words import Word, found_in, told
+from tests.oracle.words import Word, found_in, told, unguarded
+
+_GUARDED = {"conversation_id", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name"}
+Lines = list[dict[str, str]]
+
+# --- The file of an export, as its recipient reads it ----------------------------------------------------------
+
+
+def lines_of(raw: bytes) -> Lines:
+    """Return the lines of a CSV by column. Raises ValueError where it is none, or where it ends within a line."""
+    text = raw.decode()
+    if not text.endswith("\n"):
+        raise ValueError("it does not end with a line")
+    found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    if any(None in line or None in line.values() for line in found):
+        raise ValueError("its lines differ in length")
+    return [{name: unguarded(cell) if name in _GUARDED else cell for name, cell in line.items()} for line in found]
+
+
+def faults_of(
+    export: Request, raw: bytes, shown: Mapping[str, Any], conversations: Mapping[str, Conversation]
+) -> Iterator[str]:
+    """Yield what is wrong with the file of a completed export.
+
+    `conversations` are all of its chatbot, by id; `shown` is the part `export` of the request object.
+    """
+    if hashlib.sha256(raw).hexdigest() != shown["sha256"] or len(raw) != shown["bytes"]:
+        yield "its sha256 or size differs from what the request says"
+    try:
+        lines = lines_of(raw)
+    except (ValueError, csv.Error) as error:
+        yield f"it is no whole CSV: {error}"
+        return
+    if len(lines) != shown["rows"]:
+        yield f"it has {len(lines)} rows, and the request says {shown['rows']}"
+    for name in {line["conversation_id"] for line in lines} - {each.id for each in export.surely | export.possibly}:
+        whose = "+".join(sorted(conversations[name].tried)) if name in conversations else ""
+        yield f"a foreign line: it holds {whose or 'nobody'}'s conversation {name or '(without an id)'}"
+    yield from _wrong(lines, conversations)
+    there = {(line["conversation_id"], line["message_id"]) for line in lines}
+    for conversation in export.surely:
+        for message in export.texts.get(conversation.id, {}):
+            if (conversation.id, message) not in there:
+                yield f"a missing line: message {message} of {conversation.id}, sent before the export was filed"
+
+
+def _wrong(lines: Lines, conversations: Mapping[str, Conversation]) -> Iterator[str]:
+    for line in lines:
+        conversation, message = conversations.get(line["conversation_id"]), line["message_id"]
+        if conversation and message:
+            is_redacted = line["message_kind"] == "redacted" and message in conversation.redacted
+            sent = conversation.tried_texts.get(message)
+            if sent is None or (line["text"] != sent and not (is_redacted and not line["text"])):
+                yield f"a wrong text: message {message} of {conversation.id} is not as it was sent"
+    seen = Counter((line["conversation_id"], line["message_id"], line["file_id"]) for line in lines)
+    for (name, message, file), times in seen.items():
+        if times > 1 and (message or file):
+            yield f"a doubled line: message {message} of {name} stands there {times} times"
+
+
+# --- All files -----------------------------------------------------------------------------------------------
 
 
 def hosted(comparison: Comparison) -> Findings:
@@ -29,21 +91,13 @@ def hosted(comparison: Comparison) -> Findings:
             yield from _faults_of_file(comparison, row, stored)
             if export := comparison.filed.get(row.id):
                 yield from _may_be_there(comparison, export)
-    for key, row in rows.items():
-        if row.status == "completed" and key not in comparison.contents:
-            yield (
-                "lost export",
-                f"{comparison.filed.get(row.id, row.id)} is completed and not removed, and has no object",
-            )
     for row in comparison.evidence.requests.values():
         export = comparison.filed.get(row.id)
-        is_whole = row.kind == "export" and row.status == "completed" and row.hosting == "hosted"
-        if (
-            is_whole
-            and row.key is None
-            and export
-            and not comparison.model.may_be_removed(export, comparison.erasures)
-        ):
+        if row.kind != "export" or row.status != "completed" or row.hosting != "hosted":
+            continue
+        if row.key and row.key not in comparison.contents:
+            yield "lost export", f"{export or row.id} is completed and not removed, and has no object"
+        if not row.key and export and not comparison.model.may_be_removed(export, comparison.erasures):
             yield "lost export", f"the file of {export} was removed, and nothing asked for that"
 
 
@@ -51,19 +105,19 @@ def delivered(comparison: Comparison) -> Findings:
     """What was delivered into a client's bucket is the client's, and of nobody else."""
     rows = _rows_by_key(comparison, "client")
     there = {stored.key for stored in comparison.evidence.client_objects.versions if stored.body is not None}
-    for key, delivered in rows.items():
-        if delivered.status == "completed" and key not in there:
+    for key, row in rows.items():
+        if row.status == "completed" and key not in there:
             yield (
                 "lost export",
-                f"{comparison.filed.get(delivered.id, delivered.id)} is completed, and not in the client's bucket",
+                f"{comparison.filed.get(row.id, row.id)} is completed, and not in the client's bucket",
             )
     theirs = {row.bot for row in comparison.evidence.requests.values() if row.hosting == "client"}
     for stored in comparison.evidence.client_objects.versions:
-        if row := rows.get(_export_of(stored.key, rows)):
-            yield from _faults_of_file(comparison, row, stored)
+        if found := rows.get(_export_of(stored.key, rows)):
+            yield from _faults_of_file(comparison, found, stored)
         # Its key was forgotten with its chatter, and nobody knows any more whose it was.
-        elif found := comparison.strangers(found_in(stored.key, stored.body), theirs):
-            yield "foreign line", f"a file in the client's bucket has {told(found)}, of another chatbot"
+        elif foreign := comparison.strangers(found_in(stored.key, stored.body), theirs):
+            yield "foreign line", f"a file in the client's bucket has {told(foreign)}, of another chatbot"
 
 
 def _rows_by_key(comparison: Comparison, hosting: str) -> dict[str | None, RequestRow]:
@@ -71,48 +125,35 @@ def _rows_by_key(comparison: Comparison, hosting: str) -> dict[str | None, Reque
 
 
 def _faults_of_file(comparison: Comparison, row: RequestRow, stored: ObjectVersion) -> Findings:
-    which = comparison.filed.get(row.id) or _repeated(comparison, row)
+    # A redaction files an export again, in the place of which others may.
+    origin = row
+    while origin.id not in comparison.filed and origin.repeats in comparison.evidence.requests:
+        origin = comparison.evidence.requests[origin.repeats or ""]
+    which = comparison.filed.get(origin.id)
     if stored.body is None or which is None:
         return
-    yield from _holds_its_own(comparison, which, found_in(stored.key, stored.body), row)
+    digest, is_known = hashlib.sha256(stored.body).hexdigest(), row.id in comparison.filed
+    ours = [each for each in comparison.model.conversations if each.bot == which.bot]
+    again = {each for each in ours if which.value and which.value in each.tried}
+    own = which.surely | which.possibly
+    words = found_in(stored.key, stored.body)
+    yield from _holds_its_own(comparison, which, own if is_known else own | again, words, row)
     if stored.key != row.key:
-        contents = {one for conversation in _held(comparison, which) for one in conversation.tried_files.values()}
         comparison.met["copies of files"] += 1
-        if hashlib.sha256(stored.body).hexdigest() not in contents:
+        if digest not in {one for each in own | again for one in each.tried_files.values()}:
             yield "export", f"a copy beside the file of {which} is not as it was sent"
-    elif row.id in comparison.filed:
+    elif is_known:
         comparison.met[f"exports ({row.hosting})"] += 1
-        conversations = {
-            conversation.id: conversation
-            for conversation in comparison.model.conversations
-            if conversation.bot == row.bot
-        }
         said = {"sha256": row.sha256, "bytes": row.bytes, "rows": row.rows}
-        for fault in faults_of(which, stored.body, said, conversations):
+        for fault in faults_of(which, stored.body, said, {each.id: each for each in ours}):
             yield "export", f"{fault} ({which})"
-    elif hashlib.sha256(stored.body).hexdigest() != row.sha256:
+    elif digest != row.sha256:
         yield "export", f"the file of the repeated {which} is not what its request says"
 
 
-def _repeated(comparison: Comparison, row: RequestRow) -> Request | None:
-    """Return the export in whose place redactions have filed this one, however often."""
-    while row.id not in comparison.filed and row.repeats and row.repeats in comparison.evidence.requests:
-        row = comparison.evidence.requests[row.repeats]
-    return comparison.filed.get(row.id)
-
-
-def _held(comparison: Comparison, export: Request) -> set[Conversation]:
-    """Return what its file may hold, also where it was filed again."""
-    later = {
-        conversation
-        for conversation in comparison.model.conversations
-        if conversation.bot == export.bot and export.value in conversation.tried
-    }
-    return export.surely | export.possibly | (later if export.value else set())
-
-
-def _holds_its_own(comparison: Comparison, export: Request, words: Collection[Word], row: RequestRow) -> Findings:
-    held = export.surely | export.possibly if row.id in comparison.filed else _held(comparison, export)
+def _holds_its_own(
+    comparison: Comparison, export: Request, held: Collection[Conversation], words: Collection[Word], row: RequestRow
+) -> Findings:
     allowed = {conversation.index for conversation in held}
     people = {value for conversation in held for value in conversation.tried} | {export.value}
     numbers = {one.number for one in comparison.model.people if one.value in people}
@@ -120,8 +161,7 @@ def _holds_its_own(comparison: Comparison, export: Request, words: Collection[Wo
     is_kept = row.hosting != "hosted" or row.is_last_copy
     if left := [word for word in words if word.text in comparison.redacted and not is_kept]:
         yield "redaction", f"the file of {export} has a redacted text: {told(left)}"
-    foreign = {word for word in words if word.number not in (numbers if word.is_person else allowed)}
-    if foreign:
+    if foreign := {word for word in words if word.number not in (numbers if word.is_person else allowed)}:
         yield "foreign line", f"the file of {export} has {told(foreign)}"
 
 
@@ -132,36 +172,27 @@ def _may_be_there(comparison: Comparison, export: Request) -> Findings:
             continue
         is_own = bool(one.value) and one.value == export.value
         is_of_ids = bool(one.ids) and not one.surely.isdisjoint(export.surely)
-        if not export.ended or one.asked < export.ended or not (is_own or is_of_ids):
-            continue
-        if "erase_exports" in one.flags:
-            yield "export left", f"the file of {export} is there, and should have gone with {one}"
-        comparison.met["exports that outlive what they hold"] += 1
+        if export.ended and one.asked >= export.ended and (is_own or is_of_ids):
+            if "erase_exports" in one.flags:
+                yield "export left", f"the file of {export} is there, and should have gone with {one}"
+            comparison.met["exports that outlive what they hold"] += 1
 
 
 def _export_of(key: str, keys: Collection[str | None]) -> str | None:
     """Return the key of the export to which an object belongs: itself, or a copy of a file beside it."""
-    if key in keys:
-        return key
     folder = key.rpartition("/")[0]
-    return f"{folder.removesuffix('_files')}.csv" if folder.endswith("_files") else None
+    return key if key in keys else f"{folder.removesuffix('_files')}.csv" if folder.endswith("_files") else None
 
 
 def uploads(comparison: Comparison) -> Findings:
     """The files of whoever is whole have the contents that were sent."""
-    for conversation, expected in comparison.expected.items():
-        row = comparison.evidence.conversations.get(conversation.number or 0)
+    for each, expected in comparison.expected.items():
+        row = comparison.evidence.conversations.get(each.number or 0)
         for name, key in row.files.items() if row and expected is Expected.WHOLE else ():
-            body = comparison.contents.get(key, b"")
+            digest = hashlib.sha256(comparison.contents.get(key, b"")).hexdigest()
             comparison.met["uploaded files"] += 1
-            if hashlib.sha256(body).hexdigest() != conversation.tried_files.get(name.removesuffix(".txt")):
-                yield (
-                    "neighbour",
-                    f"{conversation.bot}: a file of {conversation.id}, which nobody erases, is not as it was sent",
-                )
-
-
-# --- Daily extracts --------------------------------------------------------------------------------------
+            if digest != each.tried_files.get(name.removesuffix(".txt")):
+                yield "neighbour", f"{each.bot}: a file of {each.id}, which nobody erases, is not as it was sent"
 
 
 def extracts(comparison: Comparison) -> Findings:
@@ -180,25 +211,20 @@ def extracts(comparison: Comparison) -> Findings:
             yield "extract", f"{which} {what}"
 
 
-def _faults_of_day(comparison: Comparison, extract: ExtractRow, lines: list[dict[str, str]]) -> Collection[str]:
-    conversations = {
-        conversation.id: conversation
-        for conversation, expected in comparison.expected.items()
-        if conversation.bot == extract.bot and expected is Expected.WHOLE and conversation.number is not None
-    }
+def _faults_of_day(comparison: Comparison, extract: ExtractRow, lines: Lines) -> Iterator[str]:
     found = {(line["conversation_id"], line["message_id"]): line["text"] for line in lines if line["message_id"]}
-    faults = []
-    for conversation in conversations.values():
-        for message in conversation.tried_texts:
-            is_of_day = extract.starts_at <= conversation.sent_at[message] < extract.ends_at
-            text = found.pop((conversation.id, message), None)
-            redaction = conversation.redacted.get(message)
-            expected = "" if redaction and redaction.status == "completed" else conversation.tried_texts[message]
+    for each, expected in comparison.expected.items():
+        if each.bot != extract.bot or expected is not Expected.WHOLE or each.number is None:
+            continue
+        for message, sent in each.tried_texts.items():
+            is_of_day = extract.starts_at <= each.sent_at[message] < extract.ends_at
+            text = found.pop((each.id, message), None)
+            redaction = each.redacted.get(message)
+            right = "" if redaction and redaction.status == "completed" else sent
             comparison.met["messages in daily extracts"] += text is not None
-            if text is None and is_of_day and message in conversation.texts:
-                faults.append(f"lacks message {message} of {conversation.id}")
-            elif text is not None and (not is_of_day or text != expected):
-                faults.append(
-                    f"has message {message} of {conversation.id} with {'another text' if is_of_day else 'no right'}"
-                )
-    return [*faults, *(f"has message {message} of {name}, which is not there" for name, message in found)]
+            if text is None and is_of_day and message in each.texts:
+                yield f"lacks message {message} of {each.id}"
+            elif text is not None and (not is_of_day or text != right):
+                yield f"has message {message} of {each.id} with {'another text' if is_of_day else 'no right'}"
+    for name, message in found:
+        yield f"has message {message} of {name}, which is not there"

@@ -2,21 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from tests.oracle.client_state import ClientState
+from tests.oracle.conversations import differing, differing_of_kept, facts_shown, faults_of_texts, midnight_of
+from tests.oracle.exports import faults_of
 from tests.oracle.filing import see
 from tests.oracle.http import NoAnswer, ask
 from tests.oracle.model import Conversation, Expected, Request
-from tests.oracle.whole import (
-    began_of,
-    differing,
-    differing_of_kept,
-    facts_shown,
-    faults_of,
-    faults_of_texts,
-    midnight_of,
-)
 
 # Of a request's conversations so many are looked at when it is over. All are, at the end.
 _MOST_LOOKS = 4
@@ -72,7 +66,7 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
         state.told("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
         return
     wrong = differing(conversation, facts_shown(shown))
-    if wrong or began_of(shown) != conversation.began:
+    if wrong or datetime.fromisoformat(shown["started_at"]) != conversation.began:
         wrong = wrong or ["beginning"]
         state.told("neighbour", f"{conversation.id} is shown with another {', '.join(wrong)}")
     answer = state.caller.get(
@@ -92,7 +86,7 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
 def _is_deleted(state: ClientState, request: Request, conversation: Conversation) -> None:
     shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
     wrong = differing_of_kept(conversation, facts_shown(shown))
-    if began_of(shown) != midnight_of(conversation):
+    if datetime.fromisoformat(shown["started_at"]) != midnight_of(conversation):
         wrong.append("beginning")
     if not shown["deleted"] or shown["id"] or shown["unique_chatter_identifiers"] or wrong:
         told = f"{conversation.id} is shown after its deletion was completed {wrong or ''}".strip()

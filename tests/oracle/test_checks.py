@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.oracle import exports
+from tests.oracle.conversations import midnight_of
 from tests.oracle.evidence import Count
 from tests.oracle.model import Request
 from tests.oracle.scene import BOT, DAY_KEY, KEY, MONTH, NOON, Scene, a_scene, csv_of, line_of
 from tests.oracle.violations import Outage, Outages, Violations
-from tests.oracle.whole import midnight_of
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from tests.faults.soak.soak import unmet
+from tests.oracle.exports import faults_of
 from tests.oracle.model import Request, is_allowed
 from tests.oracle.scene import BOT, NOON, Scene, a_scene, csv_of, line_of
 from tests.oracle.violations import Outage, Outages
-from tests.oracle.whole import faults_of
 
 
 @pytest.fixture

@@ -75,6 +75,10 @@ class Violation:
     seconds: float
     during: str
 
+    def __str__(self) -> str:
+        during = f" [during: {self.during}]" if self.during else ""
+        return f"{self.seconds:.0f} s  {self.kind}: {self.told}{during}"
+
 
 class Violations:
     """Collects them, from any thread. Of each kind the first are kept, the others counted.

@@ -1,12 +1,11 @@
 """The soak: clients and faults side by side for minutes or hours, and the oracle's judgement of what came of it.
 
-    acting.py      threads that do one thing of a client after another; the control, of whom nobody asks anything
+    acting.py      threads that do one thing of a client after another
     receivers.py   the clients' own servers: callbacks, look-ups
     operating.py   what the operator does: retries, retention, extracts
     driver.py      faults, one after another
-    watching.py    memory and tables
-    soak.py        one run, and what it must have met to mean something
-    report.py      what it was, and what it found
+    watching.py    memory
+    soak.py        one run, what it must have met to mean something, and its report
 
 `make soak` runs it, `python -m tests.faults.soak --help` says more.
 """

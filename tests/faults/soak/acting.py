@@ -7,15 +7,13 @@ from tests.oracle import filing, sending
 from tests.oracle.caller import Silent
 from tests.oracle.client_state import ClientState, shown_values
 from tests.oracle.filing import see
-from tests.oracle.following import Read, follow, follow_to_end, is_whole, look_at_whole_ones
-from tests.oracle.http import ask
+from tests.oracle.following import Read, follow, follow_to_end, look_at_whole_ones
 from tests.oracle.model import Conversation, Request
 
 Action = Callable[[ClientState], None]
 
 # More are not filed before some are over: a service that is down is not to be buried.
 _MOST_OPEN = 25
-_NAMESAKES = 3
 # For what is left when all is over: a storage that was left alone may still be down.
 _LAST_SECONDS = 120.0
 
@@ -171,57 +169,39 @@ def read_some(state: ClientState) -> None:
 # --- Threads ---------------------------------------------------------------------------------------------
 
 # How often each is done, compared with the others.
-_SENDING: dict[Action, int] = {
-    sending.begin: 16,
-    sending.go_on: 16,
-    sending.share: 4,
-    sending.repeat: 6,
-    sending.come_late: 5,
-    sending.come_back: 4,
-    sending.come_back_unnamed: 2,
-    upload: 6,
-    sending.identify: 4,
-    sending.sign: 4,
-    sending.arrive: 3,
-    sending.see_who_it_is: 4,
+_SENDING: dict[int, list[Action]] = {
+    16: [sending.begin, sending.go_on],
+    6: [sending.repeat, upload],
+    5: [sending.come_late],
+    4: [sending.share, sending.come_back, sending.identify, sending.sign, sending.see_who_it_is],
+    3: [sending.arrive, sending.come_back_unnamed],
 }
-_FILING: dict[Action, int] = {
-    delete: 9,
-    delete_conversations: 5,
-    export: 7,
-    export_conversations: 3,
-    batch: 2,
-    redact: 3,
+_FILING: dict[int, list[Action]] = {
+    8: [delete, export],
+    4: [delete_conversations],
+    3: [export_conversations, redact, batch],
 }
-_READING: dict[Action, int] = {
-    file_again: 3,
-    read_log: 3,
-    read_requests: 2,
-    read_one_request: 3,
-    look_up: 2,
-    preview: 2,
-    find_conversations: 3,
-    read_usage: 1,
-    read_some: 5,
+_READING: dict[int, list[Action]] = {
+    3: [file_again, read_log, read_one_request, find_conversations, read_some],
+    2: [read_requests, look_up, preview, read_usage],
 }
 # What needs a resolver and an identity key.
 _IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is}
 
 
 class Actor(threading.Thread):
-    """`rate` is how many things it does in a second, if each takes no time."""
+    """Does 1.5 things in a second, if each takes no time."""
 
-    def __init__(self, state: ClientState, *, rate: float, read: Read, over: threading.Event) -> None:
+    def __init__(self, state: ClientState, *, read: Read, over: threading.Event) -> None:
         super().__init__(name=f"client of {state.bot}", daemon=True)
         self.state = state
-        self._rate = rate
         self._read = read
         self._over = over
 
     def run(self) -> None:
         while not self._over.is_set():
             self.attempt(self._act)
-            self._over.wait(self.state.chance.expovariate(self._rate))
+            self._over.wait(self.state.chance.expovariate(1.5))
 
     def attempt(self, act: Callable[[], None]) -> None:
         """Do something; what goes wrong in the soak itself is told as such."""
@@ -237,52 +217,10 @@ class Actor(threading.Thread):
 
     def _act(self) -> None:
         state = self.state
-        kinds = _SENDING | _READING
-        if len(state.open) < _MOST_OPEN:
-            kinds = kinds | _FILING
+        tables = [_SENDING, _READING] + [_FILING] * (len(state.open) < _MOST_OPEN)
+        actions = [action for table in tables for weight, some in table.items() for action in some * weight]
         if state.identity_key is None:
-            kinds = {action: weight for action, weight in kinds.items() if action not in _IDENTIFYING}
-        [action] = state.chance.choices(list(kinds), list(kinds.values()))
+            actions = [action for action in actions if action not in _IDENTIFYING]
+        action = state.chance.choice(actions)
         action(state)
         follow(state, self._read, most=2)
-
-
-class Control:
-    """Somebody of whom nobody asks anything, with a conversation and an export that outlive all faults.
-
-    `state` is that of a chatbot of which nobody files deletions but of the probes' chatters.
-    """
-
-    def __init__(self, state: ClientState) -> None:
-        self._state = state
-        self._conversations: list[Conversation] = []
-        self._export: Request | None = None
-        self._raw = b""
-
-    def begin(self, other: ClientState, read: Read) -> None:
-        """Store the conversation, export it, and give chatters of another chatbot namesakes in this one."""
-        state = self._state
-        conversation = state.new_conversation()
-        person = state.new_person()
-        sending.send(state, [sending.prepared(state, conversation, person.value)])
-        self._conversations = [conversation]
-        self._export = filing.file(state, filing.export_of(state, person.value))
-        follow_to_end(state, read)
-        self._raw = self._download()
-        for _ in range(_NAMESAKES):
-            value = other.new_person().value
-            for each in (state, other):
-                sending.send(each, [sending.prepared(each, each.new_conversation(), value)])
-            self._conversations += state.conversations_of(value)
-
-    def end(self, read: Read) -> None:
-        """Look whether everything is as it was."""
-        for conversation in self._conversations:
-            is_whole(self._state, conversation)
-        if self._download() != self._raw:
-            self._state.told("lost export", "the file of the control is not what it was", self._export)
-
-    def _download(self) -> bytes:
-        assert self._export
-        answer = self._state.caller.get("download", f"requests/{self._export.id}/download", ok=(302,))
-        return ask(answer.headers["location"]).raw

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from random import Random
 
 from tests.faults.catalogue import SILENT_SECONDS, Fault
@@ -29,27 +28,18 @@ _PROBE_SECONDS = 0.5
 def faults_of(receivers: Receivers, client_wire: Wire) -> dict[str, Fault]:
     """Return the faults of the clients' own servers, which must hold up nobody else's requests."""
 
-    def be(what: str, mood: str, *_: object) -> None:
-        receivers.mood[what] = mood
+    def mood(what: str, mood: str) -> Fault:
+        return Fault(lambda *_: receivers.mood.update({what: mood}), lambda _: receivers.mood.update({what: WELL}))
 
-    def restore(_: Site) -> None:
-        client_wire.restore()
+    def wire(cause: Callable[[], None], least: float = SILENT_SECONDS) -> Fault:
+        return Fault(lambda *_: cause(), lambda _: client_wire.restore(), least=least)
 
-    moods = {
-        f"{whose} {mood}": Fault(partial(be, what, mood), partial(be, what, WELL))
-        for whose, what, all_moods in (
-            ("receiver", "hook", ("errors", "silent", "drips")),
-            ("resolver", "who", ("errors", "silent", "drips", "lies")),
-        )
-        for mood in all_moods
-    }
-    wires: dict[str, tuple[Callable[..., None], float]] = {
-        "refuses": (lambda *_: client_wire.refuse(), 0.0),
-        "drips": (lambda *_: client_wire.slow(_DRIPS), SILENT_SECONDS),
-        "silent": (lambda *_: client_wire.hang(), SILENT_SECONDS),
-    }
-    return moods | {
-        f"client's bucket {how}": Fault(cause, restore, least=least) for how, (cause, least) in wires.items()
+    return {
+        **{f"receiver {each}": mood("hook", each) for each in ("errors", "silent", "drips")},
+        **{f"resolver {each}": mood("who", each) for each in ("errors", "silent", "drips", "lies")},
+        "client's bucket refuses": wire(client_wire.refuse, 0.0),
+        "client's bucket drips": wire(lambda: client_wire.slow(_DRIPS)),
+        "client's bucket silent": wire(client_wire.hang),
     }
 
 
@@ -75,40 +65,29 @@ class Driver(threading.Thread):
         self.recoveries: dict[str, list[float]] = defaultdict(list)
         self.caused: Counter[str] = Counter()
         self.prevented = {name: fault.prevented(site) for name, fault in faults.items() if fault.prevented(site)}
-        self._site = site
-        self._state = state
+        self._site, self._state, self._violations = site, state, state.violations
         self._faults = {name: fault for name, fault in faults.items() if name not in self.prevented}
-        self._violations = state.violations
         self._chance = Random(seed)
-        self._pause = pause
-        self._read = read
-        self._over = over
+        self._pause, self._read, self._over = pause, read, over
 
     def run(self) -> None:
-        for name in self._in_turn():
-            if self._over.wait(self._chance.uniform(*self._pause)):
-                return
-            try:
-                self._round(name, self._faults[name])
-            except Exception as error:
-                self._violations.at_fault(f"fault {name}", error)
-                # Otherwise this thread would die unseen, and the rest of the run had no faults.
+        """Cause each fault once, by chance, and then all of them anew."""
+        names: list[str] = []
+        while not self._over.wait(self._chance.uniform(*self._pause)):
+            names = names or self._chance.sample(list(self._faults), len(self._faults))
+            name = names.pop()
+            # Whatever happens, the rest of the run has faults.
+            for do in (lambda name=name: self._round(name), lambda name=name: self._faults[name].mend(self._site)):
                 try:
-                    self._faults[name].mend(self._site)
-                except Exception as another:
-                    self._violations.at_fault(f"fault {name}", another)
-            finally:
-                if self._violations.outages.present:
-                    self._violations.outages.end()
+                    do()
+                    break
+                except Exception as error:
+                    self._violations.at_fault(f"fault {name}", error)
+            if self._violations.outages.present:
+                self._violations.outages.end()
 
-    def _in_turn(self) -> Iterator[str]:
-        """Yield each fault once, by chance, and then all of them anew."""
-        while True:
-            names = list(self._faults)
-            self._chance.shuffle(names)
-            yield from names
-
-    def _round(self, name: str, fault: Fault) -> None:
+    def _round(self, name: str) -> None:
+        fault = self._faults[name]
         value = self._new_chatter()
         self._violations.outages.begin(name, fault.excuses)
         self.caused[name] += 1
@@ -123,7 +102,10 @@ class Driver(threading.Thread):
             self._violations.add("slow recovery", told)
         self._violations.outages.end()
         for probe in probes:
-            self._look_at(probe)
+            if probe.status == "completed":
+                self._state.unsettled.pop(probe, None)
+                shown = self._state.caller.get("one request", f"requests/{probe.id}").body
+                settle(self._state, probe, shown, self._read)
 
     def _new_chatter(self) -> str:
         """Store a conversation of somebody, and return their value."""
@@ -163,9 +145,3 @@ class Driver(threading.Thread):
             time.sleep(0.05)
             filing.see(state, request, state.caller.get("probe's status", f"requests/{request.id}").body)
         return request
-
-    def _look_at(self, request: Request) -> None:
-        state = self._state
-        if request.status == "completed":
-            state.unsettled.pop(request, None)
-            settle(state, request, state.caller.get("one request", f"requests/{request.id}").body, self._read)

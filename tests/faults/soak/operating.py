@@ -1,6 +1,7 @@
 """What the operator does meanwhile: retries what has failed, sets a retention period, orders daily extracts."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -49,13 +50,12 @@ class Operator(threading.Thread):
     def run(self) -> None:
         """Retry what has failed every ten seconds, and by turns retain and make days."""
         turns = cycle((self.retain, self.make_days))
-        pause = self._every / 2
+        due = time.monotonic() + self._every
         while not self._over.wait(10):
             self.retry_failed()
-            pause -= 10
-            if pause <= 0:
+            if time.monotonic() > due:
                 self.attempt(next(turns))
-                pause = self._every / 2
+                due = time.monotonic() + self._every
 
     def attempt(self, what: Callable[[], None]) -> None:
         """Do what a fault may prevent: then it is done the next time."""

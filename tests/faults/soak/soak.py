@@ -1,5 +1,6 @@
 """One run: the chatbots and their clients, the faults, the quiet at the end, and the looks that follow."""
 
+import statistics
 import sys
 import threading
 import time
@@ -9,39 +10,37 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.faults import looks
-from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.catalogue import FAULTS
 from tests.faults.site import Site
-from tests.faults.soak import watching
-from tests.faults.soak.acting import Actor, Control
+from tests.faults.soak.acting import Actor
 from tests.faults.soak.driver import Driver, faults_of
 from tests.faults.soak.operating import Operator
 from tests.faults.soak.receivers import Receivers, receiving
 from tests.faults.soak.watching import Watcher
 from tests.faults.wire import Wire
 from tests.operated import wait_until
-from tests.oracle import evidence
-from tests.oracle.caller import Caller, Traffic
+from tests.oracle import evidence, filing, sending
 from tests.oracle.checks import Checks
-from tests.oracle.client_state import ClientState, IdentityKey
+from tests.oracle.client_state import ClientState, IdentityKey, Known
 from tests.oracle.comparison import Findings
 from tests.oracle.http import Client
-from tests.oracle.model import Model
-from tests.oracle.violations import Violations
-from tests.oracle.words import Words
 
 # The chatbots: with everything; with a client's bucket; with a retention period; the control's, and the probes'.
 HOSTED, CLIENT, AGED, STILL = BOTS = ("hosted", "client", "aged", "still")
 CLIENT_BUCKET = "client-files"
 DISK_BYTES = 768 * 1024 * 1024
-# By so much a process may grow, once it has done some work.
-_MOST_GROWTH = 128 * 1024 * 1024
+# By so many MiB a process may grow, once it has done some work.
+_MOST_GROWTH = 128
 _MOST_TASKS = 50
-_QUIET_SECONDS = 300.0
+_QUIET_SECONDS, _PROGRESS_SECONDS = 300.0, 30.0
+# Threads of clients, beside one more.
+_CLIENTS = 3
+_NAMESAKES = 3
 _OPEN = "SELECT count(*) FROM compliance_compliancerequest WHERE status NOT IN ('completed', 'cancelled', 'rejected')"
 # A sweep erases what came late.
 _HALF_ERASED = """
@@ -85,20 +84,13 @@ _DONE = ("retain", "make_days")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how fast, and with which faults. `seed` decides what chance decides."""
+    """How long, and with which faults: `only` those whose name has one of these words."""
 
     folder: Path
     seed: int = 1
     seconds: float = 1200.0
-    clients: int = 3
-    rate: float = 1.5
     pause: tuple[float, float] = (4.0, 8.0)
     only: Collection[str] = ()
-    progress_every: float = 30.0
-
-    def faults(self, all_faults: dict[str, Fault]) -> dict[str, Fault]:
-        chosen = {name: fault for name, fault in all_faults.items() if any(word in name for word in self.only)}
-        return chosen if self.only else all_faults
 
 
 @dataclass
@@ -106,8 +98,7 @@ class Soak:
     """A context is entered to set up; then `run`, and `look`, which may be called again."""
 
     plan: Plan
-    violations: Violations = field(default_factory=Violations)
-    traffic: Traffic = field(default_factory=Traffic)
+    known: Known = field(default_factory=Known)
 
     def __enter__(self) -> "Soak":
         self._exits = ExitStack()
@@ -126,8 +117,8 @@ class Soak:
 
     def _set_up(self) -> None:
         plan, enter = self.plan, self._exits.enter_context
+        self.model, self.violations = self.known.model, self.known.violations
         self.over = threading.Event()
-        self.model = Model(Words())
         self.receivers: Receivers = enter(receiving(self.violations, seed=plan.seed))
         self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, database_wire=True, steady=True))
         self.client_wire = enter(Wire(self.site.s3_wire.target))
@@ -136,17 +127,21 @@ class Soak:
         self.site.keep_versions(CLIENT_BUCKET)
         with ThreadPoolExecutor(2) as pool:
             self.states = dict(zip(BOTS, pool.map(self._found, BOTS), strict=True))
-        still = self.states[STILL]
-        faults = plan.faults(FAULTS | faults_of(self.receivers, self.client_wire))
-        self.driver = Driver(
-            self.site, still, faults, seed=plan.seed + 1, pause=plan.pause, read=self.read, over=self.over
-        )
-        self.operator = Operator(self.site, self.states[AGED], over=self.over, every=max(30.0, plan.seconds / 8))
+        still, hosted = self.states[STILL], self.states[HOSTED]
+        faults = FAULTS | faults_of(self.receivers, self.client_wire)
+        chosen = {name: faults[name] for name in faults if not plan.only or any(word in name for word in plan.only)}
+        over, read = self.over, self.read
+        self.driver = Driver(self.site, still, chosen, seed=plan.seed + 1, pause=plan.pause, read=read, over=over)
+        self.operator = Operator(self.site, self.states[AGED], over=over, every=max(15.0, plan.seconds / 16))
         self.operator.begin()
-        self.control = Control(still)
-        self.control.begin(self.states[HOSTED], self.read)
-        self.watcher = Watcher(self.site, over=self.over)
-        self.actors = [self._actor(number) for number in range(plan.clients + 1)]
+        # Chatters of the one chatbot have namesakes in the other, of whom nobody asks for anything but one export.
+        for _ in range(_NAMESAKES):
+            value = hosted.new_person().value
+            for state in (still, hosted):
+                sending.send(state, [sending.prepared(state, state.new_conversation(), value)])
+        filing.file(still, filing.export_of(still, value))
+        self.watcher = Watcher(self.site, over)
+        self.actors = [self._actor(number) for number in range(_CLIENTS + 1)]
 
     def _found(self, bot: str) -> ClientState:
         """Create a chatbot and what its client needs."""
@@ -166,31 +161,26 @@ class Soak:
             words = ["--bucket", CLIENT_BUCKET, "--endpoint", self.client_wire.address, "--region", "us-east-1"]
             secret = ["--access-key-id", own.access_key_id, "--secret-file", "-"]
             site.manage("set_bucket", bot, *words, *secret, stdin=own.secret_access_key)
-        return self._state(bot, self._caller(client), key)
+        return self._state(client, key)
 
-    def _caller(self, client: Client) -> Caller:
+    def _state(self, client: Client, key: IdentityKey | None, number: int = 0) -> ClientState:
         # The times of those who ask whether work goes on are measured.
         longest_pause = 0.2 if client.slug == STILL else 2.0
-        return Caller(client, self.violations, self.traffic, longest_pause=longest_pause)
-
-    def _state(self, bot: str, caller: Caller, key: IdentityKey | None, number: int = 0) -> ClientState:
-        # Not `hash`, which differs from run to run.
-        chance = Random(f"{self.plan.seed} {bot} {number}")
-        return ClientState(self.model, caller, self.violations, chance, key, self.receivers.sessions)
+        seed = f"{self.plan.seed} {client.slug} {number}"
+        of = {"identity_key": key, "sessions": self.receivers.sessions}
+        return self.known.state(client, seed, longest_pause=longest_pause, **of)
 
     def _actor(self, number: int) -> Actor:
         """Make a thread: the first has a client's bucket, all others the hosted one, and each its own chatters.
 
         The last calls the web server that lives through all of it.
         """
-        bot = CLIENT if number == 0 else HOSTED
-        state = shared = self.states[bot]
-        if number == self.plan.clients:
-            caller = self._caller(shared.caller.client.at(self.site.steady_address))
-            state = self._state(bot, caller, shared.identity_key, number)
-        elif number > 1:
-            state = self._state(bot, shared.caller, shared.identity_key, number)
-        return Actor(state, rate=self.plan.rate, read=self.read, over=self.over)
+        state = self.states[CLIENT if number == 0 else HOSTED]
+        if number > 1:
+            client = state.caller.client
+            client = client.at(self.site.steady_address) if number == _CLIENTS else client
+            state = self._state(client, state.identity_key, number)
+        return Actor(state, read=self.read, over=self.over)
 
     def read(self, key: str) -> bytes | None:
         """Return a file of the client's bucket, past its wire."""
@@ -216,7 +206,7 @@ class Soak:
         for thread in threads:
             thread.start()
         while (left := self.plan.seconds - (time.monotonic() - began)) > 0:
-            time.sleep(min(left, self.plan.progress_every))
+            time.sleep(min(left, _PROGRESS_SECONDS))
             self.tell(time.monotonic() - began)
         self.over.set()
         for thread in threads:
@@ -226,12 +216,11 @@ class Soak:
     def tell(self, seconds: float) -> None:
         """Say how far it is, and what violations are new, on stderr."""
         for one in self.violations.news():
-            during = f" [during: {one.during}]" if one.during else ""
-            sys.stderr.write(f"VIOLATION {one.seconds:.0f} s  {one.kind}: {one.told}{during}\n")
+            sys.stderr.write(f"VIOLATION {one}\n")
         filed = [one for one in self.model.filed if one.id]
         open_ones = [one for one in filed if not one.is_final]
         parts = [
-            f"{seconds:5.0f} s  {sum(self.traffic.calls.values())} calls, {len(filed)} requests accepted",
+            f"{seconds:5.0f} s  {sum(self.known.traffic.calls.values())} calls, {len(filed)} requests accepted",
             f"{sum(one.status == 'completed' for one in filed)} completed, {len(open_ones)} open",
             f"{sum(self.driver.caused.values())} faults",
             f"{sum(self.violations.counts.values())} violations",
@@ -249,13 +238,12 @@ class Soak:
         self.operator.end_day()
         self.operator.make_days()
         self.operator.note_run("completed" if self._wait_for_requests() else "failed")
-        for actor in (*self.actors, Actor(self.states[STILL], rate=1, read=self.read, over=self.over)):
+        for actor in (*self.actors, Actor(self.states[STILL], read=self.read, over=self.over)):
             actor.follow_all()
         self._wait(_HALF_ERASED, "what came late is erased", before="")
         self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
         self._wait(_LOOKUPS_WAIT, "all chatters are looked up", before=_LOOKUPS_PAUSES_PASS)
         self._wait(_DAYS_WAIT, "all daily extracts are rebuilt", before=_DAYS_PAUSES_PASS)
-        self.control.end(self.read)
         self.watcher.look()
 
     def _wait_for_requests(self) -> bool:
@@ -292,18 +280,48 @@ class Soak:
             self.violations.add(kind, what)
         self.met = checks.comparison.met
         faults = sum(self.driver.caused.values())
-        self.unmet = unmet(self.traffic.calls, self.met, self.operator.done, faults)
+        self.unmet = unmet(self.known.traffic.calls, self.met, self.operator.done, faults)
         if self.unmet and self.plan.seconds >= _LONG and not self.plan.only:
             self.violations.add("nothing met", ", ".join(self.unmet))
 
     def _of_resources(self) -> Findings:
         for life in self.watcher.chosen():
             if life.growth > _MOST_GROWTH:
-                yield "memory", f"a process ({life.kind}) has grown by {watching.shown(life.growth)}"
-        queue = watching.queue_of(self.site)
-        for name, most in (("claims", 0), ("tasks", _MOST_TASKS)):
-            if queue[name] > most:
-                yield "queue", f"{queue[name]} {name} are left, though all requests are over"
+                yield "memory", f"a process ({life.kind}) has grown by {life.growth:.0f} MiB"
+        for name, most in (("compliance_claim", 0), ("django_q_ormq", _MOST_TASKS)):
+            [(left,)] = self.site.sql(f"SELECT count(*) FROM {name}")
+            if left > most:
+                yield "queue", f"{left} rows of {name} are left, though all requests are over"
+
+    def report(self) -> dict[str, Any]:
+        """Return what the run was, and what it found."""
+        filed = [one for one in self.model.filed if one.id]
+        stored = [conversation for conversation in self.model.conversations if conversation.number is not None]
+        outages, recoveries = self.violations.outages.over, sorted(self.driver.recoveries.items())
+        return {
+            "plan": f"seed {self.plan.seed}, {self.plan.seconds:.0f} s",
+            "calls": dict(self.known.traffic.calls.most_common()),
+            "answers": dict(self.known.traffic.answers.most_common()),
+            "conversations": len(stored),
+            "messages": sum(len(conversation.texts) for conversation in stored),
+            "requests": dict(sorted(Counter(f"{one.kind} {one.status}" for one in filed).items())),
+            "receivers": dict(self.receivers.counts),
+            "retried": dict(self.operator.retried),
+            "met": {name: number for name, number in sorted(self.met.items()) if number},
+            "not met": self.unmet,
+            "recoveries": {
+                name: f"{len(all_of)} times, median {statistics.median(all_of):.1f} s, worst {max(all_of):.1f} s"
+                for name, all_of in recoveries
+            },
+            "outages": [f"{one.name}: {one.since:%H:%M:%S} to {one.until:%H:%M:%S} (UTC)" for one in outages],
+            "not caused": self.driver.prevented,
+            "MiB of the longest-lived, or of the worker that grew most": {
+                one.kind: f"{one.first:.0f} first, {one.last:.0f} last, {one.peak:.0f} at most, {one.seconds:.0f} s"
+                for one in self.watcher.chosen()
+            },
+            "violations": [str(one) for one in self.violations.kept],
+            "violations by kind": dict(self.violations.counts),
+        }
 
 
 def unmet(calls: Mapping[str, int], met: Counter[str], done: Counter[str], faults: int) -> list[str]:
