@@ -35,8 +35,6 @@ _SLOW_BYTES, _SLOW_SECONDS = 400, 15.0
 SILENT_SECONDS = 35.0
 # Longer than a lease, and than PostgreSQL lets a transaction idle.
 _FROZEN_SECONDS = 100.0
-# Signatures are refused that are more than 5 minutes old (web server). Workers decide by the database's clock.
-_WEB_SKEW, _CLUSTER_SKEW = "4m", "20m"
 
 
 def _nothing(_: Site) -> None:
@@ -79,24 +77,12 @@ def _freeze(site: Site, name: str) -> None:
     site.freeze(site.pid(name))
 
 
-def _kill_web_process(site: Site, random: random.Random) -> None:
-    os.kill(random.choice(children_of(site.pid("web"))), signal.SIGKILL)
-
-
 def start_programs(site: Site) -> None:
     """Start the programs that do not run, and return when the web server answers."""
     for name in site.programs:
         if not site.is_started(name):
             site.start(name)
     site.wait_for_web()
-
-
-def _start_postgres(site: Site) -> None:
-    site.start_server(site.database)
-
-
-def _start_s3(site: Site) -> None:
-    site.start_server(site.s3)
 
 
 def _kill_everything(site: Site, _: random.Random) -> None:
@@ -110,23 +96,6 @@ def _start_everything(site: Site) -> None:
     site.start_server(site.s3)
     site.start_server(site.database)
     start_programs(site)
-
-
-def _restore_s3(site: Site) -> None:
-    site.s3_wire.restore()
-
-
-def _to_database(how: str) -> Cause:
-    return lambda site, _: getattr(site.database_wire, how)()
-
-
-def _restore_database(site: Site) -> None:
-    if site.database_wire:
-        site.database_wire.restore()
-
-
-def _without_wire(site: Site) -> str:
-    return "" if site.database_wire else "The database has no wire."
 
 
 def _change_tasks(statement: str) -> Cause:
@@ -161,11 +130,7 @@ def _free_disk(site: Site) -> None:
     with suppress(psycopg.Error):
         site.sql("CHECKPOINT")
         return
-    _start_postgres(site)
-
-
-def _without_disk(site: Site) -> str:
-    return "" if site.disk else "A full disk is not possible here: this process may not mount a small one."
+    site.start_server(site.database)
 
 
 def fake_time() -> Path | None:
@@ -173,23 +138,13 @@ def fake_time() -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
 
-def _without_fake_time(_: Site) -> str:
-    return "" if fake_time() else "Another clock is not possible here: apt-get install libfaketime."
-
-
 def _skew(program: str, by: str, site: Site, random: random.Random) -> None:
     name = program if program == "web" else random.choice(site.clusters)
-    faked = {
-        "LD_PRELOAD": str(fake_time()),
-        "FAKETIME": by,
-        # Only what tells the date is wrong on a machine whose clock is.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
-    site.restart(name, **faked)
+    # Only what tells the date is wrong on a machine whose clock is.
+    rest = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+    site.restart(name, LD_PRELOAD=str(fake_time()), FAKETIME=by, **rest)
     site.skewed.add(name)
-    if name == "web":
-        site.wait_for_web()
+    site.wait_for_web()
 
 
 def _right_clocks(site: Site) -> None:
@@ -202,7 +157,7 @@ def mend_everything(site: Site) -> None:
     """Mend whatever was caused, also by somebody who then failed."""
     site.resume()
     site.s3_wire.restore()
-    _restore_database(site)
+    site.database_wire.restore()
     if site.disk:
         site.disk.free()
     _start_everything(site)
@@ -216,6 +171,33 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 _DOUBLE_TASKS = """
 INSERT INTO django_q_ormq (key, payload, lock) SELECT key, payload, lock FROM django_q_ormq LIMIT 20
 """
+
+
+def _of_postgres(
+    cause: Callable[[Site], object], mend: Mend = lambda site: site.start_server(site.database)
+) -> Fault:
+    return Fault(lambda site, _: cause(site), mend)
+
+
+def _of_s3(
+    cause: Callable[[Site], object], mend: Mend = lambda site: site.s3_wire.restore(), least: float = 0.0
+) -> Fault:
+    return Fault(lambda site, _: cause(site), mend, least=least, recovers_within=_REST)
+
+
+def _of_disk(site: Site) -> str:
+    return "" if site.disk else "A full disk is not possible here: this process may not mount a small one."
+
+
+def _of_clock(program: str, by: str, *excuses: str) -> Fault:
+    missing = "" if fake_time() else "Another clock is not possible here: apt-get install libfaketime."
+    cause = partial(_skew, program, by)
+    return Fault(cause, _right_clocks, prevented=lambda _: missing, excuses=frozenset(excuses))
+
+
+def _mend_wire(site: Site) -> None:
+    site.database_wire.restore()
+
 
 FAULTS: dict[str, Fault] = {
     "no fault": Fault(lambda *_: None),
@@ -233,42 +215,34 @@ FAULTS: dict[str, Fault] = {
         _to_cluster(lambda site, name: site.freeze(site.pid(name), alone=True)), Site.resume
     ),
     "cluster stopped, started again": Fault(_to_cluster(Site.stop), start_programs),
-    "one web process killed": Fault(_kill_web_process),
+    "one web process killed": Fault(
+        lambda site, random: os.kill(random.choice(children_of(site.pid("web"))), signal.SIGKILL)
+    ),
     "web server killed, started again": Fault(lambda site, _: site.kill("web"), start_programs),
     "web server frozen, continued": Fault(lambda site, _: _freeze(site, "web"), Site.resume),
-    "PostgreSQL restarted": Fault(lambda site, _: site.database.stop(), _start_postgres),
-    "PostgreSQL killed, started again": Fault(lambda site, _: kill_server(site.database), _start_postgres),
-    "PostgreSQL paused, continued": Fault(lambda site, _: site.freeze(site.database.pid()), Site.resume),
-    "all its backends ended": Fault(lambda site, _: site.sql(_END_BACKENDS)),
-    "its connections cut": Fault(_to_database("cut"), prevented=_without_wire),
-    "its connections refused": Fault(_to_database("refuse"), _restore_database, prevented=_without_wire),
-    "its connections silent": Fault(_to_database("hang"), _restore_database, prevented=_without_wire),
-    "its answers lost": Fault(_to_database("lose_next_answers"), _restore_database, prevented=_without_wire),
-    "its disk full": Fault(_fill_disk, _free_disk, prevented=_without_disk),
-    "S3 killed, started again": Fault(lambda site, _: kill_server(site.s3), _start_s3, recovers_within=_REST),
-    "S3 paused, continued": Fault(lambda site, _: site.freeze(site.s3.pid()), Site.resume, recovers_within=_REST),
-    "S3 refuses connections": Fault(lambda site, _: site.s3_wire.refuse(), _restore_s3, recovers_within=_REST),
+    "PostgreSQL restarted": _of_postgres(lambda site: site.database.stop()),
+    "PostgreSQL killed, started again": _of_postgres(lambda site: kill_server(site.database)),
+    "PostgreSQL paused, continued": _of_postgres(lambda site: site.freeze(site.database.pid()), Site.resume),
+    "all its backends ended": _of_postgres(lambda site: site.sql(_END_BACKENDS), _nothing),
+    "its connections cut": _of_postgres(lambda site: site.database_wire.cut(), _nothing),
+    "its connections refused": _of_postgres(lambda site: site.database_wire.refuse(), _mend_wire),
+    "its connections silent": _of_postgres(lambda site: site.database_wire.hang(), _mend_wire),
+    "its answers lost": _of_postgres(lambda site: site.database_wire.lose_next_answers(), _mend_wire),
+    "its disk full": Fault(_fill_disk, _free_disk, prevented=_of_disk),
+    "S3 killed, started again": _of_s3(lambda site: kill_server(site.s3), lambda site: site.start_server(site.s3)),
+    "S3 paused, continued": _of_s3(lambda site: site.freeze(site.s3.pid()), Site.resume),
+    "S3 refuses connections": _of_s3(lambda site: site.s3_wire.refuse()),
     "S3's connections cut": Fault(lambda site, _: site.s3_wire.cut()),
-    "S3 slow": Fault(
-        lambda site, _: site.s3_wire.slow(_SLOW_BYTES), _restore_s3, least=_SLOW_SECONDS, recovers_within=_REST
-    ),
-    "S3 silent": Fault(lambda site, _: site.s3_wire.hang(), _restore_s3, least=SILENT_SECONDS, recovers_within=_REST),
-    "S3's answers lost": Fault(lambda site, _: site.s3_wire.lose_answers(), _restore_s3, recovers_within=_REST),
+    "S3 slow": _of_s3(lambda site: site.s3_wire.slow(_SLOW_BYTES), least=_SLOW_SECONDS),
+    "S3 silent": _of_s3(lambda site: site.s3_wire.hang(), least=SILENT_SECONDS),
+    "S3's answers lost": _of_s3(lambda site: site.s3_wire.lose_answers()),
     "tasks lost": Fault(_change_tasks("DELETE FROM django_q_ormq")),
     "tasks doubled": Fault(_change_tasks(_DOUBLE_TASKS)),
     "tasks late": Fault(_delay_tasks),
     "everything killed, started again": Fault(_kill_everything, _start_everything, recovers_within=2 * SOON),
-    **{
-        f"{what} {'ahead' if sign == '+' else 'behind'}": Fault(
-            partial(_skew, program, sign + by),
-            _right_clocks,
-            prevented=_without_fake_time,
-            excuses=frozenset(excuses),
-        )
-        for what, program, by, excuses in (
-            ("clock of a cluster", "cluster", _CLUSTER_SKEW, ()),
-            ("clock of the web server", "web", _WEB_SKEW, ("stale_timestamp", "invalid_identity_token")),
-        )
-        for sign in "+-"
-    },
+    "clock of a cluster ahead": _of_clock("cluster", "+20m"),
+    "clock of a cluster behind": _of_clock("cluster", "-20m"),
+    # Signatures are refused that are more than 5 minutes old (web server). Workers decide by the database's clock.
+    "clock of the web server ahead": _of_clock("web", "+4m", "stale_timestamp", "invalid_identity_token"),
+    "clock of the web server behind": _of_clock("web", "-4m", "stale_timestamp", "invalid_identity_token"),
 }

@@ -47,10 +47,6 @@ class Company:
     neighbour: ClientState
     chance: Random
 
-    @property
-    def slug(self) -> str:
-        return self.ours.bot
-
     # --- People ------------------------------------------------------------------------------------------
 
     def person(self, *, conversations: int = 1) -> Person:

@@ -25,7 +25,7 @@ DISK_BYTES = 1024 * 1024 * 1024
 @pytest.fixture(scope="session")
 def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("faults") / "site"
-    with Site(folder, disk_bytes=DISK_BYTES, database_wire=True) as site:
+    with Site(folder, disk_bytes=DISK_BYTES) as site:
         yield site
 
 

@@ -3,23 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Self
-
-_MIB = 1024 * 1024
-
-
-def can_mount(folder: Path) -> bool:
-    """Return whether this process may mount a file system: on most machines only root may."""
-    probe = folder / "may-mount"
-    probe.mkdir(parents=True, exist_ok=True)
-    try:
-        if _mount(probe, "size=1m"):
-            return False
-        subprocess.run(["umount", str(probe)], check=True, capture_output=True)
-    finally:
-        probe.rmdir()
-    return True
 
 
 class SmallDisk:
@@ -35,9 +19,7 @@ class SmallDisk:
             raise OSError(f"No small disk can be mounted: {problem}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Lazily: a server that was killed may hold its files for a moment.
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
 

@@ -13,9 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 import psycopg
 
@@ -46,22 +44,12 @@ SELECT pid FROM compliance_heartbeat
 class Site(Operated):
     """A context in which a service of its own runs below `folder`, which is emptied at the start.
 
-    `settings` are variables of the environment of all its processes. With `disk_bytes` PostgreSQL's files lie on a
-    disk of that size; where none can be mounted, `disk` is None. With `database_wire`, all but this object reach
-    PostgreSQL through a wire. With `steady` there are two more programs: they are not among `programs` or `clusters`,
-    so that they live through whatever is done to those.
+    With `disk_bytes` PostgreSQL's files lie on a disk of that size, if one can be mounted. All but this object reach
+    PostgreSQL and the S3 server through wires. With `steady` there are two more programs, which are not among
+    `programs` or `clusters`, so that they live through whatever is done to those.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        clusters: int = 2,
-        disk_bytes: int = 0,
-        database_wire: bool = False,
-        steady: bool = False,
-        **settings: str,
-    ) -> None:
+    def __init__(self, folder: Path, *, clusters: int = 2, disk_bytes: int = 0, steady: bool = False) -> None:
         super().__init__(folder, "web", _STEADY_WEB)
         self.clusters = [f"cluster-{number + 1}" for number in range(clusters)]
         self.programs = ["web", *self.clusters]
@@ -70,8 +58,6 @@ class Site(Operated):
         self.skewed: set[str] = set()  # programs with a wrong clock
         self.disk: SmallDisk | None = None
         self._disk_bytes = disk_bytes
-        self._has_database_wire = database_wire
-        self._settings = settings
         self.steady_address = f"http://{self._binds[_STEADY_WEB]}"
         self._exits = ExitStack()
 
@@ -83,9 +69,7 @@ class Site(Operated):
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.resume()
         self._exits.close()
 
@@ -105,9 +89,7 @@ class Site(Operated):
         self._exits.callback(self._discard, self.s3)
         self.start_server(self.s3)
         self.s3_wire = self._exits.enter_context(Wire(("127.0.0.1", keys.s3_port)))
-        self.database_wire: Wire | None = None
-        if self._has_database_wire:
-            self.database_wire = self._exits.enter_context(Wire(self.database.runtime / f".s.PGSQL.{PORT}"))
+        self.database_wire = self._exits.enter_context(Wire(self.database.runtime / f".s.PGSQL.{PORT}"))
         self._environment = {
             **keys.environment,
             "S3_ENDPOINT_URL": self.s3_wire.address,
@@ -117,7 +99,6 @@ class Site(Operated):
             "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
             "WEB_WORKERS": str(_WEB_PROCESSES),
             "VAR_DIR": str(self.folder),
-            **self._settings,
         }
         self.keep_versions(keys.s3.bucket)
         self.manage_all(DATABASE, [("migrate", "--verbosity", "0"), GRANT])
@@ -222,6 +203,5 @@ class Site(Operated):
 
     def environment(self, role: str) -> dict[str, str]:
         """Return the environment of a process with this role in the database."""
-        host = quote(str(self.database.runtime), safe="")
-        where = f"127.0.0.1:{self.database_wire.port}" if self.database_wire else f"{host}:{PORT}"
-        return {**self._environment, "DATABASE_URL": f"postgresql://{role}@{where}/{DATABASE}"}
+        url = f"postgresql://{role}@127.0.0.1:{self.database_wire.port}/{DATABASE}"
+        return {**self._environment, "DATABASE_URL": url}

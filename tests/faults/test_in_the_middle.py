@@ -163,7 +163,7 @@ def test_an_intake_that_stopped_half_way_keeps_no_deletion_waiting(site: Site, c
             sending.start()
             wait_until(lambda: is_any_waiting(site), "the intake waits for the row")
             site.freeze(site.pid("web"))
-        said = site.manage("request_deletion", company.slug, UCI, person.value, "--erase-exports", "--json")
+        said = site.manage("request_deletion", company.ours.bot, UCI, person.value, "--erase-exports", "--json")
         filing.filed_elsewhere(company.ours, deletion, said.document["request_id"])
         wait_until(lambda: is_completed(site, deletion.id), "the deletion is completed", seconds=_LEASE_IS_OVER)
         site.resume()

@@ -55,7 +55,7 @@ def test_the_uci_is_changed_while_requests_wait(site: Site, company: Company) ->
     waiting = company.begin_round(to_erase=3, to_export=3)
     later = company.begin_round(to_erase=2, to_export=2)
     waiting.run()
-    slug = company.slug
+    slug = company.ours.bot
     site.manage("set_chatbot", slug, "--variable", "custom:customer_id", "--uci", "customer_id")
     try:
         # They are still named by the former one.
@@ -127,4 +127,4 @@ def test_one_value_has_a_hundred_thousand_conversations(tmp_path: Path) -> None:
         others.run()
         wait_until(lambda: company.left() == {deletion}, "all others are over", seconds=60)
         assert company.wrong(seconds=300) == []
-        assert site.sql(_LEFT, [company.slug, deletion.id]) == [(0, _CONVERSATIONS + 1)]
+        assert site.sql(_LEFT, [company.ours.bot, deletion.id]) == [(0, _CONVERSATIONS + 1)]

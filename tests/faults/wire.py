@@ -129,18 +129,22 @@ class Wire:
         assert task
         self._tasks.add(task)
         ends = {writer}
+        pumps: list[asyncio.Task[None]] = []
         self._open.add(writer)
         try:
             await self._flows.wait()
             answers, beyond = await self._connect()
             ends.add(beyond)
             self._open.add(beyond)
-            async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, beyond, is_answer=False))
-                pumps.create_task(self._pump(answers, writer, is_answer=True))
-        except* OSError:
+            both = (self._pump(reader, beyond, is_answer=False), self._pump(answers, writer, is_answer=True))
+            pumps = [asyncio.create_task(each) for each in both]
+            await asyncio.gather(*pumps)
+        except (OSError, asyncio.CancelledError):
             pass  # either side has ended, or the server is down: the other learns it by the reset
         finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
             for each in ends:
                 _reset(each)
             self._open -= ends

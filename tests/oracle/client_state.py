@@ -80,6 +80,10 @@ class ClientState:
         self.conversations[conversation.id] = conversation
         return conversation
 
+    def word(self, conversation: Conversation) -> str:
+        """Return a new word of a conversation."""
+        return self.model.words.of_conversation(conversation.index)
+
     def naming(self, value: str) -> dict[str, Any]:
         """Return how a call names a chatter."""
         return {"unique_chatter_identifier_key": self.uci, "unique_chatter_identifier_value": value}

@@ -117,6 +117,11 @@ class Request:
         return self.status in FINAL
 
     @property
+    def in_order(self) -> list[Conversation]:
+        """The conversations that it must erase or hold, in the order of their making."""
+        return sorted(self.surely, key=lambda each: each.index)
+
+    @property
     def erases(self) -> bool:
         """Whether it may erase, or may have erased, conversations."""
         return self.kind in ERASING and self.status not in {"cancelled", "rejected"}

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from tests.oracle.client_state import ClientState, shown_values
-from tests.oracle.model import Conversation, Request, now
+from tests.oracle.model import Conversation, Person, Request, now
 from tests.oracle.words import dressed
 
 ERASED = {"conversation_deleted", "chatter_erased"}
@@ -25,27 +25,25 @@ class Sent(NamedTuple):
 
 def begin(state: ClientState) -> None:
     """Begin conversations of a new chatter, or of one who is known; some at once, some as lines."""
-    people = state.people if state.chance.random() < 0.5 and state.people else [state.new_person()]
-    person = state.chance.choice(people)
-    if state.open_erasures(value=person.value):
-        return
-    sent = [prepared(state, state.new_conversation(), person.value) for _ in range(state.chance.choice((1, 1, 2, 3)))]
-    send(state, sent, as_lines=state.chance.random() < 0.2)
+    person = state.pick(state.people) if state.chance.random() < 0.5 else None
+    person = person or state.new_person()
+    if not state.open_erasures(value=person.value):
+        new = [state.new_conversation() for _ in range(state.chance.choice((1, 1, 2, 3)))]
+        sent = [prepared(state, conversation, person.value) for conversation in new]
+        send(state, sent, as_lines=state.chance.random() < 0.2)
 
 
 def go_on(state: ClientState) -> None:
     """Send more messages of a conversation, at times of the day before."""
-    conversation = state.pick(state.alive)
-    if conversation:
+    if conversation := state.pick(state.alive):
         send(state, [prepared(state, conversation, min(conversation.people))])
 
 
 def share(state: ClientState) -> None:
     """Let another chatter take part in a conversation."""
-    conversation, people = state.pick(state.alive), state.free_people()
-    if conversation is None or not people or len(conversation.people) > 1:
+    conversation, person = state.pick(state.alive), state.pick(state.free_people())
+    if conversation is None or person is None or len(conversation.people) > 1:
         return
-    person = state.chance.choice(people)
     if person.value in conversation.people or not state.may_join(person, conversation):
         return
     for request in list(state.open):
@@ -58,24 +56,20 @@ def share(state: ClientState) -> None:
 
 def repeat(state: ClientState) -> None:
     """Send a document again that is stored already: nothing may change."""
-    conversation = state.pick(state.alive)
-    if conversation is None:
-        return
-    body = state.chance.choice(conversation.documents)
-    [result] = state.caller.post("resent document", "conversations", body).body["results"]
-    if result["outcome"] != "unchanged" or result["number"] != conversation.number:
-        state.told(
-            "resent document", f"a document of {conversation.id} sent again was {_outcome(result)}, not unchanged"
-        )
+    if conversation := state.pick(state.alive):
+        body = state.chance.choice(conversation.documents)
+        [result] = state.caller.post("resent document", "conversations", body).body["results"]
+        if result["outcome"] != "unchanged" or result["number"] != conversation.number:
+            told = f"a document of {conversation.id} sent again was {_outcome(result)}, not unchanged"
+            state.told("resent document", told)
 
 
 def come_late(state: ClientState) -> None:
     """Send more of a conversation that is erased: nothing may be stored."""
-    deletion = state.pick([deletion for deletion in _completed(state) if deletion.surely])
-    if deletion is None:
-        return
-    conversation = state.chance.choice(sorted(deletion.surely, key=lambda each: each.index))
-    send_late(state, conversation, state.chance.choice(sorted(conversation.tried)), "conversation_deleted", deletion)
+    if deletion := state.pick([deletion for deletion in _completed(state) if deletion.surely]):
+        conversation = state.chance.choice(deletion.in_order)
+        value = state.chance.choice(sorted(conversation.tried))
+        send_late(state, conversation, value, "conversation_deleted", deletion)
 
 
 def _completed(state: ClientState) -> list[Request]:
@@ -93,9 +87,9 @@ def send_late(
 
 def come_back(state: ClientState) -> None:
     """Send, of a chatter who was erased, a conversation that began before that: nothing may be stored."""
-    if not state.erased_at:
+    value = state.pick(list(state.erased_at)[-20:])
+    if value is None:
         return
-    value = state.chance.choice(list(state.erased_at)[-20:])
     conversation = state.new_conversation(state.erased_at[value] - timedelta(hours=1))
     conversation.is_barred = True
     late = prepared(state, conversation, value, is_late=True)
@@ -142,53 +136,52 @@ def _must_be_refused(state: ClientState, sent: Sent, code: str, request: Request
 def upload(state: ClientState, conversation: Conversation, size: int = 10) -> None:
     """Send a file of a conversation that is stored. Whether it was stored is unknown where no answer came."""
     assert conversation.number is not None
-    word = state.model.words.of_conversation(conversation.index)
+    word = state.word(conversation)
     content = word.encode() + b"\n" + state.chance.randbytes(size).hex().encode()
     conversation.tried_files[word] = hashlib.sha256(content).hexdigest()
     answer = state.caller.upload(conversation.number, f"{word}.txt", content)
-    if answer is None:
-        return
-    if answer.status == 201:
+    if answer and answer.status == 201:
         conversation.files.add(word)
-    elif answer.status in {404, 410}:
-        state.told(
-            "wrong answer", f"a file of {conversation.id}, which nobody erases, was refused with {answer.status}"
-        )
+    elif answer and answer.status in {404, 410}:
+        told = f"a file of {conversation.id}, which nobody erases, was refused with {answer.status}"
+        state.told("wrong answer", told)
+
+
+def _somebody(state: ClientState, conversation: Conversation) -> Person:
+    """Return a chatter who may be named in a new conversation."""
+    return state.pick([one for one in state.people if state.may_join(one, conversation)]) or state.new_person()
 
 
 def identify(state: ClientState) -> None:
     """Begin a conversation of nobody, and say afterwards whose it is."""
     conversation = state.new_conversation()
     send(state, [prepared(state, conversation, "")])
-    people = [person for person in state.people if state.may_join(person, conversation)] or [state.new_person()]
-    person = state.chance.choice(people)
-    conversation.tried.add(person.value)
-    state.meets(conversation, person.value)
-    result = _name(state, conversation, person.value)
+    value = _somebody(state, conversation).value
+    conversation.tried.add(value)
+    state.meets(conversation, value)
+    result = _name(state, conversation, value)
     if result["outcome"] not in {"created", "confirmed"} or result["number"] != conversation.number:
         state.told("identity", f"naming the chatter of {conversation.id} was {_outcome(result)}")
         return
-    conversation.people.add(person.value)
+    conversation.people.add(value)
     state.alive[conversation] = None
 
 
 def _name(state: ClientState, conversation: Conversation, value: str) -> Mapping[str, Any]:
     """Say whose a conversation is, and return the result."""
-    item = {"id": conversation.id} | state.naming(value)
-    answer = state.caller.post("identify", "conversations/identify", {"identities": [item]})
-    result: Mapping[str, Any] = answer.body["results"][0]
-    return result
+    body = {"identities": [{"id": conversation.id} | state.naming(value)]}
+    [result] = state.caller.post("identify", "conversations/identify", body).body["results"]
+    found: Mapping[str, Any] = result
+    return found
 
 
 def sign(state: ClientState) -> None:
     """Begin a conversation whose chatter a token names."""
-    if state.identity_key is None or state.violations.outages.excuses:
-        return
-    conversation = state.new_conversation()
-    people = [person for person in state.people if state.may_join(person, conversation)] or [state.new_person()]
-    sent = prepared(state, conversation, state.chance.choice(people).value)
-    _sign(state, sent)
-    send(state, [sent])
+    if state.identity_key and not state.violations.outages.excuses:
+        conversation = state.new_conversation()
+        sent = prepared(state, conversation, _somebody(state, conversation).value)
+        _sign(state, sent)
+        send(state, [sent])
 
 
 def _sign(state: ClientState, sent: Sent) -> None:
@@ -201,7 +194,7 @@ def _sign(state: ClientState, sent: Sent) -> None:
 def arrive(state: ClientState) -> None:
     """Begin a conversation of a new chatter, of whom only the client's resolver knows who it is."""
     person, conversation = state.new_person(), state.new_conversation()
-    conversation.session = state.model.words.of_conversation(conversation.index)
+    conversation.session = state.word(conversation)
     state.sessions[conversation.session] = person.value
     sent = prepared(state, conversation, "")
     sent.body["user_channel_variables"] = {"session": conversation.session}
@@ -217,8 +210,7 @@ def see_who_it_is(state: ClientState) -> None:
     conversation = state.pick(state.waiting)
     if conversation is None:
         return
-    shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
-    values = set(shown_values(shown))
+    values = set(shown_values(state.caller.get("one conversation", f"conversations/{conversation.number}").body))
     expected = state.sessions[conversation.session]
     if values - {expected}:
         state.told("identity", f"{conversation.id} has the identity of {values}, and the resolver named {expected}")
@@ -230,10 +222,8 @@ def see_who_it_is(state: ClientState) -> None:
 
 def race(state: ClientState, deletion: Request) -> None:
     """Send something of a chatter whose deletion has just been filed: before, during or after its mark."""
-    conversations = sorted(deletion.surely, key=lambda each: each.index)
-    is_new = not conversations or state.chance.random() < 0.5
-    conversation = state.new_conversation() if is_new else state.chance.choice(conversations)
-    send(state, [prepared(state, conversation, deletion.value)])
+    known = state.pick(deletion.in_order) if state.chance.random() < 0.5 else None
+    send(state, [prepared(state, known or state.new_conversation(), deletion.value)])
 
 
 def prepared(
@@ -249,14 +239,11 @@ def prepared(
 
     It is noted in the model that it is on its way.
     """
-    texts = {}
-    for _ in range(messages or state.chance.choice((1, 1, 2, 4))):
-        # The id of a message outlives its text, where it is redacted.
-        name, word = (state.model.words.of_conversation(conversation.index) for _ in range(2))
-        texts[name] = dressed(word, state.chance)
-    body = document(
-        state, conversation, value, texts, sent_at or now() - timedelta(days=state.chance.choice((0, 0, 1)))
-    )
+    chance = state.chance
+    # The id of a message outlives its text, where it is redacted.
+    ids = [state.word(conversation) for _ in range(messages or chance.choice((1, 1, 2, 4)))]
+    texts = {name: dressed(state.word(conversation), chance) for name in ids}
+    body = _document(state, conversation, value, texts, sent_at or now() - timedelta(days=chance.choice((0, 0, 1))))
     erasures = [] if is_late else state.meets(conversation, value)
     if value:
         conversation.tried.add(value)
@@ -264,43 +251,39 @@ def prepared(
     return Sent(conversation, value, texts, body, erasures)
 
 
-def document(
+def _document(
     state: ClientState, conversation: Conversation, value: str, texts: Mapping[str, str], sent_at: datetime
 ) -> dict[str, Any]:
-    chance = state.chance
     # The same in each document: of two that are on their way at once, nobody knows which is the later one.
     facts = conversation.facts = conversation.facts or _facts(state, conversation)
-    names = ("user_name", "language", "push", "agent_handover", "score")
-    body: dict[str, Any] = {"id": conversation.id} | {name: facts[name] for name in names}
+    body: dict[str, Any] = {"id": conversation.id}
+    body |= {name: facts[name] for name in ("user_name", "language", "push", "agent_handover", "score")}
     body["csat"] = {name: facts[f"csat_{name}"] for name in ("score", "vote", "comment")}
-    body["custom_variables"] = {"pass": facts["variables"]["pass"]}
+    body["custom_variables"] = {"pass": facts["variables"]["pass"]} | ({state.uci: value} if value else {})
     if not conversation.documents:
         body |= {"channel": facts["channel"], "started_at": conversation.began.isoformat()}
-    if value:
-        body["custom_variables"][state.uci] = value
     body["messages"] = []
     for place, (message, text) in enumerate(texts.items()):
-        conversation.sent_at[message] = sent_at + timedelta(seconds=place)
-        sender = chance.choice(("user", "bot", "agent"))
-        said = {"id": message, "sender": sender, "kind": "text", "text": text}
-        body["messages"].append(said | {"sent_at": conversation.sent_at[message].isoformat()})
+        at = conversation.sent_at[message] = sent_at + timedelta(seconds=place)
+        said = {"sender": state.chance.choice(("user", "bot", "agent")), "sent_at": at.isoformat()}
+        body["messages"].append({"id": message, "kind": "text", "text": text} | said)
     return body
 
 
 def _facts(state: ClientState, conversation: Conversation) -> dict[str, Any]:
     """Return what is said of a conversation itself."""
-    chance, words = state.chance, state.model.words
+    chance = state.chance
     return {
         "user_name": conversation.name,
-        "language": f"en-x-{words.of_conversation(conversation.index)}",
+        "language": f"en-x-{state.word(conversation)}",
         "channel": _CHANNELS[conversation.index % len(_CHANNELS)],
         "push": chance.random() < 0.5,
         "agent_handover": chance.random() < 0.5,
         "score": chance.randrange(2, 21) / 2,
         "csat_score": chance.randrange(11),
         "csat_vote": chance.choice(("positive", "neutral", "negative")),
-        "csat_comment": dressed(words.of_conversation(conversation.index), chance),
-        "variables": {"pass": dressed(words.of_conversation(conversation.index), chance)},
+        "csat_comment": dressed(state.word(conversation), chance),
+        "variables": {"pass": dressed(state.word(conversation), chance)},
     }
 
 
@@ -325,14 +308,12 @@ def note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
     if result["outcome"] == "refused":
         is_explained = result["error"]["code"] in ERASED and sent.erasures
         if not is_explained and not state.violations.outages.excuses:
-            state.told(
-                "refused document", f"a document of {conversation.id} was {_outcome(result)}, and nothing erases it"
-            )
+            told = f"a document of {conversation.id} was {_outcome(result)}, and nothing erases it"
+            state.told("refused document", told)
         return
-    if conversation.number is not None and result["number"] != conversation.number:
-        state.told(
-            "refused document", f"{conversation.id} has two numbers, {conversation.number} and {result['number']}"
-        )
+    if conversation.number not in {None, result["number"]}:
+        told = f"{conversation.id} has two numbers, {conversation.number} and {result['number']}"
+        state.told("refused document", told)
     conversation.number = result["number"]
     conversation.texts |= sent.texts
     conversation.documents.append(sent.body)

@@ -17,7 +17,7 @@ from tests.oracle.model import FINAL, Expected
 from tests.oracle.objects import ObjectVersion
 from tests.oracle.words import found_in
 from tests.stress.looking import Onlooker
-from tests.stress.truth import AGAIN, ENDED_WITHOUT, Filed, ModelConversation, Place, Truth, is_of_chatter
+from tests.stress.truth import AGAIN, Filed, ModelConversation, Truth
 
 
 class Broken(Exception):
@@ -40,47 +40,46 @@ def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
     elif one.is_export and one.value:
         _is_reliable(truth, one)
     _are_named(truth, one, look)
-    _is_waited_for(truth, one, look)
+    # It did not overtake an export that was made again.
+    waited_for = [each for each in truth.exports if one.name in each.awaited_by]
+    requests = look.requests() if waited_for else {}
+    for export in waited_for:
+        request, mine = requests.get(export.id), requests.get(one.id)
+        if request and mine and request.status not in FINAL and not mine.ignores_exports:
+            raise Broken("overtaken", f"{one} is completed, and {export}, made again, is {request.status}")
 
 
 def _is_reliable(truth: Truth, export: Filed) -> None:
     """Check that an export by UCI has what the chatbot's setting lets in, and nothing else."""
     assert export.completed_at
     demanded = truth.demanded(export)
-    doubtful = {entry.place for entry in truth.entries if entry.may_be_in_doubt}
-    if "verified" not in demanded and export.left_out and export.bot not in {bot for bot, _ in doubtful}:
+    doubtful = {entry for entry in truth.entries if entry.may_be_in_doubt}
+    if "verified" not in demanded and export.left_out and export.bot not in {entry.bot for entry in doubtful}:
         raise Broken("left out", f"{export} left out {export.left_out}, and nothing demanded it")
     if export.held is None:
         return
-    if demanded == {"verified"}:
-        for entry in map(truth.at, export.held):
-            vouched = entry.vouched.get(export.value)
-            if vouched is None or vouched.asked_at > export.completed_at:
-                raise Broken("weak", f"{export} holds {entry}, in which nobody vouched for the chatter")
-            _is_of_one(entry, export)
-    for entry in map(truth.at, export.certain - export.held - doubtful):
+    for entry in export.held if demanded == {"verified"} else ():
+        vouched = entry.vouched.get(export.value)
+        if vouched is None or vouched.asked_at > export.completed_at:
+            raise Broken("weak", f"{export} holds {entry}, in which nobody vouched for the chatter")
+        # Nobody else's session is in what an export took for its chatter's own conversation.
+        others = [who for who, at in entry.sessions.items() if who != export.value and at < export.asked_at]
+        if others and entry.session and not entry.claimed and "include_shared" not in export.flags:
+            raise Broken("somebody else", f"{export} holds {entry}, in which {others} had a session")
+    for entry in export.certain - export.held - doubtful:
         vouched = entry.vouched.get(export.value)
         is_sure = vouched is not None and vouched.answered_at is not None and vouched.answered_at <= export.asked_at
         is_alone = entry.tried | set(entry.claimed) == {export.value} or "include_shared" in export.flags
         if export.name.endswith(AGAIN) or not is_alone or not (is_sure or "verified" not in demanded):
             continue
-        if not any(truth.accounts(one, entry) for one in truth.erasures):
+        if not any(truth.accounts(one, entry) for one in truth.erasing):
             raise Broken("missing", f"{export} does not hold {entry}; it may have demanded {demanded}")
-
-
-def _is_of_one(entry: ModelConversation, export: Filed) -> None:
-    """Check that nobody else's session is in what an export took for its chatter's own conversation."""
-    if not entry.session or entry.claimed or "include_shared" in export.flags:
-        return
-    others = [who for who, at in entry.sessions.items() if who != export.value and at < export.asked_at]
-    if others:
-        raise Broken("somebody else", f"{export} holds {entry}, in which {others} had a session")
 
 
 def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     # One may be lost with the database, and not sent again yet.
-    scope = [entry for entry in map(truth.at, deletion.certain) if entry.number is not None]
-    rows = look.rows(entry.number for entry in scope)
+    scope = [entry for entry in deletion.certain if entry.number is not None]
+    rows = look.rows(scope)
     for entry in scope:
         row = rows.get(entry.number or 0)
         if row is None or not row.is_empty:
@@ -90,7 +89,7 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     _expect_nowhere(truth, deletion.certain, objects, allowed, f"{deletion} is completed")
     for export in truth.exports:
         is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
-        has_to_go = is_earlier and is_of_chatter(deletion, export) and export not in allowed
+        has_to_go = is_earlier and deletion.is_of_chatter(export) and export not in allowed
         if has_to_go and any(found.key == export.object_key for found in objects):
             raise Broken("own export", f"{deletion} is completed, and the chatter's {export} is still there")
 
@@ -99,17 +98,21 @@ def _may_be_in_grace(deletion: Filed, export: Filed) -> bool:
     """Return whether the export may be in its grace: finished less than a week before the deletion was filed."""
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
-    return not ("erase_exports" in deletion.flags and is_of_chatter(deletion, export))
+    return not ("erase_exports" in deletion.flags and deletion.is_of_chatter(export))
 
 
 def _expect_nowhere(
-    truth: Truth, places: Collection[Place], objects: Iterable[ObjectVersion], allowed: list[Filed], when: str
+    truth: Truth,
+    gone: Collection[ModelConversation],
+    objects: Iterable[ObjectVersion],
+    allowed: list[Filed],
+    when: str,
 ) -> None:
     keys = [export.object_key for export in allowed if export.object_key]
     for found in objects:
-        held = truth.places_in(found).intersection(places)
+        held = truth.held_in(found).intersection(gone)
         if held and not any(_belongs(found.key, key) for key in keys):
-            names = ", ".join(map("/".join, sorted(held)))
+            names = ", ".join(sorted(map(str, held)))
             raise Broken(f"object in {folder_of(found.key)}", f"{when}, and {found.key} holds {names}")
 
 
@@ -118,47 +121,38 @@ def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
 
     It keeps those that hold a conversation which a deletion has closed: nobody could make them again.
     """
-    rows = look.rows(entry.number for entry in truth.entries)
-    closed = {entry.place for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.closed_by}
-    row = rows.get(truth.at((redaction.bot, *redaction.ids)).number or 0)
+    rows = look.rows(truth.entries)
+    closed = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.closed_by}
+    row = rows.get(truth.at(redaction.bot, *redaction.ids).number or 0)
     if row and redaction.text in {text for _, text in row.texts.values()}:
         raise Broken("redacted rows", f"{redaction} is completed, and its message still has the text")
     kept = list(filter(None, look.left(redaction.id).values()))
     for found in look.objects():
-        is_kept = closed & truth.places_in(found) and any(_belongs(found.key, key) for key in kept)
+        is_kept = closed & truth.held_in(found) and any(_belongs(found.key, key) for key in kept)
         if redaction.text.encode() in (found.body or b"") and not is_kept:
             raise Broken(f"redacted text in {folder_of(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 
 def _are_named(truth: Truth, one: Filed, look: Onlooker) -> None:
     """Check that a request that has just erased something names each copy that was delivered before it was filed."""
-    delivered = [
-        export
-        for export in truth.exports
-        if export.is_delivered and export.completed_at and export.completed_at < one.asked_at
-    ]
+    delivered = [each for each in truth.exports if each.is_delivered and each.completed_at]
+    delivered = [each for each in delivered if each.completed_at and each.completed_at < one.asked_at]
     if not delivered or not (one.is_deletion or one.text):
         return
     named, requests = look.left(one.id), look.requests()
     bodies = {found.key: found.body or b"" for found in look.delivered()}
     for export in delivered:
-        is_own = one.is_deletion and is_of_chatter(export, one)
+        is_own = one.is_deletion and export.is_of_chatter(one)
         has_text = bool(one.text) and one.text.encode() in bodies.get(str(export.object_key), b"")
-        has_some = one.certain & (export.held or set()) if one.is_deletion else has_text
+        has_some = one.certain & (export.held or frozenset()) if one.is_deletion else has_text
         if (is_own or has_some) and export.id not in named:
             raise Broken("not named", f"{one} is completed, and does not name {export}, which was delivered")
         if is_own and export.id in requests and requests[export.id].key:
             raise Broken("own key", f"{one} is completed, and the key of {export} is still known")
 
 
-def _is_waited_for(truth: Truth, one: Filed, look: Onlooker) -> None:
-    """Check that a deletion that was completed just now did not overtake an export that was made again."""
-    waited_for = [each for each in truth.exports if one.name in each.awaited_by]
-    requests = look.requests() if waited_for else {}
-    for export in waited_for:
-        request, mine = requests.get(export.id), requests.get(one.id)
-        if request and mine and request.status not in FINAL and not mine.ignores_exports:
-            raise Broken("overtaken", f"{one} is completed, and {export}, made again, is {request.status}")
+def _belongs(key: str, export_key: str) -> bool:
+    return key == export_key or key.startswith(f"{export_key.removesuffix('.csv')}_files/")
 
 
 # --- What is noted of copies ---------------------------------------------------------------------------------
@@ -184,17 +178,17 @@ def note_deletions(truth: Truth, removed: Filed, repeat: Filed) -> None:
 
     Raises Broken if one has marked: then nothing is to be made again.
     """
-    later = [one for one in truth.deletions if is_of_chatter(one, removed) and one.asked_at > removed.asked_at]
+    later = [one for one in truth.deletions if one.is_of_chatter(removed) and one.asked_at > removed.asked_at]
     for one in later:
-        if one.is_marked and one.status not in ENDED_WITHOUT:
+        if one.is_marked and not one.is_withdrawn:
             raise Broken("for an erased chatter", f"{removed} is made again, and {one} has marked")
     repeat.awaited_by = {one.name for one in later}
 
 
 def note_kept(truth: Truth, redaction: Filed, look: Onlooker) -> None:
     """Note which finished exports a redaction that has just begun must keep: something of them is erased."""
-    rows = look.rows(entry.number for entry in truth.entries)
-    erased = {entry.place for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}
+    rows = look.rows(truth.entries)
+    erased = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}
     for export in truth.exports:
         if export.is_hosted_export and export.object_key and erased & (export.held or set()):
             export.kept_from.add(redaction.name)
@@ -206,9 +200,9 @@ def note_kept(truth: Truth, redaction: Filed, look: Onlooker) -> None:
 def after_replay(truth: Truth, look: Onlooker) -> None:
     """Check that a replay has erased what it had to, and nothing else."""
     for one in truth.deletions:
-        if one.is_lost and one.status not in ENDED_WITHOUT:
+        if one.is_lost and not one.is_withdrawn:
             raise Broken("lost request", f"{one} was accepted before a restore, and is not here")
-    rows = look.rows(entry.number for entry in truth.entries)
+    rows = look.rows(truth.entries)
     for entry in truth.entries:
         if (row := rows.get(entry.number or 0)) is None:
             continue
@@ -218,18 +212,15 @@ def after_replay(truth: Truth, look: Onlooker) -> None:
             raise Broken("too much", f"{entry} is erased by a replay, and was not before: {row}")
 
 
-def after_sending_again(truth: Truth, look: Onlooker, lost: list[ModelConversation]) -> None:
+def after_sending_again(truth: Truth, look: Onlooker, lost: dict[ModelConversation, set[str]]) -> None:
     """Check what has become of all that clients have sent since the backup and send again."""
-    here = truth.places_of(found_in(*(line for _, line in look.lines())))
-    if back := here & {entry.place for entry in truth.promised}:
-        names = ", ".join(map("/".join, sorted(back)))
-        raise Broken("came back", f"{names} was erased before a restore, and was stored when it was sent again")
-    for former in lost:
-        entry = truth.at(former.place)
-        missing = former.texts.keys() - entry.texts.keys()
-        if missing and not truth.is_accounted_for(entry):
+    here = truth.of_words(found_in(*(line for _, line in look.lines())))
+    if back := [str(entry) for entry in here if entry.is_barred]:
+        raise Broken("came back", f"{back} was erased before a restore, and was stored when it was sent again")
+    for entry, texts in lost.items():
+        if (missing := texts - entry.texts.keys()) and not truth.is_accounted_for(entry):
             raise Broken("refused", f"{entry} was open before a restore, and is without {missing}")
-    for redaction in truth.redactions:
+    for redaction in truth.of("redaction"):
         if redaction.status == "completed":
             is_redacted(truth, redaction, look)
 
@@ -237,14 +228,15 @@ def after_sending_again(truth: Truth, look: Onlooker, lost: list[ModelConversati
 # --- During a sweep, and at the end --------------------------------------------------------------------------
 
 
-def late(truth: Truth, look: Onlooker) -> set[int]:
+def late(truth: Truth, look: Onlooker) -> list[ModelConversation]:
     """Return the conversations that wait for a sweep: closed for a deletion that is completed."""
     done = {one.id for one in truth.deletions if one.status == "completed"}
-    rows = look.rows(entry.number for entry in truth.entries)
-    return {row.number for row in rows.values() if row.closed_by in done and not row.is_deleted}
+    rows = look.rows(truth.entries)
+    found = {row.number for row in rows.values() if row.closed_by in done and not row.is_deleted}
+    return [entry for entry in truth.entries if entry.number in found]
 
 
-def late_words_are_gone(late: set[int], look: Onlooker) -> None:
+def late_words_are_gone(late: list[ModelConversation], look: Onlooker) -> None:
     """Check that a sweep has erased these, whatever the storage says of their files."""
     for row in look.rows(late).values() if late else ():
         if not row.is_deleted:
@@ -259,15 +251,9 @@ def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker, *, in_grace: bo
     checks = Checks(truth, evidence, sessions=sessions, callbacks=())
     comparison = checks.comparison
     for kind, told in chain(
-        conversations.stored(comparison),
-        checks.requests_ended(),
-        conversations.counts(comparison),
-        checks.identities(),
-        leftovers.words(comparison),
-        exports.hosted(comparison),
-        exports.delivered(comparison),
-        exports.uploads(comparison),
-        exports.extracts(comparison),
+        *(conversations.stored(comparison), checks.requests_ended(), conversations.counts(comparison)),
+        *(checks.identities(), leftovers.words(comparison), exports.hosted(comparison)),
+        *(exports.delivered(comparison), exports.uploads(comparison), exports.extracts(comparison)),
     ):
         raise Broken(kind, told)
     known = look.keys()
@@ -276,14 +262,10 @@ def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker, *, in_grace: bo
             raise Broken("orphan", f"no row names {found.key}")
     gone = [entry for entry in truth.entries if comparison.expected[entry] is Expected.GONE]
     # What only a retention run has erased stays in finished exports, for their time.
-    asked_for = {entry.place for entry in gone if any(truth.accounts(one, entry) for one in truth.deletions)}
+    asked_for = {entry for entry in gone if any(truth.accounts(one, entry) for one in truth.deletions)}
     allowed = [export for export in truth.exports if in_grace and export.aged_at is None]
     _expect_nowhere(truth, asked_for, evidence.objects.versions, allowed, "all is swept")
-    _are_kept(truth, evidence)
-
-
-def _are_kept(truth: Truth, evidence: Evidence) -> None:
-    """Check that what was delivered is there, not made again, and known unless its chatter is erased."""
+    # What was delivered is there, not made again, and known unless its chatter is erased.
     repeated = {row.repeats for row in evidence.requests.values()}
     there = {found.key for found in evidence.client_objects.versions}
     for export in truth.exports:
@@ -293,11 +275,7 @@ def _are_kept(truth: Truth, evidence: Evidence) -> None:
             raise Broken("removed", f"{export} was delivered, and is not in the client's bucket any more")
         if export.id in repeated:
             raise Broken("made again", f"{export} was delivered, and was filed again")
-        is_own = any(is_of_chatter(export, one) and one.done_at for one in truth.deletions)
+        is_own = any(export.is_of_chatter(one) and one.done_at for one in truth.deletions)
         row = evidence.requests.get(export.id)
         if export.object_key and row and not row.key and not is_own:
             raise Broken("forgotten", f"the key of {export} is gone, though nobody erased its chatter")
-
-
-def _belongs(key: str, export_key: str) -> bool:
-    return key == export_key or key.startswith(f"{export_key.removesuffix('.csv')}_files/")

@@ -1,6 +1,7 @@
 """The contents of the database and the bucket, read independently: on a separate connection, through S3."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from common.storage import ObjectStorage
 from conversations.placement import is_distributed
 from tests.oracle import evidence
 from tests.oracle.evidence import ConversationRow, Evidence, RequestRow
+from tests.oracle.model import Conversation
 from tests.oracle.objects import Bodies, Objects, ObjectVersion, versions_in
 from tests.restoring import TABLES
 from tests.stress.actors import ACTING
@@ -54,9 +56,9 @@ class Onlooker:
     def requests(self) -> dict[str, RequestRow]:
         return evidence.requests(self._read)
 
-    def rows(self, numbers: Iterable[int | None]) -> dict[int, ConversationRow]:
-        """Return the rows of those of these conversations that are stored."""
-        return evidence.conversations(self._read, [number for number in numbers if number is not None])
+    def rows(self, entries: Iterable[Conversation]) -> dict[int, ConversationRow]:
+        """Return the rows of those of these conversations that are stored, by their numbers."""
+        return evidence.conversations(self._read, [one.number for one in entries if one.number is not None])
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the rows of all tables, each with its table."""
@@ -88,9 +90,9 @@ class Onlooker:
 
     def written(self) -> dict[tuple[str, str], set[str]]:
         """Return the texts on requests, by the request and what they are."""
-        found: dict[tuple[str, str], set[str]] = {}
+        found: dict[tuple[str, str], set[str]] = defaultdict(set)
         for request_id, what, text in self._read(_WRITTEN):
-            found.setdefault((request_id, what), set()).add(text)
+            found[request_id, what].add(text)
         return found
 
     def pending(self) -> dict[str, str]:

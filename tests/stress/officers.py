@@ -77,7 +77,7 @@ class Officers:
 
     def select(self, name: str, bot: str, conversation: str, place: int) -> None:
         """Redact a message as staff do: it waits."""
-        entry = self.truth.at((bot, conversation))
+        entry = self.truth.at(bot, conversation)
         if name in self.truth.named or entry.number is None or not entry.texts:
             return
         message = sorted(entry.texts)[place % len(entry.texts)]
@@ -164,10 +164,10 @@ class Officers:
         if changed.retention_set_at == chatbot.retention_set_at:
             return
         open_ones = Conversation.objects.filter(chatbot=chatbot, deletion_request_id=None)
-        places = {(chatbot.slug, str(one)) for one in open_ones.values_list("external_id", flat=True)}
-        for one in self.truth.retentions:
+        spared = {self.truth.at(chatbot.slug, str(one)) for one in open_ones.values_list("external_id", flat=True)}
+        for one in self.truth.of("retention"):
             if one.bot == chatbot.slug:
-                one.spared |= places
+                one.spared |= spared
 
     def _note(self, name: str, run: RetentionRun | None, *, days: int | None) -> None:
         if run is None:

@@ -5,7 +5,6 @@ The bucket is not restored, so the ledger is what it was. Only stories that are 
 
 import io
 import json
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from tests.oracle.evidence import ConversationRow
 from tests.oracle.model import Conversation, now
 from tests.restoring import Backup
 from tests.stress.looking import Onlooker
-from tests.stress.truth import ENDED_WITHOUT, Demand, Filed, ModelConversation
+from tests.stress.truth import Demand, Filed, ModelConversation
 from tests.stress.world import World
 
 # Their values are of the backup too: numbers are given again.
@@ -48,10 +47,10 @@ def _report(*options: str) -> dict[str, Any]:
 
 
 class Restores:
-    """`lost` are the conversations that were open in the life that was lost last, as they were then."""
+    """`lost` are the conversations that were open in the life that was lost last, with their messages of then."""
 
     def __init__(self, world: World, look: Onlooker) -> None:
-        self.lost: list[ModelConversation] = []
+        self.lost: dict[ModelConversation, set[str]] = {}
         self._world, self._truth, self._look = world, world.truth, look
         self._taken: _Taken | None = None
 
@@ -63,7 +62,8 @@ class Restores:
         with connection.cursor() as cursor:
             cursor.execute(_SEQUENCES)
             sequences = cursor.fetchall()
-        stored, named = self._truth.stored(), deepcopy(self._truth.named)
+        named = {name: replace(one, written=list(one.written)) for name, one in self._truth.named.items()}
+        stored = self._truth.stored()
         self._taken = _Taken(Backup(), sequences, stored, named, self._versions(), len(self._world.sent))
 
     def lose(self, how: str) -> None:
@@ -71,11 +71,10 @@ class Restores:
         what was accepted last."""
         assert self._taken
         self._world.mend()
-        if how != "sudden":
-            while journal._write_some():
-                pass
+        while how != "sudden" and journal._write_some():
+            pass
         forgotten = self._look.pending()
-        rows = self._look.rows(entry.number for entry in self._truth.entries)
+        rows = self._look.rows(self._truth.entries)
         versions = self._versions()
         # One that an earlier restore has brought back says nothing of what was decided before that.
         restored = Chatbot.objects.filter(retention_days__isnull=False, retention_set_at=None)
@@ -88,11 +87,8 @@ class Restores:
         service.trip(service.State.RESTORED, service.Reason.OBJECTS_UNKNOWN)
         known = self._look.keys()
         # Extracts that were rebuilt since are of another size than their rows say, which an operator has mended.
-        self._look.orphans |= {
-            (key, version)
-            for key, version in versions - self._taken.versions
-            if key not in known or "daily_conversations_extracts" in key
-        }
+        new = versions - self._taken.versions
+        self._look.orphans |= {each for each in new if each[0] not in known or "daily_conversations" in each[0]}
         self._promise(rows)
         # What was said of a conversation counts, since it may be what has erased it.
         self._truth.put_back(self._taken.stored)
@@ -115,7 +111,7 @@ class Restores:
         requests = self._look.requests()
         for one in self._truth.named.values():
             one.is_lost = bool(one.id) and one.id not in requests
-            if one.is_lost and one.text and one.status not in ENDED_WITHOUT:
+            if one.is_lost and one.text and not one.is_withdrawn:
                 # There was nothing to redact, or it was: intake has to remember it. One that nobody has approved is
                 # lost with its message, and the report says so.
                 is_lost = not one.is_marked and Chatbot.objects.get(slug=one.bot).four_eyes
@@ -133,19 +129,18 @@ class Restores:
     def _promise(self, rows: dict[int, ConversationRow]) -> None:
         """Note what is gone for good, what retention runs have left, and what else was open."""
         truth = self._truth
-        stored = [entry for entry in truth.entries if entry.number is not None]
-        gone = [entry for entry in stored if rows[entry.number or 0].is_deleted]
-        for run in truth.retentions:
+        stored = {entry: rows[entry.number] for entry in truth.entries if entry.number is not None}
+        for run in truth.of("retention"):
             if run.status == "completed":
-                run.spared |= {entry.place for entry in stored if entry not in gone}
-        for entry in gone:
-            accounting = [one for one in truth.erasures if truth.accounts(one, entry)]
+                run.spared |= {entry for entry, row in stored.items() if not row.is_deleted}
+        for entry in (entry for entry, row in stored.items() if row.is_deleted):
+            accounting = [one for one in truth.erasing if truth.accounts(one, entry)]
             done = [one for one in accounting if one.status == "completed"]
             # What a request that has not ended has erased, only that can have written to the ledger, and has not yet.
             # Also of what was said to be of a chatter after another deletion of the same had ended.
-            is_sure = any(one.is_deletion and entry.place in one.certain for one in done)
+            is_sure = any(one.is_deletion and entry in one.certain for one in done)
             entry.is_barred = entry.is_barred or is_sure or (bool(done) and done == accounting)
-        self.lost = [deepcopy(entry) for entry in stored if not rows[entry.number or 0].closed_by]
+        self.lost = {entry: set(entry.texts) for entry, row in stored.items() if not row.closed_by}
 
     def _file_again(self, one: Filed, *, forgotten: str | None) -> None:
         """Let a request be what it was, but keep its status until the replay has brought another one.
@@ -170,8 +165,7 @@ class Restores:
         # What is withdrawn by a replay has no address any more.
         one.written = [text for text in was.written if text.what != "callback_url"]
         one.gone_with = None
-        here = {place for place in one.certain if self._names(one, self._truth.places[place])}
-        one.certain = frozenset(here)
+        one.certain = frozenset(entry for entry in one.certain if self._names(one, entry))
 
     def _names(self, one: Filed, entry: ModelConversation) -> bool:
         """Return whether a request surely still names a conversation: it can find it here, or in the ledger."""

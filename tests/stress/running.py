@@ -321,7 +321,7 @@ class Play:
         for one in new:
             if one.is_export:
                 objects = self._look.delivered() if one.is_delivered else self._look.objects()
-                held = [self.truth.places_in(found) for found in objects if found.key == one.object_key]
+                held = [self.truth.held_in(found) for found in objects if found.key == one.object_key]
                 one.held = frozenset().union(*held) if held else None
         for one in new:
             invariants.at_completion(self.truth, one, self._look)

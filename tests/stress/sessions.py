@@ -49,12 +49,11 @@ class Sessions:
 
     def see(self) -> None:
         """Note which answers are stored by now, and which have closed a conversation."""
-        asked = {entry.number: entry for entry in self._truth.entries if entry.asked and entry.number is not None}
-        for number, row in self._look.rows(asked).items() if asked else ():
+        asked = {entry.number: entry for entry in self._truth.entries if entry.asked}
+        for number, row in self._look.rows(asked.values()).items() if asked else ():
             entry = asked[number]
             for chatter in row.values.keys() & entry.asked:
-                entry.named.add(chatter)
-                entry.people.add(chatter)
+                entry.names(chatter)
                 if row.values[chatter] == "resolved":
                     entry.vouched[chatter].answered_at = entry.vouched[chatter].answered_at or now()
             # Nobody else can have been named before.

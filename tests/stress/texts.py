@@ -5,7 +5,6 @@ that the request names, if it contains that one's id or a chatter in it. A note 
 request's chatter, whatever it says. Everything else stays.
 """
 
-from collections.abc import Collection
 from contextlib import suppress
 from itertools import count
 
@@ -16,14 +15,7 @@ from tests.oracle.evidence import ConversationRow, RequestRow
 from tests.oracle.model import now
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
-from tests.stress.truth import Filed, ModelConversation, Text, Truth, is_of_chatter
-
-_DECISIONS = {
-    "approve": decisions.approve,
-    "reject": decisions.reject,
-    "cancel": decisions.cancel,
-    "retry": decisions.retry,
-}
+from tests.stress.truth import Filed, ModelConversation, Text, Truth
 
 
 class Writer:
@@ -57,7 +49,7 @@ class Writer:
         one.may_be_cancelled |= decision in {"cancel", "reject"}
         actor, text = f"user:{next(self._numbers)}", f"noted.{name}.{of}"
         with suppress(Refused):
-            _DECISIONS[decision](request_id=one.id, actor=actor, note=text)
+            getattr(decisions, decision)(request_id=one.id, actor=actor, note=text)
             if ChangeLogEntry.objects.filter(request_id=one.id, actor=actor).exists():
                 one.written.append(Text("note", text, of, now()))
 
@@ -66,28 +58,23 @@ def are_right(truth: Truth, look: Onlooker) -> None:
     """Check at the end that each text that has to be gone is, and that no other is."""
     stored = look.written()
     requests = look.requests()
-    rows = look.rows(entry.number for entry in truth.entries)
+    rows = look.rows(truth.entries)
     erased = {entry: row for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}
     for one in list(truth.named.values()):
         if one.id not in requests:
             continue
+        of_chatter = [each for each in truth.deletions if one.is_of_chatter(each)]
+        completed = [each.completed_at for each in of_chatter if each.status == "completed" and each.completed_at]
         named = [entry for entry in truth.entries if entry.bot == one.bot and entry.id in one.ids]
         for text in one.written:
             is_here = text.text in stored.get((one.id, text.what), ())
             if is_here and any(_takes(text, entry, erased.get(entry), requests) for entry in named):
                 raise Broken(f"{text.what} left", f"{one} has {text}, and a conversation that it names is erased")
-            if is_here and text.what == "note" and any(_is_over(text, each) for each in _of_chatter(truth, one)):
+            if is_here and text.what == "note" and any(text.at < each for each in completed):
                 raise Broken("note left", f"{one} has {text}, and its chatter was erased")
-            if not is_here and not _may_be_gone(truth, one, text, named, erased):
+            gone = [entry for entry in named if entry in erased or entry.is_barred]
+            if not is_here and not _may_be_gone(truth, one, text, gone, of_chatter):
                 raise Broken(f"{text.what} gone", f"{one} does not have {text} any more")
-
-
-def _of_chatter(truth: Truth, one: Filed) -> list[Filed]:
-    return [each for each in truth.deletions if is_of_chatter(one, each)]
-
-
-def _is_over(text: Text, deletion: Filed) -> bool:
-    return deletion.status == "completed" and deletion.completed_at is not None and text.at < deletion.completed_at
 
 
 def _takes(
@@ -104,13 +91,12 @@ def _takes(
 
 
 def _may_be_gone(
-    truth: Truth, one: Filed, text: Text, named: list[ModelConversation], erased: Collection[ModelConversation]
+    truth: Truth, one: Filed, text: Text, gone: list[ModelConversation], of_chatter: list[Filed]
 ) -> bool:
-    gone = [entry for entry in named if entry in erased or entry.is_barred]
     if text.what == "note":
         # Also the notes of what has ended, and of what names the same without finding anything.
         same = [each for each in truth.deletions if each.bot == one.bot and set(each.ids) & set(one.ids)]
         itself = [] if one.is_export else [one]
-        return bool(gone) or any(each.done_at for each in [*itself, *same, *_of_chatter(truth, one)])
+        return bool(gone) or any(each.done_at for each in [*itself, *same, *of_chatter])
     has_failed = text.what == "callback_url" and one.has_failed
     return has_failed or any(text.of in {entry.id, *entry.tried, *entry.claimed, *entry.asked} for entry in gone)

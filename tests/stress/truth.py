@@ -13,11 +13,7 @@ from tests.oracle.model import Conversation, Model, Request, now
 from tests.oracle.objects import ObjectVersion
 from tests.oracle.words import Word, Words, found_in
 
-# A chatbot's name and the platform's id of a conversation.
-Place = tuple[str, str]
-
 RETAINED_FOR = timedelta(days=90)
-ENDED_WITHOUT = {"cancelled", "rejected"}
 # What each document says of its conversation, and what none says.
 _FACTS = {"channel": "widget", "push": False, "agent_handover": False} | dict.fromkeys(
     ("language", "score", "csat_score", "csat_vote")
@@ -79,16 +75,20 @@ class ModelConversation(Conversation):
     vouched: dict[str, Span] = field(default_factory=dict)
 
     @property
-    def place(self) -> Place:
-        return self.bot, self.id
-
-    @property
     def may_be_in_doubt(self) -> bool:
         """Return whether it may be looked up again, or may have been without an answer."""
         return self.arrivals > 1 or bool(self.arrivals and self.claimed)
 
+    def names(self, chatter: str) -> None:
+        """Note that a chatter was named, and is one of its people."""
+        for names in (self.tried, self.named, self.people):
+            names.add(chatter)
+
     def __str__(self) -> str:
         return f"{self.bot}/{self.id}"
+
+
+Conversations = frozenset[ModelConversation]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -97,10 +97,10 @@ class Filed(Request):
     when it was filed; `held` what was in the file of an export when it was seen first."""
 
     asked_at: datetime
-    certain: frozenset[Place]
+    certain: Conversations
     received_at: datetime | None = None
     completed_at: datetime | None = None
-    held: frozenset[Place] | None = None
+    held: Conversations | None = None
     object_key: str | None = None
     aged_at: datetime | None = None
     has_begun: bool = False
@@ -124,13 +124,17 @@ class Filed(Request):
     # ended or its period has. `days`: its period, if that is in force.
     older_than: datetime | None = None
     days: int | None = None
-    spared: set[Place] = field(default_factory=set)
+    spared: set[ModelConversation] = field(default_factory=set)
     # When it ended first; a restore may have it carried out again.
     done_at: datetime | None = None
 
     @property
     def name(self) -> str:
         return self.key
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return self.status in {"cancelled", "rejected"}
 
     @property
     def is_deletion(self) -> bool:
@@ -144,56 +148,55 @@ class Filed(Request):
     def is_hosted_export(self) -> bool:
         return self.is_export and self.status == "completed" and not self.is_delivered
 
+    def is_of_chatter(self, other: "Filed") -> bool:
+        """Return whether both are about one chatter."""
+        return bool(self.value) and (self.bot, self.value) == (other.bot, other.value)
+
     def __str__(self) -> str:
         whom = self.value or "+".join(self.ids)
         return f"{self.name} ({' '.join([self.kind, f'{self.bot}/{whom}', *sorted(self.flags)])})"
 
 
-def is_of_chatter(one: Filed, other: Filed) -> bool:
-    """Return whether both are about one chatter."""
-    return bool(one.value) and (one.bot, one.value) == (other.bot, other.value)
-
-
 class Truth(Model):
-    """`places` and `named` are its conversations and its requests, those of staff among them, by their names."""
+    """`named` are its requests, those of staff among them, by their names."""
 
     def __init__(self) -> None:
         super().__init__(Words())
-        self.places: dict[Place, ModelConversation] = {}
+        self._places: dict[tuple[str, str], ModelConversation] = {}
         self.named: dict[str, Filed] = {}
         self.demands: list[Demand] = []
 
-    def at(self, place: Place) -> ModelConversation:
+    def at(self, bot: str, name: str) -> ModelConversation:
+        """Return a conversation, which is made up when it is asked for first."""
         with self._lock:
-            if place not in self.places:
-                bot, name = place
-                entry = ModelConversation(bot, len(self.places), name, name, now())
+            if (bot, name) not in self._places:
+                entry = ModelConversation(bot, len(self._places), name, name, now())
                 entry.facts = _FACTS | {one: self.word(entry) for one in ("user_name", "csat_comment")}
-                self.places[place] = entry
+                self._places[bot, name] = entry
                 self._conversations.append(entry)
-            return self.places[place]
+            return self._places[bot, name]
 
     def word(self, entry: Conversation) -> str:
         """Return a new word of a conversation."""
         return self.words.of_conversation(entry.index)
 
-    def places_of(self, words: Iterable[Word]) -> frozenset[Place]:
+    def of_words(self, words: Iterable[Word]) -> Conversations:
         """Return the conversations of these words."""
         entries = self.entries
-        return frozenset(entries[word.number].place for word in words)
+        return frozenset(entries[word.number] for word in words)
 
-    def places_in(self, found: ObjectVersion) -> frozenset[Place]:
+    def held_in(self, found: ObjectVersion) -> Conversations:
         """Return the conversations of which an object holds anything."""
-        return self.places_of(found_in(found.body))
+        return self.of_words(found_in(found.body))
 
     def ask(
         self, name: str, kind: str, bot: str, *, value: str = "", ids: tuple[str, ...] = (), flags: Iterable[str] = ()
     ) -> Filed:
         """Note a request that is about to be asked for."""
-        known = {entry for entry in self.entries if entry.number is not None and entry.bot == bot}
-        certain = {entry.place for entry in known if (value in entry.people if value else entry.id in ids)}
-        one = Filed(bot, kind, name, value, ids, frozenset(flags), asked_at=now(), certain=frozenset(certain))
-        one.texts = {place[1]: dict(self.places[place].texts) for place in certain}
+        known = [entry for entry in self.entries if entry.number is not None and entry.bot == bot]
+        certain = frozenset(entry for entry in known if (value in entry.people if value else entry.id in ids))
+        one = Filed(bot, kind, name, value, ids, frozenset(flags), asked_at=now(), certain=certain)
+        one.texts = {entry.id: dict(entry.texts) for entry in certain}
         self.named[name] = one
         self.file(one)
         return one
@@ -205,35 +208,23 @@ class Truth(Model):
 
     @property
     def entries(self) -> list[ModelConversation]:
-        return list(self.places.values())
+        return list(self._places.values())
 
-    def _of(self, *kinds: str) -> list[Filed]:
+    def of(self, *kinds: str) -> list[Filed]:
+        """Return the requests of these kinds that were filed."""
         return [one for one in list(self.named.values()) if one.kind in kinds and one.id]
 
     @property
     def deletions(self) -> list[Filed]:
-        return self._of("deletion")
+        return self.of("deletion")
 
     @property
     def exports(self) -> list[Filed]:
-        return self._of("export")
+        return self.of("export")
 
     @property
-    def retentions(self) -> list[Filed]:
-        return self._of("retention")
-
-    @property
-    def erasures(self) -> list[Filed]:
-        """Deletions and retention runs."""
-        return self._of("deletion", "retention")
-
-    @property
-    def redactions(self) -> list[Filed]:
-        return self._of("redaction")
-
-    @property
-    def promised(self) -> list[ModelConversation]:
-        return [entry for entry in self.entries if entry.is_barred]
+    def erasing(self) -> list[Filed]:
+        return self.of("deletion", "retention")
 
     def repeat(self, removed: Filed, *, request_id: str, received_at: datetime) -> Filed:
         """Add the export that was filed in place of one that a redaction has removed, and return it."""
@@ -252,23 +243,22 @@ class Truth(Model):
 
     def accounts(self, one: Filed, entry: ModelConversation) -> bool:
         """Return whether this deletion or retention run may have erased this conversation."""
-        if one.status in ENDED_WITHOUT or entry.bot != one.bot:
+        if one.is_withdrawn or entry.bot != one.bot:
             return False
         if one.kind == "retention":
             assert one.older_than
-            is_due = entry.last_at is not None and entry.last_at < one.older_than
-            return is_due and entry.place not in one.spared
+            return entry.last_at is not None and entry.last_at < one.older_than and entry not in one.spared
         is_new = bool(one.done_at and entry.asked_at and entry.asked_at > one.done_at)
         if not one.value:
             return entry.id in one.ids and not is_new
         return one.value in entry.tried and not (is_new and one.done_at and entry.began > one.done_at)
 
     def is_accounted_for(self, entry: ModelConversation) -> bool:
-        return entry.is_barred or any(self.accounts(one, entry) for one in self.erasures)
+        return entry.is_barred or any(self.accounts(one, entry) for one in self.erasing)
 
     def must_be_gone(self, deletion: Filed, entry: ModelConversation) -> bool:
         """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
-        if entry.place in deletion.certain:
+        if entry in deletion.certain:
             return True
         if not deletion.value or entry.bot != deletion.bot or entry.number is None:
             return False
@@ -280,23 +270,23 @@ class Truth(Model):
 
         `stay_failed` are the names of those that cannot be retried any more.
         """
-        for one in self.erasures:
+        for one in self.erasing:
             is_sure = one.is_deletion and one.status == "completed"
             one.surely = {entry for entry in self.entries if is_sure and self.must_be_gone(one, entry)}
-            one.possibly = {entry for entry in self.entries if self.accounts(one, entry)}
-            one.possibly -= one.surely
+            may = {entry for entry in self.entries if self.accounts(one, entry)}
+            one.possibly = {entry for entry in may if entry not in one.surely}
         for one in self.exports:
             ours = [entry for entry in self.entries if entry.bot == one.bot]
             one.possibly = {entry for entry in ours if one.value in entry.tried or entry.id in one.ids}
-            one.surely = {entry for entry in one.possibly if (one.bot, entry.id) in (one.held or ())}
+            one.surely = {entry for entry in one.possibly if entry in (one.held or ())}
         for one in list(self.named.values()):
             one.asked = _ticks(one.asked_at)
             one.ended = _ticks(one.completed_at) if one.completed_at else 0
             one.may_stay_failed = one.name in stay_failed
             # What a replay only records has had its event in the life that was lost.
             one.is_replayed |= one.done_at != one.completed_at
-        for one in sorted(self.redactions, key=lambda one: one.status == "completed"):
-            entry = self.at((one.bot, *one.ids))
+        for one in sorted(self.of("redaction"), key=lambda one: one.status == "completed"):
+            entry = self.at(one.bot, *one.ids)
             entry.redacted[one.message] = one
             entry.tried_texts.setdefault(one.message, one.text)
         for entry in self.entries:
@@ -310,9 +300,9 @@ class Truth(Model):
         before = [one for one in ours if one.answered_at and one.answered_at <= export.asked_at]
         latest = max((one.asked_at for one in before), default=None)
         found = {one.least for one in before if latest and one.answered_at and one.answered_at >= latest}
-        during = [one for one in ours if one not in before]
         assert export.completed_at
-        return (found or {"any"}) | {one.least for one in during if one.asked_at <= export.completed_at}
+        during = [one for one in ours if one not in before and one.asked_at <= export.completed_at]
+        return (found or {"any"}) | {one.least for one in during}
 
     def may_be_removed(self, export: Request, erasures: Iterable[Request]) -> bool:
         """Return whether a redaction or a deletion may have removed the file of an export; in its grace few may."""
@@ -324,23 +314,16 @@ class Truth(Model):
             has_begun = export.gone_with is None or one.name in export.gone_with
             if has_begun and not (is_fresh and "erase_exports" not in one.flags) and self._may_remove(one, export):
                 return True
-        redacting = [one for one in self.redactions if not (is_fresh and one.name in export.kept_from)]
-        redacted = {(one.bot, *one.ids) for one in redacting if one.status not in ENDED_WITHOUT}
-        return not redacted.isdisjoint(export.held)
+        redacting = [one for one in self.of("redaction") if not (is_fresh and one.name in export.kept_from)]
+        return any(self.at(one.bot, *one.ids) in export.held for one in redacting if not one.is_withdrawn)
 
     def _may_remove(self, deletion: Filed, export: Filed) -> bool:
-        if deletion.status in ENDED_WITHOUT:
+        if deletion.is_withdrawn:
             return False
         is_later = deletion.completed_at is not None and export.asked_at > deletion.completed_at
-        if not is_later and self._is_own(deletion, export):
-            return True
-        return any(self.accounts(deletion, self.places[place]) for place in export.held or ())
-
-    def _is_own(self, deletion: Filed, export: Filed) -> bool:
-        """Return whether the export is about the chatters of the deletion."""
-        if deletion.value and export.value:
-            return is_of_chatter(deletion, export)
-        return deletion.bot == export.bot and bool(set(deletion.ids) & set(export.ids))
+        of_ids = deletion.bot == export.bot and bool(set(deletion.ids) & set(export.ids))
+        is_own = deletion.is_of_chatter(export) if deletion.value and export.value else of_ids
+        return (is_own and not is_later) or any(self.accounts(deletion, entry) for entry in export.held or ())
 
 
 def _ticks(instant: datetime) -> int:

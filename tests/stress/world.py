@@ -101,12 +101,12 @@ class World:
 
     def arrive(self, bot: str, name: str, chatter: str, began: str, day: int) -> None:
         """Send such a document with a session, of which the owner's server knows that it is this chatter's."""
-        entry = self.truth.at((bot, name))
+        entry = self.truth.at(bot, name)
         variables = {"user_channel_variables": self._sessions.new(entry, chatter)}
         self._say(bot, name, began, day, variables)
 
     def _say(self, bot: str, name: str, began: str | None, day: int, variables: dict[str, Any]) -> None:
-        entry = self.truth.at((bot, name))
+        entry = self.truth.at(bot, name)
         message, text = f"m{len(entry.texts)}x{next(self._numbers)}", self.truth.word(entry)
         began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
@@ -154,8 +154,7 @@ class World:
         entry.texts[said.message] = said.text
         entry.last_at = max(filter(None, [entry.last_at, said.began_at, said.sent_at]))
         if chatter:
-            entry.named.add(chatter)
-            entry.people.add(chatter)
+            entry.names(chatter)
         if result["outcome"] == "created":
             assert said.began_at
             entry.asked_at, entry.began = said.at, said.began_at
@@ -194,7 +193,7 @@ class World:
 
     def _name_again(self, bot: str, name: str, chatter: str, path: str, body: Any) -> None:
         self._sessions.see()
-        entry = self.truth.at((bot, name))
+        entry = self.truth.at(bot, name)
         before, was_stored = frozenset(entry.people), entry.number is not None
         entry.claimed[chatter] += 1
         vouched = entry.vouched.setdefault(chatter, Span(now()))
@@ -210,15 +209,13 @@ class World:
             # A document of a new conversation would need more.
             "invalid": not was_stored,
             "unknown_conversation": not was_stored,
-            "conversation_deleted": any(one.bot == bot for one in self.truth.erasures),
+            "conversation_deleted": any(one.bot == bot for one in self.truth.erasing),
             "chatter_erased": any((one.bot, one.value) == (bot, chatter) for one in self.truth.deletions),
         }
         if not expected.get(outcome):
             self._report(f"an identity became {outcome}")
         if outcome in {"created", "confirmed", "updated", "unchanged"}:
-            entry.tried.add(chatter)
-            entry.named.add(chatter)
-            entry.people.add(chatter)
+            entry.names(chatter)
             vouched.answered_at = vouched.answered_at or now()
         elif outcome == "chatter_erased":
             # Nobody else can have been named meanwhile.
@@ -233,7 +230,7 @@ class World:
                 entry.may_be_refused = True
 
     def upload(self, bot: str, name: str) -> None:
-        entry = self.truth.at((bot, name))
+        entry = self.truth.at(bot, name)
         if entry.number is None:
             return
         word = self.truth.word(entry)
@@ -262,7 +259,7 @@ class World:
         self._is_filed(filed, self._post(bot, f"data-{one}", body | written), written)
 
     def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
-        entry = self.truth.at((bot, conversation))
+        entry = self.truth.at(bot, conversation)
         if name in self.truth.named or entry.number is None or not entry.texts:
             return
         message = sorted(entry.texts)[place % len(entry.texts)]
@@ -363,7 +360,7 @@ class World:
 
     def _keys_of_files(self, name: str) -> list[str]:
         with connection.cursor() as cursor:
-            number = self.truth.at((BOTS[0], name)).number
+            number = self.truth.at(BOTS[0], name).number
             cursor.execute("SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [number])
             return [key for (key,) in cursor.fetchall()]
 

@@ -120,7 +120,7 @@ class Soak:
         self.model, self.violations = self.known.model, self.known.violations
         self.over = threading.Event()
         self.receivers: Receivers = enter(receiving(self.violations, seed=plan.seed))
-        self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, database_wire=True, steady=True))
+        self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, steady=True))
         self.client_wire = enter(Wire(self.site.s3_wire.target))
         with self.site.keys.client() as s3:
             s3.create_bucket(Bucket=CLIENT_BUCKET)
