@@ -11,7 +11,7 @@ from django.db import connection
 
 from compliance import worker
 from tests.extracting import versioned_bucket
-from tests.stress.searching import Stage, stage
+from tests.stress.running import Stage, stage
 from tests.stress.stories import Story, story
 from tests.under_roles import role
 

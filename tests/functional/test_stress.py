@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.extracting import versioned_bucket
-from tests.stress.searching import Stage, stage
+from tests.stress.running import Stage, stage
 from tests.stress.stories import story
 
 SECONDS = float(os.environ.get("STRESS_SECONDS", "20"))

@@ -18,7 +18,7 @@ from compliance.work.scope import DELETIONS
 from conversations import intake, lookups
 from conversations.tombstones import Tombstones
 from tests.extracting import versioned_bucket
-from tests.stress.searching import Stage, stage
+from tests.stress.running import Stage, stage
 from tests.stress.stories import Story, story
 from tests.under_roles import role
 

@@ -11,8 +11,7 @@
     looking         the evidence: what is in the database and in the bucket
     invariants      what must hold, when a request is seen completed, after a restore, and at the end
     texts           what is written on requests, and what must have become of it
-    running         plays a story, rule by rule or in several threads at once
-    searching       plays one after another, and looks for the shortest that fails
+    running         plays one story after another, and looks for the shortest that fails
 
 Words, model, evidence and most checks of the end are those of `tests/oracle`.
 None of it knows how erasure and export work inside, so it stays as it is when they are written anew.

@@ -5,14 +5,11 @@ A step is a statement, or a call to the storage.
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from itertools import count
 from queue import SimpleQueue
-from random import Random
 from typing import Any
 from unittest.mock import patch
 
@@ -37,8 +34,6 @@ class Actor:
     def __init__(self, name: str, *, watch: Work, report: Callable[[str], None]) -> None:
         self.name = name
         self.pid: int | None = None
-        self.jitter: Work | None = None
-        self.steps = 0
         self._watch, self._report = watch, report
         self._changed = threading.Condition()
         self._left: int | None = None
@@ -60,7 +55,7 @@ class Actor:
         """Let it do this; with `steps`, stop before the step after so many."""
         with self._changed:
             assert not self._is_busy
-            self._is_busy, self._is_dead, self._left, self.steps = True, False, steps, 0
+            self._is_busy, self._is_dead, self._left = True, False, steps
         self._jobs.put(work)
 
     def go_on(self, steps: int | None = None) -> None:
@@ -85,8 +80,6 @@ class Actor:
 
     def step(self) -> None:
         """Come to a step, also of a thread that works for this one."""
-        if self.jitter:
-            self.jitter()
         with self._changed:
             while self._left == 0 and not self._is_dead:
                 self._is_stopped = True
@@ -94,7 +87,6 @@ class Actor:
                 self._changed.wait()
             if self._is_dead:
                 raise Killed
-            self.steps += 1
             if self._left is not None:
                 self._left -= 1
 
@@ -126,32 +118,6 @@ class Actor:
         except DatabaseError as error:
             self._report(f"SQLSTATE {getattr(error.__cause__, 'sqlstate', None)}")
             raise
-
-
-def jitter(random: Random) -> Callable[[], None]:
-    def wait() -> None:
-        luck = random.random()
-        if luck < 0.02:
-            time.sleep(random.uniform(0, 0.08))
-        elif luck < 0.15:
-            time.sleep(random.uniform(0, 0.004))
-
-    return wait
-
-
-def stopping(jitter: Callable[[], None], steps: int, *, dies: bool) -> Callable[[], None]:
-    """Return a jitter that rests for long after so many steps, or ends there all that would come."""
-    left = count(steps, -1)
-
-    def wait() -> None:
-        jitter()
-        now = next(left)
-        if now <= 0 and dies:
-            raise Killed
-        if now == 0:
-            time.sleep(0.2)
-
-    return wait
 
 
 @contextmanager

@@ -1,32 +1,38 @@
-"""Play stories: rule by rule with workers that stop where the story says, or in several threads at once."""
+"""Play stories rule by rule, with workers that stop where the story says, and look for the shortest that fails."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import Any
-from zlib import crc32
+from unittest.mock import patch
 
-from django.db import connection
+from django.test import override_settings
 
+from chatbots.buckets import hosted_storage
 from common.storage import ObjectStorage
-from tests.oracle.evidence import RequestRow
+from compliance.retention import due
+from tests import databases
+from tests.clients import empty
 from tests.oracle.model import FINAL
 from tests.stress import circumstances, invariants, texts
-from tests.stress.actors import Actor, ErrorsLogged, Killed, jitter, stopping
+from tests.stress.actors import Actor, ErrorsLogged, acting_in_pools
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
+from tests.stress.officers import clients_bucket
 from tests.stress.restores import Restores
 from tests.stress.sessions import Sessions
-from tests.stress.stories import FILED, TURNS, Rule, Story
+from tests.stress.stories import FILED, TURNS, Author, Rule, Story, printed, shortened
 from tests.stress.truth import Filed, Truth
 from tests.stress.world import COMMANDS, World
 
 # Drains and sweeps after which everything has to be final, once the storage is well.
 _ROUNDS = 8
 _PATIENCE = 40.0
+_SECONDS_TO_SHORTEN = 45.0
 
 # A claim does not wait for what another has locked, a restore is noticed, and a story refuses uploads.
 _TOLERATED = {"SQLSTATE 55P03", "logged service.restored"}
@@ -44,10 +50,7 @@ class Play:
         self.performed = 0  # rules that were played, and all held
         self._story = story
         self._random = Random(seed)
-        self._faults = stored
         self._look = Onlooker(storage, clients)
-        # Else what is answered is known later than what it led to.
-        self._is_in_order = True
         self._actors: dict[str, Actor] = {}
         self._watching = threading.Lock()
         self._forgotten: set[str] = set()
@@ -61,7 +64,7 @@ class Play:
 
     # --- Its parts -------------------------------------------------------------------------------------
 
-    def run(self, threads: int = 1, *, to_the_end: bool = True) -> None:
+    def run(self, *, to_the_end: bool = True) -> None:
         """Play it, then heal what is broken, and look. Raises Broken.
 
         Not `to_the_end` only what is seen on the way counts.
@@ -69,86 +72,67 @@ class Play:
         logged = ErrorsLogged(self._report)
         logging.getLogger().addHandler(logged)
         try:
-            self._is_in_order = threads == 1
-            if threads > 1:
-                self._at_once(threads)
-            else:
-                for rule in self._story:
-                    self._perform(rule)
-                    self.performed += 1
+            for rule in self._story:
+                self._perform(rule)
+                self.performed += 1
             if to_the_end:
                 self._heal()
                 self._look_at_the_end()
         finally:
             logging.getLogger().removeHandler(logged)
-            self._end()
+            for actor in self._actors.values():
+                if actor.is_busy:
+                    actor.kill()
+            for actor in self._actors.values():
+                actor.wait(_PATIENCE)
+                actor.end()
+            self._sessions.close()
+            self._look.close()
 
     def _perform(self, rule: Rule) -> None:
         kind, *rest = rule
         if kind == "restore":
             if self._restores.has_backup:
                 self._restore(*rest)
-            return
-        if kind in TURNS:
-            name, steps = (*rest, None)[:2]
-            actor = self._actor(name)
-            if steps == "begun":
-                self._begin_one(actor, self.world.turns[kind])
-                return
-            # Unless somebody has locked some of it, or nothing may be erased.
-            is_alone = not any(each.is_stopped for each in self._actors.values())
-            late = invariants.late(self.truth, self._look) if kind == "sweep" and is_alone else set()
-            if actor.is_stopped:
-                actor.go_on(steps)
-            else:
-                actor.begin(self.world.turns[kind], steps=steps)
+        elif kind in TURNS:
+            self._turn(kind, *rest)
         elif kind == "kill":
             actor = self._actor(rest[0])
-            if not actor.is_stopped:
-                return
-            actor.kill()
+            if actor.is_stopped:
+                actor.kill()
+                self._settled(actor)
         else:
             self._call(partial(self._do, kind, *rest))
+
+    def _turn(self, kind: str, name: str, steps: int | str | None = None) -> None:
+        """Let a worker drain, sweep or look up, or go on with that."""
+        actor, work = self._actor(name), self.world.turns[kind]
+        if steps == "begun":
+            # It stops where a request is seen to have begun.
+            begun = sum(one.has_begun for one in self.truth.named.values())
+            actor.begin(work, steps=1)
+            self._settled(actor)
+            while actor.is_stopped and sum(one.has_begun for one in self.truth.named.values()) == begun:
+                actor.go_on(1)
+                self._settled(actor)
             return
-        self._settle(actor)
-        self.watch()
-        self._raise_broken()
+        # Unless somebody has locked some of it, or nothing may be erased.
+        is_alone = not any(each.is_stopped for each in self._actors.values())
+        late = invariants.late(self.truth, self._look) if kind == "sweep" and is_alone else []
+        most = None if steps is None else int(steps)
+        if actor.is_stopped:
+            actor.go_on(most)
+        else:
+            actor.begin(work, steps=most)
+        self._settled(actor)
         if kind == "sweep" and not actor.is_stopped and not self.world.is_ledger_refused:
             invariants.late_words_are_gone(late, self._look)
-
-    def _begin_one(self, actor: Actor, work: Callable[[], object]) -> None:
-        """Stop the actor where a request is seen to have begun."""
-        begun = sum(one.has_begun for one in self.truth.named.values())
-        actor.begin(work, steps=1)
-        self._settle(actor)
-        while actor.is_stopped and sum(one.has_begun for one in self.truth.named.values()) == begun:
-            actor.go_on(1)
-            self._settle(actor)
-            self.watch()
-        self._raise_broken()
 
     def _call(self, work: Callable[[], object]) -> None:
         """Do something from outside. Raises Broken."""
         actor = self._actor("client")
         actor.begin(work)
-        self._settle(actor)
-        self.watch()
-        self._raise_broken()
-
-    def _restore(self, how: str = "") -> None:
-        """Lose the database with all who work on it, replay the ledger, and send again what was lost."""
-        for actor in self._actors.values():
-            if actor.is_busy:
-                actor.kill()
-                self._settle(actor)
-        with self._watching:  # what is seen before the service is open again is of neither life
-            self._call(partial(self._restores.lose, how))
-            self._call(self._restores.replay)
-        self.watch()
-        self._raise_broken()
-        invariants.after_replay(self.truth, self._look)
-        self._call(self._restores.send_again)
-        invariants.after_sending_again(self.truth, self._look, self._restores.lost)
+        self._settled(actor)
 
     def _do(self, kind: str, *rest: Any) -> None:
         """Do what a rule says, which is not a worker's turn: most are named as a method is."""
@@ -159,46 +143,21 @@ class Play:
             world.file(kind, *rest)
         else:
             owners = (world, world.officers, world.writer, self._restores, circumstances)
-            method = next(getattr(owner, kind) for owner in owners if hasattr(owner, kind))
-            method(*rest)
+            next(getattr(owner, kind) for owner in owners if hasattr(owner, kind))(*rest)
 
-    def _at_once(self, threads: int) -> None:
-        """Play the beginning in order, then deal the rest out to threads."""
-        first = {"write", "say", "arrive", "identify", "upload", "days"}
-        begun = next((place for place, rule in enumerate(self._story) if rule[0] not in first), 0)
-        for rule in self._story[:begun]:
-            self._perform(rule)
-        hands: list[Story] = [[] for _ in range(threads)]
-        for rule in self._story[begun:]:
-            # The same rule to the same thread, whatever is left out.
-            hands[crc32(repr(rule).encode()) % threads].append(rule)
-        players = [self._actor(f"player {number}") for number in range(threads)]
-        for player, hand in zip(players, hands, strict=True):
-            player.begin(partial(self._play_hand, player, hand, Random(self._random.random())))
-        end = time.monotonic() + _PATIENCE * 2
-        while not all(player.wait(0.05) for player in players):
-            self.watch()
-            if time.monotonic() > end:
-                raise Broken("hangs", "the threads do not come to an end")
-        self.watch()
+    def _restore(self, how: str = "") -> None:
+        """Lose the database with all who work on it, replay the ledger, and send again what was lost."""
+        for actor in self._actors.values():
+            if actor.is_busy:
+                actor.kill()
+                self._settle(actor)
+        with self._watching:  # what is seen before the service is open again is of neither life
+            self._call(partial(self._restores.lose, how))
+            self._call(self._restores.replay)
         self._raise_broken()
-
-    def _play_hand(self, player: Actor, hand: Story, random: Random) -> None:
-        """Play these rules beside others. Who is to stop after some steps rests there, or is killed."""
-        killed = {rule[1] for rule in self._story if rule[0] == "kill"}
-        for kind, *rest in hand:
-            player.jitter = jitter(random)
-            if kind in TURNS:
-                name, steps = (*rest, None)[:2]
-                if steps is not None:
-                    player.jitter = stopping(player.jitter, steps, dies=name in killed)
-                try:
-                    self.world.turns[kind]()
-                except Killed:
-                    connection.close()
-            elif kind != "kill":
-                self._do(kind, *rest)
-        player.jitter = None
+        invariants.after_replay(self.truth, self._look)
+        self._call(self._restores.send_again)
+        invariants.after_sending_again(self.truth, self._look, self._restores.lost)
 
     # --- The end ---------------------------------------------------------------------------------------
 
@@ -210,9 +169,12 @@ class Play:
                 actor.go_on()
                 self._settle(actor)
         states: list[list[tuple[str, str]]] = []
-        while (waiting := self._waiting()) and not _is_stuck(states):
+        while (waiting := self._waiting()) and len(states) < _ROUNDS:
+            if len(states) >= 3 and states[-1] == states[-2] == states[-3]:
+                break
             self._random.shuffle(waiting)
-            self._decide_all(waiting)
+            for one in waiting:
+                self._decide(one)
             for rule in (("leases",), ("hour",), ("work", "w1")):
                 self._perform(rule)
             states.append([(one.name, one.status) for one in self._waiting()])
@@ -225,16 +187,15 @@ class Play:
         for rule in (("leases",), ("hour",), *looks, ("sweep", "w1"), ("hour",), ("work", "w1")):
             self._perform(rule)
 
-    def _decide_all(self, waiting: list[Filed]) -> None:
-        for one in waiting:
-            if one.status == "failed":
-                self._retries(one)
-            elif one.status == "on_hold":
-                self._perform((self._random.choice(["approve", "approve", "reject"]), one.name))
-                if self._has_officers:
-                    self._perform(("officer", one.name))
-            if self._random.random() < 0.3:
-                self._perform(("work", "w1"))
+    def _decide(self, one: Filed) -> None:
+        if one.status == "failed":
+            self._retries(one)
+        elif one.status == "on_hold":
+            self._perform((self._random.choice(["approve", "approve", "reject"]), one.name))
+            if self._has_officers:
+                self._perform(("officer", one.name))
+        if self._random.random() < 0.3:
+            self._perform(("work", "w1"))
 
     def _retries(self, one: Filed) -> bool:
         taken: list[bool] = []
@@ -250,14 +211,12 @@ class Play:
         return waiting
 
     def _look_at_the_end(self) -> None:
-        self.watch()
-        self._raise_broken()
         self._judge(in_grace=True)
         texts.are_right(self.truth, self._look)
         exports = [export for export in self.truth.exports if export.status == "completed"]
+        for export in exports:
+            self._perform(("week", export.name))
         if exports:
-            for export in exports:
-                self._perform(("week", export.name))
             self._perform(("sweep", "w1"))
             self._judge(in_grace=False)
 
@@ -267,17 +226,6 @@ class Play:
             evidence.usage = self.world.usage()
         self.truth.judge(stay_failed=self._forgotten)
         invariants.at_the_end(self.truth, evidence, self._look, in_grace=in_grace)
-
-    def _end(self) -> None:
-        for actor in self._actors.values():
-            actor.jitter = None
-            if actor.is_busy:
-                actor.kill()
-        for actor in self._actors.values():
-            actor.wait(_PATIENCE)
-            actor.end()
-        self._sessions.close()
-        self._look.close()
 
     # --- Looking on ------------------------------------------------------------------------------------
 
@@ -296,47 +244,35 @@ class Play:
 
     def _see(self) -> None:
         self._sessions.see()
-        rows = self._look.requests()
-        names = self._names(rows)
-        requests = [request for request in rows.values() if request.id in names]
-        for request in requests:
-            one = names[request.id]
-            one.status, one.has_begun = request.status, request.has_begun
-            one.has_failed |= request.status == "failed"
-            if request.cutoff_at and not one.is_marked and one.text and self._is_in_order:
-                invariants.note_kept(self.truth, one, self._look)
-            one.is_marked = request.cutoff_at is not None
-            one.left_out = request.left_out
-            one.is_delivered = request.hosting == "client"
-            if request.key and one.is_export and one.status == "completed":
-                invariants.note_key(self.truth, one, request.key)
-        if self._is_in_order:
-            invariants.note_removed(self.truth, {request.id for request in requests if request.key})
-        new = [
-            one for request in requests if (one := names[request.id]).status == "completed" and not one.completed_at
-        ]
-        for request in requests:
-            one = names[request.id]
-            one.completed_at, one.done_at = request.completed_at, one.done_at or request.completed_at
+        rows, truth = self._look.requests(), self.truth
+        names = {one.id: one for one in list(truth.named.values()) if one.id}
+        for row in rows.values():
+            # An export that was filed again.
+            if row.id not in names and (removed := names.get(row.repeats or "")):
+                names[row.id] = truth.repeat(removed, request_id=row.id, received_at=row.received_at)
+                invariants.note_deletions(truth, removed, names[row.id])
+        seen = [(row, names[row.id]) for row in rows.values() if row.id in names]
+        for row, one in seen:
+            one.status, one.has_begun = row.status, row.has_begun
+            one.has_failed |= row.status == "failed"
+            if row.cutoff_at and not one.is_marked and one.text:
+                invariants.note_kept(truth, one, self._look)
+            one.is_marked = row.cutoff_at is not None
+            one.left_out = row.left_out
+            one.is_delivered = row.hosting == "client"
+            if row.key and one.is_export and one.status == "completed":
+                invariants.note_key(truth, one, row.key)
+        invariants.note_removed(truth, {row.id for row, _ in seen if row.key})
+        new = [one for _, one in seen if one.status == "completed" and not one.completed_at]
+        for row, one in seen:
+            one.completed_at, one.done_at = row.completed_at, one.done_at or row.completed_at
         for one in new:
             if one.is_export:
                 objects = self._look.delivered() if one.is_delivered else self._look.objects()
-                held = [self.truth.held_in(found) for found in objects if found.key == one.object_key]
+                held = [truth.held_in(found) for found in objects if found.key == one.object_key]
                 one.held = frozenset().union(*held) if held else None
         for one in new:
-            invariants.at_completion(self.truth, one, self._look)
-
-    def _names(self, rows: dict[str, RequestRow]) -> dict[str, Filed]:
-        """Return the requests by id, also exports that were filed again."""
-        names = {one.id: one for one in list(self.truth.named.values()) if one.id}
-        for row in rows.values():
-            removed = names.get(row.repeats or "")
-            if removed and row.id not in names:
-                one = self.truth.repeat(removed, request_id=row.id, received_at=row.received_at)
-                if self._is_in_order:
-                    invariants.note_deletions(self.truth, removed, one)
-                names[row.id] = one
-        return names
+            invariants.at_completion(truth, one, self._look)
 
     def _report(self, what: str) -> None:
         if what not in _TOLERATED and not self.broken:
@@ -352,6 +288,12 @@ class Play:
         if name not in self._actors:
             self._actors[name] = Actor(name, watch=self.watch, report=self._report)
         return self._actors[name]
+
+    def _settled(self, actor: Actor) -> None:
+        """Wait until it is done or stopped, and look. Raises Broken."""
+        self._settle(actor)
+        self.watch()
+        self._raise_broken()
 
     def _settle(self, actor: Actor, depth: int = 0) -> None:
         """Wait until it is done or stopped. Stopped actors that block it are resumed.
@@ -373,5 +315,83 @@ class Play:
                 raise Broken("hangs", f"{actor.name} does not come to an end")
 
 
-def _is_stuck(states: list[list[tuple[str, str]]]) -> bool:
-    return len(states) >= _ROUNDS or (len(states) >= 3 and states[-1] == states[-2] == states[-3])
+# --- One story after another ---------------------------------------------------------------------------------
+
+
+class Stage:
+    """Where stories are played, one after another."""
+
+    def __init__(
+        self,
+        storage: ObjectStorage,
+        clients: ObjectStorage,
+        stored: circumstances.Faults,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._storage, self._clients = storage, clients
+        self._faults = stored
+        self._tell = tell
+        self._performed = 0
+
+    def play(self, story: Story, *, seed: int, to_the_end: bool = True) -> Broken | None:
+        databases.empty()
+        empty(self._storage)
+        empty(self._clients)
+        self._faults.refusals.clear()
+        play = Play(self._storage, self._clients, self._faults, story, seed=seed)
+        try:
+            play.run(to_the_end=to_the_end)
+        except Broken as broken:
+            self._performed = play.performed
+            return broken
+        return None
+
+    def search(self, *, seed: int, seconds: float, most: int = 1) -> list[str]:
+        """Play stories for so long, and tell failures of different kinds, each as short as it could be made."""
+        end = time.monotonic() + seconds
+        found: dict[str, str] = {}
+        number = 0
+        while time.monotonic() < end and len(found) < most:
+            story_seed = seed * 1_000_000 + number
+            number += 1
+            story = Author(story_seed).story()
+            broken = self.play(story, seed=story_seed)
+            if broken and broken.kind not in found:
+                self._tell(f"story {number} after {seconds - (end - time.monotonic()):.0f} s: {broken}")
+                patience = min(_SECONDS_TO_SHORTEN, seconds / 4)
+                found[broken.kind] = self._shortest(story, story_seed, broken, seconds=patience)
+                self._tell(found[broken.kind])
+        self._tell(f"{number} stories")
+        return list(found.values())
+
+    def _shortest(self, story: Story, seed: int, broken: Broken, *, seconds: float) -> str:
+        end = time.monotonic() + seconds
+        to_the_end = self._performed == len(story)
+        last = broken
+
+        def fails(shorter: Story) -> bool:
+            nonlocal last
+            if time.monotonic() > end:
+                return False
+            again = self.play(shorter, seed=seed, to_the_end=to_the_end)
+            last = again if again and again.kind == broken.kind else last
+            return last is again
+
+        # Later rules are not the cause.
+        shortest = shortened(story[: self._performed + 1], fails)
+        return f"{last}\n{len(shortest)} rules:\n{printed(shortest)}"
+
+
+@contextmanager
+def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Iterator[Stage]:
+    # Only errors are looked at, and there are many lines.
+    logging.disable(logging.WARNING)
+    try:
+        # Retention runs have several slices, however little is stored.
+        with acting_in_pools(), patch.object(due, "SLICE", 1), circumstances.installed(storage) as stored:
+            with override_settings(S3_BUCKET=clients_bucket()):
+                clients = hosted_storage()
+                clients.create_bucket_if_missing()
+            yield Stage(storage, clients, stored, tell)
+    finally:
+        logging.disable(logging.NOTSET)
