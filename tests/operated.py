@@ -30,7 +30,7 @@ from devservers.postgres import DATABASE, PORT, Postgres, postgres_program
 from devservers.s3 import S3
 from scripts.demo_story import require
 from scripts.processes import Processes, free_port, wait_for_http, web_command
-from tests.oracle.http import Client
+from tests.oracle.caller import Client
 from tests.oracle.objects import Objects, objects_in
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,10 +10,10 @@ from scripts.demo_story import require
 from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene, Service, told
 from tests.operated import UCI, Said, wait_until
 from tests.oracle import conversations, exports, leftovers
+from tests.oracle.caller import ask
 from tests.oracle.checks import Checks
 from tests.oracle.evidence import Evidence, gather
 from tests.oracle.following import is_whole
-from tests.oracle.http import ask
 from tests.oracle.model import Model
 
 # By the name of the person: what a replay does with their request. Three are not named: Gus's is neither in the

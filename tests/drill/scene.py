@@ -21,8 +21,8 @@ from devservers.postgres import DATABASE, PORT
 from scripts.demo_story import Story, require
 from tests.operated import SCOPES, Database, Keys, Operated, wait_until
 from tests.oracle import filing
+from tests.oracle.caller import Client, ask
 from tests.oracle.client_state import ClientState, Known
-from tests.oracle.http import Client, ask
 from tests.oracle.model import FINAL, Conversation, Expected, Person, Request, now
 from tests.oracle.sending import Sent, note, prepared, send, upload
 

@@ -14,7 +14,7 @@ from tests.faults.company import Company
 from tests.faults.site import Site
 from tests.operated import UCI, wait_until
 from tests.oracle import filing
-from tests.oracle.http import NoAnswer
+from tests.oracle.caller import NoAnswer
 
 pytestmark = pytest.mark.long(reason="a site of its own, and deletions of 100,000 messages")
 

@@ -5,7 +5,7 @@ What is recorded:
     words.py         planted words: whatever is left of somebody says whose it is
     model.py         conversations, chatters and requests, and what must follow from them
     client_state.py  what one thread of a client knows
-    http.py          caller.py      calls of the API: one attempt, and repeated until it is known what became of it
+    caller.py        calls of the API: one attempt, and repeated until it is known what became of it
     sending.py       filing.py      following.py    what clients do
     violations.py    what is not as it must be, and which faults there were
 

@@ -3,6 +3,7 @@
 Nothing is expected that the documentation does not promise. What remains by promise is named where it is allowed.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 
 from tests.oracle import conversations, exports, leftovers
@@ -17,7 +18,7 @@ _LATE = 120.0
 
 class Checks:
     """All checks of one run, when all its requests are over. `sessions` has the value of each session that a resolver
-    has told the service, and never lied about."""
+    has told the service, and never lied about; `callbacks` are the chatbots that have a receiver."""
 
     def __init__(
         self,
@@ -30,10 +31,7 @@ class Checks:
     ):
         self.comparison = Comparison(model, evidence)
         self.evidence = evidence
-        self._sessions = set(sessions)
-        # The chatbots that have a receiver.
-        self._callbacks = set(callbacks)
-        self._outages = outages or Outages()
+        self._sessions, self._callbacks, self._outages = set(sessions), set(callbacks), outages or Outages()
 
     def all(self) -> Findings:
         yield from self.requests_ended()
@@ -48,32 +46,31 @@ class Checks:
         yield from exports.extracts(self.comparison)
         yield from self.callbacks_came()
         yield from self.identities()
-        self.comparison.met["erased chatters who live in another chatbot"] += len(self.comparison.namesakes)
+        self.comparison.met["erased chatters who live in another chatbot"] += self.comparison.namesakes
 
     def requests_ended(self) -> Findings:
         """Each accepted request is there and over, with one final event; none is there that nobody filed."""
-        known = self.comparison.filed
-        events: dict[str, list[str]] = {}
-        for request, event in self.evidence.events:
-            events.setdefault(request, []).append(event)
+        known, rows = self.comparison.filed, self.evidence.requests
         for name, filed in known.items():
-            found = self.evidence.requests.get(name)
+            found = rows.get(name)
             if found is None:
                 yield "forgotten request", f"{filed} was accepted, and is not there"
             elif filed.is_final and found.status != filed.status:
                 yield "ended twice", f"{filed} was {filed.status}, and is {found.status}"
             elif found.status in {"cancelled", "rejected"} and not filed.may_be_cancelled:
                 yield "wrong end", f"{filed} is {found.status}, and nobody asked for that"
-        for name, row in self.evidence.requests.items():
+        events = defaultdict(list)
+        for request, event in self.evidence.events:
+            events[request].append(event)
+        for name, row in rows.items():
             one = known.get(name)
             which = one or f"{row.kind} {name} of {row.bot}"
             self.comparison.met[f"{row.kind}s {row.status}"] += 1
             is_over = row.status in FINAL
             if not is_over and not (row.status == "failed" and one and one.may_stay_failed):
                 yield "not ended", f"{which} is {row.status} {row.hold_reason} {row.error_code}".strip()
-            if events.get(name, []) != [f"request.{row.status}"] * is_over and not (
-                one and one.is_replayed and name not in events
-            ):
+            is_told_before = one and one.is_replayed and name not in events
+            if not is_told_before and events.get(name, []) != [f"request.{row.status}"] * is_over:
                 yield "ended twice", f"{which} is {row.status}, and the change log has {events.get(name, [])}"
             # A redaction whose answer was lost is filed again, and is two. An export is repeated by a redaction.
             if name not in known and row.kind not in {"redaction", "retention"} and not row.repeats:
@@ -95,36 +92,24 @@ class Checks:
         for row in self.evidence.requests.values():
             if row.bot not in self._callbacks or row.status not in FINAL:
                 continue
-            ids = self.evidence.taken.get(row.id, {}).get(f"request.{row.status}", set())
+            which, taken = f"{row.kind} {row.id} of {row.bot}", self.evidence.taken.get(row.id, {})
+            ids = taken.get(f"request.{row.status}", set())
             self.comparison.met["callbacks"] += len(ids)
             if not ids:
-                yield "lost callback", f"nobody was told that {row.kind} {row.id} of {row.bot} is {row.status}"
+                yield "lost callback", f"nobody was told that {which} is {row.status}"
             elif len(ids) > 1:
-                yield (
-                    "doubled callback",
-                    f"{row.kind} {row.id} of {row.bot} was told as {row.status} under {len(ids)} ids",
-                )
-            others = {f"request.{end}" for end in FINAL} - {f"request.{row.status}"}
-            if wrong := others & set(self.evidence.taken.get(row.id, {})):
-                yield "wrong callback", f"{row.kind} {row.id} of {row.bot} is {row.status}, and was told as {wrong}"
+                yield "doubled callback", f"{which} was told as {row.status} under {len(ids)} ids"
+            if wrong := {f"request.{end}" for end in FINAL - {row.status}} & set(taken):
+                yield "wrong callback", f"{which} is {row.status}, and was told as {wrong}"
         for request in set(self.evidence.taken) - set(self.evidence.requests):
             yield "wrong callback", f"a callback told of {request}, which is not there"
 
     def identities(self) -> Findings:
         """Who the client's resolver has named is known."""
-        for conversation, expected in self.comparison.expected.items():
-            row = self.evidence.conversations.get(conversation.number or 0)
-            if (
-                not conversation.session
-                or row is None
-                or expected is not Expected.WHOLE
-                or conversation.session not in self._sessions
-            ):
-                continue
-            self.comparison.met["chatters looked up"] += 1
-            if not row.values:
-                state = row.lookup or "none"
-                yield (
-                    "identity",
-                    f"{conversation.bot}: {conversation.id} has no identity, though one was named (look-up: {state})",
-                )
+        for each, expected in self.comparison.expected.items():
+            row = self.evidence.conversations.get(each.number or 0)
+            if row and each.session and each.session in self._sessions and expected is Expected.WHOLE:
+                self.comparison.met["chatters looked up"] += 1
+                if not row.values:
+                    lookup = f"though one was named (look-up: {row.lookup or 'none'})"
+                    yield "identity", f"{each.bot}: {each.id} has no identity, {lookup}"

@@ -14,8 +14,7 @@ from datetime import datetime
 from random import Random
 from typing import Any, TypeVar
 
-from tests.oracle.caller import Caller, Traffic
-from tests.oracle.http import Client
+from tests.oracle.caller import Caller, Client, Traffic
 from tests.oracle.model import Conversation, Model, Person, Request, now
 from tests.oracle.violations import Violations
 from tests.oracle.words import Words

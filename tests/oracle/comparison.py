@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from functools import cached_property
 
 from tests.oracle.evidence import Evidence
-from tests.oracle.model import Conversation, Expected, Model, Person, Request
+from tests.oracle.model import Conversation, Expected, Model, Request
 from tests.oracle.words import Word, found_in
 
 # Kind and text of what is not as it must be.
@@ -21,38 +21,31 @@ class Comparison:
         self.met: Counter[str] = Counter()
         self.erasures = [one for one in model.filed if one.erases]
         self.filed = {one.id: one for one in model.filed if one.id and not one.is_lost}
-        self.conversations = {conversation.index: conversation for conversation in model.conversations}
-        self.people: dict[int, Person] = {one.number: one for one in model.people}
+        self.conversations = {each.index: each for each in model.conversations}
+        self.bots = {each.bot for each in model.conversations}
 
     @cached_property
     def expected(self) -> dict[Conversation, Expected]:
         """Of each stored conversation: whole or gone. Where it could be either, what it is."""
         found = {}
-        for conversation in self.model.conversations:
-            expected = self.model.expected(conversation, self.erasures)
-            row = self.evidence.conversations.get(conversation.number or 0)
+        for each in self.model.conversations:
+            expected = self.model.expected(each, self.erasures)
+            row = self.evidence.conversations.get(each.number or 0)
             if expected is Expected.EITHER and row is not None:
                 expected = Expected.GONE if row.is_deleted else Expected.WHOLE
-            found[conversation] = expected
+            found[each] = expected
         return found
 
     @cached_property
-    def bots(self) -> set[str]:
-        return {conversation.bot for conversation in self.model.conversations}
-
-    @cached_property
     def contents(self) -> dict[str, bytes]:
-        """Return what is in each object, by its key."""
+        """What is in each object, by its key."""
         versions = self.evidence.objects.versions
         return {one.key: one.body for one in versions if one.is_latest and one.body is not None}
 
     def strangers(self, words: Collection[Word], bots: Collection[str]) -> set[Word]:
         """Return those of the words that were never sent to any of these chatbots."""
-        conversations = [conversation for conversation in self.model.conversations if conversation.bot in bots]
-        names, values = (
-            {conversation.index for conversation in conversations},
-            {value for conversation in conversations for value in conversation.tried},
-        )
+        ours = [each for each in self.model.conversations if each.bot in bots]
+        names, values = {each.index for each in ours}, {value for each in ours for value in each.tried}
         people = {one.number for one in self.model.people if one.value in values}
         return {word for word in words if word.number not in (people if word.is_person else names)}
 
@@ -61,7 +54,8 @@ class Comparison:
 
         The key of a kept export has its chatter's value.
         """
-        return {word for word in words if not self._may_stand(word, bot) and not (is_key and self._is_kept(word))}
+        left = {word for word in words if not self._may_stand(word, bot)}
+        return {word for word in left if not (is_key and word.is_person and word.number in self._kept)}
 
     def _may_stand(self, word: Word, bot: str) -> bool:
         if word.is_person:
@@ -70,21 +64,16 @@ class Comparison:
         conversation = self.conversations.get(word.number)
         if conversation is None or self.expected[conversation] is Expected.GONE or word.text in self.redacted:
             return False
-        return not bot or conversation.bot == bot
-
-    def _is_kept(self, word: Word) -> bool:
-        return word.is_person and word.number in self._kept
+        return bot in {"", conversation.bot}
 
     @cached_property
     def _living(self) -> dict[int, set[str]]:
         """The people who have a conversation that is not gone, each with its chatbots."""
         values: dict[str, set[str]] = {}
-        for conversation, expected in self.expected.items():
-            if expected is Expected.WHOLE and (
-                conversation.number is None or conversation.number in self.evidence.conversations
-            ):
-                for value in conversation.tried:
-                    values.setdefault(value, set()).add(conversation.bot)
+        for each, expected in self.expected.items():
+            is_there = each.number is None or each.number in self.evidence.conversations
+            for value in each.tried if expected is Expected.WHOLE and is_there else ():
+                values.setdefault(value, set()).add(each.bot)
         return {one.number: values[one.value] for one in self.model.people if one.value in values}
 
     @cached_property
@@ -97,34 +86,27 @@ class Comparison:
         for row in self.evidence.requests.values():
             export = self.filed.get(row.id)
             is_forgotten = row.hosting == "client" and export and export.ended and self._is_deleted_after(export)
-            if row.key and not is_forgotten:
-                found |= {word.number for word in found_in(row.key)}
+            found |= {word.number for word in found_in(row.key) if not is_forgotten}
         return found
 
     def _is_deleted_after(self, export: Request) -> bool:
-        return any(
-            one.status == "completed" and one.bot == export.bot and one.value == export.value
-            for one in self.erasures
-            if one.value and one.asked > export.ended
-        )
+        later = [one for one in self.erasures if one.value and one.asked > export.ended and one.status == "completed"]
+        return any((one.bot, one.value) == (export.bot, export.value) for one in later)
 
     @cached_property
     def redacted(self) -> set[str]:
         """The words of the texts that are redacted. The ids of their messages stay."""
         return {
             word.text
-            for conversation in self.model.conversations
-            for message, one in conversation.redacted.items()
+            for each in self.model.conversations
+            for message, one in each.redacted.items()
             if one.status == "completed"
-            for word in found_in(conversation.tried_texts[message])
+            for word in found_in(each.tried_texts[message])
         }
 
-    @cached_property
-    def namesakes(self) -> set[int]:
-        """The people who were erased in one chatbot, and have a conversation in another."""
+    @property
+    def namesakes(self) -> int:
+        """How many people were erased in one chatbot, and have a conversation in another."""
         erased = {(one.value, one.bot) for one in self.erasures if one.value and one.status == "completed"}
-        return {
-            number
-            for number, bots in self._living.items()
-            if any((self.people[number].value, bot) in erased for bot in self.bots - bots)
-        }
+        living = {one.value: self._living.get(one.number, set()) for one in self.model.people}
+        return sum(any((value, bot) in erased for bot in self.bots - bots) for value, bots in living.items() if bots)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from tests.oracle.caller import NoAnswer, ask
 from tests.oracle.client_state import ClientState
 from tests.oracle.conversations import differing, differing_of_kept, facts_shown, faults_of_texts, midnight_of
 from tests.oracle.exports import faults_of
 from tests.oracle.filing import see
-from tests.oracle.http import NoAnswer, ask
 from tests.oracle.model import Conversation, Expected, Request
 
 # Of a request's conversations so many are looked at when it is over. All are, at the end.

@@ -1,7 +1,7 @@
 """Checks of words: nothing of what is gone is in any row, in any version of an object, or in anybody's log."""
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import NamedTuple
@@ -52,30 +52,21 @@ def words(comparison: Comparison) -> Findings:
     for name, text in comparison.evidence.logs.items():
         if found := found_anyhow(text):
             yield "personal in a log", f"the log {name} has {told(found)}"
-    yield from _in_rows(comparison)
-    yield from _in_objects(comparison)
-
-
-def _in_rows(comparison: Comparison) -> Findings:
-    left: dict[str, set[Word]] = {}
+    left: defaultdict[str, set[Word]] = defaultdict(set)
     for table, line in comparison.evidence.tables:
         found = found_anyhow(line)
         if found and table in _PERSONAL | _KEYS:
             found = comparison.gone(found, is_key=table in _KEYS)
-        if found:
-            left.setdefault(table, set()).update(found)
+        left[table] |= found
     for table, found in left.items():
-        yield "word left in rows", f"the table {table} has {told(found)}"
-
-
-def _in_objects(comparison: Comparison) -> Findings:
+        if found:
+            yield "word left in rows", f"the table {table} has {told(found)}"
     for stored in comparison.evidence.objects.versions:
-        folder = folder_of(stored.key)
-        if folder == "chatter_data_exports":
-            continue  # see `files`
-        found = found_in(stored.key, stored.body)
+        folder, bot = folder_of(stored.key), stored.key.partition("/")[0]
+        # Those of exports: see `exports.hosted`.
+        found = found_in(stored.key, stored.body) if folder != "chatter_data_exports" else set()
         if folder in _WITH_WORDS:
-            found = comparison.gone(found, bot=bot_of(comparison, stored.key))
+            found = comparison.gone(found, bot=bot if bot in comparison.bots else "")
         if found:
             yield "word left in an object", f"an object in {folder} has {told(found)}"
 
@@ -83,23 +74,15 @@ def _in_objects(comparison: Comparison) -> Findings:
 def errors_logged(comparison: Comparison, outages: Outages) -> Findings:
     """No program calls anything an error but servers and processes that were lost, and these only after a fault."""
     for name, text in comparison.evidence.logs.items():
-        for record in _errors(text):
+        # Each record, with the lines that follow it.
+        for record in filter(_LEVEL.match, _RECORD.split(text)):
             comparison.met["errors logged"] += 1
             if not _is_explained(record, outages):
-                first, *_, last = [*record.strip().splitlines(), ""]
-                yield "error logged", f"the log {name} has: {first} {last}".strip()[:300]
-
-
-def _errors(log: str) -> Iterator[str]:
-    """Yield the records of errors, each with the lines that follow it."""
-    for record in _RECORD.split(log):
-        if _LEVEL.match(record):
-            yield record
+                yield "error logged", f"the log {name} has: {record.strip().splitlines()[0][:300]}"
 
 
 def _is_explained(record: str, outages: Outages) -> bool:
-    states = set(_SQLSTATE.findall(record))
-    if states:
+    if states := set(_SQLSTATE.findall(record)):
         reasons = [_DATABASE] if states <= _LOST else []
     else:
         reasons = [one for one in _OTHERS if any(each in record for each in one.says)]
@@ -114,9 +97,3 @@ def _is_explained(record: str, outages: Outages) -> bool:
 
 def folder_of(key: str) -> str:
     return next((name for name in _FOLDERS if name in key.split("/")), "another folder")
-
-
-def bot_of(comparison: Comparison, key: str) -> str:
-    """Return the chatbot in whose folder an object is, or ""."""
-    first = key.partition("/")[0]
-    return first if first in comparison.bots else ""

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from tests.oracle import caller, filing, sending
-from tests.oracle.caller import Caller, Silent, Traffic
+from tests.oracle.caller import Answer, Caller, Client, NoAnswer, Silent, Traffic
 from tests.oracle.client_state import ClientState
 from tests.oracle.following import is_whole
-from tests.oracle.http import Answer, Client, NoAnswer
 from tests.oracle.model import Model, Request, now
 from tests.oracle.violations import Violations
 from tests.oracle.words import Words

@@ -127,5 +127,4 @@ class Violations:
 
     @property
     def kinds(self) -> set[str]:
-        with self._lock:
-            return set(self.counts)
+        return set(self.counts)

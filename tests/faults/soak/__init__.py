@@ -4,8 +4,7 @@
     receivers.py   the clients' own servers: callbacks, look-ups
     operating.py   what the operator does: retries, retention, extracts
     driver.py      faults, one after another
-    watching.py    memory
-    soak.py        one run, what it must have met to mean something, and its report
+    soak.py        one run, the memory that it took, what it must have met to mean something, and its report
 
 `make soak` runs it, `python -m tests.faults.soak --help` says more.
 """
