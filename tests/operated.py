@@ -76,7 +76,6 @@ class Database(Postgres):
         wait_until(lambda: not self.alive(), "the database server ends")
 
     def destroy(self) -> None:
-        """Stop it and remove its data."""
         self.stop()
         shutil.rmtree(self.home, ignore_errors=True)
         shutil.rmtree(self.runtime, ignore_errors=True)
@@ -132,7 +131,6 @@ class Keys(NamedTuple):
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """Connect to the S3 server as its administrator."""
         client = boto3.client(
             "s3",
             endpoint_url=self.environment["S3_ENDPOINT_URL"],
@@ -203,7 +201,6 @@ class Operated(ABC):
         return name in self._pids
 
     def kill(self, name: str) -> None:
-        """Kill a program with all its processes."""
         del self._pids[name]
         self._processes.kill(name)
 
@@ -217,15 +214,12 @@ class Operated(ABC):
             self.kill(name)
 
     def wait_for_web(self) -> None:
-        """Return when the web server answers."""
         wait_for_http(f"{self.address}/healthz", timeout=PATIENCE)
 
     def pid(self, name: str) -> int:
-        """Return the first process of a program."""
         return self._pids[name]
 
     def log(self, name: str) -> str:
-        """Return what a program has written."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     # --- Operators ---------------------------------------------------------------------------------------
@@ -242,7 +236,6 @@ class Operated(ABC):
 
     @contextmanager
     def commanding(self, command: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """Start a command, whose output can be read."""
         pipe, environment = subprocess.PIPE, self.environment(role_of(command))
         argv = [sys.executable, "manage.py", command, *words]
         with subprocess.Popen(
@@ -289,7 +282,6 @@ class Operated(ABC):
         return self.database.sql(statement, values)
 
     def dump(self) -> str:
-        """Return the rows of all tables as text."""
         return self.database.run("pg_dump", "--data-only", DATABASE).decode(errors="replace")
 
     def objects(self, bucket: str = "") -> Objects:

@@ -82,7 +82,6 @@ def is_served(scene: Scene) -> None:
 
 
 def ledger_folders(service: Service) -> set[str]:
-    """Return the service ids for which the ledger has objects."""
     keys = [stored.key.split("/") for stored in service.objects().versions]
     return {key[1] for key in keys if key[0] == "erasure_ledger"}
 

@@ -41,7 +41,6 @@ class Log(Story):
         super().fact(f"{minutes:02}:{seconds:02}  {text}")
 
     def elapsed(self) -> float:
-        """Return the seconds since the clock was set."""
         return time.monotonic() - self._began
 
 
@@ -72,7 +71,6 @@ class Service(Operated):
         self.turn_to(database)
 
     def turn_to(self, database: Database) -> None:
-        """Have the link lead to this server from now on."""
         self.database = database
         draft = self._link.with_suffix(".new")
         draft.symlink_to(database.runtime)
@@ -108,7 +106,6 @@ class Service(Operated):
         shutil.rmtree(self._link.parent, ignore_errors=True)
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics by name with labels."""
         header = {"Authorization": f"Bearer {self.keys.environment['METRICS_TOKEN']}"}
         lines = ask(f"{self.address}/metrics", headers=header).raw.decode().splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
@@ -153,7 +150,6 @@ class Scene:
     # --- What clients are, and send ------------------------------------------------------------------
 
     def chatbot(self, slug: str, *words: str) -> None:
-        """Create a chatbot, of which a client has the keys."""
         self.use(self.service.create_chatbot(slug, *words, timeout=30))
 
     def let_leak(self, slug: str) -> None:
@@ -188,7 +184,6 @@ class Scene:
                 self.says(name, days_ago)
 
     def says(self, name: str, days_ago: float = 2.0) -> Conversation:
-        """Store a new conversation of a person."""
         chatter = self.people[name]
         conversation = self.states[chatter.slug].new_conversation(now() - timedelta(days=days_ago))
         chatter.conversations.append(conversation)
@@ -231,7 +226,6 @@ class Scene:
         return answer
 
     def upload(self, name: str) -> None:
-        """Store a file that came with the first conversation of a person."""
         conversation = self.people[name].conversations[0]
         upload(self.states[conversation.bot], conversation)
         require(conversation.files, "A file was not stored.")

@@ -62,13 +62,11 @@ class Drill:
         return service
 
     def dumped(self) -> Path:
-        """Return a dump of the live database."""
         archive = self.live.home / "backup.dump"
         self.live.run("pg_dump", "--format=custom", f"--file={archive}", DATABASE)
         return archive
 
     def loaded(self, name: str, archive: Path) -> Database:
-        """Return a new server with what a dump holds."""
         database = self.database(name)
         database.start()
         database.create_roles()
@@ -76,7 +74,6 @@ class Drill:
         return database
 
     def turn_to(self, database: Database) -> None:
-        """Have the service use a server that was loaded."""
         self.service.turn_to(database)
         self.service.manage(*GRANT)
 

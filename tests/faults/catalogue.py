@@ -65,7 +65,6 @@ class Fault:
 
 
 def _to_cluster(do: Callable[[Site, str], object]) -> Cause:
-    """Return what does something to any of the clusters."""
     return lambda site, random: do(site, random.choice(site.clusters))
 
 

@@ -57,14 +57,13 @@ class Company:
 
     def _store(self, state: ClientState, person: Person, conversations: int) -> None:
         began = now() - timedelta(days=self.chance.randrange(1, 60), seconds=self.chance.randrange(80_000))
-        new = [state.new_conversation(began + timedelta(hours=hour)) for hour in range(conversations)]
-        sending.send(state, [sending.prepared(state, each, person.value, messages=_MESSAGES) for each in new])
+        for hour in range(conversations):
+            sending.store(state, person.value, began + timedelta(hours=hour), messages=_MESSAGES)
 
     def conversations_of(self, person: Person) -> list[Conversation]:
         return self.ours.conversations_of(person.value)
 
     def numbers_of(self, *people: Person) -> list[int]:
-        """Return the numbers of their stored conversations."""
         found = [conversation.number for person in people for conversation in self.conversations_of(person)]
         return [number for number in found if number is not None]
 
@@ -76,7 +75,6 @@ class Company:
             self.ours.wait(0.1)
 
     def join(self, host: Person, guest: Person) -> None:
-        """Have another person take part in the first conversation of `host`."""
         conversation = self.conversations_of(host)[0]
         sending.send(self.ours, [sending.prepared(self.ours, conversation, guest.value)])
 
@@ -97,7 +95,6 @@ class Company:
         return filing.file(self.ours, filing.export_of(self.ours, person.value, *flags), **options)
 
     def filed(self, kind: str) -> list[Request]:
-        """Return the requests of this kind that were filed."""
         return [request for request in self.ours.filed.values() if request.kind == kind]
 
     def forget(self, request: Request) -> None:
@@ -201,7 +198,6 @@ class Round:
 
 
 def found(site: Site, known: Known, seed: int, slug: str = "acme") -> Company:
-    """Create the two chatbots of a company."""
     clients = site.create_chatbots(slug, f"{slug}-neighbour")
     ours, neighbour = (
         known.state(client, f"{seed} {slug} {number}", longest_pause=0.5) for number, client in enumerate(clients)

@@ -28,11 +28,9 @@ class SmallDisk:
         self._resize(self.used())
 
     def free(self) -> None:
-        """Give the disk its room back."""
         self._resize(self.size)
 
     def used(self) -> int:
-        """Return how many bytes its files take."""
         found = os.statvfs(self.folder)
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 

@@ -83,5 +83,4 @@ def objects(site: Site, gone: Conversation, export: Request, upload: Conversatio
 
 
 def untold(told: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """Return what is in none of the lines."""
     return [each for each in told if not any(each in line for line in lines)]

@@ -27,7 +27,6 @@ def family_of(pid: int) -> list[int]:
 
 
 def kill_server(server: Server) -> None:
-    """Kill all processes of a server at once, and return when they have ended."""
     for pid in family_of(server.pid()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -138,7 +138,6 @@ class Site(Operated):
         return "" if beats.intersection(second) else "has no fresh heartbeat"
 
     def wait_for_all(self) -> None:
-        """Return when everything runs as it was started."""
         wait_until(lambda: not self.missing(), "all programs run", seconds=PATIENCE)
 
     def restart(self, name: str, **settings: str) -> None:
@@ -183,7 +182,6 @@ class Site(Operated):
             self.freeze(child)
 
     def resume(self) -> None:
-        """Let all frozen processes go on."""
         while self.frozen:
             with suppress(ProcessLookupError):
                 os.kill(self.frozen.pop(), signal.SIGCONT)
@@ -197,11 +195,9 @@ class Site(Operated):
         server.wait()
 
     def keep_versions(self, bucket: str) -> None:
-        """Have a bucket keep every version of every object."""
         with self.keys.client() as client:
             client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def environment(self, role: str) -> dict[str, str]:
-        """Return the environment of a process with this role in the database."""
         url = f"postgresql://{role}@127.0.0.1:{self.database_wire.port}/{DATABASE}"
         return {**self._environment, "DATABASE_URL": url}

@@ -137,7 +137,6 @@ def test_nothing_is_marked_while_the_ledger_cannot_be_written(site: Site, compan
 
 @contextmanager
 def locked(site: Site, number: int) -> Iterator[None]:
-    """Keep the row of a conversation locked."""
     with site.database.connect() as connection, connection.transaction():
         connection.execute("SELECT id FROM conversations_conversation WHERE id = %s FOR UPDATE", [number])
         yield

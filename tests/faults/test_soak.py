@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import plants
-from tests.faults.soak.soak import CLIENT_BUCKET, Plan, Soak
+from tests.faults.soak.soak import CLIENT_BUCKET, Soak
 from tests.operated import wait_until
 from tests.oracle import sending
 from tests.oracle.model import Conversation, Expected
@@ -25,8 +25,7 @@ _TOLD = ("late data: ", "lost callback: ", "extract: ", "ended process: ", ", of
 @pytest.mark.long(reason="a whole service, traffic with faults, and what is waited for afterwards")
 @pytest.mark.timeout(900)
 def test_it_finds_nothing_until_something_is_wrong(tmp_path: Path) -> None:
-    plan = Plan(tmp_path / "soak", seed=3, seconds=20, pause=(1.0, 3.0), only=_FAULTS)
-    with Soak(plan) as soak:
+    with Soak(tmp_path / "soak", seed=3, seconds=20, pause=(1.0, 3.0), only=_FAULTS) as soak:
         soak.run()
         soak.look()
         found = soak.report()
@@ -35,7 +34,7 @@ def test_it_finds_nothing_until_something_is_wrong(tmp_path: Path) -> None:
         assert soak.driver.caused.total() > 0
         # The programs at which no fault is aimed were seen every five seconds.
         for name in soak.site.steady:
-            assert max(len(sizes) for who, sizes in soak.watcher.memory.items() if name in who) > plan.seconds / 10
+            assert max(len(sizes) for who, sizes in soak.watcher.memory.items() if name in who) > soak.seconds / 10
 
         told = plant(soak)
         soak.look()
@@ -74,5 +73,4 @@ def plant(soak: Soak) -> list[str]:
 
 
 def _whole(soak: Soak) -> list[Conversation]:
-    """Return the conversations that nobody erases."""
     return [each for each in soak.model.conversations if each.texts and soak.model.expected(each) is Expected.WHOLE]

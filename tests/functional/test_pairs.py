@@ -49,7 +49,6 @@ _BEFORE = """
 
 
 def _pairs() -> dict[str, Story]:
-    """Return all stories by their names."""
     found = {}
     for (first, one), (second, other) in product(ACTS.items(), repeat=2):
         for moment, (between, after) in _MOMENTS.items():

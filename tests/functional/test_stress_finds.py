@@ -120,7 +120,6 @@ def replacing(owner: object, name: str, new: object) -> Plant:
 
 
 def rewording(owner: object, name: str, before: str, after: str) -> Plant:
-    """Change a statement."""
     statement = getattr(owner, name)
     assert before in statement
     return replacing(owner, name, statement.replace(before, after))

@@ -78,7 +78,6 @@ class Client:
         return self.call("GET", path)
 
     def upload(self, number: int, name: str, content: bytes) -> Answer:
-        """Send a file of a conversation."""
         edge = hashlib.sha256(content).hexdigest()[:24]
         head = f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
         raw = f"{head}Content-Type: text/plain\r\n\r\n".encode() + content + f"\r\n--{edge}--\r\n".encode()
@@ -88,7 +87,6 @@ class Client:
     def call(
         self, method: str, path: str, raw: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Call a path of the chatbot."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         if "X-Mindsay-Signature" not in sent:
             sent["Authorization"] = f"Bearer {self.token}"
@@ -156,7 +154,6 @@ class Caller:
         return self._surely(what, ok, lambda: self.client.post(path, body))
 
     def lines(self, what: str, path: str, documents: Collection[Mapping[str, Any]]) -> Answer:
-        """Send documents a line each."""
         raw = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents).encode()
         headers = {"Content-Type": "application/x-ndjson"}
         return self._surely(what, (200,), lambda: self.client.call("POST", path, raw, headers))
@@ -170,7 +167,6 @@ class Caller:
         return self._surely(what, (200,), lambda: self.client.post("requests/batch", body, key=key))
 
     def upload(self, number: int, name: str, content: bytes) -> Answer | None:
-        """Send a file once. Return None where it is unknown whether it was stored."""
         try:
             answer = self.client.upload(number, name, content)
         except NoAnswer as error:

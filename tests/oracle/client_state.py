@@ -80,11 +80,9 @@ class ClientState:
         return conversation
 
     def word(self, conversation: Conversation) -> str:
-        """Return a new word of a conversation."""
         return self.model.words.of_conversation(conversation.index)
 
     def naming(self, value: str) -> dict[str, Any]:
-        """Return how a call names a chatter."""
         return {"unique_chatter_identifier_key": self.uci, "unique_chatter_identifier_value": value}
 
     def conversations_of(self, value: str) -> list[Conversation]:
@@ -143,7 +141,6 @@ class ClientState:
         return [*self.open_erasures(value=value), *self.open_erasures(conversation=conversation)]
 
     def pick(self, things: Collection[T]) -> T | None:
-        """Return one of them by chance, if there is any."""
         return self.chance.choice(list(things)) if things else None
 
     @staticmethod

@@ -42,7 +42,6 @@ def differing_of_kept(conversation: Conversation, facts: Mapping[str, Any]) -> l
 
 
 def facts_shown(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts as the log shows them."""
     facts = {name: shown[name] for name in ("user_name", "language", "channel", "push", "agent_handover", "score")}
     return facts | {f"csat_{name}": shown["csat"][name] for name in ("score", "vote", "comment")}
 

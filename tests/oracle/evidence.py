@@ -137,8 +137,6 @@ class RequestRow(NamedTuple):
 
 
 class ExtractRow(NamedTuple):
-    """The row of a daily extract."""
-
     bot: str
     day: str
     starts_at: datetime
@@ -201,7 +199,6 @@ def gather(
 
 
 def conversations(read: Read, numbers: Iterable[int] | None = None) -> dict[int, ConversationRow]:
-    """Return the rows of conversations by their numbers: of all, or of these."""
     if numbers is None:
         rows = read(_CONVERSATIONS, ())
     else:
@@ -210,12 +207,10 @@ def conversations(read: Read, numbers: Iterable[int] | None = None) -> dict[int,
 
 
 def requests(read: Read) -> dict[str, RequestRow]:
-    """Return the rows of all requests by their ids, as they were filed one after another."""
     return {row[0]: RequestRow(*row) for row in read(_REQUESTS, ())}
 
 
 def events(read: Read) -> list[tuple[str, str]]:
-    """Return the final events of the change log, each with its request."""
     return [(request, event) for request, event in read(_EVENTS, ())]
 
 
@@ -239,7 +234,6 @@ def _lines(dump: str) -> Iterator[tuple[str, str]]:
 
 
 def usage_of(shown: Mapping[str, Any]) -> Usage:
-    """Return the counts of what the API shows of the usage."""
     return {
         (month["month"], one["channel"]): Count(one["conversations"], one["deleted"])
         for month in shown["months"]

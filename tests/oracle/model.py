@@ -151,7 +151,6 @@ class Model:
         self._filed: list[Request] = []
 
     def tick(self) -> int:
-        """Return the next instant of the model's clock."""
         with self._lock:
             self._clock += 1
             return self._clock

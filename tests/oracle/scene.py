@@ -64,11 +64,9 @@ class Scene:
         return {kind for kind, _ in self.checks(**options).all()}
 
     def row(self, request: Request, **changes: object) -> None:
-        """Change the row of a request."""
         self.evidence.requests[request.id] = self.evidence.requests[request.id]._replace(**changes)
 
     def conversation(self, conversation: Conversation, **changes: object) -> None:
-        """Change the rows of a conversation."""
         number = conversation.number or 0
         self.evidence.conversations[number] = self.evidence.conversations[number]._replace(**changes)
 
@@ -82,7 +80,6 @@ class Scene:
         self.conversation(conversation, facts=self.evidence.conversations[conversation.number or 0].facts | changes)
 
     def add(self, key: str, body: str | bytes) -> None:
-        """Add an object."""
         raw = body if isinstance(body, bytes) else body.encode()
         self.evidence.objects.versions.append(ObjectVersion(key, "1", raw))
 
@@ -92,7 +89,6 @@ class Scene:
         self.add(key, body)
 
     def in_table(self, table: str, text: str) -> None:
-        """Add a row to a table."""
         self.evidence.tables.append((table, f"1\t{text}\t\\N"))
 
     def log(self, text: str) -> None:
@@ -176,7 +172,6 @@ def _facts(model: Model, conversation: Conversation) -> dict[str, object]:
 
 
 def new_conversation(model: Model, bot: str, number: int) -> Conversation:
-    """Return a conversation of somebody, of one message, with a file."""
     conversation = model.conversation(bot, NOON)
     conversation.number, conversation.people = number, {model.person().value}
     conversation.tried = set(conversation.people)
@@ -190,7 +185,6 @@ def new_conversation(model: Model, bot: str, number: int) -> Conversation:
 
 
 def row_of(conversation: Conversation, *, is_deleted: bool = False) -> evidence.ConversationRow:
-    """Return the rows of a conversation as they must be."""
     number, facts = conversation.number or 0, dict(conversation.facts)
     if is_deleted:
         left = {name: value if name in KEPT else None for name, value in facts.items()} | {"variables": {}}
@@ -219,7 +213,6 @@ def request_of(name: str, kind: str, **changes: object) -> RequestRow:
 
 
 def a_scene() -> Scene:
-    """Return one in which all is as promised."""
     model = Model(Words())
     gone, whole = (new_conversation(model, BOT, number) for number in (1, 2))
     deletion = model.file(

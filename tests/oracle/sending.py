@@ -23,6 +23,13 @@ class Sent(NamedTuple):
     erasures: list[Request]
 
 
+def store(state: ClientState, value: str, began: datetime | None = None, **options: Any) -> Conversation:
+    """Send a new conversation of this chatter, and return it. `options` are those of `prepared`."""
+    conversation = state.new_conversation(began)
+    send(state, [prepared(state, conversation, value, **options)])
+    return conversation
+
+
 def begin(state: ClientState) -> None:
     """Begin conversations of a new chatter, or of one who is known; some at once, some as lines."""
     person = state.pick(state.people) if state.chance.random() < 0.5 else None
@@ -55,7 +62,6 @@ def share(state: ClientState) -> None:
 
 
 def repeat(state: ClientState) -> None:
-    """Send a document again that is stored already: nothing may change."""
     if conversation := state.pick(state.alive):
         body = state.chance.choice(conversation.documents)
         [result] = state.caller.post("resent document", "conversations", body).body["results"]
@@ -73,7 +79,6 @@ def come_late(state: ClientState) -> None:
 
 
 def _completed(state: ClientState) -> list[Request]:
-    """Return the deletions that were completed last."""
     found = [request for request in state.filed.values() if request.kind == "deletion"]
     return [deletion for deletion in found if deletion.status == "completed"][-20:]
 
@@ -106,8 +111,7 @@ def come_back_unnamed(state: ClientState) -> None:
     deletion = state.pick([deletion for deletion in _completed(state) if deletion.value])
     if deletion is None:
         return
-    conversation = state.new_conversation(state.erased_at[deletion.value] - timedelta(hours=1))
-    send(state, [prepared(state, conversation, "")])
+    conversation = store(state, "", state.erased_at[deletion.value] - timedelta(hours=1))
     if conversation.number is None:
         return
     # The last deletion of a chatter closes it, whichever was meant.
@@ -154,8 +158,7 @@ def _somebody(state: ClientState, conversation: Conversation) -> Person:
 
 def identify(state: ClientState) -> None:
     """Begin a conversation of nobody, and say afterwards whose it is."""
-    conversation = state.new_conversation()
-    send(state, [prepared(state, conversation, "")])
+    conversation = store(state, "")
     value = _somebody(state, conversation).value
     conversation.tried.add(value)
     state.meets(conversation, value)
@@ -168,7 +171,6 @@ def identify(state: ClientState) -> None:
 
 
 def _name(state: ClientState, conversation: Conversation, value: str) -> Mapping[str, Any]:
-    """Say whose a conversation is, and return the result."""
     body = {"identities": [{"id": conversation.id} | state.naming(value)]}
     [result] = state.caller.post("identify", "conversations/identify", body).body["results"]
     found: Mapping[str, Any] = result
@@ -271,7 +273,6 @@ def _document(
 
 
 def _facts(state: ClientState, conversation: Conversation) -> dict[str, Any]:
-    """Return what is said of a conversation itself."""
     chance = state.chance
     return {
         "user_name": conversation.name,

@@ -48,7 +48,6 @@ class Actor:
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether it is stopped in the middle of its work."""
         return self._is_busy and self._is_stopped
 
     def begin(self, work: Work, *, steps: int | None = None) -> None:

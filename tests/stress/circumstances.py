@@ -49,7 +49,6 @@ def hour() -> None:
 
 
 def leases() -> None:
-    """Let all claims end."""
     _execute(_LEASES_END)
     _make_lookups_due(taken=True)
 

@@ -61,7 +61,6 @@ class Onlooker:
         return evidence.conversations(self._read, [one.number for one in entries if one.number is not None])
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return the rows of all tables, each with its table."""
         found = []
         with self.lock, self._reader.cursor() as cursor:
             for (table,) in cursor.execute(TABLES).fetchall():
@@ -81,7 +80,6 @@ class Onlooker:
         )
 
     def keys(self) -> set[str]:
-        """Return the keys of all objects that the database knows of."""
         return {key for (key,) in self._read(_KEYS)}
 
     def left(self, request_id: str) -> dict[str, str | None]:
@@ -111,7 +109,6 @@ class Onlooker:
         return self._objects(self._storage, but=_LEDGER)
 
     def delivered(self) -> list[ObjectVersion]:
-        """Return what is in the client's own bucket."""
         return self._objects(self._clients)
 
     def _objects(self, storage: ObjectStorage, but: str | None = None) -> list[ObjectVersion]:

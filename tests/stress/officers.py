@@ -76,7 +76,6 @@ class Officers:
         change_chatbot(chatbot=chatbot, uci="member_id", actor=_OFFICER)
 
     def select(self, name: str, bot: str, conversation: str, place: int) -> None:
-        """Redact a message as staff do: it waits."""
         entry = self.truth.at(bot, conversation)
         if name in self.truth.named or entry.number is None or not entry.texts:
             return

@@ -13,6 +13,7 @@ from unittest.mock import patch
 from django.test import override_settings
 
 from chatbots.buckets import hosted_storage
+from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.retention import due
 from tests import databases
@@ -27,7 +28,7 @@ from tests.stress.restores import Restores
 from tests.stress.sessions import Sessions
 from tests.stress.stories import FILED, TURNS, Author, Rule, Story, printed, shortened
 from tests.stress.truth import Filed, Truth
-from tests.stress.world import COMMANDS, World
+from tests.stress.world import BOTS, COMMANDS, World
 
 # Drains and sweeps after which everything has to be final, once the storage is well.
 _ROUNDS = 8
@@ -60,7 +61,7 @@ class Play:
         self._has_officers = any(rule[0] in {"eyes", "period", "restore"} for rule in story)
         self._has_lookups = any(rule[0] == "arrive" for rule in story)
         if self._has_lookups:
-            self.world.answer_lookups()
+            self._sessions.open(Chatbot.objects.get(slug=BOTS[0]))
 
     # --- Its parts -------------------------------------------------------------------------------------
 
@@ -129,7 +130,6 @@ class Play:
             invariants.late_words_are_gone(late, self._look)
 
     def _call(self, work: Callable[[], object]) -> None:
-        """Do something from outside. Raises Broken."""
         actor = self._actor("client")
         actor.begin(work)
         self._settled(actor)
@@ -154,7 +154,7 @@ class Play:
         with self._watching:  # what is seen before the service is open again is of neither life
             self._call(partial(self._restores.lose, how))
             self._call(self._restores.replay)
-        self._raise_broken()
+        self._look_on()
         invariants.after_replay(self.truth, self._look)
         self._call(self._restores.send_again)
         invariants.after_sending_again(self.truth, self._look, self._restores.lost)
@@ -278,10 +278,6 @@ class Play:
         if what not in _TOLERATED and not self.broken:
             self.broken = Broken(what, what)
 
-    def _raise_broken(self) -> None:
-        if self.broken:
-            raise self.broken
-
     # --- Actors ----------------------------------------------------------------------------------------
 
     def _actor(self, name: str) -> Actor:
@@ -292,8 +288,12 @@ class Play:
     def _settled(self, actor: Actor) -> None:
         """Wait until it is done or stopped, and look. Raises Broken."""
         self._settle(actor)
+        self._look_on()
+
+    def _look_on(self) -> None:
         self.watch()
-        self._raise_broken()
+        if self.broken:
+            raise self.broken
 
     def _settle(self, actor: Actor, depth: int = 0) -> None:
         """Wait until it is done or stopped. Stopped actors that block it are resumed.

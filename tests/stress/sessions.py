@@ -28,7 +28,6 @@ class Sessions:
         self._running = ExitStack()
 
     def open(self, chatbot: Chatbot) -> None:
-        """Start the server, and let the chatbot ask it."""
         # The breakers of this process know chatbots of other stories by the same numbers.
         RESOLVERS.forget()
         receiver = self._running.enter_context(receiving(respond=self._respond))

@@ -53,7 +53,6 @@ def _value(word: str) -> str | int | None:
 
 
 def printed(rules: Story) -> str:
-    """Return a story as `story` reads it."""
     return "\n".join(" ".join("-" if word is None else str(word) for word in rule) for rule in rules)
 
 
@@ -160,8 +159,6 @@ _EPISODES: list[tuple[float, str, list[str]]] = [
 
 
 class Author:
-    """Makes up the story of a seed."""
-
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
         choice, luck = self._random.choice, self._luck

@@ -38,7 +38,6 @@ class Writer:
         }
 
     def filed(self, one: Filed, body: dict[str, str]) -> None:
-        """Note what the body of a request had that was filed."""
         one.written = [Text(what, text, self._of[one.name, what], now()) for what, text in body.items()]
 
     def note(self, name: str, decision: str, of: str) -> None:

@@ -24,8 +24,6 @@ AGAIN = " again"
 
 @dataclass
 class Span:
-    """When something was asked, and when it was answered."""
-
     asked_at: datetime
     answered_at: datetime | None = None
 
@@ -149,7 +147,6 @@ class Filed(Request):
         return self.is_export and self.status == "completed" and not self.is_delivered
 
     def is_of_chatter(self, other: "Filed") -> bool:
-        """Return whether both are about one chatter."""
         return bool(self.value) and (self.bot, self.value) == (other.bot, other.value)
 
     def __str__(self) -> str:
@@ -177,11 +174,9 @@ class Truth(Model):
             return self._places[bot, name]
 
     def word(self, entry: Conversation) -> str:
-        """Return a new word of a conversation."""
         return self.words.of_conversation(entry.index)
 
     def of_words(self, words: Iterable[Word]) -> Conversations:
-        """Return the conversations of these words."""
         entries = self.entries
         return frozenset(entries[word.number] for word in words)
 
@@ -202,7 +197,6 @@ class Truth(Model):
         return one
 
     def drop(self, one: Filed) -> None:
-        """Forget what was not filed."""
         del self.named[one.name]
         self.forget(one)
 
@@ -211,7 +205,6 @@ class Truth(Model):
         return list(self._places.values())
 
     def of(self, *kinds: str) -> list[Filed]:
-        """Return the requests of these kinds that were filed."""
         return [one for one in list(self.named.values()) if one.kind in kinds and one.id]
 
     @property
@@ -327,5 +320,4 @@ class Truth(Model):
 
 
 def _ticks(instant: datetime) -> int:
-    """Return an instant as one of the model's clock."""
     return int(instant.timestamp() * 1e6)

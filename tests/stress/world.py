@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,13 +12,13 @@ from itertools import count
 from typing import Any
 
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.test import Client
 
 from chatbots.models import Chatbot
 from chatbots.operations.keys import create_callback_secret
 from compliance import worker
 from compliance.lookups.queue import look_up
+from conversations.models import UploadedFile
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
@@ -52,6 +51,10 @@ def _noon(days: int) -> datetime:
     return (now() - timedelta(hours=3, days=days)).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
+def _naming(chatter: str) -> dict[str, str]:
+    return {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": chatter}
+
+
 @dataclass
 class Said:
     """A document. `is_now`: the conversation begins with it; `at`: when it was sent first."""
@@ -72,7 +75,8 @@ class World:
     def __init__(self, truth: Truth, faults: Faults, sessions: Sessions, report: Callable[[str], None]) -> None:
         self.truth = truth
         self.faults = faults
-        self.turns = {"work": self.drain, "sweep": self.sweep, "look": self.look}
+        self.turns = {"work": partial(worker.drain, seconds=20), "sweep": worker.sweep}
+        self.turns["look"] = partial(look_up, seconds=20)
         self._sessions = sessions
         self._report = report
         self.officers = Officers(truth)
@@ -88,10 +92,6 @@ class World:
             self._callers[slug] = TokenCaller(chatbot)
             self._backends[slug] = Backend(chatbot)
             create_callback_secret(chatbot=chatbot, actor="command")
-
-    def answer_lookups(self) -> None:
-        """Let the first chatbot's owner run a server that knows whose session it is."""
-        self._sessions.open(Chatbot.objects.get(slug=BOTS[0]))
 
     # --- What clients do -------------------------------------------------------------------------------
 
@@ -110,29 +110,21 @@ class World:
         message, text = f"m{len(entry.texts)}x{next(self._numbers)}", self.truth.word(entry)
         began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
-        document: dict[str, Any] = {
-            "id": name,
-            "channel": entry.facts["channel"],
-            "user_name": entry.facts["user_name"],
-            "csat": {"comment": entry.facts["csat_comment"]},
-            "messages": [
-                {"id": message, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
-            ],
-        }
+        sent = {"id": message, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
+        document: dict[str, Any] = {name: entry.facts[name] for name in ("channel", "user_name")}
+        document |= {"id": entry.id, "csat": {"comment": entry.facts["csat_comment"]}, "messages": [sent]} | variables
         if began_at:
             document["started_at"] = began_at.isoformat()
-        is_now = began in {"now", "soon"}
-        said = Said(entry, document | variables, message, text, sent_at, began_at, is_now, at=now())
+        said = Said(entry, document, message, text, sent_at, began_at, began in {"now", "soon"}, at=now())
         self.sent.append(partial(self._say_again, said))
         self._send(said)
 
-    def _say_again(self, said: "Said") -> None:
+    def _say_again(self, said: Said) -> None:
         """Send a document once more, as all of a conversation is sent: with its start."""
         began_at = said.began_at or said.entry.began
-        assert began_at
         self._send(replace(said, began_at=began_at, document=said.document | {"started_at": began_at.isoformat()}))
 
-    def _send(self, said: "Said") -> None:
+    def _send(self, said: Said) -> None:
         entry = said.entry
         entry.is_sent = True
         chatter = said.document.get("custom_variables", {}).get("member_id")
@@ -166,12 +158,8 @@ class World:
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
         """Say who chatted in a conversation, and compare the outcome with what the model expects."""
-        body = {
-            "id": name,
-            "unique_chatter_identifier_key": "member_id",
-            "unique_chatter_identifier_value": chatter,
-        }
-        self._name(bot, name, chatter, "conversations/identify", {"identities": [body]})
+        body = {"identities": [{"id": name} | _naming(chatter)]}
+        self._name(bot, name, chatter, "conversations/identify", body)
 
     def sign(self, bot: str, name: str, chatter: str) -> None:
         """Send a document with nothing but a token that names a chatter, as `identify` does otherwise."""
@@ -250,7 +238,7 @@ class World:
         body: dict[str, Any] = dict.fromkeys(flags, True)
         value, ids = ("", tuple(whom.split(","))) if kind.endswith("_ids") else (whom, ())
         if value:
-            body |= {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": value}
+            body |= _naming(value)
         else:
             body["conversation_ids"] = list(ids)
         one = "deletion" if kind.startswith("delete") else "export"
@@ -314,35 +302,20 @@ class World:
 
     def _call(self, bot: str, path: str, body: bytes, content_type: str) -> Any:
         caller = self._callers[bot]
-        client = Client(raise_request_exception=False)
-        send = partial(client.generic, "POST", caller.url(path), body, content_type)
-        # Of several at once, a process puts some off that take long; what they ask for is not begun.
-        while (response := send(headers=caller.credentials(body))).status_code == 429:
-            time.sleep(0.1)
-        return response
+        client, headers = Client(raise_request_exception=False), caller.credentials(body)
+        return client.generic("POST", caller.url(path), body, content_type, headers=headers)
 
     def usage(self) -> dict[str, Usage]:
-        """Return what the API says of how many conversations there were."""
         return {bot: usage_of(caller.get(f"usage?{EVER}").json()) for bot, caller in self._callers.items()}
 
     # --- What workers and operators do -----------------------------------------------------------------
-
-    def drain(self) -> None:
-        worker.drain(seconds=20)
-
-    def sweep(self) -> None:
-        worker.sweep()
-
-    def look(self) -> None:
-        look_up(seconds=20)
 
     def days(self, bot: str) -> None:
         """Plan and make the extracts of the two days on which most messages are."""
         first, last = (_noon(days).date().isoformat() for days in (2, 1))
         with suppress(SystemExit):  # some could not be made
-            call_command(
-                "daily_extract", bot, "--from", first, "--to", last, stdout=io.StringIO(), stderr=io.StringIO()
-            )
+            out = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+            call_command("daily_extract", bot, "--from", first, "--to", last, **out)
 
     # --- What happens by itself ------------------------------------------------------------------------
 
@@ -352,17 +325,13 @@ class World:
         if what == "days":
             prefixes = [f"{which}/daily_conversations_extracts/"]
         elif what == "file":
-            prefixes = self._keys_of_files(which)
+            number = self.truth.at(BOTS[0], which).number or 0
+            files = UploadedFile.objects.filter(chatbot__slug=BOTS[0], conversation_id=number)
+            prefixes = list(files.values_list("object_key", flat=True))
         elif what == "export":
             filed = self.truth.named.get(which)
             prefixes = [f"{filed.bot}/chatter_data_exports/{filed.value or '!conversations'}/"] if filed else []
         self.faults.refusals += [Refusal(prefix, does, how) for prefix in prefixes]
-
-    def _keys_of_files(self, name: str) -> list[str]:
-        with connection.cursor() as cursor:
-            number = self.truth.at(BOTS[0], name).number
-            cursor.execute("SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [number])
-            return [key for (key,) in cursor.fetchall()]
 
     @property
     def is_ledger_refused(self) -> bool:

@@ -20,7 +20,7 @@ import sys
 
 from scripts.processes import exit_on_sigterm
 from tests.faults.catalogue import FAULTS
-from tests.faults.soak.soak import Plan, Soak
+from tests.faults.soak.soak import Soak
 from tests.operated import ROOT
 
 
@@ -39,7 +39,7 @@ def main() -> int:
         return 0
     exit_on_sigterm()
     seconds = options.minutes * 60 if options.seconds is None else options.seconds
-    with Soak(Plan(ROOT / "var" / "soak", seed=options.seed, seconds=seconds, only=options.only)) as soak:
+    with Soak(ROOT / "var" / "soak", options.seed, seconds, only=options.only) as soak:
         soak.run()
         soak.look()
         found = soak.report()

@@ -37,7 +37,6 @@ def delete(state: ClientState) -> None:
 
 
 def delete_conversations(state: ClientState) -> None:
-    """File the deletion of one to three conversations by their ids."""
     if conversations := _some(state, state.chance.choice((1, 2, 3))):
         request = filing.deletion_by_ids(state, conversations, *_flags(state, erase_exports=0.6))
         filing.file(state, request)
@@ -46,13 +45,11 @@ def delete_conversations(state: ClientState) -> None:
 
 
 def export(state: ClientState) -> None:
-    """File the export of a chatter."""
     if person := state.pick(state.free_people()):
         filing.file(state, _export_of(state, person.value))
 
 
 def export_conversations(state: ClientState) -> None:
-    """File the export of some conversations by their ids."""
     if conversations := _some(state, 3):
         filing.file(state, filing.export_by_ids(state, conversations, *_flags(state, include_files=0.4)))
 
@@ -71,7 +68,6 @@ def file_again(state: ClientState) -> None:
 
 
 def redact(state: ClientState) -> None:
-    """Redact a message."""
     conversation = state.pick(state.alive)
     message = state.pick(sorted(conversation.texts)) if conversation else None
     if conversation and message and message not in conversation.redacted:
@@ -111,7 +107,6 @@ def read_log(state: ClientState) -> None:
 
 
 def read_requests(state: ClientState) -> None:
-    """Read a page of requests."""
     query = state.chance.choice(("", "&status=completed", "&kind=export", "&kind=deletion"))
     state.caller.get("requests", f"requests?limit=50{query}")
 

@@ -109,9 +109,8 @@ class Driver(threading.Thread):
 
     def _new_chatter(self) -> str:
         """Store a conversation of somebody, and return their value."""
-        state = self._state
-        value = state.new_person().value
-        sending.send(state, [sending.prepared(state, state.new_conversation(), value)])
+        value = self._state.new_person().value
+        sending.store(self._state, value)
         return value
 
     def _recover(self, value: str) -> tuple[list[Request], float]:
@@ -137,7 +136,6 @@ class Driver(threading.Thread):
             value = self._new_chatter()
 
     def _probe(self, value: str, end: float) -> Request:
-        """File a request, and return it once it is over, or the time is."""
         state = self._state
         request_of = self._chance.choice((filing.deletion_of, filing.export_of))
         request = filing.file(state, request_of(state, value), called="probe")

@@ -40,11 +40,8 @@ class Operator(threading.Thread):
         self.retried: Counter[str] = Counter()
         # What has succeeded, and how often.
         self.done: Counter[str] = Counter()
-        self._site = site
-        self._state = state
-        self._violations = state.violations
-        self._every = every
-        self._over = over
+        self._site, self._state, self._violations = site, state, state.violations
+        self._every, self._over = every, over
         self._old: list[Conversation] = []
 
     def run(self) -> None:
@@ -52,7 +49,7 @@ class Operator(threading.Thread):
         turns = cycle((self.retain, self.make_days))
         due = time.monotonic() + self._every
         while not self._over.wait(10):
-            self.retry_failed()
+            self.attempt(self.retry)
             if time.monotonic() > due:
                 self.attempt(next(turns))
                 due = time.monotonic() + self._every
@@ -65,10 +62,10 @@ class Operator(threading.Thread):
             pass  # told already
         except (psycopg.Error, RuntimeError, OSError) as error:
             if not self._violations.outages.lately(_CALM):
-                told = f"{what.__name__.strip('_')} has failed, and no fault explains that: {type(error).__name__}"
+                told = f"{what.__name__} has failed, and no fault explains that: {type(error).__name__}"
                 self._violations.add("operator", f"{told} {error if isinstance(error, RuntimeError) else ''}".strip())
         else:
-            self.done[what.__name__.strip("_")] += 1
+            self.done[what.__name__] += 1
 
     def begin(self) -> None:
         """Send the first old conversations, and set the period. Its first run need not wait a day."""
@@ -81,11 +78,15 @@ class Operator(threading.Thread):
     def retain(self) -> None:
         """Send more that is too old, and let the next day's run begin: by a sweep or by our command."""
         self._send_old()
-        self._come_late()
+        state, conversation = self._state, self._state.pick(self._old)
+        if conversation:
+            answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
+            if answer.status == 410:
+                # A run has erased it: nothing more of it may be stored.
+                sending.send_late(state, conversation, min(conversation.tried), "conversation_deleted")
         self.end_day()
 
     def end_day(self) -> None:
-        """Let the run of the next day begin."""
         self._site.sql(_DAY_PASSES, [self._state.bot])
         self._site.manage("apply_retention", self._state.bot, ends=(0, 3))
 
@@ -93,10 +94,7 @@ class Operator(threading.Thread):
         yesterday = (now() - timedelta(days=1)).date().isoformat()
         self._site.manage("daily_extract", "hosted", "--date", yesterday, ends=(0, 3))
 
-    def retry_failed(self) -> None:
-        self.attempt(self._retry)
-
-    def _retry(self) -> None:
+    def retry(self) -> None:
         found: dict[str, str] = dict(self._site.sql(_FAILED))
         for code, detail in found.items():
             if code not in EXPECTED or not self._violations.outages.lately(_REST):
@@ -109,20 +107,11 @@ class Operator(threading.Thread):
         run = Request(self._state.bot, "retention", "the runs of the period", surely=set(self._old), status=status)
         self._state.model.file(run)
 
-    def _come_late(self) -> None:
-        """Send more of a conversation that a run has erased: nothing may be stored."""
-        state = self._state
-        if conversation := state.pick(self._old):
-            answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
-            if answer.status == 410:
-                sending.send_late(state, conversation, min(conversation.tried), "conversation_deleted")
-
     def _send_old(self) -> None:
         """Send conversations whose last message is too old, and one that is not."""
         state = self._state
         for days in (RETENTION_DAYS + 30, RETENTION_DAYS + 1, RETENTION_DAYS - 5):
             began = now() - timedelta(days=days)
-            person, conversation = state.new_person(), state.new_conversation(began)
-            sending.send(state, [sending.prepared(state, conversation, person.value, sent_at=began)])
+            conversation = sending.store(state, state.new_person().value, began, sent_at=began)
             if days > RETENTION_DAYS and conversation.number is not None:
                 self._old.append(conversation)

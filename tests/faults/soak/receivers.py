@@ -115,7 +115,6 @@ class Receivers:
 
 @contextmanager
 def receiving(violations: Violations, *, seed: int) -> Iterator[Receivers]:
-    """Run both on one port of this machine."""
     both = Receivers(violations, seed=seed)
     with receivers.receiving(handle=both.handle) as server:
         both.port = server.port

@@ -104,22 +104,18 @@ class Watcher(threading.Thread):
                     self.memory[f"{name} {kinds.get(pid, '')} {pid}"] += sizes
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long, and with which faults: `only` those whose name has one of these words."""
+@dataclass
+class Soak:
+    """A context is entered to set up; then `run`, and `look`, which may be called again.
+
+    `only` faults whose name has one of these words are caused, with a `pause` between two of them.
+    """
 
     folder: Path
     seed: int = 1
     seconds: float = 1200.0
     pause: tuple[float, float] = (4.0, 8.0)
     only: Collection[str] = ()
-
-
-@dataclass
-class Soak:
-    """A context is entered to set up; then `run`, and `look`, which may be called again."""
-
-    plan: Plan
     known: Known = field(default_factory=Known)
 
     def __enter__(self) -> "Soak":
@@ -138,11 +134,11 @@ class Soak:
     # --- Before ------------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
-        plan, enter = self.plan, self._exits.enter_context
+        enter = self._exits.enter_context
         self.model, self.violations = self.known.model, self.known.violations
         self.over = threading.Event()
-        self.receivers: Receivers = enter(receiving(self.violations, seed=plan.seed))
-        self.site: Site = enter(Site(plan.folder, disk_bytes=DISK_BYTES, steady=True))
+        self.receivers: Receivers = enter(receiving(self.violations, seed=self.seed))
+        self.site: Site = enter(Site(self.folder, disk_bytes=DISK_BYTES, steady=True))
         self.client_wire = enter(Wire(self.site.s3_wire.target))
         with self.site.keys.client() as s3:
             s3.create_bucket(Bucket=CLIENT_BUCKET)
@@ -151,22 +147,21 @@ class Soak:
             self.states = dict(zip(BOTS, pool.map(self._found, BOTS), strict=True))
         still, hosted = self.states[STILL], self.states[HOSTED]
         faults = FAULTS | faults_of(self.receivers, self.client_wire)
-        chosen = {name: faults[name] for name in faults if not plan.only or any(word in name for word in plan.only)}
+        chosen = {name: faults[name] for name in faults if not self.only or any(word in name for word in self.only)}
         over, read = self.over, self.read
-        self.driver = Driver(self.site, still, chosen, seed=plan.seed + 1, pause=plan.pause, read=read, over=over)
-        self.operator = Operator(self.site, self.states[AGED], over=over, every=max(15.0, plan.seconds / 16))
+        self.driver = Driver(self.site, still, chosen, seed=self.seed + 1, pause=self.pause, read=read, over=over)
+        self.operator = Operator(self.site, self.states[AGED], over=over, every=max(15.0, self.seconds / 16))
         self.operator.begin()
         # Chatters of the one chatbot have namesakes in the other, of whom nobody asks for anything but one export.
         for _ in range(_NAMESAKES):
             value = hosted.new_person().value
             for state in (still, hosted):
-                sending.send(state, [sending.prepared(state, state.new_conversation(), value)])
+                sending.store(state, value)
         filing.file(still, filing.export_of(still, value))
         self.watcher = Watcher(self.site, over)
         self.actors = [self._actor(number) for number in range(_CLIENTS + 1)]
 
     def _found(self, bot: str) -> ClientState:
-        """Create a chatbot and what its client needs."""
         site, words = self.site, ["--variable", "user_channel:session"]
         client = site.create_chatbot(bot, *words, *(["--enable-extracts"] if bot == HOSTED else []))
         self.receivers.secrets[bot] = site.manage("create_callback_secret", bot, "--json").document["secret"]
@@ -188,7 +183,7 @@ class Soak:
     def _state(self, client: Client, key: IdentityKey | None, number: int = 0) -> ClientState:
         # The times of those who ask whether work goes on are measured.
         longest_pause = 0.2 if client.slug == STILL else 2.0
-        seed = f"{self.plan.seed} {client.slug} {number}"
+        seed = f"{self.seed} {client.slug} {number}"
         of = {"identity_key": key, "sessions": self.receivers.sessions}
         return self.known.state(client, seed, longest_pause=longest_pause, **of)
 
@@ -227,7 +222,7 @@ class Soak:
         threads = [self.watcher, *self.actors, self.operator, self.driver]
         for thread in threads:
             thread.start()
-        while (left := self.plan.seconds - (time.monotonic() - began)) > 0:
+        while (left := self.seconds - (time.monotonic() - began)) > 0:
             time.sleep(min(left, _PROGRESS_SECONDS))
             self.tell(time.monotonic() - began)
         self.over.set()
@@ -236,7 +231,6 @@ class Soak:
         self._be_quiet()
 
     def tell(self, seconds: float) -> None:
-        """Say how far it is, and what violations are new, on stderr."""
         for one in self.violations.news():
             sys.stderr.write(f"VIOLATION {one}\n")
         filed = [one for one in self.model.filed if one.id]
@@ -274,7 +268,7 @@ class Soak:
         while time.monotonic() < end:
             if self.site.sql(_OPEN) == [(0,)]:
                 return True
-            self.operator.retry_failed()
+            self.operator.attempt(self.operator.retry)
             time.sleep(1)
         return False
 
@@ -303,7 +297,7 @@ class Soak:
         self.met = checks.comparison.met
         faults = sum(self.driver.caused.values())
         self.unmet = unmet(self.known.traffic.calls, self.met, self.operator.done, faults)
-        if self.unmet and self.plan.seconds >= _LONG and not self.plan.only:
+        if self.unmet and self.seconds >= _LONG and not self.only:
             self.violations.add("nothing met", ", ".join(self.unmet))
 
     def _of_resources(self) -> Findings:
@@ -317,12 +311,11 @@ class Soak:
                 yield "queue", f"{left} rows of {name} are left, though all requests are over"
 
     def report(self) -> dict[str, Any]:
-        """Return what the run was, and what it found."""
         filed = [one for one in self.model.filed if one.id]
         stored = [conversation for conversation in self.model.conversations if conversation.number is not None]
         outages, recoveries = self.violations.outages.over, sorted(self.driver.recoveries.items())
         return {
-            "plan": f"seed {self.plan.seed}, {self.plan.seconds:.0f} s",
+            "plan": f"seed {self.seed}, {self.seconds:.0f} s",
             "calls": dict(self.known.traffic.calls.most_common()),
             "answers": dict(self.known.traffic.answers.most_common()),
             "conversations": len(stored),
@@ -348,7 +341,6 @@ class Soak:
 
 
 def unmet(calls: Mapping[str, int], met: Counter[str], done: Counter[str], faults: int) -> list[str]:
-    """Return what a run has not done, or not met."""
     found = [f"call: {name}" for name in _CALLS if not calls.get(name)]
     found += [f"check: {name}" for name in _MET if not met[name]]
     found += [f"operator: {name}" for name in _DONE if not done[name]]
