@@ -31,7 +31,7 @@ from devservers.s3 import S3
 from scripts.demo_story import require
 from scripts.processes import Processes, free_port, wait_for_http, web_command
 from tests.oracle.caller import Client
-from tests.oracle.objects import Objects, objects_in
+from tests.oracle.evidence import Objects, objects_in
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB, WORKER = "compliance_web", "compliance_worker"
@@ -280,9 +280,6 @@ class Operated(ABC):
     def sql(self, statement: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Run a statement as the owner of the database, past any wire, and return its rows."""
         return self.database.sql(statement, values)
-
-    def dump(self) -> str:
-        return self.database.run("pg_dump", "--data-only", DATABASE).decode(errors="replace")
 
     def objects(self, bucket: str = "") -> Objects:
         """Return all that a bucket holds, the hosted one by default."""

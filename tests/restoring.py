@@ -13,15 +13,7 @@ from compliance.ledger import service
 from compliance.models import Service
 from conversations.distribution import DISTRIBUTED
 from tests import databases
-
-# What is not of the service's data: who is connected, and how its tasks are queued.
-TABLES = """
-SELECT format('%I', c.relname)
-  FROM pg_class c
- WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
-   AND c.relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission', 'chatbots_digestkey')
- ORDER BY 1
-"""
+from tests.oracle.evidence import TABLES
 
 
 class Backup:

@@ -60,12 +60,11 @@ class Company:
         for hour in range(conversations):
             sending.store(state, person.value, began + timedelta(hours=hour), messages=_MESSAGES)
 
-    def conversations_of(self, person: Person) -> list[Conversation]:
-        return self.ours.conversations_of(person.value)
+    def conversations_of(self, *people: Person) -> list[Conversation]:
+        return [each for person in people for each in self.ours.conversations_of(person.value)]
 
     def numbers_of(self, *people: Person) -> list[int]:
-        found = [conversation.number for person in people for conversation in self.conversations_of(person)]
-        return [number for number in found if number is not None]
+        return [each.number for each in self.conversations_of(*people) if each.number is not None]
 
     def upload(self, person: Person) -> None:
         """Send files of somebody's first conversation until one is known to be stored."""
@@ -191,10 +190,7 @@ class Round:
             each.result()
 
     def _file(self, person: Person) -> None:
-        if person in self.erased:
-            self.company.delete(person)
-        else:
-            self.company.export(person)
+        (self.company.delete if person in self.erased else self.company.export)(person)
 
 
 def found(site: Site, known: Known, seed: int, slug: str = "acme") -> Company:

@@ -158,15 +158,12 @@ class Site(Operated):
 
         def look() -> bool:
             with suppress(IndexError):  # it is being replaced
-                found[:] = self._of_kind(cluster, kind)
+                kinds = self.kinds(cluster)
+                found[:] = [pid for pid in children_of(self.guard(cluster)) if kinds.get(pid) == kind]
             return bool(found)
 
         wait_until(look, f"{cluster} has a {kind}")
         return found[0]
-
-    def _of_kind(self, cluster: str, kind: str) -> list[int]:
-        kinds = self.kinds(cluster)
-        return [pid for pid in children_of(self.guard(cluster)) if kinds.get(pid) == kind]
 
     def kinds(self, cluster: str) -> dict[int, str]:
         """Return of which of KINDS each process is that a cluster ever had."""

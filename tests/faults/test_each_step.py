@@ -5,9 +5,7 @@ and then two clusters carry them out, die at one step after the other, and go on
 """
 
 import os
-from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -77,32 +75,25 @@ _ROUNDS = 3
 _WAITING = "SELECT id FROM compliance_callback WHERE request_id = ANY(%s::uuid[]) AND state = 'waiting'"
 
 
-class Steps(NamedTuple):
-    deletions: list[str]
-    exports: list[str]
-    callbacks: list[str]
-
-    def only(self, wanted: Collection[str]) -> "Steps":
-        return Steps(*([step for step in steps if step in wanted] for steps in self))
+Steps = dict[str, list[str]]
 
 
 def test_workers_that_are_killed_there_lose_and_double_nothing(site: Site, company: Company, tmp_path: Path) -> None:
-    left = Steps(OF_DELETIONS, OF_EXPORTS, OF_CALLBACKS)
-    if not _IS_WHOLE:
-        left = left.only(_SHORT)
+    steps = {"deletions": OF_DELETIONS, "exports": OF_EXPORTS, "callbacks": OF_CALLBACKS}
+    left = {of: [step for step in each if _IS_WHOLE or step in _SHORT] for of, each in steps.items()}
     for number in range(_ROUNDS):
-        if any(left):
+        if any(left.values()):
             folder = tmp_path / str(number)
             folder.mkdir()
             left = _kill_at(left, site, company, folder)
-    assert not any(left), left
+    assert not any(left.values()), left
     for cluster in site.clusters:
         site.restart(cluster)
 
 
 def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
     """Kill a worker at each step, look at everything, and return the steps at which nobody was to be killed."""
-    to_erase, to_export = len(steps.deletions), len(steps.exports)
+    to_erase, to_export = len(steps["deletions"]), len(steps["exports"])
     begun = company.begin_round(to_erase=max(2, to_erase), to_export=to_export)
     for person in (*begun.erased, *begun.exported):
         company.upload(person)
@@ -110,7 +101,7 @@ def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
     for person in begun.erased:
         company.export(person, "include_files")
     company.follow()
-    for step, person in zip(steps.deletions, begun.erased, strict=False):
+    for step, person in zip(steps["deletions"], begun.erased, strict=False):
         # What fits a chunk is in the ledger as erased before its files go.
         if step.endswith("ledger.journal.intend"):
             company.stuff(person, _MORE_THAN_A_CHUNK)
@@ -121,28 +112,22 @@ def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
         told = {"callback_url": receiver.url()}
         deletions = [company.delete(person, **told).id for person in begun.erased]
         exports = [company.export(person, "include_files", **told).id for person in begun.exported]
-        argv = dying.prepare(
-            folder,
-            [
-                *zip(steps.deletions, deletions, strict=False),
-                *zip(steps.exports, exports, strict=True),
-                *((step, dying.ANYBODY) for step in steps.callbacks),
-            ],
-        )
-        requests = [*deletions, *exports]
+        asked = {
+            "deletions": list(zip(steps["deletions"], deletions, strict=False)),
+            "exports": list(zip(steps["exports"], exports, strict=True)),
+            "callbacks": [(step, dying.ANYBODY) for step in steps["callbacks"]],
+        }
+        argv = dying.prepare(folder, [each for of in asked.values() for each in of])
         with company.fault("worker killed"):
             for cluster in site.clusters:
                 site.start(cluster, argv=argv)
             company.follow(seconds=600)
         assert company.wrong() == []
-        wait_until(lambda: not site.sql(_WAITING, [requests]), "each callback has come")
+        wait_until(lambda: not site.sql(_WAITING, [[*deletions, *exports]]), "each callback has come")
 
     payloads = [each.payload for each in receiver.received]
     came = {(told["request_id"], told["event"], told["callback_id"]) for told in payloads}
-    assert sorted(each[:2] for each in came) == sorted((request, "request.completed") for request in requests)
+    expected = sorted((request, "request.completed") for request in (*deletions, *exports))
+    assert sorted(each[:2] for each in came) == expected
     left = dying.not_reached(folder)
-    return Steps(
-        [step for step, request in zip(steps.deletions, deletions, strict=False) if (step, request) in left],
-        [step for step, request in zip(steps.exports, exports, strict=True) if (step, request) in left],
-        [step for step in steps.callbacks if (step, dying.ANYBODY) in left],
-    )
+    return {of: [step for step, request in each if (step, request) in left] for of, each in asked.items()}

@@ -11,7 +11,7 @@ What is recorded:
 
 What is found, and compared with that:
 
-    evidence.py      objects.py     rows, objects in every version, logs, usage, callbacks
+    evidence.py      rows, objects in every version, logs, usage, callbacks
     comparison.py    what follows from the model and the evidence together
     checks.py        all checks
     conversations.py exports.py     leftovers.py    their parts

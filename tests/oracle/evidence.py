@@ -4,17 +4,29 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.operated import Operated
+import psycopg
+from botocore.exceptions import ClientError
+
 from tests.oracle.caller import Caller
-from tests.oracle.objects import Objects
+
+if TYPE_CHECKING:
+    from tests.operated import Operated
 
 # All months in which a conversation may have begun.
 EVER = "from=2025-01&to=2027-12"
 # Runs a statement, and returns its rows.
 Read = Callable[[str, Any], list[tuple[Any, ...]]]
 
+# What is not of the service's data is left out: who is connected, and how its tasks are queued.
+TABLES = """
+SELECT format('%I', c.relname)
+  FROM pg_class c
+ WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+   AND c.relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission', 'chatbots_digestkey')
+ ORDER BY 1
+"""
 _CONVERSATIONS = """
 SELECT b.slug, c.id, c.external_id, c.deleted_at IS NOT NULL,
        (SELECT coalesce(jsonb_object_agg(m.external_id, jsonb_build_array(m.kind, m.text)), '{}')::text
@@ -157,6 +169,69 @@ class Count(NamedTuple):
 Usage = dict[tuple[str, str], Count]
 
 
+class ObjectVersion(NamedTuple):
+    """One version of an object. A delete marker has no body."""
+
+    key: str
+    version: str
+    body: bytes | None
+    is_latest: bool = True
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Every version of every object of a bucket, and the keys of open multipart uploads of which parts were sent.
+
+    Without a part one may be left where the call that opens it reaches the storage after it was given up (ADR 0005).
+    """
+
+    versions: list[ObjectVersion]
+    uploads: list[str]
+
+
+# By key, version and tag.
+Bodies = dict[tuple[str, str, str], bytes]
+
+
+def objects_in(bucket: str, client: Any) -> Objects:
+    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return Objects(
+        list(versions_in(bucket, client)), [each["Key"] for each in uploads if _has_parts(bucket, each, client)]
+    )
+
+
+def versions_in(
+    bucket: str, client: Any, *, known: Bodies | None = None, but: str | None = None
+) -> Iterator[ObjectVersion]:
+    """Yield all versions, but those whose keys begin with `but`. `known` remembers their bodies for the next time."""
+    known = {} if known is None else known
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for each in page.get("Versions", []):
+            if but is not None and each["Key"].startswith(but):
+                continue
+            key, version = each["Key"], each["VersionId"]
+            body = known.get((key, version, each["ETag"])) or _body(bucket, key, version, client)
+            if body is not None:  # else it was removed since it was listed
+                known[key, version, each["ETag"]] = body
+                yield ObjectVersion(key, version, body, each["IsLatest"])
+        for each in page.get("DeleteMarkers", []):
+            yield ObjectVersion(each["Key"], each["VersionId"], None, each["IsLatest"])
+
+
+def _body(bucket: str, key: str, version: str, client: Any) -> bytes | None:
+    try:
+        raw: bytes = client.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"NoSuchKey", "NoSuchVersion"}:
+            raise
+        return None
+    return raw
+
+
+def _has_parts(bucket: str, upload: dict[str, Any], client: Any) -> bool:
+    return bool(client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]).get("Parts"))
+
+
 @dataclass
 class Evidence:
     """`tables` are the lines of a dump, each with its table. `taken` are the ids of callbacks that receivers took,
@@ -175,18 +250,20 @@ class Evidence:
 
 
 def gather(
-    site: Operated,
+    site: "Operated",
     callers: Mapping[str, Caller],
     *,
     taken: Mapping[str, Mapping[str, set[str]]] | None = None,
     client_bucket: str = "",
 ) -> Evidence:
     """Read everything. Nothing may go on meanwhile. `callers` are of the chatbots whose usage is asked for."""
+    with site.database.connect() as connection:
+        tables = lines(connection)
     return Evidence(
         conversations=conversations(site.sql),
         requests=requests(site.sql),
         events=events(site.sql),
-        tables=list(_lines(site.dump())),
+        tables=tables,
         objects=site.objects(),
         client_objects=site.objects(client_bucket) if client_bucket else Objects([], []),
         logs=site.logs(),
@@ -221,16 +298,14 @@ def _stored(row: tuple[Any, ...]) -> ConversationRow:
     return ConversationRow(bot, number, name, is_deleted, found, *read, *others)
 
 
-def _lines(dump: str) -> Iterator[tuple[str, str]]:
-    """Yield the rows of a dump, each with its table."""
-    table = ""
-    for line in dump.splitlines():
-        if line.startswith("COPY "):
-            table = line.split()[1].removeprefix("public.")
-        elif line == "\\.":
-            table = ""
-        elif table:
-            yield table, line
+def lines(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return the rows of all tables as text, each with its table."""
+    found = []
+    with connection.cursor() as cursor:
+        for (table,) in cursor.execute(TABLES).fetchall():
+            with cursor.copy(f"COPY {table} TO STDOUT") as copied:
+                found += [(table, line) for line in b"".join(copied).decode().splitlines()]
+    return found
 
 
 def usage_of(shown: Mapping[str, Any]) -> Usage:

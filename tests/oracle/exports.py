@@ -8,10 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from tests.oracle.comparison import Comparison, Findings
-from tests.oracle.evidence import ExtractRow, RequestRow
+from tests.oracle.evidence import ExtractRow, ObjectVersion, RequestRow
 from tests.oracle.leftovers import folder_of
 from tests.oracle.model import Conversation, Expected, Request
-from tests.oracle.objects import ObjectVersion
 from tests.oracle.words import Word, found_in, told, unguarded
 
 _GUARDED = {"conversation_id", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name"}

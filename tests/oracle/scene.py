@@ -10,9 +10,8 @@ from typing import Any
 from tests.oracle import evidence
 from tests.oracle.checks import Checks
 from tests.oracle.conversations import midnight_of
-from tests.oracle.evidence import Count, Evidence, ExtractRow, RequestRow
+from tests.oracle.evidence import Count, Evidence, ExtractRow, ObjectVersion, RequestRow
 from tests.oracle.model import KEPT, Conversation, Model, Request
-from tests.oracle.objects import ObjectVersion
 from tests.oracle.words import Words
 
 BOT, OTHER_BOT = "acme", "globex"

@@ -11,10 +11,9 @@ from itertools import chain
 
 from tests.oracle import conversations, exports, leftovers
 from tests.oracle.checks import Checks
-from tests.oracle.evidence import Evidence
+from tests.oracle.evidence import Evidence, ObjectVersion
 from tests.oracle.leftovers import folder_of
 from tests.oracle.model import FINAL, Expected
-from tests.oracle.objects import ObjectVersion
 from tests.oracle.words import found_in
 from tests.stress.looking import Onlooker
 from tests.stress.truth import AGAIN, Filed, ModelConversation, Truth

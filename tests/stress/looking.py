@@ -11,10 +11,8 @@ from django.db import connection
 from common.storage import ObjectStorage
 from conversations.placement import is_distributed
 from tests.oracle import evidence
-from tests.oracle.evidence import ConversationRow, Evidence, RequestRow
+from tests.oracle.evidence import Bodies, ConversationRow, Evidence, Objects, ObjectVersion, RequestRow, versions_in
 from tests.oracle.model import Conversation
-from tests.oracle.objects import Bodies, Objects, ObjectVersion, versions_in
-from tests.restoring import TABLES
 from tests.stress.actors import ACTING
 
 _KEYS = """
@@ -61,12 +59,8 @@ class Onlooker:
         return evidence.conversations(self._read, [one.number for one in entries if one.number is not None])
 
     def lines(self) -> list[tuple[str, str]]:
-        found = []
-        with self.lock, self._reader.cursor() as cursor:
-            for (table,) in cursor.execute(TABLES).fetchall():
-                with cursor.copy(f"COPY {table} TO STDOUT") as copied:
-                    found += [(table, line) for line in b"".join(copied).decode().splitlines()]
-        return found
+        with self.lock:
+            return evidence.lines(self._reader)
 
     def all(self) -> Evidence:
         """Return what the oracle compares with the model, but for what only a running service has."""

@@ -97,6 +97,15 @@ _WAYS: dict[str, list[tuple[float, str]]] = {
     "holds": [(3, "{decision} {old}")],
 }
 
+# What words are drawn from.
+_CHOICES = """
+    day 0 1 2; place 0 1 2; days - - 180 365; then long lately; now now now now now soon lately; began - - long
+    lately now soon; about ann bob cid c1 c2; pair c1 c2 c1,c2; how denied busy; least any platform verified
+    verified; redact redact select; identify identify sign; officer officer officer approve; decision cancel
+    approve approve reject; noted cancel approve reject retry
+"""
+_WORDS = {name: words for name, *words in map(str.split, _CHOICES.split(";"))}
+
 # What else is put into some stories, in one piece or with whatever else comes between: its share, its beginning,
 # and the ways in which it may go on.
 _EPISODES: list[tuple[float, str, list[str]]] = [
@@ -234,6 +243,8 @@ class Author:
 
     def _drawn(self, what: str, known: dict[str, str]) -> str:
         """Draw a word, or rules; `known` are those of the same line."""
+        if what in _WORDS:
+            return self._random.choice(_WORDS[what])
         choice, has = self._random.choice, self._has
         of = self._of[known["c"]] if known.get("c") in self._of else []
         draws: dict[str, Callable[[], Any]] = {
@@ -245,23 +256,8 @@ class Author:
             "old_export": lambda: self._known_request("export"),
             "w": lambda: choice(["w1", "w2"] if "stops" in has else ["w1"]),
             "v": lambda: choice(self._visitors),
-            "day": lambda: choice([0, 1, 2]),
-            "place": lambda: choice([0, 1, 2]),
-            "days": lambda: choice(["-", "-", 180, 365]),
-            "then": lambda: choice(["long", "lately"]),
-            "now": lambda: choice(["now", "now", "now", "now", "soon", "lately"]),
-            "began": lambda: choice(["-", "-", "long", "lately", "now", "soon"]),
             "anon": lambda: choice([*self._names, "anon", *self._visitors]),
             "anew": lambda: choice([*self._names, "new", "new"]),
-            "about": lambda: choice(["ann", "bob", "cid", "c1", "c2"]),
-            "pair": lambda: choice(["c1", "c2", "c1,c2"]),
-            "how": lambda: choice(["denied", "busy"]),
-            "least": lambda: choice(["any", "platform", "verified", "verified"]),
-            "redact": lambda: choice(["redact", "select"]),
-            "identify": lambda: choice(["identify", "sign"]),
-            "officer": lambda: choice(["officer", "officer", "approve"]),
-            "decision": lambda: choice(["cancel", "approve", "approve", "reject"]),
-            "noted": lambda: choice(["cancel", "approve", "reject", "retry"]),
             "sudden": lambda: choice(["", "", "", "sudden"]),
             "shared": lambda: choice(["", "include_shared"]),
             "erase": lambda: "erase_exports" if self._luck(0.45) else "",

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from tests.oracle.evidence import ObjectVersion
 from tests.oracle.model import Conversation, Model, Request, now
-from tests.oracle.objects import ObjectVersion
 from tests.oracle.words import Word, Words, found_in
 
 RETAINED_FOR = timedelta(days=90)

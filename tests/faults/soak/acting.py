@@ -194,9 +194,8 @@ class Actor(threading.Thread):
         self._over = over
 
     def run(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(self.state.chance.expovariate(1.5)):
             self.attempt(self._act)
-            self._over.wait(self.state.chance.expovariate(1.5))
 
     def attempt(self, act: Callable[[], None]) -> None:
         """Do something; what goes wrong in the soak itself is told as such."""
