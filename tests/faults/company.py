@@ -142,11 +142,11 @@ class Company:
 
     def follow(self, *, seconds: float = 180.0) -> None:
         """Wait until all requests have ended, for so long at most, and look at what they have done."""
-        follow_to_end(self.ours, lambda _: None, seconds=seconds)
+        follow_to_end(self.ours, seconds=seconds)
 
     def left(self) -> set[Request]:
         """Ask for all requests that are open, and return those that still are."""
-        follow(self.ours, lambda _: None, most=1000)
+        follow(self.ours, most=1000)
         return set(self.ours.open)
 
     def wrong(self, *, seconds: float = 180.0, is_restored: bool = False) -> list[str]:

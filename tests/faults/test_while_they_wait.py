@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -116,14 +115,9 @@ def test_one_value_has_a_hundred_thousand_conversations(tmp_path: Path) -> None:
         conversation.copies = _CONVERSATIONS
         others = company.begin_round(to_erase=4, to_export=2)
         deletion = company.delete(person)
-        api = company.ours.caller
-
-        def shown() -> Any:
-            return api.get("one request", f"requests/{deletion.id}").body
-
-        wait_until(lambda: shown()["status"] == "on_hold", "it is held")
-        assert shown()["hold_reason"] == "too_many_conversations"
-        api.post("approve", f"requests/{deletion.id}/approve", {})
+        wait_until(lambda: company.ours.shown(deletion)["status"] == "on_hold", "it is held")
+        assert company.ours.shown(deletion)["hold_reason"] == "too_many_conversations"
+        company.ours.caller.post("approve", f"requests/{deletion.id}/approve", {})
         others.run()
         wait_until(lambda: company.left() == {deletion}, "all others are over", seconds=60)
         assert company.wrong(seconds=300) == []

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -53,6 +53,8 @@ class ClientState:
     chance: Random
     identity_key: IdentityKey | None = None
     sessions: dict[str, str] = field(default_factory=dict)
+    # Reads a file of the client's own bucket by its key; None where it is not there.
+    read: Callable[[str], bytes | None] = lambda _: None
     uci: str = "member_id"
     people: list[Person] = field(default_factory=list)
     conversations: dict[str, Conversation] = field(default_factory=dict)
@@ -84,6 +86,12 @@ class ClientState:
 
     def naming(self, value: str) -> dict[str, Any]:
         return {"unique_chatter_identifier_key": self.uci, "unique_chatter_identifier_value": value}
+
+    def shown(self, one: Conversation | Request) -> Any:
+        """Return a conversation, or a request, as the API shows it."""
+        if isinstance(one, Request):
+            return self.caller.get("one request", f"requests/{one.id}").body
+        return self.caller.get("one conversation", f"conversations/{one.number}").body
 
     def conversations_of(self, value: str) -> list[Conversation]:
         """Return the conversations that may be stored and name this value."""

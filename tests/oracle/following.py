@@ -1,9 +1,7 @@
 """Follows requests until they are over, and then looks whether what they promise is true."""
 
 import time
-from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
 
 from tests.oracle.caller import NoAnswer, ask
 from tests.oracle.client_state import ClientState
@@ -16,11 +14,9 @@ from tests.oracle.model import Conversation, Expected, Request
 _MOST_LOOKS = 4
 # So long after a fault a storage that was left alone may still be down.
 _REST = 90.0
-# Reads a file of a client's bucket by its key; None where it is not there.
-Read = Callable[[str], bytes | None]
 
 
-def follow(state: ClientState, read: Read, most: int = 6) -> None:
+def follow(state: ClientState, most: int) -> None:
     """Ask for the status of open requests, the longest unasked first."""
     for request in list(state.open)[:most]:
         shown = state.caller.get("status", f"requests/{request.id}").body
@@ -30,30 +26,29 @@ def follow(state: ClientState, read: Read, most: int = 6) -> None:
             state.open[request] = state.open.pop(request)
     for request in list(state.unsettled)[:most]:
         del state.unsettled[request]
-        settle(state, request, state.caller.get("one request", f"requests/{request.id}").body, read)
+        settle(state, request)
 
 
-def follow_to_end(state: ClientState, read: Read, *, seconds: float = 180.0) -> None:
+def follow_to_end(state: ClientState, *, seconds: float = 180.0) -> None:
     """Ask for everything that is open until it is over, or the time is, and look at all that is over.
 
     What could not be fetched after a fault is fetched again.
     """
     end = time.monotonic() + seconds
     while (state.open or state.unsettled) and time.monotonic() < end:
-        follow(state, read, most=1000)
+        follow(state, most=1000)
         state.wait(0.2)
 
 
-def settle(state: ClientState, request: Request, shown: Mapping[str, Any], read: Read) -> None:
+def settle(state: ClientState, request: Request) -> None:
     """Look whether a request that has just been seen completed has done what it promises."""
     if request.kind == "deletion":
-        for conversation in sorted(request.surely, key=lambda each: each.index)[:_MOST_LOOKS]:
+        for conversation in request.in_order[:_MOST_LOOKS]:
             _is_deleted(state, request, conversation)
-        neighbour = state.pick(state.alive)
-        if neighbour:
+        if neighbour := state.pick(state.alive):
             is_whole(state, neighbour)
     elif request.kind == "export":
-        _download(state, request, shown, read)
+        _download(state, request)
     elif request.kind == "redaction":
         for conversation in request.possibly & set(state.alive):
             is_whole(state, conversation)
@@ -61,17 +56,15 @@ def settle(state: ClientState, request: Request, shown: Mapping[str, Any], read:
 
 def is_whole(state: ClientState, conversation: Conversation) -> None:
     """Look over the API whether a conversation that nobody erases is there, message by message."""
-    shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
+    shown = state.shown(conversation)
     if shown.get("id") != conversation.id:
         state.told("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
         return
-    wrong = differing(conversation, facts_shown(shown))
-    if wrong or datetime.fromisoformat(shown["started_at"]) != conversation.began:
-        wrong = wrong or ["beginning"]
+    is_another = datetime.fromisoformat(shown["started_at"]) != conversation.began
+    if wrong := differing(conversation, facts_shown(shown)) + ["beginning"] * is_another:
         state.told("neighbour", f"{conversation.id} is shown with another {', '.join(wrong)}")
-    answer = state.caller.get(
-        "messages", f"conversations/{conversation.number}/messages?limit=1000", ok=(200, 410, 404)
-    )
+    path = f"conversations/{conversation.number}/messages?limit=1000"
+    answer = state.caller.get("messages", path, ok=(200, 410, 404))
     if answer.status != 200:
         state.told("neighbour", f"{conversation.id}, which nobody erases, is answered with {answer.status}")
         return
@@ -84,7 +77,7 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
 
 
 def _is_deleted(state: ClientState, request: Request, conversation: Conversation) -> None:
-    shown = state.caller.get("one conversation", f"conversations/{conversation.number}").body
+    shown = state.shown(conversation)
     wrong = differing_of_kept(conversation, facts_shown(shown))
     if datetime.fromisoformat(shown["started_at"]) != midnight_of(conversation):
         wrong.append("beginning")
@@ -96,21 +89,20 @@ def _is_deleted(state: ClientState, request: Request, conversation: Conversation
         state.told("not deleted", f"the messages of {conversation.id} are shown after its deletion", request)
 
 
-def _download(state: ClientState, request: Request, shown: Mapping[str, Any], read: Read) -> None:
+def _download(state: ClientState, request: Request) -> None:
     """Fetch the file of a completed export, and compare it with what was sent."""
+    shown = state.shown(request)
     if shown["repeated_by"] or shown["export"] is None:
         _explain_loss(state, request, "has no file")
         return
     if shown["export"]["hosting"] == "client":
         key = shown["export"]["key"]
-        raw = read(key) if key else None
+        raw = state.read(key) if key else None
         if key and raw is None:
             state.told("lost export", "its file is not in the client's bucket", request)
     else:
         raw = _fetch(state, request)
-    if raw is None:
-        return
-    for fault in faults_of(request, raw, shown["export"], state.conversations):
+    for fault in faults_of(request, raw, shown["export"], state.conversations) if raw is not None else ():
         state.told("export", fault, request)
 
 
@@ -153,8 +145,8 @@ def _is_removed(state: ClientState, request: Request) -> bool:
 
 def look_at_whole_ones(state: ClientState, most: int) -> None:
     """Look at some of the conversations that nobody erases."""
-    conversations = [conversation for conversation in state.conversations.values() if conversation.number is not None]
-    for conversation in state.chance.sample(conversations, min(len(conversations), most)):
+    stored = [each for each in state.conversations.values() if each.number is not None]
+    for conversation in state.chance.sample(stored, min(len(stored), most)):
         expected = state.model.expected(conversation, state.filed.values())
         if expected is Expected.WHOLE and conversation not in state.waiting:
             is_whole(state, conversation)

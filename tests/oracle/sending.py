@@ -212,7 +212,7 @@ def see_who_it_is(state: ClientState) -> None:
     conversation = state.pick(state.waiting)
     if conversation is None:
         return
-    values = set(shown_values(state.caller.get("one conversation", f"conversations/{conversation.number}").body))
+    values = set(shown_values(state.shown(conversation)))
     expected = state.sessions[conversation.session]
     if values - {expected}:
         state.told("identity", f"{conversation.id} has the identity of {values}, and the resolver named {expected}")

@@ -7,7 +7,7 @@ from tests.oracle import filing, sending
 from tests.oracle.caller import Silent
 from tests.oracle.client_state import ClientState, shown_values
 from tests.oracle.filing import see
-from tests.oracle.following import Read, follow, follow_to_end, look_at_whole_ones
+from tests.oracle.following import follow, follow_to_end, look_at_whole_ones
 from tests.oracle.model import Conversation, Request
 
 Action = Callable[[ClientState], None]
@@ -114,7 +114,7 @@ def read_requests(state: ClientState) -> None:
 def read_one_request(state: ClientState) -> None:
     """Read a request that is over: it must stay as it was."""
     if request := state.pick([request for request in state.filed.values() if request.is_final]):
-        see(state, request, state.caller.get("one request", f"requests/{request.id}").body)
+        see(state, request, state.shown(request))
 
 
 def look_up(state: ClientState) -> None:
@@ -187,10 +187,9 @@ _IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is
 class Actor(threading.Thread):
     """Does 1.5 things in a second, if each takes no time."""
 
-    def __init__(self, state: ClientState, *, read: Read, over: threading.Event) -> None:
+    def __init__(self, state: ClientState, over: threading.Event) -> None:
         super().__init__(name=f"client of {state.bot}", daemon=True)
         self.state = state
-        self._read = read
         self._over = over
 
     def run(self) -> None:
@@ -207,7 +206,7 @@ class Actor(threading.Thread):
             self.state.violations.at_fault(f"a client of {self.state.bot}", error)
 
     def follow_all(self) -> None:
-        self.attempt(lambda: follow_to_end(self.state, self._read, seconds=_LAST_SECONDS))
+        self.attempt(lambda: follow_to_end(self.state, seconds=_LAST_SECONDS))
 
     def _act(self) -> None:
         state = self.state
@@ -217,4 +216,4 @@ class Actor(threading.Thread):
             actions = [action for action in actions if action not in _IDENTIFYING]
         action = state.chance.choice(actions)
         action(state)
-        follow(state, self._read, most=2)
+        follow(state, most=2)

@@ -12,7 +12,7 @@ from tests.faults.soak.receivers import WELL, Receivers
 from tests.faults.wire import Wire
 from tests.oracle import filing, sending
 from tests.oracle.client_state import ClientState
-from tests.oracle.following import Read, settle
+from tests.oracle.following import settle
 from tests.oracle.model import Request
 
 # How long a fault lasts that lasts until it is mended, unless it is to outlast a limit.
@@ -58,7 +58,6 @@ class Driver(threading.Thread):
         *,
         seed: int,
         pause: tuple[float, float],
-        read: Read,
         over: threading.Event,
     ) -> None:
         super().__init__(name="faults", daemon=True)
@@ -68,7 +67,7 @@ class Driver(threading.Thread):
         self._site, self._state, self._violations = site, state, state.violations
         self._faults = {name: fault for name, fault in faults.items() if name not in self.prevented}
         self._chance = Random(seed)
-        self._pause, self._read, self._over = pause, read, over
+        self._pause, self._over = pause, over
 
     def run(self) -> None:
         """Cause each fault once, by chance, and then all of them anew."""
@@ -104,8 +103,7 @@ class Driver(threading.Thread):
         for probe in probes:
             if probe.status == "completed":
                 self._state.unsettled.pop(probe, None)
-                shown = self._state.caller.get("one request", f"requests/{probe.id}").body
-                settle(self._state, probe, shown, self._read)
+                settle(self._state, probe)
 
     def _new_chatter(self) -> str:
         """Store a conversation of somebody, and return their value."""

@@ -148,8 +148,8 @@ class Soak:
         still, hosted = self.states[STILL], self.states[HOSTED]
         faults = FAULTS | faults_of(self.receivers, self.client_wire)
         chosen = {name: faults[name] for name in faults if not self.only or any(word in name for word in self.only)}
-        over, read = self.over, self.read
-        self.driver = Driver(self.site, still, chosen, seed=self.seed + 1, pause=self.pause, read=read, over=over)
+        over = self.over
+        self.driver = Driver(self.site, still, chosen, seed=self.seed + 1, pause=self.pause, over=over)
         self.operator = Operator(self.site, self.states[AGED], over=over, every=max(15.0, self.seconds / 16))
         self.operator.begin()
         # Chatters of the one chatbot have namesakes in the other, of whom nobody asks for anything but one export.
@@ -184,7 +184,7 @@ class Soak:
         # The times of those who ask whether work goes on are measured.
         longest_pause = 0.2 if client.slug == STILL else 2.0
         seed = f"{self.seed} {client.slug} {number}"
-        of = {"identity_key": key, "sessions": self.receivers.sessions}
+        of = {"identity_key": key, "sessions": self.receivers.sessions, "read": self._read}
         return self.known.state(client, seed, longest_pause=longest_pause, **of)
 
     def _actor(self, number: int) -> Actor:
@@ -197,9 +197,9 @@ class Soak:
             client = state.caller.client
             client = client.at(self.site.steady_address) if number == _CLIENTS else client
             state = self._state(client, state.identity_key, number)
-        return Actor(state, read=self.read, over=self.over)
+        return Actor(state, self.over)
 
-    def read(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> bytes | None:
         """Return a file of the client's bucket, past its wire."""
         for _ in range(60):
             try:
@@ -254,7 +254,7 @@ class Soak:
         self.operator.end_day()
         self.operator.make_days()
         self.operator.note_run("completed" if self._wait_for_requests() else "failed")
-        for actor in (*self.actors, Actor(self.states[STILL], read=self.read, over=self.over)):
+        for actor in (*self.actors, Actor(self.states[STILL], self.over)):
             actor.follow_all()
         self._wait(_HALF_ERASED, "what came late is erased", before="")
         self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
