@@ -1,6 +1,6 @@
 """The drill: lose the database, restore it, and look for who was erased (`make drill`).
 
-scene.py        the service and its people     happenings.py   what happens before and after the backup
+scene.py        the people of a service        happenings.py   what happens before and after the backup
 ways.py         the ways to restore            checks.py       what must hold
 """
 

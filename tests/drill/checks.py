@@ -1,13 +1,16 @@
 """What must hold in a database that was restored: while it is closed, by its replay, and afterwards."""
 
 import random
+import subprocess
+import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
 from scripts.demo_story import require
-from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene, Service, told
+from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, WORKERS, Scene, told
+from tests.faults.site import Site
 from tests.operated import UCI, Said, wait_until
 from tests.oracle import conversations, exports, leftovers
 from tests.oracle.caller import ask
@@ -51,7 +54,7 @@ SELECT (SELECT count(*) FROM conversations_message), (SELECT count(*) FROM conve
 """
 
 
-def state_of(service: Service) -> list[tuple[Any, ...]]:
+def state_of(service: Site) -> list[tuple[Any, ...]]:
     """Return what would change if the service did anything for a request."""
     return service.sql(_REQUESTS) + service.sql(_COUNTS)
 
@@ -69,19 +72,20 @@ def is_closed(scene: Scene) -> None:
     require(b"replay_erasures" in pages[0].raw, "The console's page does not say what to do.")
     require(ask(f"{service.address}/healthz").status == 200, "/healthz does not answer 200.")
     require(code in service.health(), f"manage.py health does not report {code}.")
-    problem = service.metrics().get(f'dca_health_problem{{code="{code}"}}')
-    require(problem == 1, f"The metric of the problem {code} is {problem}.")
+    header = {"Authorization": f"Bearer {service.keys.environment['METRICS_TOKEN']}"}
+    metrics = ask(f"{service.address}/metrics", headers=header).raw.decode().splitlines()
+    require(f'dca_health_problem{{code="{code}"}} 1.0' in metrics, f"The metric of the problem {code} is not 1.")
 
 
 def is_served(scene: Scene) -> None:
     """Check that a service is open."""
     status = scene.client(FERRIES).get("conversations").status
-    require(status == 200, f"The {scene.service.name} answers {status}.")
+    require(status == 200, f"The {scene.service.folder.name} answers {status}.")
     wrong = scene.service.health() & {"restored_database", "catching_up", "ledger_missing"}
-    require(not wrong, f"The {scene.service.name} reports {wrong}.")
+    require(not wrong, f"The {scene.service.folder.name} reports {wrong}.")
 
 
-def ledger_folders(service: Service) -> set[str]:
+def ledger_folders(service: Site) -> set[str]:
     keys = [stored.key.split("/") for stored in service.objects().versions]
     return {key[1] for key in keys if key[0] == "erasure_ledger"}
 
@@ -142,12 +146,26 @@ def replay(scene: Scene, kills: int) -> str:
     for _ in range(kills):
         begun, seconds = _progress(scene), random.uniform(0.0, 0.3)
         went_on = lambda begun=begun: _progress(scene) != begun  # noqa: E731
-        if not scene.service.kill_during("replay_erasures", when=went_on, seconds=seconds):
+        if not _kill_during(scene.service, went_on, seconds):
             break
         killed.append(_progress(scene))
     said = scene.service.manage("replay_erasures", "--json", ends=(0, 3))
     progress = "; ".join(f"killed at {objects} objects, {done} of {lines} done" for objects, lines, done in killed)
     return f"{progress}; the last run took {said.seconds:.1f} s, exit code {said.code}"
+
+
+def _kill_during(service: Site, went_on: Callable[[], bool], seconds: float) -> bool:
+    """Replay, and kill that so many seconds after it went on. Return whether it was still running."""
+    with service.commanding("replay_erasures") as process:
+        while process.poll() is None and not went_on():
+            time.sleep(0.02)
+        try:
+            process.communicate("", timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return True
+        return False
 
 
 def _progress(scene: Scene) -> tuple[int, int, int]:
@@ -203,7 +221,7 @@ def requests_are_as_promised(scene: Scene) -> None:
 def lost_exports_are_logged(scene: Scene) -> None:
     """The log of workers, which print no report, names Gita's lost export by its id."""
     line = f"replay.not_carried_out request={scene.requests['gita'].id} plan=lost_export"
-    require(line in scene.service.logs()["workers.log"], "The workers' log does not name the lost export.")
+    require(line in scene.service.log(WORKERS), "The workers' log does not name the lost export.")
 
 
 @told

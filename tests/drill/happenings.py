@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from scripts.demo_story import require
-from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, Scene, told
+from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, WORKERS, Scene, told
 from tests.operated import UCI
 from tests.oracle.caller import new_key
 from tests.oracle.filing import deletion_of, filed_elsewhere, withdraw
@@ -38,7 +38,7 @@ def before_the_backup(scene: Scene) -> str:
     days = [str((now() - timedelta(days=ago)).date()) for ago in (3, 1)]
     scene.service.manage("daily_extract", FERRIES, "--from", days[0], "--to", days[1])
     scene.journalled()
-    scene.service.stop("workers")
+    scene.service.stop(WORKERS)
     scene.file("olga", "deletion")
     scene.is_backed_up()
     return f"{len(scene.people)} people and {len(scene.model.conversations)} conversations"
@@ -46,7 +46,7 @@ def before_the_backup(scene: Scene) -> str:
 
 def after_the_backup(scene: Scene) -> None:
     """What the backup does not know."""
-    scene.service.start("workers")
+    scene.service.start(WORKERS)
     _send_more(scene)
     _erase(scene)
     _decide(scene)
@@ -154,7 +154,7 @@ def _file_what_waits(scene: Scene) -> None:
     for name in ("otto", "pia"):
         scene.file(name, "deletion", *scene.people[name].conversations)
     scene.journalled()
-    scene.service.stop("workers")
+    scene.service.stop(WORKERS)
     scene.file("kai", "deletion")
 
 

@@ -4,29 +4,26 @@ What clients send, and what follows from it, is in the oracle's model: each text
 """
 
 import inspect
-import shutil
-import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import wraps
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
-from urllib.parse import quote
 
-from devservers.postgres import DATABASE, PORT
 from scripts.demo_story import Story, require
-from tests.operated import SCOPES, Database, Keys, Operated, wait_until
+from tests.faults.site import Site
+from tests.operated import SCOPES, wait_until
 from tests.oracle import filing
-from tests.oracle.caller import Client, ask
+from tests.oracle.caller import Client
 from tests.oracle.client_state import ClientState, Known
 from tests.oracle.model import FINAL, Conversation, Expected, Person, Request, now
 from tests.oracle.sending import Sent, note, prepared, send, upload
 
 FERRIES, CLINIC, BAKERY, ORCHARD = "tern-ferries", "juniper-clinic", "harbour-bakery", "hill-orchard"
+# The cluster.
+WORKERS = "cluster-1"
 P = ParamSpec("P")
 
 
@@ -56,61 +53,6 @@ def told(do: Callable[Concatenate["Scene", P], object]) -> Callable[Concatenate[
     return tell
 
 
-class Service(Operated):
-    """A web server and workers, as in production, with a database role each.
-
-    Their DATABASE_URL leads to a link, which can be turned to another server as a name in DNS can.
-    """
-
-    def __init__(self, name: str, folder: Path, keys: Keys, database: Database) -> None:
-        super().__init__(folder / name, "web")
-        self.name = name
-        self.keys = keys
-        self.folder.mkdir(parents=True)
-        self._link = Path(tempfile.mkdtemp(prefix="dca-drill-")) / "db"
-        self.turn_to(database)
-
-    def turn_to(self, database: Database) -> None:
-        self.database = database
-        draft = self._link.with_suffix(".new")
-        draft.symlink_to(database.runtime)
-        draft.replace(self._link)
-
-    def environment(self, role: str) -> dict[str, str]:
-        url = f"postgresql://{role}@{quote(str(self._link), safe='')}:{PORT}/{DATABASE}"
-        return {**self.keys.environment, "DATABASE_URL": url, "VAR_DIR": str(self.folder)}
-
-    def kill_during(self, command: str, *words: str, when: Callable[[], bool], seconds: float) -> bool:
-        """Run a command and kill it so many seconds after `when` holds. Return whether it was still running."""
-        with self.commanding(command, *words) as process:
-            while process.poll() is None and not when():
-                time.sleep(0.02)
-            try:
-                process.communicate("", timeout=seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                return True
-            return False
-
-    def start_all(self) -> None:
-        self.start_web()
-        self.start("workers")
-
-    def start_web(self) -> None:
-        self.start("web")
-        self.wait_for_web()
-
-    def remove(self) -> None:
-        self._processes.stop()
-        shutil.rmtree(self._link.parent, ignore_errors=True)
-
-    def metrics(self) -> dict[str, float]:
-        header = {"Authorization": f"Bearer {self.keys.environment['METRICS_TOKEN']}"}
-        lines = ask(f"{self.address}/metrics", headers=header).raw.decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
-
-
 @dataclass
 class Chatter:
     """Somebody who chatted with a chatbot. The same `person` in another chatbot is somebody with the same value."""
@@ -123,7 +65,7 @@ class Chatter:
 class Scene:
     """What was stored, filed and done, by name of the person."""
 
-    def __init__(self, service: Service, story: Log, known: Known) -> None:
+    def __init__(self, service: Site, story: Log, known: Known) -> None:
         self.service = service
         self.story = story
         self.known = known
@@ -139,7 +81,7 @@ class Scene:
         self._backup: dict[Conversation, dict[str, Any]] = {}
         self._backed_up_at = 0
 
-    def copied(self, service: Service) -> "Scene":
+    def copied(self, service: Site) -> "Scene":
         """Return the same people at a copy of the service, whose tokens are the same."""
         copied = Scene(service, self.story, Known(self.model.branch()))
         copied.people = self.people

@@ -1,19 +1,18 @@
 """The drill's ways to lose and restore a database: each sets the scene, restores, and checks what must hold."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from devservers.postgres import DATABASE
-from devservers.s3 import SeaweedFS
 from scripts.demo_story import require
 from tests.drill import checks as check
 from tests.drill.happenings import after_the_backup, before_the_backup, work_on_unaware
-from tests.drill.scene import FERRIES, ORCHARD, Log, Scene, Service, told
-from tests.operated import GRANT, Database, new_keys, wait_until
+from tests.drill.scene import FERRIES, ORCHARD, WORKERS, Log, Scene, told
+from tests.faults.catalogue import start_programs
+from tests.faults.site import Site
+from tests.operated import GRANT, Database, wait_until
 from tests.oracle.client_state import Known
 
 # How long workers may take to notice a restore: they look at their start and each minute. With the time of a start.
@@ -42,13 +41,12 @@ UPDATE compliance_service SET checked_at = checked_at - interval '2 hours'
 class Drill:
     """A live service with its people, and the servers it can be restored to."""
 
-    def __init__(self, folder: Path, story: Log, exits: ExitStack) -> None:
-        self._folder = folder
+    def __init__(self, service: Site, story: Log, exits: ExitStack) -> None:
+        self.service = service
+        self.live = service.database
+        self.scene = Scene(service, story, Known())
+        self._folder = service.folder.parent
         self._exits = exits
-        self.keys = new_keys(folder)
-        self.live = self.database("live")
-        self.service = self.service_on("service", self.live)
-        self.scene = Scene(self.service, story, Known())
 
     def database(self, name: str) -> Database:
         """Return a server without data, which is destroyed at the end."""
@@ -56,10 +54,10 @@ class Drill:
         self._exits.callback(database.destroy)
         return database
 
-    def service_on(self, name: str, database: Database) -> Service:
-        service = Service(name, self._folder, self.keys, database)
-        self._exits.callback(service.remove)
-        return service
+    def copy(self, name: str, database: Database) -> Site:
+        """Return a service on a copy of the live database, of which nothing is started."""
+        copy_of = (self.service, database)
+        return self._exits.enter_context(Site(self._folder / name, clusters=1, copy_of=copy_of))
 
     def dumped(self) -> Path:
         archive = self.live.home / "backup.dump"
@@ -87,20 +85,11 @@ class Drill:
 
 @contextmanager
 def drilling(folder: Path, story: Log) -> Iterator[Drill]:
-    """Run an S3 server and a live service without any data; everything is stopped at the end, and only logs stay."""
-    with ExitStack() as exits:
-        runtime = Path(exits.enter_context(TemporaryDirectory(prefix="dca-drill-")))
-        drill = Drill(folder, story, exits)
-        s3 = SeaweedFS(folder / "s3", runtime, drill.keys.s3, drill.keys.s3_port)
-        exits.callback(shutil.rmtree, s3.home, ignore_errors=True)
-        exits.callback(s3.stop)
-        s3.begin(alone=True)
-        s3.wait()
-        drill.live.start()
-        drill.live.create_roles()
-        drill.service.manage_all(DATABASE, [("migrate", "--verbosity", "0"), GRANT])
-        drill.service.start_all()
-        yield drill
+    """Run a live service without any data; everything is stopped at the end, and only logs stay of the copies."""
+    with Site(folder / "live", clusters=1) as service, ExitStack() as exits:
+        yield Drill(service, story, exits)
+        for name in filter(service.is_started, service.programs):
+            service.kill(name)
 
 
 def dump(drill: Drill) -> None:
@@ -117,7 +106,7 @@ def dump(drill: Drill) -> None:
     check.is_closed(scene)
     before = check.state_of(service)
     began = time.monotonic()
-    service.start("workers")
+    service.start(WORKERS)
     check.refuses_commands(scene)
     time.sleep(max(0.0, 15 - (time.monotonic() - began)))
     check.nothing_moves(scene, before, seconds=time.monotonic() - began)
@@ -128,12 +117,12 @@ def dump(drill: Drill) -> None:
     )
     service.manage("approve_request", scene.requests["dora"].id)
     scene.reaches("dora", "completed")
-    for name in ("web", "workers"):
+    for name in service.programs:
         service.stop(name)
     service.database.crash()
     scene.is_lost()
     drill.turn_to(drill.loaded("again", archive))
-    service.start_all()
+    start_programs(service)
     check.is_closed(scene)
     check.dry_run_again(scene)
     check.replay(scene, kills=0)
@@ -161,7 +150,7 @@ def copy(drill: Drill) -> None:
     work_on_unaware(scene)
     before = check.state_of(service)
     began = time.monotonic()
-    service.start("workers")
+    service.start(WORKERS)
     _is_noticed(scene)
     check.is_closed(scene)
     check.refuses_commands(scene)
@@ -189,13 +178,13 @@ def replica(drill: Drill) -> None:
     check.serves(scene)  # the web server, which ran on, has reconnected
     _is_restored(scene)
     work_on_unaware(scene)
-    service.start("workers")
+    service.start(WORKERS)
     _is_noticed(scene)
     answer = scene.client(FERRIES).get("conversations")
     if answer.status == 503:
         require(answer.body.get("code") == "catching_up", f"It is closed as {answer.body.get('code')}.")
-    service.kill("workers")
-    service.start("workers")
+    service.kill(WORKERS)
+    service.start(WORKERS)
     _check_the_rest(scene)
     check.lost_exports_are_logged(scene)
 
@@ -212,28 +201,29 @@ def staging(drill: Drill) -> None:
     drill.live.copy_to(physical)
 
     scene.story.chapter("A dump of it, as a staging copy, which gets an identity of its own (`adopt --new-service`)")
-    staging = drill.service_on("staging", drill.loaded("loaded", archive))
+    staging = drill.copy("staging", drill.loaded("loaded", archive))
     staging.start_web()
     copied = scene.copied(staging)
     check.is_closed(copied)
     check.is_served(scene)
     staging.manage("adopt", "--new-service", "--yes")
-    staging.start("workers")
+    staging.start(WORKERS)
     _work_apart(copied, scene)
-    staging.remove()
+    for name in staging.programs:
+        staging.stop(name)
 
     scene.story.chapter("A physical copy, which has the live service's identity and does not know it")
     physical.start()
-    twin = drill.service_on("twin", physical)
-    twin.start_all()
+    twin = drill.copy("twin", physical)
+    start_programs(twin)
     copied = scene.copied(twin)
     _is_told_apart(copied, scene)
     twin.manage("adopt", "--new-service", "--yes")
     _work_apart(copied, scene)
     live.database.stop()
     live.database.start()
-    live.stop("workers")
-    live.start("workers")
+    live.stop(WORKERS)
+    live.start(WORKERS)
     time.sleep(NOTICED_SECONDS)
     check.is_served(scene)
     check.all_is_as_promised(scene)

@@ -46,10 +46,22 @@ class Site(Operated):
 
     With `disk_bytes` PostgreSQL's files lie on a disk of that size, if one can be mounted. All but this object reach
     PostgreSQL and the S3 server through wires. With `steady` there are two more programs, which are not among
-    `programs` or `clusters`, so that they live through whatever is done to those.
+    `programs` or `clusters`, so that they live through whatever is done to those. A `copy_of` another has its bucket
+    and its keys, and a database that runs; none of its programs is started.
     """
 
-    def __init__(self, folder: Path, *, clusters: int = 2, disk_bytes: int = 0, steady: bool = False) -> None:
+    s3: SeaweedFS
+    s3_wire: Wire
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clusters: int = 2,
+        disk_bytes: int = 0,
+        steady: bool = False,
+        copy_of: "tuple[Site, Database] | None" = None,
+    ) -> None:
         super().__init__(folder, "web", _STEADY_WEB)
         self.clusters = [f"cluster-{number + 1}" for number in range(clusters)]
         self.programs = ["web", *self.clusters]
@@ -57,8 +69,9 @@ class Site(Operated):
         self.frozen: list[int] = []
         self.skewed: set[str] = set()  # programs with a wrong clock
         self.disk: SmallDisk | None = None
-        self._disk_bytes = disk_bytes
         self.steady_address = f"http://{self._binds[_STEADY_WEB]}"
+        self._disk_bytes = disk_bytes
+        self._copy_of = copy_of
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -76,6 +89,31 @@ class Site(Operated):
     def _begin(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._copy_of:
+            original, self.database = self._copy_of
+            self.keys, self.s3, self.s3_wire = original.keys, original.s3, original.s3_wire
+        else:
+            self._start_servers()
+        self.database_wire = self._exits.enter_context(Wire(self._socket))
+        self._environment = {
+            **self.keys.environment,
+            "S3_ENDPOINT_URL": self.s3_wire.address,
+            # Links lead to the server itself: what a client downloads does not pass the wire.
+            "S3_PUBLIC_ENDPOINT_URL": self.keys.environment["S3_ENDPOINT_URL"],
+            "CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8",
+            "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
+            "WEB_WORKERS": str(_WEB_PROCESSES),
+            "VAR_DIR": str(self.folder),
+        }
+        self._exits.enter_context(self._processes)
+        if not self._copy_of:
+            self.manage_all(DATABASE, [("migrate", "--verbosity", "0"), GRANT])
+            for name in (*self.programs, *self.steady):
+                self.start(name)
+            self.wait_for_web()
+            self.wait_for_all()
+
+    def _start_servers(self) -> None:
         if self._disk_bytes:
             with suppress(OSError):  # it must not be mounted here
                 self.disk = self._exits.enter_context(SmallDisk(self.folder / "postgres", self._disk_bytes))
@@ -83,30 +121,26 @@ class Site(Operated):
         self._exits.callback(self._discard, self.database)
         self.database.start()
         self.database.create_roles()
-        keys = self.keys = new_keys(self.folder)
+        self.keys = new_keys(self.folder)
         runtime = Path(tempfile.mkdtemp(prefix="dca-site-"))
-        self.s3 = SeaweedFS(self.folder / "s3", runtime, keys.s3, keys.s3_port)
+        self.s3 = SeaweedFS(self.folder / "s3", runtime, self.keys.s3, self.keys.s3_port)
         self._exits.callback(self._discard, self.s3)
         self.start_server(self.s3)
-        self.s3_wire = self._exits.enter_context(Wire(("127.0.0.1", keys.s3_port)))
-        self.database_wire = self._exits.enter_context(Wire(self.database.runtime / f".s.PGSQL.{PORT}"))
-        self._environment = {
-            **keys.environment,
-            "S3_ENDPOINT_URL": self.s3_wire.address,
-            # Links lead to the server itself: what a client downloads does not pass the wire.
-            "S3_PUBLIC_ENDPOINT_URL": keys.environment["S3_ENDPOINT_URL"],
-            "CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8",
-            "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
-            "WEB_WORKERS": str(_WEB_PROCESSES),
-            "VAR_DIR": str(self.folder),
-        }
-        self.keep_versions(keys.s3.bucket)
-        self.manage_all(DATABASE, [("migrate", "--verbosity", "0"), GRANT])
-        self._exits.enter_context(self._processes)
-        for name in (*self.programs, *self.steady):
-            self.start(name)
+        self.s3_wire = self._exits.enter_context(Wire(("127.0.0.1", self.keys.s3_port)))
+        self.keep_versions(self.keys.s3.bucket)
+
+    @property
+    def _socket(self) -> Path:
+        return self.database.runtime / f".s.PGSQL.{PORT}"
+
+    def turn_to(self, database: Database) -> None:
+        """Have the programs connect to another server from now on, as a name in DNS can."""
+        self.database = database
+        self.database_wire.target = self._socket
+
+    def start_web(self) -> None:
+        self.start("web")
         self.wait_for_web()
-        self.wait_for_all()
 
     @staticmethod
     def _discard(server: Server) -> None:

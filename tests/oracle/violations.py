@@ -5,7 +5,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +64,7 @@ class Outages:
             return [*self.over, *present]
 
 
-@dataclass(frozen=True)
-class Violation:
+class Violation(NamedTuple):
     """`kind` is the same for violations of one promise; `told` says of whom or what; `seconds` is when it was seen,
     counted from the beginning, and `during` the fault of then, if there was one."""
 
@@ -88,15 +86,12 @@ class Violations:
 
     def __init__(self) -> None:
         self.outages = Outages()
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._lock = threading.Lock()
-        self._kept: list[Violation] = []
+        self.kept: list[Violation] = []
         self._seen: set[tuple[str, str]] = set()
         self._told = 0
         self.counts: Counter[str] = Counter()
-
-    def restart_clock(self) -> None:
-        self._began = time.monotonic()
 
     def add(self, kind: str, told: str) -> None:
         with self._lock:
@@ -105,7 +100,7 @@ class Violations:
             self._seen.add((kind, told))
             self.counts[kind] += 1
             if self.counts[kind] <= _MOST:
-                self._kept.append(Violation(kind, told, time.monotonic() - self._began, self.outages.present))
+                self.kept.append(Violation(kind, told, time.monotonic() - self.began, self.outages.present))
 
     def at_fault(self, what: str, error: Exception) -> None:
         """Note that who looks is at fault, where all else goes on."""
@@ -116,14 +111,9 @@ class Violations:
     def news(self) -> list[Violation]:
         """Return those that were kept since the last call."""
         with self._lock:
-            found = self._kept[self._told :]
-            self._told = len(self._kept)
+            found = self.kept[self._told :]
+            self._told = len(self.kept)
             return found
-
-    @property
-    def kept(self) -> list[Violation]:
-        with self._lock:
-            return list(self._kept)
 
     @property
     def kinds(self) -> set[str]:

@@ -42,26 +42,22 @@ _QUIET_SECONDS, _PROGRESS_SECONDS = 300.0, 30.0
 _CLIENTS = 3
 _NAMESAKES = 3
 _OPEN = "SELECT count(*) FROM compliance_compliancerequest WHERE status NOT IN ('completed', 'cancelled', 'rejected')"
-# A sweep erases what came late.
-_HALF_ERASED = """
-SELECT count(*) FROM conversations_conversation WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL
-"""
-_CALLBACKS_WAIT = "SELECT count(*) FROM compliance_callback WHERE state = 'waiting'"
-# The pause after a failed attempt passes: what is said of callbacks is that they come, not how soon.
-_PAUSES_PASS = """
-UPDATE compliance_callback SET next_attempt_at = clock_timestamp()
- WHERE state = 'waiting' AND token IS NULL AND next_attempt_at > clock_timestamp()
-"""
-_LOOKUPS_WAIT = "SELECT count(*) FROM conversations_identitylookup WHERE state = 'pending'"
-_LOOKUPS_PAUSES_PASS = """
-UPDATE conversations_identitylookup SET next_attempt_at = clock_timestamp()
- WHERE state = 'pending' AND token IS NULL AND next_attempt_at > clock_timestamp()
-"""
-_DAYS_WAIT = "SELECT count(*) FROM conversations_dailyextract WHERE state IN ('pending', 'stale')"
-_DAYS_PAUSES_PASS = """
-UPDATE conversations_dailyextract SET stale_at = stale_at - interval '1 minute', next_attempt_at = now()
- WHERE state IN ('pending', 'stale') AND token IS NULL
-"""
+# What must be done in the end by itself: which rows wait for it, and what passes of their pauses. What is said of
+# callbacks is that they come, not how soon.
+_WAITS = {
+    "what came late is erased": (
+        "conversations_conversation",
+        "deletion_request_id IS NOT NULL AND deleted_at IS NULL",
+        "",
+    ),
+    "all callbacks are delivered": ("compliance_callback", "state = 'waiting'", "next_attempt_at = now()"),
+    "all chatters are looked up": ("conversations_identitylookup", "state = 'pending'", "next_attempt_at = now()"),
+    "all daily extracts are rebuilt": (
+        "conversations_dailyextract",
+        "state IN ('pending', 'stale')",
+        "stale_at = stale_at - interval '1 minute', next_attempt_at = now()",
+    ),
+}
 
 # What a run must have done and met: a check that has met nothing has shown nothing. Shorter runs, and those with few
 # faults, need not meet everything.
@@ -218,7 +214,7 @@ class Soak:
     def run(self) -> None:
         """Let everything go on for the time of the plan, then be quiet until all requests are over."""
         began = time.monotonic()
-        self.violations.restart_clock()
+        self.violations.began = began
         threads = [self.watcher, *self.actors, self.operator, self.driver]
         for thread in threads:
             thread.start()
@@ -256,10 +252,17 @@ class Soak:
         self.operator.note_run("completed" if self._wait_for_requests() else "failed")
         for actor in (*self.actors, Actor(self.states[STILL], self.over)):
             actor.follow_all()
-        self._wait(_HALF_ERASED, "what came late is erased", before="")
-        self._wait(_CALLBACKS_WAIT, "all callbacks are delivered", before=_PAUSES_PASS)
-        self._wait(_LOOKUPS_WAIT, "all chatters are looked up", before=_LOOKUPS_PAUSES_PASS)
-        self._wait(_DAYS_WAIT, "all daily extracts are rebuilt", before=_DAYS_PAUSES_PASS)
+        for what, (table, wait, pass_) in _WAITS.items():
+
+            def is_done(table: str = table, wait: str = wait, pass_: str = pass_) -> bool:
+                if pass_:
+                    self.site.sql(f"UPDATE {table} SET {pass_} WHERE {wait} AND token IS NULL")
+                return self.site.sql(f"SELECT count(*) FROM {table} WHERE {wait}") == [(0,)]
+
+            try:
+                wait_until(is_done, what, seconds=200)
+            except TimeoutError as error:
+                self.violations.add("not ended", str(error))
         self.watcher.look()
 
     def _wait_for_requests(self) -> bool:
@@ -271,17 +274,6 @@ class Soak:
             self.operator.attempt(self.operator.retry)
             time.sleep(1)
         return False
-
-    def _wait(self, statement: str, what: str, *, before: str) -> None:
-        def is_so() -> bool:
-            if before:
-                self.site.sql(before)
-            return self.site.sql(statement) == [(0,)]
-
-        try:
-            wait_until(is_so, what, seconds=200)
-        except TimeoutError as error:
-            self.violations.add("not ended", str(error))
 
     # --- After -------------------------------------------------------------------------------------------
 
