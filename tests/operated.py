@@ -31,12 +31,12 @@ from devservers.s3 import S3
 from scripts.demo_story import require
 from scripts.processes import Processes, free_port, wait_for_http, web_command
 from tests.oracle.caller import Client
+from tests.oracle.client_state import UCI
 from tests.oracle.evidence import Objects, objects_in
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB, WORKER = "compliance_web", "compliance_worker"
 GRANT = ("grant_roles", "--web", WEB, "--worker", WORKER)
-UCI = "member_id"
 SCOPES = (
     *("deletions:write", "exports:write", "requests:read", "requests:approve", "conversations:write"),
     *("conversations:read", "identities:write", "messages:redact"),

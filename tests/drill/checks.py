@@ -11,10 +11,11 @@ from typing import Any
 from scripts.demo_story import require
 from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, WORKERS, Scene, told
 from tests.faults.site import Site
-from tests.operated import UCI, Said, wait_until
+from tests.operated import Said, wait_until
 from tests.oracle import conversations, exports, leftovers
 from tests.oracle.caller import ask
 from tests.oracle.checks import Checks
+from tests.oracle.client_state import UCI
 from tests.oracle.evidence import Evidence, gather
 from tests.oracle.following import is_whole
 from tests.oracle.model import Model

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from scripts.demo_story import require
 from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, WORKERS, Scene, told
-from tests.operated import UCI
 from tests.oracle.caller import new_key
+from tests.oracle.client_state import UCI
 from tests.oracle.filing import deletion_of, filed_elsewhere, withdraw
 from tests.oracle.model import Request, now
 

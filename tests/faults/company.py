@@ -71,7 +71,7 @@ class Company:
         conversation = self.conversations_of(person)[0]
         while not conversation.files:
             sending.upload(self.ours, conversation)
-            self.ours.wait(0.1)
+            time.sleep(0.1)
 
     def join(self, host: Person, guest: Person) -> None:
         conversation = self.conversations_of(host)[0]

@@ -25,18 +25,21 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no room, by making the disk as small as what it holds. What is deleted later makes room again."""
-        self._resize(self.used())
+        # What it holds may grow meanwhile.
+        if not any(self._resize(self.used()) for _ in range(100)):
+            raise OSError("The small disk cannot be filled.")
 
     def free(self) -> None:
-        self._resize(self.size)
+        if not self._resize(self.size):
+            raise OSError("The small disk does not get its room back.")
 
     def used(self) -> int:
         found = os.statvfs(self.folder)
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
-    def _resize(self, size: int) -> None:
+    def _resize(self, size: int) -> bool:
         words = ["mount", "-o", f"remount,size={size}", str(self.folder)]
-        subprocess.run(words, check=True, capture_output=True)
+        return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
 def _mount(folder: Path, options: str) -> str:

@@ -12,9 +12,10 @@ import pytest
 from tests.faults.catalogue import FAULTS
 from tests.faults.company import Company
 from tests.faults.site import Site
-from tests.operated import UCI, wait_until
+from tests.operated import wait_until
 from tests.oracle import filing
 from tests.oracle.caller import NoAnswer
+from tests.oracle.client_state import UCI
 
 pytestmark = pytest.mark.long(reason="a site of its own, and deletions of 100,000 messages")
 

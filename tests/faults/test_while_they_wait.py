@@ -9,8 +9,8 @@ from tests.faults import company as companies
 from tests.faults.catalogue import FAULTS, start_programs
 from tests.faults.company import Company
 from tests.faults.site import Site
-from tests.operated import UCI, wait_until
-from tests.oracle.client_state import Known
+from tests.operated import wait_until
+from tests.oracle.client_state import UCI, Known
 
 pytestmark = pytest.mark.long(reason="a site of its own, and 100,000 conversations")
 

@@ -19,6 +19,7 @@ from tests.oracle.model import Conversation, Model, Person, Request, now
 from tests.oracle.violations import Violations
 from tests.oracle.words import Words
 
+UCI = "member_id"
 T = TypeVar("T")
 
 
@@ -30,10 +31,10 @@ class IdentityKey:
     kid: str
     audience: str
 
-    def token(self, conversation: str, value: str, uci: str) -> str:
+    def token(self, conversation: str, value: str) -> str:
         """Return a token that says who chatted in a conversation (docs/api.md)."""
         issued_at = int(time.time()) - 5
-        claims = {"sub": value, "uci_key": uci, "aud": self.audience, "iat": issued_at, "exp": issued_at + 3600}
+        claims = {"sub": value, "uci_key": UCI, "aud": self.audience, "iat": issued_at, "exp": issued_at + 3600}
         header = {"alg": "HS256", "kid": self.kid}
         parts = (json.dumps(part).encode() for part in (header, claims | {"conversation_id": conversation}))
         signed = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
@@ -55,7 +56,6 @@ class ClientState:
     sessions: dict[str, str] = field(default_factory=dict)
     # Reads a file of the client's own bucket by its key; None where it is not there.
     read: Callable[[str], bytes | None] = lambda _: None
-    uci: str = "member_id"
     people: list[Person] = field(default_factory=list)
     conversations: dict[str, Conversation] = field(default_factory=dict)
     # By order of their beginning. The values say nothing.
@@ -85,7 +85,7 @@ class ClientState:
         return self.model.words.of_conversation(conversation.index)
 
     def naming(self, value: str) -> dict[str, Any]:
-        return {"unique_chatter_identifier_key": self.uci, "unique_chatter_identifier_value": value}
+        return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": value}
 
     def shown(self, one: Conversation | Request) -> Any:
         """Return a conversation, or a request, as the API shows it."""
@@ -97,9 +97,6 @@ class ClientState:
         """Return the conversations that may be stored and name this value."""
         found = list(self.conversations.values())
         return [conversation for conversation in found if value in conversation.tried and conversation.documents]
-
-    def alive_of(self, value: str) -> list[Conversation]:
-        return [conversation for conversation in self.alive if value in conversation.people]
 
     def open_erasures(self, *, value: str = "", conversation: Conversation | None = None) -> list[Request]:
         """Return the deletions under way of this chatter, or that may be about this conversation."""
@@ -125,10 +122,6 @@ class ClientState:
         erased_at = self.erased_at.get(person.value)
         return erased_at is None or erased_at < conversation.began
 
-    def close(self, conversations: Iterable[Conversation]) -> None:
-        for conversation in conversations:
-            self.alive.pop(conversation, None)
-
     def reopen(self, conversations: Iterable[Conversation]) -> None:
         """Let conversations live again whose deletion was withdrawn, unless another erases them."""
         filed = list(self.filed.values())
@@ -150,10 +143,6 @@ class ClientState:
 
     def pick(self, things: Collection[T]) -> T | None:
         return self.chance.choice(list(things)) if things else None
-
-    @staticmethod
-    def wait(seconds: float) -> None:
-        time.sleep(seconds)
 
     def told(self, kind: str, what: object, request: Request | None = None) -> None:
         """Note a violation of something of this chatbot."""

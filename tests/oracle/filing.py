@@ -83,7 +83,7 @@ def file(state: ClientState, request: Request, *, called: str = "", **options: A
 def filed_elsewhere(state: ClientState, request: Request, request_id: str) -> Request:
     """Note a request that an operator has filed."""
     _begin(state, request)
-    _took(state, request, {"request_id": request_id, "status": "accepted", "finished_at": None, "counts": {}})
+    _took(state, request, {"request_id": request_id, "status": "accepted", "finished_at": None})
     return request
 
 
@@ -145,7 +145,6 @@ def see(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:
         request.statuses.append(status)
     was_open = not request.is_final
     request.status, request.finished_at = status, shown["finished_at"]
-    request.counts = dict(shown["counts"])
     if was_open and request.is_final:
         _over(state, request)
 
@@ -197,7 +196,8 @@ def _took(state: ClientState, request: Request, shown: Mapping[str, Any]) -> Non
     state.filed[request.id] = request
     state.open[request] = None
     if request.kind == "deletion":
-        state.close([*request.surely, *request.possibly])
+        for conversation in (*request.surely, *request.possibly):
+            state.alive.pop(conversation, None)
     see(state, request, shown)
 
 

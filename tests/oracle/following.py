@@ -37,7 +37,7 @@ def follow_to_end(state: ClientState, *, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while (state.open or state.unsettled) and time.monotonic() < end:
         follow(state, most=1000)
-        state.wait(0.2)
+        time.sleep(0.2)
 
 
 def settle(state: ClientState, request: Request) -> None:
@@ -116,7 +116,7 @@ def _fetch(state: ClientState, request: Request) -> bytes | None:
         try:
             found = ask(answer.headers["location"], timeout=10)
         except NoAnswer:
-            state.wait(0.5)
+            time.sleep(0.5)
             continue
         if found.status == 200:
             return found.raw
@@ -125,7 +125,7 @@ def _fetch(state: ClientState, request: Request) -> bytes | None:
         if found.status < 500:
             state.told("lost export", f"its link is answered with {found.status}", request)
             return None
-        state.wait(0.5)
+        time.sleep(0.5)
     if state.violations.outages.lately(_REST):
         state.unsettled[request] = None  # once more, later
     else:

@@ -100,7 +100,6 @@ class Request:
     # Of the model's clock: before it was asked, and after it was seen to be over.
     asked: int = 0
     ended: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
     finished_at: str | None = None
     # Somebody has asked to withdraw or reject it.
     may_be_cancelled: bool = False

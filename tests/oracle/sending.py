@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from tests.oracle.client_state import ClientState, shown_values
+from tests.oracle.client_state import UCI, ClientState, shown_values
 from tests.oracle.model import Conversation, Person, Request, now
 from tests.oracle.words import dressed
 
@@ -189,8 +189,8 @@ def sign(state: ClientState) -> None:
 def _sign(state: ClientState, sent: Sent) -> None:
     """Let a token say who the chatter is, and no variable."""
     assert state.identity_key
-    del sent.body["custom_variables"][state.uci]
-    sent.body["identity_token"] = state.identity_key.token(sent.conversation.id, sent.value, state.uci)
+    del sent.body["custom_variables"][UCI]
+    sent.body["identity_token"] = state.identity_key.token(sent.conversation.id, sent.value)
 
 
 def arrive(state: ClientState) -> None:
@@ -261,7 +261,7 @@ def _document(
     body: dict[str, Any] = {"id": conversation.id}
     body |= {name: facts[name] for name in ("user_name", "language", "push", "agent_handover", "score")}
     body["csat"] = {name: facts[f"csat_{name}"] for name in ("score", "vote", "comment")}
-    body["custom_variables"] = {"pass": facts["variables"]["pass"]} | ({state.uci: value} if value else {})
+    body["custom_variables"] = {"pass": facts["variables"]["pass"]} | ({UCI: value} if value else {})
     if not conversation.documents:
         body |= {"channel": facts["channel"], "started_at": conversation.began.isoformat()}
     body["messages"] = []

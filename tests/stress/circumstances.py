@@ -12,61 +12,46 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from tests.stress.actors import ACTING
 
-# An hour passes for everything that waits. Locked rows are in use, and wait for nothing.
-_HOUR_PASSES = """
-UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM compliance_compliancerequest
-               WHERE status = 'accepted' AND not_before > clock_timestamp() FOR UPDATE SKIP LOCKED);
-UPDATE conversations_dailyextract
-   SET next_attempt_at = clock_timestamp(), stale_at = stale_at - interval '1 hour',
-       created_at = created_at - interval '1 hour'
- WHERE id IN (SELECT id FROM conversations_dailyextract
-               WHERE state IN ('pending', 'stale') AND token IS NULL FOR UPDATE SKIP LOCKED)
-"""
-_LEASES_END = """
-UPDATE compliance_claim SET expires_at = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM compliance_claim FOR UPDATE SKIP LOCKED);
-UPDATE conversations_dailyextract SET next_attempt_at = clock_timestamp() - interval '1 second'
- WHERE id IN (SELECT id FROM conversations_dailyextract WHERE token IS NOT NULL FOR UPDATE SKIP LOCKED)
-"""
-_LOOKUPS_ARE_DUE = """
-UPDATE conversations_identitylookup SET next_attempt_at = statement_timestamp() - interval '1 second'
- WHERE chatbot_id = %(chatbot)s AND id IN (
-       SELECT id FROM conversations_identitylookup
-        WHERE chatbot_id = %(chatbot)s AND state = 'pending' AND (token IS NOT NULL) = %(taken)s
-          FOR UPDATE SKIP LOCKED)
-"""
-_WEEK_PASSES = """
-UPDATE compliance_export
-   SET finished_at = finished_at - interval '8 days', expires_at = expires_at - interval '8 days'
- WHERE request_id = %s AND finished_at IS NOT NULL
-"""
+_PAST = "clock_timestamp() - interval '1 second'"
+
+
+def _change(table: str, change: str, where: str = "TRUE", *, of: str = "TRUE") -> None:
+    """Change rows but those that are locked: they are in use, and wait for nothing."""
+    rows = f"SELECT id FROM {table} WHERE {of} AND {where} FOR UPDATE SKIP LOCKED"
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET {change} WHERE {of} AND id IN ({rows})")
 
 
 def hour() -> None:
-    _execute(_HOUR_PASSES)
-    _make_lookups_due(taken=False)
+    """Let an hour pass for everything that waits."""
+    waits = "status = 'accepted' AND not_before > clock_timestamp()"
+    _change("compliance_compliancerequest", f"not_before = {_PAST}", waits)
+    ages = ", ".join(f"{name} = {name} - interval '1 hour'" for name in ("stale_at", "created_at"))
+    _change(
+        "conversations_dailyextract",
+        f"next_attempt_at = {_PAST}, {ages}",
+        "state IN ('pending', 'stale') AND token IS NULL",
+    )
+    _make_lookups_due("token IS NULL")
 
 
 def leases() -> None:
-    _execute(_LEASES_END)
-    _make_lookups_due(taken=True)
+    """Let all claims end."""
+    _change("compliance_claim", f"expires_at = {_PAST}")
+    _change("conversations_dailyextract", f"next_attempt_at = {_PAST}", "token IS NOT NULL")
+    _make_lookups_due("token IS NOT NULL")
 
 
 def week(request_id: str) -> None:
     """Let the export of a request be eight days old."""
-    _execute(_WEEK_PASSES, request_id)
+    ages = ", ".join(f"{name} = {name} - interval '8 days'" for name in ("finished_at", "expires_at"))
+    _change("compliance_export", ages, "finished_at IS NOT NULL", of=f"request_id = '{request_id}'")
 
 
-def _make_lookups_due(*, taken: bool) -> None:
+def _make_lookups_due(which: str) -> None:
     for chatbot in Chatbot.objects.order_by("pk"):
-        with connection.cursor() as cursor:
-            cursor.execute(_LOOKUPS_ARE_DUE, {"chatbot": chatbot.pk, "taken": taken})
-
-
-def _execute(statements: str, *values: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statements, values or None)
+        due = f"state = 'pending' AND {which}"
+        _change("conversations_identitylookup", f"next_attempt_at = {_PAST}", due, of=f"chatbot_id = {chatbot.pk}")
 
 
 # --- A storage that refuses some calls, below some prefix, for some time: between botocore and the network ---

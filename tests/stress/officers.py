@@ -76,20 +76,14 @@ class Officers:
         change_chatbot(chatbot=chatbot, uci="member_id", actor=_OFFICER)
 
     def select(self, name: str, bot: str, conversation: str, place: int) -> None:
-        entry = self.truth.at(bot, conversation)
-        if name in self.truth.named or entry.number is None or not entry.texts:
+        filed = self.truth.ask_redaction(name, bot, conversation, place)
+        number = self.truth.at(bot, conversation).number
+        if filed is None or number is None:
             return
-        message = sorted(entry.texts)[place % len(entry.texts)]
-        filed = self.truth.ask(name, "redaction", bot, ids=(conversation,))
+        chatbot, origin = Chatbot.objects.get(slug=bot), ComplianceRequest.Origin.CONSOLE
+        what = {"ids": [filed.message], "reason": "payment_data", "origin": origin, "actor": _OFFICER}
         try:
-            request = filing.redact(
-                chatbot=Chatbot.objects.get(slug=bot),
-                number=entry.number,
-                ids=[message],
-                reason="payment_data",
-                origin=ComplianceRequest.Origin.CONSOLE,
-                actor=_OFFICER,
-            )
+            request = filing.redact(chatbot=chatbot, number=number, **what)
         except Refused as refused:
             self.truth.drop(filed)
             # One that is not over yet may name the same message.
@@ -98,7 +92,6 @@ class Officers:
             if refused.code != "conversation_deleted" and not is_waited_for:
                 raise
             return
-        filed.message, filed.text = message, entry.texts[message]
         filed.received_at, filed.id, filed.is_by_staff = request.received_at, str(request.pk), True
 
     def start(self, name: str) -> None:

@@ -196,6 +196,16 @@ class Truth(Model):
         self.file(one)
         return one
 
+    def ask_redaction(self, name: str, bot: str, conversation: str, place: int) -> Filed | None:
+        """Note that one of the messages of a conversation is about to be redacted, if it has any."""
+        entry = self.at(bot, conversation)
+        if name in self.named or entry.number is None or not entry.texts:
+            return None
+        one = self.ask(name, "redaction", bot, ids=(conversation,))
+        one.message = sorted(entry.texts)[place % len(entry.texts)]
+        one.text = entry.texts[one.message]
+        return one
+
     def drop(self, one: Filed) -> None:
         del self.named[one.name]
         self.forget(one)

@@ -247,21 +247,19 @@ class World:
         self._is_filed(filed, self._post(bot, f"data-{one}", body | written), written)
 
     def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
-        entry = self.truth.at(bot, conversation)
-        if name in self.truth.named or entry.number is None or not entry.texts:
+        filed = self.truth.ask_redaction(name, bot, conversation, place)
+        if filed is None:
             return
-        message = sorted(entry.texts)[place % len(entry.texts)]
-        filed = self.truth.ask(name, "redaction", bot, ids=(conversation,))
         written = self.writer.written(name, ())
-        body = json.dumps({"ids": [message], "reason": "payment_data"} | written).encode()
-        response = self._call(bot, f"conversations/{entry.number}/messages/redact", body, "application/json")
-        if response.status_code != 200:
-            self.truth.drop(filed)
-            if response.status_code != 410:
-                self._report(f"a redaction was answered with {response.status_code}")
+        body = json.dumps({"ids": [filed.message], "reason": "payment_data"} | written).encode()
+        path = f"conversations/{self.truth.at(bot, conversation).number}/messages/redact"
+        response = self._call(bot, path, body, "application/json")
+        if response.status_code == 200:
+            self._is_filed(filed, response.json(), written)
             return
-        filed.message, filed.text = message, entry.texts[message]
-        self._is_filed(filed, response.json(), written)
+        self.truth.drop(filed)
+        if response.status_code != 410:
+            self._report(f"a redaction was answered with {response.status_code}")
 
     def _is_filed(self, filed: Filed, answer: Any, written: dict[str, str]) -> None:
         filed.received_at, filed.id = datetime.fromisoformat(answer["received_at"]), answer["request_id"]

@@ -136,7 +136,7 @@ def preview(state: ClientState) -> None:
         return
     body = state.naming(person.value) | {"action": "delete"}
     shown = state.caller.post("preview", "preview", body).body["deletion"]
-    least = len(state.alive_of(person.value))
+    least = sum(person.value in conversation.people for conversation in state.alive)
     if shown["erased"]["conversations"] < least:
         state.told("preview", f"it finds {shown['erased']['conversations']} conversations, and {least} are stored")
 
