@@ -267,7 +267,7 @@ def gather(
         objects=site.objects(),
         client_objects=site.objects(client_bucket) if client_bucket else Objects([], []),
         logs=site.logs(),
-        extracts=[ExtractRow(*row) for row in site.sql(_EXTRACTS)],
+        extracts=extracts(site.sql),
         taken={request: dict(events) for request, events in (taken or {}).items()},
         usage={
             bot: usage_of(caller.get("usage of all months", f"usage?{EVER}").body) for bot, caller in callers.items()
@@ -289,6 +289,10 @@ def requests(read: Read) -> dict[str, RequestRow]:
 
 def events(read: Read) -> list[tuple[str, str]]:
     return [(request, event) for request, event in read(_EVENTS, ())]
+
+
+def extracts(read: Read) -> list[ExtractRow]:
+    return [ExtractRow(*row) for row in read(_EXTRACTS, ())]
 
 
 def _stored(row: tuple[Any, ...]) -> ConversationRow:

@@ -145,8 +145,8 @@ class Model:
         self.words = words
         self._lock = threading.Lock()
         self._clock = 0
-        self._people: list[Person] = []
-        self._conversations: list[Conversation] = []
+        self.people: list[Person] = []
+        self.conversations: list[Conversation] = []
         self._filed: list[Request] = []
 
     def tick(self) -> int:
@@ -156,18 +156,15 @@ class Model:
 
     def person(self) -> Person:
         with self._lock:
-            number = len(self._people)
-            one = Person(number, self.words.of_person(number))
-            self._people.append(one)
-            return one
+            number = len(self.people)
+            self.people.append(Person(number, self.words.of_person(number)))
+            return self.people[-1]
 
     def conversation(self, bot: str, began: datetime) -> Conversation:
         with self._lock:
-            index = len(self._conversations)
-            of = self.words.of_conversation
-            one = Conversation(bot, index, of(index), of(index), began)
-            self._conversations.append(one)
-            return one
+            index, of = len(self.conversations), self.words.of_conversation
+            self.conversations.append(Conversation(bot, index, of(index), of(index), began))
+            return self.conversations[-1]
 
     def file(self, one: Request) -> Request:
         """Note a request that is about to be asked for."""
@@ -195,18 +192,8 @@ class Model:
     def branch(self) -> "Model":
         """Return a model of a copy of the service: the same conversations, and from now on requests of its own."""
         other = Model(self.words)
-        other._people, other._conversations, other._filed = self.people, self.conversations, self.filed
+        other.people, other.conversations, other._filed = [*self.people], [*self.conversations], self.filed
         return other
-
-    @property
-    def people(self) -> list[Person]:
-        with self._lock:
-            return list(self._people)
-
-    @property
-    def conversations(self) -> list[Conversation]:
-        with self._lock:
-            return list(self._conversations)
 
     @property
     def filed(self) -> list[Request]:

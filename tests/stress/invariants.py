@@ -13,7 +13,7 @@ from tests.oracle import conversations, exports, leftovers
 from tests.oracle.checks import Checks
 from tests.oracle.evidence import Evidence, ObjectVersion
 from tests.oracle.leftovers import folder_of
-from tests.oracle.model import FINAL, Expected
+from tests.oracle.model import ERASING, FINAL, Expected
 from tests.oracle.words import found_in
 from tests.stress.looking import Onlooker
 from tests.stress.truth import AGAIN, Filed, ModelConversation, Truth
@@ -32,15 +32,15 @@ class Broken(Exception):
 
 def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
     """Check what a request has to have erased, and done about copies, at the moment it is seen completed."""
-    if one.is_deletion:
+    if one.kind == "deletion":
         _is_erased(truth, one, look)
     elif one.text:
         is_redacted(truth, one, look)
-    elif one.is_export and one.value:
+    elif one.kind == "export" and one.value:
         _is_reliable(truth, one)
     _are_named(truth, one, look)
     # It did not overtake an export that was made again.
-    waited_for = [each for each in truth.exports if one.name in each.awaited_by]
+    waited_for = [each for each in truth.of("export") if one.name in each.awaited_by]
     requests = look.requests() if waited_for else {}
     for export in waited_for:
         request, mine = requests.get(export.id), requests.get(one.id)
@@ -71,7 +71,7 @@ def _is_reliable(truth: Truth, export: Filed) -> None:
         is_alone = entry.tried | set(entry.claimed) == {export.value} or "include_shared" in export.flags
         if export.name.endswith(AGAIN) or not is_alone or not (is_sure or "verified" not in demanded):
             continue
-        if not any(truth.accounts(one, entry) for one in truth.erasing):
+        if not any(truth.accounts(one, entry) for one in truth.of(*ERASING)):
             raise Broken("missing", f"{export} does not hold {entry}; it may have demanded {demanded}")
 
 
@@ -84,9 +84,9 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
         if row is None or not row.is_empty:
             raise Broken("rows", f"{deletion} is completed, and {entry} still has rows: {row}")
     objects = look.objects()
-    allowed = [export for export in truth.exports if _may_be_in_grace(deletion, export)]
+    allowed = [export for export in truth.of("export") if _may_be_in_grace(deletion, export)]
     _expect_nowhere(truth, deletion.certain, objects, allowed, f"{deletion} is completed")
-    for export in truth.exports:
+    for export in truth.of("export"):
         is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
         has_to_go = is_earlier and deletion.is_of_chatter(export) and export not in allowed
         if has_to_go and any(found.key == export.object_key for found in objects):
@@ -134,16 +134,16 @@ def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
 
 def _are_named(truth: Truth, one: Filed, look: Onlooker) -> None:
     """Check that a request that has just erased something names each copy that was delivered before it was filed."""
-    delivered = [each for each in truth.exports if each.is_delivered and each.completed_at]
+    delivered = [each for each in truth.of("export") if each.is_delivered and each.completed_at]
     delivered = [each for each in delivered if each.completed_at and each.completed_at < one.asked_at]
-    if not delivered or not (one.is_deletion or one.text):
+    if not delivered or not (one.kind == "deletion" or one.text):
         return
     named, requests = look.left(one.id), look.requests()
     bodies = {found.key: found.body or b"" for found in look.delivered()}
     for export in delivered:
-        is_own = one.is_deletion and export.is_of_chatter(one)
+        is_own = one.kind == "deletion" and export.is_of_chatter(one)
         has_text = bool(one.text) and one.text.encode() in bodies.get(str(export.object_key), b"")
-        has_some = one.certain & (export.held or frozenset()) if one.is_deletion else has_text
+        has_some = one.certain & (export.held or frozenset()) if one.kind == "deletion" else has_text
         if (is_own or has_some) and export.id not in named:
             raise Broken("not named", f"{one} is completed, and does not name {export}, which was delivered")
         if is_own and export.id in requests and requests[export.id].key:
@@ -158,7 +158,7 @@ def _belongs(key: str, export_key: str) -> bool:
 
 
 def note_key(truth: Truth, export: Filed, key: str) -> None:
-    for other in truth.exports:
+    for other in truth.of("export"):
         # Within a second the key of one that is gone is given to the next export of the chatter.
         if other is not export and other.object_key == key:
             other.object_key = None
@@ -167,9 +167,9 @@ def note_key(truth: Truth, export: Filed, key: str) -> None:
 
 def note_removed(truth: Truth, with_keys: Collection[str]) -> None:
     """Note which exports are gone now, of those that had a key."""
-    for export in truth.exports:
+    for export in truth.of("export"):
         if export.object_key and export.gone_with is None and export.id not in with_keys:
-            export.gone_with = frozenset(one.name for one in truth.deletions if one.has_begun)
+            export.gone_with = frozenset(one.name for one in truth.of("deletion") if one.has_begun)
 
 
 def note_deletions(truth: Truth, removed: Filed, repeat: Filed) -> None:
@@ -177,7 +177,7 @@ def note_deletions(truth: Truth, removed: Filed, repeat: Filed) -> None:
 
     Raises Broken if one has marked: then nothing is to be made again.
     """
-    later = [one for one in truth.deletions if one.is_of_chatter(removed) and one.asked_at > removed.asked_at]
+    later = [one for one in truth.of("deletion") if one.is_of_chatter(removed) and one.asked_at > removed.asked_at]
     for one in later:
         if one.is_marked and not one.is_withdrawn:
             raise Broken("for an erased chatter", f"{removed} is made again, and {one} has marked")
@@ -188,7 +188,7 @@ def note_kept(truth: Truth, redaction: Filed, look: Onlooker) -> None:
     """Note which finished exports a redaction that has just begun must keep: something of them is erased."""
     rows = look.rows(truth.entries)
     erased = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}
-    for export in truth.exports:
+    for export in truth.of("export"):
         if export.is_hosted_export and export.object_key and erased & (export.held or set()):
             export.kept_from.add(redaction.name)
 
@@ -198,7 +198,7 @@ def note_kept(truth: Truth, redaction: Filed, look: Onlooker) -> None:
 
 def after_replay(truth: Truth, look: Onlooker) -> None:
     """Check that a replay has erased what it had to, and nothing else."""
-    for one in truth.deletions:
+    for one in truth.of("deletion"):
         if one.is_lost and not one.is_withdrawn:
             raise Broken("lost request", f"{one} was accepted before a restore, and is not here")
     rows = look.rows(truth.entries)
@@ -229,7 +229,7 @@ def after_sending_again(truth: Truth, look: Onlooker, lost: dict[ModelConversati
 
 def late(truth: Truth, look: Onlooker) -> list[ModelConversation]:
     """Return the conversations that wait for a sweep: closed for a deletion that is completed."""
-    done = {one.id for one in truth.deletions if one.status == "completed"}
+    done = {one.id for one in truth.of("deletion") if one.status == "completed"}
     rows = look.rows(truth.entries)
     found = {row.number for row in rows.values() if row.closed_by in done and not row.is_deleted}
     return [entry for entry in truth.entries if entry.number in found]
@@ -261,20 +261,20 @@ def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker, *, in_grace: bo
             raise Broken("orphan", f"no row names {found.key}")
     gone = [entry for entry in truth.entries if comparison.expected[entry] is Expected.GONE]
     # What only a retention run has erased stays in finished exports, for their time.
-    asked_for = {entry for entry in gone if any(truth.accounts(one, entry) for one in truth.deletions)}
-    allowed = [export for export in truth.exports if in_grace and export.aged_at is None]
+    asked_for = {entry for entry in gone if any(truth.accounts(one, entry) for one in truth.of("deletion"))}
+    allowed = [export for export in truth.of("export") if in_grace and export.aged_at is None]
     _expect_nowhere(truth, asked_for, evidence.objects.versions, allowed, "all is swept")
     # What was delivered is there, not made again, and known unless its chatter is erased.
     repeated = {row.repeats for row in evidence.requests.values()}
     there = {found.key for found in evidence.client_objects.versions}
-    for export in truth.exports:
+    for export in truth.of("export"):
         if not export.is_delivered or export.status != "completed":
             continue
         if export.object_key and export.object_key not in there:
             raise Broken("removed", f"{export} was delivered, and is not in the client's bucket any more")
         if export.id in repeated:
             raise Broken("made again", f"{export} was delivered, and was filed again")
-        is_own = any(export.is_of_chatter(one) and one.done_at for one in truth.deletions)
+        is_own = any(export.is_of_chatter(one) and one.done_at for one in truth.of("deletion"))
         row = evidence.requests.get(export.id)
         if export.object_key and row and not row.key and not is_own:
             raise Broken("forgotten", f"the key of {export} is gone, though nobody erased its chatter")

@@ -71,6 +71,7 @@ class Onlooker:
             tables=self.lines(),
             objects=Objects(self._objects(self._storage), []),
             client_objects=Objects(self.delivered(), []),
+            extracts=evidence.extracts(self._read),
         )
 
     def keys(self) -> set[str]:

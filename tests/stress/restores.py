@@ -14,7 +14,7 @@ from django.db import connection
 from chatbots.models import Chatbot
 from compliance.ledger import journal, service
 from tests.oracle.evidence import ConversationRow
-from tests.oracle.model import Conversation, now
+from tests.oracle.model import ERASING, Conversation, now
 from tests.restoring import Backup
 from tests.stress.looking import Onlooker
 from tests.stress.truth import Demand, Filed, ModelConversation
@@ -134,11 +134,11 @@ class Restores:
             if run.status == "completed":
                 run.spared |= {entry for entry, row in stored.items() if not row.is_deleted}
         for entry in (entry for entry, row in stored.items() if row.is_deleted):
-            accounting = [one for one in truth.erasing if truth.accounts(one, entry)]
+            accounting = [one for one in truth.of(*ERASING) if truth.accounts(one, entry)]
             done = [one for one in accounting if one.status == "completed"]
             # What a request that has not ended has erased, only that can have written to the ledger, and has not yet.
             # Also of what was said to be of a chatter after another deletion of the same had ended.
-            is_sure = any(one.is_deletion and entry in one.certain for one in done)
+            is_sure = any(one.kind == "deletion" and entry in one.certain for one in done)
             entry.is_barred = entry.is_barred or is_sure or (bool(done) and done == accounting)
         self.lost = {entry: set(entry.texts) for entry, row in stored.items() if not row.closed_by}
 
@@ -151,14 +151,14 @@ class Restores:
         was = self._taken.named.get(one.name)
         one.is_replayed = was is None
         # A replay cancels an open export of which it leaves nothing.
-        one.may_be_cancelled |= one.is_export and was is not None and not was.is_final
+        one.may_be_cancelled |= one.kind == "export" and was is not None and not was.is_final
         if forgotten and was is not None:
             one.status = was.status
         elif forgotten == "withdrawn":
             one.status = "accepted"
         if was is None:
             was = replace(one, completed_at=None, held=None, object_key=None, has_begun=False, written=[])
-            if one.is_export or forgotten == "accepted":
+            if one.kind == "export" or forgotten == "accepted":
                 one.id = ""
         for name in ("completed_at", "held", "object_key", "aged_at", "has_begun", "left_out", "is_delivered"):
             setattr(one, name, getattr(was, name))
@@ -169,6 +169,6 @@ class Restores:
 
     def _names(self, one: Filed, entry: ModelConversation) -> bool:
         """Return whether a request surely still names a conversation: it can find it here, or in the ledger."""
-        if entry.is_barred or (not one.value and one.is_deletion):
+        if entry.is_barred or (not one.value and one.kind == "deletion"):
             return True
         return entry.number is not None and (not one.value or one.value in entry.people)

@@ -213,7 +213,7 @@ class Play:
     def _look_at_the_end(self) -> None:
         self._judge(in_grace=True)
         texts.are_right(self.truth, self._look)
-        exports = [export for export in self.truth.exports if export.status == "completed"]
+        exports = [export for export in self.truth.of("export") if export.status == "completed"]
         for export in exports:
             self._perform(("week", export.name))
         if exports:
@@ -260,14 +260,14 @@ class Play:
             one.is_marked = row.cutoff_at is not None
             one.left_out = row.left_out
             one.is_delivered = row.hosting == "client"
-            if row.key and one.is_export and one.status == "completed":
+            if row.key and one.kind == "export" and one.status == "completed":
                 invariants.note_key(truth, one, row.key)
         invariants.note_removed(truth, {row.id for row, _ in seen if row.key})
         new = [one for _, one in seen if one.status == "completed" and not one.completed_at]
         for row, one in seen:
             one.completed_at, one.done_at = row.completed_at, one.done_at or row.completed_at
         for one in new:
-            if one.is_export:
+            if one.kind == "export":
                 objects = self._look.delivered() if one.is_delivered else self._look.objects()
                 held = [truth.held_in(found) for found in objects if found.key == one.object_key]
                 one.held = frozenset().union(*held) if held else None

@@ -62,7 +62,7 @@ def are_right(truth: Truth, look: Onlooker) -> None:
     for one in list(truth.named.values()):
         if one.id not in requests:
             continue
-        of_chatter = [each for each in truth.deletions if one.is_of_chatter(each)]
+        of_chatter = [each for each in truth.of("deletion") if one.is_of_chatter(each)]
         completed = [each.completed_at for each in of_chatter if each.status == "completed" and each.completed_at]
         named = [entry for entry in truth.entries if entry.bot == one.bot and entry.id in one.ids]
         for text in one.written:
@@ -94,8 +94,8 @@ def _may_be_gone(
 ) -> bool:
     if text.what == "note":
         # Also the notes of what has ended, and of what names the same without finding anything.
-        same = [each for each in truth.deletions if each.bot == one.bot and set(each.ids) & set(one.ids)]
-        itself = [] if one.is_export else [one]
+        same = [each for each in truth.of("deletion") if each.bot == one.bot and set(each.ids) & set(one.ids)]
+        itself = [] if one.kind == "export" else [one]
         return bool(gone) or any(each.done_at for each in [*itself, *same, *of_chatter])
     has_failed = text.what == "callback_url" and one.has_failed
     return has_failed or any(text.of in {entry.id, *entry.tried, *entry.claimed, *entry.asked} for entry in gone)

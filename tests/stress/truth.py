@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tests.oracle.evidence import ObjectVersion
-from tests.oracle.model import Conversation, Model, Request, now
+from tests.oracle.model import ERASING, Conversation, Model, Request, now
 from tests.oracle.words import Word, Words, found_in
 
 RETAINED_FOR = timedelta(days=90)
@@ -135,16 +135,8 @@ class Filed(Request):
         return self.status in {"cancelled", "rejected"}
 
     @property
-    def is_deletion(self) -> bool:
-        return self.kind == "deletion"
-
-    @property
-    def is_export(self) -> bool:
-        return self.kind == "export"
-
-    @property
     def is_hosted_export(self) -> bool:
-        return self.is_export and self.status == "completed" and not self.is_delivered
+        return self.kind == "export" and self.status == "completed" and not self.is_delivered
 
     def is_of_chatter(self, other: "Filed") -> bool:
         return bool(self.value) and (self.bot, self.value) == (other.bot, other.value)
@@ -170,7 +162,7 @@ class Truth(Model):
                 entry = ModelConversation(bot, len(self._places), name, name, now())
                 entry.facts = _FACTS | {one: self.word(entry) for one in ("user_name", "csat_comment")}
                 self._places[bot, name] = entry
-                self._conversations.append(entry)
+                self.conversations.append(entry)
             return self._places[bot, name]
 
     def word(self, entry: Conversation) -> str:
@@ -217,18 +209,6 @@ class Truth(Model):
     def of(self, *kinds: str) -> list[Filed]:
         return [one for one in list(self.named.values()) if one.kind in kinds and one.id]
 
-    @property
-    def deletions(self) -> list[Filed]:
-        return self.of("deletion")
-
-    @property
-    def exports(self) -> list[Filed]:
-        return self.of("export")
-
-    @property
-    def erasing(self) -> list[Filed]:
-        return self.of("deletion", "retention")
-
     def repeat(self, removed: Filed, *, request_id: str, received_at: datetime) -> Filed:
         """Add the export that was filed in place of one that a redaction has removed, and return it."""
         name = f"{removed.name}{AGAIN}"
@@ -241,7 +221,7 @@ class Truth(Model):
 
     def may_be_kept(self, entry: ModelConversation) -> bool:
         """Return whether an export may wait for this conversation by its id: then naming somebody closes nothing."""
-        exports = (one for one in list(self.named.values()) if one.is_export and one.bot == entry.bot)
+        exports = (one for one in list(self.named.values()) if one.kind == "export" and one.bot == entry.bot)
         return any(entry.id in one.ids for one in exports)
 
     def accounts(self, one: Filed, entry: ModelConversation) -> bool:
@@ -257,7 +237,7 @@ class Truth(Model):
         return one.value in entry.tried and not (is_new and one.done_at and entry.began > one.done_at)
 
     def is_accounted_for(self, entry: ModelConversation) -> bool:
-        return entry.is_barred or any(self.accounts(one, entry) for one in self.erasing)
+        return entry.is_barred or any(self.accounts(one, entry) for one in self.of(*ERASING))
 
     def must_be_gone(self, deletion: Filed, entry: ModelConversation) -> bool:
         """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
@@ -273,12 +253,12 @@ class Truth(Model):
 
         `stay_failed` are the names of those that cannot be retried any more.
         """
-        for one in self.erasing:
-            is_sure = one.is_deletion and one.status == "completed"
+        for one in self.of(*ERASING):
+            is_sure = one.kind == "deletion" and one.status == "completed"
             one.surely = {entry for entry in self.entries if is_sure and self.must_be_gone(one, entry)}
             may = {entry for entry in self.entries if self.accounts(one, entry)}
             one.possibly = {entry for entry in may if entry not in one.surely}
-        for one in self.exports:
+        for one in self.of("export"):
             ours = [entry for entry in self.entries if entry.bot == one.bot]
             one.possibly = {entry for entry in ours if one.value in entry.tried or entry.id in one.ids}
             one.surely = {entry for entry in one.possibly if entry in (one.held or ())}
@@ -313,7 +293,7 @@ class Truth(Model):
         if export.held is None:
             return True
         is_fresh = export.aged_at is None
-        for one in self.deletions:
+        for one in self.of("deletion"):
             has_begun = export.gone_with is None or one.name in export.gone_with
             if has_begun and not (is_fresh and "erase_exports" not in one.flags) and self._may_remove(one, export):
                 return True

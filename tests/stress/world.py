@@ -23,7 +23,7 @@ from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.oracle.evidence import EVER, Usage, usage_of
-from tests.oracle.model import now
+from tests.oracle.model import ERASING, now
 from tests.stress import circumstances
 from tests.stress.circumstances import Faults, Refusal
 from tests.stress.officers import Officers
@@ -197,8 +197,8 @@ class World:
             # A document of a new conversation would need more.
             "invalid": not was_stored,
             "unknown_conversation": not was_stored,
-            "conversation_deleted": any(one.bot == bot for one in self.truth.erasing),
-            "chatter_erased": any((one.bot, one.value) == (bot, chatter) for one in self.truth.deletions),
+            "conversation_deleted": any(one.bot == bot for one in self.truth.of(*ERASING)),
+            "chatter_erased": any((one.bot, one.value) == (bot, chatter) for one in self.truth.of("deletion")),
         }
         if not expected.get(outcome):
             self._report(f"an identity became {outcome}")
