@@ -12,7 +12,6 @@ from scripts.demo_story import require
 from tests.drill.scene import BAKERY, CLINIC, FERRIES, ORCHARD, WORKERS, Scene, told
 from tests.faults.site import Site
 from tests.operated import Said, wait_until
-from tests.oracle import conversations, exports, leftovers
 from tests.oracle.caller import ask
 from tests.oracle.checks import Checks
 from tests.oracle.client_state import UCI
@@ -256,15 +255,7 @@ def faults_of(model: Model, evidence: Evidence, waiting: Collection[str] = ()) -
         # The file of an export that is lost stays for a day, until `reconcile_storage` removes it.
         return kind == "orphan" or (kind == "not ended" and any(each in text for each in waiting))
 
-    found = [
-        *checks.requests_ended(),
-        *conversations.stored(comparison),
-        *conversations.counts(comparison),
-        *leftovers.words(comparison),
-        *exports.hosted(comparison),
-        *exports.uploads(comparison),
-        *exports.extracts(comparison),
-    ]
+    found = checks.of_contents()
     return [f"{kind}: {text}" for kind, text in found if not is_explained(kind, text)], comparison.met
 
 

@@ -7,9 +7,7 @@ were delivered or made again, and what a restore may change.
 """
 
 from collections.abc import Collection, Iterable
-from itertools import chain
 
-from tests.oracle import conversations, exports, leftovers
 from tests.oracle.checks import Checks
 from tests.oracle.evidence import Evidence, ObjectVersion
 from tests.oracle.leftovers import folder_of
@@ -249,11 +247,7 @@ def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker, *, in_grace: bo
     sessions = {entry.session for entry in truth.entries if entry.session}
     checks = Checks(truth, evidence, sessions=sessions, callbacks=())
     comparison = checks.comparison
-    for kind, told in chain(
-        *(conversations.stored(comparison), checks.requests_ended(), conversations.counts(comparison)),
-        *(checks.identities(), leftovers.words(comparison), exports.hosted(comparison)),
-        *(exports.delivered(comparison), exports.uploads(comparison), exports.extracts(comparison)),
-    ):
+    for kind, told in checks.of_contents():
         raise Broken(kind, told)
     known = look.keys()
     for found in evidence.objects.versions:

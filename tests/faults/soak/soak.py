@@ -229,19 +229,11 @@ class Soak:
     def tell(self, seconds: float) -> None:
         for one in self.violations.news():
             sys.stderr.write(f"VIOLATION {one}\n")
-        filed = [one for one in self.model.filed if one.id]
-        open_ones = [one for one in filed if not one.is_final]
-        parts = [
-            f"{seconds:5.0f} s  {sum(self.known.traffic.calls.values())} calls, {len(filed)} requests accepted",
-            f"{sum(one.status == 'completed' for one in filed)} completed, {len(open_ones)} open",
-            f"{sum(self.driver.caused.values())} faults",
-            f"{sum(self.violations.counts.values())} violations",
-        ]
-        if self.violations.outages.present:
-            parts.append(f"now: {self.violations.outages.present}")
-        if open_ones:
-            parts.append(f"oldest open: {open_ones[0].kind} of {open_ones[0].bot}, {open_ones[0].status}")
-        sys.stderr.write(", ".join(parts) + "\n")
+        statuses = Counter(one.status for one in self.model.filed if one.id)
+        told = f"{seconds:5.0f} s  {self.known.traffic.calls.total()} calls, requests: {dict(statuses)}, "
+        told += f"{self.driver.caused.total()} faults, {self.violations.counts.total()} violations"
+        present = self.violations.outages.present
+        sys.stderr.write(f"{told}{', now: ' * bool(present)}{present}\n")
 
     def _be_quiet(self) -> None:
         """Wait until all requests are over, failed ones retried, and all that waits for a time is done."""
@@ -287,7 +279,7 @@ class Soak:
         for kind, what in (*checks.all(), *looks.of_site(self.site, found), *self._of_resources()):
             self.violations.add(kind, what)
         self.met = checks.comparison.met
-        faults = sum(self.driver.caused.values())
+        faults = self.driver.caused.total()
         self.unmet = unmet(self.known.traffic.calls, self.met, self.operator.done, faults)
         if self.unmet and self.seconds >= _LONG and not self.only:
             self.violations.add("nothing met", ", ".join(self.unmet))
