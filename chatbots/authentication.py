@@ -27,15 +27,16 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from chatbots.models import ApiKey, Chatbot
-from common.bodies import raw_body
+from common.bodies import SMALL_BODY_BYTES, raw_body
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from common.problems import Problem
-from config.web.limits import SMALL_BODY_BYTES
 
 logger = logging.getLogger(__name__)
 
 TIMESTAMP_HEADER = "X-Mindsay-Timestamp"
 SIGNATURE_HEADER = "X-Mindsay-Signature"
+# Anybody can send what only looks signed: it shows when all of it is there.
+MOST_SIGNED_BYTES = 1024 * 1024
 TOLERANCE = timedelta(minutes=5)
 LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -86,10 +87,6 @@ class SignatureAuthentication(BaseAuthentication):
         _note_use(key)
         return AnonymousUser(), Caller(key.chatbot, key, "signature")
 
-    def may_send(self, request: Request) -> bool:
-        """Return whether to read the body: the signature can only be checked against all of it."""
-        return self._headers(request) is not None
-
     def _headers(self, request: Request) -> tuple[str, str] | None:
         """Return timestamp and signature, or None if both are missing. Raises Problem before the body is read."""
         timestamp, signature = request.headers.get(TIMESTAMP_HEADER), request.headers.get(SIGNATURE_HEADER)
@@ -120,11 +117,6 @@ class TokenAuthentication(BaseAuthentication):
             raise Problem("not_found", "The token's chatbot has nothing at this path.")
         return AnonymousUser(), Caller(key.chatbot, key, "token")
 
-    def may_send(self, request: Request) -> bool:
-        token = _bearer(request)
-        key = _key_of_token(token) if token is not None else None
-        return key is not None and key.chatbot.slug == _slug(request)
-
 
 def caller_of(request: Request) -> Caller:
     return cast("Caller", request.auth)
@@ -132,8 +124,10 @@ def caller_of(request: Request) -> Caller:
 
 def body_of(request: Request) -> bytes:
     """Return the exact bytes of the body, up to the limit of the view. Raises Problem."""
-    most = getattr(request.parser_context["view"], "most_body_bytes", None)
-    return raw_body(request._request, most=most() if most else SMALL_BODY_BYTES)
+    limit = getattr(request.parser_context["view"], "most_body_bytes", None)
+    most = limit() if limit else SMALL_BODY_BYTES
+    is_signed = SIGNATURE_HEADER in request.headers
+    return raw_body(request._request, most=min(most, MOST_SIGNED_BYTES) if is_signed else most)
 
 
 def sign(*, secret: str, timestamp: str, body: bytes) -> str:

@@ -17,6 +17,8 @@ from django.http import HttpRequest
 
 from common.problems import Problem
 
+# The default limit of API calls.
+SMALL_BODY_BYTES = 64 * 1024
 MAX_BODY_DEPTH = 32
 # A thousand requests of a hundred conversations each, and their other fields.
 MAX_BODY_VALUES = 150_000

@@ -111,12 +111,13 @@ request_finished.connect(_reset, dispatch_uid="common.logs")
 
 
 class WithoutRequests(logging.Filter):
-    """Replaces the web server's messages, which quote requests. Logger and traceback remain."""
+    """Replaces gunicorn's messages that quote requests. Tracebacks remain, by our formatter."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.INFO:
             return False
-        record.msg, record.args = "The web server could not go on with a call.", ()
+        if str(record.msg).startswith(("Invalid request", "Error handling request")):
+            record.msg, record.args = "The web server could not go on with a call.", ()
         return True
 
 

@@ -1,19 +1,17 @@
 """Django's WSGI handler, hardened for callers that send anything."""
 
-from collections.abc import Callable
-from importlib import import_module
+import re
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.db import close_old_connections
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
 
-from config.web.limits import SMALL_BODY_BYTES
+# The path must be what a proxy's rules see: no other form of target, no needless escape.
+_PLAIN_TARGET = re.compile(r"/(?!/)[^#]*")
+_NEEDLESS_ESCAPE = re.compile(r"[^?]*%(2[def]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
+_NOT_PLAIN = b"The target must be a path with one leading slash and no needless escapes.\n"
 
 # Read behind a trusted proxy only. Nothing reads the others, and nothing may begin to.
 _FROM_PROXIES = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
@@ -45,48 +43,13 @@ class Handler(WSGIHandler):
 
     request_class = Request
 
-    def __init__(self, *, is_open: Callable[[], bool] = lambda: True) -> None:
-        super().__init__()
-        self._is_open = is_open
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> HttpResponseBase:
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        target = environ.get("RAW_URI", "/")  # gunicorn's: as it was sent
+        if not _PLAIN_TARGET.fullmatch(target) or _NEEDLESS_ESCAPE.match(target):
+            start_response("400 Bad Request", [("Content-Type", "text/plain"), ("Connection", "close")])
+            return [_NOT_PLAIN]
         _remove_untrusted_headers(environ)
         return super().__call__(environ, start_response)
-
-    def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        response = super().get_response(request)
-        # Django sets it in a middleware, too late for responses of earlier middleware. Without a length the
-        # connection would end with the response.
-        if isinstance(response, HttpResponse):
-            response.headers.setdefault("Content-Length", str(len(response.content)))
-        return response
-
-    def most_body_bytes(self, environ: dict[str, Any]) -> int:
-        """Return how many bytes of the body the server reads: many only from a caller who is known.
-
-        A view of the API says how many in `most_bytes_before_reading`; pages take a long form from logged-in staff.
-        What is longer, the view refuses unread. While the service is not open every long body is, before a key or a
-        session is read.
-        """
-        _remove_untrusted_headers(environ)
-        request = self.request_class(environ)
-        close_old_connections()
-        if not self._is_open():
-            return SMALL_BODY_BYTES
-        try:
-            match = resolve(request.path_info)
-        except Resolver404:
-            return SMALL_BODY_BYTES
-        if request.path_info.startswith("/api/"):
-            limit = getattr(getattr(match.func, "cls", None), "most_bytes_before_reading", None)
-            return int(limit(request, match.kwargs)) if limit else SMALL_BODY_BYTES
-        return settings.MAX_BODY_BYTES if _is_logged_in(request) else SMALL_BODY_BYTES
-
-
-def _is_logged_in(request: HttpRequest) -> bool:
-    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    store = import_module(settings.SESSION_ENGINE).SessionStore
-    return bool(key) and "_auth_user_id" in store(key)
 
 
 def _remove_untrusted_headers(environ: dict[str, Any]) -> None:
@@ -98,11 +61,9 @@ def _remove_untrusted_headers(environ: dict[str, Any]) -> None:
 def _is_from_proxy(environ: dict[str, Any]) -> bool:
     if not settings.BEHIND_PROXY:
         return False
-    caller = environ.get("REMOTE_ADDR", "")
-    try:
-        address = ip_address(caller)
-    except ValueError:
-        # A caller on a UNIX socket has no address: the socket's permissions admitted it.
-        return bool(caller == "localhost")
+    if environ["REMOTE_ADDR"] == "":
+        # A caller on a UNIX socket: the socket's permissions admitted it.
+        return True
+    address = ip_address(environ["REMOTE_ADDR"])
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return any((mapped or address) in network for network in settings.PROXY_NETWORKS)

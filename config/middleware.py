@@ -8,9 +8,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-from config.web.limits import SMALL_BODY_BYTES
-from config.web.parsing import Withheld
-
 _UTF_8 = "utf-8"
 
 # The pages use none of these features.
@@ -20,7 +17,7 @@ _PERMISSIONS = ", ".join(
 
 
 class FormsMiddleware:
-    """Refuses forms that are not UTF-8, too large or unread, and addresses with NUL, before anything reads them.
+    """Refuses forms that are not UTF-8 or too large, and addresses with NUL, before anything reads them.
 
     Django takes the encoding from the header of any call. One that is no text encoding (`hex`) would end as a 500,
     also for query parameters, and escapes would yield unpaired surrogates, which no page can show. Django also writes
@@ -39,15 +36,11 @@ class FormsMiddleware:
                 request.encoding = _UTF_8  # the view refuses the header of a body
             return self.get_response(request)
         if not is_utf_8:
-            return _refused(request, "Send the form in UTF-8, as browsers do.", 400)
+            return refused(request, "Send the form in UTF-8, as browsers do.", 400)
         if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
             raise Http404  # PostgreSQL stores no NUL in a text, so nothing has this address
         if _declared_length(request) > settings.MAX_BODY_BYTES:
-            return _refused(request, f"A form may have {settings.MAX_BODY_BYTES:,} bytes at most.", 413)
-        if isinstance(request.META.get("wsgi.input"), Withheld):
-            if _declared_length(request) > SMALL_BODY_BYTES:
-                return _refused(request, "Only staff may send a form this long. Log in, and send it again.", 413)
-            return _refused(request, "The form is broken. Send it again.", 400)
+            return refused(request, f"A form may have {settings.MAX_BODY_BYTES:,} bytes at most.", 413)
         return self.get_response(request)
 
 
@@ -57,7 +50,8 @@ def _declared_length(request: HttpRequest) -> int:
     return int(length) if length.isascii() and length.isdecimal() and len(length) <= 18 else 0
 
 
-def _refused(request: HttpRequest, text: str, status: int) -> HttpResponse:
+def refused(request: HttpRequest, text: str, status: int) -> HttpResponse:
+    """Return the page that says why a form is not taken."""
     response = render(request, "console/outside.html", {"title": "Not taken", "text": text}, status=status)
     response["Cache-Control"] = "no-store"
     return response

@@ -364,10 +364,7 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {
-        "web": {"()": "common.logs.WithoutRequests"},
-        "paths": {"()": "common.logs.WithoutPaths"},
-    },
+    "filters": {"paths": {"()": "common.logs.WithoutPaths"}},
     "formatters": {"line": {"()": "common.logs.SafeFormatter"}, "json": {"()": "common.logs.JsonFormatter"}},
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT or "line", "filters": ["paths"]}
@@ -384,9 +381,6 @@ LOGGING = {
         # It warns of broken headers, with the URL.
         "urllib3": {"level": "ERROR"},
         "django.db.backends": {"level": "WARNING"},
-        # The web server logs paths, and quotes what it cannot parse.
-        "waitress": {"filters": ["web"]},
-        "waitress.queue": {"level": "ERROR"},
     },
 }
 

@@ -4,6 +4,7 @@ from django.urls import include, path, re_path
 
 import console.urls
 from common import problems
+from config.large_bodies import may_send
 from config.openapi import views as openapi
 
 # django-q2's pages can run any function: by the form of a schedule, by retrying a failed task. The page Workers shows
@@ -18,6 +19,7 @@ urlpatterns = [
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),
     path("api/schema/", openapi.schema, name="schema"),
     path("api/docs/", include((openapi.urlpatterns, "docs"))),
+    path("api/may-send", may_send),
     re_path(r"^api/", problems.unknown_path),
 ]
 

@@ -18,7 +18,6 @@ from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
 from common import former_schema  # noqa: E402  (as above)
-from compliance.ledger import service  # noqa: E402  (as above)
 from config import database  # noqa: E402
 from config.handler import Handler  # noqa: E402
 from conversations import distribution  # noqa: E402  (as above)
@@ -34,6 +33,6 @@ distribution.check()
 # Load all views now: otherwise the first requests of each process would wait.
 _ = get_resolver().url_patterns
 
-application = Handler(is_open=service.is_open)
+application = Handler()
 gc.freeze()
 gc.enable()

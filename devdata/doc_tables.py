@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from django.conf import settings
 from django.db.models import Choices
 
-from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES
+from chatbots.authentication import MOST_SIGNED_BYTES
+from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES, SMALL_BODY_BYTES
 from common.problems import CODES, HELP, MOST_ERRORS, Help
 from compliance.data_map import table
 from compliance.failure_docs import FAILURES
@@ -21,7 +22,6 @@ from compliance.requests.selectors import MOST_CONVERSATIONS
 from compliance.requests.submit import MAX_BATCH
 from config.openapi import views as openapi
 from config.openapi.document import TAGS
-from config.web.limits import SMALL_BODY_BYTES
 from conversations.documents import MAX_MESSAGES, MAX_VARIABLES
 from conversations.identification import MAX_IDENTITIES
 from conversations.intake import MAX_DOCUMENTS
@@ -106,6 +106,7 @@ def _reasons() -> Iterator[str]:
 def _limits() -> Iterator[str]:
     sizes = {
         "Body of `POST conversations`, `conversations/identify` and `requests/batch`": settings.MAX_BODY_BYTES,
+        "Signed body of `requests/batch`": MOST_SIGNED_BYTES,
         "Body of other calls": SMALL_BODY_BYTES,
         "Uploaded file": settings.UPLOAD_MAX_BYTES,
     }

@@ -13,9 +13,8 @@ from rest_framework.views import APIView
 from chatbots.api.long_calls import LONG_CALLS
 from chatbots.authentication import Caller, SignatureAuthentication, TokenAuthentication, body_of, caller_of
 from chatbots.rate_limits import LIMITER
-from common.bodies import require_json
+from common.bodies import SMALL_BODY_BYTES, require_json
 from common.problems import Problem
-from config.web.limits import SMALL_BODY_BYTES
 
 
 class ChatbotView(APIView):
@@ -58,19 +57,6 @@ class ChatbotView(APIView):
 
     def most_body_bytes(self) -> int:
         return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)
-
-    @classmethod
-    def most_bytes_before_reading(cls, request: HttpRequest, kwargs: dict[str, Any]) -> int:
-        """Return how many bytes the web server may read before the view runs (`config.handler`)."""
-        view = cls(request=request, kwargs=kwargs)
-        if view.most_body_bytes() > SMALL_BODY_BYTES and request.method == "POST":
-            call = Request(request, parser_context={"view": view, "kwargs": kwargs})
-            try:
-                if any(authenticator().may_send(call) for authenticator in cls.authentication_classes):
-                    return view.most_body_bytes()
-            except Problem:
-                pass
-        return SMALL_BODY_BYTES
 
     def scopes_of(self, method: str | None) -> Sequence[str]:
         """Return the scopes that permit this method; a key needs one of them."""

@@ -12,10 +12,11 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, connection
 from django.test import RequestFactory
+from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, current_request_id, describe_error, formatter
-from config.web.worker import Logger
+from config.web_server import Logger
 
 
 def logged(message: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -90,10 +91,10 @@ def test_a_database_error_is_logged_without_its_row(chatbot: Chatbot, form: str)
     assert "already exists" not in text
 
 
-def test_the_web_server_s_handlers_write_as_ours_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_web_server_s_handlers_write_as_ours_do(settings: Settings) -> None:
     from gunicorn.config import Config
 
-    monkeypatch.setenv("LOG_FORMAT", "json")
+    settings.LOG_FORMAT = "json"
     config = Config()
     config.set("accesslog", "-")
 

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.storage import ObjectStorage
 from common.version import VERSION
-from config.web import settings as web_settings
+from config import web_server
 from tests.config.test_settings import KEY, manage
 
 ROOT = Path(settings.BASE_DIR)
@@ -313,7 +313,7 @@ def test_each_process_connects_as_a_role_of_its_own_that_the_database_has() -> N
 def test_services_have_enough_time_to_stop() -> None:
     [worker] = re.findall(r"^TimeoutStopSec=(\d+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
 
-    assert seconds(SERVICES["web"]["stop_grace_period"]) > web_settings.graceful_timeout
+    assert seconds(SERVICES["web"]["stop_grace_period"]) > web_server.graceful_timeout
     assert seconds(SERVICES["worker"]["stop_grace_period"]) >= int(worker)
 
 

@@ -184,7 +184,9 @@ def test_logs_of_a_breaking_web_server_contain_no_personal_data(chatbot: Chatbot
             text = answer.read().decode(errors="replace")
             caller.close()
             answers.append(answer.status)
-            assert "login" in path or WORD not in text
+            # gunicorn tells the sender which header is malformed; a proxy refuses it before.
+            is_malformed = headers.keys() & {"Content-Length", "Transfer-Encoding"}
+            assert is_malformed or "login" in path or WORD not in text
     assert 500 in answers or 503 in answers
     text = log.read_text()
     assert all(json.loads(line) for line in text.splitlines())

@@ -112,15 +112,7 @@ def test_memory_does_not_grow_with_a_file(server, conversation, storage) -> None
     assert server.peak_memory() - before < 80 * MIB
 
 
-def test_a_caller_who_hangs_up_leaves_nothing(server, conversation, storage) -> None:
-    caller = TokenCaller(conversation.chatbot)
-    connection = server.connect()
-    connection.putrequest("POST", caller.url(f"conversations/{conversation.pk}/files"))
-    for name, value in {**caller.credentials(b""), "Content-Type": FORM, "Content-Length": str(50 * MIB)}.items():
-        connection.putheader(name, value)
-    connection.endheaders(BEGIN + b"x" * 20 * MIB)
-    connection.close()
-
+def test_a_caller_who_hangs_up_leaves_nothing(conversation, storage) -> None:
     upload = Upload(conversation, size=50 * MIB)
     upload.send(b"x" * 20 * MIB)
     wait_until(lambda: bool(open_uploads(storage)))
@@ -156,19 +148,6 @@ def test_a_deletion_that_meets_an_upload_leaves_no_object_no_row_and_no_open_upl
     assert beside.answer()[0] == 201
     assert [UploadedFile.objects.get().object_key] == objects(storage)
     assert open_uploads(storage) == []
-
-
-def test_a_connection_serves_again_after_a_refusal(server, conversation) -> None:
-    caller = TokenCaller(conversation.chatbot)
-    connection = server.connect()
-    for content_type, status in (("text/html", 415), ("image/png", 201)):
-        body = f"--{BOUNDARY}\r\n".encode() + file(b"x" * MIB, content_type=content_type) + END
-        path = caller.url(f"conversations/{conversation.pk}/files")
-        connection.request("POST", path, body, {**caller.credentials(b""), "Content-Type": FORM})
-        response = connection.getresponse()
-        assert response.status == status
-        response.read()
-    connection.close()
 
 
 @pytest.mark.long(reason="sends 50 MiB to a server of its own")

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) ->
         )
     try:
         server = WebServer(port, process.pid)
-        _wait_for(server, process)
+        wait_until_connected(server.connect, process)
         yield server
     finally:
         # At once. To let open connections end takes seconds (`WebServer.stop`).
@@ -88,10 +88,13 @@ def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) ->
         process.wait(PATIENCE)
 
 
-def _wait_for(server: WebServer, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_connected(
+    connect: Callable[[], http.client.HTTPConnection], process: "subprocess.Popen[bytes] | None" = None
+) -> None:
+    """Wait until a server answers, whatever it says. Raises AssertionError."""
     end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        connection = server.connect()
+    while time.monotonic() < end and (process is None or process.poll() is None):
+        connection = connect()
         try:
             connection.request("GET", "/api/")
             connection.getresponse().read()
@@ -101,7 +104,7 @@ def _wait_for(server: WebServer, process: "subprocess.Popen[bytes]") -> None:
             return
         finally:
             connection.close()
-    raise AssertionError("The web server does not answer.")
+    raise AssertionError("The server does not answer.")
 
 
 def _memory(pid: str, name: str) -> int:

@@ -6,14 +6,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
-from django.test import Client, RequestFactory
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot, RateLimitWindow
 from compliance.ledger import service
 from compliance.models import ComplianceRequest
-from config.handler import Handler
-from config.web.limits import SMALL_BODY_BYTES
 from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, stays_at_home
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 from tests.closed import Reason, State, close
@@ -187,22 +185,6 @@ def test_the_page_is_accessible(live_server: Any, state: State, reason: Reason) 
         watched.errors = [error for error in watched.errors if "503" not in error]
         stays_at_home(watched, live_server.url)
         is_easy_to_use(watched.page)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_long_body_is_refused_unread_before_a_key_is_read(chatbot: Chatbot) -> None:
-    raw = b"{}"
-    headers = {f"HTTP_{name.upper()}": value for name, value in TokenCaller(chatbot).credentials(raw).items()}
-    url = f"/api/v1/chatbots/{chatbot.slug}/conversations"
-    environ = RequestFactory().generic("POST", url, raw, "application/json", **headers).environ
-    handler = Handler(is_open=service.is_open)
-    assert handler.most_body_bytes(environ) == settings.MAX_BODY_BYTES
-    close()
-
-    with CaptureQueriesContext(connection) as captured:
-        assert handler.most_body_bytes(environ) == SMALL_BODY_BYTES
-
-    assert len(captured) == 1
 
 
 def test_its_runbook_exists() -> None:
