@@ -219,7 +219,8 @@ def test_health_checks_ask_the_port_on_which_the_web_server_listens() -> None:
     assert instructions("ENV")[-1] == f"WEB_BIND=0.0.0.0:{port}"
     assert probe in instructions("HEALTHCHECK")[0]
     assert probe in SERVICES["web"]["healthcheck"]["test"][-1]
-    assert SERVICES["web"]["ports"][0].endswith(f":{port}")
+    assert EXTERNAL["web"]["ports"][0].endswith(f":{port}")
+    assert SERVICES["proxy"]["environment"]["WEB"] == f"web:{port}"
 
 
 @pytest.mark.parametrize(("service", "given"), EACH)
@@ -227,10 +228,11 @@ def test_a_service_can_write_only_its_volumes_and_gains_no_rights(service: str, 
     assert given["read_only"] is True
     assert given["cap_drop"] == ["ALL"]
     assert given["security_opt"] == ["no-new-privileges:true"]
-    assert "cap_add" not in given
+    is_proxy = service == "proxy"
+    assert given.get("cap_add", []) == (["NET_BIND_SERVICE"] if is_proxy else [])
     assert "privileged" not in given
-    assert given["user"] == {"db": "postgres", "s3": "0:0"}.get(service, "10001:10001")
-    assert all(port.startswith("127.0.0.1:") for port in given.get("ports", []))
+    assert given["user"] == {"db": "postgres", "s3": "0:0", "proxy": "0:0"}.get(service, "10001:10001")
+    assert is_proxy or all(port.startswith("127.0.0.1:") for port in given.get("ports", []))
     # It takes neither all memory nor all processes.
     assert re.fullmatch(r"[1-4]g", given["mem_limit"])
     assert 100 <= given["pids_limit"] <= 1_000
@@ -269,7 +271,7 @@ def test_with_servers_of_ones_own_each_process_has_a_file_for_its_database_addre
     for service, given in EXTERNAL.items():
         assert files(given) == ["deploy/compose/defaults.env", "settings.env", f"{service}.env"]
         assert "environment" not in given
-        ours = {"env_file", "environment", "networks", "depends_on"}
+        ours = {"env_file", "environment", "networks", "depends_on", "ports"}
         assert {name: given[name] for name in given.keys() - ours} == {
             name: SERVICES[service][name] for name in SERVICES[service].keys() - ours
         }
@@ -290,6 +292,16 @@ def test_a_service_passes_the_deployment_checks_with_the_example_filled_in(servi
     done = manage(environment(service), "check", "--deploy", "--fail-level", "WARNING")
 
     assert done.returncode == 0, done.stderr
+
+
+def test_only_the_proxy_is_reached_from_outside_and_believed_about_callers() -> None:
+    assert [name for name, given in SERVICES.items() if "ports" in given] == ["proxy"]
+    assert [name for name, given in SERVICES.items() if "front" in given["networks"]] == ["proxy", "web"]
+    [network] = COMPOSE["networks"]["front"]["ipam"]["config"]
+    assert network["subnet"].endswith(f":-{environment('web')['PROXY_NETWORKS']}}}")
+    assert environment("web")["BEHIND_PROXY"] == "true"
+    used = re.findall(r"\{\$([A-Z_]+)\}", (ROOT / "deploy/proxy/Caddyfile").read_text())
+    assert set(used) <= SERVICES["proxy"]["environment"].keys()
 
 
 def test_services_run_existing_commands() -> None:
