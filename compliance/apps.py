@@ -11,13 +11,13 @@ class ComplianceConfig(AppConfig):
 
     def ready(self) -> None:
         from compliance import checks  # noqa: F401, PLC0415  (registers the system checks)
-        from compliance.ledger import commands, service  # noqa: PLC0415
+        from compliance.ledger import closed, service  # noqa: PLC0415
         from compliance.retention import due  # noqa: PLC0415
         from compliance.work import notify  # noqa: PLC0415
         from conversations import rows  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
-        before_command.connect(commands.refuse_unless_open, dispatch_uid="compliance.ledger")
+        before_command.connect(closed.refuse_unless_open, dispatch_uid="compliance.ledger")
         pre_migrate.connect(former_schema.refuse, sender=self, dispatch_uid="compliance.former_schema")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 

@@ -21,7 +21,7 @@ from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
-from compliance.ledger import journal, saying, service, tripwire
+from compliance.ledger import journal, service, tripwire
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
 from compliance.replay.operation import NotRestored, ReplayRuns, replay
@@ -194,7 +194,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
                 hosted_bucket.check_if_due()
             if not tripwire.look_if_due():
                 if (found := service.state()) != service.State.OPEN:
-                    saying.say_closed(found)
+                    service.log_closed(found)
                 return
             for step in steps:
                 with isolated.part(f"{step.__module__}.{step.__name__}"):

@@ -7,12 +7,9 @@ promised since. The ledger is in the hosted bucket, so it survives the restore: 
     content     an object of the ledger: a header, lines, and the HMAC of both
     lines       what the lines say: request ids, public ids, keyed digests, cutoffs; no value and no text
     objects     write an object: its row is committed first, then the object is written
-    journal     what was accepted, withdrawn or revoked, written every few seconds
+    journal     what was accepted, withdrawn or revoked, written every few seconds; and again what the bucket lost
     tripwire    compare the ledger with the database: an object that it does not know means a restore
-    mending     write objects again that the bucket has lost
-    middleware  answer calls and pages in place of a restored database
-    commands    which commands run beside one
-    adoption    make a copy of the database a service of its own
+    closed      what answers in place of a restored database, and which commands run beside one
 
 Written before the database acts on it: a deletion's conversations are marked only once an object names the request,
 and it completes only once an object has exactly what it has erased. `compliance.replay` reads the ledger.

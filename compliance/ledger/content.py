@@ -51,8 +51,8 @@ class Fault(StrEnum):
     EXPIRED = "expired"  # put back after its days were over
 
 
-class NotBelieved(Exception):
-    """An object that is no authentic object of this ledger. Nothing of it was used."""
+class InvalidLedgerObject(Exception):
+    """Not an authentic object of this ledger, so nothing of it is used."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -95,61 +95,51 @@ def seal(header: Header, lines: Iterable[Line]) -> bytes:
 
 
 def unseal(content: bytes, *, key: str) -> LedgerContent:
-    """Return what an object at this key says. Raises NotBelieved, whatever the content is.
+    """Return what an object at this key says. Raises InvalidLedgerObject, whatever the content is.
 
     Whether it is of this service is for the caller to compare.
     """
     header = begun(content[:FIRST_BYTES])
-    body, last = _split(content)
-    if last is None:
-        raise NotBelieved(Fault.TRUNCATED)
+    # The last line, unless it is longer than any that was written.
+    start = content.rfind(b"\n", max(0, len(content) - 1 - FIRST_BYTES), len(content) - 1) + 1
+    body, last = content[:start], content[start:]
+    if not (body and last.startswith(b'{"lines"') and last.endswith(b"\n")):
+        raise InvalidLedgerObject(Fault.TRUNCATED)
     end = _loaded(last)
     if header.get("hmac_key") != _key_id(settings.DIGEST_KEY):
-        raise NotBelieved(Fault.OTHER_KEY)
+        raise InvalidLedgerObject(Fault.OTHER_KEY)
     if not hmac.compare_digest(str(end.get("hmac")).encode(errors="replace"), _hmac(body).encode()):
-        raise NotBelieved(Fault.FORGED)
+        raise InvalidLedgerObject(Fault.FORGED)
     if header["key"] != key:
-        raise NotBelieved(Fault.MOVED)
+        raise InvalidLedgerObject(Fault.MOVED)
     # From here on it is what `seal` has written.
     lines = [_loaded(each) for each in body.splitlines()[1:]]
     if end.get("lines") != len(lines):  # the HMAC does not cover it
-        raise NotBelieved(Fault.FORGED)
+        raise InvalidLedgerObject(Fault.FORGED)
     at = datetime.fromisoformat(header["at"])
-    return LedgerContent(
-        Header(key, UUID(header["service"]), UUID(header["incarnation"]), at, header["format"]),
-        lines,
-        sha256(content).digest(),
-    )
+    ours = Header(key, UUID(header["service"]), UUID(header["incarnation"]), at, header["format"])
+    return LedgerContent(ours, lines, sha256(content).digest())
 
 
 def begun(start: bytes) -> Line:
     """Return the header of an object from its first FIRST_BYTES, authentic or not.
 
-    Raises NotBelieved for what is no beginning of an object.
+    Raises InvalidLedgerObject for what is no beginning of an object.
     """
     first, newline, _ = start.partition(b"\n")
     if not newline or (header := _loaded(first)).get("format") not in _FORMATS:
-        raise NotBelieved(Fault.UNREADABLE)
+        raise InvalidLedgerObject(Fault.UNREADABLE)
     return header
 
 
-def _split(content: bytes) -> tuple[bytes, bytes | None]:
-    """Return everything but the last line, and the last line if it is the end of an object."""
-    end = len(content) - 1
-    begin = content.rfind(b"\n", max(0, end - FIRST_BYTES), end) + 1
-    last = content[begin:end]
-    is_end = begin and content.endswith(b"\n") and last.startswith(b'{"lines"')
-    return (content[:begin], last) if is_end else (content, None)
-
-
 def _loaded(line: bytes) -> Line:
-    """Raises NotBelieved for what is no JSON object."""
+    """Raises InvalidLedgerObject for what is no JSON object."""
     try:
         loaded = json.loads(line)
     except (ValueError, RecursionError):
-        raise NotBelieved(Fault.UNREADABLE) from None
+        raise InvalidLedgerObject(Fault.UNREADABLE) from None
     if not isinstance(loaded, dict):
-        raise NotBelieved(Fault.UNREADABLE)
+        raise InvalidLedgerObject(Fault.UNREADABLE)
     return loaded
 
 

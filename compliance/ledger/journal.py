@@ -1,34 +1,43 @@
-"""Write what was promised before anything is done for it: requests accepted and withdrawn, keys revoked.
+"""Write what was promised before anything is done for it, and write again what the bucket has lost.
 
-Triggers insert an entry for each, in the transaction that accepts, withdraws or revokes, so no way of doing so can
-forget it. A worker writes the entries to the ledger every few seconds, never the call that files: filing waits for no
-storage. What was accepted since is lost with the database.
+Triggers insert an entry for each request accepted or withdrawn and each key revoked, in the transaction that does so,
+so no way of doing it can forget it. A worker writes the entries to the ledger every few seconds, never the call that
+files: filing waits for no storage. What was accepted since is lost with the database.
 
 A request that is carried out before its turn in the journal is written by the worker that is about to
 (`write_accepted`). Before files and exports are removed for one, which no restore brings back, the ledger says that
 it has begun (`intend`).
+
+Objects are written again (`mend`) where the bucket was rolled back, or somebody removed them: under their own keys,
+in the present incarnation, with what is true today of the requests that they named.
 """
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models.functions import Now
 
+from chatbots.buckets import hosted_storage
 from common.db import array, execute, fetch
 from compliance.errors import StepFailed
 from compliance.ledger import lines, objects
 from compliance.ledger.content import Line
 from compliance.ledger.objects import Written
-from compliance.models import JournalEntry
+from compliance.models import JournalEntry, LedgerObject, Service
 from compliance.work import health, occurrences
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 5_000
+_ROWS_AT_ONCE = 1_000
+# For one call of `mend`, which one worker makes.
+_SECONDS = 20.0
 
-_NEXT = "SELECT id, kind, request_id, key_prefix FROM compliance_journalentry ORDER BY id LIMIT %s"
 _UNWRITTEN = "SELECT request_id FROM compliance_journalentry WHERE request_id = ANY(%s) AND kind = 'accepted'"
 # Those that have removed something are in the ledger as begun, and retention runs with what they erase.
 _NOT_INTENDED = """
@@ -91,14 +100,15 @@ def _write(request_ids: Iterable[UUID]) -> None:
 
 def _write_some() -> int:
     """Write the next entries, and return how many they were."""
-    entries = fetch(_NEXT, [_AT_ONCE])
+    entries = list(JournalEntry.objects.order_by("pk")[:_AT_ONCE])
     if not entries:
         return 0
     of_kind: dict[str, list[UUID]] = defaultdict(list)
-    for _, kind, request_id, _ in entries:
-        of_kind[kind].append(request_id)
+    for entry in entries:
+        if entry.request_id:
+            of_kind[entry.kind].append(entry.request_id)
     accepted, withdrawn = of_kind[JournalEntry.Kind.ACCEPTED], of_kind[JournalEntry.Kind.WITHDRAWN]
-    prefixes = [prefix for *_, prefix in entries if prefix]
+    prefixes = [entry.key_prefix for entry in entries if entry.key_prefix]
     written = objects.write(
         [*lines.accepted(accepted), *lines.withdrawn(withdrawn), *lines.revoked(prefixes)],
         request_ids=dict.fromkeys([*accepted, *withdrawn]),
@@ -106,5 +116,59 @@ def _write_some() -> int:
     )
     with transaction.atomic():
         written.confirm()
-        execute(_DROP_ENTRIES, [array(entry_id for entry_id, *_ in entries)])
+        execute(_DROP_ENTRIES, [array(entry.pk for entry in entries)])
     return len(entries)
+
+
+def begin_mending(gone: int) -> None:
+    """Note that so many objects are gone, of which the database says that they were written."""
+    if Service.objects.filter(mended_to=None).update(mended_to=0):
+        occurrences.note(occurrences.Name.LEDGER_MISSING)
+        logger.critical("ledger.missing objects=%s", gone)
+
+
+def mend(*, seconds: float = _SECONDS) -> None:
+    """Compare all rows with the bucket and write again what is gone, for some seconds. The next call goes on there.
+
+    Does nothing unless mending has begun, or while another worker does it. Raises StorageError and StepFailed.
+    """
+    begun = Service.objects.exclude(mended_to=None).values_list("mended_to", Now()).first()
+    if begun is None or not occurrences.ask(occurrences.Name.LEDGER_MISSING, every=2 * seconds):
+        return
+    after, began_at = begun
+    end = time.monotonic() + seconds
+    number = 0
+    while after is not None:
+        kept = LedgerObject.objects.filter(pk__gt=after, at__gt=objects.last_kept())
+        rows = list(kept.order_by("pk")[:_ROWS_AT_ONCE])
+        listed = _listed([row.key for row in rows])
+        for row in rows:
+            # What is being written just now may have come after the listing, and a listing can be out of date.
+            is_written = row.written_at is not None and row.written_at < began_at
+            if is_written and row.key not in listed and not hosted_storage().exists(row.key):
+                _write_again(row)
+                number += 1
+        last = rows[-1].pk if rows else None
+        if not Service.objects.filter(mended_to=after, state=Service.State.OPEN).update(mended_to=last):
+            break  # the database was found to be restored
+        after = last
+        if time.monotonic() >= end:
+            break
+    logger.warning("ledger.mended objects=%s is_over=%s", number, after is None)
+
+
+def _listed(keys: Collection[str]) -> Collection[str]:
+    """Return which of these keys, and of those between them, the bucket has."""
+    if not keys:
+        return ()
+    before, last = min(keys)[:-1], max(keys)
+    return set(takewhile(lambda key: key <= last, hosted_storage().keys(objects.folder(), after=before)))
+
+
+def _write_again(row: LedgerObject) -> None:
+    first, *others = list(objects.parts(lines.current(row.request_ids, row.key_prefixes))) or [[]]
+    if others:
+        # Of other objects too, which named the same requests.
+        more = [line for part in others for line in part]
+        objects.write(more, request_ids=row.request_ids, key_prefixes=row.key_prefixes).confirm()
+    objects.put(row.pk, objects.header(row.key, row.at), first).confirm()

@@ -17,11 +17,12 @@ member of staff (`user:...`). Each line says exactly what it covers, nothing inc
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
 
+from chatbots.models import ApiKey
 from common import crypto
 from common.db import array, fetch
 from compliance.ledger.content import Line
@@ -34,60 +35,59 @@ from conversations.tombstones import message_digest
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-
 # Of a request, at most so many in a line: the next line has more of them.
 CONVERSATIONS_PER_LINE = 10_000
 
 # As texts, since a claim has hundreds of requests, and a journal thousands: PostgreSQL makes them in a fraction of
 # the time that Python takes to.
 _DIGESTS = "string_agg(encode(external_id_digest, 'hex'), ' ' ORDER BY id)"
-# All that is in the scope of a deletion has been erased, whichever request has marked it. What former lines of a
-# replayed one name may have no row here: another restore of the same backup must not forget it.
-_FORMER = """
-SELECT l.request_id, unnest(l.conversation_digests) AS external_id_digest
-  FROM compliance_ledgerline l JOIN compliance_compliancerequest q ON q.id = l.request_id
- WHERE l.request_id = ANY(%(ids)s::uuid[]) AND (q.origin = 'replay' OR l.kind IN ('exact', 'retention'))
-"""
-_IN_SCOPE = f"""
-{REQUESTS}, scope AS MATERIALIZED (
-    SELECT r.id AS request_id, s.*
-      FROM r CROSS JOIN LATERAL ({IN_SCOPE_WITH.format(columns="c.id, c.external_id_digest")}) AS s
-), former AS MATERIALIZED (
-    {_FORMER}
+# What former lines of a replayed request name may have no row here: another restore of the same backup must not
+# forget it.
+_AND_FORMER = f"""
+, former AS MATERIALIZED (
+    SELECT l.request_id, unnest(l.conversation_digests) AS external_id_digest
+      FROM compliance_ledgerline l JOIN compliance_compliancerequest q ON q.id = l.request_id
+     WHERE l.request_id = ANY(%(ids)s::uuid[]) AND (q.origin = 'replay' OR l.kind IN ('exact', 'retention'))
 )
 SELECT request_id, {_DIGESTS}
-  FROM (SELECT request_id, id, external_id_digest FROM scope
+  FROM (SELECT request_id, id, external_id_digest FROM present
          UNION ALL SELECT request_id, NULL, external_id_digest FROM former) AS every
  WHERE external_id_digest IS NOT NULL GROUP BY 1
 """  # noqa: S608  (texts of ours)
+# All that is in the scope of a deletion has been erased, whichever request has marked it.
+_IN_SCOPE = f"""
+{REQUESTS}, present AS MATERIALIZED (
+    SELECT r.id AS request_id, s.*
+      FROM r CROSS JOIN LATERAL ({IN_SCOPE_WITH.format(columns="c.id, c.external_id_digest")}) AS s
+)
+{_AND_FORMER}
+"""  # noqa: S608
 _MARKED = f"""
-WITH marked AS MATERIALIZED (
+WITH present AS MATERIALIZED (
     SELECT deletion_request_id AS request_id, id, external_id_digest
       FROM conversations_conversation
      WHERE deletion_request_id = ANY(%(ids)s::uuid[]) AND chatbot_id = ANY(%(chatbots)s)
-), former AS MATERIALIZED (
-    {_FORMER}
 )
-SELECT request_id, {_DIGESTS}
-  FROM (SELECT request_id, id, external_id_digest FROM marked
-         UNION ALL SELECT request_id, NULL, external_id_digest FROM former) AS every
- WHERE external_id_digest IS NOT NULL GROUP BY 1
-"""  # noqa: S608  (texts of ours)
+{_AND_FORMER}
+"""  # noqa: S608
 _NUMBERED = f"""
 SELECT {_DIGESTS} FROM conversations_conversation
  WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s AND external_id_digest IS NOT NULL
 """  # noqa: S608
 _TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
 _REQUESTS = f"""
-SELECT r.id, r.kind, r.status, (SELECT public_id::text FROM chatbots_chatbot WHERE id = r.chatbot_id),
-       v.public_id::text, v.name, v.category, encode(r.uci_digest, 'hex'), {digests_of("r")}, r.erase_exports,
-       {_TIME.format("r.received_at")}, {_TIME.format("r.requested_at")}, {_TIME.format("r.due_at")},
-       {_TIME.format("r.cutoff_at")},
-       {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}, r.filed_by, r.approved_by,
-       r.kind <> 'export' AND coalesce(r.started_at, r.cutoff_at) IS NOT NULL
+SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.cutoff_at) IS NOT NULL,
+       json_build_object(
+           'request', r.id, 'chatbot', b.public_id, 'received_at', {_TIME.format("r.received_at")},
+           'requested_at', {_TIME.format("r.requested_at")}, 'due_at', {_TIME.format("r.due_at")},
+           'filed_by', r.filed_by, 'approved_by', r.approved_by),
+       json_build_object(
+           'variable', v.public_id, 'variable_name', v.name, 'variable_category', v.category,
+           'chatter', nullif(encode(r.uci_digest, 'hex'), ''), 'erase_exports', r.erase_exports),
+       {digests_of("r")}, {_TIME.format("r.cutoff_at")}, {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}
   FROM compliance_compliancerequest r
-  LEFT JOIN LATERAL (
-       SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id) AS v ON TRUE
+  JOIN LATERAL (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b ON TRUE
+  LEFT JOIN LATERAL (SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id) AS v ON TRUE
  WHERE r.id = ANY(%s) ORDER BY r.seq
 """  # noqa: S608
 _FORMER_REDACTIONS = """
@@ -96,33 +96,20 @@ SELECT l.request_id, l.line->>'conversation', ARRAY(SELECT jsonb_array_elements_
   FROM compliance_ledgerline l JOIN compliance_compliancerequest r ON r.id = l.request_id
  WHERE l.request_id = ANY(%s) AND r.kind = 'redaction' AND (r.origin = 'replay' OR l.kind = 'redacted')
 """
-_KEYS = """
-SELECT (SELECT public_id FROM chatbots_chatbot WHERE id = k.chatbot_id), k.prefix, k.revoked_at
-  FROM chatbots_apikey k WHERE k.prefix = ANY(%s) AND k.revoked_at IS NOT NULL ORDER BY k.id
-"""
 
 
 class _Row(NamedTuple):
-    """A request as lines say it, but for its conversations, which are bytes."""
+    """A request. `filed` and `named` are parts of its lines; `conversations` are the digests that it names."""
 
     id: UUID
     kind: str
     status: str
-    chatbot: str
-    variable: str | None
-    variable_name: str | None
-    variable_category: str | None
-    chatter: str | None
+    has_begun: bool
+    filed: Line
+    named: Line
     conversations: list[bytes] | None
-    erase_exports: bool
-    received_at: str
-    requested_at: str | None
-    due_at: str
     cutoff_at: str | None
     withdrawn_at: str | None
-    filed_by: str
-    approved_by: str
-    has_begun: bool
 
 
 def accepted(request_ids: Collection[UUID]) -> list[Line]:
@@ -132,7 +119,8 @@ def accepted(request_ids: Collection[UUID]) -> list[Line]:
     return [
         {
             "kind": str(LineKind.INTENDED if row.has_begun else LineKind.ACCEPTED),
-            **_named(row),
+            **row.filed,
+            **row.named,
             "request_kind": row.kind,
             "conversations": _hex(row.conversations),
             **redactions.get(row.id, {}),
@@ -145,8 +133,8 @@ def withdrawn(request_ids: Collection[UUID]) -> list[Line]:
     return [
         {
             "kind": str(LineKind.WITHDRAWN),
-            "request": str(row.id),
-            "chatbot": row.chatbot,
+            "request": row.filed["request"],
+            "chatbot": row.filed["chatbot"],
             "status": row.status,
             "at": row.withdrawn_at,
         }
@@ -162,9 +150,8 @@ def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     digests = dict(fetch(_IN_SCOPE, subjects(request_ids))) if request_ids else {}
     found: dict[UUID, list[Line]] = {}
     for row in _rows(request_ids):
-        named = {"named": _hex(row.conversations), "cutoff_at": row.cutoff_at}
-        line = {"kind": str(LineKind.EXACT), **_named(row), **named}
-        found[row.id] = _in_lines(line, list(dict.fromkeys(digests.get(row.id, "").split())))
+        about = {**row.filed, **row.named, "named": _hex(row.conversations), "cutoff_at": row.cutoff_at}
+        found[row.id] = _in_lines(LineKind.EXACT, about, digests.get(row.id))
     return found
 
 
@@ -173,28 +160,26 @@ def retention(request_ids: Collection[UUID], digests: Mapping[UUID, str] | None 
 
     Without `digests` those of none: then earlier lines have them.
     """
-    runs = RetentionRun.objects.filter(request__in=request_ids).select_related("chatbot")
-    of_request = {cast("UUID", run.request_id): run for run in runs}
+    runs = {run.request_id: run for run in RetentionRun.objects.filter(request__in=request_ids)}
     found: dict[UUID, list[Line]] = {}
-    for row in _rows(of_request):
-        run = of_request[row.id]
-        line = {
-            "kind": str(LineKind.RETENTION),
-            **_filed(row),
+    for row in _rows([one for one in request_ids if one in runs]):
+        run = runs[row.id]
+        about = {
+            **row.filed,
             "older_than": run.older_than.isoformat(),
             "day": run.day.isoformat(),
             "retention_days": run.retention_days,
             "announced": run.announced,
             "previous_days": run.previous_days,
         }
-        found[row.id] = _in_lines(line, list(dict.fromkeys((digests or {}).get(row.id, "").split())))
+        found[row.id] = _in_lines(LineKind.RETENTION, about, (digests or {}).get(row.id))
     return found
 
 
 def retention_slice(request_id: UUID, *, chatbot_id: int, numbers: Collection[int]) -> dict[UUID, list[Line]]:
     """Return the lines of a retention run that is about to erase the conversations with these numbers."""
     [(digests,)] = fetch(_NUMBERED, {"chatbot": chatbot_id, "numbers": array(numbers)})
-    return retention([request_id], {request_id: digests or ""})
+    return retention([request_id], {request_id: digests})
 
 
 def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
@@ -204,15 +189,29 @@ def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     """
     redactions = _redactions(request_ids)
     return {
-        row.id: [{"kind": str(LineKind.REDACTED), **_named(row), "cutoff_at": row.cutoff_at, **redactions[row.id]}]
+        row.id: [
+            {
+                "kind": str(LineKind.REDACTED),
+                **row.filed,
+                **row.named,
+                "cutoff_at": row.cutoff_at,
+                **redactions[row.id],
+            }
+        ]
         for row in _rows(redactions)
     }
 
 
 def revoked(prefixes: Collection[str]) -> list[Line]:
+    keys = ApiKey.objects.filter(prefix__in=prefixes).order_by("pk")
     return [
-        {"kind": str(LineKind.KEY_REVOKED), "chatbot": str(chatbot), "key": prefix, "revoked_at": _time(revoked_at)}
-        for chatbot, prefix, revoked_at in (fetch(_KEYS, [list(prefixes)]) if prefixes else ())
+        {
+            "kind": str(LineKind.KEY_REVOKED),
+            "chatbot": str(chatbot),
+            "key": prefix,
+            "revoked_at": at and at.isoformat(),
+        }
+        for chatbot, prefix, at in keys.values_list("chatbot__public_id", "prefix", "revoked_at")
     ]
 
 
@@ -222,18 +221,13 @@ def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Li
     for row in _rows(request_ids):
         if row.status in {Status.CANCELLED, Status.REJECTED}:
             of_kind["withdrawn"].append(row.id)
-        elif row.kind == Kind.RETENTION:
-            of_kind["retention"].append(row.id)
-        elif row.status == Status.COMPLETED and row.kind in {Kind.DELETION, Kind.REDACTION}:
+        elif row.kind == Kind.RETENTION or (row.status == Status.COMPLETED and row.kind != Kind.EXPORT):
             of_kind[row.kind].append(row.id)
         else:
             of_kind["accepted"].append(row.id)
-    runs = of_kind["retention"]
-    by_request = {
-        **exact(of_kind[Kind.DELETION]),
-        **redacted(of_kind[Kind.REDACTION]),
-        **(retention(runs, dict(fetch(_MARKED, subjects(runs)))) if runs else {}),
-    }
+    runs = of_kind[Kind.RETENTION]
+    marked = dict(fetch(_MARKED, subjects(runs))) if runs else {}
+    by_request = exact(of_kind[Kind.DELETION]) | redacted(of_kind[Kind.REDACTION]) | retention(runs, marked)
     return [
         *accepted(of_kind["accepted"]),
         *withdrawn(of_kind["withdrawn"]),
@@ -259,47 +253,22 @@ def actors_here(names: Iterable[str | None]) -> dict[str | None, str]:
 
 def _rows(request_ids: Collection[UUID]) -> list[_Row]:
     rows = [_Row(*row) for row in fetch(_REQUESTS, [array(request_ids)])] if request_ids else []
-    staff = {actor for row in rows for actor in (row.filed_by, row.approved_by) if actor.startswith("user:")}
-    if not staff:
-        return rows
-    users = get_user_model().objects.filter(pk__in=[int(actor.removeprefix("user:")) for actor in staff])
-    known = {f"user:{pk}": f"user:{staff_id(pk, at)}" for pk, at in users.values_list("pk", "date_joined")}
-    return [
-        row._replace(
-            filed_by=known.get(row.filed_by, row.filed_by), approved_by=known.get(row.approved_by, row.approved_by)
-        )
-        for row in rows
-    ]
+    acted = [(row.filed, name) for row in rows for name in ("filed_by", "approved_by")]
+    staff = {filed[name] for filed, name in acted if filed[name].startswith("user:")}
+    if staff:
+        users = get_user_model().objects.filter(pk__in=[int(actor.removeprefix("user:")) for actor in staff])
+        known = {f"user:{pk}": f"user:{staff_id(pk, at)}" for pk, at in users.values_list("pk", "date_joined")}
+        for filed, name in acted:
+            filed[name] = known.get(filed[name], filed[name])
+    return rows
 
 
-def _filed(row: _Row) -> Line:
-    return {
-        "request": str(row.id),
-        "chatbot": row.chatbot,
-        "received_at": row.received_at,
-        "requested_at": row.requested_at,
-        "due_at": row.due_at,
-        "filed_by": row.filed_by,
-        "approved_by": row.approved_by,
-    }
-
-
-def _named(row: _Row) -> Line:
-    return {
-        **_filed(row),
-        "variable": row.variable,
-        "variable_name": row.variable_name,
-        "variable_category": row.variable_category,
-        "chatter": row.chatter or None,
-        "erase_exports": row.erase_exports,
-    }
-
-
-def _in_lines(line: Line, digests: Sequence[str]) -> list[Line]:
+def _in_lines(kind: LineKind, about: Line, digests: str | None) -> list[Line]:
     """Return the line with these conversations, as several where they are many."""
+    conversations = list(dict.fromkeys((digests or "").split()))
     return [
-        {**line, "conversations": digests[start : start + CONVERSATIONS_PER_LINE]}
-        for start in range(0, max(len(digests), 1), CONVERSATIONS_PER_LINE)
+        {"kind": str(kind), **about, "conversations": conversations[start : start + CONVERSATIONS_PER_LINE]}
+        for start in range(0, max(len(conversations), 1), CONVERSATIONS_PER_LINE)
     ]
 
 
@@ -315,11 +284,9 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
         for request_id, conversation, messages, reason in fetch(_FORMER_REDACTIONS, [array(request_ids)])
     }
     for redaction in Redaction.objects.filter(request__in=request_ids).select_related("chatbot"):
-        chatbot = redaction.chatbot
-        messages = Message.objects.filter(
-            chatbot=chatbot, conversation=redaction.conversation_id, pk__in=redaction.message_numbers
-        )
-        conversations = Conversation.objects.filter(chatbot=chatbot, pk=redaction.conversation_id)
+        chatbot, number = redaction.chatbot, redaction.conversation_id
+        messages = Message.objects.filter(chatbot=chatbot, conversation=number, pk__in=redaction.message_numbers)
+        conversations = Conversation.objects.filter(chatbot=chatbot, pk=number)
         conversation = bytes(conversations.values_list("external_id_digest", flat=True).first() or b"")
         digests = [
             message_digest(chatbot.public_id, conversation, external_id).hex()
@@ -335,8 +302,4 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
 
 
 def _hex(digests: Sequence[bytes] | None) -> list[str] | None:
-    return None if digests is None else [bytes(each).hex() for each in digests]
-
-
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
+    return None if digests is None else [each.hex() for each in digests]

@@ -5,10 +5,10 @@ by a life of the database that was lost.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import takewhile
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -20,7 +20,7 @@ from common.db import array, execute, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 from compliance.ledger import content, service
-from compliance.ledger.content import Fault, Header, LedgerContent, Line, NotBelieved
+from compliance.ledger.content import Fault, Header, InvalidLedgerObject, LedgerContent, Line
 
 PREFIX = "erasure_ledger/"
 CONTENT_TYPE = "application/x-ndjson"
@@ -47,19 +47,17 @@ UPDATE compliance_ledgerobject o SET written_at = statement_timestamp(), sha256 
 """
 
 
-@dataclass
-class Written:
-    """Objects that the storage has taken. `confirm` records that, in the transaction that relies on them."""
+class Written(NamedTuple):
+    """Objects that the storage has taken, by their rows' numbers, with the SHA-256 of each.
 
-    _objects: list[tuple[int, bytes]] = field(default_factory=list)
+    `confirm` records that, in the transaction that relies on them.
+    """
 
-    def add(self, row_id: int, digest: bytes) -> None:
-        self._objects.append((row_id, digest))
+    digests: dict[int, bytes]
 
     def confirm(self) -> None:
-        if self._objects:
-            ids, digests = zip(*self._objects, strict=True)
-            execute(_CONFIRM, [array(ids), list(digests)])
+        if self.digests:
+            execute(_CONFIRM, [array(self.digests), list(self.digests.values())])
 
 
 def write(lines: Sequence[Line], *, request_ids: Collection[UUID], key_prefixes: Collection[str] = ()) -> Written:
@@ -67,28 +65,32 @@ def write(lines: Sequence[Line], *, request_ids: Collection[UUID], key_prefixes:
 
     Written again, after a kill or without an answer, they are in a second object, which does no harm.
     """
-    written = Written()
+    digests: dict[int, bytes] = {}
     try:
         for part in parts(lines):
+            # Each try has its own key: the same key twice would be two versions in a bucket with versioning.
             try:
-                _put(part, request_ids, key_prefixes, written)
+                digests |= put(*_begin(request_ids, key_prefixes), part).digests
             except StorageError as error:
                 if error.code != errors.UNAVAILABLE:
                     raise
-                _put(part, request_ids, key_prefixes, written)
+                digests |= put(*_begin(request_ids, key_prefixes), part).digests
     except StorageError as error:
         raise StepFailed.of(error) from None
-    return written
+    return Written(digests)
 
 
-def _put(
-    lines: Sequence[Line], request_ids: Collection[UUID], key_prefixes: Collection[str], written: Written
-) -> None:
-    # Each try has its own key: the same key twice would be two versions in a bucket with versioning.
-    row_id, header = _begin(request_ids, key_prefixes)
+def put(row_id: int, header: Header, lines: Sequence[Line]) -> Written:
+    """Write an object that has a row. Raises StorageError."""
     sealed = content.seal(header, lines)
     hosted_storage().put(header.key, sealed, content_type=CONTENT_TYPE)
-    written.add(row_id, sha256(sealed).digest())
+    return Written({row_id: sha256(sealed).digest()})
+
+
+def header(key: str, at: datetime) -> Header:
+    """Return the header of an object that this life of the database writes."""
+    ours = service.current()
+    return Header(key, ours.service_id, ours.incarnation, at.astimezone(UTC))
 
 
 def _begin(request_ids: Collection[UUID], key_prefixes: Collection[str]) -> tuple[int, Header]:
@@ -123,22 +125,25 @@ def parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
 
 
 def read(key: str, *, service_id: UUID) -> LedgerContent:
-    """Return an authentic object of this service, of whatever incarnation. Raises NotBelieved and StorageError."""
+    """Return an authentic object of this service, of whatever incarnation.
+
+    Raises InvalidLedgerObject and StorageError.
+    """
     found = bytearray()
     is_begun = False
     for piece in hosted_storage().stream(key):
         found += piece
         if len(found) > _MOST_BYTES:
-            raise NotBelieved(Fault.UNREADABLE)
+            raise InvalidLedgerObject(Fault.UNREADABLE)
         if not is_begun and len(found) >= content.FIRST_BYTES:
             # A large object that is none of ours costs its first piece alone.
             content.begun(bytes(found[: content.FIRST_BYTES]))
             is_begun = True
     believed = content.unseal(bytes(found), key=key)
     if believed.header.service_id != service_id:
-        raise NotBelieved(Fault.FOREIGN)
+        raise InvalidLedgerObject(Fault.FOREIGN)
     if believed.header.at < last_kept():
-        raise NotBelieved(Fault.EXPIRED)
+        raise InvalidLedgerObject(Fault.EXPIRED)
     return believed
 
 

@@ -8,6 +8,7 @@ A restored database is closed (`trip`): nothing in it is worked on, filed or sho
 """
 
 import logging
+import time
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -34,6 +35,9 @@ Reason = Service.Reason
 
 # An advisory lock, held by a transaction for as long as a replay runs: another one, or an adoption, does not begin.
 REPLAY_LOCK = 0x6463_7265  # "dcre"
+
+_LOG_EVERY_SECONDS = 60.0
+_logged_at: float | None = None
 
 # A dump that is loaded makes another table, also on the same server.
 SERVER = """
@@ -72,6 +76,10 @@ _LOCK_CLAIMS = "LOCK TABLE compliance_claim IN SHARE ROW EXCLUSIVE MODE"
 _REQUEUE = "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id IS NOT NULL"
 _END_CLAIMS = "DELETE FROM compliance_claim"
 _END_SESSIONS = "DELETE FROM django_session"
+
+
+# Whether the database may be worked on: it was not restored, or was replayed since.
+is_open = sql.is_open
 
 
 class Here(NamedTuple):
@@ -117,9 +125,16 @@ def state() -> State:
     return State(found)
 
 
-def is_open() -> bool:
-    """Return whether the database may be worked on: it was not restored, or was replayed since."""
-    return sql.is_open()
+def log_closed(found: State) -> None:
+    """Log that the service is closed, at most once a minute for each process.
+
+    `trip` logs it in the process that was first: mostly a command, such as `migrate`, whose output nobody watches.
+    """
+    global _logged_at  # noqa: PLW0603  (of this process)
+    now = time.monotonic()
+    if _logged_at is None or now - _logged_at >= _LOG_EVERY_SECONDS:
+        _logged_at = now
+        logger.error("service.closed state=%s", found)
 
 
 def compare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:

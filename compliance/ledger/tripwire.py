@@ -29,8 +29,8 @@ from django.conf import settings
 from common.db import execute, fetch_one
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
-from compliance.ledger import mending, objects, service
-from compliance.ledger.content import Fault, Header, NotBelieved
+from compliance.ledger import journal, objects, service
+from compliance.ledger.content import Fault, Header, InvalidLedgerObject
 from compliance.ledger.service import Reason, State
 from compliance.models import LedgerObject
 from compliance.work import occurrences
@@ -200,11 +200,11 @@ def _look(before: _Before, *, seconds: float) -> bool:
     if is_compared:
         _read.clear()
     if gone and is_whole:
-        mending.begin(gone)
+        journal.begin_mending(gone)
         is_mending = True
     if is_mending:
         try:
-            mending.go_on()
+            journal.mend()
         except (StorageError, StepFailed) as error:
             logger.warning("ledger.not_mended code=%s", error.code)
     return is_compared
@@ -275,7 +275,7 @@ class _Reader:
             return known
         try:
             found: Fault | Header = objects.read(key, service_id=self._before.service_id).header
-        except NotBelieved as refused:
+        except InvalidLedgerObject as refused:
             found = refused.fault
         except StorageError as error:
             if error.code != errors.INCOMPLETE:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, Validatio
 from chatbots.buckets import hosted_storage
 from chatbots.models import Variable
 from compliance.ledger import objects
-from compliance.ledger.content import Fault, LedgerContent, NotBelieved
+from compliance.ledger.content import Fault, InvalidLedgerObject, LedgerContent
 from compliance.models import LedgerObject, Redaction, Service
 
 _KEYS_AT_ONCE = 1_000
@@ -154,14 +154,14 @@ def read(key: str, service: Service) -> LedgerContent | Refused:
     try:
         found = objects.read(key, service_id=service.service_id)
         _check(found)
-    except NotBelieved as error:
+    except InvalidLedgerObject as error:
         return Refused(repr(key)[1:-1], error.fault)
     return found
 
 
 def _check(found: LedgerContent) -> None:
-    """Refuse an object with a line that this version does not know. Raises NotBelieved."""
+    """Refuse an object with a line that this version does not know. Raises InvalidLedgerObject."""
     try:
         _LINES.validate_python(found.lines)
     except ValidationError:
-        raise NotBelieved(Fault.UNREADABLE) from None
+        raise InvalidLedgerObject(Fault.UNREADABLE) from None

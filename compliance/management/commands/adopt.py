@@ -1,11 +1,29 @@
 import json
+import logging
+from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+from uuid_utils.compat import uuid7
 
+from chatbots.buckets import hosted_storage
+from chatbots.models import Chatbot
 from common.commands import TeachingCommand
-from compliance.ledger import service
-from compliance.ledger.adoption import Adoption, NotAdopted, adopt_new_service
+from common.db import execute, fetch
+from common.storage import StorageError
+from compliance.ledger import objects, service
+from compliance.models import JournalEntry, LedgerLine, LedgerObject, Service
+
+logger = logging.getLogger(__name__)
+
+# The ledger of the original names them. This one's has to, before anything is destroyed for them.
+_OPEN_REQUESTS = """
+INSERT INTO compliance_journalentry (kind, request_id, at)
+SELECT 'accepted', id, clock_timestamp() FROM compliance_compliancerequest
+ WHERE kind <> 'retention' AND status IN ('accepted', 'on_hold', 'processing', 'failed') ORDER BY seq
+"""
 
 _WHAT = """\
 This database becomes a service of its own, with a new id and a ledger of its own, and is opened. This is for copies,
@@ -44,27 +62,52 @@ exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was c
         if not options["yes"]:
             now = f"It is now the service {service.current().service_id}, {service.state().label}."
             self.confirm(f"{_WHAT}{now}", word="new service")
-        try:
-            adopted = adopt_new_service()
-        except NotAdopted as refused:
-            raise CommandError(str(refused)) from None
+        shares_bucket = _has_ledger(objects.folder())
+        before, new_id = _adopt()
         if options["json"]:
-            self.stdout.write(json.dumps(_document(adopted)))
+            document = {
+                "service_id": str(new_id),
+                "original_id": str(before.service_id),
+                "was": before.state,
+                "state": service.state(),
+                "shares_bucket": shares_bucket,
+            }
+            self.stdout.write(json.dumps(document))
             return
-        self.stdout.write(f"This was the service {adopted.original_id}. It is {adopted.service_id} now, and open.")
+        self.stdout.write(f"This was the service {before.service_id}. It is {new_id} now, and open.")
         self.stdout.write("People who were erased in the original since the copy was made are still here.")
-        if adopted.shares_bucket:
+        if shares_bucket:
             self.stdout.write(
                 "The bucket has the original's ledger. If it is the original's bucket, and no copy of it, stop the "
                 "workers and set another S3_BUCKET: this service would remove the original's files as they expire."
             )
 
 
-def _document(adopted: Adoption) -> dict[str, Any]:
-    return {
-        "service_id": str(adopted.service_id),
-        "original_id": str(adopted.original_id),
-        "was": adopted.was,
-        "state": service.state(),
-        "shares_bucket": adopted.shares_bucket,
-    }
+def _adopt() -> tuple[Service, UUID]:
+    """Give this database a new identity, and open it; return the former one, and the new id.
+
+    A copy would write into its original's ledger otherwise, where the original finds objects that it does not know.
+    """
+    with transaction.atomic():
+        [(is_alone,)] = fetch("SELECT pg_try_advisory_xact_lock(%s)", [service.REPLAY_LOCK])
+        if not is_alone:
+            raise CommandError("A replay is under way. Stop it first, if this is a copy.")
+        before = Service.objects.select_for_update().get()
+        service.begin_incarnation()
+        new_id = uuid7()
+        Service.objects.update(service_id=new_id, replayed_at=None, mended_to=None)
+        # They are about the original's ledger, and a replay of it.
+        for model in (LedgerObject, LedgerLine, JournalEntry):
+            model.objects.all().delete()
+        Chatbot.objects.exclude(closed_at=None).update(closed_at=None)
+        execute(_OPEN_REQUESTS)
+    logger.warning("service.adopted service=%s original=%s", new_id, before.service_id)
+    return before, new_id
+
+
+def _has_ledger(folder: str) -> bool | None:
+    """Return whether the original's ledger is in this bucket; None if the storage does not answer."""
+    try:
+        return bool(list(islice(hosted_storage().keys(folder), 1)))
+    except StorageError:
+        return None

@@ -17,7 +17,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.commands import TeachingCommand
 from common.storage import ObjectStorage
-from compliance.ledger import commands, journal, objects, service
+from compliance.ledger import closed, journal, objects, service
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LedgerObject
 from compliance.replay import operation
 from tests.closed import Reason, State, close
@@ -150,18 +150,18 @@ def of_the_project() -> dict[str, str]:
 def test_each_command_refuses_or_is_listed_with_a_reason() -> None:
     close()
     ours = of_the_project()
-    assert commands.MAY_RUN.keys() < ours.keys()
+    assert closed.MAY_RUN.keys() < ours.keys()
 
     for name, app in ours.items():
         command = load_command_class(app, name)
         assert isinstance(command, TeachingCommand), name
-        if name in commands.MAY_RUN:
-            assert len(commands.MAY_RUN[name].split()) > 2, name
+        if name in closed.MAY_RUN:
+            assert len(closed.MAY_RUN[name].split()) > 2, name
             continue
         # Before it looks at any of its arguments.
         with pytest.raises(CommandError, match="restored from a backup") as caught:
             command.execute(force_color=False, no_color=False, skip_checks=True)
-        assert caught.value.returncode == commands.CLOSED == 7, name
+        assert caught.value.returncode == closed.CLOSED == 7, name
 
 
 @pytest.mark.parametrize(
@@ -193,4 +193,4 @@ def test_the_guide_names_what_runs() -> None:
     """And the exit code of what does not."""
     guide = " ".join((settings.BASE_DIR / "docs" / "operating.md").read_text().split())
     [paragraph] = [part for part in guide.split("**") if "exit code 7. What" in part]
-    assert {name for name in commands.MAY_RUN if f"`{name}`" in paragraph} == commands.MAY_RUN.keys()
+    assert {name for name in closed.MAY_RUN if f"`{name}`" in paragraph} == closed.MAY_RUN.keys()

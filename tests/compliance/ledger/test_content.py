@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from compliance.ledger.content import FORMAT, Fault, Header, NotBelieved, seal, unseal
+from compliance.ledger.content import FORMAT, Fault, Header, InvalidLedgerObject, seal, unseal
 from tests.patches import before
 
 KEY = "erasure_ledger/service/2026/11/26/120000-one.jsonl"
@@ -20,7 +20,7 @@ LINES = [{"kind": "accepted", "request": "1"}, {"kind": "exact", "request": "2",
 
 
 def fault_of(content: bytes, key: str = KEY) -> Fault:
-    with pytest.raises(NotBelieved) as caught:
+    with pytest.raises(InvalidLedgerObject) as caught:
         unseal(content, key=key)
     return caught.value.fault
 

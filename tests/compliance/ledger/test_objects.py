@@ -16,8 +16,8 @@ from chatbots.models import Chatbot
 from common.crypto import digest
 from common.db import fetch
 from common.storage import ObjectStorage, StorageError
-from compliance.ledger import content, journal, lines, mending, objects, service
-from compliance.ledger.content import Fault, NotBelieved
+from compliance.ledger import content, journal, lines, objects, service
+from compliance.ledger.content import Fault, InvalidLedgerObject
 from compliance.models import ComplianceRequest, LedgerObject, Occurrence, Service
 from tests.clients import empty
 from tests.compliance.conftest import Drain
@@ -195,7 +195,7 @@ def test_what_cannot_be_an_object_of_the_ledger_is_not_read_to_its_end(storage: 
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ObjectStorage, "stream", counted)
-        with pytest.raises(NotBelieved) as caught:
+        with pytest.raises(InvalidLedgerObject) as caught:
             objects.read(key, service_id=service.current().service_id)
 
     assert caught.value.fault is Fault.UNREADABLE
@@ -274,7 +274,7 @@ def test_nothing_is_written_over_that_a_listing_has_left_out(ours, storage, monk
 
 
 def test_mending_stops_once_the_database_is_closed(ours, storage, monkeypatch) -> None:
-    monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(journal, "_ROWS_AT_ONCE", 1)
     for key in [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3)]:
         storage.delete(key)
     before = set(keys_of(storage))
@@ -284,22 +284,22 @@ def test_mending_stops_once_the_database_is_closed(ours, storage, monkeypatch) -
         "put",
         lambda *_, **__: service.trip(service.State.RESTORED, service.Reason.OTHER_SERVER),
     )
-    mending.begin(3)
-    mending.go_on()
+    journal.begin_mending(3)
+    journal.mend()
     assert len(set(keys_of(storage)) - before) == 1
 
 
 def test_what_is_lost_is_written_again_in_steps(
     ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(journal, "_ROWS_AT_ONCE", 2)
     known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
     for key in (known[0], known[3], known[4]):
         storage.delete(key)
-    mending.begin(1)
+    journal.begin_mending(1)
     for done in (2, 4, 6, None):
         Occurrence.objects.update(asked_at=None)
-        mending.go_on(seconds=0)
+        journal.mend(seconds=0)
         mended_to = service.current().mended_to
         rows = list(LedgerObject.objects.order_by("pk").values_list("pk", flat=True))
         assert mended_to == (done and rows[done - 1])

@@ -7,14 +7,14 @@ import pytest
 
 from chatbots.models import Chatbot
 from compliance import worker
-from compliance.ledger import saying
+from compliance.ledger import service
 from tests.calls import ALICE, TokenCaller
 from tests.closed import State, close
 
 
 @pytest.fixture(autouse=True)
 def _not_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saying, "_said_at", None)
+    monkeypatch.setattr(service, "_logged_at", None)
 
 
 @pytest.mark.parametrize("state", [State.RESTORED, State.CATCHING_UP])
@@ -27,7 +27,7 @@ def test_refused_calls_are_told_once_a_minute(chatbot, caplog, monkeypatch, stat
             caller.post("data-deletion", ALICE)
             caller.client.get("/admin/")
         assert caplog.messages == [f"service.closed state={state}"]
-        monkeypatch.setattr(saying, "_said_at", time.monotonic() - 61)
+        monkeypatch.setattr(service, "_logged_at", time.monotonic() - 61)
         for _ in range(3):
             caller.post("data-deletion", ALICE)
 

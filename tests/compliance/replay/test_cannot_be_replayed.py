@@ -10,7 +10,6 @@ from django.db import connection
 
 from chatbots.models import Variable
 from common.storage import ObjectStorage
-from compliance.ledger import adoption
 from compliance.models import LedgerLine
 from compliance.replay import operation
 from compliance.requests import decisions
@@ -147,7 +146,7 @@ def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent_until_that_is_decided_o
     assert LedgerLine.objects.filter(outcome="undecided").exists()
     assert answer(company) == (503, "restored_database")
 
-    adoption.adopt_new_service()
+    call_command("adopt", "--new-service", "--yes")
 
     assert answer(company) == (200, None)
 
