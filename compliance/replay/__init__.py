@@ -11,12 +11,11 @@ DANGER: this erases people because of objects in a bucket. What keeps it right:
   of the replayed requests alone: others wait, since they may have been withdrawn;
 - each step finds its work in the data, so it can be killed at any time and run again.
 
-    reading     the objects that this database does not know; which are refused
-    loading     their lines, merged by request, into LedgerLine; keys are revoked at once
-    planning    what becomes of each line here
-    filing      requests written again, their conversations closed
-    carrying    claim the requests, erase, rebuild daily extracts
-    decisions   lines that cannot be carried out, and the chatbots that they close
+    loading     the objects that this database does not know, and which are refused; their lines, merged by request
+                into LedgerLine; keys are revoked at once
+    kinds       what becomes of each kind of line here, and its request, written again
+    filing      lines page by page: their requests inserted, their conversations closed; open exports ended
+    runner      claim the requests, erase, rebuild daily extracts
     report      what was found and done
-    operation   all of it: `replay`
+    operation   all of it (`replay`), and lines that cannot be carried out, and the chatbots that they close
 """

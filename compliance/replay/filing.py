@@ -1,61 +1,118 @@
-"""Carry plans into the database: requests written again under their ids, and their conversations closed.
+"""Carry the ledger's lines into the database: requests written again under their ids, and their conversations closed.
 
-All of it in the transaction that plans. What is closed is exactly what the plan names, and stays hidden from then on,
-whenever it is erased. The ledger has these requests already, so the journal forgets them.
+A conversation is meant if the line names it by its id's digest, since nothing is stored under an erased id. It is
+also meant if the line names its chatter, and it was stored when the restore was noticed (`reach`), or is open and
+began before the cutoff. A request that has marked in this database keeps its own cutoff: what its chatter said after
+that is new.
+
+What is closed is exactly what the plan names, and stays hidden from then on, whenever it is erased. The ledger has
+these requests already, so the journal forgets them.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
-from functools import cache
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models.functions import Now
 from psycopg import sql
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from common.db import array, as_json, execute
+from common.db import array, as_json, execute, fetch
 from compliance.erasure import exports, marking
-from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind, Redaction, RetentionRun
+from compliance.export.delivery import wanted
+from compliance.ledger import lines as lines_of_ledger
+from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LineKind
 from compliance.redaction import messages
-from compliance.replay.loading import ACTOR
-from compliance.replay.planning import Plan, Planned
+from compliance.replay import kinds
+from compliance.replay.kinds import Outcome, Plan, ReplayedLine, Status
+from compliance.replay.loading import ACTOR, declare_ucis
 from compliance.requests import insert
-from compliance.retention import policy
 from compliance.work.outbox import announce
-from compliance.work.scope import REDACTIONS
+from compliance.work.sql import digests_of
 from conversations.placement import by_place
+from conversations.sql import SELECTED_CONVERSATIONS
+from conversations.transcripts import Transcripts
 
-HoldReason = ComplianceRequest.HoldReason
-Kind = ComplianceRequest.Kind
-Outcome = LedgerLine.Outcome
-Status = ComplianceRequest.Status
+# Before every request.
+FIRST = UUID(int=0)
+# Their conversations are closed.
+ERASING = {Plan.ERASE, Plan.LATE, Plan.RUN}
 
-OUTCOMES: Mapping[Plan, Outcome] = {
-    Plan.ERASE: Outcome.FILED,
-    Plan.LATE: Outcome.FILED,
-    Plan.REDACT: Outcome.FILED,
-    Plan.RUN: Outcome.FILED,
-    Plan.RECORD: Outcome.NOTHING_FOUND,
-    Plan.FILE: Outcome.FILED_AGAIN,
-    Plan.HOLD: Outcome.ON_HOLD,
-    Plan.COMPLETE: Outcome.NOTHING_FOUND,
-    Plan.WITHDRAW: Outcome.WITHDRAWN,
-    Plan.LEAVE: Outcome.UNCHANGED,
-    Plan.LOST_EXPORT: Outcome.LOST_EXPORT,
-    Plan.REMEMBER: Outcome.NOTHING_FOUND,
-    Plan.LOST_REDACTION: Outcome.LOST_REDACTION,
-    Plan.UNKNOWN_CHATBOT: Outcome.UNKNOWN_CHATBOT,
-    Plan.UNKNOWN_VARIABLE: Outcome.UNDECIDED,
-    Plan.CONFLICT: Outcome.UNDECIDED,
-    Plan.UNFILED: Outcome.UNDECIDED,
-}
-
-# Not what waits for a decision.
-_REMEMBERED = {Plan.ERASE, Plan.LATE, Plan.RECORD, Plan.COMPLETE, Plan.RUN}
-
+# What this database has of lines whose chatbots live in one place. OFFSET 0 keeps PostgreSQL at one look-up for each.
+_READ = f"""
+WITH l AS MATERIALIZED (
+    SELECT l.request_id, l.kind, l.line, l.chatbot_id, coalesce(b.four_eyes, FALSE) AS four_eyes,
+           coalesce(b.max_conversations_per_deletion, 0) AS guard,
+           make_interval(mins => coalesce(b.grace_minutes, 0)) AS grace,
+           (SELECT id FROM chatbots_variable
+             WHERE public_id = (l.line->>'variable')::uuid AND chatbot_id = l.chatbot_id) AS variable_id,
+           decode(l.line->>'chatter', 'hex') AS uci_digest, l.conversation_digests,
+           known.kind AS known_kind, known.status AS known_status,
+           known.cutoff_at AS known_cutoff_at, known.cutoff_number AS known_cutoff_number
+      FROM (SELECT * FROM compliance_ledgerline WHERE request_id = ANY(%(lines)s::uuid[])) AS l
+      LEFT JOIN LATERAL (SELECT * FROM chatbots_chatbot WHERE id = l.chatbot_id) AS b ON TRUE
+      LEFT JOIN LATERAL (
+           SELECT kind, status, cutoff_at, cutoff_number
+             FROM compliance_compliancerequest WHERE id = l.request_id) AS known ON TRUE
+), met AS MATERIALIZED (
+    SELECT r.*, named.is_any, named.numbers, named.of_others, person.value
+      FROM l AS r
+      LEFT JOIN LATERAL (
+           SELECT count(*) > 0 AS is_any,
+                  array_agg(DISTINCT c.id ORDER BY c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_meant)
+                      AS numbers,
+                  array_agg(DISTINCT c.id) FILTER (WHERE c.deleted_at IS NULL AND c.is_of_other) AS of_others
+             FROM ({SELECTED_CONVERSATIONS}) AS named
+            CROSS JOIN LATERAL (
+                  SELECT id, deleted_at,
+                         named.identity_id IS NULL AND deletion_request_id <> r.request_id AND NOT EXISTS (
+                             SELECT FROM conversations_identity i
+                              WHERE i.chatbot_id = ANY(%(chatbots)s) AND i.conversation_id = named.conversation_id
+                                AND i.variable_id = r.variable_id AND i.digest = r.uci_digest) AS is_of_other,
+                         CASE WHEN r.kind IN ('accepted', 'intended') OR named.identity_id IS NULL THEN TRUE
+                              ELSE id <= coalesce(r.known_cutoff_number, %(reach)s)
+                                   OR (deletion_request_id IS NULL
+                                       AND started_at < coalesce(r.known_cutoff_at,
+                                                                 (r.line->>'cutoff_at')::timestamptz))
+                              END AND (named.identity_id IS NULL OR r.known_status IS DISTINCT FROM 'completed')
+                              AS is_meant
+                    FROM conversations_conversation
+                   WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
+           ) AS named ON TRUE
+      LEFT JOIN LATERAL (
+           SELECT value FROM conversations_identity
+            WHERE chatbot_id = r.chatbot_id AND chatbot_id = ANY(%(chatbots)s) AND variable_id = r.variable_id
+              AND variable_id > 0 AND digest = r.uci_digest AND value IS NOT NULL LIMIT 1) AS person ON TRUE
+)
+SELECT l.request_id, l.kind, l.line::json, l.chatbot_id, l.four_eyes, l.guard, l.grace, l.variable_id, l.uci_digest,
+       l.conversation_digests[1:100], coalesce(l.is_any, FALSE), coalesce(l.numbers, '{{}}'),
+       coalesce(l.of_others, '{{}}'), l.value,
+       EXISTS (SELECT FROM compliance_compliancerequest
+                WHERE variable_id = l.variable_id AND uci_digest = l.uci_digest AND kind = 'export'),
+       %(reach)s::bigint, statement_timestamp()
+  FROM met AS l
+"""  # noqa: S608  (a text of ours)
+_STORE = """
+UPDATE compliance_ledgerline l
+   SET plan = given.plan, outcome = given.outcome, numbers = given.numbers, conversations = given.conversations
+  FROM jsonb_to_recordset(%s::jsonb)
+         AS given(request_id uuid, plan text, outcome text, numbers bigint[], conversations int)
+ WHERE l.request_id = given.request_id
+"""
+# By one parameter: there can be very many, with very many columns. The place in the queue is a new one.
+_COLUMNS = [
+    "received_at",
+    *(field.attname for field in ComplianceRequest._meta.concrete_fields if not field.has_db_default()),
+]
+_INSERT = f"""
+INSERT INTO compliance_compliancerequest ({", ".join(_COLUMNS)})
+SELECT {", ".join(_COLUMNS)}
+  FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS given(one, place)
+ CROSS JOIN LATERAL jsonb_populate_record(NULL::compliance_compliancerequest, one) ORDER BY place
+"""  # noqa: S608  (names of columns)
 # A conversation keeps its mark, unless the ledger alone leads the request to it. In the order of the numbers, each
 # for the first request that means it.
 _MARK = """
@@ -67,320 +124,216 @@ UPDATE conversations_conversation c SET deletion_request_id = given.request_id
  WHERE c.id = given.number AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deleted_at IS NULL
    AND (c.deletion_request_id IS NULL OR given.takes)
 """
-# The columns of a request that is written again which may differ from their defaults.
-_WRITTEN = (
-    *("id", "chatbot_id", "kind", "origin", "filed_by", "approved_by", "approved_holds", "variable_id", "uci_value"),
-    *("uci_digest", "named_conversations", "erase_exports", "received_at", "requested_at"),
-    *("due_at", "status", "hold_reason"),
-    *("held_at", "not_before", "started_at", "cutoff_at", "cutoff_number", "completed_at", "result", "lane", "slice"),
+# With a deletion that is carried out again, which each meets, and whether it is of the same chatter.
+_MET = f"""
+WITH r AS MATERIALIZED (
+    SELECT id, seq, chatbot_id, variable_id, uci_digest, {digests_of("q")} AS conversation_digests
+      FROM compliance_compliancerequest AS q
+     WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND kind = 'export'
+       AND status IN ('accepted', 'on_hold', 'processing')
+), closed AS MATERIALIZED (
+    SELECT DISTINCT r.id, c.deletion_request_id
+      FROM r CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+     CROSS JOIN LATERAL (
+           SELECT deletion_request_id FROM conversations_conversation
+            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
+     WHERE c.deletion_request_id IS NOT NULL
+), erasing AS MATERIALIZED (
+    SELECT d.id, d.seq, d.variable_id, d.uci_digest
+      FROM (SELECT request_id FROM compliance_ledgerline
+             WHERE outcome = 'filed' AND incarnation = %(incarnation)s AND plan = 'erase') AS l
+      JOIN compliance_compliancerequest AS d ON d.id = l.request_id
 )
-_DROP_JOURNAL = "DELETE FROM compliance_journalentry WHERE request_id = ANY(%s::uuid[]) AND kind = %s"
-_OUTCOME = """
-UPDATE compliance_ledgerline l SET outcome = given.outcome
-  FROM unnest(%s::uuid[], %s::text[]) AS given(request_id, outcome) WHERE l.request_id = given.request_id
+SELECT DISTINCT ON (met.id) met.id, met.deletion_id, met.is_own, r.seq
+  FROM (SELECT closed.id, erasing.id AS deletion_id, FALSE AS is_own, erasing.seq
+          FROM closed JOIN erasing ON erasing.id = closed.deletion_request_id
+         UNION ALL
+        SELECT r.id, erasing.id, TRUE, erasing.seq FROM r JOIN erasing USING (variable_id, uci_digest)) AS met
+  JOIN r ON r.id = met.id AND r.seq < met.seq
+ ORDER BY met.id, met.is_own DESC, met.seq
+"""  # noqa: S608  (a text of ours)
+# They are in the report as lines of their own.
+_NAME = """
+INSERT INTO compliance_ledgerline
+       (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, conversations, outcome)
+SELECT given.export_id, 'accepted', l.chatbot_id, '{"request_kind": "export"}'::jsonb, '{}', l.key, l.at,
+       l.incarnation, 'end_export', 0, 'lost_export'
+  FROM unnest(%s::uuid[], %s::uuid[]) AS given(export_id, deletion_id)
+  JOIN compliance_ledgerline l ON l.request_id = given.deletion_id
+    ON CONFLICT (request_id) DO UPDATE
+   SET plan = excluded.plan, incarnation = excluded.incarnation, numbers = NULL, conversations = 0,
+       outcome = excluded.outcome
 """
 
 
-def file(planned: Sequence[Planned], *, reach: int) -> None:
-    """File what was planned, in the caller's transaction, which has planned it."""
-    known = _lock_known(planned)
-    filed: list[ComplianceRequest] = []
-    entries: list[changelog.Entry] = []
+def file_next(*, reach: int, incarnation: UUID, after: UUID, most: int) -> list[UUID]:
+    """Plan and file the next lines after the request `after`, in the order of filing; return their requests.
+
+    In one transaction, with immediate constraints.
+    """
+    with transaction.atomic():
+        execute("SET CONSTRAINTS ALL IMMEDIATE")
+        planned = _read_next(reach=reach, incarnation=incarnation, after=after, most=most)
+        file(planned)
+    return [one.request_id for one in planned]
+
+
+def leave_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
+    """Have the next line wait for a decision, since it cannot be filed; return it."""
+    ids = list(_next(incarnation, after, most=1))
+    LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=Outcome.UNDECIDED)
+    return ids
+
+
+def _next(incarnation: UUID, after: UUID, *, most: int) -> dict[UUID, int | None]:
+    """Return the next lines, with their chatbots."""
+    lines = LedgerLine.objects.filter(plan="", outcome="", incarnation=incarnation, pk__gt=after)
+    return dict(lines.order_by("pk").values_list("pk", "chatbot_id")[:most])
+
+
+def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int) -> list[ReplayedLine]:
+    # A line of a chatbot that is unknown here is about nothing here, wherever that is looked for.
+    chatbot_of = {pk: chatbot_id or 0 for pk, chatbot_id in _next(incarnation, after, most=most).items()}
+    declare_ucis(list(chatbot_of))
+    planned: list[ReplayedLine] = []
+    for lines in by_place(chatbot_of):
+        values = {"lines": array(lines), "chatbots": array({chatbot_of[line] for line in lines}), "reach": reach}
+        planned += [ReplayedLine(*row) for row in fetch(_READ, values)]
+    planned.sort(key=attrgetter("request_id"))
+    actors = lines_of_ledger.actors_here(one.line.get(by) for one in planned for by in ("filed_by", "approved_by"))
+    requests = ComplianceRequest.objects.select_for_update(of=("self",)).filter(pk__in=chatbot_of).order_by("seq")
+    known = {request.pk: request for request in requests}
     for one in planned:
-        do = _FILE.get(one.plan)
-        if do:
-            request = do(one, known.get(one.request_id), reach)
-            filed.append(request)
-            entries.append(_entry(one, request))
+        one.known = known.get(one.request_id)
+        one.filed_by = actors.get(one.line.get("filed_by")) or ACTOR
+        one.approved_by = actors.get(one.line.get("approved_by"), "")
+    return planned
+
+
+def file(planned: Sequence[ReplayedLine]) -> None:
+    """File lines, in the caller's transaction, which has read them."""
+    for one in planned:
+        one.decision = kinds.decide(one)
+    filed = [one.decision.request for one in planned if one.decision.request]
     _insert([request for request in filed if request._state.adding])
     insert.store_subjects(filed)
-    _add_what_they_name(planned, reach)
-    settle({one.request_id: OUTCOMES[one.plan] for one in planned})
-    _mark([one for one in planned if one.plan in {Plan.ERASE, Plan.LATE, Plan.RUN}])
-    for together in by_place({one.request_id: one.chatbot for one in planned if one.plan == Plan.ERASE}):
+    for one in planned:
+        for row in one.decision.rows:
+            row.save()
+    _store(planned)
+    _mark([one for one in planned if one.decision.plan in ERASING])
+    erased = {one.request_id: one.chatbot for one in planned if one.decision.plan == Plan.ERASE}
+    for together in by_place(erased):
         exports.expire_marked(together)
     _remember(planned)
-    announce([one.request_id for one in planned if _ends_here(one)])
-    changelog.record_all(entries)
-    execute(_DROP_JOURNAL, [array(one.request_id for one in planned), JournalEntry.Kind.ACCEPTED])
-    withdrawn = array(one.request_id for one in planned if one.plan == Plan.WITHDRAW)
-    execute(_DROP_JOURNAL, [withdrawn, JournalEntry.Kind.WITHDRAWN])
-
-
-def _ends_here(one: Planned) -> bool:
-    """Return whether a request that is not carried out again reaches a state of which nobody was told yet.
-
-    What the ledger says was erased or redacted was announced in the life that was lost, unless it was open there.
-    """
-    if one.plan == Plan.REMEMBER:
-        return one.known_status is not None or one.kind != LineKind.REDACTED
-    return one.plan in {Plan.HOLD, Plan.COMPLETE}
+    announce([one.request_id for one in planned if one.decision.is_announced])
+    changelog.record_all(_entry(one, one.decision.request) for one in planned if one.decision.request)
+    entries = JournalEntry.objects.filter(request_id__in=[one.request_id for one in planned])
+    entries.filter(kind=JournalEntry.Kind.ACCEPTED).delete()
+    withdrawn = [one.request_id for one in planned if one.decision.plan == Plan.WITHDRAW]
+    entries.filter(kind=JournalEntry.Kind.WITHDRAWN, request_id__in=withdrawn).delete()
 
 
 def _insert(requests: Sequence[ComplianceRequest]) -> None:
-    """Insert requests in this order. By one parameter: there can be very many, with very many columns."""
     if requests:
-        rows = [
-            {"place": place} | {name: as_json(getattr(one, name)) for name in _WRITTEN}
-            for place, one in enumerate(requests)
-        ]
-        execute(_insert_statement(), [json.dumps(rows, default=str)])
+        rows = [{name: as_json(getattr(one, name)) for name in _COLUMNS} for one in requests]
+        execute(_INSERT, [json.dumps(rows, default=str)])
 
 
-@cache
-def _insert_statement() -> str:
-    fields = {field.attname: field for field in ComplianceRequest._meta.concrete_fields}
-    types = ", ".join(f"{name} {fields[name].db_type(connection)}" for name in _WRITTEN)
-    defaults = {
-        name: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
-        for name, field in fields.items()
-        if not field.has_db_default() and name not in _WRITTEN
-    }
-    return f"""
-INSERT INTO compliance_compliancerequest ({", ".join([*_WRITTEN, *defaults])})
-SELECT {", ".join([*_WRITTEN, *defaults.values()])}
-  FROM jsonb_to_recordset(%s::jsonb) AS given(place int, {types}) ORDER BY place
-"""  # noqa: S608  (names and defaults of columns)
-
-
-def settle(outcomes: Mapping[UUID, Outcome]) -> None:
-    execute(_OUTCOME, [array(outcomes), [str(one) for one in outcomes.values()]])
-
-
-def _lock_known(planned: Iterable[Planned]) -> dict[UUID, ComplianceRequest]:
-    ids = [one.request_id for one in planned if one.known_status is not None and one.plan in _FILE]
-    found = ComplianceRequest.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("seq")
-    return {request.pk: request for request in found}
-
-
-def _made(one: Planned, kind: Kind, **fields: Any) -> ComplianceRequest:
-    """Return a request, unsaved, under its old id and with its old times."""
-    return ComplianceRequest(
-        **{
-            "id": one.request_id,
-            "chatbot_id": one.chatbot,
-            "kind": kind,
-            "origin": ComplianceRequest.Origin.REPLAY,
-            "filed_by": one.filed_by,
-            "approved_by": one.approved_by,
-            "received_at": one.time("received_at"),
-            "requested_at": one.time("requested_at") if one.line.get("requested_at") else None,
-            "due_at": one.time("due_at"),
+def _store(planned: Sequence[ReplayedLine]) -> None:
+    rows = [
+        {
+            "request_id": str(one.request_id),
+            "plan": one.decision.plan,
+            "outcome": one.decision.outcome,
+            "numbers": one.numbers or None,
+            "conversations": len(one.numbers),
         }
-        | fields
-    )
-
-
-def _subject(one: Planned) -> dict[str, Any]:
-    if one.line["variable"] is None:
-        return {"conversation_digests": one.named}
-    if one.variable_id is None:
-        # Conversations that the line names are here, but its variable is not.
-        return {"conversation_digests": list(one.conversation_digests)}
-    return {"variable_id": one.variable_id, "uci_digest": one.uci_digest}
-
-
-def _begin_again(one: Planned, request: ComplianceRequest) -> ComplianceRequest:
-    """Save a request that this database has as one that goes on."""
-    if request.selector == ComplianceRequest.Selector.CONVERSATIONS and request.named_conversations is None:
-        request.conversation_digests = one.named  # forgotten, since nothing of them was left
-    if request.status == Status.COMPLETED:
-        request.messages = 0  # a redaction counts them again
-    request.approved_by = request.approved_by or one.approved_by
-    request.origin = ComplianceRequest.Origin.REPLAY
-    request.status, request.hold_reason = Status.ACCEPTED, None
-    request.completed_at = request.result = None
-    request.not_before = request.failed_at = request.waiting_for = request.claim = None
-    request.attempts, request.error_code, request.error_detail = 0, "", ""
-    request.save()
-    return request
-
-
-def _erase(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    cutoff_at = one.time("cutoff_at")
-    if known is None:
-        return _made(
-            one,
-            Kind.DELETION,
-            **_subject(one),
-            uci_value=one.uci_value,
-            erase_exports=one.line["erase_exports"],
-            started_at=cutoff_at,
-            cutoff_at=cutoff_at,
-            cutoff_number=reach,
-        )
-    if known.cutoff_at is None:
-        known.cutoff_at, known.cutoff_number = cutoff_at, reach
-        known.started_at = known.started_at or cutoff_at
-    if known.variable_id is not None:
-        known.uci_digest = one.uci_digest
-    known.lane = ComplianceRequest.Lane.NORMAL
-    return _begin_again(one, known)
-
-
-def _record(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    """A deletion or redaction that finds nothing. What is sent of it later is refused, as after any other."""
-    # Completed when it was erased: its digests are kept from then on.
-    at = one.time("cutoff_at") if one.kind in {LineKind.EXACT, LineKind.REDACTED} else one.now
-    found_nothing = {
-        "status": Status.COMPLETED,
-        "result": ComplianceRequest.Result.NOTHING_FOUND,
-        **dict.fromkeys(("completed_at", "started_at", "cutoff_at"), at),
-    }
-    if one.plan == Plan.REMEMBER:
-        request = known or _made(one, Kind.REDACTION)
-        ended = found_nothing | dict.fromkeys(("hold_reason", "failed_at", "claim", "waiting_for"))
-        for name, value in (ended | {"error_code": "", "error_detail": ""}).items():
-            setattr(request, name, value)
-        if known:
-            request.save()
-            exports.leave([request.pk], of=REDACTIONS)
-        return request
-    options = {"erase_exports": one.line["erase_exports"], "cutoff_number": reach}
-    return _made(one, Kind.DELETION, **_subject(one), **options, **found_nothing)
-
-
-def _again(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
-    """A request that was accepted, to be decided on or carried out as any other."""
-    # Nobody has approved it in this life, unless a worker had begun it. Then nobody decides on it any more; but an
-    # export that was filed before it is still delivered first.
-    state: dict[str, Any] = {"approved_by": ""}
-    if one.had_begun:
-        holds = [each for each in HoldReason if each != HoldReason.EXPORT_PENDING]
-        if known:
-            known.approved_holds = list({*known.approved_holds, *holds})
-            known.started_at = known.started_at or one.now
-            return _begin_again(one, known)
-        state = {"approved_by": one.approved_by, "approved_holds": holds, "started_at": one.now}
-    if one.plan == Plan.HOLD:
-        state |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
-    if one.kind == LineKind.RETENTION:
-        return _made(one, Kind.RETENTION, lane=ComplianceRequest.Lane.LARGE, **state)
-    if one.line["request_kind"] == Kind.REDACTION:
-        return _made(one, Kind.REDACTION, **state)
-    if one.kind == LineKind.ACCEPTED and one.grace:
-        # No worker had taken it. Nobody could cancel it while the service was closed.
-        state["not_before"] = one.now + one.grace
-    options = {"uci_value": one.uci_value, "erase_exports": one.line["erase_exports"]}
-    return _made(one, Kind.DELETION, **_subject(one), **options, **state)
-
-
-def _redact(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
-    # It was approved, where that was needed: it has redacted.
-    approved = [str(HoldReason.AWAITING_APPROVAL)]
-    if known is None:
-        return _made(one, Kind.REDACTION, approved_holds=approved)
-    known.approved_holds = list({*known.approved_holds, *approved})
-    if known.status == Status.COMPLETED:
-        known.cutoff_at = None  # what has a text again is emptied, and what was made of it since goes
-    return _begin_again(one, known)
-
-
-def _run(one: Planned, known: ComplianceRequest | None, reach: int) -> ComplianceRequest:
-    begun = {"cutoff_at": one.now, "cutoff_number": reach, "started_at": one.now, "slice": []}
-    large = ComplianceRequest.Lane.LARGE
-    if known is None:
-        return _made(one, Kind.RETENTION, lane=large, **begun)
-    if known.cutoff_at is None:
-        for name, value in begun.items():
-            setattr(known, name, value)
-    known.lane = large
-    return _begin_again(one, known)
-
-
-def _withdraw(one: Planned, known: ComplianceRequest | None, _reach: int) -> ComplianceRequest:
-    at = one.time("at")
-    known = known or _made(one, Kind.DELETION)
-    known.status, known.hold_reason, known.uci_value, known.callback_url = one.line["status"], None, None, ""
-    known.failed_at = known.claim = None
-    known.cancelled_at, known.rejected_at = (at, None) if known.status == Status.CANCELLED else (None, at)
-    known.save()
-    if known.kind == Kind.RETENTION:
-        policy.set_back(known, actor=ACTOR)
-    return known
-
-
-_FILE: Mapping[Plan, Callable[[Planned, ComplianceRequest | None, int], ComplianceRequest]] = {
-    Plan.ERASE: _erase,
-    Plan.LATE: lambda one, known, _reach: known or _made(one, Kind.DELETION),
-    Plan.RECORD: _record,
-    Plan.REDACT: _redact,
-    Plan.RUN: _run,
-    Plan.FILE: _again,
-    Plan.HOLD: _again,
-    Plan.COMPLETE: _record,
-    Plan.REMEMBER: _record,
-    Plan.WITHDRAW: _withdraw,
-}
-
-
-def _add_what_they_name(planned: Iterable[Planned], reach: int) -> None:
-    """Write what redactions and retention runs name, for requests that this database did not have."""
-    Redaction.objects.bulk_create(
-        Redaction(
-            request_id=one.request_id,
-            chatbot_id=one.chatbot,
-            conversation_id=one.numbers[0],
-            message_numbers=sorted(one.messages),
-            reason=one.line["reason"],
-        )
         for one in planned
-        if one.messages and one.known_status is None and one.plan in {Plan.REDACT, Plan.FILE, Plan.HOLD}
-    )
-    for one in planned:
-        if one.kind != LineKind.RETENTION or one.plan not in {Plan.RUN, Plan.HOLD}:
-            continue
-        run = RetentionRun.objects.filter(request=one.request_id).first() or RetentionRun(
-            chatbot_id=one.chatbot,
-            day=date.fromisoformat(one.line["day"]),
-            request_id=one.request_id,
-            retention_days=one.line["retention_days"],
-            older_than=one.time("older_than"),
-            announced=one.line.get("announced"),
-            previous_days=one.line.get("previous_days"),
-            is_replayed=True,
-        )
-        if one.plan == Plan.RUN:
-            # It has examined everything: it erases what it marks here, and nothing else.
-            run.examined_number, run.left_out = reach, max(run.left_out, one.left_out)
-        run.save()
+    ]
+    execute(_STORE, [json.dumps(rows)])
 
 
-def _remember(planned: Sequence[Planned]) -> None:
-    """Have intake refuse what was erased, or store it as redacted, where it has no row here.
-
-    Also of requests that are completed here: of Citus, a machine can have been restored alone.
-    """
-    done = [one for one in planned if one.plan in _REMEMBERED]
-    done += [one for one in planned if one.plan == Plan.LEAVE and one.kind in {LineKind.EXACT, LineKind.RETENTION}]
-    for together in by_place({one.request_id: one.chatbot for one in done}):
-        marking.remember(together)
-    for one in planned:
-        if one.plan in {Plan.REMEMBER, Plan.REDACT} or (one.plan == Plan.LEAVE and one.kind == LineKind.REDACTED):
-            at = one.now if one.line.get("cutoff_at") is None else one.time("cutoff_at")
-            conversation = bytes.fromhex(one.line["conversation"])
-            messages.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, at)
-
-
-def _mark(planned: Sequence[Planned]) -> None:
-    numbers = [number for one in planned for number in one.numbers]
-    if numbers:
+def _mark(planned: Sequence[ReplayedLine]) -> None:
+    meant = [(one, number) for one in planned for number in one.numbers]
+    if meant:
+        of_others = {one.request_id: set(one.of_others) for one in planned if one.named is None}
         values = {
-            "numbers": array(numbers),
-            "requests": array(one.request_id for one in planned for _ in one.numbers),
-            "takes": array(one.named is None and each in one.of_others for one in planned for each in one.numbers),
+            "numbers": array(number for _, number in meant),
+            "requests": array(one.request_id for one, _ in meant),
+            "takes": array(number in of_others.get(one.request_id, ()) for one, number in meant),
             "chatbots": array({one.chatbot for one in planned}),
         }
         execute(_MARK, values)
 
 
-def _entry(one: Planned, request: ComplianceRequest) -> changelog.Entry:
-    who: dict[str, Any] = {"chatbot_id": one.chatbot, "request_id": one.request_id, "actor": ACTOR}
-    if one.plan == Plan.WITHDRAW:
-        return changelog.entry(f"request.{request.status}", **who)
-    if one.kind in {LineKind.ACCEPTED, LineKind.INTENDED}:
-        return changelog.entry(
-            "request.accepted", data={"kind": str(request.kind), "origin": str(request.origin)}, **who
-        )
-    data: changelog.Data = {"line": str(one.kind), "conversations": one.conversations}
-    return changelog.entry("request.replayed", data=data, **who)
+def _remember(planned: Sequence[ReplayedLine]) -> None:
+    """Have intake refuse what was erased, or store it as redacted, where it has no row here.
+
+    Also of requests that are completed here: of Citus, a machine can have been restored alone. Not what waits for a
+    decision.
+    """
+    decided = [one for one in planned if one.decision.outcome not in {Outcome.UNDECIDED, Outcome.UNKNOWN_CHATBOT}]
+    erased = {LineKind.EXACT, LineKind.RETENTION}
+    done = [one for one in decided if one.kind in erased or one.decision.plan == Plan.COMPLETE]
+    for together in by_place({one.request_id: one.chatbot for one in done}):
+        marking.remember(together)
+    for one in decided:
+        if one.kind == LineKind.REDACTED or one.decision.plan == Plan.REMEMBER:
+            at = one.time("cutoff_at") if one.line.get("cutoff_at") else one.now
+            conversation = bytes.fromhex(one.line["conversation"])
+            messages.remember(Chatbot(pk=one.chatbot), one.request_id, conversation, one.lost_messages, at)
+
+
+def _entry(one: ReplayedLine, request: ComplianceRequest) -> changelog.Entry:
+    event = "request.replayed"
+    data: changelog.Data | None = {"line": str(one.kind), "conversations": len(one.numbers)}
+    if one.decision.plan == Plan.WITHDRAW:
+        event, data = f"request.{request.status}", None
+    elif one.kind in {LineKind.ACCEPTED, LineKind.INTENDED}:
+        event, data = "request.accepted", {"kind": str(request.kind), "origin": str(request.origin)}
+    return changelog.entry(event, chatbot_id=one.chatbot, request_id=one.request_id, actor=ACTOR, data=data)
+
+
+def end_exports(incarnation: UUID) -> None:
+    """Cancel and name open exports of the restored database of which the replay leaves nothing.
+
+    Once all is filed, and before anything of it is carried out. Each was delivered before the deletion that it meets,
+    or given up, in the former life. Carried out afterwards it would deliver an empty file as if it were all. One that
+    has something else to deliver goes on, as any export that a deletion meets; but the chatter's own, which the
+    deletion would wait for while the service is closed.
+    """
+    erasing = LedgerLine.objects.filter(incarnation=incarnation, plan=Plan.ERASE, outcome=LedgerLine.Outcome.FILED)
+    chatbots = {chatbot_id: chatbot_id for chatbot_id in erasing.values_list("chatbot", flat=True).distinct()}
+    for together in by_place(chatbots):
+        with transaction.atomic():
+            met = fetch(_MET, {"chatbots": array(together), "incarnation": incarnation})
+            left = _left({export_id: seq for export_id, _, is_own, seq in met if not is_own}, together)
+            _cancel({export_id: deletion_id for export_id, deletion_id, *_ in met if export_id not in left})
+
+
+def _left(exports: Mapping[UUID, int], chatbot_ids: Collection[int]) -> set[UUID]:
+    """Return those of these exports, given with their numbers, that have something to deliver."""
+    if not exports:
+        return set()
+    which = sql.SQL("r.id = ANY({})").format(sql.Literal(list(exports)))
+    found = Transcripts(connection.connection, wanted(which), chatbot_ids=chatbot_ids).count()
+    return {export_id for export_id, seq in exports.items() if found[seq].conversations}
+
+
+def _cancel(deletion_of: Mapping[UUID, UUID]) -> None:
+    """Cancel these exports, given with the deletions that they meet, and name them."""
+    exports = dict(
+        ComplianceRequest.objects.filter(pk__in=deletion_of).order_by("seq").values_list("pk", "chatbot_id")
+    )
+    if not exports:
+        return
+    ComplianceRequest.objects.filter(pk__in=exports).update(
+        status=Status.CANCELLED, cancelled_at=Now(), hold_reason=None, uci_value=None, claim=None, waiting_for=None
+    )
+    announce(exports)
+    changelog.record_all(
+        changelog.entry("request.cancelled", chatbot_id=chatbot_id, request_id=pk, actor=ACTOR)
+        for pk, chatbot_id in exports.items()
+    )
+    execute(_NAME, [array(exports), array(deletion_of[pk] for pk in exports)])

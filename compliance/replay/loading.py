@@ -1,4 +1,4 @@
-"""Store the lines of the ledger, merged by request, revoke keys, and declare UCIs that are lost.
+"""Read the objects of the ledger that this database does not know, and store their lines, merged by request.
 
 Whatever the order in which lines are merged, the same is left of a request: what it has erased before what was
 withdrawn, that before that it has begun, and that before that it was accepted; of several such lines the latest, with
@@ -6,21 +6,45 @@ the conversations of all. What was accepted and what has begun name the same con
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 
 from chatbots import changelog
-from chatbots.models import Variable
+from chatbots.buckets import hosted_storage
+from chatbots.models import ApiKey, Variable
 from common.db import array, execute, fetch
-from compliance.ledger.content import LedgerContent, Line
-from compliance.models import LedgerObject, LineKind, Service
+from compliance.ledger import objects
+from compliance.ledger.content import Fault, InvalidLedgerObject, Line
+from compliance.models import JournalEntry, LedgerObject, LineKind, Service
 
 ACTOR = "replay"
+
+_KEYS_AT_ONCE = 1_000
+_LOOKED_FOR = 10
+
+# What a line must have, by its kind and that of its request. All of an authentic object was written here, so what
+# lacks any of it is of a version that this one does not know.
+_OF_REQUEST = {"request", "chatbot"}
+_FILED = {*_OF_REQUEST, "received_at", "due_at"}
+_NAMED = {*_FILED, "variable", "chatter", "erase_exports"}
+_OF_MESSAGES = {*_NAMED, "conversation", "messages", "reason"}
+_MEMBERS: Mapping[tuple[str, str | None], set[str]] = {
+    **{
+        (kind, request_kind): _OF_MESSAGES if request_kind == "redaction" else {*_NAMED, "conversations"}
+        for kind in ("accepted", "intended")
+        for request_kind in ("deletion", "export", "redaction")
+    },
+    ("withdrawn", None): {*_OF_REQUEST, "status", "at"},
+    ("exact", None): {*_NAMED, "named", "cutoff_at", "conversations"},
+    ("redacted", None): _OF_MESSAGES,
+    ("retention", None): {*_FILED, "older_than", "day", "retention_days"},
+    ("key_revoked", None): {"chatbot", "key", "revoked_at"},
+}
 
 _RANK = "CASE {}.kind WHEN 'accepted' THEN 0 WHEN 'intended' THEN 1 WHEN 'withdrawn' THEN 2 ELSE 3 END"
 _OF_NEW, _OF_KNOWN = _RANK.format("excluded"), _RANK.format("known")
@@ -68,14 +92,6 @@ SELECT given.request_id, given.kind, (SELECT id FROM chatbots_chatbot WHERE publ
        outcome = CASE WHEN {_IS_DECIDED} THEN known.outcome ELSE '' END
 """  # noqa: S608  (texts of ours)
 
-_TO_REVOKE = """
-SELECT k.id, k.prefix, k.chatbot_id, b.slug, given.revoked_at
-  FROM jsonb_to_recordset(%s::jsonb) AS given(chatbot uuid, key text, revoked_at timestamptz)
-  JOIN chatbots_chatbot b ON b.public_id = given.chatbot
-  JOIN chatbots_apikey k ON k.chatbot_id = b.id AND k.prefix = given.key AND k.revoked_at IS NULL
-"""
-_REVOKE = "UPDATE chatbots_apikey SET revoked_at = %s WHERE id = %s AND revoked_at IS NULL"
-_DROP_REVOKED = "DELETE FROM compliance_journalentry WHERE key_prefix = ANY(%s)"
 # A restore can have lost a UCI, or that it was designated. A lost export is not carried out: it erases nobody.
 _UCIS = """
 SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
@@ -91,31 +107,80 @@ class RevokedKey(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """An object whose lines are to be stored: what is left of it once it is known to be authentic."""
+    """An authentic object whose lines are to be stored."""
 
     key: str
     at: datetime
+    incarnation: UUID
     lines: Sequence[Line]
-
-    @classmethod
-    def of(cls, found: LedgerContent) -> "Loaded":
-        return cls(found.header.key, found.header.at, found.lines)
+    sha256: bytes | None = None
 
 
-def load(found: Loaded, service: Service, *, sha256: bytes | None = None) -> list[RevokedKey]:
+class Refused(NamedTuple):
+    """An object that is not believed. Nothing of it was used.
+
+    `key` is escaped as Python does: whoever wrote the object may have put a line break into it.
+    """
+
+    key: str
+    fault: Fault
+
+
+def keys(*, since: datetime | None = None) -> Iterator[str]:
+    """Yield the keys in this service's folder that no row names, in the order of writing. Raises StorageError.
+
+    With `since` all from then on, but for those that a copy of the database has written (`tripwire`).
+    """
+    folder = objects.folder()
+    every = objects.keys(folder, after=f"{folder}{since.astimezone(UTC):%Y/%m/%d}" if since else "")
+    while some := list(islice(every, _KEYS_AT_ONCE)):
+        rows = LedgerObject.objects.filter(key__in=some)
+        if since:
+            rows = rows.filter(request_ids=[], key_prefixes=[])
+        known = set(rows.values_list("key", flat=True))
+        yield from (key for key in some if key not in known)
+
+
+def is_ledger_gone() -> bool:
+    """Return whether the bucket has none of the objects that this database knows of. Raises StorageError.
+
+    Then it is another bucket, or it was lost as well. Looks at the newest and the oldest of them.
+    """
+    known = LedgerObject.objects.filter(written_at__isnull=False, at__gt=objects.last_kept()).order_by("at")
+    ends = [each.values_list("key", flat=True)[:_LOOKED_FOR] for each in (known.reverse(), known)]
+    found = dict.fromkeys(key for keys in ends for key in keys)
+    return bool(found) and not any(map(hosted_storage().exists, found))
+
+
+def read(key: str, service: Service) -> Loaded | Refused:
+    """Return the object at a key if it is an authentic one of this service, of whatever incarnation.
+
+    Raises StorageError.
+    """
+    try:
+        found = objects.read(key, service_id=service.service_id)
+        if not all(_members_of(line) <= line.keys() for line in found.lines):
+            raise InvalidLedgerObject(Fault.UNREADABLE)
+    except InvalidLedgerObject as error:
+        return Refused(repr(key)[1:-1], error.fault)
+    return Loaded(key, found.header.at, found.header.incarnation, found.lines, found.sha256)
+
+
+def load(found: Loaded, service: Service) -> list[RevokedKey]:
     """Store the lines of an object, and its row if there is none, and revoke its keys, in one transaction.
 
     Returns the keys.
     """
+    of_keys = [line for line in found.lines if line["kind"] == LineKind.KEY_REVOKED]
     with transaction.atomic():
-        revoked = _revoke(found)
+        revoked = _revoke(of_keys)
         merge(found, service)
         row = LedgerObject(
             key=found.key,
             at=found.at,
             request_ids=list(dict.fromkeys(UUID(line["request"]) for line in found.lines if "request" in line)),
-            key_prefixes=[line["key"] for line in found.lines if line["kind"] == LineKind.KEY_REVOKED],
-            sha256=sha256,
+            key_prefixes=[line["key"] for line in of_keys],
+            sha256=found.sha256,
             written_at=found.at,
         )
         LedgerObject.objects.bulk_create([row], ignore_conflicts=True)
@@ -132,11 +197,6 @@ def merge(found: Loaded, service: Service) -> None:
             "lines": json.dumps([_row(line) for line in lines]),
         }
         execute(_MERGE, values)
-
-
-def keys_to_revoke(found: Loaded) -> list[RevokedKey]:
-    """Return the keys that `load` would revoke."""
-    return [RevokedKey(slug, prefix) for _, prefix, _, slug, _ in _to_revoke(found)]
 
 
 def declare_ucis(request_ids: Sequence[UUID]) -> None:
@@ -162,35 +222,40 @@ def declare_ucis(request_ids: Sequence[UUID]) -> None:
     changelog.record_all(entries)
 
 
-def _to_revoke(found: Loaded) -> list[tuple[Any, ...]]:
-    keys = [line for line in found.lines if line["kind"] == LineKind.KEY_REVOKED]
-    return fetch(_TO_REVOKE, [json.dumps(keys)]) if keys else []
+def _members_of(line: Line) -> set[str]:
+    """Return what a line of this kind has. Raises InvalidLedgerObject for a kind that is not known here."""
+    kind = str(line.get("kind"))
+    members = _MEMBERS.get((kind, None)) or _MEMBERS.get((kind, line.get("request_kind")))
+    if members is None:
+        raise InvalidLedgerObject(Fault.UNREADABLE)
+    return members
 
 
-def _revoke(found: Loaded) -> list[RevokedKey]:
-    keys = _to_revoke(found)
-    for key_id, _, _, _, revoked_at in keys:
-        execute(_REVOKE, [revoked_at, key_id])
-    changelog.record_all(
-        changelog.entry("apikey.revoked", chatbot_id=chatbot_id, actor=ACTOR, data={"prefix": prefix})
-        for _, prefix, chatbot_id, _, _ in keys
-    )
+def _revoke(lines: Sequence[Line]) -> list[RevokedKey]:
+    revoked, entries = [], []
+    for line in lines:
+        keys = ApiKey.objects.filter(prefix=line["key"], chatbot__public_id=line["chatbot"], revoked_at=None)
+        for pk, chatbot_id, slug in list(keys.values_list("pk", "chatbot_id", "chatbot__slug")):
+            ApiKey.objects.filter(pk=pk).update(revoked_at=line["revoked_at"])
+            revoked.append(RevokedKey(slug, line["key"]))
+            data = {"prefix": line["key"]}
+            entries.append(changelog.entry("apikey.revoked", chatbot_id=chatbot_id, actor=ACTOR, data=data))
+    changelog.record_all(entries)
     # The ledger has them.
-    execute(_DROP_REVOKED, [[prefix for _, prefix, _, _, _ in keys]])
-    return [RevokedKey(slug, prefix) for _, prefix, _, slug, _ in keys]
+    JournalEntry.objects.filter(key_prefix__in=[key.prefix for key in revoked]).delete()
+    return revoked
 
 
-def _rounds(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """Yield the lines about requests in rounds, each request at most once in each, in their order."""
-    met: Counter[str] = Counter()
-    rounds: list[list[Line]] = []
+def _rounds(lines: Sequence[Line]) -> list[list[Line]]:
+    """Return the lines about requests in rounds, each request at most once in each, in their order."""
+    rounds: list[dict[str, Line]] = []
     for line in lines:
         if "request" in line:
-            if met[line["request"]] == len(rounds):
-                rounds.append([])
-            rounds[met[line["request"]]].append(line)
-            met[line["request"]] += 1
-    yield from rounds
+            free = next((one for one in rounds if line["request"] not in one), None)
+            if free is None:
+                rounds.append(free := {})
+            free[line["request"]] = line
+    return [list(one.values()) for one in rounds]
 
 
 def _row(line: Line) -> Line:

@@ -6,28 +6,32 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import partial
 from tempfile import TemporaryFile
-from typing import IO
 from uuid import UUID
 
 from django.conf import settings
 from django.db import DataError, Error, IntegrityError, connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
+from chatbots import changelog
+from chatbots.models import Chatbot
 from common.database_errors import describe_database_error
 from common.db import execute, local_settings
 from compliance.ledger import service as services
 from compliance.models import LedgerLine, Service
-from compliance.replay import decisions, filing, loading, open_exports, planning, reading
-from compliance.replay.carrying import Carrying, Work
-from compliance.replay.loading import Loaded
-from compliance.replay.reading import Refused
+from compliance.replay import filing, loading
+from compliance.replay.loading import Loaded, Refused
 from compliance.replay.report import Report
+from compliance.replay.runner import ReplayRunner, Work
 from conversations.locks import await_running
 
 logger = logging.getLogger(__name__)
 
+Outcome = LedgerLine.Outcome
 State = Service.State
 
 Show = Callable[[Report], None]
@@ -36,6 +40,8 @@ Progress = Callable[[str, int], object]
 # How long a command waits for another replay to end.
 PATIENCE_SECONDS = 15.0
 
+# Lines that one transaction plans and files.
+_LINES = 500
 # What a line says cannot be stored. Other errors are those of the database, or of a machine, and end the replay.
 _REFUSALS = (IntegrityError, DataError)
 
@@ -43,6 +49,16 @@ _LOCK_LOST = (
     "The connection to the database that kept other replays away was lost. What was done until now stays done: run "
     "it again, and it goes on."
 )
+
+
+# Their conversations led to these deletions, and are erased. But their variable is not here, so that their chatter
+# cannot be remembered. What an operator has decided stays so.
+_WITHOUT_VARIABLE = """
+UPDATE compliance_ledgerline l SET outcome = 'undecided'
+ WHERE incarnation = %s AND plan IN ('erase', 'late') AND outcome <> 'decided' AND line->>'variable' IS NOT NULL
+   AND NOT EXISTS (SELECT FROM chatbots_variable v
+                    WHERE v.chatbot_id = l.chatbot_id AND v.public_id = (l.line->>'variable')::uuid)
+"""
 
 
 class ReplayRuns(Exception):
@@ -63,6 +79,10 @@ class NotRestored(Exception):
 
 class LedgerGone(Exception):
     """The bucket has none of the objects that this database knows of: nothing was done."""
+
+
+class NotUndecided(Exception):
+    """No line of these requests, which the text names, waits for a decision: nothing was changed."""
 
 
 def replay(
@@ -90,25 +110,17 @@ def replay(
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0) as check:
-        progress = _checked(progress, check)
         service = services.current()
-        report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
-        if seconds is None and not is_without_ledger and service.state != State.OPEN and reading.is_ledger_gone():
+        if seconds is None and not is_without_ledger and service.state != State.OPEN and loading.is_ledger_gone():
             raise LedgerGone
         goes_on = service.reads_since if service.state == State.RESTORED else None
         since = timezone.now() - settings.BACKUP_HORIZON_DAYS if is_restored else goes_on
+        report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
+        run = _Replay(service, report, check, progress, since=since, deadline=deadline)
         if is_dry_run:
-            _try_dry(service, report, since, progress)
-        elif service.state == State.OPEN and not (is_restored or _has_work(service, report, progress)):
-            pass
-        elif not _replay(
-            report,
-            work=work,
-            progress=progress,
-            check=check,
-            deadline=deadline,
-            since=since,
-            is_unasked=seconds is not None,
+            run.try_dry()
+        elif (service.state != State.OPEN or is_restored or run.has_work()) and not run.carry_out(
+            work, is_unasked=seconds is not None
         ):
             return False
     show(report)
@@ -116,72 +128,190 @@ def replay(
 
 
 def leave(request_ids: Collection[UUID]) -> None:
-    """As `decisions.leave`. Raises ReplayRuns too."""
-    with _alone(patience=PATIENCE_SECONDS):
-        decisions.leave(request_ids)
+    """Decide that nothing more is done for these requests, and open the chatbots that wait for no other decision.
+
+    Raises NotUndecided where one of them waits for no decision, and ReplayRuns.
+    """
+    with _alone(patience=PATIENCE_SECONDS), transaction.atomic():
+        lines = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED, chatbot__isnull=False)
+        waiting = dict(lines.filter(pk__in=request_ids).values_list("pk", "chatbot"))
+        if missing := set(request_ids) - waiting.keys():
+            raise NotUndecided(", ".join(map(str, missing)))
+        for request_id, chatbot_id in waiting.items():
+            changelog.record("request.left", chatbot_id=chatbot_id, request_id=request_id, actor="command")
+        lines.filter(pk__in=waiting).update(outcome=Outcome.DECIDED)
+        _close_undecided()
+    logger.warning("replay.left requests=%s", ",".join(map(str, request_ids)))
 
 
-def _replay(
-    report: Report,
-    *,
-    work: Work,
-    progress: Progress,
-    check: Callable[[], None],
-    deadline: float,
-    since: datetime | None,
-    is_unasked: bool,
-) -> bool:
-    """Load, file and carry out, and open the service; return False if the time was over first."""
-    if since:
+class _Replay:
+    """One call of `replay`. `check` is called after each step, and raises where another replay can have begun."""
+
+    def __init__(
+        self,
+        service: Service,
+        report: Report,
+        check: Callable[[], None],
+        progress: Progress,
+        *,
+        since: datetime | None,
+        deadline: float,
+    ) -> None:
+        self._service, self._report = service, report
+        self._check, self._show = check, progress
+        self._since, self._deadline = since, deadline
+
+    def has_work(self) -> bool:
+        """Return whether lines of an open service wait for a decision, and have them tried again.
+
+        Raises NotRestored.
+        """
+        if unknown := sum(1 for _ in self._read()):
+            raise NotRestored(unknown)
+        self._try_again()
+        # Also those of a trial that was stopped: any others belong to a life that is over.
+        ours = LedgerLine.objects.filter(incarnation=self._service.incarnation)
+        if not ours.filter(outcome__in=["", Outcome.FILED]).exists():
+            return False
+        self._report.unknown, self._report.refused = 0, []  # they are read once more
+        return True
+
+    def try_dry(self) -> None:
+        """Do all that the replay does before it erases, in one transaction, and roll it back.
+
+        The objects are read before into a file of this machine, so that no transaction waits for the storage.
+        """
+        with TemporaryFile("w+", encoding="utf-8") as spool:
+            for found in self._read():
+                # Not `dump`, which writes it in very small pieces.
+                spool.write(json.dumps([found.key, str(found.at), str(found.incarnation), found.lines]) + "\n")
+            spool.seek(0)
+            with transaction.atomic():
+                self._try_again()
+                for key, at, life, lines in map(json.loads, spool):
+                    found = Loaded(key, datetime.fromisoformat(at), UUID(life), lines)
+                    self._report.revoked += loading.load(found, self._service)
+                self._file()
+                self._report.count()
+                self._report.keep()
+                transaction.set_rollback(True)
+
+    def carry_out(self, work: Work, *, is_unasked: bool) -> bool:
+        """Load, file and carry out, and open the service; return False if the time was over first."""
+        if self._since:
+            with transaction.atomic():
+                # Stored, so that a replay that was stopped goes on with the same objects.
+                Service.objects.update(reads_since=self._since)
+                services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
+        self._service = services.current()
+        self._report.reach = _reach(self._service)
+        # They came back with the backup, or are of a replay that was killed.
+        self._try_again()
+        if not self._load(is_unasked=is_unasked):
+            return False
+        self._file()
+        runner = ReplayRunner(
+            self._service.incarnation, work, self._deadline, partial(self._progress, "carried out"), self._check
+        )
+        if not runner.run():
+            return False
         with transaction.atomic():
-            # Stored, so that a replay that was stopped goes on with the same objects.
-            Service.objects.update(reads_since=since)
-            services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
-    service = services.current()
-    report.reach = _reach(service)
-    # They came back with the backup, or are of a replay that was killed.
-    decisions.try_again(service.incarnation)
-    if not _load(service, report, progress, deadline, since=since, is_unasked=is_unasked):
-        return False
-    _file(service, report, progress, deadline)
-    carrying = Carrying(
-        service.incarnation,
-        work,
-        deadline=deadline,
-        progress=lambda number: progress("carried out", number),
-        check=check,
-    )
-    if not carrying.run():
-        return False
-    decisions.close_undecided(service.incarnation)
-    report.count()
-    # Before the service opens, after which nothing names them any more; so perhaps twice.
-    for request_id, plan in report.to_be_told():
-        logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
-    check()
-    if not _open(service):
-        return False
-    report.opened = True
-    logger.warning(
-        "replay.ended resolved=%s refused=%s conversations=%s",
-        report.is_resolved,
-        len(report.refused),
-        report.conversations,
-    )
-    return True
+            execute(_WITHOUT_VARIABLE, [self._service.incarnation])
+            _close_undecided()
+        self._report.count()
+        # Before the service opens, after which nothing names them any more; so perhaps twice.
+        for request_id, plan in self._report.to_be_told():
+            logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
+        self._check()
+        if not _open(self._service):
+            return False
+        self._report.opened = True
+        logger.warning(
+            "replay.ended resolved=%s refused=%s conversations=%s",
+            self._report.is_resolved,
+            len(self._report.refused),
+            self._report.conversations,
+        )
+        return True
+
+    def _progress(self, stage: str, number: int) -> None:
+        self._check()
+        self._show(stage, number)
+
+    def _try_again(self) -> None:
+        """Have undecided lines planned and filed again, of whatever life they are."""
+        undecided = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED)
+        life = self._service.incarnation
+        undecided.update(incarnation=life, plan="", outcome="", numbers=None, conversations=0)
+
+    def _read(self) -> Iterator[Loaded]:
+        """Yield the authentic objects to be loaded; note all in the report."""
+        for key in loading.keys(since=self._since):
+            self._report.unknown += 1
+            found = loading.read(key, self._service)
+            self._progress("objects read", 1)
+            if isinstance(found, Refused):
+                logger.error("replay.object_refused fault=%s key=%s", found.fault, found.key)
+                self._report.refused.append(found)
+            else:
+                self._report.note_object(found.incarnation, found.at)
+                yield found
+
+    def _load(self, *, is_unasked: bool) -> bool:
+        """Load all objects; return False if the time was over first, or an operator has to decide."""
+        if is_unasked and self._service.state != State.CATCHING_UP:
+            return False
+        for found in self._read():
+            if is_unasked and found.incarnation != self._service.incarnation:
+                services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
+                return False
+            self._report.revoked += loading.load(found, self._service)
+            if time.monotonic() > self._deadline:
+                return False
+        return True
+
+    def _file(self) -> None:
+        """Plan and file page by page, while time is left, then end open exports."""
+        life = self._service.incarnation
+        of_chatbots = LedgerLine.objects.filter(incarnation=life, outcome="", chatbot__isnull=False)
+        for chatbot_id in of_chatbots.values_list("chatbot", flat=True).order_by().distinct():
+            # An intake that began before the service was closed may be about to store something. A dry run would
+            # keep the lock.
+            if not self._report.is_dry_run:
+                with transaction.atomic():
+                    await_running(chatbot_id)
+        after = filing.FIRST
+        while time.monotonic() < self._deadline:
+            filed = self._file_page(after)
+            if not filed:
+                filing.end_exports(life)
+                return
+            after = filed[-1]
+            self._progress("filed", len(filed))
+
+    def _file_page(self, after: UUID) -> list[UUID]:
+        """File the next lines; where that is refused, one by one. What cannot be filed alone waits for a decision."""
+        next_lines = partial(filing.file_next, reach=self._report.reach, incarnation=self._service.incarnation)
+        try:
+            return next_lines(after=after, most=_LINES)
+        except _REFUSALS:
+            filed = [after]
+        for _ in range(_LINES):
+            try:
+                some = next_lines(after=filed[-1], most=1)
+            except _REFUSALS as error:
+                some = filing.leave_next(incarnation=self._service.incarnation, after=filed[-1])
+                failure = describe_database_error(error)
+                logger.error("replay.not_filed request=%s %s", some[0], failure)  # noqa: TRY400  (it quotes rows)
+            if not some:
+                break
+            filed += some
+        return filed[1:]
 
 
-def _has_work(service: Service, report: Report, progress: Progress) -> bool:
-    """Return whether lines of an open service wait for a decision, and have them tried again. Raises NotRestored."""
-    if unknown := sum(1 for _ in _read(report, service, progress)):
-        raise NotRestored(unknown)
-    decisions.try_again(service.incarnation)
-    # Also those of a trial that was stopped: any others belong to a life that is over.
-    ours = LedgerLine.objects.filter(incarnation=service.incarnation)
-    if not ours.filter(outcome__in=["", LedgerLine.Outcome.FILED]).exists():
-        return False
-    report.unknown, report.refused = 0, []  # they are read once more
-    return True
+def _reach(service: Service) -> int:
+    """Return the highest conversation number when the restore was noticed; today's for a service that is open."""
+    return services.highest_number() if service.highest_number is None else service.highest_number
 
 
 def _open(service: Service) -> bool:
@@ -194,122 +324,15 @@ def _open(service: Service) -> bool:
     return True
 
 
-def _reach(service: Service) -> int:
-    """Return the highest conversation number when the restore was noticed; today's for a service that is open."""
-    return services.highest_number() if service.highest_number is None else service.highest_number
-
-
-def _read(
-    report: Report, service: Service, progress: Progress, *, since: datetime | None = None
-) -> Iterator[tuple[Loaded, bytes]]:
-    """Yield the authentic objects that no row names, with `since` all from then on; note others in the report."""
-    for key in reading.keys(since=since):
-        report.unknown += 1
-        found = reading.read(key, service)
-        progress("objects read", 1)
-        if isinstance(found, Refused):
-            logger.error("replay.object_refused fault=%s key=%s", found.fault, found.key)
-            report.refused.append(found)
-        else:
-            report.note_object(found.header.incarnation, found.header.at)
-            yield Loaded.of(found), found.sha256
-
-
-def _load(
-    service: Service,
-    report: Report,
-    progress: Progress,
-    deadline: float,
-    *,
-    since: datetime | None = None,
-    is_unasked: bool = False,
-) -> bool:
-    """Load the objects that no row names; return False if the time was over first, or an operator has to decide."""
-    if is_unasked and service.state != State.CATCHING_UP:
-        return False
-    for found, sha256 in _read(report, service, progress, since=since):
-        if is_unasked and report.lives[-1].incarnation != service.incarnation:
-            services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
-            return False
-        report.revoked += loading.load(found, service, sha256=sha256)
-        if time.monotonic() > deadline:
-            return False
-    return True
-
-
-def _file(service: Service, report: Report, progress: Progress, deadline: float = float("inf")) -> None:
-    """Plan and file page by page, while time is left, then end open exports.
-
-    A line that cannot be filed waits for a decision, alone.
-    """
-    of_chatbots = LedgerLine.objects.filter(incarnation=service.incarnation, outcome="", chatbot__isnull=False)
-    for chatbot_id in of_chatbots.values_list("chatbot", flat=True).order_by().distinct():
-        # An intake that began before the service was closed may be about to store something. A dry run would keep
-        # the lock.
-        if not report.is_dry_run:
-            with transaction.atomic():
-                await_running(chatbot_id)
-    after = planning.FIRST
-    while time.monotonic() < deadline:
-        try:
-            filed = _file_page(service, report, after, planning.LINES)
-        except _REFUSALS:
-            filed = _file_one_by_one(service, report, after)
-        if not filed:
-            open_exports.end(service.incarnation)
-            return
-        after = filed[-1]
-        progress("filed", len(filed))
-
-
-def _file_page(service: Service, report: Report, after: UUID, most: int) -> list[UUID]:
-    with transaction.atomic():
-        execute("SET CONSTRAINTS ALL IMMEDIATE")
-        planned = planning.plan_next(reach=report.reach, incarnation=service.incarnation, after=after, most=most)
-        filing.file(planned, reach=report.reach)
-    return [one.request_id for one in planned]
-
-
-def _file_one_by_one(service: Service, report: Report, after: UUID) -> list[UUID]:
-    filed: list[UUID] = []
-    while len(filed) < planning.LINES:
-        try:
-            some = _file_page(service, report, after, 1)
-        except _REFUSALS as error:
-            failure = describe_database_error(error)
-            some = planning.leave_next(incarnation=service.incarnation, after=after)
-            logger.error("replay.not_filed request=%s %s", some[0], failure)  # noqa: TRY400  (it would quote rows)
-        if not some:
-            break
-        filed += some
-        after = filed[-1]
-    return filed
-
-
-def _try_dry(service: Service, report: Report, since: datetime | None, progress: Progress) -> None:
-    """Do all that the replay does before it erases, in one transaction, and roll it back.
-
-    The objects are read before into a file of this machine, so that no transaction waits for the storage.
-    """
-    with TemporaryFile("w+", encoding="utf-8") as spool:
-        for found, _ in _read(report, service, progress, since=since):
-            # Not `dump`, which writes it in very small pieces.
-            spool.write(json.dumps([found.key, found.at.isoformat(), found.lines]) + "\n")
-        spool.seek(0)
-        with transaction.atomic():
-            decisions.try_again(service.incarnation)
-            for found in _spooled(spool):
-                report.revoked += loading.load(found, service)
-            _file(service, report, progress)
-            report.count()
-            report.keep()
-            transaction.set_rollback(True)
-
-
-def _spooled(spool: IO[str]) -> Iterator[Loaded]:
-    for line in spool:
-        key, at, lines = json.loads(line)
-        yield Loaded(key, datetime.fromisoformat(at), lines)
+def _close_undecided() -> None:
+    """Close the chatbots of lines that are undecided, and open all others."""
+    lines = LedgerLine.objects.filter(chatbot__isnull=False).order_by()
+    undecided = list(lines.filter(outcome=Outcome.UNDECIDED).values_list("chatbot", flat=True).distinct())
+    # Those of a trial that was stopped.
+    ours = Q(incarnation=services.current().incarnation, outcome__in=["", Outcome.FILED])
+    unended = list(lines.filter(ours).values_list("chatbot", flat=True).distinct())
+    Chatbot.objects.filter(pk__in=undecided, closed_at=None).update(closed_at=Now())
+    Chatbot.objects.exclude(closed_at=None).exclude(pk__in=[*undecided, *unended]).update(closed_at=None)
 
 
 @contextmanager
@@ -338,16 +361,6 @@ def _alone(*, patience: float) -> Iterator[Callable[[], None]]:
                     raise ReplayRuns(_LOCK_LOST) from None
 
             yield check
-
-
-def _checked(progress: Progress, check: Callable[[], None]) -> Progress:
-    """Return `progress` after a check: it is called after each step."""
-
-    def checked(stage: str, number: int) -> None:
-        check()
-        progress(stage, number)
-
-    return checked
 
 
 def _is_locked(cursor: CursorWrapper) -> bool:

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from common.db import fetch
 from compliance.models import LedgerLine, Service
-from compliance.replay.loading import RevokedKey
-from compliance.replay.reading import Refused
+from compliance.replay.filing import ERASING
+from compliance.replay.loading import Refused, RevokedKey
 
 Outcome = LedgerLine.Outcome
 Plan = LedgerLine.Plan
@@ -102,10 +102,9 @@ class Report:
     def count(self) -> None:
         """Read the numbers of lines from the database."""
         self.counts, self.conversations, self.failing = {}, 0, 0
-        erasing = {Plan.ERASE, Plan.LATE, Plan.RUN}
         for plan, outcome, lines, conversations, failing in fetch(_COUNTS, [self.incarnation]):
             self.counts[plan, outcome] = lines
-            self.conversations += conversations if plan in erasing else 0
+            self.conversations += conversations if plan in ERASING else 0
             self.failing += failing
 
     def keep(self) -> None:

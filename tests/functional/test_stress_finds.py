@@ -84,7 +84,7 @@ def erasing_more(patch: pytest.MonkeyPatch) -> None:
     def file_more(planned: Any, **options: Any) -> None:
         file(planned, **options)
         for one in planned:
-            if one.plan == LedgerLine.Plan.RUN:
+            if one.decision.plan == LedgerLine.Plan.RUN:
                 _execute(_CLOSE_ONE, one.request_id)
 
     patch.setattr(filing, "file", file_more)

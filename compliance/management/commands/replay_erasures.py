@@ -14,8 +14,16 @@ from common.storage import StorageError
 from common.wording import counted
 from compliance import worker
 from compliance.models import LedgerLine, Service
-from compliance.replay.decisions import NotUndecided
-from compliance.replay.operation import LedgerGone, NotRestored, Progress, ReplayRuns, Show, leave, replay
+from compliance.replay.operation import (
+    LedgerGone,
+    NotRestored,
+    NotUndecided,
+    Progress,
+    ReplayRuns,
+    Show,
+    leave,
+    replay,
+)
 from compliance.replay.report import Report
 
 Outcome = LedgerLine.Outcome

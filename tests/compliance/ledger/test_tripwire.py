@@ -16,7 +16,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
 from compliance.models import LedgerObject, Occurrence, Service
-from compliance.replay import reading
+from compliance.replay import loading
 from tests.factories import deletion_of
 from tests.ledger import LINE, header, noted, put, recovered, state
 from tests.patches import before
@@ -184,7 +184,7 @@ def test_a_planted_key_that_no_row_can_have_stops_nothing(ours, storage, monkeyp
     monkeypatch.setattr(ObjectStorage, "keys", lambda *a, **k: iter([*keys(*a, **k), planted]))
     recovered()
     assert state() == "open"
-    assert not list(reading.keys())
+    assert not list(loading.keys())
 
 
 def refuse(*_: object, **__: object) -> None:

@@ -10,8 +10,9 @@ from django.db import connection
 
 from chatbots.models import Variable
 from common.storage import ObjectStorage
+from compliance.ledger import service
 from compliance.models import LedgerLine
-from compliance.replay import operation
+from compliance.replay import filing
 from compliance.requests import decisions
 from compliance.retention import cleanup
 from tests import databases
@@ -103,18 +104,18 @@ def mend() -> None:
 
 
 @pytest.mark.parametrize("unresolved", ["what cannot be filed"], indirect=True)
-@pytest.mark.parametrize("step", ["_file", "_open"])
+@pytest.mark.parametrize("step", ["file_next", "begin_incarnation"])
 def test_it_is_tried_again_and_goes_on_after_a_kill(company, unresolved, monkeypatch, step) -> None:
     _, mine, theirs = unresolved
-    if step == "_file":
+    if step == "file_next":
         replay(code=3)
         mend()
 
     with monkeypatch.context() as patched:
-        patched.setattr(operation, step, failing(KeyboardInterrupt))
+        patched.setattr(filing if step == "file_next" else service, step, failing(KeyboardInterrupt))
         with pytest.raises(CommandError, match="run it again"):
             call_command("replay_erasures")
-    if step == "_open":
+    if step == "begin_incarnation":
         mend()
 
     planned, report = replay("--dry-run"), replay()
@@ -187,7 +188,7 @@ def test_a_better_backup_decides_it_and_remembers_the_chatter_and_no_other_resto
 def test_a_decision_lasts_where_the_replay_was_killed_before(company, without_variable, monkeypatch) -> None:
     """The replay has written a later line of what it erased by conversations."""
     with monkeypatch.context() as patched:
-        patched.setattr(operation, "_open", failing(KeyboardInterrupt))
+        patched.setattr(service, "begin_incarnation", failing(KeyboardInterrupt))
         with pytest.raises(CommandError):
             call_command("replay_erasures")
     replay("--leave", without_variable[0])

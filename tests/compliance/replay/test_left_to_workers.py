@@ -8,7 +8,7 @@ from common.storage import StorageError
 from compliance import worker
 from compliance.erasure import engine
 from compliance.models import ComplianceRequest, Service
-from compliance.replay import carrying
+from compliance.replay import runner
 from compliance.work import scheduling
 from compliance.work.transitions import requeue
 from conversations.models import Conversation
@@ -54,7 +54,7 @@ def test_what_meets_an_error_is_closed_and_goes_on_later(chatbot, storage, monke
     with restored():
         deletion = company.delete("alice")
         work()
-    monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "PATIENCE_SECONDS", 0.0)
 
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -86,7 +86,7 @@ def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch)
         if any(str(one) == deletions[1] for one in run._active):
             raise ValueError("made up")
 
-    monkeypatch.setattr(carrying, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "PATIENCE_SECONDS", 0.0)
     with monkeypatch.context() as patched:
         before(patched, engine.ErasureRun, "_erase_rows", refuses_bob)
         report = replay(code=3)

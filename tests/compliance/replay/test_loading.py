@@ -48,7 +48,8 @@ ledgers = st.lists(st.lists(lines, min_size=1, max_size=4), min_size=1, max_size
 
 def loaded(place: int, of_object: Sequence[dict[str, Any]]) -> Loaded:
     """The object of a place in the order of writing."""
-    return Loaded(f"key-{place}", NOW + timedelta(seconds=place), [line | {"n": place} for line in of_object])
+    lines = [line | {"n": place} for line in of_object]
+    return Loaded(f"key-{place}", NOW + timedelta(seconds=place), UUID(int=place), lines)
 
 
 def merged() -> dict[str, tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest, RequestSubject
-from compliance.replay.carrying import Carrying
+from compliance.replay.runner import ReplayRunner
 from compliance.requests import decisions
 from conversations.models import Conversation, Identity, Message
 from tests import factories
@@ -324,7 +324,7 @@ def test_a_backup_from_the_middle_of_a_replay(company: Company, monkeypatch: pyt
     work()
     backup.restore()
     with monkeypatch.context() as patched:
-        patched.setattr(Carrying, "run", _interrupted)
+        patched.setattr(ReplayRunner, "run", _interrupted)
         with pytest.raises(CommandError, match="Interrupted"):
             replay()
     middle = Backup()

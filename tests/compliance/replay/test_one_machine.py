@@ -9,7 +9,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot, Variable
 from compliance.ledger import service
 from compliance.models import ComplianceRequest, Redaction, RetentionRun
-from compliance.replay import reading
+from compliance.replay import loading
 from compliance.requests import decisions
 from conversations.models import Conversation, Identity, Message, Tombstone, UploadedFile
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
@@ -59,7 +59,7 @@ def test_it_goes_on_after_an_interruption(company: Company, monkeypatch: pytest.
     backup.restore_machine()
 
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "read", failing(KeyboardInterrupt))
+        patched.setattr(loading, "read", failing(KeyboardInterrupt))
         with pytest.raises(CommandError, match="run it again"):
             call_command("replay_erasures", "--restored")
 

@@ -10,7 +10,7 @@ from django.db import connection
 from common.db import fetch
 from compliance import worker
 from compliance.ledger import service
-from compliance.replay import carrying, filing, loading, operation
+from compliance.replay import filing, loading, operation, runner
 from compliance.replay.report import Report
 from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE
@@ -77,7 +77,7 @@ def test_the_lock_is_that_of_a_transaction_on_another_connection(company, monkey
 
 
 @pytest.mark.parametrize(
-    ("where", "step"), [(loading, "load"), (filing, "file"), (carrying.Carrying, "_carry_out"), (carrying, "fetch")]
+    ("where", "step"), [(loading, "load"), (filing, "file"), (runner.ReplayRunner, "_carry_out"), (runner, "fetch")]
 )
 def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(company, monkeypatch, where, step) -> None:
     numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob")
@@ -85,7 +85,7 @@ def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(company, monkeyp
         company.delete("alice")
         company.delete("bob")
         work()
-    monkeypatch.setattr(carrying, "claim_size", lambda _kind, _lane: 1)
+    monkeypatch.setattr(runner, "claim_size", lambda _kind, _lane: 1)
     original = getattr(where, step)
     calls: list[str] = []
 

@@ -14,7 +14,7 @@ from compliance.erasure import engine, objects, rows
 from compliance.ledger import content, service
 from compliance.ledger.content import Header
 from compliance.models import ComplianceRequest, LedgerLine, LedgerObject, Service
-from compliance.replay import carrying, filing, loading, operation, reading
+from compliance.replay import filing, loading, operation, runner
 from compliance.work import claims
 from conversations.models import Conversation
 from tests.clients import empty
@@ -164,8 +164,8 @@ STEPS = [
     (engine.ErasureRun, "_verify"),
     (engine.ErasureRun, "_complete"),
     (objects, "erase_files"),
-    (carrying.Carrying, "_carry_out"),
-    (carrying.Carrying, "_finish"),
+    (runner.ReplayRunner, "_carry_out"),
+    (runner.ReplayRunner, "_finish"),
     (service, "begin_incarnation"),
 ]
 # Where much has been done, and it is not known yet.
@@ -270,7 +270,7 @@ def test_it_stays_closed_while_the_storage_does_not_answer_and_after_ctrl_c(comp
         (KeyboardInterrupt, 130, "Interrupted.*run it again"),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(reading, "read", failing(fault))
+            patched.setattr(loading, "read", failing(fault))
             with pytest.raises(CommandError, match=said) as ended:
                 told()
         assert ended.value.returncode == code
@@ -311,7 +311,7 @@ def test_the_report_for_people_names_whom_it_erases_and_what_was_redacted_or_is_
 def test_a_key_cannot_forge_a_line_of_the_report(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ObjectStorage, "stream", lambda _storage, _key: iter([b"{}"]))
 
-    refused = reading.read("erasure_ledger/a\nreplay.ended resolved=True", service.current())
+    refused = loading.read("erasure_ledger/a\nreplay.ended resolved=True", service.current())
 
-    assert isinstance(refused, reading.Refused)
+    assert isinstance(refused, loading.Refused)
     assert refused.key == "erasure_ledger/a\\nreplay.ended resolved=True"

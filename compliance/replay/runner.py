@@ -5,13 +5,13 @@ nobody reads them, and it cannot be cancelled.
 """
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from common.db import array, execute, fetch
+from common.db import execute, fetch
 from compliance.erasure import extracts
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, LedgerLine
 from compliance.retention import cleanup
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
@@ -69,46 +69,28 @@ UPDATE compliance_ledgerline l
  WHERE r.id = l.request_id AND l.outcome = 'filed' AND l.incarnation = %(incarnation)s
    AND r.status IN ('completed', 'failed') AND l.plan <> 'late'
 """
-_LATE = """
-SELECT request_id FROM compliance_ledgerline
- WHERE outcome = 'filed' AND incarnation = %(incarnation)s AND plan = 'late'
-"""
 _STILL_OPEN = """
 SELECT DISTINCT deletion_request_id FROM conversations_conversation
  WHERE deletion_request_id = ANY(%(ids)s) AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
 """
-_SETTLE_LATE = "UPDATE compliance_ledgerline SET outcome = 'erased' WHERE request_id = ANY(%s)"
-_LEAVE = """
-UPDATE compliance_ledgerline SET outcome = 'left' WHERE outcome = 'filed' AND incarnation = %(incarnation)s
-"""
 
 
-class _Next(NamedTuple):
-    kind: Kind
-    lane: Lane
-    request_ids: list[UUID]
-
-
-class Carrying:
+@dataclass
+class ReplayRunner:
     """`deadline` is a `time.monotonic()` value, past which `run` returns between two claims.
 
-    `check` is called before each claim, and raises where another replay can have begun.
+    `check` is called before each claim, and raises where another replay can have begun. `progress` is called with the
+    number of requests that have ended.
     """
 
-    def __init__(
-        self,
-        incarnation: UUID,
-        work: Work,
-        *,
-        deadline: float,
-        progress: Callable[[int], object],
-        check: Callable[[], object],
-    ) -> None:
-        self._values = {"incarnation": incarnation}
-        self._work = work
-        self._deadline = deadline
-        self._progress = progress
-        self._check = check
+    incarnation: UUID
+    work: Work
+    deadline: float
+    progress: Callable[[int], object]
+    check: Callable[[], object]
+
+    def __post_init__(self) -> None:
+        self._values = {"incarnation": self.incarnation}
         self._patience = PATIENCE_SECONDS
 
     def run(self) -> bool:
@@ -117,9 +99,9 @@ class Carrying:
         What cannot be carried out here is left to the workers.
         """
         self._take_back()
-        while time.monotonic() < self._deadline:
-            self._check()
-            if found := self._next():
+        while time.monotonic() < self.deadline:
+            self.check()
+            if found := fetch(_NEXT, self._values):
                 self._carry_out(found)
             elif not (self._build_day() or self._wait()):
                 self._finish()
@@ -134,21 +116,17 @@ class Carrying:
             claims.requeue_these(claimed)
         leases.end_all()
 
-    def _next(self) -> _Next | None:
-        found = [(request_id, Kind(kind), Lane(lane)) for request_id, kind, lane in fetch(_NEXT, self._values)]
-        if not found:
-            return None
-        _, kind, lane = found[0]
-        alike = [one[0] for one in found if one[1:] == (kind, lane)]
-        return _Next(kind, lane, by_place(chatbot_of_each(alike))[0][: claim_size(kind, lane)])
-
-    def _carry_out(self, found: _Next) -> None:
-        held = claims.take_these(found.kind, found.lane, found.request_ids)
+    def _carry_out(self, found: Sequence[tuple[UUID, str, str]]) -> None:
+        """Claim the first of these requests and others of its kind, lane and place, and work on them."""
+        of = found[0][1:]
+        kind, lane = Kind(of[0]), Lane(of[1])
+        together = by_place(chatbot_of_each([one[0] for one in found if one[1:] == of]))[0]
+        held = claims.take_these(kind, lane, together[: claim_size(kind, lane)])
         if held is None:
             time.sleep(_LOCKED_SECONDS)
         else:
-            self._work(held, min(self._deadline, time.monotonic() + _TURN_SECONDS))
-        self._progress(execute(_SETTLE, self._values))
+            self.work(held, min(self.deadline, time.monotonic() + _TURN_SECONDS))
+        self.progress(execute(_SETTLE, self._values))
 
     def _build_day(self) -> bool:
         """Rebuild a daily extract that what was filed waits for; return whether there was one."""
@@ -167,13 +145,14 @@ class Carrying:
             return False
         seconds = max(seconds, 0.1)
         self._patience -= seconds
-        time.sleep(min(seconds, max(0.0, self._deadline - time.monotonic())))
+        time.sleep(min(seconds, max(0.0, self.deadline - time.monotonic())))
         return True
 
     def _finish(self) -> None:
-        if late := {request_id for (request_id,) in fetch(_LATE, self._values)}:
+        filed = LedgerLine.objects.filter(outcome=LedgerLine.Outcome.FILED, incarnation=self.incarnation)
+        if late := set(filed.filter(plan=LedgerLine.Plan.LATE).values_list("pk", flat=True)):
             cleanup.erase_late_data()
             still_open = {request_id for (request_id,) in fetch(_STILL_OPEN, subjects(late))}
-            execute(_SETTLE_LATE, [array(late - still_open)])
+            filed.filter(pk__in=late - still_open).update(outcome=LedgerLine.Outcome.ERASED)
         execute(_SETTLE, self._values)
-        execute(_LEAVE, self._values)
+        filed.update(outcome=LedgerLine.Outcome.LEFT)

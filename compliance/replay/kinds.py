@@ -1,0 +1,400 @@
+"""Decide what becomes of a line here, and write its request again: a function for each kind of line.
+
+A request comes back under its old id, with its old times. What the backup has of it goes on; what it does not have is
+made again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db.models import Model
+
+from chatbots.models import Chatbot
+from compliance.erasure import exports
+from compliance.ledger.content import Line
+from compliance.models import ComplianceRequest, LedgerLine, LineKind, Redaction, RetentionRun
+from compliance.redaction.messages import FoundMessages
+from compliance.redaction.messages import find as find_messages
+from compliance.replay.loading import ACTOR
+from compliance.retention import due, policy
+from compliance.work.scope import REDACTIONS
+
+HoldReason = ComplianceRequest.HoldReason
+Kind = ComplianceRequest.Kind
+Lane = ComplianceRequest.Lane
+Outcome = LedgerLine.Outcome
+Plan = LedgerLine.Plan
+Status = ComplianceRequest.Status
+
+_OPEN = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
+_WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
+
+
+class Decision(NamedTuple):
+    """What becomes of a line. `request` is to be inserted unless this database has it, and `rows` after it.
+
+    `is_announced`: the request has reached a state that nobody was told of. What the ledger says was erased or
+    redacted was announced in the life that was lost, and what is carried out again is announced when it completes.
+    """
+
+    plan: Plan
+    outcome: Outcome
+    request: ComplianceRequest | None = None
+    rows: Sequence[Model] = ()
+    is_announced: bool = False
+
+
+_LEAVE = Decision(Plan.LEAVE, Outcome.UNCHANGED)
+_CONFLICT = Decision(Plan.CONFLICT, Outcome.UNDECIDED)
+_UNKNOWN_CHATBOT = Decision(Plan.UNKNOWN_CHATBOT, Outcome.UNKNOWN_CHATBOT)
+_UNKNOWN_VARIABLE = Decision(Plan.UNKNOWN_VARIABLE, Outcome.UNDECIDED)
+
+
+@dataclass
+class ReplayedLine:
+    """A line, and what this database has of it.
+
+    `numbers` are the conversations that it means, `of_others` those of them that bear another request's mark and are
+    named by the ledger alone. `names_any`: whether anything of it is here, erased or not. `reach` is the highest
+    conversation number when the restore was noticed. Of a redaction, `lost_messages` have no row here.
+    """
+
+    request_id: UUID
+    kind: LineKind
+    line: Line
+    chatbot_id: int | None
+    four_eyes: bool
+    guard: int
+    grace: timedelta
+    variable_id: int | None
+    uci_digest: bytes | None
+    conversation_digests: list[bytes]
+    names_any: bool
+    numbers: list[int]
+    of_others: Sequence[int]
+    uci_value: str | None
+    has_exports: bool
+    reach: int
+    now: datetime  # the database's
+    known: ComplianceRequest | None = None
+    lost_messages: Sequence[bytes] = ()
+    filed_by: str = ACTOR
+    approved_by: str = ""
+    decision: Decision = field(default=_LEAVE)
+
+    @property
+    def chatbot(self) -> int:
+        """The chatbot of a line that names a known one."""
+        return self.chatbot_id or 0
+
+    @property
+    def is_completed(self) -> bool:
+        return self.known is not None and self.known.status == Status.COMPLETED
+
+    @property
+    def had_begun(self) -> bool:
+        """Whether it had marked, past all holds: files may be gone, which no restore brings back."""
+        return self.kind == LineKind.INTENDED
+
+    @property
+    def lacks_variable(self) -> bool:
+        return self.line["variable"] is not None and self.variable_id is None
+
+    @property
+    def named(self) -> list[bytes] | None:
+        """The conversations that the request names by their ids' digests, None for one of a chatter."""
+        if self.kind == LineKind.EXACT:
+            given = self.line["named"]
+            return None if given is None else _bytes(given)
+        return self.conversation_digests or None
+
+    def time(self, name: str) -> datetime:
+        return datetime.fromisoformat(self.line[name])
+
+
+def decide(one: ReplayedLine) -> Decision:
+    """Return what becomes of a line, in the transaction that files it, with its known request locked and saved."""
+    return _KINDS[one.kind](one)
+
+
+def _accepted(one: ReplayedLine) -> Decision:
+    """A request that was accepted, and maybe begun, but has not ended by what the ledger says."""
+    kind = one.line["request_kind"]
+    if one.known:
+        one.numbers = []
+        # Whatever holds it here, or has failed it, was over in the life that was lost.
+        return _file_again(one, one.known.kind) if one.had_begun and one.known.status in _OPEN else _LEAVE
+    if one.chatbot_id is None:
+        return _UNKNOWN_CHATBOT
+    if kind == Kind.EXPORT:
+        one.numbers = []
+        return Decision(Plan.LOST_EXPORT, Outcome.LOST_EXPORT)
+    return _accepted_redaction(one) if kind == Kind.REDACTION else _accepted_deletion(one)
+
+
+def _accepted_redaction(one: ReplayedLine) -> Decision:
+    messages, _ = _find_messages(one)
+    is_held = one.four_eyes and not one.had_begun
+    if messages:
+        return _file_again(one, Kind.REDACTION, is_held=is_held)._replace(rows=[_redaction(one, messages)])
+    if is_held:
+        return Decision(Plan.LOST_REDACTION, Outcome.LOST_REDACTION)
+    return _remember_redaction(one, is_announced=True)
+
+
+def _accepted_deletion(one: ReplayedLine) -> Decision:
+    if one.lacks_variable:
+        return _UNKNOWN_VARIABLE
+    about = _about(one)
+    is_held = not one.had_begun and (one.four_eyes or len(one.numbers) > one.guard)
+    if is_held or one.names_any or one.has_exports:
+        # No worker had taken it. Nobody could cancel it while the service was closed.
+        grace = one.now + one.grace if one.grace and not one.had_begun else None
+        return _file_again(one, Kind.DELETION, is_held=is_held, not_before=grace, uci_value=one.uci_value, **about)
+    request = _made(one, Kind.DELETION, cutoff_number=one.reach, **about, **_found_nothing(one.now))
+    return Decision(Plan.COMPLETE, Outcome.NOTHING_FOUND, request, is_announced=True)
+
+
+def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields: Any) -> Decision:
+    """A request that was accepted, to be decided on or carried out as any other.
+
+    Nobody has approved it in this life, unless a worker had begun it. Then nobody decides on it any more; but an
+    export that was filed before it is still delivered first.
+    """
+    known = one.known
+    if one.had_begun:
+        holds = [each for each in HoldReason if each != HoldReason.EXPORT_PENDING]
+        if known:
+            known.approved_holds = list({*known.approved_holds, *holds})
+            known.started_at = known.started_at or one.now
+            return Decision(Plan.FILE, Outcome.FILED_AGAIN, _begin_again(one, known))
+        fields |= {"approved_holds": holds, "started_at": one.now}
+    else:
+        fields["approved_by"] = ""
+    if is_held:
+        fields |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
+        return Decision(Plan.HOLD, Outcome.ON_HOLD, _made(one, kind, **fields), is_announced=True)
+    return Decision(Plan.FILE, Outcome.FILED_AGAIN, _made(one, kind, **fields))
+
+
+def _withdrawn(one: ReplayedLine) -> Decision:
+    one.numbers = []
+    known = one.known
+    # What has marked cannot be withdrawn: then this is of another life.
+    if known is None or known.status not in _OPEN or (known.cutoff_at is not None and known.kind != Kind.EXPORT):
+        return _LEAVE
+    at = one.time("at")
+    known.status, known.hold_reason, known.uci_value, known.callback_url = one.line["status"], None, None, ""
+    known.failed_at = known.claim = None
+    known.cancelled_at, known.rejected_at = (at, None) if known.status == Status.CANCELLED else (None, at)
+    known.save()
+    if known.kind == Kind.RETENTION:
+        policy.set_back(known, actor=ACTOR)
+    return Decision(Plan.WITHDRAW, Outcome.WITHDRAWN, known)
+
+
+def _exact(one: ReplayedLine) -> Decision:
+    if refused := _unusable(one, Kind.DELETION):
+        return refused
+    if one.lacks_variable and not one.numbers:
+        return _UNKNOWN_VARIABLE
+    if one.is_completed:
+        return Decision(Plan.LATE, Outcome.FILED, one.known) if one.numbers else _LEAVE
+    at, known = one.time("cutoff_at"), one.known
+    if known is None:
+        fields = {**_about(one), "cutoff_number": one.reach}
+        if not one.names_any and not one.has_exports:
+            # Completed when it was erased: its digests are kept from then on.
+            request = _made(one, Kind.DELETION, **fields, **_found_nothing(at))
+            return Decision(Plan.RECORD, Outcome.NOTHING_FOUND, request)
+        fields |= {"uci_value": one.uci_value, "started_at": at, "cutoff_at": at}
+        return Decision(Plan.ERASE, Outcome.FILED, _made(one, Kind.DELETION, **fields))
+    if known.cutoff_at is None:
+        known.cutoff_at, known.cutoff_number = at, one.reach
+        known.started_at = known.started_at or at
+    if known.variable_id is not None:
+        known.uci_digest = one.uci_digest
+    known.lane = Lane.NORMAL
+    return Decision(Plan.ERASE, Outcome.FILED, _begin_again(one, known))
+
+
+def _redacted(one: ReplayedLine) -> Decision:
+    if refused := _unusable(one, Kind.REDACTION):
+        return refused
+    messages, found = _find_messages(one)
+    known = one.known
+    if one.is_completed:
+        # Of Citus, a machine can have been restored alone.
+        messages = [number for number in messages if number in found.with_text]
+        if not messages:
+            return _LEAVE
+    elif not messages and (known is None or found.conversation is None):
+        return _remember_redaction(one, is_announced=known is not None)
+    # It was approved, where that was needed: it has redacted.
+    approved = [str(HoldReason.AWAITING_APPROVAL)]
+    if known is None:
+        request = _made(one, Kind.REDACTION, approved_holds=approved)
+        return Decision(Plan.REDACT, Outcome.FILED, request, [_redaction(one, messages)])
+    known.approved_holds = list({*known.approved_holds, *approved})
+    if one.is_completed:
+        known.cutoff_at = None  # what has a text again is emptied, and what was made of it since goes
+    return Decision(Plan.REDACT, Outcome.FILED, _begin_again(one, known))
+
+
+def _remember_redaction(one: ReplayedLine, *, is_announced: bool) -> Decision:
+    """A redaction whose messages are not here, so that what is sent of them again is stored as redacted."""
+    at = one.time("cutoff_at") if one.kind == LineKind.REDACTED else one.now
+    if request := one.known:
+        cleared = dict.fromkeys(("hold_reason", "failed_at", "claim", "waiting_for"))
+        _set(request, **_found_nothing(at), **cleared, error_code="", error_detail="")
+        request.save()
+        exports.leave([request.pk], of=REDACTIONS)
+    else:
+        request = _made(one, Kind.REDACTION, **_found_nothing(at))
+    return Decision(Plan.REMEMBER, Outcome.NOTHING_FOUND, request, is_announced=is_announced)
+
+
+def _retention(one: ReplayedLine) -> Decision:
+    if refused := _unusable(one, Kind.RETENTION):
+        return refused
+    known = one.known
+    if "up_to" in one.line:
+        # Lines of the former format do not say what was erased: a person decides whether to erase by age.
+        if known:
+            return _LEAVE
+        return _file_again(one, Kind.RETENTION, is_held=True, lane=Lane.LARGE)._replace(rows=[_run(one)])
+    numbers = one.numbers
+    slices = (numbers[start : start + due.SLICE] for start in range(0, len(numbers), due.SLICE))
+    kept = {number for some in slices for number in due.left_out(one.chatbot, some)}
+    one.numbers = [number for number in numbers if number not in kept]
+    if one.is_completed:
+        return Decision(Plan.LATE, Outcome.FILED, known) if one.numbers else _LEAVE
+    if known is None and not one.conversation_digests:
+        return _LEAVE
+    run = _run(one)
+    # It has examined everything: it erases what it marks here, and nothing else.
+    run.examined_number, run.left_out = one.reach, max(run.left_out, len(kept))
+    begun: dict[str, Any] = {"cutoff_at": one.now, "cutoff_number": one.reach, "started_at": one.now, "slice": []}
+    if known is None:
+        request = _made(one, Kind.RETENTION, lane=Lane.LARGE, **begun)
+    else:
+        if known.cutoff_at is None:
+            _set(known, **begun)
+        known.lane = Lane.LARGE
+        request = _begin_again(one, known)
+    return Decision(Plan.RUN, Outcome.FILED, request, [run])
+
+
+_KINDS: Mapping[str, Callable[[ReplayedLine], Decision]] = {
+    LineKind.ACCEPTED: _accepted,
+    LineKind.INTENDED: _accepted,
+    LineKind.WITHDRAWN: _withdrawn,
+    LineKind.EXACT: _exact,
+    LineKind.REDACTED: _redacted,
+    LineKind.RETENTION: _retention,
+}
+
+
+def _unusable(one: ReplayedLine, kind: Kind) -> Decision | None:
+    """Return what becomes of a line that can be about nothing here, or contradicts this database; None for others."""
+    if one.chatbot_id is None:
+        return _UNKNOWN_CHATBOT
+    if one.known and (one.known.status in _WITHDRAWN or one.known.kind != kind):
+        one.numbers = []
+        return _CONFLICT
+    return None
+
+
+def _find_messages(one: ReplayedLine) -> tuple[list[int], FoundMessages]:
+    """Find the messages of a redaction by their ids' digests; note its conversation, and which are not here."""
+    wanted = _bytes(one.line["messages"])
+    chatbot = Chatbot.objects.get(pk=one.chatbot)
+    found = find_messages(chatbot, bytes.fromhex(one.line["conversation"]), wanted)
+    # A conversation that is closed refuses all of its messages.
+    one.lost_messages = [] if found.is_closed else [each for each in wanted if each not in found.numbers]
+    one.numbers = [found.conversation] if found.conversation and found.numbers else []
+    return list(found.numbers.values()), found
+
+
+def _made(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceRequest:
+    """Return a request, unsaved, under its old id and with its old times."""
+    of_line: dict[str, Any] = {
+        "id": one.request_id,
+        "chatbot_id": one.chatbot,
+        "kind": kind,
+        "origin": ComplianceRequest.Origin.REPLAY,
+        "filed_by": one.filed_by,
+        "approved_by": one.approved_by,
+        "received_at": one.time("received_at"),
+        "requested_at": one.time("requested_at") if one.line.get("requested_at") else None,
+        "due_at": one.time("due_at"),
+    }
+    return ComplianceRequest(**(of_line | fields))
+
+
+def _about(one: ReplayedLine) -> dict[str, Any]:
+    """Return the fields of what a deletion is about."""
+    options = {"erase_exports": one.line["erase_exports"]}
+    if one.line["variable"] is None:
+        return options | {"conversation_digests": one.named}
+    if one.variable_id is None:
+        # Conversations that the line names are here, but its variable is not.
+        return options | {"conversation_digests": one.conversation_digests}
+    return options | {"variable_id": one.variable_id, "uci_digest": one.uci_digest}
+
+
+def _found_nothing(at: datetime) -> dict[str, Any]:
+    """Return the fields of a request that has found nothing. What is sent of it later is refused, as of any other."""
+    result = {"status": Status.COMPLETED, "result": ComplianceRequest.Result.NOTHING_FOUND}
+    return result | dict.fromkeys(("completed_at", "started_at", "cutoff_at"), at)
+
+
+def _begin_again(one: ReplayedLine, request: ComplianceRequest) -> ComplianceRequest:
+    """Save a request that this database has as one that goes on."""
+    if request.selector == ComplianceRequest.Selector.CONVERSATIONS and request.named_conversations is None:
+        request.conversation_digests = one.named  # forgotten, since nothing of them was left
+    if request.status == Status.COMPLETED:
+        request.messages = 0  # a redaction counts them again
+    request.approved_by = request.approved_by or one.approved_by
+    nothing = dict.fromkeys(
+        ("hold_reason", "completed_at", "result", "not_before", "failed_at", "waiting_for", "claim")
+    )
+    again = {"origin": ComplianceRequest.Origin.REPLAY, "status": Status.ACCEPTED, "attempts": 0}
+    _set(request, **again, **nothing, error_code="", error_detail="")
+    request.save()
+    return request
+
+
+def _set(request: ComplianceRequest, **fields: Any) -> None:
+    for name, value in fields.items():
+        setattr(request, name, value)
+
+
+def _redaction(one: ReplayedLine, messages: Sequence[int]) -> Redaction:
+    return Redaction(
+        request_id=one.request_id,
+        chatbot_id=one.chatbot,
+        conversation_id=one.numbers[0],
+        message_numbers=sorted(messages),
+        reason=one.line["reason"],
+    )
+
+
+def _run(one: ReplayedLine) -> RetentionRun:
+    return RetentionRun.objects.filter(request=one.request_id).first() or RetentionRun(
+        chatbot_id=one.chatbot,
+        day=date.fromisoformat(one.line["day"]),
+        request_id=one.request_id,
+        retention_days=one.line["retention_days"],
+        older_than=one.time("older_than"),
+        announced=one.line.get("announced"),
+        previous_days=one.line.get("previous_days"),
+        is_replayed=True,
+    )
+
+
+def _bytes(digests: Sequence[str]) -> list[bytes]:
+    return [bytes.fromhex(each) for each in digests]
