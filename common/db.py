@@ -3,14 +3,16 @@
 Parameters are psycopg's: `%s` with a list, or `%(name)s` with a dict. Errors are Django's (`django.db.Error`).
 """
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import Error, connection, transaction
+from django.db.models import Model
 from psycopg.sql import Composable
 
 Statement = str | Composable
@@ -113,6 +115,28 @@ def execute(statement: Statement, parameters: Parameters = None) -> int:
         cursor.execute(statement, parameters)
         count: int = cursor.rowcount
     return count
+
+
+def insert_many(objects: Collection[Model], *, leave_out: Collection[str] = (), on_conflict: str = "") -> None:
+    """Insert objects of one model in this order, by one parameter: there can be very many, with very many columns.
+
+    Columns in `leave_out` get their defaults from the database. With `on_conflict`, the name of a unique column, the
+    other columns of a row that is there are overwritten.
+    """
+    if not objects:
+        return
+    meta = next(iter(objects))._meta
+    names = [field.attname for field in meta.concrete_fields if field.attname not in leave_out]
+    columns = ", ".join(names)
+    given = ", ".join(f"{name} = excluded.{name}" for name in names if name != on_conflict)
+    rows = [{name: as_json(getattr(one, name)) for name in names} for one in objects]
+    execute(
+        f"INSERT INTO {meta.db_table} ({columns}) SELECT {columns}"  # noqa: S608  (names from code)
+        " FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS each(given, place)"
+        f" CROSS JOIN LATERAL jsonb_populate_record(NULL::{meta.db_table}, given) ORDER BY place"
+        + (f" ON CONFLICT ({on_conflict}) DO UPDATE SET {given}" if on_conflict else ""),
+        [json.dumps(rows)],
+    )
 
 
 def distinct(table: str, column: str, condition: str) -> str:

@@ -24,7 +24,7 @@ from compliance.export import engine as export
 from compliance.ledger import journal, service, tripwire
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
-from compliance.replay.operation import NotRestored, ReplayRuns, replay
+from compliance.replay.operation import ReplayRefused, replay
 from compliance.retention import cleanup, policy
 from compliance.retention import engine as retention
 from compliance.work import bucket_checks, claims, hosted_bucket, refusals, scheduling
@@ -110,7 +110,7 @@ def _catch_up(seconds: float) -> bool:
         return False
     try:
         replay(work=work, seconds=seconds)
-    except (ReplayRuns, NotRestored):
+    except ReplayRefused:
         return False
     except StorageError as error:
         logger.warning("replay.not_ended code=%s", error.code)

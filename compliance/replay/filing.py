@@ -20,7 +20,7 @@ from psycopg import sql
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from common.db import array, as_json, execute, fetch
+from common.db import array, execute, fetch, insert_many
 from compliance.erasure import exports, marking
 from compliance.export.delivery import wanted
 from compliance.ledger import lines as lines_of_ledger
@@ -102,17 +102,10 @@ UPDATE compliance_ledgerline l
          AS given(request_id uuid, plan text, outcome text, numbers bigint[], conversations int)
  WHERE l.request_id = given.request_id
 """
-# By one parameter: there can be very many, with very many columns. The place in the queue is a new one.
-_COLUMNS = [
-    "received_at",
-    *(field.attname for field in ComplianceRequest._meta.concrete_fields if not field.has_db_default()),
-]
-_INSERT = f"""
-INSERT INTO compliance_compliancerequest ({", ".join(_COLUMNS)})
-SELECT {", ".join(_COLUMNS)}
-  FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS given(one, place)
- CROSS JOIN LATERAL jsonb_populate_record(NULL::compliance_compliancerequest, one) ORDER BY place
-"""  # noqa: S608  (names of columns)
+# Of a request that is written again, what the database sets, as for any other. Its place in the queue is a new one.
+_NEW = {field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()} - {
+    "received_at"
+}
 # A conversation keeps its mark, unless the ledger alone leads the request to it. In the order of the numbers, each
 # for the first request that means it.
 _MARK = """
@@ -215,7 +208,7 @@ def file(planned: Sequence[ReplayedLine]) -> None:
     for one in planned:
         one.decision = kinds.decide(one)
     filed = [one.decision.request for one in planned if one.decision.request]
-    _insert([request for request in filed if request._state.adding])
+    insert_many([request for request in filed if request._state.adding], leave_out=_NEW)
     insert.store_subjects(filed)
     for one in planned:
         for row in one.decision.rows:
@@ -232,12 +225,6 @@ def file(planned: Sequence[ReplayedLine]) -> None:
     entries.filter(kind=JournalEntry.Kind.ACCEPTED).delete()
     withdrawn = [one.request_id for one in planned if one.decision.plan == Plan.WITHDRAW]
     entries.filter(kind=JournalEntry.Kind.WITHDRAWN, request_id__in=withdrawn).delete()
-
-
-def _insert(requests: Sequence[ComplianceRequest]) -> None:
-    if requests:
-        rows = [{name: as_json(getattr(one, name)) for name in _COLUMNS} for one in requests]
-        execute(_INSERT, [json.dumps(rows, default=str)])
 
 
 def _store(planned: Sequence[ReplayedLine]) -> None:

@@ -5,7 +5,6 @@ withdrawn, that before that it has begun, and that before that it was accepted; 
 the conversations of all. What was accepted and what has begun name the same conversations, so these are added up too.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,11 +15,11 @@ from django.db import transaction
 
 from chatbots import changelog
 from chatbots.buckets import hosted_storage
-from chatbots.models import ApiKey, Variable
-from common.db import array, execute, fetch
+from chatbots.models import ApiKey, Chatbot, Variable
+from common.db import array, fetch, insert_many
 from compliance.ledger import objects
 from compliance.ledger.content import Fault, InvalidLedgerObject, Line
-from compliance.models import JournalEntry, LedgerObject, LineKind, Service
+from compliance.models import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
 
 ACTOR = "replay"
 
@@ -46,51 +45,10 @@ _MEMBERS: Mapping[tuple[str, str | None], set[str]] = {
     ("key_revoked", None): {"chatbot", "key", "revoked_at"},
 }
 
-_RANK = "CASE {}.kind WHEN 'accepted' THEN 0 WHEN 'intended' THEN 1 WHEN 'withdrawn' THEN 2 ELSE 3 END"
-_OF_NEW, _OF_KNOWN = _RANK.format("excluded"), _RANK.format("known")
-_TAKES = f"({_OF_NEW} > {_OF_KNOWN} OR ({_OF_NEW} = {_OF_KNOWN} AND excluded.key >= known.key))"
-_MERGED = ", ".join(
-    f"{name} = CASE WHEN {_TAKES} THEN excluded.{name} ELSE known.{name} END" for name in ("kind", "key", "at")
-)
-# A replay that does not find the variable writes a line of what it erased by conversations alone. The chatter is kept
-# from any other.
-_WITH_CHATTER = """
-{0}.line || CASE WHEN {0}.kind <> 'exact' OR {0}.line->>'variable' IS NOT NULL OR {1}.line->>'variable' IS NULL
-                 THEN '{{}}'
-                 ELSE (SELECT jsonb_object_agg(key, value) FROM jsonb_each({1}.line)
-                        WHERE key IN ('variable', 'variable_name', 'variable_category', 'chatter')) END
-"""
-_LINE = f"""
-CASE WHEN {_TAKES} THEN {_WITH_CHATTER.format("excluded", "known")}
-     ELSE {_WITH_CHATTER.format("known", "excluded")} END
-"""
-# Whatever was planned before is planned anew, but for what an operator has decided, unless a later line says more.
-_SAYS_MORE = f"""
-({_OF_NEW} > {_OF_KNOWN}
- OR ({_OF_NEW} = {_OF_KNOWN} AND NOT excluded.conversation_digests <@ known.conversation_digests))
-"""
-_IS_DECIDED = f"known.outcome = 'decided' AND NOT (excluded.key > known.key AND {_SAYS_MORE})"
-_MERGE = f"""
-INSERT INTO compliance_ledgerline AS known
-       (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, numbers, conversations,
-        outcome)
-SELECT given.request_id, given.kind, (SELECT id FROM chatbots_chatbot WHERE public_id = given.chatbot), given.line,
-       ARRAY(SELECT decode(each, 'hex') FROM jsonb_array_elements_text(given.digests) AS each),
-       %(key)s, %(at)s, %(incarnation)s, '', NULL, 0, ''
-  FROM jsonb_to_recordset(%(lines)s::jsonb)
-         AS given(request_id uuid, kind text, chatbot uuid, line jsonb, digests jsonb)
- ORDER BY given.request_id
-    ON CONFLICT (request_id) DO UPDATE
-   SET {_MERGED}, line = {_LINE},
-       conversation_digests = CASE
-           WHEN {_OF_NEW} > greatest({_OF_KNOWN}, 1) THEN excluded.conversation_digests
-           WHEN greatest({_OF_NEW}, 1) < {_OF_KNOWN} OR excluded.conversation_digests = '{{}}'
-           THEN known.conversation_digests
-           ELSE ARRAY(SELECT DISTINCT unnest(known.conversation_digests || excluded.conversation_digests)) END,
-       chatbot_id = excluded.chatbot_id, incarnation = excluded.incarnation,
-       plan = CASE WHEN {_IS_DECIDED} THEN known.plan ELSE '' END, numbers = NULL, conversations = 0,
-       outcome = CASE WHEN {_IS_DECIDED} THEN known.outcome ELSE '' END
-"""  # noqa: S608  (texts of ours)
+# What says more of a request; of all other kinds of lines, each says what was erased.
+_RANKS = {LineKind.ACCEPTED: 0, LineKind.INTENDED: 1, LineKind.WITHDRAWN: 2}
+_ENDED = 3
+_CHATTER = ("variable", "variable_name", "variable_category", "chatter")
 
 # A restore can have lost a UCI, or that it was designated. A lost export is not carried out: it erases nobody.
 _UCIS = """
@@ -189,14 +147,25 @@ def load(found: Loaded, service: Service) -> list[RevokedKey]:
 
 def merge(found: Loaded, service: Service) -> None:
     """Merge the lines of an object about requests with those that are known of them."""
-    for lines in _rounds(found.lines):
-        values = {
-            "key": found.key,
-            "at": found.at,
-            "incarnation": service.incarnation,
-            "lines": json.dumps([_row(line) for line in lines]),
-        }
-        execute(_MERGE, values)
+    about = [line for line in found.lines if "request" in line]
+    merged = LedgerLine.objects.in_bulk([UUID(line["request"]) for line in about])
+    chatbots = Chatbot.objects.filter(public_id__in={line["chatbot"] for line in about})
+    chatbot_of = {str(public_id): pk for public_id, pk in chatbots.values_list("public_id", "pk")}
+    for line in about:
+        new = LedgerLine(
+            request_id=UUID(line["request"]),
+            kind=line["kind"],
+            chatbot_id=chatbot_of.get(line["chatbot"]),
+            line={name: value for name, value in line.items() if name != "conversations"},
+            conversation_digests=[bytes.fromhex(each) for each in line.get("conversations") or ()],
+            key=found.key,
+            at=found.at,
+            incarnation=service.incarnation,
+        )
+        if known := merged.get(new.request_id):
+            _merge(known, into=new)
+        merged[new.request_id] = new
+    insert_many(merged.values(), on_conflict="request_id")
 
 
 def declare_ucis(request_ids: Sequence[UUID]) -> None:
@@ -246,24 +215,23 @@ def _revoke(lines: Sequence[Line]) -> list[RevokedKey]:
     return revoked
 
 
-def _rounds(lines: Sequence[Line]) -> list[list[Line]]:
-    """Return the lines about requests in rounds, each request at most once in each, in their order."""
-    rounds: list[dict[str, Line]] = []
-    for line in lines:
-        if "request" in line:
-            free = next((one for one in rounds if line["request"] not in one), None)
-            if free is None:
-                rounds.append(free := {})
-            free[line["request"]] = line
-    return [list(one.values()) for one in rounds]
-
-
-def _row(line: Line) -> Line:
-    kept = {name: value for name, value in line.items() if name != "conversations"}
-    return {
-        "request_id": line["request"],
-        "kind": line["kind"],
-        "chatbot": line["chatbot"],
-        "line": kept,
-        "digests": line.get("conversations") or [],
-    }
+def _merge(known: LedgerLine, *, into: LedgerLine) -> None:
+    """Merge what is known of a request into a line about it that has no plan yet."""
+    new = into
+    ranks = [_RANKS.get(LineKind(one.kind), _ENDED) for one in (new, known)]
+    digests, former = set(new.conversation_digests), set(known.conversation_digests)
+    says_more = ranks[0] > ranks[1] or (ranks[0] == ranks[1] and not digests <= former)
+    if known.outcome == LedgerLine.Outcome.DECIDED and not (new.key > known.key and says_more):
+        new.plan, new.outcome = known.plan, known.outcome
+    # What was accepted and what has begun are alike here.
+    rank, rank_of_known = (max(each, _RANKS[LineKind.INTENDED]) for each in ranks)
+    if rank < rank_of_known or (rank == rank_of_known and not digests):
+        new.conversation_digests = known.conversation_digests
+    elif rank == rank_of_known:
+        new.conversation_digests = list(digests | former)
+    latest, other = (new, known) if (ranks[0], new.key) >= (ranks[1], known.key) else (known, new)
+    line = latest.line
+    if latest.kind == LineKind.EXACT and line.get("variable") is None and other.line.get("variable") is not None:
+        # A replay that does not find the variable writes what it erased by conversations alone.
+        line |= {name: other.line[name] for name in _CHATTER if name in other.line}
+    new.kind, new.line, new.key, new.at = latest.kind, line, latest.key, latest.at

@@ -21,6 +21,7 @@ from chatbots import changelog
 from chatbots.models import Chatbot
 from common.database_errors import describe_database_error
 from common.db import execute, local_settings
+from common.wording import counted
 from compliance.ledger import service as services
 from compliance.models import LedgerLine, Service
 from compliance.replay import filing, loading
@@ -61,28 +62,30 @@ UPDATE compliance_ledgerline l SET outcome = 'undecided'
 """
 
 
-class ReplayRuns(Exception):
-    """Another replay is under way, or can be. The text says which, and what to do."""
+_LEDGER_GONE = (
+    "Nothing was done. The bucket has none of the ledger's objects that this database knows of, so S3_BUCKET names "
+    "another bucket, or it was lost, too. Set it to the bucket that has the ledger, or copy a replica of "
+    "erasure_ledger/ back. If there is none: --without-ledger opens the service, with everybody in it who was erased "
+    "since the backup."
+)
+# What a copy has erased must not be erased here.
+_NOT_RESTORED = (
+    "Nothing was done. The ledger has {unknown} that this database does not know, but the service is open: "
+    "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
+    "erased there would be wrong: give the copy an identity of its own (adopt --new-service). If this database was "
+    "restored from a backup, say so with --restored; --dry-run shows whom it would erase."
+)
 
 
-class NotRestored(Exception):
-    """The service is open, and the ledger has objects that it does not know: nothing was done.
+class ReplayRefused(Exception):
+    """Another replay is under way, or an operator has to decide first. The text says why, and what to do.
 
-    Either the restore was not noticed yet, or another copy of the database writes to this folder of the ledger. What
-    that has erased must not be erased here.
+    `needs_decision`: nothing was changed.
     """
 
-    def __init__(self, unknown: int) -> None:
-        super().__init__(unknown)
-        self.unknown = unknown
-
-
-class LedgerGone(Exception):
-    """The bucket has none of the objects that this database knows of: nothing was done."""
-
-
-class NotUndecided(Exception):
-    """No line of these requests, which the text names, waits for a decision: nothing was changed."""
+    def __init__(self, text: str, *, needs_decision: bool = False) -> None:
+        super().__init__(text)
+        self.needs_decision = needs_decision
 
 
 def replay(
@@ -105,14 +108,13 @@ def replay(
     With `seconds` it is a worker's, for which nobody has asked: it repeats what this life of the database has lost
     by a failover. Where the ledger has what another life wrote, maybe a copy, the service is left to its operator.
     `is_without_ledger` declares that the bucket was lost as well, so that the service opens without it.
-    Raises ReplayRuns, NotRestored, LedgerGone, and StorageError where the storage does not answer: the service stays
-    closed.
+    Raises ReplayRefused, and StorageError where the storage does not answer: the service stays closed.
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0) as check:
         service = services.current()
         if seconds is None and not is_without_ledger and service.state != State.OPEN and loading.is_ledger_gone():
-            raise LedgerGone
+            raise ReplayRefused(_LEDGER_GONE, needs_decision=True)
         goes_on = service.reads_since if service.state == State.RESTORED else None
         since = timezone.now() - settings.BACKUP_HORIZON_DAYS if is_restored else goes_on
         report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
@@ -130,13 +132,13 @@ def replay(
 def leave(request_ids: Collection[UUID]) -> None:
     """Decide that nothing more is done for these requests, and open the chatbots that wait for no other decision.
 
-    Raises NotUndecided where one of them waits for no decision, and ReplayRuns.
+    Raises ReplayRefused where one of them waits for no decision.
     """
     with _alone(patience=PATIENCE_SECONDS), transaction.atomic():
         lines = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED, chatbot__isnull=False)
         waiting = dict(lines.filter(pk__in=request_ids).values_list("pk", "chatbot"))
         if missing := set(request_ids) - waiting.keys():
-            raise NotUndecided(", ".join(map(str, missing)))
+            raise ReplayRefused(f"No decision is awaited about {', '.join(map(str, missing))}. Nothing was changed.")
         for request_id, chatbot_id in waiting.items():
             changelog.record("request.left", chatbot_id=chatbot_id, request_id=request_id, actor="command")
         lines.filter(pk__in=waiting).update(outcome=Outcome.DECIDED)
@@ -164,10 +166,10 @@ class _Replay:
     def has_work(self) -> bool:
         """Return whether lines of an open service wait for a decision, and have them tried again.
 
-        Raises NotRestored.
+        Raises ReplayRefused where the ledger has more.
         """
         if unknown := sum(1 for _ in self._read()):
-            raise NotRestored(unknown)
+            raise ReplayRefused(_NOT_RESTORED.format(unknown=counted(unknown, "object")), needs_decision=True)
         self._try_again()
         # Also those of a trial that was stopped: any others belong to a life that is over.
         ours = LedgerLine.objects.filter(incarnation=self._service.incarnation)
@@ -337,9 +339,9 @@ def _close_undecided() -> None:
 
 @contextmanager
 def _alone(*, patience: float) -> Iterator[Callable[[], None]]:
-    """Keep other replays away; yield a check, which raises ReplayRuns once that is over.
+    """Keep other replays away; yield a check, which raises ReplayRefused once that is over.
 
-    Raises ReplayRuns unless this is the only replay, at the latest after so many seconds.
+    Raises ReplayRefused unless this is the only replay, at the latest after so many seconds.
 
     The lock is that of a transaction, which a pooler leaves its session: one of its own, since a replay consists of
     many. It says nothing in between, for as long as that takes, and holds no snapshot.
@@ -351,14 +353,14 @@ def _alone(*, patience: float) -> Iterator[Callable[[], None]]:
             cursor.execute(local_settings(idle_in_transaction_session_timeout="0"))
             while not _is_locked(cursor):
                 if time.monotonic() >= end:
-                    raise ReplayRuns("Another replay is under way: wait for it.")
+                    raise ReplayRefused("Another replay is under way: wait for it.")
                 time.sleep(0.2)
 
             def check() -> None:
                 try:
                     cursor.execute("SELECT 1")
                 except Error:
-                    raise ReplayRuns(_LOCK_LOST) from None
+                    raise ReplayRefused(_LOCK_LOST) from None
 
             yield check
 

@@ -14,16 +14,7 @@ from common.storage import StorageError
 from common.wording import counted
 from compliance import worker
 from compliance.models import LedgerLine, Service
-from compliance.replay.operation import (
-    LedgerGone,
-    NotRestored,
-    NotUndecided,
-    Progress,
-    ReplayRuns,
-    Show,
-    leave,
-    replay,
-)
+from compliance.replay.operation import Progress, ReplayRefused, Show, leave, replay
 from compliance.replay.report import Report
 
 Outcome = LedgerLine.Outcome
@@ -122,12 +113,8 @@ of a restore, 130 interrupted
                     is_restored=options["restored"],
                     is_without_ledger=options["without_ledger"],
                 )
-        except ReplayRuns as error:
-            raise CommandError(str(error)) from None
-        except LedgerGone:
-            raise CommandError(_LEDGER_GONE, returncode=3) from None
-        except NotRestored as error:
-            raise CommandError(_NOT_RESTORED.format(unknown=counted(error.unknown, "object")), returncode=3) from None
+        except ReplayRefused as error:
+            raise CommandError(str(error), returncode=3 if error.needs_decision else 1) from None
         except StorageError as error:
             text = f"{error.code}: {error.detail} The service stays as it is. Run it again when that is mended."
             raise CommandError(text) from None
@@ -137,9 +124,7 @@ of a restore, 130 interrupted
     def _leave(self, request_ids: list[UUID], *, as_json: bool) -> None:
         try:
             leave(request_ids)
-        except NotUndecided as error:
-            raise CommandError(f"No decision is awaited about {error}. Nothing was changed.") from None
-        except ReplayRuns as error:
+        except ReplayRefused as error:
             raise CommandError(str(error)) from None
         left = [str(each) for each in request_ids]
         self.stdout.write(json.dumps({"left": left}) if as_json else f"Left as it is: {', '.join(left)}")
@@ -189,14 +174,6 @@ of a restore, 130 interrupted
         self.stdout.write(_what_next(report))
 
 
-_NOT_RESTORED = (
-    "Nothing was done. The ledger has {unknown} that this database does not know, but the service is open: "
-    "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
-    "erased there would be wrong: give the copy an identity of its own (adopt --new-service). If this database was "
-    "restored from a backup, say so with --restored; --dry-run shows whom it would erase."
-)
-
-
 _INTERRUPTED = (
     "Interrupted. What was done until now stays done: run it again, and it goes on. manage.py health says whether "
     "the service is still closed."
@@ -206,14 +183,6 @@ _INTERRUPTED = (
 _MIXED = (
     "WARNING: two lives of the database have written by turns. One was a copy's (staging) that works under this "
     "service's name, and what it has erased is among this: look at each request."
-)
-
-
-_LEDGER_GONE = (
-    "Nothing was done. The bucket has none of the ledger's objects that this database knows of, so S3_BUCKET names "
-    "another bucket, or it was lost, too. Set it to the bucket that has the ledger, or copy a replica of "
-    "erasure_ledger/ back. If there is none: --without-ledger opens the service, with everybody in it who was erased "
-    "since the backup."
 )
 
 
