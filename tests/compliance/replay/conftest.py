@@ -18,8 +18,14 @@ def replay(*options: str, code: int = 0) -> dict[str, Any]:
 
 
 def work() -> None:
-    worker.sweep()
+    """Let a worker do all that waits."""
     assert not worker.drain(seconds=60)
+
+
+def sweep_and_work() -> None:
+    """Let a worker do all that waits, after what is due by time."""
+    worker.sweep()
+    work()
 
 
 def write_journal() -> None:

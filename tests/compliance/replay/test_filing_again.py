@@ -9,7 +9,6 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
-from chatbots.operations.chatbots import NewVariable, change_chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
 from common.storage import ObjectStorage
 from compliance.ledger import lines, objects
@@ -17,9 +16,8 @@ from compliance.models import Callback, ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
-from conversations.models import VariableValue
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
-from tests.functional.company import Company, Subject, became, document, words_in
+from tests.functional.company import Company, Subject, words_in
 from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.refusing import FILES, Refusals
 from tests.restoring import Backup, notice, restored
@@ -76,57 +74,28 @@ def test_a_deletion_that_had_failed_is_announced_when_it_is_completed(company, m
     assert list(sent) == [(own, "failed"), (own, "completed")]
 
 
-@pytest.mark.long(reason="a restore for each setting", beyond=1)
-@pytest.mark.parametrize("setting", [{"four_eyes": True}, {"max_conversations_per_deletion": 1}])
-def test_it_is_held_where_somebody_had_to_approve(company: Company, setting: dict[str, int]) -> None:
-    numbers = company.talk("c-1", "alice"), company.talk("c-2", "alice")
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(**setting, callback_url="https://hooks.example.com/privacy")
+def test_it_is_held_where_somebody_had_to_approve(company: Company, other: Company) -> None:
+    settings: list[dict[str, int]] = [{"four_eyes": True}, {"max_conversations_per_deletion": 1}]
+    numbers = [one.talk(f"c-{place}", "alice") for one in (company, other) for place in (1, 2)]
+    for one, setting in zip((company, other), settings, strict=True):
+        callback_url = "https://hooks.example.com/privacy"
+        Chatbot.objects.filter(pk=one.chatbot.pk).update(**setting, callback_url=callback_url)
     with restored():
-        deletion = company.delete("alice")
+        deletions = [one.delete("alice") for one in (company, other)]
         write_journal()
 
     report = replay()
 
-    assert became_of(report) == {deletion: "on_hold"}
-    request = ComplianceRequest.objects.get(pk=deletion)
-    assert (request.status, request.hold_reason) == ("on_hold", "restored")
-    assert list(Callback.objects.values_list("status", "hold_reason")) == [("on_hold", "restored")]
+    assert became_of(report) == dict.fromkeys(deletions, "on_hold")
+    held = ComplianceRequest.objects.values_list("status", "hold_reason")
+    assert list(held) == list(Callback.objects.values_list("status", "hold_reason")) == [("on_hold", "restored")] * 2
     work()
-    assert gone(*numbers) == [False, False]
+    assert gone(*numbers) == [False] * 4
     # One approval is for all that it was held for.
-    decisions.approve(request_id=UUID(deletion), actor="user:7")
+    for deletion in deletions:
+        decisions.approve(request_id=UUID(deletion), actor="user:7")
     work()
-    assert gone(*numbers) == [True, True]
-
-
-def test_it_is_completed_where_nobody_is_found_and_remembers_the_chatter(company: Company) -> None:
-    """The client sends again what the restore has lost."""
-    lost = document("c-1", "alice"), document("c-2", "bob")
-    with restored():
-        company.send(*lost)
-        by_uci, by_ids = company.delete("alice"), company.delete(["c-2"])
-        write_journal()
-
-    report = replay()
-
-    assert became_of(report) == {by_uci: "nothing_found", by_ids: "nothing_found"}
-    for request in ComplianceRequest.objects.all():
-        assert (request.status, request.result) == ("completed", "nothing_found")
-    assert became(company.send(*lost)) == ["chatter_erased", "conversation_deleted"]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_exports_of_nobody_are_erased(company: Company) -> None:
-    export = company.exported("alice")
-    with restored():
-        deletion = company.delete("alice", erase_exports=True)
-        write_journal()
-
-    assert became_of(replay()) == {deletion: "filed_again"}
-    work()
-
-    export.refresh_from_db()
-    assert (company.status(deletion), export.key) == ("completed", None)
+    assert gone(*numbers) == [True] * 4
 
 
 def test_it_can_still_be_cancelled_for_as_long_as_the_chatbot_says(company: Company) -> None:
@@ -183,22 +152,6 @@ def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(company
     assert became_of(report) == {str(filed.pk): outcome}
     variable = Variable.objects.get(chatbot=company.chatbot, name="email")
     assert (variable.public_id == lost.public_id, variable.was_uci) == (not is_made_again, not is_made_again)
-
-
-def test_a_lost_export_makes_no_uci_of_its_variable(company: Company) -> None:
-    """Whose values, those of everybody, would be removed."""
-    change_chatbot(chatbot=company.chatbot, actor="user:7", variables=[NewVariable("custom", "city")])
-    company.send(document("c-1", custom_variables={"city": "Paris"}))
-    with restored():
-        change_chatbot(chatbot=company.chatbot, actor="user:7", uci="city")
-        by_city: dict[str, Any] = {"about": ByUci("city", "Rome"), "kind": "export", "actor": "command"}
-        export = submit(chatbot=company.chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_city)
-        write_journal()
-
-    assert became_of(replay()) == {str(export.pk): "lost_export"}
-    work()
-
-    assert VariableValue.objects.filter(chatbot=company.chatbot, variable__name="city").count() == 1
 
 
 def test_what_was_withdrawn_stays_so(company: Company) -> None:

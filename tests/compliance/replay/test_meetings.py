@@ -10,11 +10,12 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.crypto import digest
 from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest, RequestSubject
 from compliance.replay.runner import ReplayRunner
 from compliance.requests import decisions
-from conversations.models import Conversation, Identity, Message
+from conversations.models import Conversation
 from tests import factories
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company, became, document, settle
@@ -25,60 +26,35 @@ from tests.restoring import Backup, notice, restored
 NOW = timezone.now()
 
 
-def test_two_people_of_one_conversation_were_erased(company: Company) -> None:
-    shared, alices, bobs = (
-        company.talk("c-1", "alice", "bob"),
-        company.talk("c-2", "alice"),
-        company.talk("c-3", "bob"),
-    )
-    with restored():
-        first = company.delete("alice")
-        work()
-        second = company.delete("bob")
-        work()
-
-    report = replay()
-
-    assert became_of(report) == {first: "erased", second: "erased"}
-    assert gone(shared, alices, bobs) == [True, True, True]
-    assert str(Conversation.objects.get(pk=shared).deletion_request_id) == first
-    call_command("verify_erasure", "--all")
-
-
-def test_what_the_backup_had_erased_already_is_no_error(company: Company) -> None:
-    shared, alices = company.talk("c-1", "alice", "bob", has_file=True), company.talk("c-2", "alice")
-    company.delete("bob")
+def test_conversations_that_others_have_marked_are_erased_and_keep_their_mark(company: Company) -> None:
+    """Shared by two of whom both were erased since, of whom the backup has erased one, and has begun with one."""
+    both, anns, bens = company.talk("c-1", "ann", "ben"), company.talk("c-2", "ann"), company.talk("c-3", "ben")
+    before, cats = company.talk("c-4", "cat", "dan", has_file=True), company.talk("c-5", "cat")
+    begun = company.talk("c-6", "eve", "fay")
+    dans = company.delete("dan")
     work()
-    assert gone(shared, alices) == [True, False]
-    with restored():
-        deletion = company.delete("alice")
-        work()
-
-    report = replay()
-
-    assert became_of(report) == {deletion: "erased"}
-    assert report["requests"][0]["numbers"] == [alices]
-    assert gone(shared, alices) == [True, True]
-
-
-def test_a_conversation_that_another_open_deletion_has_closed_is_erased(company: Company) -> None:
-    number = company.talk("c-1", "alice", "bob")
-    bobs = company.delete("bob")
-    ComplianceRequest.objects.filter(pk=bobs).update(
-        status="accepted", started_at=NOW, cutoff_at=NOW, cutoff_number=number, not_before=NOW + timedelta(days=1)
+    fays = company.delete("fay")
+    ComplianceRequest.objects.filter(pk=fays).update(
+        status="accepted", started_at=NOW, cutoff_at=NOW, cutoff_number=begun, not_before=NOW + timedelta(days=1)
     )
-    Conversation.objects.filter(pk=number).update(deletion_request_id=bobs)
+    Conversation.objects.filter(pk=begun).update(deletion_request_id=fays)
+    write_journal()
+    deletions = []
     with restored():
-        alices = company.delete("alice")
-        work()
-        assert gone(number) == [True]
+        for one in ("ann", "ben", "cat", "eve"):
+            deletions.append(company.delete(one))
+            work()
 
     report = replay()
 
-    assert became_of(report) == {alices: "erased"}
-    assert gone(number) == [True]
-    assert str(Conversation.objects.get(pk=number).deletion_request_id) == bobs
-    assert company.status(bobs) == "accepted"
+    assert became_of(report) == dict.fromkeys(deletions, "erased")
+    assert report["requests"][2]["numbers"] == [cats]
+    numbers = [both, anns, bens, before, cats, begun]
+    assert gone(*numbers) == [True] * 6
+    marks = Conversation.objects.in_bulk(numbers)
+    assert [str(marks[one].deletion_request_id) for one in (both, before, begun)] == [deletions[0], dans, fays]
+    assert company.status(fays) == "accepted"
+    call_command("verify_erasure", "--all")
 
 
 @pytest.mark.usefixtures("refused_at_once")
@@ -111,39 +87,6 @@ def test_a_conversation_that_was_erased_under_anothers_mark_goes_again(company, 
     assert gone(shared, carols) == [True, False]
 
 
-def test_another_chatbot_with_the_same_digests_is_untouched(company: Company, other: Company) -> None:
-    mine, theirs = company.talk("c-1", "alice"), other.talk("c-1", "alice")
-    ours = Identity.objects.get(conversation=mine)
-    digest = Conversation.objects.get(pk=mine).external_id_digest
-    Identity.objects.filter(conversation=theirs).update(digest=ours.digest)
-    Conversation.objects.filter(pk=theirs).update(external_id_digest=digest)
-    kept = list(Message.objects.filter(conversation=theirs).values())
-    with restored():
-        company.delete("alice")
-        company.delete(["c-1"])
-        work()
-
-    replay()
-
-    assert gone(mine, theirs) == [True, False]
-    assert list(Message.objects.values()) == kept
-
-
-def test_a_deletion_that_fills_several_lines(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "CONVERSATIONS_PER_LINE", 2)
-    numbers = [company.talk(f"c-{number}") for number in range(5)]
-    with restored():
-        # They named the chatter only after the backup, so that only their digests lead to them.
-        assert set(became(company.send(*(document(f"c-{number}", "alice") for number in range(5))))) == {"updated"}
-        deletion = company.delete("alice")
-        work()
-
-    report = replay()
-
-    assert became_of(report) == {deletion: "erased"}
-    assert gone(*numbers) == [True] * 5
-
-
 STATES: dict[str, dict[str, Any]] = {
     "accepted": {},
     "on_hold": {"hold_reason": "awaiting_approval", "held_at": NOW},
@@ -164,56 +107,50 @@ CELLS = [
 ]
 
 
-# The others are in the long run.
-_IN_SHORT = {("accepted", "accepted"), ("on_hold", "intended"), ("failed", "exact")}
-
-
-@pytest.mark.parametrize(
-    ("state", "kind", "plan"),
-    [
-        pytest.param(
-            *cell,
-            id="-".join(cell),
-            marks=() if cell[:2] in _IN_SHORT else pytest.mark.long(reason="two restores for each cell"),
-        )
-        for cell in CELLS
-    ],
-)
-def test_a_deletion_that_is_here(company: Company, other: Company, state: str, kind: str, plan: str) -> None:
-    """By a value, and by the platform's ids."""
-    numbers = [company.talk("c-1", "alice"), company.talk("c-2", "bob"), other.talk("c-1", "alice")]
-    numbers.append(company.talk("c-3", "carol"))
-    deletions = [company.delete("alice"), company.delete(["c-2"])]
-    requests = ComplianceRequest.objects.filter(pk__in=deletions).order_by("seq")
-    filed = list(requests.values_list("seq", flat=True))
+def test_a_deletion_that_is_here_in_whatever_state(company: Company, other: Company) -> None:
+    """By a value, and by the platform's ids; whatever the ledger says of it."""
+    people = [f"{state}-{kind}" for state, kind, _ in CELLS]
+    company.send(*(document(f"c-{who}", who) for who in people), *(document(f"i-{who}", "zoe") for who in people))
+    theirs = [other.talk(f"c-{who}", who) for who in people[:2]]
+    deletions = [(UUID(company.delete(who)), UUID(company.delete([f"i-{who}"]))) for who in people]
+    requests = ComplianceRequest.objects.filter(chatbot=company.chatbot)
+    filed = list(requests.order_by("seq").values_list("pk", "seq"))
     backup = Backup()
-    if kind == "exact":
-        work()
-    elif kind == "withdrawn":
-        for one in deletions:
-            decisions.cancel(request_id=UUID(one), actor="user:7")
-        write_journal()
-    else:
-        requests.update(started_at=NOW if kind == "intended" else None)
-        ids = [UUID(one) for one in deletions]
-        objects.write(lines.accepted(ids), request_ids=ids)
+    of_line = {kind: [one for cell, two in zip(CELLS, deletions, strict=True) if cell[1] == kind for one in two]
+               for kind in ("accepted", "intended", "withdrawn", "exact")}  # fmt: skip
+    requests.filter(pk__in=of_line["intended"]).update(started_at=NOW)
+    for one in of_line["withdrawn"]:
+        decisions.cancel(request_id=one, actor="user:7")
+    write_journal()
+    requests.exclude(pk__in=of_line["exact"]).update(not_before=NOW + timedelta(days=1))
+    work()
     backup.restore(state="open")
-    requests.update(status=state, **STATES[state])
+    for (state, _, _), two in zip(CELLS, deletions, strict=True):
+        requests.filter(pk__in=two).update(status=state, **STATES[state])
     notice()
 
-    planned = replay("--dry-run", code=3 if plan == "conflict" else 0)
-    report = replay(code=3 if plan == "conflict" else 0)
+    planned, report = replay("--dry-run", code=3), replay(code=3)
 
-    assert planned["plans"] == report["plans"] == {plan: 2}
-    assert plan != "leave" or report["requests"] == []
-    becomes = {"leave": state, "conflict": state, "withdraw": "cancelled", "erase": "completed", "file": "accepted"}
-    assert {one.status for one in requests} == {becomes[plan]}
-    assert gone(*numbers) == [plan == "erase"] * 2 + [False] * 2
-    assert list(requests.values_list("seq", flat=True)) == filed
-    if plan == "erase":
-        erased = requests.values_list("origin", "conversations", "uci_value", "error_code")
-        assert set(erased) == {("replay", 1, None, "")}
-        call_command("verify_erasure", "--all")
+    assert planned["plans"] == report["plans"]
+    plans = {UUID(one["request_id"]): one["plan"] for one in report["requests"]}
+    found = {one.pk: one for one in requests}
+    becomes = {"withdraw": "cancelled", "erase": "completed", "file": "accepted"}
+    for who, (state, _, plan), two in zip(people, CELLS, deletions, strict=True):
+        assert [plans.get(one, "leave") for one in two] == [plan] * 2, who
+        assert {found[one].status for one in two} == {becomes.get(plan, state)}, who
+        numbers = Conversation.objects.filter(external_id_digest__in=digests_of(company, f"c-{who}", f"i-{who}"))
+        assert gone(*numbers.values_list("pk", flat=True)) == [plan == "erase"] * 2, who
+        if plan == "erase":
+            erased = {(found[one].origin, found[one].conversations, found[one].uci_value, found[one].error_code)
+                      for one in two}  # fmt: skip
+            assert erased == {("replay", 1, None, "")}
+    assert gone(*theirs) == [False] * 2
+    assert list(requests.order_by("seq").values_list("pk", "seq")) == filed
+    call_command("verify_erasure", "--all")
+
+
+def digests_of(company: Company, *ids: str) -> list[bytes]:
+    return [digest("conversation", company.chatbot.public_id, each) for each in ids]
 
 
 def test_a_failed_deletion_that_has_forgotten_what_it_names_learns_it_from_the_ledger(company: Company) -> None:
@@ -232,21 +169,22 @@ def test_a_failed_deletion_that_has_forgotten_what_it_names_learns_it_from_the_l
     assert requests.get().conversation_digests == [one.digest for one in RequestSubject.objects.all()]
 
 
-@pytest.mark.long(reason="a restore for each state")
-@pytest.mark.parametrize("state", STATES)
-def test_a_redaction_that_is_here(company: Company, state: str) -> None:
-    number = talk(company, "c-1", "alice")
-    redaction = redact(company, number)
+def test_a_redaction_that_is_here_in_whatever_state(company: Company) -> None:
+    numbers = {state: talk(company, f"c-{state}", "alice") for state in STATES}
+    redactions = {state: redact(company, number) for state, number in numbers.items()}
     backup = Backup()
     work()
     backup.restore(state="open")
-    ComplianceRequest.objects.filter(pk=redaction).update(status=state, **STATES[state])
+    for state, redaction in redactions.items():
+        ComplianceRequest.objects.filter(pk=redaction).update(status=state, **STATES[state])
     notice()
 
-    report = replay(code=3 if state in ENDED else 0)
+    report = replay(code=3)
 
-    assert report["plans"] == {"conflict" if state in ENDED else "redact": 1}
-    assert (message_of(number).kind == "redacted") == (state in OPEN)
+    plans = {one["request_id"]: one["plan"] for one in report["requests"]}
+    expected = {state: "conflict" if state in ENDED else "redact" for state in STATES}
+    assert {state: plans[redactions[state]] for state in STATES} == expected
+    assert {state for state, number in numbers.items() if message_of(number).kind == "redacted"} == set(OPEN)
 
 
 @pytest.mark.long(reason="one more meeting of the two, and a restore")
@@ -295,26 +233,28 @@ def test_a_redaction_that_finds_nothing_ends_and_names_what_was_delivered(compan
     assert list(told.values_list("status", "result")) == [("completed", "nothing_found")]
 
 
-@pytest.mark.long(reason="a restore for each setting", beyond=1)
-@pytest.mark.parametrize(
-    "since",
-    [{"four_eyes": True}, {"max_conversations_per_deletion": 1}, {"compliance_enabled": False}],
-)
-def test_what_was_erased_waits_for_nobody(company: Company, since: dict[str, Any]) -> None:
+def test_what_was_erased_waits_for_nobody(company: Company, other: Company) -> None:
     """It was approved in its former life, or the chatbot was another then."""
-    numbers = company.talk("c-1", "alice"), company.talk("c-2", "alice")
+    third = Company(factories.ready_chatbot(slug="third"))
+    settings: list[dict[str, Any]] = [
+        {"four_eyes": True},
+        {"max_conversations_per_deletion": 1},
+        {"compliance_enabled": False},
+    ]
+    companies = (company, other, third)
+    numbers = [one.talk(f"c-{place}", "alice") for one in companies for place in (1, 2)]
     bobs = company.talk("c-3", "bob")
-    deletion = company.delete("alice")
-    backup = Backup()
-    work()
-    backup.restore()
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(**since)
+    with restored():
+        for one in companies:
+            one.delete("alice")
+        work()
+    for one, since in zip(companies, settings, strict=True):
+        Chatbot.objects.filter(pk=one.chatbot.pk).update(**since)
 
-    report = replay()
+    assert replay()["outcomes"] == {"erased": 3}
 
-    assert report["outcomes"] == {"erased": 1}
-    assert gone(*numbers, bobs) == [True, True, False]
-    assert ComplianceRequest.objects.get(pk=deletion).status == "completed"
+    assert gone(*numbers, bobs) == [*[True] * 6, False]
+    assert set(ComplianceRequest.objects.values_list("status", flat=True)) == {"completed"}
 
 
 def test_a_backup_from_the_middle_of_a_replay(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from django.db import connection
 from common.db import fetch
 from compliance import worker
 from compliance.ledger import service
+from compliance.models import LedgerLine
 from compliance.replay import filing, loading, operation, runner
 from compliance.replay.report import Report
 from compliance.work.claims import HeldClaim
@@ -46,6 +47,7 @@ SELECT pid, state, backend_xmin IS NULL FROM pg_locks JOIN pg_stat_activity USIN
 def holder() -> tuple[int, str, bool]:
     """Return the backend that holds the lock of the replay: its state, and whether it keeps nothing from vacuum."""
     with role("owner"):
+        fetch("SELECT pg_stat_clear_snapshot()")  # that of this transaction
         [found] = fetch(_HOLDER, [service.REPLAY_LOCK])
     return found[0], found[1], found[2]
 
@@ -76,53 +78,58 @@ def test_the_lock_is_that_of_a_transaction_on_another_connection(company, monkey
         wait_until(lambda: not fetch(_HOLDER, [service.REPLAY_LOCK]), seconds=10)
 
 
-@pytest.mark.parametrize(
-    ("where", "step"), [(loading, "load"), (filing, "file"), (runner.ReplayRunner, "_carry_out"), (runner, "fetch")]
-)
-def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step(company, monkeypatch, where, step) -> None:
+def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step_and_goes_on(company, monkeypatch) -> None:
     numbers = company.talk("c-1", "alice"), company.talk("c-2", "bob")
     with restored():
         company.delete("alice")
         company.delete("bob")
         work()
     monkeypatch.setattr(runner, "claim_size", lambda _kind, _lane: 1)
-    original = getattr(where, step)
     calls: list[str] = []
 
-    def losing(*args: Any, **kwargs: Any) -> Any:
-        done = original(*args, **kwargs)
-        if not calls:
-            with role("owner"):
-                fetch("SELECT pg_terminate_backend(%s, 5000)", [holder()[0]])
-        calls.append(step)
-        return done
+    def losing(step: str, original: Any) -> Any:
+        def lose(*args: Any, **kwargs: Any) -> Any:
+            done = original(*args, **kwargs)
+            if step not in calls:
+                with role("owner"):
+                    fetch("SELECT pg_terminate_backend(%s, 5000)", [holder()[0]])
+            calls.append(step)
+            return done
 
-    with monkeypatch.context() as patched:
-        patched.setattr(where, step, losing)
-        with pytest.raises(CommandError, match="was lost"):
-            call_command("replay_erasures")
+        return lose
 
-    assert calls == [step]
+    steps = [(loading, "load"), (filing, "file"), (runner, "fetch"), (runner.ReplayRunner, "_carry_out")]
+    for where, step in steps:
+        with monkeypatch.context() as patched:
+            patched.setattr(where, step, losing(step, getattr(where, step)))
+            with pytest.raises(CommandError, match="was lost"):
+                call_command("replay_erasures")
+
+    assert calls == [step for _, step in steps]
     assert not service.is_open()
     replay()
     assert gone(*numbers) == [True, True]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_dry_run_keeps_no_intake_waiting(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_keeps_no_intake_waiting_and_nothing_locked_while_it_is_read(company, monkeypatch) -> None:
     """The service can be open."""
     number = company.talk("c-1", "alice")
     with restored(state="open"):
         company.delete("alice")
         work()
     free: list[bool] = []
+    left: list[tuple[int, int]] = []
 
-    def look(report: Report) -> None:
+    def look(_report: Report) -> None:
         with closing(connection.copy()) as other, other.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s, %s)", [LOCK_SPACE, company.chatbot.pk])
             free.append(cursor.fetchone()[0])
 
-    before(monkeypatch, Report, "count", look)
-    replay("--dry-run")
+    def show(report: Report) -> None:
+        left.append((len(list(report.requests())), LedgerLine.objects.count()))
 
-    assert (free, gone(number)) == ([True], [False])
+    before(monkeypatch, Report, "count", look)
+    operation.replay(work=worker.work, show=show, is_dry_run=True)
+
+    assert (free, left, gone(number)) == ([True], [(1, 0)], [False])

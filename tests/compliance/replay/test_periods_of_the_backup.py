@@ -12,7 +12,8 @@ from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, engine
 from console.requests import labels
-from tests.compliance.replay.conftest import gone, replay, work
+from tests.compliance.replay.conftest import gone, replay
+from tests.compliance.replay.conftest import sweep_and_work as work
 from tests.compliance.replay.test_replayed_retention import several_old
 from tests.compliance.retention.runs import (
     ago,

@@ -11,7 +11,8 @@ from compliance.models import Claim, ComplianceRequest, RetentionRun, Service
 from compliance.requests import decisions
 from compliance.retention import due, policy
 from conversations.models import Identity, Message, UploadedFile
-from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.compliance.replay.conftest import became_of, gone, replay, write_journal
+from tests.compliance.replay.conftest import sweep_and_work as work
 from tests.compliance.retention.runs import (
     ago,
     begin_now,

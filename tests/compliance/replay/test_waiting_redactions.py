@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-import pytest
-
 from compliance.models import ComplianceRequest
 from compliance.redaction import filing
 from compliance.requests.decisions import cancel
@@ -11,7 +9,7 @@ from compliance.requests.early_start import start_now
 from tests.compliance.replay.conftest import replay, work, write_journal
 from tests.functional.company import Company
 from tests.functional.redacting import message_of, talk
-from tests.restoring import Backup
+from tests.restoring import restored
 
 # What became of it, whether the backup has it -> its status after the replay, and whether the message is redacted.
 AFTERWARDS = {
@@ -36,30 +34,29 @@ def select(company: Company, number: int) -> UUID:
     return filed.pk
 
 
-@pytest.mark.long(reason="a restore for each", beyond=2)
-@pytest.mark.parametrize(("meanwhile", "is_known"), AFTERWARDS)
-def test_a_restore_keeps_what_became_of_it(company: Company, meanwhile: str, is_known: bool) -> None:
-    number = talk(company, "c-1", "alice")
-    backup = None if is_known else Backup()
-    redaction = select(company, number)
-    backup = backup or Backup()
-    if meanwhile == "cancelled":
-        cancel(request_id=redaction, actor="user:1")
-    elif meanwhile == "started":
-        start_now(request_id=redaction, actor="user:1")
-    work()
-    write_journal()
-    backup.restore()
+def test_a_restore_keeps_what_became_of_it(company: Company) -> None:
+    numbers = {case: talk(company, "-".join(map(str, case)), "alice") for case in AFTERWARDS}
+    redactions = {case: select(company, numbers[case]) for case in AFTERWARDS if case[1]}
+    with restored():
+        redactions |= {case: select(company, numbers[case]) for case in AFTERWARDS if not case[1]}
+        for (meanwhile, _), redaction in redactions.items():
+            if meanwhile == "cancelled":
+                cancel(request_id=redaction, actor="user:1")
+            elif meanwhile == "started":
+                start_now(request_id=redaction, actor="user:1")
+        work()
+        write_journal()
 
     replay()
     work()
 
-    found = ComplianceRequest.objects.filter(pk=redaction)
-    status, is_redacted = AFTERWARDS[meanwhile, is_known]
-    assert found.values_list("status", flat=True).first() == status
-    assert (message_of(number).kind == "redacted") == is_redacted
-    if status == "accepted":
-        start_now(request_id=redaction, actor="user:1")
-        work()
-        assert found.get().status == "completed"
-        assert message_of(number).kind == "redacted"
+    statuses = dict(ComplianceRequest.objects.values_list("pk", "status"))
+    became = {
+        case: (statuses.get(redactions[case]), message_of(number).kind == "redacted")
+        for case, number in numbers.items()
+    }
+    assert became == AFTERWARDS
+    start_now(request_id=redactions["waits", True], actor="user:1")
+    work()
+    assert ComplianceRequest.objects.get(pk=redactions["waits", True]).status == "completed"
+    assert message_of(numbers["waits", True]).kind == "redacted"

@@ -42,48 +42,32 @@ def told(*options: str, code: int = 0) -> str:
     return ran.out
 
 
-def unknown(storage: ObjectStorage) -> list[str]:
-    known = set(LedgerObject.objects.values_list("key", flat=True))
-    return [key for key in storage.keys("erasure_ledger/") if key not in known]
-
-
-def test_an_object_that_was_changed_is_named_with_where_to_read_on_and_not_used(company, storage) -> None:
-    number, _ = erased_since(company)
-    keys = unknown(storage)
-    for key in keys:
-        storage.put(key, storage.read(key).replace(b'"request":"', b'"request":"f'), "text/plain")
-
-    planned, report = replay("--dry-run", code=3), replay(code=3)
-
-    refused = [{"key": key, "fault": "forged"} for key in keys]
-    assert planned["objects"]["refused"] == report["objects"]["refused"] == refused
-    assert (report["requests"], gone(number)) == ([], [False])
-    assert not LedgerObject.objects.filter(key__in=keys).exists()
-    for text in (told("--dry-run", code=3), told(code=3), told(code=3)):
-        assert f"{len(keys)} objects of the ledger not believed" in text.splitlines()[-1]
-        assert "DcaLedgerForeign" in text.splitlines()[-1]
-
-
 def sealed(key: str, *lines: dict[str, Any], **header: Any) -> bytes:
     ours = Service.objects.get()
     made = {"service_id": ours.service_id, "incarnation": ours.incarnation, "at": timezone.now()} | header
     return content.seal(Header(key, **made), lines)
 
 
-def test_an_object_that_was_moved_is_not_believed(company: Company, storage: ObjectStorage) -> None:
-    number, _ = erased_since(company)
-    for key in unknown(storage):
-        storage.put(key.replace(".jsonl", "-again.jsonl"), storage.read(key), "text/plain")
+def test_only_objects_that_this_service_wrote_there_and_lately_are_believed(company, storage, settings) -> None:
+    """Any other is named, with where to read on, and not used."""
+    people = ("alice", "bob", "carol")
+    numbers = [company.talk(f"c-{who}", who) for who in people]
+    keys: list[list[str]] = []
+    with restored():
+        for who in people:
+            company.delete(who)
+            before = set(storage.keys("erasure_ledger/"))
+            work()
+            keys.append(sorted(set(storage.keys("erasure_ledger/")) - before))
+    faults: dict[str, str] = {}
+    for key in keys[0]:
+        storage.put(key, storage.read(key).replace(b'"request":"', b'"request":"f'), "text/plain")
+        faults[key] = "forged"
+    for key in keys[1]:
+        moved = key.replace(".jsonl", "-again.jsonl")
+        storage.put(moved, storage.read(key), "text/plain")
         storage.purge(key)
-
-    report = replay(code=3)
-
-    assert {one["fault"] for one in report["objects"]["refused"]} == {"moved"}
-    assert gone(number) == [False]
-
-
-def test_objects_of_others_and_of_long_ago_are_not_believed(company, storage, settings) -> None:
-    erased_since(company)
+        faults[moved] = "moved"
     folder = f"erasure_ledger/{Service.objects.get().service_id}/2026/"
     long_ago = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1)
     bad = {
@@ -93,16 +77,22 @@ def test_objects_of_others_and_of_long_ago_are_not_believed(company, storage, se
     }
     for name, one in bad.items():
         storage.put(f"{folder}{name}", one, "text/plain")
+        faults[f"{folder}{name}"] = name
+    lacking = sealed(f"{folder}lacking", {"kind": "withdrawn", "request": str(uuid4()), "chatbot": str(uuid4())})
+    storage.put(f"{folder}lacking", lacking, "text/plain")
+    faults[f"{folder}lacking"] = "unreadable"
     # That of another service is none of ours.
-    elsewhere = f"erasure_ledger/{uuid4()}/2026/01/01/000000-x.jsonl"
-    storage.put(elsewhere, b"x", "text/plain")
+    storage.put(f"erasure_ledger/{uuid4()}/2026/01/01/000000-x.jsonl", b"x", "text/plain")
 
-    report = replay(code=3)
+    planned = replay("--dry-run", code=3)
+    text = told(code=3)
 
-    assert {one["key"]: one["fault"] for one in report["objects"]["refused"]} == {
-        f"{folder}{name}": name for name in bad
-    }
-    assert report["outcomes"] == {"erased": 1}
+    assert {one["key"]: one["fault"] for one in planned["objects"]["refused"]} == faults
+    assert (planned["plans"], gone(*numbers)) == ({"erase": 1}, [False, False, True])
+    assert not LedgerObject.objects.filter(key__in=faults).exists()
+    for each in (text, told(code=3)):
+        assert f"{len(faults)} objects of the ledger not believed" in each.splitlines()[-1]
+        assert "DcaLedgerForeign" in each.splitlines()[-1]
     assert Service.objects.get().state == "open"
 
 
@@ -153,56 +143,58 @@ def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage
     assert Service.objects.get().incarnation == life
 
 
+# In the order in which they are reached, until one of two deletions is completed, and afterwards.
 STEPS = [
-    (loading, "merge"),
-    (loading, "load"),
-    (filing, "_mark"),
-    (filing, "file"),
-    (claims, "take_these"),
-    (engine.ErasureRun, "_erase_rows"),
-    (rows, "erase_chunk"),
-    (engine.ErasureRun, "_verify"),
-    (engine.ErasureRun, "_complete"),
-    (objects, "erase_files"),
-    (runner.ReplayRunner, "_carry_out"),
-    (runner.ReplayRunner, "_finish"),
-    (service, "begin_incarnation"),
+    ("before", loading, "merge"),
+    ("after", loading, "merge"),
+    ("before", loading, "load"),
+    ("after", loading, "load"),
+    ("before", filing, "_mark"),
+    ("after", filing, "_mark"),
+    ("before", filing, "file"),
+    ("after", filing, "file"),
+    ("before", claims, "take_these"),
+    ("after", claims, "take_these"),
+    ("before", runner.ReplayRunner, "_carry_out"),
+    ("before", objects, "erase_files"),
+    ("after", objects, "erase_files"),
+    ("before", engine.ErasureRun, "_erase_rows"),
+    ("before", rows, "erase_chunk"),
+    ("after", rows, "erase_chunk"),
+    ("after", engine.ErasureRun, "_erase_rows"),
+    ("before", engine.ErasureRun, "_verify"),
+    ("after", engine.ErasureRun, "_verify"),
+    ("before", engine.ErasureRun, "_complete"),
+    ("after", engine.ErasureRun, "_complete"),
+    ("after", runner.ReplayRunner, "_carry_out"),
+    ("before", runner.ReplayRunner, "_finish"),
+    ("after", runner.ReplayRunner, "_finish"),
+    ("before", service, "begin_incarnation"),
+    ("after", service, "begin_incarnation"),
 ]
-# Where much has been done, and it is not known yet.
-_IN_SHORT = {("after", "erase_chunk")}
 
 
-@pytest.mark.parametrize(
-    ("when", "where", "step"),
-    [
-        pytest.param(
-            when,
-            *step,
-            id=f"{when} {step[1]}",
-            marks=() if (when, step[1]) in _IN_SHORT else pytest.mark.long(reason="two replays for each step"),
-        )
-        for when in ("before", "after")
-        for step in STEPS
-    ],
-)
-def test_it_goes_on_after_a_kill(company, monkeypatch, when, where, step) -> None:
-    numbers = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "bob"), company.talk("c-3", "carol")
+def test_it_goes_on_after_a_kill_at_each_step(company, monkeypatch) -> None:
+    numbers = [company.talk(f"c-{who}", who, has_file=True) for who in ("alice", "bob", "carol")]
     with restored():
         deletions = [company.delete("alice"), company.delete("bob")]
         work()
     kept = Conversation.objects.filter(pk=numbers[2]).values()[0]
-    original = getattr(where, step)
+    monkeypatch.setattr(runner, "claim_size", lambda _kind, _lane: 1)
 
-    def killed(*args: Any, **kwargs: Any) -> Any:
-        if when == "after":
-            original(*args, **kwargs)
-        raise Killed
+    for when, where, step in STEPS:
+        original = getattr(where, step)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(where, step, killed)
-        with pytest.raises(Killed):
-            run("replay_erasures")
-    assert Service.objects.get().state in ({"restored"} if step != "begin_incarnation" else {"restored", "open"})
+        def killed(*args: Any, original: Any = original, when: str = when, **kwargs: Any) -> Any:
+            if when == "after":
+                original(*args, **kwargs)
+            raise Killed
+
+        with monkeypatch.context() as patched:
+            patched.setattr(where, step, killed)
+            with pytest.raises(Killed):
+                run("replay_erasures")
+        assert Service.objects.get().state == "restored"
 
     replay()
 
