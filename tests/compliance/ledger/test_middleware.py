@@ -1,6 +1,7 @@
 """A restored database is not served: neither a call of the API nor a page of the console gets past the middleware."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot, RateLimitWindow
+from compliance import worker
 from compliance.ledger import service
 from compliance.models import ComplianceRequest
 from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, stays_at_home
@@ -137,6 +139,27 @@ def test_an_open_service_costs_one_query(chatbot: Chatbot) -> None:
     assert len(asked) == 1
 
 
+@CLOSED
+def test_each_process_logs_it_once_a_minute_whoever_has_noticed_the_restore(
+    chatbot, caplog, monkeypatch, state
+) -> None:
+    monkeypatch.setattr(service, "_logged_at", None)
+    caller = TokenCaller(chatbot)
+    caller.post("data-deletion", ALICE)
+    worker.sweep()
+    assert "service.closed" not in caplog.text
+    close(state)
+
+    for calls in (1, 2):
+        for _ in range(3):
+            caller.post("data-deletion", ALICE)
+            caller.client.get("/admin/")
+        assert caplog.messages.count(f"service.closed state={state}") == calls
+        monkeypatch.setattr(service, "_logged_at", time.monotonic() - 61)
+    worker.sweep()
+    assert caplog.messages.count(f"service.closed state={state}") == 3
+
+
 def test_a_database_without_an_identity_is_served(db: None) -> None:
     """As an emptied one."""
     close().delete()
@@ -168,23 +191,19 @@ def test_without_a_database_a_call_and_a_page_are_told_so(monkeypatch: pytest.Mo
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.long(reason="a browser draws the page in both states, in two themes and on a phone")
-@pytest.mark.parametrize(
-    ("state", "reason"),
-    [
-        (State.RESTORED, Reason.OTHER_SERVER),
-        (State.RESTORED, Reason.OBJECTS_UNKNOWN),
-        (State.CATCHING_UP, Reason.OBJECTS_UNKNOWN),
-    ],
-)
-def test_the_page_is_accessible(live_server: Any, state: State, reason: Reason) -> None:
-    close(state, reason)
+def test_the_page_is_accessible(live_server: Any) -> None:
     with browser() as chromium:
-        watched = open_page(chromium, f"{live_server.url}/admin/")
-        assert watched.page.get_by_role("heading", level=1).count() == 1
-        # The answer's status is all that a browser calls an error.
-        watched.errors = [error for error in watched.errors if "503" not in error]
-        stays_at_home(watched, live_server.url)
-        is_easy_to_use(watched.page)
+        for state, reason in (
+            *((State.RESTORED, reason) for reason in Reason),
+            (State.CATCHING_UP, Reason.OBJECTS_UNKNOWN),
+        ):
+            close(state, reason)
+            watched = open_page(chromium, f"{live_server.url}/admin/")
+            assert watched.page.get_by_role("heading", level=1).count() == 1
+            # The answer's status is all that a browser calls an error.
+            watched.errors = [error for error in watched.errors if "503" not in error]
+            stays_at_home(watched, live_server.url)
+            is_easy_to_use(watched.page)
 
 
 def test_its_runbook_exists() -> None:

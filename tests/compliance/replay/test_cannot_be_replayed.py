@@ -16,7 +16,8 @@ from compliance.replay import filing
 from compliance.requests import decisions
 from compliance.retention import cleanup
 from tests import databases
-from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.compliance.replay.conftest import became_of, gone, replay, sweep_and_work, work, write_journal
+from tests.factories import ready_chatbot
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
 from tests.functional.support import dump, everything_in
 from tests.patches import failing
@@ -34,23 +35,30 @@ CREATE TRIGGER refuse_one BEFORE INSERT ON compliance_compliancerequest
 """
 
 
-@pytest.fixture(params=["what it has cancelled", "what cannot be filed"])
-def unresolved(request: pytest.FixtureRequest, company: Company, other: Company) -> tuple[str, int, int]:
-    """Two deletions to be carried out again, of which one cannot be; return it, and a conversation of each."""
-    numbers = company.talk("c-1", "alice"), other.talk("c-1", "alice")
-    is_known = request.param == "what it has cancelled"
-    deletion = company.delete("alice") if is_known else ""
+@pytest.fixture
+def third(storage: ObjectStorage) -> Company:
+    return Company(ready_chatbot(slug="third"))
+
+
+@pytest.fixture
+def undecided(company: Company, other: Company, third: Company) -> tuple[list[str], list[int]]:
+    """Three deletions to be carried out again, and a conversation of each.
+
+    The database has cancelled the first, refuses the second, and takes the third.
+    """
+    numbers = [one.talk("c-1", "alice") for one in (company, other, third)]
+    deletions = [company.delete("alice")]
     with restored():
-        deletion = deletion or company.delete("alice")
-        other.delete("alice")
+        deletions += [one.delete("alice") for one in (other, third)]
         work()
-        assert gone(*numbers) == [True, True]
-    if is_known:
-        decisions.cancel(request_id=UUID(deletion), actor="user:7")
-    else:
-        with connection.cursor() as cursor:
-            cursor.execute(_REFUSE.format(request_id=UUID(deletion)))
-    return deletion, *numbers
+        assert gone(*numbers) == [True] * 3
+    decisions.cancel(request_id=UUID(deletions[0]), actor="user:7")
+    with connection.cursor() as cursor:
+        cursor.execute(_REFUSE.format(request_id=UUID(deletions[1])))
+    return deletions, numbers
+
+
+CLOSED, OPEN = (503, "restored_database"), (200, None)
 
 
 def answer(company: Company) -> tuple[int, str | None]:
@@ -63,70 +71,61 @@ def plans(report: dict[str, Any]) -> dict[str, str]:
     return {one["request_id"]: one["plan"] for one in report["requests"]}
 
 
-def test_it_keeps_its_own_chatbot_closed_and_no_other_until_somebody_leaves_it(company, other, unresolved) -> None:
-    deletion, mine, theirs = unresolved
+def test_it_keeps_its_own_chatbot_closed_and_no_other_until_somebody_leaves_it(undecided, company, other, third):
+    deletions, numbers = undecided
     rows = dump()
 
     planned = replay("--dry-run", code=3)
 
     assert (dump(), planned["resolved"]) == (rows, False)
     report = replay(code=3)
-    assert deletion in plans(report)
-    assert plans(planned) == plans(report)
-    assert gone(mine, theirs) == [False, True]
-    assert (answer(company), answer(other)) == ((503, "restored_database"), (200, None))
+    assert plans(planned) == plans(report) == dict(zip(deletions, ("conflict", "unfiled", "erase"), strict=True))
+    companies = (company, other, third)
+    assert [answer(one) for one in companies] == [CLOSED, CLOSED, OPEN]
     work()
-    assert gone(mine) == [False]
+    assert gone(*numbers) == [False, False, True]
 
     # What a backup has of it is tried again and told.
     with restored():
         pass
     planned, report = replay("--dry-run", code=3), replay(code=3)
     assert plans(report) == plans(planned)
-    assert deletion in plans(report)
+    assert plans(report).keys() == set(deletions[:2])
 
-    replay("--leave", deletion)
+    replay("--leave", *deletions[:2])
 
-    assert gone(mine, theirs) == [False, True]
-    assert (answer(company), answer(other)) == ((200, None), (200, None))
+    assert gone(*numbers) == [False, False, True]
+    assert [answer(one) for one in companies] == [OPEN] * 3
     # It lasts, whatever is read again, also a line that says less.
     write_journal()
     again = replay("--restored")
-    assert [one["advice"] for one in again["requests"] if one["request_id"] == deletion] == [""]
-    assert (gone(mine, theirs), answer(company)) == ([False, True], (200, None))
+    assert {one["advice"] for one in again["requests"] if one["request_id"] in deletions[:2]} == {""}
+    assert (gone(*numbers), answer(company), answer(other)) == ([False, False, True], OPEN, OPEN)
     with pytest.raises(CommandError, match="No decision is awaited"):
-        call_command("replay_erasures", "--leave", deletion)
+        call_command("replay_erasures", "--leave", deletions[0])
 
 
-def mend() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DROP TRIGGER refuse_one ON compliance_compliancerequest")
+def test_it_is_tried_again_and_goes_on_after_a_kill(undecided, other, monkeypatch) -> None:
+    deletions, numbers = undecided
+    for where, step in ((service, "begin_incarnation"), (filing, "file_next")):
+        with monkeypatch.context() as patched:
+            patched.setattr(where, step, failing(KeyboardInterrupt))
+            with pytest.raises(CommandError, match="run it again"):
+                call_command("replay_erasures")
+        if where is service:
+            replay(code=3)
+            with connection.cursor() as cursor:
+                cursor.execute("DROP TRIGGER refuse_one ON compliance_compliancerequest")
 
-
-@pytest.mark.parametrize("unresolved", ["what cannot be filed"], indirect=True)
-@pytest.mark.parametrize("step", ["file_next", "begin_incarnation"])
-def test_it_is_tried_again_and_goes_on_after_a_kill(company, unresolved, monkeypatch, step) -> None:
-    _, mine, theirs = unresolved
-    if step == "file_next":
-        replay(code=3)
-        mend()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(filing if step == "file_next" else service, step, failing(KeyboardInterrupt))
-        with pytest.raises(CommandError, match="run it again"):
-            call_command("replay_erasures")
-    if step == "begin_incarnation":
-        mend()
-
-    planned, report = replay("--dry-run"), replay()
+    planned, report = replay("--dry-run", code=3), replay(code=3)
 
     assert plans(planned) == plans(report)
-    assert (gone(mine, theirs), answer(company)) == ([True, True], (200, None))
+    assert became_of(report)[deletions[1]] == "erased"
+    assert (gone(*numbers), answer(other)) == ([False, True, True], OPEN)
 
 
-@pytest.mark.parametrize("unresolved", ["what it has cancelled"], indirect=True)
 def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent_until_that_is_decided_or_it_is_a_copy(
-    company: Company, storage: ObjectStorage, unresolved: tuple[str, int, int]
+    undecided: Any, company: Company, storage: ObjectStorage
 ) -> None:
     replay(code=3)
     slug = company.chatbot.slug
@@ -140,16 +139,16 @@ def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent_until_that_is_decided_o
             call_command(*command)
     officer = client_of(staff(company.chatbot, Role.OFFICER))
     assert officer.get(f"/admin/chatbots/{slug}/").status_code == 404
-    work()
+    sweep_and_work()
     assert words_in("c-1") not in everything_in(storage)
     LedgerLine.objects.update(at=NOON - timedelta(days=1000))
     cleanup.remove_expired()
     assert LedgerLine.objects.filter(outcome="undecided").exists()
-    assert answer(company) == (503, "restored_database")
+    assert answer(company) == CLOSED
 
     call_command("adopt", "--new-service", "--yes")
 
-    assert answer(company) == (200, None)
+    assert answer(company) == OPEN
 
 
 @pytest.fixture
@@ -174,7 +173,7 @@ def test_a_better_backup_decides_it_and_remembers_the_chatter_and_no_other_resto
     deletion, number, backup = without_variable
     for _ in range(2):
         assert became_of(replay(code=3)) == {deletion: "undecided"}
-        assert answer(company) == (503, "restored_database")
+        assert answer(company) == CLOSED
         lose_variable(company, backup)
 
     backup.restore()
@@ -195,7 +194,7 @@ def test_a_decision_lasts_where_the_replay_was_killed_before(company, without_va
 
     replay()
 
-    assert answer(company) == (200, None)
+    assert answer(company) == OPEN
     write_journal()
     replay("--restored")
-    assert answer(company) == (200, None)
+    assert answer(company) == OPEN

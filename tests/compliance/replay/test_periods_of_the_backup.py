@@ -7,6 +7,7 @@ import pytest
 from django.core.management import call_command
 
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
@@ -27,6 +28,7 @@ from tests.compliance.retention.runs import (
     set_period,
     zone_where_it_is,
 )
+from tests.factories import ready_chatbot
 from tests.functional.company import Company
 from tests.patches import after
 from tests.people import Role, client_of, staff
@@ -34,31 +36,41 @@ from tests.restoring import restored
 from tests.under_roles import role
 
 
-def waits(company: Company, _monkeypatch: pytest.MonkeyPatch) -> None:
+def waits(company: Company) -> None:
     """The backup has the first run, whose day is over when the service opens again."""
-    set_period(company.chatbot, 90, confirmed=6)
+    set_period(company.chatbot, 90, confirmed=3)
     begin_now(first_run(company.chatbot))
 
 
-def is_held_by_four_eyes(company: Company, _monkeypatch: pytest.MonkeyPatch) -> None:
+def is_held_by_four_eyes(company: Company) -> None:
     Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
-    waits(company, _monkeypatch)
+    waits(company)
     work()
-    decisions.approve(request_id=first_run(company.chatbot).pk, actor="user:8")
 
 
-def follows(company: Company, _monkeypatch: pytest.MonkeyPatch) -> None:
+def follows(company: Company) -> None:
     """The first sweep after the replay files the run of the day."""
     keep_for(company.chatbot, 90)
 
 
-def is_half_way(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+def is_half_way(company: Company) -> None:
+    """Its worker has died, which is noticed later."""
     file_run(company.chatbot)
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(due, "close", killed_at_the_second(due.close))
         with pytest.raises(KeyboardInterrupt):
             worker.drain(seconds=60)
+
+
+def companies(*back_up: Callable[[Company], None]) -> list[tuple[Company, list[int]]]:
+    """Return a company for each, with old conversations of it, as the backup has them."""
+    made = []
+    for each in back_up:
+        company = Company(ready_chatbot(slug=each.__name__.replace("_", "-"), timezone=zone_where_it_is(hour=12)))
+        made.append((company, several_old(company, 3)))
+        each(company)
     Claim.objects.update(expires_at=ago(1))
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -87,47 +99,49 @@ def next_day(company: Company) -> None:
         run.save(update_fields=["day"])
 
 
-@pytest.mark.parametrize(
-    ("back_up", "days"), [(waits, None), (is_held_by_four_eyes, 365), (follows, 365), (is_half_way, None)]
-)
-def test_what_was_decided_since_is_decided_again_before_anything_is_erased(company, monkeypatch, back_up, days):
-    numbers = several_old(company)
-    back_up(company, monkeypatch)
-    erased = gone(*numbers)
+def test_what_was_decided_since_is_decided_again_before_anything_is_erased(storage: ObjectStorage) -> None:
+    made = companies(is_held_by_four_eyes, is_half_way, waits, follows)
+    decisions.approve(request_id=first_run(made[0][0].chatbot).pk, actor="user:8")
+    erased = [gone(*numbers) for _, numbers in made]
+    days = (365, None, None, 365)
     with restored():
-        set_period(company.chatbot, days, confirmed=0)
+        for (company, _), each in zip(made, days, strict=True):
+            set_period(company.chatbot, each, confirmed=0)
 
     replay()
     work()
-    next_day(company)
+    for company, _ in made:
+        next_day(company)
     work()
 
-    assert gone(*numbers) == erased
-    run = held_run(company)
-    set_period(company.chatbot, days, confirmed=0)
+    assert [gone(*numbers) for _, numbers in made] == erased
+    for (company, _), each in zip(made, days, strict=True):
+        run = held_run(company)
+        set_period(company.chatbot, each, confirmed=0)
+        assert (company.status(str(run.pk)), period_of(company.chatbot)) == ("cancelled", each)
     work()
-    assert (company.status(str(run.pk)), period_of(company.chatbot)) == ("cancelled", days)
-    assert gone(*numbers) == erased
+    assert [gone(*numbers) for _, numbers in made] == erased
 
 
-@pytest.mark.parametrize("back_up", [waits, is_half_way])
-def test_one_approval_confirms_the_period(company, other, monkeypatch, back_up) -> None:
-    numbers = several_old(company)
+def test_one_approval_confirms_the_period(other: Company) -> None:
     theirs = several_old(other, 1)
-    back_up(company, monkeypatch)
+    made = companies(is_half_way, waits)
     keep_for(other.chatbot, 90)
     come_back()
-    next_day(company)
+    for company, _ in made:
+        next_day(company)
     work()
 
-    call_command("approve_request", str(held_run(company).pk))
+    for company, _ in made:
+        call_command("approve_request", str(held_run(company).pk))
     work()
 
-    assert gone(*numbers) == [True] * 6
-    old = company.talk("c-later", "alice", at=ago(95))
-    next_day(company)
+    assert [gone(*numbers) for _, numbers in made] == [[True] * 3] * 2
+    old = [company.talk("c-later", "alice", at=ago(95)) for company, _ in made]
+    for company, _ in made:
+        next_day(company)
     work()
-    assert gone(old, *theirs) == [True, False]
+    assert gone(*old, *theirs) == [True, True, False]
     held_run(other)
 
 
