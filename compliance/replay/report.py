@@ -1,5 +1,6 @@
 """What a replay has found, and done or would do: named by request ids, chatbots, and numbers of conversations."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,8 +40,13 @@ SELECT l.plan, l.outcome, count(*), sum(l.conversations)::bigint, count(*) FILTE
  WHERE l.incarnation = %s GROUP BY 1, 2
 """
 _LINES = """
-SELECT l.request_id, l.kind, coalesce(l.line->>'request_kind', ''), b.slug, l.plan, l.outcome, l.conversations,
-       l.numbers, coalesce(r.error_code, ''), coalesce(r.lane = 'client', FALSE)
+SELECT json_build_object(
+           'request_id', l.request_id, 'line', l.kind,
+           'kind', CASE l.kind WHEN 'exact' THEN 'deletion' WHEN 'redacted' THEN 'redaction'
+                               WHEN 'retention' THEN 'retention' ELSE coalesce(l.line->>'request_kind', '') END,
+           'chatbot', b.slug, 'plan', l.plan, 'conversations', l.conversations, 'numbers', coalesce(l.numbers, '{}'),
+           'outcome', CASE l.outcome WHEN 'filed' THEN '' ELSE l.outcome END, 'error', coalesce(r.error_code, '')),
+       l.outcome = 'left' AND r.lane = 'client'
   FROM compliance_ledgerline l
   LEFT JOIN chatbots_chatbot b ON b.id = l.chatbot_id
   LEFT JOIN compliance_compliancerequest r ON r.id = l.request_id AND l.outcome IN ('failed', 'left')
@@ -50,21 +56,11 @@ SELECT l.request_id, l.kind, coalesce(l.line->>'request_kind', ''), b.slug, l.pl
 
 
 @dataclass
-class Life:
-    """A life of the database, by the objects that it has written. Those of two lives are never mixed, unless one was
-    a copy's that works under the same name."""
-
-    incarnation: UUID
-    objects: int
-    first_at: datetime
-    last_at: datetime
-
-
-@dataclass
 class Report:
     """A replay, or what one would do (`is_dry_run`). `requests` reads its lines from the database.
 
-    `state` is that of the service before. `reach` is the highest number that it erases whatever its age.
+    `state` is that of the service before. `reach` is the highest number that it erases whatever its age. `lives` are
+    those of the database, by the objects that each has written.
     """
 
     state: Service.State
@@ -73,7 +69,7 @@ class Report:
     is_dry_run: bool
     unknown: int = 0
     refused: list[Refused] = field(default_factory=list)
-    lives: list[Life] = field(default_factory=list)
+    lives: list[dict[str, Any]] = field(default_factory=list)
     revoked: list[RevokedKey] = field(default_factory=list)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     conversations: int = 0
@@ -89,15 +85,15 @@ class Report:
 
     @property
     def are_lives_mixed(self) -> bool:
-        """Whether a life has written between two objects of another."""
-        return len({life.incarnation for life in self.lives}) < len(self.lives)
+        """Whether a life has written between two objects of another: one was a copy's that has the same name."""
+        return len({life["incarnation"] for life in self.lives}) < len(self.lives)
 
     def note_object(self, incarnation: UUID, at: datetime) -> None:
         """Note an authentic object, in the order of writing."""
-        if not self.lives or self.lives[-1].incarnation != incarnation:
-            self.lives.append(Life(incarnation, 0, at, at))
-        self.lives[-1].objects += 1
-        self.lives[-1].last_at = at
+        if not self.lives or self.lives[-1]["incarnation"] != str(incarnation):
+            self.lives.append({"incarnation": str(incarnation), "objects": 0, "first_at": at.isoformat()})
+        self.lives[-1]["objects"] += 1
+        self.lives[-1]["last_at"] = at.isoformat()
 
     def count(self) -> None:
         """Read the numbers of lines from the database."""
@@ -116,14 +112,12 @@ class Report:
         if self._kept is not None:
             yield from self._kept
             return
-        after = UUID(int=0)
-        while True:
-            values = {"incarnation": self.incarnation, "after": after, "quiet": _QUIET, "most": _LINES_AT_ONCE}
-            rows = fetch(_LINES, values)
-            yield from (_as_dict(row) for row in rows)
-            if len(rows) < _LINES_AT_ONCE:
-                return
-            after = rows[-1][0]
+        after = str(UUID(int=0))
+        values = {"incarnation": self.incarnation, "quiet": _QUIET, "most": _LINES_AT_ONCE}
+        while rows := fetch(_LINES, values | {"after": after}):
+            for one, at_client in rows:
+                yield one | {"advice": _advice(one)} | ({"waits_for": "client_bucket"} if at_client else {})
+            after = rows[-1][0]["request_id"]
 
     def to_be_told(self) -> Iterator[tuple[str, str]]:
         """Yield the id and the plan of each request that somebody has to be told of: the report can get lost."""
@@ -132,12 +126,12 @@ class Report:
                 yield one["request_id"], one["plan"]
 
     def summary(self) -> dict[str, Any]:
-        by_plan: dict[str, int] = {}
-        by_outcome: dict[str, int] = {}
+        by_plan: Counter[str] = Counter()
+        by_outcome: Counter[str] = Counter()
         for (plan, outcome), lines in sorted(self.counts.items()):
-            by_plan[plan] = by_plan.get(plan, 0) + lines
+            by_plan[plan] += lines
             if outcome:
-                by_outcome[outcome] = by_outcome.get(outcome, 0) + lines
+                by_outcome[outcome] += lines
         return {
             "dry_run": self.is_dry_run,
             "state": str(self.state),
@@ -147,15 +141,7 @@ class Report:
             "objects": {
                 "unknown": self.unknown,
                 "refused": [{"key": key, "fault": str(fault)} for key, fault in self.refused],
-                "lives": [
-                    {
-                        "incarnation": str(life.incarnation),
-                        "objects": life.objects,
-                        "first_at": life.first_at.isoformat(),
-                        "last_at": life.last_at.isoformat(),
-                    }
-                    for life in self.lives
-                ],
+                "lives": self.lives,
                 "lives_mixed": self.are_lives_mixed,
             },
             "keys_revoked": [{"chatbot": chatbot, "key": prefix} for chatbot, prefix in self.revoked],
@@ -165,25 +151,7 @@ class Report:
         }
 
 
-def _as_dict(row: tuple[Any, ...]) -> dict[str, Any]:
-    request_id, line, request_kind, slug, plan, outcome, conversations, numbers, error, at_client = row
-    kind = request_kind or {"exact": "deletion", "redacted": "redaction", "retention": "retention"}.get(line, "")
-    shown = {
-        "request_id": str(request_id),
-        "line": line,
-        "kind": kind,
-        "chatbot": slug,
-        "plan": plan,
-        "conversations": conversations,
-        "numbers": numbers or [],
-        "outcome": "" if outcome == Outcome.FILED else outcome,
-        "error": error,
-        "advice": _advice(plan, outcome),
-    }
-    return shown | ({"waits_for": "client_bucket"} if at_client and outcome == Outcome.LEFT else {})
-
-
-def _advice(plan: str, outcome: str) -> str:
-    if outcome == Outcome.DECIDED:
+def _advice(one: dict[str, Any]) -> str:
+    if one["outcome"] == Outcome.DECIDED:
         return ""
-    return _ADVICE.get(plan, _ADVICE[Plan.UNKNOWN_VARIABLE] if outcome == Outcome.UNDECIDED else "")
+    return _ADVICE.get(one["plan"], _ADVICE[Plan.UNKNOWN_VARIABLE] if one["outcome"] == Outcome.UNDECIDED else "")

@@ -156,10 +156,9 @@ of a restore, 130 interrupted
         for key, fault in report.refused:
             self.stdout.write(f"refused: {fault} {key}")
         for life in report.lives:
-            self.stdout.write(
-                f"read: {counted(life.objects, 'object')} of life {life.incarnation}, "
-                f"{life.first_at:%Y-%m-%d %H:%M} to {life.last_at:%Y-%m-%d %H:%M} UTC"
-            )
+            first, last = (life[at][:16].replace("T", " ") for at in ("first_at", "last_at"))
+            objects = counted(life["objects"], "object")
+            self.stdout.write(f"read: {objects} of life {life['incarnation']}, {first} to {last} UTC")
         if report.are_lives_mixed:
             self.stdout.write(_MIXED)
         for chatbot, prefix in report.revoked:

@@ -41,7 +41,7 @@ def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage
 
     before, rows, objects = Service.objects.get(), dump(), list(storage.versions())
     planned = replay("--dry-run")
-    assert planned["plans"] == {"erase": 1}
+    assert (planned["plans"], planned["objects"]["lives_mixed"]) == ({"erase": 1}, False)
     assert (dump(), list(storage.versions())) == (rows, objects)
     done = replay()
 

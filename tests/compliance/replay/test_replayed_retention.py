@@ -171,6 +171,7 @@ def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(company: 
         assert gone(*numbers) == [True, True, True, False]
     own = file_run(company.chatbot, 365)
     notice()
+    since = conversation_aged(company.chatbot, 400, "45")
 
     planned, report = replay("--dry-run"), replay()
 
@@ -178,7 +179,8 @@ def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(company: 
     assert planned["requests"] == [one | {"outcome": ""} for one in report["requests"]]
     assert set(report["outcomes"]) == {"erased"}
     assert Service.objects.get().state == "open"
-    assert gone(*numbers, theirs) == [True, True, True, False, False]
+    assert gone(*numbers, theirs, since.pk) == [True, True, True, False, False, False]
+    assert not Message.objects.filter(conversation__in=numbers[:3]).exists()
     work()
     assert company.status(str(own.pk)) == "on_hold"
 
@@ -201,23 +203,6 @@ def test_files_of_a_replayed_run_are_gone_whichever_slice_they_are_in(company, s
     assert not UploadedFile.objects.exists()
     assert not Identity.objects.exists()
     assert "a picture" not in everything_in(storage)
-
-
-def test_a_retention_run_erases_again_what_was_due_and_goes_no_further_than_the_restore(company: Company) -> None:
-    old, young = conversation_aged(company.chatbot, 91), conversation_aged(company.chatbot, 89, "43")
-    with restored():
-        # The period was set since the backup, and is forgotten.
-        run = file_run(company.chatbot)
-        work()
-    since = conversation_aged(company.chatbot, 400, "45")
-    assert period_of(company.chatbot) is None
-
-    report = replay()
-
-    assert became_of(report) == {str(run.pk): "erased"}
-    assert (report["requests"][0]["kind"], report["requests"][0]["conversations"]) == ("retention", 1)
-    assert gone(old.pk, young.pk, since.pk) == [True, False, False]
-    assert not Message.objects.filter(conversation=old.pk).exists()
 
 
 def test_a_first_run_that_was_cancelled_sets_the_period_back(company: Company) -> None:

@@ -24,7 +24,7 @@ from tests.functional.company import Company
 from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
 from tests.patches import Killed, failing
-from tests.restoring import Backup, restored
+from tests.restoring import restored
 
 
 def erased_since(company: Company, *, state: str = "restored") -> tuple[int, str]:
@@ -94,40 +94,6 @@ def test_only_objects_that_this_service_wrote_there_and_lately_are_believed(comp
         assert f"{len(faults)} objects of the ledger not believed" in each.splitlines()[-1]
         assert "DcaLedgerForeign" in each.splitlines()[-1]
     assert Service.objects.get().state == "open"
-
-
-def test_objects_of_whatever_life_are_read(company: Company) -> None:
-    """A second restore, of the same old backup: what was promised in the life between counts too."""
-    first, second = company.talk("c-1", "alice"), company.talk("c-2", "bob")
-    backup = Backup()
-    alices = company.delete("alice")
-    work()
-    backup.restore()
-    replay()
-    bobs = company.delete("bob")
-    work()
-    assert gone(first, second) == [True, True]
-    backup.restore()
-    assert gone(first, second) == [False, False]
-
-    report = replay()
-
-    assert [life["objects"] > 0 for life in report["objects"]["lives"]] == [True, True]
-    assert not report["objects"]["lives_mixed"]
-
-    assert became_of(report) == {alices: "erased", bobs: "erased"}
-    assert gone(first, second) == [True, True]
-
-
-def test_objects_that_a_copy_wrote_meanwhile_are_told(company: Company, storage: ObjectStorage) -> None:
-    erased_since(company)
-    folder = f"erasure_ledger/{Service.objects.get().service_id}/"
-    for name, life in (("1", uuid4()), ("2", Service.objects.get().incarnation)):
-        key = f"{folder}2999/{name}"
-        storage.put(key, sealed(key, incarnation=life), "text/plain")
-
-    assert replay("--dry-run")["objects"]["lives_mixed"]
-    assert "WARNING: two lives" in run("replay_erasures").out
 
 
 def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage) -> None:
