@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -21,14 +21,10 @@ from compliance.ledger.content import Fault, InvalidLedgerObject
 from compliance.models import ComplianceRequest, LedgerObject, Occurrence, Service
 from tests.clients import empty
 from tests.compliance.conftest import Drain
-from tests.compliance.replay.conftest import replay, work
 from tests.factories import as_bytes, conversation_of, deletion_of, of_conversations, uci_of
-from tests.functional.company import Company, document
-from tests.functional.redacting import SECRET, redact, said
 from tests.hostile import Hostile, swallowing
 from tests.ledger import header, keys_of, lines_of, noted, put, recovered, state
 from tests.patches import after
-from tests.restoring import restored
 
 
 def test_a_deletion_is_in_the_ledger_before_and_after_without_values(chatbot, drain, storage) -> None:
@@ -305,21 +301,3 @@ def test_what_is_lost_is_written_again_in_steps(
         assert mended_to == (done and rows[done - 1])
     assert set(known) <= set(keys_of(storage))
     assert noted(Occurrence.Name.LEDGER_MISSING) == 1
-
-
-def test_what_a_replay_has_recorded_is_written_again_too(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """It has no rows: neither the conversation that was erased, nor the message that was redacted."""
-    company = Company(chatbot)
-    with restored():
-        [result] = company.send(document("c-2", "bob", messages=[said("m1", SECRET)]))
-        redaction = redact(company, result["number"])
-        company.talk("c-1", "alice")
-        deletion = company.delete("alice")
-        work()
-        before = lines.current([UUID(deletion), UUID(redaction)], [])
-
-    replay()
-
-    after = lines.current([UUID(deletion), UUID(redaction)], [])
-    for name in ("kind", "conversations", "conversation", "messages"):
-        assert [one.get(name) for one in after] == [one.get(name) for one in before]

@@ -1,6 +1,5 @@
 """This service's identity: the server that its database is on, and what a trip closes."""
 
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests import under_roles
 from tests.factories import conversation_of, deletion_of
-from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 
 Kind = ComplianceRequest.Kind
@@ -248,17 +246,6 @@ def test_a_new_incarnation_opens_it(identity: Service) -> None:
     assert (found.state, found.reason, found.highest_number) == ("open", "", None)
     connection.close()
     assert service.is_open()
-
-
-@pytest.mark.parametrize("argv", [("health",), ("migrate",), ("process_requests",)])
-@pytest.mark.long(reason="starts three programs")
-def test_a_command_trips_a_loaded_dump_before_it_does_anything(identity: Service, argv: tuple[str, ...]) -> None:
-    move()
-    ended = subprocess.run(
-        manage(*argv), cwd=ROOT, env=worker_environment(), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "service.restored" in ended.stderr
-    assert not service.is_open()
 
 
 def extract(chatbot: Chatbot) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Variable
@@ -18,7 +17,6 @@ from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company, Subject, words_in
-from tests.functional.redacting import SECRET, message_of, redact, talk
 from tests.functional.refusing import FILES, Refusals
 from tests.restoring import Backup, notice, restored
 
@@ -176,23 +174,6 @@ def test_what_was_withdrawn_stays_so(company: Company) -> None:
     assert [row[:2] for row in before] == [("cancelled", None), ("rejected", None)]
     work()
     assert gone(*numbers) == [False, False]
-
-
-def test_a_redaction_is_carried_out_again(company: Company, other: Company, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "chunked_cursor", None)  # a pooler may keep it from the next statement
-    number, theirs = talk(company, "c-1", "alice"), talk(other, "c-1", "alice")
-    with restored():
-        redaction = redact(company, number)
-        work()
-    assert message_of(number).kind == "file"
-
-    report = replay()
-
-    assert became_of(report) == {redaction: "erased"}
-    assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
-    assert message_of(number, "m2").kind == "text"
-    assert SECRET in message_of(theirs).text
-    assert company.status(redaction) == "completed"
 
 
 def test_keys_are_revoked_again_and_told_once(company: Company, other: Company) -> None:

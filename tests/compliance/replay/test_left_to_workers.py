@@ -12,7 +12,7 @@ from compliance.replay import runner
 from compliance.work import scheduling
 from compliance.work.transitions import requeue
 from conversations.models import Conversation
-from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.compliance.replay.conftest import became_of, gone, replay, sweep_and_work, work, write_journal
 from tests.compliance.replay.test_whole_replays import told
 from tests.functional.company import Company
 from tests.patches import before, failing
@@ -98,19 +98,25 @@ def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch)
     assert Conversation.objects.get(pk=numbers[1]).is_closed
 
 
-def test_workers_catch_up_after_a_failover_and_leave_a_restored_database_to_its_operator(chatbot, storage) -> None:
+def test_workers_catch_up_after_a_failover_and_leave_a_restored_database_to_its_operator(
+    chatbot, storage, caplog
+) -> None:
     company = Company(chatbot)
     number = company.talk("c-1", "alice")
     with restored():
         company.delete("alice")
         work()
-    work()
+        export = company.export("alice")
+        write_journal()
+    sweep_and_work()
     assert (gone(number), Service.objects.get().state) == ([False], "restored")
     notice("catching_up")
 
     worker.drain(seconds=20)
 
     assert (gone(number), Service.objects.get().state) == ([True], "open")
+    # What clients are to be told.
+    assert f"replay.not_carried_out request={export} plan=lost_export" in caplog.messages
 
 
 def test_workers_leave_what_another_life_wrote_to_an_operator(chatbot, storage) -> None:
@@ -136,15 +142,3 @@ def test_workers_leave_what_another_life_wrote_to_an_operator(chatbot, storage) 
     assert (lives, found["lives_mixed"]) == ([str(copy), str(ours), str(copy)], True)
     assert "WARNING: two lives" in told()
     assert gone(*numbers) == [True] * 4
-
-
-def test_workers_log_what_clients_are_to_be_told(chatbot, storage, caplog) -> None:
-    company = Company(chatbot)
-    company.talk("c-1", "alice")
-    with restored(state="catching_up"):
-        export = company.export("alice")
-        write_journal()
-
-    worker.drain(seconds=20)
-
-    assert f"replay.not_carried_out request={export} plan=lost_export" in caplog.messages

@@ -187,24 +187,6 @@ def test_a_redaction_that_is_here_in_whatever_state(company: Company) -> None:
     assert {state for state, number in numbers.items() if message_of(number).kind == "redacted"} == set(OPEN)
 
 
-@pytest.mark.long(reason="one more meeting of the two, and a restore")
-def test_a_redaction_and_a_deletion_of_one_conversation(company: Company) -> None:
-    number, other = talk(company, "c-1", "alice"), talk(company, "c-2", "bob")
-    backup = Backup()
-    redaction = redact(company, number)
-    work()
-    deletion = company.delete("alice")
-    work()
-    backup.restore()
-
-    report = replay()
-
-    assert set(report["outcomes"]) <= {"erased", "unchanged", "nothing_found"}
-    assert gone(number, other) == [True, False]
-    assert company.status(deletion) == "completed"
-    assert {one["request_id"] for one in report["requests"]} <= {redaction, deletion}
-
-
 @pytest.mark.django_db(transaction=True)  # what calls a bucket of a client has a connection of its own
 @pytest.mark.usefixtures("clients")
 def test_a_redaction_that_finds_nothing_ends_and_names_what_was_delivered(company: Company) -> None:
