@@ -79,46 +79,46 @@ def test_an_early_approval_counts_as_far_as_the_backup_has_it_and_one_that_was_u
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("has_four_eyes", [False, True])
-def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(company, storage, monkeypatch, has_four_eyes) -> None:
+def test_what_a_worker_had_begun_is_neither_held_nor_withdrawn(company, other, storage, monkeypatch) -> None:
     """Files are gone by then, which no restore brings back: conversations without them would be left.
 
-    The backup has the deletion of Alice.
+    The backup has the deletions of Alice. Of two chatbots one has four eyes already, the other afterwards.
     """
     refusals = Refusals()
     refusals.set_up(monkeypatch)
-    numbers = [company.talk(f"c-{who}", who, has_file=True) for who in ("alice", "bob")]
-    company.make_day()
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=has_four_eyes)
-    deletions = [company.delete("alice")]
-    if has_four_eyes:
-        work()
+    both = (company, other)
+    numbers = [one.talk(f"c-{who}", who, has_file=True) for one in both for who in ("alice", "bob")]
+    for one in both:
+        one.make_day()
+    Chatbot.objects.filter(pk=other.chatbot.pk).update(four_eyes=True)
+    filed = [(one, one.delete("alice")) for one in both]
+    postpone(filed[0][1])
+    work()
     with restored():
-        deletions.append(company.delete("bob"))
+        filed += [(one, one.delete("bob")) for one in both]
         write_journal()
-        if has_four_eyes:
-            work()
-            for one in deletions:
-                assert company.status(one) == "on_hold"
-                decisions.approve(request_id=UUID(one), actor="user:7")
         refusals.unwritable.add(EXTRACTS)
-        for _ in range(2):
+        for _ in range(3):
+            let_time_pass()
             work()
-            ComplianceRequest.objects.update(not_before=None)
-        assert [company.status(one) for one in deletions] == ["accepted"] * 2
-        assert gone(*numbers) == [True, True]
+            for one, deletion in filed:
+                if one.status(deletion) == "on_hold":
+                    decisions.approve(request_id=UUID(deletion), actor="user:7")
+        assert [one.status(deletion) for one, deletion in filed] == ["accepted"] * 4
+        assert gone(*numbers) == [True] * 4
         assert not list(storage.keys(FILES))
+        deletions = [deletion for _, deletion in filed]
         assert {line["request"] for line in lines_of(storage, "intended")} == set(deletions)
     refusals.end()
     assert became_of(replay()) == dict.fromkeys(deletions, "filed_again")
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    Chatbot.objects.update(four_eyes=True)
 
-    for one in deletions:
-        problem(company.caller.post(f"requests/{one}/cancel", {}), 409, "not_cancellable")
+    for one, deletion in filed:
+        problem(one.caller.post(f"requests/{deletion}/cancel", {}), 409, "not_cancellable")
     work()
 
-    assert [company.status(one) for one in deletions] == ["completed"] * 2
-    assert gone(*numbers) == [True, True]
+    assert [one.status(deletion) for one, deletion in filed] == ["completed"] * 4
+    assert gone(*numbers) == [True] * 4
 
 
 @pytest.mark.django_db(transaction=True)
