@@ -117,25 +117,33 @@ def execute(statement: Statement, parameters: Parameters = None) -> int:
     return count
 
 
-def insert_many(objects: Collection[Model], *, leave_out: Collection[str] = (), on_conflict: str = "") -> None:
+def insert_many(
+    objects: Collection[Model], *, leave_out: Collection[str] = (), on_conflict: str = "", add_to: str = ""
+) -> None:
     """Insert objects of one model in this order, by one parameter: there can be very many, with very many columns.
 
     Columns in `leave_out` get their defaults from the database. With `on_conflict`, the name of a unique column, the
-    other columns of a row that is there are overwritten.
+    other columns of a row that is there are overwritten, but for the array `add_to`, which is added to.
     """
     if not objects:
         return
     meta = next(iter(objects))._meta
     names = [field.attname for field in meta.concrete_fields if field.attname not in leave_out]
     columns = ", ".join(names)
-    given = ", ".join(f"{name} = excluded.{name}" for name in names if name != on_conflict)
+    sets = {name: f"excluded.{name}" for name in names if name != on_conflict}
+    if add_to:
+        sets[add_to] = (
+            f"CASE WHEN excluded.{add_to} = '{{}}' THEN known.{add_to}"
+            f" ELSE ARRAY(SELECT DISTINCT unnest(known.{add_to} || excluded.{add_to})) END"
+        )
+    overwritten = ", ".join(f"{name} = {value}" for name, value in sets.items())
     rows = [{name: as_json(getattr(one, name)) for name in names} for one in objects]
     execute(
-        f"INSERT INTO {meta.db_table} ({columns}) SELECT {columns}"  # noqa: S608  (names from code)
+        f"INSERT INTO {meta.db_table} AS known ({columns}) SELECT {columns}"  # noqa: S608  (names from code)
         " FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS each(given, place)"
         f" CROSS JOIN LATERAL jsonb_populate_record(NULL::{meta.db_table}, given) ORDER BY place"
-        + (f" ON CONFLICT ({on_conflict}) DO UPDATE SET {given}" if on_conflict else ""),
-        [json.dumps(rows)],
+        + (f" ON CONFLICT ({on_conflict}) DO UPDATE SET {overwritten}" if on_conflict else ""),
+        [json.dumps(rows, default=str)],
     )
 
 

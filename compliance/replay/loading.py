@@ -148,9 +148,9 @@ def load(found: Loaded, service: Service) -> list[RevokedKey]:
 def merge(found: Loaded, service: Service) -> None:
     """Merge the lines of an object about requests with those that are known of them."""
     about = [line for line in found.lines if "request" in line]
-    merged = LedgerLine.objects.in_bulk([UUID(line["request"]) for line in about])
     chatbots = Chatbot.objects.filter(public_id__in={line["chatbot"] for line in about})
     chatbot_of = {str(public_id): pk for public_id, pk in chatbots.values_list("public_id", "pk")}
+    merged: dict[UUID, LedgerLine] = {}
     for line in about:
         new = LedgerLine(
             request_id=UUID(line["request"]),
@@ -162,10 +162,15 @@ def merge(found: Loaded, service: Service) -> None:
             at=found.at,
             incarnation=service.incarnation,
         )
-        if known := merged.get(new.request_id):
-            _merge(known, into=new)
+        former = merged.get(new.request_id)
+        if former and not _merge(former, into=new):
+            new.conversation_digests = list({*former.conversation_digests, *new.conversation_digests})
         merged[new.request_id] = new
-    insert_many(merged.values(), on_conflict="request_id")
+    # There can be millions of digests, which PostgreSQL adds up.
+    known = LedgerLine.objects.defer("conversation_digests").in_bulk(merged)
+    replaced = [pk for pk, one in known.items() if _merge(one, into=merged[pk])]
+    LedgerLine.objects.filter(pk__in=replaced).update(conversation_digests=[])
+    insert_many(merged.values(), on_conflict="request_id", add_to="conversation_digests")
 
 
 def declare_ucis(request_ids: Sequence[UUID]) -> None:
@@ -215,23 +220,25 @@ def _revoke(lines: Sequence[Line]) -> list[RevokedKey]:
     return revoked
 
 
-def _merge(known: LedgerLine, *, into: LedgerLine) -> None:
-    """Merge what is known of a request into a line about it that has no plan yet."""
+def _merge(known: LedgerLine, *, into: LedgerLine) -> bool:
+    """Merge what is known of a request into a line about it that has no plan yet.
+
+    Returns whether the line's conversations take the place of those that are known; otherwise they are added to them.
+    """
     new = into
     ranks = [_RANKS.get(LineKind(one.kind), _ENDED) for one in (new, known)]
-    digests, former = set(new.conversation_digests), set(known.conversation_digests)
-    says_more = ranks[0] > ranks[1] or (ranks[0] == ranks[1] and not digests <= former)
-    if known.outcome == LedgerLine.Outcome.DECIDED and not (new.key > known.key and says_more):
-        new.plan, new.outcome = known.plan, known.outcome
-    # What was accepted and what has begun are alike here.
-    rank, rank_of_known = (max(each, _RANKS[LineKind.INTENDED]) for each in ranks)
-    if rank < rank_of_known or (rank == rank_of_known and not digests):
-        new.conversation_digests = known.conversation_digests
-    elif rank == rank_of_known:
-        new.conversation_digests = list(digests | former)
+    if known.outcome == LedgerLine.Outcome.DECIDED:
+        names_more = not set(new.conversation_digests) <= set(known.conversation_digests)
+        if new.key <= known.key or (ranks[0], names_more) <= (ranks[1], False):
+            new.plan, new.outcome = known.plan, known.outcome
     latest, other = (new, known) if (ranks[0], new.key) >= (ranks[1], known.key) else (known, new)
     line = latest.line
     if latest.kind == LineKind.EXACT and line.get("variable") is None and other.line.get("variable") is not None:
         # A replay that does not find the variable writes what it erased by conversations alone.
         line |= {name: other.line[name] for name in _CHATTER if name in other.line}
     new.kind, new.line, new.key, new.at = latest.kind, line, latest.key, latest.at
+    # What was accepted and what has begun are alike here.
+    rank, rank_of_known = (max(each, _RANKS[LineKind.INTENDED]) for each in ranks)
+    if rank < rank_of_known:
+        new.conversation_digests = []
+    return rank > rank_of_known
