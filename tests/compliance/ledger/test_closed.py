@@ -26,8 +26,6 @@ from tests.factories import CallbackFactory, ChatbotFactory, ExportFactory, Requ
 from tests.looking_up import begin, make_due, with_resolver
 from tests.receivers import Receiver, receiving
 
-pytestmark = pytest.mark.django_db(transaction=True)  # an extract is read in a snapshot of its own
-
 PAST = timezone.now() - timedelta(days=100)
 
 
@@ -87,6 +85,7 @@ def done(chatbot: Chatbot, receiver: Receiver, storage: ObjectStorage) -> set[st
     return {kind for kind, is_done in found.items() if is_done}
 
 
+@pytest.mark.django_db(transaction=True)  # an extract is read in a snapshot of its own
 def test_no_kind_of_work_is_done_while_it_is_closed(due: Chatbot, receiver: Receiver, storage: ObjectStorage) -> None:
     service.current()
     service.trip(State.RESTORED, Reason.OBJECTS_UNKNOWN)

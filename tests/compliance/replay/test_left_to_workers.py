@@ -70,7 +70,6 @@ def test_what_meets_an_error_is_closed_and_goes_on_later(chatbot, storage, monke
     assert (company.status(deletion), gone(number)) == ("completed", [True])
 
 
-@pytest.mark.django_db(transaction=True)
 def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch) -> None:
     company, people = Company(chatbot), ("alice", "bob", "carol", "dora", "emil")
     numbers = [company.talk(f"c-{person}", person) for person in people]

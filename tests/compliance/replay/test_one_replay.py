@@ -23,7 +23,6 @@ from tests.restoring import restored
 from tests.under_roles import role
 
 
-@pytest.mark.django_db(transaction=True)
 def test_two_do_not_replay_at_once(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     number = company.talk("c-1", "alice")
     with restored():
@@ -111,7 +110,7 @@ def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step_and_goes_on(comp
     assert gone(*numbers) == [True, True]
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True)  # other locks end with the calls that took them
 def test_a_dry_run_keeps_no_intake_waiting_and_nothing_locked_while_it_is_read(company, monkeypatch) -> None:
     """The service can be open."""
     number = company.talk("c-1", "alice")
