@@ -142,7 +142,8 @@ def look_if_due() -> bool:
         return before is None
     if not (before.is_due or before.is_elsewhere or before.can_be_restored):
         return True
-    if not before.is_elsewhere and (time.monotonic() < _looks_again_at or not _has_turn(before)):
+    every = _TURN_SECONDS if before.can_be_restored else EVERY.total_seconds()
+    if not before.is_elsewhere and (time.monotonic() < _looks_again_at or not occurrences.ask(_LOOK, every=every)):
         return not before.can_be_restored
     try:
         is_compared = _look(before, seconds=_SECONDS)
@@ -165,10 +166,6 @@ def look() -> None:
     before = _before()
     if before and before.is_open:
         _look(before, seconds=float("inf"))
-
-
-def _has_turn(before: _Before) -> bool:
-    return occurrences.ask(_LOOK, every=_TURN_SECONDS if before.can_be_restored else EVERY.total_seconds())
 
 
 def _before() -> _Before | None:
