@@ -169,6 +169,7 @@ def test_a_failed_deletion_that_has_forgotten_what_it_names_learns_it_from_the_l
     assert requests.get().conversation_digests == [one.digest for one in RequestSubject.objects.all()]
 
 
+@pytest.mark.long(reason="a redaction with a file for each state")
 def test_a_redaction_that_is_here_in_whatever_state(company: Company) -> None:
     numbers = {state: talk(company, f"c-{state}", "alice") for state in STATES}
     redactions = {state: redact(company, number) for state, number in numbers.items()}

@@ -11,8 +11,7 @@ from compliance.models import Claim, ComplianceRequest, RetentionRun, Service
 from compliance.requests import decisions
 from compliance.retention import due, policy
 from conversations.models import Identity, Message, UploadedFile
-from tests.compliance.replay.conftest import became_of, gone, replay, write_journal
-from tests.compliance.replay.conftest import sweep_and_work as work
+from tests.compliance.replay.conftest import became_of, gone, replay, sweep_and_work, work, write_journal
 from tests.compliance.retention.runs import (
     ago,
     begin_now,
@@ -72,7 +71,7 @@ def test_a_run_that_was_turned_off_before_it_erased_anything_erases_nothing(comp
         assert (run.status, run.conversations, gone(old)) == ("completed", 0, [False])
 
     planned, report = replay("--dry-run"), replay()
-    work()
+    sweep_and_work()
 
     assert gone(old) == [False]
     assert planned["conversations"] == report["conversations"] == 0
@@ -98,7 +97,7 @@ def test_a_run_that_failed_half_way_erases_what_it_had_erased(company, monkeypat
     refusals.end()
 
     planned, report = replay("--dry-run"), replay()
-    work()
+    sweep_and_work()
 
     assert gone(*numbers) == erased
     assert planned["conversations"] == report["conversations"] == 4
@@ -123,7 +122,7 @@ def test_a_run_that_the_backup_has_half_way_goes_no_further_than_it_went(company
         assert (company.status(str(run.pk)), erased) == ("completed", [True] * 4 + [False] * 2)
 
     planned, report = replay("--dry-run"), replay()
-    work()
+    sweep_and_work()
 
     assert gone(*numbers) == erased
     assert planned["conversations"] == report["conversations"] == 2
@@ -181,7 +180,7 @@ def test_a_first_run_and_another_of_its_day_are_both_carried_out_again(company: 
     assert Service.objects.get().state == "open"
     assert gone(*numbers, theirs, since.pk) == [True, True, True, False, False, False]
     assert not Message.objects.filter(conversation__in=numbers[:3]).exists()
-    work()
+    sweep_and_work()
     assert company.status(str(own.pk)) == "on_hold"
 
 

@@ -140,6 +140,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.long(reason="26 replays that are killed")
 def test_it_goes_on_after_a_kill_at_each_step(company, monkeypatch) -> None:
     numbers = [company.talk(f"c-{who}", who, has_file=True) for who in ("alice", "bob", "carol")]
     with restored():
