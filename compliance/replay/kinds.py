@@ -248,8 +248,10 @@ def _remember_redaction(one: ReplayedLine, *, is_announced: bool) -> Decision:
     """A redaction whose messages are not here, so that what is sent of them again is stored as redacted."""
     at = one.time("cutoff_at") if one.kind == LineKind.REDACTED else one.now
     if request := one.known:
-        cleared = dict.fromkeys(("hold_reason", "failed_at", "claim", "waiting_for"))
-        _set(request, **_found_nothing(at), **cleared, error_code="", error_detail="")
+        for name, value in _found_nothing(at).items():
+            setattr(request, name, value)
+        request.hold_reason = request.failed_at = request.claim = request.waiting_for = None
+        request.error_code = request.error_detail = ""
         request.save()
         exports.leave([request.pk], of=REDACTIONS)
     else:
@@ -277,15 +279,12 @@ def _retention(one: ReplayedLine) -> Decision:
     run = _run(one)
     # It has examined everything: it erases what it marks here, and nothing else.
     run.examined_number, run.left_out = one.reach, max(run.left_out, len(kept))
-    begun: dict[str, Any] = {"cutoff_at": one.now, "cutoff_number": one.reach, "started_at": one.now, "slice": []}
-    if known is None:
-        request = _made(one, Kind.RETENTION, lane=Lane.LARGE, **begun)
-    else:
-        if known.cutoff_at is None:
-            _set(known, **begun)
-        known.lane = Lane.LARGE
-        request = _begin_again(one, known)
-    return Decision(Plan.RUN, Outcome.FILED, request, [run])
+    request = known or _made(one, Kind.RETENTION)
+    request.lane = Lane.LARGE
+    if request.cutoff_at is None:
+        request.cutoff_at = request.started_at = one.now
+        request.cutoff_number, request.slice = one.reach, []
+    return Decision(Plan.RUN, Outcome.FILED, _begin_again(one, request) if known else request, [run])
 
 
 _KINDS: Mapping[str, Callable[[ReplayedLine], Decision]] = {
@@ -321,7 +320,7 @@ def _find_messages(one: ReplayedLine) -> tuple[list[int], FoundMessages]:
 
 def _made(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceRequest:
     """Return a request, unsaved, under its old id and with its old times."""
-    of_line: dict[str, Any] = {
+    of_line = {
         "id": one.request_id,
         "chatbot_id": one.chatbot,
         "kind": kind,
@@ -359,18 +358,12 @@ def _begin_again(one: ReplayedLine, request: ComplianceRequest) -> ComplianceReq
     if request.status == Status.COMPLETED:
         request.messages = 0  # a redaction counts them again
     request.approved_by = request.approved_by or one.approved_by
-    nothing = dict.fromkeys(
-        ("hold_reason", "completed_at", "result", "not_before", "failed_at", "waiting_for", "claim")
-    )
-    again = {"origin": ComplianceRequest.Origin.REPLAY, "status": Status.ACCEPTED, "attempts": 0}
-    _set(request, **again, **nothing, error_code="", error_detail="")
+    request.origin, request.status = ComplianceRequest.Origin.REPLAY, Status.ACCEPTED
+    request.attempts, request.error_code, request.error_detail = 0, "", ""
+    request.hold_reason = request.waiting_for = request.claim = None
+    request.completed_at = request.result = request.not_before = request.failed_at = None
     request.save()
     return request
-
-
-def _set(request: ComplianceRequest, **fields: Any) -> None:
-    for name, value in fields.items():
-        setattr(request, name, value)
 
 
 def _redaction(one: ReplayedLine, messages: Sequence[int]) -> Redaction:
