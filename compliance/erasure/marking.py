@@ -100,8 +100,8 @@ _NAMED_LIVE = f"""
 SELECT id, established_by, uncounted, is_open FROM live
 """
 
-# Read after the lock: what was stored before this time, under a number up to the newest one of all, is in scope.
-_CUTOFF = """
+# Read after intake's lock: what was stored before this time, under a number up to the newest one of all, is in scope.
+CUTOFF = """
 SELECT chatbot_id, clock_timestamp(),
        CASE WHEN newest.is_called THEN newest.last_value ELSE 0 END
   FROM unnest(%(chatbots)s::bigint[]) AS ours(chatbot_id) CROSS JOIN conversations_conversation_id_seq AS newest
@@ -294,7 +294,7 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     if overtaken:
         raise _RowsInUse(overtaken)
     times, numbers = {}, {}
-    for chatbot_id, now, number in fetch(_CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
+    for chatbot_id, now, number in fetch(CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
         times[chatbot_id], numbers[chatbot_id] = now, number
     counts: Mapping[UUID, completion.Counts] = {}
     found: Counter[Named] = Counter()

@@ -51,15 +51,7 @@ class LockedConversation(NamedTuple):
 _MARKED = """
 SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
   FROM conversations_conversation c
- WHERE c.deletion_request_id = ANY(%(ids)s) AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
- LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
-"""
-
-_OF_SLICE = """
-SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
-  FROM conversations_conversation c
- WHERE c.id = ANY(%(numbers)s::bigint[]) AND c.deletion_request_id = ANY(%(ids)s)
-   AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
+ WHERE c.deletion_request_id = ANY(%(ids)s) AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL {of_these}
  LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 """
 
@@ -198,23 +190,19 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
 
     Returns the counts: empty if nothing was left, or only what others have locked.
     """
-    locked = _lock(_MARKED, subjects(request_ids)) or _lock(_NAMED_ONLY, given(request_ids))
+    locked = _lock(_MARKED.format(of_these=""), subjects(request_ids)) or _lock(_NAMED_ONLY, given(request_ids))
     counts = _erase_some(locked, keeps_names=True) if locked else {}
     completion.add_counts(counts)
     return counts
 
 
-def erase_slice(request_id: UUID, numbers: Sequence[int]) -> dict[UUID, Counts]:
-    """As `erase_chunk`, of the slice that a retention run works on."""
-    locked = _lock(_OF_SLICE, subjects([request_id]) | {"numbers": array(numbers)})
-    counts = _erase_some(locked) if locked else {}
-    completion.add_counts(counts)
-    return counts
+def erase_marked_chunk(request_ids: Sequence[UUID], *, of: Sequence[int] | None = None) -> dict[UUID, Counts]:
+    """Erase a chunk of what these requests have marked, `of` these numbers if given; return the counts.
 
-
-def erase_marked_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
-    """Erase a chunk of what these requests have marked, in the caller's transaction; return the counts."""
-    locked = _lock(_MARKED, subjects(request_ids))
+    In the caller's transaction, which adds them up.
+    """
+    of_these = "" if of is None else "AND c.id = ANY(%(numbers)s::bigint[])"
+    locked = _lock(_MARKED.format(of_these=of_these), subjects(request_ids) | {"numbers": array(of or ())})
     return _erase_some(locked) if locked else {}
 
 

@@ -38,7 +38,6 @@ _NEXT = f"""
 (SELECT id, started_at, last_message_at {_OPEN_ONES} AND id > %(after)s
   ORDER BY chatbot_id, id LIMIT %(most)s) AS c
 """
-_NEWEST = f"SELECT id {_OPEN_ONES} ORDER BY chatbot_id DESC, id DESC LIMIT 1"
 _EXAMINE = f"SELECT id, {_IS_DUE} FROM {_NEXT}"
 _COUNT = f"SELECT count(*) FILTER (WHERE {_IS_DUE}), max(id) FROM {_NEXT}"
 # What intake or a deletion has locked is left for the next run: it is in use, so it may not be due any more.
@@ -95,12 +94,6 @@ class Count(NamedTuple):
 
     number: int
     is_whole: bool
-
-
-def newest_number(chatbot_id: int) -> int:
-    """Return the highest number of the chatbot's open conversations, 0 if there is none."""
-    found = fetch_in_index_order(_NEWEST, _open_ones(chatbot_id))
-    return int(found[0][0]) if found else 0
 
 
 def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> Examined | None:

@@ -22,7 +22,8 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from chatbots import locks
-from compliance.erasure import rows
+from common.db import array, fetch
+from compliance.erasure import marking, rows
 from compliance.erasure.engine import Erased, ErasureRun, Found, enter
 from compliance.erasure.findings import EXTRACTS
 from compliance.erasure.marking import Marked
@@ -95,11 +96,12 @@ def _is_held(held: HeldClaim, request: ComplianceRequest, reason: HoldReason) ->
 def _begin(held: HeldClaim, request: ComplianceRequest) -> None:
     """Fix the scope: conversations that are stored by now. Later ones are for the next run."""
     with held.transaction() as now:
+        [(_, _, newest)] = fetch(marking.CUTOFF, {"chatbots": array([request.chatbot_id])})
         ComplianceRequest.objects.filter(pk=request.pk).update(
             status=Status.PROCESSING,
             started_at=Coalesce("started_at", now),
             cutoff_at=now,
-            cutoff_number=due.newest_number(request.chatbot_id),
+            cutoff_number=newest,
             slice=[],
         )
         log("request.started", [(request.pk, request.chatbot_id, {})])
@@ -120,7 +122,9 @@ class _RetentionErasure(ErasureRun):
     def _erase_chunk(self) -> bool:
         # A replay has marked all that the run erases. Each slice is verified before the next one.
         [numbers] = ComplianceRequest.objects.filter(pk__in=self._active).values_list("slice", flat=True)
-        return bool(rows.erase_slice(self._active[0], numbers or ()))
+        counts = rows.erase_marked_chunk(self._active, of=numbers or ())
+        completion.add_counts(counts)
+        return bool(counts)
 
     def _note(self, found: Found) -> None:
         """As of any request, but add up the daily extracts that were rebuilt for each slice."""
@@ -146,7 +150,7 @@ class _RetentionErasure(ErasureRun):
         if not entries or self._close_next():
             return {}
         try:
-            written = journal.conclude(self._read_ledger(list(entries)))
+            written = journal.conclude(entries)
         except StepFailed as failure:
             self._fail(dict.fromkeys(entries, failure))
             return {}
@@ -166,39 +170,31 @@ class _RetentionErasure(ErasureRun):
         """
         [request_id] = self._active
         request = ComplianceRequest.objects.select_related("retention_run").get(pk=request_id)
-        run = request.retention_run
-        if marked := due.next_marked(request_id, chatbot_id=request.chatbot_id):
-            with self._held.transaction():
-                self._begin_slice(request_id, marked)
-            self._name(request, marked)
-            return True
+        run, last = request.retention_run, request.cutoff_number or 0
         of_run: dict[str, Any] = {"chatbot_id": request.chatbot_id, "older_than": run.older_than}
-        while examined := due.examine(after=run.examined_number, last=request.cutoff_number or 0, **of_run):
+        if numbers := due.next_marked(request_id, chatbot_id=request.chatbot_id):
             with self._held.transaction():
-                if not policy.holds(run):
+                self._begin_slice(request_id, numbers)
+        while not numbers:
+            examined = due.examine(after=run.examined_number, last=last, **of_run)
+            with self._held.transaction():
+                if examined and not policy.holds(run):
                     return False
-                closed = due.close(examined.due, request_id=request_id, **of_run)
-                run.examined_number = examined.last
+                closed = due.close(examined.due, request_id=request_id, **of_run) if examined else due.Closed([], 0)
+                run.examined_number = examined.last if examined else last
                 run.left_out += closed.left_out
                 run.save(update_fields=["examined_number", "left_out"])
+                if examined is None:
+                    return False
                 self._begin_slice(request_id, closed.numbers)
-            if closed.numbers:
-                self._name(request, closed.numbers)
-                return True
-            if time.monotonic() > self._deadline:
+            numbers = closed.numbers
+            if not numbers and time.monotonic() > self._deadline:
                 self._requeue([request_id], WaitingFor.TURN)
                 return True
-        with self._held.transaction():
-            run.examined_number = request.cutoff_number or 0
-            run.save(update_fields=["examined_number"])
-        return False
-
-    def _name(self, request: ComplianceRequest, numbers: Collection[int]) -> None:
-        """Have the ledger name a slice; fail before anything of it is erased."""
-        try:
-            _write_slice(request, numbers)
-        except StepFailed as failure:
-            self._fail({request.pk: failure})
+        # Before anything of it is erased.
+        if not enter(self._held, [request_id], lambda _: _write_slice(request, numbers)):
+            self._drop([request_id])
+        return True
 
     def _begin_slice(self, request_id: UUID, numbers: Sequence[int]) -> None:
         ComplianceRequest.objects.filter(pk=request_id).update(

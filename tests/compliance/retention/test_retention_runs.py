@@ -170,15 +170,15 @@ def test_it_works_in_slices_and_goes_on_after_a_kill(chatbot, drain, monkeypatch
     monkeypatch.setattr(due, "SLICE", 3)
     conversations = [conversation_aged(chatbot, 91 if n % 2 else 10, str(n), external_id=f"c-{n}") for n in range(20)]
     request = file_run(chatbot)
-    erase, calls = rows.erase_slice, []
+    erase, calls = rows.erase_marked_chunk, []
 
-    def killed(*args: Any) -> Any:
+    def killed(*args: Any, **options: Any) -> Any:
         calls.append(args)
         if len(calls) in {1, 4, 5, 9}:
             raise KeyboardInterrupt
-        return erase(*args)
+        return erase(*args, **options)
 
-    monkeypatch.setattr(rows, "erase_slice", killed)
+    monkeypatch.setattr(rows, "erase_marked_chunk", killed)
     for _ in range(5):
         try:
             worker.drain(seconds=60)
