@@ -6,14 +6,14 @@ meanwhile. Cancelling or rejecting it sets the period back (`set_back`).
 """
 
 from datetime import date, datetime, time, timedelta
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog, locks
@@ -29,6 +29,7 @@ from compliance.work.outbox import announce
 from compliance.work.transitions import requeue
 from conversations import machines
 
+Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
 RUNS_AT = time(3)
@@ -43,25 +44,9 @@ _NOW = "SELECT statement_timestamp()"
 _OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
 # A failed one can be retried.
 _NOT_ENDED = [*_OPEN, Status.FAILED]
-# With the day of the latest run. One that was announced and cancelled is of a period that does not hold.
-_CHATBOTS = """
-SELECT c.id, c.timezone, statement_timestamp(),
-       (SELECT run.day
-          FROM compliance_retentionrun run LEFT JOIN compliance_compliancerequest r ON r.id = run.request_id
-         WHERE run.chatbot_id = c.id AND (run.announced IS NULL OR r.status NOT IN ('cancelled', 'rejected'))
-         ORDER BY run.day DESC, run.id DESC LIMIT 1)
-  FROM chatbots_chatbot c
- WHERE c.retention_days IS NOT NULL
- ORDER BY c.id
-"""
-_FAILED = """
-SELECT r.id, c.id, c.timezone, r.failed_at, statement_timestamp()
-  FROM chatbots_chatbot c
- CROSS JOIN LATERAL (
-       SELECT id, kind, failed_at, cutoff_at FROM compliance_compliancerequest
-        WHERE chatbot_id = c.id AND chatbot_id > 0 AND status = 'failed') AS r
- WHERE r.kind = 'retention' AND r.cutoff_at IS NOT NULL
-"""
+# One that was announced and cancelled is of a period that does not hold.
+_COUNTS = Q(announced=None) | ~Q(request__status__in=[Status.CANCELLED, Status.REJECTED])
+_NEWEST_FIRST = ("-day", "-pk")
 
 
 class NotFiled(Exception):
@@ -160,7 +145,7 @@ def is_replaced(run: RetentionRun, chatbot: Chatbot) -> bool:
 
 def is_of_backup(request: ComplianceRequest) -> bool:
     """Return whether this run is held since a restore has brought back its period."""
-    is_run = request.kind == ComplianceRequest.Kind.RETENTION and not _is_replayed(request)
+    is_run = request.kind == Kind.RETENTION and not _is_replayed(request)
     return is_run and request.hold_reason == ComplianceRequest.HoldReason.RESTORED
 
 
@@ -177,7 +162,7 @@ def confirm(request: ComplianceRequest) -> None:
 
 def lock_chatbot_of(request_id: UUID) -> None:
     """Lock the chatbot of a retention run, whose period a decision may set back, before the run is locked."""
-    of_run = ComplianceRequest.objects.filter(pk=request_id, kind=ComplianceRequest.Kind.RETENTION)
+    of_run = ComplianceRequest.objects.filter(pk=request_id, kind=Kind.RETENTION)
     locks.lock(*of_run.values_list("chatbot", flat=True))
 
 
@@ -195,20 +180,22 @@ def file_due_runs() -> int:
     SomeFailed after all chatbots.
     """
     filed = 0
+    reachable = machines.reachable(Chatbot.objects.values_list("pk", flat=True))
+    failed = ComplianceRequest.objects.filter(
+        chatbot__in=reachable, chatbot__gt=0, status=Status.FAILED, kind=Kind.RETENTION, cutoff_at__isnull=False
+    ).select_related("chatbot")
+    runs = RetentionRun.objects.filter(_COUNTS, chatbot=OuterRef("pk")).order_by(*_NEWEST_FIRST)
+    chatbots = Chatbot.objects.filter(pk__in=reachable, retention_days__isnull=False)
     with Isolation() as isolated:
-        chatbots, failed = fetch(_CHATBOTS), fetch(_FAILED)
-        reachable = set(machines.reachable({row[0] for row in chatbots} | {row[1] for row in failed}))
-        for request_id, chatbot_id, *when in in_any_order(failed):
-            with isolated.chatbot(chatbot_id):
-                if chatbot_id in reachable:
-                    _try_again(request_id, chatbot_id, *when)
-        for chatbot_id, timezone, now, latest in in_any_order(chatbots):
-            with isolated.chatbot(chatbot_id):
+        for request in in_any_order(failed):
+            with isolated.chatbot(request.chatbot_id):
+                _try_again(request)
+        for chatbot in in_any_order(chatbots.annotate(latest=Subquery(runs.values("day")[:1]))):
+            with isolated.chatbot(chatbot.pk):
                 # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
-                zone = ZoneInfo(timezone)
-                is_late = is_time(zone, now) and (latest is None or latest < now.astimezone(zone).date())
-                if is_late and chatbot_id in reachable:
-                    filed += _file_if_due(chatbot_id, actor="worker") is not None
+                zone, now = ZoneInfo(chatbot.timezone), _now()
+                if is_time(zone, now) and (chatbot.latest is None or chatbot.latest < now.astimezone(zone).date()):
+                    filed += _file_if_due(chatbot.pk, actor="worker") is not None
     return filed
 
 
@@ -226,7 +213,7 @@ def file_run(chatbot: Chatbot, *, actor: str) -> ComplianceRequest | None:
         raise NotFiled("Retention is off. Set a period with set_retention, or in the console.")
     if run := _under_way(chatbot):
         raise NotFiled(f"A run waits or is under way: request {run.request_id}.")
-    day = _today(chatbot)
+    day = _day(chatbot)
     if RetentionRun.objects.filter(chatbot=chatbot, day=day, announced=None, request__isnull=False).exists():
         raise NotFiled(f"The run of {day} was filed already. The next one follows tomorrow.")
     return _file_if_due(chatbot.pk, actor=actor)
@@ -242,7 +229,7 @@ def waiting_first_run(chatbot: Chatbot) -> RetentionRun | None:
 
 def latest_run(chatbot: Chatbot) -> RetentionRun | None:
     """Return the newest run, with its request."""
-    return RetentionRun.objects.filter(chatbot=chatbot).select_related("request").order_by("-day", "-pk").first()
+    return RetentionRun.objects.filter(chatbot=chatbot).select_related("request").order_by(*_NEWEST_FIRST).first()
 
 
 def set_back(request: ComplianceRequest, *, actor: str) -> None:
@@ -274,37 +261,29 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
             if due.any_due(chatbot_id, older_than):
                 request = _file(chatbot, origin=ComplianceRequest.Origin.SCHEDULE, actor=actor)
                 notify.after_commit(notify.notify_workers)
-            RetentionRun.objects.filter(chatbot=chatbot, day=_today(chatbot), request=None).delete()
-            RetentionRun.objects.create(
-                chatbot=chatbot,
-                day=_today(chatbot),
-                request=request,
-                retention_days=chatbot.retention_days,
-                older_than=older_than,
-            )
+            RetentionRun.objects.filter(chatbot=chatbot, day=_day(chatbot), request=None).delete()
+            _create(chatbot, request, older_than=older_than, day=_day(chatbot))
     except IntegrityError:
         return None
     return request
 
 
-def _try_again(request_id: UUID, chatbot_id: int, timezone: str, failed_at: datetime, now: datetime) -> None:
+def _try_again(request: ComplianceRequest) -> None:
     """Queue a run that had begun, and has failed before this night, again.
 
     No other run looks at what it has closed, and nobody can read it. It ends as soon as that is erased if its period
     does not hold any more.
     """
-    zone = ZoneInfo(timezone)
+    now, zone = _now(), ZoneInfo(request.chatbot.timezone)
     tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
-    if not failed_at < tonight <= now:
+    if request.failed_at is None or not request.failed_at < tonight <= now:
         return
     with transaction.atomic():
-        locks.lock(chatbot_id)
-        failed = ComplianceRequest.objects.select_for_update().filter(pk=request_id, status=Status.FAILED)
-        for request in failed:
-            requeue.queue_again(request)
-            extracts.try_again([request_id])
-            entry = changelog.entry("request.retried", chatbot_id=chatbot_id, request_id=request_id, actor="worker")
-            changelog.record_all([entry])
+        locks.lock(request.chatbot_id)
+        for failed in ComplianceRequest.objects.select_for_update().filter(pk=request.pk, status=Status.FAILED):
+            requeue.queue_again(failed)
+            extracts.try_again([failed.pk])
+            _log("request.retried", failed, actor="worker")
             notify.after_commit(notify.notify_workers)
 
 
@@ -318,18 +297,21 @@ def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> da
 
 def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, actor: str, *, set_at: datetime) -> None:
     starts_at = set_at + FIRST_RUN_WAITS
-    days = chatbot.retention_days or 0
-    RetentionRun.objects.create(
-        chatbot=chatbot,
-        day=starts_at.astimezone(ZoneInfo(chatbot.timezone)).date(),
-        request=_file(chatbot, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, not_before=starts_at),
-        retention_days=days,
-        older_than=starts_at - timedelta(days=days),
+    _create(
+        chatbot,
+        _file(chatbot, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, not_before=starts_at),
+        older_than=starts_at - timedelta(days=chatbot.retention_days or 0),
+        day=_day(chatbot, starts_at),
         announced=announced,
         previous_days=previous_days,
         # Not another reading of the clock, which can have been set back.
         created_at=set_at,
     )
+
+
+def _create(chatbot: Chatbot, request: ComplianceRequest | None, **fields: Any) -> None:
+    days = chatbot.retention_days or 0
+    RetentionRun.objects.create(chatbot=chatbot, request=request, retention_days=days, **fields)
 
 
 def _file(
@@ -338,18 +320,21 @@ def _file(
     request = ComplianceRequest.objects.create(
         id=uuid7(),
         chatbot=chatbot,
-        kind=ComplianceRequest.Kind.RETENTION,
+        kind=Kind.RETENTION,
         lane=ComplianceRequest.Lane.LARGE,
         origin=origin,
         filed_by=actor,
         not_before=not_before,
         due_at=(not_before or _now()) + settings.DUE_DAYS,
     )
-    data = {"kind": str(request.kind), "origin": str(origin)}
-    # Not `record`: a worker may not read the change log.
-    entry = changelog.entry("request.accepted", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor, data=data)
-    changelog.record_all([entry])
+    _log("request.accepted", request, actor=actor, data={"kind": str(request.kind), "origin": str(origin)})
     return request
+
+
+def _log(event: str, request: ComplianceRequest, *, actor: str, **data: Any) -> None:
+    entry = changelog.entry(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor, **data)
+    # Not `record`: a worker may not read the change log.
+    changelog.record_all([entry])
 
 
 def _is_replayed(request: ComplianceRequest | None) -> bool:
@@ -359,7 +344,7 @@ def _is_replayed(request: ComplianceRequest | None) -> bool:
 def _under_way(chatbot: Chatbot) -> RetentionRun | None:
     runs = RetentionRun.objects.filter(chatbot=chatbot, request__status__in=_OPEN)
     # After a first run that failed before it began, the next one would not be compared with the number.
-    return runs.order_by("-day", "-pk").first() or waiting_first_run(chatbot)
+    return runs.order_by(*_NEWEST_FIRST).first() or waiting_first_run(chatbot)
 
 
 def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
@@ -372,12 +357,12 @@ def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
         request.status, request.hold_reason, request.cancelled_at = Status.CANCELLED, None, _now()
         request.failed_at = None
         request.save(update_fields=["status", "hold_reason", "cancelled_at", "failed_at"])
-        changelog.record("request.cancelled", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor)
+        _log("request.cancelled", request, actor=actor)
         announce([request.pk])
 
 
-def _today(chatbot: Chatbot) -> date:
-    return _now().astimezone(ZoneInfo(chatbot.timezone)).date()
+def _day(chatbot: Chatbot, at: datetime | None = None) -> date:
+    return (at or _now()).astimezone(ZoneInfo(chatbot.timezone)).date()
 
 
 def _now() -> datetime:
