@@ -16,6 +16,7 @@ from chatbots.operations.buckets import check_hosted_bucket
 from common import former_schema
 from common.wording import counted
 from compliance import database_rights, inventory, rotation
+from compliance.retention import expiry
 from conversations import distribution
 
 _YEAR_SECONDS = 31_536_000
@@ -23,7 +24,7 @@ _YEAR_SECONDS = 31_536_000
 
 @register(Tags.models)
 def every_model_is_declared(**_: object) -> list[CheckMessage]:
-    return [Error(instruction, id="compliance.E001") for instruction in inventory.undeclared()]
+    return [Error(instruction, id="compliance.E001") for instruction in (*inventory.undeclared(), *expiry.unended())]
 
 
 @register(Tags.security, deploy=True)

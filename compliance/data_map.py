@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from compliance.inventory import STORES, Store
 from compliance.outside import EXCEPTIONS, OUTSIDE
+from compliance.retention.expiry import rules_of
 
 _DATA_MAP = """\
 # Data map
@@ -42,7 +43,7 @@ def _section(store: Store) -> Iterator[str]:
 
 
 def _expiry(store: Store) -> str:
-    rules = ", ".join(f"`{rule}`" for rule in store.expiry.split())
+    rules = ", ".join(f"`{rule}`" for rule in rules_of(store.model))
     return f" Ends by age: {rules} of `purge_expired`." if rules else ""
 
 

@@ -55,7 +55,6 @@ class Store:
     way: ReachedBy
     fields: Mapping[str, Declared]
     counter: str = ""  # the request's counter that says how many were erased; empty if none counts them
-    expiry: str = ""  # what ends by age what a deletion keeps for a while: lines of `purge_expired`, between spaces
 
     @property
     def table(self) -> str:
@@ -96,7 +95,6 @@ CONVERSATION = Store(
         "deletion_request_id": (Disposition.KEPT, "why it was deleted"),
         "deleted_at": (Disposition.KEPT, "when we erased it; says nothing of the person"),
     },
-    expiry="conversation_digests",
 )
 
 _BY_DIGEST = (
@@ -119,14 +117,12 @@ STORES: tuple[Store, ...] = (
             **_all("id chatbot conversation variable digest established_by", Disposition.LEDGER, _BY_DIGEST),
         },
         counter="identities",
-        expiry="conversation_digests",
     ),
     Store(
         conversations.VariableValue,
         ReachedBy.CONVERSATION,
         _all("id chatbot conversation variable value expires_at", Disposition.DELETED),
         counter="variable_values",
-        expiry="variable_values",
     ),
     Store(
         conversations.IdentityLookup,
@@ -136,7 +132,6 @@ STORES: tuple[Store, ...] = (
             "finished_at expires_at has_gap",
             Disposition.DELETED,
         ),
-        expiry="identity_lookups",
     ),
     Store(
         conversations.UploadedFile,
@@ -146,7 +141,6 @@ STORES: tuple[Store, ...] = (
             Disposition.DELETED,
         ),
         counter="files",
-        expiry="abandoned_uploads",
     ),
     Store(
         conversations.RefusedIdentity,
@@ -156,7 +150,6 @@ STORES: tuple[Store, ...] = (
             Disposition.DELETED,
             "that an erased chatter was named in the conversation; expires with the digest of that chatter",
         ),
-        expiry="refused_identities",
     ),
     CONVERSATION,
     Store(
@@ -168,7 +161,6 @@ STORES: tuple[Store, ...] = (
             Disposition.EXPIRES,
             "refuses for ERASURE_LEDGER_DAYS what is sent again of an erased chatter, conversation or message",
         ),
-        expiry="tombstones",
     ),
     Store(
         compliance.ComplianceRequest,
@@ -205,13 +197,11 @@ STORES: tuple[Store, ...] = (
                 "how much was done; a count of ours",
             ),
         },
-        expiry="chatter_digests named_conversation_digests failed_exports references",
     ),
     Store(
         compliance.RequestSubject,
         ReachedBy.CHATTER,
         _all("id chatbot request digest", Disposition.LEDGER, "names a conversation; kept as long as a `uci_digest`"),
-        expiry="named_conversation_digests",
     ),
     Store(
         compliance.Export,
@@ -225,7 +215,6 @@ STORES: tuple[Store, ...] = (
                 "that an export was created, and its size; names no chatter",
             ),
         },
-        expiry="exports given_up_keys delivered_keys",
     ),
     Store(
         compliance.ExportFile,
@@ -234,7 +223,6 @@ STORES: tuple[Store, ...] = (
             "key": (Disposition.DELETED, "contains the UCI value; deleted with the object"),
             **_all("id chatbot export file_id bytes sha256", Disposition.DELETED),
         },
-        expiry="exports given_up_keys delivered_keys",
     ),
     Store(
         conversations.DailyExtract,
@@ -246,7 +234,6 @@ STORES: tuple[Store, ...] = (
             Disposition.KEPT,
             "that a day's file was created, and its size; a hosted file is rebuilt without the chatter",
         ),
-        expiry="extracts",
     ),
     Store(
         conversations.ExtractConversation,
@@ -256,7 +243,6 @@ STORES: tuple[Store, ...] = (
             Disposition.LEDGER,
             "which days' files an erased conversation was in; two numbers of ours",
         ),
-        expiry="conversation_digests",
     ),
     Store(
         compliance.ExportConversation,
@@ -266,7 +252,6 @@ STORES: tuple[Store, ...] = (
             Disposition.LEDGER,
             "which exports hold a conversation; deleted with the object; two numbers of ours",
         ),
-        expiry="conversation_digests",
     ),
     Store(
         compliance.LeftCopy,
@@ -290,7 +275,6 @@ STORES: tuple[Store, ...] = (
                 "that the client was notified of its request: codes and times, for CALLBACK_DAYS",
             ),
         },
-        expiry="callbacks",
     ),
     Store(
         compliance.RequestNote,
@@ -306,7 +290,6 @@ STORES: tuple[Store, ...] = (
                 "that there was a note on a decision, and when",
             ),
         },
-        expiry="notes",
     ),
     Store(
         compliance.RetentionRun,
@@ -345,7 +328,6 @@ STORES: tuple[Store, ...] = (
             Disposition.LEDGER,
             "what a replay carries out again, by public ids and keyed digests",
         ),
-        expiry="ledger_lines",
     ),
     Store(
         compliance.Replay,
@@ -355,7 +337,6 @@ STORES: tuple[Store, ...] = (
             Disposition.EXPIRES,
             "gives a repeated call the same answer for 10 minutes, or 24 hours",
         ),
-        expiry="replays",
     ),
 )
 

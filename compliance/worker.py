@@ -18,15 +18,16 @@ from common.isolation import Isolation
 from common.logs import describe_kind
 from common.storage import StorageError
 from compliance.erasure import engine as erasure
-from compliance.erasure import extracts, uci_values
+from compliance.erasure import extracts, late_data, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.ledger import journal, service, tripwire
 from compliance.models import ComplianceRequest
 from compliance.redaction import engine as redaction
 from compliance.replay.operation import ReplayRefused, replay
-from compliance.retention import cleanup, policy
 from compliance.retention import engine as retention
+from compliance.retention import expiry, objects, policy
+from compliance.retention.objects import Cleanup
 from compliance.work import bucket_checks, claims, hosted_bucket, refusals, scheduling
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
@@ -183,10 +184,10 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     steps: list[Callable[[], object]] = [
         *(claims.requeue_expired, leases.requeue_expired, machines.look_if_due, journal.write_due),
         *(scheduling.forget_silence, requeue.release_export_pending, days.plan_due, policy.file_due_runs),
-        *(cleanup.erase_late_data, uci_values.erase),
+        *(late_data.erase, uci_values.erase),
     ]
     if background is None:
-        steps.append(cleanup.remove_expired)
+        steps.append(expiry.remove_expired)
     with Isolation() as isolated:
         with silence.calling_hosted():
             # First: without the bucket, nothing else may be done once the database server was started anew.
@@ -213,15 +214,15 @@ def _remove_expired(background: BackgroundJobs) -> None:
 
     def remove_hosted() -> None:
         with silence.calling_hosted():
-            cleanup.remove_expired(at_clients=False)
+            expiry.remove_expired(Cleanup(at_clients=False))
 
     hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
     if background.has_room and hosted.chatbot_id not in background.busy:
         background.begin(hosted)
-    left = cleanup.clients_to_clean_up()
+    left = objects.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
         if background.has_room and chatbot_id not in background.busy and not refusals.is_resting():
-            background.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))
+            background.begin(_at_client(chatbot_id, partial(objects.remove_at_client, chatbot_id), requeue=nothing))
 
 
 def _requeue_expired() -> None:

@@ -24,7 +24,7 @@ from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure import rows
 from compliance.errors import StepFailed
-from compliance.models import LeftCopy
+from compliance.models import Export, LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
 from compliance.work.scope import DELETIONS, GOES, Scope
 from compliance.work.sql import subjects
@@ -118,16 +118,14 @@ SELECT e.chatbot_id, e.request_id, e.id FROM going AS e WHERE e.finished_at IS N
 _COPIES_OF_REQUESTS = _COPIES.format(
     going="WITH going AS (SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s))", reach="TRUE"
 )
-# A retry may have copies of its own by now, and may even be finished.
-_EXPIRED_COPIES = _COPIES.format(
-    going="""
+# Those that have expired or were given up. One that was retried meanwhile has copies of its own, and may be finished.
+_OVER = """
 WITH going AS (
     SELECT * FROM compliance_export AS given
-     WHERE request_id = ANY(%(ids)s) AND (expires_at < now() OR EXISTS (
+     WHERE request_id = ANY(%(ids)s) AND key IS NOT NULL AND (expires_at < now() OR (finished_at IS NULL AND EXISTS (
            SELECT FROM compliance_compliancerequest
-            WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected'))))""",
-    reach="TRUE",
-)
+            WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected')))))
+"""
 
 _FORGET_COPIES = f"DELETE FROM compliance_exportfile WHERE (id, key) IN ({_GIVEN}) RETURNING id"
 
@@ -197,9 +195,7 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(begin, request_ids, find=_COPIES.format(**within), forget=_forget_copies)
-    left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(begin, left, find=_EXPORTS.format(**within), counter="exports", forget=forget_exports)
+    return _erase_after_copies(begin, request_ids, counter="exports", **within)
 
 
 def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
@@ -207,9 +203,11 @@ def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
     return _erase(begin, request_ids, find=_COPIES_OF_REQUESTS, forget=_forget_copies)
 
 
-def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
-    """As `erase_copies` without a claim: only of exports that have expired or are given up."""
-    return _erase(transaction.atomic, request_ids, find=_EXPIRED_COPIES, forget=_forget_copies)
+def erase_expired(request_ids: Sequence[UUID]) -> Failures:
+    """Remove those of these exports that have expired or were given up, copies first, without a claim."""
+    with transaction.atomic():
+        forget_out_of_reach(Export.objects.filter(request__in=request_ids).values_list("pk", flat=True))
+    return _erase_after_copies(transaction.atomic, request_ids, going=_OVER, reach="TRUE")
 
 
 def forget_exports(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
@@ -229,6 +227,13 @@ def forget_out_of_reach(export_ids: Iterable[int]) -> None:
     lost = [row[0] for row in fetch(_FORGET_OUT_OF_REACH, [array(export_ids)])]
     if lost:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
+
+
+def _erase_after_copies(begin: Begin, request_ids: Sequence[UUID], *, counter: str = "", **within: str) -> Failures:
+    failures = _erase(begin, request_ids, find=_COPIES.format(**within), forget=_forget_copies)
+    left = [request_id for request_id in request_ids if request_id not in failures]
+    find = _EXPORTS.format(**within)
+    return failures | _erase(begin, left, find=find, counter=counter, forget=forget_exports)
 
 
 def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: Forget, counter: str = "") -> Failures:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from common.db import execute, fetch
-from compliance.erasure import extracts
+from compliance.erasure import extracts, late_data
 from compliance.models import ComplianceRequest, LedgerLine
-from compliance.retention import cleanup
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
 from compliance.work.scheduling import claim_size
@@ -151,7 +150,7 @@ class ReplayRunner:
     def _finish(self) -> None:
         filed = LedgerLine.objects.filter(outcome=LedgerLine.Outcome.FILED, incarnation=self.incarnation)
         if late := set(filed.filter(plan=LedgerLine.Plan.LATE).values_list("pk", flat=True)):
-            cleanup.erase_late_data()
+            late_data.erase()
             still_open = {request_id for (request_id,) in fetch(_STILL_OPEN, subjects(late))}
             filed.filter(pk__in=late - still_open).update(outcome=LedgerLine.Outcome.ERASED)
         execute(_SETTLE, self._values)

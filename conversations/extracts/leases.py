@@ -79,10 +79,14 @@ def take_one(extract_id: int) -> DailyExtract | None:
     return _take(_waiting().filter(_TO_HOSTED | _TO_CLIENT, pk=extract_id), at_any_time=True)
 
 
+def expired() -> QuerySet[DailyExtract]:
+    """Return the hosted extracts that have expired, and whose file is not removed yet."""
+    return DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=Hosting.HOSTED)
+
+
 def take_expired() -> DailyExtract | None:
     """Take the next expired hosted extract, to remove its file. It is not built again: who holds one began before."""
-    expired = DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=Hosting.HOSTED)
-    return _take(expired.order_by("expires_at"))
+    return _take(expired().order_by("expires_at"))
 
 
 def present_version(extract: DailyExtract) -> int:

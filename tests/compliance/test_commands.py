@@ -12,7 +12,7 @@ from chatbots.models import ChangeLogEntry
 from common.db import finds_by_index
 from compliance import worker
 from compliance.models import ComplianceRequest, Heartbeat
-from compliance.retention import cleanup
+from compliance.retention import expiry
 from tests import factories
 from tests.commands import refused, report, run
 from tests.compliance.exporting import committed
@@ -37,7 +37,7 @@ def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("command", "module", "part"),
-    [("process_requests", worker, "drain"), ("purge_expired", cleanup, "remove_expired")],
+    [("process_requests", worker, "drain"), ("purge_expired", expiry, "remove_expired")],
 )
 @pytest.mark.usefixtures("chatbot", "storage")
 def test_it_finds_rows_by_index_though_whether_it_may_run_was_looked_up_before(

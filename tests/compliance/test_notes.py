@@ -13,7 +13,7 @@ from compliance.erasure import verify
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests import decisions
-from compliance.retention.cleanup import remove_expired
+from compliance.retention.expiry import remove_expired
 from conversations import uploads
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of

@@ -12,7 +12,7 @@ from common.storage.removal import Removal
 from compliance import worker
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
-from compliance.retention.cleanup import remove_expired
+from compliance.retention.expiry import remove_expired
 from compliance.work import notify
 from scripts.processes import Processes
 from tests import factories

@@ -49,7 +49,6 @@ KNOWN = (
     # The sweep, once a minute, without locks that others wait for.
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
-    Known("FROM compliance_callback WHERE expires_at < now()", _A_THIRD),
     # Once a chunk, of conversations that have files.
     Known("UPDATE conversations_uploadedfile SET state = 'removing', name = ''", _NO_COUNT_YET),
     # The lists of the API and of the admin.

@@ -8,11 +8,11 @@ from django.db import connection
 
 from chatbots.buckets import location_of
 from chatbots.models import Bucket
-from compliance.erasure import exports
+from compliance.erasure import exports, late_data
 from compliance.models import Export, LedgerLine
 from compliance.redaction import engine as redaction
 from compliance.replay import filing
-from compliance.retention import cleanup, policy
+from compliance.retention import policy
 from compliance.work import free_text
 from compliance.work.scope import DELETIONS
 from conversations import intake, lookups
@@ -185,8 +185,8 @@ def _execute(statement: str, *values: object) -> None:
         (replacing(free_text, "holds", lambda *_: True), WRITTEN, "reference gone"),
         (replacing(free_text, "empty_notes", lambda _: None), WRITTEN, "note left"),
         (replacing(free_text, "_FIND_NOTES", "SELECT id FROM compliance_requestnote"), WRITTEN, "note gone"),
-        (replacing(cleanup, "_erase_late_rows", lambda ids, _: set(ids)), LATE_FILE, "late words"),
-        (replacing(cleanup, "_erase_late_files", lambda ids, _: set(ids)), LATE_FILE, "row left"),
+        (replacing(late_data, "_erase_rows", set), LATE_FILE, "late words"),
+        (replacing(late_data, "_erase_files", set), LATE_FILE, "row left"),
         (replacing(policy, "holds", lambda _: True), OFF_AND_ON, "closed by another"),
         (rewording(exports, "_LEAVE", "e.hosting = 'client' OR", ""), DELIVERED, "not named"),
         (rewording(exports, "_FORGET_KEYS", "SET key = NULL", "SET key = e.key"), DELIVERED, "own key"),

@@ -7,7 +7,8 @@ from tqdm import tqdm
 from common.commands import TeachingCommand
 from common.db import sessions_find_by_index
 from common.storage import StorageError
-from compliance.retention import cleanup
+from compliance.retention import expiry
+from compliance.retention.objects import Cleanup
 
 
 class Command(TeachingCommand):
@@ -34,14 +35,14 @@ exit codes: 0 all is removed, 1 the storage or the database did not answer, 3 st
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            expired = cleanup.count_expired()
+            expired = expiry.count_expired()
         except StorageError as error:
             raise CommandError(f"{error.code}: {error.detail}") from None
         if options["dry_run"]:
             self._tell(options, {"dry_run": True, "expired": expired})
             return
         with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
-            run = cleanup.remove_expired(cleanup.CleanupRun(progress=bar.update))
+            run = expiry.remove_expired(Cleanup(is_whole=True, progress=bar.update))
         self._tell(
             options, {"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)}
         )

@@ -14,7 +14,7 @@ from chatbots.operations.keys import create_api_key, revoke_api_key
 from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import decisions
-from compliance.retention.cleanup import remove_expired
+from compliance.retention.expiry import remove_expired
 from compliance.work import claims
 from tests import databases
 from tests.calls import ALICE, Caller, SigningCaller, problem

@@ -105,7 +105,7 @@ def test_copies_of_an_export_cancelled_during_a_sweep_are_removed_by_the_next(ch
         decisions.retry(request_id=request.pk, actor="command")
 
     with monkeypatch.context() as patch:
-        before(patch, objects, "erase_expired_copies", retry_then_erase)
+        before(patch, objects, "erase_expired", retry_then_erase)
         worker.sweep()
     assert ExportFile.objects.exists()
     decisions.cancel(request_id=request.pk, actor="command")

@@ -15,7 +15,7 @@ from common.db import execute
 from compliance.lookups.client import LookupResult
 from compliance.lookups.queue import Lookups, look_up
 from compliance.metrics import queries
-from compliance.retention.cleanup import count_expired, remove_expired
+from compliance.retention.expiry import count_expired, remove_expired
 from compliance.work import call_queue, health, lookups
 from compliance.work.health_codes import Code
 from conversations.models import IdentityLookup

@@ -14,7 +14,7 @@ from compliance.ledger import service
 from compliance.models import LedgerLine
 from compliance.replay import filing
 from compliance.requests import decisions
-from compliance.retention import cleanup
+from compliance.retention import expiry
 from tests import databases
 from tests.compliance.replay.conftest import became_of, gone, replay, sweep_and_work, work, write_journal
 from tests.factories import ready_chatbot
@@ -142,7 +142,7 @@ def test_nothing_of_a_closed_chatbot_is_taken_in_or_sent_until_that_is_decided_o
     sweep_and_work()
     assert words_in("c-1") not in everything_in(storage)
     LedgerLine.objects.update(at=NOON - timedelta(days=1000))
-    cleanup.remove_expired()
+    expiry.remove_expired()
     assert LedgerLine.objects.filter(outcome="undecided").exists()
     assert answer(company) == CLOSED
 

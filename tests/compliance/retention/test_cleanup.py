@@ -1,7 +1,6 @@
 """The sweep: late data and expired data."""
 
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -10,9 +9,9 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError, Written
 from compliance import worker
 from compliance.ledger import objects as ledger
-from compliance.models import ComplianceRequest, ExportConversation, LedgerObject
+from compliance.models import ExportConversation
 from conversations import uploads
-from conversations.models import Conversation, Tombstone, UploadedFile
+from conversations.models import Conversation, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
@@ -21,46 +20,6 @@ from tests.under_roles import role
 
 # The database's time is fixed within a test's transaction, which may take long on a busy machine.
 SLACK = timedelta(minutes=5)
-
-
-def test_digests_of_erased_chatters_are_kept_only_for_the_ledgers_days(chatbot, drain, settings) -> None:
-    conversation = conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
-    drain()
-    erased = Tombstone.objects.get()
-    conversation.refresh_from_db()
-    assert (bytes(erased.digest), erased.request_id) == (as_bytes(request.uci_digest), request.pk)
-    assert erased.expires_at - erased.cutoff_at == settings.ERASURE_LEDGER_DAYS
-    assert conversation.external_id_digest
-
-    late = timezone.now() - settings.ERASURE_LEDGER_DAYS - SLACK
-    Tombstone.objects.update(expires_at=late)
-    Conversation.objects.update(deleted_at=late)
-    ComplianceRequest.objects.update(completed_at=late)
-    worker.sweep()
-
-    conversation.refresh_from_db()
-    request.refresh_from_db()
-    assert not Tombstone.objects.exists()
-    assert conversation.external_id_digest is None
-    assert request.uci_digest is None
-    assert conversation.deletion_request_id == request.pk
-
-
-def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(chatbot, drain, settings) -> None:
-    deletion_of(chatbot, "42")
-    drain()
-    # It marked long ago, and was retried after a failure.
-    Tombstone.objects.update(expires_at=timezone.now() - SLACK)
-
-    worker.sweep()
-    assert Tombstone.objects.exists()
-
-    ComplianceRequest.objects.update(
-        completed_at=timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1)
-    )
-    worker.sweep()
-    assert not Tombstone.objects.exists()
 
 
 def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(chatbot, drain, settings):
@@ -139,16 +98,3 @@ def test_an_upload_finalised_as_it_expires_is_complete_or_removed(uploads_of_yes
     left = list(UploadedFile.objects.values_list("object_key", "state"))
     assert [key for key, _ in left] == list(storage.keys("uploads/"))
     assert (left, answers) == ([(upload.object_key, "stored")], ["stored"]) if which else ([], ["storage_incomplete"])
-
-
-def test_ledger_objects_are_removed_after_their_days(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
-    theirs = f"{ledger.PREFIX}{uuid4()}/2020/01/01/120000-old.jsonl"
-    for key in (f"{ledger.PREFIX}2020-01-01/old.json", f"{ledger.folder()}2020/01/01/120000-old.jsonl", theirs):
-        storage.put(key, b"{}", "application/json")
-    deletion_of(chatbot, "42")
-    drain()
-
-    worker.sweep()
-
-    kept = set(storage.keys(ledger.PREFIX))
-    assert kept == {theirs, *LedgerObject.objects.values_list("key", flat=True)}

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.db.models import F
 
 from chatbots.models import Chatbot
 from common.db import execute
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import extracts, verify
 from compliance.export import records
@@ -22,7 +21,7 @@ from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
 from compliance.retention import due, engine, policy
 from conversations import machines
-from conversations.models import Conversation, Identity
+from conversations.models import Conversation
 from tests import factories
 from tests.calls import TokenCaller, problem
 from tests.clients import PREFIX
@@ -142,42 +141,6 @@ def test_daily_extracts_are_rebuilt_and_counted_for_all_slices(chatbot, storage,
     request.refresh_from_db()
     assert (request.status, request.conversations, request.extracts) == (Status.COMPLETED, 3, 3)
     assert all(texts(storage, chatbot, day.date()) == {"words of young"} for day in days)
-
-
-@pytest.mark.usefixtures("refused_at_once")
-def test_a_run_that_storage_refuses_leaves_it_to_the_next_night(chatbot, storage, monkeypatch, caplog) -> None:
-    caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(due, "SLICE", 2)
-    conversations = [
-        conversation_aged(chatbot, 91, f"planted {n}", user_name=f"planted name {n}", external_id=f"planted-{n}")
-        for n in range(5)
-    ]
-    for conversation in conversations:
-        file = factories.UploadedFileFactory.create(conversation=conversation, stored=True, name="planted.jpg")
-        storage.put(file.object_key, b"picture", "image/png")
-
-    first = file_run(chatbot)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            ObjectStorage, "purge_many", failing(StorageError("storage_locked", "An object lock forbids it."))
-        )
-        assert not worker.drain(seconds=60)
-    first.refresh_from_db()
-    assert (first.status, first.error_code) == (Status.FAILED, "storage_locked")
-
-    RetentionRun.objects.update(day=ago(1).date())
-    ComplianceRequest.objects.update(failed_at=ago(1))
-    chatbot.timezone = zone_where_it_is(hour=12)
-    chatbot.save(update_fields=["timezone"])
-    worker.sweep()
-    assert not worker.drain(seconds=60)
-
-    runs = ComplianceRequest.objects.filter(kind=Kind.RETENTION, status=Status.COMPLETED)
-    assert [sum(counts) for counts in zip(*runs.values_list("conversations", "files"), strict=True)] == [5, 5]
-    assert all(deleted(*conversations))
-    assert not Identity.objects.exists()
-    assert not list(storage.keys("uploads/"))
-    assert "planted" not in caplog.text
 
 
 def test_keys_read_runs_and_decide_nothing(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
@@ -308,8 +271,9 @@ def test_a_replaced_first_run_that_fails_does_not_stop_the_period_in_force(chatb
 def test_what_a_failed_run_has_closed_is_erased_whatever_the_period_is_now(chatbot, storage, monkeypatch, now_is):
     refusals = Refusals()
     refusals.set_up(monkeypatch)
-    conversation = conversation_aged(chatbot, 400)
-    file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
+    monkeypatch.setattr(due, "SLICE", 2)
+    conversations = [conversation_aged(chatbot, 400) for _ in range(3)]
+    file = factories.UploadedFileFactory.create(conversation=conversations[0], stored=True)
     storage.put(file.object_key, b"picture", "image/png")
     refusals.locked.add(FILES)
     failed = file_run(chatbot, 365)
@@ -327,7 +291,8 @@ def test_what_a_failed_run_has_closed_is_erased_whatever_the_period_is_now(chatb
     nights(chatbot, 1)
 
     failed.refresh_from_db()
-    assert (failed.status, deleted(conversation)) == ("completed", [True])
+    assert (failed.status, failed.files) == ("completed", 1)
+    assert deleted(*conversations) == [True, True, now_is == "another's turn"]
     assert file.object_key not in list(storage.keys(FILES))
 
 

@@ -1,10 +1,12 @@
 """`purge_expired`: everything expired is removed in one call."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
@@ -16,8 +18,8 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import objects as ledger
 from compliance.models import ComplianceRequest, Export, ExportFile, LedgerLine, LedgerObject, Replay, RequestNote
-from compliance.retention import cleanup
-from compliance.retention.rules import FORGETTING
+from compliance.retention import expiry, objects
+from compliance.retention.objects import Cleanup
 from conversations.models import (
     Conversation,
     DailyExtract,
@@ -35,6 +37,7 @@ from tests.factories import conversation_of, deletion_of, export_of, of_conversa
 from tests.patches import before, failing
 
 LATE = timedelta(days=400)
+OTHERS_LEDGER = f"{ledger.PREFIX}{uuid4()}/2020/01/01/"
 
 
 def purge_expired(*options: str, code: int = 0) -> dict[str, Any]:
@@ -72,7 +75,10 @@ def old_exports(chatbot: Chatbot, at: datetime) -> None:
     )
 
 
-def known_of_the_ledger(past: datetime) -> None:
+def known_of_the_ledger(storage: ObjectStorage, past: datetime) -> None:
+    """The last object is of another service."""
+    for folder in (f"{ledger.PREFIX}2020-01-01/", f"{ledger.folder()}2020/01/01/", OTHERS_LEDGER):
+        storage.put(f"{folder}120000-old.jsonl", b"{}", "application/json")
     LedgerObject.objects.create(key="old", at=past - timedelta(days=30))
     for number, at in enumerate((past, timezone.now())):
         LedgerLine.objects.create(
@@ -87,6 +93,8 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     request = deletion_of(chatbot, "42", reference="T-1")
     of_conversations(chatbot, "c-1")
     drain()
+    tombstone = Tombstone.objects.get()
+    assert tombstone.expires_at - tombstone.cutoff_at == settings.ERASURE_LEDGER_DAYS
     past = timezone.now() - LATE
     Tombstone.objects.update(expires_at=past)
     Conversation.objects.update(deleted_at=past)
@@ -122,8 +130,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
             chatbot=chatbot, conversation=conversation, state="unknown", finished_at=past, give_up_at=past,
             expires_at=expires_at,
         )  # fmt: skip
-    storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
-    known_of_the_ledger(past)
+    known_of_the_ledger(storage, past)
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
     factories.CallbackFactory.create(request=request, expires_at=past, delivered=True)
     factories.CallbackFactory.create(request=request, delivered=True)
@@ -137,31 +144,11 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     for address, age in (("192.0.2.1", timedelta(minutes=5)), ("192.0.2.2", -timedelta(hours=1))):
         ends_at = timezone.now() - age
         LoginFailures.objects.create(key=address.encode(), address=address, failures=1, ends_at=ends_at)
-    return {
+    return dict.fromkeys(expiry.EXPIRY, 1) | {
         "exports": 3,
-        "extracts": 1,
-        "abandoned_uploads": 1,
         "forgotten_uploads": 0,
-        "ledger_objects": 1,
-        "variable_values": 1,
-        "identity_lookups": 1,
-        "tombstones": 1,
-        "refused_identities": 1,
-        "ledger_lines": 1,
-        "ledger_rows": 1,
-        "replays": 1,
-        "callbacks": 1,
-        "conversation_digests": 1,
-        "chatter_digests": 1,
+        "ledger_objects": 2,
         "given_up_keys": 0,
-        "failed_exports": 1,
-        "delivered_keys": 1,
-        "notes": 1,
-        "named_conversation_digests": 1,
-        "references": 1,
-        "sessions": 1,
-        "log_ins": 1,
-        "failed_log_ins": 1,
     }
 
 
@@ -170,8 +157,8 @@ def keys(storage: ObjectStorage) -> set[str]:
 
 
 def test_expired_rows_of_each_store_are_removed_and_nothing_else(expired, chatbot, neighbour, storage, monkeypatch):
-    monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 2)
-    monkeypatch.setattr(cleanup, "_BATCH", 1)
+    monkeypatch.setattr(objects, "_PER_PAGE", 2)
+    monkeypatch.setattr(expiry, "_ROWS_AT_ONCE", 1)
     before = keys(storage)
     for _ in range(2):
         assert purge_expired("--dry-run") == {"dry_run": True, "expired": expired}
@@ -195,7 +182,8 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(expired, chatbo
     assert RefusedIdentity.objects.get().chatbot == neighbour
     assert IdentityLookup.objects.count() == 1
     assert Conversation.objects.filter(external_id_digest__isnull=False, deleted_at__isnull=False).count() == 1
-    assert len(list(storage.keys(ledger.PREFIX))) == 4, "Two of each deletion: before and after."
+    assert len(list(storage.keys(ledger.PREFIX))) == 4 + 1, "Two of each deletion: before and after."
+    assert list(storage.keys(OTHERS_LEDGER))
     assert {one.objects.get().address for one in (StaffLogin, LoginFailures)} == {"192.0.2.2"}
     assert Session.objects.count() == 1
     assert ComplianceRequest.objects.exclude(reference="").get().reference == "T-2"
@@ -212,7 +200,7 @@ def test_a_failed_export_keeps_its_value_as_long_as_that_is_needed(chatbot: Chat
         status="on_hold", hold_reason="export_pending", held_at=at, pending_export_id=awaited.pk
     )
 
-    assert sum(FORGETTING["failed_exports"].forget(most=10)) == 1
+    assert sum(expiry.EXPIRY["failed_exports"].remove(Cleanup())) == 1
 
     kept = ComplianceRequest.objects.filter(uci_value__isnull=False).order_by("seq")
     assert list(kept) == [with_object, awaited]
@@ -221,27 +209,28 @@ def test_a_failed_export_keeps_its_value_as_long_as_that_is_needed(chatbot: Chat
 
 
 def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired, storage, monkeypatch) -> None:
-    monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
+    monkeypatch.setattr(objects, "_PER_PAGE", 1)
 
-    def locked(self: ObjectStorage, key: str) -> None:
-        if "old0" in key:
+    def locked(self: ObjectStorage, keys: Sequence[str]) -> None:
+        if "old0" in keys[0]:
             raise StorageError("storage_locked", "An object lock forbids it.")
 
     with monkeypatch.context() as patch:
-        before(patch, ObjectStorage, "purge", locked)
+        before(patch, ObjectStorage, "purge_many", locked)
         outcome = purge_expired(code=3)
 
     assert outcome["refused"] == {"storage_locked": 1}
     assert outcome["removed"] == expired | {"exports": 2}
-    assert [export.key for export in cleanup.expired_exports()] == ["acme/chatter_data_exports/old0/a.csv"]
+    assert [export.key for export in objects.exports()] == ["acme/chatter_data_exports/old0/a.csv"]
     assert purge_expired()["removed"]["exports"] == 1
 
 
 def test_the_sweep_stops_a_task_out_of_time_and_the_command_continues(expired, storage, monkeypatch) -> None:
-    monkeypatch.setattr(cleanup, "_SECONDS_PER_TASK", -1.0)
+    monkeypatch.setattr(objects, "_SECONDS_PER_TASK", -1.0)
+    monkeypatch.setattr(objects, "_PER_PAGE", 1)
 
     worker.sweep()
-    assert cleanup.expired_exports().count() == 2
+    assert objects.exports().count() == 2
 
     assert purge_expired()["removed"]["exports"] == 2
 
@@ -256,7 +245,7 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
     worker.sweep()
     assert len(list(storage.uploads())) == 4  # younger uploads may belong to a worker of another database
 
-    monkeypatch.setattr(cleanup, "_UPLOAD_FORGOTTEN", timedelta(seconds=-2))
+    monkeypatch.setattr(objects, "_UPLOAD_FORGOTTEN", timedelta(seconds=-2))
     assert purge_expired("--dry-run")["expired"]["forgotten_uploads"] == 2
     worker.sweep()
     assert sorted(upload.key for upload in storage.uploads()) == sorted(theirs)

@@ -5,8 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
+from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -15,7 +14,6 @@ from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from tests import factories
-from tests.calls import TokenCaller
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations, redaction_of
 from tests.functional.elsewhere import Elsewhere
 
@@ -76,6 +74,11 @@ def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
             of_conversations(owner, "c-1", kind="export", reference=REFERENCE),
             redaction_of(conversation_of(owner, "3", messages=1), reference=REFERENCE),
         ]
+        # It keeps the digest of an export, and no reference.
+        factories.ExportFactory.create(
+            request=made[1], key=f"{made[1].pk}.csv", hosting="client", bucket="theirs",
+            endpoint="http://127.0.0.1:1", rows=1, bytes=1, sha256="0" * 64, finished_at=times["ended_at"],
+        )  # fmt: skip
         return [ended(one, status, times) for one, status in zip(made, itertools.cycle(FINAL))]
 
     old, new, theirs = (
@@ -88,20 +91,6 @@ def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
 
     assert references(*old) == [""] * len(old)
     assert references(*new, *theirs) == [REFERENCE] * (len(new) + len(theirs))
-
-
-def test_the_reference_goes_though_an_export_in_the_clients_bucket_keeps_the_digest(chatbot, long_ago) -> None:
-    request = ended(export_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, long_ago)
-    factories.ExportFactory.create(
-        request=request, key="42/a.csv", hosting="client", bucket="theirs", endpoint="http://127.0.0.1:1",
-        rows=1, bytes=1, sha256="0" * 64, finished_at=long_ago["ended_at"],
-    )  # fmt: skip
-
-    worker.sweep()
-
-    request.refresh_from_db()
-    assert request.uci_digest
-    assert request.reference == ""
 
 
 def test_a_request_keeps_its_reference_while_it_is_open_or_can_be_retried(chatbot, long_ago) -> None:
@@ -152,24 +141,6 @@ def test_a_failed_request_loses_its_reference_with_its_digests(chatbot, storage,
     }
 
 
-def test_the_api_finds_a_request_by_its_reference_until_then(chatbot, long_ago, lately) -> None:
-    caller = TokenCaller(chatbot)
-    old, new = (
-        ended(deletion_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, times)
-        for times in (long_ago, lately)
-    )
-
-    def found() -> set[str]:
-        return {one["request_id"] for one in caller.get(f"requests?reference={REFERENCE}").json()["results"]}
-
-    assert found() == {str(old.pk), str(new.pk)}
-
-    worker.sweep()
-
-    assert found() == {str(new.pk)}
-    assert caller.get(f"requests/{old.pk}").json()["reference"] == ""
-
-
 @pytest.mark.django_db(transaction=True)
 def test_the_sweep_passes_over_locked_requests(chatbot: Chatbot, long_ago: dict[str, Any]) -> None:
     locked, other = (
@@ -182,26 +153,3 @@ def test_the_sweep_passes_over_locked_requests(chatbot: Chatbot, long_ago: dict[
         assert references(locked, other) == [REFERENCE, ""]
     worker.sweep()
     assert references(locked, other) == ["", ""]
-
-
-def test_the_sweep_finds_them_by_an_index(chatbot: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any]) -> None:
-    """It reads those that are due, of ten thousand that have a reference."""
-    like = ended(deletion_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, lately)
-    names = {str(field.column) for field in ComplianceRequest._meta.concrete_fields} - {"id", "seq"}
-    columns = ", ".join(sorted(names))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO compliance_compliancerequest (id, {columns}) SELECT gen_random_uuid(), {columns}"
-            " FROM compliance_compliancerequest CROSS JOIN generate_series(1, 10000) WHERE id = %s",
-            [like.pk],
-        )
-    ended(deletion_of(chatbot, "43", reference=REFERENCE), Status.COMPLETED, long_ago)
-    with CaptureQueriesContext(connection) as captured:
-        worker.sweep()
-    [sql] = [one["sql"] for one in captured.captured_queries if "SET reference = ''" in one["sql"]]
-
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN {sql}")
-        plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "request_reference_kept" in plan
-    assert "Seq Scan" not in plan

@@ -16,8 +16,8 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.callbacks.queue import Callbacks
+from compliance.erasure import late_data
 from compliance.models import ComplianceRequest
-from compliance.retention import cleanup
 from compliance.work import claims, cluster, dispatcher, health, lookups
 from conversations import citus, machines, placement
 from conversations.extracts import leases
@@ -360,10 +360,10 @@ def test_late_data_that_cannot_be_erased_now_keeps_nothing_waiting(two, lost, dr
     seconds, most_calls = limits
     drain_late_data(drain, [*(deletion_of(two[0], str(number)) for number in range(3)), deletion_of(two[1], "42")])
     lost.lose_that_of(two[0])
-    monkeypatch.setattr(cleanup, "_LATE_AT_ONCE", 1)
-    monkeypatch.setattr(cleanup, "_SECONDS_PER_TASK", seconds)
+    monkeypatch.setattr(late_data, "_REQUESTS_AT_ONCE", 1)
+    monkeypatch.setattr(late_data, "_SECONDS", seconds)
     calls = 0
     while late_chatbots() != [two[0].pk] * 3:
-        cleanup.erase_late_data()
+        late_data.erase()
         calls += 1
         assert calls <= most_calls

@@ -18,7 +18,7 @@ from compliance import worker
 from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.retention import cleanup
+from compliance.retention import expiry
 from compliance.work import claims, health, hosted_bucket
 from compliance.work.background import BackgroundJobs
 from compliance.work.transitions import requeue
@@ -61,7 +61,7 @@ def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(ch
     hosted_storage().calls.breaker.reset()
     known = silent(None, rests=-timedelta(seconds=1))
 
-    monkeypatch.setattr(cleanup, "remove_expired", failing(RuntimeError))
+    monkeypatch.setattr(expiry, "remove_expired", failing(RuntimeError))
     background = BackgroundJobs(lambda: None)
     worker.sweep(background)
     assert background.wait(PATIENCE)

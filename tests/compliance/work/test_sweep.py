@@ -254,7 +254,7 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     storage.put("uploads/1/late", b"picture", "image/jpeg")
     factories.UploadedFileFactory.create(conversation=late, object_key="uploads/1/late", stored=True)
     with monkeypatch.context() as patch:
-        patch.setattr("compliance.retention.cleanup._erase_late_files", lambda ids, _: set(ids))
+        patch.setattr("compliance.erasure.late_data._erase_files", set)
         worker.sweep()
     assert Conversation.objects.get(pk=late.pk).deleted_at
     assert UploadedFile.objects.get().state == "removing"

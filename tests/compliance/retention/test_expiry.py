@@ -1,4 +1,4 @@
-"""Rows that are due are found by age, and forgotten unless something is against it."""
+"""The rules of EXPIRY: rows whose time is over are found by it, and end unless something keeps them."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.db import BY_INDEX, execute
 from compliance.models import ComplianceRequest, Export, ExportConversation, RequestSubject
-from compliance.retention import cleanup
+from compliance.retention import expiry, objects
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity, Tombstone, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -23,7 +24,7 @@ LATE = timedelta(days=400)
 
 @pytest.fixture(autouse=True)
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "_BATCH", 1)
+    monkeypatch.setattr(expiry, "_ROWS_AT_ONCE", 1)
 
 
 def erased_long_ago(chatbot: Chatbot, drain: Drain, *values: str) -> list[Conversation]:
@@ -48,14 +49,25 @@ def held_by_an_export(chatbot: Chatbot, conversation: Conversation) -> Export:
 
 
 def removed() -> dict[str, int]:
-    return {store: count for store, count in cleanup.remove_expired(cleanup.CleanupRun()).removed.items() if count}
+    return {store: count for store, count in expiry.remove_expired().removed.items() if count}
+
+
+@pytest.mark.parametrize("name", [name for name, rule in expiry.EXPIRY.items() if isinstance(rule, expiry.Rows)])
+def test_each_rule_finds_what_is_due_by_an_index(name: str) -> None:
+    execute(BY_INDEX)  # as a worker's session
+    rule = expiry.EXPIRY[name]
+    assert isinstance(rule, expiry.Rows)
+    plan = rule.due().explain()
+    # What is unfinished is not much, however old it is.
+    by = "export_unfinished" if name == "given_up_keys" else "< (statement_timestamp() -"
+    assert any(by in line for line in plan.splitlines() if "Index" in line), plan
 
 
 def test_conversations_in_an_export_keep_their_digests_and_no_others(chatbot: Chatbot, drain: Drain) -> None:
     first, *_ = erased_long_ago(chatbot, drain, "1", "2", "3")
     export = held_by_an_export(chatbot, first)
 
-    assert cleanup.count_expired()["conversation_digests"] == 2
+    assert expiry.count_expired()["conversation_digests"] == 2
     assert removed()["conversation_digests"] == 2
     assert list(Conversation.objects.exclude(external_id_digest=None)) == [first]
 
@@ -86,9 +98,9 @@ def test_what_a_clients_bucket_refuses_to_have_removed_is_forgotten_in_the_end(
         given_up_long_ago(neighbour, "44"),
     ]
     deletion_of(neighbour, "45", status="failed", failed_at=timezone.now(), error_code="storage_access_denied")
-    monkeypatch.setattr(cleanup, "_remove_exports", lambda *_, **__: None)  # all storages refuse
+    monkeypatch.setattr(objects, "_remove_exports", lambda *_, **__: ())  # all storages refuse
 
-    counts = cleanup.count_expired()
+    counts = expiry.count_expired()
     assert (counts["given_up_keys"], counts["failed_exports"]) == (1, 0)
     removed()
 
@@ -105,7 +117,7 @@ def test_what_a_bucket_refuses_is_not_given_up_while_a_deletion_is_held_for_it(c
     conversation_of(chatbot, "42", external_id="c-42")
     given_up_long_ago(chatbot, "42", by_ids=by_ids)
     deletion = of_conversations(chatbot, "c-42") if by_ids else deletion_of(chatbot, "42")
-    monkeypatch.setattr(cleanup, "_remove_exports", lambda *_, **__: None)
+    monkeypatch.setattr(objects, "_remove_exports", lambda *_, **__: ())
     drain()
     deletion.refresh_from_db()
     assert deletion.hold_reason == "export_pending"
@@ -122,7 +134,7 @@ def test_requests_with_a_conversation_left_keep_its_digest_and_no_others_do(chat
     # One that has ended is forgotten whatever is left.
     of_conversations(chatbot, "c-1", status="cancelled", cancelled_at=long_ago + timedelta(days=2))
 
-    assert cleanup.count_expired()["named_conversation_digests"] == 2
+    assert expiry.count_expired()["named_conversation_digests"] == 2
     assert removed()["named_conversation_digests"] == 2
     assert list(ComplianceRequest.objects.exclude(named_conversations=None)) == [kept]
     assert {one.request_id for one in RequestSubject.objects.all()} == {kept.pk}
@@ -141,7 +153,7 @@ def test_chatters_of_a_deletion_that_is_not_over_stay_and_no_others_do(chatbot: 
             expires_at=one.expires_at,
         )  # fmt: skip
 
-    counts = cleanup.count_expired()
+    counts = expiry.count_expired()
     assert (counts["tombstones"], counts["refused_identities"]) == (1, 1)
     removed()
 
@@ -160,13 +172,13 @@ def test_a_look_up_that_is_queued_anew_meanwhile_stays(chatbot: Chatbot, monkeyp
         IdentityLookup.objects.update(expires_at=timezone.now() + LATE)
         return [list(chatbot_of)]
 
-    monkeypatch.setattr("compliance.retention.forgetting.by_place", queue_anew)
+    monkeypatch.setattr("compliance.retention.expiry.by_place", queue_anew)
     assert removed() == {}
     assert IdentityLookup.objects.get() == look_up
 
 
 def test_what_is_forgotten_is_locked_place_by_place(chatbot, neighbour, drain, shards, monkeypatch) -> None:
-    monkeypatch.setattr(cleanup, "_BATCH", 100)
+    monkeypatch.setattr(expiry, "_ROWS_AT_ONCE", 100)
     shards([chatbot], [neighbour])
     for owner in (chatbot, neighbour):
         erased_long_ago(owner, drain, "42")
