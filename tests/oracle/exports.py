@@ -111,6 +111,9 @@ def delivered(comparison: Comparison) -> Findings:
                 f"{comparison.filed.get(row.id, row.id)} is completed, and not in the client's bucket",
             )
     theirs = {row.bot for row in comparison.evidence.requests.values() if row.hosting == "client"}
+    theirs |= {row.bot for row in comparison.evidence.extracts if row.hosting == "client"}
+    # A restore has lost the rows of some, not what they have delivered.
+    theirs |= {one.bot for one in comparison.model.filed if one.is_lost and not one.erases}
     for stored in comparison.evidence.client_objects.versions:
         if found := rows.get(_export_of(stored.key, rows)):
             yield from _faults_of_file(comparison, found, stored)
