@@ -36,6 +36,13 @@ def test_workers_and_commands_refuse_it(former: None, command: str) -> None:
         call_command(command, skip_checks=False, stdout=StringIO())
 
 
+@pytest.mark.parametrize("app", ["accounts", "chatbots"])
+def test_so_is_one_whose_migrations_ended_early(db: None, app: str) -> None:
+    MigrationRecorder(connection).record_applied(app, "0001_initial")
+    with pytest.raises(former_schema.FormerSchema, match=SAID):
+        former_schema.check()
+
+
 def test_the_web_server_refuses_it(former: None) -> None:
     with pytest.raises(former_schema.FormerSchema, match=SAID):
         former_schema.check()
