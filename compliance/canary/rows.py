@@ -102,7 +102,11 @@ class Table(NamedTuple):
     def unread(self) -> set[str]:
         """The columns that should be readable and are not."""
         unread = {*self.columns} - {*self.readable} - _UNREAD.get(self.name, set())
-        return set() if self.name.startswith(_UNREAD_TABLES) else unread
+        return set() if self.is_ours and self.name.startswith(_UNREAD_TABLES) else unread
+
+    @property
+    def is_ours(self) -> bool:
+        return self.name in _known_tables()
 
 
 def control(search: Search, turn: CanaryTurn) -> list[str]:
@@ -146,7 +150,7 @@ def parameters(turn: CanaryTurn, since: datetime) -> dict[str, Any]:
 
 def statement_for(table: Table) -> str:
     """Return the query for rows that may have a word, as JSON. Raises CannotTell where it is not known which."""
-    name, is_ours = table.name, table.name in _known_tables()
+    name, is_ours = table.name, table.is_ours
     key = next((key for key in _NAMES if is_ours and key in table.columns), "")
     condition = _CONDITIONS.get(name, "TRUE")
     if name not in _CONDITIONS and "chatbot_id" in table.columns:

@@ -82,6 +82,16 @@ def test_what_cannot_be_read_does_not_end_the_search(turn: CanaryTurn) -> None:
 
 
 @pytest.mark.one_postgresql(reason="tables of the test's own")
+@pytest.mark.parametrize("name", ["auth_copy", "auth_archive.message"])
+def test_a_table_that_no_code_knows_is_missed_whatever_its_name_begins_with(turn: CanaryTurn, name: str) -> None:
+    execute("CREATE SCHEMA auth_archive")
+    execute(f"CREATE TABLE {name} (chatbot_id bigint, said text); REVOKE ALL ON {name} FROM PUBLIC")
+
+    with role("worker"):
+        assert look(turn) == ([], f"rights_missing {name}.chatbot_id")
+
+
+@pytest.mark.one_postgresql(reason="tables of the test's own")
 def test_what_no_code_knows_of_a_chatbot_is_searched_and_nothing_else_taken_for_clean(turn: CanaryTurn) -> None:
     word = Planted(turn.pk).value
     with connection.cursor() as cursor:
