@@ -1,8 +1,9 @@
 """Look in log files that an operator names (`CANARY_LOG_FILES`): what was written since the last look.
 
-A file is known by a digest of its first bytes, so what is renamed or copied by rotation is read on from where it was.
-Any other is read whole if it has changed since. One that was in use and is nowhere any more, nor a copy of it, cannot
-be looked at: the patterns have to fit the names that rotation gives.
+A file is known by digests of its first and its last bytes, so what is renamed or copied by rotation is read on from
+where it was, and another one that only begins alike is not. Any other is read whole if it has changed since. One that
+was in use and is nowhere any more, nor a copy of it, cannot be looked at: the patterns have to fit the names that
+rotation gives.
 """
 
 import glob
@@ -15,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from django.conf import settings
 
@@ -25,7 +26,7 @@ from compliance.models.canary import Left, Place
 
 # What was written between two turns is read too, unless it is more.
 _MOST_BETWEEN_BYTES = 32 * 1024 * 1024
-# By so many bytes a file is told from another.
+# By so many bytes, at its beginning and its end, a file is told from another.
 _HEAD_BYTES = 256
 # The clock of the database, and the time of a file.
 _CLOCKS_SECONDS = 300
@@ -39,11 +40,17 @@ class _Known(NamedTuple):
     path: str
     size: int
     head: str
+    tail: str
     is_in_use: bool
 
     def begins(self, head: bytes) -> bool:
         """Return whether a file that begins so is this one, or a copy of it."""
         return _digest(head[: self.size]) == self.head
+
+    def is_in(self, file: BinaryIO) -> bool:
+        """Return whether a file goes on from where this one ended. Moves its position."""
+        file.seek(0)
+        return self.begins(file.read(_HEAD_BYTES)) and _digest(_last_bytes(file, self.size)) == self.tail
 
 
 def positions() -> dict[str, Any]:
@@ -55,8 +62,9 @@ def positions() -> dict[str, Any]:
         with suppress(OSError), Path(path).open("rb") as file:
             found = os.fstat(file.fileno())
             if found.st_size:
-                head = _digest(file.read(_HEAD_BYTES)[: found.st_size])
-                files.append(_Known(path, found.st_size, head, found.st_mtime > now - _IN_USE_SECONDS))
+                head, tail = file.read(_HEAD_BYTES)[: found.st_size], _last_bytes(file, found.st_size)
+                is_in_use = found.st_mtime > now - _IN_USE_SECONDS
+                files.append(_Known(path, found.st_size, _digest(head), _digest(tail), is_in_use))
     return {"at": now, "files": files}
 
 
@@ -68,7 +76,7 @@ def positions_after(before: dict[str, Any]) -> dict[str, Any]:
     """
     now, is_read = positions(), before.pop("is_read", False)
     sizes = [sum(_Known(*one).size for one in each.get("files", ())) for each in (before, now)]
-    return before if is_read and sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
+    return before if before and is_read and sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
 
 
 def look(search: Search, since: dict[str, Any], began_at: datetime, report: Report) -> None:
@@ -83,11 +91,10 @@ def look(search: Search, since: dict[str, Any], began_at: datetime, report: Repo
     left = [one for one in known if one.is_in_use]
     for path in _files(report):
         with report.looking_at(path), Path(path).open("rb") as file:
-            found, head = os.fstat(file.fileno()), file.read(_HEAD_BYTES)
-            packed = _packed_head(path)
-            left = [one for one in left if not (one.begins(head) or one.begins(packed))]
-            start = min((one.size for one in known if one.begins(head) and one.size <= found.st_size), default=0)
-            if start or found.st_mtime > at - _CLOCKS_SECONDS:
+            here, packed = [one for one in known if one.is_in(file)], _packed_head(path)
+            left = [one for one in left if not (one in here or one.begins(packed))]
+            start = min((one.size for one in here), default=0)
+            if start or os.fstat(file.fileno()).st_mtime > at - _CLOCKS_SECONDS:
                 file.seek(start)
                 if search.is_in_file(file, partial(check_time, path)):
                     report.found(Place.LOGS, Left.TEXT_LEFT, path)
@@ -112,6 +119,12 @@ def _packed_head(path: str) -> bytes:
     with suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
         return file.read(_HEAD_BYTES)
     return b""
+
+
+def _last_bytes(file: BinaryIO, size: int) -> bytes:
+    """Return the last of the first `size` bytes of a file."""
+    file.seek(max(0, size - _HEAD_BYTES))
+    return file.read(min(size, _HEAD_BYTES))
 
 
 def _digest(head: bytes) -> str:

@@ -55,6 +55,12 @@ def pack(log: Path) -> None:
     log.write_text("new\n")
 
 
+def rename_and_begin_alike(log: Path) -> None:
+    text = log.read_text()
+    log.rename(log.with_name("worker.log.1"))
+    log.write_text(text[: len(text) // 2] + LINE + text)
+
+
 def truncate_and_grow(log: Path) -> None:
     text = log.read_text()
     log.with_name("worker.log.1").write_text(text)
@@ -69,6 +75,7 @@ def truncate_and_grow(log: Path) -> None:
         (rename, "worker.log.1"),
         (truncate, "worker.log.1"),
         (pack, "worker.log.1.gz"),
+        (rename_and_begin_alike, "worker.log"),
         (truncate_and_grow, "worker.log"),
     ],
 )
@@ -102,6 +109,14 @@ def test_a_process_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path
     with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
         look(since)
     assert look(logs.positions()) == ([], "")
+
+
+def test_nor_does_its_look_count_for_the_next_turn(log: Path, settings: Settings) -> None:
+    looked = {"is_read": True}  # by a process that reads none
+    since = logs.positions_after(looked)
+    settings.CANARY_LOG_FILES = []
+    with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
+        look(since)
 
 
 @pytest.mark.parametrize("what", ["no file", "a pipe"])
