@@ -92,12 +92,12 @@ WITH met AS (
            SELECT extract_id, version FROM conversations_extractconversation
             WHERE conversation_id = ours.id OFFSET 0) AS t
 )
-SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL
-                                      AND (met.version IS NULL OR coalesce(e.made_version, 0) < met.version)),
+SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL),
        count(DISTINCT e.id) FILTER (WHERE e.hosting = 'client' AND e.made_version IS NOT NULL)
   FROM met
  CROSS JOIN LATERAL (
        SELECT id, hosting, key, made_version FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
+ WHERE met.version IS NULL OR coalesce(e.made_version, 0) < met.version
 """  # noqa: S608  (a text of ours)
 
 

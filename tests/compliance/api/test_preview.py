@@ -376,3 +376,18 @@ def test_a_preview_counts_client_copies_whose_key_an_earlier_deletion_cleared(ch
     kept = preview("bob")["deletion"]["kept"]
     assert kept["delivered_exports"] == 1
     assert kept == expected_preview(carried_out(caller, "data-deletion", drain, "bob"))["kept"]
+
+
+@committed
+def test_a_day_that_was_delivered_without_what_is_erased_is_not_counted(chatbot, caller, drain):
+    ids = {"conversation_ids": [conversation_on(chatbot, "alice", noon()).external_id]}
+    planned(chatbot, FIRST)
+    make_all()
+    carried_out(caller, "data-deletion", drain)
+    assert make_all() == 0, "The deletion had it made again."
+    deliver(DailyExtract.objects.get())  # as when the chatbot's files go to a client's bucket since
+
+    kept = caller.post("preview", ids | {"action": "delete"}).json()["deletion"]["kept"]
+    filed = caller.post("data-deletion", ids).json()["request_id"]
+    drain()
+    assert kept == expected_preview(caller.get(f"requests/{filed}").json())["kept"]
