@@ -159,14 +159,14 @@ SELECT given.export_id, 'accepted', l.chatbot_id, '{"request_kind": "export"}'::
 """
 
 
-def file_next(*, reach: int, incarnation: UUID, after: UUID, most: int) -> list[UUID]:
+def file_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_run: bool) -> list[UUID]:
     """Plan and file the next lines after the request `after`, in the order of filing; return their requests.
 
     In one transaction, with immediate constraints.
     """
     with transaction.atomic():
         execute("SET CONSTRAINTS ALL IMMEDIATE")
-        planned = _read_next(reach=reach, incarnation=incarnation, after=after, most=most)
+        planned = _read_next(reach=reach, incarnation=incarnation, after=after, most=most, is_dry_run=is_dry_run)
         file(planned)
     return [one.request_id for one in planned]
 
@@ -184,7 +184,7 @@ def _next(incarnation: UUID, after: UUID, *, most: int) -> dict[UUID, int | None
     return dict(lines.order_by("pk").values_list("pk", "chatbot_id")[:most])
 
 
-def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int) -> list[ReplayedLine]:
+def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_run: bool) -> list[ReplayedLine]:
     # A line of a chatbot that is unknown here is about nothing here, wherever that is looked for.
     chatbot_of = {pk: chatbot_id or 0 for pk, chatbot_id in _next(incarnation, after, most=most).items()}
     declare_ucis(list(chatbot_of))
@@ -194,7 +194,9 @@ def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int) -> list
         planned += [ReplayedLine(*row) for row in fetch(_READ, values)]
     planned.sort(key=attrgetter("request_id"))
     actors = lines_of_ledger.actors_here(one.line.get(by) for one in planned for by in ("filed_by", "approved_by"))
-    requests = ComplianceRequest.objects.select_for_update(of=("self",)).filter(pk__in=chatbot_of).order_by("seq")
+    requests = ComplianceRequest.objects.filter(pk__in=chatbot_of).order_by("seq")
+    if not is_dry_run:  # it would keep the locks to its end, and the service can be open
+        requests = requests.select_for_update(of=("self",))
     known = {request.pk: request for request in requests}
     for one in planned:
         one.known = known.get(one.request_id)

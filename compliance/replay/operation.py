@@ -293,7 +293,12 @@ class _Replay:
 
     def _file_page(self, after: UUID) -> list[UUID]:
         """File the next lines; where that is refused, one by one. What cannot be filed alone waits for a decision."""
-        next_lines = partial(filing.file_next, reach=self._report.reach, incarnation=self._service.incarnation)
+        next_lines = partial(
+            filing.file_next,
+            reach=self._report.reach,
+            incarnation=self._service.incarnation,
+            is_dry_run=self._report.is_dry_run,
+        )
         try:
             return next_lines(after=after, most=_LINES)
         except _REFUSALS:

@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from chatbots.models import Chatbot
 from common.db import fetch
 from compliance import worker
 from compliance.ledger import service
@@ -15,7 +16,7 @@ from compliance.replay import filing, loading, operation, runner
 from compliance.replay.report import Report
 from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE
-from tests.compliance.replay.conftest import gone, replay, work
+from tests.compliance.replay.conftest import gone, replay, work, write_journal
 from tests.functional.company import Company
 from tests.functional.test_killed_worker import wait_until
 from tests.patches import before
@@ -111,12 +112,16 @@ def test_a_replay_that_has_lost_its_lock_stops_at_the_next_step_and_goes_on(comp
 
 
 @pytest.mark.django_db(transaction=True)  # other locks end with the calls that took them
-def test_a_dry_run_keeps_no_intake_waiting_and_nothing_locked_while_it_is_read(company, monkeypatch) -> None:
+def test_a_dry_run_keeps_nobody_waiting_and_nothing_locked_while_it_is_read(company, monkeypatch) -> None:
     """The service can be open."""
     number = company.talk("c-1", "alice")
+    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
+    waiting = company.delete("bob")
+    work()
+    write_journal()
     with restored(state="open"):
         company.delete("alice")
-        work()
+        write_journal()
     free: list[bool] = []
     left: list[tuple[int, int]] = []
 
@@ -124,11 +129,13 @@ def test_a_dry_run_keeps_no_intake_waiting_and_nothing_locked_while_it_is_read(c
         with closing(connection.copy()) as other, other.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s, %s)", [LOCK_SPACE, company.chatbot.pk])
             free.append(cursor.fetchone()[0])
+            cursor.execute("SELECT FROM compliance_compliancerequest WHERE id = %s FOR UPDATE SKIP LOCKED", [waiting])
+            free.append(cursor.rowcount == 1)
 
     def show(report: Report) -> None:
         left.append((len(list(report.requests())), LedgerLine.objects.count()))
 
     before(monkeypatch, Report, "count", look)
-    operation.replay(work=worker.work, show=show, is_dry_run=True)
+    operation.replay(work=worker.work, show=show, is_dry_run=True, is_restored=True)
 
-    assert (free, left, gone(number)) == ([True], [(1, 0)], [False])
+    assert (free, left, gone(number)) == ([True, True], [(1, 0)], [False])
