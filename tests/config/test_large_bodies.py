@@ -35,6 +35,7 @@ def test_only_a_logged_in_user_may_send_a_form(chatbot: Chatbot) -> None:
     staff = member(chatbot, Role.SUPPORT)
     assert asked(staff, "/admin/file/acme/many/") == 204
     assert asked(Client(), "/admin/file/acme/many/") == 403
+    assert asked(Client(), "//[/../admin/") == 403  # looks like a host
     assert asked(staff, "/api/v1/chatbots/acme/conversations") == 401
 
 
