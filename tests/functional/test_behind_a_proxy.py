@@ -56,6 +56,7 @@ def refusal(proxy: Proxy, path: str, length: int = 0, headers: Mapping[str, str]
         response = connection.getresponse()
         assert response.getheader("Content-Type", "").startswith("application/problem+json")
         assert response.getheader("Retry-After") == ("5" if response.status == 503 else None)
+        assert response.getheader("Cache-Control") == "no-store"
         body = json.loads(response.read())
     assert body.keys() == {"type", "title", "status", "detail", "code", "trace_id", "request_id", "errors"}
     assert body["status"] == response.status
@@ -156,6 +157,18 @@ def test_nginx_takes_a_limited_number_of_calls_of_one_address(server: WebServer,
 def test_what_the_network_alone_may_see_is_not_found(proxy: Proxy) -> None:
     for path in ("/metrics", "/%6detrics", "/api/may-send"):
         assert refusal(proxy, path) == 404
+
+
+def test_how_long_a_browser_may_keep_it_is_for_the_service_to_say(server: WebServer, proxy: Proxy) -> None:
+    for path in ("/api/docs/", "/healthz"):
+        said = []
+        for connection in (server.connect(), proxy.connect()):
+            with closing(connection):
+                connection.request("GET", path, headers={"X-Forwarded-Proto": "https"})
+                response = connection.getresponse()
+                said.append((response.status, response.getheader("Cache-Control")))
+        assert said[0][0] == 200
+        assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("name", [NGINX, CADDY])
