@@ -1,6 +1,7 @@
 """Django's WSGI handler, hardened for callers that send anything."""
 
 import re
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -12,6 +13,9 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 _PLAIN_TARGET = re.compile(r"/(?!/)[^#]*")
 _NEEDLESS_ESCAPE = re.compile(r"[^?]*%(2[def]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
 _NOT_PLAIN = b"The target must be a path with one leading slash and no needless escapes.\n"
+
+# More than the proxies take.
+_PIECE_BYTES, _MOST_PIECES = 64 * 1024, 512
 
 # Read behind a trusted proxy only. Nothing reads the others, and nothing may begin to.
 _FROM_PROXIES = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
@@ -47,15 +51,30 @@ class Handler(WSGIHandler):
         target = environ.get("RAW_URI", "/")  # gunicorn's: as it was sent
         if not _PLAIN_TARGET.fullmatch(target) or _NEEDLESS_ESCAPE.match(target):
             start_response("400 Bad Request", [("Content-Type", "text/plain"), ("Connection", "close")])
-            return [_NOT_PLAIN]
-        _remove_untrusted_headers(environ)
-        return super().__call__(environ, start_response)
+            answer: Any = [_NOT_PLAIN]
+        else:
+            _remove_untrusted_headers(environ)
+            answer = super().__call__(environ, start_response)
+        if _is_from_proxy(environ):
+            _receive_rest(environ["wsgi.input"])
+        return answer
 
 
 def _remove_untrusted_headers(environ: dict[str, Any]) -> None:
     """Remove headers that only a proxy of ours may set, unless the call comes from one."""
     for name in _NEVER if _is_from_proxy(environ) else (*_FROM_PROXIES, *_NEVER):
         environ.pop(name, None)
+
+
+def _receive_rest(body: Any) -> None:
+    """Receive what nobody has read of a body, which a proxy sends at once.
+
+    gunicorn would close the connection while the proxy sends, which can lose the answer: then the proxy says 503.
+    """
+    with suppress(Exception):  # gunicorn has its own errors for malformed chunks and lost connections
+        for _ in range(_MOST_PIECES):
+            if not body.read(_PIECE_BYTES):
+                return
 
 
 def _is_from_proxy(environ: dict[str, Any]) -> bool:

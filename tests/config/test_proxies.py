@@ -1,5 +1,6 @@
 """Forwarded addresses are used only from a trusted proxy."""
 
+from io import BytesIO
 from ipaddress import ip_network
 
 import pytest
@@ -48,6 +49,14 @@ def echoed(caller: str) -> str:
 @pytest.mark.parametrize("proxy", ["10.1.2.3", "fd00::1", "::ffff:10.1.2.3", ""])
 def test_the_address_and_scheme_from_a_trusted_proxy_are_used(proxy: str) -> None:
     assert echoed(proxy) == "https 203.0.113.9 testserver X-Forwarded-For,X-Forwarded-Proto"
+
+
+def test_a_proxy_can_send_all_of_a_body_that_nobody_reads() -> None:
+    body = BytesIO(b"x" * 1_000_000)
+    for caller, is_received in (("10.2.0.1", False), ("10.1.2.3", True)):
+        environ = RequestFactory().get("/echo", REMOTE_ADDR=caller).environ | {"wsgi.input": body}
+        Handler()(environ, lambda *_: None)
+        assert (body.tell() == 1_000_000) == is_received
 
 
 @pytest.mark.parametrize("caller", ["10.2.0.1", "203.0.113.1", "::ffff:10.2.0.1", "fe80::1"])

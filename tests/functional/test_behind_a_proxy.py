@@ -122,6 +122,7 @@ def test_a_body_that_is_too_large_for_its_call_is_refused(proxy: Proxy, chatbot:
         ("data-deletion", 200_000, caller),
         ("requests/batch", MIB + 200_000, signer),
         ("conversations", 27 * MIB, caller),
+        ("conversations", 11 * MIB, caller),  # the service refuses it
     ):
         status, body = call(proxy, "POST", by.url(path), b" " * size, **by.credentials(b""), **_JSON)
         assert (status, json.loads(body)["code"]) == (413, "too_large"), path
