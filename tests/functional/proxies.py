@@ -31,6 +31,17 @@ class Proxy:
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self._tls)
 
+    def protocol(self) -> str | None:
+        """Return what it speaks with a caller that would rather speak HTTP/2."""
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as caller,
+            tls.wrap_socket(caller) as wrapped,
+        ):
+            return wrapped.selected_alpn_protocol()
+
     def open(self, source: str = "127.0.0.1") -> ssl.SSLSocket:
         """Return a connection from a loopback address; it has a small buffer for what it does not read."""
         caller = socket.socket()

@@ -160,6 +160,11 @@ def test_what_the_network_alone_may_see_is_not_found(proxy: Proxy) -> None:
         assert refusal(proxy, path) == 404
 
 
+def test_a_connection_of_caddy_carries_one_call_at_a_time(proxy: Proxy) -> None:
+    """nginx counts calls, a firewall in front of Caddy connections."""
+    assert proxy.protocol() == ("h2" if proxy.name == NGINX else "http/1.1")
+
+
 def test_how_long_a_browser_may_keep_it_is_for_the_service_to_say(server: WebServer, proxy: Proxy) -> None:
     for path in ("/api/docs/", "/healthz"):
         said = []
