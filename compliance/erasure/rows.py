@@ -6,6 +6,7 @@ kill the next one continues where the last commit left off, and the counts are t
 No chunk waits for a conversation: it skips those that another worker has locked, and a later chunk takes them.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -152,11 +153,12 @@ _DELETE_SOME_MESSAGES = _DELETE_MESSAGES.format(
 )
 
 # What the inventory keeps is left, and the mark. The time is that of the statement: later than the mark's cutoff, and
-# no volatile function, which a distributed table refuses in an UPDATE.
+# no volatile function, which a distributed table refuses in an UPDATE. The marks are no list to be joined: where the
+# statistics show few conversations of a chatbot, PostgreSQL would compare all of them with the whole list.
 _EMPTY_CONVERSATIONS = sql.SQL("""
-UPDATE {table} c SET {changes}, deletion_request_id = d.marked_by, deleted_at = statement_timestamp()
-  FROM unnest(%(numbers)s::bigint[], %(marks)s::uuid[]) AS d(id, marked_by)
- WHERE c.id = d.id AND c.chatbot_id = ANY(%(chatbots)s) RETURNING c.id
+UPDATE {table} c SET {changes}, deletion_request_id = (%(marks)s::jsonb ->> c.id::text)::uuid,
+       deleted_at = statement_timestamp()
+ WHERE c.id = ANY(%(numbers)s::bigint[]) AND c.chatbot_id = ANY(%(chatbots)s) RETURNING c.id
 """).format(
     table=sql.Identifier(CONVERSATION.table),
     changes=sql.SQL(", ").join(
@@ -267,7 +269,8 @@ def erase(
     for number, gone in _forget_identities(locked, named).items():
         count_of[number]["identities"] += gone
         count_of[number]["shared_conversations"] += gone > 1
-    for (number,) in fetch(_EMPTY_CONVERSATIONS, {**values, "marks": array(row.marked_by for row in locked)}):
+    marks = json.dumps({row.number: row.marked_by.hex for row in locked})
+    for (number,) in fetch(_EMPTY_CONVERSATIONS, {**values, "marks": marks}):
         count_of[number]["conversations"] += 1
     exports.expire({row.number: row.request_id for row in locked if row.number in exported}, marked_by=marked_by)
     return counts

@@ -106,16 +106,12 @@ UPDATE compliance_ledgerline l
 _NEW = {field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()} - {
     "received_at"
 }
-# A conversation keeps its mark, unless the ledger alone leads the request to it. In the order of the numbers, each
-# for the first request that means it.
+# A conversation keeps its mark, unless the ledger alone leads the request to it (`taken`). The marks are no list to
+# be joined (`erasure.rows`).
 _MARK = """
-UPDATE conversations_conversation c SET deletion_request_id = given.request_id
-  FROM (SELECT DISTINCT ON (number) number, request_id, takes
-          FROM unnest(%(numbers)s::bigint[], %(requests)s::uuid[], %(takes)s::bool[])
-               WITH ORDINALITY AS each(number, request_id, takes, place)
-         ORDER BY number, NOT takes, place) AS given
- WHERE c.id = given.number AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deleted_at IS NULL
-   AND (c.deletion_request_id IS NULL OR given.takes)
+UPDATE conversations_conversation c SET deletion_request_id = (%(marks)s::jsonb ->> c.id::text)::uuid
+ WHERE c.id = ANY(%(numbers)s::bigint[]) AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deleted_at IS NULL
+   AND (c.deletion_request_id IS NULL OR c.id = ANY(%(taken)s::bigint[]))
 """
 # With a deletion that is carried out again, which each meets, and whether it is of the same chatter.
 _MET = f"""
@@ -244,15 +240,18 @@ def _store(planned: Sequence[ReplayedLine]) -> None:
 
 
 def _mark(planned: Sequence[ReplayedLine]) -> None:
-    meant = [(one, number) for one in planned for number in one.numbers]
-    if meant:
-        of_others = {one.request_id: set(one.of_others) for one in planned if one.named is None}
-        values = {
-            "numbers": array(number for _, number in meant),
-            "requests": array(one.request_id for one, _ in meant),
-            "takes": array(number in of_others.get(one.request_id, ()) for one, number in meant),
-            "chatbots": array({one.chatbot for one in planned}),
-        }
+    """Mark each conversation for the first request that the ledger alone leads to it, or else that means it."""
+    marks: dict[int, str] = {}
+    taken: set[int] = set()
+    for one in planned:
+        of_others = set(one.of_others) if one.named is None else set()
+        for number in one.numbers:
+            if number not in marks or (number in of_others and number not in taken):
+                marks[number] = one.request_id.hex
+        taken |= of_others.intersection(one.numbers)
+    if marks:
+        chatbots = array({one.chatbot for one in planned})
+        values = {"numbers": array(marks), "taken": array(taken), "chatbots": chatbots, "marks": json.dumps(marks)}
         execute(_MARK, values)
 
 

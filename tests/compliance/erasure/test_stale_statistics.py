@@ -1,5 +1,6 @@
 """Marks and exports of a conversation are found by their indexes, however old the statistics are."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,10 +9,11 @@ from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
 from common.db import BY_INDEX, array
-from compliance.erasure import exports, objects, verify
+from compliance.erasure import exports, objects, rows, verify
 from compliance.export import records
 from compliance.ledger import lines
 from compliance.models import Export
+from compliance.replay import filing
 from compliance.work.scope import DELETIONS
 from compliance.work.sql import SHARING
 from tests.factories import conversation_of, export_of
@@ -69,6 +71,21 @@ def test_requests_are_found_by_what_they_name_when_statistics_show_none(chatbot:
         plan = plan_of(cursor, f"SELECT FROM compliance_compliancerequest r, LATERAL {SHARING} AS sharing", None)
     assert "Index Cond: (request_id = r.id)" in plan, plan
     assert "requestsubject_digest" in plan, plan
+
+
+@pytest.mark.parametrize("statement", [rows._EMPTY_CONVERSATIONS, filing._MARK], ids=["erased", "marked again"])
+def test_conversations_are_changed_by_their_numbers_without_statistics(chatbot: Chatbot, statement: Any) -> None:
+    """As in a new database, or one that was just restored: all of a chatbot were compared with each number given."""
+    for number in range(50):
+        conversation_of(chatbot, f"member-{number}", messages=0)
+    numbers = array(range(1, 2_501))
+    values = {"numbers": numbers, "taken": numbers, "chatbots": array([chatbot.pk]), "marks": "{}"}
+    with connection.cursor() as cursor:
+        text = statement if isinstance(statement, str) else statement.as_string(cursor.cursor)
+        plan = plan_of(cursor, text, values)
+    assert "Join" not in plan, plan
+    assert "Nested Loop" not in plan, plan
+    assert "id = ANY" in plan.partition("Index Cond:")[2], plan
 
 
 def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_expire(db: None) -> None:
