@@ -80,11 +80,12 @@ _INSERT_CONVERSATIONS = f"""
     ON CONFLICT (external_id_digest, chatbot_id) DO NOTHING
     RETURNING external_id_digest, id
 """  # noqa: S608
+# With the numbers beside the join: else the planner reads the whole chatbot, where it takes that for small.
 _UPDATE_CONVERSATIONS = f"""
     UPDATE conversations_conversation AS stored
     SET {", ".join(f"{column} = new.{column}" for column in _COLUMNS)}
     FROM json_to_recordset(%s::json) AS new(id bigint, {_TYPED_COLUMNS})
-    WHERE stored.chatbot_id = %s AND stored.id = new.id
+    WHERE stored.chatbot_id = %s AND stored.id = new.id AND stored.id = ANY(%s::bigint[])
 """  # noqa: S608
 
 # LIMIT in the lateral part keeps the planner at one index look-up per pair; else it may read the whole table.
@@ -111,7 +112,7 @@ _STRENGTHEN = """
     UPDATE conversations_identity AS stored SET established_by = new.established_by
     FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, digest bytea, established_by text)
     WHERE stored.chatbot_id = %s AND stored.conversation_id = new.number AND stored.variable_id = new.variable
-      AND stored.digest = new.digest
+      AND stored.digest = new.digest AND stored.conversation_id = ANY(%s::bigint[])
 """
 _NAME_ERASED = """
     INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, digest)
@@ -253,7 +254,8 @@ def write(*, chatbot_id: int, conversations: Sequence[MergedConversation]) -> No
 def _update_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     if conversations:
         changed = [{"id": one.number, **_columns_of(one)} for one in conversations]
-        execute(_UPDATE_CONVERSATIONS, [_json(changed), chatbot_id])
+        numbers = array(one.number for one in conversations if one.number is not None)
+        execute(_UPDATE_CONVERSATIONS, [_json(changed), chatbot_id, numbers])
 
 
 def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
@@ -309,7 +311,8 @@ def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversatio
     if erased:
         execute(_NAME_ERASED, [chatbot_id, _json(erased)])
     if stronger:
-        execute(_STRENGTHEN, [_json(stronger), chatbot_id])
+        numbers = array(one.number for one in conversations if one.stronger_identities and one.number is not None)
+        execute(_STRENGTHEN, [_json(stronger), chatbot_id, numbers])
 
 
 def _write_values(chatbot_id: int, conversations: Iterable[MergedConversation]) -> None:

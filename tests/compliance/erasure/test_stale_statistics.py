@@ -16,6 +16,7 @@ from compliance.models import Export
 from compliance.replay import filing
 from compliance.work.scope import DELETIONS
 from compliance.work.sql import SHARING
+from conversations import rows as intake
 from tests.factories import conversation_of, export_of
 
 pytestmark = pytest.mark.one_postgresql(reason="plans")
@@ -86,6 +87,17 @@ def test_conversations_are_changed_by_their_numbers_without_statistics(chatbot: 
     assert "Join" not in plan, plan
     assert "Nested Loop" not in plan, plan
     assert "id = ANY" in plan.partition("Index Cond:")[2], plan
+
+
+@pytest.mark.parametrize("statement", [intake._UPDATE_CONVERSATIONS, intake._STRENGTHEN])
+def test_intake_changes_what_it_has_by_its_numbers(chatbot: Chatbot, statement: str) -> None:
+    """And does not read all of a chatbot, which PostgreSQL takes for small."""
+    for number in range(50):
+        conversation_of(chatbot, f"member-{number}", messages=0)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {statement}", ["[]", chatbot.pk, "{1}"])
+        plan = [line for (line,) in cursor.fetchall()]
+    assert any("Index Cond" in line and "id = ANY ('{1}'" in line for line in plan), plan
 
 
 def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_expire(db: None) -> None:
