@@ -14,6 +14,7 @@ from compliance.erasure import verify
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
+from compliance.work.scope import Scope
 from conversations.models import UploadedFile
 from tests.functional.company import Company, Subject, events, found_anywhere, is_erased, key_of_file, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals
@@ -77,7 +78,7 @@ def test_the_total_counts_rows_erased_by_another_deletion_once(company, refusals
     )
 
 
-def _lose_the_claim(_ids: Collection[UUID]) -> NoReturn:
+def _lose_the_claim(_ids: Collection[UUID], *, of: Scope) -> NoReturn:
     raise ClaimLost
 
 
