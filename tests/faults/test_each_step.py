@@ -72,6 +72,9 @@ _IS_WHOLE = os.environ.get("FAULTS") == "all"
 # A request that is taken up again may find a step done, and then nobody dies there: another tries it.
 _ROUNDS = 3
 
+# A sweep takes what a worker died with once its lease is over: a minute for each of the three steps, and some more.
+_SWEEPS_FOR_CALLBACKS = 300.0
+
 _WAITING = "SELECT id FROM compliance_callback WHERE request_id = ANY(%s::uuid[]) AND state = 'waiting'"
 
 
@@ -123,7 +126,8 @@ def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
                 site.start(cluster, argv=argv)
             company.follow(seconds=600)
         assert company.wrong() == []
-        wait_until(lambda: not site.sql(_WAITING, [[*deletions, *exports]]), "each callback has come")
+        waiting = [*deletions, *exports]
+        wait_until(lambda: not site.sql(_WAITING, [waiting]), "each callback has come", seconds=_SWEEPS_FOR_CALLBACKS)
 
     payloads = [each.payload for each in receiver.received]
     came = {(told["request_id"], told["event"], told["callback_id"]) for told in payloads}
