@@ -57,6 +57,9 @@ def test_each_rule_finds_what_is_due_by_an_index(name: str) -> None:
     execute(BY_INDEX)  # as a worker's session
     rule = expiry.EXPIRY[name]
     assert isinstance(rule, expiry.Rows)
+    # Else pages that tests before have left empty make one index dearer than another.
+    execute("TRUNCATE compliance_compliancerequest, compliance_export, conversations_conversation CASCADE")
+    execute(f"TRUNCATE {rule.due().model._meta.db_table} CASCADE")
     plan = rule.due().explain()
     # What is unfinished is not much, however old it is.
     by = "export_unfinished" if name == "given_up_keys" else "< (statement_timestamp() -"
