@@ -8,7 +8,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -130,6 +130,7 @@ class Wire:
         self._tasks.add(task)
         ends = {writer}
         pumps: list[asyncio.Task[None]] = []
+        end: Callable[[asyncio.StreamWriter], None] = _reset
         self._open.add(writer)
         try:
             await self._flows.wait()
@@ -139,6 +140,7 @@ class Wire:
             both = (self._pump(reader, beyond, is_answer=False), self._pump(answers, writer, is_answer=True))
             pumps = [asyncio.create_task(each) for each in both]
             await asyncio.gather(*pumps)
+            end = asyncio.StreamWriter.close  # a reset would lose what a side has not read yet
         except (OSError, asyncio.CancelledError):
             pass  # either side has ended, or the server is down: the other learns it by the reset
         finally:
@@ -146,7 +148,7 @@ class Wire:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             for each in ends:
-                _reset(each)
+                end(each)
             self._open -= ends
             self._losing -= ends
             self._tasks.discard(task)
