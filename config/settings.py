@@ -256,7 +256,7 @@ UPLOAD_TYPES: list[str] = env.media_types(
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["config.openapi.operations.ModelRenderer"],
     "DEFAULT_PARSER_CLASSES": [],
     "DEFAULT_SCHEMA_CLASS": "config.openapi.schema.CallSchema",
     "EXCEPTION_HANDLER": "common.problems.exception_handler",

@@ -1,7 +1,7 @@
 """Base classes of the views, and how they find and return requests."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 from django.urls import reverse
@@ -12,11 +12,13 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.problems import FieldError, Problem
-from compliance.api.representation import represent_all
+from compliance.api.schemas import RequestObject
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 
 Scope = ApiKey.Scope
+
+Shape = TypeVar("Shape", bound=RequestObject)
 
 # The scope that a key needs to file, preview or withdraw a request of the kind.
 WRITE_SCOPES = {
@@ -78,11 +80,11 @@ class ChangingView(ComplianceView):
     either_scope = list(dict.fromkeys(_SCOPES_OF_KINDS.values()))
 
 
-def request_objects(call: Request, requests: Sequence[ComplianceRequest]) -> list[dict[str, Any]]:
+def request_objects(call: Request, shape: type[Shape], requests: Sequence[ComplianceRequest]) -> list[Shape]:
     """Return the request objects as this caller may see them, in order."""
     caller = caller_of(call)
     below = call.build_absolute_uri(reverse("compliance-api:requests", args=[caller.chatbot.slug]))
-    return represent_all(
+    return shape.all_of(
         requests,
         status_url=lambda request: f"{below}/{request.pk}",
         shows_key=caller.has_scope(Scope.REQUESTS_READ),

@@ -1,6 +1,6 @@
 """The callbacks of a request, and our own call to the client's receiver."""
 
-from typing import Any
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiCallback, OpenApiExample, OpenApiRequest, OpenApiResponse
@@ -10,14 +10,84 @@ from rest_framework.response import Response
 from chatbots.authentication import caller_of
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
-from common.times import rfc3339
+from common.times import UtcInstant
 from compliance.api.base import ChangingView, ComplianceView, find_request, find_writable
 from compliance.api.bodies import NoBody, require_no_body
-from compliance.api.schemas import CallbackBody, RequestCallbacks
 from compliance.callbacks import resend
 from compliance.models import Callback, ComplianceRequest
 from config.openapi.document import REQUESTS
-from config.openapi.operations import JSON, describe
+from config.openapi.operations import JSON, ResponseModel, describe
+
+Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
+
+
+class CallbackObject(ResponseModel):
+    """The event that a request reached a state, and its delivery."""
+
+    callback_id: UUID
+    """The same in each attempt: drop repeats by it."""
+    event: Event
+    occurred_at: UtcInstant
+    """When the request reached the state."""
+    state: Callback.State
+    """`waiting` is tried for a day; `given_up` was not delivered, and can be sent again."""
+    receiver: str | None
+    """Scheme and host of the address. Null once delivered or given up: the address is forgotten."""
+    attempts: int
+    next_attempt_at: UtcInstant | None
+    last_status: int | None
+    """The HTTP status of your receiver's last answer."""
+    last_error: Callback.Failure | None
+    """Why the last attempt failed."""
+    delivered_at: UtcInstant | None
+
+    @classmethod
+    def of(cls, callback: Callback) -> Self:
+        """Return a callback. Of its address scheme and host alone: the path can be a secret."""
+        return cls.model_validate(
+            {
+                "callback_id": callback.pk,
+                "event": callback.event,
+                "occurred_at": callback.occurred_at,
+                "state": callback.state,
+                "receiver": receiver_of(callback.url),
+                "attempts": callback.attempts,
+                "next_attempt_at": callback.next_attempt_at,
+                "last_status": callback.last_status,
+                "last_error": callback.last_error or None,
+                "delivered_at": callback.delivered_at,
+            }
+        )
+
+
+class RequestCallbacks(ResponseModel):
+    """The callbacks of a request on record, in the order of events."""
+
+    callbacks: list[CallbackObject]
+
+
+class CallbackBody(ResponseModel):
+    """The body of a callback. Nothing of the chatter."""
+
+    callback_id: str
+    """The same in each attempt: drop repeats by it."""
+    event: Event
+    chatbot: str
+    """The chatbot's slug."""
+    request_id: str
+    kind: Literal["deletion", "export", "retention", "redaction"]
+    reference: str
+    """Your own. Empty if you gave none, or if it is no longer kept."""
+    status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]
+    hold_reason: str | None
+    """While on hold."""
+    result: Literal["done", "nothing_found"] | None
+    """Once completed."""
+    error_code: str | None
+    """Once failed."""
+    occurred_at: UtcInstant
+    """When the request reached the state. Callbacks can arrive in another order."""
+
 
 _ID = "01a20e4f-9a41-7c0e-8d2f-3c1f5e0b7a66"
 _DELIVERED = {
@@ -111,23 +181,8 @@ class ResendView(ChangingView):
 
 
 def _respond_with_callbacks(request: ComplianceRequest) -> Response:
-    return Response({"callbacks": [_represent(callback) for callback in resend.callbacks_of(request.pk)]})
-
-
-def _represent(callback: Callback) -> dict[str, Any]:
-    """Return a callback. Of its address scheme and host alone: the path can be a secret."""
-    return {
-        "callback_id": str(callback.pk),
-        "event": callback.event,
-        "occurred_at": rfc3339(callback.occurred_at),
-        "state": callback.state,
-        "receiver": receiver_of(callback.url),
-        "attempts": callback.attempts,
-        "next_attempt_at": rfc3339(callback.next_attempt_at),
-        "last_status": callback.last_status,
-        "last_error": callback.last_error or None,
-        "delivered_at": rfc3339(callback.delivered_at),
-    }
+    callbacks = [CallbackObject.of(callback) for callback in resend.callbacks_of(request.pk)]
+    return Response(RequestCallbacks(callbacks=callbacks))
 
 
 def _header(name: str, description: str, example: str) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Show what a request would do, before it is filed."""
 
-from typing import Any
+from typing import Literal, Self
+from uuid import UUID
 
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,13 +14,13 @@ from common.bodies import parse_json
 from compliance.api.base import WRITE_SCOPES, WritingView
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
 from compliance.api.examples import CHATTER, assurance
-from compliance.api.schemas import PreviewResponse
+from compliance.api.schemas import AssuranceCounts, Counts
 from compliance.models import ComplianceRequest
 from compliance.requests.finds import MOST_NAMED
 from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import Preview, preview
 from config.openapi.document import REQUESTS
-from config.openapi.operations import describe
+from config.openapi.operations import ResponseModel, describe
 
 Kind = ComplianceRequest.Kind
 
@@ -59,6 +61,113 @@ _PREVIEW = {
         }
     ],
 }
+
+
+class KeptByDeletion(ResponseModel):
+    """What a deletion would leave."""
+
+    conversations: int
+    """Entries "Deleted conversation", with what may be kept."""
+    exports: int
+    """Hosted exports within their grace: they go when it is over."""
+    delivered_exports: int
+    """Exports in your own bucket, which are yours."""
+    delivered_extracts: int
+    """Daily extracts in your own bucket, which are yours."""
+
+
+class PreviewedDeletion(ResponseModel):
+    """What a deletion would do."""
+
+    erased: Counts
+    """As a deletion counts. `messages` is the sum of what the conversations count themselves."""
+    shared_conversations: int
+    """Of the conversations, those in which another chatter took part too."""
+    assurance: AssuranceCounts | None
+    """Of the conversations; all are erased. Null for conversations by their ids."""
+    exports_that_go: list[UUID]
+    """The requests whose hosted files would be removed, the newest 100."""
+    kept: KeptByDeletion
+    held_by: list[ComplianceRequest.HoldReason]
+    """What would put it on hold."""
+
+
+class PreviewedExport(ResponseModel):
+    """What an export would hold."""
+
+    conversations: int
+    messages: int
+    files: int
+    """Copies of uploaded files; 0 without `include_files`."""
+    shared_left_out: int
+    """Conversations with another chatter in them; 0 with `include_shared`."""
+    assurance: AssuranceCounts | None
+    """Of the conversations that are found, also those that are left out. Null for conversations by their ids."""
+    unverified_left_out: int
+    """Conversations in which the chatter's identity is weaker than the chatbot's setting for exports demands, or a
+    changed session was not looked up yet, also shared ones."""
+    refused: Literal["export_destination_missing"] | None
+    """The code by which the export would be refused."""
+
+
+class SimilarChatter(ResponseModel):
+    """Another chatter of the chatbot whose value looks like yours."""
+
+    unique_chatter_identifier_key: str = Field(validation_alias="key")
+    unique_chatter_identifier_value: str = Field(validation_alias="value")
+    conversations: int
+    """Those that are not being deleted; 1,000 means that many or more."""
+    differs_in: list[Literal["key", "case", "padding"]]
+    """`padding`: spaces around it, or leading zeros."""
+
+
+class PreviewResponse(ResponseModel):
+    """What requests would do if they were carried out now."""
+
+    deletion: PreviewedDeletion | None
+    export: PreviewedExport | None
+    at_least: bool
+    """There are more conversations than were looked at (10,000): the numbers are lower bounds."""
+    open_requests: list[UUID]
+    """Requests about the chatter that are not over; they go first. The oldest 100."""
+    similar: list[SimilarChatter]
+    """At most 20."""
+
+    @classmethod
+    def of(cls, preview: Preview) -> Self:
+        """Return the preview of one subject."""
+        finds, deletion, export = preview.only, preview.deletion, preview.export
+        return cls.model_validate(
+            {
+                "deletion": deletion
+                and {
+                    "erased": deletion.erased,
+                    "shared_conversations": deletion.found.shared,
+                    "assurance": deletion.assurance,
+                    "exports_that_go": deletion.exports_that_go,
+                    "kept": {
+                        "conversations": deletion.erased["conversations"],
+                        "exports": deletion.kept_exports,
+                        "delivered_exports": deletion.delivered_exports,
+                        "delivered_extracts": deletion.delivered_extracts,
+                    },
+                    "held_by": finds.held_by,
+                },
+                "export": export
+                and {
+                    "conversations": export.found.conversations,
+                    "messages": export.found.messages,
+                    "files": export.files,
+                    "shared_left_out": export.shared_left_out,
+                    "assurance": export.assurance,
+                    "unverified_left_out": export.unverified_left_out,
+                    "refused": export.refused,
+                },
+                "at_least": finds.at_least,
+                "open_requests": finds.open_requests[:MOST_NAMED],
+                "similar": finds.similar,
+            }
+        )
 
 
 class PreviewView(WritingView):
@@ -105,7 +214,9 @@ class PreviewView(WritingView):
             include_shared=getattr(body, "include_shared", None) or False,
             include_files=getattr(body, "include_files", None) or False,
         )
-        return Response(represent(preview(chatbot=caller.chatbot, asked=asked, kinds=_kinds(caller, body.action))))
+        return Response(
+            PreviewResponse.of(preview(chatbot=caller.chatbot, asked=asked, kinds=_kinds(caller, body.action)))
+        )
 
 
 def _parse(raw: bytes) -> DeletionBody | ExportBody | PreviewBody:
@@ -124,45 +235,3 @@ def _kinds(caller: Caller, action: str | None) -> list[Kind]:
     kind = Kind.DELETION if action == "delete" else Kind.EXPORT
     caller.require_scope(WRITE_SCOPES[kind])
     return [kind]
-
-
-def represent(preview: Preview) -> dict[str, Any]:
-    """Return the preview of one subject in the words of the contract."""
-    finds, deletion, export = preview.only, preview.deletion, preview.export
-    return {
-        "deletion": deletion
-        and {
-            "erased": deletion.erased,
-            "shared_conversations": deletion.found.shared,
-            "assurance": deletion.assurance,
-            "exports_that_go": [str(request_id) for request_id in deletion.exports_that_go],
-            "kept": {
-                "conversations": deletion.erased["conversations"],
-                "exports": deletion.kept_exports,
-                "delivered_exports": deletion.delivered_exports,
-                "delivered_extracts": deletion.delivered_extracts,
-            },
-            "held_by": finds.held_by,
-        },
-        "export": export
-        and {
-            "conversations": export.found.conversations,
-            "messages": export.found.messages,
-            "files": export.files,
-            "shared_left_out": export.shared_left_out,
-            "assurance": export.assurance,
-            "unverified_left_out": export.unverified_left_out,
-            "refused": export.refused,
-        },
-        "at_least": finds.at_least,
-        "open_requests": [str(request_id) for request_id in finds.open_requests[:MOST_NAMED]],
-        "similar": [
-            {
-                "unique_chatter_identifier_key": similar.key,
-                "unique_chatter_identifier_value": similar.value,
-                "conversations": similar.conversations,
-                "differs_in": similar.differs_in,
-            }
-            for similar in finds.similar
-        ],
-    }

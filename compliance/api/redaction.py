@@ -87,5 +87,5 @@ class RedactView(ComplianceView):
             callback_url=body.callback_url or "",
             requested_at=body.requested_at or "",
         )
-        [shown] = request_objects(request, [filed])
+        [shown] = request_objects(request, RequestObject, [filed])
         return Response(shown)

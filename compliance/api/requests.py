@@ -102,7 +102,7 @@ class RequestsView(ComplianceView):
         pages = RequestPages(query)
         filters = query.model_dump(exclude=set(PageQuery.model_fields))
         found = pages.paginate_queryset(queries.newest(caller_of(request).chatbot, **filters), request)
-        return pages.get_paginated_response(request_objects(request, found))
+        return pages.get_paginated_response(request_objects(request, RequestObject, found))
 
 
 class LookupView(ComplianceView):
@@ -140,7 +140,9 @@ class LookupView(ComplianceView):
     def post(self, request: Request, **_path: str) -> Response:
         body = parse(SelectorBody, json_body(request))
         found = queries.about(caller_of(request).chatbot, body.about)
-        return Response({"results": request_objects(request, found.requests), "left_out": found.left_out})
+        return Response(
+            {"results": request_objects(request, RequestObject, found.requests), "left_out": found.left_out}
+        )
 
 
 class RequestView(ComplianceView):
@@ -306,5 +308,5 @@ def _decide(
 
 
 def _respond_with(call: Request, request: ComplianceRequest) -> Response:
-    [shown] = request_objects(call, [request])
+    [shown] = request_objects(call, RequestObject, [request])
     return Response(shown)

@@ -1,12 +1,23 @@
-"""Responses of the operations on requests; `representation.py` builds them."""
+"""Responses of the operations on requests."""
 
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Self
 from uuid import UUID
 
+from django.conf import settings
+from pydantic import Field
+
 from chatbots.models import Bucket
-from compliance.models import Callback, ComplianceRequest, Redaction
+from common.times import UtcInstant
+from compliance import models
+from compliance.models import ComplianceRequest, Redaction
+from compliance.requests import results
+from compliance.requests.decisions import is_retryable
+from compliance.requests.results import Outcomes, RemovedExports
 from config.openapi.operations import Problem, ResponseModel
+
+Status = ComplianceRequest.Status
 
 
 class Progress(ResponseModel):
@@ -67,10 +78,34 @@ class ExportFile(ResponseModel):
     rows: int
     bytes: int
     sha256: str
-    expires_at: datetime | None
+    expires_at: UtcInstant | None
     """Null in your own bucket: there the file is yours."""
     files: list[CopiedFile]
     """With `include_files`: the copies of uploaded files, the first 100 of them."""
+
+    @classmethod
+    def of(cls, export: models.Export, copies: Iterable[models.ExportFile], *, shows_key: bool) -> Self:
+        """Return the file; without keys unless `shows_key`."""
+        return cls.model_validate(
+            {
+                "hosting": export.hosting,
+                "bucket": export.bucket or settings.S3_BUCKET,
+                "key": export.key if shows_key else None,
+                "rows": export.rows,
+                "bytes": export.bytes,
+                "sha256": export.sha256,
+                "expires_at": export.expires_at,
+                "files": [
+                    {
+                        "file_id": copy.file_id,
+                        "key": copy.key if shows_key else None,
+                        "bytes": copy.bytes,
+                        "sha256": copy.sha256,
+                    }
+                    for copy in copies
+                ],
+            }
+        )
 
 
 class KeptExport(ResponseModel):
@@ -79,11 +114,11 @@ class KeptExport(ResponseModel):
     request_id: UUID
     """Of the export."""
     hosting: Bucket.Hosting
-    finished_at: datetime | None
+    finished_at: UtcInstant | None
     """Null for what an export that failed may have left in a former bucket of yours."""
     sha256: str | None
-    expires_at: datetime | None
-    removed_at: datetime | None
+    expires_at: UtcInstant | None
+    removed_at: UtcInstant | None
     """Set once it is removed."""
 
 
@@ -91,7 +126,7 @@ class DeliveredExtract(ResponseModel):
     """A daily extract in your own bucket that holds what a deletion erased. It is yours to remove."""
 
     day: date
-    finished_at: datetime | None
+    finished_at: UtcInstant | None
     sha256: str | None
 
 
@@ -107,9 +142,9 @@ class Failure(ResponseModel):
 class Retention(ResponseModel):
     """What a retention run erases."""
 
-    days: int
+    days: int = Field(validation_alias="retention_days")
     """The period that the chatbot had when the run was filed."""
-    older_than: datetime
+    older_than: UtcInstant
     """Conversations whose last message is older were due."""
     left_out: int
     """Conversations that were due and kept, since an export that has not ended names them: for 30 days at most."""
@@ -155,15 +190,15 @@ class RequestObject(ResponseModel):
     """Once completed."""
     reference: str
     """Your own. Empty if you gave none, and from 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended."""
-    received_at: datetime
-    requested_at: datetime
+    received_at: UtcInstant
+    requested_at: UtcInstant
     """When the person asked: as filed, otherwise `received_at`."""
-    not_before: datetime | None
+    not_before: UtcInstant | None
     """It is not taken up earlier: a time to think again, or a pause after an error."""
-    due_at: datetime
+    due_at: UtcInstant
     """30 days after `requested_at`, unless the operator says otherwise."""
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: UtcInstant | None
+    finished_at: UtcInstant | None
     status_url: str
     """Ask here how far it is, with a token."""
     progress: Progress
@@ -194,6 +229,91 @@ class RequestObject(ResponseModel):
     error: Failure | None
     """While failed."""
 
+    @classmethod
+    def of(cls, request: ComplianceRequest, *, status_url: str, shows_key: bool) -> Self:
+        """Return the object of one request; see `all_of`."""
+        [shown] = cls.all_of([request], status_url=lambda _request: status_url, shows_key=shows_key)
+        return shown
+
+    @classmethod
+    def all_of(
+        cls, requests: Sequence[ComplianceRequest], *, status_url: Callable[[ComplianceRequest], str], shows_key: bool
+    ) -> list[Self]:
+        """Return the objects of requests, in order, by a number of queries that does not grow with theirs.
+
+        They never name the chatter, except by the key of a hosted export, which contains the value: `shows_key` says
+        whether the caller may read it (scope `requests:read`).
+        """
+        outcomes = results.read(requests)
+        return [
+            cls.model_validate(_fields(request, outcomes, shows_key=shows_key) | {"status_url": status_url(request)})
+            for request in requests
+        ]
+
+
+def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) -> dict[str, Any]:
+    export = outcomes.exports.get(request.pk)
+    error = {"code": request.error_code, "detail": request.error_detail, "retryable": is_retryable(request)}
+    return {
+        "request_id": request.pk,
+        "kind": request.kind,
+        "status": request.status,
+        "hold_reason": request.hold_reason,
+        "selector": request.selector,
+        "result": request.result,
+        "reference": request.reference,
+        "received_at": request.received_at,
+        "requested_at": request.requested_at or request.received_at,
+        "not_before": request.not_before,
+        "due_at": request.due_at,
+        "started_at": request.started_at,
+        "finished_at": _finished_at(request),
+        "progress": {
+            "conversations_done": results.conversations_done(request),
+            "conversations_total": request.conversations_total,
+            "extracts_done": request.extracts,
+            "extracts_total": request.extracts + request.extracts_left,
+        },
+        "waiting_for": results.waits_for(request),
+        "counts": request,
+        "assurance": results.assurance_of(request),
+        "unverified_left_out": results.unverified_left_out(request),
+        "export": ExportFile.of(export, outcomes.copies.get(export.pk, ()), shows_key=shows_key)
+        if export and export.finished_at
+        else None,
+        "kept_exports": outcomes.kept.get(request.pk, ()),
+        "delivered_extracts": outcomes.delivered.get(request.pk, ()),
+        "retention": outcomes.runs.get(request.pk),
+        "redaction": _redaction(outcomes.redactions.get(request.pk), outcomes.removed.get(request.pk)),
+        "repeated_by": outcomes.repeated_by.get(request.pk),
+        "repeats": outcomes.repeats.get(request.pk),
+        "error": error if request.status == Status.FAILED else None,
+        # Of a request that was just filed.
+        "existing": request.existing,
+    }
+
+
+def _finished_at(request: ComplianceRequest) -> datetime | None:
+    return {
+        Status.COMPLETED.value: request.completed_at,
+        Status.FAILED.value: request.failed_at,
+        Status.CANCELLED.value: request.cancelled_at,
+        Status.REJECTED.value: request.rejected_at,
+    }.get(request.status)
+
+
+def _redaction(redaction: models.Redaction | None, removed: RemovedExports | None) -> dict[str, Any] | None:
+    if redaction is None:
+        return None
+    removed = removed or RemovedExports()
+    return {
+        "number": redaction.conversation_id,
+        "messages": len(redaction.message_numbers),
+        "reason": redaction.reason,
+        "removed_exports": [{"request_id": one.removed_id, "repeated_by": one.repeat_id} for one in removed.first],
+        "removed_exports_total": removed.all,
+    }
+
 
 class SubmittedRequest(RequestObject):
     """The request that answers for what was filed."""
@@ -220,77 +340,6 @@ class RequestLookup(ResponseModel):
     """How many older ones there are beside these; more than 9,800 are not counted."""
 
 
-class KeptByDeletion(ResponseModel):
-    """What a deletion would leave."""
-
-    conversations: int
-    """Entries "Deleted conversation", with what may be kept."""
-    exports: int
-    """Hosted exports within their grace: they go when it is over."""
-    delivered_exports: int
-    """Exports in your own bucket, which are yours."""
-    delivered_extracts: int
-    """Daily extracts in your own bucket, which are yours."""
-
-
-class PreviewedDeletion(ResponseModel):
-    """What a deletion would do."""
-
-    erased: Counts
-    """As a deletion counts. `messages` is the sum of what the conversations count themselves."""
-    shared_conversations: int
-    """Of the conversations, those in which another chatter took part too."""
-    assurance: AssuranceCounts | None
-    """Of the conversations; all are erased. Null for conversations by their ids."""
-    exports_that_go: list[UUID]
-    """The requests whose hosted files would be removed, the newest 100."""
-    kept: KeptByDeletion
-    held_by: list[ComplianceRequest.HoldReason]
-    """What would put it on hold."""
-
-
-class PreviewedExport(ResponseModel):
-    """What an export would hold."""
-
-    conversations: int
-    messages: int
-    files: int
-    """Copies of uploaded files; 0 without `include_files`."""
-    shared_left_out: int
-    """Conversations with another chatter in them; 0 with `include_shared`."""
-    assurance: AssuranceCounts | None
-    """Of the conversations that are found, also those that are left out. Null for conversations by their ids."""
-    unverified_left_out: int
-    """Conversations in which the chatter's identity is weaker than the chatbot's setting for exports demands, or a
-    changed session was not looked up yet, also shared ones."""
-    refused: Literal["export_destination_missing"] | None
-    """The code by which the export would be refused."""
-
-
-class SimilarChatter(ResponseModel):
-    """Another chatter of the chatbot whose value looks like yours."""
-
-    unique_chatter_identifier_key: str
-    unique_chatter_identifier_value: str
-    conversations: int
-    """Those that are not being deleted; 1,000 means that many or more."""
-    differs_in: list[Literal["key", "case", "padding"]]
-    """`padding`: spaces around it, or leading zeros."""
-
-
-class PreviewResponse(ResponseModel):
-    """What requests would do if they were carried out now."""
-
-    deletion: PreviewedDeletion | None
-    export: PreviewedExport | None
-    at_least: bool
-    """There are more conversations than were looked at (10,000): the numbers are lower bounds."""
-    open_requests: list[UUID]
-    """Requests about the chatter that are not over; they go first. The oldest 100."""
-    similar: list[SimilarChatter]
-    """At most 20."""
-
-
 class RefusedItem(ResponseModel):
     """Why an item of a batch was refused."""
 
@@ -302,56 +351,3 @@ class BatchResponse(ResponseModel):
     """What became of each item of a batch, in order."""
 
     results: list[SubmittedRequest | RefusedItem]
-
-
-Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
-
-
-class CallbackObject(ResponseModel):
-    """The event that a request reached a state, and its delivery."""
-
-    callback_id: UUID
-    """The same in each attempt: drop repeats by it."""
-    event: Event
-    occurred_at: datetime
-    """When the request reached the state."""
-    state: Callback.State
-    """`waiting` is tried for a day; `given_up` was not delivered, and can be sent again."""
-    receiver: str | None
-    """Scheme and host of the address. Null once delivered or given up: the address is forgotten."""
-    attempts: int
-    next_attempt_at: datetime | None
-    last_status: int | None
-    """The HTTP status of your receiver's last answer."""
-    last_error: Callback.Failure | None
-    """Why the last attempt failed."""
-    delivered_at: datetime | None
-
-
-class RequestCallbacks(ResponseModel):
-    """The callbacks of a request on record, in the order of events."""
-
-    callbacks: list[CallbackObject]
-
-
-class CallbackBody(ResponseModel):
-    """The body of a callback. Nothing of the chatter."""
-
-    callback_id: str
-    """The same in each attempt: drop repeats by it."""
-    event: Event
-    chatbot: str
-    """The chatbot's slug."""
-    request_id: str
-    kind: Literal["deletion", "export", "retention", "redaction"]
-    reference: str
-    """Your own. Empty if you gave none, or if it is no longer kept."""
-    status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]
-    hold_reason: str | None
-    """While on hold."""
-    result: Literal["done", "nothing_found"] | None
-    """Once completed."""
-    error_code: str | None
-    """Once failed."""
-    occurred_at: datetime
-    """When the request reached the state. Callbacks can arrive in another order."""

@@ -218,13 +218,14 @@ class BatchView(WritingView):
             replay=_replay_key(request, raw, has_items=True),
         )
         filed = [outcome for outcome in outcomes.values() if isinstance(outcome, ComplianceRequest)]
-        objects = dict(zip((one.pk for one in filed), request_objects(request, filed), strict=True))
+        objects = dict(zip((one.pk for one in filed), request_objects(request, SubmittedRequest, filed), strict=True))
         most_errors = max(_LEAST_ERRORS, MOST_ERRORS // len(items))
-        results: list[dict[str, Any]] = []
+        results: list[SubmittedRequest | dict[str, Any]] = []
         for place, item in enumerate(items):
             match outcomes.get(place, item):
                 case ComplianceRequest() as outcome:
-                    results.append(objects[outcome.pk] | {"existing": outcome.existing})
+                    # Of two equal exports the first answers for the second.
+                    results.append(objects[outcome.pk].model_copy(update={"existing": outcome.existing}))
                 case Refused() as refused:
                     results.append({"error": as_problem(refused).as_dict(most_errors=most_errors)})
                 case Problem() as problem:
@@ -242,8 +243,8 @@ def _submit(call: Request, model: type[DeletionBody | ExportBody]) -> Response:
         replay=_replay_key(call, raw),
         **vars(body.as_input()),
     )
-    [shown] = request_objects(call, [filed])
-    return Response(shown | {"existing": filed.existing})
+    [shown] = request_objects(call, SubmittedRequest, [filed])
+    return Response(shown)
 
 
 def _item(item: Any, caller: Caller) -> RequestInput | Problem:

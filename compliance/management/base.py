@@ -15,7 +15,7 @@ from django.urls import reverse
 from chatbots.management.base import find_chatbot, find_open_chatbot
 from common.commands import TeachingCommand
 from common.wording import counted
-from compliance.api.representation import represent
+from compliance.api.schemas import RequestObject
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import REASONS, Decision
@@ -185,7 +185,9 @@ def show(command: BaseCommand, request: ComplianceRequest, *, as_json: bool) -> 
     """Print a request: the API's request object, or a few lines."""
     if as_json:
         path = reverse("compliance-api:request", args=[request.chatbot.slug, request.pk])
-        command.stdout.write(json.dumps(represent(request, status_url=path, shows_key=True)))
+        command.stdout.write(
+            json.dumps(RequestObject.of(request, status_url=path, shows_key=True).model_dump(mode="json"))
+        )
         return
     said = request.hold_reason or request.result
     command.stdout.write(f"{request.kind} {request.pk}: {request.status}" + (f" ({said})" if said else ""))

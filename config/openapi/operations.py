@@ -1,6 +1,6 @@
-"""How a view's method is described in the API's document: `describe`, helpers for its arguments, and response models.
+"""How a view's method is described in the API's document: `describe`, helpers for its arguments, and responses.
 
-The models only describe: responses are built as plain dictionaries.
+A response is an instance of the model that describes it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,8 @@ from drf_spectacular.utils import (
     extend_schema,
 )
 from pydantic import BaseModel, ConfigDict, Field
+from rest_framework.renderers import JSONRenderer
+from rest_framework.utils.encoders import JSONEncoder
 
 from common import problems
 from common.problems import CODES, FieldError
@@ -139,9 +141,23 @@ def problem_example(code: str) -> dict[str, Any]:
 
 
 class ResponseModel(BaseModel):
-    """Base of a response: every field is always present, and the string under it is its description."""
+    """Base of a response: every field is always present, and the string under it is its description.
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    `model_validate` makes one from an object whose attributes have the names of the fields.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True, from_attributes=True)
+
+
+class _Encoder(JSONEncoder):
+    def default(self, obj: Any) -> Any:
+        return obj.model_dump(mode="json") if isinstance(obj, BaseModel) else super().default(obj)
+
+
+class ModelRenderer(JSONRenderer):
+    """Renders models too, alone or within lists and dictionaries."""
+
+    encoder_class = _Encoder
 
 
 class ResponsePage(ResponseModel):

@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
-from compliance.api.representation import represent, represent_all
+from compliance.api.schemas import RequestObject
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
 from conversations.models import DailyExtract
 from tests import factories
@@ -146,7 +146,7 @@ def test_a_whole_export_shows_its_file(caller, chatbot, settings):
 
 def test_the_key_of_an_export_is_shown_to_holders_of_requests_read_alone(chatbot):
     export = whole_export(chatbot)
-    shown = represent(export.request, status_url="", shows_key=False)["export"]
+    shown = RequestObject.of(export.request, status_url="", shows_key=False).model_dump(mode="json")["export"]
     assert shown["key"] is None
     assert shown["rows"] == 3
 
@@ -154,7 +154,10 @@ def test_the_key_of_an_export_is_shown_to_holders_of_requests_read_alone(chatbot
 def test_times_are_shown_in_utc_whatever_their_zone(chatbot):
     request = deletion_of(chatbot, "alice-77")
     request.started_at = datetime(2026, 11, 24, 1, 30, tzinfo=timezone(timedelta(hours=2)))
-    assert represent(request, status_url="", shows_key=False)["started_at"] == "2026-11-23T23:30:00.000000Z"
+    assert (
+        RequestObject.of(request, status_url="", shows_key=False).model_dump(mode="json")["started_at"]
+        == "2026-11-23T23:30:00.000000Z"
+    )
 
 
 def test_following_a_request_takes_three_queries(caller, chatbot, django_assert_max_num_queries):
@@ -172,7 +175,9 @@ def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceReque
     done = deletion_of(chatbot, value, started_at=Now(), cutoff_at=Now(), extracts=1)
     export = ExportFactory.create(request=made, key=f"k{number}", rows=1, bytes=1, sha256="0" * 64, finished_at=Now())
     LeftCopy.objects.create(chatbot=chatbot, deletion=done, export=export)
-    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=number, key=f"c{number}")
+    ExportFile.objects.create(
+        chatbot=chatbot, export=export, file_id=number, key=f"c{number}", bytes=1, sha256="0" * 64
+    )
     for hosting in ("hosted", "client"):
         extract = DailyExtract.objects.create(
             chatbot=chatbot,
@@ -202,7 +207,8 @@ def test_many_requests_take_as_many_queries_as_one_of_each_kind(chatbot, django_
     for some in (ids[:4], ids):
         with django_assert_num_queries(5):
             requests = list(ComplianceRequest.objects.filter(pk__in=some).order_by("seq"))
-            shown = represent_all(requests, status_url=lambda request: str(request.pk), shows_key=True)
+            objects = RequestObject.all_of(requests, status_url=lambda request: str(request.pk), shows_key=True)
+        shown = [one.model_dump(mode="json") for one in objects]
         assert [one["request_id"] for one in shown] == [one["status_url"] for one in shown] == list(map(str, some))
         for number in range(len(some) // 4):
             made, done, under_way, failed = shown[4 * number : 4 * number + 4]

@@ -8,7 +8,7 @@ from django.core.management import CommandError
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
-from compliance.api.schemas import CallbackBody
+from compliance.api.callbacks import CallbackBody
 from compliance.callbacks.queue import deliver
 from compliance.models import Callback, ComplianceRequest
 from tests.calls import SigningCaller, TokenCaller, problem

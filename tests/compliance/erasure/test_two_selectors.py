@@ -16,7 +16,7 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.api.representation import represent
+from compliance.api.schemas import RequestObject
 from compliance.erasure import engine, rows
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
@@ -193,7 +193,7 @@ def test_exports_with_erased_conversations_are_removed_unless_they_are_recent(
         assert storage.exists(str(fresh[who].key)) is not erases, who
         deletion.refresh_from_db()
         assert (deletion.status, deletion.exports) == ("completed", 2 if erases else 1), who
-        kept = represent(deletion, status_url="", shows_key=True)["kept_exports"]
+        kept = RequestObject.of(deletion, status_url="", shows_key=True).model_dump(mode="json")["kept_exports"]
         assert [export["request_id"] for export in kept] == ([] if erases else [str(fresh[who].request_id)]), who
         if not erases:
             grace = timezone.now() + settings.EXPORT_GRACE_DAYS

@@ -9,7 +9,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.api.representation import represent
+from compliance.api.schemas import RequestObject
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
 from conversations import models as stored
@@ -151,7 +151,7 @@ def test_a_deletion_names_and_keeps_a_client_export_by_ids(chatbot, clients, dra
     drain()
 
     assert outcome(deletion) == COMPLETED
-    kept = represent(deletion, status_url="", shows_key=True)["kept_exports"]
+    kept = RequestObject.of(deletion, status_url="", shows_key=True).model_dump(mode="json")["kept_exports"]
     assert [(one["request_id"], one["hosting"]) for one in kept] == [(str(request.pk), "client")]
     assert clients.exists(export.key)
     assert verify.audit([deletion.pk]).left == {}

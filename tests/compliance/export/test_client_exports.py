@@ -9,7 +9,7 @@ from django.utils import timezone
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.api.representation import represent
+from compliance.api.schemas import RequestObject
 from compliance.models import ComplianceRequest, Export, LeftCopy
 from compliance.requests import decisions
 from compliance.work import claims
@@ -62,7 +62,7 @@ def failed(**fields: Any) -> dict[str, Any]:
 
 def shown(request: ComplianceRequest) -> dict[str, Any]:
     request = ComplianceRequest.objects.get(pk=request.pk)
-    return represent(request, status_url="", shows_key=True)
+    return RequestObject.of(request, status_url="", shows_key=True).model_dump(mode="json")
 
 
 # --- Delivery ------------------------------------------------------------------------------------------

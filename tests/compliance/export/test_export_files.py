@@ -15,7 +15,7 @@ from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage
 from common.storage.removal import Removed
 from compliance import worker
-from compliance.api.representation import represent
+from compliance.api.schemas import RequestObject
 from compliance.errors import ClaimLost
 from compliance.export import attachments
 from compliance.models import ComplianceRequest, Export, ExportFile
@@ -97,10 +97,15 @@ def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbo
     assert "photo" not in "".join(place.keys())
     head = place.connection.meta.client.head_object(Bucket=place.bucket_name, Key=f"{folder}{files[0].pk}")
     assert head["ContentType"] == "image/jpeg"
-    assert represent(request, status_url="", shows_key=True)["export"]["files"] == [
+    assert RequestObject.of(request, status_url="", shows_key=True).model_dump(mode="json")["export"]["files"] == [
         {"file_id": file.pk, "key": f"{folder}{file.pk}", "bytes": file.size, "sha256": file.sha256} for file in files
     ]
-    assert {file["key"] for file in represent(request, status_url="", shows_key=False)["export"]["files"]} == {None}
+    assert {
+        file["key"]
+        for file in RequestObject.of(request, status_url="", shows_key=False).model_dump(mode="json")["export"][
+            "files"
+        ]
+    } == {None}
 
 
 def test_files_are_exported_only_on_request_and_of_shared_conversations_with_these(chatbot, storage) -> None:
@@ -125,7 +130,10 @@ def test_many_files_are_copied_in_groups_and_the_response_stays_small(chatbot, s
     assert outcome(request) == COMPLETED
     assert request.files == MOST_FILES + 5
     assert ExportFile.objects.filter(sha256__isnull=False).count() == MOST_FILES + 5
-    assert len(represent(request, status_url="", shows_key=True)["export"]["files"]) == MOST_FILES
+    assert (
+        len(RequestObject.of(request, status_url="", shows_key=True).model_dump(mode="json")["export"]["files"])
+        == MOST_FILES
+    )
 
 
 def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(chatbot, storage, monkeypatch) -> None:
