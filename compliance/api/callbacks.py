@@ -3,7 +3,7 @@
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiCallback, OpenApiExample, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import OpenApiCallback
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,7 +16,7 @@ from compliance.api.bodies import NoBody, require_no_body
 from compliance.callbacks import resend
 from compliance.models import Callback, ComplianceRequest
 from config.openapi.document import REQUESTS
-from config.openapi.operations import JSON, ResponseModel, describe
+from config.openapi.operations import JSON, ResponseModel, answer, describe, takes
 
 Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
 
@@ -137,12 +137,10 @@ class CallbacksView(ComplianceView):
             """,
         tag=REQUESTS,
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 RequestCallbacks,
                 "The callbacks.",
-                examples=[
-                    OpenApiExample("delivered", {"callbacks": [_DELIVERED]}, summary="Delivered at the first attempt")
-                ],
+                ("delivered", {"callbacks": [_DELIVERED]}, "Delivered at the first attempt"),
             )
         },
     )
@@ -160,15 +158,13 @@ class ResendView(ChangingView):
             address; once that is forgotten, to the chatbot's.
             """,
         tag=REQUESTS,
-        request=OpenApiRequest(
-            NoBody, examples=[OpenApiExample("empty", {}, summary="An empty object; the body may be left out, too")]
-        ),
+        request=takes(NoBody, ("empty", {}, "An empty object; the body may be left out, too")),
         body_required=False,
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 RequestCallbacks,
                 "The callbacks, waiting.",
-                examples=[OpenApiExample("waiting", {"callbacks": [_WAITING]}, summary="About to be sent")],
+                ("waiting", {"callbacks": [_WAITING]}, "About to be sent"),
             )
         },
         refuses=["callback_url_forgotten"],

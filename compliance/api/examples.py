@@ -2,17 +2,15 @@
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample
-
 from compliance.requests.results import COUNTED
-from config.openapi.operations import Links, link
+from config.openapi.operations import Example, Links, link
 
 _ID = "01a20e4f-2ccd-727b-ad28-e544e31ea60e"
 CHATTER = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "42"}
 OTHER_CHATTER = CHATTER | {"unique_chatter_identifier_value": "43"}
-BOTH_SELECTORS = [
-    OpenApiExample("chatter", CHATTER, summary="The chatter with member_id 42"),
-    OpenApiExample("conversations", {"conversation_ids": ["c-1001", "c-1002"]}, summary="Two conversations"),
+BOTH_SELECTORS: list[Example] = [
+    ("chatter", CHATTER, "The chatter with member_id 42"),
+    ("conversations", {"conversation_ids": ["c-1001", "c-1002"]}, "Two conversations"),
 ]
 
 

@@ -3,7 +3,6 @@
 from typing import Literal, Self
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,7 +19,7 @@ from compliance.requests.finds import MOST_NAMED
 from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import Preview, preview
 from config.openapi.document import REQUESTS
-from config.openapi.operations import ResponseModel, describe
+from config.openapi.operations import ResponseModel, answer, describe, takes
 
 Kind = ComplianceRequest.Kind
 
@@ -183,22 +182,12 @@ class PreviewView(WritingView):
             other chatters, and one of them is often the one that was meant.
             """,
         tag=REQUESTS,
-        request=OpenApiRequest(
+        request=takes(
             PreviewBody,
-            examples=[
-                OpenApiExample("chatter", CHATTER, summary="Both kinds"),
-                OpenApiExample(
-                    "deletion", CHATTER | {"action": "delete", "erase_exports": True}, summary="A deletion"
-                ),
-            ],
+            ("chatter", CHATTER, "Both kinds"),
+            ("deletion", CHATTER | {"action": "delete", "erase_exports": True}, "A deletion"),
         ),
-        responses={
-            200: OpenApiResponse(
-                PreviewResponse,
-                "What would be done.",
-                examples=[OpenApiExample("both", _PREVIEW, summary="Both kinds")],
-            )
-        },
+        responses={200: answer(PreviewResponse, "What would be done.", ("both", _PREVIEW, "Both kinds"))},
         refuses=["unknown_uci_key", "compliance_disabled", "uci_not_designated", "signing_key_missing"],
     )
     def post(self, request: Request, **_path: str) -> Response:

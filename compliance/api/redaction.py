@@ -1,6 +1,5 @@
 """Redact messages of a conversation."""
 
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,7 +15,7 @@ from compliance.api.schemas import RequestObject
 from compliance.models import ComplianceRequest
 from compliance.redaction.filing import redact
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import describe
+from config.openapi.operations import answer, describe, takes
 
 _FILED = example(
     "redaction",
@@ -46,29 +45,21 @@ class RedactView(ComplianceView):
             are rebuilt. A message that is redacted already is no error.
             """,
         tag=CONVERSATIONS,
-        request=OpenApiRequest(
+        request=takes(
             RedactionBody,
-            examples=[
-                OpenApiExample("one", {"ids": ["m1"], "reason": "payment_data"}, summary="A card number"),
-                OpenApiExample(
-                    "all_fields",
-                    {
-                        "ids": ["m1", "m2"],
-                        "reason": "credentials",
-                        "reference": "TICKET-7",
-                        "callback_url": "https://hooks.example.com/privacy",
-                    },
-                    summary="With your ticket's number, and callbacks to an address of its own",
-                ),
-            ],
+            ("one", {"ids": ["m1"], "reason": "payment_data"}, "A card number"),
+            (
+                "all_fields",
+                {
+                    "ids": ["m1", "m2"],
+                    "reason": "credentials",
+                    "reference": "TICKET-7",
+                    "callback_url": "https://hooks.example.com/privacy",
+                },
+                "With your ticket's number, and callbacks to an address of its own",
+            ),
         ),
-        responses={
-            200: OpenApiResponse(
-                RequestObject,
-                "The request.",
-                examples=[OpenApiExample("accepted", _FILED, summary="Just filed")],
-            )
-        },
+        responses={200: answer(RequestObject, "The request.", ("accepted", _FILED, "Just filed"))},
         refuses=["compliance_disabled", "conversation_deleted", "signing_key_missing"],
         callbacks=[REQUEST_CHANGED],
         links=links("follow", "callbacks"),

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Choices
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,7 +44,7 @@ from compliance.requests import decisions, queries
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.results import download_link
 from config.openapi.document import REQUESTS
-from config.openapi.operations import describe, location_header, parameters_of
+from config.openapi.operations import answer, describe, location_header, parameters_of, takes
 
 Scope = ApiKey.Scope
 
@@ -82,16 +82,10 @@ class RequestsView(ComplianceView):
         tag=REQUESTS,
         parameters=parameters_of(RequestsQuery),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 RequestPage,
                 "A page of requests.",
-                examples=[
-                    OpenApiExample(
-                        "page",
-                        {"results": [EXPORTED, DELETED], "next": None, "previous": None},
-                        summary="The only page",
-                    )
-                ],
+                ("page", {"results": [EXPORTED, DELETED], "next": None, "previous": None}, "The only page"),
             )
         },
         refuses=["invalid"],
@@ -120,18 +114,12 @@ class LookupView(ComplianceView):
             changes nothing.
             """,
         tag=REQUESTS,
-        request=OpenApiRequest(SelectorBody, examples=BOTH_SELECTORS),
+        request=takes(SelectorBody, *BOTH_SELECTORS),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 RequestLookup,
                 "The requests.",
-                examples=[
-                    OpenApiExample(
-                        "found",
-                        {"results": [DELETED, EXPORTED], "left_out": 0},
-                        summary="One export and one deletion",
-                    )
-                ],
+                ("found", {"results": [DELETED, EXPORTED], "left_out": 0}, "One export and one deletion"),
             )
         },
         refuses=["unknown_uci_key", "uci_not_designated"],
@@ -154,18 +142,16 @@ class RequestView(ComplianceView):
         description="Every few seconds is fine. `completed`, `rejected` and `cancelled` are final.",
         tag=REQUESTS,
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 RequestObject,
                 "The request as it is now.",
-                examples=[
-                    OpenApiExample("export", EXPORTED, summary="An export that is done"),
-                    OpenApiExample("deletion", DELETED, summary="A deletion that is done"),
-                    OpenApiExample(
-                        "on_hold",
-                        example("deletion", status="on_hold", hold_reason="too_many_conversations"),
-                        summary="A deletion that waits for a decision",
-                    ),
-                ],
+                ("export", EXPORTED, "An export that is done"),
+                ("deletion", DELETED, "A deletion that is done"),
+                (
+                    "on_hold",
+                    example("deletion", status="on_hold", hold_reason="too_many_conversations"),
+                    "A deletion that waits for a decision",
+                ),
             )
         },
         links=links("download", "cancel", "approve", "reject", "resend"),
@@ -218,21 +204,13 @@ def _describe_decision(model: type[DecisionBody], reason: Choices, to: str, **mo
     decided = example("deletion", status=to, finished_at=None if to == "accepted" else "2026-11-24T16:10:02.100200Z")
     return describe(
         tag=REQUESTS,
-        request=OpenApiRequest(
+        request=takes(
             model,
-            examples=[
-                OpenApiExample("reason", {"reason": reason.value}, summary=str(reason.label)),
-                OpenApiExample("empty", {}, summary="Without a reason; the body may be left out, too"),
-            ],
+            ("reason", {"reason": reason.value}, str(reason.label)),
+            ("empty", {}, "Without a reason; the body may be left out, too"),
         ),
         body_required=False,
-        responses={
-            200: OpenApiResponse(
-                RequestObject,
-                f"The request, {to}.",
-                examples=[OpenApiExample(to, decided, summary=f"A deletion that is {to}")],
-            )
-        },
+        responses={200: answer(RequestObject, f"The request, {to}.", (to, decided, f"A deletion that is {to}"))},
         **more,
     )
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -39,7 +39,7 @@ from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.inputs import RequestInput
 from compliance.requests.submit import submit, submit_many
 from config.openapi.document import REQUESTS
-from config.openapi.operations import describe, problem_example
+from config.openapi.operations import answer, describe, problem_example, takes
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,200}")
 
@@ -79,24 +79,16 @@ class DataDeletionView(ComplianceView):
             """,
         tag=REQUESTS,
         parameters=[_IDEMPOTENCY_KEY_HEADER],
-        request=OpenApiRequest(
+        request=takes(
             DeletionBody,
-            examples=[
-                *BOTH_SELECTORS,
-                OpenApiExample(
-                    "all_fields",
-                    CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
-                    summary="With your ticket's number, and the chatter's exports too",
-                ),
-            ],
+            *BOTH_SELECTORS,
+            (
+                "all_fields",
+                CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
+                "With your ticket's number, and the chatter's exports too",
+            ),
         ),
-        responses={
-            200: OpenApiResponse(
-                SubmittedRequest,
-                _RETURNED,
-                examples=[OpenApiExample("accepted", submitted("deletion"), summary="Just filed")],
-            )
-        },
+        responses={200: answer(SubmittedRequest, _RETURNED, ("accepted", submitted("deletion"), "Just filed"))},
         refuses=_REFUSES,
         callbacks=[REQUEST_CHANGED],
         links=links("follow", "cancel", "callbacks"),
@@ -123,26 +115,22 @@ class DataExportView(ComplianceView):
             """,
         tag=REQUESTS,
         parameters=[_IDEMPOTENCY_KEY_HEADER],
-        request=OpenApiRequest(
+        request=takes(
             ExportBody,
-            examples=[
-                *BOTH_SELECTORS,
-                OpenApiExample(
-                    "all_fields",
-                    CHATTER
-                    | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True},
-                    summary="With shared conversations and uploaded files",
-                ),
-            ],
+            *BOTH_SELECTORS,
+            (
+                "all_fields",
+                CHATTER
+                | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True},
+                "With shared conversations and uploaded files",
+            ),
         ),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 SubmittedRequest,
                 _RETURNED,
-                examples=[
-                    OpenApiExample("accepted", submitted("export"), summary="Just filed"),
-                    OpenApiExample("existing", submitted("export", existing=True), summary="An equal one waits"),
-                ],
+                ("accepted", submitted("export"), "Just filed"),
+                ("existing", submitted("export", existing=True), "An equal one waits"),
             )
         },
         refuses=[*_REFUSES, "export_destination_missing"],
@@ -175,33 +163,29 @@ class BatchView(WritingView):
             """,
         tag=REQUESTS,
         parameters=[_IDEMPOTENCY_KEY_HEADER],
-        request=OpenApiRequest(
+        request=takes(
             Batch,
-            examples=[
-                OpenApiExample(
-                    "two",
-                    {
-                        "requests": [
-                            {"action": "export", **CHATTER},
-                            {"action": "delete", **CHATTER, "reference": "TICKET-7"},
-                            {"action": "delete", **OTHER_CHATTER},
-                        ]
-                    },
-                    summary="An export and a deletion of one chatter, and a deletion of another",
-                )
-            ],
+            (
+                "two",
+                {
+                    "requests": [
+                        {"action": "export", **CHATTER},
+                        {"action": "delete", **CHATTER, "reference": "TICKET-7"},
+                        {"action": "delete", **OTHER_CHATTER},
+                    ]
+                },
+                "An export and a deletion of one chatter, and a deletion of another",
+            ),
         ),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 BatchResponse,
                 "The result of each item, in order; also when all were refused.",
-                examples=[
-                    OpenApiExample(
-                        "mixed",
-                        {"results": [submitted("deletion"), {"error": problem_example("unknown_uci_key")}]},
-                        summary="One was filed, one refused",
-                    )
-                ],
+                (
+                    "mixed",
+                    {"results": [submitted("deletion"), {"error": problem_example("unknown_uci_key")}]},
+                    "One was filed, one refused",
+                ),
             )
         },
         refuses=["compliance_disabled", "idempotency_conflict"],

@@ -3,7 +3,7 @@
 A response is an instance of the model that describes it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Any, TypeVar
@@ -79,10 +79,23 @@ def describe(
     return decorate
 
 
-def answer(body: Any, description: str, *examples: tuple[str, Any, str]) -> OpenApiResponse:
-    """Return a response with examples, each a name, a value and a summary."""
-    shown = [OpenApiExample(name, value, summary=summary) for name, value, summary in examples]
-    return OpenApiResponse(body, description, examples=shown)
+# Name, value and summary.
+Example = tuple[str, Any, str]
+
+
+def takes(body: Any, *examples: Example) -> OpenApiRequest:
+    """Return a body with examples."""
+    return OpenApiRequest(body, examples=list(_examples(examples)))
+
+
+def answer(body: Any, description: str, *examples: Example) -> OpenApiResponse:
+    """Return a response with examples."""
+    return OpenApiResponse(body, description, examples=list(_examples(examples)))
+
+
+def _examples(examples: Sequence[Example]) -> Iterator[OpenApiExample]:
+    for name, value, summary in examples:
+        yield OpenApiExample(name, value, summary=summary)
 
 
 def link(operation_id: str, description: str, **parameters: str) -> dict[str, Any]:
