@@ -10,6 +10,7 @@ from compliance.errors import Refused
 from compliance.requests import queries
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.queries import LookupKind, LookupResult
+from console.common.forms import AS_TYPED
 from console.common.pages import form, render
 from console.common.scope import MANAGE_REQUESTS, may, one_of, visible_chatbots
 from conversations.search import MAX_RESULTS
@@ -28,7 +29,7 @@ class LookUpForm(forms.Form):
         max_length=512,
         # A UCI value is exact, spaces included.
         strip=False,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}),
+        widget=forms.TextInput(attrs=AS_TYPED),
         help_text="The exact text. For a user name, its beginning is enough.",
     )
 

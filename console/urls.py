@@ -10,8 +10,6 @@ from console.monitoring import dashboard, files, notifications, refused
 from console.requests import list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_page
-from console.settings.resolver import try_resolver
-from console.settings.retention import set_retention
 
 _REQUEST = "requests/<uuid:request_id>/"
 _SETTINGS = "settings/<slug:slug>/"
@@ -51,7 +49,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}guides/<slug:guide>/", guides.guide_page, name="guide"),
     path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
     path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
-    path(f"{_SETTINGS}retention/", set_retention, name="set_retention"),
+    path(f"{_SETTINGS}retention/", actions.set_retention, name="set_retention"),
     path(f"{_SETTINGS}uci/", actions.choose_uci, name="choose_uci"),
     path(f"{_SETTINGS}assurance/", actions.set_export_assurance, name="set_export_assurance"),
     path(f"{_SETTINGS}variables/", actions.create_variable, name="create_variable"),
@@ -67,7 +65,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
     path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
     path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
-    path(f"{_SETTINGS}resolver/try/", try_resolver, name="try_resolver"),
+    path(f"{_SETTINGS}resolver/try/", actions.try_resolver, name="try_resolver"),
     path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
     path("callbacks/", notifications.callbacks, name="callbacks"),
     path("callbacks/resend/", notifications.resend, name="callbacks_resend"),

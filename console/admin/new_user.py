@@ -8,8 +8,9 @@ from django.contrib.auth.forms import UserCreationForm
 from django.http import HttpRequest
 
 from chatbots.models import Chatbot, Membership
+from console.common.forms import ConsoleForm
 from console.common.scope import within_scope
-from console.settings.forms import ConsoleForm, MemberForm
+from console.settings.forms import MemberForm
 
 _SUPERUSER = "superuser"
 

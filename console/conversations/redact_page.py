@@ -16,7 +16,7 @@ from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
 from compliance.redaction import filing
 from compliance.requests.submit import CONSOLE_GRACE
-from console.common.asked_on import AskedOnForm
+from console.common.forms import AskedOnForm
 from console.common.pages import action, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of
 from console.conversations.transcript_page import by_day, conversation_or_404, gone

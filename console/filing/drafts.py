@@ -14,7 +14,6 @@ from typing import Any
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import idempotency
@@ -23,6 +22,7 @@ from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import Deletion, Export, Preview, preview, preview_many
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit_many
+from console.common.sealed import InvalidToken, Opened, Seal
 
 Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
@@ -103,16 +103,16 @@ class PreviewCounts:
 
 @dataclass(frozen=True)
 class PreviewToken:
-    """A preview as it was shown. `nonce` makes confirming idempotent; `at` is in seconds."""
+    """A preview as it was shown. `nonce` makes confirming idempotent."""
 
     draft: Draft
     seen: PreviewCounts
     nonce: str
-    at: float
+    token: Opened
 
     @property
     def has_expired(self) -> bool:
-        return timezone.now().timestamp() - self.at >= TOKEN_LIFETIME.total_seconds()
+        return self.token.is_older_than(TOKEN_LIFETIME)
 
 
 def minutes_left(request: ComplianceRequest) -> int | None:
@@ -136,10 +136,6 @@ class NotConfirmed(Exception):
         self.reason = reason
 
 
-class InvalidToken(Exception):
-    """The token was not issued to this user for this chatbot."""
-
-
 def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, PreviewCounts]:
     """Return the preview of a draft, and the counts to compare when it is confirmed. Raises Refused."""
     asked = list(draft.inputs().values())
@@ -160,25 +156,26 @@ def part_of(found: Preview) -> Deletion | Export:
 
 def dump(chatbot: Chatbot, actor: str, draft: Draft, seen: PreviewCounts, *, nonce: str = "") -> str:
     """Return a token for the form that confirms a preview. `nonce` is that of the preview which this one replaces."""
-    token = PreviewToken(draft, seen, nonce or token_hex(16), timezone.now().timestamp())
-    return encrypt(_as_text(asdict(token)), bound_to=_bound_to("filing", chatbot, actor))
+    value = {"draft": asdict(draft), "seen": asdict(seen), "nonce": nonce or token_hex(16)}
+    return Seal("filing", chatbot, actor).seal(value)
 
 
 def load(chatbot: Chatbot, actor: str, text: str) -> PreviewToken:
     """Undo `dump`, also for a token that has expired. Raises InvalidToken."""
-    given = _decrypt("filing", chatbot, actor, text)
-    return PreviewToken(_draft(given["draft"]), _as_tuples(PreviewCounts, given["seen"]), given["nonce"], given["at"])
+    token = Seal("filing", chatbot, actor).open(text)
+    given = token.value
+    return PreviewToken(_draft(given["draft"]), _as_tuples(PreviewCounts, given["seen"]), given["nonce"], token)
 
 
 def dump_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
     """Return a token for the subject of a draft, for a form in which it is chosen instead of typed."""
     subject = replace(Draft(draft.kind), key=draft.key, values=draft.values[:1], ids=draft.ids)
-    return encrypt(_as_text(asdict(subject)), bound_to=_bound_to("subject", chatbot, actor))
+    return Seal("subject", chatbot, actor).seal(asdict(subject))
 
 
 def load_subject(chatbot: Chatbot, actor: str, text: str) -> Draft:
     """Undo `dump_subject`. Raises InvalidToken."""
-    return _draft(_decrypt("subject", chatbot, actor, text))
+    return _draft(Seal("subject", chatbot, actor).open(text).value)
 
 
 def confirm(*, chatbot: Chatbot, actor: str, token: PreviewToken, typed: str) -> Outcomes:
@@ -219,23 +216,6 @@ def _replay(chatbot: Chatbot, token: PreviewToken) -> ReplayKey:
     if key is None:
         raise InvalidToken
     return key
-
-
-def _as_text(given: dict[str, Any]) -> str:
-    # Not escaped, so that the form with the token is not larger than the form with the values.
-    return json.dumps(given, ensure_ascii=False)
-
-
-def _bound_to(what: str, chatbot: Chatbot, actor: str) -> str:
-    return f"console:{what}:{chatbot.pk}:{actor}"
-
-
-def _decrypt(what: str, chatbot: Chatbot, actor: str, text: str) -> Any:
-    try:
-        return json.loads(decrypt(text, bound_to=_bound_to(what, chatbot, actor)))
-    except SecretUnreadable:
-        pass
-    raise InvalidToken
 
 
 def _draft(given: dict[str, Any]) -> Draft:

@@ -9,10 +9,10 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from console.common.pages import refusal, render
 from console.common.scope import actor_of
+from console.common.sealed import InvalidToken
 from console.filing import presenters
 from console.filing.drafts import (
     Draft,
-    InvalidToken,
     NotConfirmed,
     Outcomes,
     PreviewToken,

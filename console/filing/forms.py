@@ -11,9 +11,10 @@ from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import MOST_CONVERSATIONS
-from console.common.asked_on import AskedOnForm
+from console.common.forms import AS_TYPED, AskedOnForm
+from console.common.sealed import InvalidToken
 from console.filing import pasted_values
-from console.filing.drafts import Draft, InvalidToken, load_subject
+from console.filing.drafts import Draft, load_subject
 from console.filing.pasted_values import PastedValues, UnreadableValues
 from conversations.messages import MAX_IDENTITIES
 from conversations.models import Conversation, Identity
@@ -32,12 +33,10 @@ _FIELDS = {
     "/reference": "reference",
     "/requested_at": "requested_at",
 }
-# No maximum length: browsers cut pasted text silently.
-_AS_IS = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
 
 
 class FilingForm(AskedOnForm):
-    """The fields of both forms."""
+    """The fields of both forms. They have no maximum length: browsers cut pasted text silently."""
 
     action = forms.ChoiceField(
         choices=ACTIONS,
@@ -51,7 +50,7 @@ class FilingForm(AskedOnForm):
     erase_exports = forms.BooleanField(required=False)
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
-    reference = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+    reference = forms.CharField(required=False, widget=forms.TextInput(attrs=AS_TYPED))
 
     draft: Draft
 
@@ -88,9 +87,9 @@ class OneForm(FilingForm):
         ],
         widget=forms.RadioSelect,
     )
-    value = forms.CharField(required=False, strip=False, widget=forms.TextInput(attrs=_AS_IS))
-    ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**_AS_IS, "rows": 4}))
-    numbers = forms.CharField(required=False, widget=forms.TextInput(attrs={**_AS_IS, "inputmode": "numeric"}))
+    value = forms.CharField(required=False, strip=False, widget=forms.TextInput(attrs=AS_TYPED))
+    ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**AS_TYPED, "rows": 4}))
+    numbers = forms.CharField(required=False, widget=forms.TextInput(attrs={**AS_TYPED, "inputmode": "numeric"}))
     subject = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, Any]:
@@ -163,14 +162,14 @@ class OneForm(FilingForm):
 class ManyForm(FilingForm):
     """Requests about many chatters, pasted or from a file."""
 
-    pasted = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**_AS_IS, "rows": 10}))
+    pasted = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**AS_TYPED, "rows": 10}))
     file = forms.FileField(
         required=False,
         allow_empty_file=True,
         widget=forms.FileInput(attrs={"accept": ".csv,.txt,text/csv,text/plain"}),
     )
-    column = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
-    reference_column = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+    column = forms.CharField(required=False, widget=forms.TextInput(attrs=AS_TYPED))
+    reference_column = forms.CharField(required=False, widget=forms.TextInput(attrs=AS_TYPED))
 
     pasted_rows: PastedValues
     headings: Sequence[str] = ()

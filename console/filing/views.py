@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,17 +12,16 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters
 
-from common.crypto import SecretUnreadable, decrypt, encrypt
 from common.wording import counted
 from compliance.errors import Refused
 from compliance.requests.preview import Preview
 from compliance.requests.submit import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, page, refusal, render
 from console.common.scope import MANAGE_REQUESTS, visible_chatbots
+from console.common.sealed import InvalidToken, Seal
 from console.filing import presenters
 from console.filing.drafts import (
     Draft,
-    InvalidToken,
     Outcomes,
     PreviewToken,
     dump_subject,
@@ -223,12 +221,12 @@ class FileMany(FilingFlow[ManyForm]):
     def _dump_results(self, results: list[RowResult]) -> str:
         """Return rows for the CSV, without values: a downloaded file would outlive the erasure."""
         rows = [[one.row, one.outcome, str(one.request_id or ""), one.code, one.error] for one in results]
-        return encrypt(json.dumps(rows), bound_to=self._bound_to)
+        return self._outcomes.seal(rows)
 
     def _download(self) -> HttpResponse:
         try:
-            rows = json.loads(decrypt(self.request.POST.get("token", ""), bound_to=self._bound_to))
-        except SecretUnreadable:
+            rows = self._outcomes.open(self.request.POST.get("token", "")).value
+        except InvalidToken:
             return self.invalid_token()
         written = io.StringIO(newline="")
         writer = csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -239,5 +237,5 @@ class FileMany(FilingFlow[ManyForm]):
         return answer
 
     @property
-    def _bound_to(self) -> str:
-        return f"console:outcomes:{self.chatbot.pk}:{self.actor}"
+    def _outcomes(self) -> Seal:
+        return Seal("outcomes", self.chatbot, self.actor)

@@ -3,19 +3,22 @@
 They open no transaction, since saving a bucket or a callback URL resolves a host name. Workers check buckets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from accounts.proof import require_password
 from chatbots.buckets.locations import hosted_place
-from chatbots.models import Bucket, BucketCredential, Chatbot
+from chatbots.models import Bucket, Chatbot
 from chatbots.operations import chatbots, identity_keys, keys
 from chatbots.operations.buckets import set_bucket
 from chatbots.operations.credentials import (
@@ -23,276 +26,264 @@ from chatbots.operations.credentials import (
     record_bucket_credential,
     revoke_bucket_credential,
 )
+from compliance.lookups import trial
+from compliance.retention import policy
 from compliance.work import bucket_checks
-from console.common.pages import action, chatbot_or_404, render
-from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
-from console.settings import forms
-from console.settings.credentials import NewCredentialForm, RecordCredentialForm, by_hand, may_issue, revoke_form
-from console.settings.identity_keys import NewIdentityKeyForm
-from console.settings.page import RefusedForm, settings_of, variables_of
+from console.common import pages
+from console.common.forms import ConsoleForm
+from console.common.pages import chatbot_or_404, render
+from console.common.scope import DECIDE, SUPERUSER_ONLY, Role, actor_of
+from console.settings import bucket, forms, key_forms
+from console.settings.page import RefusedForm, settings_of
 
+Form = TypeVar("Form", bound=ConsoleForm)
 
-@action
-def switch_compliance(request: HttpRequest, slug: str) -> HttpResponse:
-    return _switch(request, slug, section="compliance", setting="compliance_enabled", label="Data compliance")
 
+@dataclass(frozen=True)
+class Submitted(Generic[Form]):
+    """A valid form of the settings page."""
 
-@action
-def switch_extracts(request: HttpRequest, slug: str) -> HttpResponse:
-    return _switch(request, slug, section="extracts", setting="extracts_enabled", label="Daily extracts")
+    request: HttpRequest
+    chatbot: Chatbot
+    form: Form
 
+    @property
+    def actor(self) -> str:
+        return actor_of(self.request)
 
-def _switch(request: HttpRequest, slug: str, *, section: str, setting: str, label: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=DECIDE)
-    form = forms.SwitchForm(request.POST)
+    def show(self, template: str, title: str, **context: Any) -> HttpResponse:
+        return render(self.request, f"console/settings/{template}", title=title, chatbot=self.chatbot, **context)
 
-    def call() -> str:
-        is_on = form.cleaned_data["on"]
-        chatbots.change_chatbot(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
-        return f"{label} turned {'on' if is_on else 'off'}."
 
-    return saved(request, chatbot, RefusedForm(section, form), call)
+Answer = HttpResponse | str
 
 
-@action
-def choose_uci(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=DECIDE)
-    form = forms.UciForm(request.POST, variables=variables_of(chatbot))
-
-    def call() -> str:
-        chatbots.designate_uci(chatbot=chatbot, name=form.cleaned_data["uci"], actor=actor_of(request))
-        return "UCI saved. It applies to new conversations."
-
-    return saved(request, chatbot, RefusedForm("uci", form), call)
-
-
-@action
-def set_export_assurance(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=DECIDE)
-    require_password(request)
-    form = forms.AssuranceForm(request.POST)
-
-    def call() -> str:
-        chatbots.change_chatbot(chatbot=chatbot, changes=form.cleaned_data, actor=actor_of(request))
-        return "Setting for exports saved. It applies to exports that have not started."
-
-    return saved(request, chatbot, RefusedForm("assurance", form), call)
-
-
-@action
-def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=DECIDE)
-    form = forms.VariableForm(request.POST)
-
-    def call() -> str:
-        chatbots.add_variable(chatbot=chatbot, variable=form.variable(), actor=actor_of(request))
-        return "Variable created. To make it the UCI, choose it and save."
-
-    return saved(request, chatbot, RefusedForm("variables", form), call, section="uci")
-
-
-@action
-@sensitive_post_parameters("secret")
-def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.BucketForm(request.POST, stored=None)
-
-    def call() -> str:
-        form.require_as_shown(Bucket.objects.filter(chatbot=chatbot).first())
-        set_bucket(chatbot=chatbot, client=form.client(), actor=actor_of(request))
-        return "Bucket saved. Check access to verify that it can be used."
-
-    return saved(request, chatbot, RefusedForm("bucket", form), call)
-
-
-@action
-def check_access(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=DECIDE)
-
-    def call() -> HttpResponse:
-        bucket_checks.enqueue(chatbot=chatbot)
-        return _back(chatbot, "bucket")
-
-    return saved(request, chatbot, RefusedForm("check", forms.ConsoleForm(request.POST)), call)
-
-
-@action
-def issue_credentials(request: HttpRequest, slug: str) -> HttpResponse:
-    """Answer with the secret, once, as `create_key` does. Calls IAM and the hosted bucket, for a minute at most."""
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = NewCredentialForm(request.POST)
-
-    @sensitive_variables("new")
-    def call() -> HttpResponse:
-        if not may_issue():
-            raise ValidationError("The console does not issue credentials here. Use issue_bucket_credentials.")
-        new = issue_bucket_credential(chatbot=chatbot, label=form.cleaned_data["label"], actor=actor_of(request))
-        template, place = "console/settings/new_credentials.html", hosted_place(chatbot)
-        return render(request, template, title="New credentials", chatbot=chatbot, new=new, place=place)
-
-    return saved(request, chatbot, RefusedForm("credentials", form), call)
-
-
-@action
-def record_credentials(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = RecordCredentialForm(request.POST)
-
-    def call() -> str:
-        record_bucket_credential(chatbot=chatbot, actor=actor_of(request), **form.cleaned_data)
-        return "Credentials recorded."
-
-    return saved(request, chatbot, RefusedForm("record", form), call, section="bucket")
-
-
-@action
-def revoke_credentials(request: HttpRequest, slug: str, credential: UUID) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    found = BucketCredential.objects.filter(chatbot=chatbot, pk=credential).first()
-    if found is None:
-        raise Http404
-    form = revoke_form(found, request.POST)
-
-    def call() -> str:
-        revoke_bucket_credential(
-            chatbot=chatbot, name=str(found.pk), removed_by_hand=by_hand(found), actor=actor_of(request)
-        )
-        return "Credentials revoked."
-
-    return saved(request, chatbot, RefusedForm("revoke_credentials", form, str(found.pk)), call, section="bucket")
-
-
-@action
-def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.RulesForm(request.POST, chatbot=chatbot)
-
-    def call() -> str:
-        chatbots.change_chatbot(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
-        return "Settings saved."
-
-    return saved(request, chatbot, RefusedForm("rules", form), call)
-
-
-@action
-def create_key(request: HttpRequest, slug: str) -> HttpResponse:
-    """Answer with the secret, once. The answer must not be stored."""
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.NewApiKeyForm(request.POST)
-
-    @sensitive_variables("created")
-    def call() -> HttpResponse:
-        created = keys.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())
-        return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, created=created)
-
-    return saved(request, chatbot, RefusedForm("keys", form), call)
-
-
-@action
-@sensitive_post_parameters("public_key")
-def create_identity_key(request: HttpRequest, slug: str) -> HttpResponse:
-    """Answer with what tokens have to name, and with a secret of ours, once, as `create_key` does."""
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = NewIdentityKeyForm(request.POST)
-
-    @sensitive_variables("created")
-    def call() -> HttpResponse:
-        created = identity_keys.create_identity_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())
-        template = "console/settings/new_identity_key.html"
-        return render(request, template, title="New identity key", chatbot=chatbot, created=created)
-
-    return saved(request, chatbot, RefusedForm("identity_keys", form), call, section="keys")
-
-
-@action
-def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
-    """Answer with the secret, once, as `create_key` does."""
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.CallbackSecretForm(request.POST)
-
-    @sensitive_variables("created")
-    def call() -> HttpResponse:
-        hours = form.cleaned_data["overlap_hours"]
-        created = keys.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))
-        template = "console/settings/new_callback_secret.html"
-        return render(request, template, title="New callback secret", chatbot=chatbot, created=created)
-
-    return saved(request, chatbot, RefusedForm("callbacks", form), call)
-
-
-@action
-def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.RevokeForm(request.POST, auto_id=f"revoke-{prefix}-%s")
-
-    def call() -> str:
-        keys.revoke_api_key(chatbot=chatbot, prefix=prefix, actor=actor_of(request))
-        return f"Key {prefix} revoked."
-
-    return saved(request, chatbot, RefusedForm("revoke", form, prefix), call, section="keys")
-
-
-@action
-def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.RateLimitForm(request.POST, auto_id=f"limit-{prefix}-%s")
-
-    def call() -> str:
-        limit = form.cleaned_data["rate_limit"]
-        keys.change_api_key_rate_limit(chatbot=chatbot, prefix=prefix, rate_limit=limit, actor=actor_of(request))
-        return f"Rate limit of key {prefix} saved."
-
-    return saved(request, chatbot, RefusedForm("limit", form, prefix), call, section="keys")
-
-
-@action
-def set_member(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
-    require_password(request)
-    form = forms.MemberForm(request.POST, chatbot=chatbot)
-
-    def call() -> str:
-        user, role = form.cleaned_data["user"], form.role_or_none()
-        chatbots.set_role(chatbot=chatbot, user=user, role=role, actor=actor_of(request))
-        return "Role saved." if role else "Role removed."
-
-    return saved(request, chatbot, RefusedForm("members", form), call)
-
-
-def saved(
-    request: HttpRequest,
-    chatbot: Chatbot,
-    submitted: RefusedForm,
-    call: Callable[[], HttpResponse | str],
+def action(
+    form_class: type[Form],
+    section: str,
     *,
-    section: str = "",
-) -> HttpResponse:
-    """Run `call` for a valid form; show the errors if it or the form is refused.
+    form: str = "",
+    roles: Collection[Role] = SUPERUSER_ONLY,
+    asks_password: bool = True,
+) -> Callable[[Callable[..., Answer]], Callable[..., HttpResponse]]:
+    """Make a function of a `Submitted` form the view of an action.
 
-    Answers with what `call` returns: a response, or a message with which to redirect to the form's section.
+    It is called once the form is valid, with the variables of the URL, and returns a response, or a message with
+    which to redirect to the section of the page. Errors of the form, and a ValidationError, are shown at `form`, by
+    its name on the page; it is that of the section unless given.
     """
-    if submitted.form.is_valid():
-        try:
-            answer = call()
-        except ValidationError as error:
-            submitted.form.refuse(error)
-        else:
-            if isinstance(answer, HttpResponse):
-                return answer
-            messages.success(request, answer)
-            return _back(chatbot, section or submitted.name)
-    return settings_of(request, chatbot, submitted)
+
+    def decorate(save: Callable[..., Answer]) -> Callable[..., HttpResponse]:
+        def view(request: HttpRequest, slug: str, **path: Any) -> HttpResponse:
+            chatbot = chatbot_or_404(request, slug, roles=roles)
+            if asks_password:
+                require_password(request)
+            filled_in = form_class.submitted(request.POST, chatbot=chatbot, **path)
+            if filled_in.is_valid():
+                try:
+                    answer = save(Submitted(request, chatbot, filled_in), **path)
+                except ValidationError as error:
+                    filled_in.refuse(error)
+                else:
+                    if isinstance(answer, HttpResponse):
+                        return answer
+                    messages.success(request, answer)
+                    return _back(chatbot, section)
+            about = "".join(str(value) for value in path.values())
+            return settings_of(request, chatbot, RefusedForm(form or section, filled_in, about))
+
+        return pages.action(update_wrapper(view, save))
+
+    return decorate
 
 
 def _back(chatbot: Chatbot, section: str) -> HttpResponse:
     return redirect(f"{reverse('console:settings', args=[chatbot.slug])}#{section}")
+
+
+# --- Data compliance, variables, rules, members
+
+
+@action(forms.SwitchForm, "compliance", roles=DECIDE, asks_password=False)
+def switch_compliance(submitted: Submitted[forms.SwitchForm]) -> str:
+    return _switch(submitted, "compliance_enabled", "Data compliance")
+
+
+@action(forms.SwitchForm, "extracts", roles=DECIDE, asks_password=False)
+def switch_extracts(submitted: Submitted[forms.SwitchForm]) -> str:
+    return _switch(submitted, "extracts_enabled", "Daily extracts")
+
+
+def _switch(submitted: Submitted[forms.SwitchForm], setting: str, label: str) -> str:
+    is_on = submitted.form.cleaned_data["on"]
+    chatbots.change_chatbot(chatbot=submitted.chatbot, changes={setting: is_on}, actor=submitted.actor)
+    return f"{label} turned {'on' if is_on else 'off'}."
+
+
+@action(forms.UciForm, "uci", roles=DECIDE, asks_password=False)
+def choose_uci(submitted: Submitted[forms.UciForm]) -> str:
+    name = submitted.form.cleaned_data["uci"]
+    chatbots.designate_uci(chatbot=submitted.chatbot, name=name, actor=submitted.actor)
+    return "UCI saved. It applies to new conversations."
+
+
+@action(forms.VariableForm, "uci", form="variables", roles=DECIDE, asks_password=False)
+def create_variable(submitted: Submitted[forms.VariableForm]) -> str:
+    variable = submitted.form.variable()
+    chatbots.add_variable(chatbot=submitted.chatbot, variable=variable, actor=submitted.actor)
+    return "Variable created. To make it the UCI, choose it and save."
+
+
+@action(forms.AssuranceForm, "assurance", roles=DECIDE)
+def set_export_assurance(submitted: Submitted[forms.AssuranceForm]) -> str:
+    changes = submitted.form.cleaned_data
+    chatbots.change_chatbot(chatbot=submitted.chatbot, changes=changes, actor=submitted.actor)
+    return "Setting for exports saved. It applies to exports that have not started."
+
+
+@action(forms.RulesForm, "rules")
+def save_rules(submitted: Submitted[forms.RulesForm]) -> str:
+    changes = submitted.form.changes()
+    chatbots.change_chatbot(chatbot=submitted.chatbot, changes=changes, actor=submitted.actor)
+    return "Settings saved."
+
+
+@action(forms.MemberForm, "members")
+def set_member(submitted: Submitted[forms.MemberForm]) -> str:
+    user, role = submitted.form.cleaned_data["user"], submitted.form.role_or_none()
+    chatbots.set_role(chatbot=submitted.chatbot, user=user, role=role, actor=submitted.actor)
+    return "Role saved." if role else "Role removed."
+
+
+# --- The retention period
+
+
+@action(forms.RetentionForm, "retention", roles=DECIDE)
+def set_retention(submitted: Submitted[forms.RetentionForm]) -> Answer:
+    """Save a longer period, or none, at once. Of another one show first what it would erase."""
+    chatbot, days = submitted.chatbot, submitted.form.chosen
+    if days is not None and policy.needs_confirmation(chatbot, days):
+        return _confirm(submitted, days)
+    policy.change_period(chatbot=chatbot, days=days, actor=submitted.actor)
+    return "Retention period saved." if days else "Retention turned off. A run that waited is cancelled."
+
+
+def _confirm(submitted: Submitted[forms.RetentionForm], days: int) -> Answer:
+    """Save the period if the number was typed as shown, else show it."""
+    request, chatbot, actor = submitted.request, submitted.chatbot, submitted.actor
+    typed = request.POST if "confirmed" in request.POST else None
+    form = forms.RetentionConfirmationForm(typed, chatbot=chatbot, actor=actor, days=days)
+    if form.is_bound and form.is_valid():
+        policy.change_period(chatbot=chatbot, days=days, actor=actor, confirmed=form.cleaned_data["confirmed"])
+        return "Retention period saved. The first run waits 24 hours; until then it can be cancelled."
+    found = policy.forecast(chatbot, days)
+    return submitted.show(
+        "retention_confirm.html",
+        "Delete conversations automatically",
+        status=400 if form.is_bound else 200,
+        days=days,
+        period=Chatbot.RetentionDays(days).label,
+        found=found,
+        form=form,
+        token=form.sealed(found.first_run),
+        waits_hours=int(policy.FIRST_RUN_WAITS.total_seconds() // 3600),
+    )
+
+
+# --- The bucket, and clients' credentials for the hosted one
+
+
+@sensitive_post_parameters("secret")
+@action(bucket.BucketForm, "bucket")
+def save_bucket(submitted: Submitted[bucket.BucketForm]) -> str:
+    chatbot, form = submitted.chatbot, submitted.form
+    form.require_as_shown(Bucket.objects.filter(chatbot=chatbot).first())
+    set_bucket(chatbot=chatbot, client=form.client(), actor=submitted.actor)
+    return "Bucket saved. Check access to verify that it can be used."
+
+
+@action(ConsoleForm, "bucket", form="check", roles=DECIDE, asks_password=False)
+def check_access(submitted: Submitted[ConsoleForm]) -> HttpResponse:
+    bucket_checks.enqueue(chatbot=submitted.chatbot)
+    return _back(submitted.chatbot, "bucket")
+
+
+@action(bucket.NewCredentialForm, "bucket", form="credentials")
+@sensitive_variables("new")
+def issue_credentials(submitted: Submitted[bucket.NewCredentialForm]) -> HttpResponse:
+    """Answer with the secret, once, as `create_key` does. Calls IAM and the hosted bucket, for a minute at most."""
+    if not bucket.may_issue():
+        raise ValidationError("The console does not issue credentials here. Use issue_bucket_credentials.")
+    label, chatbot = submitted.form.cleaned_data["label"], submitted.chatbot
+    new = issue_bucket_credential(chatbot=chatbot, label=label, actor=submitted.actor)
+    return submitted.show("new_credentials.html", "New credentials", new=new, place=hosted_place(chatbot))
+
+
+@action(bucket.RecordCredentialForm, "bucket", form="record")
+def record_credentials(submitted: Submitted[bucket.RecordCredentialForm]) -> str:
+    record_bucket_credential(chatbot=submitted.chatbot, actor=submitted.actor, **submitted.form.cleaned_data)
+    return "Credentials recorded."
+
+
+@action(bucket.RevokeCredentialForm, "bucket", form="revoke_credentials")
+def revoke_credentials(submitted: Submitted[bucket.RevokeCredentialForm], *, credential: UUID) -> str:
+    by_hand = submitted.form.by_hand
+    revoke_bucket_credential(
+        chatbot=submitted.chatbot, name=str(credential), removed_by_hand=by_hand, actor=submitted.actor
+    )
+    return "Credentials revoked."
+
+
+# --- Keys and secrets
+
+
+@action(key_forms.NewApiKeyForm, "keys")
+@sensitive_variables("created")
+def create_key(submitted: Submitted[key_forms.NewApiKeyForm]) -> HttpResponse:
+    """Answer with the secret, once. The answer must not be stored."""
+    arguments = submitted.form.arguments()
+    created = keys.create_api_key(chatbot=submitted.chatbot, actor=submitted.actor, **arguments)
+    return submitted.show("new_key.html", "New API key", created=created)
+
+
+@sensitive_post_parameters("public_key")
+@action(key_forms.NewIdentityKeyForm, "keys", form="identity_keys")
+@sensitive_variables("created")
+def create_identity_key(submitted: Submitted[key_forms.NewIdentityKeyForm]) -> HttpResponse:
+    """Answer with what tokens have to name, and with a secret of ours, once, as `create_key` does."""
+    arguments = submitted.form.arguments()
+    created = identity_keys.create_identity_key(chatbot=submitted.chatbot, actor=submitted.actor, **arguments)
+    return submitted.show("new_identity_key.html", "New identity key", created=created)
+
+
+@action(key_forms.CallbackSecretForm, "callbacks")
+@sensitive_variables("created")
+def create_callback_secret(submitted: Submitted[key_forms.CallbackSecretForm]) -> HttpResponse:
+    """Answer with the secret, once, as `create_key` does."""
+    hours = submitted.form.cleaned_data["overlap_hours"]
+    created = keys.create_callback_secret(chatbot=submitted.chatbot, overlap_hours=hours, actor=submitted.actor)
+    return submitted.show("new_callback_secret.html", "New callback secret", created=created)
+
+
+@action(key_forms.RevokeForm, "keys", form="revoke")
+def revoke_key(submitted: Submitted[key_forms.RevokeForm], *, prefix: str) -> str:
+    keys.revoke_api_key(chatbot=submitted.chatbot, prefix=prefix, actor=submitted.actor)
+    return f"Key {prefix} revoked."
+
+
+@action(key_forms.RateLimitForm, "keys", form="limit")
+def change_limit(submitted: Submitted[key_forms.RateLimitForm], *, prefix: str) -> str:
+    limit = submitted.form.cleaned_data["rate_limit"]
+    keys.change_api_key_rate_limit(chatbot=submitted.chatbot, prefix=prefix, rate_limit=limit, actor=submitted.actor)
+    return f"Rate limit of key {prefix} saved."
+
+
+# --- The resolver
+
+
+@sensitive_post_parameters()
+@action(forms.TrialForm, "resolver", roles=DECIDE, asks_password=False)
+def try_resolver(submitted: Submitted[forms.TrialForm]) -> str:
+    """Call the client's address with the typed values, for five seconds at most. The message is its outcome."""
+    outcome = trial.try_it(chatbot=submitted.chatbot, values=submitted.form.values(), actor=submitted.actor)
+    return f"{outcome}."

@@ -1,62 +1,21 @@
-"""The forms of the settings page. The operations validate what they submit; a stored secret is never shown."""
+"""The forms of the settings page that change a chatbot. The operations validate what they submit."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, ClassVar
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, ClassVar, Self
 
 from django import forms
 from django.contrib.auth.models import User
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.core.validators import MaxValueValidator
+from django.core.exceptions import ValidationError
 from django.db.models import Q
-from django.forms.utils import ErrorList
+from django.http import QueryDict
 
-from chatbots.models import ApiKey, Bucket, Chatbot, Membership, Variable
-from chatbots.operations.buckets import ClientBucket
+from chatbots.models import Chatbot, Membership, Variable
 from chatbots.operations.chatbots import NewVariable
-from chatbots.operations.keys import OVERLAP_HOURS
-from common.times import midnight
-
-
-class Errors(ErrorList):
-    """The errors of a field, with the theme's class."""
-
-    def __init__(self, initlist: Any = None, error_class: str | None = None, *args: Any, **kwargs: Any) -> None:
-        super().__init__(initlist, f"errors {error_class or ''}".strip(), *args, **kwargs)
-
-
-class ConsoleForm(forms.Form):
-    """A form that an operation validates: call it if the form is valid, and pass its errors to `refuse`."""
-
-    # The operation's name of a field -> the form's, where they differ.
-    names: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # There are several forms on a page, so each needs ids of its own.
-        kwargs.setdefault("auto_id", f"{type(self).__name__.removesuffix('Form').lower()}_%s")
-        kwargs.setdefault("label_suffix", "")
-        kwargs.setdefault("error_class", Errors)
-        super().__init__(*args, **kwargs)
-
-    def refuse(self, error: ValidationError) -> None:
-        """Show the errors of an operation at their fields."""
-        errors = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
-        for name, messages in errors.items():
-            field = self.names.get(name, name)
-            for message in messages:
-                self.add_error(field if field in self.fields else None, message)
-
-    @property
-    def faults(self) -> list[tuple[str, str, str]]:
-        """Return (id of the input, label, message) of each error; the id may be empty."""
-        return [
-            (self[name].id_for_label or self[name].auto_id, str(self[name].label), str(message))
-            if name in self.fields
-            else ("", "", str(message))
-            for name, messages in self.errors.items()
-            for message in messages
-        ]
-
+from compliance.lookups.overview import overview_of
+from console.common.forms import AS_TYPED, ConsoleForm
+from console.common.sealed import InvalidToken, Seal
 
 # The id of the list in `console/timezones.html`.
 TIMEZONES = "timezones"
@@ -84,7 +43,7 @@ class NewChatbotForm(ConsoleForm):
         max_length=64,
         help_text="Identifies the chatbot in API URLs and in the bucket. Letters, digits, hyphens and "
         "underscores. It cannot be changed later.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs=AS_TYPED),
     )
     name = forms.CharField(max_length=200, help_text="Shown in the console.")
     timezone = timezone_field()
@@ -94,7 +53,7 @@ class NewChatbotForm(ConsoleForm):
         max_length=128,
         help_text="The variable that identifies a chatter, for example member_id. You can choose it later, but "
         "conversations that start before cannot be found by chatter.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs=AS_TYPED),
     )
     category = forms.ChoiceField(
         label="Category",
@@ -178,6 +137,10 @@ class RulesForm(ConsoleForm):
         widget=forms.TextInput(attrs={"inputmode": "url", "autocomplete": "off", "spellcheck": "false"}),
     )
 
+    @classmethod
+    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
+        return cls(data, chatbot=chatbot)
+
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
         initial = {name: getattr(chatbot, name) for name in self.base_fields}
         super().__init__(*args, initial=initial, **kwargs)
@@ -195,6 +158,11 @@ class AssuranceForm(ConsoleForm):
     )
 
 
+def variables_of(chatbot: Chatbot) -> list[Variable]:
+    """Return a chatbot's variables: the current UCI, former ones, then the others by name."""
+    return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
+
+
 class UciForm(ConsoleForm):
     """The variable that identifies a chatter. Changing it requires a confirmation."""
 
@@ -204,6 +172,10 @@ class UciForm(ConsoleForm):
         required=False,
         help_text="Existing conversations can only be found by the former UCI.",
     )
+
+    @classmethod
+    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
+        return cls(data, variables=variables_of(chatbot))
 
     def __init__(self, *args: Any, variables: Sequence[Variable], **kwargs: Any) -> None:
         self.current = next((one.name for one in variables if one.is_uci), None)
@@ -228,150 +200,11 @@ class VariableForm(ConsoleForm):
         max_length=128,
         help_text="Custom: 1 to 128 printable characters, no leading or trailing spaces. User channel: lower-case "
         "letters, digits and underscores. Use the platform's exact name; it cannot be changed later.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs=AS_TYPED),
     )
 
     def variable(self) -> NewVariable:
         return NewVariable(self.cleaned_data["category"], self.cleaned_data["name"])
-
-
-_CHANGED = "Someone else has changed the bucket since you loaded this page. Reload it and check the settings again."
-
-_OF_CLIENT = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
-
-
-def _text(label: str, help_text: str, most: int) -> forms.CharField:
-    widget = forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"})
-    return forms.CharField(label=label, help_text=help_text, max_length=most, required=False, widget=widget)
-
-
-class BucketForm(ConsoleForm):
-    hosting = forms.ChoiceField(
-        label="Location", choices=Bucket.Hosting.choices, initial="hosted", widget=forms.RadioSelect
-    )
-    bucket = _text("Bucket", "The bucket name.", 63)
-    region = _text("Region", "For example eu-west-3.", 64)
-    # Django removes fields from the class, so its own `prefix` stays.
-    prefix = _text(  # type: ignore[assignment]
-        "Prefix", "Folder for all files, for example exports/acme. Leave empty for the top level.", 200
-    )
-    endpoint = _text("Endpoint", "Only for storage other than AWS.", 200)
-    sse = forms.ChoiceField(
-        label="Encryption (SSE)",
-        choices=Bucket.Sse.choices,
-        required=False,
-        help_text="Server-side encryption for each file.",
-    )
-    kms_key_id = _text("KMS key", "ID, alias or ARN of a KMS key. Leave empty for the storage's default key.", 2048)
-    access_key_id = _text("Access key ID", "An access key of the client. Or use a role below.", 128)
-    secret = forms.CharField(
-        label="Secret access key",
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
-        help_text="Stored encrypted and never shown again. Leave empty to keep the stored secret of this access key.",
-    )
-    role_arn = _text("Role ARN", "Instead of an access key: a role of the client that the service can assume.", 2048)
-
-    def __init__(self, *args: Any, stored: Bucket | None, **kwargs: Any) -> None:
-        super().__init__(*args, initial=_settings_of(stored), **kwargs)
-        for name in self.initial:
-            self.fields[name].show_hidden_initial = True
-
-    def require_as_shown(self, stored: Bucket | None) -> None:
-        """Raise ValidationError if the bucket has changed since the page was loaded."""
-        for name, value in _settings_of(stored).items():
-            if self.data.get(self.add_initial_prefix(name), value) != value:
-                raise ValidationError(_CHANGED)
-
-    def client(self) -> ClientBucket | None:
-        """Return the settings of a client's bucket, or None for the hosted one."""
-        data = self.cleaned_data
-        if data["hosting"] != Bucket.Hosting.CLIENT:
-            return None
-        return ClientBucket(**{name: data[name] for name in _OF_CLIENT}, secret=data["secret"] or None)
-
-
-def _settings_of(stored: Bucket | None) -> dict[str, str]:
-    # The defaults of an unsaved bucket if there is none.
-    return {name: str(getattr(stored or Bucket(), name)) for name in ("hosting", *_OF_CLIENT)}
-
-
-def _rate_limit() -> forms.IntegerField:
-    return forms.IntegerField(
-        label="Rate limit (calls per minute)",
-        required=False,
-        help_text="1 to 1,000,000. Leave empty for the default of the service.",
-    )
-
-
-def last_day() -> forms.DateField:
-    """Return a field for the last day of a key; `end_of_day` converts it."""
-    return forms.DateField(
-        label="Expires after",
-        required=False,
-        validators=[MaxValueValidator(date(9998, 12, 31))],
-        widget=forms.DateInput(attrs={"type": "date"}),
-        help_text="Last day of the key in UTC. Leave empty for a key that does not expire.",
-    )
-
-
-def end_of_day(last: date | None) -> datetime | None:
-    return midnight(last + timedelta(days=1), UTC) if last else None
-
-
-class NewApiKeyForm(ConsoleForm):
-    names: ClassVar = {"expires_at": "expires_on"}
-
-    type = forms.ChoiceField(
-        choices=[(one.value, one.label) for one in (ApiKey.Type.SIGNING, ApiKey.Type.TOKEN)],
-        initial=ApiKey.Type.SIGNING.value,
-        widget=forms.RadioSelect,
-        help_text="A signing key files deletions and exports, and its secret is never sent. A token can do what its "
-        "scopes allow.",
-    )
-    label = forms.CharField(max_length=100, help_text="The system that uses it, for example CRM.")
-    scopes = forms.MultipleChoiceField(
-        choices=ApiKey.Scope.choices,
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text="A signing key can have only the first two, and gets both if none is selected. A token needs one "
-        "at least.",
-    )
-    expires_on = last_day()
-    rate_limit = _rate_limit()
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `operations.create_api_key`."""
-        data = self.cleaned_data
-        return {
-            "type": ApiKey.Type(data["type"]),
-            "label": data["label"],
-            "scopes": data["scopes"],
-            "rate_limit": data["rate_limit"],
-            "expires_at": end_of_day(data["expires_on"]),
-        }
-
-
-class CallbackSecretForm(ConsoleForm):
-    overlap_hours = forms.IntegerField(
-        label="Overlap in hours",
-        initial=OVERLAP_HOURS,
-        help_text="How long callbacks are also signed with the old secret, 0 to 720. Allow enough time to update the "
-        "receiver; use 0 after a leak.",
-    )
-
-
-class RateLimitForm(ConsoleForm):
-    rate_limit = _rate_limit()
-
-
-class RevokeForm(ConsoleForm):
-    sure = forms.BooleanField(
-        label="Yes, revoke this key",
-        error_messages={"required": "Select this to revoke the key."},
-        help_text="Calls and identity tokens with it are refused immediately. This cannot be undone.",
-    )
 
 
 class MemberForm(ConsoleForm):
@@ -388,6 +221,10 @@ class MemberForm(ConsoleForm):
         "and change settings.",
     )
 
+    @classmethod
+    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
+        return cls(data, chatbot=chatbot)
+
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field: Any = self.fields["user"]
@@ -398,3 +235,98 @@ class MemberForm(ConsoleForm):
     def role_or_none(self) -> Membership.Role | None:
         role = self.cleaned_data["role"]
         return Membership.Role(role) if role else None
+
+
+class RetentionForm(ConsoleForm):
+    """The period, by its days; empty for none."""
+
+    names: ClassVar = {"retention_days": "days"}
+
+    days = forms.ChoiceField(
+        label="Delete conversations after",
+        required=False,
+        choices=[("", "Off: never delete automatically"), *Chatbot.RetentionDays.choices],
+        help_text="Counted from the last message of each conversation.",
+    )
+
+    @classmethod
+    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
+        return cls(data, chatbot=chatbot)
+
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"days": chatbot.retention_days or ""}, **kwargs)
+
+    @property
+    def chosen(self) -> int | None:
+        return int(self.cleaned_data["days"]) if self.cleaned_data["days"] else None
+
+
+# A number that was shown holds for so long: then it has to be counted again.
+_NUMBER_HOLDS = timedelta(minutes=30)
+
+
+class ShownNumberField(forms.IntegerField):
+    """A whole number that may be typed as pages show it, with a comma or a space before each three digits."""
+
+    def to_python(self, value: Any) -> int | None:
+        text = str(value or "").strip()
+        return super().to_python(re.sub(r"[,\s]", "", text) if _GROUPED.fullmatch(text) else value)
+
+
+_GROUPED = re.compile(r"[0-9]{1,3}(?:[,\s][0-9]{3})+")
+
+
+class RetentionConfirmationForm(ConsoleForm):
+    """The number that the page has shown, typed. `shown` holds it, sealed."""
+
+    shown = forms.CharField(widget=forms.HiddenInput)
+    confirmed = ShownNumberField(
+        label="Number of conversations",
+        min_value=0,
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
+        localize=False,
+    )
+
+    def __init__(self, *args: Any, chatbot: Chatbot, actor: str, days: int, **kwargs: Any) -> None:
+        self._seal = Seal(f"retention:{days}", chatbot, actor)
+        super().__init__(*args, **kwargs)
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        typed = self.cleaned_data.get("confirmed")
+        try:
+            shown = self._seal.open(self.cleaned_data.get("shown", ""))
+        except InvalidToken:
+            shown = None
+        if shown is None or shown.is_older_than(_NUMBER_HOLDS):
+            raise ValidationError("The number is no longer current. Check it again.")
+        if typed is not None and typed != shown.value:
+            self.add_error("confirmed", "This is not the number above.")
+        return cleaned
+
+    def sealed(self, number: int) -> str:
+        return self._seal.seal(number)
+
+
+_MOST_CHARACTERS = 10_000
+
+
+class TrialForm(ConsoleForm):
+    """A value for each variable that is sent. Fields have numbers: names of variables are any text."""
+
+    @classmethod
+    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
+        resolver = overview_of(chatbot)
+        return cls(data, sent=resolver.sent if resolver else [])
+
+    def __init__(self, *args: Any, sent: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sent = list(sent)
+        for number, name in enumerate(sent):
+            self.fields[f"value_{number}"] = forms.CharField(
+                label=name, max_length=_MOST_CHARACTERS, strip=False, widget=forms.TextInput(attrs=AS_TYPED)
+            )
+
+    def values(self) -> dict[str, str]:
+        """Return the values by the variables' names."""
+        return {name: self.cleaned_data[f"value_{number}"] for number, name in enumerate(self._sent)}

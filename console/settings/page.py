@@ -20,19 +20,19 @@ from compliance.lookups.overview import overview_of as resolver_overview
 from compliance.retention import policy
 from compliance.work import bucket_checks
 from config.openapi.samples import post_samples
+from console.common.forms import ConsoleForm
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
-from console.settings import forms
-from console.settings.credentials import (
+from console.settings import forms, key_forms
+from console.settings.bucket import (
+    BucketForm,
     CredentialRow,
     NewCredentialForm,
     RecordCredentialForm,
     credential_rows,
     may_issue,
 )
-from console.settings.identity_keys import NewIdentityKeyForm
-from console.settings.resolver_forms import TrialForm
-from console.settings.retention_forms import RetentionForm
+from console.settings.forms import variables_of
 from conversations.usage import UciCount, conversations_by_uci
 
 SECTIONS = {
@@ -56,7 +56,7 @@ class RefusedForm:
     """A form with errors: its name on the page, and what identifies the API key or credentials it is about."""
 
     name: str
-    form: forms.ConsoleForm
+    form: ConsoleForm
     prefix: str = ""
 
 
@@ -77,8 +77,8 @@ class KeyRow:
     key: ApiKey
     scopes: list[str]
     has_expired: bool
-    limit: forms.ConsoleForm
-    revoke: forms.ConsoleForm
+    limit: ConsoleForm
+    revoke: ConsoleForm
     is_refused: bool
 
     @property
@@ -145,27 +145,22 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
     )
 
 
-def variables_of(chatbot: Chatbot) -> list[Variable]:
-    """Return a chatbot's variables: the current UCI, former ones, then the others by name."""
-    return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
-
-
 def _forms(
     overview: Overview, variables: list[Variable], resolver: ResolverOverview | None, refused: RefusedForm | None
 ) -> dict[str, Any]:
-    empty: dict[str, forms.ConsoleForm] = {
+    empty: dict[str, ConsoleForm] = {
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
         "assurance": forms.AssuranceForm(initial={"export_assurance": overview.chatbot.export_assurance}),
-        "bucket": forms.BucketForm(stored=overview.bucket),
-        "retention": RetentionForm(chatbot=overview.chatbot),
+        "bucket": BucketForm(stored=overview.bucket),
+        "retention": forms.RetentionForm(chatbot=overview.chatbot),
         "credentials": NewCredentialForm(),
         "record": RecordCredentialForm(),
         "rules": forms.RulesForm(chatbot=overview.chatbot),
-        "keys": forms.NewApiKeyForm(),
-        "identity_keys": NewIdentityKeyForm(),
-        "callbacks": forms.CallbackSecretForm(),
-        "resolver": TrialForm(sent=resolver.sent if resolver else []),
+        "keys": key_forms.NewApiKeyForm(),
+        "identity_keys": key_forms.NewIdentityKeyForm(),
+        "callbacks": key_forms.CallbackSecretForm(),
+        "resolver": forms.TrialForm(sent=resolver.sent if resolver else []),
         "members": forms.MemberForm(chatbot=overview.chatbot),
     }
     return empty | ({refused.name: refused.form} if refused else {})
@@ -209,9 +204,9 @@ def _key_rows(chatbot: Chatbot, refused: RefusedForm | None) -> Iterator[KeyRow]
     keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256", "public_key")
     labels, at = dict(ApiKey.Scope.choices), now()
     for key in keys.order_by("-created_at"):
-        own: dict[str, forms.ConsoleForm] = {
-            "limit": forms.RateLimitForm(initial={"rate_limit": key.rate_limit}, auto_id=f"limit-{key.prefix}-%s"),
-            "revoke": forms.RevokeForm(auto_id=f"revoke-{key.prefix}-%s"),
+        own: dict[str, ConsoleForm] = {
+            "limit": key_forms.RateLimitForm(initial={"rate_limit": key.rate_limit}, key=key.prefix),
+            "revoke": key_forms.RevokeForm(key=key.prefix),
         }
         is_refused = refused is not None and refused.prefix == key.prefix
         if refused is not None and is_refused:

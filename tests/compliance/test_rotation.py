@@ -248,8 +248,7 @@ _USES = {
     "accounts/second_factor.py": "stored, form",
     "chatbots/authentication.py": "memory",
     "common/pagination.py": "cursor",
-    "console/filing/drafts.py": "form",
-    "console/filing/views.py": "form",
+    "console/common/sealed.py": "form",
     "compliance/management/commands/create_canary.py": "stored",
     "compliance/rotation.py": "stored",
 }

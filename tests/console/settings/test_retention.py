@@ -1,6 +1,7 @@
 """Setting a retention period on the settings page: see the number, type it, save, cancel."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.urls import reverse
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
-from console.settings import retention_forms
+from console.settings import forms
 from tests.compliance.retention.runs import conversation_aged, file_run, keep_for
 from tests.console.request_pages import decide
 from tests.console.settings.saving import assert_saved, save, shown
@@ -74,7 +75,7 @@ def test_a_number_of_another_chatbot_or_of_an_hour_ago_is_refused(chatbot, neigh
     assert save(officer, chatbot, "retention", days="90", shown=theirs, confirmed="0").status_code == 400
     ours = token_of(save(officer, chatbot, "retention", days="90"))
     with monkeypatch.context() as patch:
-        patch.setattr(retention_forms, "_NUMBER_HOLDS_SECONDS", -1)
+        patch.setattr(forms, "_NUMBER_HOLDS", timedelta(0))
         assert save(officer, chatbot, "retention", days="90", shown=ours, confirmed="0").status_code == 400
     assert period_of(chatbot) is None
 

@@ -1,0 +1,84 @@
+"""The forms of the console: one whose errors an operation finds, and the field "Person asked on"."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.forms.utils import ErrorList
+from django.http import QueryDict
+from django.utils.timezone import localdate
+
+from chatbots.models import Chatbot
+from compliance.errors import Refused
+from compliance.requests.inputs import LONGEST_AGO, read_requested_at
+
+# Of a field that takes exactly what is typed.
+AS_TYPED = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+
+
+class Errors(ErrorList):
+    """The errors of a field, with the theme's class."""
+
+    def __init__(self, initlist: Any = None, error_class: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(initlist, f"errors {error_class or ''}".strip(), *args, **kwargs)
+
+
+class ConsoleForm(forms.Form):
+    """A form that an operation validates: call it if the form is valid, and pass its errors to `refuse`."""
+
+    # The operation's name of a field -> the form's, where they differ.
+    names: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # There are several forms on a page, so each needs ids of its own.
+        kwargs.setdefault("auto_id", f"{type(self).__name__.removesuffix('Form').lower()}_%s")
+        kwargs.setdefault("label_suffix", "")
+        kwargs.setdefault("error_class", Errors)
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
+        """Return the form with what was submitted to its action. `path` has the variables of the action's URL."""
+        return cls(data)
+
+    def refuse(self, error: ValidationError) -> None:
+        """Show the errors of an operation at their fields."""
+        errors = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+        for name, messages in errors.items():
+            field = self.names.get(name, name)
+            for message in messages:
+                self.add_error(field if field in self.fields else None, message)
+
+    @property
+    def faults(self) -> list[tuple[str, str, str]]:
+        """Return (id of the input, label, message) of each error; the id may be empty."""
+        return [
+            (self[name].id_for_label or self[name].auto_id, str(self[name].label), str(message))
+            if name in self.fields
+            else ("", "", str(message))
+            for name, messages in self.errors.items()
+            for message in messages
+        ]
+
+
+class AskedOnForm(forms.Form):
+    """A form that files: when the person asked, if that was earlier."""
+
+    requested_at = forms.CharField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, *data: Any, chatbot: Chatbot, **options: Any) -> None:
+        super().__init__(*data, **options)
+        self.chatbot = chatbot
+        today = localdate(timezone=ZoneInfo(chatbot.timezone))
+        limits = {"min": today - LONGEST_AGO, "max": today}
+        self.fields["requested_at"].widget.attrs |= {name: day.isoformat() for name, day in limits.items()}
+
+    def clean_requested_at(self) -> str:
+        given: str = self.cleaned_data["requested_at"]
+        try:
+            read_requested_at(given, self.chatbot)
+        except Refused as refusal:
+            raise forms.ValidationError(refusal.detail) from None
+        return given
