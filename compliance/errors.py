@@ -17,7 +17,7 @@ class Refused(Exception):
     """
 
     def __init__(self, code: str, detail: str, *, pointer: str = "") -> None:
-        super().__init__(detail)
+        super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.pointer = pointer

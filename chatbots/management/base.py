@@ -2,11 +2,12 @@
 
 import sys
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, CommandParser
 
 from chatbots.models import Bucket, BucketCredential, Chatbot, Variable
 from chatbots.operations.buckets import BucketCheckResult
@@ -114,11 +115,11 @@ def result_as_json(result: BucketCheckResult) -> dict[str, Any]:
     return {"ok": result.is_ok, "error": result.error or None, "steps": steps}
 
 
-def print_result(result: BucketCheckResult, stream: OutputWrapper) -> None:
+def result_lines(result: BucketCheckResult) -> Iterator[str]:
     for step in result.steps:
-        stream.write(f"{'ok    ' if step.is_ok else 'failed'} {step.name} ({step.permission})")
+        yield f"{'ok    ' if step.is_ok else 'failed'} {step.name} ({step.permission})"
         if step.error:
-            stream.write(f"       {step.error.detail}")
+            yield f"       {step.error.detail}"
     if not result.steps:
-        stream.write(result.error)
-    stream.write("The bucket can be used." if result.is_ok else "The bucket cannot be used as it is.")
+        yield result.error
+    yield "The bucket can be used." if result.is_ok else "The bucket cannot be used as it is."

@@ -1,23 +1,23 @@
 """Base classes of the commands that file a request, or decide on one."""
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.urls import reverse
 
 from chatbots.management.base import find_chatbot, find_open_chatbot
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 from common.wording import counted
 from compliance.api.schemas import RequestObject
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests import decisions
 from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit
@@ -35,16 +35,45 @@ EXIT_CODES = {
 }
 STILL_WAITING = 6
 
+_OPERATIONS: Mapping[Decision, Callable[..., ComplianceRequest]] = {
+    Decision.APPROVE: decisions.approve,
+    Decision.REJECT: decisions.reject,
+    Decision.CANCEL: decisions.cancel,
+    Decision.RETRY: decisions.retry,
+}
+
 _NO_WORKER = (
     "No worker is running, so the request waits. Start a cluster (manage.py qcluster), or carry out what waits here "
     "and now, in another terminal: manage.py process_requests."
 )
 
 
-class FilingCommand(TeachingCommand):
-    """File one request about one chatter, or about certain conversations, and wait for it when asked to."""
+class RequestCommand(ReportingCommand):
+    """A command whose result is a request."""
+
+    refusals: ClassVar = {Refused: 2}
+
+    def show(self, request: ComplianceRequest) -> None:
+        """Print a request: the API's request object, or a few lines."""
+        path = reverse("compliance-api:request", args=[request.chatbot.slug, request.pk])
+        why = request.hold_reason or request.result
+        lines = [f"{request.kind} {request.pk}: {request.status}" + (f" ({why})" if why else "")]
+        if request.status == Status.COMPLETED:
+            lines.append(_what_was_done(request))
+        if request.status == Status.FAILED:
+            lines.append(f"{request.error_code}: {request.error_detail}")
+        shown = RequestObject.of(request, status_url=path, shows_key=True)
+        self.report(shown.model_dump(mode="json"), *lines)
+
+
+class FilingCommand(RequestCommand):
+    """File one request about one chatter, or about certain conversations, and wait for it when asked to.
+
+    `choices` are the switches of its kind, as `submit` takes them, each with its help.
+    """
 
     kind: ClassVar[ComplianceRequest.Kind]
+    choices: ClassVar[Mapping[str, str]]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug", help="The chatbot.")
@@ -80,40 +109,36 @@ class FilingCommand(TeachingCommand):
         )
         parser.add_argument("--wait", action="store_true", help="Follow the request until it ends or is held.")
         parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")
-        parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
+        for name, meaning in self.choices.items():
+            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=meaning)
 
-    def file(self, options: dict[str, Any], **choices: bool) -> None:
-        """File the request; `choices` are those of its kind, as `submit` takes them."""
+    def handle(self, *args: Any, **options: Any) -> None:
         about = _about(options)
         find = find_open_chatbot if self.kind == ComplianceRequest.Kind.EXPORT else find_chatbot
-        try:
-            request = submit(
-                chatbot=find(options["slug"]),
-                kind=self.kind,
-                about=about,
-                origin=ComplianceRequest.Origin.COMMAND,
-                actor="command",
-                reference=options["reference"],
-                callback_url=options["callback_url"],
-                requested_at=options["requested_at"],
-                replay=None,
-                **choices,
-            )
-        except Refused as refused:
-            raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
+        request = submit(
+            chatbot=find(options["slug"]),
+            kind=self.kind,
+            about=about,
+            origin=ComplianceRequest.Origin.COMMAND,
+            actor=ACTOR,
+            reference=options["reference"],
+            callback_url=options["callback_url"],
+            requested_at=options["requested_at"],
+            replay=None,
+            **{name: options[name] for name in self.choices},
+        )
         if request.existing:
             self.stderr.write("Nothing was filed: an equal export waits, and answers for this one. See --again.")
         if options["wait"]:
             request = _follow(request, timeout=options["timeout"], log=self.stderr.write)
-        show(self, request, as_json=options["json"])
+        self.show(request)
         if options["wait"]:
             sys.exit(EXIT_CODES.get(Status(request.status), STILL_WAITING))
 
 
-class DecidingCommand(TeachingCommand):
+class DecidingCommand(RequestCommand):
     """Decide on one request."""
 
-    operation: ClassVar[Callable[..., ComplianceRequest]]
     decision: ClassVar[Decision]
     # As argparse has it: "?" where a request need not be named.
     nargs: ClassVar[str | None] = None
@@ -126,16 +151,10 @@ class DecidingCommand(TeachingCommand):
             metavar="REASON",
             help=f"Why, for the change log: {', '.join(REASONS[self.decision].values)}.",
         )
-        parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            request = type(self).operation(
-                request_id=options["request_id"], actor="command", reason=options["reason"]
-            )
-        except Refused as refused:
-            raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
-        show(self, request, as_json=options["json"])
+        decide = _OPERATIONS[self.decision]
+        self.show(decide(request_id=options["request_id"], actor=ACTOR, reason=options["reason"]))
 
 
 def _about(options: dict[str, Any]) -> Selector:
@@ -179,22 +198,6 @@ def parse_request_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise argparse.ArgumentTypeError("a request id is a UUID, as the API and the log show it") from None
-
-
-def show(command: BaseCommand, request: ComplianceRequest, *, as_json: bool) -> None:
-    """Print a request: the API's request object, or a few lines."""
-    if as_json:
-        path = reverse("compliance-api:request", args=[request.chatbot.slug, request.pk])
-        command.stdout.write(
-            json.dumps(RequestObject.of(request, status_url=path, shows_key=True).model_dump(mode="json"))
-        )
-        return
-    said = request.hold_reason or request.result
-    command.stdout.write(f"{request.kind} {request.pk}: {request.status}" + (f" ({said})" if said else ""))
-    if request.status == Status.COMPLETED:
-        command.stdout.write(_what_was_done(request))
-    if request.status == Status.FAILED:
-        command.stdout.write(f"{request.error_code}: {request.error_detail}")
 
 
 def _what_was_done(request: ComplianceRequest) -> str:

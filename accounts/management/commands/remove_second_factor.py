@@ -4,7 +4,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
 from accounts import second_factor
-from common.commands import TeachingCommand
+from common.commands import ACTOR, TeachingCommand
 
 
 class Command(TeachingCommand):
@@ -27,6 +27,6 @@ exit codes: 0 removed, 1 unknown user or no second factor
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError("Unknown user.")
-        if not second_factor.remove(user=user, actor="command"):
+        if not second_factor.remove(user=user, actor=ACTOR):
             raise CommandError("This user has no second factor.")
         self.stdout.write(f"Removed the second factor of user {user.pk}.")

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -7,14 +6,14 @@ from chatbots.management.base import find_chatbot, read_secret
 from chatbots.models import ApiKey, Chatbot
 from chatbots.operations.identity_keys import create_identity_key
 from chatbots.operations.keys import NewApiKey, create_api_key
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 # Options that only an identity key has, and those that it does not have.
 _OF_IDENTITY = {"algorithm": "--algorithm", "public_key": "--public-key"}
 _NOT_OF_IDENTITY = {"scopes": "--scope", "secret_file": "--secret-file", "rate_limit": "--rate-limit"}
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Create a key of a client company. Its secret is shown once.
 
 A signing key signs the bodies of deletions and exports, as clients of the product already do. A token goes into the
@@ -69,7 +68,6 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             metavar="N",
             help="calls per minute, 1 to 1,000,000; default: RATE_LIMIT_PER_MINUTE",
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
@@ -87,15 +85,11 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             "rate_limit": key.rate_limit,
             **named,
         }
-        if options["json"]:
-            self.stdout.write(json.dumps(shown))
-            return
-        self.stdout.write(f"Created the {key.type} key {key.prefix} of {chatbot.slug}.")
-        for name, value in named.items():
-            self.stdout.write(f"{name}: {value}")
-        if new.secret:
-            self.stderr.write("Its secret follows. Store it now: it is not shown again.")
-            self.stdout.write(new.secret)
+        lines = [
+            f"Created the {key.type} key {key.prefix} of {chatbot.slug}.",
+            *(f"{name}: {value}" for name, value in named.items()),
+        ]
+        self.report_secret(shown, *lines, secret=new.secret)
 
 
 def _create(chatbot: Chatbot, options: dict[str, Any]) -> NewApiKey:
@@ -111,7 +105,7 @@ def _create(chatbot: Chatbot, options: dict[str, Any]) -> NewApiKey:
             label=options["label"],
             algorithm=options["algorithm"] and ApiKey.Algorithm(options["algorithm"]),
             public_key=public_key and read_secret(public_key, "public key"),
-            actor="command",
+            actor=ACTOR,
         )
     secret_file = options["secret_file"]
     return create_api_key(
@@ -121,5 +115,5 @@ def _create(chatbot: Chatbot, options: dict[str, Any]) -> NewApiKey:
         scopes=options["scopes"],
         rate_limit=options["rate_limit"],
         taken_over_secret=None if secret_file is None else read_secret(secret_file),
-        actor="command",
+        actor=ACTOR,
     )

@@ -1,14 +1,13 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from chatbots.management.base import find_chatbot
 from chatbots.operations.keys import OVERLAP_HOURS, create_callback_secret
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Create the secret that signs a chatbot's callbacks, and show it once.
 
 Callbacks then carry webhook-id, webhook-timestamp and webhook-signature, as defined by Standard Webhooks. The
@@ -32,14 +31,11 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             metavar="N",
             help=f"how long the previous signer signs as well, 0 to 720; default: {OVERLAP_HOURS}",
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
-        created = create_callback_secret(chatbot=chatbot, overlap_hours=options["overlap_hours"], actor="command")
-        if options["json"]:
-            shown = {"chatbot": chatbot.slug, "secret": created.secret, "overlap_hours": created.overlap_hours}
-            self.stdout.write(json.dumps(shown))
-            return
-        self.stderr.write(f"Created the callback secret of {chatbot.slug}. Store it now: it is not shown again.")
-        self.stdout.write(created.secret)
+        created = create_callback_secret(chatbot=chatbot, overlap_hours=options["overlap_hours"], actor=ACTOR)
+        if not self.as_json:
+            self.stderr.write(f"Created the callback secret of {chatbot.slug}. Store it now: it is not shown again.")
+        document = {"chatbot": chatbot.slug, "secret": created.secret, "overlap_hours": created.overlap_hours}
+        self.report(document, created.secret)

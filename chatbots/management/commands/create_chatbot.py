@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -7,10 +6,10 @@ from chatbots.callback_urls import receiver_of
 from chatbots.management.base import add_export_assurance_argument, add_variables_argument
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import create_chatbot
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Create a chatbot, whose conversations are stored and for which requests are filed.
 
 A request names a chatter by the Unique Chatter Identifier (UCI): one of the chatbot's variables. Its value is stored
@@ -50,7 +49,6 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             metavar="URL",
             help="receives the outcome of requests; needs a signing key",
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = create_chatbot(
@@ -64,21 +62,18 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             enable_extracts=options["enable_extracts"],
             export_assurance=options["export_assurance"],
             callback_url=options["callback_url"],
-            actor="command",
+            actor=ACTOR,
         )
-        if options["json"]:
-            created = {
-                "slug": chatbot.slug,
-                "name": chatbot.name,
-                "timezone": chatbot.timezone,
-                "variables": [f"{variable.category}:{variable.name}" for variable in options["variables"]],
-                "uci": options["uci"],
-                "compliance_enabled": chatbot.compliance_enabled,
-                "hosted_bucket": options["hosted_bucket"],
-                "extracts_enabled": chatbot.extracts_enabled,
-                "export_assurance": chatbot.export_assurance,
-                "callback_receiver": receiver_of(chatbot.callback_url),
-            }
-            self.stdout.write(json.dumps(created))
-        else:
-            self.stdout.write(f"Created the chatbot {chatbot.slug}.")
+        document = {
+            "slug": chatbot.slug,
+            "name": chatbot.name,
+            "timezone": chatbot.timezone,
+            "variables": [f"{variable.category}:{variable.name}" for variable in options["variables"]],
+            "uci": options["uci"],
+            "compliance_enabled": chatbot.compliance_enabled,
+            "hosted_bucket": options["hosted_bucket"],
+            "extracts_enabled": chatbot.extracts_enabled,
+            "export_assurance": chatbot.export_assurance,
+            "callback_receiver": receiver_of(chatbot.callback_url),
+        }
+        self.report(document, f"Created the chatbot {chatbot.slug}.")

@@ -6,10 +6,10 @@ from django.core.management.base import CommandParser
 from chatbots.buckets.locations import hosted_place
 from chatbots.management.base import credential_as_json, find_chatbot
 from chatbots.operations.credentials import NoIam, issue_bucket_credential, record_bucket_credential
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Issue credentials with which a client reads its files in the hosted bucket. The secret is shown once.
 
 Creates an IAM user with the policy that bucket_policy prints, and a key. The key is tried at once: it must read and
@@ -33,27 +33,20 @@ exit codes: 0 issued or recorded, 1 refused, 2 wrong command line
         parser.add_argument("slug", help="the chatbot's slug")
         parser.add_argument("--label", default="", help="who uses the credentials, for people")
         parser.add_argument("--made-by-hand", metavar="KEY_ID", help="record a key that was created in the storage")
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot, label, key_id = find_chatbot(options["slug"]), options["label"], options["made_by_hand"]
         if key_id is not None:
-            credential = record_bucket_credential(chatbot=chatbot, access_key_id=key_id, label=label, actor="command")
-            if options["json"]:
-                self.stdout.write(json.dumps(credential_as_json(credential)))
-            else:
-                self.stdout.write(f"Recorded the key {credential.access_key_id} of {chatbot.slug}.")
+            credential = record_bucket_credential(chatbot=chatbot, access_key_id=key_id, label=label, actor=ACTOR)
+            text = f"Recorded the key {credential.access_key_id} of {chatbot.slug}."
+            self.report(credential_as_json(credential), text)
             return
         try:
-            new = issue_bucket_credential(chatbot=chatbot, label=label, actor="command")
+            new = issue_bucket_credential(chatbot=chatbot, label=label, actor=ACTOR)
         except NoIam as refused:
-            policy = json.dumps({"policy": refused.policy} if options["json"] else refused.policy, indent=2)
-            self.stdout.write(policy)
+            policy = {"policy": refused.policy} if self.as_json else refused.policy
+            self.stdout.write(json.dumps(policy, indent=2))
             raise
         shown = credential_as_json(new.credential) | {"secret_access_key": new.secret} | hosted_place(chatbot)
-        if options["json"]:
-            self.stdout.write(json.dumps(shown))
-            return
-        self.stdout.write(f"Issued the key {new.credential.access_key_id} of {chatbot.slug}.")
-        self.stderr.write("Its secret follows. Store it now: it is not shown again.")
-        self.stdout.write(new.secret)
+        text = f"Issued the key {new.credential.access_key_id} of {chatbot.slug}."
+        self.report_secret(shown, text, secret=new.secret)

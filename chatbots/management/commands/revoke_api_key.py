@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.operations.keys import revoke_api_key
-from common.commands import TeachingCommand
+from common.commands import ACTOR, TeachingCommand
 
 
 class Command(TeachingCommand):
@@ -22,5 +22,5 @@ exit codes: 0 revoked, 1 no such key, or it was already revoked
         parser.add_argument("prefix", help="the key's prefix, as create_api_key printed it and the console lists it")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        api_key = revoke_api_key(prefix=options["prefix"], actor="command")
+        api_key = revoke_api_key(prefix=options["prefix"], actor=ACTOR)
         self.stdout.write(f"Revoked the key {api_key.prefix} ({api_key.label}).")

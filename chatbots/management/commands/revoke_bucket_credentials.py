@@ -1,14 +1,13 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from chatbots.management.base import credential_as_json, find_chatbot
 from chatbots.operations.credentials import revoke_bucket_credential
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Revoke a client's credentials for the hosted bucket for good.
 
 Removes the IAM user with all its keys. If that fails, nothing is lost: run it again. For keys that were created by
@@ -30,14 +29,10 @@ exit codes: 0 revoked, 1 refused, or not all was removed, 2 wrong command line
         parser.add_argument(
             "--removed-by-hand", action="store_true", help="mark them only: the user is removed in the storage"
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
         credential = revoke_bucket_credential(
-            chatbot=chatbot, name=options["name"], removed_by_hand=options["removed_by_hand"], actor="command"
+            chatbot=chatbot, name=options["name"], removed_by_hand=options["removed_by_hand"], actor=ACTOR
         )
-        if options["json"]:
-            self.stdout.write(json.dumps(credential_as_json(credential)))
-        else:
-            self.stdout.write(f"Revoked {options['name']} of {chatbot.slug}.")
+        self.report(credential_as_json(credential), f"Revoked {options['name']} of {chatbot.slug}.")

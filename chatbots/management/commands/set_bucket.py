@@ -1,19 +1,18 @@
 import getpass
-import json
 import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import bucket_as_json, find_chatbot, print_result, read_secret, result_as_json
+from chatbots.management.base import bucket_as_json, find_chatbot, read_secret, result_as_json, result_lines
 from chatbots.models import Bucket, BucketCredential
 from chatbots.operations.buckets import ClientBucket, check_bucket, set_bucket
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 _CLIENT_OPTIONS = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Set the bucket for a chatbot's exports and extracts: the operator's, or the client's own.
 
 The service accesses a client's bucket with an access key of the client, whose secret is stored encrypted, or by a
@@ -51,11 +50,10 @@ exit codes: 0 set, and working if checked, 1 refused, 2 wrong command line, 3 se
         parser.add_argument("--keep-secret", action="store_true", help="keep the secret stored for this key")
         parser.add_argument("--role-arn", default="", metavar="ARN", help="a role to assume, instead of a key")
         parser.add_argument("--no-check", action="store_true", help="do not try the bucket")
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
-        bucket = set_bucket(chatbot=chatbot, client=_client(options), actor="command")
+        bucket = set_bucket(chatbot=chatbot, client=_client(options), actor=ACTOR)
         credentials = BucketCredential.objects.filter(chatbot=chatbot, revoked_at__isnull=True)
         if bucket.hosting == Bucket.Hosting.CLIENT and credentials.exists():
             self.stderr.write(
@@ -63,15 +61,12 @@ exit codes: 0 set, and working if checked, 1 refused, 2 wrong command line, 3 se
                 "Revoke them once it has fetched its files."
             )
         result = None if options["no_check"] else check_bucket(chatbot=chatbot)
-        if options["json"]:
-            check = result and result_as_json(result)
-            self.stdout.write(json.dumps({**bucket_as_json(bucket), "check": check}))
-        else:
-            self.stdout.write(f"The files of {chatbot.slug} go to the {bucket.hosting} bucket from now on.")
-            if bucket.role_arn:
-                self.stdout.write(f"The role's external id: {bucket.external_id}")
-            if result:
-                print_result(result, self.stdout)
+        self.report(
+            {**bucket_as_json(bucket), "check": result and result_as_json(result)},
+            f"The files of {chatbot.slug} go to the {bucket.hosting} bucket from now on.",
+            *([f"The role's external id: {bucket.external_id}"] if bucket.role_arn else []),
+            *(result_lines(result) if result else []),
+        )
         if result and not result.is_ok:
             raise SystemExit(3)
 

@@ -1,4 +1,3 @@
-import json
 from argparse import BooleanOptionalAction
 from typing import Any
 
@@ -7,12 +6,12 @@ from django.core.management.base import CommandParser
 from chatbots.callback_urls import receiver_of
 from chatbots.management.base import add_export_assurance_argument, add_variables_argument, find_chatbot
 from chatbots.operations.chatbots import SETTINGS, change_chatbot
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 _SWITCHES = {"compliance": "allow deletions and exports to be filed", "extracts": "write daily extracts"}
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Change a chatbot: its name, time zone, variables, UCI and switches. Other settings stay as they are.
 
 A new UCI applies to conversations that begin from now on; earlier ones stay findable under the former UCI. Variables
@@ -61,7 +60,6 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
             metavar="URL",
             help='receives the outcome of requests without a URL of their own; "" for none',
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = change_chatbot(
@@ -69,18 +67,15 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
             changes={name: options[name] for name in SETTINGS if options[name] is not None},
             variables=options["variables"],
             uci=options["uci"],
-            actor="command",
+            actor=ACTOR,
         )
-        if options["json"]:
-            variables = chatbot.variables.order_by("pk")
-            shown = {
-                "slug": chatbot.slug,
-                **{name: getattr(chatbot, name) for name in SETTINGS if name != "callback_url"},
-                # The path may be a secret.
-                "callback_receiver": receiver_of(chatbot.callback_url),
-                "variables": [f"{variable.category}:{variable.name}" for variable in variables],
-                "uci": next((variable.name for variable in variables if variable.is_uci), None),
-            }
-            self.stdout.write(json.dumps(shown))
-        else:
-            self.stdout.write(f"Changed the chatbot {chatbot.slug}.")
+        variables = chatbot.variables.order_by("pk")
+        document = {
+            "slug": chatbot.slug,
+            **{name: getattr(chatbot, name) for name in SETTINGS if name != "callback_url"},
+            # The path may be a secret.
+            "callback_receiver": receiver_of(chatbot.callback_url),
+            "variables": [f"{variable.category}:{variable.name}" for variable in variables],
+            "uci": next((variable.name for variable in variables if variable.is_uci), None),
+        }
+        self.report(document, f"Changed the chatbot {chatbot.slug}.")

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -8,10 +7,10 @@ from chatbots.management.base import find_chatbot
 from chatbots.models import Resolver
 from chatbots.operations.resolvers import remove_resolver, set_resolver
 from chatbots.resolvers import DEFAULT_POINTER
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Set the resolver of a chatbot: the client's address that says who a chatter is.
 
 When a conversation has begun without a value for the UCI, workers send the variables named here to the address, and
@@ -42,15 +41,15 @@ exit codes: 0 set or removed, 1 refused, 2 wrong command line
         )
         parser.add_argument("--session-token", metavar="NAME", help="the sent user-channel variable with a token")
         parser.add_argument("--pointer", help=f"JSON Pointer to the value in the answer; default: {DEFAULT_POINTER}")
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
         if options["off"]:
             if options["send"] or options["session_token"] or options["pointer"] is not None:
                 raise CommandError("Use --off alone.")
-            remove_resolver(chatbot=chatbot, actor="command")
+            remove_resolver(chatbot=chatbot, actor=ACTOR)
             resolver = None
+            text = f"Identities of {chatbot.slug} are not looked up."
         else:
             resolver = set_resolver(
                 chatbot=chatbot,
@@ -58,16 +57,10 @@ exit codes: 0 set or removed, 1 refused, 2 wrong command line
                 send=options["send"] or (),
                 session_token=options["session_token"],
                 pointer=DEFAULT_POINTER if options["pointer"] is None else options["pointer"],
-                actor="command",
+                actor=ACTOR,
             )
-        if options["json"]:
-            self.stdout.write(json.dumps({"slug": chatbot.slug, "resolver": resolver and _as_json(resolver)}))
-        elif resolver:
-            self.stdout.write(
-                f"Identities of {chatbot.slug} are looked up at {receiver_of(resolver.url)} from now on."
-            )
-        else:
-            self.stdout.write(f"Identities of {chatbot.slug} are not looked up.")
+            text = f"Identities of {chatbot.slug} are looked up at {receiver_of(resolver.url)} from now on."
+        self.report({"slug": chatbot.slug, "resolver": resolver and _as_json(resolver)}, text)
 
 
 def _as_json(resolver: Resolver) -> dict[str, Any]:

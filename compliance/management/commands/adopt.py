@@ -1,4 +1,3 @@
-import json
 import logging
 from itertools import islice
 from typing import Any
@@ -10,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.db import execute, fetch
 from common.storage import StorageError
 from compliance.ledger import objects, service
@@ -33,7 +32,13 @@ the original, restored from a backup, run replay_erasures instead.
 """
 
 
-class Command(TeachingCommand):
+_SHARED = (
+    "The bucket has the original's ledger. If it is the original's bucket, and no copy of it, stop the workers and "
+    "set another S3_BUCKET: this service would remove the original's files as they expire."
+)
+
+
+class Command(ReportingCommand):
     help = """Give a copy of the database an identity of its own, and open it.
 
 A database that was loaded from a dump, or copied to another server, is closed until it is known what it is. If it
@@ -56,7 +61,6 @@ exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was c
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--new-service", action="store_true", required=True, help="Take on a new identity.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["yes"]:
@@ -64,23 +68,19 @@ exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was c
             self.confirm(f"{_WHAT}{now}", word="new service")
         shares_bucket = _has_ledger(objects.folder())
         before, new_id = _adopt()
-        if options["json"]:
-            document = {
-                "service_id": str(new_id),
-                "original_id": str(before.service_id),
-                "was": before.state,
-                "state": service.state(),
-                "shares_bucket": shares_bucket,
-            }
-            self.stdout.write(json.dumps(document))
-            return
-        self.stdout.write(f"This was the service {before.service_id}. It is {new_id} now, and open.")
-        self.stdout.write("People who were erased in the original since the copy was made are still here.")
-        if shares_bucket:
-            self.stdout.write(
-                "The bucket has the original's ledger. If it is the original's bucket, and no copy of it, stop the "
-                "workers and set another S3_BUCKET: this service would remove the original's files as they expire."
-            )
+        document = {
+            "service_id": new_id,
+            "original_id": before.service_id,
+            "was": before.state,
+            "state": service.state(),
+            "shares_bucket": shares_bucket,
+        }
+        self.report(
+            document,
+            f"This was the service {before.service_id}. It is {new_id} now, and open.",
+            "People who were erased in the original since the copy was made are still here.",
+            *([_SHARED] if shares_bucket else []),
+        )
 
 
 def _adopt() -> tuple[Service, UUID]:

@@ -1,4 +1,3 @@
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +6,13 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
 from chatbots.models import Chatbot
-from common.commands import TeachingCommand
+from common.commands import ACTOR, ReportingCommand
 from compliance.retention import policy
 
 NOT_FILED = 3
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = "File today's retention run of one chatbot, or of all with a period, without waiting for the night."
     examples = """\
 Workers carry the run out: erase the conversations whose last message is older than the period, verify, and record it.
@@ -32,17 +31,12 @@ period is set, a run waits or is under way, or today's was filed already
         parser.add_argument("slug", nargs="?", help="The chatbot.")
         parser.add_argument("--all", action="store_true", help="All chatbots with a period.")
         parser.add_argument("--dry-run", action="store_true", help="Count only; file nothing.")
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["slug"]) == options["all"]:
             raise CommandError("Name a chatbot, or say --all.", returncode=2)
         outcomes = [self._one(chatbot, dry_run=options["dry_run"]) for chatbot in _chatbots(options["slug"])]
-        if options["json"]:
-            self.stdout.write(json.dumps({"chatbots": outcomes}))
-        else:
-            for one in outcomes:
-                self.stdout.write(f"{one['chatbot']}: {_sentence(one)}")
+        self.report({"chatbots": outcomes}, *(f"{one['chatbot']}: {_sentence(one)}" for one in outcomes))
         if any(one["refused"] for one in outcomes):
             sys.exit(NOT_FILED)
 
@@ -57,7 +51,7 @@ period is set, a run waits or is under way, or today's was filed already
         if dry_run:
             return outcome | {"due": policy.count_due(chatbot)}
         try:
-            request = policy.file_run(chatbot, actor="command")
+            request = policy.file_run(chatbot, actor=ACTOR)
         except policy.NotFiled as error:
             return outcome | {"refused": str(error)}
         return outcome | {"request_id": str(request.pk) if request else None}

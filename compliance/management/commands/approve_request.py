@@ -1,5 +1,4 @@
 from compliance.management.base import DecidingCommand
-from compliance.requests import decisions
 from compliance.requests.decisions import Decision
 
 
@@ -15,4 +14,3 @@ examples:
 exit codes: 0 done, 2 refused (there is no such request, or it is not on hold)
 """
     decision = Decision.APPROVE
-    operation = staticmethod(decisions.approve)

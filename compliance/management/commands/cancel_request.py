@@ -1,5 +1,4 @@
 from compliance.management.base import DecidingCommand
-from compliance.requests import decisions
 from compliance.requests.decisions import Decision
 
 
@@ -13,4 +12,3 @@ examples:
 exit codes: 0 done, 2 refused (there is no such request, or it has begun)
 """
     decision = Decision.CANCEL
-    operation = staticmethod(decisions.cancel)

@@ -1,4 +1,3 @@
-import json
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from tqdm import tqdm
 
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Bucket, Chatbot
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.wording import counted
 from compliance.erasure import extracts
 from conversations.extracts import days
@@ -25,7 +24,7 @@ FAILED = 3
 FIRST_DAY = date(2000, 1, 1)
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = "Make the daily extracts of one chatbot, or of all that have them switched on, here and now."
     examples = """\
 Makes what is missing, stale, failed or expired, and leaves what is done. Safe to run beside a cluster, which makes
@@ -51,7 +50,6 @@ exit codes:
         parser.add_argument("--from", type=_day, dest="first", metavar="DAY", help="The first of several days.")
         parser.add_argument("--to", type=_day, dest="last", metavar="DAY", help="The last (yesterday).")
         parser.add_argument("--again", action="store_true", help="Make hosted files that are done once more.")
-        parser.add_argument("--json", action="store_true", help="Print the days as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["slug"]) == options["all"]:
@@ -72,35 +70,32 @@ exit codes:
             .select_related("chatbot")
             .order_by("chatbot__slug", "day")
         )
-        self._show(rows, as_json=options["json"])
-        if any(row.state != State.DONE for row in rows):
+        done = sum(row.state == State.DONE for row in rows)
+        self.report(
+            {"extracts": [_as_json(row) for row in rows]},
+            *(f"{row.chatbot.slug} {row.day}: {row.state} {_outcome(row)}".rstrip() for row in rows),
+            f"{done:,} of {counted(len(rows), 'day')} done.",
+        )
+        if done < len(rows):
             sys.exit(FAILED)
 
-    def _show(self, rows: list[DailyExtract], *, as_json: bool) -> None:
-        if as_json:
-            document = [
-                {
-                    "chatbot": row.chatbot.slug,
-                    "day": row.day.isoformat(),
-                    "state": row.state,
-                    "rows": row.rows,
-                    "bytes": row.bytes,
-                    "sha256": row.sha256,
-                    "error": row.error_code or None,
-                }
-                for row in rows
-            ]
-            self.stdout.write(json.dumps({"extracts": document}))
-            return
-        for row in rows:
-            said = (
-                f"{counted(row.rows or 0, 'row')}, {counted(row.bytes or 0, 'byte')}"
-                if row.state == State.DONE
-                else row.error_detail
-            )
-            self.stdout.write(f"{row.chatbot.slug} {row.day}: {row.state} {said}".rstrip())
-        done = sum(row.state == State.DONE for row in rows)
-        self.stdout.write(f"{done:,} of {counted(len(rows), 'day')} done.")
+
+def _as_json(row: DailyExtract) -> dict[str, Any]:
+    return {
+        "chatbot": row.chatbot.slug,
+        "day": row.day,
+        "state": row.state,
+        "rows": row.rows,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "error": row.error_code or None,
+    }
+
+
+def _outcome(row: DailyExtract) -> str:
+    if row.state != State.DONE:
+        return row.error_detail
+    return f"{counted(row.rows or 0, 'row')}, {counted(row.bytes or 0, 'byte')}"
 
 
 def _day(text: str) -> date:

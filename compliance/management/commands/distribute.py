@@ -1,7 +1,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
@@ -32,6 +32,7 @@ docs/scaling.md has the steps before and after it. It asks for confirmation, unl
 exit codes: 0 all is distributed (or would be), 1 nothing was begun, or it stopped at a step: says why, and what to
 do; what was done before stays done, 130 interrupted
 """
+    refusals: ClassVar = {NotDistributable: 1}
     # They refuse a database that is distributed in part, and this goes on with it.
     requires_system_checks = ()
 
@@ -60,8 +61,6 @@ do; what was done before stays done, 130 interrupted
             if not options["yes"]:
                 self.confirm(f"{_sizes(steps)} Only a dump leads back: have a backup.", word="distribute")
             distribution.distribute(shards=shards, progress=self._progress)
-        except NotDistributable as refused:
-            raise CommandError(str(refused)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted. What was done stays done: run it again.", returncode=130) from None
         self.stdout.write("All is distributed. Run ANALYZE, then start web servers and workers.")

@@ -1,6 +1,6 @@
-from typing import Any
+from typing import Any, ClassVar
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from common.commands import TeachingCommand
 from compliance import database_rights
@@ -22,6 +22,8 @@ docs/database-roles.md says how the roles are made, and which of them each proce
 exit codes: 0 done, 1 not done: a role is missing or may do more than it should, and nothing was changed
 """
 
+    refusals: ClassVar = {database_rights.NotGranted: 1}
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--web", required=True, metavar="ROLE", help="The role of the web server.")
         parser.add_argument("--worker", required=True, metavar="ROLE", help="The role of the workers.")
@@ -32,8 +34,5 @@ exit codes: 0 done, 1 not done: a role is missing or may do more than it should,
         if options["dry_run"]:
             self.stdout.write("\n".join(database_rights.statements(**roles)))
             return
-        try:
-            database_rights.grant(**roles)
-        except database_rights.NotGranted as error:
-            raise CommandError(str(error)) from None
+        database_rights.grant(**roles)
         self.stdout.write(f"{options['web']} has the rights of the web server, {options['worker']} of the workers.")

@@ -1,11 +1,10 @@
-import json
+from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import CommandError
 from django.db import OperationalError
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.logs import describe_kind
 from compliance.work import health
 from compliance.work.health import Health
@@ -13,7 +12,7 @@ from compliance.work.heartbeats import Cluster
 from compliance.work.occurrences import Name
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Report problems of the service: which clusters are alive, how long the oldest request has waited that "
         "may be taken, whether the sweep runs. Reads only few rows."
@@ -29,31 +28,25 @@ console and the mails to officers do.
 exit codes: 0 healthy, 1 a problem (each has a code and says what to do), or the database does not answer
 """
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
-
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             found = health.check()
         except OperationalError as error:
             raise CommandError(f"The database does not answer: {describe_kind(error)}.") from None
-        if options["json"]:
-            self.stdout.write(json.dumps(_document(found), cls=DjangoJSONEncoder))
-        else:
-            self._tell(found)
+        self.report(_document(found), *_lines(found))
         if found.problems:
             raise SystemExit(1)
 
-    def _tell(self, found: Health) -> None:
-        for cluster in found.clusters:
-            seen_at = f"{cluster.beat.seen_at:%Y-%m-%d %H:%M:%S}"
-            self.stdout.write(f"cluster {cluster.beat.name}: {cluster.condition}, last seen {seen_at}")
-        waits = f"{found.oldest.age.total_seconds():,.0f} seconds" if found.oldest else "nothing waits"
-        self.stdout.write(f"oldest request that may be taken: {waits}")
-        for problem in found.problems:
-            self.stdout.write(f"{problem.code}: {problem.detail}")
-        if not found.problems:
-            self.stdout.write("All is well.")
+
+def _lines(found: Health) -> Iterator[str]:
+    for cluster in found.clusters:
+        yield f"cluster {cluster.beat.name}: {cluster.condition}, last seen {cluster.beat.seen_at:%Y-%m-%d %H:%M:%S}"
+    waits = f"{found.oldest.age.total_seconds():,.0f} seconds" if found.oldest else "nothing waits"
+    yield f"oldest request that may be taken: {waits}"
+    for problem in found.problems:
+        yield f"{problem.code}: {problem.detail}"
+    if not found.problems:
+        yield "All is well."
 
 
 def _document(found: Health) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-import json
 import math
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db.models import Count
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.db import sessions_find_by_index
 from common.isolation import Isolation
 from compliance import worker
@@ -16,7 +15,7 @@ from compliance.notifications import delivery as mails
 from compliance.work import refusals
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Carry out waiting requests here and now, without a cluster, send callbacks and mails, and look up "
         "identities. Safe to run beside one."
@@ -32,11 +31,6 @@ was over first, or the database refuses work for now
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--seconds", type=float, default=math.inf, help="Stop after about so long (no limit).")
-        parser.add_argument(
-            "--json",
-            action="store_true",
-            help="Print the numbers of all requests, by state, as JSON.",
-        )
 
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,13 +43,11 @@ was over first, or the database refuses work for now
             lookups.look_up()
             mails.deliver()
         states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
-        if options["json"]:
-            document = {"requests": states, "time_over": is_time_over, "database_refused": is_refused}
-            self.stdout.write(json.dumps(document))
-        else:
-            text = ", ".join(f"{number:,} {status}" for status, number in states.items())
-            self.stdout.write(f"All requests, by state: {text or 'none'}.")
-            if is_refused:
-                self.stdout.write("The database refuses work for now. Run it again later.")
+        text = ", ".join(f"{number:,} {status}" for status, number in states.items())
+        self.report(
+            {"requests": states, "time_over": is_time_over, "database_refused": is_refused},
+            f"All requests, by state: {text or 'none'}.",
+            *(["The database refuses work for now. Run it again later."] if is_refused else []),
+        )
         if is_time_over or is_refused:
             raise SystemExit(3)

@@ -1,17 +1,16 @@
-import json
-from typing import Any
+from typing import Any, ClassVar
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.db import sessions_find_by_index
 from common.storage import StorageError
 from compliance.retention import expiry
 from compliance.retention.objects import Cleanup
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Remove all expired data: hosted files after HOSTED_FILE_DAYS or their grace, unfinished uploads, values of "
         "variables, digests of erased data, references of ended requests, remembered calls, callbacks, ended "
@@ -28,31 +27,26 @@ refuses to remove stays, with its row, and the next run tries again.
 exit codes: 0 all is removed, 1 the storage or the database did not answer, 3 storage refused something
 """
 
+    refusals: ClassVar = {StorageError: 1}
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Count only; remove nothing.")
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            expired = expiry.count_expired()
-        except StorageError as error:
-            raise CommandError(f"{error.code}: {error.detail}") from None
+        expired = expiry.count_expired()
         if options["dry_run"]:
-            self._tell(options, {"dry_run": True, "expired": expired})
+            self._tell({"dry_run": True, "expired": expired})
             return
         with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
             run = expiry.remove_expired(Cleanup(is_whole=True, progress=bar.update))
-        self._tell(
-            options, {"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)}
-        )
+        self._tell({"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)})
         if run.refused:
             raise SystemExit(3)
 
-    def _tell(self, options: dict[str, Any], outcome: dict[str, Any]) -> None:
-        if options["json"]:
-            self.stdout.write(json.dumps(outcome))
-            return
-        for title in ("expired", "removed", "refused"):
-            for store, count in outcome.get(title, {}).items():
-                self.stdout.write(f"{title}: {count:,} {store}")
+    def _tell(self, outcome: dict[str, Any]) -> None:
+        counts = [(title, outcome.get(title, {})) for title in ("expired", "removed", "refused")]
+        self.report(
+            outcome,
+            *(f"{title}: {count:,} {store}" for title, stores in counts for store, count in stores.items()),
+        )

@@ -1,17 +1,16 @@
-import json
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.wording import counted
 from compliance import digests
 from compliance.work import heartbeats
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Recompute keyed digests after another DIGEST_KEY was accepted.
 
 Without it, deletions and exports do not find what was stored before. It recomputes those of conversations' ids, of
@@ -31,7 +30,6 @@ value, which was stored under the new key before, or --dry-run found some
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Count only.")
-        parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         is_dry = options["dry_run"]
@@ -39,11 +37,13 @@ value, which was stored under the new key before, or --dry-run found some
             raise CommandError("A cluster of workers runs. Stop web server and workers first.")
         with tqdm(unit=" rows", file=self.stderr, disable=None) as bar:
             found = digests.recompute(dry_run=is_dry, progress=bar.update)
-        if options["json"]:
-            self.stdout.write(json.dumps({name: asdict(one) for name, one in found.items()}))
-        else:
-            for name, one in found.items():
-                done = "would be recomputed" if is_dry else f"recomputed, {one.left:,} left"
-                self.stdout.write(f"{name}: {counted(one.rows, 'row')}, {one.wrong - one.left:,} {done}")
+        self.report(
+            {name: asdict(one) for name, one in found.items()},
+            *(
+                f"{name}: {counted(one.rows, 'row')}, {one.wrong - one.left:,} "
+                + ("would be recomputed" if is_dry else f"recomputed, {one.left:,} left")
+                for name, one in found.items()
+            ),
+        )
         if any(one.wrong if is_dry else one.left for one in found.values()):
             raise SystemExit(3)

@@ -1,19 +1,17 @@
-import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
-from django.core.management.base import CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.storage import StorageError
 from common.wording import counted
 from compliance.models import Service
 from compliance.reconciliation.report import FixRefused, Report, reconcile
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Compare the hosted bucket with the database, both ways: objects and old versions without a row (orphans), "
         "rows whose object is missing or of another size, multipart uploads that no worker will complete. It changes "
@@ -35,33 +33,27 @@ exit codes: 0 they agree, 1 the storage did not answer, 2 so much would be remov
 refused (see --force), 3 there are differences, or were before --fix: run it again to check
 """
 
+    refusals: ClassVar = {FixRefused: 2, StorageError: 1}
+
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--dry-run", action="store_true", help="Compare and report only (the default).")
         how.add_argument("--fix", action="store_true", help="Repair what can be.")
         parser.add_argument("--force", action="store_true", help="Fix even if over a fifth is removed or missing.")
-        parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            with tqdm(unit=" objects", file=self.stderr, disable=None) as bar:
-                report = reconcile(fix=options["fix"], force=options["force"], progress=bar.update)
-        except FixRefused as refused:
-            raise CommandError(str(refused), returncode=2) from None
-        except StorageError as error:
-            raise CommandError(f"{error.code}: {error.detail}") from None
-        if options["json"]:
-            self.stdout.write(json.dumps(report.as_dict(), cls=DjangoJSONEncoder))
-        else:
-            self._tell(report)
+        with tqdm(unit=" objects", file=self.stderr, disable=None) as bar:
+            report = reconcile(fix=options["fix"], force=options["force"], progress=bar.update)
+        self.report(report.as_dict(), *_lines(report))
         if not report.agrees:
             raise SystemExit(3)
 
-    def _tell(self, report: Report) -> None:
-        for line in (*_of_objects(report), *_of_rows(report), *_of_a_restore(report), *_of_repairs(report)):
-            self.stdout.write(line)
-        but = ", but for what is younger than a day" if report.young else ""
-        self.stdout.write(f"Bucket and database agree{but}." if report.agrees else "There are differences.")
+
+def _lines(report: Report) -> Iterator[str]:
+    for part in (_of_objects, _of_rows, _of_a_restore, _of_repairs):
+        yield from part(report)
+    but = ", but for what is younger than a day" if report.young else ""
+    yield f"Bucket and database agree{but}." if report.agrees else "There are differences."
 
 
 def _of_objects(report: Report) -> Iterator[str]:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.db import sessions_find_by_index
 from common.storage import StorageError
 from common.wording import counted
@@ -24,7 +24,7 @@ Plan = LedgerLine.Plan
 _NUMBERS = 20
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "After the database was restored from a backup: erase again whom the erasure ledger names, file again what "
         "was accepted since, and open the service. It cannot be undone: try --dry-run first."
@@ -79,20 +79,19 @@ of a restore, 130 interrupted
             metavar="REQUEST",
             help="Decide that nothing more is done for these requests, and open their chatbots.",
         )
-        parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["leave"]:
             if options["restored"]:
                 raise CommandError("--leave decides about requests; it does not go with --restored.")
-            self._leave(options["leave"], as_json=options["json"])
+            self._leave(options["leave"])
             return
         reports: list[Report] = []
 
         def show(report: Report) -> None:
             reports.append(report)
-            if options["json"]:
+            if self.as_json:
                 self._write_json(report)
             else:
                 self._tell(report)
@@ -121,13 +120,13 @@ of a restore, 130 interrupted
         except KeyboardInterrupt:
             raise CommandError(_INTERRUPTED, returncode=130) from None
 
-    def _leave(self, request_ids: list[UUID], *, as_json: bool) -> None:
+    def _leave(self, request_ids: list[UUID]) -> None:
         try:
             leave(request_ids)
         except ReplayRefused as error:
             raise CommandError(str(error)) from None
         left = [str(each) for each in request_ids]
-        self.stdout.write(json.dumps({"left": left}) if as_json else f"Left as it is: {', '.join(left)}")
+        self.report({"left": left}, f"Left as it is: {', '.join(left)}")
 
     @contextmanager
     def _progress(self) -> Iterator[Progress]:

@@ -1,6 +1,4 @@
-from typing import Any
-
-from django.core.management.base import CommandParser
+from typing import ClassVar
 
 from compliance.management.base import FilingCommand
 from compliance.models import ComplianceRequest
@@ -21,14 +19,4 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
 5 rejected or cancelled, 6 still waiting when the time-out came
 """
     kind = ComplianceRequest.Kind.DELETION
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--erase-exports",
-            action="store_true",
-            help="Remove the chatter's fresh exports too, within their grace.",
-        )
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.file(options, erase_exports=options["erase_exports"])
+    choices: ClassVar = {"erase_exports": "Remove the chatter's fresh exports too, within their grace."}

@@ -1,6 +1,4 @@
-from typing import Any
-
-from django.core.management.base import CommandParser
+from typing import ClassVar
 
 from compliance.management.base import FilingCommand
 from compliance.models import ComplianceRequest
@@ -22,26 +20,9 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
 5 rejected or cancelled, 6 still waiting when the time-out came
 """
     kind = ComplianceRequest.Kind.EXPORT
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--include-shared",
-            action="store_true",
-            help="Include conversations in which another chatter took part too; they are left out otherwise.",
-        )
-
-        parser.add_argument(
-            "--include-files",
-            action="store_true",
-            help="Copy the uploaded files of the conversations beside the CSV.",
-        )
-
-        parser.add_argument(
-            "--again",
-            action="store_true",
-            help="File it also where an equal export waits, which would answer for it otherwise.",
-        )
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.file(options, **{name: options[name] for name in ("include_shared", "include_files", "again")})
+    choices: ClassVar = {
+        "include_shared": "Include conversations in which another chatter took part too; they are left out "
+        "otherwise.",
+        "include_files": "Copy the uploaded files of the conversations beside the CSV.",
+        "again": "File it also where an equal export waits, which would answer for it otherwise.",
+    }

@@ -1,9 +1,9 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
+from common.commands import ACTOR
 from compliance.failure_docs import FAILURES
 from compliance.management.base import DecidingCommand
 from compliance.requests import decisions
@@ -28,7 +28,6 @@ wrong, 2 refused (there is no such request, or it cannot be retried)
 """
     decision = Decision.RETRY
     nargs = "?"
-    operation = staticmethod(decisions.retry)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -57,9 +56,7 @@ wrong, 2 refused (there is no such request, or it cannot be retried)
             chatbot=find_chatbot(options["chatbot"]) if options["chatbot"] else None,
             reason=options["reason"],
             dry_run=options["dry_run"],
-            actor="command",
+            actor=ACTOR,
         )
-        if options["json"]:
-            self.stdout.write(json.dumps({"dry_run": options["dry_run"], "retried": count}))
-        else:
-            self.stdout.write(f"{count:,} {'would be retried' if options['dry_run'] else 'retried'}.")
+        verb = "would be retried" if options["dry_run"] else "retried"
+        self.report({"dry_run": options["dry_run"], "retried": count}, f"{count:,} {verb}.")

@@ -1,11 +1,11 @@
-import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from compliance import rotation
 from compliance.rotation import Report
 
@@ -13,7 +13,7 @@ from compliance.rotation import Report
 _MOST_NAMED = 20
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = """Encrypt every stored secret under the newest key of ENCRYPTION_KEYS, the first.
 
 Try to decrypt each of them, and report how many are under which key, before and after. Once none is left under an
@@ -34,45 +34,35 @@ exit codes: 0 all secrets are under the newest key, 3 some are not: they could n
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Try and count only.")
-        parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with tqdm(unit=" secrets", file=self.stderr, disable=None) as bar:
             report = rotation.rotate(dry_run=options["dry_run"], progress=bar.update)
-        if options["json"]:
-            self.stdout.write(json.dumps(_document(report)))
-        else:
-            self._tell(report)
+        self.report(_document(report), *_lines(report))
         if not report.is_done:
             raise SystemExit(3)
 
-    def _tell(self, report: Report) -> None:
-        for store in report.stores:
-            self.stdout.write(
-                f"{store.name}: {_counts(store.before)} before, {_counts(store.after)} after; "
-                f"{store.rotated:,} rotated"
+
+def _lines(report: Report) -> Iterator[str]:
+    for store in report.stores:
+        counts = f"{_counts(store.before)} before, {_counts(store.after)} after"
+        yield f"{store.name}: {counts}; {store.rotated:,} rotated"
+        if store.unreadable:
+            more = len(store.unreadable) - _MOST_NAMED
+            rows = ", ".join(store.unreadable[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+            yield f"  {len(store.unreadable):,} cannot be decrypted, rows {rows}"
+    for key_id, count in report.left.items():
+        if key_id not in report.older:
+            yield f"{count:,} left under {key_id}, which is not in ENCRYPTION_KEYS. Put it back, at the end."
+        elif count:
+            yield f"{count:,} left under {key_id}. Keep it in ENCRYPTION_KEYS."
+        else:
+            yield (
+                f"0 left under {key_id}. If it is a former key, it can be removed from ENCRYPTION_KEYS an hour "
+                f"after every process has {report.newest} as its first key; if it is the next one, put it first."
             )
-            if store.unreadable:
-                named = ", ".join(store.unreadable[:_MOST_NAMED])
-                more = len(store.unreadable) - _MOST_NAMED
-                self.stdout.write(
-                    f"  {len(store.unreadable):,} cannot be decrypted, rows {named}"
-                    f"{f' and {more:,} more' if more > 0 else ''}"
-                )
-        for key_id, count in report.left.items():
-            if key_id not in report.older:
-                self.stdout.write(
-                    f"{count:,} left under {key_id}, which is not in ENCRYPTION_KEYS. Put it back, at the end."
-                )
-            elif count:
-                self.stdout.write(f"{count:,} left under {key_id}. Keep it in ENCRYPTION_KEYS.")
-            else:
-                self.stdout.write(
-                    f"0 left under {key_id}. If it is a former key, it can be removed from ENCRYPTION_KEYS an hour "
-                    f"after every process has {report.newest} as its first key; if it is the next one, put it first."
-                )
-        if report.is_done:
-            self.stdout.write(f"All secrets are under {report.newest}.")
+    if report.is_done:
+        yield f"All secrets are under {report.newest}."
 
 
 def _counts(by_key: dict[str, int]) -> str:

@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
 from chatbots.models import Chatbot
-from common.commands import TeachingCommand
+from common.commands import ACTOR, TeachingCommand
 from common.wording import counted
 from compliance.retention import policy
 
@@ -54,7 +54,7 @@ exit codes: 0 set, 1 there is no such chatbot, 2 the command line is wrong, 3 no
                 )
                 sys.exit(NOT_CONFIRMED)
         try:
-            chatbot = policy.change_period(chatbot=chatbot, days=days, actor="command", confirmed=options["confirm"])
+            chatbot = policy.change_period(chatbot=chatbot, days=days, actor=ACTOR, confirmed=options["confirm"])
         except ValidationError as error:
             raise CommandError(" ".join(error.messages), returncode=2) from None
         run = policy.waiting_first_run(chatbot)

@@ -1,17 +1,17 @@
-import json
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.db import sessions_find_by_index
 from compliance.erasure import verify
 from compliance.management.base import parse_request_id
 from compliance.models import ComplianceRequest
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Verify again that completed deletions, retention runs and redactions left nothing behind, in every table "
         "that they erase from."
@@ -31,7 +31,6 @@ exit codes: 0 nothing is left, 1 there is no such completed request, 3 something
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("request_id", nargs="?", type=parse_request_id, help="One completed request.")
         parser.add_argument("--all", action="store_true", help="All completed ones.")
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,16 +38,12 @@ exit codes: 0 nothing is left, 1 there is no such completed request, 3 something
             raise CommandError("Name one request, or say --all.")
         outcome = verify.audit(self._deletions(options["request_id"]))
         left = {str(request_id): leftovers.rows for request_id, leftovers in outcome.left.items()}
-        if options["json"]:
-            self.stdout.write(
-                json.dumps({"verified": outcome.verified, "by_marks_alone": outcome.by_marks, "left": left})
-            )
-        else:
-            self.stdout.write(f"Verified: {outcome.verified:,}. Left something: {len(left):,}.")
-            if outcome.by_marks:
-                self.stdout.write(_by_marks(outcome.by_marks))
-            for request_id, leftovers in outcome.left.items():
-                self.stdout.write(f"{request_id}: {leftovers}")
+        self.report(
+            {"verified": outcome.verified, "by_marks_alone": outcome.by_marks, "left": left},
+            f"Verified: {outcome.verified:,}. Left something: {len(left):,}.",
+            *_by_marks(outcome.by_marks),
+            *(f"{request_id}: {leftovers}" for request_id, leftovers in outcome.left.items()),
+        )
         if left:
             raise SystemExit(3)
 
@@ -63,7 +58,10 @@ exit codes: 0 nothing is left, 1 there is no such completed request, 3 something
         return [request_id]
 
 
-def _by_marks(count: int) -> str:
+def _by_marks(count: int) -> Iterator[str]:
     if count == 1:
-        return "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone."
-    return f"{count} of them are so old that their digests are forgotten: they were looked at by their marks alone."
+        yield "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone."
+    elif count:
+        yield (
+            f"{count} of them are so old that their digests are forgotten: they were looked at by their marks alone."
+        )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Chatbot
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.wording import counted
 from conversations.importer import (
     ImportSummary,
@@ -52,7 +52,7 @@ exit codes:
 """
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = "Store the conversations of a JSON Lines file: new ones are created, known ones updated."
     examples = EXAMPLES
 
@@ -60,13 +60,10 @@ class Command(TeachingCommand):
         parser.add_argument("slug", help="the chatbot that the conversations belong to")
         parser.add_argument("file", help="a .jsonl or .jsonl.gz file, or - for standard input")
         parser.add_argument(
-            "--json", action="store_true", dest="as_json", help="print the summary as one JSON document"
-        )
-        parser.add_argument(
             "--refused", metavar="FILE", help="write one JSON line for each refused line: line, pointers, codes"
         )
 
-    def handle(self, *, slug: str, file: str, as_json: bool, refused: str | None, **_options: Any) -> None:
+    def handle(self, *, slug: str, file: str, refused: str | None, **_options: Any) -> None:
         chatbot = find_open_chatbot(slug)
         summary = ImportSummary()
         began = time.monotonic()
@@ -82,7 +79,7 @@ class Command(TeachingCommand):
             exit_code = INTERRUPTED
         if failure and not summary.outcomes:
             raise CommandError(f"{failure} Nothing was stored.")
-        self._print(summary, time.monotonic() - began, failure, as_json=as_json)
+        self._print(summary, time.monotonic() - began, failure)
         if failure:
             raise CommandError(f"{failure} What the summary counts is stored; run it again when fixed.")
         if exit_code or summary.outcomes[DocumentOutcome.REFUSED]:
@@ -96,28 +93,25 @@ class Command(TeachingCommand):
                 for done in batches:
                     progress.update(done)
 
-    def _print(self, summary: ImportSummary, seconds: float, failure: str, *, as_json: bool) -> None:
+    def _print(self, summary: ImportSummary, seconds: float, failure: str) -> None:
         rate = round(summary.messages / seconds) if seconds else 0
         documents, outcomes = summary.outcomes.total(), {one.value: summary.outcomes[one] for one in DocumentOutcome}
-        if as_json:
-            report = {
-                "documents": documents,
-                **outcomes,
-                "refused_by_code": dict(sorted(summary.refused_by_code.items())),
-                "messages": summary.messages,
-                "seconds": round(seconds, 3),
-                "messages_per_second": rate,
-                "error": failure or None,
-            }
-            self.stdout.write(json.dumps(report))
-            return
-        self.stdout.write(
+        document = {
+            "documents": documents,
+            **outcomes,
+            "refused_by_code": dict(sorted(summary.refused_by_code.items())),
+            "messages": summary.messages,
+            "seconds": round(seconds, 3),
+            "messages_per_second": rate,
+            "error": failure or None,
+        }
+        self.report(
+            document,
             f"{counted(documents, 'document')}: "
-            f"{', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.\n"
-            f"{counted(summary.messages, 'message')} stored in {seconds:.1f} s ({rate:,} a second)."
+            f"{', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.",
+            f"{counted(summary.messages, 'message')} stored in {seconds:.1f} s ({rate:,} a second).",
+            *(f"  refused with {code}: {count:,}" for code, count in summary.refused_by_code.most_common()),
         )
-        for code, count in summary.refused_by_code.most_common():
-            self.stdout.write(f"  refused with {code}: {count:,}")
 
 
 @contextmanager
