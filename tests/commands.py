@@ -2,9 +2,12 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from django.apps import apps
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 
@@ -36,3 +39,13 @@ def refused(*words: str) -> CommandError:
     with pytest.raises(CommandError) as caught:
         run(*words)
     return caught.value
+
+
+def ours() -> dict[str, str]:
+    """Return each command of the project, and its app."""
+    return {
+        file.stem: app.name
+        for app in apps.get_app_configs()
+        if Path(app.path).parent == settings.BASE_DIR
+        for file in Path(app.path, "management", "commands").glob("[!_]*.py")
+    }

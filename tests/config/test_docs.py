@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import get_commands
 
 from common.problems import CODES, HELP
 from common.version import VERSION
@@ -18,11 +17,10 @@ from config.openapi.document import PRE_REQUEST_SCRIPT
 from conversations import machines
 from devdata import doc_tables
 from scripts.screenshot_pages import IMAGES, LOOKS, PICTURES
+from tests.commands import ours
 
 OPERATING = "docs/operating.md"
 API = "docs/api.md"
-
-_OURS = ("accounts", "chatbots", "conversations", "compliance", "devdata")
 
 
 def _read(path: str) -> str:
@@ -45,9 +43,7 @@ def test_operating_names_each_setting_once() -> None:
 
 
 def test_operating_names_each_command_once() -> None:
-    commands = [name for name, app in get_commands().items() if app in _OURS]
-
-    assert sorted(_first_column(OPERATING, "Commands")) == sorted(commands)
+    assert sorted(_first_column(OPERATING, "Commands")) == sorted(ours())
 
 
 def test_each_code_a_request_can_fail_with_is_explained() -> None:

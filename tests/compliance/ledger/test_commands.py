@@ -3,12 +3,10 @@
 import io
 import logging
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command, load_command_class
 from django.test import Client
@@ -21,7 +19,7 @@ from compliance.ledger import closed, journal, objects, service
 from compliance.models import ComplianceRequest, JournalEntry, LedgerLine, LedgerObject
 from compliance.replay import operation
 from tests.closed import Reason, State, close
-from tests.commands import report, run
+from tests.commands import ours, report, run
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.ledger import keys_of
@@ -137,22 +135,12 @@ def test_a_storage_that_does_not_answer_stops_nothing(chatbot: Chatbot, settings
     assert service.is_open()
 
 
-def of_the_project() -> dict[str, str]:
-    """Return each command of ours, and its app."""
-    return {
-        file.stem: app.name
-        for app in apps.get_app_configs()
-        if Path(app.path).parent == settings.BASE_DIR
-        for file in Path(app.path, "management", "commands").glob("[!_]*.py")
-    }
-
-
 def test_each_command_refuses_or_is_listed_with_a_reason() -> None:
     close()
-    ours = of_the_project()
-    assert closed.MAY_RUN.keys() < ours.keys()
+    commands = ours()
+    assert closed.MAY_RUN.keys() < commands.keys()
 
-    for name, app in ours.items():
+    for name, app in commands.items():
         command = load_command_class(app, name)
         assert isinstance(command, TeachingCommand), name
         if name in closed.MAY_RUN:
