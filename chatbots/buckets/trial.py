@@ -5,8 +5,7 @@ folder.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from chatbots.buckets.check_names import new_name
@@ -25,46 +24,47 @@ _PAUSE_SECONDS = 1.0
 _TEXT = b"A check of what a client's credentials may read. It removes this object itself."
 
 Action = Callable[[], object]
+# What is tried, and how.
+Attempt = tuple[str, Action]
 
 
-class TrialFailed(Exception):
-    """The credentials grant too little or too much. `code` and `detail` are ours."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
+class TrialFailed(StorageError):
+    """The credentials grant too little or too much, or are no longer wanted."""
 
 
 def try_credentials(*, chatbot: Chatbot, access_key_id: str, secret: str) -> None:
     """Return if the credentials read and list the chatbot's folder, and can do nothing else. Raises TrialFailed.
 
-    Writes objects with random names, in the folder and beside it, and removes them. Raises StorageError if that
-    fails, or if the storage does not answer.
+    Writes objects with random names, in the folder and beside it, and removes them. Raises another StorageError if
+    that fails, or if the storage does not answer.
     """
-    ours = hosted_location(chatbot).storage
-    trial = _Trial(
-        storage_read_with(access_key_id=access_key_id, secret=secret),
-        folder=chatbot.slug,
-        name=new_name(),
-    )
+    ours, folder, name = hosted_location(chatbot).storage, chatbot.slug, new_name()
+    theirs = storage_read_with(access_key_id=access_key_id, secret=secret)
+    own = f"{folder}/{name}"
+    # In a folder whose name begins with that of the client's, in any other, and in none.
+    foreign = [f"{folder}_{name}/object", f"{name}/object", name]
+    written = [f"{key}_written" for key in (own, *foreign)]
     try:
         with outbound.within(TRIAL_SECONDS):
-            for key in (trial.own, *trial.foreign):
+            for key in (own, *foreign):
                 ours.put(key, _TEXT, "text/plain")
-            _check_allowed(trial)
-            _check_forbidden(trial)
+            _check_allowed(theirs, folder, own)
+            _check_forbidden(_forbidden(theirs, folder, name, own=own, foreign=foreign, written=written))
     finally:
         with outbound.within(_REMOVAL_SECONDS):
             # Also what the credentials should not have been able to write.
-            for key in (trial.own, *trial.foreign, *trial.written):
+            for key in (own, *foreign, *written):
                 ours.purge(key)
 
 
-def _check_allowed(trial: "_Trial") -> None:
+def _check_allowed(theirs: ObjectStorage, folder: str, own: str) -> None:
     """Raise TrialFailed unless the folder can be read within the time that a store needs to know a new key."""
+    allowed: list[Attempt] = [
+        ("list the chatbot's folder", lambda: _list(theirs, f"{folder}/")),
+        ("read a file in it", lambda: theirs.read(own)),
+    ]
     end = time.monotonic() + PROPAGATION_SECONDS
-    while missing := [what for what, action in trial.allowed() if _refusal(action)]:
+    while missing := [what for what, action in allowed if _refusal(action)]:
         if time.monotonic() > end:
             raise TrialFailed(
                 "credential_reads_nothing", f"With the new key the storage refuses to {_listed(missing)}."
@@ -72,9 +72,9 @@ def _check_allowed(trial: "_Trial") -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _check_forbidden(trial: "_Trial") -> None:
+def _check_forbidden(attempts: Iterable[Attempt]) -> None:
     excess = []
-    for what, action in trial.forbidden():
+    for what, action in attempts:
         refusal = _refusal(action)
         if refusal is None:
             excess.append(what)
@@ -85,9 +85,20 @@ def _check_forbidden(trial: "_Trial") -> None:
         raise TrialFailed("credential_reads_more", f"With the new key the storage allows to {_listed(excess)}.")
 
 
-def _listed(found: list[str]) -> str:
-    names = list(dict.fromkeys(found))
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+def _forbidden(
+    theirs: ObjectStorage, folder: str, name: str, *, own: str, foreign: list[str], written: list[str]
+) -> Iterator[Attempt]:
+    yield "list the whole bucket", lambda: _list(theirs, "")
+    yield "list another folder", lambda: _list(theirs, f"{name}/")
+    yield "list a folder with a similar name", lambda: _list(theirs, f"{folder}_{name}/")
+    yield "list all names that begin with the slug", lambda: _list(theirs, folder)
+    yield "list versions in the whole bucket", lambda: next(theirs.versions(), None)
+    yield "list open uploads", lambda: next(theirs.uploads(), None)
+    yield from (("read files of others", partial(theirs.read, key)) for key in foreign)
+    yield from (("write files", partial(theirs.put, key, _TEXT, "text/plain")) for key in written)
+    yield "write files in parts", lambda: theirs.open_upload(written[0], content_type="text/plain")
+    yield "remove files", lambda: _remove(theirs, own)
+    yield "remove versions of files", lambda: _remove_version(theirs, own)
 
 
 def _refusal(action: Action) -> StorageError | None:
@@ -101,50 +112,20 @@ def _refusal(action: Action) -> StorageError | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Trial:
-    theirs: ObjectStorage
-    folder: str
-    name: str
+def _list(storage: ObjectStorage, prefix: str) -> None:
+    next(storage.keys(prefix), None)
 
-    @property
-    def own(self) -> str:
-        return f"{self.folder}/{self.name}"
 
-    @property
-    def foreign(self) -> tuple[str, str, str]:
-        """Keys in a folder whose name begins with that of the client's, in any other, and in none."""
-        return f"{self.folder}_{self.name}/object", f"{self.name}/object", self.name
+def _remove(storage: ObjectStorage, key: str) -> None:
+    with storage.calls():
+        storage.client.delete_object(Bucket=storage.bucket_name, Key=key)
 
-    @property
-    def written(self) -> tuple[str, ...]:
-        """The keys that the credentials try to write."""
-        return tuple(f"{key}_written" for key in (self.own, *self.foreign))
 
-    def allowed(self) -> Iterator[tuple[str, Action]]:
-        yield "list the chatbot's folder", lambda: self._list(f"{self.folder}/")
-        yield "read a file in it", lambda: self.theirs.read(self.own)
+def _remove_version(storage: ObjectStorage, key: str) -> None:
+    for refusal in storage.remove_versions([Version(key, "null")]).values():
+        raise refusal
 
-    def forbidden(self) -> Iterator[tuple[str, Action]]:
-        yield "list the whole bucket", lambda: self._list("")
-        yield "list another folder", lambda: self._list(f"{self.name}/")
-        yield "list a folder with a similar name", lambda: self._list(f"{self.folder}_{self.name}/")
-        yield "list all names that begin with the slug", lambda: self._list(self.folder)
-        yield "list versions in the whole bucket", lambda: next(self.theirs.versions(), None)
-        yield "list open uploads", lambda: next(self.theirs.uploads(), None)
-        yield from (("read files of others", partial(self.theirs.read, key)) for key in self.foreign)
-        yield from (("write files", partial(self.theirs.put, key, _TEXT, "text/plain")) for key in self.written)
-        yield "write files in parts", lambda: self.theirs.open_upload(self.written[0], content_type="text/plain")
-        yield "remove files", self._remove
-        yield "remove versions of files", self._remove_version
 
-    def _list(self, prefix: str) -> None:
-        next(self.theirs.keys(prefix), None)
-
-    def _remove(self) -> None:
-        with self.theirs.calls():
-            self.theirs.client.delete_object(Bucket=self.theirs.bucket_name, Key=self.own)
-
-    def _remove_version(self) -> None:
-        for refusal in self.theirs.remove_versions([Version(self.own, "null")]).values():
-            raise refusal
+def _listed(found: list[str]) -> str:
+    names = list(dict.fromkeys(found))
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

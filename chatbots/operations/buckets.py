@@ -40,7 +40,7 @@ _OTHER_REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._=@+-]+")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 _KMS_KEY = re.compile(r"[A-Za-z0-9:/_.=@+-]{1,2048}")
-_ACCESS_KEY = re.compile(r"[A-Za-z0-9_.@:+-]{1,128}")
+ACCESS_KEY = re.compile(r"[A-Za-z0-9_.@:+-]{1,128}")
 _SECRET = re.compile(r"[!-~]{8,512}")
 
 
@@ -252,7 +252,7 @@ def _access_faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str
             yield "role_arn", "Use the ARN of a role, such as arn:aws:iam::123456789012:role/exports."
         if client.secret is not None:
             yield "secret", "A role needs no secret. Leave it out."
-    elif not _ACCESS_KEY.fullmatch(client.access_key_id):
+    elif not ACCESS_KEY.fullmatch(client.access_key_id):
         yield "access_key_id", "Use the id of an access key: letters, digits and ._@:+-, no spaces."
     elif client.secret is None:
         if not Bucket.objects.filter(chatbot=chatbot, access_key_id=client.access_key_id).exists():

@@ -22,6 +22,7 @@ from chatbots.buckets.locations import access_policy, is_folder_shared, require_
 from chatbots.buckets.trial import TrialFailed, try_credentials
 from chatbots.credentials import MOST_ACTIVE, USER_PREFIX
 from chatbots.models import Bucket, BucketCredential, Chatbot
+from chatbots.operations.buckets import ACCESS_KEY
 from common import outbound
 from common.storage import StorageError
 from common.storage.iam import AccessKey, IamUsers
@@ -83,25 +84,27 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
     if not can_issue():
         raise NoIam("IAM_ACCESS_KEY_ID is not set here, so credentials cannot be issued.", chatbot=chatbot)
     credential = _insert(BucketCredential(chatbot=chatbot, origin=Origin.ISSUED, label=label, created_by=actor))
-    failure: StorageError | TrialFailed
+    users, name, has_user = _iam(), credential.user_name, True
     try:
         with outbound.within(IAM_SECONDS):
-            refusal = _create_user(credential)
-            if refusal is None:
-                key = _create_key(credential)
-        if refusal is None:
-            try_credentials(chatbot=chatbot, access_key_id=key.id, secret=key.secret)
-            _mark_active(credential, actor=actor)
-            return NewCredential(credential, key.secret)
-    except (StorageError, TrialFailed) as error:
+            try:
+                users.create(name)
+            except StorageError as error:
+                # Without an answer there may be a user.
+                has_user = error.retryable
+                raise
+            users.grant(name, access_policy(chatbot=chatbot))
+            key = users.create_key(name)
+            _note_key(credential, key)
+        try_credentials(chatbot=chatbot, access_key_id=key.id, secret=key.secret)
+        _mark_active(credential, actor=actor)
+        return NewCredential(credential, key.secret)
+    except StorageError as error:
         failure = error
-        left = _take_back(credential, failure, actor=actor)
     except Exception:
         _take_back(credential, TrialFailed("internal_error", "An unexpected error."), actor=actor)
         raise
-    else:
-        failure, left = refusal, ""
-        _end(credential, failure, actor=actor)
+    left = _take_back(credential, failure, actor=actor, has_user=has_user)
     if failure.code == "iam_missing":
         raise NoIam(failure.detail, chatbot=chatbot)
     raise ValidationError(f"No credentials were issued. {failure.detail} {left}".strip())
@@ -131,16 +134,9 @@ def revoke_bucket_credential(
     a failure. Do not call it in a transaction. Raises ValidationError.
     """
     credential = _begin_revoking(chatbot, name, removed_by_hand=removed_by_hand)
-    if not removed_by_hand:
-        failure = _remove_user(credential)
-        if failure:
-            message = f"The credentials are not revoked yet. {failure.detail} Then revoke them again."
-            raise ValidationError(message)
-    with transaction.atomic():
-        still = BucketCredential.objects.filter(pk=credential.pk, revoked_at__isnull=True)
-        if still.update(revoked_at=Now()):
-            data = {"origin": str(credential.origin)}
-            _log("bucket_credential.revoked", credential, actor=actor, data=data)
+    if not removed_by_hand and (failure := _remove_user(credential)):
+        raise ValidationError(f"The credentials are not revoked yet. {failure.detail} Then revoke them again.")
+    _mark_ended(credential, "bucket_credential.revoked", actor=actor, origin=str(credential.origin))
     credential.refresh_from_db()
     return credential
 
@@ -149,13 +145,10 @@ def compare_with_iam() -> Comparison:
     """Compare the credentials of all chatbots with the users in IAM. Calls IAM. Raises ValidationError."""
     if not can_issue():
         raise ValidationError("IAM_ACCESS_KEY_ID is not set here, so there are no users to compare with.")
-    failure = None
     try:
         users = {name for name in _iam().names() if name.startswith(USER_PREFIX)}
     except StorageError as error:
-        failure = error
-    if failure:
-        raise ValidationError(failure.detail)
+        raise ValidationError(error.detail) from None
     issued = BucketCredential.objects.filter(origin=Origin.ISSUED, revoked_at__isnull=True)
     rows = {row.user_name: row for row in issued.select_related("chatbot").order_by("pk")}
     return Comparison(sorted(users - rows.keys()), [row for name, row in rows.items() if name not in users])
@@ -217,36 +210,30 @@ def _insert(credential: BucketCredential) -> BucketCredential:
 
 def _begin_revoking(chatbot: Chatbot, name: str, *, removed_by_hand: bool) -> BucketCredential:
     """Mark credentials as being revoked, and return them. Raises ValidationError."""
+    is_named, identifier = Q(access_key_id=name), _id_of(name)
+    if identifier is not None:
+        is_named |= Q(pk=identifier)
     with transaction.atomic():
-        is_named, identifier = Q(access_key_id=name), _id_of(name)
-        if identifier is not None:
-            is_named |= Q(pk=identifier)
         named = BucketCredential.objects.select_for_update().filter(is_named, chatbot=chatbot)
         credential = named.order_by(F("revoked_at").desc(nulls_first=True)).first() if name else None
         if credential is None:
             raise ValidationError({"name": "This chatbot has no such credentials."})
         if credential.revoked_at is not None:
             raise ValidationError({"name": "They are revoked already."})
-        is_interrupted = BucketCredential.objects.filter(_INTERRUPTED, pk=credential.pk).exists()
-        if credential.state == "issuing" and not is_interrupted:
+        if credential.state == "issuing" and not named.filter(_INTERRUPTED, pk=credential.pk).exists():
             raise ValidationError({"name": "They are being issued now. Try again in two minutes."})
-        if not removed_by_hand:
-            _check_removable(credential)
+        if not removed_by_hand and credential.origin == Origin.BY_HAND:
+            raise ValidationError(
+                "This key was created by hand. Remove it in the storage, then confirm that it is removed."
+            )
+        if not removed_by_hand and not can_issue():
+            raise ValidationError(
+                "IAM_ACCESS_KEY_ID is not set here. Revoke them where it is, or remove the user "
+                f"{credential.user_name} in the storage by hand, then confirm that it is removed."
+            )
         if credential.revoking_at is None:
             BucketCredential.objects.filter(pk=credential.pk).update(revoking_at=Now())
     return credential
-
-
-def _check_removable(credential: BucketCredential) -> None:
-    if credential.origin == Origin.BY_HAND:
-        raise ValidationError(
-            "This key was created by hand. Remove it in the storage, then confirm that it is removed."
-        )
-    if not can_issue():
-        raise ValidationError(
-            f"IAM_ACCESS_KEY_ID is not set here. Revoke them where it is, or remove the user {credential.user_name} "
-            "in the storage by hand, then confirm that it is removed."
-        )
 
 
 def _id_of(name: str) -> UUID | None:
@@ -257,45 +244,22 @@ def _id_of(name: str) -> UUID | None:
         return None
 
 
-def _create_user(credential: BucketCredential) -> StorageError | None:
-    """Create the IAM user. Return the refusal if there is none now for sure."""
-    try:
-        _iam().create(credential.user_name)
-    except StorageError as error:
-        if error.retryable:
-            raise
-        return error
-    return None
-
-
-def _create_key(credential: BucketCredential) -> AccessKey:
-    users, name = _iam(), credential.user_name
-    users.grant(name, access_policy(chatbot=credential.chatbot))
-    key = users.create_key(name)
-    if not _is_valid(key.id):
+def _note_key(credential: BucketCredential, key: AccessKey) -> None:
+    """Store the id of the key, before its trial: an interrupted one can be told by it. Raises TrialFailed."""
+    if not ACCESS_KEY.fullmatch(key.id):
         raise TrialFailed(
             "credential_key_invalid",
             "IAM made an access key whose id is not 1 to 128 characters long, or has others than letters, digits and "
             "._@:+- in it.",
         )
     credential.access_key_id = key.id
-    # Before the trial, so that an interrupted one can be told by its key.
     _update(credential, access_key_id=key.id)
-    return key
-
-
-def _is_valid(key_id: str) -> bool:
-    try:
-        BucketCredential._meta.get_field("access_key_id").clean(key_id, None)
-    except ValidationError:
-        return False
-    return bool(key_id)
 
 
 def _mark_active(credential: BucketCredential, *, actor: str) -> None:
     with transaction.atomic():
         _update(credential, active_at=Now())
-        _log("bucket_credential.issued", credential, actor=actor, data={"origin": str(credential.origin)})
+        _log("bucket_credential.issued", credential, actor=actor, origin=str(credential.origin))
     credential.refresh_from_db()
 
 
@@ -306,22 +270,22 @@ def _update(credential: BucketCredential, **values: Any) -> None:
         raise TrialFailed("credential_revoked", "They were revoked meanwhile.")
 
 
-def _take_back(credential: BucketCredential, failure: StorageError | TrialFailed, *, actor: str) -> str:
+def _take_back(credential: BucketCredential, failure: StorageError, *, actor: str, has_user: bool = True) -> str:
     """Remove what was created, and mark the row. Return what is left to do, or nothing."""
     noted = BucketCredential.objects.filter(pk=credential.pk)
     noted.update(revoking_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500])
-    if unremoved := _remove_user(credential):
+    if has_user and (unremoved := _remove_user(credential)):
         return f"Its IAM user {credential.user_name} could not be removed: {unremoved.detail} Revoke it later."
-    _end(credential, failure, actor=actor)
+    _mark_ended(credential, "bucket_credential.not_issued", actor=actor, code=failure.code)
     return ""
 
 
-def _end(credential: BucketCredential, failure: StorageError | TrialFailed, *, actor: str) -> None:
-    """Mark credentials that were not issued, of which nothing is left."""
+def _mark_ended(credential: BucketCredential, event: str, *, actor: str, **data: str) -> None:
+    """Mark credentials of which nothing is left, unless they are marked already."""
     with transaction.atomic():
         still = BucketCredential.objects.filter(pk=credential.pk, revoked_at__isnull=True)
-        if still.update(revoked_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500]):
-            _log("bucket_credential.not_issued", credential, actor=actor, data={"code": failure.code})
+        if still.update(revoked_at=Now()):
+            _log(event, credential, actor=actor, **data)
 
 
 def _remove_user(credential: BucketCredential) -> StorageError | None:
@@ -334,6 +298,6 @@ def _remove_user(credential: BucketCredential) -> StorageError | None:
     return None
 
 
-def _log(event: str, credential: BucketCredential, *, actor: str, data: changelog.Data) -> None:
+def _log(event: str, credential: BucketCredential, *, actor: str, **data: str) -> None:
     named = {"credential": str(credential.pk), "key": credential.access_key_id}
     changelog.record(event, chatbot_id=credential.chatbot_id, actor=actor, data={**named, **data})
