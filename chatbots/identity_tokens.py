@@ -18,8 +18,7 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 from joserfc.registry import JWS_HEADER_REGISTRY
 from joserfc.util import urlsafe_b64decode
 
-from chatbots.models import ApiKey
-from chatbots.uci_values import fault_of
+from chatbots.models import ApiKey, uci_value_fault
 
 MAX_CHARACTERS = 8192
 # In whole seconds, as the token's own: a float has no room for every number that JSON can write.
@@ -173,7 +172,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 def _subject(claims: Mapping[str, Any]) -> str:
     value = _text(claims, "sub")
-    if fault := fault_of(value):
+    if fault := uci_value_fault(value):
         _refuse(f"The token's sub names no chatter. {fault}")
     return value
 

@@ -15,12 +15,23 @@ from chatbots.callback_urls import CALLBACK_URL
 from chatbots.credentials import BucketCredential
 from chatbots.resolvers import Resolver
 from chatbots.storage_state import BucketCheck, SilentStorage
+from common.matching import is_storable
 
 # Models in modules of their own.
 __all__ = ["ApiKey", "BucketCheck", "BucketCredential", "Resolver", "SilentStorage"]
 
 # Characters of a UCI value.
 MAX_UCI_LENGTH = 512
+
+
+def uci_value_fault(value: str) -> str | None:
+    """Return in a sentence why this cannot be a UCI value, wherever it comes from, or None. Never quotes it."""
+    if value in settings.UCI_PLACEHOLDERS:
+        return "This value is a placeholder that identifies no one."
+    if len(value) > MAX_UCI_LENGTH or not is_storable(value):
+        return f"The value must be 1 to {MAX_UCI_LENGTH} characters, without NUL or unpaired surrogates."
+    return None
+
 
 # In the hosted bucket, beside the folders of chatbots.
 SERVICE_FOLDERS = ["uploads", "erasure_ledger"]

@@ -17,8 +17,7 @@ from enum import StrEnum
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from chatbots.models import Chatbot
-from chatbots.uci_values import fault_of
+from chatbots.models import Chatbot, uci_value_fault
 from common.crypto import digest
 from common.database_errors import describe_database_error
 from conversations import rows
@@ -99,7 +98,7 @@ def _checked(identity: NamedIdentity | DocumentInvalid) -> NamedIdentity | Docum
     """Return the identity, or what is wrong with its value."""
     if isinstance(identity, DocumentInvalid):
         return identity
-    fault = fault_of(identity.value)
+    fault = uci_value_fault(identity.value)
     if fault is None:
         return identity
     return DocumentInvalid((error_at((VALUE,), "invalid", fault),), document_id=identity.id)

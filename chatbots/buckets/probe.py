@@ -1,17 +1,35 @@
 """Try each call that the service makes to a bucket, with an object of a random name."""
 
+import re
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatbots.buckets.check_names import new_name
 from chatbots.buckets.locations import StorageLocation
 from common import outbound
 from common.storage.errors import StorageError
 from common.storage.removal import Version
 from common.storage.s3 import ObjectStorage
 
+# The names of objects that a check writes, without data: a check that is killed leaves them there.
+# Of the workers: one name, so that what could not be removed, or was left by a kill, is removed by the first check
+# that may.
+WORKERS_KEY = "access_check"
+# In a chatbot's folder, in one whose name begins as that does, or in none; `trial` has the endings.
+_CHECK_KEY = re.compile(rf"([^/]+[/_])?{WORKERS_KEY}_[0-9a-f]{{16}}(/object)?(_written)?")
+
 _TEXT = b"A check whether the service may work here. It removes this object itself."
+
+
+def new_name() -> str:
+    """Return a name that no other check has."""
+    return f"{WORKERS_KEY}_{secrets.token_hex(8)}"
+
+
+def is_check(key: str) -> bool:
+    """Return whether a key of the hosted bucket is one of a check."""
+    return key == WORKERS_KEY or _CHECK_KEY.fullmatch(key) is not None
 
 
 @dataclass(frozen=True)

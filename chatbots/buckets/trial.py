@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from chatbots.buckets.check_names import new_name
 from chatbots.buckets.locations import hosted_location, storage_read_with
+from chatbots.buckets.probe import new_name
 from chatbots.models import Chatbot
 from common import outbound
 from common.storage import ObjectStorage, StorageError, Version

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from chatbots.callback_secrets import Signers
-from chatbots.uci_values import fault_of
+from chatbots.models import uci_value_fault
 from common import outbound
 from common.bodies import parse_json
 from common.guarded_calls import Answer, CallFailure, GuardedPost
@@ -119,7 +119,7 @@ def _value_of(document: Any, pointer: str, status: int | None) -> LookupResult:
         return LookupResult(is_unknown=True, status=status)
     if not isinstance(found, str):
         return LookupResult(error=Failure.NOT_TEXT, status=status)
-    if fault_of(found):
+    if uci_value_fault(found):
         return LookupResult(error=Failure.BAD_VALUE, status=status)
     return LookupResult(value=found, status=status)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
-from chatbots.buckets import check_names
+from chatbots.buckets.probe import WORKERS_KEY, is_check
 from chatbots.models import Chatbot
 from common.db import fetch, fetch_one
 from common.storage import ObjectStorage, OpenUpload, Version
@@ -38,7 +38,7 @@ class Folder(StrEnum):
     EXPORTS = "chatter_data_exports"
     EXTRACTS = "daily_conversations_extracts"
     LEDGER = "erasure_ledger"
-    CHECKS = check_names.WORKERS  # wherever they are; they never have rows
+    CHECKS = WORKERS_KEY  # wherever they are; they never have rows
     UNKNOWN = "unknown"
 
     @property
@@ -272,7 +272,7 @@ class _Chatbots:
             return _Key(key, Folder.LEDGER, None)
         if first in self._ids and second in {Folder.EXPORTS, Folder.EXTRACTS}:
             return _Key(key, Folder(second), self._ids[first])
-        return _Key(key, Folder.CHECKS if check_names.is_check(key) else Folder.UNKNOWN, None)
+        return _Key(key, Folder.CHECKS if is_check(key) else Folder.UNKNOWN, None)
 
 
 def _rows_of(placed: Iterable[_Key]) -> dict[str, ObjectRow]:

@@ -1,4 +1,4 @@
-"""Decisions about filed requests: approve, reject, cancel, retry.
+"""Decisions about filed requests: approve, reject, cancel, retry, start early.
 
 A decision may have a reason, a code of a closed list, and a note in free words, which may contain personal data
 (`compliance.work.free_text`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
@@ -6,6 +6,7 @@ A decision may have a reason, a code of a closed list, and a note in free words,
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -15,12 +16,14 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
+from common.db import fetch
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
+from compliance.requests.submit import CONSOLE_GRACE
 from compliance.retention import policy
-from compliance.work import notify
+from compliance.work import notify, sql
 from compliance.work.outbox import announce
 from compliance.work.scope import DELETIONS, REDACTIONS
 from compliance.work.transitions import requeue
@@ -83,6 +86,9 @@ _EVENTS = {
     Decision.CANCEL: "request.cancelled",
     Decision.RETRY: "request.retried",
 }
+
+# What staff can start before the console's time to cancel is over.
+_STARTED_EARLY = (Kind.DELETION, Kind.REDACTION)
 
 _OWN = "This chatbot requires four eyes: someone other than the filer must approve."
 _RESTORED = "It was filed again after a restore: an officer decides on it in the console. A key can only cancel it."
@@ -177,6 +183,60 @@ def retry_all_failed(
     if dry_run:
         return len(ids)
     return sum(_is_retried(request_id, actor, reason) for request_id in ids)
+
+
+def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
+    """End the time that the console gives to cancel a deletion or redaction, and return the request.
+
+    This ends the console's time alone: not the chatbot's own grace period, which a deletion of the API waits for too,
+    not four eyes, and not the wait after an error. Raises Refused
+    (`not_found`; `not_waiting`, with the reason).
+    """
+    with transaction.atomic():
+        # Without its chatbot, which would be read before the lock is waited for.
+        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
+        if request is None:
+            raise Refused("not_found", "There is no such request.")
+        if not sql.is_open():
+            raise Refused("not_waiting", "The database was restored from a backup. Nothing starts before its replay.")
+        [(now,)] = fetch("SELECT clock_timestamp()")
+        if why_not := why_not_now(request, now):
+            raise Refused("not_waiting", why_not)
+        request.not_before = end_of_own_grace(request, now)
+        request.save(update_fields=["not_before"])
+        changelog.record("request.started_early", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
+        notify.after_commit(notify.notify_workers)
+    return request
+
+
+def why_not_now(request: ComplianceRequest, now: datetime) -> str:
+    """Return why nothing is left of the console's time to cancel, or an empty text where something is."""
+    until = request.not_before if request.not_before and request.not_before > now else None
+    own = end_of_own_grace(request, now)
+    is_own = request.origin != ComplianceRequest.Origin.CONSOLE
+    if until and not is_own:
+        # A period that was longer when it was filed counts, too.
+        is_own = until > request.received_at + CONSOLE_GRACE or bool(own and own >= until)
+    reasons = {
+        "It is on hold: it needs a decision.": request.status == Status.ON_HOLD,
+        f"It is {request.get_status_display().lower()}, not waiting.": request.status != Status.ACCEPTED,
+        "A worker has taken it already.": bool(
+            request.claim_id or request.started_at or request.cutoff_at or request.waiting_for
+        ),
+        "It waits after an error, and is tried again by itself.": bool(request.error_code),
+        "It waits for nothing but a worker.": until is None,
+        "It is neither a deletion nor a redaction.": request.kind not in _STARTED_EARLY,
+        "It waits for the chatbot's own grace period, which is not shortened.": is_own,
+    }
+    return next((text for text, applies in reasons.items() if applies), "")
+
+
+def end_of_own_grace(request: ComplianceRequest, now: datetime) -> datetime | None:
+    """Return when the chatbot's own grace period ends, which redactions do not have; None if it is over."""
+    if request.kind == Kind.REDACTION:
+        return None
+    end = request.received_at + timedelta(minutes=request.chatbot.grace_minutes)
+    return end if end > now else None
 
 
 def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from chatbots.uci_values import fault_of
+from chatbots.models import uci_value_fault
 from common.matching import holds, is_storable
 from compliance.errors import Refused
 
@@ -24,7 +24,7 @@ class ByUci:
 
     def check(self) -> None:
         """Raise Refused(`invalid`) unless the value can name a chatter; the detail never quotes it."""
-        if fault := fault_of(self.value):
+        if fault := uci_value_fault(self.value):
             raise Refused("invalid", fault, pointer="/unique_chatter_identifier_value")
 
     def is_in(self, text: str) -> bool:

@@ -2,8 +2,8 @@
 
 import logging
 
-from chatbots.buckets.check_names import WORKERS as KEY
 from chatbots.buckets.locations import hosted_storage
+from chatbots.buckets.probe import WORKERS_KEY as KEY
 from common import outbound
 from common.storage import StorageError
 from compliance.work import occurrences

@@ -15,8 +15,16 @@ from common.wording import counted
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import early_start, results, whom
-from compliance.requests.decisions import HAS_SUBJECT, Decision, awaits_approval, needs_another
+from compliance.requests import results, whom
+from compliance.requests.decisions import (
+    HAS_SUBJECT,
+    Decision,
+    awaits_approval,
+    end_of_own_grace,
+    needs_another,
+    start_now,
+    why_not_now,
+)
 from compliance.requests.preview import preview_filed
 from compliance.requests.results import conversations_done, download_link
 from console.changelog import names_of
@@ -113,7 +121,7 @@ def show_whom(request: HttpRequest, request_id: UUID) -> HttpResponse:
 def _start(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
     pages.require(request, found.chatbot, decisions.roles_to_start(found))
     try:
-        started = early_start.start_now(request_id=found.pk, actor=actor_of(request))
+        started = start_now(request_id=found.pk, actor=actor_of(request))
     except Refused as refused:
         return _answer(request, _find(request, found.pk), refused=refused.detail, status=HTTPStatus.CONFLICT)
     own = "The console's waiting time has ended. It still waits for the chatbot's own grace period."
@@ -177,9 +185,8 @@ def _answer(
         chatbot=found.chatbot,
         **_progress(found),
         choices=choices,
-        may_start=not early_start.why_not_now(found, now)
-        and may(request, found.chatbot, decisions.roles_to_start(found)),
-        has_own_grace=early_start.end_of_own_grace(found, now) is not None,
+        may_start=not why_not_now(found, now) and may(request, found.chatbot, decisions.roles_to_start(found)),
+        has_own_grace=end_of_own_grace(found, now) is not None,
         refused=refused,
         filed_by_user=waits_for_approval and decides and needs_another(found, actor_of(request)),
         preview=preview,

@@ -18,7 +18,7 @@ from common.crypto import encrypt
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.redaction import filing
-from compliance.requests.early_start import start_now
+from compliance.requests.decisions import start_now
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation

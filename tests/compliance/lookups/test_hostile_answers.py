@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatbots.uci_values import fault_of
+from chatbots.models import uci_value_fault
 from common import outbound
 from common.guarded_calls import Answer, CallFailure, GuardedPost
 from compliance.callbacks.client import _outcome_of
@@ -185,7 +185,7 @@ def test_a_look_up_ends_with_a_word_of_ours(script: Script, reply: bytes) -> Non
         return
     # The value stands in what was sent, which nothing unpacked, and can be one.
     assert (found.status, found.error) == (200, None)
-    assert not fault_of(found.value)
+    assert not uci_value_fault(found.value)
     assert answer.body in reply
     assert json.loads(answer.body)["value"] == found.value
 
