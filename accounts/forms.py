@@ -12,7 +12,7 @@ from django_otp.models import Device
 
 from accounts import lockouts, second_factor
 from accounts.second_factor import CodeRefused, CodesUnreadable, TooSoon
-from common.wording import counted
+from common.texts import counted
 
 _WRONG = "This code is incorrect or was already used. Enter the code that your app shows now."
 _UNREADABLE = "Codes of your app cannot be checked for now. Use a recovery code, or ask the operator of this service."

@@ -15,7 +15,7 @@ from chatbots.callback_urls import CALLBACK_URL
 from chatbots.credentials import BucketCredential
 from chatbots.resolvers import Resolver
 from chatbots.storage_state import BucketCheck, SilentStorage
-from common.matching import is_storable
+from common.texts import is_storable
 
 # Models in modules of their own.
 __all__ = ["ApiKey", "BucketCheck", "BucketCredential", "Resolver", "SilentStorage"]

@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Wi
 from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
-from common.patterns import RULES
 from common.problems import FieldError, Problem
+from common.texts import RULES
 from common.times import EARLIEST, LATEST, RFC_3339
 
 

@@ -14,7 +14,7 @@ from chatbots import digest_key
 from chatbots.models import Chatbot
 from chatbots.operations.buckets import check_hosted_bucket
 from common import former_schema
-from common.wording import counted
+from common.texts import counted
 from compliance import database_rights, inventory, rotation
 from compliance.retention import expiry
 from conversations import distribution

@@ -27,8 +27,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from chatbots.buckets import hosted_storage
-from common.matching import is_storable
 from common.storage import StorageError, Written
+from common.texts import is_storable
 from conversations.models import Conversation, Message, UploadedFile
 
 logger = logging.getLogger(__name__)

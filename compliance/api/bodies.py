@@ -12,8 +12,8 @@ from chatbots.callback_urls import MOST_CHARACTERS, canonical_url
 from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.network_guard import UrlRefused
-from common.patterns import REFERENCE, RULES, WITHOUT_NUL
 from common.problems import FieldError, Problem, too_many_errors
+from common.texts import REFERENCE, RULES, WITHOUT_NUL
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason

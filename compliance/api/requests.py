@@ -16,9 +16,9 @@ from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import CursorPages, PageQuery
-from common.patterns import REFERENCE
 from common.problems import invalid_field
 from common.query import read_query
+from common.texts import REFERENCE
 from common.times import Instant
 from compliance.api.base import (
     ChangingView,

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from chatbots.management.base import find_chatbot, find_open_chatbot
 from common.commands import ACTOR, ReportingCommand
-from common.wording import counted
+from common.texts import counted
 from compliance.api.schemas import RequestObject
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest

@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce, Now
 
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import Chatbot, Variable
-from common.patterns import REFERENCE
+from common.texts import REFERENCE
 from compliance.models.workers import Claim
 
 

@@ -21,7 +21,7 @@ from chatbots import changelog
 from chatbots.models import Chatbot
 from common.database_errors import describe_database_error
 from common.db import execute, local_settings
-from common.wording import counted
+from common.texts import counted
 from compliance.ledger import service as services
 from compliance.models import LedgerLine, Service
 from compliance.replay import filing, loading

@@ -16,7 +16,7 @@ from chatbots.callback_urls import canonical_url
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
 from common.network_guard import UrlRefused
-from common.patterns import REFERENCE, RULES
+from common.texts import REFERENCE, RULES
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import ByUci, Names, Selector

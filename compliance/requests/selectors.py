@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from chatbots.models import uci_value_fault
-from common.matching import holds, is_storable
+from common.texts import holds, is_storable
 from compliance.errors import Refused
 
 MOST_CONVERSATIONS = MOST_IDS = 100

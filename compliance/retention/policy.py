@@ -20,7 +20,7 @@ from chatbots import changelog, locks
 from chatbots.models import Chatbot
 from common.db import fetch
 from common.isolation import Isolation, in_any_order
-from common.wording import counted
+from common.texts import counted
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due

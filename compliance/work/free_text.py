@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from common.db import array, execute, fetch
-from common.matching import holds
+from common.texts import holds
 from compliance.work import sql
 
 _OF_CHATTERS = """

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
-from common.wording import counted
+from common.texts import counted
 from compliance.models import Service
 from compliance.work import canary, heartbeats, lookups, notify, occurrences
 from compliance.work.canary import CanaryState

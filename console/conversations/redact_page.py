@@ -10,7 +10,7 @@ from django.contrib import messages as notices
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from common.wording import counted
+from common.texts import counted
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES

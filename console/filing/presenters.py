@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from chatbots.models import Chatbot
-from common.wording import counted
+from common.texts import counted
 from compliance.models import ComplianceRequest
 from compliance.requests.finds import Finds
 from compliance.requests.preview import Deletion, Preview

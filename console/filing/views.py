@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters
 
-from common.wording import counted
+from common.texts import counted
 from compliance.errors import Refused
 from compliance.requests.preview import Preview
 from compliance.requests.submit import MAX_BATCH

@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from chatbots.models import Bucket
-from common.wording import counted
+from common.texts import counted
 from compliance.models import ComplianceRequest, Export
 from console.common.lists import MergedQuery, choice_filter
 from console.common.pages import action, back_to, page, render

@@ -17,7 +17,7 @@ from django.shortcuts import redirect
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Membership
 from chatbots.operations.chatbots import set_mails
-from common.wording import counted
+from common.texts import counted
 from compliance.callbacks.resend import resend_one
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.errors import Refused

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from chatbots.models import ChangeLogEntry
-from common.wording import counted
+from common.texts import counted
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.decisions import WORDS

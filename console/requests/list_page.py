@@ -18,9 +18,8 @@ from django.utils.http import urlencode
 from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
-from common.patterns import REFERENCE, RULES
+from common.texts import REFERENCE, RULES, counted
 from common.times import EARLIEST, LATEST, midnight
-from common.wording import counted
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
 from compliance.requests import whom

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from common import wording
+from common import texts
 
 register = template.Library()
 
@@ -47,7 +47,7 @@ def thousands(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-register.filter("counted", wording.counted)
+register.filter("counted", texts.counted)
 
 # The strongest first.
 _IDENTIFIED = {

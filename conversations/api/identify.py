@@ -12,8 +12,8 @@ from chatbots.api.views import ChatbotView, json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.bodies import parse_json
-from common.matching import is_storable
 from common.problems import MOST_ERRORS, Problem
+from common.texts import is_storable
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import answer, describe, link
 from conversations import identification

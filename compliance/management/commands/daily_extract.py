@@ -11,7 +11,7 @@ from tqdm import tqdm
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Bucket, Chatbot
 from common.commands import ReportingCommand
-from common.wording import counted
+from common.texts import counted
 from compliance.erasure import extracts
 from conversations.extracts import days
 from conversations.models import DailyExtract

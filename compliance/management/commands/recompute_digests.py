@@ -5,7 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from common.commands import ReportingCommand
-from common.wording import counted
+from common.texts import counted
 from compliance import digests
 from compliance.work import heartbeats
 

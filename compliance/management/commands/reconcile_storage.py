@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from common.commands import ReportingCommand
 from common.storage import StorageError
-from common.wording import counted
+from common.texts import counted
 from compliance.models import Service
 from compliance.reconciliation.report import FixRefused, Report, reconcile
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common.commands import ReportingCommand
 from common.db import sessions_find_by_index
 from common.storage import StorageError
-from common.wording import counted
+from common.texts import counted
 from compliance import worker
 from compliance.models import LedgerLine, Service
 from compliance.replay.operation import Progress, ReplayRefused, Show, leave, replay

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from chatbots.management.base import find_chatbot
 from chatbots.models import Chatbot
 from common.commands import ACTOR, TeachingCommand
-from common.wording import counted
+from common.texts import counted
 from compliance.retention import policy
 
 NOT_CONFIRMED = 3

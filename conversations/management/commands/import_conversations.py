@@ -15,7 +15,7 @@ from tqdm import tqdm
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Chatbot
 from common.commands import ReportingCommand
-from common.wording import counted
+from common.texts import counted
 from conversations.importer import (
     ImportSummary,
     OnRefused,

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from chatbots.buckets import hosted_storage
 from common.commands import TeachingCommand
 from common.storage import StorageError
-from common.wording import counted
+from common.texts import counted
 from conversations.intake import DocumentOutcome, IntakeFailed
 from devdata.loader import LoadResult, load
 from devdata.sample_data import COMPANIES

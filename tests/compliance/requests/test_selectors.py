@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.matching import holds
+from common.texts import holds
 from compliance.requests.selectors import ByConversations, ByUci
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")

@@ -1,13 +1,29 @@
-"""What a text contains: a value in any of its forms, or what PostgreSQL cannot store."""
+"""Texts: what a call may hold, what a text contains, and words that depend on a number."""
 
 import re
 import unicodedata
 from urllib.parse import unquote
 
+# Patterns of strings in calls, with what each allows in words: an error does not show a pattern.
+# What a client may name a request by. Compared whole.
+REFERENCE = r"^[A-Za-z0-9._:-]{1,64}$"
+WITHOUT_NUL = r"^[^\x00]*$"
+
+# "Must be " and these.
+RULES = {
+    REFERENCE: "1 to 64 characters: letters A to Z and a to z, digits, and . _ : -",
+    WITHOUT_NUL: "free of the character NUL.",
+}
+
 _MOST_ENCODINGS = 8
 
 # Unicode's Default_Ignorable_Code_Point, besides the format characters.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 request`, `2 requests`, `1,000 requests`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def is_storable(text: str) -> bool:
