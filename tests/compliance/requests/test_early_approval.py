@@ -180,7 +180,8 @@ def test_of_two_decisions_at_once_the_second_sees_the_first(four_eyes: Chatbot, 
         assert outcomes == ["accepted", "not_held"]
         assert request.approved_holds == ["awaiting_approval"]
     else:
-        assert outcomes in (["accepted", "cancelled"], ["cancelled", "not_held"])
+        # A decision returns the request as it is after its commit, by when the other one may have been made.
+        assert outcomes in (["accepted", "cancelled"], ["cancelled", "cancelled"], ["cancelled", "not_held"])
         assert request.status == Status.CANCELLED
 
 
