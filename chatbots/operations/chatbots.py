@@ -193,12 +193,8 @@ def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, acto
                 changelog.record("membership.removed", chatbot_id=chatbot.pk, actor=actor, data={"user": user.pk})
         elif known is None or known.role != role:
             Membership.objects.update_or_create(chatbot=chatbot, user=user, defaults={"role": role})
-            changelog.record(
-                "membership.set",
-                chatbot_id=chatbot.pk,
-                actor=actor,
-                data={"user": user.pk, "role": role.value},
-            )
+            data: changelog.Data = {"user": user.pk, "role": role.value}
+            changelog.record("membership.set", chatbot_id=chatbot.pk, actor=actor, data=data)
 
 
 def add_user(*, user: User, role: Membership.Role | None, chatbots: Iterable[Chatbot], actor: str) -> None:
@@ -225,12 +221,8 @@ def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
             if membership.mails != wanted[membership.chatbot_id]:
                 membership.mails = wanted[membership.chatbot_id]
                 membership.save(update_fields=["mails"])
-                changelog.record(
-                    "membership.mails_set",
-                    chatbot_id=membership.chatbot_id,
-                    actor=actor,
-                    data={"user": user.pk, "wanted": membership.mails},
-                )
+                data = {"user": user.pk, "wanted": membership.mails}
+                changelog.record("membership.mails_set", chatbot_id=membership.chatbot_id, actor=actor, data=data)
 
 
 def _insert(row: Chatbot | User, taken: Mapping[str, str | ValidationError]) -> None:

@@ -98,12 +98,8 @@ def store_key(api_key: ApiKey, *, actor: str) -> None:
     """Insert a new key, with its change-log entry."""
     with transaction.atomic():
         api_key.save(force_insert=True)
-        changelog.record(
-            "apikey.created",
-            chatbot_id=api_key.chatbot_id,
-            actor=actor,
-            data={"prefix": api_key.prefix, "type": str(api_key.type)},
-        )
+        data = {"prefix": api_key.prefix, "type": str(api_key.type)}
+        changelog.record("apikey.created", chatbot_id=api_key.chatbot_id, actor=actor, data=data)
 
 
 def revoke_api_key(*, prefix: str, actor: str, chatbot: Chatbot | None = None) -> ApiKey:
@@ -131,12 +127,8 @@ def change_api_key_rate_limit(*, chatbot: Chatbot, prefix: str, rate_limit: int 
         api_key.clean_fields(exclude=["chatbot"])
         _check_rate_limit(api_key)
         api_key.save(update_fields=["rate_limit"])
-        changelog.record(
-            "apikey.changed",
-            chatbot_id=chatbot.pk,
-            actor=actor,
-            data={"prefix": prefix, "rate_limit": rate_limit},
-        )
+        data = {"prefix": prefix, "rate_limit": rate_limit}
+        changelog.record("apikey.changed", chatbot_id=chatbot.pk, actor=actor, data=data)
     return api_key
 
 
@@ -163,12 +155,8 @@ def create_callback_secret(*, chatbot: Chatbot, actor: str, overlap_hours: int =
             secret_encrypted=encrypt(secret, bound_to=callback_secret_binding(secret_id)),
             previous_until=Now() + timedelta(hours=overlap_hours) if overlap_hours else None,
         )
-        changelog.record(
-            "callback_secret.created",
-            chatbot_id=chatbot.pk,
-            actor=actor,
-            data={"overlap_hours": overlap_hours},
-        )
+        data = {"overlap_hours": overlap_hours}
+        changelog.record("callback_secret.created", chatbot_id=chatbot.pk, actor=actor, data=data)
     return NewCallbackSecret(secret, overlap_hours)
 
 

@@ -8,6 +8,12 @@ from chatbots.models import Chatbot
 from chatbots.operations.chatbots import create_chatbot
 from common.commands import ACTOR, ReportingCommand
 
+# Of the operation, by whose names the options are kept.
+_ARGUMENTS = (
+    *("slug", "name", "timezone", "variables", "uci", "enable_compliance", "hosted_bucket", "enable_extracts"),
+    *("export_assurance", "callback_url"),
+)
+
 
 class Command(ReportingCommand):
     help = """Create a chatbot, whose conversations are stored and for which requests are filed.
@@ -51,19 +57,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        chatbot = create_chatbot(
-            slug=options["slug"],
-            name=options["name"],
-            timezone=options["timezone"],
-            variables=options["variables"],
-            uci=options["uci"],
-            enable_compliance=options["enable_compliance"],
-            hosted_bucket=options["hosted_bucket"],
-            enable_extracts=options["enable_extracts"],
-            export_assurance=options["export_assurance"],
-            callback_url=options["callback_url"],
-            actor=ACTOR,
-        )
+        chatbot = create_chatbot(**{name: options[name] for name in _ARGUMENTS}, actor=ACTOR)
         document = {
             "slug": chatbot.slug,
             "name": chatbot.name,
