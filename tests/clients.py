@@ -4,6 +4,7 @@ from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, Chatbot
 from common.crypto import encrypt
 from common.storage import ObjectStorage
+from common.storage.sessions import CLIENT_CONFIG
 from tests.s3_server import ADMIN, Identity, S3Server
 
 # Its keys can access only the bucket of an embedded server.
@@ -64,3 +65,18 @@ def empty(storage: ObjectStorage) -> int:
     versions = list(storage.versions())
     assert storage.remove_versions(versions) == {}
     return len(versions)
+
+
+def storage_at(endpoint: str, **options: object) -> ObjectStorage:
+    """Return a storage at any address, as the service makes one of a client's bucket."""
+    given = {
+        "bucket_name": "clients",
+        "endpoint_url": endpoint,
+        "region_name": "us-east-1",
+        "access_key": "key",
+        "secret_key": "secret",
+        "security_token": None,
+        "session_profile": None,
+        "client_config": CLIENT_CONFIG,
+    }
+    return ObjectStorage(**given | options)

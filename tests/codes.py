@@ -57,6 +57,14 @@ def typed_secret(page: str) -> bytes:
     return b32decode(shown.replace(" ", ""))
 
 
+def inside_with(app: App) -> Client:
+    """Return a client of the app's user, who has logged in with password and code."""
+    client = Client()
+    log_in(client, app.authenticator.user)
+    assert client.post("/admin/login/code/", {"code": app.next_code()}).status_code == 302
+    return client
+
+
 def log_in(client: Client, user: User, password: str = PASSWORD, **extra: str) -> int:
     """Give name and password on the log-in page; return the answer's status."""
     answer = client.post("/admin/login/", {"username": user.get_username(), "password": password}, **extra)

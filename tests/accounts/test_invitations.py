@@ -13,7 +13,7 @@ from django.test import Client
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from console.admin import staff as admin
-from tests.codes import PASSWORD, log_in, set_up
+from tests.codes import PASSWORD, inside_with, log_in, set_up
 from tests.mail_server import MailServer, mail_server
 from tests.patches import before
 from tests.people import client_of, member, staff
@@ -151,9 +151,8 @@ def test_a_mail_that_fails_says_so_and_another_can_be_sent(boss, other, settings
 
 
 def test_a_link_for_a_lost_password_ends_the_former_one_and_its_sessions_but_no_second_factor(boss, other):
-    app, inside = set_up(other), Client()
-    log_in(inside, other)
-    inside.post("/admin/login/code/", {"code": app.next_code()})
+    app = set_up(other)
+    inside = inside_with(app)
     assert inside.get("/admin/password_change/").status_code == 200
     assert "Create link" in boss.get(link_page(other)).text
     assert inside.get("/admin/password_change/").status_code == 200

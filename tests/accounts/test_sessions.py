@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts import second_factor
 from accounts.models import Authenticator, LoginFailures
 from chatbots.models import ApiKey, Membership
-from tests.codes import PASSWORD, log_in, set_up
+from tests.codes import PASSWORD, inside_with, log_in, set_up
 from tests.every_page import TABLE
 from tests.factories import export_of
 from tests.people import staff
@@ -99,9 +99,7 @@ def test_a_changed_password_ends_all_other_sessions(client, user):
 
 
 def test_a_session_ends_when_its_device_is_removed(user):
-    app, client = set_up(user), Client()
-    log_in(client, user)
-    client.post("/admin/login/code/", {"code": app.next_code()})
+    client = inside_with(set_up(user))
     assert client.get(PAGE).status_code == 200
     second_factor.remove(user=user, actor="command")
     assert client.get(PAGE)["Location"].startswith("/admin/login/?ended=access")
@@ -137,38 +135,26 @@ def full_disk(db: None) -> Iterator[Callable[[str], None]]:
         )
 
 
-def test_where_the_database_has_no_room_for_one_a_page_says_so(client, clock, full_disk) -> None:
+def test_where_the_database_has_no_room_for_one_it_says_so(client, user, clock, full_disk) -> None:
     clock(2)
-    full_disk("UPDATE ON django_session")
+    full_disk("UPDATE OR INSERT ON django_session")
+    form = {"username": user.username, "password": PASSWORD}
 
-    _says_that_the_database_does_not_answer(client.get(PAGE))
-
-
-def test_where_the_database_has_no_room_for_one_a_log_in_says_so(user, full_disk) -> None:
-    full_disk("INSERT ON django_session")
-    client = Client(raise_request_exception=False)
-
-    _says_that_the_database_does_not_answer(
-        client.post("/admin/login/", {"username": user.username, "password": PASSWORD})
-    )
-
-
-def _says_that_the_database_does_not_answer(answer: Any) -> None:
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"] == "5"
-    assert "The database does not answer" in answer.text
+    for answer in (client.get(PAGE), Client(raise_request_exception=False).post("/admin/login/", form)):
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "5"
+        assert "The database does not answer" in answer.text
 
 
 CONFIRM = "/admin/confirm-password/"
 
 
 @pytest.fixture
-def stolen(user: User, monkeypatch) -> Client:
+def stolen(user: User, clock: Any) -> Client:
     """A session of a user who typed the password some minutes ago, with the second factor if there is one."""
     client = Client()
     client.force_login(user)
-    later = time.time() + 601
-    monkeypatch.setattr("time.time", lambda: later)
+    clock(11)
     return client
 
 
@@ -183,13 +169,11 @@ def test_a_second_factor_is_not_set_up_without_it(user, stolen):
     assert not Authenticator.objects.exists()
 
 
-def test_an_existing_second_factor_is_neither_renewed_nor_removed_without_it(user, monkeypatch):
-    app, client = set_up(user), Client()
-    log_in(client, user)
-    client.post("/admin/login/code/", {"code": app.next_code()})
+def test_an_existing_second_factor_is_neither_renewed_nor_removed_without_it(user, clock):
+    app = set_up(user)
+    client = inside_with(app)
     app.forget_codes()
-    later = time.time() + 601
-    monkeypatch.setattr("time.time", lambda: later)
+    clock(11)
     for page in ("recovery-codes", "remove"):
         for method in ("get", "post"):
             assert asks(client, method, f"/admin/second-factor/{page}/", code=app.next_code())
@@ -230,16 +214,16 @@ def test_no_user_is_given_access_without_the_password(user, stolen):
     assert Authenticator.objects.exists()
 
 
-def test_the_password_returns_to_the_page_and_is_valid_for_ten_minutes(user, stolen, monkeypatch):
+def test_the_password_returns_to_the_page_and_is_valid_for_ten_minutes(user, stolen, clock):
     there = stolen.get("/admin/second-factor/set-up/")["Location"]
     page = stolen.get(there)
     assert ("Continue" in page.text, "sam.staff" in re.findall("<title>(.*?)</title>", page.text)) == (True, False)
     wrong = stolen.post(there, {"password": "wrong"})
     assert (wrong.status_code, "Incorrect password" in wrong.text) == (200, True)
     assert stolen.post(there, {"password": PASSWORD})["Location"] == "/admin/second-factor/set-up/"
+    clock(20)
     assert stolen.get("/admin/second-factor/set-up/").status_code == 200
-    later = time.time() + 601
-    monkeypatch.setattr("time.time", lambda: later)
+    clock(22)
     assert asks(stolen, "get", "/admin/second-factor/set-up/")
 
 

@@ -13,7 +13,7 @@ from django.test import Client, RequestFactory
 
 from accounts.models import Authenticator, LoginFailures
 from chatbots.models import Chatbot, Membership
-from tests.codes import PASSWORD, log_in, set_up
+from tests.codes import PASSWORD, inside_with, log_in, set_up
 from tests.people import client_of, staff
 
 CHANGED = {
@@ -72,9 +72,8 @@ def test_a_superuser_removes_a_lost_second_factor(user, chatbot, caplog):
     other = staff(chatbot)
     other.set_password(PASSWORD)
     other.save()
-    app, client = set_up(other), Client()
-    log_in(client, other)
-    client.post("/admin/login/code/", {"code": app.next_code()})
+    app = set_up(other)
+    client = inside_with(app)
     assert client.get("/admin/password_change/").status_code == 200
 
     boss = client_of(user)
@@ -91,9 +90,7 @@ def test_a_superuser_removes_a_lost_second_factor(user, chatbot, caplog):
 
 def test_no_page_shows_a_secret_of_a_device(user):
     app = set_up(user)
-    client = Client()
-    log_in(client, user)
-    client.post("/admin/login/code/", {"code": app.next_code()})
+    client = inside_with(app)
     page = client.get(f"/admin/accounts/authenticator/{app.authenticator.pk}/change/")
     assert page.status_code == 200
     secret = app.authenticator.bin_key

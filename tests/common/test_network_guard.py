@@ -11,8 +11,8 @@ from pytest_django import Settings
 
 from common.network_guard import UrlRefused, is_allowed
 from common.storage import ObjectStorage, StorageError
-from common.storage.sessions import CLIENT_CONFIG
 from common.storage.transport import PRIVATE_NETWORKS, check_endpoint
+from tests.clients import storage_at
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 PUBLIC = "93.184.215.14"
@@ -40,15 +40,11 @@ def listener() -> Iterator[socket.socket]:
 
 
 def guarded(endpoint: str, **options: Any) -> ObjectStorage:
-    return ObjectStorage(
+    return storage_at(
+        endpoint,
         bucket_name=django_settings.S3_BUCKET,
-        endpoint_url=endpoint,
-        region_name="us-east-1",
         access_key=django_settings.S3_ACCESS_KEY_ID,
         secret_key=django_settings.S3_SECRET_ACCESS_KEY,
-        security_token=None,
-        session_profile=None,
-        client_config=CLIENT_CONFIG,
         guarded=True,
         **options,
     )

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,7 @@ from chatbots.buckets.probe import probe
 from chatbots.models import Bucket
 from common.storage import ObjectStorage, StorageError
 from common.storage.breaker import FAILURES
-from common.storage.sessions import CLIENT_CONFIG
-from tests import hostile
+from tests import clients, hostile
 from tests.certificates import make_certificate, server_context
 from tests.hostile import OK, Behaviour, Hostile, behaving
 
@@ -37,19 +37,7 @@ WRITE: Use = lambda storage: storage.open_upload("a/key", content_type="text/pla
 PURGE: Use = lambda storage: storage.purge("a/key")  # noqa: E731
 
 
-def storage_at(url: str, **options: object) -> ObjectStorage:
-    chosen = {
-        "bucket_name": "clients",
-        "endpoint_url": url,
-        "region_name": "us-east-1",
-        "access_key": "key",
-        "secret_key": "secret",
-        "security_token": None,
-        "session_profile": None,
-        "client_config": CLIENT_CONFIG,
-        "call_seconds": SECONDS,
-    }
-    return ObjectStorage(**chosen | options)
+storage_at = partial(clients.storage_at, call_seconds=SECONDS)
 
 
 def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
@@ -147,15 +135,10 @@ def test_an_endless_answer_is_cut_off_and_not_asked_for_again(behave: Behaviour,
     assert grown < 50 * MIB
 
 
-def test_a_head_without_an_end_is_refused() -> None:
-    with behaving(hostile.floods_a_head) as server:
-        code, _ = refusal(storage_at(server.url(), call_seconds=60), LOOK)
-    assert code == "storage_unavailable"
-
-
-def test_a_storage_that_hangs_up_before_the_body_causes_no_busy_loop() -> None:
-    with behaving(hostile.goes_on_and_hangs_up) as server:
-        code, seconds = refusal(storage_at(server.url(), call_seconds=60), PUT)
+@pytest.mark.parametrize(("behave", "use"), [(hostile.floods_a_head, LOOK), (hostile.goes_on_and_hangs_up, PUT)])
+def test_a_head_without_an_end_or_a_body_is_refused_before_the_time_is_over(behave: Behaviour, use: Use) -> None:
+    with behaving(behave) as server:
+        code, seconds = refusal(storage_at(server.url(), call_seconds=60), use)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
 

@@ -16,7 +16,7 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.buckets.locations import forget_storages
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Version, Written
-from tests.clients import empty
+from tests.clients import empty, storage_at
 from tests.patches import failing
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"
@@ -140,6 +140,24 @@ def test_it_refuses_a_key_that_some_storage_would_change(storage: ObjectStorage)
             storage.open_upload(key, content_type="text/csv")
         with pytest.raises(ValueError, match="segment"):
             storage.put(key, b"x", "text/plain")
+
+
+@pytest.mark.parametrize("way", ["put", "multipart"])
+def test_it_asks_s3_to_encrypt_and_reads_it_back(storage: ObjectStorage, settings: Settings, way: str) -> None:
+    encrypting = storage_at(
+        str(settings.S3_ENDPOINT_URL),
+        bucket_name=storage.bucket_name,
+        access_key=settings.S3_ACCESS_KEY_ID,
+        secret_key=settings.S3_SECRET_ACCESS_KEY,
+        sse="AES256",
+    )
+    if way == "put":
+        encrypting.put(KEY, b"text", "text/plain")
+    else:
+        write(encrypting, b"text")
+    head = storage.client.head_object(Bucket=storage.bucket_name, Key=KEY)
+    assert head["ServerSideEncryption"] == "AES256"
+    assert storage.read(KEY) == b"text"
 
 
 # --- Removing ------------------------------------------------------------------------------------------
