@@ -18,13 +18,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.utils.http import urlencode
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods
 
 from accounts import lockouts, proof, second_factor, sessions
 from accounts.forms import CodeForm
+from accounts.site import form_page
 
 _AWAITED = "access_code_awaited"
 _SECONDS_TO_TYPE = 300
@@ -95,10 +92,7 @@ def ask_password(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
     return cast("HttpResponse", _PasswordView.as_view(extra_context=context)(request))
 
 
-@sensitive_post_parameters()
-@never_cache
-@csrf_protect
-@require_http_methods(["GET", "HEAD", "POST"])
+@form_page
 def ask_code(request: HttpRequest) -> HttpResponse:
     """The second step of the log-in."""
     user = _awaited_user(request)

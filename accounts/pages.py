@@ -12,17 +12,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods
 from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp import login as remember_device
 
 from accounts import invitations, lockouts, proof, second_factor
 from accounts.forms import LINK_OVER, CodeForm, ConfirmForm, InvitationForm, PasswordForm
 from accounts.second_factor import AlreadySetUp, CodeRefused, Offer
-from accounts.site import Access, access_of
+from accounts.site import Access, access_of, form_page
 
 _View = Callable[[HttpRequest], HttpResponse]
 
@@ -35,10 +31,7 @@ _NOT_RIGHT = (
 def _own_page(view: _View) -> _View:
     """A page for staff, also for those who still have to set up a second factor."""
 
-    @sensitive_post_parameters()
-    @never_cache
-    @csrf_protect
-    @require_http_methods(["GET", "HEAD", "POST"])
+    @form_page
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponse:
         if access_of(request) is Access.DENIED:
@@ -49,10 +42,7 @@ def _own_page(view: _View) -> _View:
     return guarded
 
 
-@sensitive_post_parameters()
-@never_cache
-@csrf_protect
-@require_http_methods(["GET", "HEAD", "POST"])
+@form_page
 def set_password(request: HttpRequest) -> HttpResponse:
     """Set the password of whoever has a link of `invitations`. It logs nobody in."""
     form = InvitationForm(None)

@@ -14,6 +14,8 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -38,6 +40,12 @@ def access_of(request: HttpRequest) -> Access:
     if second_factor.is_set_up(user):
         return Access.DENIED
     return Access.NEEDS_SECOND_FACTOR if settings.SECOND_FACTOR_REQUIRED else Access.GRANTED
+
+
+def form_page(view: _View) -> _View:
+    """A page with a form about passwords or codes: never cached or reported, and sent from its own page alone."""
+    guarded: Any = require_http_methods(["GET", "HEAD", "POST"])(view)
+    return cast("_View", sensitive_post_parameters()(never_cache(csrf_protect(guarded))))
 
 
 class AccessSite(AdminSite):
