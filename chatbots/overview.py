@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
-from django.utils.timezone import now
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
+from chatbots.authentication import active_keys
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Resolver, Variable
 
 
@@ -35,16 +35,14 @@ _NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: 
 
 def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
     """Return the chatbots with everything that `overview_of` needs, in one query."""
-    active = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now()))
-    keys = ApiKey.objects.filter(active, chatbot=OuterRef("pk"))
     uci = Variable.objects.filter(chatbot=OuterRef("pk"), is_uci=True).values("name")
     return (
         chatbots.select_related("bucket", "resolver")
         .defer("bucket__secret_encrypted")
         .annotate(
             uci_name=Subquery(uci),
-            has_signing_key=Exists(keys.filter(type=ApiKey.Type.SIGNING)),
-            has_token=Exists(keys.filter(type=ApiKey.Type.TOKEN)),
+            has_signing_key=Exists(active_keys(ApiKey.Type.SIGNING).filter(chatbot=OuterRef("pk"))),
+            has_token=Exists(active_keys(ApiKey.Type.TOKEN).filter(chatbot=OuterRef("pk"))),
             has_callback_secret=Exists(CallbackSecret.objects.filter(chatbot=OuterRef("pk"))),
         )
     )
