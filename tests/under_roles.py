@@ -63,8 +63,8 @@ def role(name: str) -> Iterator[None]:
     With `role("owner")` a test acts in the middle of other work.
     """
     before = _role.set(ROLES.get(name))
-    _set_role()
     try:
+        _set_role()
         yield
     finally:
         _role.reset(before)
