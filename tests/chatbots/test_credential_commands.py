@@ -49,6 +49,7 @@ def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorag
 
 
 @pytest.mark.long(reason="starts the awscli some twenty times")
+@pytest.mark.django_db(transaction=True)  # one that stays open would be idle for longer than PostgreSQL allows
 def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(chatbot, iam_storage) -> None:
     issued = report("issue_bucket_credentials", "acme")
     root = f"s3://{issued['bucket']}/"
