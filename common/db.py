@@ -35,23 +35,35 @@ def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any,
     return row
 
 
+# Each returns settings that `local_settings` sets as well (`conversations.apps`).
+ALSO_SET: list[Callable[[], Mapping[str, str]]] = []
+
+
 def local_settings(**settings: str) -> str:
     """Return the statements that set these settings of PostgreSQL, and no JIT, until the transaction ends.
 
-    On Citus for its machines too, which `set_config` does not reach. Send them alone: Citus sends them as they came,
-    with whatever came with them.
+    Send them alone: where tables are distributed, machines get them as they came, with whatever came with them.
     """
-    # One PostgreSQL keeps the setting of Citus without knowing it, as any whose name has a dot. It stands late, since
-    # Citus sends the whole text again for each that follows. Until version 18 PostgreSQL reckons a huge cost for what
-    # is switched off but cannot be avoided: it would compile such a statement, which takes longer than running it.
-    last = {"citus.propagate_set_commands": "local", "jit": "off"}
-    return "; ".join(f"SET LOCAL {name} TO '{value}'" for name, value in (settings | last).items())
+    # What others add stands late, since it has the whole text sent again for each setting that follows. Until version
+    # 18 PostgreSQL reckons a huge cost for what is switched off but cannot be avoided: it would compile such a
+    # statement, which takes longer than running it.
+    for added in ALSO_SET:
+        settings |= added()
+    return "; ".join(f"SET LOCAL {name} TO '{value}'" for name, value in (settings | {"jit": "off"}).items())
 
 
-# Find rows by key. Without statistics (a table just filled), or with a thousand keys at once, the planner would read
-# whole tables. A worker's sessions are set so; others say it for the rest of a transaction.
 FINDING_BY_INDEX = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material"), "off")
-BY_INDEX = local_settings(**FINDING_BY_INDEX)
+
+
+def by_index() -> str:
+    """Return the statements by which PostgreSQL finds rows by key until the transaction ends.
+
+    Without statistics (a table just filled), or with a thousand keys at once, the planner would read whole tables. A
+    worker's sessions are set so; others say it for the rest of a transaction.
+    """
+    return local_settings(**FINDING_BY_INDEX)
+
+
 _IS_SET = "SELECT bool_and(current_setting(name) = 'off') FROM unnest(%s::text[]) AS name"
 
 
@@ -82,7 +94,7 @@ def finds_by_index() -> bool:
 
 
 # PostgreSQL may expect few rows, and then sort all of them rather than read the first ones in the order of an index.
-_IN_INDEX_ORDER = local_settings(enable_sort="off", enable_bitmapscan="off", enable_seqscan="off")
+_IN_INDEX_ORDER = dict.fromkeys(("enable_sort", "enable_bitmapscan", "enable_seqscan"), "off")
 
 
 def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
@@ -91,7 +103,7 @@ def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[
     Outside a transaction: in one, the settings would hold for the statements that follow.
     """
     with transaction.atomic():
-        execute(_IN_INDEX_ORDER)
+        execute(local_settings(**_IN_INDEX_ORDER))
         return fetch(statement, parameters)
 
 
@@ -99,7 +111,7 @@ def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[
 def reading_in_index_order() -> Iterator[None]:
     """Open a transaction or a savepoint for reads by the ORM, as `fetch_in_index_order`. It is rolled back."""
     with transaction.atomic():
-        execute(_IN_INDEX_ORDER)
+        execute(local_settings(**_IN_INDEX_ORDER))
         yield
         transaction.set_rollback(True)  # which also ends the settings
 

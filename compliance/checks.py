@@ -17,7 +17,7 @@ from common import former_schema
 from common.texts import counted
 from compliance import database_rights, inventory, rotation
 from compliance.retention import expiry
-from conversations import distribution
+from conversations.placement import distribution
 
 _YEAR_SECONDS = 31_536_000
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from common.database_errors import REFUSED, describe_refusal
 from common.storage import StorageError
-from conversations import machines
+from conversations.placement import machines
 
 
 class Refused(Exception):

@@ -34,8 +34,8 @@ from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
 from compliance.work.sql import chatbots_of
 from compliance.work.transitions import requeue
-from conversations import machines
 from conversations.extracts import days, leases
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 

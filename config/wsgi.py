@@ -20,7 +20,7 @@ from chatbots import digest_key  # noqa: E402  (needs the apps)
 from common import former_schema  # noqa: E402  (as above)
 from config import database  # noqa: E402
 from config.handler import Handler  # noqa: E402
-from conversations import distribution  # noqa: E402  (as above)
+from conversations.placement import distribution  # noqa: E402  (as above)
 
 # A request with a slow statement gets 503 and frees its thread.
 database.limit(settings.DATABASES["default"]["OPTIONS"], statement_timeout=settings.WEB_STATEMENT_SECONDS)

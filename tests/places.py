@@ -12,7 +12,8 @@ from django.db import connection
 from django.db.models import Model
 
 from chatbots.models import Chatbot
-from conversations import citus, machines, placement
+from conversations import placement
+from conversations.placement import machines
 
 _SHARD_OF = """
 CREATE FUNCTION get_shard_id_for_distribution_column(name regclass, chatbot bigint) RETURNS bigint LANGUAGE sql
@@ -50,7 +51,7 @@ def shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shards]:
             cursor.execute(_SHARD_OF.format(", ".join(lives)))
             cursor.execute(_MACHINES.format(last=len(places) - 1))
         monkeypatch.setattr(machines, "_known", machines._Known())
-        monkeypatch.setattr(citus, "silent_nodes", list)
+        monkeypatch.setattr(machines, "silent_nodes", list)
         monkeypatch.setattr(placement, "is_distributed", lambda: True)
 
     yield live_in
@@ -64,7 +65,7 @@ def silence(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> Silence:
     """Called with numbers of places, it has their machines silent, and all others answer."""
 
     def silent(*places: int) -> None:
-        monkeypatch.setattr(citus, "silent_nodes", lambda: [f"machine:{place}" for place in places])
+        monkeypatch.setattr(machines, "silent_nodes", lambda: [f"machine:{place}" for place in places])
         monkeypatch.setattr(machines, "_known", machines._Known())
 
     return silent

@@ -11,7 +11,7 @@ from django.db import connection
 
 from compliance.ledger import service
 from compliance.models import Service
-from conversations.distribution import DISTRIBUTED
+from conversations.placement.distribution import DISTRIBUTED
 from tests import databases
 from tests.oracle.evidence import TABLES
 

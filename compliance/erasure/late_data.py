@@ -21,8 +21,7 @@ from compliance.ledger import journal, lines
 from compliance.work.outbox import log
 from compliance.work.sql import chatbot_of_each
 from compliance.work.transitions import completion
-from conversations import machines
-from conversations.placement import by_place
+from conversations.placement import by_place, machines
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 from chatbots.models import Variable
 from common.db import array, execute, fetch
 from common.isolation import Isolation, in_any_order
-from conversations import machines
 from conversations.locks import await_running
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from compliance.work.claims import HeldClaim
 from compliance.work.sql import digests_of
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import THREADS, UploadPool
-from conversations import machines
+from conversations.placement import machines
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
 

@@ -13,8 +13,7 @@ from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
 from compliance.work.lookups import called_chatbots
-from conversations import machines
-from conversations.placement import by_place
+from conversations.placement import by_place, machines
 
 # Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
 _MOST_READ = 8_000

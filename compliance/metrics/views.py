@@ -14,7 +14,7 @@ from chatbots.models import Chatbot
 from common.db import execute
 from common.logs import describe_kind
 from compliance.metrics.families import OneChatbot, Service
-from conversations import machines
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 

@@ -32,11 +32,10 @@ from compliance.models import ComplianceRequest, Export
 from compliance.retention import objects
 from compliance.retention.objects import Cleanup
 from compliance.storage_locations import CLIENT
-from conversations import machines
 from conversations import models as conversations
-from conversations.distribution import DISTRIBUTED
 from conversations.extracts import leases
-from conversations.placement import by_place
+from conversations.placement import by_place, machines
+from conversations.placement.distribution import DISTRIBUTED
 
 _ALL = Q()
 # Rows that one transaction changes.
@@ -113,8 +112,7 @@ class Rows:
         """Return the rows whose time is over, of the machines that answer: also those that something keeps."""
         rows = self.model._default_manager.annotate(over_at=F(self.at) if isinstance(self.at, str) else self.at)
         due = rows.filter(self.only, over_at__lt=Now() - self.after())
-        chatbots = machines.answering() if self._is_placed else None
-        return due if chatbots is None else due.filter(chatbot__in=chatbots)
+        return machines.answering(due) if self._is_placed else due
 
     def _pages(self) -> Iterator[dict[Any, int]]:
         """Yield what is due in pages: the keys with their chatbots."""

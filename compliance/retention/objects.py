@@ -23,10 +23,9 @@ from compliance.ledger import objects as ledger_objects
 from compliance.models import Export
 from compliance.reconciliation.scan import stale_uploads
 from compliance.storage_locations import CLIENT, HOSTED
-from conversations import machines
 from conversations.extracts import leases
 from conversations.models import UploadedFile
-from conversations.placement import by_place
+from conversations.placement import by_place, machines
 
 logger = logging.getLogger(__name__)
 
@@ -167,8 +166,7 @@ def abandoned_uploads() -> QuerySet[UploadedFile]:
     """Return uploads that were begun a day ago and never finished, of the machines that answer."""
     began = Now() - _UPLOAD_ABANDONED
     uploads = UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=began)
-    chatbots = machines.answering()
-    return uploads if chatbots is None else uploads.filter(chatbot__in=chatbots)
+    return machines.answering(uploads)
 
 
 def remove_abandoned_uploads(run: Cleanup) -> Iterator[int]:

@@ -27,7 +27,7 @@ from compliance.retention import due
 from compliance.work import notify
 from compliance.work.outbox import announce
 from compliance.work.transitions import requeue
-from conversations import machines
+from conversations.placement import machines
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status

@@ -25,8 +25,7 @@ from common.db import array, execute, fetch, fetch_in_index_order, local_setting
 from common.leases import Lease, at_random, back_off, most_workers
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
-from conversations import machines
-from conversations.placement import by_place, find_by_index
+from conversations.placement import by_place, find_by_index, machines
 
 # Of a chatbot: a host may serve several, with failures of their own.
 Receiver = tuple[int, str]

@@ -35,8 +35,8 @@ from common import logs, proc
 from common.db import finds_by_index
 from common.logs import describe_kind
 from compliance.work import bucket_checks, claims, health, heartbeats, lookups, notify, occurrences
-from conversations import machines
 from conversations.extracts import leases
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 from chatbots.callback_secrets import signers_of
 from common import outbound
 from compliance.work.call_queue import Call, Due, Queue, Receiver
-from conversations import machines
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
 from compliance.work.occurrences import Last, Name
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
-from conversations import machines
+from conversations.placement import machines
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)

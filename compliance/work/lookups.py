@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from chatbots.models import Resolver
 from common.db import array, fetch_in_index_order
-from conversations import machines
-from conversations.placement import by_place
+from conversations.placement import by_place, machines
 
 # What is normal takes seconds; a resolver that is down is tried for a day.
 LONGEST_WAIT = timedelta(hours=1)

@@ -11,8 +11,7 @@ from common import leases, proc
 from common.db import array, distinct, execute, fetch, lock_until_commit
 from compliance.models import ComplianceRequest
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE
-from conversations import machines
-from conversations.placement import by_place
+from conversations.placement import by_place, machines
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane

@@ -31,11 +31,11 @@ from common.database_errors import REFUSED, describe_database_error, describe_re
 from common.leases import LeaseLost, LeaseRenewer
 from common.logs import describe_kind
 from common.storage import StorageError, Written
-from conversations import machines
 from conversations.extracts import leases
 from conversations.extracts.leases import SETTLING
 from conversations.locks import await_running
 from conversations.models import DailyExtract
+from conversations.placement import machines
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import CONTENT_TYPE, DayTranscript
 

@@ -20,8 +20,8 @@ from chatbots.models import Bucket, Chatbot, SilentStorage
 from common import leases, proc
 from common.db import close_if_unusable, lock_until_commit, retry_while_unavailable
 from common.storage import Written, errors
-from conversations import machines
 from conversations.models import DailyExtract
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 
@@ -203,13 +203,8 @@ def _served() -> QuerySet[DailyExtract]:
 
     Nor those whose lease has expired: until `requeue_expired` has counted the attempt.
     """
-    rows = (
-        _waiting()
-        .filter(token=None)
-        .exclude(chatbot__in=list(Chatbot.objects.exclude(closed_at=None).values_list("pk", flat=True)))
-    )
-    chatbots = machines.answering()
-    return rows if chatbots is None else rows.filter(chatbot__in=chatbots)
+    closed = list(Chatbot.objects.exclude(closed_at=None).values_list("pk", flat=True))
+    return machines.answering(_waiting().filter(token=None).exclude(chatbot__in=closed))
 
 
 def _is_any_waiting() -> bool:

@@ -15,11 +15,10 @@ from common.db import execute, fetch
 from compliance import checks
 from compliance.ledger import service
 from compliance.work import health
-from conversations import citus, distribution
-from conversations.citus import NotDistributable
-from conversations.distribution import Step
 from conversations.models import Conversation, Identity, Message
-from conversations.placement import is_distributed
+from conversations.placement import distribution, is_distributed, machines
+from conversations.placement.coordinator import SESSION, NotDistributable
+from conversations.placement.distribution import Step
 from scripts import citus_nodes
 from scripts.processes import web_command
 from tests import factories
@@ -170,7 +169,7 @@ def test_a_table_that_a_later_version_brings_is_distributed_by_the_next_run(coor
     steps = distribution.plan(shards=8)
     later = "conversations_refusedidentity"
     with citus_nodes.connect(coordinator) as other:
-        for statement in (*citus.SESSION, *(step.statement for step in steps if later not in step.statement)):
+        for statement in (*SESSION, *(step.statement for step in steps if later not in step.statement)):
             other.execute(statement)
 
     left = distribution.plan(shards=8)
@@ -334,7 +333,7 @@ def test_asking_machines_leaves_the_settings_of_a_transaction(people: Any, distr
     distribute("--yes")
     with transaction.atomic():
         execute("SET LOCAL statement_timeout = '7s'")
-        assert citus.silent_nodes() == []
+        assert machines.silent_nodes() == []
         assert fetch("SHOW statement_timeout") == [("7s",)]
 
 

@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection, transaction
 
 from chatbots.models import Chatbot
 from common.db import (
-    BY_INDEX,
+    by_index,
     execute,
     fetch,
     fetch_in_index_order,
@@ -25,7 +25,7 @@ def test_settings_hold_where_the_rows_are_until_the_transaction_ends(chatbot: Ch
     conversation_of(chatbot, "42")
     setting = "SELECT current_setting(%s) FROM conversations_conversation WHERE chatbot_id = %s"
     with transaction.atomic():
-        execute(BY_INDEX)
+        execute(by_index())
         assert fetch(setting, ["enable_seqscan", chatbot.pk]) == [("off",)]
         assert fetch(setting, ["jit", chatbot.pk]) == [("off",)]
     assert fetch(setting, ["enable_seqscan", chatbot.pk]) == [("on",)]

@@ -14,7 +14,7 @@ from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.failure_docs import FAILURES
 from compliance.work.health_codes import Code
 from config.openapi.document import PRE_REQUEST_SCRIPT
-from conversations import machines
+from conversations.placement import machines
 from devdata import doc_tables
 from scripts.screenshot_pages import IMAGES, LOOKS, PICTURES
 from tests.commands import ours

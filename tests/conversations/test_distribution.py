@@ -17,8 +17,8 @@ from chatbots.models import Chatbot
 from common.db import execute, fetch
 from compliance import checks
 from compliance.models import Heartbeat
-from conversations import citus, distribution
-from conversations.citus import NotDistributable
+from conversations.placement import distribution, machines
+from conversations.placement.coordinator import NotDistributable
 from tests import statements
 from tests.commands import run
 from tests.factories import conversation_of
@@ -133,7 +133,7 @@ def test_one_postgresql_has_nothing_to_distribute() -> None:
     with pytest.raises(CommandError, match="no extension citus"):
         distribute()
     assert checks.conversations_are_distributed() == []
-    assert citus.silent_nodes() == []
+    assert machines.silent_nodes() == []
 
 
 _LAST_MIGRATION = "SELECT max(id) FROM django_migrations WHERE app = 'conversations'"

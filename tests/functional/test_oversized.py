@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot
-from common.db import BY_INDEX
+from common.db import by_index
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import findings, rows, verify
@@ -23,8 +23,8 @@ from compliance.work.claims import MAX_ATTEMPTS
 from compliance.work.sizes import LARGE_CONVERSATIONS
 from compliance.work.sql import subjects
 from compliance.work.transitions import completion
-from conversations import machines
 from conversations.models import Conversation, Message
+from conversations.placement import machines
 from tests.factories import conversation_of, deletion_of
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
@@ -49,7 +49,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
     """Carry out a statement as a transaction of a claim does; return how many rows its nodes have gone through."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(BY_INDEX)
+        cursor.execute(by_index())
         explained = statement.as_string(connection.connection)
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {explained}", values)
         [(found,)] = cursor.fetchall()

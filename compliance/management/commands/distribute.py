@@ -7,9 +7,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from common.commands import TeachingCommand
 from compliance.work import heartbeats
-from conversations import distribution
-from conversations.citus import NotDistributable
-from conversations.distribution import Step
+from conversations.placement import distribution
+from conversations.placement.coordinator import NotDistributable
+from conversations.placement.distribution import Step
 
 _MEGABYTE = 1024 * 1024
 

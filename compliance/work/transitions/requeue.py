@@ -22,7 +22,7 @@ from compliance.work.outbox import announce, log
 from compliance.work.scheduling import SPLIT_SIZE
 from compliance.work.sizes import Size
 from compliance.work.sql import IS_EARLIER, OPEN, SHARING, chatbot_of_each
-from conversations import machines
+from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.db import BY_INDEX, execute, fetch
+from common.db import by_index, execute, fetch
 from common.storage import breaker
 from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
 from compliance.models import Callback
@@ -269,7 +269,7 @@ def test_many_that_are_put_off_together_are_not_compared_each_with_each(chatbot:
         return run(statement, values, *others)
 
     with transaction.atomic(), connection.execute_wrapper(explain):
-        execute(BY_INDEX)  # as in a worker's session
+        execute(by_index())  # as in a worker's session
         Callbacks().postpone(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
 
     assert Callback.objects.filter(last_error="receiver_resting").count() == 2000

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import outbound
-from common.db import BY_INDEX, execute, fetch
+from common.db import by_index, execute, fetch
 from common.storage import ObjectStorage
 from compliance.canary import bucket, rows
 from compliance.canary.report import Report
@@ -55,7 +55,7 @@ def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
     ]
     assert len(statements) > 20
     with transaction.atomic():
-        execute(BY_INDEX)
+        execute(by_index())
         for statement in statements:
             plan = "\n".join(line for (line,) in fetch(f"EXPLAIN {statement}", given))
             assert "Seq Scan" not in plan, plan

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
-from common.db import BY_INDEX, array
+from common.db import array, by_index
 from compliance.erasure import exports, objects, rows, verify
 from compliance.export import records
 from compliance.ledger import lines
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.one_postgresql(reason="plans")
 
 
 def plan_of(cursor: CursorWrapper, statement: str, values: object) -> str:
-    cursor.execute(BY_INDEX)
+    cursor.execute(by_index())
     cursor.execute(f"EXPLAIN {statement}", values)
     return "\n".join(line for (line,) in cursor.fetchall())
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.db import BY_INDEX, execute
+from common.db import by_index, execute
 from compliance.models import ComplianceRequest, Export, ExportConversation, RequestSubject
 from compliance.retention import expiry, objects
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity, Tombstone, VariableValue
@@ -54,7 +54,7 @@ def removed() -> dict[str, int]:
 
 @pytest.mark.parametrize("name", [name for name, rule in expiry.EXPIRY.items() if isinstance(rule, expiry.Rows)])
 def test_each_rule_finds_what_is_due_by_an_index(name: str) -> None:
-    execute(BY_INDEX)  # as a worker's session
+    execute(by_index())  # as a worker's session
     rule = expiry.EXPIRY[name]
     assert isinstance(rule, expiry.Rows)
     # Else pages that tests before have left empty make one index dearer than another.

@@ -20,8 +20,8 @@ from compliance.requests import decisions
 from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
 from compliance.retention import due, engine, policy
-from conversations import machines
 from conversations.models import Conversation
+from conversations.placement import machines
 from tests import factories
 from tests.calls import TokenCaller, problem
 from tests.clients import PREFIX

@@ -13,15 +13,17 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.db import by_index
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.callbacks.queue import Callbacks
 from compliance.erasure import late_data
 from compliance.models import ComplianceRequest
 from compliance.work import claims, cluster, dispatcher, health, lookups
-from conversations import citus, machines, placement
+from conversations import placement
 from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
+from conversations.placement import machines
 from tests import factories
 from tests.clients import use_bucket_at
 from tests.compliance.conftest import Drain
@@ -117,7 +119,13 @@ def test_on_one_postgresql_nothing_is_asked(django_assert_num_queries: Callable[
     with django_assert_num_queries(0):
         machines.look()
         assert machines.reachable([3, 1, 2]) == [3, 1, 2]
-        assert machines.answering() is None
+        rows = Conversation.objects.all()
+        assert machines.answering(rows) is rows
+        assert "citus" not in by_index()
+
+
+def test_settings_of_a_transaction_reach_the_machines(two: tuple[Chatbot, Chatbot]) -> None:
+    assert by_index().endswith("SET LOCAL citus.propagate_set_commands TO 'local'; SET LOCAL jit TO 'off'")
 
 
 def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(two, silence) -> None:
@@ -125,7 +133,7 @@ def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(two, silence
     silence(1)
     machines.look_if_due()
     assert machines.reachable([there.pk, here.pk]) == [here.pk]
-    assert machines.answering() == [here.pk]
+    assert machines.on_answering() == f"chatbot_id = ANY('{{{here.pk}}}'::bigint[])"
 
     silence()
     machines.look_if_due()
@@ -134,7 +142,7 @@ def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(two, silence
 
 def test_machines_are_not_asked_again_at_once(two: tuple[Chatbot, Chatbot], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Counter[str]()
-    monkeypatch.setattr("conversations.citus.silent_nodes", lambda: asked.update(["all"]) or [])
+    monkeypatch.setattr("conversations.placement.machines.silent_nodes", lambda: asked.update(["all"]) or [])
     for _ in range(3):
         machines.look_if_due()
     assert asked.total() == 1
@@ -276,7 +284,7 @@ def test_a_turn_looks_for_silent_machines_before_it_counts_who_calls(two, silenc
     """Look-ups that are leased lie on the machines, also where callbacks alone are due."""
     silence(1)
     dispatcher.run([Callbacks()], seconds=1)
-    assert machines.answering() == [two[0].pk]
+    assert machines.reachable([chatbot.pk for chatbot in two]) == [two[0].pk]
 
 
 def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further(two, storage, monkeypatch) -> None:
@@ -333,7 +341,7 @@ def test_health_tells_of_the_look_ups_of_all_machines_that_answer_now(two, silen
     silence(1)
     assert [one.slug for one in health.check().resolvers] == ["here"]
 
-    monkeypatch.setattr(citus, "silent_nodes", list)
+    monkeypatch.setattr(machines, "silent_nodes", list)
     assert [one.slug for one in health.check().resolvers] == ["here", "there"]
 
 

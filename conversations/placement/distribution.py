@@ -19,8 +19,6 @@ from psycopg import errors
 from chatbots.models import Chatbot, Variable
 from common.database_errors import describe_database_error
 from common.db import execute, fetch
-from conversations import citus
-from conversations.citus import NotDistributable
 from conversations.models import (
     Conversation,
     Identity,
@@ -31,6 +29,8 @@ from conversations.models import (
     UploadedFile,
     VariableValue,
 )
+from conversations.placement import coordinator
+from conversations.placement.coordinator import NotDistributable
 
 # All rows of a chatbot on one machine. The others go where the first one is.
 DISTRIBUTED: tuple[type[Model], ...] = (
@@ -133,7 +133,7 @@ def plan(*, shards: int = SHARDS) -> list[Step]:
     """Return the steps that are left. Raises NotDistributable where there is no Citus, or not the right one."""
     if not 1 <= shards <= MOST_SHARDS:
         raise NotDistributable(f"The number of shards is one from 1 to {MOST_SHARDS:,}.")
-    citus.refuse_unless_coordinator()
+    coordinator.refuse_unless_coordinator()
     if has_migrations_to_apply():
         raise NotDistributable("There are migrations to apply: run manage.py migrate first.")
     return list(_left(shards))
@@ -148,8 +148,8 @@ def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractConte
         steps = plan(shards=shards)
         if not steps:
             return
-        citus.refuse_without_rights(_names(DISTRIBUTED + REFERENCE))
-        for statement in (*citus.SESSION, *_PATIENCE):
+        coordinator.refuse_without_rights(_names(DISTRIBUTED + REFERENCE))
+        for statement in (*coordinator.SESSION, *_PATIENCE):
             execute(statement)
         for step in steps:
             with progress(step):
@@ -163,7 +163,7 @@ def check() -> None:
     """
     was_open = connection.connection is not None
     try:
-        if citus.version() and any(_left(SHARDS)):
+        if coordinator.version() and any(_left(SHARDS)):
             raise NotDistributed
     except NotDistributable:
         raise NotDistributed from None

@@ -6,13 +6,18 @@ is asked: a database that does not answer is met by the next statement.
 
 import time
 from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
 
+from django.db import OperationalError
+from django.db.models import QuerySet
 from psycopg import Error as PsycopgError
+from psycopg import errors
 
 from chatbots.models import Chatbot
 from common.db import array, fetch
-from conversations import citus, placement
-from conversations.models import Conversation
+from conversations import placement
+from conversations.placement import TABLE, coordinator
 
 # The code of what waits for a machine, and what is told of it.
 SILENT = "machine_silent"
@@ -21,7 +26,7 @@ LOST = "A machine of the database was lost in the middle of the work."
 # A machine that stops is met by the work of so long at most; one that is back waits as long.
 LOOK_SECONDS = 5.0
 
-_TABLE = Conversation._meta.db_table
+_ALL = "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE isactive AND noderole = 'primary' ORDER BY nodeid"
 _GROUPS = "SELECT groupid FROM pg_dist_node WHERE nodename || ':' || nodeport = ANY(%s)"
 _ELSEWHERE = """
 SELECT each.chatbot_id
@@ -36,12 +41,12 @@ _INTERNAL_ERROR = "XX000"
 _LOST = ("failure on connection marked as essential", "could not commit transaction", "server closed the connection")
 
 
+@dataclass
 class _Known:
     """What this process knows: which machines, by their groups, were silent when it asked last."""
 
-    def __init__(self) -> None:
-        self.silent: list[int] = []
-        self.asked_at = float("-inf")
+    silent: list[int] = field(default_factory=list)
+    asked_at: float = float("-inf")
 
 
 _known = _Known()
@@ -58,10 +63,25 @@ def look_if_due() -> None:
 
 def look() -> list[str]:
     """As `look_if_due`, in any case. Return which are silent, as "host:port"."""
-    names = citus.silent_nodes()
+    names = silent_nodes()
     _known.silent = [group for (group,) in fetch(_GROUPS, [names])] if names else []
     _known.asked_at = time.monotonic()
     return names
+
+
+def silent_nodes() -> list[str]:
+    """Return which machines do not answer, as "host:port", after some seconds at most. None on one PostgreSQL.
+
+    All of them, if one takes the connection and then answers so late that the others are not heard.
+    """
+    if not placement.is_distributed():
+        return []
+    try:
+        return [name for name, has_answered, _ in coordinator.ask("SELECT 1") if not has_answered]
+    except OperationalError as error:
+        if not isinstance(error.__cause__, errors.QueryCanceled):
+            raise
+    return [name for (name,) in fetch(_ALL)]
 
 
 def any_silent() -> bool:
@@ -73,13 +93,13 @@ def reachable(chatbots: Collection[int]) -> list[int]:
     """Return those of the chatbots, in their order, that live on a machine that was not silent."""
     if not _known.silent:
         return list(chatbots)
-    found = {chatbot for (chatbot,) in fetch(_ELSEWHERE, [array(chatbots), _TABLE, array(_known.silent)])}
+    found = {chatbot for (chatbot,) in fetch(_ELSEWHERE, [array(chatbots), TABLE, array(_known.silent)])}
     return [chatbot for chatbot in chatbots if chatbot in found]
 
 
-def answering() -> list[int] | None:
-    """Return the chatbots of the machines that were not silent, or None if none was."""
-    return reachable(Chatbot.objects.values_list("pk", flat=True)) if _known.silent else None
+def answering(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return those of the rows whose chatbots live on a machine that was not silent."""
+    return rows.filter(chatbot__in=_of_answering()) if _known.silent else rows
 
 
 def on_answering() -> str:
@@ -87,8 +107,11 @@ def on_answering() -> str:
 
     It begins with the column, so the name of a table can stand before it.
     """
-    chatbots = answering()
-    return "chatbot_id IS NOT NULL" if chatbots is None else f"chatbot_id = ANY('{array(chatbots)}'::bigint[])"
+    return f"chatbot_id = ANY('{array(_of_answering())}'::bigint[])" if _known.silent else "chatbot_id IS NOT NULL"
+
+
+def _of_answering() -> list[int]:
+    return reachable(Chatbot.objects.values_list("pk", flat=True))
 
 
 def are_behind(error: BaseException, chatbots: Collection[int]) -> bool:

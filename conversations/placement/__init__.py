@@ -1,7 +1,9 @@
-"""Which chatbots live together: on one PostgreSQL all of them, on Citus those of one shard.
+"""Where chatbots live: on one PostgreSQL all in one place, on Citus those of a shard together (docs/scaling.md).
 
 Where the conversation tables are distributed, a statement that locks rows of them, or reads more of them than a plain
-join, takes chatbots of one shard only (docs/scaling.md). Whoever works for several chatbots groups them first.
+join, takes chatbots of one shard only. Whoever works for several chatbots groups them first, with `by_place`.
+`machines` knows which machines do not answer, `distribution` converts a database, and `coordinator` asks Citus for
+both. Nothing outside of this package knows of Citus.
 """
 
 from collections import defaultdict
@@ -9,12 +11,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TypeVar
 
-from common.db import BY_INDEX, array, execute, fetch
+from common.db import array, by_index, execute, fetch
 from conversations.models import Conversation
 
 _Thing = TypeVar("_Thing")
 
-_TABLE = Conversation._meta.db_table
+TABLE = Conversation._meta.db_table
 _KNOWS_SHARDS = "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
 _IS_DISTRIBUTED = "SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = %s::regclass)"
 _SHARDS = """
@@ -26,13 +28,18 @@ SELECT chatbot_id, get_shard_id_for_distribution_column(%s::regclass, chatbot_id
 @cache
 def is_distributed() -> bool:
     """Return whether the conversation tables are distributed. They become so only while no process is at work."""
-    return bool(fetch(_KNOWS_SHARDS)[0][0] and fetch(_IS_DISTRIBUTED, [_TABLE])[0][0])
+    return bool(fetch(_KNOWS_SHARDS)[0][0] and fetch(_IS_DISTRIBUTED, [TABLE])[0][0])
+
+
+def settings_of_machines() -> dict[str, str]:
+    """Return the setting by which the machines get the others of a transaction, too (`common.db.ALSO_SET`)."""
+    return {"citus.propagate_set_commands": "local"} if is_distributed() else {}
 
 
 def find_by_index() -> None:
     """Let the machines of Citus find rows by index until the transaction ends, as a worker's session does here."""
     if is_distributed():
-        execute(BY_INDEX)
+        execute(by_index())
 
 
 def by_place(chatbot_of: Mapping[_Thing, int]) -> list[list[_Thing]]:
@@ -42,7 +49,7 @@ def by_place(chatbot_of: Mapping[_Thing, int]) -> list[list[_Thing]]:
     """
     if not chatbot_of or not is_distributed():
         return [list(chatbot_of)] if chatbot_of else []
-    shards = dict(fetch(_SHARDS, [_TABLE, array(set(chatbot_of.values()))]))
+    shards = dict(fetch(_SHARDS, [TABLE, array(set(chatbot_of.values()))]))
     places: dict[int, list[_Thing]] = defaultdict(list)
     for thing, chatbot_id in chatbot_of.items():
         places[shards[chatbot_id]].append(thing)

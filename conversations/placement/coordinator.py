@@ -3,11 +3,9 @@
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
-from psycopg import errors
 
 from common.database_errors import describe_database_error
 from common.db import execute, fetch
-from conversations.placement import is_distributed
 
 OLDEST = 13
 
@@ -35,7 +33,6 @@ SELECT n.nodename || ':' || n.nodeport, asked.success, asked.result
   JOIN pg_dist_node n USING (nodeid)
  ORDER BY n.nodeid
 """
-_ALL = "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE isactive AND noderole = 'primary' ORDER BY nodeid"
 _NOT_OWNED = """
 SELECT relname FROM pg_class
  WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s) AND NOT pg_has_role(relowner, 'USAGE')
@@ -62,19 +59,17 @@ def keep_local_tables(*, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
                 cursor.execute(statement)
 
 
-def silent_nodes() -> list[str]:
-    """Return which machines of a distributed database do not answer, as "host:port", after some seconds at most.
-
-    All of them, if one takes the connection and then answers so late that the others are not heard.
-    """
-    if not is_distributed():
-        return []
-    try:
-        return [name for name, has_answered, _ in _ask("SELECT 1") if not has_answered]
-    except OperationalError as error:
-        if not isinstance(error.__cause__, errors.QueryCanceled):
-            raise
-    return [name for (name,) in fetch(_ALL)]
+def ask(command: str) -> list[tuple[str, bool, str]]:
+    """Return name, whether it answered, and the answer of each machine, also of the coordinator."""
+    with transaction.atomic():
+        execute(
+            "SELECT set_config('citus.node_connection_timeout', %s, TRUE), set_config('statement_timeout', %s, TRUE)",
+            [_NODE_TIMEOUT, _NODES_TIMEOUT],
+        )
+        answers = fetch(_ASK, [command])
+        # Nothing was written. In a transaction of the caller's the settings would last otherwise.
+        transaction.set_rollback(True)
+    return answers
 
 
 def refuse_unless_coordinator() -> None:
@@ -109,7 +104,7 @@ def refuse_without_rights(tables: list[str]) -> None:
             "(docs/database-roles.md)."
         )
     try:
-        answers = _ask("SELECT has_schema_privilege('public', 'CREATE')")
+        answers = ask("SELECT has_schema_privilege('public', 'CREATE')")
     except OperationalError as error:
         raise NotDistributable(f"The machines did not answer: {describe_database_error(error)}.") from None
     for name, has_answered, answer in answers:
@@ -122,16 +117,3 @@ def refuse_without_rights(tables: list[str]) -> None:
             raise NotDistributable(
                 f"This role may not make tables on {name}. As a superuser, there: ALTER DATABASE ... OWNER TO it."
             )
-
-
-def _ask(command: str) -> list[tuple[str, bool, str]]:
-    """Return name, whether it answered, and the answer of each machine, also of the coordinator."""
-    with transaction.atomic():
-        execute(
-            "SELECT set_config('citus.node_connection_timeout', %s, TRUE), set_config('statement_timeout', %s, TRUE)",
-            [_NODE_TIMEOUT, _NODES_TIMEOUT],
-        )
-        answers = fetch(_ASK, [command])
-        # Nothing was written. In a transaction of the caller's the settings would last otherwise.
-        transaction.set_rollback(True)
-    return answers
