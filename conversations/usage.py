@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from django.db.models import Count, Q
 from django.db.models.functions import TruncMonth
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from chatbots.models import Chatbot
 from common.db import array, fetch
@@ -53,17 +55,29 @@ SELECT variable.id, counted.identities
 """
 
 
-class ChannelUsage(NamedTuple):
-    channel: str
+_described = with_config(ConfigDict(use_attribute_docstrings=True))
+
+
+@_described
+class ChannelUsage(TypedDict):
+    """How many conversations began on a channel."""
+
+    channel: Conversation.Channel
+    conversations: int
+    """Including deleted ones."""
+    deleted: int
+    """How many of them are deleted now."""
+
+
+@_described
+class MonthUsage(TypedDict):
+    """How many conversations began in a month, in UTC."""
+
+    month: str
+    channels: list[ChannelUsage]
+    """Every channel, in a fixed order."""
     conversations: int
     deleted: int
-
-
-class MonthUsage(NamedTuple):
-    """A month, by its first day, with every channel in a fixed order, including those without conversations."""
-
-    month: date
-    channels: list[ChannelUsage]
 
 
 class DailyCounts(NamedTuple):
@@ -94,11 +108,21 @@ def by_month(*, chatbot: Chatbot, first: date, last: date) -> list[MonthUsage]:
         .annotate(conversations=Count("id"), deleted=Count("id", filter=Q(deletion_request_id__isnull=False)))
     )
     counts = {(month.date(), channel): numbers for month, channel, *numbers in rows}
-    usage = []
+    usage: list[MonthUsage] = []
     month = first.replace(day=1)
     while month <= last:
-        channels = [ChannelUsage(name, *counts.get((month, name), (0, 0))) for name in Conversation.Channel.values]
-        usage.append(MonthUsage(month, channels))
+        channels: list[ChannelUsage] = []
+        for channel in Conversation.Channel:
+            conversations, deleted = counts.get((month, channel), (0, 0))
+            channels.append({"channel": channel, "conversations": conversations, "deleted": deleted})
+        usage.append(
+            {
+                "month": f"{month:%Y-%m}",
+                "channels": channels,
+                "conversations": sum(one["conversations"] for one in channels),
+                "deleted": sum(one["deleted"] for one in channels),
+            }
+        )
         month = next_month(month)
     return usage
 

@@ -20,7 +20,7 @@ from compliance.requests.decisions import ApproveReason, CancelReason, RejectRea
 from compliance.requests.inputs import RequestInput
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
-from conversations.api.schemas import UCI_VALUE
+from conversations.api.shapes import UCI_VALUE
 from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind

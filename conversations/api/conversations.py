@@ -35,7 +35,7 @@ from common.times import Instant
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import JSON, answer, describe, link, parameters_of
 from conversations import intake, log
-from conversations.api import examples, representation, schemas
+from conversations.api import examples, shapes
 from conversations.documents import Document, DocumentError, DocumentInvalid, document_or_errors, error_at, errors_of
 from conversations.importer import read_lines
 from conversations.intake import MAX_DOCUMENTS
@@ -87,7 +87,7 @@ class ConversationsView(ChatbotView):
         parameters=parameters_of(LogQuery),
         responses={
             200: answer(
-                schemas.ConversationLog,
+                shapes.ConversationLog,
                 "A page of the log.",
                 ("two", examples.page(examples.CONVERSATION, examples.DELETED_CONVERSATION), "One open, one deleted"),
             )
@@ -110,7 +110,7 @@ class ConversationsView(ChatbotView):
             request,
         )
         entries = log.read([position["id"] for position in positions], chatbot=chatbot)
-        return pages.get_paginated_response([representation.conversation(entry) for entry in entries])
+        return pages.get_paginated_response([shapes.conversation(entry) for entry in entries])
 
     @describe(
         operation_id="storeConversations",
@@ -124,13 +124,13 @@ class ConversationsView(ChatbotView):
         tag=CONVERSATIONS,
         request={
             JSON: OpenApiRequest(
-                schemas.Conversations,
+                shapes.Conversations,
                 examples=[
                     OpenApiExample("one", examples.DOCUMENT, summary="One document"),
                     OpenApiExample("list", [examples.DOCUMENT, examples.SECOND_DOCUMENT], summary="A list"),
                 ],
             ),
-            schemas.JSON_LINES: OpenApiRequest(
+            shapes.JSON_LINES: OpenApiRequest(
                 {"type": "string", "description": "One document per line, up to 1,000. Empty lines do not count."},
                 examples=[
                     OpenApiExample(
@@ -143,7 +143,7 @@ class ConversationsView(ChatbotView):
         },
         responses={
             200: answer(
-                schemas.DocumentResults,
+                shapes.DocumentResults,
                 "The result of each document, in order; also if all were refused.",
                 ("created", {"results": [examples.CREATED]}, "One stored"),
                 ("refused", {"results": [examples.CREATED, examples.REFUSED]}, "One stored, one refused"),
@@ -162,7 +162,7 @@ class ConversationsView(ChatbotView):
             results = intake.store(chatbot=caller_of(request).chatbot, documents=documents)
         except intake.IntakeFailed as error:
             raise unavailable(error) from None
-        return Response({"results": [representation.document_result(result) for result in results]})
+        return Response({"results": [shapes.document_result(result) for result in results]})
 
 
 def unavailable(error: intake.IntakeFailed) -> Problem:
@@ -181,7 +181,7 @@ class ConversationView(ChatbotView):
         tag=CONVERSATIONS,
         responses={
             200: answer(
-                RootModel[schemas.LoggedConversation],
+                RootModel[shapes.LoggedConversation],
                 "The conversation.",
                 ("open", examples.CONVERSATION, "An open one"),
                 ("deleted", examples.DELETED_CONVERSATION, "A deleted one"),
@@ -194,7 +194,7 @@ class ConversationView(ChatbotView):
         entries = log.read([number], chatbot=caller_of(request).chatbot)
         if not entries:
             raise Problem("not_found", "The chatbot has no conversation with this number.")
-        return Response(representation.conversation(entries[0]))
+        return Response(shapes.conversation(entries[0]))
 
 
 class LookUpView(ChatbotView):
@@ -217,11 +217,11 @@ class LookUpView(ChatbotView):
             """,
         tag=CONVERSATIONS,
         request=OpenApiRequest(
-            schemas.LookUpBody, examples=[OpenApiExample("two", {"ids": ["c-2001", "c-1999"]}, summary="Two ids")]
+            shapes.LookUpBody, examples=[OpenApiExample("two", {"ids": ["c-2001", "c-1999"]}, summary="Two ids")]
         ),
         responses={
             200: answer(
-                schemas.FoundConversations,
+                shapes.FoundConversations,
                 "The conversation of each id, or null.",
                 ("two", examples.LOOKUP, "One is stored, one is not"),
             )
@@ -234,21 +234,21 @@ class LookUpView(ChatbotView):
         except log.TooLarge:
             raise Problem("too_large", "The answer would be too large. Ask for fewer ids at once.") from None
         results = [
-            {"id": one, "conversation": entry and representation.conversation(entry)}
+            {"id": one, "conversation": entry and shapes.conversation(entry)}
             for one, entry in zip(ids, entries, strict=True)
         ]
         return Response({"results": results})
 
 
-def _parse_look_up(raw: bytes) -> schemas.LookUpBody:
+def _parse_look_up(raw: bytes) -> shapes.LookUpBody:
     errors: list[DocumentError] = []
     try:
-        return schemas.LookUpBody.model_validate(parse_json(raw))
+        return shapes.LookUpBody.model_validate(parse_json(raw))
     except ValidationError as error:
         errors = errors_of(error)
     # Raised outside the except block: its context would hold what was sent.
     detail = "The body is not one that this call takes: see errors."
-    raise Problem("invalid", detail, errors=representation.field_errors(errors))
+    raise Problem("invalid", detail, errors=shapes.field_errors(errors))
 
 
 # --- The body of `POST conversations`
@@ -272,7 +272,7 @@ def _read_documents(request: Request) -> list[Document | DocumentInvalid]:
 
     The body is JSON, one document or a list; or JSON Lines, one document per line.
     """
-    is_lines = media_type(request._request, "application/json", schemas.JSON_LINES) == schemas.JSON_LINES
+    is_lines = media_type(request._request, "application/json", shapes.JSON_LINES) == shapes.JSON_LINES
     raw = body_of(request)
     with one_at_a_time(raw):
         return parse_lines(raw) if is_lines else parse_documents(raw)

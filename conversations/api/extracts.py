@@ -17,7 +17,7 @@ from common.query import Day, Query, parse_day, read_query
 from common.storage import StorageError
 from config.openapi.document import EXTRACTS
 from config.openapi.operations import answer, describe, link, location_header, parameters_of
-from conversations.api import examples, representation, schemas
+from conversations.api import examples, shapes
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -44,7 +44,7 @@ class ExtractsView(ChatbotView):
         parameters=parameters_of(ExtractsQuery),
         responses={
             200: answer(
-                schemas.Extracts,
+                shapes.Extracts,
                 "The extracts.",
                 ("one", {"extracts": [examples.EXTRACT]}, "A day with a file in the operator's bucket"),
             )
@@ -60,7 +60,7 @@ class ExtractsView(ChatbotView):
         if last - first > MAX_DAYS:
             raise invalid_field("/from", "too_long", f"Ask for {MAX_DAYS.days} days at most.")
         found = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day__range=(first, last))
-        return Response({"extracts": [representation.extract(one) for one in found.order_by("-day")]})
+        return Response({"extracts": [shapes.extract(one) for one in found.order_by("-day")]})
 
 
 class ExtractDownloadView(ChatbotView):

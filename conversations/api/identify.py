@@ -17,7 +17,7 @@ from common.texts import is_storable
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import answer, describe, link
 from conversations import identification
-from conversations.api import examples, representation, schemas
+from conversations.api import examples, shapes
 from conversations.api.conversations import unavailable
 from conversations.documents import DocumentError, DocumentInvalid, at_most, errors_of
 from conversations.identification import NamedIdentity
@@ -52,7 +52,7 @@ class IdentifyView(ChatbotView):
             """,
         tag=CONVERSATIONS,
         request=OpenApiRequest(
-            schemas.Identities,
+            shapes.Identities,
             examples=[
                 OpenApiExample(
                     "two", {"identities": [examples.IDENTITY, examples.OTHER_IDENTITY]}, summary="Two conversations"
@@ -61,7 +61,7 @@ class IdentifyView(ChatbotView):
         ),
         responses={
             200: answer(
-                schemas.IdentityResults,
+                shapes.IdentityResults,
                 "The result of each identity, in order; also if all were refused.",
                 ("stored", {"results": [examples.IDENTIFIED, examples.CONFIRMED]}, "One stored, one known before"),
                 ("refused", {"results": [examples.IDENTIFIED, examples.NOT_IDENTIFIED]}, "One stored, one refused"),
@@ -80,23 +80,23 @@ class IdentifyView(ChatbotView):
             raise unavailable(error) from None
         most_errors = max(_LEAST_ERRORS, MOST_ERRORS // len(items))
         shown = [
-            representation.identity_result(result, place=place, most_errors=most_errors)
+            shapes.identity_result(result, place=place, most_errors=most_errors)
             for place, result in enumerate(results)
         ]
         return Response({"results": shown})
 
 
-def _parse(raw: bytes) -> schemas.IdentitiesBody:
-    body = _validated(schemas.IdentitiesBody, parse_json(raw))
-    if isinstance(body, schemas.IdentitiesBody):
+def _parse(raw: bytes) -> shapes.IdentitiesBody:
+    body = _validated(shapes.IdentitiesBody, parse_json(raw))
+    if isinstance(body, shapes.IdentitiesBody):
         return body
     detail = "The body is not one that this call takes: see errors."
-    raise Problem("invalid", detail, errors=representation.field_errors(body))
+    raise Problem("invalid", detail, errors=shapes.field_errors(body))
 
 
 def _identity(item: Any) -> NamedIdentity | DocumentInvalid:
-    valid = _validated(schemas.IdentityItem, item)
-    if isinstance(valid, schemas.IdentityItem):
+    valid = _validated(shapes.IdentityItem, item)
+    if isinstance(valid, shapes.IdentityItem):
         return NamedIdentity(
             id=valid.id, key=valid.unique_chatter_identifier_key, value=valid.unique_chatter_identifier_value
         )

@@ -24,7 +24,7 @@ from common.storage import StorageError
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import answer, describe, link, location_header, parameters_of
 from conversations import messages, uploads
-from conversations.api import examples, representation, schemas
+from conversations.api import examples, shapes
 from conversations.api.upload_form import most_body_bytes, read_upload_form
 from conversations.models import Conversation
 
@@ -56,7 +56,7 @@ class MessagesView(ChatbotView):
         parameters=parameters_of(MessagesQuery),
         responses={
             200: answer(
-                schemas.Transcript,
+                shapes.Transcript,
                 "A page of the transcript.",
                 ("one", examples.page(examples.MESSAGE), "One message, with a file"),
             )
@@ -68,7 +68,7 @@ class MessagesView(ChatbotView):
         with _open_conversation(request, number) as conversation:
             positions = pages.paginate_queryset(messages.positions(conversation), request)
             entries = messages.read([position["id"] for position in positions], conversation=conversation)
-        return pages.get_paginated_response([representation.message(entry) for entry in entries])
+        return pages.get_paginated_response([shapes.message(entry) for entry in entries])
 
 
 _FILE_FORM: dict[str, Any] = {
@@ -111,7 +111,7 @@ class FilesView(ChatbotView):
         parameters=parameters_of(PageQuery),
         responses={
             200: answer(
-                schemas.Files, "A page of the files.", ("one", examples.page(examples.FILE_OF_MESSAGE), "One file")
+                shapes.Files, "A page of the files.", ("one", examples.page(examples.FILE_OF_MESSAGE), "One file")
             )
         },
         refuses=["invalid", "conversation_deleted"],
@@ -130,7 +130,7 @@ class FilesView(ChatbotView):
             files = pages.paginate_queryset(messages.stored_files(conversation), request)
             ids = messages.message_ids(files)
         return pages.get_paginated_response(
-            [representation.file(file) | {"message_id": ids.get(file.message_id)} for file in files]
+            [shapes.file(file) | {"message_id": ids.get(file.message_id)} for file in files]
         )
 
     @describe(
@@ -156,7 +156,7 @@ class FilesView(ChatbotView):
         },
         responses={
             201: answer(
-                RootModel[schemas.StoredFile],
+                RootModel[shapes.StoredFile],
                 "The file is stored.",
                 ("picture", examples.FILE_OF_MESSAGE | {"number": 17}, "A picture of a message"),
             )
@@ -239,5 +239,5 @@ def _store_file(request: Request, conversation: Conversation) -> Response:
     except StorageError as error:
         logger.error("A file could not be stored: %s", error.code)  # noqa: TRY400  it says all there is
         raise Problem("unavailable", "The storage did not take the file. Send it again later.") from None
-    stored = representation.file(file) | {"number": conversation.pk, "message_id": form.message_id}
+    stored = shapes.file(file) | {"number": conversation.pk, "message_id": form.message_id}
     return Response(stored, status=HTTPStatus.CREATED)

@@ -14,7 +14,7 @@ from common.query import Month, Query, read_query
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import answer, describe, parameters_of
 from conversations import usage
-from conversations.api import examples, representation, schemas
+from conversations.api import examples, shapes
 
 DEFAULT_MONTHS = 12
 MAX_MONTHS = 60
@@ -44,7 +44,7 @@ class UsageView(ChatbotView):
         tag=CONVERSATIONS,
         parameters=parameters_of(UsageQuery),
         responses={
-            200: answer(schemas.Usage, "The counts.", ("month", examples.USAGE, "A month with one channel in use"))
+            200: answer(shapes.Usage, "The counts.", ("month", examples.USAGE, "A month with one channel in use"))
         },
         refuses=["invalid"],
     )
@@ -54,13 +54,7 @@ class UsageView(ChatbotView):
         first = query.first or usage.months_before(last, DEFAULT_MONTHS - 1)
         _check_months(first, last)
         months = usage.by_month(chatbot=caller_of(request).chatbot, first=first, last=last)
-        return Response(
-            {
-                "from": f"{first:%Y-%m}",
-                "to": f"{last:%Y-%m}",
-                "months": [representation.usage(month) for month in months],
-            }
-        )
+        return Response({"from": f"{first:%Y-%m}", "to": f"{last:%Y-%m}", "months": months})
 
 
 def _check_months(first: date, last: date) -> None:

@@ -1,9 +1,12 @@
 """Bodies and responses of the calls about conversations, their files and daily extracts.
 
-A TypedDict is what `representation` returns, so mypy compares the two. The other models only describe.
+A TypedDict describes what the function below it returns, so mypy compares the two. All fields are always present. The
+other models only describe.
 """
 
-from datetime import date, datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,12 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, JsonValue,
 from typing_extensions import TypedDict
 
 from chatbots.models import Bucket
+from common.problems import CODES, FieldError
+from common.problems import Problem as Refusal
+from common.times import rfc3339
 from config.openapi.operations import Problem, ResponseModel, ResponsePage
-from conversations.documents import Document, Id
-from conversations.identification import MAX_IDENTITIES, IdentityOutcome
-from conversations.intake import MAX_DOCUMENTS, DocumentOutcome
-from conversations.log import MAX_IDS, Identifier
-from conversations.models import Conversation, DailyExtract, Message
+from conversations.documents import Document, DocumentError, Id
+from conversations.identification import MAX_IDENTITIES, IdentifyResult, IdentityOutcome
+from conversations.intake import MAX_DOCUMENTS, DocumentOutcome, StoreResult
+from conversations.log import MAX_IDS, Identifier, LogEntry
+from conversations.messages import MessageWithFiles
+from conversations.models import Conversation, DailyExtract, Message, UploadedFile
+from conversations.usage import MonthUsage
 
 JSON_LINES = "application/x-ndjson"
 
@@ -97,6 +105,11 @@ class DocumentResult(TypedDict):
     """Only of a refused document."""
 
 
+def document_result(result: StoreResult) -> DocumentResult:
+    error = _problem(result.errors).as_dict() if result.errors else None
+    return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
+
+
 class DocumentResults(ResponseModel):
     """The result of each document, in order."""
 
@@ -117,6 +130,27 @@ class IdentityResult(TypedDict):
     """Only of a refused identity."""
 
 
+def identity_result(result: IdentifyResult, *, place: int, most_errors: int) -> IdentityResult:
+    """Return the result of the identity at this place of the body."""
+    error = None
+    if result.errors:
+        problem = _problem([replace(one, pointer=f"/identities/{place}{one.pointer}") for one in result.errors])
+        error = problem.as_dict(most_errors=most_errors)
+    return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
+
+
+def _problem(errors: Sequence[DocumentError]) -> Refusal:
+    first = errors[0]
+    # Errors of the item as a whole have a code of their own.
+    code = first.code if first.code in CODES else "invalid"
+    return Refusal(code, first.detail, errors=field_errors(errors))
+
+
+def field_errors(errors: Iterable[DocumentError]) -> list[FieldError]:
+    """Return errors of documents as those of a problem."""
+    return [FieldError(pointer=one.pointer, code=one.code, detail=one.detail) for one in errors]
+
+
 class IdentityResults(ResponseModel):
     """The result of each identity, in order."""
 
@@ -132,6 +166,16 @@ class File(TypedDict):
     content_type: str
     bytes: int
     sha256: Annotated[str, Field(description="Of its content, in lower-case hex.")]
+
+
+def file(one: UploadedFile) -> File:
+    return {
+        "file_id": one.pk,
+        "name": one.name,
+        "content_type": one.content_type,
+        "bytes": one.size or 0,  # a stored file has both
+        "sha256": one.sha256 or "",
+    }
 
 
 @_response
@@ -195,6 +239,39 @@ class LoggedConversation(TypedDict):
     window."""
 
 
+def conversation(entry: LogEntry) -> LoggedConversation:
+    """Return a conversation of the log. A closed one has only the fields that are kept after deletion."""
+    one = entry.conversation
+    is_open = not one.is_closed
+    return {
+        "number": one.pk,
+        "id": one.external_id if is_open else None,
+        "deleted": not is_open,
+        "label": None if is_open else "Deleted conversation",
+        "deletion_request_id": None if is_open else str(one.deletion_request_id),
+        "channel": one.channel,
+        "language": one.language if is_open else None,
+        "user_name": one.user_name if is_open else None,
+        "started_at": rfc3339(one.started_at if is_open else _day(one.started_at)),
+        "last_message_at": rfc3339(one.last_message_at) if is_open else None,
+        "message_count": one.message_count if is_open else None,
+        "file_upload": one.has_file_upload,
+        "agent_handover": one.has_agent_handover,
+        "push": one.has_push,
+        "score": None if one.score is None else float(one.score),
+        "csat": {
+            "score": one.csat_score,
+            "vote": one.csat_vote,
+            "comment": one.csat_comment if is_open else None,
+        },
+        "unique_chatter_identifiers": entry.identifiers if is_open else [],
+    }
+
+
+def _day(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 class ConversationLog(ResponsePage):
     """A page of the log, newest first."""
 
@@ -229,32 +306,21 @@ class SaidMessage(TypedDict):
     """The files that came with it."""
 
 
+def message(entry: MessageWithFiles) -> SaidMessage:
+    return {
+        "id": entry.message.external_id,
+        "sender": entry.message.sender,
+        "kind": entry.message.kind,
+        "text": entry.message.text,
+        "sent_at": rfc3339(entry.message.sent_at),
+        "files": [file(one) for one in entry.files],
+    }
+
+
 class Transcript(ResponsePage):
     """A page of messages, in order."""
 
     results: list[SaidMessage]
-
-
-@_response
-class ChannelUsage(TypedDict):
-    """How many conversations began on a channel."""
-
-    channel: _Channel
-    conversations: int
-    """Including deleted ones."""
-    deleted: int
-    """How many of them are deleted now."""
-
-
-@_response
-class MonthUsage(TypedDict):
-    """How many conversations began in a month, in UTC."""
-
-    month: str
-    channels: list[ChannelUsage]
-    """Every channel, in a fixed order."""
-    conversations: int
-    deleted: int
 
 
 class Usage(ResponseModel):
@@ -296,6 +362,25 @@ class Extract(TypedDict):
     expires_at: _Time | None
     """Null in your own bucket: there the file is yours."""
     error: ExtractFailure | None
+
+
+def extract(one: DailyExtract) -> Extract:
+    is_hosted = one.hosting == Bucket.Hosting.HOSTED
+    return {
+        "day": one.day.isoformat(),
+        "state": one.state,
+        "starts_at": rfc3339(one.starts_at),
+        "ends_at": rfc3339(one.ends_at),
+        "rows": one.rows,
+        "bytes": one.bytes,
+        "sha256": one.sha256,
+        "hosting": one.hosting,
+        "bucket": settings.S3_BUCKET if is_hosted else one.bucket,
+        "key": one.key,
+        "finished_at": rfc3339(one.finished_at),
+        "expires_at": rfc3339(one.expires_at),
+        "error": {"code": one.error_code, "detail": one.error_detail} if one.error_code else None,
+    }
 
 
 class Extracts(ResponseModel):
