@@ -1,7 +1,7 @@
 """Store documents: at most 1,000 in one transaction, in a number of statements that does not depend on how many.
 
-A document goes through `documents` (parse), `identity_tokens` (verify, before the transaction), `merge` (variables,
-and what changes), here (refuse or accept) and `rows` (SQL).
+A document goes through `documents` (parse), here (verify its identity token, before the transaction), `merge`
+(variables, and what changes), here again (refuse or accept) and `rows` (SQL).
 
 Why intake and erasure cannot miss each other. Intake shares the chatbot's advisory lock from before its first read
 until its commit; an erasure's mark holds it alone (`locks`). So every intake lies wholly before or after a mark:
@@ -28,13 +28,14 @@ from enum import StrEnum
 from django.db import Error as DatabaseError
 from django.db import transaction
 
+from chatbots.identity_keys import IdentityKeys, note_use, read_identity_keys
+from chatbots.identity_tokens import IdentityClaims, TokenRefused, UnverifiedToken, parse, verify
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
 from common.database_errors import describe_database_error
 from conversations import lookups, rows
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error, too_far_ahead
 from conversations.extracts.days import flag_days
-from conversations.identity_tokens import VerifiedToken, verify_tokens
 from conversations.locks import share_with_intake
 from conversations.merge import DeclaredVariables, EstablishedBy, IncomingDocument, MergedConversation
 from conversations.models import Assurance
@@ -44,6 +45,10 @@ MAX_DOCUMENTS = 1000
 
 # Each further attempt means that another intake has committed one of the same conversations.
 _ATTEMPTS = 20
+
+
+# What a document's identity token says, or why it is refused; None if there is none.
+_VerifiedToken = IdentityClaims | DocumentError | None
 
 
 class IntakeFailed(Exception):
@@ -85,9 +90,17 @@ def store(
     """
     if len(documents) > MAX_DOCUMENTS:
         raise ValueError(f"At most {MAX_DOCUMENTS} documents can be stored at once.")
-    tokens = _verify_tokens(chatbot, documents)
+    failure, tokens = "", list[_VerifiedToken]()
+    try:
+        tokens = _verify_tokens(chatbot, documents)
+    except SecretUnreadable:
+        failure = "an identity key cannot be used until ENCRYPTION_KEYS can decrypt it again"
+    except DatabaseError as error:
+        failure = describe_database_error(error)
+    # Raised outside the except blocks, here and below: their context would quote rows.
+    if failure:
+        raise IntakeFailed(failure)
     for _ in range(_ATTEMPTS):
-        failure = ""
         try:
             with transaction.atomic():
                 return _store(chatbot, documents, tokens, look_up=look_up)
@@ -95,25 +108,57 @@ def store(
             continue
         except DatabaseError as error:
             failure = describe_database_error(error)
-        # Raised outside the except block: its context would quote rows.
         raise IntakeFailed(failure)
     raise IntakeFailed("other intakes of the same conversations kept coming first")
 
 
-def _verify_tokens(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> Sequence[VerifiedToken]:
-    try:
-        return verify_tokens(chatbot, documents)
-    except SecretUnreadable:
-        failure = "an identity key cannot be used until ENCRYPTION_KEYS can decrypt it again"
-    except DatabaseError as error:
-        failure = describe_database_error(error)
-    raise IntakeFailed(failure)
+def _verify_tokens(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[_VerifiedToken]:
+    """Return for each document what its token says, in order.
+
+    Whether one that has expired is refused depends on what is stored: the caller asks under its locks. Makes no
+    statement if no document has a token, else one, and one more where the use of a key is to be noted.
+
+    Raises SecretUnreadable if ENCRYPTION_KEYS cannot decrypt the secret of a key.
+    """
+    results: list[_VerifiedToken] = [None] * len(documents)
+    tokens: list[tuple[int, Document, UnverifiedToken]] = []
+    for place, document in enumerate(documents):
+        if isinstance(document, DocumentInvalid) or (text := document.get("identity_token")) is None:
+            continue
+        try:
+            tokens.append((place, document, parse(text)))
+        except TokenRefused as refused:
+            results[place] = token_error(refused.detail)
+    if not tokens:
+        return results
+    keys = read_identity_keys(chatbot, {token.kid for _, _, token in tokens})
+    used: set[str] = set()
+    for place, document, token in tokens:
+        try:
+            results[place] = _verify_token(token, document, chatbot=chatbot, keys=keys)
+            used.add(token.kid)
+        except TokenRefused as refused:
+            results[place] = token_error(refused.detail)
+    if due := used & keys.unnoted:
+        note_use(chatbot, due)
+    return results
+
+
+def _verify_token(
+    token: UnverifiedToken, document: Document, *, chatbot: Chatbot, keys: IdentityKeys
+) -> IdentityClaims:
+    claims = verify(token, keys.by_kid.get(token.kid), audience=chatbot.public_id, at=keys.at)
+    if claims.conversation_id is None and chatbot.token_names_conversation:
+        raise TokenRefused("The token must have a conversation_id: this chatbot demands it.")
+    if claims.conversation_id not in {None, document["id"]}:
+        raise TokenRefused("The token's conversation_id is not the document's id.")
+    return claims
 
 
 def _store(
     chatbot: Chatbot,
     documents: Sequence[Document | DocumentInvalid],
-    tokens: Sequence[VerifiedToken],
+    tokens: Sequence[_VerifiedToken],
     *,
     look_up: bool,
 ) -> list[StoreResult]:

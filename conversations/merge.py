@@ -85,15 +85,7 @@ class DeclaredVariables:
             by_name={variable.name: variable for variable in variables},
             uci_id=next((variable.pk for variable in variables if variable.is_uci), None),
             uci_public_ids={one.pk: one.public_id for one in variables if one.is_uci or one.was_uci},
-            established_by={
-                one.pk: (
-                    EstablishedBy.USER_CHANNEL
-                    if one.category == Variable.Category.USER_CHANNEL
-                    else EstablishedBy.CUSTOM
-                )
-                for one in variables
-                if one.is_uci or one.was_uci
-            },
+            established_by={one.pk: EstablishedBy(one.category) for one in variables if one.is_uci or one.was_uci},
             looked_up_by=frozenset(variables[0].sent if variables and variables[0].off_reason == "" else ()),
         )
 
@@ -200,14 +192,6 @@ class NewIdentity(NamedTuple):
     established_by: EstablishedBy = EstablishedBy.USER_CHANNEL
 
 
-class StrongerIdentity(NamedTuple):
-    """A stored identity whose value has now come in a stronger way."""
-
-    variable_id: int
-    digest: bytes
-    established_by: EstablishedBy
-
-
 class StoredValue(NamedTuple):
     value: str
     renewal_due: bool
@@ -228,7 +212,8 @@ class MergedConversation:
 
     new_messages: list[Message] = field(default_factory=list)
     new_identities: list[NewIdentity] = field(default_factory=list)
-    stronger_identities: dict[bytes, StrongerIdentity] = field(default_factory=dict)
+    # Known ones whose value has now come in a stronger way, by their digests.
+    stronger_identities: dict[bytes, NewIdentity] = field(default_factory=dict)
     new_values: dict[int, str] = field(default_factory=dict)
     # Of these variables the value is new or another one; of the rest of `new_values` it is kept longer. Without what
     # came with the first identity of a new conversation. `skipped`: those whose new value was replaced in this call.
@@ -311,8 +296,7 @@ class MergedConversation:
             self.new_identities.append(new)
         else:
             # Also of one that is new in this call: these are written after the new ones.
-            stronger = StrongerIdentity(new.variable_id, new.digest, new.established_by)
-            self.stronger_identities[new.digest] = stronger
+            self.stronger_identities[new.digest] = new
         return True
 
     def _set_value(self, variable_id: int, value: str) -> bool:

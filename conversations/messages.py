@@ -68,14 +68,13 @@ def open_conversation(*, chatbot: Chatbot, number: int) -> Iterator[Conversation
 
     Raises NoSuchConversation, ConversationClosed.
     """
-    found = Conversation.objects.filter(chatbot=chatbot, pk=number)
-    conversation = found.first()
+    conversation = Conversation.objects.filter(chatbot=chatbot, pk=number).first()
     if conversation is None:
         raise NoSuchConversation
     if conversation.is_closed:
         raise ConversationClosed
     yield conversation
-    if not found.filter(deletion_request_id__isnull=True).exists():
+    if not _open(chatbot.pk, number).exists():
         raise ConversationClosed
 
 
@@ -87,10 +86,7 @@ def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversat
     all is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed.
     """
     with transaction.atomic():
-        found = Conversation.objects.filter(
-            chatbot=conversation.chatbot_id, pk=conversation.pk, deletion_request_id__isnull=True
-        )
-        locked = found.select_for_update(no_key=True).first()
+        locked = _open(conversation.chatbot_id, conversation.pk).select_for_update(no_key=True).first()
         if locked is None:
             raise ConversationClosed
         data = {"conversation": locked.pk}
@@ -144,15 +140,17 @@ def download_link(*, file: UploadedFile, actor: str) -> str:
     """
     link = hosted_storage().link(file.object_key, content_type=file.content_type)
     with transaction.atomic():
-        found = Conversation.objects.filter(
-            chatbot=file.chatbot_id, pk=file.conversation_id, deletion_request_id__isnull=True
-        )
+        found = _open(file.chatbot_id, file.conversation_id)
         stored = UploadedFile.objects.filter(chatbot=file.chatbot_id, pk=file.pk, state=UploadedFile.State.STORED)
         if not (list(found.select_for_update()) and stored.exists()):
             raise FileGone
         data = {"file": file.pk, "conversation": file.conversation_id}
         changelog.record("file.downloaded", chatbot_id=file.chatbot_id, actor=actor, data=data)
     return link
+
+
+def _open(chatbot_id: int, number: int) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(chatbot=chatbot_id, pk=number, deletion_request_id__isnull=True)
 
 
 def _of(conversation: Conversation) -> dict[str, Any]:

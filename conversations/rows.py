@@ -4,7 +4,6 @@ Call it in intake's transaction, under its locks (`intake.py`): since the conver
 yet" stays true until the new rows are written, so they go in by plain COPY.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
@@ -21,7 +20,8 @@ from conversations.merge import (
     MergedConversation,
     StoredValue,
 )
-from conversations.tombstones import Erasure, bytea_array
+from conversations.models import Conversation
+from conversations.tombstones import Erasure, bytea_array, json_rows
 
 # A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
@@ -40,24 +40,12 @@ class Refusal(NamedTuple):
 
 
 _COLUMNS = [column.name for column in fields(ConversationRow)]
-_COLUMN_TYPES = {
-    "external_id_digest": "bytea",
-    "uci_variable_id": "bigint",
-    "started_at": "timestamptz",
-    "last_message_at": "timestamptz",
-    "message_count": "integer",
-    "has_file_upload": "boolean",
-    "has_agent_handover": "boolean",
-    "has_push": "boolean",
-    "score": "numeric",
-    "csat_score": "smallint",
-    "deletion_request_id": "uuid",
-}
 
 # Rows go to the server as one JSON parameter: psycopg dumps arrays in Python, item by item. Only the constants above
 # are formatted into statements.
 _COLUMN_LIST = ", ".join(_COLUMNS)
-_TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
+_TYPES = {field.attname: field.db_type(connection) for field in Conversation._meta.concrete_fields}
+_TYPED_COLUMNS = ", ".join(f"{column} {_TYPES[column]}" for column in _COLUMNS)
 
 # One look-up per digest, then the rows by number: asked for all digests at once, the planner may read the whole
 # chatbot, which it takes for small until there are statistics. The digest can be removed while we wait for a lock:
@@ -110,14 +98,14 @@ _WHICH_IDENTITIES = """
 """
 _STRENGTHEN = """
     UPDATE conversations_identity AS stored SET established_by = new.established_by
-    FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, digest bytea, established_by text)
-    WHERE stored.chatbot_id = %s AND stored.conversation_id = new.number AND stored.variable_id = new.variable
+    FROM json_to_recordset(%s::json) AS new(number bigint, variable_id bigint, digest bytea, established_by text)
+    WHERE stored.chatbot_id = %s AND stored.conversation_id = new.number AND stored.variable_id = new.variable_id
       AND stored.digest = new.digest AND stored.conversation_id = ANY(%s::bigint[])
 """
 _NAME_ERASED = """
     INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, digest)
-    SELECT %s, new.number, new.variable, new.digest
-    FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, digest bytea)
+    SELECT %s, new.number, new.variable_id, new.digest
+    FROM json_to_recordset(%s::json) AS new(number bigint, variable_id bigint, digest bytea)
     ON CONFLICT DO NOTHING
 """
 _HAVE_IDENTITIES = """
@@ -235,11 +223,11 @@ def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:
             }
             for one in refusals
         ]
-        execute(_LIST_REFUSED, [chatbot_id, _json(listed)])
+        execute(_LIST_REFUSED, [chatbot_id, json_rows(listed)])
 
 
 def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot_id: int) -> list[tuple[Any, ...]]:
-    return fetch(statement, [_json(rows), chatbot_id]) if rows else []
+    return fetch(statement, [json_rows(rows), chatbot_id]) if rows else []
 
 
 def write(*, chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
@@ -255,7 +243,7 @@ def _update_conversations(chatbot_id: int, conversations: Sequence[MergedConvers
     if conversations:
         changed = [{"id": one.number, **_columns_of(one)} for one in conversations]
         numbers = array(one.number for one in conversations if one.number is not None)
-        execute(_UPDATE_CONVERSATIONS, [_json(changed), chatbot_id, numbers])
+        execute(_UPDATE_CONVERSATIONS, [json_rows(changed), chatbot_id, numbers])
 
 
 def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
@@ -266,7 +254,7 @@ def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConvers
     if not conversations:
         return
     new = sorted(conversations, key=lambda conversation: conversation.row.external_id_digest)
-    numbers = dict(fetch(_INSERT_CONVERSATIONS, [chatbot_id, _json([_columns_of(one) for one in new])]))
+    numbers = dict(fetch(_INSERT_CONVERSATIONS, [chatbot_id, json_rows([_columns_of(one) for one in new])]))
     if len(numbers) < len(new):
         raise ConcurrentIntake
     for conversation in new:
@@ -278,30 +266,13 @@ def _columns_of(conversation: MergedConversation) -> dict[str, Any]:
     return {column: getattr(row, column) for column in _COLUMNS}
 
 
-def _json(rows: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps(rows, ensure_ascii=False, default=_as_postgresql_text)
-
-
-def _as_postgresql_text(value: object) -> str:
-    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
-
-
 def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     """Store the chatters of conversations; of erased chatters the digests alone, if not stored already."""
     new = [(conversation.number, one) for conversation in conversations for one in conversation.new_identities]
     named = [(chatbot_id, number, *one) for number, one in new if one.value is not None]
-    erased = [
-        {"number": number, "variable": one.variable_id, "digest": one.digest}
-        for number, one in new
-        if one.value is None
-    ]
+    erased = [{"number": number, **one._asdict()} for number, one in new if one.value is None]
     stronger = [
-        {
-            "number": conversation.number,
-            "variable": one.variable_id,
-            "digest": one.digest,
-            "established_by": one.established_by,
-        }
+        {"number": conversation.number, **one._replace(value=None)._asdict()}  # the value is stored already
         for conversation in conversations
         for one in conversation.stronger_identities.values()
     ]
@@ -309,10 +280,10 @@ def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversatio
         columns = "chatbot_id, conversation_id, variable_id, digest, value, established_by"
         _copy(f"conversations_identity ({columns})", named)
     if erased:
-        execute(_NAME_ERASED, [chatbot_id, _json(erased)])
+        execute(_NAME_ERASED, [chatbot_id, json_rows(erased)])
     if stronger:
         numbers = array(one.number for one in conversations if one.stronger_identities and one.number is not None)
-        execute(_STRENGTHEN, [_json(stronger), chatbot_id, numbers])
+        execute(_STRENGTHEN, [json_rows(stronger), chatbot_id, numbers])
 
 
 def _write_values(chatbot_id: int, conversations: Iterable[MergedConversation]) -> None:
@@ -323,7 +294,7 @@ def _write_values(chatbot_id: int, conversations: Iterable[MergedConversation]) 
         for variable_id, value in conversation.new_values.items()
     ]
     if new:
-        execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), _json(new)])
+        execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), json_rows(new)])
 
 
 def _write_messages(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:

@@ -10,9 +10,9 @@ or writes while the service is closed.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -129,18 +129,10 @@ def write(rows: Sequence[NewTombstone], *, chatbot_id: int) -> None:
     """Remember conversations and messages of a chatbot, each once for its request, in the caller's transaction."""
     if not rows:
         return
-    listed = [
-        {
-            "kind": Tombstone.Kind.MESSAGE if one.conversation_digest else Tombstone.Kind.CONVERSATION,
-            "digest": _bytea(one.digest),
-            "conversation_digest": _bytea(one.conversation_digest) if one.conversation_digest else None,
-            "request_id": str(one.request_id),
-            "erased_at": one.erased_at.isoformat(),
-        }
-        for one in rows
-    ]
+    kinds = {True: Tombstone.Kind.MESSAGE, False: Tombstone.Kind.CONVERSATION}
+    listed = [one._asdict() | {"kind": kinds[one.conversation_digest is not None]} for one in rows]
     keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
-    execute(_WRITE, {"chatbot": chatbot_id, "rows": json.dumps(listed), "keep": keep})
+    execute(_WRITE, {"chatbot": chatbot_id, "rows": json_rows(listed), "keep": keep})
 
 
 def bytea_array(values: Collection[bytes]) -> str:
@@ -148,5 +140,10 @@ def bytea_array(values: Collection[bytes]) -> str:
     return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
 
 
-def _bytea(value: bytes) -> str:
-    return f"\\x{value.hex()}"
+def json_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as one JSON parameter, which `json_to_recordset` reads."""
+    return json.dumps(rows, ensure_ascii=False, default=_as_postgresql_text)
+
+
+def _as_postgresql_text(value: object) -> str:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)

@@ -92,29 +92,26 @@ def open_upload(
     StorageError.
     """
     _check(name, content_type)
+    upload = UploadedFile(
+        chatbot_id=conversation.chatbot_id,
+        conversation=conversation,
+        object_key=f"uploads/{conversation.chatbot_id}/{uuid4().hex}",
+        name=name,
+        content_type=content_type,
+    )
     with transaction.atomic():
-        if not _lock_open(conversation.chatbot_id, conversation.pk):
-            raise ConversationDeleted
-        message_id = _message_id(conversation, message_external_id)
-        if _is_redacted(conversation.chatbot_id, message_id):
-            raise MessageRedacted
-        upload = UploadedFile.objects.create(
-            chatbot_id=conversation.chatbot_id,
-            conversation=conversation,
-            message_id=message_id,
-            object_key=f"uploads/{conversation.chatbot_id}/{uuid4().hex}",
-            name=name,
-            content_type=content_type,
-        )
+        _lock_open(upload)
+        upload.message_id = _message_id(conversation, message_external_id)
+        _refuse_redacted(upload)
+        upload.save()
     try:
         upload.upload_id = hosted_storage().open_upload(
             upload.object_key, content_type=content_type, filename=download_name(name)
         )
         with transaction.atomic():
-            is_open = _lock_open(upload.chatbot_id, upload.conversation_id)
-            if _is_redacted(upload.chatbot_id, upload.message_id):
-                raise MessageRedacted
-            if not (is_open and _row_of(upload).update(upload_id=upload.upload_id)):
+            _lock_open(upload)
+            _refuse_redacted(upload)
+            if not _row_of(upload).update(upload_id=upload.upload_id):
                 raise ConversationDeleted
     except BaseException:
         abort(upload=upload)
@@ -133,8 +130,7 @@ def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
     except StorageError:
         if _conversation_of(upload).filter(deletion_request_id__isnull=False).exists():
             raise ConversationDeleted from None
-        if _is_redacted(upload.chatbot_id, upload.message_id):
-            raise MessageRedacted from None
+        _refuse_redacted(upload)
         raise
 
 
@@ -144,22 +140,21 @@ def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
     Removes the object and raises ConversationDeleted, MessageRedacted, or StorageError if the sweep has taken it for
     abandoned.
     """
-    with transaction.atomic():
-        is_open = _lock_open(upload.chatbot_id, upload.conversation_id)
-        is_redacted = _is_redacted(upload.chatbot_id, upload.message_id)
-        may_store = is_open and not is_redacted
-        is_stored = may_store and _row_of(upload).filter(upload_id=upload.upload_id).update(
-            state=UploadedFile.State.STORED, size=written.bytes, sha256=written.sha256, upload_id=None
-        )
-        if is_stored:
+    try:
+        with transaction.atomic():
+            _lock_open(upload)
+            _refuse_redacted(upload)
+            if (
+                not _row_of(upload)
+                .filter(upload_id=upload.upload_id)
+                .update(state=UploadedFile.State.STORED, size=written.bytes, sha256=written.sha256, upload_id=None)
+            ):
+                detail = "The upload took so long that it was removed."
+                raise StorageError("storage_incomplete", detail, retryable=True)
             _conversation_of(upload).update(has_file_upload=True)
-    if not is_stored:
+    except (ConversationDeleted, MessageRedacted, StorageError):
         hosted_storage().purge(upload.object_key)
-        if is_open and is_redacted:
-            raise MessageRedacted
-        if is_open:
-            raise StorageError("storage_incomplete", "The upload took so long that it was removed.", retryable=True)
-        raise ConversationDeleted
+        raise
     upload.refresh_from_db(from_queryset=_row_of(upload))
     return upload
 
@@ -188,18 +183,20 @@ def _conversation_of(upload: UploadedFile) -> QuerySet[Conversation]:
     return Conversation.objects.filter(chatbot=upload.chatbot_id, pk=upload.conversation_id)
 
 
-def _lock_open(chatbot_id: int, conversation_id: int) -> bool:
-    """Lock the conversation's row, and return whether it is neither marked nor erased."""
-    marks = Conversation.objects.select_for_update().filter(chatbot=chatbot_id, pk=conversation_id)
-    return list(marks.values_list("deletion_request_id", flat=True)) == [None]
+def _lock_open(upload: UploadedFile) -> None:
+    """Lock the conversation's row. Raises ConversationDeleted if it is marked or erased."""
+    marks = _conversation_of(upload).select_for_update()
+    if list(marks.values_list("deletion_request_id", flat=True)) != [None]:
+        raise ConversationDeleted
 
 
-def _is_redacted(chatbot_id: int, message_id: int | None) -> bool:
-    """Return whether the message was redacted. Under the conversation's lock it stays so, or not."""
-    if message_id is None:
-        return False
-    redacted = Message.objects.filter(chatbot=chatbot_id, pk=message_id, kind=Message.Kind.REDACTED)
-    return redacted.exists()
+def _refuse_redacted(upload: UploadedFile) -> None:
+    """Raise MessageRedacted if the file's message was redacted. Under the conversation's lock it stays so, or not."""
+    if upload.message_id is None:
+        return
+    redacted = Message.objects.filter(chatbot=upload.chatbot_id, pk=upload.message_id, kind=Message.Kind.REDACTED)
+    if redacted.exists():
+        raise MessageRedacted
 
 
 def _message_id(conversation: Conversation, external_id: str | None) -> int | None:

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot, Variable
-from conversations.models.conversations import EARLIEST, Conversation, Identity
+from conversations.models.conversations import EARLIEST, Identity, _OfConversation
 
 
 class Tombstone(models.Model):
@@ -70,17 +70,13 @@ class Tombstone(models.Model):
         return f"tombstone {self.pk}"
 
 
-class RefusedIdentity(models.Model):
+class RefusedIdentity(_OfConversation):
     """An identity that was refused since it names an erased chatter: an officer decides about the conversation.
 
     `request_id` is that of the erasure. Neither the value nor its digest is kept. It goes with its conversation, or
     with the chatter's tombstone.
     """
 
-    chatbot = models.ForeignKey(
-        Chatbot, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
-    )
-    conversation = models.ForeignKey(Conversation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
     request_id = models.UUIDField()
     way = models.CharField(max_length=12, choices=Identity.EstablishedBy)
     at = models.DateTimeField(db_default=Now(), editable=False)
@@ -101,6 +97,3 @@ class RefusedIdentity(models.Model):
             models.Index(F("chatbot"), F("id").desc(), name="refusedidentity_newest", condition=Q(at__gt=EARLIEST)),
             models.Index(name="refusedidentity_expiry", fields=["expires_at"]),
         ]
-
-    def __str__(self) -> str:
-        return f"refused identity {self.pk}"
