@@ -14,6 +14,7 @@ from conversations.models import Conversation, Message
 from tests import factories
 from tests.conversations.reading import START, cells_by, restored, runs, written
 from tests.conversations.test_transcripts_read_back import (
+    TEXTS,
     by_a_spreadsheet,
     by_duckdb,
     by_pandas,
@@ -60,6 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 @examples(16)
 @given(sent=st.lists(CELLS, min_size=1, max_size=40))
+@example(sent=TEXTS)
 @example(sent=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
 @example(sent=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
 def test_each_text_comes_back_from_strict_readers_and_no_cell_of_it_runs(chatbot, folder, sent) -> None:
@@ -80,6 +82,7 @@ def as_shown(text: str) -> str:
 # Not made smaller: each try would start LibreOffice again.
 @settings(examples(3), phases=(Phase.explicit, Phase.generate))
 @given(sent=st.lists(CELLS, min_size=100, max_size=400))
+@example(sent=TEXTS)
 def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(chatbot, folder, sent) -> None:
     # LibreOffice drops these, and may so bring a quote to the beginning of a cell.
     sent = [re.sub("[\ufffe\uffff]", "", text) for text in sent]

@@ -80,13 +80,6 @@ def test_an_unparsable_form_raises_our_own_error(edits, sizes):
     assert code in {"invalid", "unsupported_media_type"}
 
 
-@given(cut=st.integers(0, len(WHOLE) - 3), sizes=SIZES)
-def test_it_refuses_a_form_that_ends_early(cut, sizes):
-    with pytest.raises(Problem) as caught:
-        read(WHOLE[:cut], sizes)
-    assert caught.value.code == "invalid"
-
-
 def test_it_reads_on_only_as_far_as_the_file_is_asked_for():
     request = RequestFactory().post("/api/", content_type=FORM)
     stream = InPieces(form(file(b"x" * 1_000_000)), [10_000_000])
