@@ -10,8 +10,8 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from benchmarks.filling import Filled
+from compliance.cluster import notify
 from compliance.models import ComplianceRequest
-from compliance.work import notify
 
 _UNDER_WAY = ("accepted", "processing")
 _HOURS = 3600.0

@@ -11,9 +11,9 @@ class ComplianceConfig(AppConfig):
 
     def ready(self) -> None:
         from compliance import checks  # noqa: F401, PLC0415  (registers the system checks)
+        from compliance.cluster import broker  # noqa: PLC0415
         from compliance.ledger import closed, service  # noqa: PLC0415
         from compliance.retention import due  # noqa: PLC0415
-        from compliance.work import notify  # noqa: PLC0415
         from conversations import rows  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
@@ -22,4 +22,4 @@ class ComplianceConfig(AppConfig):
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         rows.WAITED_FOR.append(due.left_out)
-        notify.disable_unpickling()
+        broker.disable_unpickling()

@@ -17,6 +17,8 @@ from common.db import retry_while_unavailable
 from common.isolation import Isolation
 from common.logs import describe_kind
 from common.storage import StorageError
+from compliance.cluster import occurrences
+from compliance.cluster.background import HOSTED, BackgroundJobs, Job
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, late_data, uci_values
 from compliance.errors import ClaimLost, StepFailed
@@ -28,8 +30,7 @@ from compliance.replay.operation import ReplayRefused, replay
 from compliance.retention import engine as retention
 from compliance.retention import expiry, objects, policy
 from compliance.retention.objects import Cleanup
-from compliance.work import bucket_checks, claims, hosted_bucket, refusals, scheduling
-from compliance.work.background import HOSTED, BackgroundJobs, Job
+from compliance.work import bucket_checks, claims, hosted_bucket, scheduling
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
 from compliance.work.sql import chatbots_of
@@ -71,7 +72,7 @@ def drain(
     with silence.calling_hosted():
         if not tripwire.look_if_due():
             return _catch_up(seconds)
-        _requeue_expired()
+        requeue_expired()
         called = False
         while time.monotonic() < end:
             if not _may_work():
@@ -102,7 +103,7 @@ def drain(
 
 
 def _may_work() -> bool:
-    return service.is_open() and not refusals.is_resting()
+    return service.is_open() and not occurrences.is_resting()
 
 
 def _catch_up(seconds: float) -> bool:
@@ -221,11 +222,12 @@ def _remove_expired(background: BackgroundJobs) -> None:
         background.begin(hosted)
     left = objects.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
-        if background.has_room and chatbot_id not in background.busy and not refusals.is_resting():
+        if background.has_room and chatbot_id not in background.busy and not occurrences.is_resting():
             background.begin(_at_client(chatbot_id, partial(objects.remove_at_client, chatbot_id), requeue=nothing))
 
 
-def _requeue_expired() -> None:
+def requeue_expired() -> None:
+    """Requeue what workers held whose lease has run out."""
     claims.requeue_expired()
     leases.requeue_expired()
 
@@ -257,7 +259,7 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
     """
     if was_refused_for_now(error):
         logger.warning("claim.refused claim=%s %s", held.id, describe_kind(error))
-        refusals.rest()
+        occurrences.rest_after_refusal()
     else:
         logger.error("claim.failed claim=%s", held.id, exc_info=error)
     try:

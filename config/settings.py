@@ -272,7 +272,7 @@ REST_FRAMEWORK = {
 Q_CLUSTER = {
     "name": "data-compliance",
     "orm": "default",
-    "broker_class": "compliance.work.notify.Broker",
+    "broker_class": "compliance.cluster.broker.Broker",
     "workers": env.int("WORKERS", 2, validate=Range(min=1)),
     "poll": 0.2,
     "queue_limit": 1,

@@ -23,9 +23,9 @@ from psycopg import errors
 from compliance import database_rights, worker
 from compliance.callbacks import queue as callbacks
 from compliance.canary import turns as canary
+from compliance.cluster import heartbeats
 from compliance.lookups import queue as lookups
 from compliance.notifications import delivery as mails
-from compliance.work import heartbeats
 
 ROLES = {"web": "tests_web", "worker": "tests_worker"}
 # Those who may log in, and nothing else: one who is to own a database, and one who is not.

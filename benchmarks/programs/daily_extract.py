@@ -15,7 +15,7 @@ from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
-from compliance.work import notify
+from compliance.cluster import notify
 from conversations.extracts import days
 from conversations.models import DailyExtract
 

@@ -12,9 +12,9 @@ from django.db.models import QuerySet
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.db import array, fetch
+from compliance.cluster import notify
 from compliance.errors import Refused
 from compliance.models import Callback
-from compliance.work import notify
 from compliance.work.outbox import TRIED_FOR
 
 _BATCH = 1_000

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
-from compliance.work import refusals
+from compliance.cluster import occurrences
 from compliance.work.scope import DELETIONS, Scope
 from compliance.work.sql import subjects
 from conversations.extracts import builder, days, leases
@@ -151,7 +151,9 @@ def build_next(*, settled: bool) -> bool:
 
 def build(held: DailyExtract, *, may_call_client: bool = True, on_read: builder.OnRead = lambda _bytes: None) -> bool:
     """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
-    is_done = builder.build(held, may_call_client=may_call_client, on_read=on_read, on_refused=refusals.rest)
+    is_done = builder.build(
+        held, may_call_client=may_call_client, on_read=on_read, on_refused=occurrences.rest_after_refusal
+    )
     release([held.chatbot_id])
     return is_done
 

@@ -17,12 +17,12 @@ from psycopg import sql
 from common.database_errors import REFUSED, describe_database_error, was_refused_for_now
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
+from compliance.cluster import occurrences
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
 from compliance.export.attachments import Copying
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest
-from compliance.work import refusals
 from compliance.work.claims import HeldClaim
 from compliance.work.sql import digests_of
 from compliance.work.transitions import completion, requeue
@@ -259,7 +259,7 @@ class Delivery:
             requeue.machine_lost(self._held, unread)
         elif failure.code == REFUSED:
             logger.warning("claim.refused claim=%s %s", self._held.id, failure.detail)
-            refusals.rest()
+            occurrences.rest_after_refusal()
             requeue.refused(self._held, unread, failure)
         elif len(self._held.request_ids) > 1:
             requeue.split_up(self._held, unread)

@@ -24,12 +24,13 @@ from django.db.models.functions import Now
 
 from chatbots.buckets import hosted_storage
 from common.db import array, execute, fetch
+from compliance.cluster import occurrences
 from compliance.errors import StepFailed
 from compliance.ledger import lines, objects
 from compliance.ledger.content import Line
 from compliance.ledger.objects import Written
 from compliance.models import JournalEntry, LedgerObject, Service
-from compliance.work import health, occurrences
+from compliance.work import health
 
 logger = logging.getLogger(__name__)
 

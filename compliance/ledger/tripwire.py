@@ -28,12 +28,12 @@ from django.conf import settings
 
 from common.db import execute, fetch_one
 from common.storage import StorageError, errors
+from compliance.cluster import occurrences
 from compliance.errors import StepFailed
 from compliance.ledger import journal, objects, service
 from compliance.ledger.content import Fault, Header, InvalidLedgerObject
 from compliance.ledger.service import Reason, State
 from compliance.models import LedgerObject
-from compliance.work import occurrences
 
 logger = logging.getLogger(__name__)
 

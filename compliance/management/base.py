@@ -15,13 +15,13 @@ from chatbots.management.base import find_chatbot, find_open_chatbot
 from common.commands import ACTOR, ReportingCommand
 from common.texts import counted
 from compliance.api.schemas import RequestObject
+from compliance.cluster import heartbeats
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit
-from compliance.work import heartbeats
 
 Status = ComplianceRequest.Status
 

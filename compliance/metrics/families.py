@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from chatbots.models import Chatbot
 from common.version import VERSION
+from compliance.cluster.heartbeats import Condition
+from compliance.cluster.occurrences import Name
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries
@@ -23,8 +25,6 @@ from compliance.models import Service as Identity
 from compliance.models.canary import Place
 from compliance.work import health
 from compliance.work.health_codes import Code
-from compliance.work.heartbeats import Condition
-from compliance.work.occurrences import Name
 from conversations.models import IdentityLookup
 
 _COUNTED = "Counted up to 2,000 of each state, and less of each chatbot the more there are."

@@ -38,7 +38,7 @@ class Claim(models.Model):
 
 
 class Heartbeat(models.Model):
-    """That a cluster was there, by the database's clock (`compliance.work.heartbeats`). One row for each start."""
+    """That a cluster was there, by the database's clock (`compliance.cluster.heartbeats`). One row for each start."""
 
     id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster, new at each start.")
     name = models.CharField(

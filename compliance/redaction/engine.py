@@ -25,6 +25,7 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog
 from chatbots.models import Bucket
 from common.db import fetch
+from compliance.cluster import notify
 from compliance.erasure import exports, marking
 from compliance.erasure.engine import Erased, ErasureRun, enter
 from compliance.erasure.marking import Marked
@@ -32,7 +33,6 @@ from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, Redaction, RepeatedExport
 from compliance.redaction import messages
 from compliance.requests import insert, results
-from compliance.work import notify
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
 from compliance.work.scope import REDACTIONS

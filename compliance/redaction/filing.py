@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from chatbots.models import Chatbot
+from compliance.cluster import notify
 from compliance.deadlines import OPEN
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
@@ -17,7 +18,6 @@ from compliance.models.redaction import MOST_MESSAGES
 from compliance.requests.inputs import ChatbotConfig, check_reference, checked_callback_url, read_requested_at
 from compliance.requests.selectors import ByMessages
 from compliance.requests.submit import CONSOLE_GRACE
-from compliance.work import notify
 from conversations.models import Conversation, Message
 
 

@@ -17,13 +17,14 @@ from django.db.models.functions import Now
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.db import fetch
+from compliance.cluster import notify
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests.submit import CONSOLE_GRACE
 from compliance.retention import policy
-from compliance.work import notify, sql
+from compliance.work import sql
 from compliance.work.outbox import announce
 from compliance.work.scope import DELETIONS, REDACTIONS
 from compliance.work.transitions import requeue

@@ -11,12 +11,12 @@ from django.db import transaction
 
 from chatbots import changelog
 from chatbots.models import Chatbot
+from compliance.cluster import notify
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import equal_exports, idempotency, insert
 from compliance.requests.idempotency import Answer, Recalled, ReplayKey
 from compliance.requests.inputs import ChatbotConfig, Kind, RequestInput
-from compliance.work import notify
 
 Outcomes = dict[int, ComplianceRequest | Refused]
 

@@ -21,10 +21,10 @@ from chatbots.models import Chatbot
 from common.db import fetch
 from common.isolation import Isolation, in_any_order
 from common.texts import counted
+from compliance.cluster import notify
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due
-from compliance.work import notify
 from compliance.work.outbox import announce
 from compliance.work.transitions import requeue
 from conversations.placement import machines

@@ -16,7 +16,7 @@ from chatbots.buckets.locations import require_bucket
 from chatbots.models import BucketCheck, Chatbot
 from chatbots.operations.buckets import check_bucket
 from common import leases, proc
-from compliance.work import notify
+from compliance.cluster import notify
 
 
 @transaction.atomic

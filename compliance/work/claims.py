@@ -34,7 +34,7 @@ _Done = TypeVar("_Done")
 
 # Longer than the longest stretch without a renewal: a storage call with its retries, and the time between two
 # renewals (common/leases.py). It only has to run out when the whole machine or container of a worker is gone: a
-# cluster requeues the claims of its own dead workers at once (compliance/work/cluster.py).
+# cluster requeues the claims of its own dead workers at once (compliance/cluster/supervision.py).
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 

@@ -14,13 +14,14 @@ from uuid import UUID
 from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
 from common.texts import counted
+from compliance.cluster import heartbeats, notify, occurrences
+from compliance.cluster.heartbeats import Cluster, Condition
+from compliance.cluster.occurrences import Last, Name
 from compliance.models import Service
-from compliance.work import canary, heartbeats, lookups, notify, occurrences
+from compliance.work import canary, lookups
 from compliance.work.canary import CanaryState
 from compliance.work.health_codes import Code, HealthProblem, problem
-from compliance.work.heartbeats import Cluster, Condition
 from compliance.work.lookups import ResolverTrouble
-from compliance.work.occurrences import Last, Name
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
 from conversations.placement import machines
 

@@ -6,7 +6,7 @@ from chatbots.buckets.locations import hosted_storage
 from chatbots.buckets.probe import WORKERS_KEY as KEY
 from common import outbound
 from common.storage import StorageError
-from compliance.work import occurrences
+from compliance.cluster import occurrences
 
 logger = logging.getLogger(__name__)
 

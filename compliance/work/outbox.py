@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from common.db import array, execute
-from compliance.work import notify
+from compliance.cluster import notify
 
 # After this long, an undelivered callback is given up.
 TRIED_FOR = timedelta(days=1)

@@ -12,11 +12,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from common.times import midnight
+from compliance.cluster import broker, heartbeats
+from compliance.cluster.heartbeats import Condition
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Occurrence
-from compliance.work import health, heartbeats, notify
+from compliance.work import health
 from compliance.work.health import Waiting
-from compliance.work.heartbeats import Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
 from console.common.scope import DECIDE, ChatbotScope, is_superuser, may, scope_of, visible_chatbots
@@ -207,6 +208,6 @@ def workers(request: HttpRequest) -> HttpResponse:
         claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
         sweep_age=last_sweep and max(timedelta(0), found.at - last_sweep),
         clean_age=found.canary.clean_at and max(timedelta(0), found.at - found.canary.clean_at),
-        failed_tasks=notify.failed_tasks() if sees_all else None,
+        failed_tasks=broker.failed_tasks() if sees_all else None,
         sees_all=sees_all,
     )

@@ -10,11 +10,12 @@ from django.test import Client
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
+from compliance.cluster import notify
 from compliance.models import ComplianceRequest, Service
 from compliance.requests.decisions import approve
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
-from compliance.work import claims, notify
+from compliance.work import claims
 from tests.closed import close
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import first_run, set_period

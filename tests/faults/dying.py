@@ -87,13 +87,14 @@ def _main(folder: Path) -> None:
 
     django.setup()
     from common.db import sessions_find_by_index
-    from compliance.work import cluster
+    from compliance.cluster import supervision
+    from compliance.tasks import DUTIES
 
     # It would wait longer after each of so many deaths.
-    cluster._LONGEST_PAUSE_SECONDS = 0.2
+    supervision._LONGEST_PAUSE_SECONDS = 0.2
     _Steps(folder).insert()
     with sessions_find_by_index():
-        cluster.run()
+        supervision.run(DUTIES)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from pytest_django import Settings
 from chatbots.models import Chatbot, DigestKey
 from common.crypto import digest, fingerprint
 from compliance import digests
+from compliance.cluster import heartbeats
 from compliance.models import ComplianceRequest
-from compliance.work import heartbeats
 from conversations.models import Conversation, Identity
 from tests import commands
 from tests.functional.company import Company, became, document, settle

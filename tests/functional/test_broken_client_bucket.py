@@ -10,10 +10,10 @@ from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
 from compliance import worker
+from compliance.cluster import notify
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.retention.expiry import remove_expired
-from compliance.work import notify
 from scripts.processes import Processes
 from tests import factories
 from tests.clients import PREFIX, empty, use_client_bucket

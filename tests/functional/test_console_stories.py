@@ -19,8 +19,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
+from compliance.cluster import notify
 from compliance.models import ComplianceRequest
-from compliance.work import notify
 from conversations.models import Message
 from scripts.processes import Processes
 from tests.browser import Watched, browser, needs_chromium, open_page, stays_at_home

@@ -16,7 +16,7 @@ from django_q.brokers import get_broker
 from django_q.models import Schedule, Task
 from django_q.monitor import save_task
 
-from compliance.work import notify
+from compliance.cluster import broker
 from tests import under_roles
 from tests.functional.support import manage, worker_environment
 
@@ -27,7 +27,7 @@ def test_a_cluster_drops_schedules_and_keeps_failed_tasks(db: None) -> None:
     Schedule.objects.create(name="of others", func="os.abort")
     task = {"id": "1", "name": "one", "func": "compliance.tasks.drain", "args": (), "kwargs": {}, "result": "code"}
     with under_roles.role("worker"):
-        notify.drop_unexpected()
+        broker.drop_unexpected()
         for _ in range(2):
             save_task(task | {"success": False, "started": timezone.now(), "stopped": timezone.now()}, get_broker())
     assert not Schedule.objects.exists()

@@ -18,9 +18,10 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common import proc
 from common.storage import ObjectStorage
+from compliance.cluster import notify
+from compliance.cluster.heartbeats import Condition
 from compliance.models import Claim, ComplianceRequest, Heartbeat
-from compliance.work import health, notify
-from compliance.work.heartbeats import Condition
+from compliance.work import health
 from scripts.processes import Processes, children_of
 from tests import factories
 from tests.clients import use_bucket_at
@@ -174,13 +175,13 @@ _FAILS = """
 import django
 django.setup()
 from common import logs
-from compliance.work import cluster
+from compliance.cluster import supervision
 
 def fail():
     raise ValueError("Ada Lovelace")
 
 logs.log_last_errors()
-process = cluster._Process(target=fail)
+process = supervision._Process(target=fail)
 process.start()
 process.join()
 print(process.exitcode)

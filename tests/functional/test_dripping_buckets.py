@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from compliance.cluster import notify
 from compliance.ledger import journal
-from compliance.work import health, notify
+from compliance.work import health
 from conversations.models import Conversation
 from scripts.processes import Processes
 from tests.factories import conversation_of, deletion_of, export_of

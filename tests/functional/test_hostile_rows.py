@@ -15,8 +15,9 @@ from django.utils import timezone
 from django_q.models import OrmQ, Schedule, Task
 from django_q.signing import SignedPackage
 
+from compliance.cluster import notify
 from compliance.models import Heartbeat, Occurrence
-from compliance.work import health, notify
+from compliance.work import health
 from scripts.processes import Processes
 from tests.commands import run
 from tests.functional.support import manage, worker_environment

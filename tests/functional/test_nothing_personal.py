@@ -18,8 +18,9 @@ from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import encrypt
 from common.storage import ObjectStorage
+from compliance.cluster import notify
 from compliance.models import Callback, ComplianceRequest, Heartbeat
-from compliance.work import bucket_checks, notify
+from compliance.work import bucket_checks
 from conversations.models import DailyExtract
 from scripts.processes import Processes, children_of, web_command
 from tests import factories

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from compliance.cluster import notify
 from compliance.ledger import service
 from compliance.ledger.service import Reason, State
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import notify
 from conversations.models import Conversation
 from scripts.processes import Processes
 from tests.factories import conversation_of, deletion_of, export_of

@@ -6,10 +6,10 @@ from django.db import connection, transaction
 from chatbots import locks
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
+from compliance.cluster import notify
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, policy
-from compliance.work import notify
 from conversations.intake import store
 from conversations.models import Conversation, Message
 from scripts.processes import Processes

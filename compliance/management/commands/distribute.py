@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandError, CommandParser
 
 from common.commands import TeachingCommand
-from compliance.work import heartbeats
+from compliance.cluster import heartbeats
 from conversations.placement import distribution
 from conversations.placement.coordinator import NotDistributable
 from conversations.placement.distribution import Step

@@ -6,10 +6,10 @@ from django.db import OperationalError
 
 from common.commands import ReportingCommand
 from common.logs import describe_kind
+from compliance.cluster.heartbeats import Cluster
+from compliance.cluster.occurrences import Name
 from compliance.work import health
 from compliance.work.health import Health
-from compliance.work.heartbeats import Cluster
-from compliance.work.occurrences import Name
 
 
 class Command(ReportingCommand):

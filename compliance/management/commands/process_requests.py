@@ -9,10 +9,10 @@ from common.db import sessions_find_by_index
 from common.isolation import Isolation
 from compliance import worker
 from compliance.callbacks import queue as callbacks
+from compliance.cluster import occurrences
 from compliance.lookups import queue as lookups
 from compliance.models import ComplianceRequest
 from compliance.notifications import delivery as mails
-from compliance.work import refusals
 
 
 class Command(ReportingCommand):
@@ -38,7 +38,7 @@ was over first, or the database refuses work for now
             with isolated.part("sweep"):
                 worker.sweep()
             is_time_over = worker.drain(seconds=options["seconds"])
-            is_refused = refusals.is_resting()
+            is_refused = occurrences.is_resting()
             callbacks.deliver()
             lookups.look_up()
             mails.deliver()

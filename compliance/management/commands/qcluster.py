@@ -2,7 +2,8 @@ from typing import Any
 
 from common.commands import TeachingCommand
 from common.db import sessions_find_by_index
-from compliance.work import cluster
+from compliance.cluster import supervision
+from compliance.tasks import DUTIES
 
 
 class Command(TeachingCommand):
@@ -22,4 +23,4 @@ killed (docs/operating.md).
 
     def handle(self, *args: Any, **options: Any) -> None:
         with sessions_find_by_index():
-            cluster.run()
+            supervision.run(DUTIES)

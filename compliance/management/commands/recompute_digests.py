@@ -7,7 +7,7 @@ from tqdm import tqdm
 from common.commands import ReportingCommand
 from common.texts import counted
 from compliance import digests
-from compliance.work import heartbeats
+from compliance.cluster import heartbeats
 
 
 class Command(ReportingCommand):

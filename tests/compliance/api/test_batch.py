@@ -12,9 +12,9 @@ from django_q.models import OrmQ
 from chatbots.api import long_calls
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.api import submissions
+from compliance.cluster import notify
 from compliance.models import ComplianceRequest, Replay
 from compliance.requests import idempotency, insert
-from compliance.work import notify
 from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.api.test_requests import FIELDS

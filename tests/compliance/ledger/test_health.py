@@ -11,10 +11,10 @@ from django.test import Client
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from compliance.cluster import occurrences
 from compliance.ledger import service
 from compliance.ledger.service import Reason, State
 from compliance.models import Heartbeat, JournalEntry, Occurrence, Service
-from compliance.work import occurrences
 from tests.commands import run
 from tests.factories import deletion_of
 

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
+from compliance.cluster import occurrences
 from compliance.ledger import content, objects, service, tripwire
 from compliance.models import LedgerObject, Occurrence, Service
-from compliance.work import occurrences
 from tests.factories import conversation_of, deletion_of
 from tests.ledger import LINE, header, noted, put, recovered
 from tests.patches import before, failing

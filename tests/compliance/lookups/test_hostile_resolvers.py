@@ -16,6 +16,7 @@ from pytest_django import Settings
 from chatbots.models import Chatbot, Resolver
 from compliance import tasks
 from compliance.callbacks.queue import RECEIVERS
+from compliance.cluster.broker import TaskFailed
 from compliance.lookups import client
 from compliance.lookups.queue import Lookups, look_up
 from compliance.models import Callback
@@ -181,7 +182,7 @@ def test_an_error_with_look_ups_leaves_callbacks_their_turn(chatbot, monkeypatch
     monkeypatch.setattr(Lookups, "take", failing(RuntimeError("boom")))
     with receiving() as receiver:
         CallbackFactory.create(request=deletion_of(chatbot, "1"), url=receiver.url())
-        with pytest.raises(tasks.TaskFailed):
+        with pytest.raises(TaskFailed):
             tasks.deliver_callbacks()
         assert len(receiver.received) == 1
 

@@ -12,9 +12,10 @@ from django_q.models import OrmQ, Task
 from chatbots.models import Bucket, BucketCredential, Chatbot, SilentStorage
 from common import proc
 from compliance import tasks
+from compliance.cluster import broker, heartbeats, notify, occurrences
+from compliance.cluster.heartbeats import Condition
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
-from compliance.work import health, heartbeats, notify, occurrences
-from compliance.work.heartbeats import Condition
+from compliance.work import health
 from tests.commands import run
 from tests.factories import BucketCredentialFactory, ClaimFactory, deletion_of, export_of
 
@@ -252,8 +253,8 @@ def test_failed_tasks_are_listed_by_name_and_time_and_waiting_ones_counted() -> 
         )
     notify.notify_workers()
 
-    assert [one.name for one in notify.failed_tasks()] == ["sweep", "drain"]
-    assert "library" not in repr(notify.failed_tasks())
+    assert [one.name for one in broker.failed_tasks()] == ["sweep", "drain"]
+    assert "library" not in repr(broker.failed_tasks())
     assert notify.tasks_waiting()[0] == 1
     OrmQ.objects.all().delete()
     assert notify.tasks_waiting() == (0, None)

@@ -13,9 +13,10 @@ from common.database_errors import was_refused_for_now
 from common.db import execute
 from common.storage import ObjectStorage
 from compliance import tasks, worker
+from compliance.cluster import occurrences
+from compliance.cluster.background import BackgroundJobs
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import bucket_checks, claims, health, refusals
-from compliance.work.background import BackgroundJobs
+from compliance.work import bucket_checks, claims, health
 from conversations.models import DailyExtract
 from tests.commands import report
 from tests.extracting import conversation_on, extract_of, noon, planned
@@ -36,7 +37,7 @@ _MENDED = "DROP FUNCTION IF EXISTS have_no_room() CASCADE"
 @pytest.fixture(autouse=True)
 def _work_goes_on() -> Iterator[None]:
     yield
-    refusals.forget()
+    occurrences.forget_refusal()
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drain_after_the_rest() -> None:
-    refusals.forget()
+    occurrences.forget_refusal()
     ComplianceRequest.objects.update(not_before=None)
     worker.drain(seconds=30)
 
@@ -125,7 +126,7 @@ def test_a_worker_takes_nothing_for_a_moment_and_health_reports_it(chatbot, stor
     unmet.refresh_from_db()
     assert (unmet.status, unmet.started_at) == (Status.ACCEPTED, None)
     assert "database_refused" in [problem.code for problem in health.check().problems]
-    refusals.forget()
+    occurrences.forget_refusal()
     worker.drain(seconds=30)
     unmet.refresh_from_db()
     assert unmet.status == Status.COMPLETED
@@ -142,7 +143,7 @@ def test_a_task_that_can_claim_nothing_rests_and_has_not_failed(chatbot: Chatbot
         with connection.cursor() as cursor:
             cursor.execute(_MENDED)
     request.refresh_from_db()
-    assert (request.status, request.attempts, refusals.is_resting()) == (Status.ACCEPTED, 0, True)
+    assert (request.status, request.attempts, occurrences.is_resting()) == (Status.ACCEPTED, 0, True)
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
@@ -197,7 +198,7 @@ def test_work_at_a_clients_bucket_waits_for_a_connection_of_its_thread(chatbot, 
     worker.drain(seconds=30, background=background)
 
     assert not background.busy
-    assert refusals.is_resting()
+    assert occurrences.is_resting()
     assert "job.refused" in caplog.text
     assert not Claim.objects.exists()
     assert not DailyExtract.objects.filter(token__isnull=False).exists()

@@ -15,11 +15,11 @@ from django_q.models import OrmQ
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.db import by_index
 from common.storage import ObjectStorage
-from compliance import worker
+from compliance import tasks, worker
 from compliance.callbacks.queue import Callbacks
 from compliance.erasure import late_data
 from compliance.models import ComplianceRequest
-from compliance.work import claims, cluster, dispatcher, health, lookups
+from compliance.work import claims, dispatcher, health, lookups
 from conversations import placement
 from conversations.extracts import leases
 from conversations.models import Conversation, DailyExtract, IdentityLookup, VariableValue
@@ -91,7 +91,7 @@ def extract_states() -> list[tuple[str, int, str]]:
     return list(DailyExtract.objects.order_by("pk").values_list("state", "attempts", "error_code"))
 
 
-def tasks() -> list[str]:
+def waiting_tasks() -> list[str]:
     """The names of the tasks that wait, in order."""
     return list(OrmQ.objects.order_by("pk").values_list("payload", flat=True))
 
@@ -318,19 +318,19 @@ def test_a_cluster_asks_for_no_look_ups_of_a_silent_machine(two: tuple[Chatbot, 
     with_resolver(two[1], "http://127.0.0.1:9/")
     look_up_of(two[1])
     silence(1)
-    cluster.enqueue_what_is_due()
-    assert tasks() == ["sweep"]
+    tasks.enqueue_what_is_due()
+    assert waiting_tasks() == ["sweep"]
 
     silence()
-    cluster.enqueue_what_is_due()
-    assert tasks() == ["sweep", "deliver_callbacks"]
+    tasks.enqueue_what_is_due()
+    assert waiting_tasks() == ["sweep", "deliver_callbacks"]
 
 
 def test_the_sweep_is_asked_for_before_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookups, "is_any_due", failing(OperationalError))
     with pytest.raises(OperationalError):
-        cluster.enqueue_what_is_due()
-    assert tasks() == ["sweep"]
+        tasks.enqueue_what_is_due()
+    assert waiting_tasks() == ["sweep"]
 
 
 def test_health_tells_of_the_look_ups_of_all_machines_that_answer_now(two, silence, monkeypatch) -> None:

@@ -15,12 +15,12 @@ from common.storage import ObjectStorage, StorageError, errors
 from common.storage.breaker import FAILURES
 from common.storage.removal import Removal, Removed
 from compliance import worker
+from compliance.cluster.background import BackgroundJobs
 from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention import expiry
 from compliance.work import claims, health, hosted_bucket
-from compliance.work.background import BackgroundJobs
 from compliance.work.transitions import requeue
 from conversations.models import UploadedFile
 from tests import factories

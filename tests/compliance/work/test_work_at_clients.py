@@ -9,9 +9,9 @@ from chatbots.models import BucketCheck, Chatbot
 from common import proc
 from common.storage import ObjectStorage
 from compliance import worker
+from compliance.cluster.background import THREADS, BackgroundJobs, Job
 from compliance.models import Claim
 from compliance.work import bucket_checks, claims
-from compliance.work.background import THREADS, BackgroundJobs, Job
 from tests.compliance.export.test_client_exports import failed, left_behind, shown
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces
 from tests.factories import conversation_of, deletion_of, export_of

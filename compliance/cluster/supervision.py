@@ -6,7 +6,7 @@ process is replaced, except a worker after its number of tasks: the cluster ends
 another, which requeues the claims of the former.
 
     parent      uses no database; kills a guard that hangs, or whose process hangs
-      guard     ends when one of its processes was killed; beats, notifies workers, enqueues the sweep
+      guard     ends when one of its processes was killed; beats, and does its duties
         workers, pusher, monitor    die with the guard, and the guard with the parent
 """
 
@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import Array, c_int
-from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connection, connections
@@ -34,9 +33,7 @@ from django_q.worker import worker
 from common import logs, proc
 from common.db import finds_by_index
 from common.logs import describe_kind
-from compliance.work import bucket_checks, claims, health, heartbeats, lookups, notify, occurrences
-from conversations.extracts import leases
-from conversations.placement import machines
+from compliance.cluster import broker, heartbeats, occurrences
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +48,17 @@ _STILL = {"T", "Z"}  # stopped, zombie
 _SHORT_LIFE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 8.0
 
 
-@dataclass(frozen=True)
-class Former:
+class Duties(NamedTuple):
+    """What a guard does beside guarding."""
+
+    # Requeues what the workers of a cluster were at, by its name and the owner to blame; returns whether all is.
+    requeue_from_cluster: Callable[[str, str | None], bool]
+    requeue_expired: Callable[[], None]
+    enqueue_what_is_due: Callable[[], None]
+    have_journal_written: Callable[[], None]
+
+
+class Former(NamedTuple):
     """The cluster before: its name, and the process because of which it ended, or 0."""
 
     name: str
@@ -62,8 +68,8 @@ class Former:
 class _Board:
     """Numbers that parent and guard share in memory, without a lock, which a dead process could hold."""
 
-    def __init__(self, processes: int) -> None:
-        self._pids: Array[c_int] = multiprocessing.RawArray("i", processes)
+    def __init__(self) -> None:
+        self._pids: Array[c_int] = multiprocessing.RawArray("i", Conf.WORKERS + 8)  # spare ones for replaced workers
         self.lost = multiprocessing.RawValue("i", 0)
 
     @property
@@ -76,7 +82,7 @@ class _Board:
 
 
 class _Flag:
-    """The part of an event that django-q2 uses, within one process."""
+    """The part of an event that django-q2 uses, within one process. A signal's handler may set it."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -111,17 +117,14 @@ class _Process(ForkProcess):
 class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
     """The process that starts the others, and ends when one of them is killed."""
 
-    def __init__(self, cluster_id: UUID, board: _Board, former: Former | None) -> None:
+    def __init__(self, cluster_id: UUID, board: _Board, former: Former | None, duties: Duties) -> None:
         super().__init__(stop_event=_Flag(), start_event=_Flag(), cluster_id=cluster_id, start=False)
         signal.signal(signal.SIGTERM, self.stop_event.set)
-        self._board = board
-        self._former = former
+        self._board, self._former, self._duties = board, former, duties
         self._started: dict[_Process, str] = {}
         self._began = time.monotonic()
-        self._next_tick = 0.0
-        self._next_look = 0.0
-        self._has_noted_restart = former is None
-        self._has_checked_sessions = former is not None
+        self._next_tick = self._next_look = 0.0
+        self._at_first: Callable[[], None] | None = _note_restart if former else _warn_of_plans
 
     def spawn_process(self, target: Callable[..., Any], *args: Any) -> _Process:
         process = _Process(target=target, args=args, name=f"{target.__name__}-{uuid4().hex[:8]}", daemon=True)
@@ -142,14 +145,15 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         """Called by the guard's loop twice a second, and ten times a second while it stops."""
         self._end_if_killed()
         status: str | None = super().status()
+        now = time.monotonic()
         if status == Conf.STOPPED:
             self._beat(stopped=True)
-        elif time.monotonic() >= self._next_tick:
-            self._next_tick = time.monotonic() + TICK_SECONDS
+        elif now >= self._next_tick:
+            self._next_tick = now + TICK_SECONDS
             _attempt(self._tick)
-        elif time.monotonic() >= self._next_look and not self.stop_event.is_set():
-            self._next_look = time.monotonic() + _JOURNAL_LOOK_SECONDS
-            _attempt(_have_journal_written)
+        elif now >= self._next_look and not self.stop_event.is_set():
+            self._next_look = now + _JOURNAL_LOOK_SECONDS
+            _attempt(self._duties.have_journal_written)
         return status
 
     def _end_if_killed(self) -> None:
@@ -166,36 +170,29 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         logger.critical("cluster.ends cluster=%s %s=%s %s", proc.cluster(), self._started[process], process.pid, what)
         os._exit(1)  # and the others with it
 
-    def _tick(self) -> None:
-        self._beat(stopped=False)
-        self._clear_up()
-        notify.drop_unexpected()
-        if not self.stop_event.is_set():
-            enqueue_what_is_due()
-
     def _beat(self, *, stopped: bool) -> None:
         heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=stopped)
 
-    def _clear_up(self) -> None:
-        """Requeue the work of dead workers: those of this machine, and any whose lease has expired."""
+    def _tick(self) -> None:
+        self._beat(stopped=False)
+        self._requeue_from_dead_clusters()
+        if self._at_first:
+            self._at_first()
+            self._at_first = None
+        self._duties.requeue_expired()
+        broker.drop_unexpected()
+        if not self.stop_event.is_set():
+            self._duties.enqueue_what_is_due()
+
+    def _requeue_from_dead_clusters(self) -> None:
+        """Requeue the work of dead workers of this machine."""
         former = self._former
         # One that is started from outside may succeed any cluster that was killed along with its parent.
         at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
         for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
-            leases.requeue_from_cluster(name, blamed=blamed)
-            bucket_checks.requeue_from_cluster(name)
-            if claims.requeue_from_cluster(name, blamed=blamed):
+            if self._duties.requeue_from_cluster(name, blamed):
                 heartbeats.cleared_up(cluster_id)
-        if not self._has_checked_sessions:
-            if not finds_by_index():
-                logger.error("planner.not_in_force: set it for the workers' role (docs/scaling.md)")
-            self._has_checked_sessions = True
-        if not self._has_noted_restart:
-            occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
-            self._has_noted_restart = True
-        claims.requeue_expired()
-        leases.requeue_expired()
 
 
 def _attempt(call: Callable[[], None]) -> None:
@@ -207,29 +204,22 @@ def _attempt(call: Callable[[], None]) -> None:
         connection.close()
 
 
-def _have_journal_written() -> None:
-    if health.is_journal_due():
-        notify.notify_workers()
+def _note_restart() -> None:
+    occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
 
 
-def enqueue_what_is_due() -> None:
-    """Insert tasks for what is due: some may have been lost, with their process or because the database failed."""
-    if health.is_anything_due() or bucket_checks.is_any_waiting():
-        notify.notify_workers()
-    notify.enqueue_sweep()
-    # Intake queues look-ups without a task. Late, and not of a silent machine of Citus, where this would fail.
-    machines.look_if_due()
-    if lookups.is_any_due():
-        notify.enqueue_callbacks()
+def _warn_of_plans() -> None:
+    if not finds_by_index():
+        logger.error("planner.not_in_force: set it for the workers' role (docs/scaling.md)")
 
 
-def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:
+def _guard(cluster_id: UUID, board: _Board, former: Former | None, duties: Duties, parent: int) -> None:
     """Run a guard. Its process ends at once, since Python would wait for the others."""
     code = 1
     try:
         proc.die_with_parent(parent)
-        proc.name_cluster(name_of(host, os.getpid(), cluster_id))
-        Guard(cluster_id, board, former).start()
+        proc.name_cluster(_name_of(os.getpid(), cluster_id))
+        Guard(cluster_id, board, former, duties).start()
         code = 0
     except Exception:
         logger.critical("process.failed process=guard", exc_info=True)
@@ -237,70 +227,63 @@ def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, pa
         os._exit(code)
 
 
-class Parent:
-    """The first process: starts a cluster, watches it, and starts another when it ends by itself."""
+def _name_of(guard: int | None, cluster_id: UUID) -> str:
+    """Return a unique name for this start of a cluster; host and process number may be reused."""
+    return f"{socket.gethostname()}:{guard}-{cluster_id.hex[-6:]}"
 
-    def __init__(self) -> None:
-        self._stop = _Flag()
 
-    def run(self) -> None:
-        """Return once a stop was requested (SIGTERM, SIGINT) and the cluster has ended. Call it once per process."""
-        signal.signal(signal.SIGTERM, self._stop.set)
-        signal.signal(signal.SIGINT, self._stop.set)
-        host = socket.gethostname()
-        former: Former | None = None
-        pause = 0.0
-        while not self._stop.is_set():
-            began = time.monotonic()
-            board = _Board(Conf.WORKERS + 8)  # spare ones while a worker is replaced
-            cluster_id = uuid4()
-            connections.close_all()  # a process that is forked must not share one
-            guard = ForkProcess(
-                name="guard", target=_guard, args=(cluster_id, host, board, former, os.getpid()), daemon=False
-            )
-            guard.start()
-            logger.info("cluster.starts guard=%s workers=%s", guard.pid, Conf.WORKERS)
-            self._watch(guard, board)
-            if self._stop.is_set():
-                break
-            logger.critical("cluster.ended guard=%s code=%s: another is started", guard.pid, guard.exitcode)
-            former = Former(name_of(host, guard.pid or 0, cluster_id), board.lost.value)
-            pause = (
-                min(pause * 2 or 1.0, _LONGEST_PAUSE_SECONDS) if time.monotonic() - began < _SHORT_LIFE_SECONDS else 0
-            )
-            self._rest(pause)
-        logger.info("cluster.stopped")
+def run(duties: Duties) -> None:
+    """Start a cluster, watch it, and start another when it ends by itself.
 
-    def _watch(self, guard: ForkProcess, board: _Board) -> None:
-        """Wait until the guard has ended, and kill it when a process of the cluster hangs for too long."""
-        still_since: dict[int, float] = {}
-        signalled_at = -math.inf
-        while guard.is_alive():
-            now = time.monotonic()
-            if self._stop.is_set() and now - signalled_at >= 1:
-                # Repeated: it may not have been ready for signals.
-                guard.terminate()
-                signalled_at = now
-            still = [pid for pid in (guard.pid or 0, *board.pids) if proc.state(pid) in _STILL]
-            still_since = {pid: still_since.get(pid, now) for pid in still}
-            lost = [pid for pid, since in still_since.items() if now - since >= STILL_SECONDS]
-            if lost:
-                if guard.pid not in lost:
-                    board.lost.value = lost[0]
-                logger.critical("cluster.ends guard=%s: process %s hangs", guard.pid, lost[0])
-                guard.kill()
-            guard.join(_LOOK_SECONDS)
-
-    def _rest(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not self._stop.is_set() and time.monotonic() < end:
+    Return once a stop was requested (SIGTERM, SIGINT) and the cluster has ended. Call it in the main thread, once per
+    process.
+    """
+    logs.log_last_errors()
+    stop = _Flag()
+    signal.signal(signal.SIGTERM, stop.set)
+    signal.signal(signal.SIGINT, stop.set)
+    former: Former | None = None
+    pause = 0.0
+    while not stop.is_set():
+        began, board, cluster_id = time.monotonic(), _Board(), uuid4()
+        connections.close_all()  # a process that is forked must not share one
+        given = (cluster_id, board, former, duties, os.getpid())
+        guard = ForkProcess(name="guard", target=_guard, args=given, daemon=False)
+        guard.start()
+        logger.info("cluster.starts guard=%s workers=%s", guard.pid, Conf.WORKERS)
+        _watch(guard, board, stop)
+        if stop.is_set():
+            break
+        logger.critical("cluster.ended guard=%s code=%s: another is started", guard.pid, guard.exitcode)
+        former = Former(_name_of(guard.pid, cluster_id), board.lost.value)
+        is_short = time.monotonic() - began < _SHORT_LIFE_SECONDS
+        pause = min(pause * 2 or 1.0, _LONGEST_PAUSE_SECONDS) if is_short else 0.0
+        end = time.monotonic() + pause
+        while not stop.is_set() and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
         _reap()
+    logger.info("cluster.stopped")
 
 
-def name_of(host: str, guard: int, cluster_id: UUID) -> str:
-    """Return a unique name for this start of a cluster; host and process number may be reused."""
-    return f"{host}:{guard}-{cluster_id.hex[-6:]}"
+def _watch(guard: ForkProcess, board: _Board, stop: _Flag) -> None:
+    """Wait until the guard has ended, and kill it when a process of the cluster hangs for too long."""
+    still_since: dict[int, float] = {}
+    signalled_at = -math.inf
+    while guard.is_alive():
+        now = time.monotonic()
+        if stop.is_set() and now - signalled_at >= 1:
+            # Repeated: it may not have been ready for signals.
+            guard.terminate()
+            signalled_at = now
+        still = [pid for pid in (guard.pid or 0, *board.pids) if proc.state(pid) in _STILL]
+        still_since = {pid: still_since.get(pid, now) for pid in still}
+        lost = [pid for pid, since in still_since.items() if now - since >= STILL_SECONDS]
+        if lost:
+            if guard.pid not in lost:
+                board.lost.value = lost[0]
+            logger.critical("cluster.ends guard=%s: process %s hangs", guard.pid, lost[0])
+            guard.kill()
+        guard.join(_LOOK_SECONDS)
 
 
 def _reap() -> None:
@@ -308,9 +291,3 @@ def _reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-
-
-def run() -> None:
-    """Run clusters in the main thread until this process is stopped."""
-    logs.log_last_errors()
-    Parent().run()

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import proc
+from compliance.cluster import heartbeats
 from compliance.models import Claim, ComplianceRequest, Heartbeat
-from compliance.work import claims, heartbeats
+from compliance.work import claims
 from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import ClaimFactory, deletion_of

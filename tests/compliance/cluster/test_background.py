@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from compliance.work.background import THREADS, THREADS_WITH_CHECK, BackgroundJobs, Job
+from compliance.cluster.background import THREADS, THREADS_WITH_CHECK, BackgroundJobs, Job
 from tests.patches import failing
 
 PATIENCE = 30

@@ -15,8 +15,9 @@ from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
 from chatbots.models import Chatbot
+from compliance import tasks
+from compliance.cluster import broker, notify
 from compliance.models import Occurrence
-from compliance.work import cluster, notify
 from tests.factories import deletion_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def take_all() -> list[str]:
     """Take tasks one by one, as a cluster does; return the names of their functions."""
     taken = []
-    while task := notify.Broker().dequeue():
+    while task := broker.Broker().dequeue():
         [(_, signed)] = task
         taken.append(SignedPackage.loads(signed)["func"])
     return taken
@@ -75,7 +76,7 @@ def test_a_lost_task_is_inserted_again_while_a_request_waits(chatbot: Chatbot) -
     deletion_of(chatbot, "42")
     notify.notify_workers()
     OrmQ.objects.all().delete()
-    cluster.enqueue_what_is_due()
+    tasks.enqueue_what_is_due()
     assert "drain" in OrmQ.objects.values_list("payload", flat=True)
 
 
@@ -96,16 +97,16 @@ def test_a_task_is_deleted_when_taken_and_taken_once() -> None:
 
 
 def test_dequeuing_reconnects_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(broker, "_WAIT_SECONDS", 0)
     notify.notify_workers()
-    broker = notify.Broker()
+    taker = broker.Broker()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [(backend,)] = cursor.fetchall()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_end, backend).result(timeout=10)
 
-    assert broker.dequeue() is None
+    assert taker.dequeue() is None
     assert take_all() == ["compliance.tasks.drain"]
 
 
@@ -130,7 +131,7 @@ def _end(backend: int) -> None:
 
 def _take() -> str | None:
     try:
-        task = notify.Broker().dequeue()
+        task = broker.Broker().dequeue()
         return SignedPackage.loads(task[0][1])["func"] if task else None
     finally:
         connection.close()
@@ -138,7 +139,7 @@ def _take() -> str | None:
 
 def test_a_worker_is_recycled_once_its_threads_are_idle_or_at_a_limit(monkeypatch) -> None:
     monkeypatch.setattr(Conf, "RECYCLE", 3)
-    life = notify.WorkerLifetime()
+    life = broker.WorkerLife()
     replaced = []
     for number, is_needed in enumerate([True] * 4 + [False], start=1):
         life.count_task(is_needed=is_needed)
@@ -146,7 +147,7 @@ def test_a_worker_is_recycled_once_its_threads_are_idle_or_at_a_limit(monkeypatc
     assert replaced == [False] * 4 + [True]
 
     monkeypatch.setattr(Conf, "RECYCLE", 3)
-    life = notify.WorkerLifetime()
-    for _ in range(3 * life.LONGEST):
+    life = broker.WorkerLife()
+    for _ in range(3 * broker.LONGEST_LIFE):
         life.count_task(is_needed=True)
-    assert Conf.RECYCLE == 3 * life.LONGEST
+    assert Conf.RECYCLE == 3 * broker.LONGEST_LIFE

@@ -4,6 +4,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from compliance import tasks, worker
+from compliance.cluster.broker import TaskFailed
 from tests.factories import ConversationFactory
 
 
@@ -17,7 +18,7 @@ def test_a_failed_task_contains_no_row_data(monkeypatch, caplog) -> None:
 
     monkeypatch.setattr(worker, "sweep", fail)
 
-    with pytest.raises(tasks.TaskFailed) as caught:
+    with pytest.raises(TaskFailed) as caught:
         tasks.sweep()
 
     kept = "".join(traceback.format_exception(caught.value))

@@ -18,7 +18,7 @@ from django.db import connection, connections
 
 from common.database_errors import was_refused_for_now
 from common.logs import describe_kind
-from compliance.work import refusals
+from compliance.cluster import notify, occurrences
 
 logger = logging.getLogger(__name__)
 
@@ -76,22 +76,18 @@ class BackgroundJobs:
         with self._changed:
             self._jobs.add(job)
         connected: Future[None] = Future()
-        # A daemon, or the worker could not end before the bucket answers.
-        thread = threading.Thread(target=self._run, args=[job, connected], name="background", daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # the system has no more threads for us
+            # A daemon, or the worker could not end before the bucket answers.
+            threading.Thread(target=self._run, args=[job, connected], name="background", daemon=True).start()
+            connected.result()
+        except Exception as error:  # the system has no more threads for us, or the database no connection
             self._drop(job)
-            _requeue(job)
-            raise
-        error = connected.exception()
-        if error is not None:
             # Here, where there is a connection: its lease would run out, which costs an attempt.
             job.requeue()
             if not was_refused_for_now(error):
-                raise error
+                raise
             logger.warning("job.refused chatbot=%s %s", job.chatbot_id, describe_kind(error))
-            refusals.rest()
+            occurrences.rest_after_refusal()
 
     def wait(self, seconds: float) -> bool:
         with self._changed:
@@ -118,7 +114,6 @@ class BackgroundJobs:
             try:
                 connection.ensure_connection()
             except BaseException as error:
-                self._drop(job)
                 connected.set_exception(error)
                 return
             connected.set_result(None)
@@ -160,3 +155,7 @@ def _requeue(job: Job) -> None:
         job.requeue()
     except Exception:  # its lease runs out, then
         logger.exception("job.requeue_failed chatbot=%s", job.chatbot_id)
+
+
+# Of this worker process.
+JOBS = BackgroundJobs(notify.notify_workers)
