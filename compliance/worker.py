@@ -30,7 +30,7 @@ from compliance.replay.operation import ReplayRefused, replay
 from compliance.retention import engine as retention
 from compliance.retention import expiry, objects, policy
 from compliance.retention.objects import Cleanup
-from compliance.work import bucket_checks, claims, hosted_bucket, scheduling
+from compliance.work import bucket_checks, claims, scheduling
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
 from compliance.work.sql import chatbots_of
@@ -193,7 +193,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
         with silence.calling_hosted():
             # First: without the bucket, nothing else may be done once the database server was started anew.
             with isolated.part("hosted_bucket"):
-                hosted_bucket.check_if_due()
+                bucket_checks.check_hosted_if_due()
             if not tripwire.look_if_due():
                 if (found := service.state()) != service.State.OPEN:
                     service.log_closed(found)

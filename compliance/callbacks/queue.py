@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chatbots import changelog
 from chatbots.callback_secrets import Signers
-from common.db import array, distinct, execute, fetch, fetch_in_index_order
+from common.db import array, distinct, execute, fetch_in_index_order
 from compliance.callbacks.client import Call, Failure, Outcome
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import dispatcher
@@ -126,9 +126,7 @@ def _ending_of(outcome: Outcome) -> Ending:
 
 
 def is_due() -> bool:
-    """Return whether callbacks are due."""
-    [(due,)] = fetch(f"SELECT EXISTS ({_CHATBOTS})")
-    return bool(due)
+    return bool(Callbacks().due_chatbots())
 
 
 def deliver(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:

@@ -1,9 +1,11 @@
-"""Bucket checks that a user has requested in the console: a row that a worker takes, and adds each step's result to.
+"""Checks of buckets by workers: of one that a user asks about in the console, and of the hosted bucket by the sweep.
 
-So no page waits for a bucket, and a bucket has one check at a time. Commands check in their own process
+A check that a user has requested is a row that a worker takes, and adds each step's result to. So no page waits for a
+bucket, and a bucket has one check at a time. Commands check in their own process
 (`chatbots.operations.buckets.check_bucket`).
 """
 
+import logging
 from collections.abc import Collection
 from contextlib import suppress
 
@@ -12,11 +14,20 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from chatbots.buckets import Step
-from chatbots.buckets.locations import require_bucket
+from chatbots.buckets.locations import hosted_storage, require_bucket
+from chatbots.buckets.probe import WORKERS_KEY as KEY
 from chatbots.models import BucketCheck, Chatbot
 from chatbots.operations.buckets import check_bucket
-from common import leases, proc
-from compliance.cluster import notify
+from common import leases, outbound, proc
+from common.storage import StorageError
+from compliance.cluster import notify, occurrences
+
+logger = logging.getLogger(__name__)
+
+# Of the hosted bucket.
+_EVERY_SECONDS = 300
+_SECONDS = 10.0
+_MISSING = occurrences.Name.BUCKET_MISSING
 
 
 @transaction.atomic
@@ -71,3 +82,27 @@ def requeue_from_cluster(cluster: str) -> None:
     """Let others start over the checks of a dead cluster's workers."""
     held = BucketCheck.objects.filter(finished_at=None, owner__startswith=f"{cluster}:")
     held.update(token=None, next_attempt_at=Now())
+
+
+def check_hosted_if_due() -> None:
+    """Write an object to the hosted bucket and remove it: every five minutes, and after a failure at each call.
+
+    So a missing bucket is known before a request needs it: `health` reports a failure. A storage that does not answer
+    is none: that is `storage_silent`. Call it outside any transaction.
+    """
+    if not occurrences.ask(_MISSING, every=_EVERY_SECONDS):
+        return
+    storage = hosted_storage()
+    try:
+        with outbound.within(_SECONDS):
+            # Else each trial would leave a version more where versions are kept and may not be removed.
+            storage.purge(KEY)
+            storage.put(KEY, b"A check whether the service may write here.", "text/plain")
+            storage.purge(KEY)
+    except StorageError as error:
+        occurrences.give_back(_MISSING)
+        if not error.retryable:
+            logger.warning("hosted_bucket.refused code=%s", error.code)
+            occurrences.note(_MISSING)
+    else:
+        occurrences.forget(_MISSING)

@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models.functions import Now
+
 from chatbots.operations.credentials import interrupted_chatbots
 from common.db import array, fetch, fetch_one
 from common.texts import counted
 from compliance.cluster import heartbeats, notify, occurrences
 from compliance.cluster.heartbeats import Cluster, Condition
 from compliance.cluster.occurrences import Last, Name
-from compliance.models import Service
+from compliance.models import JournalEntry, Service
 from compliance.work import canary, lookups
 from compliance.work.canary import CanaryState
 from compliance.work.health_codes import Code, HealthProblem, problem
@@ -103,10 +105,6 @@ SELECT statement_timestamp(),
 """
 # Of younger entries most are done at once, and then need no line of their own.
 JOURNAL_AGE_SECONDS = 2.0
-_IS_JOURNAL_DUE = f"""
-SELECT EXISTS (SELECT FROM compliance_journalentry
-                WHERE at < clock_timestamp() - make_interval(secs => {JOURNAL_AGE_SECONDS}))
-"""
 # For the operator's bucket, all exports wait, so they are not counted.
 _SILENT = f"""
 SELECT c.slug, s.since, s.rests_until, waiting.requests, waiting.days
@@ -249,7 +247,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
 
 def is_journal_due() -> bool:
     """Return whether the ledger is to be told of something that was accepted, withdrawn or revoked."""
-    return bool(fetch(_IS_JOURNAL_DUE)[0][0])
+    return JournalEntry.objects.filter(at__lt=Now() - timedelta(seconds=JOURNAL_AGE_SECONDS)).exists()
 
 
 def oldest_waiting(chatbots: Collection[int] | None = None) -> Waiting | None:

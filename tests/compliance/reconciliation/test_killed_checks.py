@@ -12,7 +12,7 @@ from chatbots.buckets import hosted_location, probe, trial
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.reconciliation import scan
-from compliance.work import hosted_bucket
+from compliance.work import bucket_checks
 from tests.compliance.reconciling import ORPHANS, file_of, keys, put, reconcile
 from tests.patches import Killed, after, failing
 
@@ -26,7 +26,7 @@ def killed(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         after(patch, ObjectStorage, "put", failing(Killed))
         with pytest.raises(Killed):
-            hosted_bucket.check_if_due()
+            bucket_checks.check_hosted_if_due()
 
     def allow_and_die(_theirs: ObjectStorage, _folder: str, own: str) -> NoReturn:
         name = own.rpartition("/")[2]

@@ -11,7 +11,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.work import hosted_bucket
+from compliance.work import bucket_checks
 from conversations.extracts import days
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned
@@ -65,7 +65,7 @@ def test_an_expired_file_that_cannot_be_removed_has_an_error(chatbot, storage, m
     planned(chatbot)
     make_all()
     _expire()
-    hosted_bucket.check_if_due()  # so that the sweep removes nothing else
+    bucket_checks.check_hosted_if_due()  # so that the sweep removes nothing else
     refusals = [StorageError("storage_locked", "An object lock forbids it."), StorageError("x", "Busy.", True)]
 
     def refuse(*_args: Any) -> None:

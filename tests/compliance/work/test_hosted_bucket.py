@@ -14,7 +14,7 @@ from chatbots.buckets.locations import forget_storages
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import Occurrence
-from compliance.work import health, hosted_bucket
+from compliance.work import bucket_checks, health
 from tests.commands import run
 from tests.config.test_settings import PRODUCTION, manage
 from tests.s3_server import Identity, S3Server, running
@@ -74,11 +74,11 @@ def test_workers_report_a_bucket_in_which_they_may_not_write_or_remove(
 ) -> None:
     hosted(WRITER)
     server.refuse(WRITER, refused)
-    hosted_bucket.check_if_due()
+    bucket_checks.check_hosted_if_due()
     assert is_reported()
 
     server.allow()
-    hosted_bucket.check_if_due()
+    bucket_checks.check_hosted_if_due()
     assert not is_reported()
     assert list(server.storage().versions()) == []
 
@@ -89,12 +89,12 @@ def test_trials_of_a_bucket_that_keeps_versions_do_not_add_up(server: S3Server, 
     hosted(WRITER, "versions")
     server.refuse(WRITER, "s3:DeleteObjectVersion", bucket="versions")
     for _ in range(3):
-        hosted_bucket.check_if_due()
+        bucket_checks.check_hosted_if_due()
         assert is_reported()
     assert len(list(server.storage(bucket="versions").versions())) == 1
 
     server.allow(bucket="versions")
-    hosted_bucket.check_if_due()
+    bucket_checks.check_hosted_if_due()
     assert not is_reported()
     assert list(server.storage(bucket="versions").versions()) == []
 
@@ -103,14 +103,14 @@ def test_trials_of_a_bucket_that_keeps_versions_do_not_add_up(server: S3Server, 
 def test_a_storage_that_hangs_is_none_that_is_missing(
     server: S3Server, hosted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosted_bucket, "_SECONDS", 0.5)
+    monkeypatch.setattr(bucket_checks, "_SECONDS", 0.5)
     hosted(WRITER)
     server.pause()
     try:
         began = time.monotonic()
         with silence.calling_hosted():
             for _ in range(4):  # the breaker refuses the last one
-                hosted_bucket.check_if_due()
+                bucket_checks.check_hosted_if_due()
         assert time.monotonic() - began < 10
     finally:
         server.resume()

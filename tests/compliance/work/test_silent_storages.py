@@ -20,7 +20,7 @@ from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention import expiry
-from compliance.work import claims, health, hosted_bucket
+from compliance.work import bucket_checks, claims, health
 from compliance.work.transitions import requeue
 from conversations.models import UploadedFile
 from tests import factories
@@ -57,7 +57,7 @@ def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatb
 def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(chatbot, storage, monkeypatch) -> None:
     # So that nothing but the sweep's thread would call the storage.
     assert tripwire.look_if_due()
-    hosted_bucket.check_if_due()
+    bucket_checks.check_hosted_if_due()
     hosted_storage().calls.breaker.reset()
     known = silent(None, rests=-timedelta(seconds=1))
 
@@ -222,12 +222,19 @@ def test_an_object_that_cannot_be_removed_delays_only_its_own_request(chatbot, s
     assert (stuck.status, stuck.files, stuck.error_code, stuck.messages) == (Status.COMPLETED, 1, "", 2)
 
 
-def test_retries_of_unavailable_storage_wait_longer_each_time(chatbot, storage, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(errors.unavailable(), [1, 2, 24, 480]), (errors.denied("s3:PutObject"), [1, 2, 24])],
+    ids=["silent", "refused"],
+)
+def test_a_refusal_that_stays_is_tried_later_each_time_and_fails_at_the_last(
+    chatbot, storage, monkeypatch, error, expected
+) -> None:
     request = deletion_of(chatbot, "42")
 
-    monkeypatch.setattr(ObjectStorage, "put", failing())
+    monkeypatch.setattr(ObjectStorage, "put", failing(error))
     waits = []
-    for _ in range(claims.MAX_ATTEMPTS - 1):
+    for _ in expected:
         worker.drain(seconds=60)
         request.refresh_from_db()
         assert request.status == Status.ACCEPTED
@@ -236,10 +243,10 @@ def test_retries_of_unavailable_storage_wait_longer_each_time(chatbot, storage, 
     worker.drain(seconds=60)
 
     request.refresh_from_db()
-    assert waits == [1, 2, 24, 480]
-    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_unavailable", 5)
+    assert waits == expected
+    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, error.code, len(expected) + 1)
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
-    assert list(events) == [*["request.requeued"] * 4, "request.failed"]
+    assert list(events) == [*["request.requeued"] * len(expected), "request.failed"]
 
 
 def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None:
@@ -262,18 +269,6 @@ def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None
 
     request.refresh_from_db()
     assert (waits, request.status, request.error_code) == ([1, 2], Status.COMPLETED, "")
-
-
-def test_a_refusal_that_stays_fails_at_the_last_of_its_attempts(chatbot, storage, monkeypatch) -> None:
-    request = deletion_of(chatbot, "42")
-
-    monkeypatch.setattr(ObjectStorage, "put", failing(errors.denied("s3:PutObject")))
-    for _ in range(errors.REFUSED_ATTEMPTS):
-        worker.drain(seconds=60)
-        end_back_offs()
-
-    request.refresh_from_db()
-    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_access_denied", 4)
 
 
 @pytest.mark.usefixtures("refused_at_once")
