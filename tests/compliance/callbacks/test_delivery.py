@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
@@ -15,10 +14,10 @@ from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention.expiry import remove_expired
-from compliance.work import claims
+from compliance.work import claims, scheduling
 from tests import databases
 from tests.calls import ALICE, Caller, SigningCaller, problem
-from tests.factories import CallbackFactory, conversation_of, deletion_of, uci_of
+from tests.factories import CallbackFactory, conversation_of, deletion_of
 from tests.functional.support import dump
 from tests.receivers import Receiver, receiving
 
@@ -299,24 +298,11 @@ def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, sign
     assert only().request_id == waiting.pk  # still to be sent
 
 
-@pytest.mark.long(reason="a thousand deletions are filed")
-def test_a_thousand_completions_are_queued_by_one_statement_a_claim(chatbot, receiver, drain) -> None:
+def test_completions_are_queued_by_one_statement_a_claim(chatbot, receiver, drain, monkeypatch) -> None:
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, ComplianceRequest.Kind.DELETION, 3)
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url())
-    uci = uci_of(chatbot)
-    ComplianceRequest.objects.bulk_create(
-        ComplianceRequest(
-            id=uuid7(),
-            chatbot=chatbot,
-            kind=ComplianceRequest.Kind.DELETION,
-            origin=ComplianceRequest.Origin.API,
-            variable=uci,
-            uci_value=f"chatter {n}",
-            uci_digest=n.to_bytes(32),
-            filed_by="api:test",
-            due_at=timezone.now(),
-        )
-        for n in range(1000)
-    )
+    for value in range(6):
+        deletion_of(chatbot, f"{value}")
     queued: list[int] = []
 
     def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -326,5 +312,5 @@ def test_a_thousand_completions_are_queued_by_one_statement_a_claim(chatbot, rec
     with connection.execute_wrapper(count):
         drain()
 
-    assert len(queued) == 2  # claims of 500
-    assert Callback.objects.filter(status="completed").count() == 1000
+    assert len(queued) == 2
+    assert Callback.objects.filter(status="completed").count() == 6

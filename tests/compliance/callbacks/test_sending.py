@@ -190,25 +190,6 @@ def test_a_silent_name_service_times_out_and_nothing_is_sent_late(chatbot, signi
         listener.accept()
 
 
-@pytest.mark.long(reason="forty callbacks")
-def test_a_slow_receiver_does_not_delay_another_chatbots(chatbot, neighbour, receiver) -> None:
-    """The slow receiver responds only after all callbacks of the other chatbot have arrived."""
-    SigningCaller(chatbot)
-    SigningCaller(neighbour)
-    arrived = threading.Event()
-    receiver.before_answer = lambda: arrived.set() if len(receiver.received) == 20 else None
-    with receiving(before_answer=lambda: arrived.wait(8)) as slow:
-        for n in range(20):
-            callback_to(neighbour, slow.url(), str(n))
-        late = [callback_to(chatbot, receiver.url(), str(n)) for n in range(20)]
-        Callback.objects.filter(pk__in=[one.pk for one in late]).update(
-            next_attempt_at=timezone.now() + dt.timedelta(milliseconds=1)
-        )
-        deliver()
-        assert arrived.is_set()
-    assert Callback.objects.filter(state=State.DELIVERED).count() == 40
-
-
 def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(chatbot, neighbour, receiver, monkeypatch):
     monkeypatch.setattr(call_queue, "MOST_PUT_OFF", 5)
     for owner in (chatbot, neighbour):

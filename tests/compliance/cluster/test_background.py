@@ -41,19 +41,21 @@ def background(notified: threading.Semaphore) -> Iterator[BackgroundJobs]:
     background.end(PATIENCE)
 
 
-def test_it_runs_a_limited_number_and_notifies_when_one_ends(background, notified) -> None:
-    works = [Work(number) for number in range(THREADS)]
-    for work in works:
-        assert background.has_room
+def test_it_runs_a_limited_number_and_one_check_more_and_notifies_when_one_ends(background, notified) -> None:
+    works = [Work(number) for number in range(THREADS_WITH_CHECK)]
+    for number, work in enumerate(works):
+        assert background.has_room is (number < THREADS)
+        assert background.has_room_for_check
         background.begin(work.job)
-    assert not background.has_room
-    assert set(background.busy) == set(range(THREADS))
+    assert not background.has_room_for_check
+    assert set(background.busy) == set(range(THREADS_WITH_CHECK))
 
-    works[2].goes_on.set()
+    for work in works[2:4]:
+        work.goes_on.set()
+        assert notified.acquire(timeout=PATIENCE)
 
-    assert notified.acquire(timeout=PATIENCE)
     assert background.has_room
-    assert set(background.busy) == {0, 1, 3}
+    assert set(background.busy) == {0, 1, 4}
     for work in works:
         work.goes_on.set()
 
@@ -77,7 +79,7 @@ def test_a_job_without_a_thread_is_requeued_at_once(background, monkeypatch) -> 
     assert not background.busy
 
 
-def test_ending_waits_a_while_and_requeues_unfinished_jobs(background: BackgroundJobs) -> None:
+def test_ending_waits_a_while_and_requeues_unfinished_jobs(background, notified) -> None:
     ends, stays = Work(1), Work(2)
     for work in (ends, stays):
         background.begin(work.job)
@@ -87,25 +89,10 @@ def test_ending_waits_a_while_and_requeues_unfinished_jobs(background: Backgroun
 
     assert (ends.requeued, stays.requeued) == (0, 1)
     assert not background.has_room
+    assert not background.has_room_for_check
+    # Nor does it notify once it has requeued.
+    while notified.acquire(blocking=False):
+        pass
     stays.goes_on.set()
-
-
-def test_checks_have_an_extra_thread_until_the_worker_ends(background: BackgroundJobs) -> None:
-    works = [Work(number) for number in range(THREADS_WITH_CHECK)]
-    for work in works:
-        assert background.has_room_for_check
-        background.begin(work.job)
-    assert not background.has_room_for_check
-    for work in works:
-        work.goes_on.set()
-    assert background.end(PATIENCE)
-    assert not background.has_room_for_check
-
-
-def test_an_ending_worker_does_not_notify_after_requeueing(background, notified) -> None:
-    work = Work()
-    background.begin(work.job)
-    assert not background.end(seconds=0)
-    work.goes_on.set()
     assert background.wait(PATIENCE)
     assert not notified.acquire(timeout=0.5)

@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import Chatbot, Resolver
 from compliance import tasks
@@ -77,32 +76,6 @@ def test_a_call_ends_in_time_whatever_the_address_does(chatbot, monkeypatch, beh
         assert after_a_turn(one) == outcome
         assert time.monotonic() - began < 8
         assert server.ended.wait(8), "the connection is closed"
-
-
-def test_no_connection_is_opened_to_a_private_address(chatbot: Chatbot, settings: Settings) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.1)
-        with_resolver(chatbot, f"https://127.0.0.1:{listener.getsockname()[1]}/who")
-        settings.CALLBACK_PRIVATE_NETWORKS = ()
-        [one] = begin(chatbot, "c-1")
-        assert after_a_turn(one) == ("pending", "address_refused")
-        with pytest.raises(TimeoutError):
-            listener.accept()
-
-
-def test_what_is_put_off_keeps_no_worker_from_calling(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where more is due than is put off at a time: rows under lease count as a worker at it."""
-    monkeypatch.setattr(call_queue, "MOST_PUT_OFF", 5)
-    with receiving(503) as broken:
-        with_resolver(chatbot, broken.url())
-        begin(chatbot, *(f"c-{n}" for n in range(40)))
-        look_up()
-        called = len(broken.received)
-    assert called < 20
-    resting = IdentityLookup.objects.filter(last_error="resolver_resting")
-    assert resting.count() == 40 - called
-    assert set(resting.values_list("attempts", "state")) == {(0, "pending")}
-    assert not IdentityLookup.objects.filter(token__isnull=False).exists()
 
 
 def test_answers_about_some_chatters_make_nobody_else_wait(chatbot: Chatbot) -> None:

@@ -139,6 +139,7 @@ def test_objects_that_the_database_has_forgotten_are_told_while_they_are_young(w
     """A backup of this morning: nothing that it lacks is old enough to be an orphan."""
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
     put(storage, *NEWER)
+    storage.open_upload(UploadedFile.objects.get().object_key, content_type="image/jpeg")
     replayed()
 
     report = reconcile()

@@ -79,15 +79,6 @@ def test_orphaned_objects_are_reported_and_removed_with_fix(whole, storage, chat
     assert reconcile("--fix", code=3)["fixed"] == {"orphans": 1}
 
 
-def test_objects_younger_than_a_day_are_ignored(whole, storage, monkeypatch) -> None:
-    monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
-    put(storage, *ORPHANS)
-    storage.open_upload(UploadedFile.objects.get().object_key, content_type="image/jpeg")
-
-    assert reconcile("--fix", "--force")["agrees"]
-    assert keys(storage) == sorted([*whole, *ORPHANS])
-
-
 def test_the_row_is_checked_again_before_a_removal(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, EXPORT + "2", EXPORT + "3")
     look = scan.still_orphaned

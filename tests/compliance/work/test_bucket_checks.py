@@ -1,5 +1,6 @@
 """Checks of buckets, requested by a user and run by a worker."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,39 +53,42 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
     assert (check.finished_at is not None, check.error) == (True, "")
 
 
-def test_results_of_a_lost_worker_are_not_written(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check is one step, which succeeds."""
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.enqueue(chatbot=chatbot)
-    lost = taken()
+
+
+def lease_ends() -> None:
     BucketCheck.objects.update(next_attempt_at=timezone.now())
-    held = taken()
-    bucket_checks.run(lost)
-    assert steps_of(chatbot) == []
-    held.release()
-    bucket_checks.run(taken())
-    assert steps_of(chatbot) == ["write"]
 
 
-def test_a_check_of_a_dead_cluster_restarts_at_once(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.enqueue(chatbot=chatbot)
-    lost = taken()
+def cluster_dies() -> None:
     assert not bucket_checks.is_any_waiting()
     bucket_checks.requeue_from_cluster("another:7")
     assert bucket_checks.take_next() is None
     bucket_checks.requeue_from_cluster(proc.cluster())
     assert bucket_checks.is_any_waiting()
+
+
+@pytest.mark.usefixtures("one_step")
+@pytest.mark.parametrize("lose", [lease_ends, cluster_dies])
+def test_a_lost_check_restarts_and_its_worker_writes_nothing(chatbot: Chatbot, lose: Callable[[], None]) -> None:
+    bucket_checks.enqueue(chatbot=chatbot)
+    lost = taken()
+    lose()
+    held = taken()
     bucket_checks.run(lost)
     assert steps_of(chatbot) == []
-    bucket_checks.run(taken())
+    bucket_checks.run(held)
     assert steps_of(chatbot) == ["write"]
     assert not bucket_checks.is_any_waiting()
 
 
 def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(_place: Any) -> Any:
-        BucketCheck.objects.update(next_attempt_at=timezone.now())
-        yield Step("write", "s3:PutObject")
+        lease_ends()
+        yield Step("write", "s3:Something")
         assert bucket_checks.take_next() is None
 
     monkeypatch.setattr(buckets, "probe", probe)
@@ -93,20 +97,20 @@ def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.Monkey
     assert steps_of(chatbot) == ["write"]
 
 
-def test_an_ended_check_is_not_restarted(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+@pytest.mark.usefixtures("one_step")
+def test_an_ended_check_is_not_restarted(chatbot: Chatbot) -> None:
     bucket_checks.enqueue(chatbot=chatbot)
     held = taken()
     bucket_checks.run(held)
-    before = BucketCheck.objects.get()
+    before = BucketCheck.objects.values().get()
     bucket_checks.requeue_from_cluster(proc.cluster())
     held.release()
-    assert BucketCheck.objects.filter(token=before.token, finished_at=before.finished_at).exists()
+    assert BucketCheck.objects.values().get() == before
     assert bucket_checks.take_next() is None
 
 
-def test_results_for_another_bucket_are_not_shown(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+@pytest.mark.usefixtures("one_step")
+def test_results_for_another_bucket_are_not_shown(chatbot: Chatbot) -> None:
     bucket_checks.enqueue(chatbot=chatbot)
     Bucket.objects.filter(chatbot=chatbot).delete()
     bucket_checks.run(taken())

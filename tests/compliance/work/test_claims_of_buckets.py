@@ -186,11 +186,6 @@ def _file(chatbots: list[Chatbot], *, each: int) -> None:
             deletion_of(chatbot, f"{number}")
 
 
-def _chatbots_of(held: HeldClaim) -> set[int]:
-    found = ComplianceRequest.objects.filter(pk__in=held.request_ids)
-    return set(found.values_list("chatbot_id", flat=True))
-
-
 @pytest.mark.one_postgresql(reason="the other case")
 def test_on_one_postgresql_all_live_together() -> None:
     assert not placement.is_distributed()
@@ -230,7 +225,7 @@ def test_a_claim_takes_chatbots_of_one_place_and_notes_that_others_wait(shards: 
 
     taken = [claims.take(Kind.DELETION), claims.take(Kind.DELETION)]
 
-    assert sorted(map(len, (_chatbots_of(held) for held in taken if held))) == [1, 2]
+    assert sorted(map(len, (chatbots_of(held) for held in taken if held))) == [1, 2]
     assert [held.leaves_others for held in taken if held] == [True, False]
     assert claims.take(Kind.DELETION) is None
 
@@ -246,7 +241,7 @@ def test_a_place_with_nothing_to_take_keeps_no_other_waiting(shards: Shards) -> 
     for _ in range(12):
         held = claims.take(Kind.DELETION)
         assert held
-        assert _chatbots_of(held) == {free.pk}
+        assert chatbots_of(held) == {free.slug}
         held.abandon()
 
 

@@ -260,36 +260,28 @@ def test_failed_tasks_are_listed_by_name_and_time_and_waiting_ones_counted() -> 
     assert notify.tasks_waiting() == (0, None)
 
 
-def silent(chatbot: Chatbot | None, since: timedelta = MINUTE) -> SilentStorage:
-    now = timezone.now()
-    return SilentStorage.objects.create(chatbot=chatbot, since=now - since, rests_until=now + MINUTE)
-
-
-def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(chatbot, neighbour) -> None:
+def test_it_names_the_buckets_that_do_not_answer_and_what_waits(chatbot, neighbour) -> None:
     cluster()
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting="client", bucket="theirs", region="us-east-1", access_key_id="key-id", secret_encrypted="unused"
     )
-    silent(chatbot)
+    now = timezone.now()
+    for silent in (chatbot, None):
+        SilentStorage.objects.create(chatbot=silent, since=now - MINUTE, rests_until=now + MINUTE)
     for value in ("42", "43"):
-        export_of(chatbot, value, queued_at=timezone.now() - 11 * MINUTE)
-    export_of(neighbour, "42")
+        export_of(chatbot, value, queued_at=now - 11 * MINUTE)
+    export_of(neighbour, "42", queued_at=now - 11 * MINUTE)
 
     code, document = health_command()
 
     assert code == 1
-    [problem] = document["problems"]
-    assert problem["code"] == "bucket_silent"
+    hosted, problem = document["problems"]
+    assert (hosted["code"], problem["code"]) == ("storage_silent", "bucket_silent")
     assert "bucket of acme" in problem["detail"]
     assert "2 requests and 0 daily extracts wait" in problem["detail"]
     assert not {"key-id", "theirs"} & set(problem["detail"].split())
-
-
-def test_a_silent_bucket_is_shown_to_members_of_its_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    cluster()
-    silent(chatbot)
-    assert [one.slug for one in health.check(chatbots=[chatbot.pk]).silent] == ["acme"]
-    assert health.check(chatbots=[neighbour.pk]).silent == []
+    shown = [[one.slug for one in health.check(chatbots=[each.pk]).silent] for each in (chatbot, neighbour)]
+    assert shown == [[None, "acme"], [None]], "to members of its chatbot"
 
 
 def test_interrupted_credentials_are_reported_to_members_of_their_chatbot(chatbot, neighbour) -> None:
@@ -310,10 +302,3 @@ def test_interrupted_credentials_are_reported_to_members_of_their_chatbot(chatbo
     assert health.check(chatbots=[neighbour.pk]).problems == []
     BucketCredential.objects.filter(pk=credential.pk).update(revoked_at=long_ago)
     assert codes() == []
-
-
-def test_a_silent_hosted_bucket_is_reported(chatbot: Chatbot) -> None:
-    cluster()
-    silent(None)
-    export_of(chatbot, "42", queued_at=timezone.now() - 11 * MINUTE)
-    assert codes() == ["storage_silent"]

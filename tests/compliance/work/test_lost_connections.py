@@ -80,24 +80,6 @@ def test_a_day_whose_connection_broke_is_released_and_loses_an_attempt(chatbot: 
     assert (day.attempts, day.token) == (1, None)
 
 
-def test_a_day_is_released_once_the_database_is_back(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    DailyExtract.objects.create(
-        chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
-    )
-    held = leases.take_next(settled=False)
-    assert held
-    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
-    refusals = [OperationalError("made up"), OperationalError("made up")]
-
-    def release_later(*given: Any, **options: Any) -> None:
-        if refusals:
-            raise refusals.pop()
-
-    before(monkeypatch, DailyExtract, "release", release_later)
-    leases.fail(held, "extract_not_read", "made up", retryable=True)
-    assert DailyExtract.objects.get().attempts == 1
-
-
 def test_a_claim_is_requeued_once_the_database_is_back(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")

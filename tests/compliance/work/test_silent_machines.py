@@ -167,22 +167,6 @@ def test_requests_of_a_silent_machine_wait_and_others_do_not(two, silence, drain
     assert states() == [done] * 4
 
 
-def test_a_request_that_was_at_work_when_its_machine_was_lost_loses_no_attempt(two, lost, drain) -> None:
-    _, there = two
-    conversation_of(there, "42")
-    deletion_of(there, "42")
-    lost.lose_that_of(there)
-    drain()
-    assert states() == [(Status.ACCEPTED, 0, "machine_silent")]
-    entries = ChangeLogEntry.objects.filter(event="request.requeued")
-    assert [entry.data for entry in entries] == [{"code": "machine_silent", "attempts": 0}]
-
-    lost.bring_back()
-    no_more_waits()
-    drain()
-    assert states() == [(Status.COMPLETED, 0, "")]
-
-
 @pytest.mark.parametrize(
     ("code", "text", "is_machine"),
     [
@@ -199,20 +183,19 @@ def test_a_lost_machine_is_known_by_its_error(two, code, text, is_machine) -> No
     assert machines.has_failed(caught.value) is is_machine
 
 
-def test_one_that_is_at_work_whenever_the_machine_is_lost_loses_attempts(two, lost, drain) -> None:
+def test_the_first_loss_of_its_machine_costs_no_attempt_and_each_further_one(two, lost, drain) -> None:
     """Its own statement may be what ends the machine."""
     _, there = two
     conversation_of(there, "42")
     deletion_of(there, "42")
     lost.lose_that_of(there)
-    for _ in range(2):
-        no_more_waits()
+    for attempts in range(claims.MAX_ATTEMPTS):
         drain()
-    assert states() == [(Status.ACCEPTED, 1, "machine_silent")]
-
-    for _ in range(claims.MAX_ATTEMPTS - 1):
+        assert states() == [(Status.ACCEPTED, attempts, "machine_silent")]
+        entry = ChangeLogEntry.objects.filter(event="request.requeued").latest("pk")
+        assert entry.data == {"code": "machine_silent", "attempts": attempts}
         no_more_waits()
-        drain()
+    drain()
     assert states() == [(Status.FAILED, claims.MAX_ATTEMPTS, "machine_silent")]
 
 
@@ -266,9 +249,8 @@ def test_days_of_a_silent_machine_wait(two, silence, storage) -> None:
     assert make_all() == 1
     assert extract_states() == [("done", 0, "")] * 2
 
-
-def test_days_of_clients_on_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:
-    """Only their taking: the bucket does not exist."""
+    # Of clients only the taking: the bucket does not exist.
+    DailyExtract.objects.all().delete()
     for chatbot in two:
         planned(chatbot)
         use_bucket_at(chatbot, "")
@@ -299,18 +281,6 @@ def test_a_day_loses_no_attempt_with_the_first_machine_and_one_with_each_further
             DailyExtract.objects.update(next_attempt_at=timezone.now())
     assert make_all() == 1
     assert extract_states() == [("done", 0, "")]
-
-
-def test_look_ups_of_a_silent_machine_wait(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:
-    for chatbot in two:
-        look_up_of(chatbot)
-    ids = [chatbot.pk for chatbot in two]
-    assert sorted(lookups.due_chatbots(ids)) == sorted(ids)
-
-    silence(1)
-    machines.look()
-    assert lookups.due_chatbots(ids) == [two[0].pk]
-    assert list(lookups.oldest(ids)) == [two[0].pk]
 
 
 def test_a_cluster_asks_for_no_look_ups_of_a_silent_machine(two: tuple[Chatbot, Chatbot], silence: Silence) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from itertools import count
 
@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
 from chatbots.operations.chatbots import designate_uci
+from common.db import execute
 from common.isolation import Isolation, SomeFailed
 from common.storage import ObjectStorage
 from compliance import tasks, worker
@@ -34,6 +35,24 @@ pytestmark = [
 AGO = timezone.now() - timedelta(days=400)
 
 
+_REFUSING = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep({seconds}); RAISE EXCEPTION 'no: Ada Lovelace'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON {table}
+    FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot}) EXECUTE FUNCTION refuse();
+"""
+
+
+@contextmanager
+def refusing(chatbot: Chatbot, table: str, *, seconds: float = 0) -> Iterator[None]:
+    """The database refuses to change or delete the chatbot's rows of a table, each after so many seconds."""
+    execute(_REFUSING.format(seconds=seconds, table=table, chatbot=chatbot.pk))
+    try:
+        yield
+    finally:
+        execute("DROP FUNCTION refuse() CASCADE")
+
+
 class Step(ABC):
     """Something that is due in a chatbot, and what breaks it there."""
 
@@ -45,22 +64,8 @@ class Step(ABC):
     @abstractmethod
     def is_done(self, chatbot: Chatbot) -> bool: ...
 
-    @contextmanager
-    def broken(self, chatbot: Chatbot) -> Iterator[None]:
-        """The database refuses to change or delete the chatbot's rows."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"""
-                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN RAISE EXCEPTION 'no: Ada Lovelace'; END $$;
-                CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON {self.table}
-                    FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
-                """
-            )
-            try:
-                yield
-            finally:
-                cursor.execute(f"DROP TRIGGER refuse ON {self.table}; DROP FUNCTION refuse()")
+    def broken(self, chatbot: Chatbot) -> AbstractContextManager[None]:
+        return refusing(chatbot, self.table)
 
 
 class _ByZone(Step):
@@ -184,15 +189,14 @@ def test_an_error_of_one_step_skips_no_other_step(chatbot, neighbour, storage) -
         step.make_due(chatbot)
     broken = ("compliance_claim", "compliance_retentionrun")  # of the first step, and of one between these
     Chatbot.objects.filter(pk=neighbour.pk).update(retention_days=90)
-    with connection.cursor() as cursor:
+    for table in broken:
+        execute(f"ALTER TABLE {table} RENAME TO {table}_gone")
+    try:
+        with pytest.raises(SomeFailed):
+            worker.sweep()
+    finally:
         for table in broken:
-            cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_gone")
-        try:
-            with pytest.raises(SomeFailed):
-                worker.sweep()
-        finally:
-            for table in broken:
-                cursor.execute(f"ALTER TABLE {table}_gone RENAME TO {table}")
+            execute(f"ALTER TABLE {table}_gone RENAME TO {table}")
     assert [step.is_done(chatbot) for step in steps] == [True] * len(steps)
 
 
@@ -226,24 +230,6 @@ def test_chatbots_that_fail_for_long_end_a_step(monkeypatch: pytest.MonkeyPatch,
     assert len(done) == begun
 
 
-@contextmanager
-def slow_errors(chatbot: Chatbot, table: str) -> Iterator[None]:
-    """Each change of the chatbot's rows of this table takes long, and fails."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION 'no'; END $$;
-            CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON {table}
-                FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot.pk}) EXECUTE FUNCTION refuse();
-            """
-        )
-        try:
-            yield
-        finally:
-            cursor.execute("DROP FUNCTION refuse() CASCADE")
-
-
 def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +246,7 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     assert Conversation.objects.get(pk=late.pk).deleted_at
     assert UploadedFile.objects.get().state == "removing"
     conversation_of(chatbot, "43", deletion_request_id=ours.pk)
-    with slow_errors(chatbot, "conversations_message"):
+    with refusing(chatbot, "conversations_message", seconds=0.1):
         for _ in range(5):
             with pytest.raises(SomeFailed):
                 worker.sweep()
@@ -280,29 +266,26 @@ def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbo
         bucket="clients",
         endpoint="https://s3.example.com",
     )
-    with slow_errors(chatbot, "compliance_export"):
+    with refusing(chatbot, "compliance_export", seconds=0.1):
         for _ in range(3):
             with pytest.raises(SomeFailed):
                 worker.sweep()
     assert not VariableValue.objects.exists()
 
 
+_ENDING = """
+CREATE FUNCTION end_me() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NEW; END $$;
+CREATE TRIGGER end_me BEFORE INSERT ON conversations_dailyextract FOR EACH ROW EXECUTE FUNCTION end_me();
+"""
+
+
 def test_a_lost_database_ends_the_sweep_at_once(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    step = Extracts()
-    step.make_due(chatbot)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            CREATE FUNCTION end_me() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-            BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NEW; END $$;
-            CREATE TRIGGER end_me BEFORE INSERT ON conversations_dailyextract
-                FOR EACH ROW EXECUTE FUNCTION end_me();
-            """
-        )
+    Extracts().make_due(chatbot)
+    execute(_ENDING)
     try:
         with pytest.raises(OperationalError):
             worker.sweep()
     finally:
         connection.close()
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER end_me ON conversations_dailyextract; DROP FUNCTION end_me()")
+        execute("DROP FUNCTION end_me() CASCADE")
