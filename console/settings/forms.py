@@ -13,7 +13,7 @@ from django.http import QueryDict
 
 from chatbots.models import Chatbot, Membership, Variable
 from chatbots.operations.chatbots import NewVariable
-from compliance.lookups.overview import overview_of
+from compliance.work.lookups import overview_of
 from console.common.forms import AS_TYPED, ConsoleForm
 from console.common.sealed import InvalidToken, Seal
 

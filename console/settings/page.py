@@ -15,10 +15,10 @@ from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
-from compliance.lookups.overview import ResolverOverview
-from compliance.lookups.overview import overview_of as resolver_overview
 from compliance.retention import policy
 from compliance.work import bucket_checks
+from compliance.work.lookups import ResolverOverview
+from compliance.work.lookups import overview_of as resolver_overview
 from config.openapi.samples import post_samples
 from console.common.forms import ConsoleForm
 from console.common.pages import chatbot_or_404, page, polled, render

@@ -17,11 +17,11 @@ from compliance import worker
 from compliance.callbacks import queue as callbacks
 from compliance.callbacks.queue import RECEIVERS
 from compliance.erasure import extracts, rows, verify
-from compliance.lookups.overview import overview_of
 from compliance.lookups.queue import RESOLVERS, look_up
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import policy
+from compliance.work.lookups import overview_of
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Identity, IdentityLookup, Message, VariableValue
 from tests import factories
