@@ -3,7 +3,6 @@
 import json
 import logging
 import ssl
-import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -12,6 +11,7 @@ from common import outbound
 from common.guarded_calls import Answer, CallFailure, GuardedPost
 from common.times import rfc3339
 from compliance.models import Callback
+from compliance.work.call_queue import Call
 
 logger = logging.getLogger(__name__)
 
@@ -49,41 +49,27 @@ def body_of(callback: Callback) -> bytes:
     ).encode()
 
 
-class Call:
-    """One call, which a thread makes (`run`). Nothing of it happens after its deadline."""
+def call_of(callback: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
+    """Return the call that delivers a callback, not begun."""
 
-    def __init__(self, callback: Callback, *, signers: Signers, tls: ssl.SSLContext) -> None:
-        self.callback = callback
-        self._signers = signers
-        self._post = GuardedPost(
-            callback.url,
-            seconds=outbound.CALLBACK_SECONDS,
-            answer_bytes=outbound.CALLBACK_ANSWER_BYTES,
-            body_bytes=_READ_BYTES,
-            is_whole=False,
-            tls=tls,
-        )
-
-    @property
-    def deadline(self) -> float:
-        return self._post.deadline
-
-    def run(self) -> Outcome:
-        """Make the call and return what became of it. Raises nothing."""
-        body = body_of(self.callback)
-        timestamp = str(int(time.time()))
-        headers = self._signers.headers(message_id=self.callback.id, timestamp=timestamp, body=body)
-        answer = self._post.run(body=body, headers={"User-Agent": "data-compliance-callbacks/1", **headers})
+    def read(answer: Answer) -> Outcome:
         if answer.status is None and answer.kind:
-            logger.warning("callback.failed callback=%s kind=%s", self.callback.id, answer.kind)
-        return _outcome_of(answer)
+            logger.warning("callback.failed callback=%s kind=%s", callback.id, answer.kind)
+        return outcome_of(answer)
 
-    def so_far(self) -> Outcome:
-        """Return the outcome as it is now: also of a call that is not over, since a name is still looked up."""
-        return _outcome_of(self._post.so_far())
+    post = GuardedPost(
+        callback.url,
+        seconds=outbound.CALLBACK_SECONDS,
+        answer_bytes=outbound.CALLBACK_ANSWER_BYTES,
+        body_bytes=_READ_BYTES,
+        is_whole=False,
+        tls=tls,
+    )
+    agent, body = "data-compliance-callbacks/1", body_of(callback)
+    return Call(post, agent=agent, message_id=callback.id, body=body, signers=signers, read=read)
 
 
-def _outcome_of(answer: Answer) -> Outcome:
+def outcome_of(answer: Answer) -> Outcome:
     # An answer that breaks off after its status is one.
     if answer.status is not None:
         is_success = HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES

@@ -10,10 +10,10 @@ from uuid import UUID
 from chatbots import changelog
 from chatbots.callback_secrets import Signers
 from common.db import array, distinct, execute, fetch_in_index_order
-from compliance.callbacks.client import Call, Failure, Outcome
+from compliance.callbacks.client import Failure, Outcome, call_of
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import dispatcher
-from compliance.work.call_queue import Ending, Queue, Receivers, Row
+from compliance.work.call_queue import Call, Ending, Queue, Receivers, Row
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Callbacks(Queue[Callback, Outcome]):
             logger.warning("callback.without_chatbot callbacks=%s", ",".join(str(row.id) for row in orphans))
         return list(taken.values())
 
-    def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call:
-        return Call(due, signers=signers, tls=tls)
+    def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
+        return call_of(due, signers=signers, tls=tls)
 
     def unsigned(self, code: str) -> Outcome:
         return Outcome(error=Failure(code))

@@ -6,7 +6,6 @@ Nothing of what is sent or answered goes into a log, and the answer is dropped a
 import json
 import logging
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from common.bodies import parse_json
 from common.guarded_calls import Answer, CallFailure, GuardedPost
 from common.logs import describe_kind
 from common.problems import Problem
+from compliance.work.call_queue import Call
 from conversations.models import IdentityLookup
 
 logger = logging.getLogger(__name__)
@@ -41,55 +41,40 @@ class LookupResult:
     status: int | None = None
 
 
-class Call:
-    """One call, which a thread makes (`run`). Nothing of it happens after its deadline.
+def call_to(
+    url: str,
+    *,
+    pointer: str,
+    conversation_id: str,
+    variables: Mapping[str, str],
+    signers: Signers,
+    tls: ssl.SSLContext,
+) -> Call[LookupResult]:
+    """Return a call to a resolver, not begun.
 
     Each attempt is a message of its own: a receiver that drops messages it knows would not answer a repeated one.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        pointer: str,
-        conversation_id: str,
-        variables: Mapping[str, str],
-        signers: Signers,
-        tls: ssl.SSLContext,
-    ) -> None:
-        self._body = json.dumps(
-            {"type": "identity.lookup", "conversation_id": conversation_id, "variables": dict(variables)}
-        ).encode()
-        self._pointer, self._signers = pointer, signers
-        self._post = GuardedPost(
-            url,
-            seconds=outbound.LOOKUP_SECONDS,
-            answer_bytes=outbound.LOOKUP_ANSWER_BYTES,
-            body_bytes=outbound.LOOKUP_BODY_BYTES,
-            is_whole=True,
-            tls=tls,
-        )
-
-    @property
-    def deadline(self) -> float:
-        return self._post.deadline
-
-    def run(self) -> LookupResult:
-        """Make the call and return what became of it. Raises nothing."""
-        timestamp = str(int(time.time()))
-        headers = self._signers.headers(message_id=uuid4(), timestamp=timestamp, body=self._body)
-        answer = self._post.run(body=self._body, headers={"User-Agent": "data-compliance-lookups/1", **headers})
+    def read_safely(answer: Answer) -> LookupResult:
         if answer.kind:
             logger.warning("lookup.bad_answer kind=%s", answer.kind)
         try:
-            return read(answer, pointer=self._pointer)
+            return read(answer, pointer=pointer)
         except Exception as error:  # whatever it was, it is this answer's alone, and ends nobody else's turn
             logger.error("lookup.unreadable kind=%s", describe_kind(error))  # noqa: TRY400  (its text may quote it)
             return LookupResult(error=Failure.BAD_ANSWER, status=answer.status)
 
-    def so_far(self) -> LookupResult:
-        """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
-        return read(self._post.so_far(), pointer=self._pointer)
+    post = GuardedPost(
+        url,
+        seconds=outbound.LOOKUP_SECONDS,
+        answer_bytes=outbound.LOOKUP_ANSWER_BYTES,
+        body_bytes=outbound.LOOKUP_BODY_BYTES,
+        is_whole=True,
+        tls=tls,
+    )
+    sent = {"type": "identity.lookup", "conversation_id": conversation_id, "variables": dict(variables)}
+    agent, body = "data-compliance-lookups/1", json.dumps(sent).encode()
+    return Call(post, agent=agent, message_id=uuid4(), body=body, signers=signers, read=read_safely)
 
 
 def read(answer: Answer, *, pointer: str) -> LookupResult:

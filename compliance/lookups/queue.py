@@ -23,9 +23,9 @@ from django.db.models.functions import Coalesce, Now
 from chatbots.callback_secrets import Signers
 from chatbots.models import Chatbot, Resolver, Variable
 from common.db import array, fetch
-from compliance.lookups.client import Call, Failure, LookupResult
+from compliance.lookups.client import Failure, LookupResult, call_to
 from compliance.work import dispatcher
-from compliance.work.call_queue import Ending, Queue, Receivers, Row
+from compliance.work.call_queue import Call, Ending, Queue, Receivers, Row
 from compliance.work.lookups import called_chatbots, due_chatbots
 from conversations.identification import IdentifyResult, IdentityOutcome, NamedIdentity, identify
 from conversations.intake import IntakeFailed
@@ -136,9 +136,9 @@ class Lookups(Queue[Taken, LookupResult]):
         self.end(token, over, calls=0)
         return taken
 
-    def call(self, due: Taken, *, signers: Signers, tls: ssl.SSLContext) -> Call:
-        return Call(
-            url=due.url,
+    def call(self, due: Taken, *, signers: Signers, tls: ssl.SSLContext) -> Call[LookupResult]:
+        return call_to(
+            due.url,
             pointer=due.target.pointer,
             conversation_id=due.conversation_id,
             variables=due.variables,

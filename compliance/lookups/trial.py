@@ -18,7 +18,8 @@ from chatbots import changelog, locks
 from chatbots.callback_secrets import signers_of
 from chatbots.models import ChangeLogEntry, Chatbot, Resolver
 from common import outbound
-from compliance.lookups.client import Call, Failure, LookupResult
+from compliance.lookups.client import Failure, LookupResult, call_to
+from compliance.work.call_queue import Call
 
 MOST_AN_HOUR = 10
 # What the address gets as the conversation's id.
@@ -57,8 +58,8 @@ def try_it(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
     if signers.is_nothing or not signers.is_readable:
         raise ValidationError("Look-ups cannot be signed. Create a callback secret first.")
     _count(chatbot, actor)
-    call = Call(
-        url=resolver.url,
+    call = call_to(
+        resolver.url,
         pointer=resolver.pointer,
         conversation_id=CONVERSATION_ID,
         variables=values,
@@ -95,7 +96,7 @@ def _count(chatbot: Chatbot, actor: str) -> None:
         changelog.record("resolver.tried", chatbot_id=chatbot.pk, actor=actor)
 
 
-def _in_time(call: Call) -> LookupResult:
+def _in_time(call: Call[LookupResult]) -> LookupResult:
     """Make the call; leave it to its thread once its time is over, since a name may still be looked up."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="lookup-trial")
     try:

@@ -11,9 +11,9 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -22,6 +22,7 @@ from chatbots.callback_secrets import Signers
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver
 from common.db import array, execute, fetch, fetch_in_index_order, local_settings, lock_until_commit
+from common.guarded_calls import Answer, GuardedPost
 from common.leases import Lease, at_random, back_off, most_workers
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
@@ -115,20 +116,40 @@ class Row(NamedTuple):
 Due = Any
 _Due = TypeVar("_Due", bound=Due)
 _Outcome = TypeVar("_Outcome")
-_Outcome_co = TypeVar("_Outcome_co", covariant=True)
 
 
-class Call(Protocol[_Outcome_co]):
-    """One call. Nothing of it happens after `deadline` (of `time.monotonic`)."""
+class Call(Generic[_Outcome]):
+    """One signed call, which a thread makes. Nothing of it happens after its `deadline` (of `time.monotonic`).
+
+    `read` returns the outcome that an answer is, and raises nothing.
+    """
+
+    def __init__(
+        self,
+        post: GuardedPost,
+        *,
+        agent: str,
+        message_id: UUID,
+        body: bytes,
+        signers: Signers,
+        read: Callable[[Answer], _Outcome],
+    ) -> None:
+        self._post, self._signers, self._read = post, signers, read
+        self._agent, self._message_id, self._body = agent, message_id, body
 
     @property
-    def deadline(self) -> float: ...
+    def deadline(self) -> float:
+        return self._post.deadline
 
-    def run(self) -> _Outcome_co:
+    def run(self) -> _Outcome:
         """Make the call in a thread, without the database. Raises nothing."""
+        timestamp = str(int(time.time()))
+        headers = self._signers.headers(message_id=self._message_id, timestamp=timestamp, body=self._body)
+        return self._read(self._post.run(body=self._body, headers={"User-Agent": self._agent, **headers}))
 
-    def so_far(self) -> _Outcome_co:
+    def so_far(self) -> _Outcome:
         """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
+        return self._read(self._post.so_far())
 
 
 class Ending(NamedTuple):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chatbots.models import uci_value_fault
 from common import outbound
 from common.guarded_calls import Answer, CallFailure, GuardedPost
-from compliance.callbacks.client import _outcome_of
+from compliance.callbacks.client import outcome_of
 from compliance.lookups.client import read
 from compliance.models import Callback
 from conversations.models import IdentityLookup
@@ -196,7 +196,7 @@ def test_a_look_up_ends_with_a_word_of_ours(script: Script, reply: bytes) -> Non
 @example(reply=b"HTTP/1.1 204 No Content\r\n\r\n")
 def test_a_callback_ends_with_a_word_of_ours(script: Script, reply: bytes) -> None:
     answer = answer_to(script, reply, is_whole=False)
-    outcome = _outcome_of(answer)
+    outcome = outcome_of(answer)
 
     assert answer.failure is None or answer.failure in CallFailure
     assert outcome.error is None or outcome.error in Callback.Failure
