@@ -30,6 +30,13 @@ def file(caller: SigningCaller, url: str, path: str = "data-deletion", **fields:
     return ComplianceRequest.objects.get(pk=answer.json()["request_id"])
 
 
+def cancelled(chatbot: Chatbot, url: str, value: str = "1") -> ComplianceRequest:
+    """A request that has just ended, with a callback."""
+    request = deletion_of(chatbot, value, callback_url=url)
+    decisions.cancel(request_id=request.pk, actor="command")
+    return request
+
+
 def due_now() -> None:
     """Simulate the passing of time."""
     Callback.objects.filter(state=State.WAITING).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
@@ -163,8 +170,7 @@ def test_a_callback_is_sent_when_the_last_attempt_is_lost_and_none_before(chatbo
 
 def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(500, 503, 302, 200, headers={"Location": "http://127.0.0.1:9/elsewhere"}) as receiver:
-        request = deletion_of(chatbot, "1", callback_url=receiver.url())
-        decisions.cancel(request_id=request.pk, actor="command")
+        cancelled(chatbot, receiver.url())
         waits = []
         for status in (500, 503, 302):
             deliver()
@@ -184,8 +190,7 @@ def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing
 
 def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(chatbot, signing) -> None:
     with receiving(500) as receiver:
-        request = deletion_of(chatbot, "1", callback_url=receiver.url())
-        decisions.cancel(request_id=request.pk, actor="command")
+        request = cancelled(chatbot, receiver.url())
         assert abs((only().give_up_at - only().created_at) - timedelta(days=1)) < timedelta(seconds=1)
 
         Callback.objects.update(attempts=60)
@@ -209,16 +214,14 @@ def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(
 
 def test_a_receiver_that_answers_410_is_given_up_at_once(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(410) as receiver:
-        request = deletion_of(chatbot, "1", callback_url=receiver.url())
-        decisions.cancel(request_id=request.pk, actor="command")
+        cancelled(chatbot, receiver.url())
         deliver()
     assert (only().state, only().last_status, only().url) == ("given_up", 410, "")
     assert set(ComplianceRequest.objects.values_list("callback_url", flat=True)) == {""}
 
 
 def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(chatbot, signing, receiver, monkeypatch):
-    request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    decisions.cancel(request_id=request.pk, actor="command")
+    cancelled(chatbot, receiver.url())
     note, notes = Callbacks.note, []
     with monkeypatch.context() as patch:
         patch.setattr(Callbacks, "note", lambda *call: notes.append(call))
@@ -256,8 +259,7 @@ def test_a_callback_of_a_chatbot_that_is_gone_is_dropped_and_others_are_sent(cha
 def test_callbacks_are_signed_with_the_newest_active_key(chatbot, signing, receiver) -> None:
     newest = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="new", actor="command")
     for value in "12":
-        request = deletion_of(chatbot, value, callback_url=receiver.url())
-        decisions.cancel(request_id=request.pk, actor="command")
+        cancelled(chatbot, receiver.url(), value)
         deliver()
         if value == "1":
             revoke_api_key(prefix=newest.api_key.prefix, actor="command")
@@ -270,8 +272,7 @@ def test_callbacks_are_signed_with_the_newest_active_key(chatbot, signing, recei
 
 
 def test_callbacks_wait_until_there_is_a_key(chatbot: Chatbot, receiver: Receiver) -> None:
-    request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    decisions.cancel(request_id=request.pk, actor="command")
+    cancelled(chatbot, receiver.url())
     deliver()
     assert (only().state, only().last_error) == ("waiting", "signing_key_missing")
 
@@ -283,11 +284,9 @@ def test_callbacks_wait_until_there_is_a_key(chatbot: Chatbot, receiver: Receive
 
 def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(410) as receiver:
-        request = deletion_of(chatbot, "1", callback_url=receiver.url("/secret-path"))
-        decisions.cancel(request_id=request.pk, actor="command")
+        request = cancelled(chatbot, receiver.url("/secret-path"))
         deliver()
-        waiting = deletion_of(chatbot, "2", callback_url=receiver.url("/secret-path"))
-        decisions.cancel(request_id=waiting.pk, actor="command")
+        waiting = cancelled(chatbot, receiver.url("/secret-path"), "2")
         remove_expired()
         assert Callback.objects.count() == 2
 

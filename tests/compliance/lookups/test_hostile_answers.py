@@ -73,40 +73,19 @@ STATUS_LINES = st.sampled_from(
     [
         *("HTTP/1.1 200 OK", "HTTP/1.1 200", "HTTP/1.0 200 OK", "HTTP/1.1 404 No", "HTTP/1.1 204 No Content"),
         *("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK", "HTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK"),
-        *(
-            "HTTP/1.1 301 Go",
-            "HTTP/1.1 401 Who",
-            "HTTP/1.1 500 Broken",
-            "HTTP/1.1 999 Beyond",
-            "HTTP/1.1 000 Nothing",
-        ),
-        *(
-            "HTTP/1.1 0200 OK",
-            "HTTP/1.1 -200 OK",
-            "HTTP/1.1 \u0662\u0660\u0660 OK",
-            "HTTP/1.1 200OK",
-            "HTTP/2 200",
-            "HTTP/1.1",
-            "ICY 200 OK",
-        ),
+        *("HTTP/1.1 301 Go", "HTTP/1.1 401 Who", "HTTP/1.1 500 Broken", "HTTP/1.1 999 Beyond"),
+        *("HTTP/1.1 000 Nothing",),
+        *("HTTP/1.1 0200 OK", "HTTP/1.1 -200 OK", "HTTP/1.1 \u0662\u0660\u0660 OK", "HTTP/1.1 200OK"),
+        *("HTTP/2 200", "HTTP/1.1", "ICY 200 OK"),
         *("http/1.1 200 OK", " HTTP/1.1 200 OK", "\r\nHTTP/1.1 200 OK", "HTTP/1.1 1000 OK", "HTTP/9.9 200 OK", ""),
     ]
 )
 HEADERS = st.sampled_from(
     [
-        *(
-            "Content-Length: 0",
-            "Content-Length: 15",
-            "Content-Length: 5",
-            "Content-Length: 1000000",
-            "Content-Length: -1",
-        ),
-        *(
-            "Content-Length: 15\r\nContent-Length: 3",
-            "Content-Length: 15, 15",
-            "Content-Length: x",
-            "Content-Length: +15",
-        ),
+        *("Content-Length: 0", "Content-Length: 15", "Content-Length: 5", "Content-Length: 1000000"),
+        *("Content-Length: -1",),
+        *("Content-Length: 15\r\nContent-Length: 3", "Content-Length: 15, 15", "Content-Length: x"),
+        *("Content-Length: +15",),
         *("Content-Length: " + "9" * 30, "Content-Length: " + "9" * 5_000, "Content-Length: \u0661\u0665"),
         *("Transfer-Encoding: chunked", "Transfer-Encoding: Chunked ", "Transfer-Encoding: gzip, chunked"),
         *("Transfer-Encoding: identity", "Transfer-Encoding: chunked\r\nContent-Length: 3", "Transfer-Encoding: x"),
@@ -130,27 +109,14 @@ BODIES = st.one_of(
         [
             *(b'{"value": "42"}', b'{"value": null}', b'{"value": 42}', b'{"value": "4", "value": "2"}', b'["42"]'),
             *(b"", b"42", b'"42"', b"{", b'{"value": "\xff"}', b'\xef\xbb\xbf{"value": "42"}', b"[" * 9_000),
-            *(
-                '{"value": "42"}'.encode("utf-16"),
-                b'{"value": "\\ud800"}',
-                b'{"value": "\\u0000"}',
-                b'{"value": NaN}',
-            ),
+            *('{"value": "42"}'.encode("utf-16"), b'{"value": "\\ud800"}', b'{"value": "\\u0000"}'),
+            *(b'{"value": NaN}',),
             *(gzip.compress(b'{"value": "42"}'), b'{"value": ' + b"1" * 5_000 + b"}", b'{"value": "' + b"x" * 70_000),
             *(b'f\r\n{"value": "42"}\r\n0\r\n\r\n', b'f;x="y"\r\n{"value": "42"}\r\n0\r\nX: y\r\n\r\n'),
-            *(
-                b'0xf\r\n{"value": "42"}\r\n0\r\n\r\n',
-                b"-1\r\n",
-                b"ffffffffffffffff\r\n",
-                b'f\n{"value": "42"}\n0\n\n',
-            ),
-            *(
-                b'f\r\n{"value": "42"}',
-                b"zz\r\n",
-                b"\r\n\r\n",
-                b"1" * 5_000 + b"\r\n",
-                b'{"value": "42"}{"value": "43"}',
-            ),
+            *(b'0xf\r\n{"value": "42"}\r\n0\r\n\r\n', b"-1\r\n", b"ffffffffffffffff\r\n"),
+            *(b'f\n{"value": "42"}\n0\n\n',),
+            *(b'f\r\n{"value": "42"}', b"zz\r\n", b"\r\n\r\n", b"1" * 5_000 + b"\r\n"),
+            *(b'{"value": "42"}{"value": "43"}',),
         ]
     ),
     st.binary(max_size=200),
