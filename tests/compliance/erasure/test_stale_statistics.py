@@ -28,6 +28,17 @@ def plan_of(cursor: CursorWrapper, statement: str, values: object) -> str:
     return "\n".join(line for (line,) in cursor.fetchall())
 
 
+def _insert_conversations(cursor: CursorWrapper, chatbot: Chatbot, *, are_marked: bool) -> None:
+    cursor.execute(
+        "INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, channel,"
+        " started_at, has_file_upload, has_agent_handover, has_push, message_count, deletion_request_id)"
+        " SELECT %s, id, sha256(id::bytea), 'widget', now(), FALSE, FALSE, FALSE, 0,"
+        "        CASE WHEN %s THEN gen_random_uuid() END"
+        "   FROM (SELECT gen_random_uuid()::text AS id FROM generate_series(1, 5000)) AS one",
+        [chatbot.pk, are_marked],
+    )
+
+
 def test_an_index_that_was_empty_when_it_was_analysed_is_not_read_whole(chatbot: Chatbot) -> None:
     for number in range(50):
         conversation_of(chatbot, f"member-{number}", messages=0)
@@ -89,6 +100,16 @@ def test_conversations_are_changed_by_their_numbers_without_statistics(chatbot: 
     assert "id = ANY" in plan.partition("Index Cond:")[2], plan
 
 
+def test_conversations_are_erased_by_their_numbers_and_not_by_a_channel_at_a_time(chatbot: Chatbot) -> None:
+    """PostgreSQL 18 skips over the channels of an index that begins with them, and reads all that the chatbot has."""
+    values = {"numbers": array(range(1, 2_501)), "chatbots": array([chatbot.pk]), "marks": "{}"}
+    with connection.cursor() as cursor:
+        _insert_conversations(cursor, chatbot, are_marked=False)
+        cursor.execute("ANALYZE conversations_conversation")
+        plan = plan_of(cursor, rows._EMPTY_CONVERSATIONS.as_string(cursor.cursor), values)
+    assert "conversation_log_channel" not in plan, plan
+
+
 @pytest.mark.parametrize("statement", [intake._UPDATE_CONVERSATIONS, intake._STRENGTHEN])
 def test_intake_changes_what_it_has_by_its_numbers(chatbot: Chatbot, statement: str) -> None:
     """And does not read all of a chatbot, which PostgreSQL takes for small."""
@@ -113,14 +134,7 @@ def test_what_an_export_holds_is_looked_up_by_number_when_statistics_show_no_mar
     values = {"exports": array([1]), "conversations": array([1]), "chatbots": array([chatbot.pk])}
     with connection.cursor() as cursor:
         for is_marked in (False, True):
-            cursor.execute(
-                "INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, channel,"
-                " started_at, has_file_upload, has_agent_handover, has_push, message_count, deletion_request_id)"
-                " SELECT %s, id, sha256(id::bytea), 'widget', now(), FALSE, FALSE, FALSE, 0,"
-                "        CASE WHEN %s THEN gen_random_uuid() END"
-                "   FROM (SELECT gen_random_uuid()::text AS id FROM generate_series(1, 5000)) AS one",
-                [chatbot.pk, is_marked],
-            )
+            _insert_conversations(cursor, chatbot, are_marked=is_marked)
             if not is_marked:
                 cursor.execute("ANALYZE conversations_conversation")
         plan = plan_of(cursor, records._CLOSED, values)
