@@ -88,6 +88,13 @@ SELECT {name}, s.request_id, s.erased_before, NULL, found.n, NULL
  CROSS JOIN LATERAL (
        SELECT count(*) AS n FROM {table} AS f
         WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) AND {which} HAVING count(*) > 0) AS found
+ WHERE {has_any}
+""")
+# Whether a store has a row of any conversation in scope: one scan of an index for all. Mostly none is left, and then
+# the store is not searched for each of them.
+_HAS_ANY = sql.SQL("""
+EXISTS (SELECT 1 FROM {table}
+         WHERE conversation_id = ANY(ARRAY(SELECT id FROM scope)) AND chatbot_id = ANY(%(chatbots)s))
 """)
 # Of the `people` of an erased conversation, `named` still have their value, and `known` their digest.
 _HEAD_OF_DELETIONS = sql.SQL("""
@@ -100,6 +107,7 @@ _HEAD_OF_DELETIONS = sql.SQL("""
            SELECT count(value) AS named, count(*) - count(value) AS known
              FROM {identities}
             WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) HAVING count(*) > 0) AS i
+     WHERE {has_any}
 )
 """)
 _SEARCH_CONVERSATIONS = sql.SQL("""
@@ -209,7 +217,10 @@ def _of_deletions() -> tuple[sql.Composable, sql.Composable]:
     identities = Identity._meta.db_table
     in_scope = sql.SQL(IN_SCOPE_WITH).format(columns=_columns())
     head = _HEAD_OF_DELETIONS.format(
-        requests=sql.SQL(REQUESTS), in_scope=in_scope, identities=sql.Identifier(identities)
+        requests=sql.SQL(REQUESTS),
+        in_scope=in_scope,
+        identities=sql.Identifier(identities),
+        has_any=_has_any(identities),
     )
     conversations = _SEARCH_CONVERSATIONS.format(
         conversations=sql.Literal(CONVERSATION.table), identities=sql.Literal(identities)
@@ -225,7 +236,13 @@ def _of_redactions() -> tuple[sql.Composable, sql.Composable]:
 
 
 def _search(table: str, which: str = "TRUE") -> sql.Composable:
-    return _SEARCH_STORE.format(name=sql.Literal(table), table=sql.Identifier(table), which=sql.SQL(which))
+    return _SEARCH_STORE.format(
+        name=sql.Literal(table), table=sql.Identifier(table), which=sql.SQL(which), has_any=_has_any(table)
+    )
+
+
+def _has_any(table: str) -> sql.Composable:
+    return _HAS_ANY.format(table=sql.Identifier(table))
 
 
 def _columns() -> sql.Composable:
