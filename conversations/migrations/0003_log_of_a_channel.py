@@ -23,9 +23,7 @@ class Migration(migrations.Migration):
                 models.F("chatbot"),
                 models.OrderBy(models.F("started_at"), descending=True),
                 models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(
-                    ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))
-                ),
+                condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
                 name="conversation_log_channel",
             ),
         ),
