@@ -160,9 +160,9 @@ class ErasureRun:
         self._written |= entries.keys()
         with self._held.transaction():
             written.confirm()
-            blocked = completion.blocked_by_exports(self._held, list(entries))
-            self._requeue(blocked, WaitingFor.TURN)
-            clean = [each for each in entries if each not in blocked]
+            met = completion.begin(self._held, list(entries))
+            self._requeue(met.blocked, WaitingFor.TURN)
+            clean = [each for each in entries if each not in met.blocked]
             found = verify.verify(clean, of=self.of, clears_notes=True)
             self._note(found)
             done = [request_id for request_id in clean if _is_clean(found, request_id)]
@@ -171,15 +171,15 @@ class ErasureRun:
             if naming := [each for each in done if each in found and found[each].digests_left]:
                 rows.forget_names(naming)
             self._fail_stuck(found)
-            self._complete_clean(done)
+            self._complete_clean(done, met)
         return found
 
-    def _complete_clean(self, done: Sequence[UUID]) -> None:
+    def _complete_clean(self, done: Sequence[UUID], met: completion.Met) -> None:
         """Complete requests that this transaction has found to leave nothing."""
-        failed = completion.failed_by_ids(self._held, done)
+        failed = completion.failed_by_ids(self._held, set(done).intersection(met.by_ids))
         still_left = verify.find_leftovers(failed) if failed else {}
         completion.complete_deletions(
-            self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
+            self._held, done, met, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
         )
         self._drop(done)
         if not self._active:

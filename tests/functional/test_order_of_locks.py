@@ -96,9 +96,9 @@ def test_a_retried_deletion_and_a_later_one_of_the_chatter_complete_at_once(chat
 
     def complete(held: HeldClaim, *ids: UUID) -> None:
         with held.transaction():
-            completion.blocked_by_exports(held, ids)
+            met = completion.begin(held, ids)
             completion.note_left(dict.fromkeys(ids, completion.Left(1, 0, 0)))
-            completion.complete_deletions(held, ids)
+            completion.complete_deletions(held, ids, met)
 
     failed, retried = [
         deletion_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="internal_error")
@@ -170,7 +170,7 @@ def both_at_work(chatbot: Chatbot) -> tuple[HeldClaim, HeldClaim]:
 
 def begin_completing(held: HeldClaim, gate: Gate, then: Callable[[], object] = lambda: None) -> None:
     with held.transaction():
-        completion.blocked_by_exports(held, list(held.request_ids))
+        completion.begin(held, list(held.request_ids))
         gate.passed()
         then()
 

@@ -93,13 +93,17 @@ SELECT FROM compliance_compliancerequest
        SELECT unnest(%s::uuid[])))
  ORDER BY seq FOR NO KEY UPDATE
 """
-_BLOCKED_BY_EXPORTS = f"""
-SELECT r.id
+# Of each request, whether it names conversations, and of its chatter, whether an export goes first and whether any
+# request has failed.
+_MET = f"""
+SELECT r.id, r.named_conversations IS NOT NULL AS names,
+       EXISTS (SELECT FROM compliance_compliancerequest earlier
+                WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.kind = 'export'),
+       EXISTS (SELECT FROM compliance_compliancerequest other
+                WHERE other.variable_id = r.variable_id AND other.uci_digest = r.uci_digest
+                  AND other.status = 'failed')
   FROM compliance_compliancerequest r
  WHERE r.id = ANY(%s) AND r.claim_id = %s
-   AND EXISTS (
-       SELECT FROM compliance_compliancerequest earlier
-        WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.kind = 'export')
 """
 # Also exports that were filed later, as while the deletion was held, and failed before the mark. Not deletions that
 # failed after a later mark: their scope is larger, and they can be retried. Intake closes late data for the latest
@@ -234,14 +238,31 @@ def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
     )
 
 
-def blocked_by_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
-    """Return the deletions that must wait for an earlier export of their chatter, which was retried since.
+class Met(NamedTuple):
+    """What the completion of deletions meets, most of which meet nothing.
 
-    Begins the transaction that completes the others: locks them, and all requests that completing them changes.
+    `blocked`: those that must wait for an earlier export of their chatter, which was retried since. `by_ids`: those
+    that name conversations. The others: whether any of their chatters has failed requests, or requests with free text
+    that contains the value.
     """
+
+    blocked: list[UUID]
+    by_ids: list[UUID]
+    has_failed: bool
+    has_free_text: bool
+
+
+def begin(held: HeldClaim, request_ids: Sequence[UUID]) -> Met:
+    """Begin the transaction that completes deletions: lock them, and all requests that completing them changes."""
     named = free_text.of_chatters(request_ids).requests
     execute(_LOCK, [array(request_ids), held.id, array(named)])
-    return [request_id for (request_id,) in fetch(_BLOCKED_BY_EXPORTS, [array(request_ids), held.id])]
+    met = fetch(_MET, [array(request_ids), held.id])
+    return Met(
+        blocked=[request_id for request_id, _, is_blocked, _ in met if is_blocked],
+        by_ids=[request_id for request_id, names, _, _ in met if names],
+        has_failed=any(has_failed for *_, has_failed in met),
+        has_free_text=bool(named),
+    )
 
 
 def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
@@ -255,19 +276,22 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
     return [request_id for (request_id,) in fetch(_FAILED_BY_IDS, {**subjects(ids), "claim": held.id})]
 
 
-def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:
+def complete_deletions(
+    held: HeldClaim, request_ids: Sequence[UUID], met: Met, *, done_by_ids: Sequence[UUID] = ()
+) -> None:
     """Complete deletions that passed verification; former failed requests of their chatters forget their subject.
 
-    In the transaction that `blocked_by_exports` began.
+    In the transaction that `begin` began, which returned `met`.
     `done_by_ids` are those of `failed_by_ids` that have nothing left in any store.
     """
     with held.transaction() as now:
-        ids = list(request_ids)
-        execute(_FORGET_FAILED, [array(ids), held.id])
+        if met.has_failed:
+            execute(_FORGET_FAILED, [array(request_ids), held.id])
         if done_by_ids:
             execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
-        free_text.clear_for_chatters(ids)  # needs the values, which completing clears
-        complete(held, ids, now)
+        if met.has_free_text:
+            free_text.clear_for_chatters(request_ids)  # needs the values, which completing clears
+        complete(held, request_ids, now)
 
 
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
