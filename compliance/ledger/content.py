@@ -35,6 +35,8 @@ FIRST_BYTES = 1024
 
 Line = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 _PURPOSE = b"data-compliance-api erasure ledger"
 _KEY_ID_PURPOSE = b"id of the key"
 
@@ -144,7 +146,7 @@ def _loaded(line: bytes) -> Line:
 
 
 def _dumped(line: Line) -> bytes:
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(line).encode() + b"\n"
 
 
 def _hmac(body: bytes) -> str:

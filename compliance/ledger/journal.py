@@ -101,15 +101,15 @@ def _write(request_ids: Iterable[UUID]) -> None:
 
 def _write_some() -> int:
     """Write the next entries, and return how many they were."""
-    entries = list(JournalEntry.objects.order_by("pk")[:_AT_ONCE])
+    entries = JournalEntry.objects.order_by("pk").values_list("pk", "kind", "request_id", "key_prefix")[:_AT_ONCE]
     if not entries:
         return 0
     of_kind: dict[str, list[UUID]] = defaultdict(list)
-    for entry in entries:
-        if entry.request_id:
-            of_kind[entry.kind].append(entry.request_id)
+    for _, kind, request_id, _ in entries:
+        if request_id:
+            of_kind[kind].append(request_id)
     accepted, withdrawn = of_kind[JournalEntry.Kind.ACCEPTED], of_kind[JournalEntry.Kind.WITHDRAWN]
-    prefixes = [entry.key_prefix for entry in entries if entry.key_prefix]
+    prefixes = [key_prefix for *_, key_prefix in entries if key_prefix]
     written = objects.write(
         [*lines.accepted(accepted), *lines.withdrawn(withdrawn), *lines.revoked(prefixes)],
         request_ids=dict.fromkeys([*accepted, *withdrawn]),
@@ -117,7 +117,7 @@ def _write_some() -> int:
     )
     with transaction.atomic():
         written.confirm()
-        execute(_DROP_ENTRIES, [array(entry.pk for entry in entries)])
+        execute(_DROP_ENTRIES, [array(entry_id for entry_id, *_ in entries)])
     return len(entries)
 
 

@@ -14,6 +14,7 @@ member of staff (`user:...`). Each line says exactly what it covers, nothing inc
     key_revoked   a key that authenticates nothing any more
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -80,10 +81,10 @@ SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.c
        json_build_object(
            'request', r.id, 'chatbot', b.public_id, 'received_at', {_TIME.format("r.received_at")},
            'requested_at', {_TIME.format("r.requested_at")}, 'due_at', {_TIME.format("r.due_at")},
-           'filed_by', r.filed_by, 'approved_by', r.approved_by),
+           'filed_by', r.filed_by, 'approved_by', r.approved_by)::text,
        json_build_object(
            'variable', v.public_id, 'variable_name', v.name, 'variable_category', v.category,
-           'chatter', nullif(encode(r.uci_digest, 'hex'), ''), 'erase_exports', r.erase_exports),
+           'chatter', nullif(encode(r.uci_digest, 'hex'), ''), 'erase_exports', r.erase_exports)::text,
        {digests_of("r")}, {_TIME.format("r.cutoff_at")}, {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}
   FROM compliance_compliancerequest r
   JOIN LATERAL (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b ON TRUE
@@ -252,7 +253,10 @@ def actors_here(names: Iterable[str | None]) -> dict[str | None, str]:
 
 
 def _rows(request_ids: Collection[UUID]) -> list[_Row]:
-    rows = [_Row(*row) for row in fetch(_REQUESTS, [array(request_ids)])] if request_ids else []
+    found = fetch(_REQUESTS, [array(request_ids)]) if request_ids else []
+    # Each column is parsed at once: in parts, that takes three times as long.
+    filed, named = (json.loads(f"[{','.join(row[place] for row in found)}]") for place in (4, 5))
+    rows = [_Row._make([*row[:4], *parts, *row[6:]]) for row, *parts in zip(found, filed, named, strict=True)]
     acted = [(row.filed, name) for row in rows for name in ("filed_by", "approved_by")]
     staff = {filed[name] for filed, name in acted if filed[name].startswith("user:")}
     if staff:

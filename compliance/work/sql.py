@@ -124,7 +124,8 @@ def _array_of_chatbots(request_ids: Collection[UUID]) -> str:
 
 
 def chatbots_of(request_ids: Collection[UUID]) -> set[int]:
-    return set(chatbot_of_each(request_ids).values())
+    known = {_chatbots.get(each, _NO_CHATBOT) for each in request_ids}
+    return known if _NO_CHATBOT not in known else set(chatbot_of_each(request_ids).values())
 
 
 def chatbot_of_each(request_ids: Collection[UUID]) -> dict[UUID, int]:
