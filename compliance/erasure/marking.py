@@ -25,7 +25,6 @@ from compliance.erasure import exports, rows
 from compliance.models import ComplianceRequest
 from compliance.work import sql
 from compliance.work.claims import HeldClaim
-from compliance.work.outbox import log
 from compliance.work.sizes import Size
 from compliance.work.transitions import completion, requeue
 from conversations import locks, tombstones
@@ -108,14 +107,21 @@ SELECT chatbot_id, clock_timestamp(),
 """
 
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in completion.COUNTERS)
+# With an entry of the change log for each.
 _BEGIN = f"""
-UPDATE compliance_compliancerequest r
-   SET status = 'processing', started_at = coalesce(r.started_at, %(cutoff_at)s), cutoff_at = %(cutoff_at)s,
-       cutoff_number = begun.cutoff_number, conversations_total = begun.total,
-       {", ".join(f"{name} = r.{name} + begun.{name}" for name in completion.COUNTERS)}
-  FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
-         AS begun(id, cutoff_number, total, {", ".join(completion.COUNTERS)})
- WHERE r.id = begun.id
+WITH marked AS (
+    UPDATE compliance_compliancerequest r
+       SET status = 'processing', started_at = coalesce(r.started_at, %(cutoff_at)s), cutoff_at = %(cutoff_at)s,
+           cutoff_number = begun.cutoff_number, conversations_total = begun.total,
+           {", ".join(f"{name} = r.{name} + begun.{name}" for name in completion.COUNTERS)}
+      FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
+             AS begun(id, cutoff_number, total, {", ".join(completion.COUNTERS)})
+     WHERE r.id = begun.id
+    RETURNING r.id, r.chatbot_id, r.conversations_total
+)
+INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
+SELECT chatbot_id, id, 'request.started', 'worker', jsonb_build_object('conversations', conversations_total)
+  FROM marked
 """
 
 _REMEMBER = """
@@ -344,8 +350,7 @@ def _begin(
         totals[request_id] += number
         if way is not None:
             counted[request_id][completion.COUNTER_OF_WAY[way]] += number
-    of_each = [counted[each] for each in ids]
-    begun: dict[str, str | datetime] = {name: array(one[name] for one in of_each) for name in completion.COUNTERS}
+    begun: dict[str, str | datetime] = {**completion.columns_of([counted[each] for each in ids])}
     begun |= {
         "ids": array(ids),
         "cutoff_at": cutoff_at,
@@ -354,10 +359,6 @@ def _begin(
     }
     execute(_BEGIN, begun)
     remember(ids)
-    log(
-        "request.started",
-        [(one.request_id, one.chatbot_id, {"conversations": totals[one.request_id]}) for one in new],
-    )
 
 
 def remember(request_ids: Sequence[UUID]) -> None:

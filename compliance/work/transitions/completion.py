@@ -150,18 +150,28 @@ WITH forgotten AS (
 DELETE FROM compliance_requestsubject WHERE request_id = ANY(ARRAY(SELECT id FROM forgotten))
 """
 
+# With an entry of the change log for each.
 _COMPLETE = """
-UPDATE compliance_compliancerequest
-   SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
-       extracts_left = 0, conversations_total = greatest(conversations_total, conversations),
-       result = CASE WHEN conversations_total + conversations + messages + files + exports > 0
-                       OR EXISTS (SELECT FROM compliance_leftcopy
-                                   WHERE deletion_id = compliance_compliancerequest.id)
-                     THEN 'done' ELSE 'nothing_found' END,
-       error_code = '', error_detail = ''
- WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
-                       WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR NO KEY UPDATE))
-RETURNING id, chatbot_id, result, conversations, messages, files, exports, nullif(unverified_left_out, 0)
+WITH done AS (
+    UPDATE compliance_compliancerequest
+       SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
+           extracts_left = 0, conversations_total = greatest(conversations_total, conversations),
+           result = CASE WHEN conversations_total + conversations + messages + files + exports > 0
+                           OR EXISTS (SELECT FROM compliance_leftcopy
+                                       WHERE deletion_id = compliance_compliancerequest.id)
+                         THEN 'done' ELSE 'nothing_found' END,
+           error_code = '', error_detail = ''
+     WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
+                           WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR NO KEY UPDATE))
+    RETURNING *
+), logged AS (
+    INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
+    SELECT chatbot_id, id, 'request.completed', 'worker', jsonb_strip_nulls(jsonb_build_object(
+           'result', result, 'conversations', conversations, 'messages', messages, 'files', files,
+           'exports', exports, 'unverified_left_out', nullif(unverified_left_out, 0)))
+      FROM done
+)
+SELECT id FROM done
 """
 
 # Compare the chatbots last: without statistics, PostgreSQL would read all of their requests.
@@ -225,9 +235,15 @@ def note_left(left: Mapping[UUID, Left]) -> None:
 def add_counts(counts: Mapping[UUID, Counts]) -> None:
     """Add to the counters of many requests in one statement, in the caller's transaction."""
     changed = {request_id: count for request_id, count in counts.items() if count}
-    if not changed:
-        return
-    execute(_ADD, [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)])
+    if changed:
+        execute(_ADD, [array(changed), *columns_of(changed.values()).values()])
+
+
+def columns_of(counts: Collection[Counts]) -> dict[str, str]:
+    """Return an array of each counter, as texts; most have counted nothing."""
+    counted = set[str]().union(*counts)
+    nothing = array([0] * len(counts))
+    return {name: array(one[name] for one in counts) if name in counted else nothing for name in COUNTERS}
 
 
 def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
@@ -296,16 +312,7 @@ def complete_deletions(
 
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
     """Complete requests of the claim, in the caller's transaction."""
-    done = fetch(_COMPLETE, [now, array(request_ids), held.id])
-    announce([request_id for request_id, *_ in done])
-    names = ("result", "conversations", "messages", "files", "exports", "unverified_left_out")
-    log(
-        "request.completed",
-        [
-            (request_id, chatbot_id, {name: one for name, one in zip(names, data, strict=True) if one is not None})
-            for request_id, chatbot_id, *data in done
-        ],
-    )
+    announce([request_id for (request_id,) in fetch(_COMPLETE, [now, array(request_ids), held.id])])
 
 
 def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) -> list[ComplianceRequest]:
