@@ -15,7 +15,7 @@ What is found, and compared with that:
     comparison.py    what follows from the model and the evidence together
     checks.py        all checks
     conversations.py exports.py     leftovers.py    their parts
-    scene.py         a clean ending, in which the tests plant each kind of violation
+    scene.py         planted.py     a clean ending; each kind of violation, planted in it
 
 None of it imports the service. Its drivers are `tests/faults`, `tests/faults/soak`, `tests/stress` and `tests/drill`.
 """

@@ -1,4 +1,4 @@
-"""A clean ending of a soak, in which each kind of violation can be planted."""
+"""A clean ending of a run, in which each kind of violation can be planted (`planted.py`)."""
 
 import csv
 import hashlib
@@ -86,6 +86,11 @@ class Scene:
         """Put an object in the place of another."""
         self._drop(key)
         self.add(key, body)
+
+    def exported(self, raw: bytes, *, rows: int = 1) -> None:
+        """Have the file of the export hold this, as the request says."""
+        self.put(KEY, raw)
+        self.row(self.export, **_file_at(KEY, raw) | {"rows": rows})
 
     def in_table(self, table: str, text: str) -> None:
         self.evidence.tables.append((table, f"1\t{text}\t\\N"))
@@ -220,6 +225,7 @@ def a_scene() -> Scene:
     export = model.file(
         Request(BOT, "export", "k2", value=min(whole.people), surely={whole}, id="e", status="completed")
     )
+    export.texts = {whole.id: dict(whole.texts)}
     export.ended = model.tick()
     raw = csv_of(line_of(whole))
     found = Evidence(
