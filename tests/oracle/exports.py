@@ -89,7 +89,7 @@ def hosted(comparison: Comparison) -> Findings:
         else:
             yield from _faults_of_file(comparison, row, stored)
             if export := comparison.filed.get(row.id):
-                yield from _may_be_there(comparison, export)
+                yield from _may_be_there(comparison, export, found_in(stored.key, stored.body))
     for row in comparison.evidence.requests.values():
         export = comparison.filed.get(row.id)
         if row.kind != "export" or row.status != "completed" or row.hosting != "hosted":
@@ -167,8 +167,15 @@ def _holds_its_own(
         yield "foreign line", f"the file of {export} has {told(foreign)}"
 
 
-def _may_be_there(comparison: Comparison, export: Request) -> Findings:
-    """A deletion that says so removes the chatter's exports of before; one by ids, whatever holds one of them."""
+def _may_be_there(comparison: Comparison, export: Request, words: Collection[Word]) -> Findings:
+    """A deletion that says so removes the chatter's exports of before; one by ids, whatever holds one of them.
+
+    After the grace no file is left of what a deletion has erased; what a retention run has erased stays in it.
+    """
+    for word in words if export.is_aged else ():
+        by = [] if word.is_person else comparison.model.erasures_of(comparison.conversations[word.number])
+        if comparison.gone({word}) and any(one.kind == "deletion" for one in by):
+            yield "export left", f"the file of {export} is there after its grace, and has {word.text}"
     for one in comparison.erasures:
         if one.kind != "deletion" or one.status != "completed" or one.bot != export.bot:
             continue

@@ -107,6 +107,8 @@ class Request:
     body: dict[str, Any] = field(default_factory=dict)
     # Its failure cannot be mended: what it is about is forgotten.
     may_stay_failed: bool = False
+    # Of an export: its grace is over, so that its file goes with what it holds.
+    is_aged: bool = False
     # After a restore: a replay may have recorded it without its event; or it is not there.
     is_replayed: bool = False
     is_lost: bool = False

@@ -147,7 +147,8 @@ PLANTED: dict[str, list[Plant]] = {
         lambda s: s.remove_after(other_request("deletion", value=s.export.value, flags=frozenset({"erase_exports"}))),
     ],
     "export left": [
-        lambda s: s.model.file(other_request("deletion", value=s.export.value, flags=frozenset({"erase_exports"})))
+        lambda s: s.model.file(other_request("deletion", value=s.export.value, flags=frozenset({"erase_exports"}))),
+        lambda s: s.outlive_grace(),
     ],
     "extract": [
         lambda s: s.put(DAY_KEY, csv_of()),

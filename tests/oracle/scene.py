@@ -134,6 +134,11 @@ class Scene:
             self.model.file(request)
         request.asked, request.ended = 1, 2
 
+    def outlive_grace(self) -> None:
+        """Have the file of the export hold who was erased meanwhile, after its grace."""
+        self.export.possibly, self.export.is_aged = {self.gone}, True
+        self.exported(csv_of(line_of(self.whole), line_of(self.gone)), rows=2)
+
     def at_client(self, raw: bytes | None) -> None:
         """Have the export lie in the client's bucket, with this content."""
         self._drop(KEY)

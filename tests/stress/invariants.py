@@ -2,16 +2,16 @@
 
 At the end the oracle judges: each request is over, with one final event; each conversation is whole, or gone,
 accounted for and counted; of what is gone nothing is in any row or object. It is not told of callbacks, logs and
-lateness. What it does not know of is here: exports by what their chatbot demanded and in their grace, copies that
-were delivered or made again, and what a restore may change.
+lateness. What it does not know of is here: exports by what their chatbot demanded, copies that were delivered or made
+again, and what a restore may change.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from tests.oracle.checks import Checks
-from tests.oracle.evidence import Evidence, ObjectVersion
+from tests.oracle.evidence import Evidence
 from tests.oracle.leftovers import folder_of
-from tests.oracle.model import ERASING, FINAL, Expected
+from tests.oracle.model import ERASING, FINAL
 from tests.oracle.words import found_in
 from tests.stress.looking import Onlooker
 from tests.stress.truth import AGAIN, Filed, ModelConversation, Truth
@@ -83,7 +83,13 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
             raise Broken("rows", f"{deletion} is completed, and {entry} still has rows: {row}")
     objects = look.objects()
     allowed = [export for export in truth.of("export") if _may_be_in_grace(deletion, export)]
-    _expect_nowhere(truth, deletion.certain, objects, allowed, f"{deletion} is completed")
+    keys = [export.object_key for export in allowed if export.object_key]
+    for found in objects:
+        held = truth.held_in(found) & deletion.certain
+        if held and not any(_belongs(found.key, key) for key in keys):
+            names = ", ".join(sorted(map(str, held)))
+            where = folder_of(found.key)
+            raise Broken(f"object in {where}", f"{deletion} is completed, and {found.key} holds {names}")
     for export in truth.of("export"):
         is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
         has_to_go = is_earlier and deletion.is_of_chatter(export) and export not in allowed
@@ -96,21 +102,6 @@ def _may_be_in_grace(deletion: Filed, export: Filed) -> bool:
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
     return not ("erase_exports" in deletion.flags and deletion.is_of_chatter(export))
-
-
-def _expect_nowhere(
-    truth: Truth,
-    gone: Collection[ModelConversation],
-    objects: Iterable[ObjectVersion],
-    allowed: list[Filed],
-    when: str,
-) -> None:
-    keys = [export.object_key for export in allowed if export.object_key]
-    for found in objects:
-        held = truth.held_in(found).intersection(gone)
-        if held and not any(_belongs(found.key, key) for key in keys):
-            names = ", ".join(sorted(map(str, held)))
-            raise Broken(f"object in {folder_of(found.key)}", f"{when}, and {found.key} holds {names}")
 
 
 def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
@@ -240,24 +231,16 @@ def late_words_are_gone(late: list[ModelConversation], look: Onlooker) -> None:
             raise Broken("late words", f"a whole sweep has left {row}")
 
 
-def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker, *, in_grace: bool) -> None:
-    """Check all that must hold when each request is over and all is swept; before exports are out of their grace, or
-    then."""
+def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker) -> None:
+    """Check all that must hold when each request is over and all is swept."""
     # Who is looked up is always known to the client's server.
     sessions = {entry.session for entry in truth.entries if entry.session}
-    checks = Checks(truth, evidence, sessions=sessions, callbacks=())
-    comparison = checks.comparison
-    for kind, told in checks.of_contents():
+    for kind, told in Checks(truth, evidence, sessions=sessions, callbacks=()).of_contents():
         raise Broken(kind, told)
     known = look.keys()
     for found in evidence.objects.versions:
         if folder_of(found.key) == "uploads" and found.key not in known:
             raise Broken("orphan", f"no row names {found.key}")
-    gone = [entry for entry in truth.entries if comparison.expected[entry] is Expected.GONE]
-    # What only a retention run has erased stays in finished exports, for their time.
-    asked_for = {entry for entry in gone if any(truth.accounts(one, entry) for one in truth.of("deletion"))}
-    allowed = [export for export in truth.of("export") if in_grace and export.aged_at is None]
-    _expect_nowhere(truth, asked_for, evidence.objects.versions, allowed, "all is swept")
     # What was delivered is there, not made again, and known unless its chatter is erased.
     repeated = {row.repeats for row in evidence.requests.values()}
     there = {found.key for found in evidence.client_objects.versions}

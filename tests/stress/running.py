@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from common.storage import ObjectStorage
 from compliance.retention import due
 from tests import databases
 from tests.clients import empty
+from tests.oracle.evidence import Usage
 from tests.oracle.model import FINAL
 from tests.stress import circumstances, invariants, texts
 from tests.stress.actors import Actor, ErrorsLogged, acting_in_pools
@@ -211,21 +213,18 @@ class Play:
         return waiting
 
     def _look_at_the_end(self) -> None:
-        self._judge(in_grace=True)
+        self._judge(usage=self.world.usage())
         texts.are_right(self.truth, self._look)
         exports = [export for export in self.truth.of("export") if export.status == "completed"]
         for export in exports:
             self._perform(("week", export.name))
         if exports:
             self._perform(("sweep", "w1"))
-            self._judge(in_grace=False)
+            self._judge(usage={})
 
-    def _judge(self, *, in_grace: bool) -> None:
-        evidence = self._look.all()
-        if in_grace:  # once
-            evidence.usage = self.world.usage()
+    def _judge(self, *, usage: dict[str, Usage]) -> None:
         self.truth.judge(stay_failed=self._forgotten)
-        invariants.at_the_end(self.truth, evidence, self._look, in_grace=in_grace)
+        invariants.at_the_end(self.truth, replace(self._look.all(), usage=usage), self._look)
 
     # --- Looking on ------------------------------------------------------------------------------------
 

@@ -265,6 +265,7 @@ class Truth(Model):
         for one in list(self.named.values()):
             one.asked = _ticks(one.asked_at)
             one.ended = _ticks(one.completed_at) if one.completed_at else 0
+            one.is_aged = one.aged_at is not None
             one.may_stay_failed = one.name in stay_failed
             # What a replay only records has had its event in the life that was lost.
             one.is_replayed |= one.done_at != one.completed_at
