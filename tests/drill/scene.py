@@ -79,7 +79,7 @@ class Scene:
         self.leaked: Client | None = None
         self.lost_numbers: dict[str, int] = {}  # table -> the number of a row that is lost
         self._backup: dict[Conversation, dict[str, Any]] = {}
-        self._backed_up_at = 0
+        self._backed_up_at = now()
 
     def copied(self, service: Site) -> "Scene":
         """Return the same people at a copy of the service, whose tokens are the same."""
@@ -208,7 +208,7 @@ class Scene:
                 return shown["status"] in FINAL | {"failed", "on_hold"}
 
             wait_until(has_settled, f"the request of {name} is over, or on hold")
-            request.status, request.ended = shown["status"], self.model.tick()
+            request.status, request.ended_at = shown["status"], now()
             require(request.status == status, f"The request of {name} is {request.status}, not {status}.")
         return shown
 
@@ -225,7 +225,7 @@ class Scene:
 
     def is_backed_up(self) -> None:
         """Note that a backup is taken of what is stored now."""
-        self._backup, self._backed_up_at = self.model.stored(), self.model.tick()
+        self._backup, self._backed_up_at = self.model.stored(), now()
         self.backed_up = len(self.sent)
 
     def is_lost(self, *names: str) -> None:
@@ -234,7 +234,7 @@ class Scene:
         self.model.put_back(self._backup)
         named = {self.requests[name] for name in names}
         for request in self.model.filed:
-            is_of_since = request.asked > self._backed_up_at
+            is_of_since = request.asked_at > self._backed_up_at
             is_undecided = request.kind == "redaction" and request.status == "on_hold"
             is_lost = request in named or request.bot == BAKERY
             if is_lost or (is_of_since and (request.kind == "export" or is_undecided)):

@@ -22,7 +22,7 @@ def test_nothing_is_told_before_something_is_wrong_and_each_wrong_then(tmp_path:
         assert company.wrong() == []
 
         deletion, export = (
-            min(company.filed(kind), key=lambda request: request.asked) for kind in ("deletion", "export")
+            min(company.filed(kind), key=lambda request: request.asked_at) for kind in ("deletion", "export")
         )
         gone = min(deletion.surely, key=lambda conversation: conversation.index)
         *whole, upload = [company.conversations_of(person)[0] for person in others]

@@ -85,13 +85,14 @@ class Comparison:
         found: set[int] = set()
         for row in self.evidence.requests.values():
             export = self.filed.get(row.id)
-            is_forgotten = row.hosting == "client" and export and export.ended and self._is_deleted_after(export)
+            is_forgotten = row.hosting == "client" and export and self._is_deleted_after(export)
             found |= {word.number for word in found_in(row.key) if not is_forgotten}
         return found
 
     def _is_deleted_after(self, export: Request) -> bool:
-        later = [one for one in self.erasures if one.value and one.asked > export.ended and one.status == "completed"]
-        return any((one.bot, one.value) == (export.bot, export.value) for one in later)
+        own = [one for one in self.erasures if one.value and (one.bot, one.value) == (export.bot, export.value)]
+        ended_at = export.ended_at
+        return ended_at is not None and any(one.status == "completed" and one.asked_at > ended_at for one in own)
 
     @cached_property
     def redacted(self) -> set[str]:

@@ -181,7 +181,7 @@ def _may_be_there(comparison: Comparison, export: Request, words: Collection[Wor
             continue
         is_own = bool(one.value) and one.value == export.value
         is_of_ids = bool(one.ids) and not one.surely.isdisjoint(export.surely)
-        if export.ended and one.asked >= export.ended and (is_own or is_of_ids):
+        if export.ended_at and one.asked_at >= export.ended_at and (is_own or is_of_ids):
             if "erase_exports" in one.flags:
                 yield "export left", f"the file of {export} is there, and should have gone with {one}"
             comparison.met["exports that outlive what they hold"] += 1

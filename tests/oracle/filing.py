@@ -150,7 +150,7 @@ def see(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:
 
 
 def _over(state: ClientState, request: Request) -> None:
-    request.ended = state.model.tick()
+    request.ended_at = now()
     state.open.pop(request, None)
     if request.status == "completed":
         state.unsettled[request] = None

@@ -97,9 +97,9 @@ class Request:
     id: str = ""
     status: str = ""
     statuses: list[str] = field(default_factory=list)
-    # Of the model's clock: before it was asked, and after it was seen to be over.
-    asked: int = 0
-    ended: int = 0
+    # Before it was asked, and after it was seen to be over.
+    asked_at: datetime = field(default_factory=now)
+    ended_at: datetime | None = None
     finished_at: str | None = None
     # Somebody has asked to withdraw or reject it.
     may_be_cancelled: bool = False
@@ -146,15 +146,9 @@ class Model:
     def __init__(self, words: Words) -> None:
         self.words = words
         self._lock = threading.Lock()
-        self._clock = 0
         self.people: list[Person] = []
         self.conversations: list[Conversation] = []
         self._filed: list[Request] = []
-
-    def tick(self) -> int:
-        with self._lock:
-            self._clock += 1
-            return self._clock
 
     def person(self) -> Person:
         with self._lock:
@@ -170,7 +164,7 @@ class Model:
 
     def file(self, one: Request) -> Request:
         """Note a request that is about to be asked for."""
-        one.asked = self.tick()
+        one.asked_at = now()
         with self._lock:
             self._filed.append(one)
         return one
@@ -236,4 +230,4 @@ class Model:
             and (bool(one.value and one.value == export.value) or not held.isdisjoint(one.surely | one.possibly))
         )
         # What was over before the export was filed has found no file of it.
-        return any(not one.ended or one.ended > export.asked for one in (*redactions, *removing))
+        return any(not one.ended_at or one.ended_at > export.asked_at for one in (*redactions, *removing))

@@ -11,7 +11,7 @@ from tests.oracle import evidence
 from tests.oracle.checks import Checks
 from tests.oracle.conversations import midnight_of
 from tests.oracle.evidence import Count, Evidence, ExtractRow, ObjectVersion, RequestRow
-from tests.oracle.model import KEPT, Conversation, Model, Request
+from tests.oracle.model import KEPT, Conversation, Model, Request, now
 from tests.oracle.words import Words
 
 BOT, OTHER_BOT = "acme", "globex"
@@ -123,7 +123,7 @@ class Scene:
 
     def remove_after(self, request: Request) -> None:
         """Remove the export of whom a request concerned that was over before."""
-        self.export.asked, self.export.ended = self.model.tick(), self.model.tick()
+        self.export.asked_at = self.export.ended_at = now()
         self.row(self.export, key=None)
         self._drop(KEY)
         if request.kind == "redaction":
@@ -132,7 +132,7 @@ class Scene:
             self.whole.sent_at["x"] = NOON
         else:
             self.model.file(request)
-        request.asked, request.ended = 1, 2
+        request.asked_at = request.ended_at = self.export.asked_at - timedelta(hours=1)
 
     def outlive_grace(self) -> None:
         """Have the file of the export hold who was erased meanwhile, after its grace."""
@@ -231,7 +231,7 @@ def a_scene() -> Scene:
         Request(BOT, "export", "k2", value=min(whole.people), surely={whole}, id="e", status="completed")
     )
     export.texts = {whole.id: dict(whole.texts)}
-    export.ended = model.tick()
+    export.ended_at = now()
     raw = csv_of(line_of(whole))
     found = Evidence(
         conversations={1: row_of(gone, is_deleted=True), 2: row_of(whole)},

@@ -48,7 +48,7 @@ def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
 
 def _is_reliable(truth: Truth, export: Filed) -> None:
     """Check that an export by UCI has what the chatbot's setting lets in, and nothing else."""
-    assert export.completed_at
+    assert export.ended_at
     demanded = truth.demanded(export)
     doubtful = {entry for entry in truth.entries if entry.may_be_in_doubt}
     if "verified" not in demanded and export.left_out and export.bot not in {entry.bot for entry in doubtful}:
@@ -57,7 +57,7 @@ def _is_reliable(truth: Truth, export: Filed) -> None:
         return
     for entry in export.held if demanded == {"verified"} else ():
         vouched = entry.vouched.get(export.value)
-        if vouched is None or vouched.asked_at > export.completed_at:
+        if vouched is None or vouched.asked_at > export.ended_at:
             raise Broken("weak", f"{export} holds {entry}, in which nobody vouched for the chatter")
         # Nobody else's session is in what an export took for its chatter's own conversation.
         others = [who for who, at in entry.sessions.items() if who != export.value and at < export.asked_at]
@@ -91,7 +91,7 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
             where = folder_of(found.key)
             raise Broken(f"object in {where}", f"{deletion} is completed, and {found.key} holds {names}")
     for export in truth.of("export"):
-        is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
+        is_earlier = export.ended_at is not None and export.ended_at < deletion.asked_at
         has_to_go = is_earlier and deletion.is_of_chatter(export) and export not in allowed
         if has_to_go and any(found.key == export.object_key for found in objects):
             raise Broken("own export", f"{deletion} is completed, and the chatter's {export} is still there")
@@ -123,8 +123,8 @@ def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
 
 def _are_named(truth: Truth, one: Filed, look: Onlooker) -> None:
     """Check that a request that has just erased something names each copy that was delivered before it was filed."""
-    delivered = [each for each in truth.of("export") if each.is_delivered and each.completed_at]
-    delivered = [each for each in delivered if each.completed_at and each.completed_at < one.asked_at]
+    delivered = [each for each in truth.of("export") if each.is_delivered and each.ended_at]
+    delivered = [each for each in delivered if each.ended_at and each.ended_at < one.asked_at]
     if not delivered or not (one.kind == "deletion" or one.text):
         return
     named, requests = look.left(one.id), look.requests()

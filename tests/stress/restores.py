@@ -157,10 +157,10 @@ class Restores:
         elif forgotten == "withdrawn":
             one.status = "accepted"
         if was is None:
-            was = replace(one, completed_at=None, held=None, object_key=None, has_begun=False, written=[])
+            was = replace(one, ended_at=None, held=None, object_key=None, has_begun=False, written=[])
             if one.kind == "export" or forgotten == "accepted":
                 one.id = ""
-        for name in ("completed_at", "held", "object_key", "aged_at", "has_begun", "left_out", "is_delivered"):
+        for name in ("ended_at", "held", "object_key", "aged_at", "has_begun", "left_out", "is_delivered"):
             setattr(one, name, getattr(was, name))
         # What is withdrawn by a replay has no address any more.
         one.written = [text for text in was.written if text.what != "callback_url"]

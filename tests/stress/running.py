@@ -262,9 +262,9 @@ class Play:
             if row.key and one.kind == "export" and one.status == "completed":
                 invariants.note_key(truth, one, row.key)
         invariants.note_removed(truth, {row.id for row, _ in seen if row.key})
-        new = [one for _, one in seen if one.status == "completed" and not one.completed_at]
+        new = [one for _, one in seen if one.status == "completed" and not one.ended_at]
         for row, one in seen:
-            one.completed_at, one.done_at = row.completed_at, one.done_at or row.completed_at
+            one.ended_at, one.done_at = row.completed_at, one.done_at or row.completed_at
         for one in new:
             if one.kind == "export":
                 objects = self._look.delivered() if one.is_delivered else self._look.objects()

@@ -63,7 +63,7 @@ def are_right(truth: Truth, look: Onlooker) -> None:
         if one.id not in requests:
             continue
         of_chatter = [each for each in truth.of("deletion") if one.is_of_chatter(each)]
-        completed = [each.completed_at for each in of_chatter if each.status == "completed" and each.completed_at]
+        completed = [each.ended_at for each in of_chatter if each.status == "completed" and each.ended_at]
         named = [entry for entry in truth.entries if entry.bot == one.bot and entry.id in one.ids]
         for text in one.written:
             is_here = text.text in stored.get((one.id, text.what), ())

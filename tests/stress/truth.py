@@ -94,10 +94,8 @@ class Filed(Request):
     """A request, whose key is its name in the story. `certain` are the conversations that were surely in its scope
     when it was filed; `held` what was in the file of an export when it was seen first."""
 
-    asked_at: datetime
     certain: Conversations
     received_at: datetime | None = None
-    completed_at: datetime | None = None
     held: Conversations | None = None
     object_key: str | None = None
     aged_at: datetime | None = None
@@ -182,7 +180,7 @@ class Truth(Model):
         """Note a request that is about to be asked for."""
         known = [entry for entry in self.entries if entry.number is not None and entry.bot == bot]
         certain = frozenset(entry for entry in known if (value in entry.people if value else entry.id in ids))
-        one = Filed(bot, kind, name, value, ids, frozenset(flags), asked_at=now(), certain=certain)
+        one = Filed(bot, kind, name, value, ids, frozenset(flags), certain=certain)
         one.texts = {entry.id: dict(entry.texts) for entry in certain}
         self.named[name] = one
         self.file(one)
@@ -263,12 +261,10 @@ class Truth(Model):
             one.possibly = {entry for entry in ours if one.value in entry.tried or entry.id in one.ids}
             one.surely = {entry for entry in one.possibly if entry in (one.held or ())}
         for one in list(self.named.values()):
-            one.asked = _ticks(one.asked_at)
-            one.ended = _ticks(one.completed_at) if one.completed_at else 0
             one.is_aged = one.aged_at is not None
             one.may_stay_failed = one.name in stay_failed
             # What a replay only records has had its event in the life that was lost.
-            one.is_replayed |= one.done_at != one.completed_at
+            one.is_replayed |= one.done_at != one.ended_at
         for one in sorted(self.of("redaction"), key=lambda one: one.status == "completed"):
             entry = self.at(one.bot, *one.ids)
             entry.redacted[one.message] = one
@@ -284,8 +280,8 @@ class Truth(Model):
         before = [one for one in ours if one.answered_at and one.answered_at <= export.asked_at]
         latest = max((one.asked_at for one in before), default=None)
         found = {one.least for one in before if latest and one.answered_at and one.answered_at >= latest}
-        assert export.completed_at
-        during = [one for one in ours if one not in before and one.asked_at <= export.completed_at]
+        assert export.ended_at
+        during = [one for one in ours if one not in before and one.asked_at <= export.ended_at]
         return (found or {"any"}) | {one.least for one in during}
 
     def may_be_removed(self, export: Request, erasures: Iterable[Request]) -> bool:
@@ -304,11 +300,7 @@ class Truth(Model):
     def _may_remove(self, deletion: Filed, export: Filed) -> bool:
         if deletion.is_withdrawn:
             return False
-        is_later = deletion.completed_at is not None and export.asked_at > deletion.completed_at
+        is_later = deletion.ended_at is not None and export.asked_at > deletion.ended_at
         of_ids = deletion.bot == export.bot and bool(set(deletion.ids) & set(export.ids))
         is_own = deletion.is_of_chatter(export) if deletion.value and export.value else of_ids
         return (is_own and not is_later) or any(self.accounts(deletion, entry) for entry in export.held or ())
-
-
-def _ticks(instant: datetime) -> int:
-    return int(instant.timestamp() * 1e6)
