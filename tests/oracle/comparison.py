@@ -90,8 +90,7 @@ class Comparison:
         return found
 
     def _is_deleted_after(self, export: Request) -> bool:
-        own = [one for one in self.erasures if one.value and (one.bot, one.value) == (export.bot, export.value)]
-        ended_at = export.ended_at
+        own, ended_at = [one for one in self.erasures if one.is_of_chatter(export)], export.ended_at
         return ended_at is not None and any(one.status == "completed" and one.asked_at > ended_at for one in own)
 
     @cached_property

@@ -19,7 +19,7 @@ def faults_of_texts(conversation: Conversation, found: Mapping[str, tuple[str, s
         if shown is None:
             yield "neighbour", f"{conversation.id}, which nobody erases, has lost message {message}"
         elif kind == "redacted" or (redaction and redaction.status == "completed"):
-            if redaction is None or redaction.status in {"cancelled", "rejected"}:
+            if redaction is None or redaction.is_withdrawn:
                 yield "neighbour", f"message {message} of {conversation.id} was redacted, and nobody asked for that"
             elif kind != "redacted" or shown:
                 yield "redaction", f"message {message} of {conversation.id} still has its text: {redaction}"

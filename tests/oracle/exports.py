@@ -173,15 +173,15 @@ def _may_be_there(comparison: Comparison, export: Request, words: Collection[Wor
     After the grace no file is left of what a deletion has erased; what a retention run has erased stays in it.
     """
     for word in words if export.is_aged else ():
-        by = [] if word.is_person else comparison.model.erasures_of(comparison.conversations[word.number])
-        if comparison.gone({word}) and any(one.kind == "deletion" for one in by):
+        held = None if word.is_person else comparison.conversations[word.number]
+        by = comparison.model.erasures_of(held) if held and comparison.expected[held] is Expected.GONE else ()
+        if any(one.kind == "deletion" for one in by):
             yield "export left", f"the file of {export} is there after its grace, and has {word.text}"
     for one in comparison.erasures:
         if one.kind != "deletion" or one.status != "completed" or one.bot != export.bot:
             continue
-        is_own = bool(one.value) and one.value == export.value
         is_of_ids = bool(one.ids) and not one.surely.isdisjoint(export.surely)
-        if export.ended_at and one.asked_at >= export.ended_at and (is_own or is_of_ids):
+        if export.ended_at and one.asked_at >= export.ended_at and (one.is_of_chatter(export) or is_of_ids):
             if "erase_exports" in one.flags:
                 yield "export left", f"the file of {export} is there, and should have gone with {one}"
             comparison.met["exports that outlive what they hold"] += 1

@@ -154,7 +154,7 @@ def _over(state: ClientState, request: Request) -> None:
     state.open.pop(request, None)
     if request.status == "completed":
         state.unsettled[request] = None
-    if request.status in {"cancelled", "rejected"}:
+    if request.is_withdrawn:
         state.reopen(sorted(request.surely | request.possibly, key=lambda conversation: conversation.index))
     elif request.kind == "deletion" and request.value:
         state.erased_at[request.value] = now()

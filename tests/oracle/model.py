@@ -118,6 +118,13 @@ class Request:
         return self.status in FINAL
 
     @property
+    def is_withdrawn(self) -> bool:
+        return self.status in {"cancelled", "rejected"}
+
+    def is_of_chatter(self, other: "Request") -> bool:
+        return bool(self.value) and (self.bot, self.value) == (other.bot, other.value)
+
+    @property
     def in_order(self) -> list[Conversation]:
         """The conversations that it must erase or hold, in the order of their making."""
         return sorted(self.surely, key=lambda each: each.index)
@@ -125,7 +132,7 @@ class Request:
     @property
     def erases(self) -> bool:
         """Whether it may erase, or may have erased, conversations."""
-        return self.kind in ERASING and self.status not in {"cancelled", "rejected"}
+        return self.kind in ERASING and not self.is_withdrawn
 
     def __str__(self) -> str:
         whom = self.value or "+".join(self.ids) or "old ones"
@@ -226,8 +233,7 @@ class Model:
             for one in erasures
             if "erase_exports" in one.flags
             and one.erases
-            and one.bot == export.bot
-            and (bool(one.value and one.value == export.value) or not held.isdisjoint(one.surely | one.possibly))
+            and (one.is_of_chatter(export) or not held.isdisjoint(one.surely | one.possibly))
         )
         # What was over before the export was filed has found no file of it.
         return any(not one.ended_at or one.ended_at > export.asked_at for one in (*redactions, *removing))

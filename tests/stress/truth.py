@@ -129,15 +129,8 @@ class Filed(Request):
         return self.key
 
     @property
-    def is_withdrawn(self) -> bool:
-        return self.status in {"cancelled", "rejected"}
-
-    @property
     def is_hosted_export(self) -> bool:
         return self.kind == "export" and self.status == "completed" and not self.is_delivered
-
-    def is_of_chatter(self, other: "Filed") -> bool:
-        return bool(self.value) and (self.bot, self.value) == (other.bot, other.value)
 
     def __str__(self) -> str:
         whom = self.value or "+".join(self.ids)
