@@ -37,7 +37,7 @@ def before_the_backup(scene: Scene) -> str:
     scene.reaches("cleo", "on_hold")
     days = [str((now() - timedelta(days=ago)).date()) for ago in (3, 1)]
     scene.service.manage("daily_extract", FERRIES, "--from", days[0], "--to", days[1])
-    scene.journalled()
+    scene.service.wait_for_journal()
     scene.service.stop(WORKERS)
     scene.file("olga", "deletion")
     scene.is_backed_up()
@@ -153,7 +153,7 @@ def _file_what_waits(scene: Scene) -> None:
     scene.file("jon", "deletion")
     for name in ("otto", "pia"):
         scene.file(name, "deletion", *scene.people[name].conversations)
-    scene.journalled()
+    scene.service.wait_for_journal()
     scene.service.stop(WORKERS)
     scene.file("kai", "deletion")
 

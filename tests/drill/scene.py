@@ -216,11 +216,6 @@ class Scene:
         """Return the ids of the requests that wait for somebody's decision."""
         return {request.id for request in self.model.filed if request.status == "on_hold"}
 
-    def journalled(self) -> None:
-        """Wait until workers have written to the ledger what was accepted and withdrawn."""
-        waiting = "SELECT count(*) FROM compliance_journalentry"
-        wait_until(lambda: self.service.sql(waiting) == [(0,)], "the journal is written")
-
     # --- What is lost --------------------------------------------------------------------------------
 
     def is_backed_up(self) -> None:

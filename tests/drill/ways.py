@@ -195,7 +195,7 @@ def staging(drill: Drill) -> None:
     scene.chatbot(FERRIES)
     scene.person("ada", "ida", slug=FERRIES)
     scene.carry_out("ada", "deletion")
-    scene.journalled()
+    scene.service.wait_for_journal()
     archive = drill.dumped()
     physical = drill.database("physical")
     drill.live.copy_to(physical)
@@ -281,7 +281,7 @@ def _work_apart(copied: Scene, live: Scene) -> None:
     service still has its Ida."""
     check.is_served(copied)
     copied.carry_out("ida", "deletion")
-    copied.journalled()
+    copied.service.wait_for_journal()
     live.carry_out("ida", "export")
     # As long as a look can take to come round.
     time.sleep(NOTICED_SECONDS + 5)

@@ -174,6 +174,11 @@ class Site(Operated):
     def wait_for_all(self) -> None:
         wait_until(lambda: not self.missing(), "all programs run", seconds=PATIENCE)
 
+    def wait_for_journal(self) -> None:
+        """Wait until workers have written to the ledger what was accepted and withdrawn."""
+        waiting = "SELECT count(*) FROM compliance_journalentry"
+        wait_until(lambda: self.sql(waiting) == [(0,)], "the journal is written")
+
     def restart(self, name: str, **settings: str) -> None:
         """Kill a program and start it again, as a process manager does."""
         if self.is_started(name):

@@ -49,10 +49,6 @@ def put_back(site: Site, copy: Path, meanwhile: Callable[[], None]) -> None:
     site.start_server(site.database)
 
 
-def journalled(site: Site) -> bool:
-    return site.sql("SELECT count(*) FROM compliance_journalentry") == [(0,)]
-
-
 def test_it_is_noticed_and_who_was_erased_is_erased_again(tmp_path: Path) -> None:
     with Site(tmp_path / "site") as site:
         company = companies.found(site, Known(), seed=1)
@@ -66,7 +62,7 @@ def test_it_is_noticed_and_who_was_erased_is_erased_again(tmp_path: Path) -> Non
         site.database.run("pg_basebackup", "--pgdata", str(copy), "--checkpoint=fast")
         after.run()
         assert company.wrong() == []
-        wait_until(lambda: journalled(site), "the ledger knows what was accepted")
+        site.wait_for_journal()
 
         def accepted() -> int:
             return len(company.filed("export"))
