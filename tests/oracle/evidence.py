@@ -258,20 +258,27 @@ def gather(
 ) -> Evidence:
     """Read everything. Nothing may go on meanwhile. `callers` are of the chatbots whose usage is asked for."""
     with site.database.connect() as connection:
-        tables = lines(connection)
+        found = of_database(connection)
+    found.objects, found.logs = site.objects(), site.logs()
+    found.client_objects = site.objects(client_bucket) if client_bucket else Objects([], [])
+    found.taken = {request: dict(events) for request, events in (taken or {}).items()}
+    for bot, caller in callers.items():
+        found.usage[bot] = usage_of(caller.get("usage of all months", f"usage?{EVER}").body)
+    return found
+
+
+def of_database(connection: psycopg.Connection[Any]) -> Evidence:
+    """Return what is in the rows, and nothing else."""
+
+    def read(statement: str, values: Any) -> list[tuple[Any, ...]]:
+        return connection.execute(statement, values).fetchall()
+
     return Evidence(
-        conversations=conversations(site.sql),
-        requests=requests(site.sql),
-        events=events(site.sql),
-        tables=tables,
-        objects=site.objects(),
-        client_objects=site.objects(client_bucket) if client_bucket else Objects([], []),
-        logs=site.logs(),
-        extracts=extracts(site.sql),
-        taken={request: dict(events) for request, events in (taken or {}).items()},
-        usage={
-            bot: usage_of(caller.get("usage of all months", f"usage?{EVER}").body) for bot, caller in callers.items()
-        },
+        conversations=conversations(read),
+        requests=requests(read),
+        events=[(request, event) for request, event in read(_EVENTS, ())],
+        tables=lines(connection),
+        extracts=[ExtractRow(*row) for row in read(_EXTRACTS, ())],
     )
 
 
@@ -285,14 +292,6 @@ def conversations(read: Read, numbers: Iterable[int] | None = None) -> dict[int,
 
 def requests(read: Read) -> dict[str, RequestRow]:
     return {row[0]: RequestRow(*row) for row in read(_REQUESTS, ())}
-
-
-def events(read: Read) -> list[tuple[str, str]]:
-    return [(request, event) for request, event in read(_EVENTS, ())]
-
-
-def extracts(read: Read) -> list[ExtractRow]:
-    return [ExtractRow(*row) for row in read(_EXTRACTS, ())]
 
 
 def _stored(row: tuple[Any, ...]) -> ConversationRow:

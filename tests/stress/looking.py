@@ -64,15 +64,10 @@ class Onlooker:
 
     def all(self) -> Evidence:
         """Return what the oracle compares with the model, but for what only a running service has."""
-        return Evidence(
-            conversations=evidence.conversations(self._read),
-            requests=self.requests(),
-            events=evidence.events(self._read),
-            tables=self.lines(),
-            objects=Objects(self._objects(self._storage), []),
-            client_objects=Objects(self.delivered(), []),
-            extracts=evidence.extracts(self._read),
-        )
+        with self.lock:
+            found = evidence.of_database(self._reader)
+        found.objects, found.client_objects = Objects(self._objects(self._storage), []), Objects(self.delivered(), [])
+        return found
 
     def keys(self) -> set[str]:
         return {key for (key,) in self._read(_KEYS)}
