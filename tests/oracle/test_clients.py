@@ -1,6 +1,7 @@
 """What clients hold to be wrong when they see it: each with a service that answers wrongly."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -25,14 +26,10 @@ class Wrong(Client):
         super().__init__("http://127.0.0.1:1", "acme", secret="", token="")
         self.say = say
 
-    def get(self, path: str) -> Answer:
-        return self.say(path, None)
-
-    def post(self, path: str, body: Any, *, key: str = "") -> Answer:
-        return self.say(path, body)
-
-    def file(self, path: str, body: Any, *, key: str = "") -> Answer:
-        return self.say(path, body)
+    def call(
+        self, method: str, path: str, raw: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return self.say(path, json.loads(raw) if raw else None)
 
 
 def _state(say: Say) -> ClientState:
