@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -55,20 +54,6 @@ def _naming(chatter: str) -> dict[str, str]:
     return {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": chatter}
 
 
-@dataclass
-class Said:
-    """A document. `is_now`: the conversation begins with it; `at`: when it was sent first."""
-
-    entry: ModelConversation
-    document: dict[str, Any]
-    message: str
-    text: str
-    sent_at: datetime
-    began_at: datetime | None
-    is_now: bool
-    at: datetime
-
-
 class World:
     """Two chatbots, and what their owners' programs do. All of it may be called in any thread."""
 
@@ -108,50 +93,47 @@ class World:
     def _say(self, bot: str, name: str, began: str | None, day: int, variables: dict[str, Any]) -> None:
         entry = self.truth.at(bot, name)
         message, text = f"m{len(entry.texts)}x{next(self._numbers)}", self.truth.word(entry)
-        began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
         sent = {"id": message, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
         document: dict[str, Any] = {name: entry.facts[name] for name in ("channel", "user_name")}
         document |= {"id": entry.id, "csat": {"comment": entry.facts["csat_comment"]}, "messages": [sent]} | variables
-        if began_at:
-            document["started_at"] = began_at.isoformat()
-        said = Said(entry, document, message, text, sent_at, began_at, began in {"now", "soon"}, at=now())
-        self.sent.append(partial(self._say_again, said))
-        self._send(said)
+        if began or entry.number is None:
+            document["started_at"] = _BEGINNINGS[began or "lately"]().isoformat()
+        send = partial(self._send, entry, is_now=began in {"now", "soon"}, first_at=now())
+        # Once more it is sent as all of a conversation is: with its start.
+        self.sent.append(lambda: send({"started_at": entry.began.isoformat()} | document))
+        send(document)
 
-    def _say_again(self, said: Said) -> None:
-        """Send a document once more, as all of a conversation is sent: with its start."""
-        began_at = said.began_at or said.entry.began
-        self._send(replace(said, began_at=began_at, document=said.document | {"started_at": began_at.isoformat()}))
-
-    def _send(self, said: Said) -> None:
-        entry = said.entry
+    def _send(self, entry: ModelConversation, document: dict[str, Any], *, is_now: bool, first_at: datetime) -> None:
+        """Send a document. `is_now`: the conversation begins with it; `first_at`: when it was sent first."""
+        [said] = document["messages"]
+        message, text, sent_at = said["id"], said["text"], datetime.fromisoformat(said["sent_at"])
+        began_at = datetime.fromisoformat(document["started_at"]) if "started_at" in document else None
         entry.is_sent = True
-        chatter = said.document.get("custom_variables", {}).get("member_id")
+        chatter = document.get("custom_variables", {}).get("member_id")
         if chatter:
             entry.tried.add(chatter)
-        visitor = self._sessions.whose(said.document.get("user_channel_variables", {}))
+        visitor = self._sessions.whose(document.get("user_channel_variables", {}))
         entry.arrivals += visitor is not None
-        entry.tried_texts[said.message], entry.sent_at[said.message] = said.text, said.sent_at
-        answer = self._post(entry.bot, "conversations", said.document)
-        [result] = answer["results"]
+        entry.tried_texts[message], entry.sent_at[message] = text, sent_at
+        [result] = self._post(entry.bot, "conversations", document)["results"]
         if result["outcome"] == "refused":
             if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
                 self._report(f"a document was refused: {result['error']['code']}")
             if chatter and result["number"] is not None:
                 entry.named.add(chatter)
-            if said.message not in entry.texts:
-                del entry.tried_texts[said.message]
+            if message not in entry.texts:
+                del entry.tried_texts[message]
             return
-        entry.texts[said.message] = said.text
-        entry.last_at = max(filter(None, [entry.last_at, said.began_at, said.sent_at]))
+        entry.texts[message] = text
+        entry.last_at = max(filter(None, [entry.last_at, began_at, sent_at]))
         if chatter:
             entry.names(chatter)
         if result["outcome"] == "created":
-            assert said.began_at
-            entry.asked_at, entry.began = said.at, said.began_at
+            assert began_at
+            entry.asked_at, entry.began = first_at, began_at
             entry.number = result["number"]
-            if said.is_now and visitor is not None:
+            if is_now and visitor is not None:
                 entry.session = entry.session or visitor
         if visitor:
             entry.sessions.setdefault(visitor, now())
