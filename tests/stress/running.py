@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -45,20 +45,18 @@ _TOLERATED |= {"logged A file could not be stored:", "logged A call was answered
 class Play:
     """One story on a database and a bucket that are empty at its start."""
 
-    def __init__(
-        self, storage: ObjectStorage, clients: ObjectStorage, stored: circumstances.Faults, story: Story, *, seed: int
-    ) -> None:
+    def __init__(self, stage: "Stage", story: Story, *, seed: int) -> None:
         self.truth = Truth()
         self.broken: Broken | None = None
         self.performed = 0  # rules that were played, and all held
         self._story = story
         self._random = Random(seed)
-        self._look = Onlooker(storage, clients)
+        self._look = Onlooker(stage.storage, stage.clients)
         self._actors: dict[str, Actor] = {}
         self._watching = threading.Lock()
         self._forgotten: set[str] = set()
         self._sessions = Sessions(self.truth, self._look)
-        self.world = World(self.truth, stored, self._sessions, self._report)
+        self.world = World(self.truth, stage.faults, self._sessions, self._report)
         self._restores = Restores(self.world, self._look)
         self._has_officers = any(rule[0] in {"eyes", "period", "restore"} for rule in story)
         self._has_lookups = any(rule[0] == "arrive" for rule in story)
@@ -317,31 +315,26 @@ class Play:
 # --- One story after another ---------------------------------------------------------------------------------
 
 
+@dataclass
 class Stage:
-    """Where stories are played, one after another."""
+    """Where stories are played, one after another. `performed` are the rules that were played of one that failed."""
 
-    def __init__(
-        self,
-        storage: ObjectStorage,
-        clients: ObjectStorage,
-        stored: circumstances.Faults,
-        tell: Callable[[str], None],
-    ) -> None:
-        self._storage, self._clients = storage, clients
-        self._faults = stored
-        self._tell = tell
-        self._performed = 0
+    storage: ObjectStorage
+    clients: ObjectStorage
+    faults: circumstances.Faults
+    tell: Callable[[str], None]
+    performed: int = 0
 
     def play(self, story: Story, *, seed: int, to_the_end: bool = True) -> Broken | None:
         databases.empty()
-        empty(self._storage)
-        empty(self._clients)
-        self._faults.refusals.clear()
-        play = Play(self._storage, self._clients, self._faults, story, seed=seed)
+        empty(self.storage)
+        empty(self.clients)
+        self.faults.refusals.clear()
+        play = Play(self, story, seed=seed)
         try:
             play.run(to_the_end=to_the_end)
         except Broken as broken:
-            self._performed = play.performed
+            self.performed = play.performed
             return broken
         return None
 
@@ -356,16 +349,16 @@ class Stage:
             story = Author(story_seed).story()
             broken = self.play(story, seed=story_seed)
             if broken and broken.kind not in found:
-                self._tell(f"story {number} after {seconds - (end - time.monotonic()):.0f} s: {broken}")
+                self.tell(f"story {number} after {seconds - (end - time.monotonic()):.0f} s: {broken}")
                 patience = min(_SECONDS_TO_SHORTEN, seconds / 4)
                 found[broken.kind] = self._shortest(story, story_seed, broken, seconds=patience)
-                self._tell(found[broken.kind])
-        self._tell(f"{number} stories")
+                self.tell(found[broken.kind])
+        self.tell(f"{number} stories")
         return list(found.values())
 
     def _shortest(self, story: Story, seed: int, broken: Broken, *, seconds: float) -> str:
         end = time.monotonic() + seconds
-        to_the_end = self._performed == len(story)
+        to_the_end = self.performed == len(story)
         last = broken
 
         def fails(shorter: Story) -> bool:
@@ -377,7 +370,7 @@ class Stage:
             return last is again
 
         # Later rules are not the cause.
-        shortest = shortened(story[: self._performed + 1], fails)
+        shortest = shortened(story[: self.performed + 1], fails)
         return f"{last}\n{len(shortest)} rules:\n{printed(shortest)}"
 
 
