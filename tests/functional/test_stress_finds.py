@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import Q
 
 from chatbots.buckets import location_of
 from chatbots.models import Bucket
@@ -12,7 +13,7 @@ from compliance.erasure import exports, late_data
 from compliance.models import Export, LedgerLine
 from compliance.redaction import engine as redaction
 from compliance.replay import filing
-from compliance.retention import policy
+from compliance.retention import objects, policy
 from compliance.work import free_text
 from compliance.work.scope import DELETIONS
 from conversations import intake, lookups
@@ -64,6 +65,9 @@ LAST_COPY = story(
     "say acme c1 ann lately 1; say acme c2 ann lately 1; export r1 acme ann; work w1; delete_ids r2 acme c1;"
     "work w1; redact r3 acme c2 0; work w1"
 )
+
+# At the end of each story the exports are out of their grace.
+OUTLIVED = story("say acme c1 ann lately 1; export r1 acme ann; work w1; delete r2 acme ann; work w1")
 
 
 @pytest.fixture
@@ -197,6 +201,7 @@ def _execute(statement: str, *values: object) -> None:
             LAST_COPY,
             "lost export",
         ),
+        (replacing(objects, "EXPIRED", Q(pk=None)), OUTLIVED, "export left"),
         (naming_no_copy_of_a_redaction, LAST_COPY, "redacted text in chatter_data_exports"),
     ],
 )
@@ -211,7 +216,7 @@ def test_a_planted_fault_is_found(
 
 @pytest.mark.parametrize(
     "rules",
-    [ERASED, RETAINED, REDACTED, SHARED, WRITTEN, LATE_FILE, OFF_AND_ON, DELIVERED, WAITING, LAST_COPY],
+    [ERASED, RETAINED, REDACTED, SHARED, WRITTEN, LATE_FILE, OFF_AND_ON, DELIVERED, WAITING, LAST_COPY, OUTLIVED],
 )
 def test_without_it_the_same_story_holds(on_stage: Stage, rules: Story) -> None:
     assert on_stage.play(rules, seed=1) is None
