@@ -60,7 +60,7 @@ citus: $(READY)  ## the promises on a distributed database; CITUS_URL=postgresql
 	$(BIN)/python -m pytest -n 0 tests/citus
 	$(BIN)/python -m pytest -n 3 --citus -m "not long" tests/conversations tests/compliance tests/functional $(ARGS)
 
-screenshots: $(READY)  ## each page of the console into docs/images/; needs Chromium
+screenshots: $(READY)  ## the pictures of the console's help into docs/images/; needs Chromium
 	$(BIN)/python scripts/screenshots.py
 
 lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml

@@ -119,7 +119,8 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+# The pictures of the console's help are those of the documentation.
+STATICFILES_DIRS = [BASE_DIR / "static", ("help", BASE_DIR / "docs" / "images")]
 APPEND_SLASH = False
 
 AUTHENTICATION_BACKENDS = ["accounts.login.StaffBackend"]

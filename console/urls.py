@@ -3,7 +3,8 @@
 from django.urls import URLPattern, path
 
 from accounts import login, pages
-from console import changelog, chatbots, guides, lookup
+from console import changelog, chatbots, lookup
+from console import help as help_pages
 from console.conversations import log_page, redact_page, transcript_page
 from console.filing import views
 from console.monitoring import dashboard, files, notifications, refused
@@ -46,7 +47,7 @@ urlpatterns: list[URLPattern] = [
     path("chatbots/", chatbots.chatbots, name="chatbots"),
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
     path(_SETTINGS, settings_page, name="settings"),
-    path(f"{_SETTINGS}guides/<slug:guide>/", guides.guide_page, name="guide"),
+    path(f"{_SETTINGS}guides/<slug:guide>/", help_pages.guide_page, name="guide"),
     path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
     path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
     path(f"{_SETTINGS}retention/", actions.set_retention, name="set_retention"),
@@ -72,4 +73,6 @@ urlpatterns: list[URLPattern] = [
     path("workers/", dashboard.workers, name="workers"),
     path("changelog/", changelog.changelog, name="changelog"),
     path("mails/", notifications.mails, name="mails"),
+    path("help/", help_pages.index, name="help"),
+    path("help/<slug:name>/", help_pages.help_page, name="help_page"),
 ]

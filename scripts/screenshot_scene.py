@@ -4,7 +4,6 @@ What workers do is done by workers' code; what cannot be had on command (a failu
 """
 
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,17 +18,15 @@ from django.core.management import call_command
 from django.db.models import Count
 from django.test import Client
 from django.utils import timezone
-from django_otp.oath import TOTP
 from uuid_utils.compat import uuid7
 
-from accounts import second_factor
 from chatbots import changelog
 from chatbots.models import ApiKey, Chatbot, Membership
 from chatbots.operations.chatbots import change_chatbot, set_role
 from chatbots.operations.keys import create_api_key
 from compliance import worker
 from compliance.erasure import extracts
-from compliance.models import Callback, Claim, ComplianceRequest, Export, Service
+from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
@@ -46,19 +43,12 @@ SCALE = 8
 
 
 @dataclass(frozen=True)
-class Login:
-    user: str
-    password: str
-
-
-@dataclass(frozen=True)
 class Scene:
     """The ids that pictures need. `sessions` are those of people who are logged in; the one of nobody is empty."""
 
     address: str
     cookie: str
     sessions: dict[str, str]
-    careful: Login
     slug: str
     requests: dict[str, UUID]
     conversation: int
@@ -85,7 +75,6 @@ def build(start: Callable[[], str]) -> Scene:
         address=start(),
         cookie=settings.SESSION_COOKIE_NAME,
         sessions={"nobody": "", **{name: _session(user) for name, user in people.items()}},
-        careful=_careful_login(),
         slug=chatbot.slug,
         requests={name: request.pk for name, request in requests.items()},
         conversation=_richest(chatbot),
@@ -110,19 +99,6 @@ def _session(user: User) -> str:
     client = Client()
     client.force_login(user)
     return client.cookies[settings.SESSION_COOKIE_NAME].value
-
-
-def _careful_login() -> Login:
-    """Create a user with a second factor."""
-    login = Login("jonas.birk", secrets.token_urlsafe(12))
-    user = User.objects.get(username=login.user)
-    user.set_password(login.password)
-    user.save()
-    offered = second_factor.offer(user)
-    totp = TOTP(offered.authenticator.bin_key)
-    totp.time = time.time()
-    second_factor.set_up(user=user, offered=offered, code=f"{totp.token():06d}")
-    return login
 
 
 def _set_up(chatbot: Chatbot) -> None:
@@ -326,10 +302,3 @@ def _richest(chatbot: Chatbot) -> int:
     return (
         whole.filter(has_agent_handover=True, has_file_upload=True).exclude(user_name=None).latest("message_count").pk
     )
-
-
-def set_closed(*, is_closed: bool) -> None:
-    """Have the database of the copy taken for a restored one, or no more."""
-    restored = {"state": "restored", "reason": "objects_unknown", "tripped_at": timezone.now(), "highest_number": 0}
-    opened = {"state": "open", "reason": "", "tripped_at": None, "highest_number": None}
-    Service.objects.update(**(restored if is_closed else opened))

@@ -1,4 +1,4 @@
-"""`make screenshots`: each page of the console, light and dark, wide and narrow, into `docs/images/`.
+"""`make screenshots`: the pictures of the console's help, light and dark, into `docs/images/`.
 
 In a copy of its own under var/screenshots, with invented people. Needs Chromium (README, Tests).
 """
@@ -22,7 +22,7 @@ from scripts import own_copy  # noqa: E402
 ENVIRONMENT = own_copy.begin(VAR_DIR)
 
 from scripts.processes import Processes, exit_on_sigterm  # noqa: E402
-from scripts.screenshot_pages import IMAGES, LOOKS, PICTURES, Look, Picture  # noqa: E402
+from scripts.screenshot_pages import HEIGHT, IMAGES, PICTURES, THEMES, WIDTH, Picture  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scripts.screenshot_scene import Scene
 
 # Longer pages are cut here.
-TALLEST = {"wide": 1_500, "narrow": 1_400}
+TALLEST = 1_500
 QUALITY = 80
 
 
@@ -72,13 +72,12 @@ def _browser(chromium: str) -> "Iterator[Browser]":
 def _take_all(browser: "Browser", scene: "Scene") -> set[Path]:
     taken = set()
     IMAGES.mkdir(parents=True, exist_ok=True)
-    for look in LOOKS:
+    for theme in THEMES:
         for picture in PICTURES:
-            path = IMAGES / f"{picture.name}-{look.name}.webp"
+            path = IMAGES / f"{picture.name}-{theme}.webp"
             context = browser.new_context(
-                viewport={"width": look.width, "height": look.height},
-                device_scale_factor=look.scale,
-                color_scheme="dark" if look.dark else "light",
+                viewport={"width": WIDTH, "height": HEIGHT},
+                color_scheme=theme,
                 locale="en-GB",
                 timezone_id="UTC",
                 reduced_motion="reduce",
@@ -88,10 +87,10 @@ def _take_all(browser: "Browser", scene: "Scene") -> set[Path]:
             page = context.new_page()
             page.set_default_timeout(30_000)
             _go(page, scene, picture)
-            path.write_bytes(_shot(page, look))
+            path.write_bytes(_shot(page))
             context.close()
             taken.add(path)
-        print(f"  {look.name}: {len(PICTURES)} pages", flush=True)
+        print(f"  {theme}: {len(PICTURES)} pages", flush=True)
     return taken
 
 
@@ -102,13 +101,13 @@ def _go(page: "Page", scene: "Scene", picture: Picture) -> None:
     picture.then(page, scene)
 
 
-def _shot(page: "Page", look: Look) -> bytes:
+def _shot(page: "Page") -> bytes:
     """Return the page from its top as WebP, which Playwright cannot write; for a dialog, the window."""
     asked: dict[str, Any] = {"format": "webp", "quality": QUALITY}
     if not page.locator("dialog[open]").count():
-        height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST[look.size])
+        height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
         # As tall as the picture, so that sticky elements are at the picture's edges.
-        page.set_viewport_size({"width": look.width, "height": max(look.height, height)})
+        page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, height)})
     session = page.context.new_cdp_session(page)
     return base64.b64decode(session.send("Page.captureScreenshot", asked)["data"])
 

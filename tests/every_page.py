@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from accounts.models import Authenticator, LoginFailures, StaffLogin
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role
-from console.guides import GUIDES
+from console.help import GUIDES
 from conversations.models import DailyExtract
 from tests import every_call
 
@@ -83,6 +83,9 @@ OF_ONESELF = frozenset(
         *("second_factor_remove", "confirm_password"),
     }
 )
+
+# For every staff user; `tests/console/test_help.py` opens them.
+OF_STAFF = frozenset({"help", "help_page"})
 
 # For whoever has a link: nobody is logged in there.
 OF_ANYONE = frozenset({"set_password"})
@@ -198,6 +201,7 @@ __all__ = [
     "MANAGE_REQUESTS",
     "OF_ANYONE",
     "OF_ONESELF",
+    "OF_STAFF",
     "READ",
     "RECORDS",
     "STAFF",

@@ -23,7 +23,8 @@ class Group:
     entries: list[Entry]
 
 
-_Declared = tuple[str, str, str, tuple[Role, ...]]
+# None: every staff user, also without a role.
+_Declared = tuple[str, str, str, tuple[Role, ...] | None]
 
 _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
     (
@@ -34,6 +35,7 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
             ("Look up", "console:lookup", "search", READ),
             ("Requests", "console:requests", "inbox", READ),
             ("File a request", "console:file", "plus", MANAGE_REQUESTS),
+            ("Help", "console:help", "help", None),
         ),
     ),
     (
@@ -70,7 +72,7 @@ def navigation(request: HttpRequest) -> list[Group]:
 def _entries(request: HttpRequest, declared: tuple[_Declared, ...]) -> Iterator[Entry]:
     home = reverse("admin:index")
     for label, name, icon, roles in declared:
-        if has_role(request, roles):
+        if roles is None or has_role(request, roles):
             url = reverse(name)
             prefixes = [url, *([home + _OTHER_PREFIXES[name]] if name in _OTHER_PREFIXES else [])]
             is_here = request.path == url or (url != home and request.path.startswith(tuple(prefixes)))

@@ -1,7 +1,7 @@
 """Decorators and responses of the console's pages.
 
-A view is decorated with `@page`, `@action` or `@form`. It gets its chatbot from `chatbot_or_404`, makes one
-call into an operation or a query, and responds with `render`, or with a redirect after a change.
+A view is decorated with `@page`, `@staff_page`, `@action` or `@form`. It gets its chatbot from `chatbot_or_404`,
+makes one call into an operation or a query, and responds with `render`, or with a redirect after a change.
 """
 
 import logging
@@ -51,6 +51,11 @@ def page(view: View[_Given]) -> View[_Given]:
     return _of_console(require_safe(view))
 
 
+def staff_page(view: View[_Given]) -> View[_Given]:
+    """As `page`, for every staff user, also without access to a chatbot."""
+    return _of_console(require_safe(view), needs_chatbot=False)
+
+
 def action(view: View[_Given]) -> View[_Given]:
     """As `page`, for POST only."""
     return _of_console(require_POST(view))
@@ -70,11 +75,11 @@ def polled(view: View[_Given]) -> View[_Given]:
     return view
 
 
-def _of_console(view: View[_Given]) -> View[_Given]:
+def _of_console(view: View[_Given], *, needs_chatbot: bool = True) -> View[_Given]:
     @wraps(view)
     def guarded(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:
         try:
-            if not has_role(request, READ):
+            if needs_chatbot and not has_role(request, READ):
                 raise PermissionDenied(_NO_CHATBOT)
             answer = view(request, *args, **kwargs)
         except Http404:

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from common import texts
+from console.help import title_of
 
 register = template.Library()
 
@@ -39,6 +40,13 @@ def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M")
         zone,
         local.strftime(form),
     )
+
+
+@register.simple_tag
+def help_link(name: str) -> SafeString:
+    """Render a link to a page of help, with its title."""
+    url = reverse("console:help_page", kwargs={"name": name})
+    return format_html('<a class="help-link" href="{}">{}{}</a>', url, icon("help"), title_of(name))
 
 
 @register.filter

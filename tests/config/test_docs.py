@@ -16,7 +16,7 @@ from compliance.work.health_codes import Code
 from config.openapi.document import PRE_REQUEST_SCRIPT
 from conversations.placement import machines
 from devdata import doc_tables
-from scripts.screenshot_pages import IMAGES, LOOKS, PICTURES
+from scripts.screenshot_pages import IMAGES, PICTURES, THEMES
 from tests.commands import ours
 
 OPERATING = "docs/operating.md"
@@ -79,7 +79,8 @@ def test_api_shows_the_script_for_postman_that_is_tested() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["docs/console.md", "docs/operating.md", "deploy/prometheus/alerts.yml", "deploy/grafana/board.json"]
+    "name",
+    ["docs/staff/monitoring.md", "docs/operating.md", "deploy/prometheus/alerts.yml", "deploy/grafana/board.json"],
 )
 def test_due_soon_is_as_many_days_as_in_the_code(name: str) -> None:
     found = re.findall(r"due\s+within\s+(\d+)\s+days", _read(name), re.IGNORECASE)
@@ -132,17 +133,17 @@ def test_the_list_of_decisions_has_each_of_them() -> None:
     assert [name for _, name in listed] == sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
 
 
-GUIDE = (IMAGES.parent / "console.md").read_text()
-FILES = {f"{picture.name}-{look.name}.webp" for picture in PICTURES for look in LOOKS}
+STAFF_PAGES = "".join(path.read_text() for path in sorted(ROOT.glob("docs/staff/*.md")))
+FILES = {f"{picture.name}-{theme}.webp" for picture in PICTURES for theme in THEMES}
 
 
 def test_there_is_a_picture_of_each_page_in_each_theme() -> None:
     assert {path.name for path in IMAGES.iterdir()} == FILES
 
 
-def test_the_guide_shows_each_picture_with_an_alternative_text() -> None:
-    assert set(re.findall(r"images/([\w-]+\.webp)", GUIDE)) == FILES
-    texts = re.findall(r'<img alt="([^"]*)"', GUIDE)
+def test_a_page_shows_each_picture_with_an_alternative_text() -> None:
+    assert set(re.findall(r"images/([\w-]+\.webp)", STAFF_PAGES)) == FILES
+    texts = re.findall(r'<img alt="([^"]*)"', STAFF_PAGES)
     assert len(texts) == len(FILES) // 2, (
         "each shows the light one, or the dark one where the reader's system is dark"
     )

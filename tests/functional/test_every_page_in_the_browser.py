@@ -64,6 +64,8 @@ def of_the_console(values: Mapping[str, Any]) -> Iterator[str]:
             yield page.url(values)
     for name in sorted(OF_ANYONE | OF_ONESELF - _WITH_STATE):
         yield reverse(f"console:{name}")
+    yield reverse("console:help")
+    yield reverse("console:help_page", args=["held-requests"])
 
 
 def of_djangos(values: Mapping[str, Any]) -> Iterator[str]:

@@ -26,8 +26,8 @@ from tests.functional.web import web_server
 pytestmark = pytest.mark.long(reason="starts dozens of programs, one after the other, and waits for look-ups")
 
 README = (ROOT / "README.md").read_text()
-GUIDES = ROOT / "docs" / "guides"
-IDENTITIES = (GUIDES / "safe-identities.md").read_text()
+GUIDES = ROOT / "docs" / "staff"
+IDENTITIES = (ROOT / "docs" / "guides" / "safe-identities.md").read_text()
 # What a reader of the other guides puts in, and the variable of the script that has it.
 READERS = {
     "'<the secret of the token>'": '"$TOKEN_MADE"',
@@ -140,7 +140,7 @@ def steps(*names: str) -> Iterator[str]:
 
 
 def test_the_guides_work_as_written(storage: ObjectStorage, tmp_path: Path) -> None:
-    script = "\n".join(steps("data-compliance", "daily-extracts", "retention"))
+    script = "\n".join(steps("data-compliance", "identities", "daily-extracts", "retention"))
     for written, made in READERS.items():
         assert written in script
         script = script.replace(written, made)
