@@ -228,6 +228,17 @@ def _picture(_renderer: RendererHTML, tokens: Sequence[Token], place: int, *_res
     return f'<span class="picture">{both}</span>'
 
 
+def _table_open(*_: Any) -> str:
+    """Begin a table that scrolls to the side on a narrow screen."""
+    return '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'
+
+
+def _table_close(*_: Any) -> str:
+    return "</table></div>"
+
+
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _MARKDOWN.add_render_rule("fence", _copyable)
 _MARKDOWN.add_render_rule("picture", _picture)
+_MARKDOWN.add_render_rule("table_open", _table_open)
+_MARKDOWN.add_render_rule("table_close", _table_close)

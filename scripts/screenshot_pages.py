@@ -79,7 +79,6 @@ def _of_request(name: str) -> "Callable[[Scene], str]":
 
 
 PICTURES = (
-    Picture("login", lambda _: "/admin/login/", "nobody"),
     Picture("second-factor", lambda _: "/admin/second-factor/set-up/"),
     Picture("dashboard", lambda scene: f"/admin/?chatbot={scene.slug}"),
     Picture("conversations", lambda scene: f"/admin/conversations/?chatbot={scene.slug}"),

@@ -44,7 +44,7 @@ SCALE = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """The ids that pictures need. `sessions` are those of people who are logged in; the one of nobody is empty."""
+    """The ids that pictures need, and the sessions of the people who look at them."""
 
     address: str
     cookie: str
@@ -74,7 +74,7 @@ def build(start: Callable[[], str]) -> Scene:
     return Scene(
         address=start(),
         cookie=settings.SESSION_COOKIE_NAME,
-        sessions={"nobody": "", **{name: _session(user) for name, user in people.items()}},
+        sessions={name: _session(user) for name, user in people.items()},
         slug=chatbot.slug,
         requests={name: request.pk for name, request in requests.items()},
         conversation=_richest(chatbot),

@@ -82,8 +82,8 @@ def _take_all(browser: "Browser", scene: "Scene") -> set[Path]:
                 timezone_id="UTC",
                 reduced_motion="reduce",
             )
-            if session := scene.sessions[picture.who]:
-                context.add_cookies([{"name": scene.cookie, "value": session, "url": scene.address}])
+            session = scene.sessions[picture.who]
+            context.add_cookies([{"name": scene.cookie, "value": session, "url": scene.address}])
             page = context.new_page()
             page.set_default_timeout(30_000)
             _go(page, scene, picture)

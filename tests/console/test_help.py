@@ -249,13 +249,13 @@ def test_the_search_finds_a_page_by_keyboard_and_sends_nothing(live_server, chro
 
     page.keyboard.press("Enter")
     expect(page).to_have_url(live_server.url + address("log-in"))
-    picture = page.get_by_role("img", name="The log-in page")
+    picture = page.get_by_role("img", name="The page that sets up")
     expect(picture).to_have_count(1)  # the other theme's is hidden
     picture.scroll_into_view_if_needed()
     expect(picture).to_have_js_property("complete", value=True)
     assert picture.evaluate("image => image.naturalWidth") > 0
     page.get_by_role("button", name="Theme").click()
-    expect(page.get_by_role("img", name="The log-in page")).to_have_attribute("src", re.compile("dark"))
+    expect(page.get_by_role("img", name="The page that sets up")).to_have_attribute("src", re.compile("dark"))
     is_easy_to_use(page)
     stays_at_home(watched, live_server.url)
 
