@@ -45,6 +45,10 @@ def test_the_index_lists_each_file_by_its_title() -> None:
     assert {entry.name for entry in listed} == {path.stem for path in (ROOT / "docs/staff").glob("*.md")} - {"index"}
     assert [entry.title for entry in listed] == [title_of(entry.name) for entry in listed]
     assert all(group.entries for group in read_index())
+    [contents] = re.findall(
+        r"```{toctree}\n:hidden:\n\n(.*?)```", (ROOT / "docs/staff/index.md").read_text(), re.DOTALL
+    )
+    assert contents.split() == [entry.name for entry in listed]
 
 
 def test_every_staff_user_finds_each_page_from_the_menu(newcomer: Client) -> None:
