@@ -58,6 +58,12 @@ def test_each_code_a_request_can_fail_with_is_explained() -> None:
     assert sorted(FAILURES) == sorted({*raised, *written, machines.SILENT})
 
 
+def test_staff_find_who_fixes_each_code_a_request_can_fail_with() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", _read("docs/staff/failed-requests.md"), re.MULTILINE)
+
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(FAILURES)
+
+
 def test_operating_explains_each_problem_of_health() -> None:
     assert sorted(_first_column(OPERATING, "What to watch")) == sorted(Code)
 
