@@ -53,8 +53,8 @@ def main() -> None:
         told = describe_database_error(error)
         if told.startswith("SQLSTATE 42501"):
             raise SystemExit(
-                f"The role of DATABASE_URL lacks a right: {told}. docs/database-roles.md says as which role each "
-                "command runs. If it is that one: was grant_roles run after the last migrate?"
+                f"The role of DATABASE_URL lacks a right: {told}. docs/reference/commands.md names the role of each "
+                "command. If it is that one: was grant_roles run after the last migrate?"
             ) from None
         raise SystemExit(
             f"The database refused or cannot be reached: {told}. "

@@ -20,7 +20,7 @@ from common import crypto
 FAULT = "DIGEST_KEY is not the key that this database was set up with."
 HOW_TO_MEND = (
     "Restore the original key from where you keep keys, apart from the database's backups. Or is this the wrong "
-    'database? docs/operating.md says what to do if the key is lost ("Another DIGEST_KEY").'
+    "database? docs/operators/digest-key.md says what to do if the key is lost."
 )
 
 _KEPT = "SELECT fingerprint FROM chatbots_digestkey"

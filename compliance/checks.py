@@ -72,7 +72,8 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
         problems.append(
             Error(
                 "The identity for IAM is that of the bucket: the key that every process has could create users.",
-                hint="Create another user that may only manage users below /dca/ (docs/bucket-credentials.md).",
+                hint="Create another user that may only manage users below /dca/ "
+                "(docs/operators/hosted-bucket-credentials.md).",
                 id="compliance.E006",
             )
         )
@@ -97,7 +98,7 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
         problems.append(
             checks.Warning(
                 "Nothing limits the rights of the IAM users that this service creates.",
-                hint="Set IAM_BOUNDARY_ARN to a permissions boundary (docs/bucket-credentials.md).",
+                hint="Set IAM_BOUNDARY_ARN to a permissions boundary (docs/operators/hosted-bucket-credentials.md).",
                 id="compliance.W004",
             )
         )
@@ -246,8 +247,8 @@ def role_has_few_rights(*, databases: Sequence[str] | None = None, **_: object) 
     return [
         checks.Warning(
             f"The database role of this process {', '.join(excess)}.",
-            hint="Give web server and workers their own roles (docs/database-roles.md). Only migrate and a few "
-            "commands need the role that owns the tables.",
+            hint="Give web server and workers their own roles (docs/operators/database-roles.md). Only migrate and "
+            "a few commands need the role that owns the tables.",
             id="compliance.W002",
         )
     ]

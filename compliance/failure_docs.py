@@ -1,5 +1,5 @@
 """What each code that a request can fail with means and what to do about it: for the request's page in the console,
-and the table of docs/operating.md."""
+and the table of docs/reference/failure-codes.md."""
 
 from collections.abc import Mapping
 

@@ -181,7 +181,7 @@ def describe_bad_settings(error: EnvValidationError) -> str:
     found = error.error_messages
     if isinstance(found, Mapping):  # else of a reader that does not collect
         found = [f"  {name}: {' '.join(errors)}" for name, errors in found.items()]
-    return "\n".join(["These settings are missing or wrong (see docs/operating.md):", *found])
+    return "\n".join(["These settings are missing or wrong (see docs/reference/settings.md):", *found])
 
 
 env.read_env(str(BASE_DIR / ".env"), recurse=False)

@@ -1,6 +1,6 @@
 """Settings, all from environment variables: plain, in `.env`, or from files (`NAME_FILE`).
 
-Comments here explain the less obvious ones; docs/operating.md lists them all.
+Comments here explain the less obvious ones; docs/reference/settings.md lists them all.
 
 With neither `DATABASE_URL` nor `SECRET_KEY` this is a development copy: DEBUG is on, keys are generated once into
 `VAR_DIR/keys.env`, and PostgreSQL and an S3 server run embedded under `VAR_DIR`. Importing this module starts

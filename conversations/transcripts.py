@@ -176,8 +176,8 @@ _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 _FIRSTS = [*"'", *_FORMULA, *_SIGN, *_SKIPPED]
 
 # Every statement begins with the files, `r`, and the stored conversations of each: the caller's query for the files
-# reads local tables, which no distributed one can be joined with (docs/scaling.md). A shared conversation has other
-# identities beside the chatter's; one that is selected by its id has no chatter to compare with.
+# reads local tables, which no distributed one can be joined with (docs/explanation/citus.md). A shared conversation
+# has other identities beside the chatter's; one that is selected by its id has no chatter to compare with.
 _IS_ENOUGH = is_enough_sql("named.established_by", "r.export_assurance", conversation="c.id", chatbots="{chatbots}")
 _HEAD = sql.SQL(f"""
 WITH r AS MATERIALIZED ({{wanted}}), stored AS MATERIALIZED (

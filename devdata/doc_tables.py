@@ -27,7 +27,7 @@ from conversations.identification import MAX_IDENTITIES
 from conversations.intake import MAX_DOCUMENTS
 from conversations.log import MAX_IDS
 
-PAGES = ("docs/api.md", "docs/operating.md")
+PAGES = ("docs/api.md", "docs/reference/failure-codes.md")
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 _BASE = "/api/v1/chatbots/{slug}/"
 

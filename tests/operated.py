@@ -298,10 +298,10 @@ class Operated(ABC):
 
 
 def role_of(command: str) -> str:
-    """Return the role of a command in the database, as docs/database-roles.md names it."""
-    document = (ROOT / "docs" / "database-roles.md").read_text()
+    """Return the role of a command in the database, as docs/reference/commands.md names it."""
+    document = (ROOT / "docs" / "reference" / "commands.md").read_text()
     found = re.search(rf"^\| `{command}` \| (\w+)", document, re.MULTILINE)
-    require(found, f"docs/database-roles.md names no role for the command {command}.")
+    require(found, f"docs/reference/commands.md names no role for the command {command}.")
     return {"worker": WORKER, "owner": DATABASE}.get(found[1] if found else "", WEB)
 
 

@@ -1,6 +1,7 @@
 """Watches every statement of a test run: those on the conversation tables have to be such that Citus takes them.
 
-The tables are distributed by `chatbot_id` where one PostgreSQL is not enough (docs/scaling.md). A statement on them
+The tables are distributed by `chatbot_id` where one PostgreSQL is not enough (docs/explanation/citus.md). A statement
+on them
 
 - names its chatbots: each occurrence of these tables has a condition that compares its own `chatbot_id` with a
   parameter or a constant: `= %s`, `= ANY(%s)` or `IN (...)`. Otherwise it would go to all machines;

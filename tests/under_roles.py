@@ -31,7 +31,7 @@ ROLES = {"web": "tests_web", "worker": "tests_worker"}
 # Those who may log in, and nothing else: one who is to own a database, and one who is not.
 OWNER, STRANGER = "tests_owner", "tests_stranger"
 
-_DOCS = Path(__file__).parent.parent / "docs" / "database-roles.md"
+_DOCS = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
 
 _role: ContextVar[str | None] = ContextVar("role", default=None)
 
@@ -52,7 +52,7 @@ def grant() -> None:
 
 
 def command_roles() -> dict[str, str]:
-    """Return the role of each command, from docs/database-roles.md."""
+    """Return the role of each command, from docs/reference/commands.md."""
     return dict(re.findall(r"^\| `(\w+)` \| (\w+)", _DOCS.read_text(encoding="utf-8"), re.MULTILINE))
 
 

@@ -1,7 +1,7 @@
 """What Django has no operation for: triggers, a composite foreign key, and how tables are stored.
 
 The change log's trigger refuses UPDATE and DELETE, not TRUNCATE: a test database is emptied by it. Where the figures of
-the storage parameters come from: docs/scaling.md.
+the storage parameters come from: docs/explanation/table-storage.md.
 """
 
 from django.db import migrations

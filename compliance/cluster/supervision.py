@@ -210,7 +210,7 @@ def _note_restart() -> None:
 
 def _warn_of_plans() -> None:
     if not finds_by_index():
-        logger.error("planner.not_in_force: set it for the workers' role (docs/scaling.md)")
+        logger.error("planner.not_in_force: set it for the workers' role (docs/operators/connections.md)")
 
 
 def _guard(cluster_id: UUID, board: _Board, former: Former | None, duties: Duties, parent: int) -> None:

@@ -173,7 +173,7 @@ def _of_open_requests(
     )
     yield family(
         "_failed",
-        "Failed requests that can be retried, by error code. docs/operating.md says what to do about each code.",
+        "Failed requests that can be retried, by error code. docs/reference/failure-codes.md has the remedy of each.",
         _sum(
             ((row.kind, row.reason if row.reason in FAILURES else "other"), row.number)
             for row in found

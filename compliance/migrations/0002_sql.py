@@ -1,6 +1,6 @@
 """What Django has no operation for: triggers, a composite foreign key, how requests are stored, and statistics.
 
-Where the figures come from: docs/scaling.md.
+Where the figures come from: docs/explanation/table-storage.md.
 """
 
 from django.db import migrations

@@ -5,7 +5,7 @@ inventory: a field that a deletion keeps for a while, and that no rule ends, sto
 
 Rows are found first, among those of all chatbots, and then locked and changed place by place: where the conversation
 tables are distributed, no statement locks rows of several shards, or compares them with a local table
-(docs/scaling.md). What somebody else has locked is left for the next sweep.
+(docs/explanation/citus.md). What somebody else has locked is left for the next sweep.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

@@ -1,9 +1,9 @@
 """Rows that are due for a call to a client, by a lease (`common.leases`): callbacks and look-ups, each in a table of
 its own. One worker at a time takes some, a fair share of each chatbot, and records what became of them.
 
-A table of conversations can be distributed (docs/scaling.md). So each statement names the chatbots, those about rows
-of several are run place by place, and no volatile function stands in an UPDATE, and no time in its CASEs or its
-RETURNING: what depends on the time is decided where the rows are locked.
+A table of conversations can be distributed (docs/explanation/citus.md). So each statement names the chatbots, those
+about rows of several are run place by place, and no volatile function stands in an UPDATE, and no time in its CASEs
+or its RETURNING: what depends on the time is decided where the rows are locked.
 """
 
 import random

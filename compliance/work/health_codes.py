@@ -136,7 +136,8 @@ ADVICE = {
     ),
     Code.CANARY_FOUND: (
         "At {since} the canary found that a completed deletion had left something: {places}. manage.py canary --last "
-        "names the places. Deletions of people may leave the same there: act on it now (docs/runbooks.md)."
+        "names the places. Deletions of people may leave the same there: act on it now "
+        "(docs/operators/runbooks/canary.md)."
     ),
     Code.CANARY_LATE: (
         "The canary has not shown since {since} that deletions leave nothing; the last reason: {reason}. manage.py "

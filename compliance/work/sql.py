@@ -55,7 +55,7 @@ NAMING = naming("ARRAY[c.external_id_digest]")
 
 # The requests `ids` as the first WITH, `r`, of a statement that goes on with others. No part of a statement reads the
 # conversation tables and the requests' table, or others like it: where the former are distributed, they can be joined
-# with what a WITH has found, and with nothing else that is local (docs/scaling.md).
+# with what a WITH has found, and with nothing else that is local (docs/explanation/citus.md).
 REQUESTS = f"""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, kind, variable_id, uci_digest, {digests_of("q")} AS conversation_digests, slice,
@@ -65,7 +65,7 @@ WITH r AS MATERIALIZED (
 """
 
 # The requests `r` as a parameter (`given`), for what locks or changes rows of the conversation tables. Where those
-# are distributed, no statement can do that and read the requests' table, too (docs/scaling.md).
+# are distributed, no statement can do that and read the requests' table, too (docs/explanation/citus.md).
 GIVEN = """
 json_to_recordset(%(requests)s::json)
     AS r(id uuid, seq bigint, chatbot_id bigint, variable_id bigint, uci_digest bytea, conversation_digests bytea[],

@@ -1,7 +1,7 @@
 """What Django has no operation for: composite foreign keys, and how conversations are stored.
 
 A child names a conversation, and a row a variable, of its own chatbot only: one constraint over both columns instead of
-two foreign keys. Room for updates in place, and vacuums that come early; where the figures come from: docs/scaling.md. A
+two foreign keys. Room for updates in place, and vacuums that come early; where the figures come from: docs/explanation/table-storage.md. A
 fill factor binds new pages only: `VACUUM FULL` or a restored dump rewrites the old ones.
 """
 

@@ -1,9 +1,9 @@
 """The personal data: conversations with their identities, messages, files and variables' values.
 
 Every table has `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of its
-conversation. So the data can be distributed by chatbot (docs/scaling.md): unique rules hold it as their last column,
-and every statement names it. `compliance/inventory.py` declares what erasure does to each field; the constraint
-`conversation_erased_holds_nothing` is the last line of defence.
+conversation. So the data can be distributed by chatbot (docs/explanation/citus.md): unique rules hold it as their
+last column, and every statement names it. `compliance/inventory.py` declares what erasure does to each field; the
+constraint `conversation_erased_holds_nothing` is the last line of defence.
 """
 
 from datetime import UTC, datetime

@@ -1,9 +1,9 @@
-"""Where chatbots live: on one PostgreSQL all in one place, on Citus those of a shard together (docs/scaling.md).
+"""Where chatbots live: on one PostgreSQL all in one place, on Citus those of a shard together.
 
 Where the conversation tables are distributed, a statement that locks rows of them, or reads more of them than a plain
 join, takes chatbots of one shard only. Whoever works for several chatbots groups them first, with `by_place`.
 `machines` knows which machines do not answer, `distribution` converts a database, and `coordinator` asks Citus for
-both. Nothing outside of this package knows of Citus.
+both (docs/explanation/citus.md). Nothing outside of this package knows of Citus.
 """
 
 from collections import defaultdict

@@ -78,7 +78,7 @@ def refuse_unless_coordinator() -> None:
     if found is None:
         raise NotDistributable(
             "This database has no extension citus. On one PostgreSQL there is nothing to distribute; how to set up a "
-            "coordinator and its machines is in docs/scaling.md."
+            "coordinator and its machines is in docs/operators/citus.md."
         )
     if int(found.partition(".")[0]) < OLDEST:
         raise NotDistributable(f"Citus {OLDEST} or later is needed; the database has {found}.")
@@ -101,7 +101,7 @@ def refuse_without_rights(tables: list[str]) -> None:
     if not_owned := [name for (name,) in fetch(_NOT_OWNED, [tables])]:
         raise NotDistributable(
             f"This role does not own {', '.join(not_owned)}. Run it as the role that migrates "
-            "(docs/database-roles.md)."
+            "(docs/operators/database-roles.md)."
         )
     try:
         answers = ask("SELECT has_schema_privilege('public', 'CREATE')")

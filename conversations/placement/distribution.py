@@ -50,7 +50,7 @@ SHARDS = 32
 MOST_SHARDS = 1_000
 
 FAULT = "The conversation tables are not distributed over the machines of Citus, or only in part."
-HOW_TO_MEND = "Run manage.py distribute: it begins, or goes on where it stopped (docs/scaling.md)."
+HOW_TO_MEND = "Run manage.py distribute: it begins, or goes on where it stopped (docs/operators/citus.md)."
 
 # An advisory lock, held by the connection of a conversion. A lost process keeps it until its last statement ends.
 LOCK = 0x6463_6469  # "dcdi"

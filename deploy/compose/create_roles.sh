@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs once, on an empty data directory: the three roles of docs/database-roles.md, and the database that the owner owns.
+# Runs once, on an empty data directory: the three roles of docs/operators/servers.md, and the database that the owner owns.
 set -eu
 psql --set=ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres --no-password --no-psqlrc \
     --set=owner="$OWNER_PASSWORD" --set=web="$WEB_PASSWORD" --set=worker="$WORKER_PASSWORD" <<'SQL'

@@ -63,7 +63,9 @@ def test_an_undeclared_table_is_reported_with_instructions(monkeypatch: pytest.M
 def test_the_page_of_roles_names_one_for_each_command() -> None:
     roles = under_roles.command_roles()
 
-    assert ours().keys() - roles.keys() == set(), "Add them to docs/database-roles.md, with the role that they need."
+    assert ours().keys() - roles.keys() == set(), (
+        "Add them to docs/reference/commands.md, with the role that they need."
+    )
     assert set(roles.values()) <= {"owner", "web", "worker", "none"}
 
 
@@ -176,7 +178,7 @@ def test_a_command_names_the_right_that_its_role_lacks() -> None:
     assert done.stderr.startswith(
         "The role of DATABASE_URL lacks a right: SQLSTATE 42501 (permission denied for table chatbots_digestkey). "
     )
-    assert "docs/database-roles.md" in done.stderr
+    assert "docs/reference/commands.md" in done.stderr
     assert "Traceback" not in done.stderr
 
 

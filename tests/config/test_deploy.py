@@ -23,12 +23,13 @@ from common.storage import ObjectStorage
 from common.version import VERSION
 from config import web_server
 from tests.config.test_settings import KEY, manage
+from tests.config.test_systemd import unit
 
 ROOT = Path(settings.BASE_DIR)
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 BOARD = ROOT / "deploy/grafana/board.json"
-RUNBOOKS = "docs/runbooks.md"
-OPERATING = ROOT / "docs/operating.md"
+RUNBOOKS = ROOT / "docs/operators/runbooks"
+METRICS = ROOT / "docs/reference/metrics.md"
 
 _METRIC = re.compile(r"\bdca_\w+")
 
@@ -55,18 +56,22 @@ def metrics(db: None, settings: Any) -> dict[str, set[str]]:
 
 
 def test_an_alert_has_a_cause_a_severity_and_a_runbook() -> None:
+    pages = {path: path.read_text() for path in RUNBOOKS.glob("*.md")}
+    where = {title: path for path, text in pages.items() for title in re.findall(r"^## (\w+)$", text, re.MULTILINE)}
+    assert where.keys() == {alert["alert"] for alert in alerts()}
     for alert in alerts():
         assert set(alert) == {"alert", "expr", "for", "labels", "annotations"}
         assert alert["labels"]["severity"] in {"critical", "warning"}
         assert re.fullmatch(r"\d+[mh]", alert["for"])
         assert set(alert["annotations"]) == {"summary", "runbook_url"}
-        assert alert["annotations"]["runbook_url"] == f"{RUNBOOKS}#{alert['alert'].lower()}"
-    titles = re.findall(r"^## (\w+)$", (ROOT / RUNBOOKS).read_text(), re.MULTILINE)
-    assert titles == [alert["alert"] for alert in alerts()]
+        page = where[alert["alert"]].relative_to(ROOT)
+        assert alert["annotations"]["runbook_url"] == f"{page}#{alert['alert'].lower()}"
+    listed = re.findall(r"^- \[(\w+)\]", (RUNBOOKS / "index.md").read_text(), re.MULTILINE)
+    assert listed == [alert["alert"] for alert in alerts()]
 
 
 def test_a_runbook_has_all_its_sections() -> None:
-    for section in (ROOT / RUNBOOKS).read_text().split("\n## ")[1:]:
+    for section in (part for path in RUNBOOKS.glob("*.md") for part in path.read_text().split("\n## ")[1:]):
         heads = re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE)
         assert heads == ["Means.", "See.", "Do.", "Over."], section.splitlines()[0]
 
@@ -106,9 +111,8 @@ def test_grafana_can_read_the_board() -> None:
         assert all(one["datasource"]["uid"] == "${datasource}" for one in panel.get("targets", ()))
 
 
-def test_operating_explains_each_metric(metrics: dict[str, set[str]]) -> None:
-    section = OPERATING.read_text().split("\n## Metrics and alerts\n", 1)[1].split("\n## ", 1)[0]
-    rows = re.findall(r"^\| `(dca_\w+)` \| ([^|]*)\|", section, re.MULTILINE)
+def test_the_reference_explains_each_metric(metrics: dict[str, set[str]]) -> None:
+    rows = re.findall(r"^\| `(dca_\w+)` \| ([^|]*)\|", METRICS.read_text(), re.MULTILINE)
 
     assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == metrics
 
@@ -323,10 +327,10 @@ def test_each_process_connects_as_a_role_of_its_own_that_the_database_has() -> N
 
 
 def test_services_have_enough_time_to_stop() -> None:
-    [worker] = re.findall(r"^TimeoutStopSec=(\d+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+    web, worker = (int(unit(name)["Service"]["TimeoutStopSec"]) for name in ("web", "worker"))
 
-    assert seconds(SERVICES["web"]["stop_grace_period"]) > web_server.graceful_timeout
-    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= int(worker)
+    assert seconds(SERVICES["web"]["stop_grace_period"]) == web > web_server.graceful_timeout
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) == worker
 
 
 def test_images_have_the_versions_that_tests_use() -> None:
@@ -339,7 +343,7 @@ def test_images_have_the_versions_that_tests_use() -> None:
 
 
 def test_the_database_logs_no_rows() -> None:
-    advice = re.findall(r"^(log_\w+) = (\w+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+    advice = re.findall(r"^ +(log_\w+) = (\w+)$", (ROOT / "docs/operators/servers.md").read_text(), re.MULTILINE)
 
     assert SERVICES["db"]["command"] == ["postgres", *(f"-c{name}={value}" for name, value in advice)]
     assert advice

@@ -19,7 +19,9 @@ from devdata import doc_tables
 from scripts.screenshot_pages import IMAGES, PICTURES, THEMES
 from tests.commands import ours
 
-OPERATING = "docs/operating.md"
+SETTINGS = "docs/reference/settings.md"
+COMMANDS = "docs/reference/commands.md"
+HEALTH = "docs/reference/health.md"
 API = "docs/api.md"
 
 
@@ -27,23 +29,19 @@ def _read(path: str) -> str:
     return (Path(settings.BASE_DIR) / path).read_text(encoding="utf-8")
 
 
-def _section(path: str, title: str) -> str:
-    """Return the text between a heading of the second level and the next one."""
-    return _read(path).split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+def _first_column(text: str) -> list[str]:
+    return re.findall(r"^\| `([A-Za-z0-9_]+)` \|", text, re.MULTILINE)
 
 
-def _first_column(path: str, title: str) -> list[str]:
-    return re.findall(r"^\| `([A-Za-z0-9_]+)` \|", _section(path, title), re.MULTILINE)
-
-
-def test_operating_names_each_setting_once() -> None:
+def test_the_reference_names_each_setting_once() -> None:
     read = re.findall(r"env\.[a-z_]+\(\s*\"([A-Z0-9_]+)\"", _read("config/settings.py"))
 
-    assert sorted(_first_column(OPERATING, "Settings")) == sorted(set(read))
+    assert sorted(_first_column(_read(SETTINGS))) == sorted(set(read))
 
 
-def test_operating_names_each_command_once() -> None:
-    assert sorted(_first_column(OPERATING, "Commands")) == sorted(ours())
+def test_the_reference_names_each_command_once() -> None:
+    page, _ = _read(COMMANDS).split("\n## Commands of Django\n")
+    assert sorted(_first_column(page)) == sorted(ours())
 
 
 def test_each_code_a_request_can_fail_with_is_explained() -> None:
@@ -64,8 +62,8 @@ def test_staff_find_who_fixes_each_code_a_request_can_fail_with() -> None:
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(FAILURES)
 
 
-def test_operating_explains_each_problem_of_health() -> None:
-    assert sorted(_first_column(OPERATING, "What to watch")) == sorted(Code)
+def test_the_reference_explains_each_problem_of_health() -> None:
+    assert sorted(_first_column(_read(HEALTH))) == sorted(Code)
 
 
 @pytest.mark.parametrize("page", doc_tables.PAGES)
@@ -86,7 +84,13 @@ def test_api_shows_the_script_for_postman_that_is_tested() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["docs/staff/monitoring.md", "docs/operating.md", "deploy/prometheus/alerts.yml", "deploy/grafana/board.json"],
+    [
+        "docs/staff/monitoring.md",
+        "docs/operators/mails.md",
+        "docs/reference/metrics.md",
+        "deploy/prometheus/alerts.yml",
+        "deploy/grafana/board.json",
+    ],
 )
 def test_due_soon_is_as_many_days_as_in_the_code(name: str) -> None:
     found = re.findall(r"due\s+within\s+(\d+)\s+days", _read(name), re.IGNORECASE)

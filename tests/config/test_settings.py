@@ -211,7 +211,7 @@ def test_a_postgresql_before_15_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(DatabaseWrapper, "get_database_version", lambda _: divmod(version, 10_000))
         connection.check_database_version_supported()
 
-    [documented] = re.findall(r"You need PostgreSQL (\d+) or later", (ROOT / "docs/operating.md").read_text())
+    [documented] = re.findall(r"You need PostgreSQL (\d+) or later", (ROOT / "docs/operators/servers.md").read_text())
     check(int(documented) * 10_000)
     with pytest.raises(NotSupportedError, match=f"PostgreSQL {documented} or later is required"):
         check(int(documented) * 10_000 - 1)

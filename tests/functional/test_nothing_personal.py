@@ -210,7 +210,7 @@ def test_a_web_server_that_cannot_start_names_the_bad_setting(tmp_path: Path) ->
     done = subprocess.run(web_command(), check=False, env=wrong, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     result, which = done.stderr.splitlines()
-    assert (done.returncode, result) == (1, "These settings are missing or wrong (see docs/operating.md):")
+    assert (done.returncode, result) == (1, "These settings are missing or wrong (see docs/reference/settings.md):")
     assert which.startswith("  RATE_LIMIT_PER_MINUTE: ")
     assert "5813" not in done.stderr
 

@@ -1,4 +1,4 @@
-"""Every key changes by the steps of docs/operating.md while clients call, workers work and staff look at pages."""
+"""Every key changes by the steps of docs/operators/rotate-keys.md, while clients call and workers and staff work."""
 
 import base64
 import subprocess

@@ -1,4 +1,4 @@
-"""The runbook "Scrub freed pages" of docs/operating.md, run as written, leaves no value in PostgreSQL's files."""
+"""The runbook docs/operators/scrub-freed-pages.md, run as written, leaves no value in PostgreSQL's files."""
 
 import re
 import secrets
@@ -20,7 +20,7 @@ from tests import factories, under_roles
 from tests.functional.company import NOON, Company, document
 from tests.functional.support import ROOT, dump
 
-RUNBOOK = (ROOT / "docs" / "operating.md").read_text().split("\n## Scrub freed pages\n", 1)[1].split("\n## ", 1)[0]
+RUNBOOK = (ROOT / "docs/operators/scrub-freed-pages.md").read_text()
 HOLDERS, STOP_RECYCLING, REWRITE, REMOVE_LOG, HELD_LOG, RECYCLE_AGAIN = re.findall(
     r"^```sql\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL
 )
@@ -30,7 +30,7 @@ HELD = re.compile(r"^DETAIL:  (\d+) dead row versions cannot be removed yet", re
 def test_the_runbook_names_each_table_that_held_personal_data() -> None:
     [listed] = re.findall(r"^VACUUM \(FULL, ANALYZE, VERBOSE\)\s(.*?);", REWRITE, re.MULTILINE | re.DOTALL)
     held = [store.table for store in STORES if {one for one, _ in store.fields.values()} != {Disposition.KEPT}]
-    assert re.split(r",\s+", listed.strip()) == sorted(held), "See docs/operating.md, Scrub freed pages, step 3."
+    assert re.split(r",\s+", listed.strip()) == sorted(held), "See docs/operators/scrub-freed-pages.md, step 3."
 
 
 class Planted:

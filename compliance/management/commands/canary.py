@@ -30,7 +30,7 @@ examples:
   manage.py canary --last          what the last turn said, without taking one
 
 Needs the canary (create_canary), CANARY_URL, a web server and workers. If a turn is under way it follows that one. It
-touches no other chatbot. What it finds is named by place, never by content: docs/runbooks.md, DcaCanaryFound.
+touches no other chatbot. What it finds is named by place, never by content: docs/operators/runbooks/canary.md.
 
 exit codes:
   0  clean: every place was looked at, and nothing was left

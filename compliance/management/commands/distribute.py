@@ -27,7 +27,7 @@ examples:
   manage.py distribute
   manage.py distribute --shards 64 --yes
 
-docs/scaling.md has the steps before and after it. It asks for confirmation, unless --yes.
+docs/operators/citus.md has the steps before and after it. It asks for confirmation, unless --yes.
 
 exit codes: 0 all is distributed (or would be), 1 nothing was begun, or it stopped at a step: says why, and what to
 do; what was done before stays done, 130 interrupted

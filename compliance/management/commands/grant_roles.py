@@ -17,7 +17,7 @@ examples:
   manage.py grant_roles --web compliance_web --worker compliance_worker
   manage.py grant_roles --web compliance_web --worker compliance_worker --dry-run > grants.sql
 
-docs/database-roles.md says how the roles are made, and which of them each process and command runs as.
+docs/operators/database-roles.md says how the roles are made, and which of them each process and command runs as.
 
 exit codes: 0 done, 1 not done: a role is missing or may do more than it should, and nothing was changed
 """

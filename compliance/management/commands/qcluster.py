@@ -18,7 +18,7 @@ examples:
 
 Any number of clusters may run, on any machines. To stop one, send SIGTERM or Ctrl-C: its workers finish their
 tasks. If you cannot wait, kill it; nothing is lost. Have a process manager start it again when its first process is
-killed (docs/operating.md).
+killed (docs/operators/without-containers.md).
 """
 
     def handle(self, *args: Any, **options: Any) -> None:

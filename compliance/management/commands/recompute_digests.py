@@ -21,7 +21,7 @@ examples:
   manage.py recompute_digests --dry-run
   manage.py recompute_digests
 
-docs/operating.md, "Another DIGEST_KEY", has the steps. Stop web server and workers before, and start them after it.
+docs/operators/digest-key.md has the steps. Stop web server and workers before, and start them after it.
 It can be stopped and repeated.
 
 exit codes: 0 all fit the key, 1 a cluster of workers runs, 3 some do not: another row has the same conversation id or

@@ -222,7 +222,7 @@ def _to_look_at(report: Report) -> Iterator[str]:
     if report.refused:
         yield (
             f"LOOK: {counted(len(report.refused), 'object')} of the ledger not believed, and not used: "
-            'docs/runbooks.md, "DcaLedgerForeign", says what each reason means.'
+            'docs/operators/runbooks/restores.md, "DcaLedgerForeign", says what each reason means.'
         )
     failed = sum(number for (_, outcome), number in report.counts.items() if outcome == Outcome.FAILED)
     if number := failed + report.failing:

@@ -25,7 +25,7 @@ examples:
   manage.py rotate_secrets
   manage.py rotate_secrets --json > report.json
 
-docs/operating.md, "Rotate secrets", says in which order to change the setting. The command can be stopped and
+docs/operators/rotate-keys.md says in which order to change the setting. The command can be stopped and
 repeated at any time. It changes the form in which a secret is stored, never the secret. Secrets that cannot be
 decrypted are left as they are, and named by table, field and row.
 

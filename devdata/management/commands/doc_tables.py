@@ -8,7 +8,7 @@ from devdata import doc_tables
 
 
 class Command(TeachingCommand):
-    help = "Rewrite the tables in docs/api.md and docs/operating.md that are printed from code."
+    help = "Rewrite the tables in docs/api.md and docs/reference/failure-codes.md that are printed from code."
     examples = """\
 examples:
   manage.py doc_tables

@@ -72,7 +72,7 @@ def test_the_page_says_what_happened_and_what_to_do(db: None) -> None:
     assert "was restored from a backup" in text
     assert "2026-11-27 03:04 UTC" in text
     assert "manage.py replay_erasures" in text
-    assert "docs/runbooks.md" in text
+    assert "docs/operators/runbooks/restores.md" in text
 
     close(reason=Reason.OTHER_SERVER)
     assert "manage.py adopt --new-service" in text_of(Client().get("/admin/"))
@@ -208,7 +208,7 @@ def test_the_page_is_accessible(live_server: Any) -> None:
 
 def test_its_runbook_exists() -> None:
     source = (settings.BASE_DIR / "templates" / "console" / "closed.html").read_text()
-    named = re.findall(r'docs/(\w+\.md), "([^"]+)"', source)
+    named = re.findall(r'docs/([\w/]+\.md), "([^"]+)"', source)
     assert len(named) == 2
     for file, heading in named:
         assert f"## {heading}\n" in (settings.BASE_DIR / "docs" / file).read_text()
