@@ -42,19 +42,6 @@
     dialog.showModal(); // it came back with errors
   }
 
-  // <div class="copyable"><pre>…</pre><button data-copies="id" hidden>Copy</button></div>
-  for (const copier of document.querySelectorAll("[data-copies]")) {
-    const source = document.getElementById(copier.dataset.copies);
-    if (!source || !navigator.clipboard) continue;
-    copier.hidden = false;
-    const said = [...copier.childNodes];
-    copier.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(source.textContent);
-      copier.textContent = "Copied";
-      setTimeout(() => copier.replaceChildren(...said), 2000);
-    });
-  }
-
   // <input data-hash> takes what follows # in a link, which leaves the address. Links within the page have a # too.
   for (const input of document.querySelectorAll("[data-hash]")) {
     const field = input.closest(".form-row");
