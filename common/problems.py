@@ -84,7 +84,7 @@ class Help(NamedTuple):
     remedy: str
 
 
-# For the page `/api/docs/errors` and the table in docs/api.md.
+# For the page `/api/docs/errors` and the table in docs/reference/error-codes.md.
 HELP: Mapping[str, Help] = {
     "invalid": Help("The body or a header is not what the call takes.", "Look at `errors`."),
     "unknown_uci_key": Help("The key is not, and never was, the chatbot's UCI.", "Send the variable's name exactly."),

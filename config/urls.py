@@ -12,6 +12,7 @@ from config.openapi import views as openapi
 admin.site.unregister(list(filter(admin.site.is_registered, apps.get_app_config("django_q").get_models())))
 
 urlpatterns = [
+    path("", openapi.start),
     # Our own pages take precedence over the admin's.
     path("admin/", include((console.urls, "console"))),
     path("admin/", admin.site.urls),

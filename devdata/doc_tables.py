@@ -27,7 +27,6 @@ from conversations.identification import MAX_IDENTITIES
 from conversations.intake import MAX_DOCUMENTS
 from conversations.log import MAX_IDS
 
-PAGES = ("docs/api.md", "docs/reference/failure-codes.md")
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 _BASE = "/api/v1/chatbots/{slug}/"
 
@@ -41,6 +40,12 @@ _STATUSES: Mapping[Choices, str] = {
     ComplianceRequest.Status.CANCELLED: _FINAL,
     ComplianceRequest.Status.REJECTED: _FINAL,
 }
+
+
+def pages() -> list[str]:
+    """Return the pages that have such a table."""
+    found = (path for path in sorted(settings.BASE_DIR.glob("docs/**/*.md")) if _TABLE.search(path.read_text()))
+    return [str(path.relative_to(settings.BASE_DIR)) for path in found]
 
 
 def with_tables(page: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 VERSION = "1"
 
-# Signs a call in Postman. docs/api.md shows the same; a test runs it with the real crypto-js.
+# Signs a call in Postman. docs/clients/sign-a-call.md shows the same; a test runs it with the real crypto-js.
 PRE_REQUEST_SCRIPT = """\
 const timestamp = String(Math.floor(Date.now() / 1000));
 const body = pm.variables.replaceIn(pm.request.body.toString());

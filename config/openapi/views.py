@@ -1,6 +1,7 @@
 """The document at `/api/schema/`, rendered once per process, and the pages at `/api/docs/`.
 
-The pages load nothing from other hosts, and their Content-Security-Policy forbids it.
+Redoc draws one tag of the document on a page: the whole takes a browser seconds. The pages load nothing from other
+hosts, and their Content-Security-Policy forbids it.
 """
 
 import json
@@ -13,17 +14,23 @@ from threading import Lock
 from typing import Any
 
 from csp.decorators import csp_replace
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_slug
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
 from django.urls import path, reverse
-from django.views.decorators.cache import cache_control
+from django.utils.text import slugify
+from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import condition, require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 
-from common.problems import CODES, HELP, with_code
-from config.openapi.document import VERSION
+from common import markdown
+from common.problems import CODES, HELP, unknown_path, with_code
+from config.openapi import guide
+from config.openapi.document import INTRODUCTION, TAGS, VERSION
 
 _JSON, _YAML = "application/json", "application/yaml"
 _SERVED_AS = {
@@ -34,27 +41,44 @@ _SERVED_AS = {
     "text/yaml": _YAML,
 }
 
+# The document's tags, by their names in addresses.
+TAG_SLUGS = {slugify(tag["name"]): tag["name"] for tag in TAGS}
+
 # drf-spectacular is not thread-safe while it looks up its extensions on first use.
 _one_at_a_time = Lock()
 
 
-def document() -> dict[str, Any]:
-    """Return the OpenAPI document as parsed JSON."""
-    parsed: dict[str, Any] = json.loads(_rendered(_JSON))
+def document(tag: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document as parsed JSON: the whole, or the calls of one of `TAG_SLUGS`."""
+    parsed: dict[str, Any] = json.loads(_rendered(_JSON, tag))
     return parsed
 
 
-def _rendered(media_type: str) -> bytes:
+def _rendered(media_type: str, tag: str) -> bytes:
     with _one_at_a_time:
-        return _render(media_type)
+        return _render(media_type, tag)
 
 
 @cache
-def _render(media_type: str) -> bytes:
+def _render(media_type: str, tag: str) -> bytes:
     renderer = OpenApiYamlRenderer() if media_type == _YAML else OpenApiJsonRenderer()
     schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    rendered: bytes = renderer.render(schema, renderer_context={})
+    rendered: bytes = renderer.render(_only(schema, TAG_SLUGS[tag]) if tag else schema, renderer_context={})
     return rendered
+
+
+def _only(schema: dict[str, Any], tag: str) -> dict[str, Any]:
+    """Return a document with the calls of a tag, without the introduction that the first page has."""
+    paths = {
+        path: {method: call for method, call in calls.items() if tag in call["tags"]}
+        for path, calls in schema["paths"].items()
+    }
+    return {
+        **schema,
+        "info": {**schema["info"], "description": ""},
+        "tags": [one for one in schema["tags"] if one["name"] == tag],
+        "paths": {path: calls for path, calls in paths.items() if calls},
+    }
 
 
 def _media_type(request: HttpRequest) -> str:
@@ -64,8 +88,14 @@ def _media_type(request: HttpRequest) -> str:
     return _SERVED_AS.get(request.get_preferred_type(list(_SERVED_AS)) or _JSON, _JSON)
 
 
+def _tag(request: HttpRequest) -> str:
+    """Return the tag that `?tag=` names, or an empty string for the whole document."""
+    tag = request.GET.get("tag", "")
+    return tag if tag in TAG_SLUGS else ""
+
+
 def _etag(request: HttpRequest) -> str:
-    return f'"{sha256(_rendered(_media_type(request))).hexdigest()[:32]}"'
+    return f'"{sha256(_rendered(_media_type(request), _tag(request))).hexdigest()[:32]}"'
 
 
 @require_safe
@@ -74,14 +104,19 @@ def _etag(request: HttpRequest) -> str:
 @condition(etag_func=_etag)
 def schema(request: HttpRequest) -> HttpResponse:
     media_type = _media_type(request)
-    response = HttpResponse(_rendered(media_type), content_type=f"{media_type}; charset=utf-8")
+    response = HttpResponse(_rendered(media_type, _tag(request)), content_type=f"{media_type}; charset=utf-8")
     response["Vary"] = "Accept"
     return response
 
 
 # --- Pages
 
-_PAGES = {"docs:reference": "Reference", "docs:try": "Try a call", "docs:errors": "Errors"}
+_PAGES = {
+    "docs:guide": "Guide",
+    "docs:reference": "Reference",
+    "docs:try": "Try a call",
+    "docs:errors": "Errors",
+}
 
 # Redoc adds an empty style element (the hash of nothing), whose rules it adds by script, and one for its scroll bars.
 # A test fails when a new release of Redoc needs other hashes.
@@ -100,10 +135,82 @@ _with_policy = csp_replace(
 )
 
 
+@never_cache
+@require_safe
+def start(request: HttpRequest) -> HttpResponseRedirect:
+    """Lead from `/` to the console, for staff who are logged in, or to the documentation."""
+    return redirect("admin:index" if request.user.is_staff else "docs:reference")
+
+
 @require_safe
 @_with_policy
 def reference(request: HttpRequest) -> HttpResponse:
-    return _page(request, "reference")
+    introduction = markdown.render(
+        f"# Reference\n\n{INTRODUCTION}", slug=markdown.EXAMPLE_SLUG, origin=_origin(request), target=str
+    )
+    return _page(request, "reference", introduction=introduction, parts=list(_parts()))
+
+
+def _parts() -> Iterator[dict[str, Any]]:
+    """Yield the tags with their calls, each with its address on the page of its tag."""
+    for slug, tag in TAG_SLUGS.items():
+        [described] = [one["description"] for one in TAGS if one["name"] == tag]
+        url = reverse("docs:tag", args=[slug])
+        calls = [
+            {
+                "method": method.upper(),
+                "path": path.partition("{slug}/")[2],
+                "summary": call["summary"],
+                "url": f"{url}#tag/{tag.replace(' ', '-')}/operation/{call['operationId']}",
+            }
+            for path, calls in document(slug)["paths"].items()
+            for method, call in calls.items()
+        ]
+        yield {"name": tag, "slug": slug, "url": url, "description": described, "calls": calls}
+
+
+@require_safe
+@_with_policy
+def reference_of_tag(request: HttpRequest, tag: str = "") -> HttpResponseBase:
+    if tag not in TAG_SLUGS:
+        return unknown_path(request)
+    parts = [(reverse("docs:tag", args=[slug]), name, slug == tag) for slug, name in TAG_SLUGS.items()]
+    return _page(request, "tag", here="docs:reference", tag=tag, title=TAG_SLUGS[tag], parts=parts)
+
+
+@require_safe
+@_with_policy
+def guide_page(request: HttpRequest, page: str = "") -> HttpResponseBase:
+    """A page of the clients' guide, about the chatbot that `?chatbot=` names by its slug."""
+    if page not in guide.files():
+        return unknown_path(request)
+    slug = _chatbot(request)
+    contents = [
+        (part.heading, [(guide.url(name, slug), title, name == page) for name, title in part.pages])
+        for part in guide.contents()
+    ]
+    return _page(
+        request,
+        "guide",
+        here="docs:guide",
+        article=guide.read(page, origin=_origin(request), slug=slug),
+        index=guide.url("", slug),
+        contents=contents,
+        is_index=not page,
+    )
+
+
+def _chatbot(request: HttpRequest) -> str | None:
+    slug = request.GET.get("chatbot", "")
+    try:
+        validate_slug(slug)
+    except ValidationError:
+        return None
+    return slug
+
+
+def _origin(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")
 
 
 @require_safe
@@ -118,8 +225,8 @@ def errors(request: HttpRequest) -> HttpResponse:
     return _page(request, "errors", groups=list(_groups()))
 
 
-def _page(request: HttpRequest, name: str, **context: Any) -> HttpResponse:
-    here = f"docs:{name}"
+def _page(request: HttpRequest, name: str, *, here: str = "", **context: Any) -> HttpResponse:
+    here = here or f"docs:{name}"
     pages = [{"name": title, "url": reverse(page), "is_here": page == here} for page, title in _PAGES.items()]
     return render(request, f"docs/{name}.html", {"pages": pages, "version": VERSION, **context})
 
@@ -144,6 +251,9 @@ def _groups() -> Iterator[dict[str, Any]]:
 # Included below `api/docs/` as `docs`.
 urlpatterns = [
     path("", reference, name="reference"),
+    path("reference/<slug:tag>/", reference_of_tag, name="tag"),
+    path("guide/", guide_page, name="guide"),
+    path("guide/<slug:page>/", guide_page, name="guide_page"),
     path("try/", try_it, name="try"),
     # Without a trailing slash: the `type` of each error links here.
     path("errors", errors, name="errors"),

@@ -1,6 +1,6 @@
 "use strict";
 
-// The reference: Redoc over the document of this service.
+// The reference: Redoc over a tag of the document of this service.
 const place = document.getElementById("reference");
 const text = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
 const code = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace';
@@ -8,7 +8,6 @@ const code = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", 
 window.Redoc.init(
   place.dataset.document,
   {
-    expandResponses: "200,201",
     generatedPayloadSamplesMaxDepth: 4,
     hideDownloadButton: true,
     hideHostname: true,

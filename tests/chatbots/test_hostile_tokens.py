@@ -33,7 +33,7 @@ PLACEHOLDERS = {"", "null", "undefined", "None", "anonymous"}
 
 
 def is_right(said: dict[str, Any]) -> bool:
-    """The rules of docs/api.md, once more: whether signed claims are taken."""
+    """The rules of docs/clients/identity-tokens.md, once more: whether signed claims are taken."""
 
     def number(name: str) -> bool:
         return isinstance(said.get(name), int) and not isinstance(said[name], bool)

@@ -95,5 +95,5 @@ def test_the_table_of_packages_has_each_of_them() -> None:
     assert sorted(listed) == sorted(project["tool"]["importlinter"]["root_packages"])
 
 
-def test_the_page_names_the_place_of_each_of_seven_additions() -> None:
-    assert len(re.findall(r"^\| a", section("Where would I add ..."), re.MULTILINE)) == 7
+def test_the_page_names_the_place_of_each_of_eight_additions() -> None:
+    assert len(re.findall(r"^\| a", section("Where would I add ..."), re.MULTILINE)) == 8

@@ -190,7 +190,7 @@ def test_the_image_contains_exactly_the_packages_of_production() -> None:
     assert copied == {
         *(package for package in PROJECT["tool"]["importlinter"]["root_packages"] if package != "devdata"),
         *("templates", "static", "manage.py", "gunicorn.conf.py", "pyproject.toml", "requirements.txt", "LICENSE"),
-        *("docs/guides", "docs/images", "docs/staff"),  # the console's help
+        *("docs/clients", "docs/images", "docs/reference", "docs/staff"),  # pages of the service
     }
     allowed = re.findall(r"^!(.+)$", (ROOT / ".containerignore").read_text(), re.MULTILINE)
     assert set(allowed) == copied

@@ -181,10 +181,11 @@ def test_takes_no_unknown_error_code():
         describe(operation_id="x", summary="x", description="x", tag="x", responses={}, refuses=["made_up"])
 
 
-PAGES = ("/api/docs/", "/api/docs/try/", "/api/docs/errors")
+PAGES = ("/api/docs/", "/api/docs/try/", "/api/docs/errors", "/api/docs/guide/")
+MORE_PAGES = ("/api/docs/reference/requests/", "/api/docs/guide/keys/")
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [*PAGES, *MORE_PAGES])
 def test_the_pages_are_public_and_load_nothing_from_elsewhere(path):
     answer = Client().get(path)
     assert answer.status_code == 200
@@ -202,7 +203,7 @@ def test_the_pages_are_public_and_load_nothing_from_elsewhere(path):
 
 
 def test_the_pages_link_to_each_other():
-    for page in PAGES:
+    for page in [*PAGES, *MORE_PAGES]:
         links = re.findall(r"href=\"(/api[^\"]+)\"", Client().get(page).content.decode())
         assert {*PAGES, "/api/schema/"} <= set(links)
 

@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
+from config.openapi import guide as clients
 from console.help import GUIDES, page_names, path_of, read_index, read_page, title_of
 from tests.browser import is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.config.test_docs import anchors
@@ -129,6 +130,13 @@ def test_the_settings_page_links_to_each_guide_by_its_title(chatbot: Chatbot) ->
         assert f'<a href="{guide_of(chatbot, guide)}">{title_of(guide)}</a>' in text
 
 
+def test_the_settings_page_links_to_the_guide_for_clients_about_the_chatbot(chatbot: Chatbot) -> None:
+    text = client_of(User.objects.create_superuser("root")).get(page_of(chatbot)).text
+
+    for name in ("", "identify-chatters", "identity-tokens"):
+        assert f'href="{clients.url(name, chatbot.slug)}"' in text
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_a_guide_leads_back_and_on(chatbot: Chatbot, guide: str) -> None:
     answer = member(chatbot, Role.VIEWER).get(guide_of(chatbot, guide))
@@ -199,9 +207,11 @@ def console() -> str:
     return words_of_the_console()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_names_that_a_page_gives_are_those_of_the_console(name: str, console: str) -> None:
-    text = re.sub(r"```.*?```|`[^`]*`|<picture>.*?</picture>", "", path_of(name).read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize(
+    "path", [*map(path_of, NAMES), ROOT / "docs/clients/identify-chatters.md"], ids=lambda path: path.stem
+)
+def test_the_names_that_a_page_gives_are_those_of_the_console(path: Path, console: str) -> None:
+    text = re.sub(r"```.*?```|`[^`]*`|<picture>.*?</picture>", "", path.read_text(), flags=re.DOTALL)
     bold = [" ".join(one.split()) for one in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL)]
     names = [one for one in bold if not one.startswith(_OWN_BOLD) and not _SENTENCE.search(one)]
     said = [" ".join(one.split()) for one in re.findall(r"\"([^\"]+)\"", text)]

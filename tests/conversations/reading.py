@@ -67,7 +67,7 @@ def lines(chatbot: Chatbot, value: str = "42", **options: Any) -> list[dict[str,
 
 
 def restored(cell: str) -> str:
-    """The text of a cell, unguarded as docs/api.md says."""
+    """The text of a cell, unguarded as docs/clients/read-the-csv.md says."""
     return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
 
 

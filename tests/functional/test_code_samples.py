@@ -1,4 +1,4 @@
-"""The code samples of the API document and of docs/api.md, run unchanged; tokens that other programs make."""
+"""The code samples of the API document and of docs/clients/, run unchanged; tokens that other programs make."""
 
 import csv
 import html
@@ -242,12 +242,15 @@ def test_the_sample_accepts_a_callback_by_either_secret_only(language, secrets, 
 
 
 def _program(language: str, folder: Path) -> list[str]:
-    text = (Path(settings.BASE_DIR) / "docs/api.md").read_text()
-    [sample] = re.findall(rf"```{language}\n((?:(?!```).)*is_?genuine.*?)```", text, re.DOTALL | re.IGNORECASE)
+    [sample] = re.findall(rf"^```{language}\n(.*?)^```", page("callbacks"), re.DOTALL | re.MULTILINE)[:1]
     suffix, program, call = _PROGRAMS[language]
     source = folder / f"sample.{suffix}"
     source.write_text(f"{sample}{call}")
     return [program, str(source)]
+
+
+def page(name: str) -> str:
+    return (Path(settings.BASE_DIR) / f"docs/clients/{name}.md").read_text()
 
 
 def stored_as(chatbot: Chatbot, token: str) -> list[dict[str, Any]]:
@@ -266,15 +269,12 @@ SIGNED = [{"key": "member_id", "value": "42", "established_by": "signed"}]
 
 
 def test_the_sample_of_the_documentation_makes_a_token(chatbot: Chatbot) -> None:
-    text = (Path(settings.BASE_DIR) / "docs/api.md").read_text()
-    [sample] = re.findall(
-        r"```python\n(.*?def identity_token.*?)```", text.split("### Identity tokens")[1], re.DOTALL
-    )
+    [sample] = re.findall(r"```python\n(.*?)```", page("identity-tokens"), re.DOTALL)
     new = create_identity_key(chatbot=chatbot, label="shop", actor="command")
     names: dict[str, Any] = {}
     exec(sample, names)  # noqa: S102  ours
 
-    token = names["identity_token"](new.secret, new.api_key.prefix, str(chatbot.public_id), "c-1", "42")
+    token = names["identity_token"](new.secret, new.api_key.prefix, str(chatbot.public_id), "42", "c-1")
 
     assert stored_as(chatbot, token) == SIGNED
 

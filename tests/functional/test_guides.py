@@ -1,4 +1,4 @@
-"""The tour of the README and the guides, run as written, give the results that they say."""
+"""The tour of the README, the guides and the pages for clients, run as written, give the results that they say."""
 
 import json
 import re
@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from chatbots.models import ApiKey
 from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest
+from config.openapi import guide
 from conversations.models import Conversation, Identity
 from scripts.processes import Processes
 from tests.functional.support import ROOT, manage, worker_environment
@@ -27,7 +29,9 @@ pytestmark = pytest.mark.long(reason="starts dozens of programs, one after the o
 
 README = (ROOT / "README.md").read_text()
 GUIDES = ROOT / "docs" / "staff"
-IDENTITIES = (ROOT / "docs" / "guides" / "safe-identities.md").read_text()
+# Pages for clients that are run by themselves, with servers of the client.
+OF_IDENTITIES = ("identify-chatters", "assert-who-chatted", "identity-tokens", "answer-who-chatted")
+IDENTITIES = "".join((ROOT / "docs" / guide.files()[name]).read_text() for name in OF_IDENTITIES)
 # What a reader of the other guides puts in, and the variable of the script that has it.
 READERS = {
     "'<the secret of the token>'": '"$TOKEN_MADE"',
@@ -49,7 +53,8 @@ PROGRAMS = {
 
 
 def blocks(text: str, language: str = "sh") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    """Return the blocks of a document, without those that are marked as not run."""
+    return re.findall(rf"^```{language}\n((?:(?!^```).*\n)*)^```\n(?!<!-- not run: )", text, re.MULTILINE)
 
 
 def block_with(language: str, text: str) -> str:
@@ -82,7 +87,7 @@ class Reader:
             text=True,
             timeout=180,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout[-600:] + done.stderr
         return done.stdout
 
     def send(self, token: str, conversation_id: str, **fields: Any) -> None:
@@ -105,7 +110,15 @@ def reading(folder: Path) -> Iterator[Reader]:
 
 
 def answers_in(printed: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    """Return the JSON objects at the beginnings of lines; one can follow another directly."""
+    answers = []
+    for line in printed.splitlines():
+        rest = line
+        while rest.startswith("{"):
+            answer, end = json.JSONDecoder().raw_decode(rest)
+            answers.append(answer)
+            rest = rest[end:]
+    return answers
 
 
 def test_the_readmes_tour_works(storage: ObjectStorage, tmp_path: Path) -> None:
@@ -166,6 +179,58 @@ def test_the_guides_work_as_written(storage: ObjectStorage, tmp_path: Path) -> N
     assert list(kinds) == ["deletion", "export", "retention"]
 
 
+# Before a page, what it needs; and after it.
+_AROUND = {
+    "decide-on-a-request": tuple(f"manage set_chatbot acme --grace-minutes {minutes}" for minutes in (15, 0)),
+    "send-a-file": ("echo picture > photo.jpg", ""),
+}
+
+
+def clients_steps() -> Iterator[str]:
+    """Yield what a client's developer types who follows all pages. A refused call ends the script."""
+    yield 'manage() { .venv/bin/python manage.py "$@"; }; curl() { command curl --fail-with-body "$@"; }'
+    for name, path in guide.files().items():
+        if name not in OF_IDENTITIES:
+            before, after = _AROUND.get(name, ("", ""))
+            yield before
+            yield from (f"echo '# {name}'\n{block}\necho" for block in blocks((ROOT / "docs" / path).read_text()))
+            yield after
+
+
+def test_the_pages_for_clients_work_as_written(storage: ObjectStorage, tmp_path: Path) -> None:
+    with reading(tmp_path) as reader:
+        prefix = ".venv/bin/python manage.py"
+        reader.run(
+            f"{prefix} create_chatbot acme --name Acme --variable custom:member_id --variable user_channel:plan"
+            " --uci member_id --enable-compliance --hosted-bucket"
+        )
+        scopes = " ".join(f"--scope {scope}" for scope in ApiKey.Scope if scope != ApiKey.Scope.IDENTITIES_WRITE)
+        token = reader.run(f"{prefix} create_api_key acme --type token --label T {scopes}").split()[-1]
+        secret = reader.run(f"{prefix} create_api_key acme --type signing --label S").split()[-1]
+        reader.run(f"{prefix} set_chatbot acme --callback-url http://127.0.0.1:9/callbacks")
+        script = "\n".join(clients_steps())
+        printed = reader.run(script, {"your token": token, "the secret of your signing key": secret})
+
+    said: dict[str, list[dict[str, Any]]] = {}
+    for part in re.split(r"^# ", printed, flags=re.MULTILINE):
+        name, _, rest = part.partition("\n")
+        said.setdefault(name, []).extend(answers_in(rest))
+    assert [one.get("kind") for one in said["file-a-request"]] == [None, "export", "deletion"]
+    export = said["follow-a-request"][-1]
+    assert (export["status"], export["result"], export["counts"]["messages"]) == ("completed", "done", 1)
+    assert f"{export['export']['sha256']}  export.csv" in printed
+    assert [one.get("code") for one in said["file-many-requests"][0]["results"]] == [None] * 3
+    assert [bool(one.get("error")) for one in said["file-many-requests"][0]["results"]] == [False, False, True]
+    assert said["decide-on-a-request"][-1]["status"] == "cancelled"
+    assert {one["request_id"] for one in said["find-requests"][-1]["results"]} >= {export["request_id"]}
+    first, second = said["handle-errors"]
+    assert first["request_id"] == second["request_id"]
+    assert said["sign-a-call"][0]["status"] == "accepted"
+    assert said["send-conversations"][0]["results"][0]["outcome"] == "created"
+    assert said["read-conversations"][2]["results"][0]["files"][0]["name"] == "photo.jpg"
+    assert said["redact-messages"][0]["kind"] == "redaction"
+
+
 @contextmanager
 def clients_server(secret: str) -> Iterator[int]:
     """Run the guide's receiver, and yield its port."""
@@ -191,7 +256,18 @@ def wait_for(conversation_id: str, seconds: float = 90) -> tuple[str | None, str
 
 
 @pytest.mark.skipif(NODE is None, reason="node is missing: the program in JavaScript is not run")
-def test_the_guide_to_identities_works_as_written(storage: ObjectStorage, tmp_path: Path) -> None:
+def test_the_pages_about_identities_work_as_written(storage: ObjectStorage, tmp_path: Path) -> None:
+    marks = (
+        "--scope identities:write",
+        "/identify",
+        "--type identity",
+        "IDENTITY_TOKEN=",
+        "set_resolver",
+        "--export-",
+    )
+    run = [block_with("sh", mark) for mark in marks]
+    assert {*run, block_with("sh", "identity_token() {")} == set(blocks(IDENTITIES))
+    make_token, identify, make_key, send_signed, set_up, demand = run
     with reading(tmp_path) as reader:
         prefix = ".venv/bin/python manage.py"
         reader.run(
@@ -202,14 +278,13 @@ def test_the_guide_to_identities_works_as_written(storage: ObjectStorage, tmp_pa
         platform = reader.run(f"{prefix} create_api_key acme --type token --label platform {scopes}").split()[-1]
 
         reader.send(platform, "guide-identity")
-        token = reader.run(block_with("sh", "identities:write")).split()[-1]
-        said = reader.run(block_with("sh", "/identify"), {THE_TOKEN: token})
+        token = reader.run(make_token).split()[-1]
+        said = reader.run(identify, {THE_TOKEN: token})
         assert json.loads(said)["results"][0]["outcome"] == "created"
         assert established("guide-identity") == ("guide-test", "asserted")
 
-        *named, secret = reader.run(block_with("sh", "--type identity")).splitlines()
+        *named, secret = reader.run(make_key).splitlines()
         shown = dict(line.split(": ") for line in named if ": " in line)
-        send_signed = block_with("sh", "IDENTITY_TOKEN=")
         for language, (command, call) in PROGRAMS.items():
             program = block_with(language, "identityToken(" if language == "js" else "identity_token(")
             name = [] if language != "sh" else ["identity_token"]
@@ -222,7 +297,6 @@ def test_the_guide_to_identities_works_as_written(storage: ObjectStorage, tmp_pa
             assert json.loads(said)["results"][0]["outcome"] == "created", (language, said)
             assert established(f"guide-signed-{language}") == (f"by-{language}", "signed")
 
-        set_up = block_with("sh", "set_resolver")
         callback_secret = reader.run(set_up.splitlines()[0]).split()[-1]
         with clients_server(callback_secret) as port:
             reader.run(
@@ -231,7 +305,7 @@ def test_the_guide_to_identities_works_as_written(storage: ObjectStorage, tmp_pa
             reader.send(platform, "guide-looked-up", user_channel_variables={"session": "a-long-random-session"})
             assert wait_for("guide-looked-up") == ("guide-resolved", "resolved")
 
-        reader.run(block_with("sh", "--export-assurance"))
+        reader.run(demand)
         reader.send(platform, "guide-unverified", custom_variables={"member_id": "guide-test"})
         body = '{"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "guide-test"}'
         said = reader.run(

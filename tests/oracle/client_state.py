@@ -32,7 +32,7 @@ class IdentityKey:
     audience: str
 
     def token(self, conversation: str, value: str) -> str:
-        """Return a token that says who chatted in a conversation (docs/api.md)."""
+        """Return a token that says who chatted in a conversation (docs/clients/identity-tokens.md)."""
         issued_at = int(time.time()) - 5
         claims = {"sub": value, "uci_key": UCI, "aud": self.audience, "iat": issued_at, "exp": issued_at + 3600}
         header = {"alg": "HS256", "kid": self.kid}

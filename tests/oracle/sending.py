@@ -106,7 +106,7 @@ def come_back(state: ClientState) -> None:
 def come_back_unnamed(state: ClientState) -> None:
     """Send a conversation of nobody that began before somebody was erased, and then say that it is theirs.
 
-    That is refused, and the conversation goes too (docs/api.md, "Saying who chatted").
+    That is refused, and the conversation goes too (docs/clients/assert-who-chatted.md).
     """
     deletion = state.pick([deletion for deletion in _completed(state) if deletion.value])
     if deletion is None:

@@ -97,7 +97,7 @@ def dressed(word: str, chance: Random) -> str:
 
 
 def unguarded(cell: str) -> str:
-    """Return a cell of a CSV without the guard against formulas, as docs/api.md says it is taken away."""
+    """Return a cell of a CSV without the guard against formulas, as docs/clients/read-the-csv.md removes it."""
     return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
 
 

@@ -37,7 +37,7 @@ def require_four_eyes(company: Company) -> None:
 
 
 def test_a_conversation_that_was_erased_by_its_id_is_refused_and_no_id_that_never_existed(company: Company) -> None:
-    """docs/api.md: what comes under an id that nothing has when a deletion begins, is no part of it."""
+    """docs/clients/name-conversations.md: a document for an id that was unknown to the deletion is stored."""
     with restored():
         company.send(LOST)
         company.delete(["c-1", "c-unknown"])

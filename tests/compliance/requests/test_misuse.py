@@ -1,7 +1,7 @@
 """Misuse of a signed call: sent to another path, again, late, or signed with an ended key.
 
 A signature covers timestamp and body, but neither path nor headers: that is the product's format. So some calls
-here are accepted, as docs/api.md says; the tests show what prevents them.
+here are accepted, as docs/clients/sign-a-call.md says; the tests show what prevents them.
 """
 
 import json
@@ -48,7 +48,7 @@ def test_an_export_of_a_key_for_exports_alone_cannot_become_a_deletion(chatbot):
 
 
 def test_an_export_with_none_of_these_guards_becomes_a_deletion(chatbot):
-    """Documented in docs/api.md: the signature itself does not distinguish the two."""
+    """Documented in docs/clients/sign-a-call.md: the signature itself does not distinguish the two."""
     captured = Captured(SigningCaller(chatbot), ALICE)
     assert [captured.send(path).status_code for path in (EXPORT, DELETION)] == [200, 200]
     assert kinds() == ["export", "deletion"]
@@ -56,7 +56,7 @@ def test_an_export_with_none_of_these_guards_becomes_a_deletion(chatbot):
 
 @pytest.mark.parametrize("secrets_differ", [True, False])
 def test_a_call_can_be_sent_to_another_chatbot_only_if_both_have_one_secret(chatbot, neighbour, secrets_differ):
-    """Documented in docs/api.md: each chatbot needs its own secret, imported ones too."""
+    """Documented in docs/clients/sign-a-call.md: each chatbot needs its own secret, imported ones too."""
     captured = Captured(SigningCaller(chatbot, secret="first secret"), ALICE | {"action": "delete"})
     SigningCaller(neighbour, secret="second secret" if secrets_differ else "first secret")
     answer = captured.send(DELETION, chatbot=neighbour)
