@@ -1,11 +1,11 @@
 """The document at `/api/schema/`, rendered once per process, and the pages at `/api/docs/`.
 
-Redoc draws one tag of the document on a page: the whole takes a browser seconds. The pages load nothing from other
-hosts, and their Content-Security-Policy forbids it.
+Redoc draws a part of the document on a page, a call or those of a tag: the whole takes a browser seconds. The pages
+load nothing from other hosts, and their Content-Security-Policy forbids it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
@@ -41,42 +41,45 @@ _SERVED_AS = {
     "text/yaml": _YAML,
 }
 
-# The document's tags, by their names in addresses.
+# The document's tags, by their names in addresses. A part of the document is one of these, or the id of a call.
 TAG_SLUGS = {slugify(tag["name"]): tag["name"] for tag in TAGS}
 
 # drf-spectacular is not thread-safe while it looks up its extensions on first use.
 _one_at_a_time = Lock()
 
 
-def document(tag: str = "") -> dict[str, Any]:
-    """Return the OpenAPI document as parsed JSON: the whole, or the calls of one of `TAG_SLUGS`."""
-    parsed: dict[str, Any] = json.loads(_rendered(_JSON, tag))
+def document(part: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document as parsed JSON: the whole, or one of `_parts`."""
+    parsed: dict[str, Any] = json.loads(_rendered(_JSON, part))
     return parsed
 
 
-def _rendered(media_type: str, tag: str) -> bytes:
+def _rendered(media_type: str, part: str) -> bytes:
     with _one_at_a_time:
-        return _render(media_type, tag)
+        return _render(media_type, part)
 
 
 @cache
-def _render(media_type: str, tag: str) -> bytes:
+def _render(media_type: str, part: str) -> bytes:
     renderer = OpenApiYamlRenderer() if media_type == _YAML else OpenApiJsonRenderer()
     schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    rendered: bytes = renderer.render(_only(schema, TAG_SLUGS[tag]) if tag else schema, renderer_context={})
+    rendered: bytes = renderer.render(_only(schema, part) if part else schema, renderer_context={})
     return rendered
 
 
-def _only(schema: dict[str, Any], tag: str) -> dict[str, Any]:
-    """Return a document with the calls of a tag, without the introduction that the first page has."""
+def _only(schema: dict[str, Any], part: str) -> dict[str, Any]:
+    """Return a document with the calls of a part, without the introduction that the first page has."""
     paths = {
-        path: {method: call for method, call in calls.items() if tag in call["tags"]}
+        path: {
+            method: call for method, call in calls.items() if part in {slugify(call["tags"][0]), call["operationId"]}
+        }
         for path, calls in schema["paths"].items()
     }
+    tags = {call["tags"][0] for calls in paths.values() for call in calls.values()}
     return {
         **schema,
         "info": {**schema["info"], "description": ""},
-        "tags": [one for one in schema["tags"] if one["name"] == tag],
+        "tags": [one for one in schema["tags"] if one["name"] in tags],
         "paths": {path: calls for path, calls in paths.items() if calls},
     }
 
@@ -88,14 +91,22 @@ def _media_type(request: HttpRequest) -> str:
     return _SERVED_AS.get(request.get_preferred_type(list(_SERVED_AS)) or _JSON, _JSON)
 
 
-def _tag(request: HttpRequest) -> str:
-    """Return the tag that `?tag=` names, or an empty string for the whole document."""
-    tag = request.GET.get("tag", "")
-    return tag if tag in TAG_SLUGS else ""
+@cache
+def _parts() -> Mapping[str, tuple[str, str]]:
+    """Return the title and the tag's slug of each part of the document."""
+    calls = (call for calls in document()["paths"].values() for call in calls.values())
+    titles = {call["operationId"]: (call["summary"], slugify(call["tags"][0])) for call in calls}
+    return titles | {slug: (tag, slug) for slug, tag in TAG_SLUGS.items()}
+
+
+def _part(request: HttpRequest) -> str:
+    """Return the part that `?part=` names, or an empty string for the whole document."""
+    part = request.GET.get("part", "")
+    return part if part in _parts() else ""
 
 
 def _etag(request: HttpRequest) -> str:
-    return f'"{sha256(_rendered(_media_type(request), _tag(request))).hexdigest()[:32]}"'
+    return f'"{sha256(_rendered(_media_type(request), _part(request))).hexdigest()[:32]}"'
 
 
 @require_safe
@@ -104,7 +115,7 @@ def _etag(request: HttpRequest) -> str:
 @condition(etag_func=_etag)
 def schema(request: HttpRequest) -> HttpResponse:
     media_type = _media_type(request)
-    response = HttpResponse(_rendered(media_type, _tag(request)), content_type=f"{media_type}; charset=utf-8")
+    response = HttpResponse(_rendered(media_type, _part(request)), content_type=f"{media_type}; charset=utf-8")
     response["Vary"] = "Accept"
     return response
 
@@ -148,34 +159,35 @@ def reference(request: HttpRequest) -> HttpResponse:
     introduction = markdown.render(
         f"# Reference\n\n{INTRODUCTION}", slug=markdown.EXAMPLE_SLUG, origin=_origin(request), target=str
     )
-    return _page(request, "reference", introduction=introduction, parts=list(_parts()))
+    return _page(request, "reference", introduction=introduction, tags=list(_tags()))
 
 
-def _parts() -> Iterator[dict[str, Any]]:
-    """Yield the tags with their calls, each with its address on the page of its tag."""
+def _tags() -> Iterator[dict[str, Any]]:
+    """Yield the tags with their calls."""
     for slug, tag in TAG_SLUGS.items():
         [described] = [one["description"] for one in TAGS if one["name"] == tag]
-        url = reverse("docs:tag", args=[slug])
         calls = [
             {
                 "method": method.upper(),
                 "path": path.partition("{slug}/")[2],
                 "summary": call["summary"],
-                "url": f"{url}#tag/{tag.replace(' ', '-')}/operation/{call['operationId']}",
+                "url": reverse("docs:part", args=[call["operationId"]]),
             }
             for path, calls in document(slug)["paths"].items()
             for method, call in calls.items()
         ]
+        url = reverse("docs:part", args=[slug])
         yield {"name": tag, "slug": slug, "url": url, "description": described, "calls": calls}
 
 
 @require_safe
 @_with_policy
-def reference_of_tag(request: HttpRequest, tag: str = "") -> HttpResponseBase:
-    if tag not in TAG_SLUGS:
+def reference_of_part(request: HttpRequest, part: str = "") -> HttpResponseBase:
+    if part not in _parts():
         return unknown_path(request)
-    parts = [(reverse("docs:tag", args=[slug]), name, slug == tag) for slug, name in TAG_SLUGS.items()]
-    return _page(request, "tag", here="docs:reference", tag=tag, title=TAG_SLUGS[tag], parts=parts)
+    title, of_tag = _parts()[part]
+    tags = [(reverse("docs:part", args=[slug]), name, slug == of_tag) for slug, name in TAG_SLUGS.items()]
+    return _page(request, "part", here="docs:reference", part=part, title=title, tags=tags)
 
 
 @require_safe
@@ -251,7 +263,7 @@ def _groups() -> Iterator[dict[str, Any]]:
 # Included below `api/docs/` as `docs`.
 urlpatterns = [
     path("", reference, name="reference"),
-    path("reference/<slug:tag>/", reference_of_tag, name="tag"),
+    path("reference/<slug:part>/", reference_of_part, name="part"),
     path("guide/", guide_page, name="guide"),
     path("guide/<slug:page>/", guide_page, name="guide_page"),
     path("try/", try_it, name="try"),

@@ -1,6 +1,6 @@
 "use strict";
 
-// The reference: Redoc over a tag of the document of this service.
+// The reference: Redoc over a part of the document of this service.
 const place = document.getElementById("reference");
 const text = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
 const code = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace';
