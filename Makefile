@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready-for-requirements-dev
+DOCS := .venv-docs/.ready-for-requirements-docs
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check bench fuzz stress faults drill soak citus screenshots lock fmt clean
+.PHONY: demo run test test-all check docs bench fuzz stress faults drill soak citus screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -13,6 +14,11 @@ $(READY): requirements-dev.txt
 		{ echo '$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(DOCS): requirements-docs.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
 	@touch $@
 
 demo: $(READY)  ## the main job end to end on real parts
@@ -32,11 +38,15 @@ check: $(READY)  ## all that must pass before a change is merged; the long tests
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	scripts/check_deploy.sh
+	$(MAKE) docs
 	$(MAKE) test
 	$(MAKE) test ARGS="-m long --quarter=$(QUARTER)"
 
 test-all: $(READY)  ## all tests, with all that are long, and their coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+docs: $(DOCS)  ## the documentation as a site in var/docs/; a broken link or anchor is an error
+	.venv-docs/bin/sphinx-build -q -W -n --keep-going -j auto -c docs -b dirhtml -d var/doctrees . var/docs
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -66,12 +76,13 @@ screenshots: $(READY)  ## the pictures of the console's help into docs/images/; 
 lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header pyproject.toml --extra dev -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header --group docs -o requirements-docs.txt
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
 clean:  ## what can be made again; var/, the data of this copy, stays
-	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
+	rm -rf .venv .venv-docs node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +

@@ -25,7 +25,7 @@ examples:
   make bench ARGS='--only deletions --rounds 5'
 
 The table goes to stdout, progress to stderr, and benchmarks/results.json has the rows for programs. Only the
-ratios travel from one machine to another. docs/benchmarks.md describes each program and its floor.
+ratios travel from one machine to another. docs/explanation/benchmarks.md describes each program and its floor.
 
 exit codes: 0 all ran, whatever their figures; 1 one failed, or the servers did not start; 130 interrupted
 """

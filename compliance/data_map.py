@@ -1,4 +1,4 @@
-"""The data map (`docs/data-map.md`), printed from the inventory."""
+"""The data map (`docs/reference/data-map.md`), printed from the inventory."""
 
 from collections.abc import Iterable, Iterator
 

@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("citus"):
         under_roles.install()
     elif not citus_nodes.URL:
-        raise pytest.UsageError("--citus needs CITUS_URL, a database of a coordinator (docs/testing.md).")
+        raise pytest.UsageError("--citus needs CITUS_URL, a database of a coordinator (docs/explanation/testing.md).")
 
 
 # Tests wait for the database, the storage and other processes. Not more than the database has connections for.
@@ -160,7 +160,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         how = "apt-get install --no-install-recommends chromium"
         terminalreporter.write_line(f"No browser here, so the tests of pages were skipped. To run them too: {how}")
     if without := sum("CITUS_URL" in reason for reason in reasons):
-        how = "set CITUS_URL to a database of a coordinator (docs/testing.md)"
+        how = "set CITUS_URL to a database of a coordinator (docs/explanation/testing.md)"
         terminalreporter.write_line(f"No Citus here, so {without} tests on it were skipped. To run them too: {how}")
 
 

@@ -44,7 +44,7 @@ def test_each_program_is_listed_with_what_it_measures(tmp_path: Path) -> None:
 
 
 def test_the_page_describes_each_program() -> None:
-    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "benchmarks.md").read_text(encoding="utf-8")
 
     assert sorted(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == sorted(NAMES)
 

@@ -77,6 +77,6 @@ def test_models_listed_as_outside_exist() -> None:
 
 
 def test_the_page_is_what_the_command_prints() -> None:
-    page = Path(settings.BASE_DIR) / "docs/data-map.md"
-    again = "Run: manage.py data_map > docs/data-map.md"
+    page = Path(settings.BASE_DIR) / "docs/reference/data-map.md"
+    again = "Run: manage.py data_map > docs/reference/data-map.md"
     assert page.read_text(encoding="utf-8") == run("data_map").out, again

@@ -10,8 +10,8 @@ import pytest
 from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
-PAGE = (ROOT / "docs/architecture.md").read_text()
-DOCUMENTS = ("docs/architecture.md", "docs/testing.md", "README.md", "CONTRIBUTING.md")
+PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
+DOCUMENTS = ("docs/explanation/architecture.md", "docs/explanation/testing.md", "README.md", "CONTRIBUTING.md")
 
 _PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 # A file and a name in it: `compliance/worker.py` `drain`.

@@ -139,7 +139,7 @@ def test_each_link_of_a_document_leads_somewhere(document: Path) -> None:
 def test_the_list_of_decisions_has_each_of_them() -> None:
     listed = re.findall(r"^- \[(\d{4})\]\((\1-.+?)\): .+$", (ROOT / "docs/adr/README.md").read_text(), re.MULTILINE)
 
-    assert [name for _, name in listed] == sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
+    assert sorted(name for _, name in listed) == sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
 
 
 STAFF_PAGES = "".join(path.read_text() for path in sorted(ROOT.glob("docs/staff/*.md")))
@@ -157,3 +157,13 @@ def test_a_page_shows_each_picture_with_an_alternative_text() -> None:
         "each shows the light one, or the dark one where the reader's system is dark"
     )
     assert all(texts)
+
+
+# What is printed from code, and the release notes, may be as long as they are.
+PAGES = [path for path in DOCUMENTS if path.parts[:2] != ("docs", "reference") and path.name != "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("document", PAGES, ids=str)
+def test_a_page_is_short(document: Path) -> None:
+    most = 1_300 if document.name == "README.md" and len(document.parts) == 1 else 1_800
+    assert len((ROOT / document).read_text(encoding="utf-8").split()) <= most

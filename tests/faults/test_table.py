@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md names tests and faults that there are, and all faults."""
+"""The table of docs/explanation/failure-modes.md names tests and faults that there are, and all faults."""
 
 import ast
 import re
@@ -10,9 +10,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def rows() -> list[list[str]]:
-    text = (_ROOT / "docs" / "reliability.md").read_text()
-    section = text.split("\n## Failure modes and their tests\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    text = (_ROOT / "docs" / "explanation" / "failure-modes.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 

@@ -32,7 +32,7 @@ from tests.hostile import behaving, drips_a_head
 
 starts_clusters = pytest.mark.long(reason="clusters start, lose a process and start anew")
 
-# Seconds are measured (docs/reliability.md); this machine may have other things to do.
+# Seconds are measured (docs/explanation/reliability.md); this machine may have other things to do.
 SOON = 30.0
 
 

@@ -17,7 +17,7 @@ from tests.oracle.words import Words
 FINAL = {"completed", "cancelled", "rejected"}
 OPEN = {"accepted", "on_hold", "processing", "failed"}
 ERASING = {"deletion", "retention"}
-# What a deletion leaves of a conversation (docs/data-map.md).
+# What a deletion leaves of a conversation (docs/reference/data-map.md).
 KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
 
 

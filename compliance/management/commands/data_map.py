@@ -8,7 +8,7 @@ class Command(TeachingCommand):
     help = "Print the data map: each field that can hold personal data and what erasure does to it (Markdown)."
     examples = """\
 examples:
-  manage.py data_map > docs/data-map.md
+  manage.py data_map > docs/reference/data-map.md
 
 exit codes: 0 done
 """

@@ -4,7 +4,7 @@ Clients send, file, withdraw, read and download over HTTP. A seeded driver kills
 is mended after a while. At the end nothing may be lost, done twice, mixed up, or left of anybody who was erased.
 
 It runs on servers of its own below var/soak, in two cores and some 2 GB of memory. Progress goes to stderr each 30
-seconds, the report, a JSON document, to stdout. docs/reliability.md says how to read it.
+seconds, the report, a JSON document, to stdout. docs/explanation/reliability.md says how to read it.
 
     make soak MINUTES=20 SEED=7
     make soak SECONDS=60                       the shortest that means something
