@@ -16,7 +16,7 @@ from compliance.api.bodies import NoBody, require_no_body
 from compliance.callbacks import resend
 from compliance.models import Callback, ComplianceRequest
 from config.openapi.document import REQUESTS
-from config.openapi.operations import JSON, ResponseModel, answer, describe, takes
+from config.openapi.operations import JSON, ResponseModel, Stored, answer, describe, takes
 
 Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
 
@@ -26,10 +26,10 @@ class CallbackObject(ResponseModel):
 
     callback_id: UUID
     """The same in each attempt: drop repeats by it."""
-    event: Event
+    event: Stored[Event]
     occurred_at: UtcInstant
     """When the request reached the state."""
-    state: Callback.State
+    state: Stored[Callback.State]
     """`waiting` is tried for a day; `given_up` was not delivered, and can be sent again."""
     receiver: str | None
     """Scheme and host of the address. Null once delivered or given up: the address is forgotten."""
@@ -37,7 +37,7 @@ class CallbackObject(ResponseModel):
     next_attempt_at: UtcInstant | None
     last_status: int | None
     """The HTTP status of your receiver's last answer."""
-    last_error: Callback.Failure | None
+    last_error: Stored[Callback.Failure] | None
     """Why the last attempt failed."""
     delivered_at: UtcInstant | None
 

@@ -15,7 +15,7 @@ from compliance.models import ComplianceRequest, Redaction
 from compliance.requests import results
 from compliance.requests.decisions import is_retryable
 from compliance.requests.results import Outcomes, RemovedExports
-from config.openapi.operations import Problem, ResponseModel
+from config.openapi.operations import Problem, ResponseModel, Stored
 
 Status = ComplianceRequest.Status
 
@@ -62,14 +62,14 @@ class CopiedFile(ResponseModel):
     """As in the CSV's column `file_id`."""
     key: str | None
     """Null for keys without `requests:read`, and once the copy is removed."""
-    bytes: int
-    sha256: str
+    bytes: Stored[int]
+    sha256: Stored[str]
 
 
 class ExportFile(ResponseModel):
     """The file of an export that is whole."""
 
-    hosting: Bucket.Hosting
+    hosting: Stored[Bucket.Hosting]
     """`hosted`: in the operator's bucket; `client`: in yours."""
     bucket: str
     key: str | None
@@ -113,7 +113,7 @@ class KeptExport(ResponseModel):
 
     request_id: UUID
     """Of the export."""
-    hosting: Bucket.Hosting
+    hosting: Stored[Bucket.Hosting]
     finished_at: UtcInstant | None
     """Null for what an export that failed may have left in a former bucket of yours."""
     sha256: str | None
@@ -166,7 +166,7 @@ class Redacted(ResponseModel):
     """Of the conversation."""
     messages: int
     """How many it names; `counts` says how many still had a text."""
-    reason: Redaction.Reason
+    reason: Stored[Redaction.Reason]
     removed_exports: list[RemovedExport]
     """The finished hosted exports that held the conversation, the first 100 of them."""
     removed_exports_total: int
@@ -177,16 +177,16 @@ class RequestObject(ResponseModel):
     """A deletion, an export, a retention run or a redaction, and how far it is."""
 
     request_id: UUID
-    kind: ComplianceRequest.Kind
-    status: ComplianceRequest.Status
+    kind: Stored[ComplianceRequest.Kind]
+    status: Stored[ComplianceRequest.Status]
     """`accepted` waits for a worker, `on_hold` for a decision. `completed`, `rejected` and `cancelled` are final;
     `failed` can be retried by an operator."""
-    hold_reason: ComplianceRequest.HoldReason | None
+    hold_reason: Stored[ComplianceRequest.HoldReason] | None
     """While on hold."""
     selector: ComplianceRequest.Selector
     """By what it names whom it is about: a chatter's UCI value, or conversations' ids. A retention run names nobody:
     `age`, a redaction messages of a conversation: `messages`."""
-    result: ComplianceRequest.Result | None
+    result: Stored[ComplianceRequest.Result] | None
     """Once completed."""
     reference: str
     """Your own. Empty if you gave none, and from 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended."""
@@ -202,7 +202,7 @@ class RequestObject(ResponseModel):
     status_url: str
     """Ask here how far it is, with a token."""
     progress: Progress
-    waiting_for: ComplianceRequest.WaitingFor | None
+    waiting_for: Stored[ComplianceRequest.WaitingFor] | None
     """While a request that was begun waits. `extracts`: a deletion has erased the rows, and daily extracts that held
     them are rebuilt. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
     some of its conversations; it continues within seconds."""

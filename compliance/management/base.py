@@ -63,7 +63,7 @@ class RequestCommand(ReportingCommand):
         if request.status == Status.FAILED:
             lines.append(f"{request.error_code}: {request.error_detail}")
         shown = RequestObject.of(request, status_url=path, shows_key=True)
-        self.report(shown.model_dump(mode="json"), *lines)
+        self.report(shown.as_json(), *lines)
 
 
 class FilingCommand(RequestCommand):

@@ -3,8 +3,8 @@
 How an operation is described:
 
 1. Its response is a pydantic model, derived from `config.openapi.operations.ResponseModel`: `X | None` where null is
-   possible, a TextChoices class or Literal for an enum. The string under a field is its description. Its request body
-   is the model that validates it.
+   possible, a TextChoices class or Literal for an enum, within `Stored` if it is read from a row. The string under a
+   field is its description. Its request body is the model that validates it.
 2. `@describe(operation_id="fileDeletion", ...)` above the view's method has text and examples, in drf-spectacular's
    own types, and `refuses`, the codes of `common.problems.CODES` that only this operation returns (`operations`).
 

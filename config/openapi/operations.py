@@ -6,7 +6,7 @@ A response is an instance of the model that describes it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from drf_spectacular.utils import (
     OpenApiCallback,
@@ -16,7 +16,7 @@ from drf_spectacular.utils import (
     OpenApiResponse,
     extend_schema,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from rest_framework.renderers import JSONRenderer
 from rest_framework.utils.encoders import JSONEncoder
 
@@ -161,10 +161,28 @@ class ResponseModel(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True, from_attributes=True)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the response as it is rendered. Without pydantic's warnings, which would quote values."""
+        return self.model_dump(mode="json", warnings=False)
+
+
+def _as_stored(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        return value
+
+
+Value = TypeVar("Value")
+# For what a row holds and no constraint of the database limits: another version of the service, during an upgrade or
+# before one was undone, can have stored a value that this one does not know. It is shown as it is, since a response
+# that fails would hide the other requests of its page as well.
+Stored = Annotated[Value, WrapValidator(_as_stored)]
+
 
 class _Encoder(JSONEncoder):
     def default(self, obj: Any) -> Any:
-        return obj.model_dump(mode="json") if isinstance(obj, BaseModel) else super().default(obj)
+        return obj.as_json() if isinstance(obj, ResponseModel) else super().default(obj)
 
 
 class ModelRenderer(JSONRenderer):

@@ -144,6 +144,34 @@ def test_a_whole_export_shows_its_file(caller, chatbot, settings):
     assert caller.get(f"requests/{under_way.request_id}").json()["export"] is None
 
 
+@pytest.mark.filterwarnings("error:Pydantic")  # one of pydantic's would quote the value
+def test_what_another_version_has_stored_is_shown_as_it_is(caller, chatbot):
+    held = deletion_of(chatbot, "alice-77", status=Status.ON_HOLD, hold_reason="from_elsewhere", held_at=Now())
+    done = deletion_of(chatbot, None, status=Status.COMPLETED, completed_at=Now(), result="from_elsewhere")
+    export = whole_export(chatbot, hosting="outside")
+    ComplianceRequest.objects.filter(pk=export.request_id).update(include_files=True)
+    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=1, key="c1")
+    LeftCopy.objects.create(chatbot=chatbot, deletion=done, export=export)
+    factories.CallbackFactory.create(request=held, given_up=True, last_error="from_elsewhere")
+
+    def answer(path):
+        """Not compared with the document, which does not list it."""
+        response = caller.client.get(caller.url(path), headers=caller.credentials(b""))
+        assert response.status_code == 200
+        return response.json()
+
+    shown = {one["request_id"]: one for one in answer("requests")["results"]}
+    assert shown[str(held.pk)]["hold_reason"] == "from_elsewhere"
+    assert shown[str(done.pk)]["result"] == "from_elsewhere"
+    assert [kept["hosting"] for kept in shown[str(done.pk)]["kept_exports"]] == ["outside"]
+    assert shown[str(export.request_id)]["export"]["hosting"] == "outside"
+    assert shown[str(export.request_id)]["export"]["files"] == [
+        {"file_id": 1, "key": "c1", "bytes": None, "sha256": None}
+    ]
+    [callback] = answer(f"requests/{held.pk}/callbacks")["callbacks"]
+    assert callback["last_error"] == "from_elsewhere"
+
+
 def test_the_key_of_an_export_is_shown_to_holders_of_requests_read_alone(chatbot):
     export = whole_export(chatbot)
     shown = RequestObject.of(export.request, status_url="", shows_key=False).model_dump(mode="json")["export"]
