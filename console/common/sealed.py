@@ -42,7 +42,8 @@ class Seal:
 
     @property
     def _bound_to(self) -> str:
-        return f"console:{self.purpose}:{self.chatbot.pk}:{self.actor}"
+        # With the form of what is sealed: during an upgrade, pages of another version are open and refused.
+        return f"console:sealed-1:{self.purpose}:{self.chatbot.pk}:{self.actor}"
 
 
 @dataclass(frozen=True)

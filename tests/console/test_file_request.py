@@ -1,15 +1,17 @@
 """Filing one request: previewed, confirmed by typing, and filed once."""
 
+import json
 from datetime import timedelta
 from html import escape
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from common.crypto import digest
+from common.crypto import digest, encrypt
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import cancel
 from conversations.models import Conversation, Identity
@@ -369,6 +371,23 @@ def test_a_preview_token_belongs_to_one_user_and_one_chatbot(chatbot, neighbour,
     assert many.post({**sealed, "typed": "DELETE 1"}).status == 400
     assert filer.confirm(many.preview_many("alice"), "DELETE 1").status == 400
     assert not ComplianceRequest.objects.exists()
+
+
+def test_forms_of_the_version_before_are_refused_as_those_of_others_are(chatbot, filer):
+    user = User.objects.get()
+    draft = {"kind": "deletion", "key": "member_id", "values": ["alice"], "ids": [], "references": []}
+    written = {
+        "filing": draft | {"nonce": "n", "at": 0.0},
+        "subject": draft,
+        "outcomes": [["1", "filed", "", "", ""], ["2", "filed", "", "", ""]],
+    }
+    token = {
+        purpose: encrypt(json.dumps(value), bound_to=f"console:{purpose}:{chatbot.pk}:user:{user.pk}")
+        for purpose, value in written.items()
+    }
+    assert filer.post({"step": "file", "token": token["filing"], "typed": "DELETE 1"}).status == 400
+    assert "belongs to another user or chatbot" in filer.preview(subject=token["subject"]).text
+    assert Filer(filer.client, chatbot, "many/").post({"step": "outcomes", "token": token["outcomes"]}).status == 400
 
 
 @pytest.mark.django_db(transaction=True)
