@@ -1,8 +1,8 @@
 """Many queued deletions of 32 chatbots on Citus, against the same on one PostgreSQL of its coordinator.
 
 Needs CITUS_URL, as `make citus` does (docs/explanation/testing.md). The floor is one cluster of two workers on a
-database of the coordinator that is not distributed. Measured are one on a database of one shard, one on a database of 32 shards, and
-two clusters on such a one. A chatter has 5 conversations of 10 messages. Filing is not measured.
+database of the coordinator that is not distributed. Measured are one on a database of one shard, one on a database of
+32 shards, and two clusters on such a one. A chatter has 5 conversations of 10 messages. Filing is not measured.
 """
 
 import io
