@@ -86,7 +86,7 @@ closed AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT id FROM conversations_conversation
             WHERE deletion_request_id = ours.request_id AND chatbot_id = ANY(%(chatbots)s)
-              AND deleted_at IS NULL) AS c
+              AND deleted_at IS NULL OFFSET 0) AS c
 )
 """
 _NAMED = f"""
