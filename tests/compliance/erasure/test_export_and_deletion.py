@@ -15,6 +15,7 @@ from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.erasure import marking, objects, rows
+from compliance.ledger import journal
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.work import claims, sizes
@@ -24,6 +25,7 @@ from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere, wait_until_blocked
+from tests.patches import before
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -210,6 +212,23 @@ def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot, dr
     drain()
     assert [outcome(each) for each in (export, deletion)] == [COMPLETED] * 2
     assert (export.messages, deletion.messages) == (2, 2)
+
+
+def test_an_export_that_is_retried_while_a_deletion_erases_ends_first(chatbot, drain, monkeypatch) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    deletion = deletion_of(chatbot, "42", approved_holds=[Hold.EXPORT_PENDING])
+    to_retry = [export.pk]
+
+    def retry(*_: object) -> None:
+        while to_retry:
+            decisions.retry(request_id=to_retry.pop(), actor="command")
+
+    before(monkeypatch, journal, "conclude", retry)
+    drain()
+
+    assert [outcome(each)[0] for each in (export, deletion)] == ["completed"] * 2
+    assert export.completed_at < deletion.completed_at
 
 
 @pytest.mark.parametrize("most", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
