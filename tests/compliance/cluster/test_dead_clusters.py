@@ -1,6 +1,8 @@
 """A dead cluster is recognised by its process, and its work is requeued at once."""
 
 import os
+import signal
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import proc
 from compliance.cluster import heartbeats
+from compliance.cluster.supervision import Duties, Guard, _Board
 from compliance.models import Claim, ComplianceRequest, Heartbeat
 from compliance.work import claims
 from conversations.extracts import leases
@@ -57,6 +60,39 @@ def test_the_successor_of_a_dead_cluster_cleans_up_first() -> None:
     assert dead() == []
     assert dead(former="gone") == ["gone"]
     assert dead(at_once=True) == ["gone"]
+
+
+@pytest.fixture
+def done() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def guard(done: list[Any]) -> Iterator[Guard]:
+    """A guard that has started no process, and lists in `done` which of its duties it did."""
+
+    def requeue(name: str, blamed: str | None) -> bool:
+        done.append((name, blamed))
+        return True
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    duties = Duties(
+        requeue_from_cluster=requeue,
+        requeue_expired=lambda: done.append("expired"),
+        enqueue_what_is_due=lambda: done.append("due"),
+        have_journal_written=lambda: done.append("journal"),
+    )
+    yield Guard(uuid4(), _Board(), None, duties)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+
+
+def test_a_guard_does_all_its_duties(guard: Guard, done: list[Any]) -> None:
+    beat("gone", NOBODY, began=7)
+    guard.status()
+    guard.status()
+    assert done == [("gone", None), "expired", "due", "journal"]
+    assert dead(at_once=True) == [], "It is cleared up after."
 
 
 def test_only_running_requests_of_the_lost_worker_lose_an_attempt(chatbot: Chatbot) -> None:
