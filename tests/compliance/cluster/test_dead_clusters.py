@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import proc
+from compliance import tasks
 from compliance.cluster import heartbeats
 from compliance.cluster.supervision import Duties, Guard, _Board
 from compliance.models import Claim, ComplianceRequest, Heartbeat
 from compliance.work import claims
-from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import ClaimFactory, deletion_of
 
@@ -112,7 +112,7 @@ def test_only_running_requests_of_the_lost_worker_lose_an_attempt(chatbot: Chatb
         )
     )
 
-    assert claims.requeue_from_cluster("host:7-ab", blamed="host:7-ab:8")
+    assert tasks.requeue_from_cluster("host:7-ab", "host:7-ab:8")
 
     found = {one.pk: one for one in ComplianceRequest.objects.all()}
     assert [(found[one.pk].attempts, found[one.pk].lane) for one in (lost, innocent)] == [
@@ -149,8 +149,8 @@ def test_a_day_being_built_is_released(chatbot: Chatbot, blamed: str | None, att
         next_attempt_at=now + timedelta(seconds=60),
         owner="host:7-ab:8",
     )
-    leases.requeue_from_cluster("host:7-abc", blamed=blamed)
+    tasks.requeue_from_cluster("host:7-abc", blamed)
     assert DailyExtract.objects.get().token
-    leases.requeue_from_cluster("host:7-ab", blamed=blamed)
+    tasks.requeue_from_cluster("host:7-ab", blamed)
     day = DailyExtract.objects.get()
     assert (day.token, day.next_attempt_at <= timezone.now(), day.attempts) == (None, True, attempts)

@@ -11,6 +11,7 @@ from chatbots.buckets import Step
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from chatbots.operations import buckets
 from common import proc
+from compliance import tasks
 from compliance.work import bucket_checks
 from tests import factories
 
@@ -65,9 +66,9 @@ def lease_ends() -> None:
 
 def cluster_dies() -> None:
     assert not bucket_checks.is_any_waiting()
-    bucket_checks.requeue_from_cluster("another:7")
+    tasks.requeue_from_cluster("another:7", None)
     assert bucket_checks.take_next() is None
-    bucket_checks.requeue_from_cluster(proc.cluster())
+    tasks.requeue_from_cluster(proc.cluster(), None)
     assert bucket_checks.is_any_waiting()
 
 
@@ -103,7 +104,7 @@ def test_an_ended_check_is_not_restarted(chatbot: Chatbot) -> None:
     held = taken()
     bucket_checks.run(held)
     before = BucketCheck.objects.values().get()
-    bucket_checks.requeue_from_cluster(proc.cluster())
+    tasks.requeue_from_cluster(proc.cluster(), None)
     held.release()
     assert BucketCheck.objects.values().get() == before
     assert bucket_checks.take_next() is None
