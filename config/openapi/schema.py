@@ -13,9 +13,8 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from drf_spectacular.utils import Direction, OpenApiExample, OpenApiRequest
-from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
-from typing_extensions import is_typeddict
 
 from common.problems import CODES, CONTENT_TYPE, RETRY_AFTER_SECONDS
 from config.openapi.operations import Extras, Problem, problem_example
@@ -297,23 +296,17 @@ def scopes_of(view: Any, method: str) -> list[str]:
 
 
 def component_of(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> ResolvedComponent:
-    """Return the component of a model, after registering it and every model or TypedDict that it refers to.
-
-    drf-spectacular takes no TypedDict for a serializer: `RootModel[...]` of one stands for it.
-    """
-    described: Any = model
-    if issubclass(model, RootModel) and is_typeddict(model.model_fields["root"].annotation):
-        described = model.model_fields["root"].annotation
-    schema = TypeAdapter(described).json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
+    """Return the component of a model, after registering it and every model that it refers to."""
+    schema = model.model_json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
     parts = schema.pop("$defs", {})
-    parts.setdefault(described.__name__, schema)
+    parts.setdefault(model.__name__, schema)
     enums = {name: part for name, part in parts.items() if "enum" in part}
     components = {
         name: _registered(name, _simplified(part, enums), registry)
         for name, part in parts.items()
         if name not in enums
     }
-    return components[described.__name__]
+    return components[model.__name__]
 
 
 def _registered(name: str, schema: dict[str, Any], registry: ComponentRegistry) -> ResolvedComponent:

@@ -10,7 +10,7 @@ import re
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest
-from pydantic import Field, RootModel, ValidationError
+from pydantic import Field, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -110,7 +110,7 @@ class ConversationsView(ChatbotView):
             request,
         )
         entries = log.read([position["id"] for position in positions], chatbot=chatbot)
-        return pages.get_paginated_response([shapes.conversation(entry) for entry in entries])
+        return pages.get_paginated_response([shapes.LoggedConversation.of(entry) for entry in entries])
 
     @describe(
         operation_id="storeConversations",
@@ -162,7 +162,7 @@ class ConversationsView(ChatbotView):
             results = intake.store(chatbot=caller_of(request).chatbot, documents=documents)
         except intake.IntakeFailed as error:
             raise unavailable(error) from None
-        return Response({"results": [shapes.document_result(result) for result in results]})
+        return Response({"results": [shapes.DocumentResult.of(result) for result in results]})
 
 
 def unavailable(error: intake.IntakeFailed) -> Problem:
@@ -181,7 +181,7 @@ class ConversationView(ChatbotView):
         tag=CONVERSATIONS,
         responses={
             200: answer(
-                RootModel[shapes.LoggedConversation],
+                shapes.LoggedConversation,
                 "The conversation.",
                 ("open", examples.CONVERSATION, "An open one"),
                 ("deleted", examples.DELETED_CONVERSATION, "A deleted one"),
@@ -194,7 +194,7 @@ class ConversationView(ChatbotView):
         entries = log.read([number], chatbot=caller_of(request).chatbot)
         if not entries:
             raise Problem("not_found", "The chatbot has no conversation with this number.")
-        return Response(shapes.conversation(entries[0]))
+        return Response(shapes.LoggedConversation.of(entries[0]))
 
 
 class LookUpView(ChatbotView):
@@ -234,7 +234,7 @@ class LookUpView(ChatbotView):
         except log.TooLarge:
             raise Problem("too_large", "The answer would be too large. Ask for fewer ids at once.") from None
         results = [
-            {"id": one, "conversation": entry and shapes.conversation(entry)}
+            {"id": one, "conversation": entry and shapes.LoggedConversation.of(entry)}
             for one, entry in zip(ids, entries, strict=True)
         ]
         return Response({"results": results})

@@ -60,7 +60,7 @@ class ExtractsView(ChatbotView):
         if last - first > MAX_DAYS:
             raise invalid_field("/from", "too_long", f"Ask for {MAX_DAYS.days} days at most.")
         found = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day__range=(first, last))
-        return Response({"extracts": [shapes.extract(one) for one in found.order_by("-day")]})
+        return Response({"extracts": [shapes.Extract.of(one) for one in found.order_by("-day")]})
 
 
 class ExtractDownloadView(ChatbotView):

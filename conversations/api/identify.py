@@ -80,7 +80,7 @@ class IdentifyView(ChatbotView):
             raise unavailable(error) from None
         most_errors = max(_LEAST_ERRORS, MOST_ERRORS // len(items))
         shown = [
-            shapes.identity_result(result, place=place, most_errors=most_errors)
+            shapes.IdentityResult.of(result, place=place, most_errors=most_errors)
             for place, result in enumerate(results)
         ]
         return Response({"results": shown})

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponseRedirect
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
-from pydantic import Field, RootModel
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -68,7 +68,7 @@ class MessagesView(ChatbotView):
         with _open_conversation(request, number) as conversation:
             positions = pages.paginate_queryset(messages.positions(conversation), request)
             entries = messages.read([position["id"] for position in positions], conversation=conversation)
-        return pages.get_paginated_response([shapes.message(entry) for entry in entries])
+        return pages.get_paginated_response([shapes.SaidMessage.of(entry) for entry in entries])
 
 
 _FILE_FORM: dict[str, Any] = {
@@ -130,7 +130,7 @@ class FilesView(ChatbotView):
             files = pages.paginate_queryset(messages.stored_files(conversation), request)
             ids = messages.message_ids(files)
         return pages.get_paginated_response(
-            [shapes.file(file) | {"message_id": ids.get(file.message_id)} for file in files]
+            [shapes.FileOfConversation.of(file, message_id=ids.get(file.message_id)) for file in files]
         )
 
     @describe(
@@ -156,7 +156,7 @@ class FilesView(ChatbotView):
         },
         responses={
             201: answer(
-                RootModel[shapes.StoredFile],
+                shapes.StoredFile,
                 "The file is stored.",
                 ("picture", examples.FILE_OF_MESSAGE | {"number": 17}, "A picture of a message"),
             )
@@ -239,5 +239,5 @@ def _store_file(request: Request, conversation: Conversation) -> Response:
     except StorageError as error:
         logger.error("A file could not be stored: %s", error.code)  # noqa: TRY400  it says all there is
         raise Problem("unavailable", "The storage did not take the file. Send it again later.") from None
-    stored = shapes.file(file) | {"number": conversation.pk, "message_id": form.message_id}
+    stored = shapes.StoredFile.of(file, number=conversation.pk, message_id=form.message_id)
     return Response(stored, status=HTTPStatus.CREATED)

@@ -1,24 +1,19 @@
-"""Bodies and responses of the calls about conversations, their files and daily extracts.
-
-A TypedDict describes what the function below it returns, so mypy compares the two. All fields are always present. The
-other models only describe.
-"""
+"""Bodies and responses of the calls about conversations, their files and daily extracts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from django.conf import settings
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, JsonValue, RootModel, with_config
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
 from chatbots.models import Bucket
 from common.problems import CODES, FieldError
 from common.problems import Problem as Refusal
-from common.times import rfc3339
-from config.openapi.operations import Problem, ResponseModel, ResponsePage
+from common.times import UtcInstant
+from config.openapi.operations import Problem, ResponseModel, ResponsePage, Stored
 from conversations.documents import Document, DocumentError, Id
 from conversations.identification import MAX_IDENTITIES, IdentifyResult, IdentityOutcome
 from conversations.intake import MAX_DOCUMENTS, DocumentOutcome, StoreResult
@@ -81,19 +76,7 @@ class Conversations(RootModel[Document | Annotated[list[Document], Field(max_len
     """One document, or a list of up to 1,000."""
 
 
-def _documented_as(documented: Any) -> GetPydanticSchema:
-    """Return the annotation of a value whose schema is that of another type."""
-    return GetPydanticSchema(lambda _source, handler: handler.generate_schema(documented))
-
-
-_Time = Annotated[str, _documented_as(datetime)]
-_Channel = Annotated[str, _documented_as(Conversation.Channel)]
-
-_response = with_config(ConfigDict(use_attribute_docstrings=True))
-
-
-@_response
-class DocumentResult(TypedDict):
+class DocumentResult(ResponseModel):
     """The result of one document."""
 
     id: str | None
@@ -101,13 +84,13 @@ class DocumentResult(TypedDict):
     number: int | None
     """Ours; null if there is no such conversation, and where what was sent is not valid."""
     outcome: DocumentOutcome
-    error: Annotated[dict[str, Any], _documented_as(Problem)] | None
+    error: Problem | None
     """Only of a refused document."""
 
-
-def document_result(result: StoreResult) -> DocumentResult:
-    error = _problem(result.errors).as_dict() if result.errors else None
-    return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
+    @classmethod
+    def of(cls, result: StoreResult) -> Self:
+        error = Problem.model_validate(_problem(result.errors).as_dict()) if result.errors else None
+        return cls(id=result.id, number=result.number, outcome=result.outcome, error=error)
 
 
 class DocumentResults(ResponseModel):
@@ -116,8 +99,7 @@ class DocumentResults(ResponseModel):
     results: list[DocumentResult]
 
 
-@_response
-class IdentityResult(TypedDict):
+class IdentityResult(ResponseModel):
     """The result of one identity."""
 
     id: str | None
@@ -126,17 +108,17 @@ class IdentityResult(TypedDict):
     """Ours; null if there is no such conversation, and where what was sent is not valid."""
     outcome: IdentityOutcome
     """`created`: it is stored. `confirmed`: the conversation had this value already."""
-    error: Annotated[dict[str, Any], _documented_as(Problem)] | None
+    error: Problem | None
     """Only of a refused identity."""
 
-
-def identity_result(result: IdentifyResult, *, place: int, most_errors: int) -> IdentityResult:
-    """Return the result of the identity at this place of the body."""
-    error = None
-    if result.errors:
-        problem = _problem([replace(one, pointer=f"/identities/{place}{one.pointer}") for one in result.errors])
-        error = problem.as_dict(most_errors=most_errors)
-    return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
+    @classmethod
+    def of(cls, result: IdentifyResult, *, place: int, most_errors: int) -> Self:
+        """Return the result of the identity at this place of the body."""
+        error = None
+        if result.errors:
+            problem = _problem([replace(one, pointer=f"/identities/{place}{one.pointer}") for one in result.errors])
+            error = Problem.model_validate(problem.as_dict(most_errors=most_errors))
+        return cls(id=result.id, number=result.number, outcome=result.outcome, error=error)
 
 
 def _problem(errors: Sequence[DocumentError]) -> Refusal:
@@ -157,35 +139,38 @@ class IdentityResults(ResponseModel):
     results: list[IdentityResult]
 
 
-@_response
-class File(TypedDict):
+class File(ResponseModel):
     """A stored file."""
 
     file_id: int
     name: str
     content_type: str
     bytes: int
-    sha256: Annotated[str, Field(description="Of its content, in lower-case hex.")]
+    sha256: str
+    """Of its content, in lower-case hex."""
+
+    @classmethod
+    def of(cls, file: UploadedFile, **more: str | int | None) -> Self:
+        """Return a stored file, with the fields that a subclass adds."""
+        return cls.model_validate(
+            {
+                "file_id": file.pk,
+                "name": file.name,
+                "content_type": file.content_type,
+                "bytes": file.size or 0,  # a stored file has both
+                "sha256": file.sha256 or "",
+                **more,
+            }
+        )
 
 
-def file(one: UploadedFile) -> File:
-    return {
-        "file_id": one.pk,
-        "name": one.name,
-        "content_type": one.content_type,
-        "bytes": one.size or 0,  # a stored file has both
-        "sha256": one.sha256 or "",
-    }
-
-
-@_response
 class FileOfConversation(File):
     """A stored file, and the message that it came with."""
 
-    message_id: Annotated[str | None, Field(description="The platform's id.")]
+    message_id: str | None
+    """The platform's id."""
 
 
-@_response
 class StoredFile(FileOfConversation):
     """A file that was stored, whole."""
 
@@ -199,18 +184,16 @@ class Files(ResponsePage):
     results: list[FileOfConversation]
 
 
-@_response
-class Satisfaction(TypedDict):
+class Satisfaction(ResponseModel):
     """The chatter's rating."""
 
     score: int | None
-    vote: Annotated[str, _documented_as(Conversation.CsatVote)] | None
+    vote: Stored[Conversation.CsatVote] | None
     comment: str | None
     """Null for a deleted conversation."""
 
 
-@_response
-class LoggedConversation(TypedDict):
+class LoggedConversation(ResponseModel):
     """A conversation of the log. A deleted one keeps number, the day it began, channel, flags, scores and vote."""
 
     number: int
@@ -220,14 +203,14 @@ class LoggedConversation(TypedDict):
     deleted: bool
     """Whether it is deleted, or marked for deletion: from then on it cannot be opened."""
     label: Literal["Deleted conversation"] | None
-    deletion_request_id: Annotated[str, _documented_as(UUID)] | None
+    deletion_request_id: UUID | None
     """The request that deletes it."""
-    channel: _Channel
+    channel: Stored[Conversation.Channel]
     language: str | None
     user_name: str | None
-    started_at: _Time
+    started_at: UtcInstant
     """For a deleted conversation the UTC day, at midnight."""
-    last_message_at: _Time | None
+    last_message_at: UtcInstant | None
     message_count: int | None
     file_upload: bool
     agent_handover: bool
@@ -238,34 +221,36 @@ class LoggedConversation(TypedDict):
     """Empty if the conversation names no chatter: then no request finds it. The first 100; two if two people used one
     window."""
 
-
-def conversation(entry: LogEntry) -> LoggedConversation:
-    """Return a conversation of the log. A closed one has only the fields that are kept after deletion."""
-    one = entry.conversation
-    is_open = not one.is_closed
-    return {
-        "number": one.pk,
-        "id": one.external_id if is_open else None,
-        "deleted": not is_open,
-        "label": None if is_open else "Deleted conversation",
-        "deletion_request_id": None if is_open else str(one.deletion_request_id),
-        "channel": one.channel,
-        "language": one.language if is_open else None,
-        "user_name": one.user_name if is_open else None,
-        "started_at": rfc3339(one.started_at if is_open else _day(one.started_at)),
-        "last_message_at": rfc3339(one.last_message_at) if is_open else None,
-        "message_count": one.message_count if is_open else None,
-        "file_upload": one.has_file_upload,
-        "agent_handover": one.has_agent_handover,
-        "push": one.has_push,
-        "score": None if one.score is None else float(one.score),
-        "csat": {
-            "score": one.csat_score,
-            "vote": one.csat_vote,
-            "comment": one.csat_comment if is_open else None,
-        },
-        "unique_chatter_identifiers": entry.identifiers if is_open else [],
-    }
+    @classmethod
+    def of(cls, entry: LogEntry) -> Self:
+        """Return a conversation of the log. A closed one has only the fields that are kept after deletion."""
+        one = entry.conversation
+        is_open = not one.is_closed
+        return cls.model_validate(
+            {
+                "number": one.pk,
+                "id": one.external_id if is_open else None,
+                "deleted": not is_open,
+                "label": None if is_open else "Deleted conversation",
+                "deletion_request_id": None if is_open else one.deletion_request_id,
+                "channel": one.channel,
+                "language": one.language if is_open else None,
+                "user_name": one.user_name if is_open else None,
+                "started_at": one.started_at if is_open else _day(one.started_at),
+                "last_message_at": one.last_message_at if is_open else None,
+                "message_count": one.message_count if is_open else None,
+                "file_upload": one.has_file_upload,
+                "agent_handover": one.has_agent_handover,
+                "push": one.has_push,
+                "score": one.score,
+                "csat": {
+                    "score": one.csat_score,
+                    "vote": one.csat_vote,
+                    "comment": one.csat_comment if is_open else None,
+                },
+                "unique_chatter_identifiers": entry.identifiers if is_open else [],
+            }
+        )
 
 
 def _day(instant: datetime) -> datetime:
@@ -278,8 +263,7 @@ class ConversationLog(ResponsePage):
     results: list[LoggedConversation]
 
 
-@_response
-class FoundConversation(TypedDict):
+class FoundConversation(ResponseModel):
     """The conversation of an id, or null."""
 
     id: str
@@ -293,28 +277,30 @@ class FoundConversations(ResponseModel):
     results: list[FoundConversation]
 
 
-@_response
-class SaidMessage(TypedDict):
+class SaidMessage(ResponseModel):
     """A message, with the field names of the document."""
 
     id: str
-    sender: Annotated[str, _documented_as(Message.Sender)]
-    kind: Annotated[str, _documented_as(Message.Kind)]
+    sender: Stored[Message.Sender]
+    kind: Stored[Message.Kind]
     text: str
-    sent_at: _Time
+    sent_at: UtcInstant
     files: list[File]
     """The files that came with it."""
 
-
-def message(entry: MessageWithFiles) -> SaidMessage:
-    return {
-        "id": entry.message.external_id,
-        "sender": entry.message.sender,
-        "kind": entry.message.kind,
-        "text": entry.message.text,
-        "sent_at": rfc3339(entry.message.sent_at),
-        "files": [file(one) for one in entry.files],
-    }
+    @classmethod
+    def of(cls, entry: MessageWithFiles) -> Self:
+        said = entry.message
+        return cls.model_validate(
+            {
+                "id": said.external_id,
+                "sender": said.sender,
+                "kind": said.kind,
+                "text": said.text,
+                "sent_at": said.sent_at,
+                "files": [File.of(one) for one in entry.files],
+            }
+        )
 
 
 class Transcript(ResponsePage):
@@ -331,56 +317,55 @@ class Usage(ResponseModel):
     months: list[MonthUsage]
 
 
-@_response
-class ExtractFailure(TypedDict):
+class ExtractFailure(ResponseModel):
     """Why a day's file could not be built."""
 
     code: str
     detail: str
 
 
-@_response
-class Extract(TypedDict):
+class Extract(ResponseModel):
     """A daily extract."""
 
-    day: Annotated[str, _documented_as(date)]
-    state: Annotated[str, _documented_as(DailyExtract.State)]
+    day: date
+    state: Stored[DailyExtract.State]
     """`pending`: to be built. `done`: the file is in the bucket. `stale`: a deletion or a late message has changed
     the day, and the file is rebuilt under the same key. `failed`: an operator can order it again. `expired`: a hosted
     file that was removed after its time."""
-    starts_at: _Time
-    ends_at: _Time
+    starts_at: UtcInstant
+    ends_at: UtcInstant
     """The first instant after the day."""
     rows: int | None
     bytes: int | None
     sha256: str | None
-    hosting: Annotated[str, _documented_as(Bucket.Hosting)]
+    hosting: Stored[Bucket.Hosting]
     bucket: str
     key: str | None
     """Null while there is no file."""
-    finished_at: _Time | None
-    expires_at: _Time | None
+    finished_at: UtcInstant | None
+    expires_at: UtcInstant | None
     """Null in your own bucket: there the file is yours."""
     error: ExtractFailure | None
 
-
-def extract(one: DailyExtract) -> Extract:
-    is_hosted = one.hosting == Bucket.Hosting.HOSTED
-    return {
-        "day": one.day.isoformat(),
-        "state": one.state,
-        "starts_at": rfc3339(one.starts_at),
-        "ends_at": rfc3339(one.ends_at),
-        "rows": one.rows,
-        "bytes": one.bytes,
-        "sha256": one.sha256,
-        "hosting": one.hosting,
-        "bucket": settings.S3_BUCKET if is_hosted else one.bucket,
-        "key": one.key,
-        "finished_at": rfc3339(one.finished_at),
-        "expires_at": rfc3339(one.expires_at),
-        "error": {"code": one.error_code, "detail": one.error_detail} if one.error_code else None,
-    }
+    @classmethod
+    def of(cls, one: DailyExtract) -> Self:
+        return cls.model_validate(
+            {
+                "day": one.day,
+                "state": one.state,
+                "starts_at": one.starts_at,
+                "ends_at": one.ends_at,
+                "rows": one.rows,
+                "bytes": one.bytes,
+                "sha256": one.sha256,
+                "hosting": one.hosting,
+                "bucket": settings.S3_BUCKET if one.hosting == Bucket.Hosting.HOSTED else one.bucket,
+                "key": one.key,
+                "finished_at": one.finished_at,
+                "expires_at": one.expires_at,
+                "error": {"code": one.error_code, "detail": one.error_detail} if one.error_code else None,
+            }
+        )
 
 
 class Extracts(ResponseModel):
