@@ -37,8 +37,8 @@ PHONE = "[+][0-9]([ ().-]{0,2}[0-9]){4,14}"
 # After which characters a cell can begin; which are skipped there; which begin a formula.
 STARTS = ";\t\r\n"
 _SKIPPED = '"' + "".join(each for each in SPACES if each not in STARTS)
-_FORMULA, _SIGN = "=@\uff1d\uff20\ufe66\ufe6b", "+\uff0b\uff0d\ufe62\ufe63-"
-GUARDED = f"(^|[{STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_SIGN}](?![)])))"
+_FORMULA, _MINUS = "=@+\uff1d\uff20\uff0b\ufe62\ufe66\ufe6b", "\uff0d\ufe63-"
+GUARDED = f"(^|[{STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_MINUS}](?![)])))"
 
 CONTENT_TYPE = "text/csv; charset=utf-8"
 # COPY yields single lines; they are passed on in pieces of at least this size.
@@ -173,7 +173,7 @@ CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
      ELSE coalesce({text}, '') END
 """)
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
-_FIRSTS = [*"'", *_FORMULA, *_SIGN, *_SKIPPED]
+_FIRSTS = [*"'", *_FORMULA, *_MINUS, *_SKIPPED]
 
 # Every statement begins with the files, `r`, and the stored conversations of each: the caller's query for the files
 # reads local tables, which no distributed one can be joined with (docs/explanation/citus.md). A shared conversation
