@@ -47,6 +47,8 @@ test-all: $(READY)  ## all tests, with all that are long, and their coverage
 
 docs: $(DOCS)  ## the documentation as a site in var/docs/; a broken link or anchor is an error
 	.venv-docs/bin/sphinx-build -q -W -n --keep-going -j auto -c docs -b dirhtml -d var/doctrees . var/docs
+	@echo 'Blocks of commands that no test runs, by reason:'
+	@grep -rhoE '<!-- not run: [^>]+ -->' docs | sort | uniq -c | sort -rn
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
