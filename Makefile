@@ -6,7 +6,7 @@ DOCS := .venv-docs/.ready-for-requirements-docs
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check docs bench fuzz stress faults drill soak citus screenshots lock fmt clean
+.PHONY: demo run test test-all check docs bench fuzz stress faults drill soak citus screenshots lock release fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -79,6 +79,9 @@ lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header pyproject.toml --extra dev -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header --group docs -o requirements-docs.txt
+
+release: $(READY)  ## version, changelog and tag, and the files of the release in var/release/; VERSION=0.2.0, ARGS=--dry-run
+	@$(BIN)/python -m scripts.release $(VERSION) $(ARGS)
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only --quiet .
