@@ -1,25 +1,20 @@
 """One call to a resolver that an officer tries, with values that they type.
 
-It is made by the process that serves the page, so that what was typed is stored nowhere. It ends within seconds,
-whatever the address does, and only few can be made.
+It is made by the process that serves the page (`compliance.work.trials`), so that what was typed is stored nowhere.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
-from time import monotonic
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
-from django.db.models.functions import Now
 from django.views.decorators.debug import sensitive_variables
 
-from chatbots import changelog, locks
+from chatbots import changelog
 from chatbots.callback_secrets import signers_of
-from chatbots.models import ChangeLogEntry, Chatbot, Resolver
+from chatbots.models import Chatbot, Resolver
 from common import outbound
 from compliance.lookups.client import Failure, LookupResult, call_to
-from compliance.work.call_queue import Call
+from compliance.work import trials
 
 MOST_AN_HOUR = 10
 # What the address gets as the conversation's id.
@@ -57,7 +52,10 @@ def try_it(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
     signers = signers_of([chatbot.pk])[chatbot.pk]
     if signers.is_nothing or not signers.is_readable:
         raise ValidationError("Look-ups cannot be signed. Create a callback secret first.")
-    _count(chatbot, actor)
+    if not trials.may_try(
+        "resolver.tried", chatbot=chatbot, actor=actor, most=MOST_AN_HOUR, period=timedelta(hours=1)
+    ):
+        raise ValidationError(f"The resolver can be tried {MOST_AN_HOUR} times an hour. Wait a while.")
     call = call_to(
         resolver.url,
         pointer=resolver.pointer,
@@ -66,7 +64,7 @@ def try_it(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
         signers=signers,
         tls=outbound.tls_context(),
     )
-    result = _in_time(call)
+    result = trials.in_time(call)
     data = {"outcome": str(result.error or ("unknown" if result.is_unknown else "value"))}
     changelog.record("resolver.trial_ended", chatbot_id=chatbot.pk, actor=actor, data=data)
     return in_words(result)
@@ -82,26 +80,3 @@ def in_words(result: LookupResult) -> str:
         return f"Answered {result.status}"
     words = _ANSWER_WORDS | _NOT_HTTP_WORDS
     return words.get(result.error or Failure.BAD_ANSWER, words[Failure.BAD_ANSWER])
-
-
-def _count(chatbot: Chatbot, actor: str) -> None:
-    with transaction.atomic():
-        # One at a time, or several at once would each find room.
-        locks.lock(chatbot.pk)
-        tried = ChangeLogEntry.objects.filter(
-            chatbot=chatbot, event="resolver.tried", at__gt=Now() - timedelta(hours=1)
-        )
-        if tried.count() >= MOST_AN_HOUR:
-            raise ValidationError(f"The resolver can be tried {MOST_AN_HOUR} times an hour. Wait a while.")
-        changelog.record("resolver.tried", chatbot_id=chatbot.pk, actor=actor)
-
-
-def _in_time(call: Call[LookupResult]) -> LookupResult:
-    """Make the call; leave it to its thread once its time is over, since a name may still be looked up."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="lookup-trial")
-    try:
-        running = thread.submit(call.run)
-        wait([running], timeout=max(0.0, call.deadline - monotonic()))
-        return running.result() if running.done() else call.so_far()
-    finally:
-        thread.shutdown(wait=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -16,9 +16,9 @@ from chatbots.operations.keys import create_callback_secret
 from chatbots.operations.resolvers import remove_resolver, set_resolver
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.lookups import trial
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
+from compliance.work import trials
 from conversations.extracts import days
 from tests.factories import conversation_of, export_of
 from tests.functional.elsewhere import Elsewhere, wait_until_blocked
@@ -47,7 +47,9 @@ WORKS: dict[str, Callable[[Chatbot], object]] = {
     "remove resolver": lambda bot: remove_resolver(chatbot=bot, actor="test"),
     # It has no name.
     "insert credential": lambda bot: _unless_refused(lambda: credentials._insert(BucketCredential(chatbot=bot))),
-    "count trial": lambda bot: trial._count(bot, "test"),
+    "count trial": lambda bot: trials.may_try(
+        "resolver.tried", chatbot=bot, actor="test", most=1, period=timedelta(minutes=1)
+    ),
     "plan extracts": lambda bot: days.plan(bot, date(2026, 1, 1), date(2026, 1, 2)),
     "set period": lambda bot: policy.change_period(chatbot=bot, days=90, actor="test", confirmed=0),
     "file run": lambda bot: policy._file_if_due(bot.pk, actor="test"),
