@@ -58,6 +58,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     ),
     "callback.given_up": frozenset({"callback", "event", "code", "attempts"}),
     "callback.resent": frozenset({"callback", "event"}),
+    "callback.tested": frozenset(),
+    "callback.test_ended": frozenset({"outcome"}),
     # By a replay of the erasure ledger: carried out once more, with how many conversations were to go.
     "request.replayed": frozenset({"line", "conversations"}),
     # An operator leaves a request as it is that a replay could not carry out.

@@ -39,6 +39,8 @@ STORAGE_ANSWER_BYTES = 4 * MIB
 STS_SECONDS = 10.0
 # One callback, including name resolution. Only the status of the answer is used.
 CALLBACK_SECONDS = 10.0
+# One that a client or an officer waits for, to try a receiver.
+TEST_CALLBACK_SECONDS = 5.0
 CALLBACK_CONNECT_SECONDS = 5.0
 CALLBACK_ANSWER_BYTES = 64 * 1024
 # One look-up of an identity, including name resolution. Its answer is read: its body up to this, and its head.

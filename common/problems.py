@@ -55,6 +55,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "export_destination_missing": (409, "The chatbot has no bucket for exports"),
     "signing_key_missing": (409, "The chatbot has no key to sign callbacks"),
     "callback_url_forgotten": (409, "No callback URL is stored any more"),
+    "callback_url_missing": (409, "The chatbot has no callback URL"),
     "idempotency_conflict": (409, "The Idempotency-Key was used with another body"),
     "not_cancellable": (409, "The request can no longer be cancelled"),
     "not_held": (409, "The request is not on hold"),
@@ -126,6 +127,9 @@ HELP: Mapping[str, Help] = {
         "The callbacks were delivered, so the request's URL was deleted, and the chatbot has none.",
         "Have the chatbot's callback URL set.",
     ),
+    "callback_url_missing": Help(
+        "A test callback has no address to go to.", "Have the chatbot's callback URL set, or send `callback_url`."
+    ),
     "idempotency_conflict": Help(
         "The `Idempotency-Key` was used with another body.", "Use a new key for a new call."
     ),
@@ -170,8 +174,8 @@ HELP: Mapping[str, Help] = {
         "Set the header.",
     ),
     "rate_limited": Help(
-        "The key has used its calls of this minute, or the chatbot makes too many long calls at a time. Nothing was "
-        "stored.",
+        "The key has used its calls of this minute, or the chatbot its test callbacks, or the chatbot makes too many "
+        "long calls at a time. Nothing was stored.",
         "Send it again after `Retry-After` seconds.",
     ),
     "internal": Help(

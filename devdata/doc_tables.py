@@ -12,6 +12,7 @@ from django.db.models import Choices
 from chatbots.authentication import MOST_SIGNED_BYTES
 from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES, SMALL_BODY_BYTES
 from common.problems import CODES, HELP, MOST_ERRORS, Help
+from compliance.callbacks.trial import MOST_A_MINUTE
 from compliance.data_map import table
 from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest
@@ -117,6 +118,7 @@ def _limits() -> Iterator[str]:
     }
     counts = {
         "Calls of a key in a minute": settings.RATE_LIMIT_PER_MINUTE,
+        "Test callbacks of a chatbot in a minute": MOST_A_MINUTE,
         "Levels of lists and objects in a body": MAX_BODY_DEPTH,
         "Values in a body; well-formed messages are not counted": MAX_BODY_VALUES,
         "Requests in a batch": MAX_BATCH,

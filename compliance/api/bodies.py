@@ -79,14 +79,11 @@ class _SelectorBase(BaseModel):
         return value
 
 
-class _FiledBody(BaseModel):
-    """Fields of every request. In optional fields, `null` means absent."""
+class AddressBody(BaseModel):
+    """An address for callbacks. In optional fields, `null` means absent."""
 
     model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
 
-    reference: str | None = Field(None, pattern=REFERENCE)
-    """Your own ticket. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended, so it must not
-    contain whom the request is about."""
     callback_url: str | None = Field(
         None,
         min_length=1,
@@ -94,6 +91,23 @@ class _FiledBody(BaseModel):
         json_schema_extra={"format": "uri", "examples": ["https://hooks.example.com/privacy"]},
     )
     """Where callbacks go, in place of the chatbot's address."""
+
+    @field_validator("callback_url")
+    @classmethod
+    def _can_be_called(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else canonical_url(value)
+        except UrlRefused as refused:
+            fault = str(refused)
+        raise ValueError(fault)
+
+
+class _FiledBody(AddressBody):
+    """Fields of every request."""
+
+    reference: str | None = Field(None, pattern=REFERENCE)
+    """Your own ticket. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended, so it must not
+    contain whom the request is about."""
     requested_at: str | None = Field(
         None,
         min_length=1,
@@ -104,15 +118,6 @@ class _FiledBody(BaseModel):
     )
     """When the person asked, if that was earlier: a date in the chatbot's time zone, or an instant with an offset. At
     most 365 days ago. `due_at` counts from it."""
-
-    @field_validator("callback_url")
-    @classmethod
-    def _can_be_called(cls, value: str | None) -> str | None:
-        try:
-            return None if value is None else canonical_url(value)
-        except UrlRefused as refused:
-            fault = str(refused)
-        raise ValueError(fault)
 
 
 class RedactionBody(_FiledBody):

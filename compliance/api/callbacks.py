@@ -7,13 +7,15 @@ from drf_spectacular.utils import OpenApiCallback
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chatbots.authentication import caller_of
+from chatbots.api.views import json_body
+from chatbots.authentication import body_of, caller_of
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
 from common.times import UtcInstant
 from compliance.api.base import ChangingView, ComplianceView, find_request, find_writable
-from compliance.api.bodies import NoBody, require_no_body
-from compliance.callbacks import resend
+from compliance.api.bodies import AddressBody, NoBody, parse, require_no_body
+from compliance.callbacks import resend, trial
+from compliance.errors import Refused
 from compliance.models import Callback, ComplianceRequest
 from config.openapi.document import REQUESTS
 from config.openapi.operations import JSON, ResponseModel, Stored, answer, describe, takes
@@ -89,6 +91,21 @@ class CallbackBody(ResponseModel):
     """When the request reached the state. Callbacks can arrive in another order."""
 
 
+class CallbackTestResult(ResponseModel):
+    """A test callback, and what became of it."""
+
+    callback_id: UUID
+    """That of the body, and the header `webhook-id`."""
+    receiver: str
+    """Scheme and host of the address."""
+    status: int | None
+    """The HTTP status of your receiver's answer."""
+    error: Stored[Callback.Failure] | None
+    """Why it was not delivered. Null if your receiver took it."""
+    milliseconds: int
+    """How long the call took."""
+
+
 _ID = "01a20e4f-9a41-7c0e-8d2f-3c1f5e0b7a66"
 _DELIVERED = {
     "callback_id": _ID,
@@ -122,6 +139,13 @@ _BODY = {
     "result": "done",
     "error_code": None,
     "occurred_at": "2026-11-24T16:06:40.005480Z",
+}
+_TAKEN = {
+    "callback_id": _ID,
+    "receiver": "https://hooks.example.com",
+    "status": 204,
+    "error": None,
+    "milliseconds": 87,
 }
 
 
@@ -174,6 +198,48 @@ class ResendView(ChangingView):
         found = find_writable(request, request_id)
         resend.resend_of_request(request_id=found.pk, actor=caller_of(request).actor)
         return _respond_with_callbacks(found)
+
+
+class SendTestView(ComplianceView):
+    # Any key that can give a request a `callback_url`.
+    either_scope = ChangingView.either_scope
+    takes_long = ["POST"]
+
+    @describe(
+        operation_id="sendTestCallback",
+        summary="Send a test callback",
+        description=f"""
+            Sends one callback with the event `{trial.EVENT}`, signed as every other, and answers with its outcome. It
+            is about no request: `reference` is empty, and `request_id`, `kind`, `status`, `hold_reason`, `result` and
+            `error_code` are null. It goes to the chatbot's address, or to `callback_url`. Your receiver has 5
+            seconds. It is not sent again, and not listed. A chatbot can send {trial.MOST_A_MINUTE} a minute.
+            """,
+        tag=REQUESTS,
+        request=takes(
+            AddressBody,
+            ("chatbot", {}, "To the chatbot's address; the body may be left out, too"),
+            ("own", {"callback_url": "https://hooks.example.com/privacy"}, "To another address"),
+        ),
+        body_required=False,
+        responses={
+            200: answer(
+                CallbackTestResult,
+                "The outcome, also if your receiver did not take it.",
+                ("delivered", _TAKEN, "Delivered"),
+            )
+        },
+        refuses=["callback_url_missing", "signing_key_missing"],
+    )
+    def post(self, request: Request, **_path: str) -> Response:
+        caller = caller_of(request)
+        own = parse(AddressBody, json_body(request)).callback_url if body_of(request) else None
+        try:
+            sent = trial.send(chatbot=caller.chatbot, url=own or "", actor=caller.actor)
+        except Refused as refused:
+            if refused.code == "rate_limited":
+                self.headers["Retry-After"] = "60"
+            raise
+        return Response(CallbackTestResult.model_validate(sent))
 
 
 def _respond_with_callbacks(request: ComplianceRequest) -> Response:

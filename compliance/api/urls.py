@@ -16,6 +16,7 @@ urlpatterns = [
     path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),
     path("requests/<uuid:request_id>/callbacks", callbacks.CallbacksView.as_view(), name="callbacks"),
     path("requests/<uuid:request_id>/callbacks/resend", callbacks.ResendView.as_view(), name="resend"),
+    path("callbacks/test", callbacks.SendTestView.as_view(), name="callbacks-test"),
     path("requests/<uuid:request_id>/cancel", requests.CancelView.as_view(), name="cancel"),
     path("requests/<uuid:request_id>/approve", requests.ApproveView.as_view(), name="approve"),
     path("requests/<uuid:request_id>/reject", requests.RejectView.as_view(), name="reject"),

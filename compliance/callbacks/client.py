@@ -5,6 +5,7 @@ import logging
 import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
+from uuid import UUID
 
 from chatbots.callback_secrets import Signers
 from common import outbound
@@ -51,22 +52,30 @@ def body_of(callback: Callback) -> bytes:
 
 def call_of(callback: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
     """Return the call that delivers a callback, not begun."""
+    body, seconds = body_of(callback), outbound.CALLBACK_SECONDS
+    return call_to(callback.url, callback_id=callback.id, body=body, seconds=seconds, signers=signers, tls=tls)
+
+
+def call_to(
+    url: str, *, callback_id: UUID, body: bytes, seconds: float, signers: Signers, tls: ssl.SSLContext
+) -> Call[Outcome]:
+    """Return the call that delivers a callback's body to an address, not begun."""
 
     def read(answer: Answer) -> Outcome:
         if answer.status is None and answer.kind:
-            logger.warning("callback.failed callback=%s kind=%s", callback.id, answer.kind)
+            logger.warning("callback.failed callback=%s kind=%s", callback_id, answer.kind)
         return outcome_of(answer)
 
     post = GuardedPost(
-        callback.url,
-        seconds=outbound.CALLBACK_SECONDS,
+        url,
+        seconds=seconds,
         answer_bytes=outbound.CALLBACK_ANSWER_BYTES,
         body_bytes=_READ_BYTES,
         is_whole=False,
         tls=tls,
     )
-    agent, body = "data-compliance-callbacks/1", body_of(callback)
-    return Call(post, agent=agent, message_id=callback.id, body=body, signers=signers, read=read)
+    agent = "data-compliance-callbacks/1"
+    return Call(post, agent=agent, message_id=callback_id, body=body, signers=signers, read=read)
 
 
 def outcome_of(answer: Answer) -> Outcome:

@@ -63,6 +63,8 @@ def environment(live_server, chatbot: Chatbot, storage, tmp_path: Path) -> Envir
     token = str(TokenCaller(chatbot).token)
     picture = tmp_path / "photo.jpg"
     picture.write_bytes(b"\xff\xd8\xff a picture")
+    # A test callback goes there, and finds no receiver.
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="http://127.0.0.1:9/nobody")
 
     def made(operation: str) -> dict[str, str]:
         conversation = factories.conversation_of(chatbot, "42", messages=0)
