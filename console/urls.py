@@ -66,6 +66,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
     path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
     path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
+    path(f"{_SETTINGS}callbacks/test/", actions.send_test_callback, name="send_test_callback"),
     path(f"{_SETTINGS}resolver/try/", actions.try_resolver, name="try_resolver"),
     path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
     path("callbacks/", notifications.callbacks, name="callbacks"),

@@ -118,6 +118,7 @@ TABLE = (
     Page("change_limit", SUPERUSER_ONLY, "POST", body={"rate_limit": "10"}),
     Page("try_resolver", DECIDE, "POST"),
     Page("create_callback_secret", SUPERUSER_ONLY, "POST"),
+    Page("send_test_callback", DECIDE, "POST"),
     Page("set_member", SUPERUSER_ONLY, "POST"),
     Page("requests", READ),
     Page("requests", READ, named=True),

@@ -26,6 +26,8 @@ from chatbots.operations.credentials import (
     record_bucket_credential,
     revoke_bucket_credential,
 )
+from compliance.callbacks import trial as callback_trial
+from compliance.errors import Refused
 from compliance.lookups import trial
 from compliance.retention import policy
 from compliance.work import bucket_checks
@@ -263,6 +265,20 @@ def create_callback_secret(submitted: Submitted[key_forms.CallbackSecretForm]) -
     hours = submitted.form.cleaned_data["overlap_hours"]
     created = keys.create_callback_secret(chatbot=submitted.chatbot, overlap_hours=hours, actor=submitted.actor)
     return submitted.show("new_callback_secret.html", "New callback secret", created=created)
+
+
+@action(ConsoleForm, "callbacks", form="test_callback", roles=DECIDE, asks_password=False)
+def send_test_callback(submitted: Submitted[ConsoleForm]) -> Answer:
+    """Call the chatbot's callback URL, for five seconds at most, and show the outcome."""
+    try:
+        sent = callback_trial.send(chatbot=submitted.chatbot, actor=submitted.actor)
+    except Refused as refused:
+        raise ValidationError(refused.detail) from None
+    if sent.error is None:
+        return f"Test callback delivered: the receiver answered {sent.status} after {sent.milliseconds:,} ms."
+    reason = f"The receiver answered {sent.status}" if sent.status else sent.error.label
+    messages.warning(submitted.request, f"Test callback not delivered. {reason}.")
+    return _back(submitted.chatbot, "callbacks")
 
 
 @action(key_forms.RevokeForm, "keys", form="revoke")

@@ -29,6 +29,7 @@ FOR_OFFICERS = {
     "assurance": {"export_assurance": "verified"},
     "variables": {"category": "custom", "name": "customer_id"},
     "bucket/check": {},
+    "callbacks/test": {},
 }
 FOR_SUPERUSERS = (
     *("bucket", "credentials", "credentials/record", "credentials/{credential}/revoke", "rules", "keys"),
@@ -66,6 +67,7 @@ def test_it_shows_a_member_all_but_secrets_and_only_the_controls_of_the_role(cha
 
 def test_a_superuser_is_offered_every_action(admin_client: Client, chatbot: Chatbot, settings: Settings) -> None:
     settings.IAM_ACCESS_KEY_ID = "AKIAIAM"
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="https://hooks.example.com/hook")
     new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
     named = {
         "prefix": new.api_key.prefix,
