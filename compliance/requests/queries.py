@@ -107,8 +107,8 @@ def first_id(at: datetime) -> UUID:
 class LookupKind(TextChoices):
     VALUE = "value", "UCI value"
     NAME = "name", "User name"
-    CONVERSATION = "conversation", "Conversation id or number"
-    REQUEST = "request", "Request id"
+    CONVERSATION = "conversation", "Conversation ID or number"
+    REQUEST = "request", "Request ID"
 
 
 @dataclass(frozen=True)

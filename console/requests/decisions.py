@@ -37,8 +37,8 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "Approve",
         "check",
         "primary",
-        "An approved request goes on at once, or at its time if that is to come. If there is another reason to hold "
-        "it, it needs another approval.",
+        "An approved request continues at once, or at its time if that is still to come. If there is another reason "
+        "to hold it, it needs another approval.",
         "approved",
     ),
     Decision.REJECT: DecisionOption(

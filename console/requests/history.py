@@ -42,12 +42,12 @@ REQUEUE_REASONS = {
     "extracts_pending": "Its rows are erased. It waits for daily extracts to be rebuilt.",
     "rows_in_use": "Another worker has locked rows that it needs.",
     "export_overtaken": "A deletion or redaction erased some of what it holds. The file is rebuilt without that.",
-    "claim_lost": "The worker of its batch was lost. It goes on without losing an attempt.",
-    "cluster_ended": "Another process of its cluster was lost. It goes on without losing an attempt.",
+    "claim_lost": "The worker of its batch was lost. It continues without losing an attempt.",
+    "cluster_ended": "Another process of its cluster was lost. It continues without losing an attempt.",
     "split": "A request in its batch caused an error. They are tried in smaller batches.",
     "isolated": "A request in its batch caused an error. Each is tried on its own.",
-    "machine_silent": "A machine of the database did not respond. It goes on when that is back.",
-    "database_refused": "The database had no room, or took no connection. It goes on by itself.",
+    "machine_silent": "A machine of the database did not respond. It continues when the machine is back.",
+    "database_refused": "The database had no room, or took no connection. It continues by itself.",
     "storage_resting": "The storage did not respond and is not used for a while.",
 }
 

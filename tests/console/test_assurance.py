@@ -71,7 +71,7 @@ def test_a_preview_of_an_export_warns_of_what_was_only_claimed_and_is_in_the_fil
     assert "can be forged" not in filer.preview("bob", action="export").text
     of_many = Filer(support, chatbot, "many/").preview_many("alice", "bob", action="export").text
     assert "2 only claimed" in of_many
-    assert "What was claimed can be forged, and is in the files." in of_many
+    assert "Claimed values can be forged, and are in the files." in of_many
 
 
 def test_a_preview_of_many_says_it_of_each_and_of_all(chatbot: Chatbot, support: Client) -> None:
@@ -79,7 +79,7 @@ def test_a_preview_of_many_says_it_of_each_and_of_all(chatbot: Chatbot, support:
     deletions = filer.preview_many("alice", "bob").text
     assert "1 verified by the client, 4 said by the platform, 2 claimed through the user channel" in deletions
     assert "2 only claimed" in deletions
-    assert "can be forged, and is erased too" in deletions
+    assert "can be forged, and are erased too" in deletions
     demand(chatbot, "verified")
     exports = filer.preview_many("alice", "bob", action="export").text
     assert "2 of the files leave out conversations" in exports
