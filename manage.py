@@ -58,7 +58,7 @@ def main() -> None:
             ) from None
         raise SystemExit(
             f"The database refused or cannot be reached: {told}. "
-            "Is it up, is DATABASE_URL right, is it migrated? --traceback shows all, people's data too."
+            "Is it up, is DATABASE_URL right, is it migrated? --traceback shows everything, including personal data."
         ) from None
 
 

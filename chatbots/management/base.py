@@ -62,8 +62,8 @@ def add_export_assurance_argument(parser: CommandParser, *, default: str | None 
         "--export-assurance",
         choices=Chatbot.ExportAssurance.values,
         default=default,
-        help="leave conversations with a weaker identity out of exports by UCI: platform leaves out what was claimed "
-        "through the user channel, verified what the platform said, too; any leaves out none",
+        help="leave conversations with a weaker identity out of exports by UCI: platform leaves out values claimed "
+        "through the user channel, verified also those said by the platform; any leaves out none",
     )
 
 

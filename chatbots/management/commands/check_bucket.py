@@ -8,7 +8,7 @@ from common.commands import ReportingCommand
 
 
 class Command(ReportingCommand):
-    help = """Try each call that the service makes to a chatbot's bucket, or the hosted one, and name what is missing.
+    help = """Try each call that the service makes to a chatbot's bucket or the hosted one; list missing permissions.
 
 It writes a small object with a random name, reads, lists and removes it, also in parts and in every version, and
 stores the result. Nothing else in the bucket is touched.

@@ -31,7 +31,7 @@ exit codes: 0 issued or recorded, 1 refused, 2 wrong command line
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug", help="the chatbot's slug")
-        parser.add_argument("--label", default="", help="who uses the credentials, for people")
+        parser.add_argument("--label", default="", help="a name for the user of the credentials")
         parser.add_argument("--made-by-hand", metavar="KEY_ID", help="record a key that was created in the storage")
 
     def handle(self, *_args: Any, **options: Any) -> None:

@@ -11,16 +11,16 @@ from common.commands import ACTOR, ReportingCommand
 
 
 class Command(ReportingCommand):
-    help = """Set the resolver of a chatbot: the client's address that says who a chatter is.
+    help = """Set the resolver of a chatbot: the client's address that returns a chatter's value.
 
 When a conversation has begun without a value for the UCI, workers send the variables named here to the address, and
 store the value in its answer as the conversation's identity. The UCI must be a custom variable, and the chatbot needs
 a callback secret, which signs the calls (create_callback_secret). docs/clients/answer-who-chatted.md describes
-what the address gets and must answer. Setting it again replaces it; --off removes it, and nothing more is called.
+the call and the answer. Setting it again replaces it; --off removes it, and nothing more is called.
 
 Only values that cannot be forged on the way make an identity verified: custom variables, or one user-channel variable
-that holds an opaque token of the client's own session (--session-token). With other user-channel variables what is
-answered counts as said by the platform.
+that holds an opaque token of the client's own session (--session-token). With other user-channel variables the
+answer counts as said by the platform.
 """
     examples = """\
 examples:

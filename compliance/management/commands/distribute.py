@@ -46,7 +46,7 @@ do; what was done before stays done, 130 interrupted
             "Count the machines to come, and eight shards for each, for fair shares. The default, %(default)s, suits "
             "four machines, and serves 32 at most. All data of a chatbot is in one shard.",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Say what is left to do; change nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Print the remaining steps; change nothing.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -61,8 +61,8 @@ of a restore, 130 interrupted
         how.add_argument(
             "--dry-run",
             action="store_true",
-            help="Say whom it would erase, and write nothing at all. In an open service, calls about these "
-            "conversations wait until it has planned.",
+            help="Print each request and its outcome, and write nothing. In an open service, calls about these "
+            "conversations wait until the plan is complete.",
         )
         parser.add_argument(
             "--restored", action="store_true", help="The database was restored, though the service is open: close it."
@@ -70,7 +70,7 @@ of a restore, 130 interrupted
         parser.add_argument(
             "--without-ledger",
             action="store_true",
-            help="The bucket was lost as well: open the service, though nobody is erased again.",
+            help="The bucket was lost as well: open the service without repeating any erasure.",
         )
         how.add_argument(
             "--leave",
