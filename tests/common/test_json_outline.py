@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from common import bodies
 from common.bodies import count_values, is_deeper, outline_of_body
 from common.problems import Problem
+from tests.fuzzing import examples
 
 texts = st.text(st.sampled_from('[]{}"\\/a\u00e9,: \n')) | st.text(max_size=5)
 values = st.recursive(
@@ -37,6 +38,7 @@ def _piece_bytes(request: pytest.FixtureRequest) -> Any:
         yield
 
 
+@examples(25)
 @given(value=values, indent=st.none() | st.integers(0, 2), ascii_only=st.booleans())
 def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bool) -> None:
     raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="surrogatepass")
