@@ -3,11 +3,11 @@ from conversations.models.conversations import (
     Conversation,
     Identity,
     Message,
-    UploadedFile,
     VariableValue,
 )
 from conversations.models.erased import RefusedIdentity, Tombstone
 from conversations.models.extracts import DailyExtract, ExtractConversation
+from conversations.models.files import UploadedFile
 from conversations.models.lookups import IdentityLookup
 
 __all__ = [

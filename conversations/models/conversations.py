@@ -1,4 +1,4 @@
-"""The personal data: conversations with their identities, messages, files and variables' values.
+"""The personal data: conversations with their identities, messages and variables' values.
 
 Every table has `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of its
 conversation. So the data can be distributed by chatbot (docs/explanation/citus.md): unique rules hold it as their
@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
 from chatbots.models import Chatbot, Variable
@@ -342,46 +341,6 @@ class Message(_OfConversation):
         indexes = [
             # The messages of a day, for the daily extract.
             models.Index(name="message_of_day", fields=["chatbot", "sent_at"], condition=Q(sent_at__gt=EARLIEST)),
-        ]
-
-
-class UploadedFile(_OfConversation):
-    """An uploaded file. The row and its key exist before the first byte is sent to storage.
-
-    `removing`: its message was redacted, or its conversation erased. It is shown and copied nowhere, and its name is
-    gone; the row names the object until that is removed.
-    """
-
-    class State(models.TextChoices):
-        UPLOADING = "uploading", "Uploading"
-        STORED = "stored", "Stored"
-        REMOVING = "removing", "Being removed"
-
-    message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
-    object_key = models.CharField(max_length=1024, help_text="Holds no name and no UCI value.")
-    upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
-    name = models.CharField(max_length=255)
-    content_type = models.CharField(max_length=255)
-    size = models.BigIntegerField(null=True, help_text="Bytes.")
-    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
-    state = models.CharField(max_length=16, choices=State, default=State.UPLOADING)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    class Meta:
-        constraints = [
-            # Not `unique=True`, which would also create an index for LIKE.
-            models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key", "chatbot"]),
-            models.CheckConstraint(
-                name="uploadedfile_state_fits",
-                condition=Q(state__in=["uploading", "removing"])
-                | Q(state="stored", size__isnull=False, sha256__isnull=False),
-            ),
-        ]
-        indexes = [
-            models.Index(name="uploadedfile_conversation", fields=["conversation"]),
-            # Unfinished uploads; objects that are still to be removed.
-            models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
-            models.Index(name="uploadedfile_removing", fields=["conversation"], condition=Q(state="removing")),
         ]
 
 

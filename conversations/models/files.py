@@ -1,0 +1,47 @@
+"""Files of conversations: one object in the storage, and the row that names it."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from conversations.models.conversations import _OfConversation
+
+
+class UploadedFile(_OfConversation):
+    """An uploaded file. The row and its key exist before the first byte is sent to storage.
+
+    `removing`: its message was redacted, or its conversation erased. It is shown and copied nowhere, and its name is
+    gone; the row names the object until that is removed.
+    """
+
+    class State(models.TextChoices):
+        UPLOADING = "uploading", "Uploading"
+        STORED = "stored", "Stored"
+        REMOVING = "removing", "Being removed"
+
+    message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
+    object_key = models.CharField(max_length=1024, help_text="Holds no name and no UCI value.")
+    upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
+    name = models.CharField(max_length=255)
+    content_type = models.CharField(max_length=255)
+    size = models.BigIntegerField(null=True, help_text="Bytes.")
+    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+    state = models.CharField(max_length=16, choices=State, default=State.UPLOADING)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            # Not `unique=True`, which would also create an index for LIKE.
+            models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key", "chatbot"]),
+            models.CheckConstraint(
+                name="uploadedfile_state_fits",
+                condition=Q(state__in=["uploading", "removing"])
+                | Q(state="stored", size__isnull=False, sha256__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(name="uploadedfile_conversation", fields=["conversation"]),
+            # Unfinished uploads; objects that are still to be removed.
+            models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
+            models.Index(name="uploadedfile_removing", fields=["conversation"], condition=Q(state="removing")),
+        ]
