@@ -66,6 +66,8 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT, INSERT, UPDATE (established_by)", "SELECT, INSERT, UPDATE (value, established_by), DELETE"
     ),
     "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
+    # Another name takes the place of the former one's words.
+    "conversations.NameWord": Rights("SELECT, INSERT, DELETE", "SELECT, DELETE"),
     # Intake queues.
     "conversations.IdentityLookup": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE, DELETE"),
     "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),

@@ -125,6 +125,11 @@ STORES: tuple[Store, ...] = (
         counter="variable_values",
     ),
     Store(
+        conversations.NameWord,
+        ReachedBy.CONVERSATION,
+        _all("chatbot conversation word", Disposition.DELETED),
+    ),
+    Store(
         conversations.IdentityLookup,
         ReachedBy.CONVERSATION,
         _all(

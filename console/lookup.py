@@ -30,7 +30,7 @@ class LookUpForm(forms.Form):
         # A UCI value is exact, spaces included.
         strip=False,
         widget=forms.TextInput(attrs=AS_TYPED),
-        help_text="The exact text. For a user name, its beginning is enough.",
+        help_text="The exact text. Of a user name, any words or their beginnings; accents and case do not matter.",
     )
 
     use_required_attribute = False

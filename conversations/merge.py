@@ -204,6 +204,7 @@ class MergedConversation:
     row: ConversationRow
     number: int | None = None  # None: not stored yet
     row_changed: bool = False
+    name_changed: bool = False
 
     known_messages: set[str] = field(default_factory=set)
     # By their digests under the conversation's own UCI.
@@ -270,6 +271,7 @@ class MergedConversation:
             if getattr(self.row, column) != value:
                 setattr(self.row, column, value)
                 changed = True
+                self.name_changed = self.name_changed or column == "user_name"
         return changed
 
     def _add_messages(self, messages: list[Message], redacted: frozenset[str]) -> int:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 
 from common.db import array, execute, fetch
+from common.folding import words
 from conversations.merge import (
     ConversationRow,
     EstablishedBy,
@@ -115,6 +116,9 @@ _HAVE_IDENTITIES = """
         SELECT 1 FROM conversations_identity i
         WHERE i.chatbot_id = %s AND i.conversation_id = wanted.number LIMIT 1
     ) AS found
+"""
+_DELETE_WORDS = """
+    DELETE FROM conversations_nameword WHERE chatbot_id = %s AND conversation_id = ANY(%s::bigint[])
 """
 _LIST_REFUSED = """
     INSERT INTO conversations_refusedidentity (chatbot_id, conversation_id, request_id, way, expires_at)
@@ -232,8 +236,10 @@ def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot
 
 def write(*, chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     """Write what merging has changed and added. Raises ConcurrentIntake."""
+    renamed = [one.number for one in conversations if one.number is not None and one.name_changed]
     _update_conversations(chatbot_id, [one for one in conversations if one.number is not None and one.row_changed])
     _insert_conversations(chatbot_id, [one for one in conversations if one.number is None])
+    _write_words(chatbot_id, conversations, renamed=renamed)
     _write_identities(chatbot_id, conversations)
     _write_values(chatbot_id, conversations)
     _write_messages(chatbot_id, conversations)
@@ -264,6 +270,20 @@ def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConvers
 def _columns_of(conversation: MergedConversation) -> dict[str, Any]:
     row = conversation.row
     return {column: getattr(row, column) for column in _COLUMNS}
+
+
+def _write_words(chatbot_id: int, conversations: Iterable[MergedConversation], *, renamed: Collection[int]) -> None:
+    """Store the words of new names. `renamed` are the conversations that were stored before: they may have others."""
+    if renamed:
+        execute(_DELETE_WORDS, [chatbot_id, array(renamed)])
+    new = [
+        (chatbot_id, one.number, word)
+        for one in conversations
+        if one.name_changed
+        for word in words(one.row.user_name or "")
+    ]
+    if new:
+        _copy("conversations_nameword (chatbot_id, conversation_id, word)", new)
 
 
 def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:

@@ -3,20 +3,23 @@
 Each search is bounded, and takes one or two statements. Rows show only what the log shows (`filtered_log.LogRow`).
 """
 
+import unicodedata
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from chatbots.models import Chatbot, Variable
+from common import folding
 from common.crypto import digest
-from common.db import fetch_in_index_order
+from common.db import array, fetch_in_index_order
 from conversations import filtered_log, log
 from conversations.filtered_log import ROW_COLUMNS, LogRow
-from conversations.sql import folded_name
 
 MAX_RESULTS = 100
 # Where no index has the order in time: this many are read, and the newest of them returned.
 MAX_CANDIDATES = 1_000
 MIN_NAME_LENGTH = 2
+# Of a name that is looked for: each conversation that is examined costs a look-up in the index for each of them.
+MAX_WORDS = 5
 
 
 class SearchResult(NamedTuple):
@@ -33,6 +36,7 @@ SELECT c.started_at, c.id, {ROW_COLUMNS}
   FROM ({{numbers}}) AS named
  CROSS JOIN LATERAL (
        SELECT * FROM conversations_conversation WHERE id = named.id AND chatbot_id = %(chatbot)s OFFSET 0) AS c
+ WHERE {{condition}}
  ORDER BY c.started_at DESC, c.id DESC LIMIT %(most)s + 1
 """  # noqa: S608  (texts of ours)
 
@@ -46,17 +50,38 @@ SELECT conversation_id AS id FROM conversations_identity
  ORDER BY digest DESC LIMIT %(candidates)s
 """
 
-# Exact names newest first; beginnings in the order of the names, up to the last of all characters.
-_NAMED = """
-SELECT id FROM conversations_conversation
- WHERE chatbot_id = %(chatbot)s AND chatbot_id > 0 AND user_name IS NOT NULL AND deletion_request_id IS NULL
-"""
-_FOLDED, _GIVEN = folded_name("user_name"), folded_name("%(name)s::text")
-_BY_NAME = f"""
-(SELECT id FROM ({_NAMED} AND {_FOLDED} = {_GIVEN} ORDER BY started_at DESC, id DESC LIMIT %(most)s + 1) AS exact)
-UNION
-(SELECT id FROM ({_NAMED} AND {_FOLDED} > {_GIVEN} AND {_FOLDED} < {_GIVEN} || U&'\\+10FFFF'
-                 ORDER BY {_FOLDED} LIMIT %(candidates)s) AS beginning)
+# Of each word so many index entries are counted, and then the conversations of the rarest word are examined: those
+# with exactly this word, the last stored ones first, and those with longer ones in the order of the words. U+10FFFF
+# is the last of all characters, and no letter.
+_WORDS = "conversations_nameword WHERE chatbot_id = %(chatbot)s AND word > ''"
+_LAST = "U&'\\+10FFFF'"
+_NAMED = f"""
+WITH rarest AS MATERIALIZED (
+    SELECT given.word
+      FROM unnest(%(words)s::text[]) AS given(word)
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS entries
+             FROM (SELECT FROM {_WORDS} AND word >= given.word AND word < given.word || {_LAST}
+                    ORDER BY word LIMIT %(candidates)s) AS counted
+           ) AS range
+     ORDER BY range.entries LIMIT 1
+), exact AS MATERIALIZED (
+    SELECT id FROM rarest CROSS JOIN LATERAL (
+           SELECT conversation_id AS id FROM {_WORDS} AND word = rarest.word
+            ORDER BY conversation_id DESC LIMIT %(candidates)s) AS found
+), longer AS MATERIALIZED (
+    SELECT id FROM rarest CROSS JOIN LATERAL (
+           SELECT conversation_id AS id FROM {_WORDS} AND word > rarest.word AND word < rarest.word || {_LAST}
+            ORDER BY word LIMIT %(candidates)s) AS found
+)
+SELECT greatest((SELECT count(*) FROM exact), (SELECT count(*) FROM longer)), ARRAY(
+       SELECT id FROM (SELECT id FROM exact UNION SELECT id FROM longer) AS candidate
+        WHERE NOT EXISTS (
+              SELECT FROM unnest(%(words)s::text[]) AS given(word)
+               WHERE given.word <> (SELECT word FROM rarest) AND NOT EXISTS (
+                     SELECT FROM conversations_nameword
+                      WHERE chatbot_id = %(chatbot)s AND conversation_id = candidate.id
+                        AND word >= given.word AND word < given.word || {_LAST})))
 """  # noqa: S608
 _BY_REQUEST = """
 SELECT id FROM conversations_conversation
@@ -70,8 +95,35 @@ def by_value(*, chatbot: Chatbot, variable: Variable, value: str) -> SearchResul
 
 
 def by_name(*, chatbot: Chatbot, name: str) -> SearchResult:
-    """Return open conversations whose user name begins with this, ignoring case."""
-    return _search(_BY_NAME, chatbot, name=name)
+    """Return open conversations whose user name has, for each word of this one, a word that begins with it.
+
+    Of a longer text the MAX_WORDS longest words count. `has_more` also says that not all conversations with the
+    rarest of the words were examined.
+    """
+    given = {"chatbot": chatbot.pk, "candidates": MAX_CANDIDATES, "words": _sought(name)}
+    [(most_read, numbers)] = fetch_in_index_order(_NAMED, given)
+    found = _search(
+        "SELECT unnest(%(named)s::bigint[]) AS id",
+        chatbot,
+        condition="c.deletion_request_id IS NULL",
+        named=array(numbers),
+    )
+    return found._replace(has_more=found.has_more or most_read >= MAX_CANDIDATES)
+
+
+def is_long_enough(name: str) -> bool:
+    """Return whether a name can be looked up: by MIN_NAME_LENGTH letters or digits, or by one Chinese character."""
+    letters = "".join(folding.words(name))
+    return len(letters) >= MIN_NAME_LENGTH or (letters != "" and unicodedata.category(letters) == "Lo")
+
+
+def _sought(name: str) -> list[str]:
+    """Return the words to look for, without those with which another of them begins."""
+    words: list[str] = []
+    for word in sorted(folding.words(name), key=len, reverse=True):
+        if not any(longer.startswith(word) for longer in words):
+            words.append(word)
+    return words[:MAX_WORDS]
 
 
 def by_request(*, chatbot: Chatbot, request_id: UUID) -> SearchResult:
@@ -95,8 +147,8 @@ def combine(first: SearchResult, second: SearchResult) -> SearchResult:
     return SearchResult(rows[:MAX_RESULTS], has_more=first.has_more or second.has_more or len(rows) > MAX_RESULTS)
 
 
-def _search(numbers: str, chatbot: Chatbot, **values: Any) -> SearchResult:
+def _search(numbers: str, chatbot: Chatbot, *, condition: str = "TRUE", **values: Any) -> SearchResult:
     values |= {"chatbot": chatbot.pk, "most": MAX_RESULTS, "candidates": MAX_CANDIDATES}
-    found = fetch_in_index_order(_ROWS.format(numbers=numbers), values)
+    found = fetch_in_index_order(_ROWS.format(numbers=numbers, condition=condition), values)
     rows = tuple(map(filtered_log.row_of, found))
     return SearchResult(rows[:MAX_RESULTS], has_more=len(rows) > MAX_RESULTS)

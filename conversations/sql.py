@@ -1,4 +1,4 @@
-"""SQL shared by models, searches and requests: a request's conversations, and how values and names are compared."""
+"""SQL shared by models, searches and requests: a request's conversations, and how values are compared."""
 
 from django.db.models import CharField, F, Func
 
@@ -46,11 +46,6 @@ def folded_hash(value: str) -> str:
     return f"hashtextextended({folded(value)}, 0)"
 
 
-def folded_name(name: str) -> str:
-    """Return the SQL of a user name as it is searched for, in byte order, in which prefixes are ranges."""
-    return f'(lower(btrim({name}, {_SPACES})) COLLATE "C")'
-
-
 def value_hash(value: str) -> str:
     return f"hashtextextended({value}, 0)"
 
@@ -58,4 +53,3 @@ def value_hash(value: str) -> str:
 # The same for the indexes of models.
 FOLDED_HASH = Func(F("value"), template=folded_hash("%(expressions)s"), output_field=CharField())
 VALUE_HASH = Func(F("value"), template=value_hash("%(expressions)s"), output_field=CharField())
-FOLDED_NAME = Func(F("user_name"), template=folded_name("%(expressions)s"), output_field=CharField())

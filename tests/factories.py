@@ -8,14 +8,16 @@ from django.db.models import Max
 from django.utils import timezone
 from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory, Trait
 from factory.django import DjangoModelFactory
+from factory.helpers import post_generation
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, Bucket, BucketCredential, Chatbot, Variable
 from common.crypto import digest
+from common.folding import words
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.redaction.filing import redact
 from compliance.requests.insert import store_subjects
-from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
+from conversations.models import Conversation, Identity, Message, NameWord, UploadedFile, VariableValue
 
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
@@ -62,6 +64,7 @@ def uci_of(chatbot: Chatbot) -> Variable:
 class ConversationFactory(DjangoModelFactory[Conversation]):
     class Meta:
         model = Conversation
+        skip_postgeneration_save = True
 
     chatbot = SubFactory(ChatbotFactory)
     external_id = Sequence(lambda n: f"conversation-{n}")
@@ -70,6 +73,13 @@ class ConversationFactory(DjangoModelFactory[Conversation]):
     )
     channel = Conversation.Channel.WIDGET
     started_at = NOON
+
+    @post_generation
+    def words(self, *_: Any) -> None:
+        """The words of the user name."""
+        row: Any = self
+        for word in words(row.user_name or ""):
+            NameWord.objects.create(chatbot=row.chatbot, conversation=row, word=word)
 
 
 class IdentityFactory(DjangoModelFactory[Identity]):

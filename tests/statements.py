@@ -39,6 +39,7 @@ TABLES = {
     "conversations_message",
     "conversations_identity",
     "conversations_variablevalue",
+    "conversations_nameword",
     "conversations_identitylookup",
     "conversations_uploadedfile",
     "conversations_tombstone",

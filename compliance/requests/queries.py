@@ -174,10 +174,9 @@ def _by_value(chatbot: Chatbot, who: ByUci) -> LookupResult:
 
 
 def _by_name(chatbot: Chatbot, text: str) -> LookupResult:
-    name = text.strip()
-    if len(name) < MIN_NAME_LENGTH:
+    if not search.is_long_enough(text):
         raise Refused("invalid", f"Type {MIN_NAME_LENGTH} characters of the name or more: fewer would find too many.")
-    return LookupResult(search.by_name(chatbot=chatbot, name=name))
+    return LookupResult(search.by_name(chatbot=chatbot, name=text))
 
 
 def _by_conversation(chatbot: Chatbot, text: str) -> LookupResult:

@@ -3,6 +3,7 @@ from conversations.models.conversations import (
     Conversation,
     Identity,
     Message,
+    NameWord,
     VariableValue,
 )
 from conversations.models.erased import RefusedIdentity, Tombstone
@@ -18,6 +19,7 @@ __all__ = [
     "Identity",
     "IdentityLookup",
     "Message",
+    "NameWord",
     "RefusedIdentity",
     "Tombstone",
     "UploadedFile",

@@ -13,8 +13,9 @@ from django.db.models import F, Q
 from django.db.models.lookups import Exact
 
 from chatbots.models import Chatbot, Variable
+from common.folding import LONGEST_WORD
 from conversations.models.assurance import Assurance
-from conversations.sql import FOLDED_HASH, FOLDED_NAME, VALUE_HASH
+from conversations.sql import FOLDED_HASH, VALUE_HASH
 
 # Always true of a stored time: the condition of indexes that begin with the chatbot. PostgreSQL then uses them only
 # if a statement asks for a time. All statements name their chatbots, and PostgreSQL expects a single row of a chatbot
@@ -147,16 +148,6 @@ class Conversation(models.Model):
                     "deleted_at",
                 ],
                 name="conversation_log",
-            ),
-            # Open conversations by user name, exact or by prefix, newest first. The condition on the chatbot, always
-            # true, keeps the index to queries that name one.
-            models.Index(
-                F("chatbot"),
-                FOLDED_NAME,
-                F("started_at").desc(),
-                F("id").desc(),
-                name="conversation_user_name",
-                condition=Q(chatbot__gt=0, user_name__isnull=False, deletion_request_id__isnull=True),
             ),
             # The log of one channel. PostgreSQL 18 skips over the channels, so it needs EARLIEST as well.
             models.Index(
@@ -364,3 +355,27 @@ class VariableValue(_OfConversation):
             # What has expired.
             models.Index(name="variablevalue_expiry", fields=["expires_at"]),
         ]
+
+
+class NameWord(_OfConversation):
+    """A word of the conversation's user name, folded (`common.folding`), by which the console's look-up finds it.
+
+    Written with the name, and replaced with it. The order of bytes makes a beginning of a word a range of an index.
+    Migration 0005 keeps words out of PostgreSQL's statistics.
+    """
+
+    pk = models.CompositePrimaryKey("conversation_id", "word", "chatbot_id")
+    word = models.CharField(max_length=LONGEST_WORD, db_collation="C")
+
+    class Meta:
+        indexes = [
+            # Conversations by a word or its beginning, the last stored ones at the end. The condition, always true,
+            # is as that of EARLIEST: whether a conversation has a word is found by the primary key.
+            models.Index(
+                name="nameword_lookup", fields=["chatbot", "word", "conversation"], condition=Q(word__gt="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        # Not with its key, of which the word is a part.
+        return f"word of conversation {self.conversation_id}"

@@ -23,19 +23,28 @@ def named(chatbot: Chatbot, *names: str) -> list[int]:
     return [ConversationFactory.create(chatbot=chatbot, user_name=name).pk for name in names]
 
 
-def test_by_name_it_finds_exact_and_prefix_matches_in_any_case(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    ada, lovelace, adam, zoe, _ = named(chatbot, " ADA", "Ada Lovelace", "adam", "ZOË", "Bada")
-    named(neighbour, "Ada")
-    named(chatbot, "A%", "_da")
+def test_by_name_it_finds_any_words_by_their_beginnings_without_case_and_accents(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    names = (" ADA", "Ada Lovelace", "adam", "Lucía Peña", "Bada", "Peñarol, Ada-Luc", "Łódź Øre ẞtraße", "李明")
+    ada, lovelace, adam, pena, bada, penarol, lodz, ming = named(chatbot, *names)
+    named(neighbour, *names)
+    named(chatbot, "A%", "_da", "?!")
+    mark(Conversation.objects.get(pk=named(chatbot, "Ada Lovelace")[0]))
 
     def by(name: str) -> list[int]:
         return numbers(search.by_name(chatbot=chatbot, name=name))
 
-    assert by("ada ") == [adam, lovelace, ada]
-    assert by("zoë") == [zoe]
-    assert by("ada l") == [lovelace]
+    assert by("ada ") == [penarol, adam, lovelace, ada]
+    assert by("lovelace") == by("love, ADA") == by("a lov") == [lovelace]
     assert by("adam") == [adam]
-    assert by("%da") == []
+    assert by("pena") == by("PEN\u0303A") == [penarol, pena]
+    assert by("peña lucía") == by("p luci") == [pena]
+    assert by("a ada adam") == [adam]
+    assert by("lodz ore sstrasse") == [lodz]
+    assert by("李") == [ming]
+    assert by("ovelace") == by("%da lo") == by("ada ada lovelace byron") == by("?!") == by("") == []
+    assert bada not in by("a")
 
 
 # One in twenty is Ada.
@@ -48,6 +57,9 @@ WITH made AS (
            CASE WHEN n <= 300 THEN 'Ada' ELSE 'Bob ' || n END, now(), FALSE, FALSE, FALSE, 0
       FROM generate_series(1, 6000) AS n
     RETURNING id, chatbot_id, user_name
+), worded AS (
+    INSERT INTO conversations_nameword (chatbot_id, conversation_id, word)
+    SELECT chatbot_id, id, word FROM made CROSS JOIN unnest(ARRAY['ada', 'lovelace' || id %% 100]) AS word
 )
 INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest, established_by)
 SELECT chatbot_id, id, %(uci)s, user_name, CASE user_name WHEN 'Ada' THEN %(ada)s ELSE sha256(user_name::bytea) END,
@@ -61,17 +73,16 @@ def test_however_many_match_it_reads_few(chatbot: Chatbot, monkeypatch: pytest.M
     uci = uci_of(chatbot)
     ada = digest("chatter", uci.public_id, "Ada")
     execute(_FILL, {"chatbot": chatbot.pk, "uci": uci.pk, "ada": ada})
-    execute("ANALYZE conversations_conversation, conversations_identity")
-    Conversation.objects.update(user_name="Ada Lovelace")
+    execute("ANALYZE conversations_conversation, conversations_identity, conversations_nameword")
     Identity.objects.update(value="Ada", digest=ada)
     execute("SET LOCAL enable_seqscan = off; SET LOCAL random_page_cost = 1000")
-    watch = Watch(
-        ["conversations_conversation", "conversations_identity"], most_entries=4_000, monkeypatch=monkeypatch
-    )
+    tables = ["conversations_conversation", "conversations_identity", "conversations_nameword"]
+    watch = Watch(tables, most_entries=4_500, monkeypatch=monkeypatch)
     with watch.step("searching"):
-        by_name = search.by_name(chatbot=chatbot, name="ada")
+        by_name = [search.by_name(chatbot=chatbot, name=name) for name in ("ada", "a", "ada love", "ada lovelace7")]
         by_value = search.by_value(chatbot=chatbot, variable=uci, value="Ada")
-    assert (by_name.has_more, by_value.has_more) == (True, True)
+    assert [found.has_more for found in by_name] == [True] * 4
+    assert by_value.has_more
     assert not watch.findings, "\n\n".join(map(str, watch.findings))
 
 

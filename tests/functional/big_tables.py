@@ -19,6 +19,7 @@ TABLES = (
     "conversations_message",
     "conversations_identity",
     "conversations_variablevalue",
+    "conversations_nameword",
     "conversations_identitylookup",
     "conversations_uploadedfile",
     "conversations_tombstone",
@@ -147,6 +148,10 @@ SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
        (ARRAY['widget', 'whatsapp', 'messenger'])[1 + n %% 3], 'en', 'somebody',
        now() - interval '365 days' + n * interval '5 minutes', now(), 10, FALSE, n %% 7 = 0, FALSE
   FROM generate_series(1, %(live)s) AS n {_OWNER} ORDER BY n
+""",
+    "words of names": """
+INSERT INTO conversations_nameword (chatbot_id, conversation_id, word)
+SELECT chatbot_id, id, user_name FROM conversations_conversation WHERE user_name IS NOT NULL ORDER BY id
 """,
     # Each erased chatter was named in a conversation of somebody else.
     "refused identities": """

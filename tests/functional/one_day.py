@@ -81,12 +81,13 @@ class Day(DayOfReaders):
                     f"{self.name} {number}",
                     custom_variables={"member_id": self.members[number % CHATTERS]},
                     user_channel_variables={"plan": "gold"},
+                    user_name="Some Döe",
                 )
                 for number in range(3 * CHATTERS)
             ]
             assert set(results(self.chatbot, *documents)) == {outcome}
         more = [
-            update(f"{self.name} {number}", messages=[message("m9")], csat={"score": 9})
+            update(f"{self.name} {number}", messages=[message("m9")], csat={"score": 9}, user_name="Someone Dœ")
             for number in range(3 * CHATTERS)
         ]
         assert set(results(self.chatbot, *more)) == {"updated"}

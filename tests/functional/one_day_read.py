@@ -117,6 +117,7 @@ class DayOfReaders:
         for what, text in (
             ("value", known.value),
             ("name", "some"),
+            ("name", "DOE sómeone"),
             ("conversation", f"{self.name} read"),
             ("conversation", closed.pk),
             ("request", closed.deletion_request_id),

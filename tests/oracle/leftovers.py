@@ -13,7 +13,7 @@ from tests.oracle.words import Word, found_anyhow, found_in, told
 # The tables in which words of the living may stand, once all requests are over. In every other there is none at all.
 _PERSONAL = {
     *("conversations_conversation", "conversations_message", "conversations_identity"),
-    *("conversations_variablevalue", "conversations_uploadedfile"),
+    *("conversations_variablevalue", "conversations_nameword", "conversations_uploadedfile"),
 }
 # The tables of exports and of the copies of files beside them.
 _KEYS = {"compliance_export", "compliance_exportfile"}
