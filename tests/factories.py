@@ -8,7 +8,6 @@ from django.db.models import Max
 from django.utils import timezone
 from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory, Trait
 from factory.django import DjangoModelFactory
-from factory.helpers import post_generation
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, Bucket, BucketCredential, Chatbot, Variable
@@ -64,7 +63,6 @@ def uci_of(chatbot: Chatbot) -> Variable:
 class ConversationFactory(DjangoModelFactory[Conversation]):
     class Meta:
         model = Conversation
-        skip_postgeneration_save = True
 
     chatbot = SubFactory(ChatbotFactory)
     external_id = Sequence(lambda n: f"conversation-{n}")
@@ -74,12 +72,12 @@ class ConversationFactory(DjangoModelFactory[Conversation]):
     channel = Conversation.Channel.WIDGET
     started_at = NOON
 
-    @post_generation
-    def words(self, *_: Any) -> None:
-        """The words of the user name."""
-        row: Any = self
-        for word in words(row.user_name or ""):
-            NameWord.objects.create(chatbot=row.chatbot, conversation=row, word=word)
+    @classmethod
+    def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> Any:
+        row = super()._create(model_class, *args, **kwargs)
+        named = [NameWord(chatbot=row.chatbot, conversation=row, word=word) for word in words(row.user_name or "")]
+        NameWord.objects.bulk_create(named)
+        return row
 
 
 class IdentityFactory(DjangoModelFactory[Identity]):

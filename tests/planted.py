@@ -137,6 +137,7 @@ _REASONS = {
         compliance.Canary.token_encrypted
     """,
     "a number": "admin.LogEntry.object_id",
+    "letters and digits of a name, read by no page": "conversations.NameWord.word",
     "a hash": "auth.User.password",
     "our own words": "chatbots.BucketCheck.steps compliance.CanaryTurn.findings compliance.CanaryTurn.trouble_at",
     "a code of ours": """

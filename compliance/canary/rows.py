@@ -86,8 +86,8 @@ _UNREAD = {
 
 # Before the deletion at least these hold the chatter.
 _CONTROLS = {
-    *("conversations_conversation.user_name", "conversations_message.text", "conversations_identity.value"),
-    "conversations_variablevalue.value",
+    *("conversations_conversation.user_name", "conversations_nameword.word", "conversations_message.text"),
+    *("conversations_identity.value", "conversations_variablevalue.value"),
 }
 
 

@@ -13,6 +13,7 @@ from common.db import finds_by_index
 from compliance import worker
 from compliance.models import ComplianceRequest, Heartbeat
 from compliance.retention import expiry
+from conversations.models import NameWord
 from tests import factories
 from tests.commands import refused, report, run
 from tests.compliance.exporting import committed
@@ -159,6 +160,7 @@ def test_verification_finds_data_restored_from_a_backup(chatbot, storage) -> Non
     assert run("verify_erasure", "--all")[:2] == (0, "Verified: 1. Left something: 0.\n")
 
     factories.MessageFactory.create(conversation=gone)
+    NameWord.objects.create(chatbot=chatbot, conversation=gone, word="ada")
     conversation_of(chatbot, "42")
     conversation_of(chatbot, "43")
 
@@ -170,6 +172,7 @@ def test_verification_finds_data_restored_from_a_backup(chatbot, storage) -> Non
                 "conversations_conversation": 1,
                 "conversations_identity": 1,
                 "conversations_message": 3,
+                "conversations_nameword": 1,
             }
         },
     }

@@ -174,9 +174,18 @@ def test_by_name_it_finds_open_conversations_and_warns_about_closed_ones(chatbot
     assert transcripts_of(answer) == [ada.pk]
     assert "names of deleted conversations are not kept" in answer.text
     assert "Byron" not in answer.text
-    short = ask(client, "name", "a ")
-    assert "Type 2 characters of the name or more" in short.text
-    assert transcripts_of(short) == []
+    for short in (ask(client, "name", "a "), ask(client, "name", "á-!")):
+        assert "Type 2 characters of the name or more" in short.text
+        assert transcripts_of(short) == []
+
+
+def test_by_name_it_finds_any_word_without_accents_and_a_single_chinese_character(chatbot, neighbour) -> None:
+    lucia, li = planted(chatbot, user_name="Lucía Peña"), planted(chatbot, 1, user_name="李明")
+    planted(neighbour, user_name="Lucía Peña")
+    client = member(chatbot)
+    for text, found in (("pena", lucia), ("PEÑA, lu", lucia), ("李", li)):
+        assert transcripts_of(ask(client, "name", text)) == [found.pk]
+    assert transcripts_of(ask(client, "name", "lucia penaz")) == []
 
 
 def test_by_request_it_shows_the_request_and_what_it_has_closed(chatbot: Chatbot, neighbour: Chatbot) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
+from conversations.models import Conversation, Identity, Message, NameWord, UploadedFile, VariableValue
 from tests import factories
 from tests.factories import NOON, conversation_of
 
@@ -57,7 +57,7 @@ def mark(conversation: Conversation) -> None:
 
 def erase(conversation: Conversation) -> None:
     """Reduce a conversation to what a deletion keeps."""
-    for model in (Message, Identity, VariableValue, UploadedFile):
+    for model in (Message, Identity, VariableValue, NameWord, UploadedFile):
         model.objects.filter(conversation=conversation).delete()
     Conversation.objects.filter(pk=conversation.pk).update(
         deletion_request_id=DELETION,

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
 from common.crypto import digest
-from conversations.models import Conversation, Identity, Message, VariableValue
+from conversations.models import Conversation, Identity, Message, NameWord, VariableValue
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, results, stored
 from tests.factories import VariableFactory, uci_of
@@ -55,6 +55,21 @@ def test_it_overwrites_present_fields_and_keeps_absent_ones(chatbot: Chatbot) ->
     assert (outcome.outcome, outcome.number) == ("updated", row.pk)
     assert (row.language, row.user_name, row.score, row.has_agent_handover) == ("fr", "Ada", Decimal("7.5"), True)
     assert (row.csat_score, row.csat_comment, row.message_count) == (0, "quick", 2)
+
+
+def test_the_words_of_a_name_are_those_of_the_last_name_sent(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    def words() -> set[tuple[str, str]]:
+        found = NameWord.objects.filter(chatbot=chatbot).values_list("conversation__external_id", "word")
+        return {(external_id or "", word) for external_id, word in found}
+
+    stored(neighbour, parsed(user_name="Ada"))
+    stored(chatbot, parsed("c-1", user_name="Lucía PEÑA, Lucia"), parsed("c-2", user_name="Ada"), parsed("c-3"))
+    assert words() == {("c-1", "lucia"), ("c-1", "pena"), ("c-2", "ada")}
+    stored(chatbot, update("c-2", user_name="Ada", score=3), update("c-1", user_name=None, score=3))
+    assert words() == {("c-1", "lucia"), ("c-1", "pena"), ("c-2", "ada")}
+    stored(chatbot, update("c-1", user_name="Bob"), update("c-1", user_name="Bob Peña"), update("c-3", user_name="?"))
+    assert words() == {("c-1", "bob"), ("c-1", "pena"), ("c-2", "ada")}
+    assert NameWord.objects.filter(chatbot=neighbour).count() == 1
 
 
 def test_the_first_document_sets_the_start_of_a_conversation(chatbot: Chatbot) -> None:

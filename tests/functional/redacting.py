@@ -23,7 +23,7 @@ def said(message_id: str, text: str, **fields: Any) -> dict[str, Any]:
 def talk(company: Company, conversation_id: str, *people: str) -> int:
     """Store a conversation with a secret (m1, with a file) and another message (m2), and return its number."""
     messages = [said("m1", f"My card: {SECRET}", kind="file"), said("m2", KEPT)]
-    [result] = company.send(document(conversation_id, *people, messages=messages))
+    [result] = company.send(document(conversation_id, *people, messages=messages, user_name="Lucía Peña"))
     number: int = result["number"]
     stored = upload(company, number)
     assert stored.status_code == 201

@@ -159,6 +159,9 @@ def test_nothing_of_an_erased_chatter_is_in_the_files_after_the_runbook(server, 
     erase(company, ada)
     server.psql("CHECKPOINT")
     assert ada.found_in(base) >= {"uci", "name", "comment", "id", "long text"}
+    # Words of names, in their table and in each of its indexes.
+    for name in ("conversations_nameword", "conversations_nameword_pkey", "nameword_lookup"):
+        assert ada.found_in(server.file_of(name)) == {"name"}
     assert ada.found_in(log) == {"uci", "name", "comment", "id", "text", "long text", "plan"}
 
     # Vacuumed and analyzed, as autovacuum does.

@@ -17,7 +17,7 @@ from compliance.requests import decisions
 from compliance.work import claims, sizes
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions.completion import Counts
-from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
+from conversations.models import Conversation, Identity, Message, NameWord, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
@@ -82,7 +82,7 @@ def test_a_deletion_erases_personal_data_and_keeps_the_documented_rest(chatbot: 
         "uci_variable",
     )
     assert [getattr(conversation, field) for field in gone] == [None] * 7
-    for model in (Message, Identity, VariableValue, UploadedFile):
+    for model in (Message, Identity, VariableValue, NameWord, UploadedFile):
         assert not model.objects.exists()
 
 
@@ -100,6 +100,7 @@ def test_a_deletion_completes_with_counts_and_changes_no_other_chatter(chatbot, 
     assert list(Conversation.objects.filter(**of_others).order_by("pk").values()) == before
     assert Message.objects.filter(conversation__in=others).count() == 4
     assert Identity.objects.count() == 2
+    assert set(NameWord.objects.values_list("conversation", "word")) == {(others[0].pk, "bob"), (others[1].pk, "ada")}
     request.refresh_from_db()
     shared.refresh_from_db()
     assert shared.deleted_at

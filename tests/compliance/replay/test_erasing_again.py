@@ -15,7 +15,7 @@ from common.storage import ObjectStorage
 from compliance.ledger import lines
 from compliance.models import Callback, ComplianceRequest, JournalEntry, LedgerLine, Service
 from compliance.requests import decisions
-from conversations.models import Conversation, Identity, Message, Tombstone, VariableValue
+from conversations.models import Conversation, Identity, Message, NameWord, Tombstone, VariableValue
 from tests.compliance.replay.conftest import became_of, gone, replay, sweep_and_work, work, write_journal
 from tests.factories import ready_chatbot
 from tests.functional.company import DAY, NOON, Company, became, document, words_in
@@ -29,6 +29,7 @@ def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage
     Chatbot.objects.filter(pk=company.chatbot.pk).update(callback_url="https://hooks.example.com/privacy")
     mine, shared = company.talk("c-1", "alice", has_file=True), company.talk("c-2", "alice", "bob")
     bobs, theirs = company.talk("c-3", "bob"), other.talk("c-1", "alice")
+    company.send({"id": "c-1", "user_name": "Alice Liddell"}, {"id": "c-3", "user_name": "Bob"})
     # As if digests did not depend on the chatbot.
     Identity.objects.filter(conversation=theirs).update(digest=Identity.objects.get(conversation=mine).digest)
     digest = Conversation.objects.get(pk=mine).external_id_digest
@@ -39,6 +40,7 @@ def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage
         assert gone(mine, shared, bobs, theirs) == [True, True, False, False]
     assert gone(mine, shared, bobs, theirs) == [False] * 4
     kept = list(Message.objects.filter(conversation__in=[bobs, theirs]).order_by("pk").values())
+    assert NameWord.objects.filter(conversation=mine).count() == 2
 
     before, rows, objects = Service.objects.get(), dump(), list(storage.versions())
     planned = replay("--dry-run")
@@ -48,6 +50,7 @@ def test_who_was_erased_since_the_backup_is_erased_again(company, other, storage
 
     assert gone(mine, shared, bobs, theirs) == [True, True, False, False]
     assert list(Message.objects.order_by("pk").values()) == kept
+    assert list(NameWord.objects.values_list("conversation", "word")) == [(bobs, "bob")]
     request = ComplianceRequest.objects.get(pk=deletion)
     assert (request.status, request.result, request.origin) == ("completed", "done", "replay")
     assert (request.conversations, request.shared_conversations, request.files) == (2, 1, 1)

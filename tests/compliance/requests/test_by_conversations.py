@@ -83,14 +83,14 @@ def test_an_export_holds_the_named_conversations_and_no_other(chatbot, neighbour
 
 @COMMITS
 def test_nothing_is_left_of_the_named_ids(chatbot, neighbour, drain, storage) -> None:
-    planted = ["their-words", "their-value", "their-id-77", "their-name", "their-photo.jpg", "their-picture"]
+    planted = ["their-words", "their-value", "their-id-77", "theirname", "their-photo.jpg", "their-picture"]
     for one, words in ((chatbot, "their"), (neighbour, "other")):
         conversation = conversation_of(
             one,
             f"{words}-value",
             text=f"{words}-words",
             external_id=f"{words}-id-77",
-            user_name=f"{words}-name",
+            user_name=f"The {words}name",
             has_file_upload=True,
         )
         key = f"uploads/{one.pk}/1"

@@ -19,7 +19,7 @@ from compliance.requests.submit import submit
 from compliance.retention import due, engine
 from compliance.work import claims, health
 from conversations.intake import store
-from conversations.models import Conversation, Identity, Message, Tombstone
+from conversations.models import Conversation, Identity, Message, NameWord, Tombstone
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
@@ -37,7 +37,7 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
     imported = conversation_aged(chatbot, 91, "44", last_message_at=ago(500))
     IdentityFactory.create(conversation=imported, value="42")
     young = [
-        conversation_aged(chatbot, 89),
+        conversation_aged(chatbot, 89, user_name="Bob"),
         conversation_aged(chatbot, 400, last_message_at=ago(1)),
         conversation_aged(chatbot, 1, last_message_at=ago(400)),
         conversation_aged(neighbour, 91),
@@ -53,6 +53,7 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
     assert list(Identity.objects.order_by("pk").values()) == people, "Whoever was in what is shared is in the others."
     old.refresh_from_db()
     assert (old.deletion_request_id, old.user_name, old.csat_comment) == (request.pk, None, None)
+    assert list(NameWord.objects.values_list("conversation", "word")) == [(young[0].pk, "bob")]
     assert (str(old.score), old.channel, old.external_id_digest is not None) == ("7.5", "whatsapp", True)
     request.refresh_from_db()
     assert (request.status, request.result, request.slice) == (Status.COMPLETED, "done", None)
