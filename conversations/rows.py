@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connection
 
-from common.db import array, execute, fetch
+from common.db import array, by_index, execute, fetch
 from common.folding import words
 from conversations.merge import (
     ConversationRow,
@@ -275,6 +275,7 @@ def _columns_of(conversation: MergedConversation) -> dict[str, Any]:
 def _write_words(chatbot_id: int, conversations: Iterable[MergedConversation], *, renamed: Collection[int]) -> None:
     """Store the words of new names. `renamed` are the conversations that were stored before: they may have others."""
     if renamed:
+        execute(by_index())
         execute(_DELETE_WORDS, [chatbot_id, array(renamed)])
     new = [
         (chatbot_id, one.number, word)

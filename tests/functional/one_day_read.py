@@ -76,7 +76,9 @@ class DayOfReaders:
     def reading(self) -> None:
         """The log, lookups, transcripts and counts of the API."""
         with self.watch.paused():
-            assert results(self.chatbot, parsed(f"{self.name} read", custom_variables={})) == ["created"]
+            assert results(self.chatbot, parsed(f"{self.name} read", custom_variables={}, user_name="Some Dœ")) == [
+                "created"
+            ]
             conversation = Conversation.objects.get(chatbot=self.chatbot, external_id=f"{self.name} read")
         one = f"conversations/{conversation.pk}"
         channels, states = ("channel=whatsapp", "channel=other"), ("deleted=true", "deleted=false")
@@ -117,7 +119,7 @@ class DayOfReaders:
         for what, text in (
             ("value", known.value),
             ("name", "some"),
-            ("name", "DOE sómeone"),
+            ("name", "DOE sóme"),
             ("conversation", f"{self.name} read"),
             ("conversation", closed.pk),
             ("request", closed.deletion_request_id),
