@@ -12,6 +12,7 @@ from benchmarks import world
 _ERASE = (
     "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
     "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
+    "DELETE FROM conversations_nameword WHERE conversation_id = ANY(%(ids)s)",
     """
     UPDATE conversations_conversation
        SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,

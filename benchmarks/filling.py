@@ -32,6 +32,9 @@ WITH conversation AS (
       FROM (SELECT id, substr(external_id, 3)::bigint AS number FROM conversation) AS c
       JOIN unnest(%(digests)s::bytea[]) WITH ORDINALITY AS chatter(digest, place)
         ON chatter.place = number - %(first)s::bigint + 1
+), word AS (
+    INSERT INTO conversations_nameword (chatbot_id, conversation_id, word)
+    SELECT %(chatbot)s, id, word FROM conversation CROSS JOIN unnest(ARRAY['some', 'name']) AS word
 )
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
 SELECT %(chatbot)s, id, 'm-' || n, 'user', 'text', repeat('a text of some length ', 5),

@@ -28,6 +28,8 @@ WITH conversation AS MATERIALIZED (
     DELETE FROM conversations_message m USING conversation c WHERE m.conversation_id = c.id
 ), identity AS (
     DELETE FROM conversations_identity i USING conversation c WHERE i.conversation_id = c.id
+), word AS (
+    DELETE FROM conversations_nameword w USING conversation c WHERE w.conversation_id = c.id
 )
 UPDATE conversations_conversation
    SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
@@ -43,6 +45,7 @@ SELECT conversation_id FROM conversations_identity
 _ERASE_BY_ARRAY = (
     "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s::bigint[])",
     "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s::bigint[])",
+    "DELETE FROM conversations_nameword WHERE conversation_id = ANY(%(ids)s::bigint[])",
     """
     UPDATE conversations_conversation
        SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,

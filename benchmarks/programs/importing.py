@@ -22,11 +22,13 @@ from benchmarks.running import command
 _MESSAGES_OF_A_CONVERSATION = 10
 _TABLES = (
     "conversations_conversation",
+    "conversations_nameword",
     "conversations_identity",
     "conversations_variablevalue",
     "conversations_message",
 )
-_ROWS = sql.SQL("COPY (SELECT * FROM {table} WHERE chatbot_id = {chatbot} ORDER BY id) TO STDOUT (FORMAT binary)")
+# In the order in which they were stored.
+_ROWS = sql.SQL("COPY (SELECT * FROM {table} WHERE chatbot_id = {chatbot} ORDER BY ctid) TO STDOUT (FORMAT binary)")
 _BLOCK = 1024 * 1024
 
 
