@@ -34,6 +34,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "resolver.stopped": frozenset({"reason"}),
     "resolver.tried": frozenset(),
     "resolver.trial_ended": frozenset({"outcome"}),
+    # A look-up in the console: by what, and how many conversations it showed. The text names a person.
+    "conversations.looked_up": frozenset({"by", "conversations"}),
     "conversation.opened": frozenset({"conversation"}),
     "file.downloaded": frozenset({"file", "conversation"}),
     "export.downloaded": frozenset({"file"}),

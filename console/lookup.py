@@ -1,29 +1,28 @@
 """The look-up page. The search text is sent by POST and is in no URL or session."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 
+from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
-from compliance.requests import queries
-from compliance.requests.inputs import ChatbotConfig
-from compliance.requests.queries import LookupKind, LookupResult
+from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, look_up
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
-from console.common.scope import MANAGE_REQUESTS, may, one_of, visible_chatbots
+from console.common.scope import MANAGE_REQUESTS, actor_of, may, one_of, visible_chatbots
 from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"
-_TITLE = "Look up"
 
 
 class LookUpForm(forms.Form):
-    """`ucis` are the names of the chatbot's current and former UCIs, the current one first."""
+    """`chatbots` are those that the user may see. A field with a single choice is not shown."""
 
     what = forms.ChoiceField(label="Search by", choices=LookupKind.choices)
-    key = forms.ChoiceField(label="UCI key", required=False, help_text="Only for a UCI value.")
     text = forms.CharField(
         label="Text",
         max_length=512,
@@ -32,46 +31,57 @@ class LookUpForm(forms.Form):
         widget=forms.TextInput(attrs=AS_TYPED),
         help_text="The exact text. Of a user name, any words or their beginnings; accents and case do not matter.",
     )
+    key = forms.ChoiceField(label="UCI key", required=False, help_text="Only for a UCI value.")
+    chatbot = forms.ChoiceField(label="Chatbot", required=False)
 
     use_required_attribute = False
     label_suffix = ""
 
-    def __init__(self, *args: Any, ucis: list[str], **options: Any) -> None:
+    def __init__(self, *args: Any, chatbots: Sequence[Chatbot], **options: Any) -> None:
         super().__init__(*args, **options)
-        key: Any = self.fields["key"]
-        key.choices = [(name, name) for name in ucis]
+        ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot__in=chatbots)
+        names = ucis.order_by("name").values_list("name", flat=True).distinct()
+        self._choose("key", "Every key", [(name, name) for name in names])
+        self._choose("chatbot", "All chatbots", [(one.slug, one.name) for one in chatbots])
+
+    def _choose(self, name: str, all_of_them: str, choices: list[tuple[str, str]]) -> None:
+        field: Any = self.fields[name]
+        field.choices = [("", all_of_them), *choices]
+        if len(choices) < 2:
+            field.widget = field.hidden_widget()
 
 
 @form
-def look_up(request: HttpRequest) -> HttpResponse:
-    """Show what a chatbot holds about a text."""
+def look_up_page(request: HttpRequest) -> HttpResponse:
+    """Show what the chatbots of a user, or one of them, hold about a text."""
     chatbots = visible_chatbots(request)
-    chatbot = one_of(chatbots, request.POST if request.method == "POST" else request.GET)
-    if chatbot is None:
-        return render(request, _TEMPLATE, title=_TITLE)
-    ucis = list(ChatbotConfig(chatbot).ucis)
-    lookup_form = LookUpForm(request.POST if request.method == "POST" else None, ucis=ucis)
-    answer: LookupResult | None = None
-    if lookup_form.is_valid():
+    given = request.POST if request.method == "POST" else request.GET
+    chosen = one_of(chatbots, given) if given.get("chatbot") else None
+    initial = {"chatbot": chosen.slug if chosen else ""}
+    look_up_form = LookUpForm(request.POST if request.method == "POST" else None, chatbots=chatbots, initial=initial)
+    lookup: Lookup | None = None
+    if look_up_form.is_valid():
+        asked = look_up_form.cleaned_data
         try:
-            answer = queries.look_up(
-                chatbot=chatbot,
-                what=LookupKind(lookup_form.cleaned_data["what"]),
-                text=lookup_form.cleaned_data["text"],
-                key=lookup_form.cleaned_data["key"] or "",
+            lookup = look_up(
+                chatbots=[chosen] if chosen else chatbots,
+                what=LookupKind(asked["what"]),
+                text=asked["text"],
+                key=asked["key"],
+                actor=actor_of(request),
             )
         except Refused as refused:
-            lookup_form.add_error("text", refused.detail)
+            look_up_form.add_error("text", refused.detail)
     return render(
         request,
         _TEMPLATE,
-        title=_TITLE,
-        chatbot=chatbot,
+        title="Look up",
         chatbots=chatbots,
-        form=lookup_form,
-        answer=answer,
-        what=lookup_form.cleaned_data["what"] if answer else None,
-        may_file=may(request, chatbot, MANAGE_REQUESTS),
+        form=look_up_form,
+        lookup=lookup,
+        may_file=[one for one in chatbots if may(request, one, MANAGE_REQUESTS)],
+        what=look_up_form.cleaned_data.get("what") if lookup else None,
         most=MAX_RESULTS,
+        most_chatbots=MOST_SHOWN,
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )

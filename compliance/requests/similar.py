@@ -60,6 +60,16 @@ SELECT asked.place, alike.*
 """  # noqa: S608  (a text of ours)
 
 
+_CHATBOTS_WITH = f"""
+SELECT asked.chatbot_id
+  FROM unnest(%(chatbots)s::bigint[]) AS asked(chatbot_id)
+ WHERE EXISTS (
+       SELECT FROM conversations_identity i
+        WHERE i.chatbot_id = asked.chatbot_id AND i.chatbot_id = ANY(%(chatbots)s) AND {_HAS_VALUE}
+          AND {folded_hash("i.value")} = {folded_hash("%(value)s::text")} OFFSET 0)
+"""  # noqa: S608  (a text of ours)
+
+
 class Similar(NamedTuple):
     """Another chatter with a value that looks similar; `differs_in` says how it differs."""
 
@@ -92,6 +102,12 @@ def find(
             differences = _differences(value, other, is_other_key=other_variable != variable_id)
             found.append(Similar(name, other, conversations, differences))
     return each
+
+
+def chatbots_with(value: str, *, chatbot_ids: Sequence[int]) -> set[int]:
+    """Return the chatbots that hold this value or one that looks like it."""
+    given = {"chatbots": list(chatbot_ids), "value": value}
+    return {number for (number,) in fetch(_CHATBOTS_WITH, given)}
 
 
 def _differences(value: str, other: str, *, is_other_key: bool) -> list[str]:

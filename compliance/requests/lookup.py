@@ -1,0 +1,309 @@
+"""Look up a UCI value, a user name, a conversation or a request in several chatbots at once.
+
+A few statements find the chatbots that hold something, however many there are; then each of these is read.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db.models import Q, TextChoices
+
+from chatbots import changelog
+from chatbots.models import Chatbot, Variable
+from common.crypto import digest
+from common.db import fetch, reading_in_index_order
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest, RequestSubject
+from compliance.requests import similar
+from compliance.requests.decisions import is_retryable
+from compliance.requests.inputs import ChatbotConfig
+from compliance.requests.queries import about
+from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci
+from compliance.requests.similar import Similar
+from conversations import search
+from conversations.models import Identity
+from conversations.search import MIN_NAME_LENGTH, NO_RESULT, SearchResult
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+_UNDER_WAY = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING}
+_WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
+_LONGEST_NUMBER = 18
+
+# Results of one look-up, and chatters of one result.
+MOST_SHOWN = 20
+MOST_CHATTERS = 20
+# Identities that are read for them: a conversation can have thousands.
+_MOST_IDENTITIES = 1_000
+
+# The places of what is asked for that a table has: of UCI values, or of the platform's ids of conversations.
+_VALUES = """
+SELECT asked.place
+  FROM unnest(%(chatbots)s::bigint[], %(variables)s::bigint[], %(digests)s::bytea[]) WITH ORDINALITY
+       AS asked(chatbot_id, variable_id, digest, place)
+ WHERE EXISTS (
+       SELECT FROM {table} AS held
+        WHERE held.chatbot_id = asked.chatbot_id AND held.chatbot_id = ANY(%(chatbots)s)
+          AND held.variable_id = asked.variable_id AND held.variable_id > 0 AND {condition} OFFSET 0)
+"""
+_VALUES_HELD = _VALUES.format(
+    table="conversations_identity", condition="held.digest = asked.digest AND held.value IS NOT NULL"
+)
+_VALUES_REQUESTED = _VALUES.format(table="compliance_compliancerequest", condition="held.uci_digest = asked.digest")
+_IDS_HELD = """
+SELECT asked.place
+  FROM unnest(%(chatbots)s::bigint[], %(digests)s::bytea[]) WITH ORDINALITY AS asked(chatbot_id, digest, place)
+ WHERE EXISTS (
+       SELECT FROM conversations_conversation
+        WHERE chatbot_id = asked.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+          AND external_id_digest = asked.digest OFFSET 0)
+    OR EXISTS (
+       SELECT FROM conversations_conversation
+        WHERE chatbot_id = asked.chatbot_id AND chatbot_id = ANY(%(chatbots)s) AND id = %(number)s OFFSET 0)
+"""
+
+
+class LookupKind(TextChoices):
+    VALUE = "value", "UCI value"
+    NAME = "name", "User name"
+    CONVERSATION = "conversation", "Conversation ID or number"
+    REQUEST = "request", "Request ID"
+
+
+class Chatter(NamedTuple):
+    """A UCI value of conversations that were found, and how many of these have it."""
+
+    key: str
+    value: str
+    conversations: int
+
+
+@dataclass(frozen=True)
+class LookupResult:
+    """What one chatbot holds: conversations as the log shows them, and requests, the newest first.
+
+    `key` is the UCI of a value. `chatters` are those of the open conversations that were found, MAX_CHATTERS at most;
+    `without_chatter` are the numbers of the open conversations without one. `deleted_by` is the newest deletion that
+    has ended, `to_be_deleted_by` the newest that can still be carried out, `withdrawn` the newest that was cancelled
+    or rejected.
+    """
+
+    chatbot: Chatbot
+    key: str = ""
+    found: SearchResult = NO_RESULT
+    requests: list[ComplianceRequest] = field(default_factory=list)
+    left_out: int = 0
+    similar: list[Similar] = field(default_factory=list)
+    chatters: list[Chatter] = field(default_factory=list)
+    without_chatter: list[int] = field(default_factory=list)
+
+    @property
+    def deleted_by(self) -> ComplianceRequest | None:
+        return self._newest(lambda one: one.status == Status.COMPLETED)
+
+    @property
+    def to_be_deleted_by(self) -> ComplianceRequest | None:
+        # A failed one whose chatter another deletion has erased since has no subject any more.
+        return self._newest(lambda one: one.status in _UNDER_WAY or is_retryable(one))
+
+    @property
+    def withdrawn(self) -> ComplianceRequest | None:
+        return self._newest(lambda one: one.status in _WITHDRAWN)
+
+    @property
+    def has_open_ones(self) -> bool:
+        return any(not row.is_closed for row in self.found.rows)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.found.rows or self.requests or self.similar)
+
+    def _newest(self, fits: Callable[[ComplianceRequest], bool]) -> ComplianceRequest | None:
+        return next((one for one in self.requests if one.kind != Kind.EXPORT and fits(one)), None)
+
+
+class Lookup(NamedTuple):
+    """The results of a look-up. With `has_more`, further chatbots were not read."""
+
+    results: list[LookupResult]
+    has_more: bool
+
+
+def look_up(*, chatbots: Sequence[Chatbot], what: LookupKind, text: str, actor: str, key: str = "") -> Lookup:
+    """Return what chatbots hold about a text, and write an entry without the text to the change log of each.
+
+    `key` names the UCI of a value; empty stands for every UCI. If a single chatbot is asked, its result is returned
+    even if it is empty. Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`), without the text.
+    """
+    with reading_in_index_order():
+        asked = _asked(chatbots, what, text, key)
+    read = (_look_up(chatbot, what, text, uci) for chatbot, uci in asked)
+    wanted = (one for one in read if len(chatbots) == 1 or not one.is_empty)
+    results = list(islice(wanted, MOST_SHOWN + 1))
+    shown = results[:MOST_SHOWN]
+    rows = Counter[int]()
+    for one in shown:
+        rows[one.chatbot.pk] += len(one.found.rows)
+    changelog.record_all(
+        changelog.entry(
+            "conversations.looked_up",
+            chatbot_id=one.pk,
+            actor=actor,
+            data={"by": str(what), "conversations": rows[one.pk]},
+        )
+        for one in chatbots
+    )
+    return Lookup(shown, has_more=len(results) > MOST_SHOWN)
+
+
+def _asked(chatbots: Sequence[Chatbot], what: LookupKind, text: str, key: str) -> list[tuple[Chatbot, str]]:
+    """Return the chatbots to read, each with the UCI of a value; a single chatbot even if it holds nothing."""
+    match what:
+        case LookupKind.VALUE:
+            found = list(_with_value(chatbots, text, key))
+        case LookupKind.NAME:
+            found = [(chatbot, "") for chatbot in chatbots]
+        case LookupKind.CONVERSATION:
+            found = [(chatbot, "") for chatbot in _with_conversation(chatbots, text)]
+        case LookupKind.REQUEST:
+            found = [(chatbot, "") for chatbot in _with_request(chatbots, text)]
+    if not found and len(chatbots) == 1:
+        found = [(chatbots[0], key or next(iter(ChatbotConfig(chatbots[0]).ucis), ""))]
+    return found
+
+
+def _with_value(chatbots: Sequence[Chatbot], value: str, key: str) -> Iterator[tuple[Chatbot, str]]:
+    """Yield the chatbots that hold a value, or similar ones, with each UCI under which they hold it.
+
+    Where they hold similar ones only, the UCI is the present one.
+    """
+    ByUci(key, value).check()
+    ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot__in=chatbots).order_by("-is_uci", "name")
+    asked = list(ucis.filter(name=key) if key else ucis)
+    chatbot_ids = [uci.chatbot_id for uci in asked]
+    given = {
+        "chatbots": chatbot_ids,
+        "variables": [uci.pk for uci in asked],
+        "digests": [digest("chatter", uci.public_id, value) for uci in asked],
+    }
+    exact = {asked[place - 1] for (place,) in fetch(_VALUES_HELD, given) + fetch(_VALUES_REQUESTED, given)}
+    alike = similar.chatbots_with(value, chatbot_ids=chatbot_ids)
+    for chatbot in chatbots:
+        names = [uci.name for uci in asked if uci.chatbot_id == chatbot.pk]
+        held = [uci.name for uci in asked if uci.chatbot_id == chatbot.pk and uci in exact]
+        for name in held or (names[:1] if chatbot.pk in alike else []):
+            yield chatbot, name
+
+
+def _with_conversation(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
+    if not 1 <= len(text) <= LONGEST_ID:
+        raise Refused("invalid", f"An id has 1 to {LONGEST_ID} characters.")
+    given: dict[str, Any] = {
+        "chatbots": [one.pk for one in chatbots],
+        "digests": [digest("conversation", one.public_id, text) for one in chatbots],
+        "number": _number(text),
+    }
+    holding = {chatbots[place - 1].pk for (place,) in fetch(_IDS_HELD, given)}
+    # A digest is of one chatbot.
+    named = RequestSubject.objects.filter(chatbot__in=chatbots, digest__in=given["digests"])
+    holding |= set(named.values_list("chatbot_id", flat=True))
+    return [one for one in chatbots if one.pk in holding]
+
+
+def _number(text: str) -> int | None:
+    """Return the number of a conversation that a text may be."""
+    number = text.strip()
+    is_number = number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER
+    return int(number) if is_number else None
+
+
+def _with_request(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
+    found = ComplianceRequest.objects.filter(pk=_request_id(text), chatbot__in=chatbots)
+    holding = set(found.values_list("chatbot_id", flat=True))
+    return [one for one in chatbots if one.pk in holding]
+
+
+def _request_id(text: str) -> UUID:
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        raise Refused("invalid", "The id of a request looks like 01a20e4f-2ccd-727b-ad28-e544e31ea60e.") from None
+
+
+def _look_up(chatbot: Chatbot, what: LookupKind, text: str, key: str) -> LookupResult:
+    match what:
+        case LookupKind.VALUE:
+            return _by_value(chatbot, ByUci(key, text))
+        case LookupKind.NAME:
+            result = _by_name(chatbot, text)
+        case LookupKind.CONVERSATION:
+            result = _by_conversation(chatbot, text)
+        case LookupKind.REQUEST:
+            result = _by_request(chatbot, text)
+    return _with_chatters(result)
+
+
+def _by_value(chatbot: Chatbot, chatter: ByUci) -> LookupResult:
+    requests = about(chatbot, chatter)
+    variable = ChatbotConfig(chatbot).find_uci(chatter.key)
+    [alike] = similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, values=[chatter.value])
+    found = search.by_value(chatbot=chatbot, variable=variable, value=chatter.value)
+    open_ones = sum(not row.is_closed for row in found.rows)
+    chatters = [Chatter(chatter.key, chatter.value, open_ones)] if open_ones else []
+    result = LookupResult(chatbot, chatter.key, found, requests.requests, requests.left_out, alike, chatters)
+    if result.deleted_by is None:
+        return result
+    # Erased conversations have no identity any more, but they have the id of the request that erased them.
+    erased = search.by_request(chatbot=chatbot, request_id=result.deleted_by.pk)
+    return replace(result, found=search.combine(found, erased))
+
+
+def _by_name(chatbot: Chatbot, text: str) -> LookupResult:
+    if not search.is_long_enough(text):
+        raise Refused("invalid", f"Type {MIN_NAME_LENGTH} characters of the name or more: fewer would find too many.")
+    return LookupResult(chatbot, found=search.by_name(chatbot=chatbot, name=text))
+
+
+def _by_conversation(chatbot: Chatbot, text: str) -> LookupResult:
+    requests_about = about(chatbot, ByConversations((text,)))
+    rows = search.by_id(chatbot=chatbot, external_id=text).rows
+    if (number := _number(text)) is not None:
+        by_number = search.by_number(chatbot=chatbot, number=number).rows
+        rows += tuple(row for row in by_number if row not in rows)
+    known = {one.pk for one in requests_about.requests}
+    closing = {row.request_id for row in rows if row.request_id} - known
+    others = ComplianceRequest.objects.filter(chatbot=chatbot, pk__in=closing).select_related("export")
+    requests = sorted([*requests_about.requests, *others], key=lambda one: one.seq, reverse=True)
+    found = SearchResult(rows, has_more=False)
+    return LookupResult(chatbot, found=found, requests=requests, left_out=requests_about.left_out)
+
+
+def _by_request(chatbot: Chatbot, text: str) -> LookupResult:
+    request_id = _request_id(text)
+    requests = list(ComplianceRequest.objects.filter(chatbot=chatbot, pk=request_id).select_related("export"))
+    found = search.by_request(chatbot=chatbot, request_id=request_id) if requests else NO_RESULT
+    return LookupResult(chatbot, found=found, requests=requests)
+
+
+def _with_chatters(result: LookupResult) -> LookupResult:
+    """Add the chatters of the open conversations that were found, those with the most of them first."""
+    numbers = [row.number for row in result.found.rows if not row.is_closed]
+    if not numbers:
+        return result
+    identities = Identity.objects.filter(chatbot=result.chatbot, conversation__in=numbers, value__isnull=False)
+    conversations: dict[tuple[str, str], set[int]] = {}
+    read = identities.order_by("conversation", "variable", "value")[:_MOST_IDENTITIES]
+    for key, value, number in read.values_list("variable__name", "value", "conversation_id"):
+        conversations.setdefault((key, str(value)), set()).add(number)
+    chatters = [Chatter(key, value, len(of_chatter)) for (key, value), of_chatter in conversations.items()]
+    identified = set().union(*conversations.values())
+    return replace(
+        result,
+        chatters=sorted(chatters, key=lambda one: (-one.conversations, one.key, one.value))[:MOST_CHATTERS],
+        without_chatter=[number for number in numbers if number not in identified],
+    )
