@@ -29,7 +29,7 @@ class LookUpForm(forms.Form):
         # A UCI value is exact, spaces included.
         strip=False,
         widget=forms.TextInput(attrs=AS_TYPED),
-        help_text="The exact text. Of a user name, any words or their beginnings; accents and case do not matter.",
+        help_text="The exact text. For a user name, any of its words or their beginnings.",
     )
     key = forms.ChoiceField(label="UCI key", required=False, help_text="Only for a UCI value.")
     chatbot = forms.ChoiceField(label="Chatbot", required=False)
