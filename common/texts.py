@@ -1,8 +1,8 @@
 """Texts: what a call may hold, what a text contains, and words that depend on a number."""
 
-import re
-import unicodedata
 from urllib.parse import unquote
+
+from common.folding import caseless
 
 # Patterns of strings in calls, with what each allows in words: an error does not show a pattern.
 # What a client may name a request by. Compared whole.
@@ -16,9 +16,6 @@ RULES = {
 }
 
 _MOST_ENCODINGS = 8
-
-# Unicode's Default_Ignorable_Code_Point, besides the format characters.
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 
 
 def counted(number: int, noun: str) -> str:
@@ -44,17 +41,6 @@ def holds(text: str, *values: str) -> bool:
             return True
         readings.append(decoded)
     # Joined, so that a hundred ids need one search each. No value contains NUL.
-    folded = "\0".join(_folded(each) for reading in readings for each in (reading, reading.replace("+", " ")))
+    folded = "\0".join(caseless(each) for reading in readings for each in (reading, reading.replace("+", " ")))
     # A value of invisible characters only is searched as it is.
-    return any(wanted in folded if (wanted := _folded(value)) else value in readings[-1] for value in values)
-
-
-def _folded(text: str) -> str:
-    """Return the text in the form for caseless comparison (NFKC_Casefold)."""
-    if text.isascii():
-        return text.casefold()
-    seen = "".join(each for each in _INVISIBLE.sub("", text) if unicodedata.category(each) != "Cf")
-    # Folding can undo the normal form, and normalizing can require folding.
-    for _ in range(2):
-        seen = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
-    return seen
+    return any(wanted in folded if (wanted := caseless(value)) else value in readings[-1] for value in values)
