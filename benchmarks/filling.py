@@ -8,6 +8,7 @@ from benchmarks import world
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import NewVariable, create_chatbot
 from common.crypto import digest
+from common.folding import look_hash
 
 # Messages per transaction, and connections at once.
 _CHUNK_MESSAGES = 100_000
@@ -27,10 +28,11 @@ WITH conversation AS (
      ) AS began(at)
     RETURNING id, external_id, started_at
 ), identity AS (
-    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest)
-    SELECT %(chatbot)s, id, %(variable)s, 'member-' || number %% %(chatters)s::bigint, chatter.digest
+    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest, look)
+    SELECT %(chatbot)s, id, %(variable)s, 'member-' || number %% %(chatters)s::bigint, chatter.digest,
+           chatter.look
       FROM (SELECT id, substr(external_id, 3)::bigint AS number FROM conversation) AS c
-      JOIN unnest(%(digests)s::bytea[]) WITH ORDINALITY AS chatter(digest, place)
+      JOIN unnest(%(digests)s::bytea[], %(looks)s::bigint[]) WITH ORDINALITY AS chatter(digest, look, place)
         ON chatter.place = number - %(first)s::bigint + 1
 ), word AS (
     INSERT INTO conversations_nameword (chatbot_id, conversation_id, word)
@@ -91,12 +93,16 @@ def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1, day
             # Switches the triggers of foreign keys off, for which the rows are right by construction.
             connection.execute("SET session_replication_role = replica")
             connection.execute("SET synchronous_commit = off")
-            whose = [digests[number % chatters] for number in some]
-            connection.execute(_FILL, {**fixed, "first": some[0], "last": some[-1], "digests": whose})
+            whose = {
+                "digests": [digests[number % chatters] for number in some],
+                "looks": [looks[number % chatters] for number in some],
+            }
+            connection.execute(_FILL, {**fixed, **whose, "first": some[0], "last": some[-1]})
 
     step = max(1, _CHUNK_MESSAGES // messages)
     chatters = len(filled.values)
     digests = [filled.digest_of(f"member-{number}") for number in range(chatters)]
+    looks = [look_hash(f"member-{number}") for number in range(chatters)]
     fixed = {
         "chatbot": filled.chatbot,
         "variable": filled.variable,

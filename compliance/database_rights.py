@@ -63,7 +63,7 @@ RIGHTS: Mapping[str, Rights] = {
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),
     "conversations.Identity": Rights(
-        "SELECT, INSERT, UPDATE (established_by)", "SELECT, INSERT, UPDATE (value, established_by), DELETE"
+        "SELECT, INSERT, UPDATE (established_by)", "SELECT, INSERT, UPDATE (value, look, established_by), DELETE"
     ),
     "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
     # Another name takes the place of the former one's words.

@@ -113,7 +113,7 @@ STORES: tuple[Store, ...] = (
         conversations.Identity,
         ReachedBy.CONVERSATION,
         {
-            "value": (Disposition.DELETED, ""),
+            **_all("value look", Disposition.DELETED),
             **_all("id chatbot conversation variable digest established_by", Disposition.LEDGER, _BY_DIGEST),
         },
         counter="identities",

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 
 from common.db import array, by_index, execute, fetch
-from common.folding import words
+from common.folding import look_hash, words
 from conversations.merge import (
     ConversationRow,
     EstablishedBy,
@@ -290,7 +290,7 @@ def _write_words(chatbot_id: int, conversations: Iterable[MergedConversation], *
 def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     """Store the chatters of conversations; of erased chatters the digests alone, if not stored already."""
     new = [(conversation.number, one) for conversation in conversations for one in conversation.new_identities]
-    named = [(chatbot_id, number, *one) for number, one in new if one.value is not None]
+    named = [(chatbot_id, number, *one, look_hash(one.value)) for number, one in new if one.value is not None]
     erased = [{"number": number, **one._asdict()} for number, one in new if one.value is None]
     stronger = [
         {"number": conversation.number, **one._replace(value=None)._asdict()}  # the value is stored already
@@ -298,7 +298,7 @@ def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversatio
         for one in conversation.stronger_identities.values()
     ]
     if named:
-        columns = "chatbot_id, conversation_id, variable_id, digest, value, established_by"
+        columns = "chatbot_id, conversation_id, variable_id, digest, value, established_by, look"
         _copy(f"conversations_identity ({columns})", named)
     if erased:
         execute(_NAME_ERASED, [chatbot_id, json_rows(erased)])

@@ -31,25 +31,10 @@ SPACES = (
 _SPACES = "E'" + "".join(f"\\u{ord(character):04x}" for character in SPACES) + "'"
 
 
-def folded(value: str) -> str:
-    """Return the SQL of a value without case, surrounding spaces and leading zeros.
-
-    `007`, ` 7` and `7` are three chatters to every request, and easily mistaken for each other. A value of zeros
-    alone keeps one: it does not look empty. Only PostgreSQL folds, so that an index can find the result.
-    """
-    bare = f"btrim({value}, {_SPACES})"
-    return f"lower(coalesce(nullif(ltrim({bare}, '0'), ''), left({bare}, 1)))"
-
-
-def folded_hash(value: str) -> str:
-    """Return the SQL of the indexed hash: a value can be longer than an index entry may be."""
-    return f"hashtextextended({folded(value)}, 0)"
-
-
 def value_hash(value: str) -> str:
+    """Return the SQL of the indexed hash: a value can be longer than an index entry may be."""
     return f"hashtextextended({value}, 0)"
 
 
 # The same for the indexes of models.
-FOLDED_HASH = Func(F("value"), template=folded_hash("%(expressions)s"), output_field=CharField())
 VALUE_HASH = Func(F("value"), template=value_hash("%(expressions)s"), output_field=CharField())

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, Bucket, BucketCredential, Chatbot, Variable
 from common.crypto import digest
-from common.folding import words
+from common.folding import look_hash, words
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.redaction.filing import redact
 from compliance.requests.insert import store_subjects
@@ -89,6 +89,7 @@ class IdentityFactory(DjangoModelFactory[Identity]):
     variable = LazyAttribute(lambda row: row.conversation.uci_variable or uci_of(row.conversation.chatbot))
     value = "42"
     digest = LazyAttribute(lambda row: digest("chatter", row.variable.public_id, row.value))
+    look = LazyAttribute(lambda row: None if row.value is None else look_hash(row.value))
     established_by = Identity.EstablishedBy.CUSTOM
 
 

@@ -116,8 +116,9 @@ class SimilarChatter(ResponseModel):
     unique_chatter_identifier_value: str = Field(validation_alias="value")
     conversations: int
     """Those that are not being deleted; 1,000 means that many or more."""
-    differs_in: list[Literal["key", "case", "padding"]]
-    """`padding`: spaces around it, or leading zeros."""
+    differs_in: list[Literal["key", "case", "padding", "look"]]
+    """`padding`: spaces around it, or leading zeros. `look`: characters that look the same or cannot be seen, such as
+    a Cyrillic letter in a Latin word, full width, a no-break space, or an accent that is a character of its own."""
 
 
 class PreviewResponse(ResponseModel):
@@ -178,8 +179,8 @@ class PreviewView(WritingView):
         description="""
             Takes the body of a deletion or an export and returns what it would do if it were carried out now. Nothing
             is written. With `action` one kind is shown, without it each kind that the key may file; the other is
-            null. Look at `similar` too: values that differ from yours in the key, in case or in padding belong to
-            other chatters, and one of them is often the one that was meant.
+            null. Look at `similar` too: values that differ from yours in the key, in case, in padding or in
+            characters that look the same belong to other chatters, and one of them is often the one that was meant.
             """,
         tag=REQUESTS,
         request=takes(

@@ -108,7 +108,7 @@ DELETE FROM conversations_identity WHERE conversation_id = ANY(%(numbers)s) AND 
 RETURNING conversation_id, value IS NOT NULL
 """
 _EMPTY_IDENTITIES = """
-UPDATE conversations_identity SET value = NULL
+UPDATE conversations_identity SET value = NULL, look = NULL
  WHERE conversation_id = ANY(%(numbers)s) AND chatbot_id = ANY(%(chatbots)s) AND value IS NOT NULL
 RETURNING conversation_id, TRUE
 """

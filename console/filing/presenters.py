@@ -25,11 +25,6 @@ _HELD = {
     "deletion will be on hold until an officer approves.",
     HoldReason.AWAITING_APPROVAL: "In this chatbot, each deletion needs the approval of another officer.",
 }
-_DIFFERS = {
-    "key": "in its key",
-    "case": "in upper and lower case",
-    "padding": "in leading or trailing spaces or zeros",
-}
 
 
 @dataclass(frozen=True)
@@ -107,16 +102,11 @@ def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[Simila
             key=one.key,
             value=one.value,
             conversations=one.conversations,
-            differs=differs(one),
+            differs=one.differs,
             subject=dump_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
         )
         for one in found
     ]
-
-
-def differs(one: Similar) -> str:
-    """Return how a similar value differs, in words."""
-    return ", ".join(_DIFFERS[way] for way in one.differs_in)
 
 
 def lines(draft: Draft, found: Preview) -> list[PreviewLine]:

@@ -22,11 +22,9 @@ from compliance.requests.results import (
     Outcomes,
     counts_of,
 )
-from compliance.requests.similar import Similar
 from compliance.requests.whom import Whom
 from compliance.work.sql import SHARING
 from console.filing.pasted_values import peculiarities
-from console.filing.presenters import differs
 from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
 from conversations.models import Conversation
@@ -55,10 +53,6 @@ class ShownWhom(NamedTuple):
     @property
     def notes(self) -> list[str]:
         return peculiarities(self.whom.value or "")
-
-    @property
-    def alike(self) -> list[tuple[Similar, str]]:
-        return [(one, differs(one)) for one in self.preview.only.similar] if self.preview else []
 
 
 class StoreCount(NamedTuple):

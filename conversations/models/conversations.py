@@ -15,7 +15,7 @@ from django.db.models.lookups import Exact
 from chatbots.models import Chatbot, Variable
 from common.folding import LONGEST_WORD
 from conversations.models.assurance import Assurance
-from conversations.sql import FOLDED_HASH, VALUE_HASH
+from conversations.sql import VALUE_HASH
 
 # Always true of a stored time: the condition of indexes that begin with the chatbot. PostgreSQL then uses them only
 # if a statement asks for a time. All statements name their chatbots, and PostgreSQL expects a single row of a chatbot
@@ -225,8 +225,8 @@ class Identity(_OfConversation):
     `established_by` says how the value came. A stronger way for the same value replaces a weaker one; nothing else of
     an identity ever changes.
 
-    Erasing deletes it, or only its value: while a copy of the conversation may exist (a file, an export, a daily
-    extract) the keyed digest is kept, so that each deletion of the chatter finds the copy.
+    Erasing deletes it, or only its value and `look`: while a copy of the conversation may exist (a file, an export, a
+    daily extract) the keyed digest is kept, so that each deletion of the chatter finds the copy.
     """
 
     class EstablishedBy(models.TextChoices):
@@ -256,6 +256,9 @@ class Identity(_OfConversation):
     )
     value = models.CharField(max_length=512, null=True)
     digest = models.BinaryField(max_length=32, help_text="As ComplianceRequest.uci_digest.")
+    # `common.folding.look_hash` of the value, for finding similar ones. Not keyed: it stands beside the value and
+    # goes with it, so it tells nothing more. Null also of a writer that does not know it; nothing else depends on it.
+    look = models.BigIntegerField(null=True, editable=False)
     # Of a writer that names none, the weakest: an older version may still be taking in during an upgrade.
     established_by = models.CharField(
         max_length=12, choices=EstablishedBy, db_default=EstablishedBy.USER_CHANNEL, editable=False
@@ -266,6 +269,9 @@ class Identity(_OfConversation):
         constraints = [
             models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "digest", "chatbot"]),
             models.CheckConstraint(name="identity_value_not_empty", condition=~Q(value="")),
+            models.CheckConstraint(
+                name="identity_look_goes_with_value", condition=Q(value__isnull=False) | Q(look__isnull=True)
+            ),
             # Without a digest no request finds it.
             models.CheckConstraint(
                 name="identity_digest_is_whole",
@@ -286,11 +292,11 @@ class Identity(_OfConversation):
             # Values that look like another one, each found once however often it is stored.
             models.Index(
                 F("chatbot"),
-                FOLDED_HASH,
+                F("look"),
                 F("variable"),
                 VALUE_HASH,
-                name="identity_folded",
-                condition=Q(variable__gt=0, value__isnull=False),
+                name="identity_look",
+                condition=Q(variable__gt=0, look__isnull=False),
             ),
         ]
 

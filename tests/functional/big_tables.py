@@ -11,6 +11,7 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from common.crypto import digest
+from common.folding import look_hash
 from tests.factories import uci_of
 
 # The tables that grow with the data or over the years. No statement that users or workers wait for reads one whole.
@@ -164,8 +165,8 @@ SELECT e.chatbot_id, c.id, e.request_id, 'asserted', e.expires_at
 """,
     # Four conversations a chatter.
     "identities": """
-INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest)
-SELECT c.chatbot_id, c.id, c.uci_variable_id, chatter.value, chatter.digest
+INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest, look)
+SELECT c.chatbot_id, c.id, c.uci_variable_id, chatter.value, chatter.digest, chatter.look
   FROM conversations_conversation c
   JOIN chatter ON chatter.variable_id = c.uci_variable_id AND chatter.value = 'member-' || (c.id / 4)
  WHERE c.deleted_at IS NULL ORDER BY c.id
@@ -289,10 +290,10 @@ def fill(chatbots: list[Chatbot], sizes: Sizes = BIG) -> None:
 
 
 def _digest_chatters(chatbots: list[Chatbot]) -> None:
-    """Create a table of chatters for the conversations: SQL cannot compute their keyed digests."""
+    """Create a table of chatters for the conversations: SQL cannot compute their digests and hashes."""
     scopes = {uci.pk: uci.public_id for uci in map(uci_of, chatbots)}
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE chatter (variable_id bigint, value text, digest bytea)")
+        cursor.execute("CREATE TEMPORARY TABLE chatter (variable_id bigint, value text, digest bytea, look bigint)")
         cursor.execute(
             "SELECT DISTINCT uci_variable_id, 'member-' || (id / 4) FROM conversations_conversation"
             " WHERE deleted_at IS NULL"
@@ -300,7 +301,8 @@ def _digest_chatters(chatbots: list[Chatbot]) -> None:
         chatters = cursor.fetchall()
         with cursor.copy("COPY chatter FROM STDIN") as copy:
             for variable_id, value in chatters:
-                copy.write_row((variable_id, value, digest("chatter", scopes[variable_id], value)))
+                hashed = digest("chatter", scopes[variable_id], value)
+                copy.write_row((variable_id, value, hashed, look_hash(value)))
 
 
 @contextlib.contextmanager

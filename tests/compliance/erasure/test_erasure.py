@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -171,6 +172,12 @@ def test_uploaded_files_are_erased_with_objects_and_rows(chatbot, drain, storage
     assert not UploadedFile.objects.exists()
     assert not Identity.objects.exists()
     assert not list(storage.versions("uploads/"))
+
+
+def test_no_look_is_left_without_its_value(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "42")
+    with role("owner"), pytest.raises(IntegrityError, match="identity_look_goes_with_value"), transaction.atomic():
+        Identity.objects.update(value=None)
 
 
 def test_a_conversation_after_the_cutoff_is_kept(chatbot, drain, monkeypatch) -> None:

@@ -1,0 +1,40 @@
+"""Fill `look` of the identities that are stored, in transactions of 5,000 rows each.
+
+A run that was stopped goes on where it was: `migrate` again.
+"""
+
+from typing import Any
+
+from django.db import migrations
+
+from common.db import execute, fetch
+from common.folding import look_hash
+
+_ROWS = 5_000
+
+_READ = """
+SELECT id, value FROM conversations_identity
+ WHERE id > %s AND value IS NOT NULL AND look IS NULL
+ ORDER BY id LIMIT %s
+"""
+_FILL = """
+UPDATE conversations_identity AS mine SET look = new.look
+  FROM unnest(%s::bigint[], %s::bigint[]) AS new(id, look)
+ WHERE mine.id = new.id AND mine.id BETWEEN %s AND %s AND mine.value IS NOT NULL
+"""
+
+
+def _fill(_apps: Any, _schema_editor: Any) -> None:
+    last = 0
+    while rows := fetch(_READ, [last, _ROWS]):
+        ids, values = zip(*rows, strict=True)
+        last = ids[-1]
+        execute(_FILL, [list(ids), [look_hash(value) for value in values], ids[0], last])
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [("conversations", "0007_look")]
+
+    operations = [migrations.RunPython(_fill, migrations.RunPython.noop, elidable=True)]
