@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from common.folding import without_invisible
 from compliance.requests.submit import MAX_BATCH
 from conversations.sql import SPACES
 
@@ -107,6 +108,8 @@ def peculiarities(value: str) -> list[str]:
         "contains a line break": "\n" in bare or "\r" in bare,
         "contains characters that change the text direction": any(one in _DIRECTION for one in value),
         "contains invisible characters": any(_is_unseen(one) for one in bare),
+        "mixes Latin with Cyrillic or Greek letters": {"LATIN"} < _scripts(value),
+        "is not in the usual composed form (NFC)": not unicodedata.is_normalized("NFC", value),
         "contains �, which replaces characters lost in conversion": "\ufffd" in value,
     }
     return [label for label, is_found in found.items() if is_found]
@@ -115,7 +118,13 @@ def peculiarities(value: str) -> list[str]:
 def _is_unseen(character: str) -> bool:
     if character in _DIRECTION or character in "\r\n":
         return False
-    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    is_drawn = without_invisible(character)
+    return not is_drawn or unicodedata.category(character) in {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def _scripts(value: str) -> set[str]:
+    """Return which of the scripts with letters in common the value has."""
+    return {unicodedata.name(one, "").split(" ")[0] for one in value} & {"LATIN", "CYRILLIC", "GREEK"}
 
 
 def _single_column(content: str, where: str) -> Iterator[PastedRow]:

@@ -44,7 +44,7 @@ def outcomes(answer: Answer, filer: Filer) -> list[list[str]]:
 
 
 def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
-    for value in ("M1", "M1", "M2", "m3 "):
+    for value in ("M1", "M1", "M2", "m3 ", "M\uff12"):
         conversation_of(chatbot, value, messages=2)
     conversation_of(neighbour, "M1")
     open_one = deletion_of(chatbot, "M2")
@@ -60,6 +60,7 @@ def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
     assert "1 row repeats an earlier row and is filed once 5 (as 1)" in text
     assert "1 empty row is skipped" in text
     assert "looks like m3 (member_id, 1)" in text
+    assert "looks like M\uff12 (member_id, 1)" in text
     assert str(open_one.pk) in text
     answer = filer.confirm(preview, "DELETE 3")
     assert values() == ["M2", "M1", "M2", "M3"]

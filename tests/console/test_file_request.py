@@ -167,6 +167,17 @@ def test_similar_values_are_one_click_away(chatbot, filer):
     assert (filed().uci_value, filed().reference) == ("M00012", "T-1")
 
 
+def test_a_value_that_looks_the_same_is_one_click_away(chatbot, filer):
+    conversation_of(chatbot, "Zoe\u0308")
+    preview = filer.preview("Zoë")
+    assert "No data found." in preview.text
+    assert "1 conversation; differs in characters that look the same or are invisible" in preview.text
+    meant = filer.post(preview.form("preview"))
+    assert "The value is not in the usual composed form (NFC)." in meant.text
+    filer.confirm(meant, "DELETE 1")
+    assert filed().uci_value == "Zoe\u0308"
+
+
 def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
     email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
     conversation = conversation_of(chatbot, "alice", "bob")
