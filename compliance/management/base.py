@@ -18,7 +18,7 @@ from compliance.api.schemas import RequestObject
 from compliance.cluster import heartbeats
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import decisions
+from compliance.requests import decisions, similar
 from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit
@@ -129,11 +129,21 @@ class FilingCommand(RequestCommand):
         )
         if request.existing:
             self.stderr.write("Nothing was filed: an equal export waits, and answers for this one. See --again.")
+        self._point_out_similar(request, about)
         if options["wait"]:
             request = _follow(request, timeout=options["timeout"], log=self.stderr.write)
         self.show(request)
         if options["wait"]:
             sys.exit(EXIT_CODES.get(Status(request.status), STILL_WAITING))
+
+    def _point_out_similar(self, request: ComplianceRequest, about: Selector) -> None:
+        """Print how other chatters' values differ that look like this one, and not the values."""
+        if isinstance(about, ByUci) and request.variable_id:
+            chatbot_id, variable_id = request.chatbot_id, request.variable_id
+            [alike] = similar.find(chatbot_id=chatbot_id, variable_id=variable_id, values=[about.value])
+            for one in alike:
+                held = counted(one.conversations, "conversation")
+                self.stderr.write(f"Another chatter's value looks similar: {one.key}, {held}, differs {one.differs}.")
 
 
 class DecidingCommand(RequestCommand):

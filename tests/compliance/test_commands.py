@@ -50,6 +50,21 @@ def test_it_finds_rows_by_index_though_whether_it_may_run_was_looked_up_before(
     assert set_so == [True]
 
 
+@pytest.mark.parametrize("command", ["request_deletion", "request_export"])
+def test_it_points_out_values_that_look_similar_without_showing_them(chatbot, command) -> None:
+    for value in ("Zoe\u0308", "Zoe\u0308", "ZOË", "zoe"):
+        conversation_of(chatbot, value)
+    ran = run(command, "acme", "member_id", "Zoë")
+    similar = [
+        line.removeprefix("Another chatter's value looks similar: member_id, ") for line in ran.err.splitlines()
+    ]
+    assert similar == [
+        "1 conversation, differs in upper and lower case.",
+        "2 conversations, differs in characters that look the same or are invisible.",
+    ]
+    assert "zo" not in (ran.err + ran.out).casefold()
+
+
 def test_it_reads_the_value_from_standard_input(chatbot, monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("42\n"))
     run("request_export", "acme", "member_id", "-", "--include-shared", "--include-files")
