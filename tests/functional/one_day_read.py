@@ -44,14 +44,15 @@ class DayOfReaders:
         Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=f"http://127.0.0.1:9/{self._path}")
 
     def previewing(self) -> None:
-        for value in (self.members[0], self._member_with_files(), "nobody", f"00{self.members[1].upper()} "):
+        similar = f"00{self.members[1].upper()} ".replace(" ", "\u00a0")
+        for value in (self.members[0], self._member_with_files(), "nobody", similar):
             body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": value}
             answer = self.token.post("preview", body | {"include_files": True, "include_shared": True})
             assert answer.status_code == 200
         assert answer.json()["similar"][0]["unique_chatter_identifier_value"] == self.members[1]
         by_id = self.token.post("preview", {"conversation_ids": [f"{self.name} {number}" for number in range(100)]})
         assert by_id.json()["deletion"]["erased"]["conversations"] == 100
-        values = [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]
+        values = [*self.members[:50], "nobody", similar]
         for kind in (Kind.DELETION, Kind.EXPORT):
             found = preview_many(
                 chatbot=self.chatbot,
