@@ -317,7 +317,7 @@ def test_similar_values_are_offered(chatbot: Chatbot) -> None:
     client = member(chatbot)
     answer = ask(client, "value", " m-7")
     assert transcripts_of(answer) == []
-    assert "differs in case, padding" in words_of(answer)
+    assert "differs in upper and lower case, in leading or trailing spaces or zeros" in words_of(answer)
     assert 'name="text" value="M-7"' in answer.text
     assert re.search(r'<form class="row" method="post" [^>]*autocomplete="off"', answer.text)
 
