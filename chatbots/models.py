@@ -52,6 +52,13 @@ class Chatbot(models.Model):
         PLATFORM = "platform", "Said by the platform, or verified"
         VERIFIED = "verified", "Verified only"
 
+    class CsvDialect(models.TextChoices):
+        """How the file of an export is written (`conversations.transcripts`)."""
+
+        STANDARD = "standard", "Standard: for programs"
+        EXCEL_COMMA = "excel_comma", "Excel, separated by commas"
+        EXCEL_SEMICOLON = "excel_semicolon", "Excel, separated by semicolons"
+
     public_id = models.UUIDField(
         default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
     )
@@ -91,6 +98,14 @@ class Chatbot(models.Model):
         db_default=ExportAssurance.ANY,
         help_text="An export by UCI leaves out conversations whose identity is weaker.",
     )
+    csv_dialect = models.CharField(
+        "CSV dialect",
+        max_length=16,
+        choices=CsvDialect,
+        default=CsvDialect.STANDARD,
+        db_default=CsvDialect.STANDARD,
+        help_text="Of exports that are filed without a dialect of their own.",
+    )
     callback_url = models.CharField(
         "callback URL",
         max_length=500,
@@ -118,6 +133,10 @@ class Chatbot(models.Model):
             models.CheckConstraint(
                 name="chatbot_export_assurance_known",
                 condition=Q(export_assurance__in=["any", "platform", "verified"]),
+            ),
+            models.CheckConstraint(
+                name="chatbot_csv_dialect_known",
+                condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
             ),
             models.CheckConstraint(name="chatbot_slug_not_empty", condition=~Q(slug="")),
             # In the hosted bucket the folders of chatbots are beside these folders of the service.

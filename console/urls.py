@@ -57,6 +57,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}bucket/", actions.save_bucket, name="save_bucket"),
     path(f"{_SETTINGS}bucket/check/", actions.check_access, name="check_access"),
     path(f"{_SETTINGS}bucket/check/progress/", check_progress, name="check_progress"),
+    path(f"{_SETTINGS}bucket/dialect/", actions.set_csv_dialect, name="set_csv_dialect"),
     path(f"{_SETTINGS}credentials/", actions.issue_credentials, name="issue_credentials"),
     path(f"{_SETTINGS}credentials/record/", actions.record_credentials, name="record_credentials"),
     path(f"{_SETTINGS}credentials/<uuid:credential>/revoke/", actions.revoke_credentials, name="revoke_credentials"),

@@ -104,6 +104,7 @@ TABLE = (
     Page("set_retention", DECIDE, "POST"),
     Page("choose_uci", DECIDE, "POST"),
     Page("set_export_assurance", DECIDE, "POST"),
+    Page("set_csv_dialect", DECIDE, "POST"),
     Page("create_variable", DECIDE, "POST"),
     Page("check_access", DECIDE, "POST"),
     Page("check_progress", READ),

@@ -67,6 +67,17 @@ def add_export_assurance_argument(parser: CommandParser, *, default: str | None 
     )
 
 
+def add_csv_dialect_argument(
+    parser: CommandParser, *, default: str | None = None, meaning: str = "of exports that are filed without one"
+) -> None:
+    parser.add_argument(
+        "--csv-dialect",
+        choices=Chatbot.CsvDialect.values,
+        default=default,
+        help=f"{meaning}: those for Excel have a byte-order mark, CRLF, and commas or semicolons",
+    )
+
+
 def read_secret(path: str, what: str = "secret") -> str:
     """Return the secret or key in a file ("-": standard input) without its final newline.
 

@@ -31,6 +31,7 @@ SETTINGS = (
     "token_names_conversation",
     "grace_minutes",
     "export_assurance",
+    "csv_dialect",
     "callback_url",
 )
 # The change log does not have their values.
@@ -63,6 +64,7 @@ def create_chatbot(
     hosted_bucket: bool = False,
     enable_extracts: bool = False,
     export_assurance: str = Chatbot.ExportAssurance.ANY,
+    csv_dialect: str = Chatbot.CsvDialect.STANDARD,
     callback_url: str = "",
 ) -> Chatbot:
     """Create a chatbot with its variables, one of which may be its UCI, and optionally the hosted bucket.
@@ -77,6 +79,7 @@ def create_chatbot(
         compliance_enabled=enable_compliance,
         extracts_enabled=enable_extracts,
         export_assurance=export_assurance,
+        csv_dialect=csv_dialect,
         callback_url=callback_url and checked_url(callback_url, field="callback_url"),
     )
     chatbot.clean_fields()

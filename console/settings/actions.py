@@ -192,7 +192,7 @@ def _confirm(submitted: Submitted[forms.RetentionForm], days: int) -> Answer:
     )
 
 
-# --- The bucket, and clients' credentials for the hosted one
+# --- The bucket, the CSV dialect of exports, and clients' credentials for the hosted one
 
 
 @sensitive_post_parameters("secret")
@@ -202,6 +202,13 @@ def save_bucket(submitted: Submitted[bucket.BucketForm]) -> str:
     form.require_as_shown(Bucket.objects.filter(chatbot=chatbot).first())
     set_bucket(chatbot=chatbot, client=form.client(), actor=submitted.actor)
     return "Bucket saved. Check access to verify that it can be used."
+
+
+@action(forms.CsvDialectForm, "bucket", form="csv_dialect", roles=DECIDE, asks_password=False)
+def set_csv_dialect(submitted: Submitted[forms.CsvDialectForm]) -> str:
+    changes = submitted.form.cleaned_data
+    chatbots.change_chatbot(chatbot=submitted.chatbot, changes=changes, actor=submitted.actor)
+    return "CSV dialect saved. It applies to exports that are filed from now on."
 
 
 @action(ConsoleForm, "bucket", form="check", roles=DECIDE, asks_password=False)

@@ -158,6 +158,15 @@ class AssuranceForm(ConsoleForm):
     )
 
 
+class CsvDialectForm(ConsoleForm):
+    csv_dialect = forms.ChoiceField(
+        label="CSV dialect of exports",
+        choices=Chatbot.CsvDialect.choices,
+        widget=forms.RadioSelect,
+        help_text="Preset of new exports; each can have another. Daily extracts always have the standard one.",
+    )
+
+
 def variables_of(chatbot: Chatbot) -> list[Variable]:
     """Return a chatbot's variables: the current UCI, former ones, then the others by name."""
     return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))

@@ -153,6 +153,7 @@ def _forms(
         "variables": forms.VariableForm(),
         "assurance": forms.AssuranceForm(initial={"export_assurance": overview.chatbot.export_assurance}),
         "bucket": BucketForm(stored=overview.bucket),
+        "csv_dialect": forms.CsvDialectForm(initial={"csv_dialect": overview.chatbot.csv_dialect}),
         "retention": forms.RetentionForm(chatbot=overview.chatbot),
         "credentials": NewCredentialForm(),
         "record": RecordCredentialForm(),

@@ -28,7 +28,9 @@ def kept_secret() -> str:
 
 def test_create_chatbot_prints_one_json_document():
     words = "--timezone Europe/Paris --variable custom:member_id --variable user_channel:plan --uci member_id"
-    _, out, err = create_acme(*words.split(), "--enable-compliance", "--hosted-bucket", "--json")
+    _, out, err = create_acme(
+        *words.split(), "--enable-compliance", "--hosted-bucket", "--csv-dialect=excel_comma", "--json"
+    )
     assert json.loads(out) == {
         "slug": "acme",
         "name": "Acme",
@@ -39,6 +41,7 @@ def test_create_chatbot_prints_one_json_document():
         "hosted_bucket": True,
         "extracts_enabled": False,
         "export_assurance": "any",
+        "csv_dialect": "excel_comma",
         "callback_receiver": None,
     }
     assert err == ""
@@ -133,7 +136,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
     words = (
         "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
         " --token-names-conversation"
-        " --export-assurance verified"
+        " --export-assurance verified --csv-dialect excel_semicolon"
     )
     shown = json.loads(set_acme(*words.split(), "--variable", "custom:customer", "--uci", "customer", "--json"))
     assert shown == {
@@ -148,6 +151,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
         "token_names_conversation": True,
         "grace_minutes": 15,
         "export_assurance": "verified",
+        "csv_dialect": "excel_semicolon",
         "callback_receiver": None,
         "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],
         "uci": "customer",

@@ -3,7 +3,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import add_export_assurance_argument, add_variables_argument
+from chatbots.management.base import (
+    add_csv_dialect_argument,
+    add_export_assurance_argument,
+    add_variables_argument,
+)
 from chatbots.models import Chatbot
 from chatbots.operations.chatbots import create_chatbot
 from common.commands import ACTOR, ReportingCommand
@@ -11,7 +15,7 @@ from common.commands import ACTOR, ReportingCommand
 # Of the operation, by whose names the options are kept.
 _ARGUMENTS = (
     *("slug", "name", "timezone", "variables", "uci", "enable_compliance", "hosted_bucket", "enable_extracts"),
-    *("export_assurance", "callback_url"),
+    *("export_assurance", "csv_dialect", "callback_url"),
 )
 
 
@@ -49,6 +53,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             "--enable-extracts", action="store_true", help="write daily extracts; needs --hosted-bucket"
         )
         add_export_assurance_argument(parser, default=Chatbot.ExportAssurance.ANY)
+        add_csv_dialect_argument(parser, default=Chatbot.CsvDialect.STANDARD)
         parser.add_argument(
             "--callback-url",
             default="",
@@ -68,6 +73,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             "hosted_bucket": options["hosted_bucket"],
             "extracts_enabled": chatbot.extracts_enabled,
             "export_assurance": chatbot.export_assurance,
+            "csv_dialect": chatbot.csv_dialect,
             "callback_receiver": receiver_of(chatbot.callback_url),
         }
         self.report(document, f"Created the chatbot {chatbot.slug}.")

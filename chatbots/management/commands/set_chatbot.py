@@ -4,7 +4,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import add_export_assurance_argument, add_variables_argument, find_chatbot
+from chatbots.management.base import (
+    add_csv_dialect_argument,
+    add_export_assurance_argument,
+    add_variables_argument,
+    find_chatbot,
+)
 from chatbots.operations.chatbots import SETTINGS, change_chatbot
 from common.commands import ACTOR, ReportingCommand
 
@@ -23,6 +28,7 @@ examples:
   manage.py set_chatbot acme --variable custom:customer_id --uci customer_id
   manage.py set_chatbot acme --disable-compliance --json
   manage.py set_chatbot acme --export-assurance verified
+  manage.py set_chatbot acme --csv-dialect excel_semicolon
   manage.py set_chatbot acme --callback-url http://127.0.0.1:9000/privacy
 
 Extracts need a bucket: see set_bucket. Callbacks are signed: see create_callback_secret.
@@ -55,6 +61,7 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
             "--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled before it starts"
         )
         add_export_assurance_argument(parser)
+        add_csv_dialect_argument(parser)
         parser.add_argument(
             "--callback-url",
             metavar="URL",

@@ -29,6 +29,7 @@ FOR_OFFICERS = {
     "assurance": {"export_assurance": "verified"},
     "variables": {"category": "custom", "name": "customer_id"},
     "bucket/check": {},
+    "bucket/dialect": {"csv_dialect": "excel_comma"},
     "callbacks/test": {},
 }
 FOR_SUPERUSERS = (
@@ -204,6 +205,18 @@ def test_an_officer_demands_verified_identities_of_exports(chatbot: Chatbot, nei
     ]
     assert recorded("chatbot.changed") == [{"setting": "export_assurance", "value": "verified"}]
     assert "Verified only" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
+
+
+def test_an_officer_chooses_the_csv_dialect_of_exports(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+    assert_saved(save(client, chatbot, "bucket/dialect", csv_dialect="excel_comma"), chatbot, "bucket")
+    assert_refused(save(client, chatbot, "bucket/dialect", csv_dialect="tabs"), "Select a valid choice")
+    assert_refused(save(client, chatbot, "bucket/dialect"), "This field is required")
+
+    dialects = dict(Chatbot.objects.values_list("slug", "csv_dialect"))
+    assert dialects == {chatbot.slug: "excel_comma", neighbour.slug: "standard"}
+    assert recorded("chatbot.changed") == [{"setting": "csv_dialect", "value": "excel_comma"}]
+    assert "Excel, separated by commas" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
 
 
 def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: Chatbot) -> None:
