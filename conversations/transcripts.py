@@ -1,7 +1,8 @@
 """The CSV of conversations: its columns, its order, its bytes.
 
 UTF-8, comma, every value in double quotes (header and empty ones too), lines end in `\\n`, RFC 4180 escapes.
-PostgreSQL writes it itself (`COPY`), so memory stays flat at any size.
+PostgreSQL writes it itself (`COPY`), so memory stays flat at any size. The dialects for Excel have a byte-order mark,
+lines that end in `\\r\\n`, and their own separator (`Chatbot.CsvDialect`); line ends within a text stay as they are.
 
 One line is one message with its file; a message with two files has two lines. What has no message has a line too,
 with empty message cells: a file that came without one, a conversation with neither message nor file. Lines are
@@ -9,12 +10,13 @@ ordered by conversation start, message time, and id; those without a message com
 
 The guard: a spreadsheet runs text that begins like a formula. In guarded columns, one `'` is inserted before such
 text wherever a cell can begin: at the start, and after each `;`, tab, CR and LF. With another separator than the
-comma, as spreadsheets in much of Europe use, the quotes mean nothing, and a cell begins there.
+comma, as spreadsheets in much of Europe use, the quotes mean nothing, and a cell begins there. In a file that is
+separated by `;`, the comma takes the place of the `;`.
 
 Text begins like a formula with `=`, `@`, `+` or `-`, also in full width, or after white space and quotes. Numbers and
 phone numbers (`NUMBER`, `PHONE`: digits and punctuation, which compute nothing but a number) are no formulas, nor is
 what begins with `-)`. A `'` where a cell can begin gets another one. So removing one `'` at the start and after each
-`;`, tab, CR and LF restores the text exactly. `CSV_FORMULA_GUARD` turns the guard off.
+`;` (or comma), tab, CR and LF restores the text exactly. `CSV_FORMULA_GUARD` turns the guard off.
 """
 
 from collections.abc import Collection, Generator, Iterable
@@ -26,6 +28,7 @@ from django.conf import settings
 from psycopg import Connection, sql
 from psycopg.abc import Buffer
 
+from chatbots.models import Chatbot
 from conversations.assurance import counts_sql, is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS, SPACES
 
@@ -34,11 +37,21 @@ from conversations.sql import SELECTED_CONVERSATIONS, SPACES
 NUMBER = "[+-]([0-9]+([.,][0-9]+)*|[.,][0-9]+)([eE][+-]?[0-9]+)?"
 PHONE = "[+][0-9]([ ().-]{0,2}[0-9]){4,14}"
 
-# After which characters a cell can begin; which are skipped there; which begin a formula.
-STARTS = ";\t\r\n"
-_SKIPPED = '"' + "".join(each for each in SPACES if each not in STARTS)
+CsvDialect = Chatbot.CsvDialect
+
+_SEPARATORS: dict[str, str] = {
+    CsvDialect.STANDARD: ",",
+    CsvDialect.EXCEL_COMMA: ",",
+    CsvDialect.EXCEL_SEMICOLON: ";",
+}
+# The separator that a file may be read with by mistake.
+_OTHER_SEPARATOR = {",": ";", ";": ","}
+
+# After which characters a cell can begin, beside the other separator; which are skipped there; which begin a formula.
+_STARTS = "\t\r\n"
+_SKIPPED = '"' + "".join(each for each in SPACES if each not in _STARTS)
 _FORMULA, _MINUS = "=@+\uff1d\uff20\uff0b\ufe62\ufe66\ufe6b", "\uff0d\ufe63-"
-GUARDED = f"(^|[{STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_MINUS}](?![)])))"
+_GUARDED = f"(^|[%s{_STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_MINUS}](?![)])))"
 
 CONTENT_TYPE = "text/csv; charset=utf-8"
 # COPY yields single lines; they are passed on in pieces of at least this size.
@@ -84,7 +97,15 @@ MESSAGE_COLUMNS = (
     Column("file_name", "e.file_name", guarded=True),
     Column("file_id", "e.file_id::text"),
 )
-HEADER = (",".join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS) + "\n").encode()
+
+
+def header_of(dialect: str) -> bytes:
+    """Return the first line of a file, with what precedes it."""
+    names = _SEPARATORS[dialect].join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS)
+    return (f"{names}\n" if dialect == CsvDialect.STANDARD else f"\ufeff{names}\r\n").encode()
+
+
+HEADER = header_of(CsvDialect.STANDARD)
 
 # The order of each step keeps PostgreSQL from merging them: a conversation's cells are built once, not per message,
 # and messages are sorted conversation by conversation, before their cells are built. That halves the time. Each line
@@ -122,7 +143,7 @@ COPY (
     SELECT place, {conversation_names}, {message_cells}
       FROM entries e
      ORDER BY e.place, e.started_at, e.sent_at, e.message_id, e.file_id
-) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
+) TO STDOUT (FORMAT csv, DELIMITER {delimiter}, FORCE_QUOTE *)
 """)
 
 # The index on (chatbot, sent_at) finds the messages of a window; others of the same conversations are not read. The
@@ -167,7 +188,7 @@ SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender
 _TEXT = sql.SQL("coalesce({text}, '')")
 # Few texts have anything to guard: the cheap check comes first.
 _GUARDED_TEXT = sql.SQL(r"""
-CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
+CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, {other_separator}) > 0
        OR strpos({text}, E'\n') > 0 OR strpos({text}, E'\r') > 0 OR strpos({text}, E'\t') > 0
      THEN CASE WHEN {text} ~ {harmless} THEN {text} ELSE regexp_replace({text}, {guarded}, '\1''', 'g') END
      ELSE coalesce({text}, '') END
@@ -271,11 +292,19 @@ class Transcripts:
     names a table with the values, and never a value itself.
 
     All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors. All chatbots
-    are of one place (`conversations.placement`).
+    are of one place (`conversations.placement`), and all files of one dialect.
     """
 
-    def __init__(self, connection: Connection[Any], wanted: sql.Composable, *, chatbot_ids: Collection[int]) -> None:
+    def __init__(
+        self,
+        connection: Connection[Any],
+        wanted: sql.Composable,
+        *,
+        chatbot_ids: Collection[int],
+        dialect: str = CsvDialect.STANDARD,
+    ) -> None:
         self._connection = connection
+        self._dialect = dialect
         chatbots = _chatbots(chatbot_ids)
         self._parts = {"head": _HEAD.format(wanted=wanted, chatbots=chatbots), "chatbots": chatbots}
 
@@ -311,9 +340,14 @@ class Transcripts:
         without conversations is the header alone.
         """
         # Without parameters: COPY takes none. What `_cells` composes as literals is the same in every file.
-        statement = _COPY.format(**self._parts, **_cells())
+        separator = _SEPARATORS[self._dialect]
+        delimiter = sql.SQL(f"'{separator}'")
+        statement = _COPY.format(**self._parts, **_cells(separator), delimiter=delimiter)
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            yield from _split(copy, sorted(places))
+            lines: Iterable[Buffer] = copy
+            if self._dialect != CsvDialect.STANDARD:
+                lines = (b"".join((line[:-1], b"\r\n")) for line in copy)
+            yield from _split(lines, sorted(places), header_of(self._dialect), separator.encode())
 
 
 class DayTranscript:
@@ -346,7 +380,7 @@ class DayTranscript:
             yield bytes(buffer)
 
 
-def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[TranscriptPiece]:
+def _split(lines: Iterable[Buffer], places: list[int], header: bytes, separator: bytes) -> Generator[TranscriptPiece]:
     """Split the lines of COPY into files, without their first field, which is the place."""
     ahead = iter(places)
     place, first_field, width = -1, b"", 1
@@ -356,13 +390,13 @@ def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[TranscriptPi
         if line[:width] != first_field:
             if buffer:
                 yield TranscriptPiece(place, bytes(buffer), count)
-            first_field = bytes(line).partition(b",")[0] + b","
+            first_field = bytes(line).partition(separator)[0] + separator
             place, width = int(first_field[1:-2]), len(first_field)
             for passed in ahead:
                 if passed == place:
                     break
-                yield TranscriptPiece(passed, HEADER, 0)
-            buffer, count = bytearray(HEADER), 0
+                yield TranscriptPiece(passed, header, 0)
+            buffer, count = bytearray(header), 0
         buffer += line[width:]
         count += 1
         if len(buffer) >= CHUNK_BYTES:
@@ -372,26 +406,33 @@ def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[TranscriptPi
     if buffer:
         yield TranscriptPiece(place, bytes(buffer), count)
     for passed in ahead:
-        yield TranscriptPiece(passed, HEADER, 0)
+        yield TranscriptPiece(passed, header, 0)
 
 
 def _chatbots(chatbot_ids: Collection[int]) -> sql.Composed:
     return sql.SQL("{}::bigint[]").format(sql.Literal(sorted(chatbot_ids)))
 
 
-def _cells() -> dict[str, sql.Composed]:
+def _cells(separator: str = ",") -> dict[str, sql.Composed]:
     return {
         "conversation_cells": sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(_cell(column), sql.Identifier(column.name)) for column in CONVERSATION_COLUMNS
+            sql.SQL("{} AS {}").format(_cell(column, separator), sql.Identifier(column.name))
+            for column in CONVERSATION_COLUMNS
         ),
         "conversation_names": sql.SQL(", ").join(sql.Identifier(column.name) for column in CONVERSATION_COLUMNS),
-        "message_cells": sql.SQL(", ").join(_cell(column) for column in MESSAGE_COLUMNS),
+        "message_cells": sql.SQL(", ").join(_cell(column, separator) for column in MESSAGE_COLUMNS),
     }
 
 
-def _cell(column: Column) -> sql.Composed:
+def _cell(column: Column, separator: str) -> sql.Composed:
     text = sql.SQL(column.text)
     if column.guarded and settings.CSV_FORMULA_GUARD:
-        given = {"firsts": _FIRSTS, "harmless": _HARMLESS, "guarded": GUARDED}
+        other = _OTHER_SEPARATOR[separator]
+        given = {
+            "firsts": _FIRSTS,
+            "harmless": _HARMLESS,
+            "guarded": _GUARDED % other,
+            "other_separator": other,
+        }
         return _GUARDED_TEXT.format(text=text, **{name: sql.Literal(value) for name, value in given.items()})
     return _TEXT.format(text=text)

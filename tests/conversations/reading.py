@@ -41,15 +41,15 @@ def wanted(
     )
 
 
-def transcripts_of(*wanted_ones: sql.Composed) -> Transcripts:
+def transcripts_of(*wanted_ones: sql.Composed, dialect: str = "standard") -> Transcripts:
     connection.ensure_connection()
     plain = cast("psycopg.Connection[Any]", connection.connection)
     chatbots = Chatbot.objects.values_list("pk", flat=True)
-    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones), chatbot_ids=list(chatbots))
+    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones), chatbot_ids=list(chatbots), dialect=dialect)
 
 
-def transcript(chatbot: Chatbot, value: str = "42", **options: Any) -> Transcripts:
-    return transcripts_of(wanted(chatbot, value, **options))
+def transcript(chatbot: Chatbot, value: str = "42", *, dialect: str = "standard", **options: Any) -> Transcripts:
+    return transcripts_of(wanted(chatbot, value, **options), dialect=dialect)
 
 
 def counted(chatbot: Chatbot, value: str = "42", **options: Any) -> TranscriptCounts:
@@ -66,14 +66,15 @@ def lines(chatbot: Chatbot, value: str = "42", **options: Any) -> list[dict[str,
     return list(csv.DictReader(text, strict=True))
 
 
-def restored(cell: str) -> str:
-    """The text of a cell, unguarded as docs/clients/read-the-csv.md says."""
-    return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
+def restored(cell: str, separator: str = ",") -> str:
+    """The text of a cell of a file with this separator, unguarded as docs/clients/read-the-csv.md says."""
+    other = "," if separator == ";" else ";"
+    return re.sub(rf"(^|[{other}\t\r\n])'", r"\1", cell)
 
 
 def cells_by(separator: str, file: bytes) -> Iterator[str]:
     """The cells of a file in a spreadsheet that uses this separator."""
-    for row in csv.reader(io.StringIO(file.decode(), newline=""), delimiter=separator):
+    for row in csv.reader(io.StringIO(file.decode("utf-8-sig"), newline=""), delimiter=separator):
         yield from row
 
 

@@ -35,7 +35,7 @@ CELLS = texts(most=400) | st.text(
 )
 
 
-def exported(chatbot: Chatbot, sent: list[str], folder: Path) -> Path:
+def exported(chatbot: Chatbot, sent: list[str], folder: Path, dialect: str = "standard") -> Path:
     """Store a message of each text, and write the file of their chatter."""
     number = next(_numbers)
     conversation: Conversation = factories.conversation_of(
@@ -48,7 +48,7 @@ def exported(chatbot: Chatbot, sent: list[str], folder: Path) -> Path:
         for at, text in enumerate(sent)
     )
     path = folder / f"export-{number}.csv"
-    path.write_bytes(written(chatbot, f"chatter {number}"))
+    path.write_bytes(written(chatbot, f"chatter {number}", dialect=dialect))
     return path
 
 
@@ -70,6 +70,33 @@ def test_each_text_comes_back_from_strict_readers_and_no_cell_of_it_runs(chatbot
         assert not any(map(runs, cells_by(separator, path.read_bytes())))
     for read in (by_python, by_duckdb, by_pandas):
         assert [restored(cell) for cell in read(path)] == sent, read
+
+
+@pytest.mark.parametrize(("dialect", "separator"), [("excel_comma", ","), ("excel_semicolon", ";")])
+@examples(16)
+@given(sent=st.lists(CELLS, min_size=1, max_size=40))
+@example(sent=TEXTS)
+@example(
+    sent=[
+        ",'",
+        ",''=",
+        ",=,=",
+        ";=;'",
+        "\r=\n=\t=,=",
+        '",=",',
+        ",-),-1",
+        "\uff1d,\uff0b",
+        ",\uff0b)",
+        "\ufeff,\ufeff=",
+    ]
+)
+def test_each_text_comes_back_from_each_dialect_and_no_cell_of_it_runs(
+    chatbot, folder, sent, dialect, separator
+) -> None:
+    path = exported(chatbot, sent, folder, dialect)
+    for wrong_or_right in ",;\t":
+        assert not any(map(runs, cells_by(wrong_or_right, path.read_bytes())))
+    assert [restored(cell, separator) for cell in by_python(path, separator)] == sent
 
 
 def as_shown(text: str) -> str:

@@ -1,6 +1,7 @@
 """The formula guard of the CSV: which cells have it, and how other programs restore each text without it."""
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -55,9 +56,9 @@ TEXTS = [
 ]
 
 
-def by_python(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row["text"] for row in csv.DictReader(file, strict=True)]
+def by_python(path: Path, separator: str = ",") -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file, delimiter=separator, strict=True)]
 
 
 def by_duckdb(path: Path) -> list[str]:
@@ -71,9 +72,9 @@ def by_pandas(path: Path) -> list[str]:
     return list(table["text"])
 
 
-def by_a_spreadsheet(path: Path) -> list[str]:
+def by_a_spreadsheet(path: Path, separator: str = ",") -> list[str]:
     """Open it in LibreOffice, save it as a spreadsheet, and return its cells."""
-    _libreoffice(path, "ods", "--infilter=CSV:44,34,76,1,,0,true,false")
+    _libreoffice(path, "ods", f"--infilter=CSV:{ord(separator)},34,76,1,,0,true,false")
     _libreoffice(path.with_suffix(".ods"), "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,true,true", out="back")
     return by_python(path.parent / "back" / path.name)
 
@@ -108,7 +109,7 @@ HOSTILE = [
     *("=1+1", " =1+1", "\n=1+1", "\t=1+1", "\r=1+1", "\u00a0=1+1", "\uff1d1+1", "+1+1", "-1+1", "@SUM(1)"),
     *(
         f"a{start}{formula}{end}"
-        for start in ";\t\r\n"
+        for start in ";,\t\r\n"
         for formula in ("=1+1", "+1+1", "@SUM(1)")
         for end in ("", ";b")
     ),
@@ -122,21 +123,40 @@ def formulas_in(path: Path, separator: str) -> list[str]:
     return re.findall(r'table:formula="([^"]*)"', path.with_suffix(".fods").read_text(encoding="utf-8"))
 
 
-@pytest.mark.long(reason="LibreOffice opens two files for each separator", beyond=1)
+@pytest.mark.long(reason="LibreOffice opens two files for each dialect and separator", beyond=1)
 @needs_libreoffice
 @pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
-def test_no_cell_becomes_a_formula_whatever_the_separator(chatbot, tmp_path, settings, separator) -> None:
+@pytest.mark.parametrize("dialect", ["standard", "excel_semicolon"])
+def test_no_cell_becomes_a_formula_whatever_the_separator(chatbot, tmp_path, settings, separator, dialect) -> None:
     conversation = factories.conversation_of(chatbot, "42", messages=0, csat_comment="a;=1+1;", user_name="b;=1+1;")
     for at, text in enumerate(HOSTILE):
         message(conversation, text, at=at)
     path = tmp_path / "export.csv"
-    path.write_bytes(written(chatbot))
+    path.write_bytes(written(chatbot, dialect=dialect))
     assert formulas_in(path, separator) == []
 
     # Unguarded ones would be computed.
     settings.CSV_FORMULA_GUARD = False
-    path.write_bytes(written(chatbot))
+    path.write_bytes(written(chatbot, dialect=dialect))
     assert any(one.startswith("of:=1+1") for one in formulas_in(path, separator))
+
+
+@pytest.mark.long(reason="LibreOffice opens a file of each dialect", beyond=1)
+@needs_libreoffice
+@pytest.mark.parametrize(
+    ("dialect", "separator"), [("excel_semicolon", ";"), ("excel_comma", ","), ("standard", ",")]
+)
+def test_a_spreadsheet_opens_each_dialect_in_columns(chatbot, tmp_path, dialect, separator) -> None:
+    texts = ["née à Łódź", "5 €; 6 €, ¿y?", "two\nlines", "Ελλάδα 👩🏽\u200d🚀 שלום"]
+    conversation = factories.conversation_of(chatbot, "42", messages=0, user_name="Zoë Peña")
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    path = tmp_path / "files" / "export.csv"
+    path.parent.mkdir()
+    path.write_bytes(written(chatbot, dialect=dialect))
+    assert by_a_spreadsheet(path, separator) == texts
+    with (path.parent / "back" / path.name).open(encoding="utf-8", newline="") as file:
+        assert {(row["user_name"], row["uci_value"]) for row in csv.DictReader(file)} == {("Zoë Peña", "42")}
 
 
 GUARDED = {
@@ -161,6 +181,17 @@ def guarded(chatbot: Chatbot, texts: list[str]) -> list[str]:
     for at, text in enumerate(texts):
         message(conversation, text, at=at)
     return [line["text"] for line in lines(chatbot)]
+
+
+def test_a_file_with_semicolons_is_guarded_after_commas_instead(chatbot: Chatbot) -> None:
+    texts = ["a,=1", "a;=1", "a, =1,-2", "a,'b", "a;'b", "=1;=2", "a\t=1", "1,2 ;-) - b"]
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    file = io.StringIO(written(chatbot, dialect="excel_semicolon").decode("utf-8-sig"), newline="")
+    cells = [line["text"] for line in csv.DictReader(file, delimiter=";", strict=True)]
+    assert cells == ["a,'=1", "a;=1", "a,' =1,'-2", "a,''b", "a;'b", "'=1;=2", "a\t'=1", "1,2 ;-) - b"]
+    assert [restored(cell, ";") for cell in cells] == texts
 
 
 def test_the_guard_guards_wherever_a_cell_can_begin(chatbot: Chatbot) -> None:
