@@ -132,14 +132,14 @@ class RedactionBody(_FiledBody):
 class _RequestBody(_SelectorBase, _FiledBody):
     """Fields of deletions and exports."""
 
-    def _as_input(self, kind: Kind, **options: bool | None) -> RequestInput:
+    def _as_input(self, kind: Kind, **options: Any) -> RequestInput:
         return RequestInput(
             kind=kind,
             about=self.about,
             reference=self.reference or "",
             callback_url=self.callback_url or "",
             requested_at=self.requested_at or "",
-            **{name: value or False for name, value in options.items()},
+            **{name: value for name, value in options.items() if value is not None},
         )
 
 
@@ -164,19 +164,31 @@ class ExportBody(_RequestBody):
     """Include conversations in which another chatter took part too."""
     include_files: bool | None = None
     """Copy the uploaded files of the conversations beside the CSV."""
+    csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
+    """How the CSV is written, in place of the chatbot's setting. `standard` has commas, and its lines end in LF. The
+    others are for Excel, with a byte-order mark, CRLF, and commas or semicolons."""
     again: bool | None = None
     """File it also if an equal export waits, which would be returned otherwise."""
 
     def as_input(self) -> RequestInput:
         return self._as_input(
-            Kind.EXPORT, include_shared=self.include_shared, include_files=self.include_files, again=self.again
+            Kind.EXPORT,
+            include_shared=self.include_shared,
+            include_files=self.include_files,
+            csv_dialect=self.csv_dialect,
+            again=self.again,
         )
 
 
 # With an action, a preview takes the options of that kind alone.
 _OPTIONS_OF_AN_ACTION: list[JsonValue] = [
     {"properties": {"action": {"type": "null"}}},
-    {"properties": {"action": {"const": "delete"}, "include_shared": False, "include_files": False}},
+    {
+        "properties": {
+            "action": {"const": "delete"},
+            **dict.fromkeys(("include_shared", "include_files", "csv_dialect"), False),
+        }
+    },
     {"properties": {"action": {"const": "export"}, "erase_exports": False}},
 ]
 
@@ -196,6 +208,8 @@ class PreviewBody(_RequestBody):
     """Of an export."""
     include_files: bool | None = None
     """Of an export."""
+    csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
+    """Of an export. It changes nothing of the preview."""
 
 
 # The body of a request, by its `action`.

@@ -36,6 +36,7 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "counts": counts(),
         "assurance": None,
         "unverified_left_out": None,
+        "csv_dialect": "standard" if kind == "export" else None,
         "export": None,
         "kept_exports": [],
         "delivered_extracts": [],

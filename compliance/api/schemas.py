@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from pydantic import Field
 
-from chatbots.models import Bucket
+from chatbots.models import Bucket, Chatbot
 from common.times import UtcInstant
 from compliance import models
 from compliance.models import ComplianceRequest, Redaction
@@ -213,6 +213,8 @@ class RequestObject(ResponseModel):
     unverified_left_out: int | None
     """Of a completed export: conversations that the file leaves out, since the chatter's identity in them is weaker
     than the chatbot's setting for exports demands, or a changed session was not looked up yet."""
+    csv_dialect: Stored[Chatbot.CsvDialect] | None
+    """Of an export: how its CSV is written. As it was filed, or else as the chatbot was set then."""
     export: ExportFile | None
     kept_exports: list[KeptExport]
     """Of a completed deletion or redaction: the exports that it left."""
@@ -278,6 +280,7 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "counts": request,
         "assurance": results.assurance_of(request),
         "unverified_left_out": results.unverified_left_out(request),
+        "csv_dialect": request.csv_dialect if request.kind == ComplianceRequest.Kind.EXPORT else None,
         "export": ExportFile.of(export, outcomes.copies.get(export.pk, ()), shows_key=shows_key)
         if export and export.finished_at
         else None,

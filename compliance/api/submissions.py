@@ -121,8 +121,9 @@ class DataExportView(ComplianceView):
             (
                 "all_fields",
                 CHATTER
-                | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True},
-                "With shared conversations and uploaded files",
+                | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True}
+                | {"csv_dialect": "excel_semicolon"},
+                "With shared conversations and uploaded files, for Excel",
             ),
         ),
         responses={

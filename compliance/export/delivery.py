@@ -52,7 +52,7 @@ SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r
  WHERE {{which}}
 """)
 
-_OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.include_files = {with_files}")
+_OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.include_files = {with_files} AND r.csv_dialect = {dialect}")
 
 
 class Reporter:
@@ -119,9 +119,9 @@ class Delivery:
         unread: StepFailed | None = None
         try:
             with self._pool, snapshot() as reader:
-                # Copying files can take long: exports without any do not wait for it.
-                for with_files in sorted({target.include_files for target in self._uploads}):
-                    self._read_and_send(reader, deadline, with_files=with_files)
+                # Copying files can take long: exports without any do not wait for it. A COPY has one dialect.
+                for with_files, dialect in sorted({each.is_read_with for each in self._uploads}):
+                    self._read_and_send(reader, deadline, with_files=with_files, dialect=dialect)
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
             unread = _unread(error)
@@ -132,12 +132,16 @@ class Delivery:
         if unread:
             self._fail_unread(unread)
 
-    def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float, *, with_files: bool) -> None:
-        targets = {target.place: target for target in self._uploads if target.include_files == with_files}
+    def _read_and_send(
+        self, reader: psycopg.Connection[Any], deadline: float, *, with_files: bool, dialect: str
+    ) -> None:
+        targets = {each.place: each for each in self._uploads if each.is_read_with == (with_files, dialect)}
+        which = {"claim": self._held.id, "with_files": with_files, "dialect": dialect}
         transcripts = Transcripts(
             reader,
-            wanted(_OF_CLAIM.format(claim=sql.Literal(self._held.id), with_files=sql.Literal(with_files))),
+            wanted(_OF_CLAIM.format(**{name: sql.Literal(value) for name, value in which.items()})),
             chatbot_ids={target.chatbot_id for target in targets.values()},
+            dialect=dialect,
         )
         counts = transcripts.count()
         if counts.keys() != targets.keys():

@@ -39,6 +39,12 @@ class Target:
     export_id: int
     key: str
     include_files: bool
+    csv_dialect: str
+
+    @property
+    def is_read_with(self) -> tuple[bool, str]:
+        """What the exports have in common that are read together."""
+        return self.include_files, self.csv_dialect
 
 
 class Leftover(NamedTuple):
@@ -263,6 +269,7 @@ def _save(
             export_id=export.pk,
             key=keys[request],
             include_files=request.include_files,
+            csv_dialect=request.csv_dialect,
         )
         for request, export in zip(requests, exports, strict=True)
     ]

@@ -124,6 +124,7 @@ class FilingCommand(RequestCommand):
             reference=options["reference"],
             callback_url=options["callback_url"],
             requested_at=options["requested_at"],
+            csv_dialect=options.get("csv_dialect", ""),
             replay=None,
             **{name: options[name] for name in self.choices},
         )

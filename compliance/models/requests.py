@@ -118,6 +118,14 @@ class ComplianceRequest(models.Model):
     erase_exports = models.BooleanField(default=False)
     include_shared = models.BooleanField(default=False)
     include_files = models.BooleanField(default=False)
+    # As it was resolved when the export was filed. Of other kinds it says nothing.
+    csv_dialect = models.CharField(
+        max_length=16,
+        choices=Chatbot.CsvDialect,
+        default=Chatbot.CsvDialect.STANDARD,
+        db_default=Chatbot.CsvDialect.STANDARD,
+        help_text="Of the file of an export.",
+    )
 
     # One timestamp per state; all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -312,6 +320,10 @@ class ComplianceRequest(models.Model):
             ),
             models.CheckConstraint(
                 name="request_lane_known", condition=Q(lane__in=["normal", "split", "isolated", "large", "client"])
+            ),
+            models.CheckConstraint(
+                name="request_csv_dialect_known",
+                condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
             ),
             models.CheckConstraint(
                 name="request_hold_has_reason",

@@ -170,6 +170,7 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
         callback_url=removed.callback_url,
         include_shared=removed.include_shared,
         include_files=removed.include_files,
+        csv_dialect=removed.csv_dialect,
         due_at=Now() + settings.DUE_DAYS,
     )
     repeat.conversation_digests = removed.conversation_digests

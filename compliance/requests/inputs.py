@@ -106,8 +106,8 @@ class Subject(NamedTuple):
 class RequestInput:
     """A request to be filed: its kind, whom it is about, and its options.
 
-    `requested_at`: when the person asked, as `read_requested_at` takes it. `again`: an export is filed also where an
-    equal one waits (`equal_exports`).
+    `requested_at`: when the person asked, as `read_requested_at` takes it. `csv_dialect`: of an export; empty for the
+    chatbot's. `again`: an export is filed also where an equal one waits (`equal_exports`).
     """
 
     kind: Kind
@@ -118,6 +118,7 @@ class RequestInput:
     erase_exports: bool = False
     include_shared: bool = False
     include_files: bool = False
+    csv_dialect: str = ""
     again: bool = False
 
     @property
@@ -142,7 +143,14 @@ class RequestInput:
             erase_exports=self.erase_exports,
             include_shared=self.include_shared,
             include_files=self.include_files,
+            csv_dialect=self._dialect(config.chatbot),
         )
+
+    def _dialect(self, chatbot: Chatbot) -> str:
+        """Return the dialect that the file will have, whatever becomes of the chatbot's setting."""
+        if self.kind != Kind.EXPORT:
+            return Chatbot.CsvDialect.STANDARD
+        return self.csv_dialect or chatbot.csv_dialect
 
 
 def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_url: str = "") -> tuple[Subject, str]:

@@ -50,6 +50,7 @@ class Draft:
     erase_exports: bool = False
     include_shared: bool = False
     include_files: bool = False
+    csv_dialect: str = Chatbot.CsvDialect.STANDARD
 
     @property
     def is_deletion(self) -> bool:
@@ -69,7 +70,12 @@ class Draft:
         """The options of its kind."""
         if self.is_deletion:
             return {"erase_exports": self.erase_exports}
-        return {"include_shared": self.include_shared, "include_files": self.include_files}
+        names = ("include_shared", "include_files", "csv_dialect")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def csv_dialect_label(self) -> str:
+        return str(Chatbot.CsvDialect(self.csv_dialect).label)
 
     def inputs(self) -> dict[int, RequestInput]:
         selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.about]

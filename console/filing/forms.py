@@ -50,6 +50,7 @@ class FilingForm(AskedOnForm):
     erase_exports = forms.BooleanField(required=False)
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
+    csv_dialect = forms.ChoiceField(required=False, choices=Chatbot.CsvDialect.choices)
     reference = forms.CharField(required=False, widget=forms.TextInput(attrs=AS_TYPED))
 
     draft: Draft
@@ -57,6 +58,7 @@ class FilingForm(AskedOnForm):
     def __init__(self, data: Any = None, files: Any = None, *, chatbot: Chatbot, actor: str, **options: Any) -> None:
         super().__init__(data, files, chatbot=chatbot, **options)
         self.actor = actor
+        self.initial.setdefault("csv_dialect", chatbot.csv_dialect)
         self.ucis = uci_names(chatbot)
         key = self.fields["key"]
         if isinstance(key, forms.ChoiceField):
@@ -68,9 +70,13 @@ class FilingForm(AskedOnForm):
         field = _FIELDS.get(pointer)
         self.add_error(field if field in self.fields else None, refusal.detail)
 
+    def clean_csv_dialect(self) -> str:
+        """Return what the preview shows, whatever becomes of the chatbot's setting until it is confirmed."""
+        return self.cleaned_data["csv_dialect"] or self.chatbot.csv_dialect
+
     def options(self) -> dict[str, Any]:
         given = self.cleaned_data
-        names = ("erase_exports", "include_files", "include_shared", "requested_at")
+        names = ("erase_exports", "include_files", "include_shared", "csv_dialect", "requested_at")
         return {"kind": str(KINDS[given["action"]]), **{name: given[name] for name in names}}
 
 

@@ -82,10 +82,10 @@ class Company:
     def delete(self, subject: Subject, **options: bool) -> str:
         return self._file("data-deletion", subject, options)
 
-    def export(self, subject: Subject, **options: bool) -> str:
+    def export(self, subject: Subject, **options: bool | str) -> str:
         return self._file("data-export", subject, options)
 
-    def _file(self, path: str, subject: Subject, options: dict[str, bool]) -> str:
+    def _file(self, path: str, subject: Subject, options: dict[str, Any]) -> str:
         by_uci = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": subject}
         body = by_uci if isinstance(subject, str) else {"conversation_ids": subject}
         answer = self.caller.post(path, body | options)
@@ -117,7 +117,7 @@ class Company:
         output = self.request_object(request_id)
         return output["status"] == "completed" or (output["status"] == "failed" and not output["error"]["retryable"])
 
-    def exported(self, subject: Subject, *, age: timedelta = timedelta(), **options: bool) -> Export:
+    def exported(self, subject: Subject, *, age: timedelta = timedelta(), **options: bool | str) -> Export:
         """Return a finished export, as if created `age` ago."""
         request_id = self.export(subject, **options)
         assert not worker.drain(seconds=30)

@@ -1,5 +1,8 @@
 from typing import ClassVar
 
+from django.core.management.base import CommandParser
+
+from chatbots.management.base import add_csv_dialect_argument
 from compliance.management.base import FilingCommand
 from compliance.models import ComplianceRequest
 
@@ -14,6 +17,7 @@ examples:
   manage.py request_export acme member_id 42 --wait
   manage.py request_export acme member_id 42 --include-shared --json
   manage.py request_export acme member_id 42 --include-files --wait
+  manage.py request_export acme member_id 42 --csv-dialect excel_semicolon
   manage.py request_export acme --conversation - --wait < ids.txt
 
 exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refused, 3 failed, 4 on hold,
@@ -26,3 +30,7 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
         "include_files": "Copy the uploaded files of the conversations beside the CSV.",
         "again": "File it also where an equal export waits, which would answer for it otherwise.",
     }
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        add_csv_dialect_argument(parser, default="", meaning="how the CSV is written, in place of the chatbot's")

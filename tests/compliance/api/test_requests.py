@@ -27,6 +27,7 @@ FIELDS = {
         "reference",
         "received_at",
         "requested_at",
+        "csv_dialect",
     ),
     "not_before",
     *("due_at", "started_at", "finished_at", "status_url", "progress", "counts", "export", "error"),

@@ -1,0 +1,237 @@
+"""An export is written in the dialect with which it was filed, or else in that of its chatbot at that time."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import IntegrityError
+
+from chatbots.models import Chatbot
+from chatbots.operations.chatbots import change_chatbot
+from common.storage import ObjectStorage
+from compliance.models import ComplianceRequest
+from tests.calls import ALICE
+from tests.commands import run
+from tests.console.filing_pages import Filer
+from tests.functional.company import Company, document, settle
+from tests.functional.redacting import redact, said
+from tests.people import Role, client_of, staff
+
+# Each with its separator, line end and beginning.
+DIALECTS = {
+    "standard": (",", "\n", ""),
+    "excel_comma": (",", "\r\n", "\ufeff"),
+    "excel_semicolon": (";", "\r\n", "\ufeff"),
+}
+TEXTS = ["né à Łódź; 5 €", 'a "quote", twice', "two\nlines", "two\r\nlines", "a\rreturn", "\ufeffa mark within", "\t"]
+
+each_dialect = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+def prefer(company: Company, dialect: str) -> None:
+    change_chatbot(chatbot=company.chatbot, changes={"csv_dialect": dialect}, actor="command")
+
+
+def talk(company: Company, conversation_id: str, person: str) -> int:
+    messages = [said(f"m{number}", text) for number, text in enumerate(TEXTS)]
+    [result] = company.send(document(conversation_id, person, messages=messages, user_name="Zoë; Peña, Ñ"))
+    number: int = result["number"]
+    return number
+
+
+def dialect_of(data: bytes) -> str:
+    """Return the dialect of a file, which must be in it from the first byte to the last."""
+    for name, (separator, line_end, begin) in DIALECTS.items():
+        text = data.decode()
+        if not text.startswith(f'{begin}"conversation_id"{separator}'):
+            continue
+        rows = list(csv.reader(io.StringIO(text.removeprefix(begin), newline=""), delimiter=separator, strict=True))
+        written = io.StringIO()
+        csv.writer(written, delimiter=separator, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerows(rows)
+        if f"{begin}{written.getvalue()}" == text:
+            return name
+    return ""
+
+
+def rows_of(data: bytes) -> list[dict[str, str]]:
+    separator, _, begin = DIALECTS[dialect_of(data)]
+    text = io.StringIO(data.decode().removeprefix(begin), newline="")
+    return list(csv.DictReader(text, delimiter=separator, strict=True))
+
+
+def file_of(storage: ObjectStorage, shown: dict[str, Any]) -> bytes:
+    """Return the file of a completed export, which is as its request says."""
+    data = storage.read(shown["export"]["key"])
+    assert (shown["status"], shown["export"]["bytes"]) == ("completed", len(data))
+    assert shown["export"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert shown["export"]["rows"] == len(rows_of(data))
+    return data
+
+
+@each_dialect
+def test_the_file_has_its_dialect_and_each_text_as_it_was_sent(company, storage, dialect) -> None:
+    talk(company, "c-1", "alice")
+    export = company.export("alice", csv_dialect=dialect)
+    settle()
+    shown = company.request_object(export)
+    data = file_of(storage, shown)
+    assert (shown["csv_dialect"], dialect_of(data)) == (dialect, dialect)
+    assert [row["text"] for row in rows_of(data)] == TEXTS
+    assert {row["user_name"] for row in rows_of(data)} == {"Zoë; Peña, Ñ"}
+    stored = storage.connection.meta.client.head_object(Bucket=storage.bucket_name, Key=shown["export"]["key"])
+    assert stored["ContentType"] == "text/csv; charset=utf-8"
+
+
+def test_exports_of_all_dialects_that_a_worker_takes_together_are_each_in_their_own(company, storage) -> None:
+    for person in ("alice", "bob"):
+        talk(company, f"c-{person}", person)
+    filed = {
+        company.export(person, csv_dialect=dialect, include_files=with_files): (dialect, lines)
+        for person, lines in (("alice", len(TEXTS)), ("unknown", 0), ("bob", len(TEXTS)))
+        for dialect in DIALECTS
+        for with_files in (False, True)
+    }
+    settle()
+    found = {export: file_of(storage, company.request_object(export)) for export in filed}
+    assert {export: (dialect_of(data), len(rows_of(data))) for export, data in found.items()} == filed
+
+
+def by_api(company: Company, options: dict[str, str]) -> None:
+    company.export("alice", **options)
+
+
+def in_a_batch(company: Company, options: dict[str, str]) -> None:
+    answer = company.caller.post("requests/batch", {"requests": [ALICE | {"action": "export"} | options]})
+    assert answer.status_code == 200
+
+
+def by_command(company: Company, options: dict[str, str]) -> None:
+    given = [f"--csv-dialect={dialect}" for dialect in options.values()]
+    run("request_export", company.chatbot.slug, "member_id", "alice", *given)
+
+
+def in_the_console(company: Company, options: dict[str, str], page: str = "") -> None:
+    filer = Filer(client_of(staff(company.chatbot, Role.SUPPORT)), company.chatbot, page)
+    preset = company.chatbot.csv_dialect
+    assert f'<option value="{preset}" selected>' in filer.client.get(filer.path).content.decode()
+    preview = (
+        filer.preview_many("alice", action="export", **options) if page else filer.preview(action="export", **options)
+    )
+    chosen = options.get("csv_dialect", preset)
+    assert f"CSV dialect: {Chatbot.CsvDialect(chosen).label}." in preview.text
+    filer.confirm(preview)
+
+
+def of_many_in_the_console(company: Company, options: dict[str, str]) -> None:
+    in_the_console(company, options, page="many/")
+
+
+@pytest.mark.parametrize("file", [by_api, in_a_batch, by_command, in_the_console, of_many_in_the_console])
+def test_each_way_of_filing_takes_a_dialect_and_without_one_that_of_the_chatbot(
+    company: Company, file: Callable[[Company, dict[str, str]], None]
+) -> None:
+    company.chatbot.csv_dialect = "excel_comma"
+    prefer(company, "excel_comma")
+    for options in ({"csv_dialect": "excel_semicolon"}, {}, {"csv_dialect": "standard"}):
+        file(company, options)
+    filed = ComplianceRequest.objects.order_by("seq")
+    assert list(filed.values_list("csv_dialect", flat=True)) == ["excel_semicolon", "excel_comma", "standard"]
+
+
+def test_a_setting_that_changes_after_the_filing_changes_nothing_that_is_filed(company, storage) -> None:
+    talk(company, "c-1", "alice")
+    prefer(company, "excel_semicolon")
+    export = company.export("alice")
+    prefer(company, "standard")
+    settle()
+    assert dialect_of(file_of(storage, company.request_object(export))) == "excel_semicolon"
+
+
+def test_a_preview_in_the_console_is_filed_as_it_was_shown(company: Company) -> None:
+    filer = Filer(client_of(staff(company.chatbot, Role.SUPPORT)), company.chatbot)
+    preview = filer.preview(action="export")
+    prefer(company, "excel_comma")
+    filer.confirm(preview)
+    assert ComplianceRequest.objects.get().csv_dialect == "standard"
+    edited = filer.post(preview.form("edit"))
+    assert '<option value="standard" selected>' in edited.html
+
+
+def test_the_export_that_a_redaction_repeats_keeps_its_dialect(company, storage) -> None:
+    number = talk(company, "c-1", "alice")
+    export = company.exported("alice", csv_dialect="excel_semicolon")
+    redact(company, number, "m0")
+    settle()
+    repeat = company.request_object(company.request_object(str(export.request_id))["repeated_by"])
+    data = file_of(storage, repeat)
+    assert (repeat["csv_dialect"], dialect_of(data)) == ("excel_semicolon", "excel_semicolon")
+    assert rows_of(data)[0]["text"] == ""
+
+
+def test_an_equal_export_that_waits_answers_only_in_its_own_dialect(company: Company) -> None:
+    first = company.export("alice")
+    assert company.export("alice", csv_dialect="standard") == first
+    semicolons = company.export("alice", csv_dialect="excel_semicolon")
+    assert semicolons != first
+    prefer(company, "excel_semicolon")
+    assert company.export("alice") == semicolons
+    assert company.export("alice", csv_dialect="standard") == first
+    dialects = ("standard", "excel_comma", "excel_semicolon", "standard", None)
+    items = [{**ALICE, "action": "export", "csv_dialect": dialect} for dialect in dialects]
+    results = company.caller.post("requests/batch", {"requests": items}).json()["results"]
+    assert [one["existing"] for one in results] == [False, False, False, True, True]
+    assert results[4]["request_id"] == results[2]["request_id"]
+
+
+def test_the_same_call_sent_again_has_the_same_request_whatever_the_setting_is_then(company: Company) -> None:
+    first = company.caller.post("data-export", ALICE, **{"Idempotency-Key": "1"}).json()
+    prefer(company, "excel_comma")
+    again = company.caller.post("data-export", ALICE, **{"Idempotency-Key": "1"}).json()
+    assert (again["request_id"], again["csv_dialect"]) == (first["request_id"], "standard")
+
+
+def test_only_an_export_has_a_dialect_and_only_a_known_one(company: Company) -> None:
+    prefer(company, "excel_comma")
+    assert company.request_object(company.delete("alice"))["csv_dialect"] is None
+    for path, sent, code in (
+        ("data-export", {"csv_dialect": "excel"}, "unknown_value"),
+        ("data-export", {"csv_dialect": 1}, "unknown_value"),
+        ("preview", {"csv_dialect": ""}, "unknown_value"),
+        ("preview", {"csv_dialect": "excel", "action": "export"}, "unknown_value"),
+        ("preview", {"csv_dialect": "standard", "action": "delete"}, "unknown_field"),
+        ("data-deletion", {"csv_dialect": "standard"}, "unknown_field"),
+    ):
+        answer = company.caller.post(path, ALICE | sent)
+        assert answer.status_code == 400
+        assert [(one["pointer"], one["code"]) for one in answer.json()["errors"]] == [("/csv_dialect", code)]
+    for options in (
+        {"csv_dialect": "excel_comma"},
+        {"csv_dialect": None},
+        {"csv_dialect": "standard", "action": "export"},
+    ):
+        assert company.caller.post("preview", {**ALICE, **options}).status_code == 200
+
+
+@pytest.mark.parametrize("model", [Chatbot, ComplianceRequest])
+def test_the_database_knows_the_dialects(company: Company, model: Any) -> None:
+    company.export("alice")
+    with pytest.raises(IntegrityError, match="csv_dialect_known"):
+        model.objects.update(csv_dialect="tabs")
+
+
+def test_daily_extracts_have_the_standard_dialect(company, storage) -> None:
+    prefer(company, "excel_semicolon")
+    talk(company, "c-1", "alice")
+    assert dialect_of(storage.read(str(company.make_day().key))) == "standard"
+
+
+def test_the_page_of_an_export_shows_its_dialect(company: Company) -> None:
+    export, deletion = company.export("alice", csv_dialect="excel_semicolon"), company.delete("bob")
+    client = client_of(staff(company.chatbot, Role.VIEWER))
+    pages = [client.get(f"/admin/requests/{UUID(one)}/").content.decode() for one in (export, deletion)]
+    assert ["CSV dialect" in page for page in pages] == [True, False]
+    assert "Excel, separated by semicolons" in pages[0]
