@@ -10,24 +10,36 @@ from typing import Any
 from tests.oracle.comparison import Comparison, Findings
 from tests.oracle.evidence import ExtractRow, ObjectVersion, RequestRow
 from tests.oracle.leftovers import folder_of
-from tests.oracle.model import Conversation, Expected, Request
+from tests.oracle.model import Conversation, Expected, Request, options_of
 from tests.oracle.words import Word, found_in, told, unguarded
 
 _GUARDED = {"conversation_id", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name"}
 Lines = list[dict[str, str]]
+# How a file begins, its separator, the other one, and its line end.
+_DIALECTS = {
+    "standard": ("", ",", ";", "\n"),
+    "excel_comma": ("\ufeff", ",", ";", "\r\n"),
+    "excel_semicolon": ("\ufeff", ";", ",", "\r\n"),
+}
 
 # --- The file of an export, as its recipient reads it ----------------------------------------------------------
 
 
-def lines_of(raw: bytes) -> Lines:
+def lines_of(raw: bytes, dialect: str = "standard") -> Lines:
     """Return the lines of a CSV by column. Raises ValueError where it is none, or where it ends within a line."""
+    begin, separator, other, line_end = _DIALECTS[dialect]
     text = raw.decode()
-    if not text.endswith("\n"):
+    if not text.startswith(f'{begin}"conversation_id"{separator}'):
+        raise ValueError(f"it does not begin as {dialect}")
+    if not text.endswith(f'"{line_end}'):
         raise ValueError("it does not end with a line")
-    found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    rows = io.StringIO(text.removeprefix(begin), newline="")
+    found = list(csv.DictReader(rows, delimiter=separator, strict=True))
     if any(None in line or None in line.values() for line in found):
         raise ValueError("its lines differ in length")
-    return [{name: unguarded(cell) if name in _GUARDED else cell for name, cell in line.items()} for line in found]
+    return [
+        {name: unguarded(cell, other) if name in _GUARDED else cell for name, cell in line.items()} for line in found
+    ]
 
 
 def faults_of(
@@ -40,7 +52,7 @@ def faults_of(
     if hashlib.sha256(raw).hexdigest() != shown["sha256"] or len(raw) != shown["bytes"]:
         yield "its sha256 or size differs from what the request says"
     try:
-        lines = lines_of(raw)
+        lines = lines_of(raw, str(options_of(export.flags).get("csv_dialect", "standard")))
     except (ValueError, csv.Error) as error:
         yield f"it is no whole CSV: {error}"
         return

@@ -6,13 +6,13 @@ from typing import Any
 
 from tests.oracle.caller import new_key
 from tests.oracle.client_state import ClientState
-from tests.oracle.model import Conversation, Expected, Request, is_allowed, now
+from tests.oracle.model import Conversation, Expected, Request, is_allowed, now, options_of
 
 _TICKETS = count(1)
 _PATHS = {"deletion": "data-deletion", "export": "data-export"}
 
 
-# --- What may be filed: `flags` are options of the call that are true ------------------------------------
+# --- What may be filed: `flags` are options of the call, by `options_of` ---------------------------------
 
 
 def deletion_of(state: ClientState, value: str, *flags: str) -> Request:
@@ -162,7 +162,7 @@ def _over(state: ClientState, request: Request) -> None:
 
 def _body(state: ClientState, request: Request) -> dict[str, Any]:
     about = state.naming(request.value) if request.value else {"conversation_ids": list(request.ids)}
-    return {**dict.fromkeys(sorted(request.flags), True), **about, "reference": _reference()}
+    return {**options_of(request.flags), **about, "reference": _reference()}
 
 
 def _reference() -> str:

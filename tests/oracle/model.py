@@ -139,6 +139,11 @@ class Request:
         return f"{self.kind} {self.id or self.key} of {self.bot}/{whom} {' '.join(sorted(self.flags))}".strip()
 
 
+def options_of(flags: Iterable[str]) -> dict[str, Any]:
+    """Return the options of a call: each flag is one that is true, or the CSV dialect of an export."""
+    return dict(("csv_dialect", flag) if flag.startswith("excel_") else (flag, True) for flag in sorted(flags))
+
+
 def is_allowed(one: Request, after: str) -> bool:
     """Return whether a request may be seen in this status now, whatever was between that nobody saw."""
     if one.is_final:

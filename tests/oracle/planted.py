@@ -128,6 +128,7 @@ PLANTED: dict[str, list[Plant]] = {
         lambda s: s.put(KEY, b""),
         lambda s: s.exported(csv_of(line_of(s.whole))[:-9]),
         lambda s: s.exported(csv_of(), rows=0),
+        lambda s: s.exported(b"\xef\xbb\xbf" + csv_of(line_of(s.whole))),
         lambda s: s.exported(csv_of(line_of(s.whole), line_of(s.gone)), rows=2),
         lambda s: s.exported(csv_of(line_of(s.whole), line_of(s.whole)), rows=2),
         lambda s: s.exported(csv_of(line_of(s.whole, text="other"))),

@@ -96,9 +96,9 @@ def dressed(word: str, chance: Random) -> str:
     return chance.choice(_DRESSES).replace("{}", word)
 
 
-def unguarded(cell: str) -> str:
+def unguarded(cell: str, other_separator: str) -> str:
     """Return a cell of a CSV without the guard against formulas, as docs/clients/read-the-csv.md removes it."""
-    return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
+    return re.sub(rf"(^|[{other_separator}\t\r\n])'", r"\1", cell)
 
 
 def told(words: Iterable[Word], most: int = 3) -> str:

@@ -22,7 +22,7 @@ from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.oracle.evidence import EVER, Usage, usage_of
-from tests.oracle.model import ERASING, now
+from tests.oracle.model import ERASING, now, options_of
 from tests.stress import circumstances
 from tests.stress.circumstances import Faults, Refusal
 from tests.stress.officers import Officers
@@ -217,7 +217,7 @@ class World:
         if name in self.truth.named:
             return
         self._sessions.see()
-        body: dict[str, Any] = dict.fromkeys(flags, True)
+        body = options_of(flags)
         value, ids = ("", tuple(whom.split(","))) if kind.endswith("_ids") else (whom, ())
         if value:
             body |= _naming(value)

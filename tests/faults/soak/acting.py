@@ -51,7 +51,8 @@ def export(state: ClientState) -> None:
 
 def export_conversations(state: ClientState) -> None:
     if conversations := _some(state, 3):
-        filing.file(state, filing.export_by_ids(state, conversations, *_flags(state, include_files=0.4)))
+        flags = _flags(state, include_files=0.4, excel_comma=0.3)
+        filing.file(state, filing.export_by_ids(state, conversations, *flags))
 
 
 def batch(state: ClientState) -> None:
@@ -75,7 +76,7 @@ def redact(state: ClientState) -> None:
 
 
 def _export_of(state: ClientState, value: str) -> Request:
-    return filing.export_of(state, value, *_flags(state, include_shared=0.4, include_files=0.3))
+    return filing.export_of(state, value, *_flags(state, include_shared=0.4, include_files=0.3, excel_semicolon=0.3))
 
 
 def _some(state: ClientState, most: int) -> list[Conversation]:
