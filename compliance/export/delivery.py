@@ -120,7 +120,7 @@ class Delivery:
         try:
             with self._pool, snapshot() as reader:
                 # Copying files can take long: exports without any do not wait for it. A COPY has one dialect.
-                for with_files, dialect in sorted({each.is_read_with for each in self._uploads}):
+                for with_files, dialect in sorted({each.reading_group for each in self._uploads}):
                     self._read_and_send(reader, deadline, with_files=with_files, dialect=dialect)
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
@@ -135,7 +135,7 @@ class Delivery:
     def _read_and_send(
         self, reader: psycopg.Connection[Any], deadline: float, *, with_files: bool, dialect: str
     ) -> None:
-        targets = {each.place: each for each in self._uploads if each.is_read_with == (with_files, dialect)}
+        targets = {each.place: each for each in self._uploads if each.reading_group == (with_files, dialect)}
         which = {"claim": self._held.id, "with_files": with_files, "dialect": dialect}
         transcripts = Transcripts(
             reader,

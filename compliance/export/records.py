@@ -42,8 +42,8 @@ class Target:
     csv_dialect: str
 
     @property
-    def is_read_with(self) -> tuple[bool, str]:
-        """What the exports have in common that are read together."""
+    def reading_group(self) -> tuple[bool, str]:
+        """What exports that are read together have in common."""
         return self.include_files, self.csv_dialect
 
 
