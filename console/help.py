@@ -1,6 +1,6 @@
 """Help: the Markdown files of `docs/staff/`, as pages of the console.
 
-Each file is a page below Help. Some are guides to setting a chatbot up: the settings page links to them, and below a
+Each file is a page below Help. Some are guides to setting a chatbot up: the settings pages link to them, and below a
 chatbot they contain its slug.
 """
 
@@ -22,7 +22,7 @@ from console.common.pages import chatbot_or_404, page, render, staff_page
 
 _INDEX: Path = settings.BASE_DIR / "docs" / "staff" / "index.md"
 
-# Guides to setting a chatbot up, in the order in which they are followed; the settings page links to each.
+# Guides to setting a chatbot up, in the order in which they are followed; the settings pages link to each.
 GUIDES = ("data-compliance", "daily-extracts", "retention", "bucket-credentials")
 
 _GROUP = re.compile(r"^## (?P<title>.+)$|^- \[(?P<page>.+?)\]\((?P<name>[\w-]+)\.md\): (?P<line>.+)$", re.MULTILINE)
@@ -62,7 +62,7 @@ def help_page(request: HttpRequest, name: str) -> HttpResponse:
     return _respond(
         request,
         read_page(name, origin=_origin(request)),
-        others=[(_url(one.name), one.title) for one in (group.entries if group else ()) if one.name != name],
+        others=[(page_url(one.name), one.title) for one in (group.entries if group else ()) if one.name != name],
     )
 
 
@@ -76,7 +76,7 @@ def guide_page(request: HttpRequest, slug: str, guide: str) -> HttpResponse:
         request,
         read_page(guide, origin=_origin(request), chatbot=chatbot),
         chatbot=chatbot,
-        others=[(_url(name, chatbot), title_of(name)) for name in GUIDES if name != guide],
+        others=[(page_url(name, chatbot), title_of(name)) for name in GUIDES if name != guide],
     )
 
 
@@ -139,14 +139,14 @@ def _target(href: str, chatbot: Chatbot | None) -> str:
         return href
     name = PurePosixPath(path).stem
     if path == f"{name}.md" and name in page_names():
-        return f"{_url(name, chatbot)}{hash_sign}{anchor}"
+        return f"{page_url(name, chatbot)}{hash_sign}{anchor}"
     address = clients.target(href, slug=chatbot.slug if chatbot else None, folder="staff")
     if address is None:
         raise ValueError(f"The service has no page for {href}.")
     return address
 
 
-def _url(name: str, chatbot: Chatbot | None = None) -> str:
+def page_url(name: str, chatbot: Chatbot | None = None) -> str:
     """Return the address of a page; of a guide, below the chatbot if one is given."""
     if chatbot is not None and name in GUIDES:
         return reverse("console:guide", kwargs={"slug": chatbot.slug, "guide": name})

@@ -10,7 +10,7 @@ from console.filing import views
 from console.monitoring import dashboard, files, notifications, refused
 from console.requests import list_page, request_page
 from console.settings import actions
-from console.settings.page import check_progress, settings_page
+from console.settings.page import check_progress, settings_overview, settings_page
 
 _REQUEST = "requests/<uuid:request_id>/"
 _SETTINGS = "settings/<slug:slug>/"
@@ -46,7 +46,7 @@ urlpatterns: list[URLPattern] = [
     path("refused-identities/", refused.refused_identities, name="refused_identities"),
     path("chatbots/", chatbots.chatbots, name="chatbots"),
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
-    path(_SETTINGS, settings_page, name="settings"),
+    path(_SETTINGS, settings_overview, name="settings"),
     path(f"{_SETTINGS}guides/<slug:guide>/", help_pages.guide_page, name="guide"),
     path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
     path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
@@ -70,6 +70,8 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}callbacks/test/", actions.send_test_callback, name="send_test_callback"),
     path(f"{_SETTINGS}resolver/try/", actions.try_resolver, name="try_resolver"),
     path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
+    # After the forms that are submitted to a page's address: they show the page.
+    path(f"{_SETTINGS}<slug:name>/", settings_page, name="settings_page"),
     path("callbacks/", notifications.callbacks, name="callbacks"),
     path("callbacks/resend/", notifications.resend, name="callbacks_resend"),
     path("workers/", dashboard.workers, name="workers"),

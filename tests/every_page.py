@@ -17,6 +17,7 @@ from accounts.models import Authenticator, LoginFailures, StaffLogin
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role
 from console.help import GUIDES
+from console.settings.page import PAGES
 from conversations.models import DailyExtract
 from tests import every_call
 
@@ -98,6 +99,7 @@ TABLE = (
     Page("new_chatbot", SUPERUSER_ONLY),
     Page("new_chatbot", SUPERUSER_ONLY, "POST"),
     Page("settings", READ),
+    *(Page("settings_page", READ, given={"name": name}) for name in PAGES),
     *(Page("guide", READ, given={"guide": name}) for name in GUIDES),
     Page("switch_compliance", DECIDE, "POST"),
     Page("switch_extracts", DECIDE, "POST"),

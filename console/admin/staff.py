@@ -31,6 +31,7 @@ from console.admin.base import ReadOnlyInline, SuperusersOnly
 from console.admin.new_user import NewUserForm
 from console.common.pages import render
 from console.common.scope import actor_of, is_superuser
+from console.settings.page import address_of
 
 # Groups grant nothing here. The library's own device pages show secrets and create devices for others.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
@@ -47,7 +48,7 @@ class MembershipInline(ReadOnlyInline):
     @admin.display(description="Chatbot")
     def settings_page(self, membership: Membership) -> SafeString:
         slug = membership.chatbot.slug
-        return format_html('<a href="{}#members">{}</a>', reverse("console:settings", args=[slug]), slug)
+        return format_html('<a href="{}">{}</a>', address_of(slug, "members"), slug)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         return super().get_queryset(request).select_related("chatbot").order_by("chatbot__slug")

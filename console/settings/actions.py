@@ -1,4 +1,4 @@
-"""The actions of the settings page: each is a POST that makes one call into an operation.
+"""The actions of the settings pages: each is a POST that makes one call into an operation.
 
 They open no transaction, since saving a bucket or a callback URL resolves a host name. Workers check buckets.
 """
@@ -13,7 +13,6 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from accounts.proof import require_password
@@ -36,14 +35,14 @@ from console.common.forms import ConsoleForm
 from console.common.pages import chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, Role, actor_of
 from console.settings import bucket, forms, key_forms
-from console.settings.page import RefusedForm, settings_of
+from console.settings.page import PAGE_OF, PAGES, RefusedForm, address_of, show
 
 Form = TypeVar("Form", bound=ConsoleForm)
 
 
 @dataclass(frozen=True)
 class Submitted(Generic[Form]):
-    """A valid form of the settings page."""
+    """A valid form of a settings page."""
 
     request: HttpRequest
     chatbot: Chatbot
@@ -71,12 +70,17 @@ def action(
     """Make a function of a `Submitted` form the view of an action.
 
     It is called once the form is valid, with the variables of the URL, and returns a response, or a message with
-    which to redirect to the section of the page. Errors of the form, and a ValidationError, are shown at `form`, by
-    its name on the page; it is that of the section unless given.
+    which to redirect to the section. Errors of the form, and a ValidationError, are shown on the section's page at
+    `form`, by its name there; it is that of the section unless given. The form that has the name of a page is
+    submitted to the page's address, where a GET shows the page.
     """
+    page = PAGE_OF[section]
+    is_at_page = (form or section) in PAGES
 
     def decorate(save: Callable[..., Answer]) -> Callable[..., HttpResponse]:
         def view(request: HttpRequest, slug: str, **path: Any) -> HttpResponse:
+            if request.method != "POST":
+                return show(request, chatbot_or_404(request, slug), page)
             chatbot = chatbot_or_404(request, slug, roles=roles)
             if asks_password:
                 require_password(request)
@@ -92,15 +96,15 @@ def action(
                     messages.success(request, answer)
                     return _back(chatbot, section)
             about = "".join(str(value) for value in path.values())
-            return settings_of(request, chatbot, RefusedForm(form or section, filled_in, about))
+            return show(request, chatbot, page, RefusedForm(form or section, filled_in, about))
 
-        return pages.action(update_wrapper(view, save))
+        return (pages.form if is_at_page else pages.action)(update_wrapper(view, save))
 
     return decorate
 
 
 def _back(chatbot: Chatbot, section: str) -> HttpResponse:
-    return redirect(f"{reverse('console:settings', args=[chatbot.slug])}#{section}")
+    return redirect(address_of(chatbot.slug, section))
 
 
 # --- Data compliance, variables, rules, members

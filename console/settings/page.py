@@ -1,13 +1,16 @@
-"""The settings page of a chatbot, also with a form that was refused."""
+"""The pages of a chatbot's settings, also with a form that was refused, and the overview of them.
+
+`PAGES` has each page with its sections; a section has a template of its name, and the anchor.
+"""
 
 import json
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.timezone import now
 
@@ -17,7 +20,6 @@ from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership,
 from chatbots.overview import Overview, overview_of, with_setup
 from compliance.retention import policy
 from compliance.work import bucket_checks
-from compliance.work.lookups import ResolverOverview
 from compliance.work.lookups import overview_of as resolver_overview
 from config.openapi.samples import post_samples
 from console.common.forms import ConsoleForm
@@ -90,11 +92,6 @@ class KeyRow:
         return self.key.type != ApiKey.Type.IDENTITY
 
 
-@page
-def settings_page(request: HttpRequest, slug: str) -> HttpResponse:
-    return settings_of(request, chatbot_or_404(request, slug))
-
-
 @polled
 @page
 def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
@@ -107,64 +104,188 @@ def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
     )
 
 
-def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | None = None) -> HttpResponse:
-    """Answer with the settings page, which shows a refused form in place of an empty one."""
-    overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
-    chatbot, variables = overview.chatbot, variables_of(chatbot)
+@dataclass(frozen=True)
+class Shown:
+    """A chatbot whose settings are shown, and the form that was refused."""
+
+    request: HttpRequest
+    overview: Overview
+    refused: RefusedForm | None
+
+    @property
+    def chatbot(self) -> Chatbot:
+        return self.overview.chatbot
+
+    def forms(self, **empty: ConsoleForm) -> dict[str, ConsoleForm]:
+        """Return a page's forms by their names, the refused one in place of an empty one."""
+        return empty | ({self.refused.name: self.refused.form} if self.refused else {})
+
+
+def _compliance(shown: Shown) -> dict[str, Any]:
+    chatbot = shown.chatbot
+    return {
+        "forms": shown.forms(rules=forms.RulesForm(chatbot=chatbot)),
+        "callback_receiver": receiver_of(chatbot.callback_url),
+        "timezones": sorted(zoneinfo.available_timezones()) if is_superuser(shown.request) else [],
+        "calls": _call_samples(shown.request, chatbot=chatbot, uci=shown.overview.uci),
+    }
+
+
+def _identity(shown: Shown) -> dict[str, Any]:
+    chatbot = shown.chatbot
+    variables, resolver = variables_of(chatbot), resolver_overview(chatbot)
     counted = conversations_by_uci(chatbot=chatbot)
-    resolver = resolver_overview(chatbot)
+    return {
+        "forms": shown.forms(
+            uci=forms.UciForm(variables=variables),
+            variables=forms.VariableForm(),
+            assurance=forms.AssuranceForm(initial={"export_assurance": chatbot.export_assurance}),
+            resolver=forms.TrialForm(sent=resolver.sent if resolver else []),
+        ),
+        "variables": [VariableRow(one, counted.get(one.pk)) for one in variables],
+        "resolver": resolver,
+    }
+
+
+def _bucket(shown: Shown) -> dict[str, Any]:
+    return {
+        "forms": shown.forms(
+            bucket=BucketForm(stored=shown.overview.bucket),
+            csv_dialect=forms.CsvDialectForm(initial={"csv_dialect": shown.chatbot.csv_dialect}),
+            credentials=NewCredentialForm(),
+            record=RecordCredentialForm(),
+        ),
+        "check": bucket_checks.last(shown.chatbot),
+        "policies": list(_policies(shown.overview)),
+        "credentials": _credentials(shown.chatbot, shown.refused),
+        "may_issue": may_issue(),
+    }
+
+
+def _retention(shown: Shown) -> dict[str, Any]:
+    return {
+        "forms": shown.forms(retention=forms.RetentionForm(chatbot=shown.chatbot)),
+        "first_run": policy.waiting_first_run(shown.chatbot),
+        "latest_run": policy.latest_run(shown.chatbot),
+    }
+
+
+def _keys_page(shown: Shown) -> dict[str, Any]:
+    return {
+        "forms": shown.forms(keys=key_forms.NewApiKeyForm(), identity_keys=key_forms.NewIdentityKeyForm()),
+        "keys": _keys(shown.chatbot, shown.refused),
+    }
+
+
+def _callbacks(shown: Shown) -> dict[str, Any]:
+    return {
+        "forms": shown.forms(callbacks=key_forms.CallbackSecretForm()),
+        "callback_secret": _callback_secret(shown.chatbot),
+        "callback_receiver": receiver_of(shown.chatbot.callback_url),
+        "opened_at": now(),
+    }
+
+
+def _members(shown: Shown) -> dict[str, Any]:
+    members = Membership.objects.filter(chatbot=shown.chatbot).select_related("user").order_by("user__username")
+    return {
+        "forms": shown.forms(members=forms.MemberForm(chatbot=shown.chatbot)),
+        "members": members,
+        "roles": Membership.Role.choices,
+    }
+
+
+@dataclass(frozen=True)
+class SettingsPage:
+    """A page: its title, what it is for, its sections, its page of help, and what its sections show."""
+
+    title: str
+    purpose: str
+    sections: tuple[str, ...]
+    help: str
+    context: Callable[[Shown], dict[str, Any]]
+
+
+# By their names in addresses.
+PAGES = {
+    "compliance": SettingsPage(
+        "Data compliance",
+        "Turn filing on or off, set the rules for requests, and copy the calls that file them.",
+        ("compliance", "rules", "calls"),
+        "data-compliance",
+        _compliance,
+    ),
+    "identity": SettingsPage(
+        "Identity",
+        "Choose the variable that identifies a chatter, and how far its values must be reliable.",
+        ("uci", "assurance", "resolver"),
+        "identities",
+        _identity,
+    ),
+    "bucket": SettingsPage(
+        "Bucket and extracts",
+        "Where exports are stored, with which credentials, and a file of each day's messages.",
+        ("bucket", "extracts"),
+        "bucket-credentials",
+        _bucket,
+    ),
+    "retention": SettingsPage(
+        "Retention", "Delete old conversations automatically.", ("retention",), "retention", _retention
+    ),
+    "keys": SettingsPage(
+        "API keys", "Keys for the client's calls and identity tokens.", ("keys",), "keys", _keys_page
+    ),
+    "callbacks": SettingsPage(
+        "Callbacks", "The secret that signs callbacks, and a test callback.", ("callbacks",), "keys", _callbacks
+    ),
+    "members": SettingsPage(
+        "Members", "Who has access to the chatbot, and in which role.", ("members",), "roles", _members
+    ),
+}
+PAGE_OF = {section: name for name, one in PAGES.items() for section in one.sections}
+
+
+def address_of(slug: str, section: str) -> str:
+    """Return the address of a section of a chatbot's settings."""
+    return f"{reverse('console:settings_page', args=[slug, PAGE_OF[section]])}#{section}"
+
+
+@page
+def settings_overview(request: HttpRequest, slug: str) -> HttpResponse:
+    return show(request, chatbot_or_404(request, slug))
+
+
+@page
+def settings_page(request: HttpRequest, slug: str, name: str) -> HttpResponse:
+    if name not in PAGES:
+        raise Http404
+    return show(request, chatbot_or_404(request, slug), name)
+
+
+def show(
+    request: HttpRequest, chatbot: Chatbot, name: str | None = None, refused: RefusedForm | None = None
+) -> HttpResponse:
+    """Answer with a page of the settings, or with their overview. A refused form is in place of an empty one."""
+    overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
+    here = PAGES[name] if name else None
     return render(
         request,
-        "console/settings/page.html",
-        title="User data settings",
-        chatbot=chatbot,
+        "console/settings/page.html" if here else "console/settings/overview.html",
+        title=f"{here.title} · User data settings" if here else "User data settings",
+        chatbot=overview.chatbot,
         overview=overview,
-        check=bucket_checks.last(chatbot),
+        gaps=[gap for gap in overview.gaps if name in {None, PAGE_OF[gap.section]}],
+        lacking={PAGE_OF[gap.section] for gap in overview.gaps},
+        pages=PAGES,
+        here=here,
         sections=SECTIONS,
         refused=refused,
-        forms=_forms(overview, variables, resolver, refused),
-        resolver=resolver,
-        variables=[VariableRow(one, counted.get(one.pk)) for one in variables],
-        first_run=policy.waiting_first_run(chatbot),
-        latest_run=policy.latest_run(chatbot),
-        policies=list(_policies(overview)),
-        credentials=_credentials(chatbot, refused),
-        may_issue=may_issue(),
-        callback_secret=_callback_secret(chatbot),
-        opened_at=now(),
-        callback_receiver=receiver_of(chatbot.callback_url),
-        keys=_keys(chatbot, refused),
-        members=Membership.objects.filter(chatbot=chatbot).select_related("user").order_by("user__username"),
-        roles=Membership.Role.choices,
-        calls=_call_samples(request, chatbot=chatbot, uci=overview.uci),
-        timezones=sorted(zoneinfo.available_timezones()) if is_superuser(request) else [],
         service=settings,
         may_decide=may(request, chatbot, DECIDE),
         may_file=may(request, chatbot, MANAGE_REQUESTS),
         is_superuser=is_superuser(request),
+        **(here.context(Shown(request, overview, refused)) if here else {}),
     )
-
-
-def _forms(
-    overview: Overview, variables: list[Variable], resolver: ResolverOverview | None, refused: RefusedForm | None
-) -> dict[str, Any]:
-    empty: dict[str, ConsoleForm] = {
-        "uci": forms.UciForm(variables=variables),
-        "variables": forms.VariableForm(),
-        "assurance": forms.AssuranceForm(initial={"export_assurance": overview.chatbot.export_assurance}),
-        "bucket": BucketForm(stored=overview.bucket),
-        "csv_dialect": forms.CsvDialectForm(initial={"csv_dialect": overview.chatbot.csv_dialect}),
-        "retention": forms.RetentionForm(chatbot=overview.chatbot),
-        "credentials": NewCredentialForm(),
-        "record": RecordCredentialForm(),
-        "rules": forms.RulesForm(chatbot=overview.chatbot),
-        "keys": key_forms.NewApiKeyForm(),
-        "identity_keys": key_forms.NewIdentityKeyForm(),
-        "callbacks": key_forms.CallbackSecretForm(),
-        "resolver": forms.TrialForm(sent=resolver.sent if resolver else []),
-        "members": forms.MemberForm(chatbot=overview.chatbot),
-    }
-    return empty | ({refused.name: refused.form} if refused else {})
 
 
 def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:

@@ -12,8 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from chatbots.models import Chatbot
 from common import texts
-from console.help import title_of
+from console.help import page_url, title_of
+from console.settings.page import address_of
 
 register = template.Library()
 
@@ -43,10 +45,14 @@ def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M")
 
 
 @register.simple_tag
-def help_link(name: str) -> SafeString:
-    """Render a link to a page of help, with its title."""
-    url = reverse("console:help_page", kwargs={"name": name})
-    return format_html('<a class="help-link" href="{}">{}{}</a>', url, icon("help"), title_of(name))
+def help_link(name: str, chatbot: Chatbot | None = None) -> SafeString:
+    """Render a link to a page of help, with its title; to a guide about the chatbot if one is given."""
+    return format_html(
+        '<a class="help-link" href="{}">{}{}</a>', page_url(name, chatbot), icon("help"), title_of(name)
+    )
+
+
+register.simple_tag(address_of, name="settings_url")
 
 
 @register.filter

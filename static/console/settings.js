@@ -1,6 +1,15 @@
-// Settings of a chatbot. Without this all fields stand open, and messages at the top of the page.
+// Settings of a chatbot. Without this all fields stand open, messages stay at the top of the page, and the overview lists
+// links to what was once a section of it.
 "use strict";
 {
+  // An address with the anchor of a section, from the time when all sections were on the overview.
+  const follow = () => {
+    const link = document.getElementById(location.hash.slice(1));
+    if (link?.matches("a[data-moved]")) location.replace(link.href);
+  };
+  follow();
+  addEventListener("hashchange", follow);
+
   // What was saved is told where one was.
   const section = document.getElementById(location.hash.slice(1));
   const messages = document.querySelector(".messages");

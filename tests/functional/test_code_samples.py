@@ -167,7 +167,7 @@ def test_a_chatbots_own_calls_file_as_the_console_shows_them(
     name = """it's "odd" \\ $(echo) `x` </script> {{name}}"""
     add_variable(chatbot=chatbot, variable=NewVariable("custom", name), actor="command")
     designate_uci(chatbot=chatbot, name=name, actor="command")
-    page = admin_client.get(f"/admin/settings/{chatbot.slug}/").text
+    page = admin_client.get(f"/admin/settings/{chatbot.slug}/compliance/").text
     for kind, number, program in (("delete", 1, "bash"), ("export", 2, sys.executable), ("delete", 3, NODE)):
         [shown] = re.findall(rf'<pre id="call-{kind}-{number}">(.*?)</pre>', page, re.DOTALL)
         source = tmp_path / "sample.mjs"

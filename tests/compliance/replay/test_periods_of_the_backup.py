@@ -286,7 +286,7 @@ def test_the_console_does_not_promise_a_first_run_that_will_be_held(company: Com
     replay()
     work()
     officer = client_of(staff(company.chatbot, Role.OFFICER))
-    page = officer.get(f"/admin/settings/{company.chatbot.slug}/").content.decode()
+    page = officer.get(f"/admin/settings/{company.chatbot.slug}/retention/").content.decode()
     assert "It deletes nothing until an officer confirms it" in page
     assert "The first run will be held" in page
     assert "until an officer confirms the period" in labels.what_next(first_run(company.chatbot))

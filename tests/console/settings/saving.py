@@ -1,20 +1,39 @@
-"""Helpers that save a form of the settings page."""
+"""Helpers that open the pages of the settings, and save their forms."""
 
+import re
 from typing import Any
 
 from django.test import Client
 
 from chatbots.models import Chatbot
 
+# Each page with the anchors of its sections.
+PAGES = {
+    "compliance": ("compliance", "rules", "calls"),
+    "identity": ("uci", "assurance", "resolver"),
+    "bucket": ("bucket", "extracts"),
+    "retention": ("retention",),
+    "keys": ("keys",),
+    "callbacks": ("callbacks",),
+    "members": ("members",),
+}
 
-def page_of(chatbot: Chatbot) -> str:
-    return f"/admin/settings/{chatbot.slug}/"
+
+def page_of(chatbot: Chatbot, page: str = "") -> str:
+    """Return the address of a page of the settings; without a name, of the overview."""
+    return f"/admin/settings/{chatbot.slug}/{page}{'/' if page else ''}"
 
 
-def shown(client: Client, chatbot: Chatbot) -> str:
-    answer = client.get(page_of(chatbot))
-    assert answer.status_code == 200
-    return answer.text
+def section_of(chatbot: Chatbot, section: str) -> str:
+    [page] = [page for page, sections in PAGES.items() if section in sections]
+    return f"{page_of(chatbot, page)}#{section}"
+
+
+def shown(client: Client, chatbot: Chatbot, *pages: str) -> str:
+    """Return what these pages of the settings show; without a name, what all of them show."""
+    answers = [client.get(page_of(chatbot, page)) for page in pages or ("", *PAGES)]
+    assert {answer.status_code for answer in answers} == {200}
+    return "".join(answer.text for answer in answers)
 
 
 def save(client: Client, chatbot: Chatbot, action: str, /, **data: Any) -> Any:
@@ -34,11 +53,18 @@ def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
 
 
 def assert_saved(answer: Any, chatbot: Chatbot, section: str) -> None:
-    assert (answer.status_code, answer.headers.get("Location")) == (302, f"{page_of(chatbot)}#{section}")
+    assert (answer.status_code, answer.headers.get("Location")) == (302, section_of(chatbot, section))
 
 
 def assert_refused(answer: Any, message: str) -> None:
-    """Fail unless the page is shown again with this error in its summary, and on no other page."""
+    """Fail unless a page is shown again with this error in its summary, and on no other page."""
     assert answer.status_code == 200
     assert "Not saved." in answer.text
     assert message in answer.text
+
+
+def page_shown(answer: Any) -> str:
+    """Return the name of the page of the settings that a response shows."""
+    found: list[str] = re.findall(r'<a href="/admin/settings/[\w-]+/(\w*)/?" aria-current="page">', answer.text)
+    [name] = found
+    return name

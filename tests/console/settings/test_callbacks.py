@@ -1,4 +1,4 @@
-"""The test callback that an officer sends from the settings page."""
+"""The test callback that an officer sends from the settings."""
 
 from collections.abc import Iterator
 
@@ -68,7 +68,7 @@ def test_it_is_sent_with_ease(live_server, chatbot, receiver) -> None:
     create_callback_secret(chatbot=chatbot, actor="command")
     receiver.answers = [401]
     with browser() as chromium:
-        watched = signed_in(chromium, live_server.url, staff(chatbot, Role.OFFICER), page_of(chatbot))
+        watched = signed_in(chromium, live_server.url, staff(chatbot, Role.OFFICER), page_of(chatbot, "callbacks"))
         page = watched.page
         is_easy_to_use(page)
         page.locator("#callbacks").get_by_role("button", name=BUTTON).click()

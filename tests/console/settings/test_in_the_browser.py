@@ -14,7 +14,7 @@ from chatbots.operations.keys import create_api_key
 from compliance import worker
 from tests import factories
 from tests.browser import barriers, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
-from tests.console.settings.saving import page_of
+from tests.console.settings.saving import PAGES, page_of, section_of
 from tests.people import Role, staff
 
 LIST, NEW = "/admin/chatbots/", "/admin/chatbots/new/"
@@ -55,7 +55,7 @@ def create_a_variable_by_keyboard(page: Page) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_credentials_are_issued_and_revoked_with_ease(live_server, chromium, admin_user, chatbot, iam_storage):
     factories.BucketCredentialFactory.create(chatbot=chatbot, place=2, revoked_at=timezone.now())
-    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot))
+    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot, "bucket"))
     page = watched.page
     page.locator("summary", has_text="Issue credentials").click()
     page.get_by_label("Label").locator("visible=true").fill("Data team")
@@ -87,26 +87,29 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     staff(chatbot, Role.OFFICER)
     watched = signed_in(chromium, live_server.url, admin_user, LIST)
     page = watched.page
-    for path in (LIST, NEW, page_of(chatbot)):
+    for path in (LIST, NEW, *(page_of(chatbot, name) for name in ("", *PAGES))):
         page.goto(live_server.url + path)
         for folded in page.locator("main summary").all():
             folded.click()
         is_easy_to_use(page)
     stays_at_home(watched, live_server.url)
-    page.goto(live_server.url + page_of(chatbot))
+    page.goto(live_server.url + page_of(chatbot, "identity"))
     create_a_variable_by_keyboard(page)
 
     # A hosted bucket has no settings to fill in.
+    page.get_by_role("navigation", name="Settings").get_by_role("link", name="Bucket and extracts").press("Enter")
     page.locator("summary", has_text="Change bucket").click()
     expect(page.get_by_label("Region")).to_be_visible()
     page.get_by_role("radio", name="The operator's bucket").check()
     expect(page.get_by_label("Region")).to_be_hidden()
 
+    page.goto(live_server.url + page_of(chatbot, "compliance"))
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
     page.get_by_role("button", name="Copy the address to delete").click()
     expect(page.get_by_role("button", name="Copied").first).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").endswith("/api/v1/chatbots/acme/data-deletion")
 
+    page.goto(live_server.url + page_of(chatbot, "keys"))
     page.locator("summary", has_text="Create key").click()
     page.get_by_label("Label").locator("visible=true").fill("A second CRM")
     page.get_by_role("button", name="Create key").click()
@@ -137,12 +140,38 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     stays_at_home(watched, live_server.url)
 
 
+@pytest.mark.long(reason="a browser opens an address for each section")
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_the_anchors_of_the_former_page_lead_to_their_pages(live_server, chromium, chatbot: Chatbot):
+    watched = signed_in(chromium, live_server.url, staff(chatbot, Role.VIEWER), page_of(chatbot))
+    page = watched.page
+    for section in (section for sections in PAGES.values() for section in sections):
+        page.goto("about:blank")
+        page.goto(f"{live_server.url}{page_of(chatbot)}#{section}")
+        expect(page).to_have_url(live_server.url + section_of(chatbot, section))
+        expect(page.locator(f"section#{section} h2")).to_be_in_viewport()
+    page.goto(live_server.url + page_of(chatbot))
+    page.evaluate("location.hash = 'keys'")  # typed into the address of the open page
+    expect(page).to_have_url(live_server.url + section_of(chatbot, "keys"))
+    page.goto(f"{live_server.url}{page_of(chatbot)}#nothing")
+    expect(page.get_by_role("heading", name="Members")).to_be_visible()
+    stays_at_home(watched, live_server.url)
+
+    viewer = staff(chatbot, Role.SUPPORT)
+    plain = signed_in(chromium, live_server.url, viewer, f"{page_of(chatbot)}#resolver", width=360, script=False).page
+    plain.get_by_role("link", name="Resolver").click()
+    expect(plain).to_have_url(live_server.url + section_of(chatbot, "resolver"))
+    here = plain.get_by_role("navigation", name="Settings").locator("[aria-current=page]")
+    expect(here).to_have_text("Identity")
+
+
 @pytest.mark.long(reason="a browser draws the page")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server, chromium, chatbot: Chatbot):
     officer = staff(chatbot, Role.OFFICER)
-    watched = signed_in(chromium, live_server.url, officer, page_of(chatbot), width=360, script=False)
+    watched = signed_in(chromium, live_server.url, officer, page_of(chatbot, "identity"), width=360, script=False)
     page = watched.page
 
     expect(page.get_by_role("button", name="Create variable")).to_be_hidden()
@@ -159,7 +188,7 @@ def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server,
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("has_script", [True, False])
 def test_the_page_follows_a_check(live_server, chromium, admin_user, chatbot, storage, *, has_script) -> None:
-    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot), script=has_script)
+    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot, "bucket"), script=has_script)
     page, section = watched.page, watched.page.locator("#bucket")
     section.get_by_role("button", name="Check access").click()
     expect(section).to_contain_text("Waiting for a worker")

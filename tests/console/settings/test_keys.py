@@ -1,4 +1,4 @@
-"""Clients' credentials and identity keys on the settings page: a secret is shown once, a private key never."""
+"""Clients' credentials and identity keys in the settings: a secret is shown once, a private key never."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The settings page: contents by role, number of queries; settings are saved with change-log entries or refused."""
+"""The pages of settings: contents by role, number of queries; settings are saved with log entries or refused."""
 
 import re
 from typing import Any
@@ -17,7 +17,16 @@ from chatbots.operations.chatbots import change_chatbot, designate_uci
 from chatbots.operations.keys import create_api_key
 from conversations import usage
 from tests import factories
-from tests.console.settings.saving import assert_refused, assert_saved, page_of, rules_of, save, shown
+from tests.console.settings.saving import (
+    PAGES,
+    assert_refused,
+    assert_saved,
+    page_of,
+    page_shown,
+    rules_of,
+    save,
+    shown,
+)
 from tests.people import Role, client_of, member, staff
 
 # Each action by its role, those of officers with form fields.
@@ -86,7 +95,7 @@ def test_actions_require_a_post_a_login_and_a_csrf_token(chatbot: Chatbot, admin
     checking.force_login(admin_user)
 
     for action, data in FOR_OFFICERS.items():
-        assert checking.get(f"{page_of(chatbot)}{action}/").status_code == 405
+        assert checking.get(page_of(chatbot, action)).status_code == (200 if action in PAGES else 405)
         assert save(checking, chatbot, action, **data).status_code == 403
         assert save(Client(), chatbot, action, **data).status_code == 302  # to the login
     assert not ChangeLogEntry.objects.filter(chatbot=chatbot).exists()
@@ -103,18 +112,21 @@ def test_it_makes_as_many_queries_for_many_rows_as_for_few(admin_client: Client,
             Membership.objects.create(chatbot=chatbot, user=user, role="viewer")
             factories.conversation_of(chatbot, f"value {n}", messages=0)
 
-    def asked() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
-            shown(admin_client, chatbot)
-        return len(captured)
+    def asked() -> dict[str, int]:
+        made = {}
+        for page in ("", *PAGES):
+            with CaptureQueriesContext(connection) as captured:
+                shown(admin_client, chatbot, page)
+            made[page] = len(captured)
+        return made
 
     fill(range(3))
     few = asked()
     fill(range(3, 40))
 
-    assert asked() == few <= 16
+    assert asked() == few
+    assert max(few.values()) <= 10, few
+    assert few["compliance"] == few[""], "its sections show the chatbot alone"
 
 
 def test_it_counts_the_conversations_of_the_present_and_the_former_uci(admin_client, chatbot, neighbour, monkeypatch):
@@ -133,7 +145,8 @@ def test_it_counts_the_conversations_of_the_present_and_the_former_uci(admin_cli
 
 def test_the_sample_calls_are_for_this_chatbot(admin_client: Client, chatbot: Chatbot) -> None:
     def calls() -> str:
-        text = admin_client.get(page_of(chatbot), HTTP_HOST="testserver", secure=True).text
+        page = page_of(chatbot, "compliance")
+        text = admin_client.get(page, HTTP_HOST="testserver", secure=True).text
         return text[text.index('id="calls"') :]
 
     text = calls()
@@ -168,6 +181,30 @@ def test_an_officer_switches_compliance_and_extracts(chatbot: Chatbot) -> None:
         {"setting": "extracts_enabled", "value": True},
     ]
     assert set(ChangeLogEntry.objects.values_list("actor", flat=True)) == {f"user:{officer.pk}"}
+
+
+def test_a_refused_form_stays_on_its_page(admin_client: Client) -> None:
+    bare = factories.ChatbotFactory.create(slug="bare")
+    refused = {
+        "rules": "compliance",
+        "uci": "identity",
+        "variables": "identity",
+        "assurance": "identity",
+        "extracts": "bucket",
+        "bucket/check": "bucket",
+        "credentials/record": "bucket",
+        "retention": "retention",
+        "keys": "keys",
+        "keys/identity": "keys",
+        "callbacks": "callbacks",
+        "callbacks/test": "callbacks",
+        "members": "members",
+    }
+    for action, page in refused.items():
+        answer = save(admin_client, bare, action, on="True", days="1")
+
+        assert_refused(answer, "")
+        assert page_shown(answer) == page, action
 
 
 def test_extracts_require_a_bucket_first(admin_client: Client) -> None:
@@ -235,6 +272,13 @@ def test_a_bare_chatbot_says_what_is_missing_and_its_first_uci_requires_no_confi
     text = shown(admin_client, bare)
     for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No key for the API", "No variables yet"):
         assert gap in text
+    for page in ("identity", "keys", "members"):
+        text = shown(admin_client, bare, page)
+        marked = re.findall(
+            r'/bare/(\w+)/"[^>]*>[^<]*<svg class="icon" role="img" aria-label="needs attention"', text
+        )
+        assert marked == ["identity", "bucket", "keys"]
+        assert ("No UCI designated" in text, "No key for the API" in text) == (page == "identity", page == "keys")
 
     made = save(admin_client, bare, "variables", category="custom", name="Kunden Nr")
     assert_saved(made, bare, "uci")

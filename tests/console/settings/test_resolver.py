@@ -1,4 +1,4 @@
-"""The resolver on the settings page, and the call that an officer tries."""
+"""The resolver in the settings, and the call that an officer tries."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,8 @@ from tests.looking_up import begin, resolver_of, send, with_resolver
 from tests.people import Role, member, staff
 from tests.receivers import Receiver, receiving
 
-PAGE = "/admin/settings/acme/"
+SETTINGS = "/admin/settings/acme/"
+PAGE = f"{SETTINGS}identity/"
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def shown(client: Client) -> str:
 
 
 def tried(client: Client, value: str = "token-5813") -> str:
-    response = client.post(f"{PAGE}resolver/try/", {"value_0": value})
+    response = client.post(f"{SETTINGS}resolver/try/", {"value_0": value})
     if response.status_code == 302:
         return " ".join(str(message) for message in get_messages(response.wsgi_request))
     return response.content.decode()

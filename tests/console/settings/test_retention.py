@@ -1,4 +1,4 @@
-"""Setting a retention period on the settings page: see the number, type it, save, cancel."""
+"""Setting a retention period in the settings: see the number, type it, save, cancel."""
 
 import re
 from datetime import timedelta

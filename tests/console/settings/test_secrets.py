@@ -41,7 +41,7 @@ def traces(client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture) -
     sessions = [session.get_decoded() for session in Session.objects.all()]
     history = list(LogEntry.objects.values_list("change_message", "object_repr"))
     entries = list(ChangeLogEntry.objects.values_list("data", flat=True))
-    pages = [client.get(page).text for page in (page_of(chatbot), "/admin/chatbots/", page_of(chatbot))]
+    pages = [shown(client, chatbot), client.get("/admin/chatbots/").text, shown(client, chatbot)]
     return f"{pages}{sessions}{client.cookies.output()}{history}{entries}{caplog.text}"
 
 
