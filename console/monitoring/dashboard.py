@@ -129,7 +129,7 @@ def _tiles(
             "of requests that can start",
             "bad" if waits_long else "",
         ),
-        Tile("Live clusters", f"{alive}", reverse("console:workers"), "", "" if alive else "bad"),
+        Tile("Workers", "running" if alive else "none", reverse("console:workers"), "", "" if alive else "bad"),
     ]
 
 

@@ -32,7 +32,7 @@ def test_the_users_recent_actions_are_not_shown(admin_client: Client) -> None:
 
 def test_a_path_that_accepts_post_only_explains_it(admin_client: Client, chatbot: Chatbot) -> None:
     # The page after a log-in that interrupted the submission of a form.
-    answer = admin_client.get(reverse("console:switch_compliance", args=[chatbot.slug]))
+    answer = admin_client.get(reverse("console:switch_extracts", args=[chatbot.slug]))
     assert (answer.status_code, answer["Allow"]) == (405, "POST")
     assert "go back and submit it again" in answer.text
 

@@ -103,7 +103,7 @@ def test_of_a_replayed_deletion_only_the_conversations_are_shown(chatbot: Chatbo
     request = held(chatbot, "restored", origin="replay")
     ComplianceRequest.objects.filter(pk=request.pk).update(uci_value=None)
     for answer in (show(officer, request), bulk(officer, request)):
-        assert "Only a keyed digest of the value was kept." in answer.text
+        assert "Only a fingerprint of it was kept" in answer.text
         assert "1 conversation" in answer.text
         assert VALUE not in answer.text.lower()
     assert len(shown_to()) == 2
@@ -115,7 +115,7 @@ def test_of_a_deletion_by_ids_the_conversations_are_shown(chatbot: Chatbot, offi
     text = card(show(officer, of_conversations(chatbot, "c-1", "c-gone", **state)).text)
     assert "Conversations by ID 1 conversation" in text
     assert f"{found.pk} 2026-03-31" in text
-    assert "only their digests" in text
+    assert "only fingerprints of them" in text
     assert "c-1" not in text
     assert "None of these conversations is stored now." in card(
         show(officer, of_conversations(chatbot, "c-3", **state)).text

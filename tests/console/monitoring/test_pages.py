@@ -112,9 +112,9 @@ def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbo
         "Waiting": "1",
         "In progress": "0",
         "Oldest waiting request": tiles(ours)["Oldest waiting request"],
-        "Live clusters": "0",
+        "Workers": "none",
     }
-    assert "No worker cluster is running" in ours
+    assert "No worker is running" in ours
     assert "1 in 30 days" in ours  # conversations
     assert VALUE not in ours
     superuser = client_of(User.objects.create_superuser("root"))
@@ -240,10 +240,15 @@ def test_the_workers_page_shows_everything_to_superusers_and_own_chatbots_to_oth
     assert VALUE not in alls
 
 
-def test_without_a_cluster_the_workers_page_shows_instructions(chatbot: Chatbot) -> None:
-    text = get(member(chatbot), "console:workers")
-    assert "manage.py qcluster" in text
-    assert "no_cluster" in text
+def test_without_a_cluster_the_workers_page_shows_instructions_folded_for_staff(chatbot: Chatbot) -> None:
+    for client, is_folded in ((member(chatbot), True), (client_of(User.objects.create_superuser("root")), False)):
+        text = get(client, "console:workers")
+        before, fold, inside = text.partition('<details class="operators">')
+        assert bool(fold) == is_folded
+        for words in ("manage.py qcluster", "no_cluster", "Live clusters", "Last sweep"):
+            assert words in (inside or before)
+            assert not (is_folded and words in before)
+        assert "none" in tiles(before)["Workers"]
 
 
 def test_officers_choose_the_chatbots_they_get_mails_about(chatbot, neighbour, settings) -> None:
