@@ -11,7 +11,7 @@ from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Resolver, V
 
 @dataclass(frozen=True)
 class Gap:
-    """Something missing: the `section` of the settings page that fixes it, and the consequence."""
+    """Something missing: the `section` of the settings that fixes it, and the consequence."""
 
     section: str
     text: str

@@ -87,7 +87,7 @@ PICTURES = (
     Picture("gone", lambda scene: f"/admin/conversations/{scene.deleted_conversation}/", status=410),
     Picture("lookup", lambda scene: f"/admin/lookup/?chatbot={scene.slug}", then=_look_up),
     Picture("settings", lambda scene: f"/admin/settings/{scene.slug}/", "superuser"),
-    Picture("retention", lambda scene: f"/admin/settings/{scene.slug}/", "superuser", _save_period),
+    Picture("retention", lambda scene: f"/admin/settings/{scene.slug}/retention/", "superuser", _save_period),
     Picture("file", lambda scene: f"/admin/file/{scene.slug}/"),
     Picture("preview", lambda scene: f"/admin/file/{scene.slug}/", then=_preview),
     Picture("preview-many", lambda scene: f"/admin/file/{scene.slug}/many/", then=_preview_many),

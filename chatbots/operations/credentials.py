@@ -42,7 +42,7 @@ _INTERRUPTED = Q(revoked_at__isnull=True) & (
 
 _BY_HAND = (
     "Create a user in the storage by hand, with the policy that bucket_policy prints and an access key, and record "
-    "the key: manage.py issue_bucket_credentials {slug} --made-by-hand KEY_ID, or on the chatbot's settings page."
+    "the key: manage.py issue_bucket_credentials {slug} --made-by-hand KEY_ID, or in the chatbot's settings."
 )
 
 

@@ -99,8 +99,8 @@ def _of_chatbots(
     yield _by_labels(
         f"{prefix}_identity_lookups",
         "Look-ups of identities that wait, and by state those of the last hour that ended, where the resolver is "
-        "on, but not those on a silent machine of Citus. Counted up to 2,000. The settings page of a chatbot has the "
-        "last error.",
+        "on, but not those on a silent machine of Citus. Counted up to 2,000. The page Identity of a "
+        "chatbot's settings has the last error.",
         {"state": IdentityLookup.State.values},
         {(state,): queued.number for state, queued in stats.lookups.items()},
         of,

@@ -107,15 +107,15 @@ ADVICE = {
     Code.CREDENTIALS_INTERRUPTED: (
         "Issuing or revoking a client's credentials for the hosted bucket of {slugs} was interrupted, so they may "
         "still exist in the storage. manage.py bucket_credentials lists them; manage.py revoke_bucket_credentials or "
-        "the chatbot's settings page revokes them."
+        "the page Bucket and extracts of the chatbot's settings revokes them."
     ),
     Code.RESOLVER_OFF: (
         "The resolver of {slug} is off, since another variable has become the UCI. Set it again for the new one, or "
         "remove it: manage.py set_resolver."
     ),
     Code.RESOLVER_FAILING: (
-        "All calls to the resolver of {slug} have failed since {since}, so chatters stay unknown. The chatbot's "
-        "settings page says why, and lets you try it. Ask the client to check the address."
+        "All calls to the resolver of {slug} have failed since {since}, so chatters stay unknown. The page "
+        "Identity of the chatbot's settings says why, and lets you try it. Ask the client to check the address."
     ),
     Code.LOOKUPS_WAIT: (
         "Look-ups of identities of {slug} have waited for a first call since {since}. Check the clusters and the "

@@ -1,1 +1,1 @@
-"""User data settings: one page with all settings of a chatbot, and an action for each save."""
+"""User data settings: the pages of a chatbot's settings, and an action for each save."""

@@ -1,4 +1,4 @@
-"""The bucket on the settings page: its form, and clients' credentials for the hosted bucket."""
+"""The bucket in the settings: its form, and clients' credentials for the hosted bucket."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The forms of the settings page that change a chatbot. The operations validate what they submit."""
+"""The forms of the settings that change a chatbot. The operations validate what they submit."""
 
 import re
 from collections.abc import Sequence

@@ -217,7 +217,7 @@ PAGES = {
     ),
     "identity": SettingsPage(
         "Identity",
-        "Choose the variable that identifies a chatter, and how far its values must be reliable.",
+        "Choose the variable that identifies a chatter, and how reliable its values must be.",
         ("uci", "assurance", "resolver"),
         "identities",
         _identity,

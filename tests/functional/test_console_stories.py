@@ -106,6 +106,7 @@ def _set_up(page: Page) -> None:
     page.get_by_label("Time zone").fill("Europe/Lisbon")
     page.get_by_role("button", name="Create chatbot").click()
 
+    page.get_by_role("link", name="No UCI designated").click()
     page.get_by_role("button", name="Create variable").click()
     dialog = page.get_by_role("dialog", name="Create variable")
     dialog.get_by_label("Custom").check()
@@ -115,6 +116,7 @@ def _set_up(page: Page) -> None:
     page.get_by_role("button", name="Save UCI").click()
     expect(page.get_by_text("Current UCI")).to_be_visible()
 
+    page.get_by_role("navigation", name="Settings").get_by_role("link", name="Bucket and extracts").click()
     page.get_by_role("button", name="Check access").click()
     expect(page.locator("#bucket")).to_contain_text("The bucket can be used")
 

@@ -1,4 +1,4 @@
-"""The settings pages in a real browser: both themes, on a phone, by keyboard, and without scripts."""
+"""The pages of settings in a real browser: both themes, on a phone, by keyboard, and without scripts."""
 
 from concurrent.futures import ThreadPoolExecutor
 
