@@ -224,7 +224,7 @@ PAGES = {
     ),
     "bucket": SettingsPage(
         "Bucket and extracts",
-        "Where exports are stored, with which credentials, and a file of each day's messages.",
+        "Store exports and a daily file of messages, and give the client credentials for them.",
         ("bucket", "extracts"),
         "bucket-credentials",
         _bucket,
@@ -239,7 +239,7 @@ PAGES = {
         "Callbacks", "The secret that signs callbacks, and a test callback.", ("callbacks",), "keys", _callbacks
     ),
     "members": SettingsPage(
-        "Members", "Who has access to the chatbot, and in which role.", ("members",), "roles", _members
+        "Members", "The users with access to the chatbot, and their roles.", ("members",), "roles", _members
     ),
 }
 PAGE_OF = {section: name for name, one in PAGES.items() for section in one.sections}

@@ -164,7 +164,7 @@ class World:
         yield from of_the_console(values)
         yield from of_djangos(values)
         yield from (page.url(values) for page in TABLE if page.method == "GET" and page.named)
-        yield reverse("console:settings", args=[self.neighbour.slug])
+        yield reverse("console:settings_page", args=[self.neighbour.slug, "bucket"])
         # Of each state one: what a page shows depends on it.
         for status in ComplianceRequest.Status.values:
             found = ComplianceRequest.objects.filter(chatbot=self.chatbot, status=status).order_by("-pk").first()

@@ -15,7 +15,7 @@ from compliance.retention import policy
 from console.settings import forms
 from tests.compliance.retention.runs import conversation_aged, file_run, keep_for
 from tests.console.request_pages import decide
-from tests.console.settings.saving import assert_saved, save, shown
+from tests.console.settings.saving import assert_saved, page_of, save, shown
 from tests.people import Role, member
 
 Status = ComplianceRequest.Status
@@ -43,6 +43,7 @@ def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, offi
     page = save(officer, chatbot, "retention", days="90")
     assert page.status_code == 200
     assert "Nothing has been saved yet" in page.text
+    assert page.text.count(f'href="{page_of(chatbot, "retention")}"') == 2, "without an anchor, which would stay here"
     assert "<strong>2</strong> conversations" in page.text
     assert "1 more, in a run each night" in page.text
     assert period_of(chatbot) is None

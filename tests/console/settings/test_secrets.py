@@ -90,6 +90,8 @@ def test_a_callback_secret_is_shown_once(admin_client, chatbot, caplog) -> None:
     assert "no-store" in answer.headers["Cache-Control"]
     secret = answer.context["created"].secret
     assert answer.text.count(secret) == 1
+    # The answer has the page's address: a link with an anchor would not leave it.
+    assert answer.text.count(f'href="{page_of(chatbot, "callbacks")}"') == 2
     left = traces(admin_client, chatbot, caplog)
     assert "The old secret is also used until" in left
     for hidden in (secret, CallbackSecret.objects.get().secret_encrypted):
