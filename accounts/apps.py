@@ -9,4 +9,4 @@ class AccountsConfig(AppConfig):
         from accounts import sessions  # noqa: PLC0415  (needs the app registry)
 
         user_logged_in.connect(sessions.begin, dispatch_uid="accounts.sessions")
-        user_logged_out.connect(sessions.note_the_end, dispatch_uid="accounts.sessions.note_the_end")
+        user_logged_out.connect(sessions.record_logout, dispatch_uid="accounts.sessions.record_logout")

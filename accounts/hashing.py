@@ -22,7 +22,7 @@ class TooBusy(Exception):
     """Too many passwords are being checked, so this one was not. It can be retried in a moment."""
 
 
-class OneAtATime(PBKDF2PasswordHasher):
+class SerialHasher(PBKDF2PasswordHasher):
     """Django's hasher, with its format. Raises TooBusy."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:

@@ -168,13 +168,13 @@ def _require_open(one: Attempt) -> None:
         row = found.get(limit.key)
         if row is None or row.failures < limit.most:
             continue
-        if limit.kind is LimitKind.NAME and _has_come_from(one):
+        if limit.kind is LimitKind.NAME and _is_known_address(one):
             one.limits.remove(limit)
         else:
             raise Locked(limit.kind, row.ends_at)
 
 
-def _has_come_from(one: Attempt) -> bool:
+def _is_known_address(one: Attempt) -> bool:
     """Return whether the user has logged in from this address recently."""
     [address] = [limit.address for limit in one.limits if limit.kind is LimitKind.PAIR]
     since = Now() - settings.LOGIN_RECORD_DAYS

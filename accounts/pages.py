@@ -93,10 +93,10 @@ def set_up(request: HttpRequest) -> HttpResponse:
         return redirect("console:second_factor")
     if request.method != "POST":
         offered = second_factor.offer(user)
-        return _offered(request, offered, ConfirmForm(initial={"token": offered.token}))
+        return _offer_page(request, offered, ConfirmForm(initial={"token": offered.token}))
     form = ConfirmForm(request.POST)
     try:
-        offered = second_factor.offer_again(user, request.POST.get("token", ""))
+        offered = second_factor.restore_offer(user, request.POST.get("token", ""))
     except CodeRefused:
         return redirect("console:second_factor_set_up")
     if form.is_valid():
@@ -110,7 +110,7 @@ def set_up(request: HttpRequest) -> HttpResponse:
             request.session.cycle_key()
             remember_device(request, authenticator)
             return _page(request, "recovery_codes", "Your recovery codes", codes=codes)
-    return _offered(request, offered, form)
+    return _offer_page(request, offered, form)
 
 
 @_own_page
@@ -124,13 +124,13 @@ def renew_recovery_codes(request: HttpRequest) -> HttpResponse:
 
 @_own_page
 def remove(request: HttpRequest) -> HttpResponse:
-    def take_away(user: User) -> HttpResponse:
+    def remove_factor(user: User) -> HttpResponse:
         second_factor.remove(user=user, actor=f"user:{user.pk}")
         # Otherwise this session would end too.
         request.session.pop(DEVICE_ID_SESSION_KEY, None)
         return redirect("console:second_factor_set_up")
 
-    return _with_code(request, "remove", "Remove the second factor", take_away)
+    return _with_code(request, "remove", "Remove the second factor", remove_factor)
 
 
 def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User], HttpResponse]) -> HttpResponse:
@@ -145,7 +145,7 @@ def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User
     return _page(request, name, title, form=form)
 
 
-def _offered(request: HttpRequest, offered: Offer, form: ConfirmForm) -> HttpResponse:
+def _offer_page(request: HttpRequest, offered: Offer, form: ConfirmForm) -> HttpResponse:
     return _page(
         request,
         "set_up",

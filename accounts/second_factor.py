@@ -75,13 +75,13 @@ def is_set_up(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 def offer(user: User) -> Offer:
     """Return a new authenticator to be confirmed."""
-    return _offered(user, secrets.token_hex(20))
+    return _offer(user, secrets.token_hex(20))
 
 
-def offer_again(user: User, token: str) -> Offer:
+def restore_offer(user: User, token: str) -> Offer:
     """Return an offer by its token. Raises CodeRefused if it belongs to another user."""
     try:
-        return _offered(user, decrypt(token, bound_to=_binding(user)))
+        return _offer(user, decrypt(token, bound_to=_binding(user)))
     except SecretUnreadable:
         raise CodeRefused from None
 
@@ -153,7 +153,7 @@ def _authenticators(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Authenti
     return found
 
 
-def _offered(user: User, secret: str) -> Offer:
+def _offer(user: User, secret: str) -> Offer:
     encrypted = encrypt(secret, bound_to=authenticator_binding(user.pk))
     authenticator = Authenticator(user=user, name="Authenticator app", key="", secret_encrypted=encrypted)
     return Offer(authenticator, encrypt(secret, bound_to=_binding(user)))

@@ -63,7 +63,7 @@ class SessionMiddleware:
     ) -> HttpResponse | None:
         if not _is_logged_in(request):
             return None
-        reason = _why_over(request)
+        reason = _end_reason(request)
         if reason is None:
             return None
         auth.logout(request)
@@ -96,7 +96,7 @@ def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
     logger.info("login.done user=%s", user.pk)
 
 
-def note_the_end(*, request: HttpRequest, **_signal: Any) -> None:
+def record_logout(*, request: HttpRequest, **_signal: Any) -> None:
     """Record the log-out."""
     from accounts.models import StaffLogin  # noqa: PLC0415  (as above)
 
@@ -145,7 +145,7 @@ def _accept_fallbacks(request: HttpRequest) -> None:
         session[auth.HASH_SESSION_KEY] = newest
 
 
-def _why_over(request: HttpRequest) -> str | None:
+def _end_reason(request: HttpRequest) -> str | None:
     """Return why a session has ended, or None."""
     session, now = request.session, time.time()
     if now - session.get(_BEGAN, now) > settings.SESSION_COOKIE_AGE:

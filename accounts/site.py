@@ -68,7 +68,7 @@ class AccessSite(AdminSite):
             elif request.path == reverse("admin:logout"):
                 answer = csrf_protect(never_cache(view))(request, *args, **kwargs)
             else:
-                answer = never_cache(_to_set_up)(request)
+                answer = never_cache(_redirect_to_set_up)(request)
             return answer
 
         return cast("_View", update_wrapper(inner, guarded))
@@ -99,10 +99,10 @@ class AccessSite(AdminSite):
                 case Access.GRANTED:
                     return HttpResponseRedirect(reverse("admin:index"))
                 case Access.NEEDS_SECOND_FACTOR:
-                    return _to_set_up(request)
+                    return _redirect_to_set_up(request)
         context = {**self.each_context(request), "title": "Log in", "subtitle": None, **(extra_context or {})}
         return login.ask_password(request, context)
 
 
-def _to_set_up(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  a view
+def _redirect_to_set_up(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  a view
     return HttpResponseRedirect(reverse("console:second_factor"))

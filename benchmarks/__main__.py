@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.place import ROOT, VAR_DIR, Busy, taken
+from benchmarks.place import ROOT, VAR_DIR, Busy, exclusive_folder
 from benchmarks.programs import NAMES
 from benchmarks.results import Run, machine, table, write
 from devservers.control import EmbeddedError
@@ -36,12 +36,12 @@ def main() -> int:
     options = _parser().parse_args()
     if options.list:
         for name in NAMES:
-            print(f"{name:15}{what_it_does(name)}")
+            print(f"{name:15}{describe(name)}")
         return 0
     run = Run(quick=options.quick, wanted_rounds=options.rounds)
     exit_on_sigterm()
     try:
-        with taken():
+        with exclusive_folder():
             header, failed = _run_all(run, options.only or NAMES)
     except Busy:
         print("The benchmarks run already in this copy: wait for them, or set VAR_DIR.", file=sys.stderr)
@@ -70,7 +70,7 @@ def run_each(run: Run, names: Sequence[str], *, before: Callable[[], None]) -> l
     """Run each program after `before`; return the names of those that failed. One that fails stops no other."""
     failed = []
     for name in names:
-        print(f"{name}: {what_it_does(name)}", file=sys.stderr, flush=True)
+        print(f"{name}: {describe(name)}", file=sys.stderr, flush=True)
         try:
             before()
             importlib.import_module(f"benchmarks.programs.{name}").run(run)
@@ -88,7 +88,7 @@ def _show_logs() -> None:
         print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
 
 
-def what_it_does(name: str) -> str:
+def describe(name: str) -> str:
     """Return the first line of a program's docstring, without importing it."""
     source = (Path(__file__).parent / "programs" / f"{name}.py").read_text()
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]

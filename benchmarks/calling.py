@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NamedTuple, Self
 
-from benchmarks.filling import Filled
+from benchmarks.filling import FilledChatbot
 from chatbots.authentication import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from chatbots.models import ApiKey, Chatbot
 from chatbots.operations.keys import create_api_key
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 class Signer:
     """A client company's program, with a signing key of one chatbot."""
 
-    def __init__(self, filled: Filled) -> None:
+    def __init__(self, filled: FilledChatbot) -> None:
         chatbot = Chatbot.objects.get(pk=filled.chatbot)
         key = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="benchmark", actor="command")
         self._secret = str(key.secret)

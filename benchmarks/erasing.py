@@ -23,14 +23,14 @@ _ERASE = (
 )
 
 
-def erase_in_chunks(find: str, who: Sequence[Any], *, chunk: int) -> tuple[float, float]:
+def erase_in_chunks(find: str, parameters: Sequence[Any], *, chunk: int) -> tuple[float, float]:
     """Erase the conversations whose ids the statement `find` selects, `chunk` of them in a transaction.
 
     Returns the seconds of all and of the longest transaction.
     """
     marks = [time.perf_counter()]
     with world.plain_connection() as connection:
-        ids = [row[0] for row in connection.execute(find, who)]
+        ids = [row[0] for row in connection.execute(find, parameters)]
         for start in range(0, len(ids), chunk):
             for statement in _ERASE:
                 values = {"ids": ids[start : start + chunk], "request": uuid7()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from psycopg import Connection
 
-from benchmarks.filling import Filled
+from benchmarks.filling import FilledChatbot
 from chatbots.buckets import hosted_storage
 from compliance.models import Export
 from conversations.transcripts import NUMBER, PHONE
@@ -97,7 +97,7 @@ class FloorDiffers(Exception):
 class Floor:
     """Writes the files of a chatbot's chatters, one after the other, on one connection."""
 
-    def __init__(self, connection: Connection, filled: Filled) -> None:
+    def __init__(self, connection: Connection, filled: FilledChatbot) -> None:
         self._connection = connection
         statement = _COPY.replace("<chatbot>", str(filled.chatbot)).replace("<variable>", str(filled.variable))
         self._filled = filled
@@ -123,7 +123,7 @@ class Floor:
         self._client.upload_file(str(scratch), self._storage.bucket_name, self.key(value))
         self.sha256[value] = digest.hexdigest()
 
-    def check(self, filled: Filled) -> None:
+    def check(self, filled: FilledChatbot) -> None:
         """Compare with the files that ours wrote of the same chatters. Raises FloorDiffers."""
         ours = set(Export.objects.filter(chatbot=filled.chatbot).values_list("sha256", flat=True))
         if not ours or not ours <= set(self.sha256.values()):

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from benchmarks.filling import Filled
+from benchmarks.filling import FilledChatbot
 from compliance.cluster import notify
 from compliance.models import ComplianceRequest
 
@@ -21,7 +21,7 @@ class NotCompleted(Exception):
     """Requests ended otherwise than completed, or not in time."""
 
 
-def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[UUID]:
+def file(filled: FilledChatbot, values: Iterable[str], kind: str = "deletion") -> list[UUID]:
     """File one request for each value, in one transaction, notify the workers, and return the requests' ids."""
     requests = [
         ComplianceRequest(
@@ -44,14 +44,14 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[
     return [request.pk for request in requests]
 
 
-def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.01, seconds: float = 2 * _HOURS) -> float:
+def wait(filled: FilledChatbot, kind: str = "deletion", *, every: float = 0.01, seconds: float = 2 * _HOURS) -> float:
     """Return when the chatbot's requests of this kind are completed, after how many seconds. Raises NotCompleted.
 
     Looks only at the last one in the queue, by its key, until that is done, and only then at all: looking at all
     takes the database longer the more there are, and that time would be the workers'.
     """
     began = time.perf_counter()
-    while rest := _rest(filled, kind):
+    while rest := _uncompleted(filled, kind):
         while ComplianceRequest.objects.filter(pk=rest[0], status__in=_UNDER_WAY).exists():
             if time.perf_counter() - began > seconds:
                 raise NotCompleted(f"Requests of {filled.slug} are not completed after {seconds:.0f} s.")
@@ -59,17 +59,17 @@ def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.01, seconds
     return time.perf_counter() - began
 
 
-def are_completed(filled: Filled, kind: str = "deletion") -> bool:
+def are_completed(filled: FilledChatbot, kind: str = "deletion") -> bool:
     """Return whether the chatbot's requests of this kind are completed, all of them. Raises NotCompleted."""
-    return not _rest(filled, kind)
+    return not _uncompleted(filled, kind)
 
 
-def completed_among(ids: Iterable[UUID]) -> set[UUID]:
+def filter_completed(ids: Iterable[UUID]) -> set[UUID]:
     """Return those of these requests that are completed."""
     return set(ComplianceRequest.objects.filter(pk__in=ids, status="completed").values_list("pk", flat=True))
 
 
-def _rest(filled: Filled, kind: str) -> list[UUID]:
+def _uncompleted(filled: FilledChatbot, kind: str) -> list[UUID]:
     """Return the last requests that are not completed, the last one first. Raises NotCompleted."""
     rest = ComplianceRequest.objects.filter(chatbot=filled.chatbot, kind=kind).exclude(status="completed")
     found = list(rest.order_by("-seq")[:100])

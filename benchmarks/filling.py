@@ -46,7 +46,7 @@ SELECT %(chatbot)s, id, 'm-' || n, 'user', 'text', repeat('a text of some length
 
 
 @dataclass(frozen=True)
-class Filled:
+class FilledChatbot:
     """A filled chatbot: its number, number and public id of its UCI, and its chatters' values."""
 
     chatbot: int
@@ -62,7 +62,7 @@ class Filled:
 
 def fill(
     slug: str, *, chatters: int, conversations: int = 5, messages: int = 10, apart: int = 1, days: int = 60
-) -> Filled:
+) -> FilledChatbot:
     """Create a chatbot with chatters, conversations for each, and messages for each conversation.
 
     The first conversation begins `days` ago at midnight, UTC, and each next one `apart` seconds later.
@@ -80,15 +80,15 @@ def fill(
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1_000_000)
     uci = chatbot.variables.get()
     values = [f"member-{number}" for number in range(chatters)]
-    filled = Filled(chatbot.pk, uci.pk, uci.public_id, slug, values)
+    filled = FilledChatbot(chatbot.pk, uci.pk, uci.public_id, slug, values)
     insert(filled, range(1, chatters * conversations + 1), messages=messages, apart=apart, days=days)
     return filled
 
 
-def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1, days: int = 60) -> None:
+def insert(filled: FilledChatbot, numbers: range, *, messages: int, apart: int = 1, days: int = 60) -> None:
     """Add conversations with these numbers, which are new. The chatters have one after the other."""
 
-    def fill_some(some: range) -> None:
+    def fill_range(some: range) -> None:
         with world.plain_connection() as connection:
             # Switches the triggers of foreign keys off, for which the rows are right by construction.
             connection.execute("SET session_replication_role = replica")
@@ -112,4 +112,4 @@ def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1, day
         "days": days,
     }
     with ThreadPoolExecutor(_CONNECTIONS) as threads:
-        list(threads.map(fill_some, [numbers[start : start + step] for start in range(0, len(numbers), step)]))
+        list(threads.map(fill_range, [numbers[start : start + step] for start in range(0, len(numbers), step)]))

@@ -16,7 +16,7 @@ class Busy(Exception):
 
 
 @contextmanager
-def taken() -> Iterator[None]:
+def exclusive_folder() -> Iterator[None]:
     """Have the folder for us alone, empty, and leave none behind. Raises Busy."""
     VAR_DIR.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(VAR_DIR.parent, os.O_RDONLY)

@@ -60,17 +60,17 @@ class Run:
     def rounds(self, full: int, quick: int = 1) -> int:
         return self.wanted_rounds or self.size(full, quick)
 
-    def tell(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Report progress on stderr."""
         print(f"  {datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Keep a line of information to print below the table."""
-        self.tell(text)
+        self.log(text)
         self.notes.append(text)
 
     def add(self, result: Result) -> None:
-        self.tell(" ".join(_cells(result)))
+        self.log(" ".join(_cells(result)))
         self.results.append(result)
 
 

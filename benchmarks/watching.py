@@ -17,18 +17,18 @@ SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::flo
 
 
 @dataclass
-class Longest:
+class OldestTransaction:
     """The age of the oldest transaction seen so far, in seconds."""
 
     seconds: float = 0.0
 
 
 @contextmanager
-def longest_transaction() -> Iterator[Longest]:
+def longest_transaction() -> Iterator[OldestTransaction]:
     """Look every 20 milliseconds how long the workers' transactions have been open."""
     connection.ensure_connection()
     ours = connection.connection.info.backend_pid
-    longest, over = Longest(), Event()
+    longest, over = OldestTransaction(), Event()
 
     def watch() -> None:
         with world.plain_connection(autocommit=True) as plain:

@@ -46,7 +46,7 @@ def was_ended_by_operator(error: BaseException) -> bool:
     return isinstance(error.__cause__, AdminShutdown)
 
 
-def was_refused_for_now(error: BaseException) -> bool:
+def was_refused_temporarily(error: BaseException) -> bool:
     """Return whether the database has no room on its disk, or took no connection, whatever it was asked.
 
     A lack of memory is no such refusal: the statement itself can be its cause.

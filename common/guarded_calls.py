@@ -90,7 +90,7 @@ class GuardedPost:
             return Answer(self._status, failure=failure, kind=kind)
         return Answer(self._status, self._body)
 
-    def so_far(self) -> Answer:
+    def partial_result(self) -> Answer:
         """Return the answer of a call that is not over at its deadline, since a name is still looked up."""
         return Answer(self._status, failure=CallFailure.NO_ANSWER)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
-from common.database_errors import is_connection_lost, was_refused_for_now
+from common.database_errors import is_connection_lost, was_refused_temporarily
 from common.logs import describe_kind
 
 logger = logging.getLogger(__name__)
@@ -25,15 +25,15 @@ def in_any_order(things: Collection[_Thing]) -> list[_Thing]:
 
 
 def _is_of_all(error: Exception) -> bool:
-    return is_connection_lost(error) or was_refused_for_now(error)
+    return is_connection_lost(error) or was_refused_temporarily(error)
 
 
-class SomeFailed(Exception):
+class PartsFailed(Exception):
     """Parts have failed. Names the kinds of their errors, which may be stored; the log has the frames."""
 
 
 class Isolation:
-    """A context that ends by raising SomeFailed if a part of it has failed.
+    """A context that ends by raising PartsFailed if a part of it has failed.
 
     An error by which the database is lost or refuses work ends it at once.
     """
@@ -47,14 +47,14 @@ class Isolation:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._failures:
-            raise SomeFailed(", ".join(dict.fromkeys(self._failures)))
+            raise PartsFailed(", ".join(dict.fromkeys(self._failures)))
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Log an error of this part by `name`, and go on."""
         try:
             yield
-        except SomeFailed as error:
+        except PartsFailed as error:
             self._failures.append(str(error))
         except Exception as error:
             if _is_of_all(error):
@@ -64,7 +64,7 @@ class Isolation:
 
     @contextmanager
     def chatbot(self, chatbot_id: int) -> Iterator[None]:
-        """As `part`. Raises SomeFailed once chatbots have failed for too long."""
+        """As `part`. Raises PartsFailed once chatbots have failed for too long."""
         began, before = time.monotonic(), len(self._failures)
         with self.part(f"chatbot:{chatbot_id}"):
             yield

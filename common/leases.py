@@ -81,12 +81,12 @@ def back_off(attempts: int, *, first: timedelta, longest: timedelta, factor: int
     return min(longest, first * int(factor ** min(attempts, 20)))
 
 
-def at_random(limit: timedelta) -> timedelta:
+def random_wait(limit: timedelta) -> timedelta:
     """Return a wait below a limit, of a second at least, so that what failed together is not tried again together."""
     return timedelta(seconds=random.uniform(1, limit.total_seconds()))  # noqa: S311  (nothing secret)
 
 
-def most_workers() -> int:
+def max_long_workers() -> int:
     """Return how many workers of a cluster may do long work at a time: all but one, which stays free for requests."""
     return max(1, int(str(settings.Q_CLUSTER["workers"])) - 1)
 

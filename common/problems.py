@@ -223,7 +223,7 @@ def too_many_errors(count: int) -> FieldError:
     return FieldError(pointer="", code="too_many_errors", detail=f"There are {count:,} faults; not all are listed.")
 
 
-def at_most(errors: Sequence[FieldError], most: int) -> list[FieldError]:
+def truncate_errors(errors: Sequence[FieldError], most: int) -> list[FieldError]:
     """Return at most `most` errors. If some are left out, the last entry says how many there are."""
     if len(errors) <= most:
         return list(errors)
@@ -242,7 +242,7 @@ class Problem(exceptions.APIException):
         super().__init__(detail or f"{title}.", code)
         self.status_code = status
         self.code = code
-        self.errors = at_most(errors, MOST_ERRORS)
+        self.errors = truncate_errors(errors, MOST_ERRORS)
 
     def as_dict(self, *, most_errors: int = MOST_ERRORS) -> dict[str, Any]:
         """Return the members of the problem, with at most `most_errors` of its errors."""
@@ -254,7 +254,7 @@ class Problem(exceptions.APIException):
             "code": self.code,
             "trace_id": current_request_id.get(),
             "request_id": current_request_id.get(),  # its former name, which is also that of a ComplianceRequest's id
-            "errors": at_most(self.errors, most_errors),
+            "errors": truncate_errors(self.errors, most_errors),
         }
 
     def headers(self) -> dict[str, str]:
@@ -308,7 +308,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if isinstance(exception, SessionInterrupted) and exception.__context__:
         cause = exception.__context__.__context__
         if isinstance(cause, Exception) and was_not_served(cause):
-            return unserved(request, cause)
+            return unserved_response(request, cause)
     if is_api(request):
         return answer(Problem("invalid"))
     return defaults.bad_request(request, exception)
@@ -318,13 +318,13 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     """handler500: a failure outside of the API's views, such as of a log-in that the database does not store."""
     error = sys.exc_info()[1]
     if isinstance(error, Exception) and was_not_served(error):
-        return unserved(request, error)
+        return unserved_response(request, error)
     if is_api(request):
         return answer(Problem("internal"))
     return defaults.server_error(request)
 
 
-def unserved(request: HttpRequest, error: Exception) -> HttpResponse:
+def unserved_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """Return the response to a call, or to a page of the console, that the database did not serve."""
     problem = as_problem(error)
     response: HttpResponse

@@ -21,5 +21,5 @@ class ComplianceConfig(AppConfig):
         pre_migrate.connect(former_schema.refuse, sender=self, dispatch_uid="compliance.former_schema")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
-        rows.WAITED_FOR.append(due.left_out)
+        rows.WAITED_FOR.append(due.find_kept)
         broker.disable_unpickling()

@@ -106,7 +106,7 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
 
 
 @register
-def canary_can_fly(**_: object) -> list[CheckMessage]:
+def check_canary(**_: object) -> list[CheckMessage]:
     """Check that a canary that is switched on has an address, and log files that are found from any folder."""
     problems: list[CheckMessage] = []
     if settings.CANARY_EVERY is not None and not settings.CANARY_URL:

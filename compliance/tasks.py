@@ -44,21 +44,21 @@ def sweep() -> None:
             notify.notify_workers()
         # Last: requests do not wait for it.
         with isolated.part("canary"):
-            if settings.CANARY_URL and tripwire.look_if_due():
+            if settings.CANARY_URL and tripwire.check_if_due():
                 canary.advance()
 
 
 @task
 def deliver_callbacks() -> None:
     """Send due callbacks and make due look-ups, in one turn. Enqueues another if some are left."""
-    if tripwire.look_if_due() and dispatcher.run([Callbacks(), Lookups()], seconds=dispatcher.TURN_SECONDS):
+    if tripwire.check_if_due() and dispatcher.run([Callbacks(), Lookups()], seconds=dispatcher.TURN_SECONDS):
         notify.enqueue_callbacks()
 
 
 @task
 def send_mails() -> None:
     """Mail notifications to officers. Enqueues another turn if some are left."""
-    if tripwire.look_if_due() and mails.deliver():
+    if tripwire.check_if_due() and mails.deliver():
         notify.enqueue("send_mails")
 
 
@@ -69,7 +69,7 @@ def requeue_from_cluster(name: str, blamed: str | None) -> bool:
     return claims.requeue_from_cluster(name, blamed=blamed)
 
 
-def enqueue_what_is_due() -> None:
+def enqueue_due_work() -> None:
     """Insert tasks for what is due: some may have been lost, with their process or because the database failed."""
     if health.is_anything_due() or bucket_checks.is_any_waiting():
         notify.notify_workers()
@@ -80,9 +80,9 @@ def enqueue_what_is_due() -> None:
         notify.enqueue_callbacks()
 
 
-def have_journal_written() -> None:
+def enqueue_due_journal() -> None:
     if health.is_journal_due():
         notify.notify_workers()
 
 
-DUTIES = Duties(requeue_from_cluster, worker.requeue_expired, enqueue_what_is_due, have_journal_written)
+DUTIES = Duties(requeue_from_cluster, worker.requeue_expired, enqueue_due_work, enqueue_due_journal)

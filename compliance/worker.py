@@ -12,7 +12,7 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
-from common.database_errors import is_connection_lost, was_ended_by_operator, was_refused_for_now
+from common.database_errors import is_connection_lost, was_ended_by_operator, was_refused_temporarily
 from common.db import retry_while_unavailable
 from common.isolation import Isolation
 from common.logs import describe_kind
@@ -70,7 +70,7 @@ def drain(
     """
     end = time.monotonic() + seconds
     with silence.calling_hosted():
-        if not tripwire.look_if_due():
+        if not tripwire.check_if_due():
             return _catch_up(seconds)
         requeue_expired()
         called = False
@@ -88,14 +88,14 @@ def drain(
                 if held is None:
                     continue
                 idle = False
-                if on_backlog and held.leaves_others and not (called and not held.is_large):
+                if on_backlog and held.may_leave_work and not (called and not held.is_large):
                     on_backlog()
                     called = True
                 work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
             # What was worked on until now took a while.
             if time.monotonic() < end and _may_work() and extracts.build_next(settled=not idle):
                 idle = False
-            if _work_at_clients(background):
+            if _start_client_work(background):
                 idle = False
             if idle:
                 return False
@@ -120,10 +120,10 @@ def _catch_up(seconds: float) -> bool:
     return True
 
 
-def _work_at_clients(background: BackgroundJobs | None) -> bool:
+def _start_client_work(background: BackgroundJobs | None) -> bool:
     """Start work that calls clients' buckets while there is room, and return whether there was any."""
     has_begun = False
-    while _may_work() and (job := _next_at_clients(background)):
+    while _may_work() and (job := _next_client_work(background)):
         has_begun = True
         if background is None:
             job.run()
@@ -132,13 +132,13 @@ def _work_at_clients(background: BackgroundJobs | None) -> bool:
     return has_begun
 
 
-def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
+def _next_client_work(background: BackgroundJobs | None) -> Job | None:
     """Take the next work that calls a client's bucket: a check, for which a user waits, or else a random kind."""
     busy = background.busy if background else ()
     if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)
         if check:
-            return _at_client(check.chatbot_id, partial(bucket_checks.run, check), requeue=check.release)
+            return _client_job(check.chatbot_id, partial(bucket_checks.run, check), requeue=check.release)
     if background is None or background.has_room:
         kinds = (_next_requests, _next_extract)
         for take in random.sample(kinds, len(kinds)):
@@ -151,7 +151,7 @@ def _next_requests(busy: Collection[int]) -> Job | None:
     held = claims.take_for_bucket(busy)
     if held is None or held.bucket_of is None:
         return None
-    return _at_client(
+    return _client_job(
         held.bucket_of, lambda: work(held, deadline=time.monotonic() + TURN_SECONDS), requeue=held.abandon
     )
 
@@ -159,13 +159,13 @@ def _next_requests(busy: Collection[int]) -> Job | None:
 def _next_extract(busy: Collection[int]) -> Job | None:
     held = leases.take_for_bucket(busy=busy)
     return (
-        _at_client(held.chatbot_id, lambda: extracts.build(held), requeue=partial(leases.requeue, held))
+        _client_job(held.chatbot_id, lambda: extracts.build(held), requeue=partial(leases.requeue, held))
         if held
         else None
     )
 
 
-def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], object]) -> Job:
+def _client_job(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], object]) -> Job:
     def run() -> None:
         with silence.calling_bucket_of(chatbot_id):
             work()
@@ -179,8 +179,8 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     Expired data is removed by threads of `background` while it has room; without it, here. In a database that was
     restored from a backup it only checks the hosted bucket.
 
-    An error of a step, or of a chatbot in it, affects no other. Raises SomeFailed after all steps; if the database is
-    lost or refuses work, its error at once.
+    An error of a step, or of a chatbot in it, affects no other. Raises PartsFailed after all steps. Raises the error
+    of a database that is lost or refuses work at once.
     """
     steps: list[Callable[[], object]] = [
         *(claims.requeue_expired, leases.requeue_expired, machines.look_if_due, journal.write_due),
@@ -194,7 +194,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
             # First: without the bucket, nothing else may be done once the database server was started anew.
             with isolated.part("hosted_bucket"):
                 bucket_checks.check_hosted_if_due()
-            if not tripwire.look_if_due():
+            if not tripwire.check_if_due():
                 if (found := service.state()) != service.State.OPEN:
                     service.log_closed(found)
                 return
@@ -223,7 +223,7 @@ def _remove_expired(background: BackgroundJobs) -> None:
     left = objects.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
         if background.has_room and chatbot_id not in background.busy and not occurrences.is_resting():
-            background.begin(_at_client(chatbot_id, partial(objects.remove_at_client, chatbot_id), requeue=nothing))
+            background.begin(_client_job(chatbot_id, partial(objects.remove_at_client, chatbot_id), requeue=nothing))
 
 
 def requeue_expired() -> None:
@@ -257,9 +257,9 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
     Wait for a database that does not answer: otherwise the claim would have to expire. Where it refuses work for now,
     rest.
     """
-    if was_refused_for_now(error):
+    if was_refused_temporarily(error):
         logger.warning("claim.refused claim=%s %s", held.id, describe_kind(error))
-        occurrences.rest_after_refusal()
+        occurrences.pause_after_refusal()
     else:
         logger.error("claim.failed claim=%s", held.id, exc_info=error)
     try:
@@ -274,7 +274,7 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 def _requeue(held: HeldClaim, error: Exception) -> None:
     if machines.are_behind(error, chatbots_of(held.request_ids)):
         requeue.machine_lost(held, held.request_ids)
-    elif was_refused_for_now(error):
+    elif was_refused_temporarily(error):
         requeue.refused(held, held.request_ids, StepFailed.by_refusal(error))
     elif len(held.request_ids) > 1 or was_ended_by_operator(error):
         requeue.split_up(held, held.request_ids)

@@ -125,7 +125,7 @@ APPEND_SLASH = False
 
 AUTHENTICATION_BACKENDS = ["accounts.login.StaffBackend"]
 
-PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
+PASSWORD_HASHERS = ["accounts.hashing.SerialHasher"]
 PASSWORD_RESET_TIMEOUT = 72 * 3600  # of a link by which a user sets a password
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

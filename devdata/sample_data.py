@@ -137,7 +137,9 @@ def _conversation(company: Company, number: int, anchor: datetime) -> SampleConv
     if random.random() < 0.05:
         # Someone else took over the same window.
         other = _chatter(company, number // 2 + 2)
-        documents.append(_taken_over(company, random, other, first, at=transcript.now + timedelta(minutes=20)))
+        documents.append(
+            _follow_up_document(company, random, other, first, at=transcript.now + timedelta(minutes=20))
+        )
     encoded = tuple(json.dumps(document, ensure_ascii=False).encode() for document in documents)
     return SampleConversation(encoded, transcript.file)
 
@@ -185,7 +187,7 @@ def _ratings(random: Random, phrases: Language) -> dict[str, Any]:
     return ratings
 
 
-def _taken_over(
+def _follow_up_document(
     company: Company, random: Random, chatter: _Chatter, first: dict[str, Any], *, at: datetime
 ) -> dict[str, Any]:
     """A further document of the same conversation, in which another person writes."""
@@ -213,33 +215,33 @@ class _Transcript:
 
     def run(self, *, has_letter: bool = False, has_file: bool = False) -> None:
         random, phrases = self.random, self.phrases
-        self._say("bot", "event", "conversation_opened")
+        self._add_message("bot", "event", "conversation_opened")
         if random.random() < 0.15:
-            self._say("bot", "push", phrases.push)
-        self._say("bot", "text", phrases.greeting)
+            self._add_message("bot", "push", phrases.push)
+        self._add_message("bot", "text", phrases.greeting)
         for _ in range(random.randint(1, 3)):
-            self._ask_and_answer()
+            self._add_exchange()
         if has_letter:
-            self._say("user", "text", self._long_letter())
+            self._add_message("user", "text", self._long_letter())
         if has_file:
             self._send_file()
         if random.random() < 0.2:
             self._hand_over()
-        self._say("user", "text", random.choice(phrases.thanks))
+        self._add_message("user", "text", random.choice(phrases.thanks))
 
-    def _ask_and_answer(self) -> None:
+    def _add_exchange(self) -> None:
         random, phrases = self.random, self.phrases
         if random.random() < 0.3:
-            self._say("user", "quick_reply", random.choice(phrases.choices))
+            self._add_message("user", "quick_reply", random.choice(phrases.choices))
         topic = random.randrange(len(phrases.asks))
-        self._say("user", "text", phrases.asks[topic])
-        self._say("bot", "text", phrases.answers[topic])
+        self._add_message("user", "text", phrases.asks[topic])
+        self._add_message("bot", "text", phrases.answers[topic])
 
     def _hand_over(self) -> None:
         self.has_agent = True
-        self._say("bot", "event", "agent_joined")
+        self._add_message("bot", "event", "agent_joined")
         for text in self.phrases.agent:
-            self._say("agent", "text", text)
+            self._add_message("agent", "text", text)
 
     def _send_file(self) -> None:
         if self.random.random() < 0.5:
@@ -248,7 +250,7 @@ class _Transcript:
         else:
             name, content_type = "photo 📷.png", "image/png"
             content = png((self.random.randrange(256), self.random.randrange(256), self.random.randrange(256)))
-        self._say("user", "file", name)
+        self._add_message("user", "file", name)
         self.file = SampleFile(self.messages[-1]["id"], name, content_type, content)
 
     def _long_letter(self) -> str:
@@ -259,7 +261,7 @@ class _Transcript:
             letter += self.random.choice(sentences) + self.random.choice((" ", " ", "\n\n"))
         return letter
 
-    def _say(self, sender: str, kind: str, text: str) -> None:
+    def _add_message(self, sender: str, kind: str, text: str) -> None:
         self.now += timedelta(seconds=self.random.randint(2, 90))
         self.messages.append(
             {

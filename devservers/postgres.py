@@ -74,7 +74,7 @@ class Postgres(Server):
             return False
         return True
 
-    def tidy(self) -> None:
+    def remove_leftovers(self) -> None:
         # A stale pid file prevents the next start if another process has got its pid.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         for path in self.runtime.glob(f".s.PGSQL.{PORT}*"):

@@ -106,7 +106,7 @@ class Server(ABC):
         """Return whether it is ready for work. Must not raise during its start."""
 
     @abstractmethod
-    def tidy(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what a killed server leaves behind, while none runs."""
 
     def alive(self) -> bool:
@@ -171,7 +171,7 @@ class Server(ABC):
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 if not self.alive():
-                    self.tidy()
+                    self.remove_leftovers()
                     self._pid_copy.unlink(missing_ok=True)
                     return
                 time.sleep(0.01)
@@ -181,7 +181,7 @@ class Server(ABC):
         self._is_ours = True
         self.evict()
         self.prepare()
-        self.tidy()
+        self.remove_leftovers()
         self._identity_file.write_text(self.identity())
         self._pid_file.unlink(missing_ok=True)
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)

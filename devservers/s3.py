@@ -137,7 +137,7 @@ class SeaweedFS(Server):
             and self._ask("PUT", f"/{self.probed_bucket}/written", b"ready") == 200
         )
 
-    def tidy(self) -> None:
+    def remove_leftovers(self) -> None:
         for name in ("filer.sock", "s3.sock"):
             (self.runtime / name).unlink(missing_ok=True)
         for part, port in self.ports.items():  # in /tmp, whatever TMPDIR says

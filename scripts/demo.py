@@ -32,7 +32,7 @@ from devservers import control  # noqa: E402
 from scripts import demo_conversations as sample  # noqa: E402
 from scripts.demo_client import Browser, Client  # noqa: E402
 from scripts.demo_conversations import SLUG, UCI  # noqa: E402
-from scripts.demo_story import Story, Wrong, require  # noqa: E402
+from scripts.demo_story import CheckFailed, Story, require  # noqa: E402
 from scripts.processes import Processes, exit_on_sigterm  # noqa: E402
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def main() -> int:
     )
     try:
         _refuse_foreign_settings()
-        with _alone(), own_copy.servers(VAR_DIR), Processes() as processes:
-            _tell(story, processes, began)
-    except (Wrong, TimeoutError, control.EmbeddedError) as error:
-        story.wrong(str(error))
+        with _lock(), own_copy.servers(VAR_DIR), Processes() as processes:
+            _run_chapters(story, processes, began)
+    except (CheckFailed, TimeoutError, control.EmbeddedError) as error:
+        story.error(str(error))
     except Exception as error:
         VAR_DIR.mkdir(parents=True, exist_ok=True)
         (VAR_DIR / "demo.log").write_text(traceback.format_exc())
-        story.wrong(f"The demo itself broke with {type(error).__name__}: see demo.log.")
+        story.error(f"The demo itself broke with {type(error).__name__}: see demo.log.")
     else:
         print(f"\n Every line was checked. {time.monotonic() - began:.0f} s in all.\n")
         return 0
@@ -66,26 +66,26 @@ def main() -> int:
     return 1
 
 
-def _tell(story: Story, processes: Processes, began: float) -> None:
+def _run_chapters(story: Story, processes: Processes, began: float) -> None:
     from scripts import demo_chapters as chapters  # noqa: PLC0415  needs django.setup()
     from scripts import demo_identities as identities  # noqa: PLC0415  as above
 
     story.chapter("Set up")
     scene = _set_up(story, processes, began)
-    chapters.send_one_over_the_api(scene, sample.over_the_api(datetime.now(UTC)))
-    chapters.add_a_file(scene)
+    chapters.send_document(scene, sample.api_document(datetime.now(UTC)))
+    chapters.add_file(scene)
     story.chapter("Identify")
     with identities.answering(_manage("create_callback_secret", SLUG)["secret"]) as clients:
         address = ["--url", f"http://127.0.0.1:{clients.port}/who"]
         _manage("set_resolver", SLUG, *address, "--send", "session", "--session-token", "session")
-        identities.look_up(scene, clients, sample.with_a_session(datetime.now(UTC)))
+        identities.look_up(scene, clients, sample.session_document(datetime.now(UTC)))
     story.chapter("Export")
-    chapters.refuse_a_bad_signature(scene)
+    chapters.refuse_bad_signature(scene)
     chapters.export(scene)
     story.chapter("Delete")
     chapters.delete(scene)
     story.chapter("Verify")
-    chapters.look_for_traces(scene)
+    chapters.search_traces(scene)
     chapters.show_the_log(scene)
     chapters.send_late_documents(scene)
     chapters.count_tasks(scene)
@@ -114,7 +114,7 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
         story=story,
         client=Client(address, SLUG, secret=signing["secret"], token=token["secret"]),
         browser=_staff_browser(address),
-        documents=sample.in_the_file(datetime.now(UTC)),
+        documents=sample.file_documents(datetime.now(UTC)),
     )
     file = VAR_DIR / "conversations.jsonl"
     lines = [json.dumps(document, ensure_ascii=False) + "\n" for document in scene.documents]
@@ -155,14 +155,14 @@ def _refuse_foreign_settings() -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _lock() -> Iterator[None]:
     """Keep a second demo out: it would empty the folder of the first."""
     VAR_DIR.parent.mkdir(exist_ok=True)
     with (VAR_DIR.parent / "demo.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Wrong("Another demo runs in this folder. Wait until it has ended.") from None
+            raise CheckFailed("Another demo runs in this folder. Wait until it has ended.") from None
         yield
 
 

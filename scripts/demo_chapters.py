@@ -40,7 +40,7 @@ class Scene:
         return sample.of(chatter, self.documents)
 
 
-def send_one_over_the_api(scene: Scene, document: Document) -> None:
+def send_document(scene: Scene, document: Document) -> None:
     answer = scene.client.post("conversations", document)
     require(answer.status == 200, f"The API did not take a conversation in: status {answer.status}.")
     outcome = answer.body["results"][0]["outcome"]
@@ -58,7 +58,7 @@ def send_one_over_the_api(scene: Scene, document: Document) -> None:
     )
 
 
-def add_a_file(scene: Scene) -> None:
+def add_file(scene: Scene) -> None:
     conversation = Conversation.objects.get(pk=scene.numbers["tf-nadia-2"])
     upload = receive(
         conversation=conversation,
@@ -71,7 +71,7 @@ def add_a_file(scene: Scene) -> None:
     scene.story.fact("Nadia's torn ticket, a file that came with her message, lies in the bucket")
 
 
-def refuse_a_bad_signature(scene: Scene) -> None:
+def refuse_bad_signature(scene: Scene) -> None:
     answer = scene.client.file("data-deletion", _about(NADIA), secret="not the secret")  # noqa: S106
     require(answer.status == 401, f"A deletion with a wrong signature was answered {answer.status} instead of 401.")
     require(answer.body.get("code") == "invalid_signature", "The refusal does not name the signature as the reason.")
@@ -183,7 +183,7 @@ def _delete_without_the_export(scene: Scene) -> None:
     )
 
 
-def look_for_traces(scene: Scene) -> None:
+def search_traces(scene: Scene) -> None:
     hers = sample.traces(scene.of(NADIA)) | {sample.PHOTO_NAME, sample.PHOTO.decode()}
     his = sample.traces(scene.of(OMAR))
     dump, stored = evidence.dump(), evidence.objects()

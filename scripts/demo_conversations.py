@@ -22,10 +22,10 @@ PHOTO = b"A stand-in for a photo: Nadia Froberg, cabin 12, ticket torn in half."
 _NAMES = {NADIA: "Nadia Fröberg", OMAR: "Omar Haddad", RUTH: "Ruth Castellan"}
 
 
-def in_the_file(now: datetime) -> list[Document]:
+def file_documents(now: datetime) -> list[Document]:
     """The conversations that are imported from a file."""
     return [
-        _talk(
+        _document(
             "nadia-1",
             NADIA,
             now - timedelta(days=9),
@@ -40,7 +40,7 @@ def in_the_file(now: datetime) -> list[Document]:
             csat={"score": 9, "vote": "positive", "comment": "solved my cabin riddle in a minute"},
             custom_variables={UCI: NADIA, "pass": "north-shore-season"},
         ),
-        _talk(
+        _document(
             "nadia-2",
             NADIA,
             now - timedelta(days=2),
@@ -53,7 +53,7 @@ def in_the_file(now: datetime) -> list[Document]:
             agent_handover=True,
             csat={"score": 8, "vote": "positive"},
         ),
-        _talk(
+        _document(
             "omar-1",
             OMAR,
             now - timedelta(days=5),
@@ -66,7 +66,7 @@ def in_the_file(now: datetime) -> list[Document]:
             language="ar",
             score=9.0,
         ),
-        _talk(
+        _document(
             "ruth-1",
             RUTH,
             now - timedelta(days=8),
@@ -76,7 +76,7 @@ def in_the_file(now: datetime) -> list[Document]:
             ],
             csat={"score": 3, "vote": "negative", "comment": "closed when I came"},
         ),
-        _talk(
+        _document(
             "ruth-2",
             RUTH,
             now - timedelta(days=1),
@@ -87,7 +87,7 @@ def in_the_file(now: datetime) -> list[Document]:
             channel="messenger",
             push=True,
         ),
-        _talk(
+        _document(
             "nobody-1",
             None,
             now - timedelta(days=4),
@@ -96,27 +96,27 @@ def in_the_file(now: datetime) -> list[Document]:
     ]
 
 
-def over_the_api(now: datetime) -> Document:
+def api_document(now: datetime) -> Document:
     """The conversation that is sent over the API."""
     lines = [
         ("user", "text", "One more thing: please forget my old street, Lindvägen 4"),
         ("bot", "text", "I cannot do that myself, but you can have all your chats deleted."),
         ("user", "text", "Then I would like that, and a copy first"),
     ]
-    return _talk("nadia-3", NADIA, now - timedelta(hours=3), lines)
+    return _document("nadia-3", NADIA, now - timedelta(hours=3), lines)
 
 
-def with_a_session(now: datetime) -> Document:
+def session_document(now: datetime) -> Document:
     """A conversation of Nadia that does not say so: it came with the session of the web shop."""
     lines = [
         ("user", "text", "Can my cello travel in the cabin with me?"),
         ("bot", "text", "It can, a cello counts as hand luggage."),
     ]
     fields = {"user_name": _NAMES[NADIA], "user_channel_variables": {"session": SESSION}}
-    return _talk("nadia-4", None, now - timedelta(minutes=5), lines, **fields)
+    return _document("nadia-4", None, now - timedelta(minutes=5), lines, **fields)
 
 
-def _talk(name: str, chatter: str | None, started_at: datetime, lines: list[Line], **fields: Any) -> Document:
+def _document(name: str, chatter: str | None, started_at: datetime, lines: list[Line], **fields: Any) -> Document:
     """A conversation document with unique ids, so that a search for them finds nothing else."""
     started_at = started_at.astimezone(UTC).replace(microsecond=0)
     document: Document = {

@@ -9,14 +9,14 @@ _WIDTH = 104
 _INDENT = " " * 7
 
 
-class Wrong(RuntimeError):
+class CheckFailed(RuntimeError):
     """Something that should be true and is not."""
 
 
 def require(holds: object, otherwise: str) -> None:
-    """Raise Wrong with this text unless the condition holds."""
+    """Raise CheckFailed with this text unless the condition holds."""
     if not holds:
-        raise Wrong(otherwise)
+        raise CheckFailed(otherwise)
 
 
 class Story:
@@ -52,7 +52,7 @@ class Story:
             for start in range(0, len(line), room):
                 self.show(("│ " if start == 0 else "  ") + line[start : start + room])
 
-    def wrong(self, text: str) -> None:
+    def error(self, text: str) -> None:
         print(textwrap.fill(f" {self._coloured('✗', '31')} {text}", _WIDTH, subsequent_indent="   "), file=sys.stderr)
 
     def _coloured(self, text: str, code: str) -> str:

@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1280, 860
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
-def _stay(_page: "Page", _scene: "Scene") -> None:
+def _no_action(_page: "Page", _scene: "Scene") -> None:
     pass
 
 
@@ -30,7 +30,7 @@ class Picture:
     name: str
     path: "Callable[[Scene], str]"
     who: str = "officer"
-    then: "Callable[[Page, Scene], None]" = _stay
+    then: "Callable[[Page, Scene], None]" = _no_action
     status: int = 200
 
 

@@ -46,7 +46,7 @@ def recovered() -> None:
 
 def state() -> str:
     """Return the service's state after a look."""
-    tripwire.look()
+    tripwire.check()
     return str(service.state())
 
 

@@ -225,7 +225,7 @@ class Operated(ABC):
     # --- Operators ---------------------------------------------------------------------------------------
 
     def manage(self, command: str, *words: str, ends: tuple[int, ...] = (0,), stdin: str = "") -> Said:
-        """Run a command as an operator does, with its role. Raises Wrong if its exit code is not in `ends`."""
+        """Run a command as an operator does, with its role. Raises CheckFailed if its exit code is not in `ends`."""
         with self.commanding(command, *words) as process:
             began = time.monotonic()
             out, err = process.communicate(stdin)

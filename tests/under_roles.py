@@ -80,7 +80,7 @@ def install() -> None:
         lookups: ["look_up"],
         mails: ["deliver"],
         canary: ["advance"],
-        heartbeats: ["seen", "worked"],
+        heartbeats: ["seen", "record_work"],
     }
     for module, names in turns.items():
         for name in names:

@@ -31,7 +31,7 @@ def run(run: Run) -> None:
                 client = process_time()
                 seconds[side].append(call_all(ports[side], filed))
                 clients.append((process_time() - client) / seconds[side][-1])
-            run.tell(", ".join(f"{side} {requests / took[-1]:,.0f} a second" for side, took in seconds.items()))
+            run.log(", ".join(f"{side} {requests / took[-1]:,.0f} a second" for side, took in seconds.items()))
         peak = server.peak_mib()
     floor, ours = median(seconds["floor"]), median(seconds["ours"])
     run.add(Result("requests accepted over HTTP", requests, floor, ours, 0.6, "over", peak))

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from benchmarks import world
 from benchmarks.filing import file, wait
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from conversations.placement import is_distributed
@@ -44,7 +44,7 @@ def run(run: Run) -> None:
     for _ in range(run.rounds(3)):
         for form, (shards, clusters) in _FORMS.items():
             seconds[form].append(_seconds(chatters, shards=shards, clusters=clusters))
-            run.tell(f"{form}: {seconds[form][-1]:.2f} s")
+            run.log(f"{form}: {seconds[form][-1]:.2f} s")
     with citus_nodes.connect() as session:
         found = session.execute(
             "SELECT current_setting('server_version'), extversion FROM pg_extension WHERE extname = 'citus'"
@@ -72,7 +72,7 @@ def _seconds(chatters: int, *, shards: int | None, clusters: int) -> float:
         return _wait_for_all(filled)
 
 
-def _wait_for_all(filled: list[Filled]) -> float:
+def _wait_for_all(filled: list[FilledChatbot]) -> float:
     began = time.perf_counter()
     for each in filled:
         wait(each)

@@ -15,7 +15,7 @@ from benchmarks.running import Program, cluster, database_cpu_seconds, machine_c
 
 
 @dataclass(frozen=True)
-class Used:
+class Usage:
     """Seconds so far: of the clock, and of the processor by whom."""
 
     clock: float
@@ -25,20 +25,20 @@ class Used:
     busy: float
     whole: float
 
-    def since(self, before: "Used") -> "Used":
-        return Used(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+    def since(self, before: "Usage") -> "Usage":
+        return Usage(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
 
 def run(run: Run) -> None:
     chatters = run.size(10_000, 1_000)
-    used: dict[int, list[Used]] = {1: [], 2: []}
+    used: dict[int, list[Usage]] = {1: [], 2: []}
     peaks = []
     for _ in range(run.rounds(3)):
         for number, rounds in used.items():
             one, peak = _round(chatters, number)
             rounds.append(one)
             peaks.append(peak)
-            run.tell(f"{number} of them: {chatters / one.clock:,.0f} deletions a second")
+            run.log(f"{number} of them: {chatters / one.clock:,.0f} deletions a second")
     seconds = {number: median(one.clock for one in rounds) for number, rounds in used.items()}
     run.add(Result("two clusters, deletions", chatters, seconds[1], seconds[2], 1.5, "over", max(peaks)))
     for number, rounds in used.items():
@@ -50,7 +50,7 @@ def run(run: Run) -> None:
         )
 
 
-def _round(chatters: int, number: int) -> tuple[Used, float]:
+def _round(chatters: int, number: int) -> tuple[Usage, float]:
     filled = fresh(chatters)
     with ExitStack() as stack:
         clusters = [stack.enter_context(cluster()) for _ in range(number)]
@@ -60,6 +60,6 @@ def _round(chatters: int, number: int) -> tuple[Used, float]:
         return _used(clusters).since(before), max(one.peak_mib() for one in clusters)
 
 
-def _used(clusters: list[Program]) -> Used:
+def _used(clusters: list[Program]) -> Usage:
     workers = sum(one.cpu_seconds() for one in clusters)
-    return Used(time.perf_counter(), workers, database_cpu_seconds(), storage_cpu_seconds(), *machine_cpu_seconds())
+    return Usage(time.perf_counter(), workers, database_cpu_seconds(), storage_cpu_seconds(), *machine_cpu_seconds())

@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks import extracting, world
 from benchmarks.exporting import FloorDiffers
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
@@ -59,13 +59,13 @@ def run(run: Run) -> None:
             raise FloorDiffers("Ours and the floor have written different files.")
         for key in (extracting.KEY, str(extract.key)):
             storage.purge(key)
-        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, {extract.rows or 0:,} rows")
+        run.log(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, {extract.rows or 0:,} rows")
     cost, peak = median(costs), max(peaks)
     run.add(Result("daily extract, messages", messages, median(floors), median(ours), 1.0, cpu_s=cost, peak_mib=peak))
     run.note(f"daily extract: a worker's memory grew by {max(growths):.0f} MiB")
 
 
-def _fill(slug: str, messages: int) -> Filled:
+def _fill(slug: str, messages: int) -> FilledChatbot:
     return fill(
         slug,
         chatters=1_000,

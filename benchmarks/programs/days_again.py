@@ -14,8 +14,8 @@ from statistics import median
 from benchmarks import extracting, world
 from benchmarks.exporting import FloorDiffers
 from benchmarks.filing import file, wait
-from benchmarks.filling import Filled, fill
-from benchmarks.programs.deletions import Way, best_way, seconds_of_floor
+from benchmarks.filling import FilledChatbot, fill
+from benchmarks.programs.deletions import Way, find_fastest, seconds_of_floor
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
@@ -34,7 +34,7 @@ Files = dict[date, str]
 
 def run(run: Run) -> None:
     chatters = run.size(10_000, 1_000)
-    way = best_way(run, chatters)
+    way = find_fastest(run, chatters)
     floors, ours, peaks = [], [], []
     for _ in range(run.rounds(3)):
         seconds, files = _floor(_fresh(chatters), way)
@@ -42,7 +42,7 @@ def run(run: Run) -> None:
         seconds, peak = _by_cluster(_fresh(chatters), files)
         ours.append(seconds)
         peaks.append(peak)
-        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
+        run.log(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
     name = "queued deletions, days rebuilt"
     run.add(Result(name, chatters // 2, median(floors), median(ours), None, peak_mib=max(peaks)))
     run.note(
@@ -51,7 +51,7 @@ def run(run: Run) -> None:
     )
 
 
-def _fresh(chatters: int) -> Filled:
+def _fresh(chatters: int) -> FilledChatbot:
     world.empty()
     apart = _DAYS * _ONE_DAY // timedelta(seconds=1) // (chatters * _CONVERSATIONS)
     filled = fill("acme", chatters=chatters, conversations=_CONVERSATIONS, apart=apart)
@@ -60,11 +60,11 @@ def _fresh(chatters: int) -> Filled:
     return filled
 
 
-def _half(filled: Filled) -> list[str]:
+def _half(filled: FilledChatbot) -> list[str]:
     return filled.values[: len(filled.values) // 2]
 
 
-def _floor(filled: Filled, way: Way) -> tuple[float, Files]:
+def _floor(filled: FilledChatbot, way: Way) -> tuple[float, Files]:
     files = {}
     first = datetime.combine(_first_day(), datetime.min.time(), tzinfo=UTC)
     with world.plain_connection(autocommit=True) as connection:
@@ -83,7 +83,7 @@ def _floor(filled: Filled, way: Way) -> tuple[float, Files]:
     return seconds, files
 
 
-def _by_cluster(filled: Filled, expected: Files) -> tuple[float, float]:
+def _by_cluster(filled: FilledChatbot, expected: Files) -> tuple[float, float]:
     """Erase half of the chatters; return the seconds and the peak memory of the workers in MiB.
 
     Raises FloorDiffers.
@@ -112,7 +112,7 @@ def _first_day() -> date:
     return datetime.now(UTC).date() - timedelta(days=60)
 
 
-def _wait_for_days(filled: Filled) -> None:
+def _wait_for_days(filled: FilledChatbot) -> None:
     unmade = DailyExtract.objects.filter(chatbot=filled.chatbot).exclude(state=DailyExtract.State.DONE)
     while left := unmade.first():
         if left.error_code:

@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from benchmarks import world
 from benchmarks.filing import file, wait
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 
@@ -67,7 +67,7 @@ Way = tuple[int, str, str]
 
 def run(run: Run) -> None:
     chatters = run.size(10_000, 1_000)
-    way = best_way(run, chatters)
+    way = find_fastest(run, chatters)
     single = seconds_of_floor(fresh(chatters), (1, *way[1:]))
     floors, ours, costs, peaks = [], [], [], []
     for _ in range(run.rounds(3)):
@@ -76,7 +76,7 @@ def run(run: Run) -> None:
         ours.append(seconds)
         costs.append(cost)
         peaks.append(peak)
-        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, CPU {cost:.2f} s")
+        run.log(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, CPU {cost:.2f} s")
     seconds, cost, peak = median(ours), median(costs), max(peaks)
     run.add(Result("queued deletions", chatters, median(floors), seconds, 2.0, cpu_s=cost, peak_mib=peak))
     run.note(
@@ -86,7 +86,7 @@ def run(run: Run) -> None:
     )
 
 
-def fresh(chatters: int) -> Filled:
+def fresh(chatters: int) -> FilledChatbot:
     """Fill empty tables; the chatters come back in an order that is always the same and not that of the rows."""
     world.empty()
     filled = fill("acme", chatters=chatters)
@@ -95,7 +95,7 @@ def fresh(chatters: int) -> Filled:
     return filled
 
 
-def by_cluster(filled: Filled) -> tuple[float, float, float]:
+def by_cluster(filled: FilledChatbot) -> tuple[float, float, float]:
     """Erase all chatters by a cluster; return the seconds, those of all processors, and its peak memory in MiB."""
     with cluster() as workers:
         file(filled, filled.values)
@@ -103,7 +103,7 @@ def by_cluster(filled: Filled) -> tuple[float, float, float]:
         return wait(filled), workers.all_cpu_seconds() - before, workers.peak_mib()
 
 
-def best_way(run: Run, chatters: int) -> Way:
+def find_fastest(run: Run, chatters: int) -> Way:
     """Try each way of writing the floor twice, on tables of the size that counts; return the quickest."""
     if run.quick:
         return 100, "arrays", "by index"
@@ -116,11 +116,11 @@ def best_way(run: Run, chatters: int) -> Way:
             seconds = seconds_of_floor(filled, way, filled.values[number * share : (number + 1) * share])
             pace[way] = min(seconds / share, pace.get(way, seconds))
     for (size, form, session), seconds in pace.items():
-        run.tell(f"trial: {size} a transaction, {form}, planner {session}: {1 / seconds:,.0f} a second")
+        run.log(f"trial: {size} a transaction, {form}, planner {session}: {1 / seconds:,.0f} a second")
     return min(pace, key=lambda way: pace[way])
 
 
-def seconds_of_floor(filled: Filled, way: Way, values: list[str] | None = None) -> float:
+def seconds_of_floor(filled: FilledChatbot, way: Way, values: list[str] | None = None) -> float:
     """Erase these chatters, or all, in this way of writing it; return the seconds."""
     size, form, session = way
     # As the requests have them before the clock starts.
@@ -137,12 +137,12 @@ def seconds_of_floor(filled: Filled, way: Way, values: list[str] | None = None) 
         return time.perf_counter() - began
 
 
-def _at_once(connection: Connection, filled: Filled, digests: list[bytes]) -> None:
+def _at_once(connection: Connection, filled: FilledChatbot, digests: list[bytes]) -> None:
     arguments = {"chatbot": filled.chatbot, "variable": filled.variable, "digests": digests, "request": uuid7()}
     connection.execute(_ERASE, arguments, prepare=True)
 
 
-def _by_arrays(connection: Connection, filled: Filled, digests: list[bytes]) -> None:
+def _by_arrays(connection: Connection, filled: FilledChatbot, digests: list[bytes]) -> None:
     who = {"chatbot": filled.chatbot, "variable": filled.variable, "digests": digests}
     rows = connection.execute(_FIND, who, prepare=True)
     arguments = {"ids": [row[0] for row in rows], "request": uuid7()}

@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks import world
 from benchmarks.filing import are_completed, file, wait
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 
@@ -39,7 +39,7 @@ def run(run: Run) -> None:
     )
 
 
-def _one(single: Filled, value: str) -> float:
+def _one(single: FilledChatbot, value: str) -> float:
     file(single, [value])
     seconds = wait(single, every=0.002)
     time.sleep(_PAUSE_S)

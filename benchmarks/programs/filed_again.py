@@ -11,7 +11,7 @@ from statistics import median
 
 from benchmarks import world
 from benchmarks.filing import are_completed, file
-from benchmarks.filling import Filled, fill, insert
+from benchmarks.filling import FilledChatbot, fill, insert
 from benchmarks.results import Result, Run
 from chatbots.buckets import hosted_storage
 from compliance import worker
@@ -38,12 +38,12 @@ def run(run: Run) -> None:
             file(filled, filled.values)
             ours.append(_carry_out(filled, "deletion"))
             _remove_copies(filled, expected=is_copied)
-            run.tell(f"floor {floors[-1]:.4f} s, ours {ours[-1]:.4f} s")
+            run.log(f"floor {floors[-1]:.4f} s, ours {ours[-1]:.4f} s")
         name = f"filed again, {what}, conversations"
         run.add(Result(name, conversations, median(floors), median(ours), None))
 
 
-def _erased(conversations: int, *, is_copied: bool) -> tuple[Filled, float]:
+def _erased(conversations: int, *, is_copied: bool) -> tuple[FilledChatbot, float]:
     """Have one chatter's conversations erased, and return the seconds of the floor."""
     world.empty()
     half = conversations // 2
@@ -71,7 +71,7 @@ def _erased(conversations: int, *, is_copied: bool) -> tuple[Filled, float]:
     return filled, median(seconds[1:])
 
 
-def _carry_out(filled: Filled, kind: str) -> float:
+def _carry_out(filled: FilledChatbot, kind: str) -> float:
     began = time.perf_counter()
     worker.drain(seconds=math.inf)
     seconds = time.perf_counter() - began
@@ -80,7 +80,7 @@ def _carry_out(filled: Filled, kind: str) -> float:
     return seconds
 
 
-def _remove_copies(filled: Filled, *, expected: bool) -> None:
+def _remove_copies(filled: FilledChatbot, *, expected: bool) -> None:
     keys = Export.objects.filter(chatbot=filled.chatbot, key__isnull=False).values_list("key", flat=True)
     if len(keys) != expected:
         raise NotErased("The export of before is not as it was left.")

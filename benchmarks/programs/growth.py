@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 from benchmarks import world
 from benchmarks.filing import are_completed, file
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 
 _OF_A_CHATTER = 50
@@ -39,13 +39,13 @@ def run(run: Run) -> None:
                 took = [_one_deletion(filled[size], value) for value in filled[size].values[start:][: _IN_A_TURN + 1]]
                 seconds[size] += took[1:]
     for size in sizes:
-        run.tell(f"{size:,} messages: {median(seconds[size]) * 1000:.1f} ms")
+        run.log(f"{size:,} messages: {median(seconds[size]) * 1000:.1f} ms")
     for size in sizes[1:]:
         name = f"one deletion, growth from {sizes[0]:,} messages to"
         run.add(Result(name, size, median(seconds[sizes[0]]), median(seconds[size]), 1.25))
 
 
-def _filled(database: str, size: int) -> Filled:
+def _filled(database: str, size: int) -> FilledChatbot:
     """Fill a database; the chatters come back in an order that is not that of the rows."""
     world.use(database)
     filled = fill("acme", chatters=size // _OF_A_CHATTER)
@@ -54,7 +54,7 @@ def _filled(database: str, size: int) -> Filled:
     return filled
 
 
-def _one_deletion(filled: Filled, value: str) -> float:
+def _one_deletion(filled: FilledChatbot, value: str) -> float:
     file(filled, [value])
     began = perf_counter()
     call_command("process_requests", stdout=io.StringIO())

@@ -15,7 +15,7 @@ from typing import Any
 from psycopg import sql
 
 from benchmarks import world
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import command
 
@@ -46,18 +46,18 @@ def run(run: Run) -> None:
         for _ in range(run.rounds(3)):
             filled = _prepared(stored)
             seconds, peak = command("import_conversations", filled.slug, str(documents))
-            ready = _taken_out(filled, messages)
+            ready = _export_rows(filled, messages)
             filled = _prepared(stored)
             floors.append(_copy_in(ready))
             ours.append(seconds)
             peaks.append(peak)
-            run.tell(f"{tables} tables: floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
+            run.log(f"{tables} tables: floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
         name = f"import into {tables} tables, messages"
         run.add(Result(name, messages, median(floors), median(ours), 2.0, peak_mib=max(peaks)))
         run.note(f"{name}, a second: floor {messages / median(floors):,.0f}, ours {messages / median(ours):,.0f}")
 
 
-def _prepared(stored: int) -> Filled:
+def _prepared(stored: int) -> FilledChatbot:
     """Empty the tables, store messages of another chatbot, and create the one to import into.
 
     Made in the same order each time, so that it has the same ids, and so have the rows that are stored.
@@ -95,7 +95,7 @@ def _documents(messages: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _taken_out(filled: Filled, messages: int) -> dict[str, Path]:
+def _export_rows(filled: FilledChatbot, messages: int) -> dict[str, Path]:
     """Write the rows of a chatbot into one file for each table. Raises RowsDiffer."""
     files = {table: world.SCRATCH / f"{table}.rows" for table in _TABLES}
     with world.plain_connection() as connection, connection.cursor() as cursor:

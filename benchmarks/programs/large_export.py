@@ -52,7 +52,7 @@ def run(run: Run) -> None:
         floor.check(filled)
         export = Export.objects.get(chatbot=filled.chatbot)
         storage.purge(str(export.key))
-        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, {export.bytes or 0:,} bytes")
+        run.log(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s, {export.bytes or 0:,} bytes")
     cost, peak = median(costs), max(peaks)
     run.add(Result("large export, messages", messages, median(floors), median(ours), 1.0, cpu_s=cost, peak_mib=peak))
     run.note(

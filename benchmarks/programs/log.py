@@ -69,7 +69,7 @@ def run(run: Run) -> None:
     rows = run.size(1_250_000, 12_500)
     chatbot = fill("log", chatters=10, conversations=1)
     other = fill("other", chatters=10, conversations=1)
-    run.tell(f"filling {rows:,} conversations")
+    run.log(f"filling {rows:,} conversations")
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute(_FILL, {"rows": rows, "chatbot": chatbot.chatbot, "other": other.chatbot})

@@ -11,11 +11,11 @@ from itertools import cycle
 from statistics import median
 
 from benchmarks import world
-from benchmarks.beside import one, waits_beside
+from benchmarks.beside import measure_wait, measure_waits
 from benchmarks.erasing import erase_in_chunks
 from benchmarks.exporting import Floor
 from benchmarks.filing import are_completed, file
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from benchmarks.watching import longest_transaction
@@ -38,18 +38,20 @@ def run(run: Run) -> None:
             _measure(run, messages, kind, floor)
 
 
-def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple[float, float | None]]) -> None:
+def _measure(
+    run: Run, messages: int, kind: str, floor: Callable[[FilledChatbot], tuple[float, float | None]]
+) -> None:
     floor_s, floor_longest_s = floor(_fresh(messages))
     oversized = _fresh(messages)
     small = fill("small", chatters=run.size(1_000, 50))
     values = cycle(small.values)
     world.settle()
     with cluster() as workers, longest_transaction() as longest:
-        idle = [one(small, next(values), kind) for _ in range(_IDLE_SAMPLES)]
+        idle = [measure_wait(small, next(values), kind) for _ in range(_IDLE_SAMPLES)]
         workers.forget_peak()
         longest.seconds = 0.0
         file(oversized, oversized.values, kind)
-        seconds, waits = waits_beside(small, values, kind, is_over=lambda: are_completed(oversized, kind))
+        seconds, waits = measure_waits(small, values, kind, is_over=lambda: are_completed(oversized, kind))
         peak = workers.peak_mib()
     if kind == "export":
         hosted_storage().purge(str(Export.objects.get(chatbot=oversized.chatbot).key))
@@ -59,7 +61,7 @@ def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple
     run.note(f"oversized {kind}: {len(waits)} small ones went beside it, median wait {median(waits):.2f} s")
 
 
-def _fresh(messages: int) -> Filled:
+def _fresh(messages: int) -> FilledChatbot:
     world.empty()
     oversized = fill(
         "oversized",
@@ -71,12 +73,12 @@ def _fresh(messages: int) -> Filled:
     return oversized
 
 
-def _floor_of_deletion(oversized: Filled) -> tuple[float, float]:
+def _floor_of_deletion(oversized: FilledChatbot) -> tuple[float, float]:
     who = [oversized.chatbot, oversized.variable, oversized.digest_of(oversized.values[0])]
     return erase_in_chunks(_FIND, who, chunk=_CHUNK // _MESSAGES_OF_A_CONVERSATION)
 
 
-def _floor_of_export(oversized: Filled) -> tuple[float, None]:
+def _floor_of_export(oversized: FilledChatbot) -> tuple[float, None]:
     with world.plain_connection(autocommit=True) as connection:
         floor = Floor(connection, oversized)
         began = time.perf_counter()

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from benchmarks import world
 from benchmarks.filing import NotCompleted
-from benchmarks.filling import Filled, fill
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import command
 from chatbots.buckets import hosted_storage
@@ -35,7 +35,7 @@ def run(run: Run) -> None:
         world.empty()
         filled = fill("acme", chatters=identities // _CONVERSATIONS, messages=1)
         named = _write(filled, lines)
-        _look_restored()
+        _check_restored()
         world.settle()
         seconds, peak = command("replay_erasures", "--dry-run", "--json")
         run.add(Result("replay, dry run, lines", lines, None, seconds, None, peak_mib=peak))
@@ -48,7 +48,7 @@ def run(run: Run) -> None:
         run.note(f"replay: {named:,} of {lines:,} lines named somebody; to take at most {MOST_SECONDS} s")
 
 
-def _write(filled: Filled, lines: int) -> int:
+def _write(filled: FilledChatbot, lines: int) -> int:
     """Write the ledger's objects, without rows; return how many lines name somebody."""
     ours = service.current()
     chatbot = Chatbot.objects.get(pk=filled.chatbot)
@@ -82,7 +82,7 @@ def _write(filled: Filled, lines: int) -> int:
     return len(named)
 
 
-def _look_restored() -> None:
+def _check_restored() -> None:
     Service.objects.update(
         state="restored",
         reason="objects_unknown",

@@ -12,10 +12,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from benchmarks import world
-from benchmarks.beside import one, waits_beside
+from benchmarks.beside import measure_wait, measure_waits
 from benchmarks.erasing import erase_in_chunks
-from benchmarks.filing import NotCompleted, completed_among
-from benchmarks.filling import Filled, fill
+from benchmarks.filing import NotCompleted, filter_completed
+from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from benchmarks.watching import longest_transaction
@@ -52,11 +52,11 @@ def _measure(run: Run, conversations: int) -> None:
     values = cycle(small.values)
     world.settle()
     with cluster() as workers, longest_transaction() as longest:
-        idle = [one(small, next(values), "deletion") for _ in range(_IDLE_SAMPLES)]
+        idle = [measure_wait(small, next(values), "deletion") for _ in range(_IDLE_SAMPLES)]
         workers.forget_peak()
         longest.seconds = 0.0
         request = _file(large)
-        seconds, waits = waits_beside(small, values, "deletion", is_over=lambda: _is_over(request))
+        seconds, waits = measure_waits(small, values, "deletion", is_over=lambda: _is_over(request))
         peak = workers.peak_mib()
     request.refresh_from_db()
     left = Conversation.objects.filter(chatbot=large.chatbot, deletion_request_id=None).count()
@@ -69,7 +69,7 @@ def _measure(run: Run, conversations: int) -> None:
     run.note(f"retention: {len(waits)} small deletions went beside it, median wait {median(waits):.2f} s")
 
 
-def _file(large: Filled) -> ComplianceRequest:
+def _file(large: FilledChatbot) -> ComplianceRequest:
     Chatbot.objects.filter(pk=large.chatbot).update(retention_days=_DAYS, retention_set_at=Now())
     request = policy.file_run(Chatbot.objects.get(pk=large.chatbot), actor="command")
     if request is None:
@@ -78,10 +78,10 @@ def _file(large: Filled) -> ComplianceRequest:
 
 
 def _is_over(request: ComplianceRequest) -> bool:
-    return bool(completed_among([request.pk]))
+    return bool(filter_completed([request.pk]))
 
 
-def _fresh(conversations: int) -> Filled:
+def _fresh(conversations: int) -> FilledChatbot:
     """Conversations of the last 180 days."""
     world.empty()
     filled = fill(

@@ -35,7 +35,7 @@ def run(run: Run) -> None:
             costs.append(workers.all_cpu_seconds() - before)
             peaks.append(workers.peak_mib())
         floor.check(filled)
-        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
+        run.log(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
     cost, peak = median(costs), max(peaks)
     run.add(Result("queued small exports", exports, median(floors), median(ours), 1.5, cpu_s=cost, peak_mib=peak))
     run.note(f"small exports a second: floor {exports / median(floors):,.0f}, ours {exports / median(ours):,.0f}")

@@ -125,9 +125,9 @@ def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
         return
     trial_ends, seconds = found
     if trial_ends:
-        breaker.try_next(ends=trial_ends)
+        breaker.allow_trial(ends=trial_ends)
     elif seconds is not None and seconds > 0:
-        breaker.rest(seconds)
+        breaker.open_for(seconds)
 
 
 def record(chatbot_id: int | None, breaker: Breaker) -> None:
@@ -136,10 +136,10 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
     A client's bucket rests from the first call without an answer, since only its own work waits; the operator's from
     the third in a row.
     """
-    last = breaker.take_last()
+    last = breaker.pop_last()
     if last is None:
         if trial_ends := breaker.unused_trial:
-            breaker.rest(_TRIAL_SECONDS)
+            breaker.open_for(_TRIAL_SECONDS)
             execute(_ANOTHER_MAY_TRY, [chatbot_id, trial_ends])
         return
     if last.answered:

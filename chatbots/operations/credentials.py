@@ -102,9 +102,9 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
     except StorageError as error:
         failure = error
     except Exception:
-        _take_back(credential, TrialFailed("internal_error", "An unexpected error."), actor=actor)
+        _requeue_abandoned(credential, TrialFailed("internal_error", "An unexpected error."), actor=actor)
         raise
-    left = _take_back(credential, failure, actor=actor, has_user=has_user)
+    left = _requeue_abandoned(credential, failure, actor=actor, has_user=has_user)
     if failure.code == "iam_missing":
         raise NoIam(failure.detail, chatbot=chatbot)
     raise ValidationError(f"No credentials were issued. {failure.detail} {left}".strip())
@@ -270,7 +270,9 @@ def _update(credential: BucketCredential, **values: Any) -> None:
         raise TrialFailed("credential_revoked", "They were revoked meanwhile.")
 
 
-def _take_back(credential: BucketCredential, failure: StorageError, *, actor: str, has_user: bool = True) -> str:
+def _requeue_abandoned(
+    credential: BucketCredential, failure: StorageError, *, actor: str, has_user: bool = True
+) -> str:
     """Remove what was created, and mark the row. Return what is left to do, or nothing."""
     noted = BucketCredential.objects.filter(pk=credential.pk)
     noted.update(revoking_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500])

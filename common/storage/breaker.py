@@ -54,12 +54,12 @@ class Breaker:
 
     @property
     def may_try(self) -> bool:
-        """Whether `try_next` was called, and no call has passed since."""
+        """Whether `allow_trial` was called, and no call has passed since."""
         return self._trial is not None
 
     @property
     def unused_trial(self) -> datetime | None:
-        """When the trial ends that this thread was given by `try_next`, if no call has passed since."""
+        """When the trial ends that this thread was given by `allow_trial`, if no call has passed since."""
         trial = self._trial
         return trial.ends if trial and trial.thread == threading.get_ident() else None
 
@@ -76,12 +76,12 @@ class Breaker:
     def refuses(self) -> bool:
         return self.seconds_left > 0
 
-    def rest(self, seconds: float) -> None:
+    def open_for(self, seconds: float) -> None:
         """Open it for this long, as if its calls had failed; then a trial call passes."""
         with self._lock:
             self._open(seconds)
 
-    def try_next(self, *, ends: datetime) -> None:
+    def allow_trial(self, *, ends: datetime) -> None:
         """Let the next call pass, as the trial. `ends`, when others may try, is what `unused_trial` returns."""
         with self._lock:
             self._open(0)
@@ -93,8 +93,8 @@ class Breaker:
             if self._rests_until is not None:
                 self.reset()
 
-    def take_last(self) -> Last | None:
-        """Return the last call completed since the previous `take_last`, or None."""
+    def pop_last(self) -> Last | None:
+        """Return the last call completed since the previous `pop_last`, or None."""
         with self._lock:
             last, self._last = self._last, None
             return None if last is None else Last(last, self._last_at)

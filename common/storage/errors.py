@@ -49,7 +49,7 @@ REFUSALS = frozenset({"storage_access_denied", "storage_role_refused", "storage_
 REFUSED_ATTEMPTS = 4
 
 
-def most_attempts(code: str, *, retryable: bool, most: int) -> int:
+def max_attempts(code: str, *, retryable: bool, most: int) -> int:
     """Return how many attempts work has after this error: `most` if a later attempt can succeed."""
     if retryable:
         return most
@@ -101,7 +101,7 @@ def incomplete(detail: str) -> StorageError:
     return StorageError(INCOMPLETE, detail, retryable=True)
 
 
-def left_over() -> StorageError:
+def incomplete_removal() -> StorageError:
     return incomplete("Part of an object still exists after its removal.")
 
 

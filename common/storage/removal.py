@@ -81,7 +81,7 @@ class Removal:
         again = [key for key, left in found.items() if left and key not in removed.failed]
         for key, left in self._each(again, self._list, removed).items():
             if left:
-                removed.failed[key] = errors.left_over()
+                removed.failed[key] = errors.incomplete_removal()
         removed.gone = {key: len(left.versions) for key, left in found.items() if key not in removed.failed}
         return removed
 
@@ -119,7 +119,7 @@ class Removal:
             for refusal in self.remove_versions(Version(key, version_id) for version_id in older).values():
                 raise refusal
             if older and self._version_ids(key) != [keep]:
-                raise errors.left_over()
+                raise errors.incomplete_removal()
             return len(older)
 
     def abort_all(self, key: str) -> None:

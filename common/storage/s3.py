@@ -325,7 +325,7 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
         session: Any = session_of(self.role) if self.role else session_on(core_session(), **keys)
         transport.use_limited_sessions(session.events, guarded=self.guarded)
-        session.events.register("needs-retry.s3.PutObject", _not_after_silence)
+        session.events.register("needs-retry.s3.PutObject", _refuse_silent_retry)
         return session
 
     def _open(self, name: str, mode: str = "rb") -> Any:
@@ -373,6 +373,6 @@ def _check_key(key: str) -> None:
         raise ValueError("A key must have no empty, . or .. segment, and 1024 bytes at most.")
 
 
-def _not_after_silence(caught_exception: Exception | None, **_options: Any) -> bool | None:
+def _refuse_silent_retry(caught_exception: Exception | None, **_options: Any) -> bool | None:
     """Do not retry a call without an answer; leave everything else to botocore."""
     return None if caught_exception is None else False

@@ -109,10 +109,10 @@ def use_limited_sessions(events: Any, *, guarded: bool = False) -> None:
         base_classes.insert(0, _Guarded if guarded else _Limited)
 
     events.register("creating-client-class", choose)
-    events.register("before-call.s3.HeadBucket", _follow_no_further)
+    events.register("before-call.s3.HeadBucket", _stop_redirect)
 
 
-def _follow_no_further(context: dict[str, Any], **_call: Any) -> None:
+def _stop_redirect(context: dict[str, Any], **_call: Any) -> None:
     """Stop botocore from following the redirect of its own HeadBucket, which locates a redirected bucket."""
     context.get("s3_redirect", {})["redirected"] = True
 

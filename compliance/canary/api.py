@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from common.times import rfc3339
 from compliance.canary.client import Client
-from compliance.canary.report import CannotTell, Report, Trouble
+from compliance.canary.report import Inconclusive, Report, Trouble
 from compliance.canary.words import COUNTS, Planted, Search
 from compliance.models import CanaryTurn
 from compliance.models.canary import Left, Place
@@ -47,13 +47,13 @@ def control(client: Client, planted: Planted, turn: CanaryTurn) -> list[str]:
     return sorted(wanted)
 
 
-def look(client: Client, planted: Planted, search: Search, turn: CanaryTurn, report: Report) -> None:
+def scan(client: Client, planted: Planted, search: Search, turn: CanaryTurn, report: Report) -> None:
     """Report what the API still shows after the deletion."""
     for call in _calls(planted, turn):
-        with report.looking_at(call.where):
+        with report.capture_failure(call.where):
             for shown in _shown(client, call):
                 for code in _left(call, shown, search, turn):
-                    report.found(Place.API, code, call.where)
+                    report.add_finding(Place.API, code, call.where)
 
 
 def _left(call: _Call, shown: Any, search: Search, turn: CanaryTurn) -> Iterator[Left]:
@@ -120,7 +120,7 @@ def _calls(planted: Planted, turn: CanaryTurn) -> Iterator[_Call]:
 
 
 def _shown(client: Client, call: _Call) -> Iterator[Any]:
-    """Yield what a call shows, of a list page by page. Raises CannotTell where it shows nothing as it should not."""
+    """Yield the answer of a call, and a list page by page. Raises Inconclusive if it shows nothing but should."""
     if call.is_closed:
         status, body = client.call(call.where, call.path)
         if status < 400:
@@ -128,7 +128,7 @@ def _shown(client: Client, call: _Call) -> Iterator[Any]:
             yield body.decode("utf-8", "replace")
         elif status not in {404, 409, 410}:
             # Not allowed, or moved: then it says nothing of the chatter.
-            raise CannotTell(Trouble.API_REFUSED, call.where)
+            raise Inconclusive(Trouble.API_REFUSED, call.where)
         return
     path: str | None = call.path
     while path:

@@ -37,23 +37,23 @@ def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool) -> list[st
     report = Report()
     of_chatbot, of_uploads = _prefixes(turn)
     # Beside an export lies a copy of the file.
-    _look_in_objects([of_chatbot], Search([planted.said, planted.long_ago]), report)
-    _look_in_objects([of_uploads], Search([planted.in_file]), report)
+    _scan_objects([of_chatbot], Search([planted.said, planted.long_ago]), report)
+    _scan_objects([of_uploads], Search([planted.in_file]), report)
     if report.trouble:
         raise report.trouble
     seen = {where.partition("/")[0] for _, _, where in report.findings}
     return sorted(folder for folder, is_wanted in wanted.items() if is_wanted and folder not in seen)
 
 
-def look(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Sequence[str] = ()) -> None:
+def scan(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Sequence[str] = ()) -> None:
     """Report where in the bucket a word is. Names an object by its folder and a digest of its key."""
-    _look_in_objects([*_prefixes(turn), *ledger_keys], search, report)
+    _scan_objects([*_prefixes(turn), *ledger_keys], search, report)
     for prefix in _prefixes(turn):
-        with report.looking_at("listing"):
+        with report.capture_failure("listing"):
             check_time("listing")
             for upload in hosted_storage().uploads(prefix):
                 if search.is_in_text(unquote(upload.key)):
-                    report.found(Place.BUCKET, Left.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
+                    report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
 
 
 def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> list[str]:
@@ -66,21 +66,21 @@ def _prefixes(turn: CanaryTurn) -> list[str]:
     return [f"{turn.chatbot.slug}/", f"{UPLOADS}/{turn.chatbot_id}/"]
 
 
-def _look_in_objects(prefixes: Iterable[str], search: Search, report: Report) -> None:
+def _scan_objects(prefixes: Iterable[str], search: Search, report: Report) -> None:
     storage = hosted_storage()
     for prefix in prefixes:
-        with report.looking_at("listing"):
+        with report.capture_failure("listing"):
             check_time("listing")
             for key, versions in storage.versions_by_key(prefix):
                 name = _name(key)
                 if search.is_in_text(unquote(key)):
-                    report.found(Place.BUCKET, Left.TEXT_LEFT, f"{name} (key)")
+                    report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{name} (key)")
                 for version in versions:
-                    with report.looking_at(name):
+                    with report.capture_failure(name):
                         check_time(name)
                         for part in _parts_with_word(storage, search, version):
                             of = "" if version.is_latest else ", an old version"
-                            report.found(Place.BUCKET, Left.TEXT_LEFT, f"{name} ({part}{of})")
+                            report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{name} ({part}{of})")
 
 
 def _parts_with_word(storage: ObjectStorage, search: Search, version: Listed) -> Iterator[str]:

@@ -23,7 +23,7 @@ from chatbots.authentication import SIGNATURE_HEADER, TIMESTAMP_HEADER, newest_s
 from common import outbound
 from common.crypto import SecretUnreadable, decrypt
 from common.outbound import LimitedConnection
-from compliance.canary.report import CALL_SECONDS, CannotTell, Trouble, check_time
+from compliance.canary.report import CALL_SECONDS, Inconclusive, Trouble, check_time
 from compliance.models import Canary
 from compliance.models.canary import canary_token_binding
 
@@ -42,7 +42,7 @@ class _WithTLS(LimitedConnection, HTTPSConnection):
 
 @dataclass(frozen=True)
 class Client:
-    """Calls below one chatbot's path. Raises CannotTell where the service does not answer, or cannot for now.
+    """Calls below one chatbot's path. Raises Inconclusive where the service does not answer, or cannot for now.
 
     A refusal is an answer. `where` is the name of the call in the API's document. The keys are in the clear.
     """
@@ -54,15 +54,15 @@ class Client:
 
     @classmethod
     def of(cls, canary: Canary) -> Self:
-        """Raises CannotTell without an address, or keys that can be read."""
+        """Raises Inconclusive without an address, or keys that can be read."""
         if not settings.CANARY_URL:
-            raise CannotTell(Trouble.NOT_SET_UP, "CANARY_URL")
+            raise Inconclusive(Trouble.NOT_SET_UP, "CANARY_URL")
         signing = newest_signing_keys([canary.chatbot_id]).get(canary.chatbot_id)
         token = None
         with suppress(SecretUnreadable):
             token = decrypt(canary.token_encrypted, bound_to=canary_token_binding(canary.chatbot_id))
         if signing is None or signing.secret is None or token is None:
-            raise CannotTell(Trouble.NOT_SET_UP, "keys")
+            raise Inconclusive(Trouble.NOT_SET_UP, "keys")
         return cls(settings.CANARY_URL, canary.chatbot.slug, signing.secret, token)
 
     def read(self, where: str, path: str, body: Any = None) -> Any:
@@ -100,7 +100,7 @@ class Client:
         # Until the service can answer, it has
         # shown nothing: 503 also of a restored database, and 429.
         if not 200 <= status < 500 or status == 429:
-            raise CannotTell(Trouble.API_UNAVAILABLE, where)
+            raise Inconclusive(Trouble.API_UNAVAILABLE, where)
         return status, answer
 
     def _send(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
@@ -115,8 +115,8 @@ class Client:
 
 
 def _require(where: str, status: int, body: bytes) -> Any:
-    """Return the document of an answer. Raises CannotTell where the call was refused, or the answer is none."""
+    """Return the document of an answer. Raises Inconclusive where the call was refused, or the answer is none."""
     if status < 300:
         with suppress(ValueError):
             return json.loads(body)
-    raise CannotTell(Trouble.API_REFUSED, where)
+    raise Inconclusive(Trouble.API_REFUSED, where)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from django.conf import settings
 
-from compliance.canary.report import CannotTell, Report, Trouble, check_time
+from compliance.canary.report import Inconclusive, Report, Trouble, check_time
 from compliance.canary.words import Search
 from compliance.models.canary import Left, Place
 
@@ -79,27 +79,29 @@ def positions_after(before: dict[str, Any]) -> dict[str, Any]:
     return before if before and is_read and sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
 
 
-def look(search: Search, since: dict[str, Any], began_at: datetime, report: Report) -> None:
-    """Report the log files in which a word is. Raises CannotTell where none are read, if another process reads some.
+def scan(search: Search, since: dict[str, Any], began_at: datetime, report: Report) -> None:
+    """Report the log files that contain a word.
+
+    Raises Inconclusive if this process reads none, and another process reads some.
 
     `since` are positions of when the turn began, at `began_at`, or before.
     """
     if since and not settings.CANARY_LOG_FILES:
-        raise CannotTell(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
+        raise Inconclusive(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
     at = since.get("at", began_at.timestamp())
     known = [_Known(*one) for one in since.get("files", ())]
     left = [one for one in known if one.is_in_use]
     for path in _files(report):
-        with report.looking_at(path), Path(path).open("rb") as file:
+        with report.capture_failure(path), Path(path).open("rb") as file:
             here, packed = [one for one in known if one.is_in(file)], _packed_head(path)
             left = [one for one in left if not (one in here or one.begins(packed))]
             start = min((one.size for one in here), default=0)
             if start or os.fstat(file.fileno()).st_mtime > at - _CLOCKS_SECONDS:
                 file.seek(start)
                 if search.is_in_file(file, partial(check_time, path)):
-                    report.found(Place.LOGS, Left.TEXT_LEFT, path)
+                    report.add_finding(Place.LOGS, Left.TEXT_LEFT, path)
     for one in left:
-        report.missed(Trouble.LOG_MISSING, one.path)
+        report.add_failure(Trouble.LOG_MISSING, one.path)
 
 
 def _files(report: Report) -> list[str]:
@@ -110,7 +112,7 @@ def _files(report: Report) -> list[str]:
         fitting = [path for path in sorted(glob.iglob(pattern)) if Path(path).is_file()]  # noqa: PTH207  (absolute)
         files |= dict.fromkeys(fitting)
         if not fitting:
-            report.missed(Trouble.LOG_MISSING, pattern)
+            report.add_failure(Trouble.LOG_MISSING, pattern)
     return list(files)
 
 

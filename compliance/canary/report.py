@@ -20,7 +20,7 @@ CALL_SECONDS = 5.0
 _DATABASE = {"42501": Trouble.RIGHTS_MISSING, "57014": Trouble.TOO_LONG}
 
 
-class CannotTell(Exception):
+class Inconclusive(Exception):
     """Something could not be done or looked at, for now or for good. `where` is a name of ours."""
 
     def __init__(self, code: Trouble, where: str = "") -> None:
@@ -30,9 +30,9 @@ class CannotTell(Exception):
 
 
 def check_time(where: str) -> None:
-    """Raise CannotTell if the step has no time for another call. Call it before each."""
+    """Raise Inconclusive if the step has no time for another call. Call it before each."""
     if outbound.seconds_left(STEP_SECONDS) < CALL_SECONDS:
-        raise CannotTell(Trouble.TOO_LONG, where)
+        raise Inconclusive(Trouble.TOO_LONG, where)
 
 
 class Report:
@@ -40,32 +40,32 @@ class Report:
 
     def __init__(self) -> None:
         self.findings: set[tuple[str, str, str]] = set()
-        self.trouble: CannotTell | None = None
+        self.trouble: Inconclusive | None = None
 
-    def found(self, place: Place, code: Left, where: str) -> None:
+    def add_finding(self, place: Place, code: Left, where: str) -> None:
         self.findings.add((place.value, code.value, where))
 
-    def missed(self, code: Trouble, where: str) -> None:
-        self.trouble = self.trouble or CannotTell(code, where)
+    def add_failure(self, code: Trouble, where: str) -> None:
+        self.trouble = self.trouble or Inconclusive(code, where)
 
     @contextmanager
-    def looking_at(self, where: str) -> Iterator[None]:
+    def capture_failure(self, where: str) -> Iterator[None]:
         """Note what keeps the block from looking, so that what comes after it is looked at all the same."""
         try:
             yield
-        except (CannotTell, StorageError, Unsearchable, OSError, DatabaseError) as error:
+        except (Inconclusive, StorageError, Unsearchable, OSError, DatabaseError) as error:
             self.trouble = self.trouble or _trouble(error, where)
 
 
-def _trouble(error: Exception, where: str) -> CannotTell:
+def _trouble(error: Exception, where: str) -> Inconclusive:
     """Return a new error: an error's own text can have a key, or quote a row."""
     match error:
-        case CannotTell():
+        case Inconclusive():
             return error
         case StorageError():
-            return CannotTell(Trouble.STORAGE_UNAVAILABLE, f"{where} ({error.code})")
+            return Inconclusive(Trouble.STORAGE_UNAVAILABLE, f"{where} ({error.code})")
         case Unsearchable():
-            return CannotTell(Trouble.TOO_MUCH, where)
+            return Inconclusive(Trouble.TOO_MUCH, where)
         case OSError():
-            return CannotTell(Trouble.LOG_MISSING, where)
-    return CannotTell(_DATABASE.get(getattr(error.__cause__, "sqlstate", ""), Trouble.BROKEN), where)
+            return Inconclusive(Trouble.LOG_MISSING, where)
+    return Inconclusive(_DATABASE.get(getattr(error.__cause__, "sqlstate", ""), Trouble.BROKEN), where)

@@ -15,7 +15,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 
 from common.db import execute, fetch
-from compliance.canary.report import CALL_SECONDS, CannotTell, Report, Trouble, check_time
+from compliance.canary.report import CALL_SECONDS, Inconclusive, Report, Trouble, check_time
 from compliance.canary.words import HEADS, Search
 from compliance.models import CanaryTurn
 from compliance.models.canary import Left, Place
@@ -110,30 +110,30 @@ class Table(NamedTuple):
 
 
 def control(search: Search, turn: CanaryTurn) -> list[str]:
-    """Return the columns that should hold the chatter before the deletion, and do not. Raises CannotTell."""
+    """Return the columns that should hold the chatter before the deletion, and do not. Raises Inconclusive."""
     wanted = set(_CONTROLS)
     if turn.file_id is not None:
         wanted.add("conversations_uploadedfile.name")
     if turn.export_id is not None:
         wanted.add("compliance_export.key")
     report = Report()
-    look(search, turn, report, since=turn.began_at)
+    scan(search, turn, report, since=turn.began_at)
     if report.trouble:
         raise report.trouble
     return sorted(wanted - {where for _, _, where in report.findings})
 
 
-def look(search: Search, turn: CanaryTurn, report: Report, *, since: datetime) -> None:
+def scan(search: Search, turn: CanaryTurn, report: Report, *, since: datetime) -> None:
     """Report in which columns a word is. Of some tables without a chatbot only rows since `since` are read."""
-    with report.looking_at("newest rows"):
+    with report.capture_failure("newest rows"):
         given = parameters(turn, since)
         for table in tables():
-            with report.looking_at(table.name):
+            with report.capture_failure(table.name):
                 for row in _fetch(statement_for(table), given) if table.readable else ():
                     for column in _columns_with_word(table, search, row[0]):
-                        report.found(Place.ROWS, Left.TEXT_LEFT, column)
+                        report.add_finding(Place.ROWS, Left.TEXT_LEFT, column)
             if table.unread:
-                report.missed(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}")
+                report.add_failure(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}")
 
 
 def tables() -> list[Table]:
@@ -149,14 +149,14 @@ def parameters(turn: CanaryTurn, since: datetime) -> dict[str, Any]:
 
 
 def statement_for(table: Table) -> str:
-    """Return the query for rows that may have a word, as JSON. Raises CannotTell where it is not known which."""
+    """Return the query for rows that may have a word, as JSON. Raises Inconclusive where it is not known which."""
     name, is_ours = table.name, table.is_ours
     key = next((key for key in _NAMES if is_ours and key in table.columns), "")
     condition = _CONDITIONS.get(name, "TRUE")
     if name not in _CONDITIONS and "chatbot_id" in table.columns:
         condition = "chatbot_id = %(chatbot)s" + (f" AND {key} = ANY(%({_NAMES[key]})s)" if key else "")
     elif not is_ours:
-        raise CannotTell(Trouble.TABLE_UNKNOWN, name)
+        raise Inconclusive(Trouble.TABLE_UNKNOWN, name)
     columns, quoted = (one.replace("%", "%%") for one in (table.quoted_columns or "", table.quoted))
     # What sessions hold is packed, so all of them come.
     may_have_word = "" if name == "django_session" else _WITH_WORD
@@ -169,7 +169,7 @@ def _known_tables() -> set[str]:
 
 
 def _fetch(statement: str, given: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """Return all rows of a statement. Raises CannotTell, DatabaseError."""
+    """Return all rows of a statement. Raises Inconclusive, DatabaseError."""
     check_time("database")
     with transaction.atomic():
         placement.find_by_index()

@@ -1,6 +1,6 @@
 """What each step of a turn does. A step can be repeated at any point: after a kill it begins anew.
 
-Each returns whether it is done; False means that something it waits for is still under way. It raises CannotTell
+Each returns whether it is done; False means that something it waits for is still under way. It raises Inconclusive
 where it cannot do its work for now, and reports what it finds.
 """
 
@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from common.times import midnight
 from compliance.canary import api, bucket, logs, rows
 from compliance.canary.client import Client
-from compliance.canary.report import CannotTell, Report, Trouble
+from compliance.canary.report import Inconclusive, Report, Trouble
 from compliance.canary.words import Planted, Search
 from compliance.models import Canary, CanaryTurn
 
@@ -43,7 +43,7 @@ class Work:
 
     @cached_property
     def client(self) -> Client:
-        """Raises CannotTell."""
+        """Raises Inconclusive."""
         return Client.of(Canary.objects.select_related("chatbot").get())
 
     @cached_property
@@ -70,7 +70,7 @@ def clean_up(work: Work) -> bool:
     """Have erased what former turns planted and could not erase. Nothing is planted before all of it is gone."""
     left = CanaryTurn.objects.filter(planted_at__isnull=False, erased_at__isnull=True).exclude(pk=work.turn.pk)
     for former in left.order_by("pk")[:_FORMER]:
-        with work.report.looking_at(""):
+        with work.report.capture_failure(""):
             _is_erased(work, former, "getRequest (former turn)")
     return not left.exists()
 
@@ -85,7 +85,7 @@ def plant(work: Work) -> bool:
     documents = planted.documents(now=turn.began_at, earlier=noon)
     results = work.client.read("storeConversations", "conversations", documents)["results"]
     if any(result["error"] for result in results):
-        raise CannotTell(Trouble.API_REFUSED, "storeConversations")
+        raise Inconclusive(Trouble.API_REFUSED, "storeConversations")
     turn.numbers = [result["number"] for result in results]
     # As a type that the service takes: that is the caller's claim, and the content is not checked.
     taken = settings.UPLOAD_TYPES
@@ -132,7 +132,7 @@ def control(work: Work) -> bool:
         *(f"rows: {name}" for name in rows.control(Search([planted.stem]), turn)),
     ]
     if unseen:
-        raise CannotTell(Trouble.BLIND, unseen[0])
+        raise Inconclusive(Trouble.BLIND, unseen[0])
     return True
 
 
@@ -140,26 +140,26 @@ def erase(work: Work) -> bool:
     return _is_erased(work, work.turn, "getRequest (deletion)")
 
 
-def look_api(work: Work) -> bool:
-    api.look(work.client, work.planted, work.search, work.turn, work.report)
+def scan_api(work: Work) -> bool:
+    api.scan(work.client, work.planted, work.search, work.turn, work.report)
     return True
 
 
-def look_bucket(work: Work) -> bool:
+def scan_bucket(work: Work) -> bool:
     turns = [work.turn, *work.former]
     ids = [each for turn in turns for each in (turn.export_id, turn.deletion_id) if each is not None]
-    bucket.look(work.search, work.turn, work.report, ledger_keys=bucket.ledger_keys(ids, since=work.since))
+    bucket.scan(work.search, work.turn, work.report, ledger_keys=bucket.ledger_keys(ids, since=work.since))
     return True
 
 
-def look_rows(work: Work) -> bool:
-    rows.look(work.search, work.turn, work.report, since=work.since)
+def scan_rows(work: Work) -> bool:
+    rows.scan(work.search, work.turn, work.report, since=work.since)
     return True
 
 
-def look_logs(work: Work) -> bool:
+def scan_logs(work: Work) -> bool:
     turn, now = work.turn, logs.positions()
-    logs.look(work.search, turn.logs, turn.began_at, work.report)
+    logs.scan(work.search, turn.logs, turn.began_at, work.report)
     if not work.report.trouble:
         turn.logs = now | {"is_read": True}  # where the next turn goes on
         turn.write(logs=turn.logs)
@@ -173,10 +173,10 @@ STEPS: Mapping[str, Callable[[Work], bool]] = {
     Step.EXTRACT: extract,
     Step.CONTROL: control,
     Step.ERASE: erase,
-    Step.LOOK_API: look_api,
-    Step.LOOK_BUCKET: look_bucket,
-    Step.LOOK_ROWS: look_rows,
-    Step.LOOK_LOGS: look_logs,
+    Step.LOOK_API: scan_api,
+    Step.LOOK_BUCKET: scan_bucket,
+    Step.LOOK_ROWS: scan_rows,
+    Step.LOOK_LOGS: scan_logs,
 }
 
 
@@ -198,11 +198,11 @@ def _is_erased(work: Work, of: CanaryTurn, where: str) -> bool:
 
 
 def _is_completed(work: Work, where: str, request_id: UUID) -> bool:
-    """Return whether a request is completed. Raises CannotTell if it does not go on by itself."""
+    """Return whether a request is completed. Raises Inconclusive if it does not go on by itself."""
     request = work.client.read(where, f"requests/{request_id}")
     status: str = request["status"]
     if status != "completed" and status not in _UNDER_WAY:
         # What staff have to decide about: a key of the API's can neither retry nor approve.
         reason = request["hold_reason"] or (request["error"] or {}).get("code", "")
-        raise CannotTell(Trouble.NOT_CARRIED_OUT, f"{where}: {status} {reason}".rstrip())
+        raise Inconclusive(Trouble.NOT_CARRIED_OUT, f"{where}: {status} {reason}".rstrip())
     return status == "completed"

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from common import leases, outbound
 from common.logs import describe_kind
-from compliance.canary.report import STEP_SECONDS, CannotTell, Report, Trouble
+from compliance.canary.report import STEP_SECONDS, Inconclusive, Report, Trouble
 from compliance.canary.steps import STEPS, Work
 from compliance.models import Canary, CanaryTurn
 from compliance.models.canary import KEPT_DAYS
@@ -45,7 +45,7 @@ def advance() -> None:
     """Begin a turn if one is due, and go on with the one that runs as far as it goes now."""
     if settings.CANARY_EVERY is not None:
         begin(every=settings.CANARY_EVERY)
-    go_on()
+    resume()
 
 
 def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
@@ -64,7 +64,7 @@ def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
     return running.first()
 
 
-def go_on(*, seconds: float = TASK_SECONDS) -> None:
+def resume(*, seconds: float = TASK_SECONDS) -> None:
     """Take the turn that runs, if no other process has it, and do its next steps. None begins after `seconds`."""
     turn = leases.take(CanaryTurn.objects.filter(state=State.RUNNING).select_related("chatbot"))
     if turn is None:
@@ -81,7 +81,7 @@ def go_on(*, seconds: float = TASK_SECONDS) -> None:
         return
     turn.release(wait=wait or timedelta())
     if turn.state != State.RUNNING:
-        _tell(turn)
+        _log_end(turn)
 
 
 def _do(work: Work) -> timedelta | None:
@@ -92,24 +92,24 @@ def _do(work: Work) -> timedelta | None:
     try:
         with outbound.within(STEP_SECONDS):
             is_done = STEPS[step](work)
-    except CannotTell as error:
-        report.missed(error.code, error.where)
+    except Inconclusive as error:
+        report.add_failure(error.code, error.where)
     except leases.LeaseLost:
         raise
     except Exception as error:
         # Whatever it was, it must end the turn one day.
         logger.exception("canary.failed turn=%s step=%s", turn.pk, step.value)
-        report.missed(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}")
+        report.add_failure(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}")
     found = report.findings | {(one["place"], one["code"], one["where"]) for one in turn.findings}
     turn.findings = [{"place": place, "code": code, "where": where} for place, code, where in sorted(found)]
     if is_done and not report.trouble:
-        _go_to_next(turn)
+        _advance(turn)
         return None
     late = Trouble.EXTRACT_LATE if step == Step.EXTRACT else Trouble.NOT_CARRIED_OUT
-    trouble = report.trouble or CannotTell(late, step.value)
+    trouble = report.trouble or Inconclusive(late, step.value)
     # What was found is told without waiting for what cannot be looked at.
     if found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
-        _give_up(turn, step, trouble)
+        _skip_step(turn, step, trouble)
         return None
     if report.trouble is None or trouble.where == "CANARY_LOG_FILES":
         # At once: a command that looks each second would keep the turn from a worker, which has that setting.
@@ -118,7 +118,7 @@ def _do(work: Work) -> timedelta | None:
     return _NEXT_TRY
 
 
-def _give_up(turn: CanaryTurn, step: str, trouble: CannotTell) -> None:
+def _skip_step(turn: CanaryTurn, step: str, trouble: Inconclusive) -> None:
     """Go on without a step: to the deletion of what was planted, then to each place that can be looked at."""
     if not turn.trouble:
         turn.trouble, turn.trouble_at = trouble.code, trouble.where[:200]
@@ -129,10 +129,10 @@ def _give_up(turn: CanaryTurn, step: str, trouble: CannotTell) -> None:
     elif _ORDER.index(step) < _ORDER.index(Step.ERASE):
         turn.step = Step.ERASE
     else:
-        _go_to_next(turn)
+        _advance(turn)
 
 
-def _go_to_next(turn: CanaryTurn) -> None:
+def _advance(turn: CanaryTurn) -> None:
     place = _ORDER.index(turn.step) + 1
     if place < len(_ORDER):
         turn.step = _ORDER[place]
@@ -142,7 +142,7 @@ def _go_to_next(turn: CanaryTurn) -> None:
         turn.state = State.UNCLEAR if turn.trouble else State.CLEAN
 
 
-def _tell(turn: CanaryTurn) -> None:
+def _log_end(turn: CanaryTurn) -> None:
     """Log how a turn ended. Findings name places, and no word."""
     for one in turn.findings:
         where = one["place"], one["code"], one["where"]

@@ -16,7 +16,7 @@ from multiprocessing.util import Finalize
 
 from django.db import connection, connections
 
-from common.database_errors import was_refused_for_now
+from common.database_errors import was_refused_temporarily
 from common.logs import describe_kind
 from compliance.cluster import notify, occurrences
 
@@ -84,10 +84,10 @@ class BackgroundJobs:
             self._drop(job)
             # Here, where there is a connection: its lease would run out, which costs an attempt.
             job.requeue()
-            if not was_refused_for_now(error):
+            if not was_refused_temporarily(error):
                 raise
             logger.warning("job.refused chatbot=%s %s", job.chatbot_id, describe_kind(error))
-            occurrences.rest_after_refusal()
+            occurrences.pause_after_refusal()
 
     def wait(self, seconds: float) -> bool:
         with self._changed:

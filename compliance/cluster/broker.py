@@ -20,9 +20,9 @@ from django_q.conf import Conf
 from django_q.models import Task
 from django_q.signing import SignedPackage
 
-from common.database_errors import was_refused_for_now
+from common.database_errors import was_refused_temporarily
 from common.db import fetch, fetch_one
-from common.isolation import SomeFailed
+from common.isolation import PartsFailed
 from common.logs import describe_kind
 from compliance.cluster import heartbeats, occurrences
 from compliance.cluster.background import JOBS
@@ -108,16 +108,16 @@ def task(run: Callable[[], None]) -> Callable[[], None]:
     @wraps(run)
     def run_quietly() -> None:
         failure = ""
-        heartbeats.worked()
+        heartbeats.record_work()
         try:
             run()
         except Exception as error:
-            if was_refused_for_now(error):
+            if was_refused_temporarily(error):
                 logger.warning("task.refused task=%s %s", run.__name__, describe_kind(error))
-                occurrences.rest_after_refusal()
+                occurrences.pause_after_refusal()
             else:
                 logger.exception("task.failed task=%s", run.__name__)
-                failure = str(error) if isinstance(error, SomeFailed) else describe_kind(error)
+                failure = str(error) if isinstance(error, PartsFailed) else describe_kind(error)
         # Jobs of its threads would start over in another worker, and perhaps never finish.
         _LIFE.count_task(is_needed=bool(JOBS.busy))
         # Raised outside the except block: its context would bring the error's text back.

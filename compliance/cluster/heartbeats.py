@@ -86,12 +86,12 @@ def _record_seen(cluster_id: UUID, name: str, workers: int, *, stopped: bool) ->
     Heartbeat.objects.filter(seen_at__lt=Now() - _KEPT).delete()
 
 
-def worked() -> None:
+def record_work() -> None:
     """Record that a worker of this process' cluster takes a task."""
     _beat("worked", lambda: Heartbeat.objects.filter(name=proc.cluster()).update(worked_at=Now()))
 
 
-def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, str]]:
+def find_dead(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, str]]:
     """Return id and name of each dead cluster of this machine that has not been cleared up after.
 
     `former` is the one that the caller succeeds. Others are left to their own successor for some seconds, unless
@@ -109,7 +109,7 @@ def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, st
     ]
 
 
-def cleared_up(cluster_id: UUID) -> None:
+def record_cleanup(cluster_id: UUID) -> None:
     """Record that a cluster is dead and its work is requeued."""
     Heartbeat.objects.filter(pk=cluster_id).update(died_at=Now())
 

@@ -1,6 +1,6 @@
 """Record when something last happened that no other row records. All times are the database's.
 
-That the database refused work (`common.database_errors.was_refused_for_now`) is one such thing. The process then
+That the database refused work (`common.database_errors.was_refused_temporarily`) is one such thing. The process then
 rests: whatever it took meanwhile would be refused as well, and each attempt adds to the log, which may be on the same
 disk.
 """
@@ -51,7 +51,7 @@ def ask(name: Name, *, every: float) -> bool:
     return _write(name, is_due, asked_at=Now())
 
 
-def give_back(name: Name) -> None:
+def release(name: Name) -> None:
     """Let the next caller of `ask` have it at once."""
     Occurrence.objects.filter(name=name).update(asked_at=None)
 
@@ -69,12 +69,12 @@ def _write(name: Name, condition: Q | None = None, **fields: Any) -> bool:
     return bool(Occurrence.objects.filter(condition or Q(), name=name).update(**fields))
 
 
-def rest_after_refusal() -> None:
+def pause_after_refusal() -> None:
     """Take nothing for REST_SECONDS, and have health report it.
 
     Never fails. Not for use in a transaction.
     """
-    _REFUSED.rest(REST_SECONDS)
+    _REFUSED.open_for(REST_SECONDS)
     try:
         note(Name.DATABASE_REFUSED)
     except Error as error:

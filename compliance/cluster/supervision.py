@@ -54,11 +54,11 @@ class Duties(NamedTuple):
     # Requeues what the workers of a cluster were at, by its name and the owner to blame; returns whether all is.
     requeue_from_cluster: Callable[[str, str | None], bool]
     requeue_expired: Callable[[], None]
-    enqueue_what_is_due: Callable[[], None]
-    have_journal_written: Callable[[], None]
+    enqueue_due_work: Callable[[], None]
+    enqueue_due_journal: Callable[[], None]
 
 
-class Former(NamedTuple):
+class FormerCluster(NamedTuple):
     """The cluster before: its name, and the process because of which it ended, or 0."""
 
     name: str
@@ -117,7 +117,7 @@ class _Process(ForkProcess):
 class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
     """The process that starts the others, and ends when one of them is killed."""
 
-    def __init__(self, cluster_id: UUID, board: _Board, former: Former | None, duties: Duties) -> None:
+    def __init__(self, cluster_id: UUID, board: _Board, former: FormerCluster | None, duties: Duties) -> None:
         super().__init__(stop_event=_Flag(), start_event=_Flag(), cluster_id=cluster_id, start=False)
         signal.signal(signal.SIGTERM, self.stop_event.set)
         self._board, self._former, self._duties = board, former, duties
@@ -153,7 +153,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             _attempt(self._tick)
         elif now >= self._next_look and not self.stop_event.is_set():
             self._next_look = now + _JOURNAL_LOOK_SECONDS
-            _attempt(self._duties.have_journal_written)
+            _attempt(self._duties.enqueue_due_journal)
         return status
 
     def _end_if_killed(self) -> None:
@@ -182,17 +182,17 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self._duties.requeue_expired()
         broker.drop_unexpected()
         if not self.stop_event.is_set():
-            self._duties.enqueue_what_is_due()
+            self._duties.enqueue_due_work()
 
     def _requeue_from_dead_clusters(self) -> None:
         """Requeue the work of dead workers of this machine."""
         former = self._former
         # One that is started from outside may succeed any cluster that was killed along with its parent.
         at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
-        for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
+        for cluster_id, name in heartbeats.find_dead(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
             if self._duties.requeue_from_cluster(name, blamed):
-                heartbeats.cleared_up(cluster_id)
+                heartbeats.record_cleanup(cluster_id)
 
 
 def _attempt(call: Callable[[], None]) -> None:
@@ -213,7 +213,7 @@ def _warn_of_plans() -> None:
         logger.error("planner.not_in_force: set it for the workers' role (docs/operators/connections.md)")
 
 
-def _guard(cluster_id: UUID, board: _Board, former: Former | None, duties: Duties, parent: int) -> None:
+def _guard(cluster_id: UUID, board: _Board, former: FormerCluster | None, duties: Duties, parent: int) -> None:
     """Run a guard. Its process ends at once, since Python would wait for the others."""
     code = 1
     try:
@@ -242,7 +242,7 @@ def run(duties: Duties) -> None:
     stop = _Flag()
     signal.signal(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, stop.set)
-    former: Former | None = None
+    former: FormerCluster | None = None
     pause = 0.0
     while not stop.is_set():
         began, board, cluster_id = time.monotonic(), _Board(), uuid4()
@@ -255,7 +255,7 @@ def run(duties: Duties) -> None:
         if stop.is_set():
             break
         logger.critical("cluster.ended guard=%s code=%s: another is started", guard.pid, guard.exitcode)
-        former = Former(_name_of(guard.pid, cluster_id), board.lost.value)
+        former = FormerCluster(_name_of(guard.pid, cluster_id), board.lost.value)
         is_short = time.monotonic() - began < _SHORT_LIFE_SECONDS
         pause = min(pause * 2 or 1.0, _LONGEST_PAUSE_SECONDS) if is_short else 0.0
         end = time.monotonic() + pause

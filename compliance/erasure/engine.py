@@ -29,7 +29,7 @@ from uuid import UUID
 
 from compliance.erasure import exports, extracts, marking, objects, rows, verify
 from compliance.erasure.findings import EXPORTS, EXTRACTS, FILES, VerificationResult
-from compliance.erasure.marking import Marked
+from compliance.erasure.marking import MarkedRequests
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
 from compliance.ledger.content import Line
@@ -82,7 +82,7 @@ class ErasureRun:
 
     of: ClassVar[Scope] = DELETIONS
 
-    def __init__(self, held: HeldClaim, marked: Marked, deadline: float) -> None:
+    def __init__(self, held: HeldClaim, marked: MarkedRequests, deadline: float) -> None:
         self._held = held
         self._active = list(marked.request_ids)
         self._new = marked.new
@@ -138,9 +138,9 @@ class ErasureRun:
     def _note(self, found: Found) -> None:
         """Store how much was found, in the caller's transaction."""
         ours = {each: found[each] for each in self._active if each in found}
-        completion.note_left(
+        completion.record_remainders(
             {
-                each: completion.Left(left.erased_before, left.extracts_clean, left.rows[EXTRACTS])
+                each: completion.Remainder(left.erased_before, left.extracts_clean, left.rows[EXTRACTS])
                 for each, left in ours.items()
             }
         )
@@ -167,14 +167,14 @@ class ErasureRun:
             self._note(found)
             done = [request_id for request_id in clean if _is_clean(found, request_id)]
             if leaving := [each for each in done if each in found and found[each].copies_kept]:
-                exports.leave(leaving, of=self.of)
+                exports.record_remaining(leaving, of=self.of)
             if naming := [each for each in done if each in found and found[each].digests_left]:
                 rows.forget_names(naming)
             self._fail_stuck(found)
             self._complete_clean(done, met)
         return found
 
-    def _complete_clean(self, done: Sequence[UUID], met: completion.Met) -> None:
+    def _complete_clean(self, done: Sequence[UUID], met: completion.Obstacles) -> None:
         """Complete requests that this transaction has found to leave nothing."""
         failed = completion.failed_by_ids(self._held, set(done).intersection(met.by_ids))
         still_left = verify.find_leftovers(failed) if failed else {}
@@ -206,7 +206,7 @@ class ErasureRun:
         failures = {each: left.failure for each, left in waiting.items() if left.failure and each not in self._new}
         if again := [each for each, left in waiting.items() if left.failure and each in self._new]:
             with self._held.transaction():
-                extracts.try_again(again, of=self.of)
+                extracts.retry(again, of=self.of)
         self._fail(failures)
         if unbuilt := [each for each in waiting if each not in failures]:
             self._requeue(unbuilt, WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)

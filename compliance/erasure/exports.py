@@ -187,7 +187,7 @@ def expire_redacted(conversation: int) -> list[UUID]:
     return [request_id for request_id, was_finished in _expire(_EXPIRE_REDACTED, met) if was_finished]
 
 
-def leave(request_ids: Sequence[UUID], *, of: Scope = DELETIONS) -> None:
+def record_remaining(request_ids: Sequence[UUID], *, of: Scope = DELETIONS) -> None:
     """Record which exports and extracts these requests leave, in the transaction that completes them or erases
     their late data.
 

@@ -152,7 +152,7 @@ def build_next(*, settled: bool) -> bool:
 def build(held: DailyExtract, *, may_call_client: bool = True, on_read: builder.OnRead = lambda _bytes: None) -> bool:
     """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
     is_done = builder.build(
-        held, may_call_client=may_call_client, on_read=on_read, on_refused=occurrences.rest_after_refusal
+        held, may_call_client=may_call_client, on_read=on_read, on_refused=occurrences.pause_after_refusal
     )
     release([held.chatbot_id])
     return is_done
@@ -167,7 +167,7 @@ def release(chatbot_ids: Collection[int]) -> None:
         execute(_RELEASE, {"chatbot": chatbot_id})
 
 
-def try_again(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> None:
+def retry(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> None:
     """Try failed extracts again that these requests wait for."""
     if found := fetch(_HOLDING.format(of=of), subjects(request_ids)):
         execute(_TRY_AGAIN, [array(extract_id for (extract_id,) in found)])

@@ -58,7 +58,7 @@ def erase() -> None:
 
     Exports of others that hold one, and those in clients' buckets, are removed when they expire; the deletion names
     them. What cannot be erased now is left to the next call. Where there is much of that, this ends before all was
-    tried, and the next call begins with others. Raises SomeFailed after all chatbots.
+    tried, and the next call begins with others. Raises PartsFailed after all chatbots.
     """
     with Isolation() as parts:
         for found, erase_some in ((_ROWS, _erase_rows), (_FILES, _erase_files)):
@@ -105,7 +105,7 @@ def _erase_rows(request_ids: list[UUID]) -> set[UUID]:
         if not counts:
             return set(request_ids)  # somebody has locked what is left
         completion.add_late_counts(counts)
-        exports.leave(list(counts))
+        exports.record_remaining(list(counts))
         chatbots = chatbot_of_each(list(counts))
         log(
             "request.late_data_erased",

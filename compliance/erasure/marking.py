@@ -178,7 +178,7 @@ class _RowsInUse(Exception):
         self.request_ids = request_ids
 
 
-class Marked(NamedTuple):
+class MarkedRequests(NamedTuple):
     """The marked requests in the order of filing; `new` are those that this claim has marked.
 
     `leaves_rows`: rows may be left to erase. `chatbot_ids` include those of requeued requests.
@@ -230,7 +230,7 @@ def holds_of(*, is_blocked: bool, is_too_large: bool, four_eyes: bool) -> list[H
     return [reason for reason, applies in reasons.items() if applies]
 
 
-def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Marked:
+def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> MarkedRequests:
     """Mark what these requests name, and with `erases` erase it in the same transaction.
 
     `erases` is only for what `sizes` found to fit one chunk. A request that marked in an earlier attempt keeps that
@@ -247,7 +247,7 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
         of_chatbot = [one for one in refused if one.chatbot_id == chatbot_id]
         marked |= _mark_free(held, of_chatbot, waits=True, erases=erases)
     done = {request_id for request_id, is_marked in marked.items() if is_marked}
-    return Marked(
+    return MarkedRequests(
         [one.request_id for one in admitted if one.has_marked or one.request_id in done],
         new=done,
         leaves_rows=bool(again) or not erases,
@@ -316,13 +316,13 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     else:
         execute(_MARK, sql.given(ids))
     if not is_all:
-        found += _still_live(ids, counted=numbers_named)
+        found += _count_remaining(ids, counted=numbers_named)
     if not erases:
         exports.expire_marked(ids)
     _begin(new, min(times.values()), numbers, found=found, counts=counts)
 
 
-def _still_live(request_ids: Sequence[UUID], *, counted: Collection[int]) -> Counter[Named]:
+def _count_remaining(request_ids: Sequence[UUID], *, counted: Collection[int]) -> Counter[Named]:
     """Return how much of what each request names is still to be erased, without these conversations.
 
     Raises _RowsInUse if some of it is open: another worker has locked it.

@@ -194,7 +194,7 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
                 ],
                 ignore_conflicts=True,
             )
-            forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
+            forget_unreachable(export_id for _, _, export_id in out_of_reach)
     return _erase_after_copies(begin, request_ids, counter="exports", **within)
 
 
@@ -206,7 +206,7 @@ def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
 def erase_expired(request_ids: Sequence[UUID]) -> Failures:
     """Remove those of these exports that have expired or were given up, copies first, without a claim."""
     with transaction.atomic():
-        forget_out_of_reach(Export.objects.filter(request__in=request_ids).values_list("pk", flat=True))
+        forget_unreachable(Export.objects.filter(request__in=request_ids).values_list("pk", flat=True))
     return _erase_after_copies(transaction.atomic, request_ids, going=_OVER, reach="TRUE")
 
 
@@ -222,7 +222,7 @@ def forget_exports(gone: Collection[tuple[int, str]], chatbot_ids: Collection[in
     return set(cleared)
 
 
-def forget_out_of_reach(export_ids: Iterable[int]) -> None:
+def forget_unreachable(export_ids: Iterable[int]) -> None:
     """Clear the keys of unfinished exports in a client's former bucket, in the caller's transaction."""
     lost = [row[0] for row in fetch(_FORGET_OUT_OF_REACH, [array(export_ids)])]
     if lost:
@@ -281,7 +281,7 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
     with UploadPool[RecordedLocation, Removed](LeaseRenewer(renew)) as purging:
         for where, located_there in by_location.items():
             try:
-                purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in located_there]))
+                purging.submit(where, partial(storage_of(where).purge_many, [row.key for row in located_there]))
             except StepFailed as failure:
                 purging.failed[where] = failure
     gone: list[Located] = []

@@ -47,7 +47,7 @@ def erase() -> None:
     """Delete the values of present and former UCIs. Reads a few rows if there are none to delete.
 
     All machines have to answer: each has a copy of what says that the values of a variable are gone.
-    Raises SomeFailed after all chatbots.
+    Raises PartsFailed after all chatbots.
     """
     if machines.any_silent():
         return

@@ -158,7 +158,7 @@ def verify(
     if clears_notes:
         searched = [each for each in request_ids if each not in found or found[each].is_nothing]
         free_text.empty_notes(searched)
-    for request_id, count in free_text.notes_left(searched).items():
+    for request_id, count in free_text.count_remaining_notes(searched).items():
         found[request_id].rows[RequestNote._meta.db_table] = count
     return dict(found)
 

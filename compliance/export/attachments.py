@@ -83,13 +83,13 @@ class Copying:
         try:
             with opening:
                 for copy in self._unfailed(copies):
-                    opening.hand(copy, partial(self._open, copy))
+                    opening.submit(copy, partial(self._open, copy))
             self._note_failed(opening)
             self._keep_only(copies)
             with sending:
                 for copy in self._unfailed(opening.done):
                     size = min(copy.file.size, _BYTES_OF_LARGE)
-                    sending.hand(copy, partial(self._send, copy, opening.done[copy]), size=size)
+                    sending.submit(copy, partial(self._send, copy, opening.done[copy]), size=size)
         finally:
             # Those handed to the pool abort by themselves.
             self._abort({copy: upload for copy, upload in opening.done.items() if copy not in sending.begun})

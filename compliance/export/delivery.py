@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from common.database_errors import REFUSED, describe_database_error, was_refused_for_now
+from common.database_errors import REFUSED, describe_database_error, was_refused_temporarily
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.cluster import occurrences
@@ -65,7 +65,7 @@ class Reporter:
     def overtaken(self, targets: Collection[Target]) -> None:
         """Let exports run again on what is left: a deletion has met one of their conversations."""
         if targets:
-            requeue.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
+            requeue.retry_now(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
             self.settled.update(targets)
 
     def failed(self, failures: Mapping[Target, StepFailed]) -> None:
@@ -161,7 +161,7 @@ class Delivery:
                 head = _read_part(data)
                 if len(head) < PART_BYTES:
                     send = partial(self._storage.write_parts, target.key, self._uploads[target], [head])
-                    self._pool.hand(target, send, size=len(head))
+                    self._pool.submit(target, send, size=len(head))
                     self._settle_if_due()
                 else:
                     self._pool.wait_for_all()
@@ -236,9 +236,9 @@ class Delivery:
         self._report.overtaken([target for target in written if target.request_id in overtaken])
         self._report.settled |= written.keys()
 
-    def _delivered(self, target: Target, written: Written) -> completion.Delivered:
+    def _delivered(self, target: Target, written: Written) -> completion.DeliveredFile:
         counts = self._counts[target.place]
-        return completion.Delivered(
+        return completion.DeliveredFile(
             request_id=target.request_id,
             chatbot_id=target.chatbot_id,
             export_id=target.export_id,
@@ -263,7 +263,7 @@ class Delivery:
             requeue.machine_lost(self._held, unread)
         elif failure.code == REFUSED:
             logger.warning("claim.refused claim=%s %s", self._held.id, failure.detail)
-            occurrences.rest_after_refusal()
+            occurrences.pause_after_refusal()
             requeue.refused(self._held, unread, failure)
         elif len(self._held.request_ids) > 1:
             requeue.split_up(self._held, unread)
@@ -274,7 +274,7 @@ class Delivery:
 def _unread(error: psycopg.Error) -> StepFailed:
     if machines.has_failed(error):
         return StepFailed.by_machine()
-    if was_refused_for_now(error):
+    if was_refused_temporarily(error):
         return StepFailed.by_refusal(error)
     detail = f"The conversations could not be read: {describe_database_error(error)}."
     return StepFailed("export_not_read", detail)

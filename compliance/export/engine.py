@@ -104,7 +104,7 @@ def _choose_destination(held: HeldClaim) -> dict[int, StorageLocation]:
         )
     changed = [request for request, chatbot in waiting.items() if chatbot not in places and chatbot not in failures]
     if changed:
-        requeue.try_again(held, changed, code="bucket_changed")
+        requeue.retry_now(held, changed, code="bucket_changed")
     return places
 
 
@@ -117,7 +117,7 @@ def _start(
         started = completion.start_exports(held, now, chatbots)
         # All at once, in the order of the ids, as everywhere.
         known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
-        objects.forget_out_of_reach(known.values_list("pk", flat=True))
+        objects.forget_unreachable(known.values_list("pk", flat=True))
         return records.record(started, now, places=places)
 
     recorded = held.share_with_intake(places, start)
@@ -146,7 +146,7 @@ def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *
             failures.setdefault(each.request.pk, failure)
     removable = [each for each in storages if each.request.pk not in failures]
     with UploadPool[Leftover, int](renewer) as purging:
-        purging.hand_all(removable, lambda each: storages[each].purge(each.key), until=until)
+        purging.submit_all(removable, lambda each: storages[each].purge(each.key), until=until)
     failures |= {each.request.pk: failure for each, failure in purging.failed.items()}
     if failures:
         requeue.step_failed(held, failures)
@@ -167,7 +167,7 @@ def _open_uploads(
     """Open the uploads and record their ids, before the first byte is sent."""
     # Always a multipart upload: it can be aborted. A single PUT of a stale worker could bring an erased file back.
     with opening:
-        opening.hand_all(
+        opening.submit_all(
             targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
         )
 
@@ -189,7 +189,7 @@ def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target
     # Without renewing the claim: it may be lost, and these few calls fit in the lease.
     with UploadPool[Target, None](LeaseRenewer(lambda: None)) as aborting:
         for target, upload_id in uploads.items():
-            aborting.hand(target, partial(storage.abort, target.key, upload_id))
+            aborting.submit(target, partial(storage.abort, target.key, upload_id))
             aborting.note_finished()
             if aborting.failed:
                 break

@@ -80,7 +80,7 @@ class ClosedMiddleware:
             state = service.state()
         except (Error, AnotherDigestKey) as error:
             if was_not_served(error):
-                return problems.unserved(request, error)
+                return problems.unserved_response(request, error)
             if problems.is_api(request):
                 return problems.answer(problems.as_problem(error))
             raise

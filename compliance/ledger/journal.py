@@ -140,7 +140,7 @@ def mend(*, seconds: float = _SECONDS) -> None:
     end = time.monotonic() + seconds
     number = 0
     while after is not None:
-        kept = LedgerObject.objects.filter(pk__gt=after, at__gt=objects.last_kept())
+        kept = LedgerObject.objects.filter(pk__gt=after, at__gt=objects.expiry_cutoff())
         rows = list(kept.order_by("pk")[:_ROWS_AT_ONCE])
         listed = _listed([row.key for row in rows])
         for row in rows:

@@ -152,7 +152,7 @@ def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     found: dict[UUID, list[Line]] = {}
     for row in _rows(request_ids):
         about = {**row.filed, **row.named, "named": _hex(row.conversations), "cutoff_at": row.cutoff_at}
-        found[row.id] = _in_lines(LineKind.EXACT, about, digests.get(row.id))
+        found[row.id] = _split_lines(LineKind.EXACT, about, digests.get(row.id))
     return found
 
 
@@ -173,7 +173,7 @@ def retention(request_ids: Collection[UUID], digests: Mapping[UUID, str] | None 
             "announced": run.announced,
             "previous_days": run.previous_days,
         }
-        found[row.id] = _in_lines(LineKind.RETENTION, about, (digests or {}).get(row.id))
+        found[row.id] = _split_lines(LineKind.RETENTION, about, (digests or {}).get(row.id))
     return found
 
 
@@ -242,7 +242,7 @@ def staff_id(number: int, joined_at: datetime) -> str:
     return crypto.digest("staff", number, joined_at.isoformat()).hex()[:32]
 
 
-def actors_here(names: Iterable[str | None]) -> dict[str | None, str]:
+def known_actors(names: Iterable[str | None]) -> dict[str | None, str]:
     """Return actors of lines as this database names them; nothing for staff who are not here any more."""
     wanted = {name for name in names if name}
     found: dict[str | None, str] = {name: name for name in wanted if not name.startswith("user:")}
@@ -267,7 +267,7 @@ def _rows(request_ids: Collection[UUID]) -> list[_Row]:
     return rows
 
 
-def _in_lines(kind: LineKind, about: Line, digests: str | None) -> list[Line]:
+def _split_lines(kind: LineKind, about: Line, digests: str | None) -> list[Line]:
     """Return the line with these conversations, as several where they are many."""
     conversations = list(dict.fromkeys((digests or "").split()))
     return [

@@ -142,7 +142,7 @@ def read(key: str, *, service_id: UUID) -> LedgerContent:
     believed = content.unseal(bytes(found), key=key)
     if believed.header.service_id != service_id:
         raise InvalidLedgerObject(Fault.FOREIGN)
-    if believed.header.at < last_kept():
+    if believed.header.at < expiry_cutoff():
         raise InvalidLedgerObject(Fault.EXPIRED)
     return believed
 
@@ -160,7 +160,7 @@ def folder() -> str:
     return f"{PREFIX}{service.current().service_id}/"
 
 
-def last_kept() -> datetime:
+def expiry_cutoff() -> datetime:
     """Return the time before which objects are expired."""
     kept: timedelta = settings.ERASURE_LEDGER_DAYS
     return timezone.now() - kept
@@ -168,7 +168,7 @@ def last_kept() -> datetime:
 
 def expired_keys() -> Iterator[str]:
     """Yield the keys of expired objects of this service. Raises StorageError."""
-    at = last_kept() - timedelta(days=1)  # whole days
+    at = expiry_cutoff() - timedelta(days=1)  # whole days
     # Keys are listed in order, so those to remove come first. Releases before 0.2 wrote by day, without a service.
     for prefix, last in ((folder(), f"{folder()}{at:%Y/%m/%d}/~"), (f"{PREFIX}20", f"{PREFIX}{at:%Y-%m-%d}/~")):
         yield from takewhile(lambda key, last=last: key < last, hosted_storage().keys(prefix))  # type: ignore[misc]

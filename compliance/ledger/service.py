@@ -82,17 +82,17 @@ _END_SESSIONS = "DELETE FROM django_session"
 is_open = sql.is_open
 
 
-class Here(NamedTuple):
+class DatabasePosition(NamedTuple):
     """Where this database is: what `Service.server` and `Service.timeline` would be today."""
 
     server: str
     timeline: int | None
 
 
-def here(using: str = DEFAULT_DB_ALIAS) -> Here:
+def database_position(using: str = DEFAULT_DB_ALIAS) -> DatabasePosition:
     with connections[using].cursor() as cursor:
         cursor.execute(_HERE)
-        return Here(*cursor.fetchone())
+        return DatabasePosition(*cursor.fetchone())
 
 
 def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) -> None:
@@ -102,7 +102,7 @@ def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) 
     except LookupError:
         return  # migrated back to before this table
     # The folder of a new service is empty: there is nothing to compare yet.
-    made = model(service_id=uuid7(), incarnation=uuid7(), checked_at=Now(), **here(using)._asdict())
+    made = model(service_id=uuid7(), incarnation=uuid7(), checked_at=Now(), **database_position(using)._asdict())
     model.objects.using(using).bulk_create([made], ignore_conflicts=True)
 
 
@@ -198,7 +198,7 @@ def begin_incarnation() -> None:
     if Service.objects.filter(state=State.RESTORED).exists():
         Chatbot.objects.exclude(retention_days=None).update(retention_set_at=None)
     Service.objects.update(
-        **here()._asdict(),
+        **database_position()._asdict(),
         incarnation=uuid7(),
         state=State.OPEN,
         reason="",

@@ -93,7 +93,7 @@ _looks_again_at = 0.0
 _read: dict[str, Fault | Header] = {}
 
 
-class _Before(NamedTuple):
+class _Snapshot(NamedTuple):
     """What the database says before the listing. Times are its own."""
 
     is_open: bool
@@ -129,7 +129,7 @@ class _Before(NamedTuple):
         return header.incarnation == self.incarnation and (self.has_other_timeline or not tells_by_time)
 
 
-def look_if_due() -> bool:
+def check_if_due() -> bool:
     """Look unless another process has within the last minute; return whether the database may be worked on.
 
     One process looks at a time. The others work on meanwhile, and so does this one when the storage does not answer
@@ -137,7 +137,7 @@ def look_if_due() -> bool:
     comparison.
     """
     global _looks_again_at  # noqa: PLW0603  (of this process)
-    before = _before()
+    before = _snapshot()
     if before is None or not before.is_open:
         return before is None
     if not (before.is_due or before.is_elsewhere or before.can_be_restored):
@@ -146,34 +146,34 @@ def look_if_due() -> bool:
     if not before.is_elsewhere and (time.monotonic() < _looks_again_at or not occurrences.ask(_LOOK, every=every)):
         return not before.can_be_restored
     try:
-        is_compared = _look(before, seconds=_SECONDS)
+        is_compared = _check(before, seconds=_SECONDS)
     except StorageError as error:
         logger.warning("ledger.not_compared code=%s", error.code)
         _looks_again_at = time.monotonic() + _PAUSE_SECONDS
-        occurrences.give_back(_LOOK)
+        occurrences.release(_LOOK)
         return not before.can_be_restored
     if is_compared:
         # Otherwise the next look has to wait, so that there is time for work.
-        occurrences.give_back(_LOOK)
+        occurrences.release(_LOOK)
     return service.is_open() and (is_compared or not before.can_be_restored)
 
 
-def look() -> None:
+def check() -> None:
     """Compare the ledger with this database, and close it if it was restored. Raises StorageError.
 
     Reads all that is unknown, however long that takes. Does nothing in a database that is closed already.
     """
-    before = _before()
+    before = _snapshot()
     if before and before.is_open:
-        _look(before, seconds=float("inf"))
+        _check(before, seconds=float("inf"))
 
 
-def _before() -> _Before | None:
+def _snapshot() -> _Snapshot | None:
     row = fetch_one(_BEFORE, {"every": EVERY})
-    return _Before(*row) if row else None
+    return _Snapshot(*row) if row else None
 
 
-def _look(before: _Before, *, seconds: float) -> bool:
+def _check(before: _Snapshot, *, seconds: float) -> bool:
     """Look, and read unknown objects for so long; return False if the time was over before all was compared."""
     if before.is_elsewhere:
         service.trip(State.RESTORED, Reason.OTHER_SERVER, life=before.incarnation)
@@ -207,7 +207,7 @@ def _look(before: _Before, *, seconds: float) -> bool:
     return is_compared
 
 
-def _trip_if_lost(before: _Before, reader: "_Reader", *, is_whole: bool) -> bool:
+def _trip_if_lost(before: _Snapshot, reader: "_Reader", *, is_whole: bool) -> bool:
     """Read unknown objects, and close the database if it has lost one; return whether it has."""
     oldest = reader.first_lost(reader.unknown, share=0.5)
     is_oldest = oldest is not None
@@ -230,7 +230,7 @@ def _trip_if_lost(before: _Before, reader: "_Reader", *, is_whole: bool) -> bool
 class _Reader:
     """Reads unknown objects for some seconds; `faults` counts by reason those that this database cannot have lost."""
 
-    def __init__(self, before: _Before, unknown: Sequence[str], *, seconds: float) -> None:
+    def __init__(self, before: _Snapshot, unknown: Sequence[str], *, seconds: float) -> None:
         self.unknown = unknown
         self.faults: Counter[str] = Counter()
         self._before = before

@@ -97,7 +97,7 @@ def read(answer: Answer, *, pointer: str) -> LookupResult:
 
 def _value_of(document: Any, pointer: str, status: int | None) -> LookupResult:
     try:
-        found = _at(document, pointer)
+        found = _resolve_pointer(document, pointer)
     except LookupError:
         return LookupResult(error=Failure.NO_VALUE, status=status)
     if found is None:
@@ -109,7 +109,7 @@ def _value_of(document: Any, pointer: str, status: int | None) -> LookupResult:
     return LookupResult(value=found, status=status)
 
 
-def _at(document: Any, pointer: str) -> Any:
+def _resolve_pointer(document: Any, pointer: str) -> Any:
     """Return what a document has at a JSON Pointer (RFC 6901). Raises LookupError."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")

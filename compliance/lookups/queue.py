@@ -64,7 +64,7 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class LeasedLookup:
     """A leased look-up, with what its call needs."""
 
     id: int
@@ -80,7 +80,7 @@ class Taken:
         return self.target.url
 
 
-class Lookups(Queue[Taken, LookupResult]):
+class Lookups(Queue[LeasedLookup, LookupResult]):
     name = "lookup"
     receivers = RESOLVERS
     model = IdentityLookup
@@ -100,7 +100,7 @@ class Lookups(Queue[Taken, LookupResult]):
     def due_chatbots(self) -> list[int]:
         return due_chatbots(called_chatbots())
 
-    def read(self, token: UUID, rows: Sequence[Row]) -> list[Taken]:
+    def read(self, token: UUID, rows: Sequence[Row]) -> list[LeasedLookup]:
         chatbots = {row.chatbot_id for row in rows}
         ours = IdentityLookup.objects.filter(chatbot__in=chatbots, pk__in=[row.id for row in rows])
         found = list(ours.annotate(is_over=Q(give_up_at__lte=Now())))
@@ -121,7 +121,7 @@ class Lookups(Queue[Taken, LookupResult]):
                 over.append((one, Ending(State.FAILED, None if one.is_over else Failure.VALUE_MISSING)))
                 continue
             taken.append(
-                Taken(
+                LeasedLookup(
                     id=one.id,
                     chatbot_id=one.chatbot_id,
                     attempts=one.attempts,
@@ -131,12 +131,12 @@ class Lookups(Queue[Taken, LookupResult]):
                     variables=variables,
                 )
             )
-        self.put_back(token, stopped)
+        self.release(token, stopped)
         self.drop(token, needless)
         self.end(token, over, calls=0)
         return taken
 
-    def call(self, due: Taken, *, signers: Signers, tls: ssl.SSLContext) -> Call[LookupResult]:
+    def call(self, due: LeasedLookup, *, signers: Signers, tls: ssl.SSLContext) -> Call[LookupResult]:
         return call_to(
             due.url,
             pointer=due.target.pointer,
@@ -149,14 +149,14 @@ class Lookups(Queue[Taken, LookupResult]):
     def unsigned(self, code: str) -> LookupResult:
         return LookupResult(error=Failure(code), is_final=False)
 
-    def note(self, token: UUID, outcomes: Sequence[tuple[Taken, LookupResult]]) -> None:
+    def note(self, token: UUID, outcomes: Sequence[tuple[LeasedLookup, LookupResult]]) -> None:
         """Record outcomes, but none of a former resolver.
 
         It may have been changed because it answers wrongly. What it was asked is put back, and asked anew when its
         lease is over, wherever that is then.
         """
         targets = _targets({one.chatbot_id for one, _ in outcomes})
-        self.put_back(token, [one for one, _ in outcomes if one.target != targets.get(one.chatbot_id)])
+        self.release(token, [one for one, _ in outcomes if one.target != targets.get(one.chatbot_id)])
         outcomes = [(one, result) for one, result in outcomes if one.target == targets.get(one.chatbot_id)]
         _note_resolvers((one.chatbot_id, result) for one, result in outcomes)
         endings = [(one, _ending_of(result)) for one, result in outcomes if result.value is None]
@@ -184,7 +184,7 @@ def look_up(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:
     return dispatcher.run([Lookups()], seconds=seconds)
 
 
-def held(token: UUID, taken: Collection[Taken]) -> dict[int, bool]:
+def held(token: UUID, taken: Collection[LeasedLookup]) -> dict[int, bool]:
     """Return the look-ups that have not been queued anew, erased or taken by another meanwhile, by their ids.
 
     The value says whether it is not needed any more, since the conversation has an identity by now.
@@ -265,13 +265,13 @@ def _ending_of(result: LookupResult) -> Ending | None:
     return Ending(State.FAILED if result.is_final else State.PENDING, result.error)
 
 
-def _store(token: UUID, values: Mapping[Taken, str]) -> list[tuple[Taken, Ending | None]]:
+def _store(token: UUID, values: Mapping[LeasedLookup, str]) -> list[tuple[LeasedLookup, Ending | None]]:
     """Store values as identities, and return what became of their look-ups; nothing for those lost meanwhile."""
     if not values:
         return []
     still_held = held(token, values)
-    endings: list[tuple[Taken, Ending | None]] = [(one, None) for one in values if still_held.get(one.id)]
-    groups: defaultdict[tuple[int, EstablishedBy], list[Taken]] = defaultdict(list)
+    endings: list[tuple[LeasedLookup, Ending | None]] = [(one, None) for one in values if still_held.get(one.id)]
+    groups: defaultdict[tuple[int, EstablishedBy], list[LeasedLookup]] = defaultdict(list)
     for one in values:
         if still_held.get(one.id) is False:
             groups[one.chatbot_id, one.target.established_by].append(one)

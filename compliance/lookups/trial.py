@@ -37,7 +37,7 @@ _ANSWER_WORDS = {
 
 
 @sensitive_variables("values", "call")
-def try_it(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
+def run(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
     """Call the chatbot's resolver with these values of variables, by name, and return the outcome in words.
 
     Nothing is stored but an entry of the change log. The words name neither what was sent nor the answer. Takes up to
@@ -67,10 +67,10 @@ def try_it(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
     result = trials.in_time(call)
     data = {"outcome": str(result.error or ("unknown" if result.is_unknown else "value"))}
     changelog.record("resolver.trial_ended", chatbot_id=chatbot.pk, actor=actor, data=data)
-    return in_words(result)
+    return describe(result)
 
 
-def in_words(result: LookupResult) -> str:
+def describe(result: LookupResult) -> str:
     """Return what a call said, without anything of its answer."""
     if result.value is not None:
         return "Answered with a value"

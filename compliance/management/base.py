@@ -59,7 +59,7 @@ class RequestCommand(ReportingCommand):
         why = request.hold_reason or request.result
         lines = [f"{request.kind} {request.pk}: {request.status}" + (f" ({why})" if why else "")]
         if request.status == Status.COMPLETED:
-            lines.append(_what_was_done(request))
+            lines.append(_summary(request))
         if request.status == Status.FAILED:
             lines.append(f"{request.error_code}: {request.error_detail}")
         shown = RequestObject.of(request, status_url=path, shows_key=True)
@@ -211,7 +211,7 @@ def parse_request_id(text: str) -> UUID:
         raise argparse.ArgumentTypeError("a request id is a UUID, as the API and the log show it") from None
 
 
-def _what_was_done(request: ComplianceRequest) -> str:
+def _summary(request: ComplianceRequest) -> str:
     counts = f"{counted(request.conversations, 'conversation')}, {counted(request.messages, 'message')}"
     if request.kind != ComplianceRequest.Kind.EXPORT:
         return f"{counts}, {counted(request.files, 'file')}, {counted(request.exports, 'earlier export')}"

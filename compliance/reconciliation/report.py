@@ -90,7 +90,7 @@ def reconcile(
     changed, unless `force`; in a restored database it refuses in any case.
     """
     if fix:
-        tripwire.look()  # nobody may have noticed yet
+        tripwire.check()  # nobody may have noticed yet
         _refuse_unless_open()
     storage = hosted_storage()
     report = _compare(storage, progress)

@@ -247,7 +247,7 @@ def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) ->
 def _is_live_ledger(place: _Key) -> bool:
     """The day in the key of a ledger object says whether it is live."""
     match = _LEDGER_KEY.fullmatch(place.key) or _OLD_LEDGER_KEY.fullmatch(place.key)
-    return match is not None and "-".join(match.groups()[1:]) >= f"{ledger.last_kept() - SAFETY_AGE:%Y-%m-%d}"
+    return match is not None and "-".join(match.groups()[1:]) >= f"{ledger.expiry_cutoff() - SAFETY_AGE:%Y-%m-%d}"
 
 
 class _Chatbots:

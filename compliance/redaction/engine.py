@@ -28,7 +28,7 @@ from common.db import fetch
 from compliance.cluster import notify
 from compliance.erasure import exports, marking
 from compliance.erasure.engine import Erased, ErasureRun, enter
-from compliance.erasure.marking import Marked
+from compliance.erasure.marking import MarkedRequests
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, Redaction, RepeatedExport
 from compliance.redaction import messages
@@ -68,7 +68,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         with held.transaction():
             ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
     new = {request_id} if is_new else set()
-    marked = Marked([request_id], new=new, leaves_rows=True, chatbot_ids={request.chatbot_id})
+    marked = MarkedRequests([request_id], new=new, leaves_rows=True, chatbot_ids={request.chatbot_id})
     _RedactionErasure(held, marked, deadline).run()
 
 

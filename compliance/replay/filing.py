@@ -167,7 +167,7 @@ def file_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_r
     return [one.request_id for one in planned]
 
 
-def leave_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
+def defer_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
     """Have the next line wait for a decision, since it cannot be filed; return it."""
     ids = list(_next(incarnation, after, most=1))
     LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=Outcome.UNDECIDED)
@@ -189,7 +189,7 @@ def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_
         values = {"lines": array(lines), "chatbots": array({chatbot_of[line] for line in lines}), "reach": reach}
         planned += [ReplayedLine(*row) for row in fetch(_READ, values)]
     planned.sort(key=attrgetter("request_id"))
-    actors = lines_of_ledger.actors_here(one.line.get(by) for one in planned for by in ("filed_by", "approved_by"))
+    actors = lines_of_ledger.known_actors(one.line.get(by) for one in planned for by in ("filed_by", "approved_by"))
     requests = ComplianceRequest.objects.filter(pk__in=chatbot_of).order_by("seq")
     if not is_dry_run:  # it would keep the locks to its end, and the service can be open
         requests = requests.select_for_update(of=("self",))

@@ -154,7 +154,7 @@ def _accepted_deletion(one: ReplayedLine) -> Decision:
         # No worker had taken it. Nobody could cancel it while the service was closed.
         grace = one.now + one.grace if one.grace and not one.had_begun else None
         return _file_again(one, Kind.DELETION, is_held=is_held, not_before=grace, uci_value=one.uci_value, **about)
-    request = _made(one, Kind.DELETION, cutoff_number=one.reach, **about, **_found_nothing(one.now))
+    request = _build_request(one, Kind.DELETION, cutoff_number=one.reach, **about, **_found_nothing(one.now))
     return Decision(Plan.COMPLETE, Outcome.NOTHING_FOUND, request, is_announced=True)
 
 
@@ -176,8 +176,8 @@ def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields
         fields["approved_by"] = ""
     if is_held:
         fields |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
-        return Decision(Plan.HOLD, Outcome.ON_HOLD, _made(one, kind, **fields), is_announced=True)
-    return Decision(Plan.FILE, Outcome.FILED_AGAIN, _made(one, kind, **fields))
+        return Decision(Plan.HOLD, Outcome.ON_HOLD, _build_request(one, kind, **fields), is_announced=True)
+    return Decision(Plan.FILE, Outcome.FILED_AGAIN, _build_request(one, kind, **fields))
 
 
 def _withdrawn(one: ReplayedLine) -> Decision:
@@ -192,7 +192,7 @@ def _withdrawn(one: ReplayedLine) -> Decision:
     known.cancelled_at, known.rejected_at = (at, None) if known.status == Status.CANCELLED else (None, at)
     known.save()
     if known.kind == Kind.RETENTION:
-        policy.set_back(known, actor=ACTOR)
+        policy.restore_period(known, actor=ACTOR)
     return Decision(Plan.WITHDRAW, Outcome.WITHDRAWN, known)
 
 
@@ -208,10 +208,10 @@ def _exact(one: ReplayedLine) -> Decision:
         fields = {**_about(one), "cutoff_number": one.reach}
         if not one.names_any and not one.has_exports:
             # Completed when it was erased: its digests are kept from then on.
-            request = _made(one, Kind.DELETION, **fields, **_found_nothing(at))
+            request = _build_request(one, Kind.DELETION, **fields, **_found_nothing(at))
             return Decision(Plan.RECORD, Outcome.NOTHING_FOUND, request)
         fields |= {"uci_value": one.uci_value, "started_at": at, "cutoff_at": at}
-        return Decision(Plan.ERASE, Outcome.FILED, _made(one, Kind.DELETION, **fields))
+        return Decision(Plan.ERASE, Outcome.FILED, _build_request(one, Kind.DELETION, **fields))
     if known.cutoff_at is None:
         known.cutoff_at, known.cutoff_number = at, one.reach
         known.started_at = known.started_at or at
@@ -236,7 +236,7 @@ def _redacted(one: ReplayedLine) -> Decision:
     # It was approved, where that was needed: it has redacted.
     approved = [str(HoldReason.AWAITING_APPROVAL)]
     if known is None:
-        request = _made(one, Kind.REDACTION, approved_holds=approved)
+        request = _build_request(one, Kind.REDACTION, approved_holds=approved)
         return Decision(Plan.REDACT, Outcome.FILED, request, [_redaction(one, messages)])
     known.approved_holds = list({*known.approved_holds, *approved})
     if one.is_completed:
@@ -253,9 +253,9 @@ def _remember_redaction(one: ReplayedLine, *, is_announced: bool) -> Decision:
         request.hold_reason = request.failed_at = request.claim = request.waiting_for = None
         request.error_code = request.error_detail = ""
         request.save()
-        exports.leave([request.pk], of=REDACTIONS)
+        exports.record_remaining([request.pk], of=REDACTIONS)
     else:
-        request = _made(one, Kind.REDACTION, **_found_nothing(at))
+        request = _build_request(one, Kind.REDACTION, **_found_nothing(at))
     return Decision(Plan.REMEMBER, Outcome.NOTHING_FOUND, request, is_announced=is_announced)
 
 
@@ -270,7 +270,7 @@ def _retention(one: ReplayedLine) -> Decision:
         return _file_again(one, Kind.RETENTION, is_held=True, lane=Lane.LARGE)._replace(rows=[_run(one)])
     numbers = one.numbers
     slices = (numbers[start : start + due.SLICE] for start in range(0, len(numbers), due.SLICE))
-    kept = {number for some in slices for number in due.left_out(one.chatbot, some)}
+    kept = {number for some in slices for number in due.find_kept(one.chatbot, some)}
     one.numbers = [number for number in numbers if number not in kept]
     if one.is_completed:
         return Decision(Plan.LATE, Outcome.FILED, known) if one.numbers else _LEAVE
@@ -279,7 +279,7 @@ def _retention(one: ReplayedLine) -> Decision:
     run = _run(one)
     # It has examined everything: it erases what it marks here, and nothing else.
     run.examined_number, run.left_out = one.reach, max(run.left_out, len(kept))
-    request = known or _made(one, Kind.RETENTION)
+    request = known or _build_request(one, Kind.RETENTION)
     request.lane = Lane.LARGE
     if request.cutoff_at is None:
         request.cutoff_at = request.started_at = one.now
@@ -318,7 +318,7 @@ def _find_messages(one: ReplayedLine) -> tuple[list[int], FoundMessages]:
     return list(found.numbers.values()), found
 
 
-def _made(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceRequest:
+def _build_request(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceRequest:
     """Return a request, unsaved, under its old id and with its old times."""
     of_line = {
         "id": one.request_id,

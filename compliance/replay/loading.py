@@ -64,7 +64,7 @@ class RevokedKey(NamedTuple):
     prefix: str
 
 
-class Loaded(NamedTuple):
+class LoadedObject(NamedTuple):
     """An authentic object whose lines are to be stored."""
 
     key: str
@@ -104,13 +104,13 @@ def is_ledger_gone() -> bool:
 
     Then it is another bucket, or it was lost as well. Looks at the newest and the oldest of them.
     """
-    known = LedgerObject.objects.filter(written_at__isnull=False, at__gt=objects.last_kept()).order_by("at")
+    known = LedgerObject.objects.filter(written_at__isnull=False, at__gt=objects.expiry_cutoff()).order_by("at")
     ends = [each.values_list("key", flat=True)[:_LOOKED_FOR] for each in (known.reverse(), known)]
     found = dict.fromkeys(key for keys in ends for key in keys)
     return bool(found) and not any(map(hosted_storage().exists, found))
 
 
-def read(key: str, service: Service) -> Loaded | Refused:
+def read(key: str, service: Service) -> LoadedObject | Refused:
     """Return the object at a key if it is an authentic one of this service, of whatever incarnation.
 
     Raises StorageError.
@@ -121,10 +121,10 @@ def read(key: str, service: Service) -> Loaded | Refused:
             raise InvalidLedgerObject(Fault.UNREADABLE)
     except InvalidLedgerObject as error:
         return Refused(repr(key)[1:-1], error.fault)
-    return Loaded(key, found.header.at, found.header.incarnation, found.lines, found.sha256)
+    return LoadedObject(key, found.header.at, found.header.incarnation, found.lines, found.sha256)
 
 
-def load(found: Loaded, service: Service) -> list[RevokedKey]:
+def load(found: LoadedObject, service: Service) -> list[RevokedKey]:
     """Store the lines of an object, and its row if there is none, and revoke its keys, in one transaction.
 
     Returns the keys.
@@ -145,7 +145,7 @@ def load(found: Loaded, service: Service) -> list[RevokedKey]:
     return revoked
 
 
-def merge(found: Loaded, service: Service) -> None:
+def merge(found: LoadedObject, service: Service) -> None:
     """Merge the lines of an object about requests with those that are known of them."""
     about = [line for line in found.lines if "request" in line]
     chatbots = Chatbot.objects.filter(public_id__in={line["chatbot"] for line in about})

@@ -25,7 +25,7 @@ from common.texts import counted
 from compliance.ledger import service as services
 from compliance.models import LedgerLine, Service
 from compliance.replay import filing, loading
-from compliance.replay.loading import Loaded, Refused
+from compliance.replay.loading import LoadedObject, Refused
 from compliance.replay.report import Report
 from compliance.replay.runner import ReplayRunner, Work
 from conversations.locks import await_running
@@ -120,7 +120,7 @@ def replay(
         report = Report(State(service.state), service.incarnation, _reach(service), is_dry_run)
         run = _Replay(service, report, check, progress, since=since, deadline=deadline)
         if is_dry_run:
-            run.try_dry()
+            run.rehearse()
         elif (service.state != State.OPEN or is_restored or run.has_work()) and not run.carry_out(
             work, is_unasked=seconds is not None
         ):
@@ -178,7 +178,7 @@ class _Replay:
         self._report.unknown, self._report.refused = 0, []  # they are read once more
         return True
 
-    def try_dry(self) -> None:
+    def rehearse(self) -> None:
         """Do all that the replay does before it erases, in one transaction, and roll it back.
 
         The objects are read before into a file of this machine, so that no transaction waits for the storage.
@@ -191,7 +191,7 @@ class _Replay:
             with transaction.atomic():
                 self._try_again()
                 for key, at, life, lines in map(json.loads, spool):
-                    found = Loaded(key, datetime.fromisoformat(at), UUID(life), lines)
+                    found = LoadedObject(key, datetime.fromisoformat(at), UUID(life), lines)
                     self._report.revoked += loading.load(found, self._service)
                 self._file()
                 self._report.count()
@@ -222,7 +222,7 @@ class _Replay:
             _close_undecided()
         self._report.count()
         # Before the service opens, after which nothing names them any more; so perhaps twice.
-        for request_id, plan in self._report.to_be_told():
+        for request_id, plan in self._report.unreported():
             logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
         self._check()
         if not _open(self._service):
@@ -246,7 +246,7 @@ class _Replay:
         life = self._service.incarnation
         undecided.update(incarnation=life, plan="", outcome="", numbers=None, conversations=0)
 
-    def _read(self) -> Iterator[Loaded]:
+    def _read(self) -> Iterator[LoadedObject]:
         """Yield the authentic objects to be loaded; note all in the report."""
         for key in loading.keys(since=self._since):
             self._report.unknown += 1
@@ -307,7 +307,7 @@ class _Replay:
             try:
                 some = next_lines(after=filed[-1], most=1)
             except _REFUSALS as error:
-                some = filing.leave_next(incarnation=self._service.incarnation, after=filed[-1])
+                some = filing.defer_next(incarnation=self._service.incarnation, after=filed[-1])
                 failure = describe_database_error(error)
                 logger.error("replay.not_filed request=%s %s", some[0], failure)  # noqa: TRY400  (it quotes rows)
             if not some:

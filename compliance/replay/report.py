@@ -119,7 +119,7 @@ class Report:
                 yield one | {"advice": _advice(one)} | ({"waits_for": "client_bucket"} if at_client else {})
             after = rows[-1][0]["request_id"]
 
-    def to_be_told(self) -> Iterator[tuple[str, str]]:
+    def unreported(self) -> Iterator[tuple[str, str]]:
         """Yield the id and the plan of each request that somebody has to be told of: the report can get lost."""
         for one in self.requests():
             if one["advice"] or one["outcome"] == Outcome.FAILED:

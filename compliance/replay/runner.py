@@ -97,7 +97,7 @@ class ReplayRunner:
 
         What cannot be carried out here is left to the workers.
         """
-        self._take_back()
+        self._requeue_abandoned()
         while time.monotonic() < self.deadline:
             self.check()
             if found := fetch(_NEXT, self._values):
@@ -107,12 +107,12 @@ class ReplayRunner:
                 return True
         return False
 
-    def _take_back(self) -> None:
+    def _requeue_abandoned(self) -> None:
         """Requeue what a replay that was killed has claimed. In a closed service nobody else works."""
         if is_open():
             return
         if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
-            claims.requeue_these(claimed)
+            claims.requeue_by_ids(claimed)
         leases.end_all()
 
     def _carry_out(self, found: Sequence[tuple[UUID, str, str]]) -> None:
@@ -120,7 +120,7 @@ class ReplayRunner:
         of = found[0][1:]
         kind, lane = Kind(of[0]), Lane(of[1])
         together = by_place(chatbot_of_each([one[0] for one in found if one[1:] == of]))[0]
-        held = claims.take_these(kind, lane, together[: claim_size(kind, lane)])
+        held = claims.take_by_ids(kind, lane, together[: claim_size(kind, lane)])
         if held is None:
             time.sleep(_LOCKED_SECONDS)
         else:

@@ -165,7 +165,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
                 "Only a failed request that still names its chatter can be retried.",
             )
         requeue.queue_again(request)
-        extracts.try_again([request.pk], of=REDACTIONS if request.kind == Kind.REDACTION else DELETIONS)
+        extracts.retry([request.pk], of=REDACTIONS if request.kind == Kind.REDACTION else DELETIONS)
     return request
 
 
@@ -375,5 +375,5 @@ def _end(request: ComplianceRequest, status: Status, actor: str) -> None:
     setattr(request, field, Now())
     request.save(update_fields=["status", "hold_reason", "uci_value", field])
     if request.kind == Kind.RETENTION:
-        policy.set_back(request, actor=actor)
+        policy.restore_period(request, actor=actor)
     announce([request.pk])

@@ -77,7 +77,7 @@ SELECT c.id FROM c WHERE EXISTS (SELECT FROM {NAMING} AS by_ids WHERE {_IS_OWED}
 """
 
 
-class Examined(NamedTuple):
+class ExaminedConversations(NamedTuple):
     """Those that are due among some open conversations, and the last number of all of these."""
 
     due: list[int]
@@ -96,16 +96,16 @@ class Count(NamedTuple):
     is_whole: bool
 
 
-def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> Examined | None:
+def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> ExaminedConversations | None:
     """Return what is due of the next SLICE open conversations, above `after` and up to `last`; None if none is left.
 
     Outside a transaction.
     """
-    values = {**_open_ones(chatbot_id), "older_than": older_than, "after": after, "most": SLICE}
+    values = {**_open_conversations(chatbot_id), "older_than": older_than, "after": after, "most": SLICE}
     found = [(number, is_due) for number, is_due in fetch_in_index_order(_EXAMINE, values) if number <= last]
     if not found:
         return None
-    return Examined([number for number, is_due in found if is_due], max(number for number, _ in found))
+    return ExaminedConversations([number for number, is_due in found if is_due], max(number for number, _ in found))
 
 
 def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_than: datetime) -> Closed:
@@ -114,7 +114,7 @@ def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_
         return Closed([], 0)
     values = {"chatbot": chatbot_id, "older_than": older_than, "request": request_id}
     locked = [number for (number,) in fetch(_LOCK, {**values, "numbers": array(numbers)})]
-    kept = left_out(chatbot_id, locked)
+    kept = find_kept(chatbot_id, locked)
     closing = [number for number in locked if number not in kept]
     execute(_CLOSE, {**values, "numbers": array(closing)})
     return Closed(closing, len(kept))
@@ -130,7 +130,7 @@ def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = Non
     """Count what is due, also what an export keeps for now; for `seconds` at most."""
     end = None if seconds is None else time.monotonic() + seconds
     number, after = 0, 0
-    values = {**_open_ones(chatbot.pk), "older_than": older_than, "most": 20 * SLICE}
+    values = {**_open_conversations(chatbot.pk), "older_than": older_than, "most": 20 * SLICE}
     while True:
         [(due, reached)] = fetch_in_index_order(_COUNT, {**values, "after": after})
         if reached is None:
@@ -143,14 +143,14 @@ def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = Non
 def any_due(chatbot_id: int, older_than: datetime) -> bool:
     """Return whether anything is due, at once where there is something."""
     statement = f"SELECT EXISTS (SELECT FROM (SELECT started_at, last_message_at {_OPEN_ONES}) AS c WHERE {_IS_DUE})"
-    return fetch_one(statement, {**_open_ones(chatbot_id), "older_than": older_than}) == (True,)
+    return fetch_one(statement, {**_open_conversations(chatbot_id), "older_than": older_than}) == (True,)
 
 
-def _open_ones(chatbot_id: int) -> dict[str, Any]:
+def _open_conversations(chatbot_id: int) -> dict[str, Any]:
     return {"chatbots": array([chatbot_id]), "earliest": EARLIEST}
 
 
-def left_out(chatbot_id: int, numbers: Collection[int]) -> set[int]:
+def find_kept(chatbot_id: int, numbers: Collection[int]) -> set[int]:
     """Return the conversations that stay for now, whatever their age. What else may keep one is asked here.
 
     A retention run asks, and intake before it closes one for nothing but a name (`conversations.rows.kept`).

@@ -26,7 +26,7 @@ from common.db import array, fetch
 from compliance.erasure import marking, rows
 from compliance.erasure.engine import Erased, ErasureRun, Found, enter
 from compliance.erasure.findings import EXTRACTS
-from compliance.erasure.marking import Marked
+from compliance.erasure.marking import MarkedRequests
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest
@@ -61,7 +61,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     is_new = not request.retention_run.examined_number
     if (is_new or request.slice) and not enter(held, [request_id], lambda _: _write_slice(request, request.slice)):
         return
-    marked = Marked([request_id], new={request_id}, leaves_rows=True, chatbot_ids={request.chatbot_id})
+    marked = MarkedRequests([request_id], new={request_id}, leaves_rows=True, chatbot_ids={request.chatbot_id})
     _RetentionErasure(held, marked, deadline).run()
 
 

@@ -91,12 +91,12 @@ class Rows:
     def count(self) -> int:
         if not self.kept:
             return self.due().count()
-        return sum(len(self._going(page, keys)) for page in self._pages() for keys in by_place(page))
+        return sum(len(self._removable(page, keys)) for page in self._pages() for keys in by_place(page))
 
     def remove(self, run: Cleanup) -> Iterator[int]:
-        """Yield how many rows each transaction has ended. Raises SomeFailed after all chatbots."""
+        """Yield how many rows each transaction has ended. Raises PartsFailed after all chatbots."""
         with Isolation() as isolated:
-            for page in run.while_time_is_left(self._pages()):
+            for page in run.until_deadline(self._pages()):
                 if not self._is_placed:
                     yield self._end(page, page)
                     continue
@@ -121,7 +121,7 @@ class Rows:
         for page in objects.pages(due, at="over_at", key=self.key, most=_ROWS_AT_ONCE):
             yield {getattr(row, self.key): getattr(row, "chatbot_id", 0) for row in page}
 
-    def _going(self, page: Mapping[Any, int], keys: Collection[Any]) -> set[Any]:
+    def _removable(self, page: Mapping[Any, int], keys: Collection[Any]) -> set[Any]:
         """Return which of these keys of one place nothing keeps."""
         values = {"ids": array(keys), "chatbots": array({page[key] for key in keys}), "ledger_days": _ledger_days()}
         kept = fetch(self.kept.format(table=self.model._meta.db_table), values) if self.kept else ()
@@ -134,7 +134,7 @@ class Rows:
 
         with transaction.atomic():
             # It may not be due any more: a look-up that is queued anew expires later.
-            going = of(self.due(), self.key, self._going(page, keys)).select_for_update(skip_locked=True)
+            going = of(self.due(), self.key, self._removable(page, keys)).select_for_update(skip_locked=True)
             locked = list(going.values_list(self.key, flat=True))
             for model, name in self.goes_with.items() if locked else ():
                 of(model._default_manager.all(), name, locked).delete()
@@ -212,7 +212,7 @@ SELECT old.id FROM old JOIN compliance_compliancerequest AS r ON r.id = old.requ
 """
 
 
-def _is_waited_for(request: str = "") -> Exists:
+def _is_awaited(request: str = "") -> Exists:
     """Return whether a deletion is held for the export that this request files."""
     named = compliance.RequestSubject.objects.filter(request=OuterRef(OuterRef(f"{request}pk")))
     return Exists(
@@ -269,7 +269,7 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         Export,
         _ended_at("request__"),
         _ledger_days,
-        objects.GIVEN_UP & Q(~_is_waited_for("request__"), ~_HAS_FAILED_DELETION, hosting=CLIENT),
+        objects.GIVEN_UP & Q(~_is_awaited("request__"), ~_HAS_FAILED_DELETION, hosting=CLIENT),
         **_FORGET_KEY,
     ),
     # A failed export keeps its value for a retry, and no longer than a digest, unless a deletion is held for it. (A
@@ -278,7 +278,7 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         ComplianceRequest,
         "failed_at",
         _ledger_days,
-        Q(~_HAS_EXPORT, ~_is_waited_for(), kind="export", status="failed", uci_value__isnull=False),
+        Q(~_HAS_EXPORT, ~_is_awaited(), kind="export", status="failed", uci_value__isnull=False),
         clears={"uci_value": None, "uci_digest": None, "callback_url": ""},
     ),
     # A deletion clears the keys of its chatter; later ones name the copy by what it holds.
@@ -360,7 +360,7 @@ def rules_of(model: type[Model]) -> list[str]:
 
 
 def remove_expired(run: Cleanup | None = None) -> Cleanup:
-    """Remove what has expired, by default a limited share; return the run. Raises SomeFailed after all was tried."""
+    """Remove what has expired, by default a limited share; return the run. Raises PartsFailed after all was tried."""
     run = run or Cleanup()
     with Isolation() as isolated:
         for name, rule in EXPIRY.items():

@@ -61,7 +61,7 @@ class Cleanup:
         self.progress = progress
         self._is_whole = is_whole
 
-    def while_time_is_left(self, things: Iterable[_T]) -> Iterator[_T]:
+    def until_deadline(self, things: Iterable[_T]) -> Iterator[_T]:
         """Yield things until the task's time is over: a storage that does not answer must not block a worker."""
         end = time.monotonic() + _SECONDS_PER_TASK
         for thing in things:
@@ -137,7 +137,7 @@ def _remove_exports(run: Cleanup, *, hosting: str, **which: Any) -> Iterator[int
         # Each in the order of an index that holds them.
         for over, at in ((EXPIRED, "expires_at"), (GIVEN_UP, "pk")):
             found = Export.objects.filter(over, hosting=hosting, **which)
-            for page in run.while_time_is_left(pages(found, at=at, most=1 if hosting == CLIENT else _PER_PAGE)):
+            for page in run.until_deadline(pages(found, at=at, most=1 if hosting == CLIENT else _PER_PAGE)):
                 chatbots = {export.request_id: export.chatbot_id for export in page}
                 removed = 0
                 for place in by_place(chatbots):
@@ -150,7 +150,7 @@ def _remove_exports(run: Cleanup, *, hosting: str, **which: Any) -> Iterator[int
 def remove_extracts(run: Cleanup) -> Iterator[int]:
     """Take each first, so that no worker rebuilds it meanwhile."""
     with Isolation() as isolated:
-        for held in run.while_time_is_left(iter(leases.take_expired, None)):
+        for held in run.until_deadline(iter(leases.take_expired, None)):
             with isolated.chatbot(held.chatbot_id):
                 try:
                     hosted_storage().purge(str(held.key))
@@ -172,7 +172,7 @@ def abandoned_uploads() -> QuerySet[UploadedFile]:
 def remove_abandoned_uploads(run: Cleanup) -> Iterator[int]:
     """Take the row, so that the upload can no longer finish; remove its object; delete the row."""
     with Isolation() as isolated:
-        for upload in run.while_time_is_left(
+        for upload in run.until_deadline(
             chain.from_iterable(pages(abandoned_uploads(), at="created_at", most=_PER_PAGE))
         ):
             this = {"pk": upload.pk, "chatbot": upload.chatbot_id}
@@ -196,11 +196,11 @@ def forgotten_uploads() -> Iterator[OpenUpload]:
 
 
 def remove_forgotten_uploads(run: Cleanup) -> Iterator[int]:
-    for upload in run.while_time_is_left(forgotten_uploads()):
+    for upload in run.until_deadline(forgotten_uploads()):
         hosted_storage().abort(upload.key, upload.upload_id)
         yield 1
 
 
 def remove_ledger_objects(run: Cleanup) -> Iterator[int]:
-    for key in run.while_time_is_left(ledger_objects.expired_keys()):
+    for key in run.until_deadline(ledger_objects.expired_keys()):
         yield int(run.purge(key))

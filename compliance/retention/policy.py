@@ -2,7 +2,7 @@
 
 The first sweep after RUNS_AT in the chatbot's time zone files one run a day (`file_due_runs`). Setting or shortening
 the period files the first run at once, announced with its number; it waits FIRST_RUN_WAITS, and no other run is filed
-meanwhile. Cancelling or rejecting it sets the period back (`set_back`).
+meanwhile. Cancelling or rejecting it sets the period back (`restore_period`).
 """
 
 from datetime import date, datetime, time, timedelta
@@ -177,7 +177,7 @@ def file_due_runs() -> int:
     """File today's run for each chatbot whose time has come, and return how many. Called by every sweep.
 
     Runs that have failed are tried again. Not where a machine is silent: whether anything is due stands there. Raises
-    SomeFailed after all chatbots.
+    PartsFailed after all chatbots.
     """
     filed = 0
     reachable = machines.reachable(Chatbot.objects.values_list("pk", flat=True))
@@ -189,7 +189,7 @@ def file_due_runs() -> int:
     with Isolation() as isolated:
         for request in in_any_order(failed):
             with isolated.chatbot(request.chatbot_id):
-                _try_again(request)
+                _retry(request)
         for chatbot in in_any_order(chatbots.annotate(latest=Subquery(runs.values("day")[:1]))):
             with isolated.chatbot(chatbot.pk):
                 # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
@@ -211,7 +211,7 @@ def file_run(chatbot: Chatbot, *, actor: str) -> ComplianceRequest | None:
     """
     if chatbot.retention_days is None:
         raise NotFiled("Retention is off. Set a period with set_retention, or in the console.")
-    if run := _under_way(chatbot):
+    if run := _current_run(chatbot):
         raise NotFiled(f"A run waits or is under way: request {run.request_id}.")
     day = _day(chatbot)
     if RetentionRun.objects.filter(chatbot=chatbot, day=day, announced=None, request__isnull=False).exists():
@@ -232,7 +232,7 @@ def latest_run(chatbot: Chatbot) -> RetentionRun | None:
     return RetentionRun.objects.filter(chatbot=chatbot).select_related("request").order_by(*_NEWEST_FIRST).first()
 
 
-def set_back(request: ComplianceRequest, *, actor: str) -> None:
+def restore_period(request: ComplianceRequest, *, actor: str) -> None:
     """Set the period back to what it was before this first run was announced, in the transaction that ends it.
 
     Does nothing for another request, or if the period was changed since.
@@ -254,7 +254,7 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     try:
         with transaction.atomic():
             chatbot = locks.locked(chatbot_id)
-            if chatbot.retention_days is None or _under_way(chatbot):
+            if chatbot.retention_days is None or _current_run(chatbot):
                 return None
             older_than = _now() - timedelta(days=chatbot.retention_days)
             request = None
@@ -268,7 +268,7 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
     return request
 
 
-def _try_again(request: ComplianceRequest) -> None:
+def _retry(request: ComplianceRequest) -> None:
     """Queue a run that had begun, and has failed before this night, again.
 
     No other run looks at what it has closed, and nobody can read it. It ends as soon as that is erased if its period
@@ -282,7 +282,7 @@ def _try_again(request: ComplianceRequest) -> None:
         locks.lock(request.chatbot_id)
         for failed in ComplianceRequest.objects.select_for_update().filter(pk=request.pk, status=Status.FAILED):
             requeue.queue_again(failed)
-            extracts.try_again([failed.pk])
+            extracts.retry([failed.pk])
             _log("request.retried", failed, actor="worker")
             notify.after_commit(notify.notify_workers)
 
@@ -341,7 +341,7 @@ def _is_replayed(request: ComplianceRequest | None) -> bool:
     return request is not None and request.origin == ComplianceRequest.Origin.REPLAY
 
 
-def _under_way(chatbot: Chatbot) -> RetentionRun | None:
+def _current_run(chatbot: Chatbot) -> RetentionRun | None:
     runs = RetentionRun.objects.filter(chatbot=chatbot, request__status__in=_OPEN)
     # After a first run that failed before it began, the next one would not be compared with the number.
     return runs.order_by(*_NEWEST_FIRST).first() or waiting_first_run(chatbot)

@@ -100,7 +100,7 @@ def check_hosted_if_due() -> None:
             storage.put(KEY, b"A check whether the service may write here.", "text/plain")
             storage.purge(KEY)
     except StorageError as error:
-        occurrences.give_back(_MISSING)
+        occurrences.release(_MISSING)
         if not error.retryable:
             logger.warning("hosted_bucket.refused code=%s", error.code)
             occurrences.note(_MISSING)

@@ -23,7 +23,7 @@ from chatbots.callback_urls import receiver_of
 from chatbots.models import Resolver
 from common.db import array, execute, fetch, fetch_in_index_order, local_settings, lock_until_commit
 from common.guarded_calls import Answer, GuardedPost
-from common.leases import Lease, at_random, back_off, most_workers
+from common.leases import Lease, back_off, max_long_workers, random_wait
 from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
 from conversations.placement import by_place, find_by_index, machines
@@ -147,9 +147,9 @@ class Call(Generic[_Outcome]):
         headers = self._signers.headers(message_id=self._message_id, timestamp=timestamp, body=self._body)
         return self._read(self._post.run(body=self._body, headers={"User-Agent": self._agent, **headers}))
 
-    def so_far(self) -> _Outcome:
+    def partial_result(self) -> _Outcome:
         """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
-        return self._read(self._post.so_far())
+        return self._read(self._post.partial_result())
 
 
 class Ending(NamedTuple):
@@ -169,7 +169,7 @@ class Receivers:
     def __init__(self) -> None:
         self._breakers: defaultdict[Receiver, Breaker] = defaultdict(Breaker)
 
-    def rest_of(self, receiver: Receiver) -> float:
+    def pause_seconds(self, receiver: Receiver) -> float:
         """Return for how many seconds a receiver must not be called; 0 if it may."""
         return self._breakers[receiver].seconds_left if receiver in self._breakers else 0.0
 
@@ -178,7 +178,7 @@ class Receivers:
 
     def failed(self, receiver: Receiver) -> None:
         # Calls that were under way together count as one failure more.
-        if not self.rest_of(receiver):
+        if not self.pause_seconds(receiver):
             self._breakers[receiver].failed()
 
     def forget(self) -> None:
@@ -261,11 +261,13 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     def end(self, token: UUID, endings: Iterable[tuple[Due, Ending]], *, calls: int = 1) -> None:
         """Record what became of rows, after so many `calls` of each."""
-        rows = {one.id: (one.chatbot_id, ending, at_random(self._back_off(one.attempts))) for one, ending in endings}
+        rows = {
+            one.id: (one.chatbot_id, ending, random_wait(self._back_off(one.attempts))) for one, ending in endings
+        }
         with transaction.atomic():
             self.recorded(self._record(token, rows, calls=calls))
 
-    def put_back(self, token: UUID, rows: Iterable[Due]) -> None:
+    def release(self, token: UUID, rows: Iterable[Due]) -> None:
         """Have others take them once the lease would be over: rows under lease would keep workers from calling."""
         lease = self.model.lease
         with transaction.atomic():
@@ -354,7 +356,7 @@ def may_take(token: UUID) -> bool:
         f"{at_work} SELECT count(DISTINCT token), {IS_OPEN} FROM ({tokens}) AS at_work",
         {"token": token, "chatbots": array(chatbots)},
     )
-    return bool(is_open and others < most_workers())
+    return bool(is_open and others < max_long_workers())
 
 
 def shares(due: Iterable[int], *, room: int, busy: Mapping[int, int]) -> dict[int, int]:

@@ -126,7 +126,7 @@ class HeldClaim:
         return self.lane is Lane.LARGE
 
     @property
-    def leaves_others(self) -> bool:
+    def may_leave_work(self) -> bool:
         """Whether work may wait that this worker cannot get to: elsewhere, or its claim is full. Large ones are."""
         return self.others_wait or len(self.request_ids) == scheduling.claim_size(self.kind, self.lane)
 
@@ -216,7 +216,7 @@ def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
         return picked and _claim(kind, lane, picked.request_ids, others_wait=picked.others_wait)
 
 
-def take_these(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim | None:
+def take_by_ids(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim | None:
     """Claim those of these requests of one kind and lane that wait; return None if none does.
 
     For a replay alone: also while the database is closed, and whoever waits before them.
@@ -269,7 +269,7 @@ def requeue_expired() -> int:
     return _requeue(_REQUEUE_EXPIRED, blamed=None)
 
 
-def requeue_these(request_ids: Collection[UUID]) -> None:
+def requeue_by_ids(request_ids: Collection[UUID]) -> None:
     """Requeue these requests out of the claims that a replay has left behind, without a lost attempt."""
     _requeue(_REQUEUE_THESE, blamed="", picked=array(request_ids))
 

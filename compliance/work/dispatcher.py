@@ -49,7 +49,7 @@ def run(queues: Iterable[Queue[Any, Any]], *, seconds: float) -> bool:
     try:
         while True:
             is_over = time.monotonic() >= end
-            found = 0 if is_over else sum(lane.take(lane.begin_some) for lane in lanes)
+            found = 0 if is_over else sum(lane.take(lane.start_due) for lane in lanes)
             if any(lane.calls for lane in lanes):
                 _wait(lanes)
                 for lane in lanes:
@@ -100,7 +100,7 @@ class _Lane(Generic[_Due, _Outcome]):
             self.calls.clear()
             return 0
 
-    def begin_some(self) -> int:
+    def start_due(self) -> int:
         """Take what is due, and return how many that were."""
         room = THREADS - len(self.calls)
         if not room:
@@ -113,7 +113,7 @@ class _Lane(Generic[_Due, _Outcome]):
         resting: dict[Receiver, list[_Due]] = {}
         for due in taken:
             signs, receiver = signers[due.chatbot_id], self.queue.receiver_of(due)
-            if self.queue.receivers.rest_of(receiver):
+            if self.queue.receivers.pause_seconds(receiver):
                 resting.setdefault(receiver, []).append(due)
             elif signs.is_nothing or not signs.is_readable:
                 code = "signing_key_missing" if signs.is_nothing else "signing_key_unreadable"
@@ -122,7 +122,7 @@ class _Lane(Generic[_Due, _Outcome]):
                 call = self.queue.call(due, signers=signs, tls=self._tls)
                 self.calls[self._threads.submit(call.run)] = (due, call)
         for receiver, put_off in resting.items():
-            seconds = self.queue.receivers.rest_of(receiver)
+            seconds = self.queue.receivers.pause_seconds(receiver)
             self.queue.postpone(self._token, put_off, receiver=receiver, seconds=seconds)
         if unsigned:
             self.queue.note(self._token, unsigned)
@@ -137,7 +137,7 @@ class _Lane(Generic[_Due, _Outcome]):
             if is_done or now >= call.deadline:
                 del self.calls[future]
                 # A late one sends nothing more: what it still waits for is the name service.
-                ended.append((due, future.result() if is_done else call.so_far()))
+                ended.append((due, future.result() if is_done else call.partial_result()))
         for due, outcome in ended:
             answered = self.queue.has_answered(outcome)
             if answered:

@@ -234,6 +234,6 @@ def empty_notes(deletion_ids: Sequence[UUID]) -> None:
         execute(_EMPTY_NOTES, [array(note_id for (note_id,) in found)])
 
 
-def notes_left(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
+def count_remaining_notes(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
     """Count the notes about these deletions' subjects that should be empty. What was written since is new."""
     return dict(fetch(_NOTES_LEFT, sql.subjects(deletion_ids))) if fetch(_IS_ANY_NOTE) else {}

@@ -135,7 +135,7 @@ class SilentBucket(NamedTuple):
     days: int
 
 
-class Waiting(NamedTuple):
+class OldestRequest(NamedTuple):
     """The request that has waited longest of those that may be taken."""
 
     request_id: UUID
@@ -181,7 +181,7 @@ class Ledger(NamedTuple):
 class Health:
     at: datetime
     clusters: list[Cluster]
-    oldest: Waiting | None
+    oldest: OldestRequest | None
     claims: list[RunningClaim]
     is_any_worker_busy: bool
     tasks_waiting: int
@@ -239,7 +239,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
         # After the look: look-ups lie on all machines, and those on silent ones are left out.
-        resolvers=lookups.in_trouble(now, chatbots),
+        resolvers=lookups.failing_resolvers(now, chatbots),
         silent_nodes=silent_nodes,
         canary=canary.state(),
     )
@@ -250,10 +250,10 @@ def is_journal_due() -> bool:
     return JournalEntry.objects.filter(at__lt=Now() - timedelta(seconds=JOURNAL_AGE_SECONDS)).exists()
 
 
-def oldest_waiting(chatbots: Collection[int] | None = None) -> Waiting | None:
+def oldest_waiting(chatbots: Collection[int] | None = None) -> OldestRequest | None:
     """Return the request that has waited longest and may be taken, of all chatbots or of these."""
     row = fetch_one(_OLDEST, _scope(chatbots) | {"trials": False})
-    return Waiting(*row) if row else None
+    return OldestRequest(*row) if row else None
 
 
 def is_anything_due() -> bool:
@@ -268,10 +268,10 @@ def _scope(chatbots: Collection[int] | None) -> dict[str, Any]:
 def _ledger_problems(health: Health) -> Iterator[HealthProblem]:
     ledger = health.ledger
     if ledger.tripped_at and ledger.state == Service.State.CATCHING_UP:
-        yield problem(Code.CATCHING_UP, since=_at(ledger.tripped_at))
+        yield problem(Code.CATCHING_UP, since=_format_time(ledger.tripped_at))
     elif ledger.tripped_at:
         reason = Service.Reason(ledger.reason).label
-        yield problem(Code.RESTORED_DATABASE, since=_at(ledger.tripped_at), reason=reason)
+        yield problem(Code.RESTORED_DATABASE, since=_format_time(ledger.tripped_at), reason=reason)
     if ledger.is_mending or _was_within(health, Name.LEDGER_MISSING, _LEDGER_REPORTED):
         yield problem(Code.LEDGER_MISSING)
     if _was_within(health, Name.LEDGER_FOREIGN, _LEDGER_REPORTED):
@@ -281,9 +281,9 @@ def _ledger_problems(health: Health) -> Iterator[HealthProblem]:
     if ledger.closed_chatbots:
         yield problem(Code.REPLAY_UNDECIDED, slugs=", ".join(ledger.closed_chatbots))
     if ledger.journal_since and health.at - ledger.journal_since > _JOURNAL_LATE:
-        yield problem(Code.LEDGER_LATE, since=_at(ledger.journal_since))
+        yield problem(Code.LEDGER_LATE, since=_format_time(ledger.journal_since))
     if health.alive and ledger.compared_at and health.at - ledger.compared_at > _LEDGER_UNCOMPARED:
-        yield problem(Code.LEDGER_NOT_COMPARED, since=_at(ledger.compared_at))
+        yield problem(Code.LEDGER_NOT_COMPARED, since=_format_time(ledger.compared_at))
 
 
 def _was_within(health: Health, name: Name, period: timedelta) -> bool:
@@ -328,7 +328,7 @@ def _bucket_problems(health: Health) -> Iterator[HealthProblem]:
     if health.last[Name.BUCKET_MISSING].last_at:
         yield problem(Code.BUCKET_MISSING)
     for silent in health.silent:
-        since = _at(silent.since)
+        since = _format_time(silent.since)
         if silent.slug is None:
             yield problem(Code.STORAGE_SILENT, since=since)
         else:
@@ -345,9 +345,9 @@ def _resolver_problems(health: Health) -> Iterator[HealthProblem]:
         if one.off_reason:
             yield problem(Code.RESOLVER_OFF, slug=one.slug)
         elif one.failing_since is not None:
-            yield problem(Code.RESOLVER_FAILING, slug=one.slug, since=_at(one.failing_since))
+            yield problem(Code.RESOLVER_FAILING, slug=one.slug, since=_format_time(one.failing_since))
         elif one.oldest is not None:
-            yield problem(Code.LOOKUPS_WAIT, slug=one.slug, since=_at(one.oldest))
+            yield problem(Code.LOOKUPS_WAIT, slug=one.slug, since=_format_time(one.oldest))
 
 
 def _canary_problems(health: Health) -> Iterator[HealthProblem]:
@@ -356,16 +356,16 @@ def _canary_problems(health: Health) -> Iterator[HealthProblem]:
         return
     if state.found_at is not None:
         places = ", ".join(f"{place} ({number})" for place, number in sorted(state.findings.items()))
-        yield problem(Code.CANARY_FOUND, since=_at(state.found_at), places=places)
+        yield problem(Code.CANARY_FOUND, since=_format_time(state.found_at), places=places)
     elif health.ledger.is_open and state.is_late(health.at):
         silent = "no turn has ended" + (" since" if state.clean_at else "")
         trouble = f"{state.last.trouble} {state.last.trouble_at}".strip() if state.last else ""
         reason = trouble or (silent if state.began_at else "it is not set up: create_canary")
-        since = _at(state.clean_since) if state.clean_since else "its beginning"
+        since = _format_time(state.clean_since) if state.clean_since else "its beginning"
         yield problem(Code.CANARY_LATE, since=since, reason=reason)
 
 
-def _at(time: datetime) -> str:
+def _format_time(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -91,7 +91,7 @@ def _of_each_place(statement: str, chatbots: Collection[int]) -> Iterator[Any]:
         yield from fetch_in_index_order(statement, {"chatbots": array(together)})
 
 
-def in_trouble(now: datetime, chatbots: Collection[int] | None = None) -> list[ResolverTrouble]:
+def failing_resolvers(now: datetime, chatbots: Collection[int] | None = None) -> list[ResolverTrouble]:
     """Return the resolvers with something to report, of all chatbots or of these."""
     rows = Resolver.objects.select_related("chatbot").filter(chatbot__compliance_enabled=True).order_by("chatbot")
     if chatbots is not None:

@@ -139,14 +139,14 @@ def waiting_chatbots(kind: Kind, lane: Lane) -> list[int]:
     return [chatbot_id for (chatbot_id,) in fetch(_CHATBOTS, {"kind": kind, "lane": lane})]
 
 
-class Picked(NamedTuple):
+class PickedRequests(NamedTuple):
     """Locked requests of chatbots of one place. `others_wait`: chatbots of other places may have some, too."""
 
     request_ids: list[UUID]
     others_wait: bool
 
 
-def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> Picked | None:
+def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> PickedRequests | None:
     """Lock and return the next requests that call no client's bucket, of chatbots that live in one place.
 
     Those of a silent machine stay queued.
@@ -164,7 +164,7 @@ def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> Picked | None:
     places = by_place({chatbot: chatbot for chatbot in shuffled})
     for number, together in enumerate(places, 1):
         if picked := _pick(kind, lane, together, size=size):
-            return Picked(picked, others_wait=number < len(places))
+            return PickedRequests(picked, others_wait=number < len(places))
     return None
 
 
@@ -208,7 +208,7 @@ def large_lane_has_room() -> bool:
     """Return whether this cluster may run another large claim; hold the lock on that until the transaction ends."""
     lock_until_commit(_LARGE_LANE_LOCK)
     [(running,)] = fetch(_RUNNING_LARGE, [f"{proc.cluster()}:"])
-    return int(running) < leases.most_workers()
+    return int(running) < leases.max_long_workers()
 
 
 def _one_with_work(kind: Kind, lane: Lane, chatbots: Collection[int]) -> int | None:

@@ -36,6 +36,6 @@ def in_time(call: Call[_Outcome]) -> _Outcome:
     try:
         running = thread.submit(call.run)
         wait([running], timeout=max(0.0, call.deadline - monotonic()))
-        return running.result() if running.done() else call.so_far()
+        return running.result() if running.done() else call.partial_result()
     finally:
         thread.shutdown(wait=False)

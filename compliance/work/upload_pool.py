@@ -55,7 +55,7 @@ class UploadPool(Generic[Subject, Result]):
                 self.begun.discard(subject)
             self._note(list(self._pending))
 
-    def hand_all(self, subjects: Iterable[Subject], work: Callable[[Subject], Result], *, until: float) -> None:
+    def submit_all(self, subjects: Iterable[Subject], work: Callable[[Subject], Result], *, until: float) -> None:
         """Do the work for each subject, starting none but the first after `until` (`time.monotonic()`).
 
         Raises ClaimLost.
@@ -64,9 +64,9 @@ class UploadPool(Generic[Subject, Result]):
             self._wait_for_room(0)
             if number and time.monotonic() > until:
                 break
-            self.hand(subject, partial(work, subject))
+            self.submit(subject, partial(work, subject))
 
-    def hand(self, subject: Subject, work: Callable[[], Result], *, size: int = 0) -> None:
+    def submit(self, subject: Subject, work: Callable[[], Result], *, size: int = 0) -> None:
         """Do the work in a thread. Waits for room, renewing the claim. Raises ClaimLost."""
         self._wait_for_room(size)
         self.begun.add(subject)

@@ -45,7 +45,7 @@ def post_samples(
             "python": _with_variables(below, "{{os.environ['{}']}}"),
             "javascript": _with_variables(below, "${{{}}}"),
         },
-        "body": None if body is None else _written(body),
+        "body": None if body is None else _render(body),
         "form": form,
     }
     return [
@@ -66,7 +66,7 @@ def _with_variables(path: str, form: str) -> str:
     return re.sub(r"{(\w+)}", lambda match: form.format(match[1].upper()), path)
 
 
-def _written(value: Any) -> dict[str, str]:
+def _render(value: Any) -> dict[str, str]:
     """Return a body in the syntax of each language."""
     return {
         "bash": "'" + _literal(value, {True: "true", False: "false", None: "null"}).replace("'", "'\\''") + "'",

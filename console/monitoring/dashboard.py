@@ -17,7 +17,7 @@ from compliance.cluster.heartbeats import Condition
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Occurrence
 from compliance.work import health
-from compliance.work.health import Waiting
+from compliance.work.health import OldestRequest
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
 from console.common.scope import DECIDE, ChatbotScope, is_superuser, may, scope_of, visible_chatbots
@@ -109,7 +109,7 @@ def _days(given: str) -> int:
 
 
 def _tiles(
-    open_now: queries.OpenRequests, oldest: Waiting | None, links: Links, *, alive: int, waits_long: bool
+    open_now: queries.OpenRequests, oldest: OldestRequest | None, links: Links, *, alive: int, waits_long: bool
 ) -> list[Tile]:
     def of(status: Status, label: str, tone: str = "", note: str = "") -> Tile:
         return _tile(label, open_now.by_status[status], links.requests(status=status), tone, note)

@@ -312,5 +312,5 @@ def change_limit(submitted: Submitted[key_forms.RateLimitForm], *, prefix: str) 
 @action(forms.TrialForm, "resolver", roles=DECIDE, asks_password=False)
 def try_resolver(submitted: Submitted[forms.TrialForm]) -> str:
     """Call the client's address with the typed values, for five seconds at most. The message is its outcome."""
-    outcome = trial.try_it(chatbot=submitted.chatbot, values=submitted.form.values(), actor=submitted.actor)
+    outcome = trial.run(chatbot=submitted.chatbot, values=submitted.form.values(), actor=submitted.actor)
     return f"{outcome}."

@@ -27,7 +27,7 @@ from psycopg import sql
 from chatbots.buckets import StorageLocation, hosted_location, location_of
 from chatbots.models import Bucket, Chatbot
 from common.crypto import SecretUnreadable
-from common.database_errors import REFUSED, describe_database_error, describe_refusal, was_refused_for_now
+from common.database_errors import REFUSED, describe_database_error, describe_refusal, was_refused_temporarily
 from common.leases import LeaseLost, LeaseRenewer
 from common.logs import describe_kind
 from common.storage import StorageError, Written
@@ -102,7 +102,7 @@ def build(
     except Exception as error:  # whatever it was, other days are built
         if machines.has_failed(error):
             _lose_machine(extract)
-        elif was_refused_for_now(error):
+        elif was_refused_temporarily(error):
             detail = describe_refusal(error)
             logger.warning("extract.refused extract=%s %s", extract.id, detail)
             on_refused()

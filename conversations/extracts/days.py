@@ -84,7 +84,7 @@ def plan_due() -> int:
     """Create rows for the days that are over, of all chatbots with extracts and a bucket; return how many.
 
     From the last day with a row on, or yesterday alone if there is none. A day is over EXTRACT_DELAY after its
-    midnight. Several workers may call this at once: each day gets one row. Raises SomeFailed after all chatbots.
+    midnight. Several workers may call this at once: each day gets one row. Raises PartsFailed after all chatbots.
     """
     planned = 0
     with Isolation() as isolated:

@@ -61,7 +61,7 @@ def take_next(*, settled: bool) -> DailyExtract | None:
         if not _is_any_waiting():
             return None
         lock_until_commit(_RUNNING_LOCK)
-        if DailyExtract.objects.filter(_TO_BUILD & _IS_HELD & _TO_HOSTED).count() >= leases.most_workers():
+        if DailyExtract.objects.filter(_TO_BUILD & _IS_HELD & _TO_HOSTED).count() >= leases.max_long_workers():
             return None
         due = _served().filter(_TO_HOSTED).alias(changed_at=Coalesce("stale_at", "created_at"))
         return _take(due.filter(changed_at__lte=Now() - (SETTLING if settled else timedelta())))
@@ -143,7 +143,7 @@ def put_off(extract: DailyExtract, code: str, detail: str, *, wait: timedelta) -
 def fail(extract: DailyExtract, code: str, detail: str, *, retryable: bool) -> None:
     """Record an error: retry after a wait, or fail when no attempt is left or a retry cannot help."""
     logger.warning("extract.attempt_failed extract=%s code=%s", extract.pk, code)
-    most = errors.most_attempts(code, retryable=retryable, most=MAX_ATTEMPTS)
+    most = errors.max_attempts(code, retryable=retryable, most=MAX_ATTEMPTS)
     wait = leases.back_off(extract.attempts, first=_FIRST_WAIT, longest=_LONGEST_WAIT, factor=4)
     retry_while_unavailable(lambda: extract.release(wait=wait, **_failed(extract, code, detail, most=most)))
 

@@ -41,4 +41,4 @@ def test_without_its_key_only_recovery_codes_let_in(user: User, settings: Settin
 def test_an_offer_is_no_stored_secret(user: User) -> None:
     stored = set_up(user).authenticator.secret_encrypted
     with pytest.raises(second_factor.CodeRefused):
-        second_factor.offer_again(user, stored)
+        second_factor.restore_offer(user, stored)

@@ -11,12 +11,12 @@ import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, check_password, make_password
 
 from accounts import hashing
-from accounts.hashing import OneAtATime, TooBusy
+from accounts.hashing import SerialHasher, TooBusy
 
 
 @pytest.fixture(autouse=True)
 def hasher(settings, monkeypatch) -> None:
-    settings.PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
+    settings.PASSWORD_HASHERS = ["accounts.hashing.SerialHasher"]
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1_000)  # a million takes a second
 
 
@@ -41,7 +41,7 @@ def test_one_password_is_hashed_at_a_time_one_waits_and_others_are_refused(monke
 
     def hash_one(_: int) -> str:
         try:
-            return OneAtATime().encode("secret", "salt")
+            return SerialHasher().encode("secret", "salt")
         except TooBusy:
             return "busy"
 

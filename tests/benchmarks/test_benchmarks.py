@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.__main__ import run_each, what_it_does
-from benchmarks.place import Busy, taken
+from benchmarks.__main__ import describe, run_each
+from benchmarks.place import Busy, exclusive_folder
 from benchmarks.programs import NAMES
 from benchmarks.results import Result, Run, table, write
 
@@ -38,7 +38,7 @@ def test_each_program_is_listed_with_what_it_measures(tmp_path: Path) -> None:
 
     assert listed.returncode == 0
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(NAMES)
-    assert all(what_it_does(name) in listed.stdout for name in NAMES)
+    assert all(describe(name) in listed.stdout for name in NAMES)
     modules = {path.stem for path in (ROOT / "benchmarks" / "programs").glob("*.py")} - {"__init__"}
     assert modules == set(NAMES)
 
@@ -77,7 +77,7 @@ def test_a_failed_program_does_not_stop_the_others(monkeypatch, capsys) -> None:
 
 def test_two_runs_cannot_have_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.place.VAR_DIR", tmp_path / "bench")
-    with taken(), pytest.raises(Busy), taken():
+    with exclusive_folder(), pytest.raises(Busy), exclusive_folder():
         pass
 
 

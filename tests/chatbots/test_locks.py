@@ -71,7 +71,7 @@ def test_it_waits_for_the_lock_of_its_chatbot_and_of_no_other(chatbot, neighbour
     "decide",
     [
         lambda request: policy.lock_chatbot_of(request.pk),
-        lambda request: policy.set_back(request, actor="test"),
+        lambda request: policy.restore_period(request, actor="test"),
     ],
     ids=["begin", "set back"],
 )

@@ -73,7 +73,7 @@ def test_nothing_is_filed_when_compliance_is_switched_off_during_confirmation():
             gate.passed()
 
     holding = Elsewhere(hold)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     confirming = Elsewhere(lambda: filer.confirm(preview, "DELETE 1"))
     wait_until_blocked()
     Chatbot.objects.update(compliance_enabled=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from devservers.processes import EmbeddedError, exclusively
 from scripts import own_copy
-from scripts.demo_story import Wrong, require
+from scripts.demo_story import CheckFailed, require
 from scripts.processes import exit_on_sigterm
 from tests.drill import WAYS, ways
 from tests.drill.scene import Log
@@ -46,8 +46,8 @@ def main() -> int:
                 story.restart_clock()
                 with ways.drilling(folder / name, story) as drill:
                     way(drill)
-    except (Wrong, TimeoutError, EmbeddedError) as error:
-        story.wrong(str(error))
+    except (CheckFailed, TimeoutError, EmbeddedError) as error:
+        story.error(str(error))
         sys.stderr.write(f"   Logs: below {folder}\n")
         return 1
     sys.stdout.write("\n Every line was checked.\n\n")

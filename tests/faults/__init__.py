@@ -7,7 +7,7 @@
     catalogue.py   FAULTS: how each is caused, and mended
     dying.py       a cluster whose workers kill themselves at given steps
     company.py     people of two chatbots, and requests about them, which the oracle judges
-    looks.py       what must hold of a site as a whole, whatever happened
+    site_checks.py what must hold of a site as a whole, whatever happened
     plants.py      what must be found
     soak/          the soak
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-from tests.faults import looks
+from tests.faults import site_checks
 from tests.faults.catalogue import FAULTS
 from tests.faults.site import Site
 from tests.oracle import evidence, filing, sending
@@ -77,7 +77,7 @@ class Company:
         conversation = self.conversations_of(host)[0]
         sending.send(self.ours, [sending.prepared(self.ours, conversation, guest.value)])
 
-    def stuff(self, person: Person, messages_each: int) -> None:
+    def add_messages(self, person: Person, messages_each: int) -> None:
         """Add many messages to each conversation of somebody, past the API."""
         self.site.sql(_STUFF, {"each": messages_each, "numbers": self.numbers_of(person)})
         for conversation in self.conversations_of(person):
@@ -162,7 +162,7 @@ class Company:
         callers = {state.bot: state.caller for state in (self.ours, self.neighbour)}
         found = evidence.gather(self.site, callers)
         checks = Checks(self.known.model, found, callbacks=(), outages=self.known.violations.outages)
-        wrong = [*checks.all(), *looks.of_site(self.site, found)]
+        wrong = [*checks.all(), *site_checks.of_site(self.site, found)]
         wrong += [(one.kind, one.told) for one in self.known.violations.news()]
         explained = {"orphan", "open upload", "late"} if is_restored else set()
         return [f"{kind}: {what}" for kind, what in wrong if kind not in explained]
@@ -178,13 +178,13 @@ class Round:
 
     def run(self, during: Callable[[], None] = lambda: None) -> None:
         """File a third of the requests, then the others while `during` runs. Raises what a thread has raised."""
-        everybody = [*self.erased, *self.exported]
-        self.company.chance.shuffle(everybody)
-        third = len(everybody) // 3
-        for person in everybody[:third]:
+        people = [*self.erased, *self.exported]
+        self.company.chance.shuffle(people)
+        third = len(people) // 3
+        for person in people[:third]:
             self._file(person)
         with ThreadPoolExecutor(_THREADS) as pool:
-            filed = [pool.submit(self._file, person) for person in everybody[third:]]
+            filed = [pool.submit(self._file, person) for person in people[third:]]
             during()
         for each in filed:
             each.result()

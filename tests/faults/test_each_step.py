@@ -107,7 +107,7 @@ def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
     for step, person in zip(steps["deletions"], begun.erased, strict=False):
         # What fits a chunk is in the ledger as erased before its files go.
         if step.endswith("ledger.journal.intend"):
-            company.stuff(person, _MORE_THAN_A_CHUNK)
+            company.add_messages(person, _MORE_THAN_A_CHUNK)
     for cluster in site.clusters:
         site.stop(cluster)
 

@@ -52,7 +52,7 @@ def worker_of(site: Site, request: str) -> tuple[str, int]:
 def large_deletion(site: Site, company: Company) -> str:
     """File the deletion of somebody with many messages, and return its id once some of them are erased."""
     person = company.person(conversations=_CONVERSATIONS)
-    company.stuff(person, _MESSAGES_EACH)
+    company.add_messages(person, _MESSAGES_EACH)
     company.upload(person)
     company.person()  # a neighbour
     request = company.delete(person).id

@@ -51,7 +51,7 @@ def plant(soak: Soak) -> list[str]:
     gone = min(deletion.surely, key=lambda conversation: conversation.index)
     soak.site.sql("DELETE FROM conversations_tombstone")
     states = [*soak.states.values(), *(actor.state for actor in soak.actors)]
-    sending.come_back(next(state for state in states if state.erased_at))
+    sending.send_for_erased_chatter(next(state for state in states if state.erased_at))
     del soak.receivers.taken[deletion.id]
     # Among them is that of a namesake, which nothing has removed.
     exports = {request.id: request for request in completed if request.kind == "export"}

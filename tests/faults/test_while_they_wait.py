@@ -79,7 +79,7 @@ def test_requests_wait_for_a_full_disk(site: Site, company: Company) -> None:
     said = {cluster: len(site.log(cluster)) for cluster in site.clusters}
     waiting = company.begin_round(to_erase=12, to_export=8)
     large = company.person(conversations=20)
-    company.stuff(large, 2_000)
+    company.add_messages(large, 2_000)
     waiting.run()
     company.delete(large)
     # Without a file in which to go on with its log it would end itself.

@@ -80,7 +80,7 @@ class Gate:
         self._reached.set()
         assert self._open.wait(PATIENCE)
 
-    def wait_for_someone(self) -> None:
+    def wait_for_caller(self) -> None:
         assert self._reached.wait(PATIENCE)
 
     def open(self) -> None:

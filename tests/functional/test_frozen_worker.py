@@ -46,7 +46,7 @@ def frozen(number: int) -> Iterator[None]:
             gate.passed()
 
     holding = Elsewhere(hold)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     try:
         yield
     finally:

@@ -164,7 +164,7 @@ def test_an_identity_that_is_stored_while_the_mark_waits_is_found_by_it(chatbot,
     request = deletion_of(chatbot, "42")
     gate = gates(intake_rows, "write", after=True)
     naming = Elsewhere(lambda: identified(chatbot, conversation))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
 
     assert deletion.waits  # for the identity that is being stored
@@ -185,7 +185,7 @@ def test_an_identity_that_comes_while_a_mark_runs_waits_and_is_refused(chatbot, 
     request = deletion_of(chatbot, "42")
     gate = gates(rows, "erase")
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     naming = Elsewhere(lambda: identified(chatbot, conversation))
 
     assert naming.waits  # the mark is not committed yet
@@ -206,7 +206,7 @@ def test_an_identity_for_a_conversation_that_is_being_erased_waits_and_is_refuse
     deletion_of(chatbot, "42")
     gate = gates(rows, "erase")
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     naming = Elsewhere(lambda: identified(chatbot, conversation, "43"))
 
     assert naming.waits
@@ -237,7 +237,7 @@ def test_naming_an_erased_chatter_and_a_document_that_names_them_close_it_once(c
     deletion = erased_alice(company)
     gate = gates(intake_rows, "list_refused")
     naming = Elsewhere(lambda: named(identifier, "c-late", "alice"))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     sending = Elsewhere(lambda: company.send(document("c-late", "alice", at=NOON)))
 
     assert sending.waits

@@ -97,7 +97,7 @@ def test_a_retried_deletion_and_a_later_one_of_the_chatter_complete_at_once(chat
     def complete(held: HeldClaim, *ids: UUID) -> None:
         with held.transaction():
             met = completion.begin(held, ids)
-            completion.note_left(dict.fromkeys(ids, completion.Left(1, 0, 0)))
+            completion.record_remainders(dict.fromkeys(ids, completion.Remainder(1, 0, 0)))
             completion.complete_deletions(held, ids, met)
 
     failed, retried = [
@@ -187,10 +187,12 @@ def test_completing_and_removing_an_export_of_the_chatter_do_not_block_each_othe
             removing.passed()
             completion.add_counts({earlier.request_ids[0]: Counter(exports=1)})
 
-    one = Elsewhere(lambda: begin_completing(later, completing, lambda: exports.leave(list(later.request_ids))))
-    completing.wait_for_someone()
+    one = Elsewhere(
+        lambda: begin_completing(later, completing, lambda: exports.record_remaining(list(later.request_ids)))
+    )
+    completing.wait_for_caller()
     other = Elsewhere(remove)
-    removing.wait_for_someone()
+    removing.wait_for_caller()
     completing.open()
     assert one.waits
     removing.open()
@@ -202,7 +204,7 @@ def test_a_mark_does_not_wait_for_a_completion_of_the_same_chatter(both_at_work:
     earlier, later = both_at_work
     gate = Gate()
     completing = Elsewhere(lambda: begin_completing(later, gate))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     Elsewhere(lambda: marking.mark(earlier, marking.admit(earlier, {}), erases=True)).end()
     gate.open()
     completing.end()
@@ -219,7 +221,7 @@ def test_an_equal_export_is_found_while_a_deletion_of_its_chatter_completes(chat
 
     first = file()
     completing = Elsewhere(lambda: begin_completing(later, gate))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     assert file() == first
     gate.open()
     completing.end()
@@ -245,7 +247,7 @@ def lose(export: Export) -> None:
 
 def expiring_meanwhile(monkeypatch: pytest.MonkeyPatch, conversation: int, deletion: str) -> list[Elsewhere]:
     """Let another worker erase the conversation just when one has cleared inaccessible files."""
-    forget = objects.forget_out_of_reach
+    forget = objects.forget_unreachable
     others: list[Elsewhere] = []
 
     def expire() -> None:
@@ -258,7 +260,7 @@ def expiring_meanwhile(monkeypatch: pytest.MonkeyPatch, conversation: int, delet
             others.append(Elsewhere(expire))
             assert others[0].waits
 
-    monkeypatch.setattr(objects, "forget_out_of_reach", forget_and_let_another_work)
+    monkeypatch.setattr(objects, "forget_unreachable", forget_and_let_another_work)
     return others
 
 

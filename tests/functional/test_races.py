@@ -53,7 +53,7 @@ def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot,
 
     monkeypatch.setattr(rows, "erase", slow_erase)
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
 
     assert late.waits  # the mark and its first chunk are not committed yet
@@ -78,7 +78,7 @@ def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(cha
 
     monkeypatch.setattr(intake_rows, "write", slow_write)
     arriving = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="new")]))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
 
     assert deletion.waits  # for the intake that began before it
@@ -104,7 +104,7 @@ def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(chatbot, sto
 
     monkeypatch.setattr(journal, "conclude", slow_write)
     sleeper = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
     worker.drain(seconds=PATIENCE)
@@ -168,7 +168,7 @@ def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(cha
             gate.passed()
 
     another = Elsewhere(lock_the_first)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     one = claims.take(Kind.EXPORT)
     gate.open()
     another.end()
@@ -192,7 +192,7 @@ def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storag
 
     monkeypatch.setattr(rows, "erase", first_slow_erase)
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     conversation_of(chatbot, "43")
     other = deletion_of(chatbot, "43")
 
@@ -217,7 +217,7 @@ def test_intake_waits_for_every_mark_under_way(chatbot, storage, monkeypatch) ->
                 gate.passed()
 
         marking_one = Elsewhere(mark)
-        gate.wait_for_someone()
+        gate.wait_for_caller()
         late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
         assert late.waits
         gate.open()
@@ -238,7 +238,7 @@ def test_a_deletion_is_requeued_while_another_erases_shared_conversations(chatbo
 
     monkeypatch.setattr(rows, "_forget_identities", slowly_forget)
     one = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     second = deletion_of(chatbot, "43")
 
     worker.drain(seconds=PATIENCE)

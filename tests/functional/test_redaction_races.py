@@ -62,7 +62,7 @@ def test_two_with_the_same_export_file_it_again_once(company, storage, refusals)
     refusals.busy.add(EXPORTS)
     gate = Gate()
     held = Elsewhere(_holding(lambda: Export.objects.select_for_update().get(pk=exports[0].pk), gate))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     first = redact(company, one)
     waiting = Elsewhere(lambda: worker.drain(seconds=5))
     assert waiting.waits
@@ -256,7 +256,7 @@ def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: Ob
 
     gate = Gate()
     held = Elsewhere(_holding(lock, gate))
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     worker.drain(seconds=30)
 
     waiting = company.request_object(redaction)

@@ -48,7 +48,7 @@ def test_a_message_that_comes_first_keeps_its_conversation(chatbot: Chatbot) -> 
             gate.passed()
 
     sending = Elsewhere(intake)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     assert not worker.drain(seconds=60)
     gate.open()
     sending.end()

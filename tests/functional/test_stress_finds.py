@@ -137,19 +137,19 @@ def clearing_references_alone(patch: pytest.MonkeyPatch) -> None:
 
 
 def removing_what_is_delivered(patch: pytest.MonkeyPatch) -> None:
-    leave = exports.leave
+    leave = exports.record_remaining
 
     def leave_nothing(request_ids: Any, **of: Any) -> None:
         for export in Export.objects.filter(hosting="client", key__isnull=False):
             location_of(Bucket.objects.get(chatbot=export.chatbot)).storage.purge(export.key)
         leave(request_ids, **of)
 
-    patch.setattr(exports, "leave", leave_nothing)
+    patch.setattr(exports, "record_remaining", leave_nothing)
 
 
 def naming_no_copy_of_a_redaction(patch: pytest.MonkeyPatch) -> None:
-    leave = exports.leave
-    patch.setattr(exports, "leave", lambda ids, of: of is DELETIONS and leave(ids))
+    leave = exports.record_remaining
+    patch.setattr(exports, "record_remaining", lambda ids, of: of is DELETIONS and leave(ids))
 
 
 def making_again_behind(patch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ class ClientState:
     def pick(self, things: Collection[T]) -> T | None:
         return self.chance.choice(list(things)) if things else None
 
-    def told(self, kind: str, what: object, request: Request | None = None) -> None:
+    def report(self, kind: str, what: object, request: Request | None = None) -> None:
         """Note a violation of something of this chatbot."""
         self.violations.add(kind, f"{self.bot}: {what}{f' ({request})' if request else ''}")
 

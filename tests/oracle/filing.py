@@ -96,7 +96,7 @@ def file_all(state: ClientState, requests: Sequence[Request]) -> None:
     results = state.caller.batch("batch", bodies, new_key()).body["results"]
     for request, result in zip(requests, results, strict=True):
         if "request_id" not in result:
-            state.told("wrong answer", f"an item of a batch was refused: {result['error']['code']}", request)
+            state.report("wrong answer", f"an item of a batch was refused: {result['error']['code']}", request)
         else:
             _took(state, request, result)
 
@@ -105,7 +105,7 @@ def file_again(state: ClientState, request: Request) -> None:
     """Send a filing again with its key: it must be answered with the same request."""
     answer = state.caller.file(f"{request.kind} again", _PATHS[request.kind], request.body, request.key).body
     if answer.get("request_id") != request.id:
-        state.told("doubled filing", f"the same filing became {answer.get('request_id')}", request)
+        state.report("doubled filing", f"the same filing became {answer.get('request_id')}", request)
 
 
 def withdraw(state: ClientState, request: Request) -> None:
@@ -114,13 +114,13 @@ def withdraw(state: ClientState, request: Request) -> None:
     answer = state.caller.post("cancel", f"requests/{request.id}/cancel", {"reason": "duplicate"}, ok=(200, 409))
     if answer.status == 409:
         if answer.body["code"] != "not_cancellable":
-            state.told("wrong answer", f"a withdrawal was refused with {answer.body['code']}", request)
+            state.report("wrong answer", f"a withdrawal was refused with {answer.body['code']}", request)
         return
     if answer.status != 200:
         return
     see(state, request, answer.body)
     if request.status != "cancelled":
-        state.told("wrong answer", f"a withdrawn request is {request.status}", request)
+        state.report("wrong answer", f"a withdrawn request is {request.status}", request)
 
 
 def redact(state: ClientState, conversation: Conversation, message: str) -> None:
@@ -137,10 +137,10 @@ def see(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:
     """Note the status of a request as it is shown, and check that it may have come to that."""
     status = str(shown["status"])
     if not is_allowed(request, status):
-        state.told("wrong transition", f"after {request.status} it is {status}", request)
+        state.report("wrong transition", f"after {request.status} it is {status}", request)
     if request.is_final and (shown["finished_at"] != request.finished_at or shown["status"] != request.status):
         told = f"it ended at {request.finished_at}, and then at {shown['finished_at']}"
-        state.told("ended twice", told, request)
+        state.report("ended twice", told, request)
     if status != request.status:
         request.statuses.append(status)
     was_open = not request.is_final
@@ -189,7 +189,7 @@ def _took(state: ClientState, request: Request, shown: Mapping[str, Any]) -> Non
     known = state.filed.get(str(shown["request_id"]))
     if known is not None:
         if not shown.get("existing") or known.kind != "export" or known.value != request.value:
-            state.told("doubled filing", f"a new filing was answered with {known}", request)
+            state.report("doubled filing", f"a new filing was answered with {known}", request)
         _merge(state, request, known)
         return
     request.id = str(shown["request_id"])

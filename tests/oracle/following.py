@@ -58,22 +58,22 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
     """Look over the API whether a conversation that nobody erases is there, message by message."""
     shown = state.shown(conversation)
     if shown.get("id") != conversation.id:
-        state.told("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
+        state.report("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
         return
     is_another = datetime.fromisoformat(shown["started_at"]) != conversation.began
     if wrong := differing(conversation, facts_shown(shown)) + ["beginning"] * is_another:
-        state.told("neighbour", f"{conversation.id} is shown with another {', '.join(wrong)}")
+        state.report("neighbour", f"{conversation.id} is shown with another {', '.join(wrong)}")
     path = f"conversations/{conversation.number}/messages?limit=1000"
     answer = state.caller.get("messages", path, ok=(200, 410, 404))
     if answer.status != 200:
-        state.told("neighbour", f"{conversation.id}, which nobody erases, is answered with {answer.status}")
+        state.report("neighbour", f"{conversation.id}, which nobody erases, is answered with {answer.status}")
         return
     found = {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
     for kind, what in faults_of_texts(conversation, found):
-        state.told(kind, what)
+        state.report(kind, what)
     times = [conversation.sent_at[message] for message in found if message in conversation.sent_at]
     if times != sorted(times):
-        state.told("neighbour", f"the messages of {conversation.id} are shown in another order")
+        state.report("neighbour", f"the messages of {conversation.id} are shown in another order")
 
 
 def _is_deleted(state: ClientState, request: Request, conversation: Conversation) -> None:
@@ -83,10 +83,10 @@ def _is_deleted(state: ClientState, request: Request, conversation: Conversation
         wrong.append("beginning")
     if not shown["deleted"] or shown["id"] or shown["unique_chatter_identifiers"] or wrong:
         told = f"{conversation.id} is shown after its deletion was completed {wrong or ''}".strip()
-        state.told("not deleted", told, request)
+        state.report("not deleted", told, request)
     answer = state.caller.get("messages", f"conversations/{conversation.number}/messages", ok=(200, 410))
     if answer.status != 410:
-        state.told("not deleted", f"the messages of {conversation.id} are shown after its deletion", request)
+        state.report("not deleted", f"the messages of {conversation.id} are shown after its deletion", request)
 
 
 def _download(state: ClientState, request: Request) -> None:
@@ -99,11 +99,11 @@ def _download(state: ClientState, request: Request) -> None:
         key = shown["export"]["key"]
         raw = state.read(key) if key else None
         if key and raw is None:
-            state.told("lost export", "its file is not in the client's bucket", request)
+            state.report("lost export", "its file is not in the client's bucket", request)
     else:
         raw = _fetch(state, request)
     for fault in faults_of(request, raw, shown["export"], state.conversations) if raw is not None else ():
-        state.told("export", fault, request)
+        state.report("export", fault, request)
 
 
 def _fetch(state: ClientState, request: Request) -> bytes | None:
@@ -123,19 +123,19 @@ def _fetch(state: ClientState, request: Request) -> bytes | None:
         if found.status == 404 and _is_removed(state, request):
             return None
         if found.status < 500:
-            state.told("lost export", f"its link is answered with {found.status}", request)
+            state.report("lost export", f"its link is answered with {found.status}", request)
             return None
         time.sleep(0.5)
     if state.violations.outages.lately(_REST):
         state.unsettled[request] = None  # once more, later
     else:
-        state.told("lost export", "its link has had no answer, and no fault explains that", request)
+        state.report("lost export", "its link has had no answer, and no fault explains that", request)
     return None
 
 
 def _explain_loss(state: ClientState, request: Request, how: str) -> None:
     if not _is_removed(state, request):
-        state.told("lost export", f"a completed export {how}, and nothing has removed it", request)
+        state.report("lost export", f"a completed export {how}, and nothing has removed it", request)
 
 
 def _is_removed(state: ClientState, request: Request) -> bool:

@@ -43,7 +43,7 @@ class Person:
 
 @dataclass(eq=False)
 class Conversation:
-    """A conversation. `people` are the values whom a stored document names; `tried` also those of documents that were
+    """A conversation. `people` are the values in its stored documents; `tried` also those of documents that were
     refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent.
     `facts` are what each of its documents says of it, by the names of the evidence."""
 
@@ -135,8 +135,8 @@ class Request:
         return self.kind in ERASING and not self.is_withdrawn
 
     def __str__(self) -> str:
-        whom = self.value or "+".join(self.ids) or "old ones"
-        return f"{self.kind} {self.id or self.key} of {self.bot}/{whom} {' '.join(sorted(self.flags))}".strip()
+        subject = self.value or "+".join(self.ids) or "old ones"
+        return f"{self.kind} {self.id or self.key} of {self.bot}/{subject} {' '.join(sorted(self.flags))}".strip()
 
 
 def options_of(flags: Iterable[str]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ PLANTED: dict[str, list[Plant]] = {
         lambda s: s.put("uploads/2", b""),
     ],
     "lost conversation": [lambda s: s.evidence.conversations.pop(2)],
-    "identity": [lambda s: s.conversation(s.whole, values={}), lambda s: s.refuse_nobody()],
+    "identity": [lambda s: s.conversation(s.whole, values={}), lambda s: s.refuse_without_reason()],
     "closed by another": [lambda s: s.conversation(s.whole, closed_by="d")],
     "forgotten request": [lambda s: s.evidence.requests.pop("d")],
     "doubled filing": [

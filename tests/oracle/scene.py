@@ -69,7 +69,7 @@ class Scene:
         number = conversation.number or 0
         self.evidence.conversations[number] = self.evidence.conversations[number]._replace(**changes)
 
-    def refuse_nobody(self) -> None:
+    def refuse_without_reason(self) -> None:
         """Have an identity refused, of which the model knows that there was none."""
         self.whole.is_refused = False
         self.conversation(self.whole, refused=1)

@@ -40,7 +40,7 @@ def begin(state: ClientState) -> None:
         send(state, sent, as_lines=state.chance.random() < 0.2)
 
 
-def go_on(state: ClientState) -> None:
+def extend(state: ClientState) -> None:
     """Send more messages of a conversation, at times of the day before."""
     if conversation := state.pick(state.alive):
         send(state, [prepared(state, conversation, min(conversation.people))])
@@ -67,10 +67,10 @@ def repeat(state: ClientState) -> None:
         [result] = state.caller.post("resent document", "conversations", body).body["results"]
         if result["outcome"] != "unchanged" or result["number"] != conversation.number:
             told = f"a document of {conversation.id} sent again was {_outcome(result)}, not unchanged"
-            state.told("resent document", told)
+            state.report("resent document", told)
 
 
-def come_late(state: ClientState) -> None:
+def send_after_deletion(state: ClientState) -> None:
     """Send more of a conversation that is erased: nothing may be stored."""
     if deletion := state.pick([deletion for deletion in _completed(state) if deletion.surely]):
         conversation = state.chance.choice(deletion.in_order)
@@ -90,7 +90,7 @@ def send_late(
     _must_be_refused(state, prepared(state, conversation, value, is_late=True), code, request)
 
 
-def come_back(state: ClientState) -> None:
+def send_for_erased_chatter(state: ClientState) -> None:
     """Send, of a chatter who was erased, a conversation that began before that: nothing may be stored."""
     value = state.pick(list(state.erased_at)[-20:])
     if value is None:
@@ -103,7 +103,7 @@ def come_back(state: ClientState) -> None:
     _must_be_refused(state, late, "chatter_erased")
 
 
-def come_back_unnamed(state: ClientState) -> None:
+def assert_erased_chatter(state: ClientState) -> None:
     """Send a conversation of nobody that began before somebody was erased, and then say that it is theirs.
 
     That is refused, and the conversation goes too (docs/clients/assert-who-chatted.md).
@@ -126,7 +126,7 @@ def come_back_unnamed(state: ClientState) -> None:
     result = _name(state, conversation, deletion.value)
     # Sent again after a lost answer, it finds the conversation closed.
     if result["outcome"] != "refused" or result["error"]["code"] not in ERASED:
-        state.told("late data", f"naming the erased chatter of {conversation.id} was {_outcome(result)}", deletion)
+        state.report("late data", f"naming the erased chatter of {conversation.id} was {_outcome(result)}", deletion)
 
 
 def _must_be_refused(state: ClientState, sent: Sent, code: str, request: Request | None = None) -> None:
@@ -134,7 +134,7 @@ def _must_be_refused(state: ClientState, sent: Sent, code: str, request: Request
     [result] = state.caller.post(what, "conversations", sent.body).body["results"]
     codes = {code} if sent.conversation.number is None else {code, "conversation_deleted"}
     if result["outcome"] != "refused" or result["error"]["code"] not in codes:
-        state.told("late data", f"a {what}, of {sent.conversation.id}, was {_outcome(result)}, not {code}", request)
+        state.report("late data", f"a {what}, of {sent.conversation.id}, was {_outcome(result)}, not {code}", request)
 
 
 def upload(state: ClientState, conversation: Conversation, size: int = 10) -> None:
@@ -148,10 +148,10 @@ def upload(state: ClientState, conversation: Conversation, size: int = 10) -> No
         conversation.files.add(word)
     elif answer and answer.status in {404, 410}:
         told = f"a file of {conversation.id}, which nobody erases, was refused with {answer.status}"
-        state.told("wrong answer", told)
+        state.report("wrong answer", told)
 
 
-def _somebody(state: ClientState, conversation: Conversation) -> Person:
+def _joining_chatter(state: ClientState, conversation: Conversation) -> Person:
     """Return a chatter who may be named in a new conversation."""
     return state.pick([one for one in state.people if state.may_join(one, conversation)]) or state.new_person()
 
@@ -159,12 +159,12 @@ def _somebody(state: ClientState, conversation: Conversation) -> Person:
 def identify(state: ClientState) -> None:
     """Begin a conversation of nobody, and say afterwards whose it is."""
     conversation = store(state, "")
-    value = _somebody(state, conversation).value
+    value = _joining_chatter(state, conversation).value
     conversation.tried.add(value)
     state.meets(conversation, value)
     result = _name(state, conversation, value)
     if result["outcome"] not in {"created", "confirmed"} or result["number"] != conversation.number:
-        state.told("identity", f"naming the chatter of {conversation.id} was {_outcome(result)}")
+        state.report("identity", f"naming the chatter of {conversation.id} was {_outcome(result)}")
         return
     conversation.people.add(value)
     state.alive[conversation] = None
@@ -181,7 +181,7 @@ def sign(state: ClientState) -> None:
     """Begin a conversation whose chatter a token names."""
     if state.identity_key and not state.violations.outages.excuses:
         conversation = state.new_conversation()
-        sent = prepared(state, conversation, _somebody(state, conversation).value)
+        sent = prepared(state, conversation, _joining_chatter(state, conversation).value)
         _sign(state, sent)
         send(state, [sent])
 
@@ -207,7 +207,7 @@ def arrive(state: ClientState) -> None:
         state.waiting[conversation] = None
 
 
-def see_who_it_is(state: ClientState) -> None:
+def check_resolved_identity(state: ClientState) -> None:
     """Look whether a conversation has got its identity from the resolver."""
     conversation = state.pick(state.waiting)
     if conversation is None:
@@ -215,7 +215,7 @@ def see_who_it_is(state: ClientState) -> None:
     values = set(shown_values(state.shown(conversation)))
     expected = state.sessions[conversation.session]
     if values - {expected}:
-        state.told("identity", f"{conversation.id} has the identity of {values}, and the resolver named {expected}")
+        state.report("identity", f"{conversation.id} has the identity of {values}, and the resolver named {expected}")
     if values:
         del state.waiting[conversation]
         conversation.people.add(expected)
@@ -297,7 +297,7 @@ def send(state: ClientState, sent: Sequence[Sent], *, as_lines: bool = False) ->
         answer = state.caller.post("documents", "conversations", bodies[0] if len(bodies) == 1 else bodies)
     results = answer.body["results"]
     if [result["id"] for result in results] != [body["id"] for body in bodies]:
-        state.told("wrong answer", "the results of documents are not in their order")
+        state.report("wrong answer", "the results of documents are not in their order")
         return
     for document, result in zip(sent, results, strict=True):
         note(state, document, result)
@@ -310,11 +310,11 @@ def note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
         is_explained = result["error"]["code"] in ERASED and sent.erasures
         if not is_explained and not state.violations.outages.excuses:
             told = f"a document of {conversation.id} was {_outcome(result)}, and nothing erases it"
-            state.told("refused document", told)
+            state.report("refused document", told)
         return
     if conversation.number not in {None, result["number"]}:
         told = f"{conversation.id} has two numbers, {conversation.number} and {result['number']}"
-        state.told("refused document", told)
+        state.report("refused document", told)
     conversation.number = result["number"]
     conversation.texts |= sent.texts
     conversation.documents.append(sent.body)

@@ -58,7 +58,7 @@ def _erase(state: ClientState) -> None:
     state.erased_at[person.value] = now()
 
 
-@pytest.mark.parametrize("come", [sending.come_back, sending.come_back_unnamed])
+@pytest.mark.parametrize("come", [sending.send_for_erased_chatter, sending.assert_erased_chatter])
 def test_an_erased_chatter_must_not_come_back(come: Callable[[ClientState], None]) -> None:
     state = _state(_stored)
     _erase(state)

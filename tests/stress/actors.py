@@ -57,7 +57,7 @@ class Actor:
             self._is_busy, self._is_dead, self._left = True, False, steps
         self._jobs.put(work)
 
-    def go_on(self, steps: int | None = None) -> None:
+    def resume(self, steps: int | None = None) -> None:
         with self._changed:
             self._left, self._is_stopped = steps, False
             self._changed.notify_all()

@@ -14,7 +14,7 @@ from tests.oracle.leftovers import folder_of
 from tests.oracle.model import ERASING, FINAL
 from tests.oracle.words import found_in
 from tests.stress.looking import Onlooker
-from tests.stress.truth import AGAIN, Filed, ModelConversation, Truth
+from tests.stress.truth import AGAIN, FiledRequest, ModelConversation, Truth
 
 
 class Broken(Exception):
@@ -28,7 +28,7 @@ class Broken(Exception):
 # --- At a completion -----------------------------------------------------------------------------------------
 
 
-def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
+def at_completion(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
     """Check what a request has to have erased, and done about copies, at the moment it is seen completed."""
     if one.kind == "deletion":
         _is_erased(truth, one, look)
@@ -46,7 +46,7 @@ def at_completion(truth: Truth, one: Filed, look: Onlooker) -> None:
             raise Broken("overtaken", f"{one} is completed, and {export}, made again, is {request.status}")
 
 
-def _is_reliable(truth: Truth, export: Filed) -> None:
+def _is_reliable(truth: Truth, export: FiledRequest) -> None:
     """Check that an export by UCI has what the chatbot's setting lets in, and nothing else."""
     assert export.ended_at
     demanded = truth.demanded(export)
@@ -73,7 +73,7 @@ def _is_reliable(truth: Truth, export: Filed) -> None:
             raise Broken("missing", f"{export} does not hold {entry}; it may have demanded {demanded}")
 
 
-def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
+def _is_erased(truth: Truth, deletion: FiledRequest, look: Onlooker) -> None:
     # One may be lost with the database, and not sent again yet.
     scope = [entry for entry in deletion.certain if entry.number is not None]
     rows = look.rows(scope)
@@ -97,14 +97,14 @@ def _is_erased(truth: Truth, deletion: Filed, look: Onlooker) -> None:
             raise Broken("own export", f"{deletion} is completed, and the chatter's {export} is still there")
 
 
-def _may_be_in_grace(deletion: Filed, export: Filed) -> bool:
+def _may_be_in_grace(deletion: FiledRequest, export: FiledRequest) -> bool:
     """Return whether the export may be in its grace: finished less than a week before the deletion was filed."""
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
     return not ("erase_exports" in deletion.flags and deletion.is_of_chatter(export))
 
 
-def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
+def is_redacted(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
     """Check that the text of a completed redaction is nowhere but in copies that it names.
 
     It keeps those that hold a conversation which a deletion has closed: nobody could make them again.
@@ -121,7 +121,7 @@ def is_redacted(truth: Truth, redaction: Filed, look: Onlooker) -> None:
             raise Broken(f"redacted text in {folder_of(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 
-def _are_named(truth: Truth, one: Filed, look: Onlooker) -> None:
+def _are_named(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
     """Check that a request that has just erased something names each copy that was delivered before it was filed."""
     delivered = [each for each in truth.of("export") if each.is_delivered and each.ended_at]
     delivered = [each for each in delivered if each.ended_at and each.ended_at < one.asked_at]
@@ -146,7 +146,7 @@ def _belongs(key: str, export_key: str) -> bool:
 # --- What is noted of copies ---------------------------------------------------------------------------------
 
 
-def note_key(truth: Truth, export: Filed, key: str) -> None:
+def note_key(truth: Truth, export: FiledRequest, key: str) -> None:
     for other in truth.of("export"):
         # Within a second the key of one that is gone is given to the next export of the chatter.
         if other is not export and other.object_key == key:
@@ -161,7 +161,7 @@ def note_removed(truth: Truth, with_keys: Collection[str]) -> None:
             export.gone_with = frozenset(one.name for one in truth.of("deletion") if one.has_begun)
 
 
-def note_deletions(truth: Truth, removed: Filed, repeat: Filed) -> None:
+def note_deletions(truth: Truth, removed: FiledRequest, repeat: FiledRequest) -> None:
     """Note which later deletions of the chatter have to wait for an export that is made again.
 
     Raises Broken if one has marked: then nothing is to be made again.
@@ -173,7 +173,7 @@ def note_deletions(truth: Truth, removed: Filed, repeat: Filed) -> None:
     repeat.awaited_by = {one.name for one in later}
 
 
-def note_kept(truth: Truth, redaction: Filed, look: Onlooker) -> None:
+def note_kept(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
     """Note which finished exports a redaction that has just begun must keep: something of them is erased."""
     rows = look.rows(truth.entries)
     erased = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}

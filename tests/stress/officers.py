@@ -24,7 +24,7 @@ from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
 from tests.clients import use_bucket_at, use_hosted_bucket
 from tests.oracle.model import now
-from tests.stress.truth import RETAINED_FOR, Demand, Filed, Truth
+from tests.stress.truth import RETAINED_FOR, Demand, FiledRequest, Truth
 
 # Who sets a period is another one than who approves its first run.
 _OFFICER = "user:1"
@@ -136,7 +136,7 @@ class Officers:
         self._change(chatbot, days, confirmed)
         self._note(name, policy.waiting_first_run(chatbot) if is_first else None, days=days)
 
-    def end_restored_period(self, run: Filed) -> bool:
+    def end_restored_period(self, run: FiledRequest) -> bool:
         """End a period that was ended or lengthened before a restore brought it back; return whether it was.
 
         In place of an approval of its run, which would erase what was to be kept.

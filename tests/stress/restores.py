@@ -17,7 +17,7 @@ from tests.oracle.evidence import ConversationRow
 from tests.oracle.model import ERASING, Conversation, now
 from tests.restoring import Backup
 from tests.stress.looking import Onlooker
-from tests.stress.truth import Demand, Filed, ModelConversation
+from tests.stress.truth import Demand, FiledRequest, ModelConversation
 from tests.stress.world import World
 
 # Their values are of the backup too: numbers are given again.
@@ -34,7 +34,7 @@ class _Taken:
     rows: Backup
     sequences: list[tuple[str, int, bool]]
     stored: dict[Conversation, dict[str, Any]]
-    named: dict[str, Filed]
+    named: dict[str, FiledRequest]
     versions: set[tuple[str, str]]
     sent: int
 
@@ -142,7 +142,7 @@ class Restores:
             entry.is_barred = entry.is_barred or is_sure or (bool(done) and done == accounting)
         self.lost = {entry: set(entry.texts) for entry, row in stored.items() if not row.closed_by}
 
-    def _file_again(self, one: Filed, *, forgotten: str | None) -> None:
+    def _file_again(self, one: FiledRequest, *, forgotten: str | None) -> None:
         """Let a request be what it was, but keep its status until the replay has brought another one.
 
         Of one that is `forgotten` the ledger lacks the acceptance, or what was decided last (`withdrawn`).
@@ -167,7 +167,7 @@ class Restores:
         one.gone_with = None
         one.certain = frozenset(entry for entry in one.certain if self._names(one, entry))
 
-    def _names(self, one: Filed, entry: ModelConversation) -> bool:
+    def _names(self, one: FiledRequest, entry: ModelConversation) -> bool:
         """Return whether a request surely still names a conversation: it can find it here, or in the ledger."""
         if entry.is_barred or (not one.value and one.kind == "deletion"):
             return True

@@ -29,7 +29,7 @@ from tests.stress.officers import clients_bucket
 from tests.stress.restores import Restores
 from tests.stress.sessions import Sessions
 from tests.stress.stories import FILED, TURNS, Author, Rule, Story, printed, shortened
-from tests.stress.truth import Filed, Truth
+from tests.stress.truth import FiledRequest, Truth
 from tests.stress.world import BOTS, COMMANDS, World
 
 # Drains and sweeps after which everything has to be final, once the storage is well.
@@ -114,7 +114,7 @@ class Play:
             actor.begin(work, steps=1)
             self._settled(actor)
             while actor.is_stopped and sum(one.has_begun for one in self.truth.named.values()) == begun:
-                actor.go_on(1)
+                actor.resume(1)
                 self._settled(actor)
             return
         # Unless somebody has locked some of it, or nothing may be erased.
@@ -122,7 +122,7 @@ class Play:
         late = invariants.late(self.truth, self._look) if kind == "sweep" and is_alone else []
         most = None if steps is None else int(steps)
         if actor.is_stopped:
-            actor.go_on(most)
+            actor.resume(most)
         else:
             actor.begin(work, steps=most)
         self._settled(actor)
@@ -166,7 +166,7 @@ class Play:
         self.world.mend()
         for actor in list(self._actors.values()):
             if actor.is_stopped:
-                actor.go_on()
+                actor.resume()
                 self._settle(actor)
         states: list[list[tuple[str, str]]] = []
         while (waiting := self._waiting()) and len(states) < _ROUNDS:
@@ -187,7 +187,7 @@ class Play:
         for rule in (("leases",), ("hour",), *looks, ("sweep", "w1"), ("hour",), ("work", "w1")):
             self._perform(rule)
 
-    def _decide(self, one: Filed) -> None:
+    def _decide(self, one: FiledRequest) -> None:
         if one.status == "failed":
             self._retries(one)
         elif one.status == "on_hold":
@@ -197,12 +197,12 @@ class Play:
         if self._random.random() < 0.3:
             self._perform(("work", "w1"))
 
-    def _retries(self, one: Filed) -> bool:
+    def _retries(self, one: FiledRequest) -> bool:
         taken: list[bool] = []
         self._call(lambda: taken.append(self.world.decide("retry", one.name)))
         return taken == [True]
 
-    def _waiting(self) -> list[Filed]:
+    def _waiting(self) -> list[FiledRequest]:
         """Return the requests that are not final, as they are now."""
         found = self._look.requests()
         waiting = [one for one in self.truth.named.values() if one.id in found and found[one.id].status not in FINAL]
@@ -305,7 +305,7 @@ class Play:
             blocking = set(self._look.blocking(actor.pid)) if stopped and actor.pid else set()
             for other in stopped:
                 if other.is_stopped and (other.pid in blocking or time.monotonic() > looks_in_vain):
-                    other.go_on()
+                    other.resume()
                     if depth < len(self._actors):
                         self._settle(other, depth + 1)
             if time.monotonic() > end:

@@ -15,7 +15,7 @@ from tests.oracle.evidence import ConversationRow, RequestRow
 from tests.oracle.model import now
 from tests.stress.invariants import Broken
 from tests.stress.looking import Onlooker
-from tests.stress.truth import Filed, ModelConversation, Text, Truth
+from tests.stress.truth import FiledRequest, ModelConversation, Text, Truth
 
 
 class Writer:
@@ -37,7 +37,7 @@ class Writer:
             if (of := self._of.get((name, what))) is not None and of not in subjects
         }
 
-    def filed(self, one: Filed, body: dict[str, str]) -> None:
+    def filed(self, one: FiledRequest, body: dict[str, str]) -> None:
         one.written = [Text(what, text, self._of[one.name, what], now()) for what, text in body.items()]
 
     def note(self, name: str, decision: str, of: str) -> None:
@@ -90,7 +90,7 @@ def _takes(
 
 
 def _may_be_gone(
-    truth: Truth, one: Filed, text: Text, gone: list[ModelConversation], of_chatter: list[Filed]
+    truth: Truth, one: FiledRequest, text: Text, gone: list[ModelConversation], of_chatter: list[FiledRequest]
 ) -> bool:
     if text.what == "note":
         # Also the notes of what has ended, and of what names the same without finding anything.

@@ -48,9 +48,9 @@ class Demand(Span):
 
 @dataclass(eq=False)
 class ModelConversation(Conversation):
-    """A conversation. `named` are `people`, and those by whom it was closed, since a document or an identity named
+    """A conversation. `named` are `people`, and the chatters that closed it because a document or an identity named
     them. `claimed` counts the calls that identify somebody; `refused` are the erased ones of these who closed
-    nothing. `asked` are those whom the client's server named when it was asked; it surely is if there is a `session`
+    nothing. `asked` are the values that the client's server returned; it surely is if there is a `session`
     and nobody was named otherwise. `is_barred`: what had erased it had ended when the database was lost."""
 
     STORED = (
@@ -90,7 +90,7 @@ Conversations = frozenset[ModelConversation]
 
 
 @dataclass(eq=False, kw_only=True)
-class Filed(Request):
+class FiledRequest(Request):
     """A request, whose key is its name in the story. `certain` are the conversations that were surely in its scope
     when it was filed; `held` what was in the file of an export when it was seen first."""
 
@@ -133,8 +133,8 @@ class Filed(Request):
         return self.kind == "export" and self.status == "completed" and not self.is_delivered
 
     def __str__(self) -> str:
-        whom = self.value or "+".join(self.ids)
-        return f"{self.name} ({' '.join([self.kind, f'{self.bot}/{whom}', *sorted(self.flags)])})"
+        subject = self.value or "+".join(self.ids)
+        return f"{self.name} ({' '.join([self.kind, f'{self.bot}/{subject}', *sorted(self.flags)])})"
 
 
 class Truth(Model):
@@ -143,7 +143,7 @@ class Truth(Model):
     def __init__(self) -> None:
         super().__init__(Words())
         self._places: dict[tuple[str, str], ModelConversation] = {}
-        self.named: dict[str, Filed] = {}
+        self.named: dict[str, FiledRequest] = {}
         self.demands: list[Demand] = []
 
     def at(self, bot: str, name: str) -> ModelConversation:
@@ -169,17 +169,17 @@ class Truth(Model):
 
     def ask(
         self, name: str, kind: str, bot: str, *, value: str = "", ids: tuple[str, ...] = (), flags: Iterable[str] = ()
-    ) -> Filed:
+    ) -> FiledRequest:
         """Note a request that is about to be asked for."""
         known = [entry for entry in self.entries if entry.number is not None and entry.bot == bot]
         certain = frozenset(entry for entry in known if (value in entry.people if value else entry.id in ids))
-        one = Filed(bot, kind, name, value, ids, frozenset(flags), certain=certain)
+        one = FiledRequest(bot, kind, name, value, ids, frozenset(flags), certain=certain)
         one.texts = {entry.id: dict(entry.texts) for entry in certain}
         self.named[name] = one
         self.file(one)
         return one
 
-    def ask_redaction(self, name: str, bot: str, conversation: str, place: int) -> Filed | None:
+    def ask_redaction(self, name: str, bot: str, conversation: str, place: int) -> FiledRequest | None:
         """Note that one of the messages of a conversation is about to be redacted, if it has any."""
         entry = self.at(bot, conversation)
         if name in self.named or entry.number is None or not entry.texts:
@@ -189,7 +189,7 @@ class Truth(Model):
         one.text = entry.texts[one.message]
         return one
 
-    def drop(self, one: Filed) -> None:
+    def drop(self, one: FiledRequest) -> None:
         del self.named[one.name]
         self.forget(one)
 
@@ -197,10 +197,10 @@ class Truth(Model):
     def entries(self) -> list[ModelConversation]:
         return list(self._places.values())
 
-    def of(self, *kinds: str) -> list[Filed]:
+    def of(self, *kinds: str) -> list[FiledRequest]:
         return [one for one in list(self.named.values()) if one.kind in kinds and one.id]
 
-    def repeat(self, removed: Filed, *, request_id: str, received_at: datetime) -> Filed:
+    def repeat(self, removed: FiledRequest, *, request_id: str, received_at: datetime) -> FiledRequest:
         """Add the export that was filed in place of one that a redaction has removed, and return it."""
         name = f"{removed.name}{AGAIN}"
         one = self.ask(name, "export", removed.bot, value=removed.value, ids=removed.ids, flags=removed.flags)
@@ -215,7 +215,7 @@ class Truth(Model):
         exports = (one for one in list(self.named.values()) if one.kind == "export" and one.bot == entry.bot)
         return any(entry.id in one.ids for one in exports)
 
-    def accounts(self, one: Filed, entry: ModelConversation) -> bool:
+    def accounts(self, one: FiledRequest, entry: ModelConversation) -> bool:
         """Return whether this deletion or retention run may have erased this conversation."""
         if one.is_withdrawn or entry.bot != one.bot:
             return False
@@ -230,7 +230,7 @@ class Truth(Model):
     def is_accounted_for(self, entry: ModelConversation) -> bool:
         return entry.is_barred or any(self.accounts(one, entry) for one in self.of(*ERASING))
 
-    def must_be_gone(self, deletion: Filed, entry: ModelConversation) -> bool:
+    def must_be_gone(self, deletion: FiledRequest, entry: ModelConversation) -> bool:
         """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
         if entry in deletion.certain:
             return True
@@ -267,7 +267,7 @@ class Truth(Model):
             is_known = not (entry.asked or entry.may_be_refused) or bool(entry.refused)
             entry.is_refused = bool(entry.refused) if is_known else None
 
-    def demanded(self, export: Filed) -> set[str]:
+    def demanded(self, export: FiledRequest) -> set[str]:
         """Return what a completed export's chatbot may have demanded at its snapshot."""
         ours = [one for one in list(self.demands) if one.bot == export.bot]
         before = [one for one in ours if one.answered_at and one.answered_at <= export.asked_at]
@@ -279,7 +279,7 @@ class Truth(Model):
 
     def may_be_removed(self, export: Request, erasures: Iterable[Request]) -> bool:
         """Return whether a redaction or a deletion may have removed the file of an export; in its grace few may."""
-        assert isinstance(export, Filed)
+        assert isinstance(export, FiledRequest)
         if export.held is None:
             return True
         is_fresh = export.aged_at is None
@@ -290,7 +290,7 @@ class Truth(Model):
         redacting = [one for one in self.of("redaction") if not (is_fresh and one.name in export.kept_from)]
         return any(self.at(one.bot, *one.ids) in export.held for one in redacting if not one.is_withdrawn)
 
-    def _may_remove(self, deletion: Filed, export: Filed) -> bool:
+    def _may_remove(self, deletion: FiledRequest, export: FiledRequest) -> bool:
         if deletion.is_withdrawn:
             return False
         is_later = deletion.ended_at is not None and export.asked_at > deletion.ended_at

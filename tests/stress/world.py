@@ -28,7 +28,7 @@ from tests.stress.circumstances import Faults, Refusal
 from tests.stress.officers import Officers
 from tests.stress.sessions import Sessions
 from tests.stress.texts import Writer
-from tests.stress.truth import Filed, ModelConversation, Span, Truth
+from tests.stress.truth import FiledRequest, ModelConversation, Span, Truth
 from tests.tokens import Backend
 
 BOTS = ("acme", "neighbour")
@@ -212,13 +212,13 @@ class World:
         elif response.status_code not in {404, 410, 503}:
             self._report(f"an upload was answered with {response.status_code}")
 
-    def file(self, kind: str, name: str, bot: str, whom: str, *flags: str) -> None:
+    def file(self, kind: str, name: str, bot: str, subject: str, *flags: str) -> None:
         """File a request: `delete`, `export`, or `delete_ids`, `export_ids` of certain conversations."""
         if name in self.truth.named:
             return
         self._sessions.see()
         body = options_of(flags)
-        value, ids = ("", tuple(whom.split(","))) if kind.endswith("_ids") else (whom, ())
+        value, ids = ("", tuple(subject.split(","))) if kind.endswith("_ids") else (subject, ())
         if value:
             body |= _naming(value)
         else:
@@ -243,7 +243,7 @@ class World:
         if response.status_code != 410:
             self._report(f"a redaction was answered with {response.status_code}")
 
-    def _is_filed(self, filed: Filed, answer: Any, written: dict[str, str]) -> None:
+    def _is_filed(self, filed: FiledRequest, answer: Any, written: dict[str, str]) -> None:
         filed.received_at, filed.id = datetime.fromisoformat(answer["received_at"]), answer["request_id"]
         self.writer.filed(filed, written)
 
@@ -265,7 +265,7 @@ class World:
             self._report(f"{decision} was answered with {response.status_code}" + " to who filed it" * is_own)
         return bool(response.status_code == 200)
 
-    def _command(self, command: str, refusal: str, filed: Filed) -> bool:
+    def _command(self, command: str, refusal: str, filed: FiledRequest) -> bool:
         try:
             call_command(command, filed.id, stdout=io.StringIO())
         except CommandError as refused:

@@ -53,7 +53,7 @@ exit codes:
         if options["json"]:
             self.stdout.write(json.dumps(_document(turn), cls=DjangoJSONEncoder))
         else:
-            self._say(turn)
+            self._report(turn)
         sys.exit(EXIT_CODES[State(turn.state)])
 
     def _last(self) -> CanaryTurn:
@@ -73,13 +73,13 @@ exit codes:
             if turn.step != said:
                 said = turn.step
                 self.stderr.write(f"{CanaryTurn.Step(said).label} ...")
-            turns.go_on(seconds=end - time.monotonic())
+            turns.resume(seconds=end - time.monotonic())
             turn.refresh_from_db()
             if turn.state == State.RUNNING:
                 time.sleep(1)
         return turn
 
-    def _say(self, turn: CanaryTurn) -> None:
+    def _report(self, turn: CanaryTurn) -> None:
         for one in turn.findings:
             self.stdout.write(f"{one['place']}: {Left(one['code']).label}: {one['where']}")
         if turn.trouble:

@@ -61,7 +61,7 @@ exit codes:
         waiting = [
             extract
             for chatbot in _chatbots(options["slug"])
-            for extract in extracts.prepare(chatbot, *_wanted(chatbot, options), again=options["again"])
+            for extract in extracts.prepare(chatbot, *_requested_days(chatbot, options), again=options["again"])
         ]
         for extract in tqdm(waiting, unit=" days", file=sys.stderr, disable=None):
             extracts.build_now(extract)
@@ -117,7 +117,7 @@ def _chatbots(slug: str | None) -> Iterable[Chatbot]:
     return [chatbot]
 
 
-def _wanted(chatbot: Chatbot, options: dict[str, Any]) -> tuple[date, date]:
+def _requested_days(chatbot: Chatbot, options: dict[str, Any]) -> tuple[date, date]:
     newest = days.last_day_over(chatbot.timezone, timezone.now())
     first = options["date"] or options["first"] or newest
     last = options["date"] or options["last"] or newest

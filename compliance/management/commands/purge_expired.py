@@ -36,15 +36,15 @@ exit codes: 0 all is removed, 1 the storage or the database did not answer, 3 st
     def handle(self, *args: Any, **options: Any) -> None:
         expired = expiry.count_expired()
         if options["dry_run"]:
-            self._tell({"dry_run": True, "expired": expired})
+            self._report({"dry_run": True, "expired": expired})
             return
         with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
             run = expiry.remove_expired(Cleanup(is_whole=True, progress=bar.update))
-        self._tell({"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)})
+        self._report({"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)})
         if run.refused:
             raise SystemExit(3)
 
-    def _tell(self, outcome: dict[str, Any]) -> None:
+    def _report(self, outcome: dict[str, Any]) -> None:
         counts = [(title, outcome.get(title, {})) for title in ("expired", "removed", "refused")]
         self.report(
             outcome,

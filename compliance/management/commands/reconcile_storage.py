@@ -50,13 +50,13 @@ refused (see --force), 3 there are differences, or were before --fix: run it aga
 
 
 def _lines(report: Report) -> Iterator[str]:
-    for part in (_of_objects, _of_rows, _of_a_restore, _of_repairs):
+    for part in (_object_lines, _row_lines, _restore_lines, _repair_lines):
         yield from part(report)
     but = ", but for what is younger than a day" if report.young else ""
     yield f"Bucket and database agree{but}." if report.agrees else "There are differences."
 
 
-def _of_objects(report: Report) -> Iterator[str]:
+def _object_lines(report: Report) -> Iterator[str]:
     for folder, count in sorted(report.objects.items()):
         yield f"{folder}: {counted(count, 'object')}"
     for kind, counts in (("orphans", report.orphans), ("objects with old versions", report.old_versions)):
@@ -72,13 +72,13 @@ def _of_objects(report: Report) -> Iterator[str]:
         yield f"erasure_ledger: {counted(count, 'object')} of another service, {service_id}, left alone"
 
 
-def _of_rows(report: Report) -> Iterator[str]:
+def _row_lines(report: Report) -> Iterator[str]:
     for kind, rows in (("missing", report.missing), ("of another size", report.of_another_size)):
         for store, ids in rows.items():
             yield f"{store}: object {kind}, rows {', '.join(map(str, ids))}"
 
 
-def _of_a_restore(report: Report) -> Iterator[str]:
+def _restore_lines(report: Report) -> Iterator[str]:
     if report.state != Service.State.OPEN:
         yield (
             "The database was restored from a backup. Rows that lack their object may be of people who were erased "
@@ -92,7 +92,7 @@ def _of_a_restore(report: Report) -> Iterator[str]:
         )
 
 
-def _of_repairs(report: Report) -> Iterator[str]:
+def _repair_lines(report: Report) -> Iterator[str]:
     for what, count in (report.fixed or {}).items():
         yield f"fixed: {count:,} {what}"
     for code, count in report.refused.items():

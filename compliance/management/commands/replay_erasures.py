@@ -94,7 +94,7 @@ of a restore, 130 interrupted
             if self.as_json:
                 self._write_json(report)
             else:
-                self._tell(report)
+                self._write_text(report)
 
         if not self._replay(show, options):
             raise CommandError("Meanwhile more was found to be lost. Run it again.")
@@ -151,7 +151,7 @@ of a restore, 130 interrupted
             self.stdout.write((", " if place else "") + json.dumps(one), ending="")
         self.stdout.write("]}")
 
-    def _tell(self, report: Report) -> None:
+    def _write_text(self, report: Report) -> None:
         for key, fault in report.refused:
             self.stdout.write(f"refused: {fault} {key}")
         for life in report.lives:
@@ -169,7 +169,7 @@ of a restore, 130 interrupted
         for (plan, outcome), number in sorted(report.counts.items()):
             after = f": {_outcome(plan, outcome).lower()}" if outcome and not report.is_dry_run else ""
             self.stdout.write(f"{number:,} x {Plan(plan).label.lower() if plan else 'not planned'}{after}")
-        self.stdout.write(_what_next(report))
+        self.stdout.write(_next_step(report))
 
 
 _INTERRUPTED = (
@@ -201,7 +201,7 @@ def _outcome(plan: str, outcome: str) -> str:
     return Outcome(outcome).label
 
 
-def _what_next(report: Report) -> str:
+def _next_step(report: Report) -> str:
     nothing = "" if report.unknown else " The ledger has no object that this database does not know."
     if nothing and report.state != Service.State.OPEN:
         nothing += " If anything was asked for since the backup, S3_BUCKET is not the bucket that has its ledger."
@@ -214,10 +214,10 @@ def _what_next(report: Report) -> str:
             f"The service is open. Conversations to be erased again: {report.conversations:,}.{nothing} Now compare "
             "the bucket with the database: manage.py reconcile_storage"
         )
-    return " ".join([text, *_to_look_at(report)])
+    return " ".join([text, *_open_problems(report)])
 
 
-def _to_look_at(report: Report) -> Iterator[str]:
+def _open_problems(report: Report) -> Iterator[str]:
     """Yield why the exit code is 3, and what to do about it."""
     if report.refused:
         yield (

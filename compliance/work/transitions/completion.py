@@ -213,7 +213,7 @@ RETURNING e.request_id
 """
 
 
-class Left(NamedTuple):
+class Remainder(NamedTuple):
     """What is left for a deletion to remove.
 
     `erased_before` counts conversations that another deletion erased but that left something. `extracts` are days
@@ -225,7 +225,7 @@ class Left(NamedTuple):
     extracts_left: int
 
 
-def note_left(left: Mapping[UUID, Left]) -> None:
+def record_remainders(left: Mapping[UUID, Remainder]) -> None:
     """Store how much is left of the claim's deletions, in the caller's transaction."""
     if left:
         columns = (array(count) for count in zip(*left.values(), strict=True))
@@ -254,7 +254,7 @@ def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
     )
 
 
-class Met(NamedTuple):
+class Obstacles(NamedTuple):
     """What the completion of deletions meets, most of which meet nothing.
 
     `blocked`: those that must wait for an earlier export of their chatter, which was retried since. `by_ids`: those
@@ -268,12 +268,12 @@ class Met(NamedTuple):
     has_free_text: bool
 
 
-def begin(held: HeldClaim, request_ids: Sequence[UUID]) -> Met:
+def begin(held: HeldClaim, request_ids: Sequence[UUID]) -> Obstacles:
     """Begin the transaction that completes deletions: lock them, and all requests that completing them changes."""
     named = free_text.of_chatters(request_ids).requests
     execute(_LOCK, [array(request_ids), held.id, array(named)])
     met = fetch(_MET, [array(request_ids), held.id])
-    return Met(
+    return Obstacles(
         blocked=[request_id for request_id, _, is_blocked, _ in met if is_blocked],
         by_ids=[request_id for request_id, names, _, _ in met if names],
         has_failed=any(has_failed for *_, has_failed in met),
@@ -293,7 +293,7 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
 
 
 def complete_deletions(
-    held: HeldClaim, request_ids: Sequence[UUID], met: Met, *, done_by_ids: Sequence[UUID] = ()
+    held: HeldClaim, request_ids: Sequence[UUID], met: Obstacles, *, done_by_ids: Sequence[UUID] = ()
 ) -> None:
     """Complete deletions that passed verification; former failed requests of their chatters forget their subject.
 
@@ -325,7 +325,7 @@ def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) 
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveredFile:
     """A complete export file under its key, and its counts."""
 
     request_id: UUID
@@ -338,7 +338,7 @@ class Delivered:
     counts: Counts
 
 
-def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
+def complete_exports(held: HeldClaim, files: Sequence[DeliveredFile]) -> list[UUID]:
     """Complete exports whose files are under their keys. Raises ClaimLost.
 
     Returns the requests that cannot complete: a deletion has reached one of their conversations since, so the file
@@ -353,7 +353,7 @@ def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
     return [file.request_id for file in files if file.request_id not in finished]
 
 
-def _publish(held: HeldClaim, files: Sequence[Delivered], now: datetime) -> set[UUID]:
+def _publish(held: HeldClaim, files: Sequence[DeliveredFile], now: datetime) -> set[UUID]:
     finished = {
         row[0]
         for row in fetch(

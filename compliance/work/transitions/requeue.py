@@ -79,7 +79,7 @@ def requeue(
         _log_requeued((request for request in requests if request.waiting_for != waiting_for), _CODES[waiting_for])
 
 
-def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> None:
+def retry_now(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> None:
     """Requeue requests to be claimed at once, since what they were based on has changed meanwhile."""
     with held.transaction():
         _log_requeued(_requeue(held, request_ids, waiting_for=None, not_before=None), code)
@@ -133,7 +133,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     """
     with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
-        _put_off(held, resting, errors.resting(), *(now + wait for wait in _REST_WAITS))
+        _postpone(held, resting, errors.resting(), *(now + wait for wait in _REST_WAITS))
         requests = claimed(held, failures.keys() - resting)
         for request in requests:
             failure = failures[request.pk]
@@ -141,7 +141,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             request.error_code, request.error_detail = failure.code, failure.detail[:_DETAIL_LENGTH]
             request.claim = request.waiting_for = None
             logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
-            most = errors.most_attempts(failure.code, retryable=failure.retryable, most=MAX_ATTEMPTS)
+            most = errors.max_attempts(failure.code, retryable=failure.retryable, most=MAX_ATTEMPTS)
             if request.attempts < most:
                 request.status = Status.ACCEPTED
                 request.not_before = now + _BACK_OFF[request.attempts - 1]
@@ -181,7 +181,7 @@ def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed)
     """
     lane = Case(When(error_code=failure.code, then=Value(_lane_after_failure(held))), default=F("lane"))
     with held.transaction() as now:
-        _put_off(held, request_ids, failure, *(now + wait for wait in _REFUSED_WAITS), lane=lane)
+        _postpone(held, request_ids, failure, *(now + wait for wait in _REFUSED_WAITS), lane=lane)
 
 
 def queue_again(request: ComplianceRequest) -> None:
@@ -290,11 +290,11 @@ def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, 
 def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
     """Requeue those of the requests that lost no machine before, until it answers, and return them."""
     first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
-    _put_off(held, first, StepFailed.by_machine(), *[now + _BACK_OFF[0]] * 2)
+    _postpone(held, first, StepFailed.by_machine(), *[now + _BACK_OFF[0]] * 2)
     return first
 
 
-def _put_off(
+def _postpone(
     held: HeldClaim,
     request_ids: Collection[UUID],
     failure: StepFailed | StorageError,

@@ -203,7 +203,7 @@ def while_locked(
             gate.passed()
 
     holding = Elsewhere(hold)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     begun = [Elsewhere(call) for call in calls]
     wait_until_blocked(len(calls))
     if meanwhile:
@@ -245,7 +245,7 @@ def test_a_worker_that_takes_the_request_first_keeps_it(bot):
         return held_claim
 
     taking = Elsewhere(take)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     cancelling = Elsewhere(lambda: caller.post(f"requests/{request.pk}/cancel", {}))
     assert cancelling.waits
     gate.open()
@@ -263,7 +263,7 @@ def test_a_worker_does_not_take_what_is_being_cancelled(bot):
         return answer
 
     cancelling = Elsewhere(cancel)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     assert claims.take(Kind.DELETION) is None
     gate.open()
     assert cancelling.end().json()["status"] == "cancelled"

@@ -6,7 +6,7 @@ import pytest
 
 from common import outbound
 from compliance.canary import api
-from compliance.canary.report import CannotTell, Report
+from compliance.canary.report import Inconclusive, Report
 from compliance.canary.words import Search
 from compliance.models import CanaryTurn
 from tests.compliance.canary.support import WORDS, Service, places
@@ -18,13 +18,13 @@ TURN = CanaryTurn(id=UUID(int=1), began_at=NOON)
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_service_that_cannot_answer_is_unavailable(service: type[Service], status: int) -> None:
     service.answers["usage"] = status
-    with pytest.raises(CannotTell, match="api_unavailable getUsage"):
+    with pytest.raises(Inconclusive, match="api_unavailable getUsage"):
         service.client().call("getUsage", "usage")
 
 
 def test_a_refusal_is_an_answer_and_no_document(service: type[Service]) -> None:
     assert service.client().call("getUsage", "usage")[0] == 403
-    with pytest.raises(CannotTell, match="api_refused"):
+    with pytest.raises(Inconclusive, match="api_refused"):
         service.client().read("getUsage", "usage")
 
 
@@ -40,16 +40,16 @@ def test_no_redirect_is_followed_and_no_proxy_asked(service: type[Service], monk
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "https://127.0.0.1:9", "https://nothing.invalid", "tls"])
 def test_what_cannot_be_reached_is_unavailable(service: type[Service], address: str) -> None:
     service.address = service.address.replace("http:", "https:") if address == "tls" else address
-    with pytest.raises(CannotTell, match="api_unavailable"):
+    with pytest.raises(Inconclusive, match="api_unavailable"):
         service.client().call("getUsage", "usage")
 
 
 def test_a_call_ends_in_time_and_none_begins_late(service: type[Service], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compliance.canary.client.CALL_SECONDS", 0.2)
     service.answers["usage"] = None
-    with pytest.raises(CannotTell, match="api_unavailable"):
+    with pytest.raises(Inconclusive, match="api_unavailable"):
         service.client().call("getUsage", "usage")
-    with outbound.within(4), pytest.raises(CannotTell, match="too_long getUsage"):
+    with outbound.within(4), pytest.raises(Inconclusive, match="too_long getUsage"):
         service.client().call("getUsage", "usage")
     assert len(service.calls) == 1
 
@@ -62,7 +62,7 @@ def test_a_call_that_is_refused_does_not_end_the_search(service: type[Service]) 
     }
     report = Report()
 
-    api.look(service.client(), WORDS, Search([WORDS.stem]), TURN, report)
+    api.scan(service.client(), WORDS, Search([WORDS.stem]), TURN, report)
 
     assert places(report) == ["getUsage", "previewRequest"]
     assert str(report.trouble) == "api_refused lookUpConversations"

@@ -11,7 +11,7 @@ import pytest
 from pytest_django import Settings
 
 from compliance.canary import logs
-from compliance.canary.report import CannotTell, Report
+from compliance.canary.report import Inconclusive, Report
 from compliance.canary.words import Search
 from tests.compliance.canary.support import WORDS, places
 
@@ -29,7 +29,7 @@ def log(tmp_path: Path, settings: Settings) -> Path:
 def look(since: dict[str, Any]) -> tuple[list[str], str]:
     """Return the names of the files with a word, and what could not be looked at."""
     report = Report()
-    logs.look(Search([WORDS.stem]), since, datetime.now(UTC), report)
+    logs.scan(Search([WORDS.stem]), since, datetime.now(UTC), report)
     return [Path(where).name for where in places(report)], str(report.trouble or "")
 
 
@@ -108,7 +108,7 @@ def test_a_process_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path
     known = [logs.positions(), logs.positions_after({"is_read": True})]
     settings.CANARY_LOG_FILES = []
     for since in known:
-        with pytest.raises(CannotTell, match="log_missing CANARY_LOG_FILES"):
+        with pytest.raises(Inconclusive, match="log_missing CANARY_LOG_FILES"):
             look(since)
     assert look(logs.positions()) == ([], "")
 

@@ -40,7 +40,7 @@ def turn(chatbot: Chatbot) -> CanaryTurn:
 def look(turn: CanaryTurn) -> tuple[list[str], str]:
     """Return the columns with a word of the turn, and what could not be looked at."""
     report = Report()
-    rows.look(Search([Planted(turn.pk).stem]), turn, report, since=NOON)
+    rows.scan(Search([Planted(turn.pk).stem]), turn, report, since=NOON)
     return places(report), str(report.trouble or "")
 
 
@@ -138,7 +138,7 @@ def test_after_years_it_reads_the_newest_and_what_is_not_erased(
     report = Report()
 
     with role("worker"):
-        rows.look(Search([words.value]), turn, report, since=NOON)
+        rows.scan(Search([words.value]), turn, report, since=NOON)
 
     assert places(report) == [
         "chatbots_changelogentry.data",
@@ -166,7 +166,7 @@ def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTu
     storage.put(f"{folder}/1.csv.gz", b"\x1f\x8b" + b"no gzip at all", "application/gzip")
     storage.put(f"{folder}/2.csv", words.file, "text/csv")
 
-    bucket.look(Search([words.stem]), turn, report)
+    bucket.scan(Search([words.stem]), turn, report)
 
     [place] = places(report)
     assert place.endswith(" (content)")
@@ -181,7 +181,7 @@ def test_of_the_ledger_what_is_new_and_names_the_turn_is_read(turn: CanaryTurn, 
     keys = bucket.ledger_keys([turn.pk], since=now)
 
     assert keys == ["erasure_ledger/1"]
-    bucket.look(Search([words.stem]), turn, report, ledger_keys=keys)
+    bucket.scan(Search([words.stem]), turn, report, ledger_keys=keys)
     assert len(places(report)) == 1
 
 

@@ -14,8 +14,8 @@ from pytest_django import Settings
 from chatbots.models import ApiKey, Bucket, Chatbot
 from compliance import tasks
 from compliance.canary.client import Client as Caller
-from compliance.canary.report import CannotTell
-from compliance.checks import canary_can_fly
+from compliance.canary.report import Inconclusive
+from compliance.checks import check_canary
 from compliance.models import Canary, CanaryTurn
 from compliance.work import health
 from config.env import parse_own_origin
@@ -69,7 +69,7 @@ def test_it_is_set_up_with_all_that_a_turn_needs(canary: Canary) -> None:
 
 def test_unreadable_keys_are_no_keys(canary: Canary, settings: Settings) -> None:
     settings.ENCRYPTION_KEYS = {"another": b"\3" * 32}
-    with pytest.raises(CannotTell, match="not_set_up"):
+    with pytest.raises(Inconclusive, match="not_set_up"):
         Caller.of(canary)
 
 
@@ -182,9 +182,9 @@ def test_an_address_to_which_keys_would_go_in_the_clear_is_refused(address: str)
 
 def test_a_canary_without_an_address_does_not_start(settings: Settings) -> None:
     settings.CANARY_EVERY, settings.CANARY_URL, settings.CANARY_LOG_FILES = HOUR, "", ["worker.log"]
-    assert [one.id for one in canary_can_fly()] == ["compliance.E011", "compliance.E012"]
+    assert [one.id for one in check_canary()] == ["compliance.E011", "compliance.E012"]
     settings.CANARY_URL, settings.CANARY_LOG_FILES = "https://example.com", ["/var/log/*.log"]
-    assert canary_can_fly() == []
+    assert check_canary() == []
 
 
 def test_the_commands_say_what_is_missing(chatbot: Chatbot, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from compliance.canary import report, steps, turns
 from compliance.canary.client import Client
-from compliance.canary.report import CannotTell
+from compliance.canary.report import Inconclusive
 from compliance.canary.steps import Work
 from compliance.canary.words import Planted
 from compliance.models import Canary, CanaryTurn
@@ -48,12 +48,12 @@ def clean_up(turn: CanaryTurn) -> tuple[bool, str]:
 def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
     def overtaken(work: Work) -> bool:
         CanaryTurn.objects.update(token=uuid4())
-        work.report.found(Place.ROWS, Left.TEXT_LEFT, "a table")
+        work.report.add_finding(Place.ROWS, Left.TEXT_LEFT, "a table")
         return True
 
     turn = turn_of(canary)
     monkeypatch.setattr(turns, "STEPS", dict.fromkeys(steps.STEPS, overtaken))
-    turns.go_on()
+    turns.resume()
 
     turn.refresh_from_db()
     assert (turn.step, turn.findings) == ("clean_up", [])
@@ -68,7 +68,7 @@ def test_a_slow_step_ends_in_time_and_is_tried_again(
     monkeypatch.setattr(report, "CALL_SECONDS", 0)
     service.answers[str(CanaryTurn.objects.earliest("pk").deletion_id)] = None
     began = time.monotonic()
-    turns.go_on()
+    turns.resume()
 
     assert time.monotonic() - began < 5
     turn.refresh_from_db()
@@ -79,7 +79,7 @@ def test_a_slow_step_ends_in_time_and_is_tried_again(
 def test_no_step_begins_after_the_time_of_a_task(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = turn_of(canary)
     monkeypatch.setattr(turns, "STEPS", dict.fromkeys(steps.STEPS, lambda _: not time.sleep(0.3)))  # type: ignore[func-returns-value]
-    turns.go_on(seconds=0.2)
+    turns.resume(seconds=0.2)
 
     turn.refresh_from_db()
     assert (turn.step, turn.token) == ("plant", None)
@@ -90,7 +90,7 @@ def test_an_error_of_its_own_ends_the_turn_one_day(canary: Canary, monkeypatch: 
     monkeypatch.setattr(turns, "_PATIENCE_BEFORE", 0)
     before(monkeypatch, Client, "of", lambda _: 1 / 0)
     turn_of(canary, "unclear")
-    turns.go_on()
+    turns.resume()
 
     turn.refresh_from_db()
     assert (turn.state, turn.trouble, turn.trouble_at) == (
@@ -169,14 +169,14 @@ def begun_after(canary: Canary, former: CanaryTurn) -> CanaryTurn:
     """A turn that has planted nothing yet but its own row, since the service refuses."""
     former.save()
     turn = turn_of(canary)
-    with pytest.raises(CannotTell, match="api_refused storeConversations"):
+    with pytest.raises(Inconclusive, match="api_refused storeConversations"):
         steps.plant(Work(turn))
     return turn
 
 
 def look_in_logs(turn: CanaryTurn) -> Work:
     work = Work(turn)
-    steps.look_logs(work)
+    steps.scan_logs(work)
     return work
 
 
@@ -203,10 +203,10 @@ def test_a_process_without_logs_leaves_them_to_one_that_has_them(
     settings.CANARY_LOG_FILES = []
     turn = begun_after(canary, former)
     log.write_text(f"before\na line with {Planted(turn.pk).value}\n")
-    CanaryTurn.objects.filter(pk=turn.pk).update(step="look_logs", next_attempt_at=timezone.now())
-    turns.go_on()
+    CanaryTurn.objects.filter(pk=turn.pk).update(step="scan_logs", next_attempt_at=timezone.now())
+    turns.resume()
 
     settings.CANARY_LOG_FILES = patterns
-    turns.go_on()
+    turns.resume()
     turn.refresh_from_db()
     assert (turn.state, turn.findings) == ("found", [{"place": "logs", "code": "text_left", "where": str(log)}])

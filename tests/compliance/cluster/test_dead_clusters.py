@@ -40,7 +40,7 @@ def beat(name: str, pid: int, *, seen: int = 0, began: int | None = None, **fiel
 
 
 def dead(**options: Any) -> list[str]:
-    return sorted(name for _, name in heartbeats.dead_here(**options))
+    return sorted(name for _, name in heartbeats.find_dead(**options))
 
 
 def test_a_cluster_is_dead_if_its_process_is_gone_or_its_pid_reused() -> None:
@@ -79,8 +79,8 @@ def guard(done: list[Any]) -> Iterator[Guard]:
     duties = Duties(
         requeue_from_cluster=requeue,
         requeue_expired=lambda: done.append("expired"),
-        enqueue_what_is_due=lambda: done.append("due"),
-        have_journal_written=lambda: done.append("journal"),
+        enqueue_due_work=lambda: done.append("due"),
+        enqueue_due_journal=lambda: done.append("journal"),
     )
     yield Guard(uuid4(), _Board(), None, duties)
     for each, handler in handlers.items():

@@ -73,7 +73,7 @@ def test_a_lost_task_is_inserted_again_while_a_request_waits(chatbot: Chatbot) -
     deletion_of(chatbot, "42")
     notify.notify_workers()
     OrmQ.objects.all().delete()
-    tasks.enqueue_what_is_due()
+    tasks.enqueue_due_work()
     assert "drain" in OrmQ.objects.values_list("payload", flat=True)
 
 

@@ -68,7 +68,7 @@ def test_values_stored_by_an_intake_during_the_designation_are_deleted_too(chatb
             gate.passed()
 
     under_way = Elsewhere(intake)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     designate_uci(chatbot=chatbot, name="email", actor="command")
     sweep = Elsewhere(worker.sweep)
     assert sweep.waits

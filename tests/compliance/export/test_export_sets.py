@@ -134,7 +134,7 @@ def test_each_file_is_published_under_the_lock_of_its_own_chatbot(chatbot, neigh
 
     def begin_to_mark() -> None:
         marking.append(Elsewhere(mark))
-        gate.wait_for_someone()
+        gate.wait_for_caller()
 
     patch_pieces(monkeypatch, begin_to_mark)
     exporting = Elsewhere(lambda: carry_out(taken(free, busy)))
@@ -307,7 +307,7 @@ def test_an_upload_pool_limits_its_memory() -> None:
 
     with UploadPool[int, int](LeaseRenewer(lambda: None), waiting=9, most_bytes=10) as busy:
         for number, size in enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]):
-            busy.hand(number, partial(work, size), size=size)
+            busy.submit(number, partial(work, size), size=size)
     assert busy.done == dict(enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]))
     assert most == 25  # that file was sent alone
 
@@ -322,7 +322,7 @@ def test_an_upload_pool_drops_unstarted_uploads_when_its_worker_fails() -> None:
     def hand_and_fail() -> None:
         with busy:
             for number in range(2 * upload_pool.THREADS):
-                busy.hand(number, partial(work, number))
+                busy.submit(number, partial(work, number))
             raise ClaimLost
 
     busy = UploadPool[int, None](LeaseRenewer(lambda: None), waiting=upload_pool.THREADS)

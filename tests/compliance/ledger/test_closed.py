@@ -119,4 +119,4 @@ def test_a_sweep_that_does_nothing_is_not_late(due: Chatbot, storage: ObjectStor
     service.trip(State.RESTORED, Reason.OBJECTS_UNKNOWN)
     tasks.sweep()
     assert Occurrence.objects.get(name="sweep").last_at is not None
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()

@@ -38,7 +38,7 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def _up_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing says that the database can have been restored since its last look."""
-    monkeypatch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
+    monkeypatch.setattr(tripwire._Snapshot, "up_since", timezone.now() - timedelta(days=1))
 
 
 def forge(storage: ObjectStorage, ours: Service, number: int) -> None:
@@ -56,7 +56,7 @@ def of_another_life(storage: ObjectStorage, ours: Service, number: int) -> None:
 def is_next_look_done() -> bool:
     """Return whether the service may be worked on after another look: its turn has come."""
     Occurrence.objects.filter(name=LOOK).update(asked_at=None)
-    return tripwire.look_if_due()
+    return tripwire.check_if_due()
 
 
 def make_due() -> Any:
@@ -71,11 +71,11 @@ def test_a_look_that_takes_long_ends_and_later_ones_go_on(ours, storage, read, p
     plant(storage, ours, 25)
     compared_at = make_due()
 
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     assert len(read) == tripwire._SECONDS == 10
     assert noted(Occurrence.Name.LEDGER_FOREIGN) == 1
     # The next is in a minute, so that the workers work meanwhile.
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     assert len(read) == 10
     assert is_next_look_done()
     assert service.current().checked_at == compared_at
@@ -90,7 +90,7 @@ def test_nothing_is_worked_on_before_all_was_compared_where_a_restore_can_have_c
     forge(storage, ours, 15)
     recovered()
 
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()
     assert service.is_open()
     assert service.current().timeline == 77
     assert is_next_look_done()
@@ -117,7 +117,7 @@ def test_a_failover_is_noticed_at_once_beside_forged_ones(ours, storage, read) -
     put(storage, header(ours))
     recovered()
 
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()
 
     assert service.state() == "catching_up"
     assert len(read) == 2
@@ -128,7 +128,7 @@ def test_one_process_looks_and_the_others_work(ours: Service, storage: ObjectSto
     compared_at = make_due()
     assert occurrences.ask(LOOK, every=60)  # another process
 
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
 
     assert (listings, service.current().checked_at) == ([], compared_at)
 
@@ -137,22 +137,22 @@ def test_the_others_do_not_work_where_a_restore_can_have_come(ours, storage, lis
     recovered()
     assert occurrences.ask(LOOK, every=60)  # another process
 
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()
     assert not listings
 
     # It was killed, and a look takes no longer than that.
     Occurrence.objects.filter(name=LOOK).update(asked_at=timezone.now() - timedelta(seconds=21))
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     assert len(listings) == 1
 
 
 def test_a_failover_right_after_a_look_does_not_wait_for_a_turn(ours: Service, storage: ObjectStorage) -> None:
     make_due()
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     put(storage, header(ours))
     recovered()
 
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()
 
     assert service.state() == "catching_up"
 
@@ -162,7 +162,7 @@ def test_a_turn_from_the_future_keeps_nobody_waiting(ours, storage, listings) ->
     make_due()
     Occurrence.objects.create(name=LOOK, asked_at=timezone.now() + timedelta(hours=5))
 
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
 
     assert len(listings) == 1
 
@@ -171,7 +171,7 @@ def test_another_server_is_noticed_whoever_looks(ours: Service, storage: ObjectS
     Service.objects.update(server="another/1/1")
     assert occurrences.ask(LOOK, every=60)  # another process
 
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()
 
     assert service.state() == "restored"
 
@@ -181,7 +181,7 @@ def test_an_operator_who_asks_gets_a_whole_comparison(ours: Service, storage: Ob
     assert occurrences.ask(LOOK, every=60)  # a worker looks too
     compared_at = make_due()
 
-    tripwire.look()
+    tripwire.check()
 
     assert len(read) == 25
     assert service.current().checked_at > compared_at
@@ -204,14 +204,14 @@ def test_what_was_lost_before_the_newest_known_object_is_found(chatbot, storage,
         patched.setattr(
             type(storage), "keys", failing(StorageError("storage_error", "It has an error.", retryable=True))
         )
-        patched.setattr(tripwire._Before, "up_since", known_at)
+        patched.setattr(tripwire._Snapshot, "up_since", known_at)
         worker.drain(seconds=10)
     written_at = LedgerObject.objects.latest("at").at
     assert written_at > lost_at + tripwire.BEFORE_THE_NEWEST
 
     # However long this server has been up.
     recovered()
-    tripwire.look()
+    tripwire.check()
 
     assert service.state() != "open"
 
@@ -225,8 +225,8 @@ def test_an_object_that_may_not_be_read_is_not_taken_for_a_foreign_one(storage, 
             type(storage), "stream", failing(StorageError("storage_access_denied", "Grant it s3:GetObject."))
         )
         with pytest.raises(StorageError):
-            tripwire.look()
+            tripwire.check()
     assert not Occurrence.objects.filter(name=Occurrence.Name.LEDGER_FOREIGN).exists()
 
-    tripwire.look()
+    tripwire.check()
     assert service.state() != "open"

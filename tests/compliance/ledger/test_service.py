@@ -49,7 +49,7 @@ def move(server: str = "another/1/1") -> None:
 
 def test_a_migrated_database_knows_its_server_and_timeline() -> None:
     found = service.current()
-    assert (found.server, found.timeline) == service.here()
+    assert (found.server, found.timeline) == service.database_position()
     assert found.server.count("/") == 2
     assert found.timeline
     assert state() == ("open", "")
@@ -89,9 +89,9 @@ def loaded_again() -> Iterator[None]:
 
 
 def test_a_table_that_was_loaded_into_the_same_server_is_another(identity: Service) -> None:
-    before = service.here()
+    before = service.database_position()
     with loaded_again():
-        assert service.here() != before
+        assert service.database_position() != before
         connection.close()
         assert service.state() is State.RESTORED
     connection.close()
@@ -112,7 +112,7 @@ def test_the_first_connection_fills_in_a_server_that_is_unknown(identity: Servic
     Service.objects.update(server="", timeline=None)
     connection.close()
     found = service.current()
-    assert (found.server, found.timeline) == service.here()
+    assert (found.server, found.timeline) == service.database_position()
     assert service.is_open()
 
 
@@ -242,7 +242,7 @@ def test_a_new_incarnation_opens_it(identity: Service) -> None:
     found = service.current()
     assert found.incarnation != identity.incarnation
     assert found.service_id == identity.service_id
-    assert (found.server, found.timeline) == service.here()
+    assert (found.server, found.timeline) == service.database_position()
     assert (found.state, found.reason, found.highest_number) == ("open", "", None)
     connection.close()
     assert service.is_open()

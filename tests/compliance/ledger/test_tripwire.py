@@ -31,7 +31,7 @@ def test_a_known_ledger_trips_nothing(ours: Service, storage: ObjectStorage) -> 
     assert state() == "open"
     assert foreign() == 0
     row = service.current()
-    assert row.timeline == service.here().timeline
+    assert row.timeline == service.database_position().timeline
     assert row.checked_at is not None
 
 
@@ -119,7 +119,7 @@ def test_the_folder_of_another_service_is_not_even_read(ours: Service, storage: 
 def test_a_copy_that_writes_under_our_name_trips_nothing_here(ours, storage, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         # As if this server had been up for a day.
-        patch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
+        patch.setattr(tripwire._Snapshot, "up_since", timezone.now() - timedelta(days=1))
         put(storage, header(ours))
         assert state() == "open"
         assert foreign() == 1
@@ -134,7 +134,7 @@ def test_a_copy_that_writes_under_our_name_trips_nothing_here(ours, storage, mon
 
 def test_an_object_from_the_future_is_one_that_was_lost(ours, storage, monkeypatch) -> None:
     """The clock of the server that the backup was restored on is behind: it seems to have been up before."""
-    monkeypatch.setattr(tripwire._Before, "up_since", timezone.now() - timedelta(days=1))
+    monkeypatch.setattr(tripwire._Snapshot, "up_since", timezone.now() - timedelta(days=1))
     put(storage, header(ours, age=-timedelta(hours=6)))
     assert state() == "restored"
 
@@ -148,7 +148,7 @@ def test_a_clock_that_jumps_back_trips_nothing_and_keeps_the_order(ours: Service
     rows = list(LedgerObject.objects.order_by("pk").values_list("key", flat=True))
     assert rows[1] == ahead
     assert [key[:-42] for key in rows] == sorted(key[:-42] for key in rows)
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     assert (state(), foreign()) == ("open", 0)
     assert noted(Occurrence.Name.LEDGER_MISSING) == 0
 
@@ -180,13 +180,13 @@ def refuse(*_: object, **__: object) -> None:
 def test_a_storage_that_does_not_answer_trips_nothing(ours, storage, monkeypatch, caplog) -> None:
     Service.objects.update(checked_at=None)
     monkeypatch.setattr(ObjectStorage, "keys", refuse)
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     assert service.state() == "open"
     assert "ledger.not_compared code=storage_unavailable" in caplog.text
     assert service.current().checked_at is None
     # Not after a failover or a recovery: nobody knows what was lost.
     recovered()
-    assert not tripwire.look_if_due()
+    assert not tripwire.check_if_due()
     assert service.is_open()
 
 
@@ -209,13 +209,13 @@ def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers
     with monkeypatch.context() as patched:
         patched.setattr(ObjectStorage, "keys", refuse)
         for _ in range(2):
-            assert not tripwire.look_if_due()
+            assert not tripwire.check_if_due()
             assert service.is_open()
 
     monkeypatch.setattr(tripwire, "_looks_again_at", 0.0)
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     monkeypatch.setattr(ObjectStorage, "keys", refuse)
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
 
 
 def test_a_look_that_slept_through_a_replay_closes_nothing(ours, storage, monkeypatch) -> None:
@@ -232,12 +232,12 @@ def test_a_look_that_slept_through_a_replay_closes_nothing(ours, storage, monkey
 
 def test_it_looks_once_a_minute(ours: Service, storage: ObjectStorage) -> None:
     put(storage, header(ours, incarnation=uuid7()))  # noted each time
-    tripwire.look()
+    tripwire.check()
     for _ in range(3):
-        assert tripwire.look_if_due()
+        assert tripwire.check_if_due()
     assert foreign() == 1
     Service.objects.update(checked_at=timezone.now() - timedelta(seconds=61))
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     assert foreign() == 2
 
 
@@ -252,16 +252,16 @@ def test_a_worker_looks_before_its_first_claim(ours, chatbot, storage, drain) ->
 
 
 def test_a_look_costs_a_listing_and_one_statement(ours: Service, storage: ObjectStorage) -> None:
-    tripwire.look()
+    tripwire.check()
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        tripwire.look_if_due()
+        tripwire.check_if_due()
     assert len(queries) == 1  # whether it is due
     calls: list[str] = []
     client = hosted_storage().client
     client.meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
     with CaptureQueriesContext(connection) as queries:
-        tripwire.look()
+        tripwire.check()
     assert len(queries) == 2
     assert calls == ["ListObjectsV2"]

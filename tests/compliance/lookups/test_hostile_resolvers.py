@@ -236,7 +236,7 @@ def test_what_cannot_be_read_or_sent_is_its_own_chatbots_trouble(chatbot, neighb
             if document == {"value": "42"}:
                 raise RuntimeError("unforeseen")
 
-        before(monkeypatch, client, "_at", fails)
+        before(monkeypatch, client, "_resolve_pointer", fails)
         [another] = begin(neighbour, "c-2")
         assert after_a_turn(ours) == ("failed", "bad_answer")
         assert identities(another) == [("theirs", "resolved")]

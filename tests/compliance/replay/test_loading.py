@@ -16,7 +16,7 @@ from common.storage import ObjectStorage
 from compliance.ledger import content, objects, service
 from compliance.models import ComplianceRequest, LedgerLine, LedgerObject
 from compliance.replay import loading
-from compliance.replay.loading import Loaded
+from compliance.replay.loading import LoadedObject
 from compliance.requests import decisions
 from console.requests import labels
 from tests import databases
@@ -46,10 +46,10 @@ lines = st.builds(
 ledgers = st.lists(st.lists(lines, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
-def loaded(place: int, of_object: Sequence[dict[str, Any]]) -> Loaded:
+def loaded(place: int, of_object: Sequence[dict[str, Any]]) -> LoadedObject:
     """The object of a place in the order of writing."""
     lines = [line | {"n": place} for line in of_object]
-    return Loaded(f"key-{place}", NOW + timedelta(seconds=place), UUID(int=place), lines)
+    return LoadedObject(f"key-{place}", NOW + timedelta(seconds=place), UUID(int=place), lines)
 
 
 def merged() -> dict[str, tuple[Any, ...]]:

@@ -325,7 +325,7 @@ def test_a_failed_retention_run_of_a_silent_machine_stops_no_other_chatbots_nigh
     silence(1)
     machines.look_if_due()
     tried: list[Any] = []
-    monkeypatch.setattr(extracts, "try_again", lambda ids, **_: tried.append(ids))  # reads the run's scope
+    monkeypatch.setattr(extracts, "retry", lambda ids, **_: tried.append(ids))  # reads the run's scope
     worker.sweep()
     assert not worker.drain(seconds=60)
     assert deleted(old) == [True]

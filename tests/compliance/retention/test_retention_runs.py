@@ -285,4 +285,4 @@ def test_only_one_worker_of_a_cluster_runs_one(chatbot: Chatbot) -> None:
 
     assert held is not None
     assert held.is_large
-    assert held.leaves_others
+    assert held.may_leave_work

@@ -60,8 +60,8 @@ def test_a_full_claim_of_any_lane_leaves_others(chatbot, monkeypatch, lane: Lane
 
     held = taken(lane=lane)
 
-    assert (len(held.request_ids), held.leaves_others) == (full, True)
-    assert taken(lane=lane).leaves_others == (full == 1)
+    assert (len(held.request_ids), held.may_leave_work) == (full, True)
+    assert taken(lane=lane).may_leave_work == (full == 1)
 
 
 def test_requests_in_their_grace_take_no_share(chatbot, neighbour, monkeypatch) -> None:

@@ -226,7 +226,7 @@ def test_a_claim_takes_chatbots_of_one_place_and_notes_that_others_wait(shards: 
     taken = [claims.take(Kind.DELETION), claims.take(Kind.DELETION)]
 
     assert sorted(map(len, (chatbots_of(held) for held in taken if held))) == [1, 2]
-    assert [held.leaves_others for held in taken if held] == [True, False]
+    assert [held.may_leave_work for held in taken if held] == [True, False]
     assert claims.take(Kind.DELETION) is None
 
 

@@ -194,7 +194,7 @@ def test_a_cluster_wrongly_taken_for_dead_is_alive_once_it_beats(monkeypatch: py
     """As on systems that hide other users' processes."""
     beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
     heartbeats.seen(**beat, stopped=False)
-    heartbeats.cleared_up(beat["cluster_id"])
+    heartbeats.record_cleanup(beat["cluster_id"])
     assert health.check().alive == 0
     heartbeats.forget_beats()
     heartbeats.seen(**beat, stopped=False)

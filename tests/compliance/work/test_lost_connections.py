@@ -126,7 +126,7 @@ def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some(chatbot
             gate.passed()
 
     stopped = Elsewhere(stop)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     try:
         assert len(Elsewhere(lambda: Callbacks().take(uuid4(), room=1, busy={})).end()) == 1
     finally:
@@ -149,7 +149,7 @@ def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(ch
             gate.passed()
 
     stopped = Elsewhere(stop)
-    gate.wait_for_someone()
+    gate.wait_for_caller()
     try:
         wait_until(lambda: claims.requeue_expired() == 1, seconds=10)
     finally:

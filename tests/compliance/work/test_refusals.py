@@ -9,7 +9,7 @@ from django.utils import timezone
 from psycopg import OperationalError, errors
 
 from chatbots.models import BucketCheck, ChangeLogEntry, Chatbot
-from common.database_errors import was_refused_for_now
+from common.database_errors import was_refused_temporarily
 from common.db import execute
 from common.storage import ObjectStorage
 from compliance import tasks, worker
@@ -77,7 +77,7 @@ def states() -> set[tuple[str, int, str]]:
     ],
 )
 def test_what_is_refused_whatever_was_asked(error: OperationalError, is_refusal: bool) -> None:
-    assert was_refused_for_now(error) == is_refusal
+    assert was_refused_temporarily(error) == is_refusal
 
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")

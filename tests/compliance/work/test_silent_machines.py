@@ -288,18 +288,18 @@ def test_a_cluster_asks_for_no_look_ups_of_a_silent_machine(two: tuple[Chatbot, 
     with_resolver(two[1], "http://127.0.0.1:9/")
     look_up_of(two[1])
     silence(1)
-    tasks.enqueue_what_is_due()
+    tasks.enqueue_due_work()
     assert waiting_tasks() == ["sweep"]
 
     silence()
-    tasks.enqueue_what_is_due()
+    tasks.enqueue_due_work()
     assert waiting_tasks() == ["sweep", "deliver_callbacks"]
 
 
 def test_the_sweep_is_asked_for_before_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookups, "is_any_due", failing(OperationalError))
     with pytest.raises(OperationalError):
-        tasks.enqueue_what_is_due()
+        tasks.enqueue_due_work()
     assert waiting_tasks() == ["sweep"]
 
 

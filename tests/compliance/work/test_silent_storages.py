@@ -56,7 +56,7 @@ def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatb
 
 def test_a_sweep_that_ends_with_an_error_leaves_a_recovered_storage_to_others(chatbot, storage, monkeypatch) -> None:
     # So that nothing but the sweep's thread would call the storage.
-    assert tripwire.look_if_due()
+    assert tripwire.check_if_due()
     bucket_checks.check_hosted_if_due()
     hosted_storage().calls.breaker.reset()
     known = silent(None, rests=-timedelta(seconds=1))
@@ -152,7 +152,7 @@ def test_a_worker_without_work_does_not_keep_others_from_a_storage_that_is_back(
     assert silent.rests_until <= timezone.now()
 
     # Another process, which has seen that the storage is silent.
-    hosted_storage().calls.breaker.rest(60)
+    hosted_storage().calls.breaker.open_for(60)
     export = export_of(chatbot, "43")
     worker.drain(seconds=60)
     export.refresh_from_db()

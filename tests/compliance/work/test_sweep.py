@@ -13,7 +13,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot, Variable
 from chatbots.operations.chatbots import designate_uci
 from common.db import execute
-from common.isolation import Isolation, SomeFailed
+from common.isolation import Isolation, PartsFailed
 from common.storage import ObjectStorage
 from compliance import tasks, worker
 from compliance.cluster.broker import TaskFailed
@@ -178,7 +178,7 @@ def test_one_chatbots_error_stops_no_other_chatbot(chatbot, neighbour, storage, 
     with step.broken(neighbour), pytest.raises(Exception) as caught:
         worker.sweep()
     assert [step.is_done(one) for one in (first, neighbour, last)] == [True, False, True]
-    assert isinstance(caught.value, SomeFailed)
+    assert isinstance(caught.value, PartsFailed)
     assert f"chatbot:{neighbour.pk}" in caplog.text
     assert "Lovelace" not in f"{caught.value}{caplog.text}"
 
@@ -192,7 +192,7 @@ def test_an_error_of_one_step_skips_no_other_step(chatbot, neighbour, storage) -
     for table in broken:
         execute(f"ALTER TABLE {table} RENAME TO {table}_gone")
     try:
-        with pytest.raises(SomeFailed):
+        with pytest.raises(PartsFailed):
             worker.sweep()
     finally:
         for table in broken:
@@ -205,7 +205,7 @@ def test_the_task_and_the_command_fail_after_all_else(chatbot, neighbour, storag
     step.make_due(neighbour)
     for act in (tasks.sweep, lambda: run("process_requests")):
         request = deletion_of(chatbot, "42")
-        with step.broken(neighbour), pytest.raises((TaskFailed, SomeFailed), match=r"ZoneInfoNotFoundError$"):
+        with step.broken(neighbour), pytest.raises((TaskFailed, PartsFailed), match=r"ZoneInfoNotFoundError$"):
             act()
         request.refresh_from_db()
         assert request.status == "completed"
@@ -225,7 +225,7 @@ def test_chatbots_that_fail_for_long_end_a_step(monkeypatch: pytest.MonkeyPatch,
                     done.append(number)
                     raise ValueError
 
-    with pytest.raises(SomeFailed, match=r"^builtins\.ValueError$"):
+    with pytest.raises(PartsFailed, match=r"^builtins\.ValueError$"):
         work()
     assert len(done) == begun
 
@@ -248,7 +248,7 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     conversation_of(chatbot, "43", deletion_request_id=ours.pk)
     with refusing(chatbot, "conversations_message", seconds=0.1):
         for _ in range(5):
-            with pytest.raises(SomeFailed):
+            with pytest.raises(PartsFailed):
                 worker.sweep()
     assert not UploadedFile.objects.exists()
 
@@ -268,7 +268,7 @@ def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbo
     )
     with refusing(chatbot, "compliance_export", seconds=0.1):
         for _ in range(3):
-            with pytest.raises(SomeFailed):
+            with pytest.raises(PartsFailed):
                 worker.sweep()
     assert not VariableValue.objects.exists()
 

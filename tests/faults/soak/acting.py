@@ -96,15 +96,15 @@ def read_log(state: ClientState) -> None:
     page = state.caller.get("log", f"conversations?limit=100{deleted}").body["results"]
     numbers = [shown["number"] for shown in page if not shown["deleted"]]
     if len(numbers) != len(set(numbers)):
-        state.told("log", "a conversation stands on one page twice")
+        state.report("log", "a conversation stands on one page twice")
     ours = {conversation.number: conversation.id for conversation in state.conversations.values()}
     for shown in page:
         number = shown["number"]
         if shown["deleted"]:
             if shown["id"] or shown["user_name"] or any(shown_values(shown)) or shown["message_count"]:
-                state.told("not deleted", f"the log shows something of the deleted conversation {number}")
+                state.report("not deleted", f"the log shows something of the deleted conversation {number}")
         elif shown["id"] != ours.get(number, shown["id"]):
-            state.told("log", f"conversation {number} has the id {shown['id']}, and not {ours[number]}")
+            state.report("log", f"conversation {number} has the id {shown['id']}, and not {ours[number]}")
 
 
 def read_requests(state: ClientState) -> None:
@@ -128,7 +128,7 @@ def look_up(state: ClientState) -> None:
     found = state.caller.post("lookup of requests", "requests/lookup", state.naming(value)).body
     missing = known - {shown["request_id"] for shown in found["results"]}
     if missing and not found["left_out"]:
-        state.told("forgotten request", f"a look-up of its chatter does not find {min(missing)}")
+        state.report("forgotten request", f"a look-up of its chatter does not find {min(missing)}")
 
 
 def preview(state: ClientState) -> None:
@@ -139,7 +139,7 @@ def preview(state: ClientState) -> None:
     shown = state.caller.post("preview", "preview", body).body["deletion"]
     least = sum(person.value in conversation.people for conversation in state.alive)
     if shown["erased"]["conversations"] < least:
-        state.told("preview", f"it finds {shown['erased']['conversations']} conversations, and {least} are stored")
+        state.report("preview", f"it finds {shown['erased']['conversations']} conversations, and {least} are stored")
 
 
 def find_conversations(state: ClientState) -> None:
@@ -151,7 +151,7 @@ def find_conversations(state: ClientState) -> None:
     results = state.caller.post("lookup of conversations", "conversations/lookup", body).body["results"]
     for conversation, found in zip(conversations, results, strict=True):
         if found["conversation"] is None or found["conversation"]["number"] != conversation.number:
-            state.told("neighbour", f"{conversation.id}, which nobody erases, is not found by its id")
+            state.report("neighbour", f"{conversation.id}, which nobody erases, is not found by its id")
 
 
 def read_usage(state: ClientState) -> None:
@@ -166,11 +166,17 @@ def read_some(state: ClientState) -> None:
 
 # How often each is done, compared with the others.
 _SENDING: dict[int, list[Action]] = {
-    16: [sending.begin, sending.go_on],
+    16: [sending.begin, sending.extend],
     6: [sending.repeat, upload],
-    5: [sending.come_late],
-    4: [sending.share, sending.come_back, sending.identify, sending.sign, sending.see_who_it_is],
-    3: [sending.arrive, sending.come_back_unnamed],
+    5: [sending.send_after_deletion],
+    4: [
+        sending.share,
+        sending.send_for_erased_chatter,
+        sending.identify,
+        sending.sign,
+        sending.check_resolved_identity,
+    ],
+    3: [sending.arrive, sending.assert_erased_chatter],
 }
 _FILING: dict[int, list[Action]] = {
     8: [delete, export],
@@ -182,7 +188,7 @@ _READING: dict[int, list[Action]] = {
     2: [read_requests, look_up, preview, read_usage],
 }
 # What needs a resolver and an identity key.
-_IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.see_who_it_is}
+_IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.check_resolved_identity}
 
 
 class Actor(threading.Thread):

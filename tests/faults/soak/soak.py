@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.faults import looks
+from tests.faults import site_checks
 from tests.faults.catalogue import FAULTS
 from tests.faults.processes import family_of
 from tests.faults.site import Site
@@ -276,7 +276,7 @@ class Soak:
         sessions = self.receivers.told.keys() - self.receivers.lied_to
         outages = self.violations.outages
         checks = Checks(self.model, found, sessions=sessions, callbacks=BOTS, outages=outages)
-        for kind, what in (*checks.all(), *looks.of_site(self.site, found), *self._of_resources()):
+        for kind, what in (*checks.all(), *site_checks.of_site(self.site, found), *self._of_resources()):
             self.violations.add(kind, what)
         self.met = checks.comparison.met
         faults = self.driver.caused.total()

@@ -12,7 +12,7 @@ from compliance.models import Canary, CanaryTurn
 from conversations.models import Conversation
 from scripts.processes import Processes
 from tests.clients import empty
-from tests.functional.canary.flights import versioned_bucket_and_server
+from tests.functional.canary.turn_driver import versioned_bucket_and_server
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 

@@ -19,7 +19,7 @@ from compliance.work import health
 from conversations.models import Conversation, Message
 from tests.commands import run
 from tests.factories import conversation_of
-from tests.functional.canary.flights import LONG, Flight, last
+from tests.functional.canary.turn_driver import LONG, TurnDriver, last
 from tests.functional.support import dump, everything_in
 from tests.patches import before
 
@@ -29,95 +29,95 @@ def test_it_is_clean_where_a_deletion_leaves_nothing_and_reads_no_other_chatbot(
 ) -> None:
     conversation_of(neighbour, "42", messages=3)
     others = list(Message.objects.filter(chatbot=neighbour).order_by("pk").values())
-    flight = Flight()
-    flight.put("neighbour/chatter_data_exports/42/theirs.csv", b"theirs")
-    flight.put(f"uploads/{neighbour.pk}/1", b"theirs")
+    driver = TurnDriver()
+    driver.put("neighbour/chatter_data_exports/42/theirs.csv", b"theirs")
+    driver.put(f"uploads/{neighbour.pk}/1", b"theirs")
     read: list[str] = []
     before(monkeypatch, ObjectStorage, "read_version", lambda _, key, _version_id: read.append(key))
 
-    turn = flight.end()
+    turn = driver.end()
 
-    assert (turn.state, turn.trouble, flight.findings()) == ("clean", "", [])
+    assert (turn.state, turn.trouble, driver.findings()) == ("clean", "", [])
     assert last()[0] == 0
     assert read
     own = (f"{canary.chatbot.slug}/", f"uploads/{canary.chatbot_id}/", "erasure_ledger/")
     assert [key for key in read if not key.startswith(own)] == []
     # It was all there, and no word of it is.
-    text = "\n".join([*flight.seen, *(content.decode() for content in flight.seen.values())])
-    assert {"chatter_data_exports", "daily_conversations_extracts"} <= {key.split("/")[1] for key in flight.seen}
-    for word in (flight.words.value, flight.words.said, flight.words.long_ago):
+    text = "\n".join([*driver.seen, *(content.decode() for content in driver.seen.values())])
+    assert {"chatter_data_exports", "daily_conversations_extracts"} <= {key.split("/")[1] for key in driver.seen}
+    for word in (driver.words.value, driver.words.said, driver.words.long_ago):
         assert word in text
-    left = dump() + everything_in(flight.storage) + "".join(version.key for version in flight.storage.versions())
-    assert flight.words.stem not in left
+    left = dump() + everything_in(driver.storage) + "".join(version.key for version in driver.storage.versions())
+    assert driver.words.stem not in left
     assert list(Message.objects.filter(chatbot=neighbour).order_by("pk").values()) == others
     assert Conversation.objects.filter(chatbot=canary.chatbot, deleted_at__isnull=False).count() == 2
 
 
-def put_message_back(flight: Flight) -> None:
+def put_message_back(driver: TurnDriver) -> None:
     execute(
         "INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)"
         " VALUES (%s, %s, 'again', 'user', 'text', %s, now())",
-        [flight.turn.chatbot_id, flight.turn.numbers[0], f"I was {flight.words.said}."],
+        [driver.turn.chatbot_id, driver.turn.numbers[0], f"I was {driver.words.said}."],
     )
 
 
-def keep_in_session(flight: Flight) -> None:
+def keep_in_session(driver: TurnDriver) -> None:
     session = SessionStore()
     # Much text, so that Django packs it.
-    session["draft"] = [flight.words.value, "and more " * 500]
+    session["draft"] = [driver.words.value, "and more " * 500]
     session.save()
 
 
-def leave_in_queue(flight: Flight) -> None:
-    payload = f"drain {flight.words.value.encode().hex()}"
+def leave_in_queue(driver: TurnDriver) -> None:
+    payload = f"drain {driver.words.value.encode().hex()}"
     execute("INSERT INTO django_q_ormq (key, payload, lock) VALUES ('other', %s, now())", [payload])
 
 
-def log_for_admin(flight: Flight) -> None:
+def log_for_admin(driver: TurnDriver) -> None:
     User.objects.create_user("sam.staff", is_staff=True)
     execute(
         "INSERT INTO django_admin_log (action_time, user_id, object_repr, action_flag, change_message)"
         " SELECT now(), id, %s, 2, '' FROM auth_user LIMIT 1",
-        [flight.words.value],
+        [driver.words.value],
     )
 
 
-def put_export_back(flight: Flight) -> None:
-    key = flight.key_of("chatter_data_exports")
-    flight.put(key, flight.seen[key])
+def put_export_back(driver: TurnDriver) -> None:
+    key = driver.key_of("chatter_data_exports")
+    driver.put(key, driver.seen[key])
 
 
-def leave_old_version(flight: Flight) -> None:
-    key = flight.key_of("daily_conversations_extracts")
-    clean = flight.storage.read(key)
-    flight.put(key, flight.seen[key])
-    flight.put(key, clean)
+def leave_old_version(driver: TurnDriver) -> None:
+    key = driver.key_of("daily_conversations_extracts")
+    clean = driver.storage.read(key)
+    driver.put(key, driver.seen[key])
+    driver.put(key, clean)
 
 
-def copy_elsewhere(flight: Flight) -> None:
-    content = flight.seen[flight.key_of("chatter_data_exports")]
-    flight.put(f"{flight.turn.chatbot.slug}/backup/yesterday.csv.gz", gzip.compress(content))
+def copy_elsewhere(driver: TurnDriver) -> None:
+    content = driver.seen[driver.key_of("chatter_data_exports")]
+    driver.put(f"{driver.turn.chatbot.slug}/backup/yesterday.csv.gz", gzip.compress(content))
 
 
-def hide_behind_marker(flight: Flight) -> None:
-    key = f"uploads/{flight.turn.chatbot_id}/again"
-    flight.put(key, flight.words.file)
-    flight.storage.client.delete_object(Bucket=flight.storage.bucket_name, Key=key)
+def hide_behind_marker(driver: TurnDriver) -> None:
+    key = f"uploads/{driver.turn.chatbot_id}/again"
+    driver.put(key, driver.words.file)
+    driver.storage.client.delete_object(Bucket=driver.storage.bucket_name, Key=key)
 
 
-def name_in_key(flight: Flight) -> None:
-    flight.put(f"{flight.turn.chatbot.slug}/chatter_data_exports/{flight.words.value}/empty.csv", b"")
+def name_in_key(driver: TurnDriver) -> None:
+    driver.put(f"{driver.turn.chatbot.slug}/chatter_data_exports/{driver.words.value}/empty.csv", b"")
 
 
-def show_again(flight: Flight) -> None:
-    Conversation.objects.filter(pk=flight.turn.numbers[0]).update(
-        deleted_at=None, deletion_request_id=None, external_id="again", message_count=0, user_name=flight.words.name
+def show_again(driver: TurnDriver) -> None:
+    Conversation.objects.filter(pk=driver.turn.numbers[0]).update(
+        deleted_at=None, deletion_request_id=None, external_id="again", message_count=0, user_name=driver.words.name
     )
 
 
-def log_text(flight: Flight) -> None:
-    with Path(flight.log).open("a") as log:
-        log.write(f"Somebody said {flight.words.said}.\n")
+def log_text(driver: TurnDriver) -> None:
+    with Path(driver.log).open("a") as log:
+        log.write(f"Somebody said {driver.words.said}.\n")
 
 
 LEFT = {
@@ -136,18 +136,18 @@ LEFT = {
 
 
 def test_it_finds_what_is_left_in_each_place(canary: Canary) -> None:
-    flight = Flight()
+    driver = TurnDriver()
 
-    turn = flight.end(after_erasing=lambda flight: [leave(flight) for leave in LEFT])
+    turn = driver.end(after_erasing=lambda driver: [leave(driver) for leave in LEFT])
 
     assert (turn.state, turn.trouble) == ("found", "")
-    found = flight.findings()
+    found = driver.findings()
     seen_again = ["api text_left listConversations", "api still_served listMessages"]
     assert [where for where in [*LEFT.values(), *seen_again] if not fnmatch.filter(found, where)] == [], found
-    assert not [one for one in found if flight.words.value in one]
+    assert not [one for one in found if driver.words.value in one]
     code, document = last()
     assert (code, document["state"]) == (3, "found")
-    assert flight.words.stem not in json.dumps(document)
+    assert driver.words.stem not in json.dumps(document)
     _, said, _ = run("canary", "--last")
     assert "rows: A planted word is there: conversations_message.text\n" in said
     assert said.endswith("found: Something was left.\n")
@@ -169,12 +169,12 @@ def test_it_finds_what_a_trigger_of_an_operators_keeps(canary: Canary) -> None:
         """
     )
     try:
-        flight = Flight()
-        turn = flight.end()
+        driver = TurnDriver()
+        turn = driver.end()
     finally:
         execute("DROP TRIGGER kept ON conversations_message; DROP FUNCTION kept();")
 
-    assert (turn.state, flight.findings()) == ("found", ["rows text_left chatbots_changelogentry.data"])
+    assert (turn.state, driver.findings()) == ("found", ["rows text_left chatbots_changelogentry.data"])
 
 
 @LONG
@@ -183,15 +183,15 @@ def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Can
     over = {"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now}
     former = Planted(CanaryTurn.objects.create(chatbot=canary.chatbot, day=day, **over).pk)
 
-    def bring_back(flight: Flight) -> None:
-        ComplianceRequest.objects.filter(pk=str(flight.turn.deletion_id)).update(reference=former.value)
-        flight.put(f"uploads/{flight.turn.chatbot_id}/again", former.file)
+    def bring_back(driver: TurnDriver) -> None:
+        ComplianceRequest.objects.filter(pk=str(driver.turn.deletion_id)).update(reference=former.value)
+        driver.put(f"uploads/{driver.turn.chatbot_id}/again", former.file)
 
-    flight = Flight()
-    turn = flight.end(after_erasing=bring_back)
+    driver = TurnDriver()
+    turn = driver.end(after_erasing=bring_back)
 
     assert (turn.state, turn.trouble) == ("found", "")
-    assert {one.partition("/")[0] for one in flight.findings()} == {
+    assert {one.partition("/")[0] for one in driver.findings()} == {
         "api text_left getRequest (deletion)",
         "api text_left listRequests",
         "api text_left lookUpRequests",

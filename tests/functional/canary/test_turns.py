@@ -17,7 +17,7 @@ from compliance.models import Canary, CanaryTurn, ComplianceRequest
 from compliance.work import health
 from conversations.models import Conversation
 from tests.commands import report, run
-from tests.functional.canary.flights import LONG, Flight, last
+from tests.functional.canary.turn_driver import LONG, TurnDriver, last
 from tests.functional.support import dump, everything_in
 from tests.patches import Killed, after
 
@@ -26,19 +26,19 @@ def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(
     canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, settings.CANARY_URL = settings.CANARY_URL, "http://127.0.0.1:9"
-    flight = Flight()
-    flight.go_on()
-    flight.go_on()
-    assert (flight.is_over, flight.turn.step) == (False, "plant")
+    driver = TurnDriver()
+    driver.resume()
+    driver.resume()
+    assert (driver.is_over, driver.turn.step) == (False, "plant")
     with monkeypatch.context() as impatient:
         impatient.setattr(turns, "_PATIENCE_BEFORE", 0)
-        flight.go_on()
+        driver.resume()
     settings.CANARY_URL = address
-    turn = flight.end()
+    turn = driver.end()
 
     # What could not be planted is not missed.
     assert (turn.state, turn.trouble, turn.trouble_at) == ("unclear", "api_unavailable", "storeConversations")
-    assert flight.findings() == []
+    assert driver.findings() == []
     assert last()[0] == 4
 
 
@@ -71,7 +71,7 @@ def missing_right() -> Iterator[None]:
 def test_a_search_that_is_blind_is_unclear_and_the_chatter_erased_all_the_same(
     canary: Canary, impatient: None, step: str, blind: Callable[[], AbstractContextManager[object]], trouble: str
 ) -> None:
-    turn = Flight().end(at={step: blind})
+    turn = TurnDriver().end(at={step: blind})
 
     assert (turn.state, f"{turn.trouble} {turn.trouble_at}", turn.findings) == ("unclear", trouble, [])
     assert turn.erased_at is not None
@@ -80,29 +80,29 @@ def test_a_search_that_is_blind_is_unclear_and_the_chatter_erased_all_the_same(
 @LONG
 def test_a_held_deletion_is_unclear_and_the_next_turn_erases_it(canary: Canary, monkeypatch: Any) -> None:
     Chatbot.objects.filter(pk=canary.chatbot_id).update(four_eyes=True)
-    flight = Flight()
-    flight.reach("erase")
+    driver = TurnDriver()
+    driver.reach("erase")
     with monkeypatch.context() as patch:
         patch.setattr(turns, "_PATIENCE", turns._PATIENCE | {"erase": 0})
-        first = flight.end()
+        first = driver.end()
     assert (first.state, first.trouble) == ("unclear", "not_carried_out")
     assert first.erased_at is None
     assert [problem.code for problem in health.check().problems if "canary" in problem.code] == []
 
     Chatbot.objects.filter(pk=canary.chatbot_id).update(four_eyes=False)
     run("approve_request", str(first.deletion_id))
-    second = Flight().end()
+    second = TurnDriver().end()
 
     first.refresh_from_db()
     assert second.state == "clean"
     assert first.erased_at is not None
-    assert flight.words.stem not in dump() + everything_in(flight.storage)
+    assert driver.words.stem not in dump() + everything_in(driver.storage)
 
 
 @LONG
 @pytest.mark.parametrize(("call", "number"), [("upload", 1), ("file", 1), ("file", 2)])
 def test_a_killed_turn_begins_its_step_again_and_no_two_are_at_work(canary: Canary, call: str, number: int) -> None:
-    flight, calls = Flight(), []
+    driver, calls = TurnDriver(), []
 
     def die(*_: object, **_options: object) -> None:
         calls.append(call)
@@ -112,14 +112,14 @@ def test_a_killed_turn_begins_its_step_again_and_no_two_are_at_work(canary: Cana
     with pytest.MonkeyPatch.context() as patch:
         after(patch, Client, call, die)
         with pytest.raises(Killed):
-            flight.end()
+            driver.end()
     before = CanaryTurn.objects.values().get()
     assert before["token"]
-    assert turns.begin() == flight.turn
-    turns.go_on(seconds=10)
+    assert turns.begin() == driver.turn
+    turns.resume(seconds=10)
     assert CanaryTurn.objects.values().get() == before
 
-    turn = flight.end()
+    turn = driver.end()
 
     assert turn.state == "clean"
     assert CanaryTurn.objects.count() == 1
@@ -134,4 +134,4 @@ def test_its_keys_are_shown_nowhere_and_can_be_replaced(canary: Canary) -> None:
 
     assert report("create_canary", "--new-keys") == {"slug": "canary", "new_keys": True}
     assert set(ApiKey.objects.filter(revoked_at=None).values_list("prefix", flat=True)).isdisjoint(before)
-    assert Flight().end().state == "clean"
+    assert TurnDriver().end().state == "clean"

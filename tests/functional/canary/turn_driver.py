@@ -38,7 +38,7 @@ def versioned_bucket_and_server(log: Path, **more: str) -> Iterator[tuple[str, W
         yield name, server
 
 
-class Flight:
+class TurnDriver:
     """One turn. `seen` has the objects of the canary's folder as they were before the deletion."""
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class Flight:
         self.turn.refresh_from_db()
         return self.turn.state != CanaryTurn.State.RUNNING
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Go on once, whatever the turn waits for."""
         CanaryTurn.objects.filter(pk=self.turn.pk).update(next_attempt_at=Now())
         with role("worker"):
-            turns.go_on(seconds=60)
+            turns.resume(seconds=60)
 
     def work(self) -> None:
         """Do what workers do."""
@@ -75,7 +75,7 @@ class Flight:
             self.turn.refresh_from_db()
             if self.turn.step == step or self.is_over:
                 break
-            self.go_on()
+            self.resume()
             self._remember()
             self.work()
             self._remember()
@@ -85,7 +85,7 @@ class Flight:
     def end(
         self,
         *,
-        after_erasing: Callable[["Flight"], object] = lambda _: None,
+        after_erasing: Callable[["TurnDriver"], object] = lambda _: None,
         at: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
     ) -> CanaryTurn:
         """Go on to the end. `after_erasing` is called once the deletion is completed, before the search."""
@@ -97,7 +97,7 @@ class Flight:
                 after_erasing(self)
                 has_been_called = True
             with (at or {}).get(self.turn.step, nullcontext)():
-                self.go_on()
+                self.resume()
             self._remember()
             self.work()
             self._remember()
