@@ -106,7 +106,7 @@ class PasswordForm(forms.Form):
 
 
 class InvitationForm(SetPasswordForm):  # type: ignore[type-arg]
-    """The code of a link and a new password. `user` is whom the code names, None if it is wrong or over."""
+    """The code of a link and a new password. `user` is the link's user, or None for a wrong or expired code."""
 
     code = forms.CharField(
         max_length=100,

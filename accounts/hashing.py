@@ -13,7 +13,7 @@ from functools import cache
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
-# One that is being hashed and one that waits.
+# One password that is being hashed, and one that waits.
 _AT_ONCE = 2
 _NICENESS = 10
 
@@ -23,7 +23,7 @@ class TooBusy(Exception):
 
 
 class SerialHasher(PBKDF2PasswordHasher):
-    """Django's hasher, with its format. Raises TooBusy."""
+    """Django's hasher and format, one password at a time. Raises TooBusy."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
         pool, places = _of_process(os.getpid())

@@ -1,8 +1,8 @@
 """Links by which users set their password: a first one, or another in place of one that they lost.
 
 The tokens are Django's: signed under SECRET_KEY, with the time, the mail address, the last log-in and the hash of the
-password. So nothing is stored, and a link ends with the first change of any of these. Whoever gets a link has no
-password, and the mark for none is a new random one for each link: it ends the link before.
+password. So nothing is stored, and a link ends with the first change of any of these. A user with a link has no
+password. The mark for "no password" is random and new for each link, so it ends the previous link.
 
 The code of a link is behind its `#`, which browsers send to no server: it is in no log and no Referer.
 """
@@ -34,7 +34,7 @@ If the page asks for a code, enter what follows # in the link.
 def create(*, user: User, page: str, actor: str) -> str:
     """Return a new link to `page`, an address; it is shown or sent once. Ends password, sessions and former links.
 
-    Raises ValidationError for a user who cannot log in, or to whom it cannot be mailed.
+    Raises ValidationError for a user who cannot log in, or who has no address for mail.
     """
     if not (user.is_active and user.is_staff):
         raise ValidationError("This user cannot log in. Turn Active and Staff status on first.")
@@ -47,7 +47,7 @@ def create(*, user: User, page: str, actor: str) -> str:
 
 
 def send(*, user: User, link: str) -> str:
-    """Mail a link; return a code of what failed, or nothing. Takes as long as a mail may."""
+    """Mail a link; return an error code, or an empty text. Takes as long as a mail may."""
     mail = EmailMessage(
         subject="[Data Compliance] Set your password",
         body=_TEXT.format(link=link, name=user.get_username()),
@@ -66,7 +66,7 @@ def send(*, user: User, link: str) -> str:
 
 
 def user_of(code: str) -> User | None:
-    """Return the user whom the code of a link lets set a password now, or None."""
+    """Return the user who may set a password with the code of a link now, or None."""
     number, _, token = code.partition("-")
     user = _invited().filter(pk=int(number)).first() if number.isdecimal() and len(number) < 19 else None
     return user if default_token_generator.check_token(user, token) else None
@@ -74,7 +74,7 @@ def user_of(code: str) -> User | None:
 
 def accept(*, user: User, password: str) -> bool:
     """Set the password of a user of `user_of`; False if their link has ended since. Raises TooBusy."""
-    # Of two forms that are sent at once, one finds another hash.
+    # If two forms are sent at once, the second finds another hash.
     found = _invited().filter(pk=user.pk, password=user.password).update(password=make_password(password))
     if found:
         logger.info("invitation.accepted user=%s", user.pk)

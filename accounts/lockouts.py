@@ -32,7 +32,7 @@ from common.db import fetch
 
 logger = logging.getLogger(__name__)
 
-# IPv6 addresses are counted by their subscriber's network.
+# IPv6 addresses are counted by the network of their subscriber.
 _SUBSCRIBER_BITS = 64
 # The number of counts for unknown names.
 _UNKNOWN_NAMES = 4096
@@ -50,7 +50,7 @@ RETURNING failures, ends_at
 
 
 class LimitKind(enum.Enum):
-    """What failed too often."""
+    """The count that reached its limit."""
 
     PAIR = "this name from this address"
     ADDRESS = "this address, with any names"
@@ -116,8 +116,8 @@ class Attempt:
 def attempt(request: HttpRequest, username: str | None) -> Iterator[Attempt]:
     """Count an attempt at a password or a code. Raises Locked after too many failures.
 
-    Without a name it counts for the address alone: others, elsewhere, lock nobody out. Call `failed` or `undo` within
-    it. An attempt that was TooBusy is not counted.
+    Without a name it counts for the address alone, so that attempts from other addresses lock no user out. Call
+    `failed` or `undo` within it. An attempt that was TooBusy is not counted.
     """
     one = Attempt(*_limits(request, username))
     _require_open(one)

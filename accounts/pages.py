@@ -44,11 +44,11 @@ def _own_page(view: _View) -> _View:
 
 @form_page
 def set_password(request: HttpRequest) -> HttpResponse:
-    """Set the password of whoever has a link of `invitations`. It logs nobody in."""
+    """Set the password of the user with a link of `invitations`. It does not log the user in."""
     form = InvitationForm(None)
     if request.method == "POST":
         code = request.POST.get("code", "")
-        # Not by user: others could lock users out by their numbers.
+        # Not counted by user: others could lock users out by their numbers.
         with lockouts.attempt(request, None) as attempt:
             user = invitations.user_of(code)
             if user is None:
@@ -157,7 +157,7 @@ def _offer_page(request: HttpRequest, offered: Offer, form: ConfirmForm) -> Http
 
 
 def _picture(offered: Offer) -> SafeString:
-    """Return the secret as an inline QR code, so that it is in no URL or cache. Dark on light in both themes."""
+    """Return the secret as an inline QR code, dark on light in both themes. So it is in no URL or cache."""
     code = segno.make(offered.authenticator.config_url, error="m")
     svg = code.svg_inline(scale=5, border=3, dark="#000", light="#fff", svgclass="qr", omitsize=False)
     return mark_safe(svg)  # noqa: S308  (shapes alone)

@@ -25,7 +25,7 @@ def require_password(request: HttpRequest) -> None:
 
 
 def is_right(request: HttpRequest, password: str) -> bool:
-    """Return whether it is the user's password, and note that it was entered. Raises Locked or TooBusy."""
+    """Return whether this is the user's password, and record the time if so. Raises Locked or TooBusy."""
     user = cast("User", request.user)
     with lockouts.attempt(request, user.get_username()) as attempt:
         if not user.check_password(password):
@@ -47,7 +47,7 @@ def ask(request: HttpRequest) -> HttpResponse:
 
 
 def next_url(request: HttpRequest) -> str:
-    """Return the page that the URL names, or the dashboard if it is on another host."""
+    """Return the page in the URL's parameter, or the dashboard if it is on another host."""
     there = request.GET.get(REDIRECT_FIELD_NAME, "")
     is_ours = url_has_allowed_host_and_scheme(there, {request.get_host()}, require_https=request.is_secure())
     return there if is_ours else reverse("admin:index")

@@ -1,7 +1,7 @@
 """Responses to refused log-ins, at little cost.
 
-Each process caches for a second which log-ins it refused, and refuses repeated ones before reading session, form or
-database. The pages contain nothing of the request and are cached too.
+Each process caches the log-ins that it refused for a second, and refuses repeated ones before it reads session, form
+or database. The pages contain nothing of the request and are cached too.
 """
 
 import time

@@ -1,7 +1,7 @@
 """The second factor of staff: an authenticator app (TOTP) and recovery codes.
 
 django-otp verifies codes, throttles guesses and accepts no code twice. The tables are useless on their own: secrets
-are encrypted under `ENCRYPTION_KEYS`, and of recovery codes only digests under `DIGEST_KEY` are stored.
+are encrypted under `ENCRYPTION_KEYS`, and recovery codes are stored as digests under `DIGEST_KEY`.
 """
 
 import logging

@@ -124,15 +124,15 @@ def _is_logged_in(request: HttpRequest) -> bool:
 
 
 def hashes_of(user: "User") -> list[str]:
-    """Return what binds a session to a user's password: the hash under SECRET_KEY, then those under the fallbacks."""
+    """Return the hashes that bind a session to a user's password: under SECRET_KEY, then under the fallbacks."""
     return [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
 
 
 def _accept_fallbacks(request: HttpRequest) -> None:
-    """Bind a session to SECRET_KEY where a fallback has bound it.
+    """Bind a session to SECRET_KEY if a fallback has bound it.
 
-    Django would, and give it another id: a call that is under way with the former id would log the user out. While
-    processes with the new key run beside those with the old one, this happens at every second page.
+    Django would do this too, but with a new session id: a running call with the former id would then log the user
+    out. While processes with the new key run beside those with the old one, this happens at every second page.
     """
     if not _is_logged_in(request):
         return
