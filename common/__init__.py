@@ -1,1 +1,1 @@
-"""A library that knows no model of ours and nothing of the project around it."""
+"""A library without models of ours. It imports nothing of the project around it."""

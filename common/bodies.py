@@ -31,7 +31,7 @@ _READ_BYTES = 64 * 1024
 
 _PIECE_BYTES = 64 * 1024
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},:'))
-# +1 for an opening bracket, -1 for a closing one, as signed bytes.
+# Signed bytes: +1 for an opening bracket, -1 for a closing one.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 

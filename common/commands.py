@@ -14,7 +14,7 @@ from django.dispatch import Signal
 # Sent with `name` before a command of ours does anything. A receiver refuses by raising CommandError.
 before_command = Signal()
 
-# Who acts, in the change log.
+# The actor in the change log.
 ACTOR = "command"
 
 
@@ -49,9 +49,9 @@ class TeachingCommand(BaseCommand):
         raise refused
 
     def confirm(self, what: str, *, word: str) -> None:
-        """Say what is about to happen, and return if whoever is at the terminal types the word; else CommandError."""
+        """Print what is about to happen. Raises CommandError unless the user at the terminal types the word."""
         if not sys.stdin.isatty():
-            raise CommandError("Nobody can be asked here: say --yes. Nothing was changed.")
+            raise CommandError("This needs a confirmation at a terminal, or --yes. Nothing was changed.")
         self.stderr.write(what)
         self.stderr.write(f'Type "{word}" to go on: ', ending="")
         self.stderr.flush()

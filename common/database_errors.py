@@ -1,6 +1,6 @@
-"""What kind of error the database raised, and what of it may be told.
+"""Classifies errors of the database, and describes them without their contents.
 
-PostgreSQL quotes whole rows and values in its errors. Only what has none of them is told here.
+PostgreSQL quotes whole rows and values in its errors. The descriptions here contain none of them.
 """
 
 from django.db import InterfaceError, OperationalError
@@ -19,7 +19,7 @@ from psycopg.errors import (
 
 _GOING_AWAY = (CannotConnectNow, CrashShutdown)
 
-# The code of requests and extracts that wait because the database refused them for now.
+# The code of requests and extracts that wait because the database refuses work for now.
 REFUSED = "database_refused"
 
 
@@ -34,9 +34,9 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 def was_not_served(error: BaseException) -> bool:
-    """Return whether the database did not serve a statement, and may serve the same one later.
+    """Return whether the database failed to serve a statement but may serve it later.
 
-    It was unreachable, out of something, or cancelled the statement or the transaction.
+    It was unreachable, out of some resource, or cancelled the statement or the transaction.
     """
     return isinstance(error, OperationalError | InterfaceError) or is_connection_lost(error)
 
@@ -47,14 +47,14 @@ def was_ended_by_operator(error: BaseException) -> bool:
 
 
 def was_refused_temporarily(error: BaseException) -> bool:
-    """Return whether the database has no room on its disk, or took no connection, whatever it was asked.
+    """Return whether the database refuses any work: its disk is full, or it accepts no connection.
 
     A lack of memory is no such refusal: the statement itself can be its cause.
     """
     cause = error if isinstance(error, PsycopgError) else error.__cause__
     if isinstance(cause, CannotConnectNow | ConnectionTimeout | DiskFull | TooManyConnections):
         return True
-    # Without a code: psycopg gives what it has of a connection with the errors of making one, and with no other.
+    # Without a code: psycopg attaches its connection only to errors of connecting.
     return isinstance(cause, PsycopgOperationalError) and cause.sqlstate is None and cause.pgconn is not None
 
 

@@ -42,11 +42,11 @@ ALSO_SET: list[Callable[[], Mapping[str, str]]] = []
 def local_settings(**settings: str) -> str:
     """Return the statements that set these settings of PostgreSQL, and no JIT, until the transaction ends.
 
-    Send them alone: where tables are distributed, machines get them as they came, with whatever came with them.
+    Send them alone: if tables are distributed, machines get them unchanged, with the rest of the text.
     """
-    # What others add stands late, since it has the whole text sent again for each setting that follows. Until version
-    # 18 PostgreSQL reckons a huge cost for what is switched off but cannot be avoided: it would compile such a
-    # statement, which takes longer than running it.
+    # Settings of other packages come last, since each of them has the whole text sent again for every setting after
+    # it. Before version 18 PostgreSQL assigns a huge cost to a plan that is switched off but unavoidable. It would
+    # then compile the statement, which takes longer than running it.
     for added in ALSO_SET:
         settings |= added()
     return "; ".join(f"SET LOCAL {name} TO '{value}'" for name, value in (settings | {"jit": "off"}).items())
@@ -59,7 +59,7 @@ def by_index() -> str:
     """Return the statements by which PostgreSQL finds rows by key until the transaction ends.
 
     Without statistics (a table just filled), or with a thousand keys at once, the planner would read whole tables. A
-    worker's sessions are set so; others say it for the rest of a transaction.
+    worker's sessions have these settings; other sessions set them for the rest of a transaction.
     """
     return local_settings(**FINDING_BY_INDEX)
 
@@ -71,12 +71,12 @@ _IS_SET = "SELECT bool_and(current_setting(name) = 'off') FROM unnest(%s::text[]
 def sessions_find_by_index() -> Iterator[None]:
     """Let the sessions that this process opens meanwhile find rows by index.
 
-    What reads many rows has a connection of its own (`conversations.snapshots`), which is not set so.
+    Code that reads many rows has a connection of its own (`conversations.snapshots`) without these settings.
     """
     if connection.in_atomic_block:  # of a test, which calls commands in its own process
         yield
         return
-    connection.close()  # of what looked whether the command may run
+    connection.close()  # opened by the check whether the command may run
     options = connection.settings_dict["OPTIONS"]
     before = options.get("options", "")
     settings = FINDING_BY_INDEX | {"jit": "off"}
@@ -93,7 +93,7 @@ def finds_by_index() -> bool:
     return bool(fetch(_IS_SET, [list(FINDING_BY_INDEX)])[0][0])
 
 
-# PostgreSQL may expect few rows, and then sort all of them rather than read the first ones in the order of an index.
+# If PostgreSQL expects few rows, it may sort all of them rather than read the first ones in the order of an index.
 _IN_INDEX_ORDER = dict.fromkeys(("enable_sort", "enable_bitmapscan", "enable_seqscan"), "off")
 
 
@@ -132,10 +132,10 @@ def execute(statement: Statement, parameters: Parameters = None) -> int:
 def insert_many(
     objects: Collection[Model], *, leave_out: Collection[str] = (), on_conflict: str = "", add_to: str = ""
 ) -> None:
-    """Insert objects of one model in this order, by one parameter: there can be very many, with very many columns.
+    """Insert objects of one model in this order. They are one parameter, since there can be many with many columns.
 
     Columns in `leave_out` get their defaults from the database. With `on_conflict`, the name of a unique column, the
-    other columns of a row that is there are overwritten, but for the array `add_to`, which is added to.
+    other columns of an existing row are overwritten, except that values are added to the array `add_to`.
     """
     if not objects:
         return

@@ -12,19 +12,19 @@ HOW_TO_MEND = (
     "Begin with an empty database (a development copy: remove var/), or run the version that made this one. Nothing "
     "was changed."
 )
-# Those that began the four apps and needed no other of them: one may be there alone, if `migrate` ended early.
+# The first tables of the four apps that need no other app: one may exist alone if `migrate` ended early.
 _FORMER = {("accounts", "0001_initial"), ("chatbots", "0001_initial")}
 
 
 class FormerSchema(ImproperlyConfigured):
-    """Its tables are those of such a version. Nothing was written."""
+    """The tables are those of such a version. Nothing was written."""
 
     def __init__(self) -> None:
         super().__init__(f"{FAULT} {HOW_TO_MEND}")
 
 
 def check(using: str = DEFAULT_DB_ALIAS) -> None:
-    """Raise FormerSchema if the tables are former ones. An unreachable database passes. Leaves none open."""
+    """Raise FormerSchema if the tables are former ones. An unreachable database passes. Leaves no connection open."""
     connection = connections[using]
     was_open = connection.connection is not None
     try:

@@ -1,7 +1,7 @@
 """Make one call to an address that a client has set: guarded, and over in time whatever the server does.
 
-No proxy is asked, whatever the environment says: it would resolve the name, unseen by us. No redirect is followed: it
-could lead anywhere.
+No proxy is used, even if the environment sets one: it would resolve the name, unseen by us. No redirect is followed:
+it could lead anywhere.
 """
 
 import socket
@@ -21,7 +21,7 @@ from common.network_guard import Guarded
 
 
 class CallFailure(StrEnum):
-    """Why no whole answer came. Ours, never a library's text."""
+    """Why no whole answer came: a code of ours, never a library's text."""
 
     NO_ANSWER = "no_answer"
     NAME_UNKNOWN = "name_unknown"
@@ -33,7 +33,7 @@ class CallFailure(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a call. With a status and a failure, the answer broke off after its head.
+    """The outcome of a call. With a status and a failure, the answer broke off after its head.
 
     `kind` names the error of a BAD_ANSWER, for a log.
     """
@@ -78,11 +78,11 @@ class GuardedPost:
         self._body = b""
 
     def run(self, *, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Make the call and return what became of it. Raises nothing."""
+        """Make the call and return its outcome. Raises nothing."""
         try:
             with outbound.within(self.deadline - time.monotonic(), answer_bytes=self._answer_bytes):
                 self._send(body, headers)
-        except Exception as error:  # whatever it was, it is this call's alone
+        except Exception as error:  # any error concerns only this call
             failure = _failure_of(error)
             if self._status is not None and failure is not CallFailure.TOO_LONG:
                 failure = CallFailure.NO_ANSWER
@@ -91,7 +91,7 @@ class GuardedPost:
         return Answer(self._status, self._body)
 
     def partial_result(self) -> Answer:
-        """Return the answer of a call that is not over at its deadline, since a name is still looked up."""
+        """Return the answer of a call that is still running at its deadline, because its name is being resolved."""
         return Answer(self._status, failure=CallFailure.NO_ANSWER)
 
     def _send(self, body: bytes, headers: Mapping[str, str]) -> None:
@@ -116,7 +116,7 @@ class GuardedPost:
         if not self._is_whole:
             return answer.read(self._body_bytes, decode_content=False)
         found = b""
-        # Up to the end: only there is a body that is shorter than announced noticed.
+        # Up to the end: only then a body that is shorter than announced is noticed.
         while piece := answer.read(self._body_bytes + 1 - len(found), decode_content=False):
             found += piece
             if len(found) > self._body_bytes:
@@ -125,7 +125,7 @@ class GuardedPost:
 
     def _connection(self, target: SplitResult) -> _HTTPConnection | _HTTPSConnection:
         host = target.hostname or ""
-        # For each address of the host; what follows has all the time that is left.
+        # For each address of the host; later operations have all the time that is left.
         timeout = outbound.CALLBACK_CONNECT_SECONDS
         if target.scheme == "http":
             return _HTTPConnection(host, target.port, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Parts of a work, each of which is done whatever becomes of the others: errors are remembered until the end."""
+"""Runs parts of a task independently: an error of one part is raised only after all others were tried."""
 
 import logging
 import random
@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 _Thing = TypeVar("_Thing")
 _Result = TypeVar("_Result")
 
-# For chatbots that fail. Beyond it none is begun: each may run into the same timeout.
+# The time for chatbots that fail. After it no other chatbot is tried: each may run into the same timeout.
 _PATIENCE_SECONDS = 10.0
 
 
 def in_any_order(things: Collection[_Thing]) -> list[_Thing]:
-    """Return the things so that those which fail slowly do not keep the same others from their turn each time."""
+    """Return the things in random order, so that slow failures do not delay the same others each time."""
     return random.sample(list(things), len(things))
 
 
@@ -35,7 +35,7 @@ class PartsFailed(Exception):
 class Isolation:
     """A context that ends by raising PartsFailed if a part of it has failed.
 
-    An error by which the database is lost or refuses work ends it at once.
+    A lost database, or one that refuses work, ends it at once.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Isolation:
     def by_chatbot(
         self, chatbot_of: Mapping[_Thing, int], do: Callable[[list[_Thing]], _Result]
     ) -> Iterator[_Result]:
-        """Yield what `do` returns for all things, given with the chatbot of each; if it fails, for each chatbot's."""
+        """Yield the result of `do` for all things, or if it fails, for the things of each chatbot."""
         chatbots = set(chatbot_of.values())
         if len(chatbots) > 1:
             try:

@@ -1,8 +1,7 @@
 """Leases: a worker holds a row by a token for a time, and renews it in passing while it reads, sends or waits.
 
-No worker takes a row before its `next_attempt_at`. The one that takes it moves that time to the end of the lease. So
-one condition finds what is new, what is to be tried again, and what a killed worker has left. All times are the
-database's.
+No worker takes a row before its `next_attempt_at`. The worker that takes it moves that time to the end of the lease.
+So one condition finds new rows, rows to be retried, and rows of killed workers. All times are the database's.
 """
 
 import random
@@ -60,7 +59,7 @@ _Row = TypeVar("_Row", bound=Lease)
 
 
 def take(rows: QuerySet[_Row], *, at_any_time: bool = False, **fields: Any) -> _Row | None:
-    """Lease the first of the rows, in their order, that is due and that nobody is taking; None if there is none.
+    """Lease the first of the rows, in their order, that is due and not locked; return None if there is none.
 
     `at_any_time` also takes one that is not due yet, if no worker holds it. `fields` are further ones to set.
     """
@@ -77,12 +76,12 @@ def take(rows: QuerySet[_Row], *, at_any_time: bool = False, **fields: Any) -> _
 
 
 def back_off(attempts: int, *, first: timedelta, longest: timedelta, factor: int = 2) -> timedelta:
-    """Return the wait after an attempt that failed like so many `attempts` before it."""
+    """Return the wait after an attempt that failed like this number of `attempts` before it."""
     return min(longest, first * int(factor ** min(attempts, 20)))
 
 
 def random_wait(limit: timedelta) -> timedelta:
-    """Return a wait below a limit, of a second at least, so that what failed together is not tried again together."""
+    """Return a random wait of a second at least, below the limit, so that rows that failed together retry apart."""
     return timedelta(seconds=random.uniform(1, limit.total_seconds()))  # noqa: S311  (nothing secret)
 
 
@@ -97,7 +96,7 @@ class LeaseRenewer:
         self._renewed = time.monotonic()
 
     def renew_if_due(self) -> None:
-        """Raises whatever `renew` raises for a lost lease."""
+        """Call `renew` if it is due. Raises its error for a lost lease."""
         if time.monotonic() - self._renewed >= SECONDS_BETWEEN_RENEWALS:
             self._renew()
             self._renewed = time.monotonic()

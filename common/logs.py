@@ -4,9 +4,9 @@ PostgreSQL quotes whole rows and values in its errors ("Failing row contains (â€
 prints them. `SafeFormatter` logs every exception, at any depth of its chain, as `describe_error` describes it.
 `JsonFormatter` logs the same as one JSON object per line.
 
-Each line has the id of its call, as the response has (`X-Trace-ID`). It is always ours: a caller may send anything,
-also a person's value, and logs are not erased. A caller's well-formed `X-Request-ID` is returned and used nowhere
-else; otherwise the response has our id there too.
+Each line has the id of its call, as the response has (`X-Trace-ID`). We always generate it: a caller may send
+anything, even a person's value, and logs are not erased. A caller's well-formed `X-Request-ID` is returned and used
+nowhere else; otherwise the response has our id there too.
 """
 
 import json
@@ -122,7 +122,7 @@ class WithoutRequests(logging.Filter):
 
 
 class WithoutPaths(logging.Filter):
-    """Removes from Django's messages what a caller sent: hosts, origins, paths."""
+    """Removes the caller's input from Django's messages: hosts, origins, paths."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("django.security."):

@@ -1,7 +1,7 @@
 """Markdown files of `docs/`, rendered as the text of a page.
 
-The files are the only source of the text: plain CommonMark with tables. Code in them names an invented chatbot and
-service; a page names those of its reader instead.
+The files are the only source of the text: plain CommonMark with tables. Code in them uses an invented chatbot and
+service; a page replaces them with those of its reader.
 """
 
 import re
@@ -16,10 +16,10 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
-# What code in the files names.
+# The invented chatbot and service.
 EXAMPLE_ORIGIN, EXAMPLE_SLUG = "https://compliance.example.com", "acme"
 
-# Returns the address of what a link leads to, or None if the link becomes plain text.
+# Returns the address of a link's target, or None if the link becomes plain text.
 Target = Callable[[str], str | None]
 # Returns the address of a picture's file.
 Image = Callable[[str], str]
@@ -86,7 +86,7 @@ def _is_hidden(token: Token) -> bool:
 
 
 def _adapted(children: Sequence[Token], slug: str, origin: str, target: Target) -> Iterator[Token]:
-    """Yield the parts of a paragraph: code about the reader's chatbot, links to what the target says."""
+    """Yield the parts of a paragraph, with code about the reader's chatbot and links to the target's addresses."""
     is_link = False
     for child in children:
         if child.type == "link_open":

@@ -26,8 +26,8 @@ _T = TypeVar("_T")
 
 MIB = 1024 * 1024
 
-# A call to a storage with all its tries, each of which gets half of the rest; one piece of a download. With the time
-# of a part at the minimum rate and of one name resolution, it fits in the lease of a claim
+# A call to a storage with all its tries, each of which gets half of the remaining time; or one piece of a download.
+# With the time of a part at the minimum rate and of one name resolution, it fits in the lease of a claim
 # (compliance/work/claims.py).
 STORAGE_SECONDS = 30.0
 # Completing an upload: the storage assembles a large file.
@@ -39,7 +39,7 @@ STORAGE_ANSWER_BYTES = 4 * MIB
 STS_SECONDS = 10.0
 # One callback, including name resolution. Only the status of the answer is used.
 CALLBACK_SECONDS = 10.0
-# One that a client or an officer waits for, to try a receiver.
+# A test callback, for which a client or an officer waits.
 TEST_CALLBACK_SECONDS = 5.0
 CALLBACK_CONNECT_SECONDS = 5.0
 CALLBACK_ANSWER_BYTES = 64 * 1024
@@ -237,7 +237,7 @@ class _SMTP(smtplib.SMTP):
 
 
 class _SMTPOverTLS(smtplib.SMTP_SSL, _SMTP):
-    """It wraps what `_SMTP` connects."""
+    """Wraps the connection of `_SMTP` in TLS."""
 
 
 class EmailBackend(smtp.EmailBackend):

@@ -48,7 +48,7 @@ class CursorPages(CursorPagination):
     """
 
     ordering: tuple[str, ...]
-    # Where PostgreSQL, which does not count whose rows they are, would rather sort all of a chatbot's.
+    # For lists where PostgreSQL would otherwise sort all rows of a chatbot: it has no statistics for each chatbot.
     in_index_order = False
     template = None
 

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
-# By code. Of another, a retry does not help before a person has done something. A minute's end is said by the view.
+# Seconds by code. For any other code a retry does not help before a person has acted. The view sets the end of a
+# minute.
 RETRY_AFTER = {"rate_limited": 1, "unavailable": RETRY_AFTER_SECONDS, "catching_up": 10}
 # The maximum number of listed field errors: a body can have 150,000.
 MOST_ERRORS = 100
@@ -219,7 +220,7 @@ class FieldError(TypedDict):
 
 
 def too_many_errors(count: int) -> FieldError:
-    """Return the last entry of a list that does not have all of `count` errors."""
+    """Return the last entry of a list that was cut: it contains the number `count` of all errors."""
     return FieldError(pointer="", code="too_many_errors", detail=f"There are {count:,} faults; not all are listed.")
 
 
@@ -303,7 +304,7 @@ def as_problem(error: Exception) -> Problem:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """handler400: a request that Django refuses, such as one for an unknown host.
 
-    It also refuses one whose session was not stored, as if another request had removed that.
+    Django also refuses a request whose session could not be stored, as if another request had removed it.
     """
     if isinstance(exception, SessionInterrupted) and exception.__context__:
         cause = exception.__context__.__context__
@@ -333,12 +334,12 @@ def unserved_response(request: HttpRequest, error: Exception) -> HttpResponse:
     else:
         text = render_to_string("console/unreachable.html")
         response = HttpResponse(text, status=problem.status_code, headers=problem.headers())
-    # It is logged, without what Django would add.
+    # Logged without Django's additions.
     response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 
-# What is wrong with a path that matches, the first that does.
+# The error of a path, by the first pattern that matches.
 _HINTS = {
     r"/$": "A call has no slash at the end of its path.",
     r"/v1/chatbots/[^/]+/requests/(?![0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/|$))": "A request's id is a UUID in "

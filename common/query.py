@@ -133,7 +133,7 @@ def _translated(one: Any) -> FieldError:
     )
 
 
-# A name that no parameter would have is not shown: it may be anything.
+# An unusual name is not shown: it may contain anything.
 _PLAIN_NAME = re.compile(r"[a-z][a-z_]{0,63}")
 
 

@@ -4,8 +4,8 @@ from urllib.parse import unquote
 
 from common.folding import caseless
 
-# Patterns of strings in calls, with what each allows in words: an error does not show a pattern.
-# What a client may name a request by. Compared whole.
+# Patterns of strings in calls, each with its description: an error does not show a pattern.
+# A client's own reference for a request. Compared whole.
 REFERENCE = r"^[A-Za-z0-9._:-]{1,64}$"
 WITHOUT_NUL = r"^[^\x00]*$"
 

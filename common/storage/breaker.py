@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from common.storage import errors
 
-# This many calls in a row without an answer open it.
+# The number of calls in a row without an answer that open it.
 FAILURES = 3
 # How long it stays open. Doubled each time that the trial call after a rest has no answer either.
 FIRST_REST_SECONDS = 30.0
@@ -59,7 +59,7 @@ class Breaker:
 
     @property
     def unused_trial(self) -> datetime | None:
-        """When the trial ends that this thread was given by `allow_trial`, if no call has passed since."""
+        """The end of the trial that `allow_trial` gave this thread, if no call has passed since."""
         trial = self._trial
         return trial.ends if trial and trial.thread == threading.get_ident() else None
 
@@ -69,7 +69,7 @@ class Breaker:
 
     @property
     def seconds_left(self) -> float:
-        """For how long no call should be made; 0 if one may."""
+        """The seconds for which no call should be made; 0 if one may."""
         return 0.0 if self._rests_until is None else max(0.0, self._rests_until - self._clock())
 
     @property
@@ -82,7 +82,7 @@ class Breaker:
             self._open(seconds)
 
     def allow_trial(self, *, ends: datetime) -> None:
-        """Let the next call pass, as the trial. `ends`, when others may try, is what `unused_trial` returns."""
+        """Let the next call pass, as the trial. `unused_trial` returns `ends`, the time from which others may try."""
         with self._lock:
             self._open(0)
             self._trial = _Trial(threading.get_ident(), ends)

@@ -37,10 +37,10 @@ _PERMISSIONS = {
     "CreateBucket": "s3:CreateBucket",
 }
 
-# What opens the circuit breaker, and what an open one raises.
+# The code that opens the circuit breaker, and the code that an open one raises.
 UNAVAILABLE = "storage_unavailable"
 RESTING = "storage_resting"
-# Of one object, not of the storage.
+# Errors of one object, not of the storage.
 INCOMPLETE = "storage_incomplete"
 
 # Refusals that can end within minutes by themselves: a store that starts, a policy being set, a failing identity

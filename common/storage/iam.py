@@ -90,13 +90,13 @@ class IamUsers:
         events = session.get_component("event_emitter")
         transport.use_limited_sessions(events)
         events.register("before-parse.iam", _recognise_no_iam)
-        # After a lost answer there would be a second key that nobody knows.
+        # A retry after a lost answer would create a second key, and the first would be unknown.
         events.register("needs-retry.iam.CreateAccessKey", lambda **_options: False)
         return session.create_client("iam", config=_CONFIG, **self._options)
 
 
 def _recognise_no_iam(response_dict: dict[str, Any], **_options: Any) -> None:
-    """Let botocore read the answer of a server without IAM, which may be in any form, as an error of IAM."""
+    """Have botocore read the answer of a server without IAM as an error of IAM, whatever its form."""
     is_of_iam = b"<ErrorResponse" in response_dict["body"]
     if response_dict["status_code"] in {404, 405, 501} and not is_of_iam:
         response_dict["body"] = b"<ErrorResponse><Error><Code>NotImplemented</Code></Error></ErrorResponse>"

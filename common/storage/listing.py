@@ -1,4 +1,4 @@
-"""What a bucket has, as it is listed and read."""
+"""The entries of a bucket's listings, and the versions of objects."""
 
 from collections.abc import Generator
 from datetime import datetime
@@ -17,14 +17,14 @@ class Listed(NamedTuple):
 
 
 class StoredVersion(NamedTuple):
-    """One version of an object: what is stored with it, as text, and its content, read as it is asked for."""
+    """One version of an object: its metadata as text, and its content, which is read on demand."""
 
     headers: str
     pieces: Generator[bytes]
 
 
 def versions_of(page: Any) -> list[Listed]:
-    """Return what a page of a listing of versions has."""
+    """Return the entries of a page of a listing of versions."""
     found = [
         Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
         for v in page.get("Versions", ())

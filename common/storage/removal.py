@@ -100,7 +100,7 @@ class Removal:
                 refused = [(version.key, error) for version in batch]
             for key, refusal in refused:
                 refusals[key].append(refusal)
-        # What needs a person takes precedence over what needs time.
+        # An error that needs a person takes precedence over one that needs time.
         return {key: min(of_key, key=lambda refusal: refusal.retryable) for key, of_key in refusals.items()}
 
     def purge_older(self, key: str, *, keep: str) -> int:

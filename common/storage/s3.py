@@ -194,7 +194,7 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         yield from self._pieces(body)
 
     def read_version(self, key: str, version_id: str = "") -> StoredVersion | None:
-        """Return what an object is stored with, and its content in pieces, each with the time of a call.
+        """Return an object's metadata, and its content in pieces, each with the time of a call.
 
         By default of the visible version: another one needs the permission s3:GetObjectVersion. None if it is gone.
         """
@@ -287,7 +287,7 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
             self.client.head_bucket(Bucket=self.bucket_name)
         if not call.code:
             return
-        # S3 wants its first region omitted and any other named.
+        # S3 requires that its first region is omitted and any other is given.
         where: Any = {"CreateBucketConfiguration": {"LocationConstraint": self.region_name}}
         with self.calls(passing=["BucketAlreadyOwnedByYou"]):
             self.client.create_bucket(Bucket=self.bucket_name, **({} if self.region_name == "us-east-1" else where))
