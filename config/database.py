@@ -1,4 +1,4 @@
-"""How connections to PostgreSQL are opened, beside what DATABASE_URL says."""
+"""Options of connections to PostgreSQL, besides those of DATABASE_URL."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from django.db.backends.postgresql.features import DatabaseFeatures
 # For `NULLS NOT DISTINCT`. Django refuses an older server at the first connection, so that nothing starts.
 DatabaseFeatures.minimum_database_version = (15,)
 
-# A server that was cut off, as by a failover that drops packets, is given up after a minute. The kernel would wait a
-# quarter of an hour for what was sent, and two hours for an answer. DATABASE_URL may say otherwise.
+# If the connection drops silently, as in a failover that drops packets, we give up after a minute. The kernel would
+# wait a quarter of an hour for sent data to be acknowledged, and two hours for an answer. DATABASE_URL may set other
+# times.
 _GIVING_UP = {
     "connect_timeout": 10,
     "tcp_user_timeout": 60_000,
@@ -19,10 +20,11 @@ _GIVING_UP = {
 
 
 def connecting(database: dict[str, Any], *, idle_seconds: int) -> dict[str, Any]:
-    """Return the settings to add to those that DATABASE_URL gave of a database.
+    """Return the settings to add to those from DATABASE_URL.
 
-    PostgreSQL ends a session that says nothing for `idle_seconds` within a transaction: its process was stopped, or
-    its machine lost, and it would keep its locks for ever, or until TCP gives up after hours. 0 is no limit.
+    PostgreSQL ends a session that is idle in a transaction for `idle_seconds`. The process of such a session was
+    stopped or its machine was lost, so it would keep its locks for ever, or until TCP gives up after hours. 0 is no
+    limit.
     """
     options = _GIVING_UP | database.get("OPTIONS", {}) | {"application_name": "data-compliance-api"}
     limit(options, idle_in_transaction_session_timeout=idle_seconds)

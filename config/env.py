@@ -179,7 +179,7 @@ def _is_this_machine(host: str) -> bool:
 def describe_bad_settings(error: EnvValidationError) -> str:
     """Return the errors of `env.seal()`, one setting per line, without values."""
     found = error.error_messages
-    if isinstance(found, Mapping):  # else of a reader that does not collect
+    if isinstance(found, Mapping):  # otherwise from a reader that does not collect
         found = [f"  {name}: {' '.join(errors)}" for name, errors in found.items()]
     return "\n".join(["These settings are missing or wrong (see docs/reference/settings.md):", *found])
 

@@ -17,7 +17,7 @@ _NOT_PLAIN = b"The target must be a path with one leading slash and no needless 
 # More than the proxies take.
 _PIECE_BYTES, _MOST_PIECES = 64 * 1024, 512
 
-# Read behind a trusted proxy only. Nothing reads the others, and nothing may begin to.
+# Read behind a trusted proxy only. No code may read the other X-Forwarded headers.
 _FROM_PROXIES = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 _NEVER = (
     "HTTP_X_FORWARDED_HOST",
@@ -67,9 +67,9 @@ def _remove_untrusted_headers(environ: dict[str, Any]) -> None:
 
 
 def _receive_rest(body: Any) -> None:
-    """Receive what nobody has read of a body, which a proxy sends at once.
+    """Receive the unread rest of a body, which a proxy sends at once.
 
-    gunicorn would close the connection while the proxy sends, which can lose the answer: then the proxy says 503.
+    gunicorn would close the connection while the proxy sends, which can lose the answer: then the proxy returns 503.
     """
     with suppress(Exception):  # gunicorn has its own errors for malformed chunks and lost connections
         for _ in range(_MOST_PIECES):

@@ -1,7 +1,7 @@
-"""`/api/may-send`: the proxy asks whether the caller is known, before it receives a large body (ADR 0064).
+"""`/api/may-send`: the proxy checks that the caller is known, before it receives a large body (ADR 0064).
 
-Otherwise anybody could fill its memory or disk. It does not ask about signed calls, since a signature can only be
-checked against the whole body: it limits their number and size.
+Otherwise any caller could fill its memory or disk. It does not check signed calls, since a signature can only be
+verified with the whole body: it limits their number and size.
 """
 
 from urllib.parse import unquote

@@ -51,7 +51,7 @@ def _declared_length(request: HttpRequest) -> int:
 
 
 def refused(request: HttpRequest, text: str, status: int) -> HttpResponse:
-    """Return the page that says why a form is not taken."""
+    """Return the page with the reason why a form is refused."""
     response = render(request, "console/outside.html", {"title": "Not taken", "text": text}, status=status)
     response["Cache-Control"] = "no-store"
     return response
@@ -60,8 +60,7 @@ def refused(request: HttpRequest, text: str, status: int) -> HttpResponse:
 class PagePolicyMiddleware(CSPMiddleware):
     """Adds a strict Content-Security-Policy to all HTML: `CONTENT_SECURITY_POLICY` of the settings.
 
-    A view that needs another policy says so with a decorator of django-csp. JSON gets none: a browser runs nothing
-    of it.
+    A view sets another policy with a decorator of django-csp. JSON gets none: a browser runs nothing in it.
     """
 
     def process_request(self, request: HttpRequest) -> None:

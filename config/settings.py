@@ -32,7 +32,7 @@ _generated = development_keys(VAR_DIR) if DEVELOPMENT else []
 
 DEBUG = env.bool("DEBUG", DEVELOPMENT)
 SECRET_KEY = env.str("SECRET_KEY")
-# They sign nothing, but what they have signed is valid. An empty one would let anybody sign.
+# They sign nothing, but their former signatures are valid. An empty one would let any caller sign.
 _fallbacks: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 SECRET_KEY_FALLBACKS = [key.strip() for key in _fallbacks if key.strip()]
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"]
@@ -224,7 +224,7 @@ VARIABLE_DAYS = env.days("VARIABLE_DAYS", "7")
 DUE_DAYS = env.days("DUE_DAYS", "30")
 # How long digests of erased chatters and conversations are kept, to refuse late data and survive a restore.
 ERASURE_LEDGER_DAYS = env.days("ERASURE_LEDGER_DAYS", "90")
-# How old a backup can be when it is restored: no longer than the ledger says who was erased since.
+# How old a backup can be when it is restored: at most as old as the ledger's entries about erased chatters.
 BACKUP_HORIZON_DAYS = env.days("BACKUP_HORIZON_DAYS", "30") if DEVELOPMENT else env.days("BACKUP_HORIZON_DAYS")
 # How long a finished export outlives a later deletion of the chatter.
 EXPORT_GRACE_DAYS = env.days("EXPORT_GRACE_DAYS", "7")
@@ -297,7 +297,7 @@ PROXY_NETWORKS = env.networks("PROXY_NETWORKS", "127.0.0.0/8,::1/128")
 # How many of them append their caller's address to X-Forwarded-For.
 PROXY_COUNT = env.int("PROXY_COUNT", 1, validate=Range(1, 10))
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
-# Short at first: no browser can be told to forget it. What Django warns of here, `compliance.I001` says instead.
+# Short at first: no browser can be made to forget it. `compliance.I001` replaces Django's warning about this.
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEVELOPMENT else 3_600)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", False)
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", False)
@@ -351,7 +351,7 @@ METRICS_TOKEN = env.str(
     "",
     validate=Regexp(r"([!-~]{16,})?\Z", error="Must be at least 16 ASCII characters without spaces."),
 )
-# How often the canary takes a turn, 0 for never; where clients reach the service; patterns of logs to be searched.
+# The interval of the canary's turns, 0 for none; the address for clients; patterns of logs to be searched.
 _canary_minutes = env.int("CANARY_MINUTES", 0, validate=Range(0, 7 * 24 * 60))
 CANARY_EVERY = timedelta(minutes=max(10, _canary_minutes)) if _canary_minutes else None
 CANARY_URL = env.own_origin("CANARY_URL") if env.str("CANARY_URL", "") else ""

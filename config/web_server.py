@@ -38,7 +38,7 @@ threads = ours.WEB_THREADS
 backlog = 1024
 # Below the usual limit of open files.
 worker_connections = 500
-# Of a connection without a call, in seconds, for clients without a proxy.
+# The seconds for which a connection without a call stays open, for clients without a proxy.
 keepalive = 20
 graceful_timeout = 30
 # With jitter, so that processes do not restart at the same time.

@@ -59,7 +59,7 @@ def read(name: str, *, origin: str, slug: str | None) -> Article:
 
 
 def target(href: str, *, slug: str | None, folder: str) -> str | None:
-    """Return the address of what a file of a folder of `docs/` links to, or None for a page that is not served."""
+    """Return the address of a link's target in a file of `docs/`, or None for a page that is not served."""
     path, hash_sign, anchor = href.partition("#")
     if not path or re.match(r"[a-z]+:", path):
         return href

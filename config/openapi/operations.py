@@ -1,4 +1,4 @@
-"""How a view's method is described in the API's document: `describe`, helpers for its arguments, and responses.
+"""Describes a view's method in the API's document: `describe`, helpers for its arguments, and responses.
 
 A response is an instance of the model that describes it.
 """
@@ -32,7 +32,7 @@ Links = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Extras:
-    """What a description holds besides drf-spectacular's own options."""
+    """The parts of a description besides drf-spectacular's own options."""
 
     refuses: Sequence[str]
     links: Links
@@ -53,7 +53,7 @@ def describe(
     links: Links | None = None,
     callbacks: Sequence[OpenApiCallback] = (),
 ) -> Callable[[View], View]:
-    """Return drf-spectacular's `extend_schema` with what it lacks.
+    """Return drf-spectacular's `extend_schema` with additions.
 
     `description` is Markdown. `request` is JSON, or maps media types to requests. `refuses` lists the error codes
     (`common.problems.CODES`) that only this operation returns. `links` belong to the successful response.
@@ -174,9 +174,9 @@ def _as_stored(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 Value = TypeVar("Value")
-# For what a row holds and no constraint of the database limits: another version of the service, during an upgrade or
-# before one was undone, can have stored a value that this one does not know. It is shown as it is, since a response
-# that fails would hide the other requests of its page as well.
+# For stored values that no constraint of the database limits. Another version of the service, during an upgrade or
+# before one was undone, can have stored a value that this version does not define. It is shown unchanged: a failed
+# response would hide the other requests of its page too.
 Stored = Annotated[Value, WrapValidator(_as_stored)]
 
 

@@ -37,7 +37,7 @@ _REQUEST_ID: dict[str, Any] = {
     "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
 }
 
-# Laid over what drf-spectacular finds in the route.
+# Added to what drf-spectacular finds in the route.
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "slug": {
         "description": "The chatbot's name in URLs.",

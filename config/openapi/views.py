@@ -100,7 +100,7 @@ def _parts() -> Mapping[str, tuple[str, str]]:
 
 
 def _part(request: HttpRequest) -> str:
-    """Return the part that `?part=` names, or an empty string for the whole document."""
+    """Return the part in the parameter `?part=`, or an empty string for the whole document."""
     part = request.GET.get("part", "")
     return part if part in _parts() else ""
 
@@ -149,7 +149,7 @@ _with_policy = csp_replace(
 @never_cache
 @require_safe
 def start(request: HttpRequest) -> HttpResponseRedirect:
-    """Lead from `/` to the console, for staff who are logged in, or to the documentation."""
+    """Redirect `/` to the console, for staff who are logged in, or to the documentation."""
     return redirect("admin:index" if request.user.is_staff else "docs:reference")
 
 
@@ -193,7 +193,7 @@ def reference_of_part(request: HttpRequest, part: str = "") -> HttpResponseBase:
 @require_safe
 @_with_policy
 def guide_page(request: HttpRequest, page: str = "") -> HttpResponseBase:
-    """A page of the clients' guide, about the chatbot that `?chatbot=` names by its slug."""
+    """Show a page of the clients' guide, about the chatbot with the slug in `?chatbot=`."""
     if page not in guide.files():
         return unknown_path(request)
     slug = _chatbot(request)
