@@ -189,7 +189,7 @@ def _first_port(home: Path) -> int:
 
 
 def free_ports() -> int:
-    """Return the first of the ports of an S3 server that nobody uses; raises EmbeddedError if there are none."""
+    """Return the first port of a free range for an S3 server. Raises EmbeddedError if there is none."""
     # Also with gRPC's 10000 added, they stay below the ports of outgoing connections (32768 and up).
     size = len(SeaweedFS.parts)
     for _ in range(200):

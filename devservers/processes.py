@@ -39,7 +39,7 @@ def hold(port: int) -> socket.socket:
     As long as the socket is open, a server can listen on the port, but no outgoing connection gets it.
     """
     holder = socket.socket()
-    # As servers do: connections of one that has just ended do not matter.
+    # As servers do: connections of a server that has just ended do not matter.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         holder.bind((LOOPBACK, port))
@@ -59,7 +59,7 @@ def is_free(port: int) -> bool:
 
 
 def is_unused(port: int) -> bool:
-    """Return whether nobody uses this loopback port: neither listens, nor holds it, nor has connections."""
+    """Return whether this loopback port is unused: no program listens on it, holds it, or has connections."""
     with socket.socket() as probe:
         try:
             probe.bind((LOOPBACK, port))

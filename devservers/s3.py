@@ -28,7 +28,7 @@ _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_si
 _GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
 
 
-# What the identity of `iam_key` may do, in IAM's words. Nothing of S3.
+# IAM's actions that the identity of `iam_key` may call. None of S3.
 _IAM_ACTIONS = (
     *("CreateUser", "PutUserPolicy", "CreateAccessKey", "ListUsers"),
     *("ListAccessKeys", "DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"),
@@ -63,7 +63,7 @@ class SeaweedFS(Server):
         *("webdav", "admin.ui", "master.telemetry"),
         # Otherwise no user can be created.
         "s3.iam.readOnly",
-        # They would hide wrong bucket names, and buckets that are not empty.
+        # These options would hide wrong bucket names, and buckets that are not empty.
         *("s3.autoCreateBucket", "s3.allowDeleteBucketNotEmpty"),
         # Volumes report the state anyway. A resumed master often misses the first heartbeat, and then nothing can be
         # written for five seconds.
