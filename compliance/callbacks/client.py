@@ -79,7 +79,7 @@ def call_to(
 
 
 def outcome_of(answer: Answer) -> Outcome:
-    # An answer that breaks off after its status is one.
+    # An answer that breaks off after its status counts as an answer.
     if answer.status is not None:
         is_success = HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES
         return Outcome(answer.status, None if is_success else Failure.BAD_STATUS)

@@ -1,4 +1,4 @@
-"""The queue of callbacks: which are due, and what follows from the outcomes of their calls."""
+"""The queue of callbacks: finds the due ones, and processes the outcomes of their calls."""
 
 import logging
 import ssl
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 State = Callback.State
 Status = ComplianceRequest.Status
 
-# The receiver says that this address is gone for good.
+# The receiver's status for an address that is gone for good.
 _GONE = 410
 
-# Chatbots that have something due, by skipping along the index instead of reading all that waits.
+# Chatbots with due callbacks, found by skipping along the index instead of reading all waiting ones.
 _CHATBOTS = f"""
 SELECT waiting.value
   FROM ({distinct("compliance_callback", "chatbot_id", "state = 'waiting'")}) AS waiting
@@ -45,17 +45,17 @@ class Callbacks(Queue[Callback, Outcome]):
     model = Callback
     waits, gives_up, rests = State.WAITING.value, State.GIVEN_UP.value, Failure.RECEIVER_RESTING.value
     first_wait, longest_wait = timedelta(seconds=30), timedelta(hours=2)
-    # An earlier event of the same request goes first, while it is due or on its way; not while it waits for another
-    # attempt, so that what cannot be delivered holds nothing up. (Only what waits has a time or a token. Asked for
-    # its state too, PostgreSQL without statistics reads all that waits to find these few.)
+    # An earlier event of the same request goes first, while it is due or being sent; not while it waits for another
+    # attempt, so that an undeliverable event does not delay the others. (Only waiting rows have a time or a token.
+    # With a condition on the state too, PostgreSQL without statistics reads all waiting rows to find these few.)
     may_go = """NOT EXISTS (
                SELECT FROM compliance_callback earlier
                 WHERE earlier.request_id = c.request_id AND earlier.occurred_at < c.occurred_at
                   AND (earlier.token IS NOT NULL OR earlier.next_attempt_at <= statement_timestamp()))"""
     is_of_receiver = "starts_with(c.url, %(receiver)s)"
-    # Never distributed. By its chatbot PostgreSQL may read all callbacks of that to find these.
+    # Never distributed. With a condition on the chatbot PostgreSQL may read all its callbacks to find these.
     in_place = "TRUE"
-    # What was delivered or given up needs no address any more.
+    # Callbacks that were delivered or given up need no address any more.
     changes = """last_status = CASE %(calls)s WHEN 0 THEN c.last_status ELSE held.status END,
        url = CASE held.state WHEN 'waiting' THEN c.url ELSE '' END,
        delivered_at = CASE held.state WHEN 'delivered' THEN held.at END"""
@@ -65,13 +65,13 @@ class Callbacks(Queue[Callback, Outcome]):
         return [chatbot for (chatbot,) in fetch_in_index_order(_CHATBOTS)]
 
     def read(self, token: UUID, rows: Sequence[Row]) -> list[Callback]:
-        # Of a request not its chatter.
+        # Of a request, but not its chatter.
         fields = [field.name for field in Callback._meta.local_fields]
         ours = Callback.objects.only(*fields, "request__kind", "request__reference", "chatbot__slug")
         taken = ours.select_related("request", "chatbot").in_bulk([row.id for row in rows])
         if orphans := [row for row in rows if row.id not in taken]:
-            # By hand somebody can delete a chatbot where tables are distributed, and no foreign key forbids it.
-            # Nothing signs its callbacks, and they would come up again and again.
+            # If tables are distributed, no foreign key prevents the deletion of a chatbot by hand. No key signs its
+            # callbacks, so they would be due again and again.
             self.drop(token, orphans)
             logger.warning("callback.without_chatbot callbacks=%s", ",".join(str(row.id) for row in orphans))
         return list(taken.values())
@@ -113,7 +113,7 @@ class Callbacks(Queue[Callback, Outcome]):
         changelog.record_all(entries)
 
     def has_answered(self, outcome: Outcome) -> bool | None:
-        if outcome.status == _GONE:  # which speaks of one address, not of its host
+        if outcome.status == _GONE:  # it concerns one address, not its host
             return None
         return outcome.error is None
 
@@ -132,7 +132,7 @@ def is_due() -> bool:
 def deliver(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:
     """Send callbacks that are due until none is, or the time is over; return whether some may be left.
 
-    What was on its way when a worker was killed is sent again when its lease is over: each event is delivered at
+    Callbacks that a killed worker was sending are sent again when their lease is over: each event is delivered at
     least once.
     """
     return dispatcher.run([Callbacks()], seconds=seconds)

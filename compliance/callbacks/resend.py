@@ -53,7 +53,7 @@ def callbacks_of(request_id: UUID) -> list[Callback]:
 
 
 def resend_of_request(*, request_id: UUID, actor: str, dry_run: bool = False) -> Resent:
-    """Send all callbacks of a request again, those that were delivered too.
+    """Send all callbacks of a request again, including delivered ones.
 
     Raises Refused (`not_found`: none is on record; `callback_url_forgotten`: none has an address left).
     """
@@ -68,7 +68,7 @@ def resend_one(*, callback_id: UUID, actor: str) -> Resent:
 
 
 def resend_given_up(*, actor: str, chatbot: Chatbot | None = None, dry_run: bool = False) -> Resent:
-    """Send again what was given up, of all chatbots or of one, in batches of a transaction each."""
+    """Send callbacks again that were given up, of all chatbots or of one, in batches of a transaction each."""
     found = Callback.objects.filter(state=Callback.State.GIVEN_UP)
     if chatbot is not None:
         found = found.filter(chatbot=chatbot)
@@ -117,7 +117,7 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
 
 
 def _batches(found: QuerySet[Callback]) -> Iterator[list[UUID]]:
-    """Yield the ids of what there is now, in order: what is given up again meanwhile is not met twice."""
+    """Yield the ids of the present callbacks in order, so that one that is given up again is not yielded twice."""
     after = UUID(int=0)
     while ids := list(found.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:_BATCH]):
         yield ids

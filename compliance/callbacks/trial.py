@@ -1,4 +1,4 @@
-"""One callback that is about no request, to try a receiver with.
+"""One callback without a request, to test a receiver.
 
 It is signed and guarded as any other. It is not queued and not tried again, and stored only in the change log.
 """
