@@ -1,4 +1,4 @@
-"""Look through the API: what it shows of the chatter, before the deletion and after it."""
+"""Search the API for the chatter, before the deletion and after it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from compliance.canary.words import COUNTS, Planted, Search
 from compliance.models import CanaryTurn
 from compliance.models.canary import Left, Place
 
-# What a deleted conversation keeps, by the product's own rules (README, "What a deletion erases"). Everything else of
-# an answer has to be null or empty, also a field that is added one day.
+# The fields that a deleted conversation keeps, by the product's own rules (README, "What a deletion erases"). Every
+# other field of an answer has to be null or empty, also one that is added in the future.
 _KEPT = {
     *("number", "deleted", "label", "deletion_request_id", "channel", "started_at"),
     *("file_upload", "agent_handover", "push", "score", "csat"),
@@ -21,23 +21,23 @@ _KEPT = {
 _KEPT_OF_CSAT = {"score", "vote"}
 _LOOK_UP, _PREVIEW = "lookUpConversations", "previewRequest"
 _EXPORT, _DELETION = "getRequest (export)", "getRequest (deletion)"
-# Before the deletion at least these show the chatter.
+# The calls that show the chatter before the deletion, at least.
 _CONTROLS = {_LOOK_UP, _PREVIEW, "getConversation", "listConversations", "listMessages", "listFiles"}
 
 
 class _Call(NamedTuple):
-    """A call that could show the chatter. One that `is_closed` is refused once that is erased."""
+    """A call that could show the chatter. A call that `is_closed` is refused once the chatter is erased."""
 
     where: str
     path: str
     body: Any = None
     is_closed: bool = False
-    # What it shows, without what only repeats the call.
+    # The part of the answer that does not just repeat the call.
     shows: Callable[[Any], Any] = lambda document: document
 
 
 def control(client: Client, planted: Planted, turn: CanaryTurn) -> list[str]:
-    """Return the calls that should show more than ids of the chatter before the deletion, and do not."""
+    """Return the calls that fail to show more than ids of the chatter before the deletion."""
     search = Search([planted.value, planted.name, planted.said, planted.file_name])
     wanted = _CONTROLS | ({_EXPORT} if turn.export_id else set())
     for call in _calls(planted, turn):
@@ -70,7 +70,7 @@ def _left(call: _Call, shown: Any, search: Search, turn: CanaryTurn) -> Iterator
     # That conversations took place counts for billing, and digests of their ids are kept.
     if call.where == _LOOK_UP and len(ours) < len(turn.numbers):
         yield Left.MISCOUNTED
-    # Exports are not compared: a sweep may take one, once the deletion has it expire.
+    # Exports are not compared: once the deletion has let one expire, a sweep may remove it.
     least = COUNTS | {"files": int(turn.file_id is not None)}
     if call.where == _DELETION and turn.numbers and any((shown["counts"].get(n) or 0) < least[n] for n in least):
         yield Left.MISCOUNTED
@@ -124,10 +124,10 @@ def _shown(client: Client, call: _Call) -> Iterator[Any]:
     if call.is_closed:
         status, body = client.call(call.where, call.path)
         if status < 400:
-            # The link of a download holds for some minutes. It is not followed: see `bucket`.
+            # The link of a download is valid for some minutes. It is not followed: see `bucket`.
             yield body.decode("utf-8", "replace")
         elif status not in {404, 409, 410}:
-            # Not allowed, or moved: then it says nothing of the chatter.
+            # Not allowed, or moved: then the answer contains nothing about the chatter.
             raise Inconclusive(Trouble.API_REFUSED, call.where)
         return
     path: str | None = call.path
@@ -135,6 +135,6 @@ def _shown(client: Client, call: _Call) -> Iterator[Any]:
         document = client.read(call.where, path, call.body)
         is_list = call.body is None and "results" in document
         yield document["results"] if is_list else call.shows(document)
-        # An address of the service as it sees itself; ours is the one to call.
+        # The service's own address of itself; we call CANARY_URL instead.
         further = document["next"] if is_list else None
         path = further and f"{path.partition('?')[0]}?{further.partition('?')[2]}"

@@ -1,7 +1,7 @@
-"""Look in the hosted bucket: every version of every object of the canary's chatbot, and of the ledger about it.
+"""Search the hosted bucket: every version of every object of the canary's chatbot, and of the ledger about it.
 
-Keys, what is stored with an object, and contents, also inside gzip. Read are the canary's folders alone, and those
-objects of the erasure ledger that name its requests.
+The search covers keys, metadata and contents, also inside gzip. It reads only the canary's folders, and the objects
+of the erasure ledger with its requests.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 
 def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool) -> list[str]:
-    """Return the folders whose files should have the chatter's texts before the deletion, and do not.
+    """Return the folders whose files lack the chatter's texts before the deletion.
 
-    Searches for words that are in no key: a key that is found does not show that contents are read.
+    Searches for words that are in no key: a match in a key does not show that contents are read.
     """
     wanted = {UPLOADS: turn.file_id is not None, EXPORTS: turn.export_id is not None, EXTRACTS: has_extract}
     report = Report()
@@ -46,7 +46,7 @@ def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool) -> list[st
 
 
 def scan(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Sequence[str] = ()) -> None:
-    """Report where in the bucket a word is. Names an object by its folder and a digest of its key."""
+    """Report the places in the bucket with a word. An object is identified by its folder and a digest of its key."""
     _scan_objects([*_prefixes(turn), *ledger_keys], search, report)
     for prefix in _prefixes(turn):
         with report.capture_failure("listing"):
@@ -57,7 +57,7 @@ def scan(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Seque
 
 
 def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> list[str]:
-    """Return the keys of the ledger's objects since then that name one of these requests."""
+    """Return the keys of the ledger's objects since then that contain one of these requests."""
     named = LedgerObject.objects.filter(at__gte=since, written_at__isnull=False, request_ids__overlap=request_ids)
     return list(named.values_list("key", flat=True))
 
@@ -84,7 +84,7 @@ def _scan_objects(prefixes: Iterable[str], search: Search, report: Report) -> No
 
 
 def _parts_with_word(storage: ObjectStorage, search: Search, version: Listed) -> Iterator[str]:
-    """Yield in which parts of a version a word is. Raises StorageError, Unsearchable."""
+    """Yield the parts of a version that contain a word. Raises StorageError, Unsearchable."""
     stored = None
     if not version.is_marker:
         stored = storage.read_version(version.key, "" if version.is_latest else version.version_id)
@@ -100,7 +100,7 @@ def _parts_with_word(storage: ObjectStorage, search: Search, version: Listed) ->
 
 
 def _name(key: str) -> str:
-    """Name an object by its folder and 12 hex digits of its key's SHA-256: the key can have the value."""
+    """Return an object's folder and 12 hex digits of its key's SHA-256: the key can contain the value."""
     first, _, rest = key.partition("/")
     second = rest.partition("/")[0]
     folder = first if first in SERVICE_FOLDERS else second if second in _FOLDERS else "other"

@@ -1,6 +1,6 @@
 """Calls the service as a client's program does: over HTTP, signed, or with a token.
 
-The address is an operator's setting (`CANARY_URL`): HTTPS, or this machine. No proxy is asked and no redirect
+The address is an operator's setting (`CANARY_URL`): HTTPS, or this machine. No proxy is used and no redirect
 followed: the token would go along.
 """
 
@@ -27,7 +27,7 @@ from compliance.canary.report import CALL_SECONDS, Inconclusive, Trouble, check_
 from compliance.models import Canary
 from compliance.models.canary import canary_token_binding
 
-# Few bytes are answered: the lists of a turn are short.
+# Answers are short, since the lists of a turn are.
 _ANSWER_BYTES = 4 * outbound.MIB
 _NO_ANSWER = (OSError, ValueError, outbound.AnswerTooLong, urllib3.exceptions.HTTPError, HTTPException)
 
@@ -42,7 +42,7 @@ class _WithTLS(LimitedConnection, HTTPSConnection):
 
 @dataclass(frozen=True)
 class Client:
-    """Calls below one chatbot's path. Raises Inconclusive where the service does not answer, or cannot for now.
+    """Makes calls below one chatbot's path. Raises Inconclusive if the service does not answer, or cannot for now.
 
     A refusal is an answer. `where` is the name of the call in the API's document. The keys are in the clear.
     """
@@ -54,7 +54,7 @@ class Client:
 
     @classmethod
     def of(cls, canary: Canary) -> Self:
-        """Raises Inconclusive without an address, or keys that can be read."""
+        """Return the client of a canary. Raises Inconclusive without an address, or without readable keys."""
         if not settings.CANARY_URL:
             raise Inconclusive(Trouble.NOT_SET_UP, "CANARY_URL")
         signing = newest_signing_keys([canary.chatbot_id]).get(canary.chatbot_id)
@@ -66,7 +66,7 @@ class Client:
         return cls(settings.CANARY_URL, canary.chatbot.slug, signing.secret, token)
 
     def read(self, where: str, path: str, body: Any = None) -> Any:
-        """Return the document of a call that has to succeed: a POST if it has a body."""
+        """Return the document of a call that must succeed: a POST if it has a body."""
         return _require(where, *self.call(where, path, body))
 
     def call(self, where: str, path: str, body: Any = None) -> tuple[int, bytes]:
@@ -94,11 +94,10 @@ class Client:
     def _call(self, where: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
         check_time(where)
         status, answer = 0, b""
-        # Raised outside of it, whose error would name the address.
+        # Raised outside the block: an error in it contains the address.
         with suppress(*_NO_ANSWER), outbound.within(CALL_SECONDS, answer_bytes=_ANSWER_BYTES):
             status, answer = self._send(f"/api/v1/chatbots/{self.slug}/{path}", body, headers)
-        # Until the service can answer, it has
-        # shown nothing: 503 also of a restored database, and 429.
+        # A service that cannot answer has shown nothing: 503, also for a restored database, and 429.
         if not 200 <= status < 500 or status == 429:
             raise Inconclusive(Trouble.API_UNAVAILABLE, where)
         return status, answer
@@ -115,7 +114,7 @@ class Client:
 
 
 def _require(where: str, status: int, body: bytes) -> Any:
-    """Return the document of an answer. Raises Inconclusive where the call was refused, or the answer is none."""
+    """Return the document of an answer. Raises Inconclusive if the call was refused, or the answer is no document."""
     if status < 300:
         with suppress(ValueError):
             return json.loads(body)

@@ -1,9 +1,9 @@
-"""Look in log files that an operator names (`CANARY_LOG_FILES`): what was written since the last look.
+"""Search the operator's log files (`CANARY_LOG_FILES`) for words written since the last search.
 
-A file is known by digests of its first and its last bytes, so what is renamed or copied by rotation is read on from
-where it was, and another one that only begins alike is not. Any other is read whole if it has changed since. One that
-was in use and is nowhere any more, nor a copy of it, cannot be looked at: the patterns have to fit the names that
-rotation gives.
+A file is identified by digests of its first and its last bytes. So a file that rotation renamed or copied is read on
+from its former end, and another file with the same beginning is not taken for it. Any other file is read whole if it
+has changed since. If a used file and every copy of it are gone, it cannot be searched: the patterns have to match the
+names that rotation gives.
 """
 
 import glob
@@ -24,18 +24,18 @@ from compliance.canary.report import Inconclusive, Report, Trouble, check_time
 from compliance.canary.words import Search
 from compliance.models.canary import Left, Place
 
-# What was written between two turns is read too, unless it is more.
+# Lines written between two turns are read too, unless they have more bytes.
 _MOST_BETWEEN_BYTES = 32 * 1024 * 1024
-# By so many bytes, at its beginning and its end, a file is told from another.
+# The number of bytes at the beginning and the end by which a file is identified.
 _HEAD_BYTES = 256
-# The clock of the database, and the time of a file.
+# The tolerance between the clock of the database and the time of a file.
 _CLOCKS_SECONDS = 300
-# What was written to so lately can have been written to since.
+# A file that was written to within this time can have been written to since.
 _IN_USE_SECONDS = 3600
 
 
 class _Known(NamedTuple):
-    """A file as it was, with something in it. A turn's row has it as a list."""
+    """The former state of a file that was not empty. A turn's row stores it as a list."""
 
     path: str
     size: int
@@ -44,17 +44,17 @@ class _Known(NamedTuple):
     is_in_use: bool
 
     def begins(self, head: bytes) -> bool:
-        """Return whether a file that begins so is this one, or a copy of it."""
+        """Return whether a file with this beginning is this one, or a copy of it."""
         return _digest(head[: self.size]) == self.head
 
     def is_in(self, file: BinaryIO) -> bool:
-        """Return whether a file goes on from where this one ended. Moves its position."""
+        """Return whether a file continues this one. Moves its position."""
         file.seek(0)
         return self.begins(file.read(_HEAD_BYTES)) and _digest(_last_bytes(file, self.size)) == self.tail
 
 
 def positions() -> dict[str, Any]:
-    """Return how long each log file is now, or nothing without any. Says nothing of one that cannot be read."""
+    """Return the present length of each readable log file, or nothing if there is none."""
     if not settings.CANARY_LOG_FILES:
         return {}
     now, files = time.time(), []
@@ -69,10 +69,10 @@ def positions() -> dict[str, Any]:
 
 
 def positions_after(before: dict[str, Any]) -> dict[str, Any]:
-    """Return how long each was when the turn `before` looked: from there the next turn reads on.
+    """Return the length of each file at the search of the turn `before`: the next turn reads on from there.
 
-    Returns how long each is now if that did not read all, or very much was written since. A process that reads no
-    logs leaves them to one that does.
+    Returns the present lengths if that turn did not read all, or if very much was written since. A process that reads
+    no logs leaves them to another process.
     """
     now, is_read = positions(), before.pop("is_read", False)
     sizes = [sum(_Known(*one).size for one in each.get("files", ())) for each in (before, now)]
@@ -108,7 +108,7 @@ def _files(report: Report) -> list[str]:
     """Return the files that fit the patterns. Reports a pattern that fits none."""
     files: dict[str, None] = {}
     for pattern in settings.CANARY_LOG_FILES:
-        # Others, such as a named pipe, could not be read to an end.
+        # Other files, such as a named pipe, have no end.
         fitting = [path for path in sorted(glob.iglob(pattern)) if Path(path).is_file()]  # noqa: PTH207  (absolute)
         files |= dict.fromkeys(fitting)
         if not fitting:

@@ -1,4 +1,4 @@
-"""What a step finds, and what keeps it from looking: that is neither clean nor a finding."""
+"""The findings of a step, and the failures of its search, which are neither clean nor a finding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from compliance.models.canary import Left, Place
 Trouble = CanaryTurn.Trouble
 
 STEP_SECONDS = 20.0
-# The longest that a call to the service or a statement takes. None begins in a step that has less time left.
+# The longest time of a call to the service or of a statement. None begins in a step with less time left.
 CALL_SECONDS = 5.0
 
 _DATABASE = {"42501": Trouble.RIGHTS_MISSING, "57014": Trouble.TOO_LONG}
 
 
 class Inconclusive(Exception):
-    """Something could not be done or looked at, for now or for good. `where` is a name of ours."""
+    """Something could not be done or searched, for now or for good. `where` is a name of ours."""
 
     def __init__(self, code: Trouble, where: str = "") -> None:
         super().__init__(f"{code.value} {where}".rstrip())
@@ -36,7 +36,7 @@ def check_time(where: str) -> None:
 
 
 class Report:
-    """`findings` are of place, code and where; `trouble` is the first that kept the step from something."""
+    """`findings` have place, code and where; `trouble` is the first failure of the step."""
 
     def __init__(self) -> None:
         self.findings: set[tuple[str, str, str]] = set()
@@ -50,7 +50,7 @@ class Report:
 
     @contextmanager
     def capture_failure(self, where: str) -> Iterator[None]:
-        """Note what keeps the block from looking, so that what comes after it is looked at all the same."""
+        """Record a failure of the block, so that the search continues after it."""
         try:
             yield
         except (Inconclusive, StorageError, Unsearchable, OSError, DatabaseError) as error:
@@ -58,7 +58,7 @@ class Report:
 
 
 def _trouble(error: Exception, where: str) -> Inconclusive:
-    """Return a new error: an error's own text can have a key, or quote a row."""
+    """Return a new error: the text of the original can contain a key, or quote a row."""
     match error:
         case Inconclusive():
             return error

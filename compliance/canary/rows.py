@@ -1,8 +1,9 @@
-"""Look in the database: each column of each table that this role may read, of the canary's chatbot.
+"""Search the database: each column of each table that this role may read, for rows of the canary's chatbot.
 
-Tables and materialized views come from PostgreSQL's catalogue, not from our models, so one that no code knows is
-met too. Where there is a `chatbot_id` only the canary's rows are read, by an index, and of what is kept for good only
-the newest, so that a turn reads as much after years; of the others only what is new, or all where rows are few.
+Tables and materialized views come from PostgreSQL's catalogue, not from our models, so a table without a model is
+found too. In tables with a `chatbot_id` only the canary's rows are read, by an index. Of rows that are kept for good
+only the newest are read, so that a turn reads as much after years. Of other tables only new rows are read, or all
+rows if there are few.
 """
 
 import json
@@ -22,10 +23,10 @@ from compliance.models.canary import Left, Place
 from conversations import placement
 from conversations.models.conversations import EARLIEST
 
-# Of conversations, requests and entries of the change log. A turn has some of each.
+# The number of newest conversations, requests and entries of the change log. A turn has some of each.
 _NEWEST = 5_000
 
-# Of all schemas, with the schema in the name where it is not the service's. PostgreSQL's own begin with pg_, and
+# Tables of all schemas, with the schema in the name if it is not the service's. PostgreSQL's own begin with pg_, and
 # tables of extensions, such as those of Citus, hold no rows of the service.
 _TABLES = """
 SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END,
@@ -42,8 +43,8 @@ SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.re
 _ROWS = "SELECT to_jsonb(r) FROM (SELECT {columns} FROM {table} WHERE {condition}) AS r"
 _WITH_WORD = " WHERE r::text ~* %(heads)s"
 
-# What is read of tables that keep a row of each turn for good. Of conversations also those that are not erased,
-# whenever they began: a backup can have brought them back.
+# The rows to read of tables that keep a row of each turn for good. They include all conversations that are not
+# erased: a backup can have brought them back.
 _NEWEST_OF = {
     "conversation": """
         (SELECT id FROM conversations_conversation WHERE chatbot_id = %(chatbot)s AND started_at > %(earliest)s
@@ -57,7 +58,7 @@ _NEWEST_OF = {
         """,
     "export": "SELECT id FROM compliance_export WHERE chatbot_id = %(chatbot)s AND request_id = ANY(%(request)s)",
 }
-# Columns that name one of these, in tables of the service. The first that a table has finds its rows.
+# Columns that refer to one of these, in tables of the service. The first one of a table finds its rows.
 _NAMES = {
     "conversation_id": "conversation",
     **dict.fromkeys(("request_id", "deletion_id", "redaction_id"), "request"),
@@ -69,14 +70,14 @@ _CONDITIONS = {
     "chatbots_changelogentry": "chatbot_id = %(chatbot)s ORDER BY id DESC LIMIT %(newest)s",
     "compliance_canaryturn": "chatbot_id = %(chatbot)s",
     "chatbots_chatbot": "id = %(chatbot)s",
-    # Tables of no chatbot that have many rows.
+    # Tables without a chatbot, and with many rows.
     "compliance_ledgerobject": "at >= %(since)s",
     "django_q_task": "started >= %(since)s",
     "django_admin_log": "action_time >= %(since)s",
 }
 
-# What a worker need not be able to read (`compliance.database_rights`): staff's names, passwords and keys, clients'
-# credentials, numbers of ours, and words of closed lists that constraints hold.
+# Columns that a worker need not be able to read (`compliance.database_rights`): staff's names, passwords and keys,
+# clients' credentials, numbers of ours, and words of closed lists that constraints hold.
 _UNREAD_TABLES = ("auth_", "accounts_", "otp_", "django_content_type", "chatbots_bucketcred", "chatbots_ratelimit")
 _UNREAD = {
     "chatbots_changelogentry": {"request_id", "event", "actor", "at"},
@@ -84,7 +85,7 @@ _UNREAD = {
     "django_admin_log": {"id", "object_id", "action_flag", "content_type_id", "user_id"},
 }
 
-# Before the deletion at least these hold the chatter.
+# The columns that contain the chatter before the deletion, at least.
 _CONTROLS = {
     *("conversations_conversation.user_name", "conversations_nameword.word", "conversations_message.text"),
     *("conversations_identity.value", "conversations_variablevalue.value"),
@@ -110,7 +111,7 @@ class Table(NamedTuple):
 
 
 def control(search: Search, turn: CanaryTurn) -> list[str]:
-    """Return the columns that should hold the chatter before the deletion, and do not. Raises Inconclusive."""
+    """Return the columns that lack the chatter before the deletion. Raises Inconclusive."""
     wanted = set(_CONTROLS)
     if turn.file_id is not None:
         wanted.add("conversations_uploadedfile.name")
@@ -124,7 +125,7 @@ def control(search: Search, turn: CanaryTurn) -> list[str]:
 
 
 def scan(search: Search, turn: CanaryTurn, report: Report, *, since: datetime) -> None:
-    """Report in which columns a word is. Of some tables without a chatbot only rows since `since` are read."""
+    """Report the columns with a word. In some tables without a chatbot only rows since `since` are read."""
     with report.capture_failure("newest rows"):
         given = parameters(turn, since)
         for table in tables():
@@ -149,7 +150,7 @@ def parameters(turn: CanaryTurn, since: datetime) -> dict[str, Any]:
 
 
 def statement_for(table: Table) -> str:
-    """Return the query for rows that may have a word, as JSON. Raises Inconclusive where it is not known which."""
+    """Return the query for rows that may have a word, as JSON. Raises Inconclusive for an unknown kind of table."""
     name, is_ours = table.name, table.is_ours
     key = next((key for key in _NAMES if is_ours and key in table.columns), "")
     condition = _CONDITIONS.get(name, "TRUE")
@@ -158,7 +159,7 @@ def statement_for(table: Table) -> str:
     elif not is_ours:
         raise Inconclusive(Trouble.TABLE_UNKNOWN, name)
     columns, quoted = (one.replace("%", "%%") for one in (table.quoted_columns or "", table.quoted))
-    # What sessions hold is packed, so all of them come.
+    # The data of sessions is packed, so all of them are read.
     may_have_word = "" if name == "django_session" else _WITH_WORD
     return _ROWS.format(columns=columns, table=quoted, condition=condition) + may_have_word
 

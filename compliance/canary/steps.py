@@ -1,7 +1,7 @@
-"""What each step of a turn does. A step can be repeated at any point: after a kill it begins anew.
+"""The steps of a turn. A step can be repeated at any point: after a kill it begins anew.
 
-Each returns whether it is done; False means that something it waits for is still under way. It raises Inconclusive
-where it cannot do its work for now, and reports what it finds.
+Each returns whether it is done; False means that something it waits for is still under way. It raises Inconclusive if
+it cannot do its work for now, and reports its findings.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,19 +23,19 @@ from compliance.models import Canary, CanaryTurn
 
 Step = CanaryTurn.Step
 
-# Former turns that one cleans up after: more are left to the next.
+# The number of former turns that a turn cleans up after. The next turn takes the others.
 _FORMER = 10
-# For how long the words of a turn are looked for again, and of how many.
+# How long the words of a turn are searched for again, and of how many turns.
 _AGAIN = timedelta(days=1)
 _MOST_AGAIN = 200
-# Of a request that goes on by itself.
+# States of a request that continues by itself.
 _UNDER_WAY = {"accepted", "processing"}
-# Of one that will not, or for staff alone.
+# States of a request that does not, or only by a decision of staff.
 _ENDED = {"failed", "cancelled", "rejected"}
 
 
 class Work:
-    """A turn that this process has, and what its steps need."""
+    """A turn that this process has leased, with the objects for its steps."""
 
     def __init__(self, turn: CanaryTurn) -> None:
         self.turn, self.report = turn, Report()
@@ -50,7 +50,7 @@ class Work:
     def former(self) -> list[CanaryTurn]:
         """The turns whose chatters were erased in the day before this one, newest first.
 
-        Their words are looked for again: something may have brought them back, or written late.
+        Their words are searched for again: something may have brought them back, or written them late.
         """
         turns = CanaryTurn.objects.filter(erased_at__gt=self.turn.began_at - _AGAIN).exclude(pk=self.turn.pk)
         return list(turns.order_by("-began_at")[:_MOST_AGAIN])
@@ -61,13 +61,13 @@ class Work:
 
     @property
     def since(self) -> datetime:
-        """When the last turn began that could look everywhere: what is newer may have been seen by none."""
+        """When the last turn began that could search all places: newer data may not have been searched."""
         looked = (each.began_at for each in self.former if not each.trouble)
         return next(looked, self.turn.began_at - _AGAIN)
 
 
 def clean_up(work: Work) -> bool:
-    """Have erased what former turns planted and could not erase. Nothing is planted before all of it is gone."""
+    """Have the remaining chatters of former turns erased. Nothing is planted before all of them are gone."""
     left = CanaryTurn.objects.filter(planted_at__isnull=False, erased_at__isnull=True).exclude(pk=work.turn.pk)
     for former in left.order_by("pk")[:_FORMER]:
         with work.report.capture_failure(""):
@@ -78,7 +78,7 @@ def clean_up(work: Work) -> bool:
 def plant(work: Work) -> bool:
     turn, planted = work.turn, work.planted
     if turn.planted_at is None:
-        # First, so that a later turn erases it whatever becomes of this one.
+        # First, so that a later turn erases it even if this one fails.
         turn.write(planted_at=Now(), logs=logs.positions_after(work.former[0].logs if work.former else {}))
         turn.refresh_from_db(fields=["planted_at", "logs"])
     noon = midnight(turn.day, ZoneInfo(turn.chatbot.timezone)) + timedelta(hours=12)
@@ -87,7 +87,7 @@ def plant(work: Work) -> bool:
     if any(result["error"] for result in results):
         raise Inconclusive(Trouble.API_REFUSED, "storeConversations")
     turn.numbers = [result["number"] for result in results]
-    # As a type that the service takes: that is the caller's claim, and the content is not checked.
+    # A type that the service accepts. The caller declares it, and the content is not checked.
     taken = settings.UPLOAD_TYPES
     is_text_taken = any(fnmatchcase("text/plain", each) for each in taken)
     stored = work.client.upload(
@@ -124,7 +124,7 @@ def extract(work: Work) -> bool:
 
 
 def control(work: Work) -> bool:
-    """See that each search finds what is there: one that finds nothing now would prove nothing later."""
+    """Check that each search finds the present data: one that finds nothing now would prove nothing later."""
     turn, planted = work.turn, work.planted
     unseen = [
         *(f"api: {name}" for name in api.control(work.client, planted, turn)),
@@ -161,7 +161,7 @@ def scan_logs(work: Work) -> bool:
     turn, now = work.turn, logs.positions()
     logs.scan(work.search, turn.logs, turn.began_at, work.report)
     if not work.report.trouble:
-        turn.logs = now | {"is_read": True}  # where the next turn goes on
+        turn.logs = now | {"is_read": True}  # the next turn continues there
         turn.write(logs=turn.logs)
     return True
 
@@ -183,8 +183,8 @@ STEPS: Mapping[str, Callable[[Work], bool]] = {
 def _is_erased(work: Work, of: CanaryTurn, where: str) -> bool:
     """Have the chatter of a turn erased, by a deletion that is filed once; return whether that is done.
 
-    If it ends without erasing, each turn files another one, once. It is filed with fresh exports: only digests are
-    left.
+    If the deletion ends without erasing, each turn files another one, once. It is filed with fresh exports, since
+    only digests are left.
     """
     if of.deletion_id is None or work.client.read(where, f"requests/{of.deletion_id}")["status"] in _ENDED:
         body = Planted(of.pk).about | {"action": "delete", "erase_exports": True}
@@ -198,11 +198,11 @@ def _is_erased(work: Work, of: CanaryTurn, where: str) -> bool:
 
 
 def _is_completed(work: Work, where: str, request_id: UUID) -> bool:
-    """Return whether a request is completed. Raises Inconclusive if it does not go on by itself."""
+    """Return whether a request is completed. Raises Inconclusive if it does not continue by itself."""
     request = work.client.read(where, f"requests/{request_id}")
     status: str = request["status"]
     if status != "completed" and status not in _UNDER_WAY:
-        # What staff have to decide about: a key of the API's can neither retry nor approve.
+        # Staff have to decide: a key of the API can neither retry nor approve.
         reason = request["hold_reason"] or (request["error"] or {}).get("code", "")
         raise Inconclusive(Trouble.NOT_CARRIED_OUT, f"{where}: {status} {reason}".rstrip())
     return status == "completed"

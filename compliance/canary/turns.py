@@ -1,9 +1,9 @@
-"""Turns of the canary: one at a time of all clusters and commands, step by step.
+"""Turns of the canary: one at a time for all clusters and commands, step by step.
 
-A worker takes the turn by a lease, goes on until something is under way or its time is over, and leaves the rest to
-the next sweep: it never waits. What a step cannot do is tried again until its patience is over; then the turn goes on
-without it, to erase what it planted, and says at its end that it could not look (`unclear`). Only a turn whose every
-step was done, and whose search found what was there before, is `clean`.
+A worker leases the turn, and does its steps until one has to wait or the time is over. It leaves the rest to the next
+sweep, and never waits. A step that fails is retried until its patience is over. Then the turn continues without it,
+erases what it planted, and ends as `unclear`: the search was incomplete. A turn is `clean` only if every step was
+done, and its search found the planted data before the deletion.
 """
 
 import logging
@@ -34,15 +34,15 @@ State, Step = CanaryTurn.State, CanaryTurn.Step
 TASK_SECONDS = 20.0
 _NEXT_TRY = timedelta(seconds=60)
 
-# For so many minutes after its beginning a turn tries a step again: until the deletion is filed, until it is
-# completed, and until the last place was looked at. After that each is tried once.
+# The minutes after its beginning in which a turn retries a step: until the deletion is filed, until it is completed,
+# and until the last place was searched. After that each step is tried once.
 _PATIENCE = {Step.ERASE: 90, Step.LOOK_API: 120, Step.LOOK_BUCKET: 120, Step.LOOK_ROWS: 120, Step.LOOK_LOGS: 120}
 _PATIENCE_BEFORE = 30
 _ORDER = list(STEPS)
 
 
 def advance() -> None:
-    """Begin a turn if one is due, and go on with the one that runs as far as it goes now."""
+    """Begin a turn if one is due, and do the steps of the running turn that are possible now."""
     if settings.CANARY_EVERY is not None:
         begin(every=settings.CANARY_EVERY)
     resume()
@@ -55,7 +55,7 @@ def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
         return None
     running = CanaryTurn.objects.filter(state=State.RUNNING)
     if not CanaryTurn.objects.filter(Q(state=State.RUNNING) | Q(began_at__gt=Now() - every)).exists():
-        # Of the old ones none whose chatter may still be there.
+        # Not old turns whose chatter may still be stored.
         is_over = Q(planted_at=None) | Q(erased_at__isnull=False)
         CanaryTurn.objects.filter(is_over, ended_at__lt=Now() - timedelta(days=KEPT_DAYS)).delete()
         day = last_day_over(canary.chatbot.timezone, timezone.now())
@@ -65,7 +65,7 @@ def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
 
 
 def resume(*, seconds: float = TASK_SECONDS) -> None:
-    """Take the turn that runs, if no other process has it, and do its next steps. None begins after `seconds`."""
+    """Lease the running turn, if no other process has it, and do its next steps. None begins after `seconds`."""
     turn = leases.take(CanaryTurn.objects.filter(state=State.RUNNING).select_related("chatbot"))
     if turn is None:
         return
@@ -97,7 +97,7 @@ def _do(work: Work) -> timedelta | None:
     except leases.LeaseLost:
         raise
     except Exception as error:
-        # Whatever it was, it must end the turn one day.
+        # Whatever the error is, the turn must end some day.
         logger.exception("canary.failed turn=%s step=%s", turn.pk, step.value)
         report.add_failure(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}")
     found = report.findings | {(one["place"], one["code"], one["where"]) for one in turn.findings}
@@ -107,24 +107,24 @@ def _do(work: Work) -> timedelta | None:
         return None
     late = Trouble.EXTRACT_LATE if step == Step.EXTRACT else Trouble.NOT_CARRIED_OUT
     trouble = report.trouble or Inconclusive(late, step.value)
-    # What was found is told without waiting for what cannot be looked at.
+    # Findings are logged without waiting for places that cannot be searched.
     if found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
         _skip_step(turn, step, trouble)
         return None
     if report.trouble is None or trouble.where == "CANARY_LOG_FILES":
-        # At once: a command that looks each second would keep the turn from a worker, which has that setting.
+        # At once: a command that checks each second would keep the turn from a worker, which has that setting.
         return timedelta()
     logger.warning("canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where)
     return _NEXT_TRY
 
 
 def _skip_step(turn: CanaryTurn, step: str, trouble: Inconclusive) -> None:
-    """Go on without a step: to the deletion of what was planted, then to each place that can be looked at."""
+    """Skip a step: continue with the deletion of the planted data, then with each place that can be searched."""
     if not turn.trouble:
         turn.trouble, turn.trouble_at = trouble.code, trouble.where[:200]
     if step in {Step.CLEAN_UP, Step.ERASE}:
-        # Something that was planted may still be there. Nothing more is, until a later turn has erased it: so a
-        # service that erases nothing does not fill up with what the canary sends.
+        # Planted data may still be stored. No more is planted until a later turn has erased it, so a service that
+        # erases nothing does not fill up with the canary's data.
         turn.state = State.UNCLEAR
     elif _ORDER.index(step) < _ORDER.index(Step.ERASE):
         turn.step = Step.ERASE
@@ -143,7 +143,7 @@ def _advance(turn: CanaryTurn) -> None:
 
 
 def _log_end(turn: CanaryTurn) -> None:
-    """Log how a turn ended. Findings name places, and no word."""
+    """Log the end of a turn. Findings contain places, and no word."""
     for one in turn.findings:
         where = one["place"], one["code"], one["where"]
         logger.error("canary.found turn=%s place=%s code=%s where=%s", turn.pk, *where)

@@ -1,7 +1,7 @@
-"""What a turn plants: words that occur nowhere else, and how they are recognised.
+"""The words that a turn plants, which occur nowhere else, and the search for them.
 
-A turn's words are derived from its id, so they are stored nowhere and each later process has them again. All begin
-with what is the turn's own, and that begins with the same letters for all turns.
+A turn's words are derived from its id, so they are stored nowhere and each later process can derive them again. All
+words of a turn begin with the turn's own prefix, and all these prefixes begin with the same letters.
 """
 
 import base64
@@ -26,11 +26,11 @@ _PIECE_BYTES = 1024 * 1024
 
 
 class Unsearchable(Exception):
-    """There is more to be searched than the canary reads, or it is packed in a way that cannot be read."""
+    """The data is longer than the canary reads, or packed in a form that cannot be read."""
 
 
 class Planted:
-    """The words of a turn. Each is `stem` with what it is planted as."""
+    """The words of a turn. Each is `stem` with the name of its field."""
 
     def __init__(self, turn_id: UUID) -> None:
         random = hashlib.sha256(_MARK + turn_id.bytes).digest()[:_RANDOM_BYTES]
@@ -42,11 +42,11 @@ class Planted:
         self.file_name = f"{self.stem}filename.txt"
         self.in_file = f"{self.stem}infile"
         self.file = f"A file with {self.in_file}.\n".encode()
-        # The chatter, as a request names one.
+        # The chatter's value in requests.
         self.about = {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": self.value}
 
     def documents(self, *, now: datetime, earlier: datetime) -> list[dict[str, Any]]:
-        """Return a conversation of now, with everything that a document can have, and one of an earlier day."""
+        """Return a present conversation with every field of a document, and one of an earlier day."""
         variables = {
             "custom_variables": {UCI: self.value, NOTE: f"{self.stem}note"},
             "user_channel_variables": {PLAN: f"{self.stem}plan"},
@@ -77,7 +77,7 @@ class Planted:
         ]
 
 
-# Of `documents`, and the file: how much a deletion has to count.
+# The counts that a deletion has to report for `documents` and the file.
 COUNTS = {"conversations": 2, "messages": 4, "identities": 2, "variable_values": 4, "files": 1}
 
 
@@ -86,7 +86,7 @@ def _message(message_id: str, sender: str, text: str, at: datetime) -> dict[str,
 
 
 def _in_base64(before: int, word: bytes) -> bytes:
-    """Return what is common to base64 of every text with the word as the byte `before` of a group of three."""
+    """Return the common part of base64 of every text in which the word begins at byte `before` of a group of three."""
     encoded = base64.b64encode(bytes(before) + word)
     whole = (before + len(word)) // 3 * 4
     return encoded[(before * 8 + 5) // 6 : whole]
@@ -94,7 +94,7 @@ def _in_base64(before: int, word: bytes) -> bytes:
 
 _FOLDED: list[Callable[[bytes], bytes]] = [bytes, lambda word: word.hex().encode()]
 _EXACT: list[Callable[[bytes], bytes]] = [partial(_in_base64, before) for before in range(3)]
-# A regular expression that fits each text with a word, in each of these forms, and not many others.
+# A regular expression that matches every text with a word in one of these forms, and few other texts.
 HEADS = "|".join(form(_MARK).decode() for form in (*_FOLDED, *_EXACT))
 
 
@@ -103,7 +103,7 @@ class Search:
 
     def __init__(self, words: Iterable[str], *, most_bytes: int = 64 * 1024 * 1024) -> None:
         known = sorted(word.encode() for word in words)
-        # `re` looks for what all begin with first, so that many words take as long as one.
+        # `re` searches for the common beginning first, so that many words take as long as one.
         self._folded = [re.compile(b"|".join(map(form, known))) for form in _FOLDED]
         self._exact = [re.compile(b"|".join(map(form, known))) for form in _EXACT]
         self._overlap = 2 * max(map(len, known)) - 1
@@ -117,7 +117,7 @@ class Search:
         return self.is_in(text.encode("utf-8", "replace"))
 
     def is_in_file(self, file: BinaryIO, between: Callable[[], None] = lambda: None) -> bool:
-        """Return whether a word is in the rest of a file, or in what that is the gzip of.
+        """Return whether a word is in the rest of a file, or in its content if it is gzip.
 
         Calls `between` before each piece is read. Raises Unsearchable.
         """
