@@ -23,7 +23,7 @@ from compliance.cluster import notify, occurrences
 logger = logging.getLogger(__name__)
 
 THREADS = 4
-# One more for a check that a user is waiting for.
+# One more thread, for a check that a user is waiting for.
 THREADS_WITH_CHECK = THREADS + 1
 # Stands for a chatbot in jobs that call only the operator's bucket.
 HOSTED = 0
@@ -68,7 +68,7 @@ class BackgroundJobs:
             return {job.chatbot_id for job in self._jobs}
 
     def begin(self, job: Job) -> None:
-        """Run a job in a thread, or requeue it if the database refuses the thread a connection for now: then rest.
+        """Run a job in a thread. If the database refuses the thread a connection for now, requeue the job and pause.
 
         Check `has_room` first.
         """
@@ -82,7 +82,7 @@ class BackgroundJobs:
             connected.result()
         except Exception as error:  # the system has no more threads for us, or the database no connection
             self._drop(job)
-            # Here, where there is a connection: its lease would run out, which costs an attempt.
+            # In this thread, which has a connection: otherwise the lease would run out, which costs an attempt.
             job.requeue()
             if not was_refused_temporarily(error):
                 raise

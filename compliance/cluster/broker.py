@@ -1,8 +1,8 @@
 """Take tasks from the table, and run them in django-q2's workers.
 
 django-q2 would store a signed pickle of a function and its arguments, and run any row of its schedules. Here a row
-holds only the name of one of our tasks, by which a worker looks up the function. So write access to the tables is
-good for nothing but asking for work that is due anyway. Nor are its results read, which are pickles too.
+holds only the name of one of our tasks, by which a worker looks up the function. So write access to the tables can
+only cause work that is due anyway. Its results, which are pickles too, are not read either.
 """
 
 import logging
@@ -30,7 +30,7 @@ from compliance.cluster.notify import KEY, TASKS
 
 logger = logging.getLogger(__name__)
 
-# The pause before a database that did not answer is asked again.
+# The pause before the next query to a database that did not answer.
 _WAIT_SECONDS = 1.0
 # A worker that is still needed is replaced after this many times its number of tasks.
 LONGEST_LIFE = 10
@@ -64,7 +64,7 @@ class Broker(brokers.Broker):  # type: ignore[misc]  # django-q2 has no types
             time.sleep(Conf.POLL)
             return None
         task = {"id": uuid4().hex, "name": name, "func": f"compliance.tasks.{name}", "args": (), "kwargs": {}}
-        # The pusher, in this process, unpacks this at once.
+        # The pusher, in this process, unpacks the tuple at once.
         return [(None, SignedPackage.dumps(task | {"started": timezone.now()}))]
 
     def set_stat(self, key: str, value: str, timeout: int) -> None:
@@ -77,7 +77,7 @@ def _take() -> str | None:
         return None
     number, name = row
     if name not in TASKS:
-        # Already deleted. Not logged by content, which its writer may have wanted in a log.
+        # Already deleted. The content is not logged: its writer may have wanted it in a log.
         _log_unexpected("queue", [number])
         return None
     return str(name)
@@ -96,7 +96,7 @@ def _log_unexpected(table: str, numbers: list[int]) -> None:
 
 
 class TaskFailed(Exception):
-    """A task stopped with an error. Only names its kind; the log has the frames."""
+    """A task stopped with an error. Contains only the error's kind; the log has the frames."""
 
 
 def task(run: Callable[[], None]) -> Callable[[], None]:
@@ -145,9 +145,9 @@ _LIFE = WorkerLife()
 
 
 def disable_unpickling() -> None:
-    """Let nothing read a pickle from django-q2's results: neither the admin nor dumpdata nor a shell.
+    """Prevent that a pickle of django-q2's results is read by the admin, dumpdata or a shell.
 
-    Our tasks have no arguments and results, and a pickle runs what it names.
+    Our tasks have no arguments and results, and a pickle can run any function.
     """
     for name in ("args", "kwargs", "result"):
         Task._meta.get_field(name).to_python = lambda _: None

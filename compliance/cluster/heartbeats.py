@@ -1,8 +1,8 @@
 """Which clusters of workers are alive. All times are the database's.
 
-The guard of a cluster records that it is there. That is not enough, since workers may take no task for a reason the
-guard does not see: so they record when they took one. Each cluster also records its guard's process, so that another
-one on the same machine knows at once that it is gone: no process has that number, or one that began later.
+The guard of a cluster records that it is alive. Its workers also record when they took a task, since they may stop
+taking tasks for a reason that the guard does not see. Each cluster also records its guard's process, so that another
+cluster on the same machine notices its end at once: no process has that number, or one that began later.
 """
 
 import logging
@@ -27,11 +27,13 @@ logger = logging.getLogger(__name__)
 
 # A process writes each kind of beat at most this often.
 BEAT_SECONDS = 5.0
-# Not seen for this long, a cluster is gone.
+# A cluster that was not seen for this long is gone.
 GONE_AFTER = timedelta(seconds=40)
-# Each minute brings a task to one of the clusters. One that took none for this long, times the clusters, is stalled.
+# Each minute one of the clusters gets a task. A cluster without one for this time, multiplied by the clusters, is
+# stalled.
 STALLED_AFTER = timedelta(minutes=10)
-# A dead cluster's own successor knows more of how it died, and comes within seconds; others wait this long for it.
+# The successor of a dead cluster has more information on its end, and starts within seconds; others wait this long
+# for it.
 _SUCCESSOR_WAIT = timedelta(seconds=15)
 _KEPT = timedelta(days=1)
 
@@ -72,7 +74,7 @@ def _beat(name: str, write: Callable[[], object], *, at_once: bool = False) -> N
 
 
 def seen(*, cluster_id: UUID, name: str, workers: int, stopped: bool) -> None:
-    """Record that the cluster guarded by this process is there, or has stopped."""
+    """Record that the cluster guarded by this process is alive, or has stopped."""
     _beat("seen", lambda: _record_seen(cluster_id, name, workers, stopped=stopped), at_once=stopped)
 
 
@@ -92,10 +94,9 @@ def record_work() -> None:
 
 
 def find_dead(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, str]]:
-    """Return id and name of each dead cluster of this machine that has not been cleared up after.
+    """Return id and name of each dead cluster of this machine whose work is not requeued yet.
 
-    `former` is the one that the caller succeeds. Others are left to their own successor for some seconds, unless
-    `at_once`.
+    `former` is the caller's predecessor. Others are left to their own successor for some seconds, unless `at_once`.
     """
     if not proc.pid_scope():
         return []

@@ -1,4 +1,4 @@
-"""Notify the workers by tasks: rows that say "there is work", and hold nothing but the name of one of ours.
+"""Notify the workers by tasks: rows that contain nothing but the name of one of our tasks.
 
 The tables of requests and callbacks are the queues. So a lost, repeated, late or reordered task loses and repeats
 nothing; the guard of a cluster inserts it again.
@@ -12,7 +12,7 @@ from django.db import transaction
 from common.db import execute, fetch, lock_until_commit
 from compliance.cluster import occurrences
 
-# All that a worker runs (`compliance.tasks`).
+# All tasks that a worker runs (`compliance.tasks`).
 TASKS = ("drain", "sweep", "deliver_callbacks", "send_mails")
 # Marks our rows.
 KEY = "tasks"
@@ -21,7 +21,7 @@ SWEEP_SECONDS = 60.0
 
 _TASKS_LOCK = 0x6463_6162  # "dcab": taken to insert a task
 
-# A handful wait at most. With more, one too many is inserted, which does no harm.
+# At most a handful wait. If more do, one too many is inserted, which does no harm.
 _WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s LIMIT 20"
 _INSERT = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, clock_timestamp())"
 _HOW_MANY = """

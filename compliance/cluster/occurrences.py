@@ -1,8 +1,7 @@
-"""Record when something last happened that no other row records. All times are the database's.
+"""Record the time of the last occurrence of events that no other row records. All times are the database's.
 
-That the database refused work (`common.database_errors.was_refused_temporarily`) is one such thing. The process then
-rests: whatever it took meanwhile would be refused as well, and each attempt adds to the log, which may be on the same
-disk.
+One such event is that the database refused work (`common.database_errors.was_refused_temporarily`). The process then
+pauses: the database would refuse other work as well, and each attempt adds to the log, which may be on the same disk.
 """
 
 import logging
@@ -27,7 +26,7 @@ _REFUSED = Breaker()
 
 
 class Last(NamedTuple):
-    """When it was last asked for, when it last happened, and how often it has."""
+    """When it was last requested, when it last happened, and how often it has happened."""
 
     asked_at: datetime | None
     last_at: datetime | None
@@ -39,14 +38,14 @@ def note(name: Name, *, times: int = 1) -> None:
 
 
 def forget(name: Name) -> None:
-    """Forget when it last happened: it is over."""
+    """Delete the time of the last occurrence, since its cause is over."""
     Occurrence.objects.filter(name=name).update(last_at=None)
 
 
 def ask(name: Name, *, every: float) -> bool:
     """Return True to one caller only, once every `every` seconds."""
     near = timedelta(seconds=every)
-    # A time that is far ahead was that of another server, whose clock was: the database was restored, or moved.
+    # A time far in the future is from another server with another clock: the database was restored, or moved.
     is_due = Q(asked_at=None) | Q(asked_at__lt=Now() - near) | Q(asked_at__gt=Now() + near)
     return _write(name, is_due, asked_at=Now())
 
@@ -64,13 +63,13 @@ def last() -> dict[Name, Last]:
 
 
 def _write(name: Name, condition: Q | None = None, **fields: Any) -> bool:
-    """Set fields of a row, which is made if it is missing; return whether it met the condition."""
+    """Set fields of a row, and create it if it is missing; return whether it met the condition."""
     Occurrence.objects.bulk_create([Occurrence(name=name)], ignore_conflicts=True)
     return bool(Occurrence.objects.filter(condition or Q(), name=name).update(**fields))
 
 
 def pause_after_refusal() -> None:
-    """Take nothing for REST_SECONDS, and have health report it.
+    """Take no work for REST_SECONDS, and have health report it.
 
     Never fails. Not for use in a transaction.
     """
@@ -83,7 +82,7 @@ def pause_after_refusal() -> None:
 
 
 def is_resting() -> bool:
-    """Return whether this process has been refused within REST_SECONDS: then it takes nothing."""
+    """Return whether the database refused this process within REST_SECONDS: then it takes no work."""
     return _REFUSED.refuses
 
 

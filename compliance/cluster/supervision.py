@@ -49,9 +49,9 @@ _SHORT_LIFE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 8.0
 
 
 class Duties(NamedTuple):
-    """What a guard does beside guarding."""
+    """The duties of a guard besides guarding."""
 
-    # Requeues what the workers of a cluster were at, by its name and the owner to blame; returns whether all is.
+    # Requeues the work of a cluster, given its name and the owner to blame; returns whether all of it is requeued.
     requeue_from_cluster: Callable[[str, str | None], bool]
     requeue_expired: Callable[[], None]
     enqueue_due_work: Callable[[], None]
@@ -102,7 +102,7 @@ class _Process(ForkProcess):
     """A process that dies with its parent, and logs its last error without the error's text."""
 
     def run(self) -> None:
-        # Only the parent handles a signal to all processes of a service, which would else kill workers.
+        # Only the parent handles a signal to all processes of a service. Otherwise it would kill workers.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         parent = multiprocessing.parent_process()
@@ -187,7 +187,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
     def _requeue_from_dead_clusters(self) -> None:
         """Requeue the work of dead workers of this machine."""
         former = self._former
-        # One that is started from outside may succeed any cluster that was killed along with its parent.
+        # A cluster that is started from outside may succeed any cluster that was killed along with its parent.
         at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
         for cluster_id, name in heartbeats.find_dead(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
