@@ -86,7 +86,7 @@ def _message(message_id: str, sender: str, text: str, at: datetime) -> dict[str,
 
 
 def _in_base64(before: int, word: bytes) -> bytes:
-    """Return the common part of base64 of every text in which the word begins at byte `before` of a group of three."""
+    """Return the common part of the base64 of all texts in which the word begins at byte `before` of three."""
     encoded = base64.b64encode(bytes(before) + word)
     whole = (before + len(word)) // 3 * 4
     return encoded[(before * 8 + 5) // 6 : whole]
