@@ -1,1 +1,1 @@
-"""Erase what a deletion names. Only this package and `retention` delete personal rows."""
+"""Erase the data in the scope of a deletion. Only this package and `retention` delete personal rows."""

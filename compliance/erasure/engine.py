@@ -48,12 +48,12 @@ WaitingFor = ComplianceRequest.WaitingFor
 _WAIT_FOR_EXTRACTS = timedelta(seconds=60)
 
 Found = dict[UUID, VerificationResult]
-# What the ledger says of requests that have left nothing.
+# The ledger's lines of requests that have left nothing.
 Erased = Mapping[UUID, Sequence[Line]]
 
 
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
-    """Erase what the claim's requests name, and complete them. `sizes` come from `sizes.measure`.
+    """Erase the data in the scope of the claim's requests, and complete them. `sizes` come from `sizes.measure`.
 
     `deadline` is a `time.monotonic()` value. Past it the requests are requeued between two chunks, and the next claim
     continues. Raises ClaimLost.
@@ -68,7 +68,7 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
 
 
 def enter(held: HeldClaim, request_ids: Sequence[UUID], write: Callable[[Sequence[UUID]], None]) -> bool:
-    """Have the ledger name these requests; return False if it cannot: they have left the claim. Raises ClaimLost."""
+    """Write these requests to the ledger. Return False if that fails: they have left the claim. Raises ClaimLost."""
     try:
         write(request_ids)
     except StepFailed as failure:
@@ -89,12 +89,13 @@ class ErasureRun:
         self._leaves_rows = marked.leaves_rows
         self._chatbot_ids = marked.chatbot_ids
         self._deadline = deadline
-        # Those of which the ledger says that they have begun to erase, or have erased.
+        # Requests that the ledger records as begun or erased.
         self._written: set[UUID] = set()
 
     def run(self) -> None:
         """Repeat until no request is active. Each round erases something, or ends the work."""
-        # What was erased with the mark has mostly left nothing, unless there are daily extracts: try to complete it.
+        # Requests that were erased with the mark have mostly left nothing, unless there are daily extracts: try to
+        # complete.
         if self._active and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
             with self._held.transaction():
                 entries = self._read_ledger(self._active)
@@ -122,7 +123,7 @@ class ErasureRun:
                 return False
 
     def _verify(self) -> tuple[Found, Erased]:
-        """Return what is left, and the ledger's lines of requests that left nothing."""
+        """Return the remaining data, and the ledger's lines of requests that left nothing."""
         with self._held.transaction():
             found = verify.find_leftovers(self._active, of=self.of)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
@@ -136,7 +137,7 @@ class ErasureRun:
         return lines.exact(clean)
 
     def _note(self, found: Found) -> None:
-        """Store how much was found, in the caller's transaction."""
+        """Store the counts of the remaining data, in the caller's transaction."""
         ours = {each: found[each] for each in self._active if each in found}
         completion.record_remainders(
             {
@@ -148,7 +149,7 @@ class ErasureRun:
     def _complete(self, entries: Erased) -> Found:
         """Write the ledger, verify again, and complete in that transaction the requests that left nothing.
 
-        Returns what the others have left.
+        Returns the remaining data of the others.
         """
         if not entries:
             return {}
@@ -175,7 +176,7 @@ class ErasureRun:
         return found
 
     def _complete_clean(self, done: Sequence[UUID], met: completion.Obstacles) -> None:
-        """Complete requests that this transaction has found to leave nothing."""
+        """Complete requests without remaining data, as this transaction has found."""
         failed = completion.failed_by_ids(self._held, set(done).intersection(met.by_ids))
         still_left = verify.find_leftovers(failed) if failed else {}
         completion.complete_deletions(
@@ -198,7 +199,9 @@ class ErasureRun:
         )
 
     def _wait_for_extracts(self, found: Found) -> None:
-        """Requeue what has nothing left but daily extracts. If an extract has failed, so does what waits for it.
+        """Requeue requests with only daily extracts left.
+
+        If an extract has failed, the requests that wait for it fail.
 
         A newly marked request has the extract tried again first: the cause may be over.
         """

@@ -1,18 +1,18 @@
-"""Earlier exports that hold what a deletion erases: when they expire, which are left, and which must run first.
+"""Earlier exports that hold data in a deletion's scope: when they expire, which are left, and which must run first.
 
 An export records its conversations before its first byte is sent (`compliance.export.records`). A deletion that
 closes or erases one of them sets the export's expiry, and only ever makes it earlier:
 
 - an unfinished export expires now, and cannot be finished any more;
 - a finished one is the copy that a chatter asked for. It expires after EXPORT_GRACE_DAYS, or now, and is
-  no longer handed out, if its own chatter's deletion says `erase_exports`;
+  no longer handed out, if its own chatter's deletion has `erase_exports`;
 - a finished one in a client's bucket is the client's.
 
-A retention run changes the expiry of unfinished ones alone: what somebody asked for keeps its time. Of a finished one
-that is met it is noted that it cannot be made again (`last_copy_since`).
+A retention run changes only the expiry of unfinished exports: a finished one was requested and keeps its time. A
+finished one with erased conversations is recorded as a last copy, which cannot be made again (`last_copy_since`).
 
-A redaction closes nothing. What holds its conversation expires now, and is made again without the messages; only what
-cannot be made again is kept as long as its grace.
+A redaction closes nothing. Exports with its conversation expire now, and are made again without the messages; only an
+export that cannot be made again is kept for its grace.
 
 Any deletion that meets it, or the sweep, then removes it (`objects`).
 """
@@ -30,13 +30,13 @@ from compliance.work.sql import NAMING, REQUESTS, subjects
 from conversations.assurance import is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS
 
-# When an export `e` that a deletion meets expires; `goes_now` if that deletion erases its own exports at once.
+# When an export `e` in the scope of a deletion expires; `goes_now` if that deletion erases its own exports at once.
 EXPIRES_AT = """
 least(e.expires_at, CASE WHEN e.finished_at IS NULL OR {goes_now} THEN clock_timestamp()
                          ELSE e.finished_at + make_interval(secs => %(grace)s) END)
 """
 
-# Whether a deletion that meets the export erases its own at once, and whether one is for a person.
+# Whether a deletion with the export in its scope erases its own at once, and whether one is for a person.
 _MET = f"""
 {{head}}
 SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 'retention')
@@ -49,9 +49,9 @@ SELECT each.export_id, bool_or(r.erase_exports AND {IS_OWN}), bool_or(r.kind <> 
          FROM compliance_compliancerequest WHERE id = each.request_id) AS r
  GROUP BY 1
 """
-# One statement for everything that a transaction meets, in the order of the ids: a second one could want what another
-# worker has locked first. The finish time is read once the row is locked: the export may have finished since. IS TRUE
-# keeps PostgreSQL from the index of those with a key, all of which it would read (`test_stale_statistics`).
+# One statement for all exports of a transaction, in the order of the ids: a second one could wait for rows that
+# another worker has locked first. The finish time is read once the row is locked: the export may have finished since.
+# IS TRUE keeps PostgreSQL from the index of those with a key, all of which it would read (`test_stale_statistics`).
 _EXPIRE = f"""
 WITH locked AS (
     SELECT e.id, met.goes_now, met.for_a_person, coalesce(e.expires_at <= clock_timestamp(), FALSE) AS had_expired
@@ -96,7 +96,7 @@ _NAMED = f"""
 )
 """
 _HOLDING = f"SELECT held.export_id, s.request_id FROM closed AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held"
-# The last are those that hold what a retention run has erased: it left them their time.
+# The last are exports with conversations that a retention run has erased: it kept their time.
 _HOLDING_OR_OWN = f"""
 {_HOLDING}
  UNION ALL
@@ -110,8 +110,8 @@ _MET_HOLDING = _MET.format(head=f"WITH {_GIVEN}", met=_HOLDING)
 _MET_ERASED = _MET.format(head=f"{_NAMED}, {_GIVEN}", met=_HOLDING_OR_OWN)
 _MET_MARKED = _MET.format(head=f"{_NAMED}, {_MARKED}", met=_HOLDING_OR_OWN)
 
-# What a completed request has met and leaves: not what expired with its late data. Copies in a client's former
-# bucket are noted when they are given up (`objects`).
+# The exports that a completed request leaves, without those that expired with its late data. Copies in a client's
+# former bucket are recorded when they are given up (`objects`).
 _LEAVE = """
 {of.met}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
@@ -172,8 +172,10 @@ def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> Non
 
 
 def expire_marked(request_ids: Sequence[UUID]) -> None:
-    """Set the expiry of exports that hold what these deletions have just marked, and of the chatters' own earlier
-    ones, in the transaction that marks."""
+    """Set the expiry of exports with conversations that these deletions mark, and of the chatters' own earlier ones.
+
+    In the transaction that marks.
+    """
     _expire(_EXPIRE_ERASED, fetch(_MET_MARKED, subjects(request_ids)))
 
 
@@ -198,7 +200,7 @@ def record_remaining(request_ids: Sequence[UUID], *, of: Scope = DELETIONS) -> N
 
 
 def _expire(statement: str, met: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Expire what is met, each with whether it goes now and is met for a person; return requests of those changed."""
+    """Expire these exports, each with whether it goes now and for a person; return the requests of changed ones."""
     if not met:
         return []
     ids, goes_now, for_a_person = (list(column) for column in zip(*met, strict=True))
@@ -206,7 +208,7 @@ def _expire(statement: str, met: Sequence[tuple[Any, ...]]) -> list[tuple[Any, .
     return fetch(statement, {"met": array(ids), "goes_now": goes_now, "for_a_person": for_a_person, "grace": grace})
 
 
-# An export that waits may have what is looked up now.
+# A waiting export may contain conversations whose identity is being looked up.
 _IS_ENOUGH = is_enough_sql(
     "i.established_by", "b.export_assurance", conversation="c.id", chatbots="%(chatbots)s", for_good=True
 )

@@ -1,8 +1,8 @@
-"""Daily extracts that hold what a deletion erases: flagged with the rows, rebuilt before the deletion completes.
+"""Daily extracts with data of a deletion: flagged with the rows, rebuilt before the deletion completes.
 
 Each chunk that deletes messages raises the version of their days in its own transaction, and records that version for
 their conversations. A hosted file is clean once it is built from that version or a later one
-(`conversations.extracts.builder`). An extract in a client's bucket is the client's: it is only named.
+(`conversations.extracts.builder`). An extract in a client's bucket is the client's: it is only listed.
 """
 
 import time
@@ -39,9 +39,9 @@ SELECT id FROM conversations_dailyextract
    AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0
 """
 
-# Client extracts are written once, so never become clean.
-# A day without a file is read after this, and holds nothing of it. A failed one is tried again: the cause may be
-# over. Rows are locked in the order of the ids, as everywhere.
+# Client extracts are written once, so never become clean. A day without a file is read later, and will contain
+# nothing of it. A failed one is retried: the cause may be over. Rows are locked in the order of the ids, as
+# everywhere.
 _FLAG = f"""
 WITH met AS (
     SELECT DISTINCT e.id, said.conversation_id
@@ -111,7 +111,7 @@ UPDATE conversations_dailyextract e
 
 
 class DeletedSpan(NamedTuple):
-    """That messages of a conversation from `first` to `last`, less than an hour apart, were deleted."""
+    """The deletion of messages of a conversation from `first` to `last`, less than an hour apart."""
 
     conversation_id: int
     chatbot_id: int
@@ -161,7 +161,7 @@ def build(held: DailyExtract, *, may_call_client: bool = True, on_read: builder.
 def release(chatbot_ids: Collection[int]) -> None:
     """Release deletions of these chatbots that wait for extracts, where none is left to rebuild.
 
-    Call it after what was built, or began to wait, is committed: the later of the two sees the other's row.
+    Call it after the extract, or the waiting request, is committed: the later of the two sees the other's row.
     """
     for chatbot_id in chatbot_ids:
         execute(_RELEASE, {"chatbot": chatbot_id})

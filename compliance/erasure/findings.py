@@ -1,4 +1,4 @@
-"""What a verification has found left of a request's data."""
+"""The result of a verification: the remaining data of a request."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _COUNTS = {"erased_before", "extracts_clean", "copies_kept", "at_clients", "dige
 
 @dataclass
 class VerificationResult:
-    """What is left of one deletion's data. `rows` are counted by table, daily extracts included.
+    """The remaining data of one deletion. `rows` are counted by table, daily extracts included.
 
     `erased_before`: conversations that another deletion had erased before this one's mark. `extracts_clean`: rebuilt
     extracts. `copies_kept`: copies left where they are. `at_clients`: exports to remove from a client's bucket.
@@ -40,7 +40,7 @@ class VerificationResult:
 
     @property
     def is_stuck(self) -> bool:
-        """Return whether rows are left of erased conversations: no step removes them."""
+        """Return whether rows of erased conversations are left, which no step removes."""
         return bool(self.rows.keys() - {FILES, EXPORTS, EXTRACTS}) and not self.rows[CONVERSATION.table]
 
     @property
@@ -49,14 +49,14 @@ class VerificationResult:
         return self.rows.keys() == {EXTRACTS}
 
     def add(self, what: str, count: int, error: str | None) -> None:
-        """Add a row of a search: a count of ours, or a table with what is left in it."""
+        """Add a row of a search: one of our counts, or the number of rows in a table."""
         if what in _COUNTS:
             setattr(self, what, count)
             return
         self.rows[what] = count
         if error is not None:
             code, _, detail = error.partition("\n")
-            # The extract has used up its attempts; more of the deletion's would not help.
+            # The extract has used up its attempts; further attempts of the deletion would not help.
             detail = f"A daily extract could not be rebuilt. {detail}"
             self.failure = StepFailed(code, detail, retryable=False)
 

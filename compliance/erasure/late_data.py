@@ -1,6 +1,6 @@
 """Erase late data of completed deletions.
 
-A late document of an erased chatter may name a stored conversation. Intake then marks that conversation for the
+A late document of an erased chatter may belong to a stored conversation. Intake then marks that conversation for the
 completed deletion, and the next sweep erases it here.
 """
 
@@ -25,10 +25,10 @@ from conversations.placement import by_place, machines
 
 logger = logging.getLogger(__name__)
 
-# Erases what is late of some deletions, whose chatbots live in one place; returns those that have to wait.
+# Erases late data of some deletions, whose chatbots live in one place; returns those that have to wait.
 _Erase = Callable[[list[UUID]], set[UUID]]
 
-# How long rows may take in a sweep, and how long files; the next one goes on.
+# How long rows may take in a sweep, and how long files; the next one continues.
 _SECONDS = 10.0
 _REQUESTS_AT_ONCE = 100
 
@@ -56,9 +56,9 @@ SELECT DISTINCT c.deletion_request_id
 def erase() -> None:
     """Erase conversations that were marked after their deletion completed, in chunks, and then their files.
 
-    Exports of others that hold one, and those in clients' buckets, are removed when they expire; the deletion names
-    them. What cannot be erased now is left to the next call. Where there is much of that, this ends before all was
-    tried, and the next call begins with others. Raises PartsFailed after all chatbots.
+    Other chatters' exports with such a conversation, and exports in clients' buckets, are removed when they expire;
+    the deletion lists them. Data that cannot be erased now is left to the next call. If there is much of it, this
+    call ends before all was tried, and the next call begins with others. Raises PartsFailed after all chatbots.
     """
     with Isolation() as parts:
         for found, erase_some in ((_ROWS, _erase_rows), (_FILES, _erase_files)):
@@ -68,7 +68,7 @@ def erase() -> None:
 
 def _erase_late(isolated: Isolation, found: str, erase_some: _Erase) -> None:
     late = _LATE.format(found=found.format(answering=machines.on_answering()))
-    # The order is another one in each call.
+    # In another order in each call.
     values = {"order": random.getrandbits(32), "most": _REQUESTS_AT_ONCE}
     postponed: set[UUID] = set()
     end = time.monotonic() + _SECONDS
@@ -94,7 +94,8 @@ def _erase_late(isolated: Isolation, found: str, erase_some: _Erase) -> None:
 
 def _erase_rows(request_ids: list[UUID]) -> set[UUID]:
     try:
-        # Anew, with the late conversations. A restored machine of Citus can make those of a retention run late.
+        # Written again, with the late conversations. A restored machine of Citus can make those of a retention run
+        # late.
         written = journal.conclude({**lines.exact(request_ids), **lines.retention(request_ids)})
     except StepFailed as failure:
         logger.warning("late_data.postponed code=%s", failure.code)
@@ -103,7 +104,7 @@ def _erase_rows(request_ids: list[UUID]) -> set[UUID]:
         written.confirm()
         counts = rows.erase_marked_chunk(request_ids)
         if not counts:
-            return set(request_ids)  # somebody has locked what is left
+            return set(request_ids)  # the rest is locked by another transaction
         completion.add_late_counts(counts)
         exports.record_remaining(list(counts))
         chatbots = chatbot_of_each(list(counts))
@@ -114,7 +115,7 @@ def _erase_rows(request_ids: list[UUID]) -> set[UUID]:
                 for request_id, count in counts.items()
             ],
         )
-    # What this leaves of them has expired: the sweep removes it.
+    # The remaining exports have expired: the sweep removes them.
     objects.erase_exports(transaction.atomic, list(counts), at_clients=False)
     return set()
 

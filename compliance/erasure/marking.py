@@ -8,8 +8,8 @@ conversation, and the deletion can no longer be cancelled or held. Its `cutoff_a
 A small claim is marked and erased in one transaction, which writes each conversation once. The mark of a large claim
 commits by itself, since it holds intake's lock.
 
-Nothing waits while it keeps others out: a chatbot whose lock is taken is marked by itself, and a request with a
-locked row is requeued for a moment.
+No transaction waits while it holds a lock that others need: a chatbot whose lock is taken is marked in a transaction
+of its own, and a request with a locked row is requeued for a moment.
 """
 
 from collections import Counter, defaultdict
@@ -80,9 +80,9 @@ UPDATE conversations_conversation c SET deletion_request_id = open.request_id
   FROM open WHERE c.id = open.id AND c.chatbot_id = ANY(%(chatbots)s)
 """
 
-# What the requests name and is live after the mark has skipped locked rows, by how the identity came, and whether any
-# of it is open. What others have marked is erased and counted here too. `counted`: what this transaction has locked
-# to erase, and may have left for later.
+# The live data of the requests after the mark has skipped locked rows, by the source of the identity, and whether any
+# of it is open. Data that others have marked is erased and counted here too. `counted`: conversations that this
+# transaction has locked to erase, and may have left for later.
 _NAMED_LIVE = f"""
 {sql.REQUESTS}, live AS MATERIALIZED (
     SELECT r.id, named.established_by,
@@ -99,7 +99,8 @@ _NAMED_LIVE = f"""
 SELECT id, established_by, uncounted, is_open FROM live
 """
 
-# Read after intake's lock: what was stored before this time, under a number up to the newest one of all, is in scope.
+# Read after intake's lock: conversations stored before this time, with a number up to the newest of all, are in
+# scope.
 CUTOFF = """
 SELECT chatbot_id, clock_timestamp(),
        CASE WHEN newest.is_called THEN newest.last_value ELSE 0 END
@@ -132,7 +133,7 @@ SELECT chatbot_id, 'chatter', variable_id, uci_digest, cutoff_at, cutoff_at, cut
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND uci_digest IS NOT NULL
     ON CONFLICT (chatbot_id, digest, request_id) DO NOTHING
 """
-# What was erased, and what a request that a replay has filed again erases.
+# The erased conversations, and those of a request that a replay has filed again.
 _LOST = """
 WITH l AS MATERIALIZED (
     SELECT l.request_id, l.chatbot_id, l.conversation_digests,
@@ -153,12 +154,12 @@ SELECT named.chatbot_id, named.digest, NULL, named.request_id, named.erased_at
 """
 
 
-# A request, and how the identity came by which it names a conversation; None for one named by its id.
+# A request, and the source of the identity by which a conversation is in its scope; None for one requested by its id.
 Named = tuple[UUID, str | None]
 
 
 class Admitted(NamedTuple):
-    """What `admit` reads of a deletion. `may_meet_others`: requests by the other selector."""
+    """A deletion as `admit` reads it. `may_meet_others`: requests by the other selector."""
 
     request_id: UUID
     chatbot_id: int
@@ -191,7 +192,7 @@ class MarkedRequests(NamedTuple):
 
 
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
-    """Check again what holds a request. Hold those that must wait; return the others in the order of filing."""
+    """Hold the requests that must wait, after checking again; return the others in the order of filing."""
     checked = [Admitted(*row) for row in fetch(_CHECK_AGAIN, [held.id])]
     blocked = exports.find_blocking(
         [
@@ -221,7 +222,7 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
 
 
 def holds_of(*, is_blocked: bool, is_too_large: bool, four_eyes: bool) -> list[HoldReason]:
-    """Return what holds a deletion unless it was approved, in the order in which it is asked."""
+    """Return the reasons that hold a deletion until its approval, in the order of the checks."""
     reasons = {
         HoldReason.EXPORT_PENDING: is_blocked,
         HoldReason.TOO_MANY_CONVERSATIONS: is_too_large,
@@ -231,10 +232,11 @@ def holds_of(*, is_blocked: bool, is_too_large: bool, four_eyes: bool) -> list[H
 
 
 def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> MarkedRequests:
-    """Mark what these requests name, and with `erases` erase it in the same transaction.
+    """Mark the conversations of these requests, and with `erases` erase them in the same transaction.
 
-    `erases` is only for what `sizes` found to fit one chunk. A request that marked in an earlier attempt keeps that
-    mark and its cutoff. One with a locked row, or whose chatbot is busy taking in, leaves the claim for a moment.
+    `erases` is only for requests that fit one chunk by `sizes`. A request that marked in an earlier attempt keeps
+    that mark and its cutoff. One with a locked row, or whose chatbot is busy taking in, leaves the claim for a
+    moment.
     """
     again = [one.request_id for one in admitted if one.has_marked]
     if again:
@@ -256,7 +258,7 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
 
 
 def _mark_free(held: HeldClaim, new: Sequence[Admitted], *, waits: bool, erases: bool) -> dict[UUID, bool]:
-    """Mark the requests of chatbots whose locks are free, in one transaction. `waits` is for those of one chatbot.
+    """Mark the requests of chatbots whose locks are free, in one transaction. `waits` is for requests of one chatbot.
 
     Returns whether each was marked; one that was not has left the claim. Requests that are missing were refused the
     lock.
@@ -311,7 +313,7 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
         numbers_named = {one.number for one in named}
         found += Counter((one.request_id, one.established_by) for one in named)
         counts = rows.erase(named, marked_by=ids)
-        # Not those whose requests have free text that another transaction holds.
+        # Without those whose requests have free text that another transaction has locked.
         is_all &= sum(count["conversations"] for count in counts.values()) == len(numbers_named)
     else:
         execute(_MARK, sql.given(ids))
@@ -323,7 +325,7 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
 
 
 def _count_remaining(request_ids: Sequence[UUID], *, counted: Collection[int]) -> Counter[Named]:
-    """Return how much of what each request names is still to be erased, without these conversations.
+    """Return how much each request has still to erase, without these conversations.
 
     Raises _RowsInUse if some of it is open: another worker has locked it.
     """
@@ -362,10 +364,10 @@ def _begin(
 
 
 def remember(request_ids: Sequence[UUID]) -> None:
-    """Have intake refuse what comes late of the chatters of these deletions, in the transaction that marks.
+    """Have intake refuse late data of the chatters of these deletions, in the transaction that marks.
 
-    Of a replayed request also the conversations that the ledger names and that have no row any more. The chatbots
-    of all live in one place.
+    For a replayed request this includes the conversations in the ledger that have no row any more. The chatbots of
+    all live in one place.
     """
     keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
     execute(_REMEMBER, {"ids": array(request_ids), "keep": keep})

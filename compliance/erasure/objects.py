@@ -1,11 +1,11 @@
 """Erase objects in storage: uploaded files, and earlier exports with the files beside them, each in every version.
 
-Objects have no locks. So an open upload is aborted first, then every version of its key is removed, and the row that
-names the key is deleted last: after a kill in between, the next run starts again from the row. Storage is called
-outside transactions. One request's failing object does not stop another's.
+Objects have no locks. So an open upload is aborted first, then every version of its key is removed, and the row with
+the key is deleted last: after a kill in between, the next run starts again from the row. Storage is called outside
+transactions. One request's failing object does not stop another's.
 
 Unfinished exports in a client's bucket are removed there. Finished ones are the client's, and so is everything in a
-bucket that is no longer the chatbot's: our rows clear their keys, which contain the chatter's value.
+bucket that is no longer the chatbot's: the keys in our rows, which contain the chatter's value, are cleared.
 """
 
 import logging
@@ -71,7 +71,8 @@ _FILES = """
 SELECT id, object_key, request_id, size IS NOT NULL, chatbot_id, 'hosted', '', '' FROM files
 """
 
-# GOES asks for the key. A look-up that did would read all that have one, for each (`test_stale_statistics`).
+# GOES has a condition on the key. In the look-up, this condition would make PostgreSQL read all exports with a key,
+# for each row (`test_stale_statistics`).
 _GOING = f"""
 {{of.met}}, going AS (
     SELECT e.id, e.key, met.request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
@@ -84,9 +85,9 @@ _GOING = f"""
      WHERE {GOES}
 )
 """
-# Rows with the keys that were found: a retry may have given them others since.
+# Only rows that still have these keys: a retry may have given them others since.
 _GIVEN = "SELECT * FROM unnest(%(rows)s::bigint[], %(keys)s::text[])"
-# From now on every deletion that meets them removes them, and they are no longer handed out.
+# From now on every deletion with them in its scope removes them, and they are no longer handed out.
 _EXPIRE = f"""
 WITH going AS (
     SELECT id FROM compliance_export WHERE (id, key) IN ({_GIVEN}) ORDER BY id FOR NO KEY UPDATE
@@ -118,7 +119,8 @@ SELECT e.chatbot_id, e.request_id, e.id FROM going AS e WHERE e.finished_at IS N
 _COPIES_OF_REQUESTS = _COPIES.format(
     going="WITH going AS (SELECT * FROM compliance_export WHERE request_id = ANY(%(ids)s))", reach="TRUE"
 )
-# Those that have expired or were given up. One that was retried meanwhile has copies of its own, and may be finished.
+# Exports that have expired or were given up. One that was retried meanwhile has copies of its own, and may be
+# finished.
 _OVER = """
 WITH going AS (
     SELECT * FROM compliance_export AS given
@@ -146,8 +148,8 @@ DELETE FROM conversations_uploadedfile
  WHERE chatbot_id = ANY(%(chatbots)s) AND (id, object_key) IN ({_GIVEN}) RETURNING id, conversation_id
 """
 
-# Not an export with another key by now: a retry has removed the former object and started again. The numbers of the
-# conversations that they held, of which there can be very many, stay a text.
+# Not an export with another key by now: a retry has removed the former object and started again. The numbers of their
+# conversations stay a text, since there can be very many.
 _FORGET_EXPORTS = f"""
 WITH gone AS (
     SELECT id FROM compliance_export WHERE (id, key) IN ({_GIVEN}) ORDER BY id FOR UPDATE
@@ -169,15 +171,18 @@ def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Scope = DELETI
 
 
 def erase_late_files(request_ids: Sequence[UUID]) -> Failures:
-    """As `erase_files`, of completed deletions: the digests of people in the conversations go with the last file."""
+    """Remove files as `erase_files`, for completed deletions.
+
+    The digests of people in the conversations go with the last file.
+    """
     find = _FILES.format(of=DELETIONS)
     return _erase(transaction.atomic, request_ids, find=find, counter="files", forget=_forget_late_files)
 
 
 def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool, of: Scope = DELETIONS) -> Failures:
-    """Remove the exports that these requests meet and that have to go, copies first. Their rows stay, without keys.
+    """Remove the exports in these requests' scope that have to go, copies first. Their rows stay, without keys.
 
-    Those in clients' buckets only with `at_clients`: calling one can hold up the rest of a claim.
+    Exports in clients' buckets are removed only with `at_clients`: a call to one can delay the rest of a claim.
     """
     going = _GOING.format(of=of)
     within = {"going": going, "reach": "TRUE" if at_clients else "e.hosting = 'hosted'"}
@@ -186,7 +191,7 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
         if found := fetch(f"{going} SELECT DISTINCT id, key FROM going", subjects(request_ids)):
             execute(_EXPIRE, _given(found))
         if out_of_reach := fetch(_GOING_OUT_OF_REACH.format(going=going), subjects(request_ids)):
-            # The deletions' status names them: what is left there cannot be known.
+            # The deletions' status lists them, since their state in the bucket is unknown.
             LeftCopy.objects.bulk_create(
                 [
                     LeftCopy(chatbot_id=chatbot_id, deletion_id=deletion_id, export_id=export_id)
@@ -211,7 +216,7 @@ def erase_expired(request_ids: Sequence[UUID]) -> Failures:
 
 
 def forget_exports(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
-    """Clear the keys of exports whose objects are gone, and what they held, in the caller's transaction.
+    """Clear the keys and recorded contents of exports whose objects are gone, in the caller's transaction.
 
     Each is given with its key. Returns those that still had this key. The digests of people in erased conversations
     that nothing else holds are deleted.
@@ -255,7 +260,7 @@ def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: Forg
 
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
-    """Return the next objects, each once, for the first request that meets it."""
+    """Return the next objects, each once, for the first request with it in its scope."""
     values = {**subjects(request_ids), "most": _OBJECTS_LOCATED}
     found = [
         Located(row_id, key, request_id, counts, RecordedLocation(*where))
@@ -275,7 +280,7 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
 
     by_location: dict[RecordedLocation, list[Located]] = defaultdict(list)
     for row in located:
-        # All that lies in the hosted bucket shares calls, whosever it is.
+        # All objects in the hosted bucket share calls, whatever chatbot they belong to.
         by_location[RecordedLocation(0) if row.where.hosting == HOSTED else row.where].append(row)
     # A slow storage can take longer than a lease.
     with UploadPool[RecordedLocation, Removed](LeaseRenewer(renew)) as purging:
@@ -294,7 +299,7 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
             if reason is None:
                 gone.append(row)
             elif known is None or known.retryable:
-                # What needs a person goes before what needs time.
+                # An error that needs a person takes precedence over one that needs time.
                 failures[row.request_id] = reason
     return gone
 

@@ -37,7 +37,7 @@ CHUNK_CONVERSATIONS = 2_500
 class LockedConversation(NamedTuple):
     """A live conversation to erase: it counts for `request_id`, and will have the mark of `marked_by`.
 
-    `established_by`: how the identity came by which the request names it, if `lock_named` found it by one.
+    `established_by`: the source of the identity by which `lock_named` found it, if it was found by one.
     """
 
     number: int
@@ -66,7 +66,7 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
  LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 """
 
-# Everything live that the requests name, before the mark.
+# All live conversations of the requests, before the mark.
 _LOCK_NAMED = f"""
 SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id), named.established_by
   FROM {GIVEN}
@@ -152,9 +152,10 @@ _DELETE_SOME_MESSAGES = _DELETE_MESSAGES.format(
     ).format(table=_MESSAGES, of_these=_OF_THESE),
 )
 
-# What the inventory keeps is left, and the mark. The time is that of the statement: later than the mark's cutoff, and
-# no volatile function, which a distributed table refuses in an UPDATE. The marks are no list to be joined: where the
-# statistics show few conversations of a chatbot, PostgreSQL would compare all of them with the whole list.
+# Keeps the fields that the inventory keeps, and the mark. The time is the statement's: it is later than the mark's
+# cutoff, and not volatile (a distributed table refuses volatile functions in an UPDATE). The marks are not joined as
+# a list: if the statistics show few conversations of a chatbot, PostgreSQL would compare all of them with the whole
+# list.
 _EMPTY_CONVERSATIONS = sql.SQL("""
 UPDATE {table} c SET {changes}, deletion_request_id = (%(marks)s::jsonb ->> c.id::text)::uuid,
        deleted_at = statement_timestamp()
@@ -188,9 +189,9 @@ def fits_one_chunk(sizes: Iterable[Size]) -> bool:
 
 
 def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
-    """Erase a chunk of what is in the scope of these deletions, in the caller's transaction, and add up the counts.
+    """Erase a chunk of the data in the scope of these deletions, in the caller's transaction, and add up the counts.
 
-    Returns the counts: empty if nothing was left, or only what others have locked.
+    Returns the counts: empty if nothing was left, or only rows that others have locked.
     """
     locked = _lock(_MARKED.format(of_these=""), subjects(request_ids)) or _lock(_NAMED_ONLY, given(request_ids))
     counts = _erase_some(locked, keeps_names=True) if locked else {}
@@ -199,7 +200,7 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
 
 
 def erase_marked_chunk(request_ids: Sequence[UUID], *, of: Sequence[int] | None = None) -> dict[UUID, Counts]:
-    """Erase a chunk of what these requests have marked, `of` these numbers if given; return the counts.
+    """Erase a chunk of conversations that these requests have marked, `of` these numbers if given; return the counts.
 
     In the caller's transaction, which adds them up.
     """
@@ -209,9 +210,9 @@ def erase_marked_chunk(request_ids: Sequence[UUID], *, of: Sequence[int] | None 
 
 
 def lock_named(request_ids: Sequence[UUID]) -> tuple[list[LockedConversation], bool]:
-    """Lock the live conversations that these requests name; return them in the order of filing, once per request.
+    """Lock the live conversations of these requests; return them in the order of filing, once per request.
 
-    An open one is to get the request's mark; any other keeps its own. Also returns whether these are all: else
+    An open one will get the request's mark; any other keeps its own. Also returns whether these are all: if not,
     another transaction has locked some.
     """
     values = given(request_ids)
@@ -230,9 +231,9 @@ def erase(
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
     A conversation given for several requests counts for the first. It is skipped while another transaction holds a
-    request with free text that has to go with it (`work.free_text`). Where a copy may exist the identities keep
-    their digests, so that later requests about the person find it. So they do with `keeps_names`, and where several
-    requests are about the conversation: until one of these completes, the ledger may not name what is erased here.
+    request with free text that has to go with it (`work.free_text`). If a copy may exist, the identities keep their
+    digests, so that later requests about the person find it. They also keep them with `keeps_names`, and if several
+    requests are about the conversation: until one of these completes, the ledger may lack the erased conversation.
     Exports that hold a conversation expire, and with `marked_by`, the deletions that mark in this transaction, so do
     their chatters' own.
     """

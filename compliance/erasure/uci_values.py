@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 _ROWS_PER_PAGE = 50_000
 
-# No index leads from a variable to its values: each stored value would pay for a search that is made once. In pages,
-# so that no statement takes long, and in the order of an index that contains all that is read.
+# There is no index from a variable to its values: each stored value would pay for a search that is made once. In
+# pages, so that no statement takes long, and in the order of an index that contains all that is read.
 _PAGE = """
 WITH page AS MATERIALIZED (
     SELECT chatbot_id, conversation_id, variable_id FROM conversations_variablevalue
@@ -32,8 +32,8 @@ SELECT chatbot_id, max(conversation_id), count(*) FILTER (WHERE variable_id = AN
   FROM page GROUP BY chatbot_id
 """
 # Of one chatbot, since rows of several cannot be locked at once where the table is distributed. No value of a UCI is
-# stored any more, so the page has no others than were found. SKIP LOCKED, since two transactions that lock several
-# rows could block each other.
+# stored any more, so the page contains only values that were found. SKIP LOCKED, since two transactions that lock
+# several rows could block each other.
 _ERASE = """
 DELETE FROM conversations_variablevalue WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
        SELECT id FROM conversations_variablevalue
@@ -46,7 +46,7 @@ DELETE FROM conversations_variablevalue WHERE chatbot_id = %(chatbot)s AND id = 
 def erase() -> None:
     """Delete the values of present and former UCIs. Reads a few rows if there are none to delete.
 
-    All machines have to answer: each has a copy of what says that the values of a variable are gone.
+    All machines have to answer: each has a copy of the record that the values of a variable are gone.
     Raises PartsFailed after all chatbots.
     """
     if machines.any_silent():
@@ -67,7 +67,7 @@ def erase() -> None:
 
 
 def _erase(variables: str, isolated: Isolation) -> set[int]:
-    """Scan all values; return the chatbots of which values of these variables are left."""
+    """Scan all values; return the chatbots that still have values of these variables."""
     left, failed = set[int](), set[int]()
     after = erased = 0
     while found := fetch(_PAGE, {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables}):

@@ -1,11 +1,10 @@
-"""Verify a deletion: search every store for what is left in its scope. Reads the data, never what was planned.
+"""Verify a deletion: search every store for remaining data in its scope. Reads the data, never the plan.
 
-One statement answers for all stores. The engine asks it to know what is to be done, and again in the transaction that
-completes; `verify_erasure` asks it of completed requests. It searches the conversations in scope (`scope`), every
-store that belongs to one (`compliance/inventory.py`), the exports that have to go, and hosted daily extracts; of a
-redaction its messages and their files in place of the conversation. Notes on the chatter's requests are searched
-beside it. Objects are searched when they are removed (`purge`).
-Results name stores and count rows; they contain no content.
+One statement searches all stores. The engine runs it to find its work, and again in the transaction that completes;
+`verify_erasure` runs it for completed requests. It searches the conversations in scope (`scope`), every store that
+belongs to one (`compliance/inventory.py`), the exports that have to go, and hosted daily extracts; of a redaction its
+messages and their files in place of the conversation. Notes on the chatter's requests are searched beside it. Objects
+are searched when they are removed (`purge`). Results contain stores and counts of rows, and no content.
 """
 
 from collections import defaultdict
@@ -90,8 +89,8 @@ SELECT {name}, s.request_id, s.erased_before, NULL, found.n, NULL
         WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) AND {which} HAVING count(*) > 0) AS found
  WHERE {has_any}
 """)
-# Whether a store has a row of any conversation in scope: one scan of an index for all. Mostly none is left, and then
-# the store is not searched for each of them.
+# Whether a store has a row of any conversation in scope: one scan of an index for all. Mostly none is left. Then the
+# store is not searched for each conversation.
 _HAS_ANY = sql.SQL("""
 EXISTS (SELECT 1 FROM {table}
          WHERE conversation_id = ANY(ARRAY(SELECT id FROM scope)) AND chatbot_id = ANY(%(chatbots)s))
@@ -135,9 +134,9 @@ SELECT r.id, count(*)
 
 
 def find_leftovers(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> dict[UUID, VerificationResult]:
-    """Search every store for what these requests must erase; return an entry for each that has findings.
+    """Search every store for data that these requests must erase; return an entry for each with findings.
 
-    One that has not marked has nothing in its scope, nor has a request of another kind.
+    A request that has not marked has nothing in its scope, nor has a request of another kind.
     """
     found: dict[UUID, VerificationResult] = defaultdict(VerificationResult)
     for what, request_id, count, error in fetch(_question(of), subjects(request_ids)):
@@ -148,7 +147,7 @@ def find_leftovers(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> d
 def verify(
     request_ids: Collection[UUID], *, of: Scope = DELETIONS, clears_notes: bool = False
 ) -> dict[UUID, VerificationResult]:
-    """As `find_leftovers`, and search the notes on the chatters' requests: what must be gone at completion.
+    """Search as `find_leftovers`, and the notes on the chatters' requests, which must be empty at completion too.
 
     With `clears_notes`, first clear the notes of deletions that left nothing else, in the caller's transaction, and
     search those alone.
@@ -165,7 +164,10 @@ def verify(
 
 @dataclass(frozen=True)
 class Audit:
-    """`by_marks`: how many of the `verified` are so old that their data is found by their marks alone."""
+    """The result of an audit.
+
+    `by_marks`: how many of the `verified` are so old that only their marks find their data.
+    """
 
     verified: int
     by_marks: int
@@ -185,7 +187,7 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
         for request_id, count in fetch(_LEFT_KEYS, subjects(some)):
             found.setdefault(request_id, VerificationResult()).rows["keys in compliance_export"] = count
         left |= {request_id: result for request_id, result in found.items() if not result.is_nothing}
-    # A retention run or redaction names nobody: there is nothing to forget.
+    # A retention run or redaction is about no chatter: there is nothing to forget.
     old = ComplianceRequest.objects.filter(
         pk__in=request_ids, uci_digest__isnull=True, named_conversations__isnull=True
     ).exclude(kind__in=[ComplianceRequest.Kind.RETENTION, ComplianceRequest.Kind.REDACTION])
@@ -213,7 +215,7 @@ def _question(of: Scope = DELETIONS) -> sql.Composable:
 
 
 def _of_deletions() -> tuple[sql.Composable, sql.Composable]:
-    """Return the WITHs of a search, and what it searches beside copies."""
+    """Return the WITHs of a search, and its statements besides those for copies."""
     identities = Identity._meta.db_table
     in_scope = sql.SQL(IN_SCOPE_WITH).format(columns=_columns())
     head = _HEAD_OF_DELETIONS.format(
