@@ -1,11 +1,11 @@
-"""What answers while this database is a restored one (`compliance.ledger.service`).
+"""Responses and commands while this database is a restored one (`compliance.ledger.service`).
 
-People who were erased since the backup are in such a database again, and keys that were revoked are valid. So calls
-and pages are answered before any session or key is read: the API by a problem, each other address by one page.
+Such a database contains people again who were erased since the backup, and revoked keys are valid again. So calls and
+pages are answered before any session or key is read: the API with a problem, each other address with one page.
 Probes, metrics and static files are answered by earlier middleware; the pages that describe the API show no data.
 
-A command that works on data would show, send or lose what a replay has yet to set right. So each refuses, except
-those below: they only look, take access away, or end this state.
+A command that works on data would show, send or lose data that a replay has yet to correct. So all commands refuse,
+except those below: they only read, remove access, or end this state.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ _DESCRIBES_THE_API = ("/api/docs/", "/api/schema/")
 
 _CODES = {State.RESTORED: "restored_database", State.CATCHING_UP: "catching_up"}
 
-# Exit code of a command that refuses, whichever it is.
+# Exit code of every command that refuses.
 CLOSED = 7
 
 MAY_RUN: Mapping[str, str] = {
@@ -88,18 +88,18 @@ class ClosedMiddleware:
             return self._get_response(request)
         service.log_closed(state)
         response = problems.answer(Problem(_CODES[state])) if problems.is_api(request) else _page(request, state)
-        # Django would log each as an error of ours, and a client tries again and again.
+        # Django would log each as an error of ours, and clients retry often.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
 
 def _page(request: HttpRequest, state: State) -> HttpResponse:
-    # Without the request: whoever asks sees the same.
+    # Rendered without the request: all callers get the same page.
     text = render_to_string("console/closed.html", {"service": service.current()})
     response = HttpResponse(text, status=HTTPStatus.SERVICE_UNAVAILABLE, headers={"Cache-Control": "no-store"})
     if seconds := problems.RETRY_AFTER.get(_CODES[state]):
         response["Retry-After"] = str(seconds)
-        # The page of a form is not at the form's address, which may take nothing but a form.
+        # A form may be sent to an address without a page of its own.
         response["Refresh"] = str(seconds) if request.method in {"GET", "HEAD"} else f"{seconds}; url=/admin/"
     return response
 

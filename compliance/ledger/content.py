@@ -4,11 +4,11 @@
     {"kind": "accepted", ...}
     {"lines": 1, "hmac": "9f2c..."}
 
-The HMAC's key is derived from `DIGEST_KEY` (HKDF, RFC 5869), so that only this service can write an object that is
-believed. The header has the object's own key: an object that was moved or copied is not believed either.
+The HMAC's key is derived from `DIGEST_KEY` (HKDF, RFC 5869), so that only this service can write an authentic object.
+The header has the object's own key: an object that was moved or copied is refused too.
 
-Whoever can write to the bucket must not be able to keep its readers busy. So nothing is parsed before the HMAC was
-found to be right, except the first and the last line, which are short.
+A program that can write to the bucket must not be able to keep its readers busy. So nothing is parsed before the HMAC
+is verified, except the first and the last line, which are short.
 """
 
 import hmac
@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 FORMAT = "erasure-ledger/3"
-# No set: what an object says may be of any type, and is only compared.
+# Not a set: a value in an object may be of any type, and is only compared.
 _FORMATS = ("erasure-ledger/2", FORMAT)
 
 # No header and no last line is longer.
@@ -42,11 +42,11 @@ _KEY_ID_PURPOSE = b"id of the key"
 
 
 class Fault(StrEnum):
-    """Why an object is not believed."""
+    """Why an object is refused."""
 
     UNREADABLE = "unreadable"  # no object of the ledger, or of a newer format
     TRUNCATED = "truncated"
-    FORGED = "forged"  # written or changed by somebody without the key
+    FORGED = "forged"  # written or changed without the key
     OTHER_KEY = "other_key"  # written under another DIGEST_KEY
     MOVED = "moved"
     FOREIGN = "foreign"  # of another service
@@ -97,9 +97,9 @@ def seal(header: Header, lines: Iterable[Line]) -> bytes:
 
 
 def unseal(content: bytes, *, key: str) -> LedgerContent:
-    """Return what an object at this key says. Raises InvalidLedgerObject, whatever the content is.
+    """Return the content of an object at this key. Raises InvalidLedgerObject for any other content.
 
-    Whether it is of this service is for the caller to compare.
+    The caller compares the service.
     """
     header = begun(content[:FIRST_BYTES])
     # The last line, unless it is longer than any that was written.
@@ -114,7 +114,7 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
         raise InvalidLedgerObject(Fault.FORGED)
     if header["key"] != key:
         raise InvalidLedgerObject(Fault.MOVED)
-    # From here on it is what `seal` has written.
+    # From here on the content is authentic: `seal` has written it.
     lines = [_loaded(each) for each in body.splitlines()[1:]]
     if end.get("lines") != len(lines):  # the HMAC does not cover it
         raise InvalidLedgerObject(Fault.FORGED)
@@ -126,7 +126,7 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
 def begun(start: bytes) -> Line:
     """Return the header of an object from its first FIRST_BYTES, authentic or not.
 
-    Raises InvalidLedgerObject for what is no beginning of an object.
+    Raises InvalidLedgerObject if this is not the beginning of an object.
     """
     first, newline, _ = start.partition(b"\n")
     if not newline or (header := _loaded(first)).get("format") not in _FORMATS:
@@ -135,7 +135,7 @@ def begun(start: bytes) -> Line:
 
 
 def _loaded(line: bytes) -> Line:
-    """Raises InvalidLedgerObject for what is no JSON object."""
+    """Return the parsed line. Raises InvalidLedgerObject unless it is a JSON object."""
     try:
         loaded = json.loads(line)
     except (ValueError, RecursionError):

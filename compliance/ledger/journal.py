@@ -1,15 +1,15 @@
-"""Write what was promised before anything is done for it, and write again what the bucket has lost.
+"""Write promises to the ledger before they are carried out, and rewrite objects that the bucket has lost.
 
-Triggers insert an entry for each request accepted or withdrawn and each key revoked, in the transaction that does so,
-so no way of doing it can forget it. A worker writes the entries to the ledger every few seconds, never the call that
-files: filing waits for no storage. What was accepted since is lost with the database.
+Triggers insert an entry for each accepted or withdrawn request and each revoked key, in the same transaction, so no
+code path can omit it. A worker writes the entries to the ledger every few seconds, never the call that files: filing
+waits for no storage. Requests accepted since are lost with the database.
 
 A request that is carried out before its turn in the journal is written by the worker that is about to
-(`write_accepted`). Before files and exports are removed for one, which no restore brings back, the ledger says that
+(`write_accepted`). Before a request removes files and exports, which no restore brings back, the ledger records that
 it has begun (`intend`).
 
-Objects are written again (`mend`) where the bucket was rolled back, or somebody removed them: under their own keys,
-in the present incarnation, with what is true today of the requests that they named.
+Objects are rewritten (`mend`) if the bucket was rolled back, or they were removed: under their own keys, in the
+present incarnation, with the present state of their requests.
 """
 
 import logging
@@ -40,7 +40,7 @@ _ROWS_AT_ONCE = 1_000
 _SECONDS = 20.0
 
 _UNWRITTEN = "SELECT request_id FROM compliance_journalentry WHERE request_id = ANY(%s) AND kind = 'accepted'"
-# Those that have removed something are in the ledger as begun, and retention runs with what they erase.
+# Requests that have removed something are in the ledger as begun, and retention runs with their conversations.
 _NOT_INTENDED = """
 SELECT id FROM compliance_compliancerequest
  WHERE id = ANY(%s) AND kind <> 'retention' AND files = 0 AND exports = 0
@@ -55,9 +55,9 @@ _DROP_ACCEPTED = _DROP.format(which="request_id = ANY(%s) AND kind = 'accepted'"
 
 
 def write_due() -> None:
-    """Write what waits, unless another worker has begun to in the last seconds.
+    """Write the waiting entries, unless another worker has begun to in the last seconds.
 
-    Where the storage refuses, the entries wait.
+    If the storage refuses, the entries wait.
     """
     if health.is_journal_due() and occurrences.ask(occurrences.Name.JOURNAL, every=health.JOURNAL_AGE_SECONDS):
         try:
@@ -68,7 +68,7 @@ def write_due() -> None:
 
 
 def write_accepted(request_ids: Collection[UUID]) -> None:
-    """Write those of these requests that the ledger does not have yet. Raises StepFailed.
+    """Write these requests, except those that the ledger has already. Raises StepFailed.
 
     Until it returns, nothing may be destroyed for them.
     """
@@ -76,7 +76,7 @@ def write_accepted(request_ids: Collection[UUID]) -> None:
 
 
 def intend(request_ids: Collection[UUID]) -> None:
-    """Write that these requests, which have marked, have begun, unless the ledger says so. Raises StepFailed.
+    """Record in the ledger that these marked requests have begun, unless it has them as begun. Raises StepFailed.
 
     Until it returns, no file and no export may be removed for them.
     """
@@ -84,7 +84,7 @@ def intend(request_ids: Collection[UUID]) -> None:
 
 
 def conclude(erased: Mapping[UUID, Sequence[Line]]) -> Written:
-    """Write what is erased for these requests (`lines.exact` and its like). Raises StepFailed.
+    """Write the lines of erased data of these requests (`lines.exact` and similar). Raises StepFailed.
 
     Confirm it in the transaction that completes them.
     """
@@ -100,7 +100,7 @@ def _write(request_ids: Iterable[UUID]) -> None:
 
 
 def _write_some() -> int:
-    """Write the next entries, and return how many they were."""
+    """Write the next entries, and return their number."""
     entries = JournalEntry.objects.order_by("pk").values_list("pk", "kind", "request_id", "key_prefix")[:_AT_ONCE]
     if not entries:
         return 0
@@ -122,14 +122,14 @@ def _write_some() -> int:
 
 
 def begin_mending(gone: int) -> None:
-    """Note that so many objects are gone, of which the database says that they were written."""
+    """Record that this number of objects is gone that were written according to the database."""
     if Service.objects.filter(mended_to=None).update(mended_to=0):
         occurrences.note(occurrences.Name.LEDGER_MISSING)
         logger.critical("ledger.missing objects=%s", gone)
 
 
 def mend(*, seconds: float = _SECONDS) -> None:
-    """Compare all rows with the bucket and write again what is gone, for some seconds. The next call goes on there.
+    """Compare all rows with the bucket and rewrite missing objects, for some seconds. The next call continues there.
 
     Does nothing unless mending has begun, or while another worker does it. Raises StorageError and StepFailed.
     """
@@ -144,7 +144,7 @@ def mend(*, seconds: float = _SECONDS) -> None:
         rows = list(kept.order_by("pk")[:_ROWS_AT_ONCE])
         listed = _listed([row.key for row in rows])
         for row in rows:
-            # What is being written just now may have come after the listing, and a listing can be out of date.
+            # An object may have been written after the listing, and a listing can be out of date.
             is_written = row.written_at is not None and row.written_at < began_at
             if is_written and row.key not in listed and not hosted_storage().exists(row.key):
                 _write_again(row)
@@ -169,7 +169,7 @@ def _listed(keys: Collection[str]) -> Collection[str]:
 def _write_again(row: LedgerObject) -> None:
     first, *others = list(objects.parts(lines.current(row.request_ids, row.key_prefixes))) or [[]]
     if others:
-        # Of other objects too, which named the same requests.
+        # The same requests can be in other objects too.
         more = [line for part in others for line in part]
         objects.write(more, request_ids=row.request_ids, key_prefixes=row.key_prefixes).confirm()
     objects.put(row.pk, objects.header(row.key, row.at), first).confirm()

@@ -1,9 +1,9 @@
-"""What the ledger's lines say: request ids, public ids, keyed digests, cutoffs and times. No value and no text.
+"""The ledger's lines: request ids, public ids, keyed digests, cutoffs and times. No value and no text.
 
 Chatbots and variables have their public ids: a restored database can have given their numbers to others. A variable
 has its name and category too, since it can be lost with the database. Digests are in lower-case hex, times in ISO
 8601 with their zone. `filed_by` and `approved_by` are a key's prefix (`api:...`), a command, or the public id of a
-member of staff (`user:...`). Each line says exactly what it covers, nothing included.
+member of staff (`user:...`). Each line lists exactly what it covers.
 
     accepted      a request was accepted: what it names, and when it is due
     intended      the same of one that has begun to erase: files of it may be gone
@@ -36,14 +36,14 @@ from conversations.tombstones import message_digest
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-# Of a request, at most so many in a line: the next line has more of them.
+# The number of a request's digests in a line, at most: the next line has more of them.
 CONVERSATIONS_PER_LINE = 10_000
 
 # As texts, since a claim has hundreds of requests, and a journal thousands: PostgreSQL makes them in a fraction of
 # the time that Python takes to.
 _DIGESTS = "string_agg(encode(external_id_digest, 'hex'), ' ' ORDER BY id)"
-# What former lines of a replayed request name may have no row here: another restore of the same backup must not
-# forget it.
+# Conversations in former lines of a replayed request may have no row here: another restore of the same backup must
+# find them.
 _AND_FORMER = f"""
 , former AS MATERIALIZED (
     SELECT l.request_id, unnest(l.conversation_digests) AS external_id_digest
@@ -55,7 +55,7 @@ SELECT request_id, {_DIGESTS}
          UNION ALL SELECT request_id, NULL, external_id_digest FROM former) AS every
  WHERE external_id_digest IS NOT NULL GROUP BY 1
 """  # noqa: S608  (texts of ours)
-# All that is in the scope of a deletion has been erased, whichever request has marked it.
+# All data in the scope of a deletion has been erased, whichever request has marked it.
 _IN_SCOPE = f"""
 {REQUESTS}, present AS MATERIALIZED (
     SELECT r.id AS request_id, s.*
@@ -100,7 +100,7 @@ SELECT l.request_id, l.line->>'conversation', ARRAY(SELECT jsonb_array_elements_
 
 
 class _Row(NamedTuple):
-    """A request. `filed` and `named` are parts of its lines; `conversations` are the digests that it names."""
+    """A request. `filed` and `named` are parts of its lines; `conversations` are digests of its conversations."""
 
     id: UUID
     kind: str
@@ -146,7 +146,7 @@ def withdrawn(request_ids: Collection[UUID]) -> list[Line]:
 def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     """Return the lines of these deletions, in the order of filing, with the conversations in their scope.
 
-    Of a replayed deletion also with those that its former lines name.
+    For a replayed deletion also with those in its former lines.
     """
     digests = dict(fetch(_IN_SCOPE, subjects(request_ids))) if request_ids else {}
     found: dict[UUID, list[Line]] = {}
@@ -159,7 +159,7 @@ def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
 def retention(request_ids: Collection[UUID], digests: Mapping[UUID, str] | None = None) -> dict[UUID, list[Line]]:
     """Return the lines of these retention runs, with digests of conversations that they erase.
 
-    Without `digests` those of none: then earlier lines have them.
+    Without `digests` the lines have none: then earlier lines have them.
     """
     runs = {run.request_id: run for run in RetentionRun.objects.filter(request__in=request_ids)}
     found: dict[UUID, list[Line]] = {}
@@ -186,7 +186,7 @@ def retention_slice(request_id: UUID, *, chatbot_id: int, numbers: Collection[in
 def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     """Return the lines of these redactions: the conversation and its messages, by digests of their ids.
 
-    Without those that a deletion has erased meanwhile: its own line names the conversation.
+    Without those that a deletion has erased meanwhile: its own line has the conversation.
     """
     redactions = _redactions(request_ids)
     return {
@@ -217,7 +217,7 @@ def revoked(prefixes: Collection[str]) -> list[Line]:
 
 
 def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Line]:
-    """Return what an object about these requests and keys says today, whatever it said when it was written."""
+    """Return the present lines of an object about these requests and keys, instead of its former ones."""
     of_kind: dict[str, list[UUID]] = defaultdict(list)
     for row in _rows(request_ids):
         if row.status in {Status.CANCELLED, Status.REJECTED}:
@@ -238,12 +238,12 @@ def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Li
 
 
 def staff_id(number: int, joined_at: datetime) -> str:
-    """Return the public id of a member of staff: another one who has the number after a restore has another id."""
+    """Return the public id of a member of staff. A user who gets the number after a restore has another id."""
     return crypto.digest("staff", number, joined_at.isoformat()).hex()[:32]
 
 
 def known_actors(names: Iterable[str | None]) -> dict[str | None, str]:
-    """Return actors of lines as this database names them; nothing for staff who are not here any more."""
+    """Return the names of the lines' actors in this database, without staff who are no longer in it."""
     wanted = {name for name in names if name}
     found: dict[str | None, str] = {name: name for name in wanted if not name.startswith("user:")}
     if len(found) < len(wanted):
@@ -277,9 +277,9 @@ def _split_lines(kind: LineKind, about: Line, digests: str | None) -> list[Line]
 
 
 def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
-    """Return the conversation and the messages of those of these requests that are redactions.
+    """Return the conversation and the messages of each redaction among these requests.
 
-    Of a replayed one also the messages that its former lines name, and that may have no row here.
+    For a replayed one also the messages in its former lines, which may have no row here.
     """
     if not request_ids:
         return {}

@@ -1,7 +1,7 @@
-"""Write an object of the ledger: its row is committed first, then the object is written, then the row says so.
+"""Write an object of the ledger: its row is committed first, then the object, then the time in the row.
 
-So the database knows each object that exists, whenever a worker is killed: one that it does not know was written
-by a life of the database that was lost.
+So the database has a row for each object that it has written, whenever a worker is killed: an object without a row
+was written by a life of the database that was lost.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -29,9 +29,9 @@ CONTENT_TYPE = "application/x-ndjson"
 _LINES_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 2 * _LINES_BYTES
 
-# The row has to survive a crash of the database that comes after the object was written, also where commits are not
-# waited for. The time in a key is never before that of an earlier object, so that their order is that of writing
-# whatever the clock does.
+# The row has to survive a crash of the database after the object was written, also without synchronous commits. The
+# time in a key is never before that of an earlier object, so that their order is that of writing whatever the clock
+# does.
 _BEGIN = """
 INSERT INTO compliance_ledgerobject (key, at, request_ids, key_prefixes)
 SELECT %(prefix)s || s.service_id || '/' || to_char(made.at AT TIME ZONE 'UTC', 'YYYY/MM/DD/HH24MISS')
@@ -48,7 +48,7 @@ UPDATE compliance_ledgerobject o SET written_at = statement_timestamp(), sha256 
 
 
 class Written(NamedTuple):
-    """Objects that the storage has taken, by their rows' numbers, with the SHA-256 of each.
+    """Objects that the storage has accepted, by their rows' numbers, with the SHA-256 of each.
 
     `confirm` records that, in the transaction that relies on them.
     """
@@ -63,12 +63,12 @@ class Written(NamedTuple):
 def write(lines: Sequence[Line], *, request_ids: Collection[UUID], key_prefixes: Collection[str] = ()) -> Written:
     """Write these lines. Raises StepFailed when the storage refuses, or does not answer twice.
 
-    Written again, after a kill or without an answer, they are in a second object, which does no harm.
+    If they are rewritten, after a kill or without an answer, they are in a second object, which does no harm.
     """
     digests: dict[int, bytes] = {}
     try:
         for part in parts(lines):
-            # Each try has its own key: the same key twice would be two versions in a bucket with versioning.
+            # Each attempt has its own key: the same key twice would be two versions in a bucket with versioning.
             try:
                 digests |= put(*_begin(request_ids, key_prefixes), part).digests
             except StorageError as error:
@@ -115,7 +115,7 @@ def parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
     size = 0
     for line in lines:
         part.append(line)
-        # A digest in hex and what JSON needs around it; the rest is some hundred bytes.
+        # A digest in hex and JSON's characters around it; the rest is some hundred bytes.
         size += 512 + sum(67 * len(line.get(name) or ()) for name in ("conversations", "messages", "named"))
         if size >= _LINES_BYTES:
             yield part
@@ -136,7 +136,7 @@ def read(key: str, *, service_id: UUID) -> LedgerContent:
         if len(found) > _MOST_BYTES:
             raise InvalidLedgerObject(Fault.UNREADABLE)
         if not is_begun and len(found) >= content.FIRST_BYTES:
-            # A large object that is none of ours costs its first piece alone.
+            # Of a large foreign object only the first piece is read.
             content.begun(bytes(found[: content.FIRST_BYTES]))
             is_begun = True
     believed = content.unseal(bytes(found), key=key)
@@ -150,7 +150,7 @@ def read(key: str, *, service_id: UUID) -> LedgerContent:
 def keys(folder: str, *, after: str = "") -> Iterator[str]:
     """Yield the keys in a service's folder, in order; only those after `after`. Raises StorageError.
 
-    Without those that have a NUL: no row can have one, so no object of ours.
+    Without keys that contain a NUL: no row can have one, so they are not ours.
     """
     return (key for key in hosted_storage().keys(folder, after=after) if "\0" not in key)
 

@@ -1,8 +1,8 @@
 """This service's identity, and whether its database was restored from a backup.
 
 The identity: its folder of the ledger, its incarnation (the life of this database), and the server that the database
-is on. Each new connection compares that server before it is used, as `chatbots.digest_key` does its key: a dump that
-was loaded is noticed at once. What the ledger says of a restore is for `tripwire`.
+is on. Each new connection compares that server before it is used, as `chatbots.digest_key` compares its key: a loaded
+dump is noticed at once. `tripwire` compares the ledger.
 
 A restored database is closed (`trip`): nothing in it is worked on, filed or shown until it was replayed.
 """
@@ -39,7 +39,7 @@ REPLAY_LOCK = 0x6463_7265  # "dcre"
 _LOG_EVERY_SECONDS = 60.0
 _logged_at: float | None = None
 
-# A dump that is loaded makes another table, also on the same server.
+# A loaded dump creates another table, also on the same server.
 SERVER = """
 (SELECT system_identifier FROM pg_control_system())
 || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -55,14 +55,14 @@ _COMPARE = f"SELECT server, {SERVER}, incarnation FROM compliance_service"  # no
 _FILL_IN = f"""
 UPDATE compliance_service SET server = {SERVER}, timeline = coalesce(timeline, {TIMELINE}) WHERE server = ''
 """  # noqa: S608
-# A connection can outlive the tables, so the one part of the server that can change meanwhile is compared again.
+# A connection can outlive the tables, so the part of the server's identity that can change is compared again.
 _STATE = """
 SELECT state, split_part(server, '/', 3) NOT IN ('', 'compliance_service'::regclass::oid::text), incarnation
   FROM compliance_service
 """
 
-# Whoever comes second finds it tripped, or replayed: then it is another life of the database. What is catching up can
-# turn out to be restored, never the other way round.
+# A second process finds it tripped, or replayed: then it is another life of the database. The state can change from
+# catching up to restored, but not back.
 _TRIP = """
 UPDATE compliance_service
    SET state = %(state)s, reason = %(reason)s, tripped_at = coalesce(tripped_at, clock_timestamp()),
@@ -70,8 +70,8 @@ UPDATE compliance_service
  WHERE (state = 'open' OR (state = 'catching_up' AND %(state)s = 'restored'))
    AND incarnation = coalesce(%(life)s, incarnation)
 """
-# Waits for the transactions of claims that are under way, and for those that are being taken: whoever takes one
-# later finds the service closed.
+# Waits for the transactions of running claims, and of claims that are being taken: a worker that takes one later
+# finds the service closed.
 _LOCK_CLAIMS = "LOCK TABLE compliance_claim IN SHARE ROW EXCLUSIVE MODE"
 _REQUEUE = "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id IS NOT NULL"
 _END_CLAIMS = "DELETE FROM compliance_claim"
@@ -83,7 +83,7 @@ is_open = sql.is_open
 
 
 class DatabasePosition(NamedTuple):
-    """Where this database is: what `Service.server` and `Service.timeline` would be today."""
+    """The server and timeline of this database now, for `Service.server` and `Service.timeline`."""
 
     server: str
     timeline: int | None
@@ -128,7 +128,7 @@ def state() -> State:
 def log_closed(found: State) -> None:
     """Log that the service is closed, at most once a minute for each process.
 
-    `trip` logs it in the process that was first: mostly a command, such as `migrate`, whose output nobody watches.
+    `trip` logs it in the process that was first: mostly a command, such as `migrate`, whose output is not monitored.
     """
     global _logged_at  # noqa: PLW0603  (of this process)
     now = time.monotonic()
@@ -161,14 +161,14 @@ def _compared(connection: BaseDatabaseWrapper) -> tuple[str, str, UUID] | None:
     try:
         row: tuple[str, str, UUID] | None = connection.connection.execute(_COMPARE).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
-        return None  # not migrated yet, or a role that has no business here
+        return None  # not migrated yet, or a role without rights to this table
     return row
 
 
 def trip(state: State, reason: Reason, *, life: UUID | None = None) -> bool:
     """Close the service, since its database was restored; return whether it was not closed already.
 
-    `life` is the incarnation that was found to be restored: once that has ended, by a replay, nothing is closed.
+    `life` is the incarnation that was found to be restored: once it has ended, by a replay, nothing is closed.
     Ends all claims, leases of extracts and staff sessions. `restored` stays until a replay; it never becomes
     `catching_up`.
     """
@@ -192,8 +192,8 @@ def highest_number() -> int:
 def begin_incarnation() -> None:
     """Begin another life of this database, on its server of today, and open it; in the caller's transaction.
 
-    After a restore, no retention period erases anything until staff confirm it: the ledger does not say whether it
-    was lengthened or turned off since the backup. A failover loses an hour at most, and nobody is asked.
+    After a restore, no retention period erases anything until staff confirm it: the ledger does not record whether it
+    was lengthened or turned off since the backup. A failover loses an hour at most, and needs no confirmation.
     """
     if Service.objects.filter(state=State.RESTORED).exists():
         Chatbot.objects.exclude(retention_days=None).update(retention_set_at=None)

@@ -1,8 +1,8 @@
-"""Notice that the database was restored from a backup: the ledger then has objects that the database does not know.
+"""Notice that the database was restored from a backup: the ledger then has objects without a row in the database.
 
-The row of an object is committed before the object exists. So an authentic object of this life of the database that
-has no row was written by what the restore has lost. Workers look before they work and each minute, at the folder of
-this service, from a while before the newest object that the database knows, or before the last look:
+The row of an object is committed before the object exists. So an authentic object of this life of the database
+without a row was written in the time that the restore has lost. Workers check before they work and each minute. They
+list the folder of this service, from a while before the newest object with a row, or before the last check:
 
     unknown and authentic           restored; `catching_up` if little is lost, as after a failover
     the same, but this server was up before it was written, on the same timeline
@@ -10,8 +10,8 @@ this service, from a while before the newest object that the database knows, or 
     unknown, not authentic          `ledger_foreign`; closes nothing
     known and written, but gone     the bucket was rolled back: `ledger_missing`, and it is written again
 
-Whoever can write to the bucket can put more objects there than a look has time for. Such a look does not count as a
-comparison: the next one lists the same objects, and reads those that this process has not read yet.
+A program that can write to the bucket can put more objects there than a check has time for. Such a check does not
+count as a comparison: the next one lists the same objects, and reads those that this process has not read yet.
 """
 
 import logging
@@ -41,16 +41,16 @@ logger = logging.getLogger(__name__)
 EVERY = timedelta(seconds=60)
 # Keys of transactions that overlap can be in another order than that of their commits.
 BEFORE_THE_NEWEST = timedelta(minutes=15)
-# About what an asynchronous replica can lack.
+# About the time that an asynchronous replica can lack.
 LITTLE = timedelta(hours=1)
-# By how much the clocks of two database servers may differ.
+# The difference between the clocks of two database servers, at most.
 _CLOCKS = timedelta(minutes=5)
-# Keys that are kept in mind.
+# The number of keys in memory.
 _MOST_KEYS = 20_000
-# For reading unknown objects at a worker's look: half of it from the oldest on, which tells how much was lost, and
-# the rest at random, so that nothing is hidden behind what was planted.
+# The time for reading unknown objects in a worker's check: half of it from the oldest on, which shows how much was
+# lost, and the rest at random, so that planted objects cannot hide others.
 _SECONDS = 10.0
-# Then another process looks, where nobody may work before: this one was killed.
+# After this time another process checks, if no process may work before: this one was killed.
 _TURN_SECONDS = 2 * _SECONDS
 # After an error of the storage, for this process.
 _PAUSE_SECONDS = 10.0
@@ -89,12 +89,12 @@ _LOOK = occurrences.Name.LEDGER_LOOK
 _ANOTHER_WRITER = "another_writer"
 
 _looks_again_at = 0.0
-# What this process has read for a comparison that is not finished: why each object is not believed, or its header.
+# The objects that this process has read for an unfinished comparison: why each is refused, or its header.
 _read: dict[str, Fault | Header] = {}
 
 
 class _Snapshot(NamedTuple):
-    """What the database says before the listing. Times are its own."""
+    """The state of the database before the listing. Times are the database's."""
 
     is_open: bool
     is_due: bool
@@ -109,31 +109,31 @@ class _Snapshot(NamedTuple):
 
     @property
     def can_be_restored(self) -> bool:
-        """Return whether a restore can have come after the last look: it makes a server start or a timeline begin."""
+        """Return whether a restore can be later than the last check: it restarts the server or begins a timeline."""
         was_started = self.checked_at is not None and self.checked_at < self.up_since
         return was_started or self.has_other_timeline
 
     @property
     def since(self) -> datetime:
-        """From when on objects are listed: older ones have expired."""
+        """The time from which objects are listed: older ones have expired."""
         kept: datetime = self.now - settings.ERASURE_LEDGER_DAYS
         if not (self.newest and self.checked_at):
             return kept
-        # Before its first look a restored database can have written objects that are newer than what it has lost.
+        # Before its first check a restored database can have written objects that are newer than the lost ones.
         return max(kept, min(self.newest, self.checked_at) - BEFORE_THE_NEWEST)
 
     def has_lost(self, header: Header) -> bool:
         """Return whether an authentic object is one that this database has lost."""
-        # From the future: the clock of this server is not to be relied on.
+        # From the future: the clock of this server is not reliable.
         tells_by_time = self.up_since + _CLOCKS <= header.at <= self.now + _CLOCKS
         return header.incarnation == self.incarnation and (self.has_other_timeline or not tells_by_time)
 
 
 def check_if_due() -> bool:
-    """Look unless another process has within the last minute; return whether the database may be worked on.
+    """Check unless another process has within the last minute; return whether the database may be worked on.
 
-    One process looks at a time. The others work on meanwhile, and so does this one when the storage does not answer
-    or the time of its look was over first. But nobody works in a database that can have been restored since the last
+    One process checks at a time. The others work meanwhile, and so does this one if the storage does not answer or
+    the time of its check is over first. But no process works in a database that can have been restored since the last
     comparison.
     """
     global _looks_again_at  # noqa: PLW0603  (of this process)
@@ -153,7 +153,7 @@ def check_if_due() -> bool:
         occurrences.release(_LOOK)
         return not before.can_be_restored
     if is_compared:
-        # Otherwise the next look has to wait, so that there is time for work.
+        # Otherwise the next check has to wait, so that there is time for work.
         occurrences.release(_LOOK)
     return service.is_open() and (is_compared or not before.can_be_restored)
 
@@ -161,7 +161,7 @@ def check_if_due() -> bool:
 def check() -> None:
     """Compare the ledger with this database, and close it if it was restored. Raises StorageError.
 
-    Reads all that is unknown, however long that takes. Does nothing in a database that is closed already.
+    Reads all unknown objects, however long that takes. Does nothing in a database that is closed already.
     """
     before = _snapshot()
     if before and before.is_open:
@@ -174,7 +174,7 @@ def _snapshot() -> _Snapshot | None:
 
 
 def _check(before: _Snapshot, *, seconds: float) -> bool:
-    """Look, and read unknown objects for so long; return False if the time was over before all was compared."""
+    """Check, and read unknown objects for `seconds`; return False if the time was over before all was compared."""
     if before.is_elsewhere:
         service.trip(State.RESTORED, Reason.OTHER_SERVER, life=before.incarnation)
         return True
@@ -188,7 +188,7 @@ def _check(before: _Snapshot, *, seconds: float) -> bool:
     if unknown:
         reader = _Reader(before, sorted(unknown), seconds=seconds)
         if _trip_if_lost(before, reader, is_whole=is_whole):
-            return True  # what it says of its requests is not true any more
+            return True  # its lines about requests are out of date
         is_compared = is_whole and not reader.unread
         if is_compared:
             execute(_NOTE)
@@ -261,13 +261,13 @@ class _Reader:
                 return found
             self.faults[_ANOTHER_WRITER] += 1
             if found.incarnation == self._before.incarnation:
-                # Known from now on: once this server was started anew, nothing would tell it from one that was lost.
-                # What it says is of another database, so no replay is to read it here.
+                # Known from now on: after a restart of this server, nothing would distinguish it from a lost object.
+                # Its lines are about another database, so no replay may read it here.
                 LedgerObject.objects.bulk_create([LedgerObject(key=key, at=found.at)], ignore_conflicts=True)
         return None
 
     def _found(self, key: str) -> Fault | Header:
-        """Return what was read of an object, now or at an earlier look."""
+        """Return the fault or header of an object, read now or in an earlier check."""
         if (known := _read.get(key)) is not None:
             return known
         try:
