@@ -1,6 +1,6 @@
 """Make one call to a resolver, signed and guarded (`common.guarded_calls`), and read its answer.
 
-Nothing of what is sent or answered goes into a log, and the answer is dropped as soon as its value is read.
+No content of the call or the answer is logged, and the answer is dropped as soon as its value is read.
 """
 
 import json
@@ -29,9 +29,9 @@ Failure = IdentityLookup.Failure
 
 @dataclass(frozen=True)
 class LookupResult:
-    """What a call said: a value, that there is none (`is_unknown`), or nothing usable (`error`).
+    """The result of a call: a value, no value (`is_unknown`), or nothing usable (`error`).
 
-    `is_final` is False where another attempt can help. `status` is that of the answer, if one came.
+    `is_final` is False if another attempt can help. `status` is that of the answer, if one came.
     """
 
     value: str | None = field(default=None, repr=False)
@@ -52,7 +52,7 @@ def call_to(
 ) -> Call[LookupResult]:
     """Return a call to a resolver, not begun.
 
-    Each attempt is a message of its own: a receiver that drops messages it knows would not answer a repeated one.
+    Each attempt is a message of its own: a receiver that drops repeated messages would not answer it.
     """
 
     def read_safely(answer: Answer) -> LookupResult:
@@ -60,7 +60,7 @@ def call_to(
             logger.warning("lookup.bad_answer kind=%s", answer.kind)
         try:
             return read(answer, pointer=pointer)
-        except Exception as error:  # whatever it was, it is this answer's alone, and ends nobody else's turn
+        except Exception as error:  # any error concerns only this answer, and must not end the turn of others
             logger.error("lookup.unreadable kind=%s", describe_kind(error))  # noqa: TRY400  (its text may quote it)
             return LookupResult(error=Failure.BAD_ANSWER, status=answer.status)
 
@@ -78,14 +78,14 @@ def call_to(
 
 
 def read(answer: Answer, *, pointer: str) -> LookupResult:
-    """Return what an answer says."""
+    """Return the result in an answer."""
     status = answer.status
     if status == HTTPStatus.NOT_FOUND:
         return LookupResult(is_unknown=True, status=status)
     if status is not None and status != HTTPStatus.OK:
         return LookupResult(error=Failure.BAD_STATUS, is_final=False, status=status)
     if answer.failure is not None:
-        # Too long an answer will be so again; its head alone says nothing of that.
+        # An answer that is too long will be too long again; its head alone does not show that.
         is_final = status is not None and answer.failure is CallFailure.TOO_LONG
         return LookupResult(error=Failure(answer.failure), is_final=is_final, status=status)
     try:
@@ -110,7 +110,7 @@ def _value_of(document: Any, pointer: str, status: int | None) -> LookupResult:
 
 
 def _resolve_pointer(document: Any, pointer: str) -> Any:
-    """Return what a document has at a JSON Pointer (RFC 6901). Raises LookupError."""
+    """Return the value in a document at a JSON Pointer (RFC 6901). Raises LookupError."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         match document:

@@ -1,9 +1,9 @@
-"""The queue of look-ups: which are due, what their calls need, and what becomes of the answers.
+"""The queue of look-ups: finds the due ones, prepares their calls, and processes the answers.
 
-Only chatbots whose resolver is on, and which have compliance enabled, are called. What their variables hold is read
-when a row is taken, not when it was queued. Where a conversation was closed meanwhile, its look-up is dropped without
-a call; where it has an identity meanwhile, too, unless the look-up is in doubt (`conversations.lookups`): that one is
-about somebody else. So after a worker that was killed once it had stored the value, a look-up in doubt is made again.
+Only chatbots with compliance enabled and a resolver that is on are called. The values of variables are read when a
+row is taken, not when it was queued. If a conversation was closed meanwhile, its look-up is dropped without a call.
+If it has an identity meanwhile, it is dropped too, unless the look-up is in doubt (`conversations.lookups`): that one
+is about another person. So if a worker was killed after it had stored the value, a look-up in doubt is made again.
 """
 
 import logging
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 State = IdentityLookup.State
 EstablishedBy = Identity.EstablishedBy
 
-# Of what was sent, not of the address: a chatter can send anything, and must not make others wait.
+# Errors of the sent values, not of the address: a chatter can send anything, and must not delay others.
 _OF_WHAT_WAS_SENT = set(range(400, 500)) - {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 _STILL_HELD = """
@@ -53,7 +53,7 @@ RESOLVERS = Receivers()
 
 @dataclass(frozen=True)
 class Target:
-    """A resolver that is on, the variables that it gets, by id with their names, and what its answer is worth."""
+    """A resolver that is on, the ids and names of the variables that it gets, and the reliability of its answer."""
 
     url: str
     pointer: str
@@ -65,7 +65,7 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class LeasedLookup:
-    """A leased look-up, with what its call needs."""
+    """A leased look-up, with the data for its call."""
 
     id: int
     chatbot_id: int
@@ -152,8 +152,8 @@ class Lookups(Queue[LeasedLookup, LookupResult]):
     def note(self, token: UUID, outcomes: Sequence[tuple[LeasedLookup, LookupResult]]) -> None:
         """Record outcomes, but none of a former resolver.
 
-        It may have been changed because it answers wrongly. What it was asked is put back, and asked anew when its
-        lease is over, wherever that is then.
+        It may have been changed because it answers wrongly. Its look-ups are released, and made again when their
+        lease is over, at the resolver of that time.
         """
         targets = _targets({one.chatbot_id for one, _ in outcomes})
         self.release(token, [one for one, _ in outcomes if one.target != targets.get(one.chatbot_id)])
@@ -179,7 +179,7 @@ class Lookups(Queue[LeasedLookup, LookupResult]):
 def look_up(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:
     """Make the look-ups that are due until none is, or the time is over; return whether some may be left.
 
-    What was on its way when a worker was killed is asked again when its lease is over.
+    Look-ups that a killed worker was making are made again when their lease is over.
     """
     return dispatcher.run([Lookups()], seconds=seconds)
 
@@ -187,7 +187,7 @@ def look_up(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:
 def held(token: UUID, taken: Collection[LeasedLookup]) -> dict[int, bool]:
     """Return the look-ups that have not been queued anew, erased or taken by another meanwhile, by their ids.
 
-    The value says whether it is not needed any more, since the conversation has an identity by now.
+    The value is true if the look-up is not needed any more, since the conversation has an identity by now.
     """
     found: dict[int, bool] = {}
     for some in by_place({one: one.chatbot_id for one in taken}):
@@ -198,7 +198,7 @@ def held(token: UUID, taken: Collection[LeasedLookup]) -> dict[int, bool]:
 
 
 class _Contents:
-    """What the look-ups of these conversations may be about: their resolvers, and what is stored of them."""
+    """The data for the look-ups of these conversations: their resolvers, and their stored variables."""
 
     def __init__(self, chatbots: Collection[int], numbers: Collection[int]) -> None:
         which = {"chatbot__in": chatbots, "conversation__in": numbers}
@@ -215,7 +215,7 @@ class _Contents:
         }
 
     def variables(self, number: int, target: Target) -> dict[str, str]:
-        """Return what is to be sent of a conversation, by name, as far as it is stored."""
+        """Return the values to send for a conversation, by name, as far as they are stored."""
         found = ((name, self._values.get((number, pk))) for pk, name in target.sent.items())
         return {name: value for name, value in found if value is not None}
 
@@ -246,7 +246,7 @@ def _targets(chatbots: Collection[int]) -> dict[int, Target]:
 def _note_resolvers(results: Iterable[tuple[int, LookupResult]]) -> None:
     """Record how the resolvers of these chatbots answered.
 
-    Of calls that ended together, one bad among good ones is no failure of the address.
+    If calls end together, a bad one among good ones is no failure of the address.
     """
     by_chatbot: defaultdict[int, list[LookupResult]] = defaultdict(list)
     for chatbot_id, result in results:
@@ -266,7 +266,7 @@ def _ending_of(result: LookupResult) -> Ending | None:
 
 
 def _store(token: UUID, values: Mapping[LeasedLookup, str]) -> list[tuple[LeasedLookup, Ending | None]]:
-    """Store values as identities, and return what became of their look-ups; nothing for those lost meanwhile."""
+    """Store values as identities, and return the endings of their look-ups; nothing for those lost meanwhile."""
     if not values:
         return []
     still_held = held(token, values)

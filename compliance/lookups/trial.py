@@ -1,6 +1,6 @@
-"""One call to a resolver that an officer tries, with values that they type.
+"""One test call to a resolver, with values that an officer types.
 
-It is made by the process that serves the page (`compliance.work.trials`), so that what was typed is stored nowhere.
+The process that serves the page makes it (`compliance.work.trials`), so that the values are stored nowhere.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from compliance.lookups.client import Failure, LookupResult, call_to
 from compliance.work import trials
 
 MOST_AN_HOUR = 10
-# What the address gets as the conversation's id.
+# The conversation's id in the call.
 CONVERSATION_ID = "try-it"
 
 _NOT_HTTP_WORDS = {
@@ -40,9 +40,9 @@ _ANSWER_WORDS = {
 def run(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
     """Call the chatbot's resolver with these values of variables, by name, and return the outcome in words.
 
-    Nothing is stored but an entry of the change log. The words name neither what was sent nor the answer. Takes up to
-    some seconds: call it outside any transaction. Raises ValidationError where there is nothing to call or to sign
-    with, and after MOST_AN_HOUR calls in an hour.
+    Nothing is stored but an entry of the change log. The outcome contains neither the sent values nor the answer.
+    Takes up to some seconds: call it outside any transaction. Raises ValidationError without a resolver or a signing
+    key, and after MOST_AN_HOUR calls in an hour.
     """
     resolver = Resolver.objects.filter(chatbot=chatbot).first()
     if resolver is None or not resolver.is_on:
@@ -71,7 +71,7 @@ def run(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
 
 
 def describe(result: LookupResult) -> str:
-    """Return what a call said, without anything of its answer."""
+    """Describe the result of a call, without the content of its answer."""
     if result.value is not None:
         return "Answered with a value"
     if result.is_unknown:
