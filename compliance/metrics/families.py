@@ -1,4 +1,4 @@
-"""The metrics: names, labels, and what to do about them.
+"""The metrics: names, labels, and advice.
 
 Labels are closed lists, and every series always exists, with 0 where there is nothing. Names are never changed, since
 users' rules and boards contain them. Metrics of one chatbot have names of their own (`dca_chatbot_…`), so that no sum

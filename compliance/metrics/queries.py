@@ -15,10 +15,11 @@ from compliance.work.health import FIRST_IN_QUEUES
 from compliance.work.lookups import called_chatbots
 from conversations.placement import by_place, machines
 
-# Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
+# The number of rows to read for all chatbots together, roughly: an equal share per chatbot and state, but at least a
+# few.
 _MOST_READ = 8_000
 _FEWEST = 50
-# Daily extracts read.
+# The number of daily extracts to read.
 _MOST = 1_000
 
 _WAITING = f"""
@@ -67,7 +68,7 @@ SELECT 'given_up', count(*), 0
      WHERE chatbot_id = c.id AND chatbot_id > 0 AND state = 'given_up' ORDER BY id DESC LIMIT %(most)s) AS one
 """
 
-# Of chatbots whose resolver may be called. What ended is that of the last hour.
+# Look-ups of chatbots whose resolver may be called. Ended ones are those of the last hour.
 _LOOKUPS = """
 SELECT 'pending', count(*),
        coalesce(extract(epoch FROM statement_timestamp() - min(one.queued_at)), 0)::float8
@@ -87,7 +88,7 @@ SELECT one.state, count(*), 0
  GROUP BY 1
 """
 
-# Only those that can be made: with a bucket, or with a hosted file to replace.
+# Only extracts that can be made: with a bucket, or with a hosted file to replace.
 _EXTRACTS = """
 SELECT e.state, count(*),
        coalesce(greatest(extract(epoch FROM statement_timestamp() - min(coalesce(e.stale_at, e.created_at))), 0), 0
@@ -101,7 +102,7 @@ SELECT e.state, count(*),
  GROUP BY 1
 """
 
-# Each night has a run, or an entry that nothing was due.
+# Each night has a run, or an entry that records that nothing was due.
 _RETENTION = """
 SELECT c.timezone, statement_timestamp(),
        (SELECT day FROM compliance_retentionrun WHERE chatbot_id = c.id ORDER BY day DESC, id DESC LIMIT 1)
@@ -119,7 +120,7 @@ SELECT 'extract', extract(epoch FROM statement_timestamp() - min(expires_at))::f
 
 
 class OpenRequests(NamedTuple):
-    """How many open requests of one kind, state and reason were read."""
+    """The number of open requests of one kind, state and reason."""
 
     kind: str
     status: str
@@ -130,7 +131,7 @@ class OpenRequests(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """How many rows are in a state, and for how many seconds the oldest has been due."""
+    """The number of rows in a state, and the seconds for which the oldest has been due."""
 
     number: int
     oldest_seconds: float
@@ -179,7 +180,7 @@ def _lookups(chatbots: Collection[int], most: int) -> dict[str, Queued]:
 
 
 def _is_late(timezone: str, now: datetime, latest: date | None) -> bool:
-    """Return whether neither yesterday nor today has a run. PostgreSQL may not know each time zone of ours."""
+    """Return whether neither yesterday nor today has a run. PostgreSQL may lack some of our time zones."""
     return latest is None or latest < now.astimezone(ZoneInfo(timezone)).date() - timedelta(days=1)
 
 

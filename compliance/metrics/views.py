@@ -29,8 +29,8 @@ _one_at_a_time = threading.Lock()
 def answer(request: HttpRequest) -> HttpResponse:
     """Return the metrics of the service, or with `?chatbot=slug` those of one chatbot.
 
-    404 if no token is set or there is no such chatbot, 401 without the token, 503 if the database does not answer in
-    time or another scrape is running: Prometheus then takes the service for down.
+    Returns 404 if no token is set or there is no such chatbot, 401 without the token, 503 if the database does not
+    answer in time or another scrape is running: Prometheus then takes the service for down.
     """
     response = _refusal(request) or _metrics(request.GET.get("chatbot"))
     response["Cache-Control"] = "no-store"
