@@ -1,5 +1,5 @@
-"""Mails to officers: what failed, is held, is due soon or overdue.
+"""Mails to officers about requests that failed, are held, due soon or overdue.
 
-The sweep's task finds new events in the requests themselves (`outbox`), so no change of a request has to write
-anything for it; `delivery` gathers an officer's unsent ones in a mail and sends it.
+The sweep's task finds new events in the requests themselves (`outbox`), so no change of a request has to write a
+notice; `delivery` collects an officer's unsent notices in a mail and sends it.
 """

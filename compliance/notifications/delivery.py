@@ -1,5 +1,6 @@
-"""Write mails to officers and send them: outside transactions, with time limits. What cannot be sent is in a later
-mail. A mail names requests by their ids, and no person.
+"""Write mails to officers and send them: outside transactions, with time limits.
+
+Notices that cannot be sent are in a later mail. A mail contains ids of requests, and no person.
 """
 
 import logging
@@ -69,7 +70,7 @@ def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
             server.send_messages([_compose(mail)])
     except (OSError, ValueError) as error:  # those of smtplib are OSError
         code = outbound.mail_failure(error)
-        # Neither the text nor the arguments: both name addresses.
+        # Without the text and the arguments: both contain addresses.
         logger.warning(
             "mail.failed user=%s code=%s status=%s", mail.mailbox.pk, code, getattr(error, "smtp_code", "")
         )

@@ -20,11 +20,11 @@ from compliance.models.requests import ComplianceRequest
 Event = Notice.Event
 Status = ComplianceRequest.Status
 
-# Items in one mail; further ones are counted, up to a limit.
+# The number of items in one mail; further ones are counted, up to a limit.
 MOST_ITEMS = 50
 MOST_COUNTED = 1_000
 
-# Between two mails to one officer.
+# The interval between two mails to one officer.
 _PAUSE = timedelta(hours=1)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 
@@ -40,12 +40,12 @@ _WORST_FIRST = (Event.OVERDUE, Event.FAILED, Event.ON_HOLD, Event.DUE_SOON)
 
 # Older events get no notice.
 _NEW_FOR = timedelta(days=7)
-# Longer than that: a notice that is deleted must not be created again.
+# Longer than that: a deleted notice must not be created again.
 _KEPT_FOR = timedelta(days=30)
 _MOST_AT_ONCE = 1_000
 
-# By the index of requests that are not completed, whose condition is in each part. Looked for anew each time, so that
-# nothing is missed that commits late.
+# By the index of requests that are not completed, whose condition is in each part. Searched anew each time, so that
+# late commits are not missed.
 _CREATE = f"""
 INSERT INTO compliance_notice (chatbot_id, request_id, event, occurred_at)
 SELECT chatbot.id, new.id, new.event, new.occurred_at
@@ -77,7 +77,7 @@ SELECT chatbot.id, new.id, new.event, new.occurred_at
 ON CONFLICT DO NOTHING
 """  # noqa: S608  (a text of ours)
 
-# One worker at a time: so a notice that can be seen has none before it that cannot.
+# One worker at a time, so that notices become visible in their order.
 _LOCK = 0x6463_6D66  # "dcmf"
 
 
