@@ -1,1 +1,1 @@
-"""Rows and objects of the storage compared: scan both, report what is orphaned or missing, repair it."""
+"""Compare rows and objects of the storage: scan both, report orphaned and missing objects, repair them."""

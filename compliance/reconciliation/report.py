@@ -1,8 +1,9 @@
-"""Compare the hosted bucket and the database both ways, report, and repair what can be.
+"""Compare the hosted bucket and the database both ways, report, and repair what can be repaired.
 
-The report names rows by id, and orphans by folder, chatbot, size, age and 12 hex digits of their key's SHA-256: a key
-can contain a chatter's value. Repairs work in batches, so a run that is killed has done what it has done and can be
-repeated. Storage is called outside transactions, and rows are checked again right before objects are removed.
+The report identifies rows by id, and orphans by folder, chatbot, size, age and 12 hex digits of their key's SHA-256:
+a key can contain a chatter's value. Repairs work in batches, so the finished part of a killed run stays done, and the
+run can be repeated. Storage is called outside transactions, and rows are checked again right before objects are
+removed.
 """
 
 from collections import Counter, defaultdict
@@ -28,7 +29,7 @@ from compliance.reconciliation import scan
 from compliance.reconciliation.scan import Folder, Orphan, RowMismatch, still_orphaned
 from conversations.models import DailyExtract
 
-# More than this share of a bucket are hardly ever orphans: rather, the database is the wrong one.
+# More than this share of a bucket is hardly ever orphaned: rather, the database is the wrong one.
 MOST_SHARE = 0.2
 # How many of each kind are listed in a report; all are counted.
 _NAMED = 100
@@ -90,7 +91,7 @@ def reconcile(
     changed, unless `force`; in a restored database it refuses in any case.
     """
     if fix:
-        tripwire.check()  # nobody may have noticed yet
+        tripwire.check()  # a restore may not be noticed yet
         _refuse_unless_open()
     storage = hosted_storage()
     report = _compare(storage, progress)
@@ -213,7 +214,7 @@ def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress 
 
 
 class RepairResult:
-    """Numbers of what was repaired, in all and per chatbot, and of refusals by the storage, by code."""
+    """Numbers of repairs, in all and per chatbot, and of refusals by the storage, by code."""
 
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
@@ -261,7 +262,7 @@ def _abort_uploads(
 def _repair_rows(storage: ObjectStorage, mismatches: Iterable[RowMismatch], result: RepairResult) -> None:
     """Mark exports without an object as removed, and have mismatching extracts rebuilt.
 
-    A missing uploaded file is lost data, so its row stays as it is, for a person to look at.
+    A missing uploaded file is lost data, so its row stays unchanged for a person to examine.
     """
     for row in mismatches:
         try:
@@ -276,7 +277,8 @@ def _repair_rows(storage: ObjectStorage, mismatches: Iterable[RowMismatch], resu
 def _remove_export(storage: ObjectStorage, row: RowMismatch) -> bool:
     """Mark an export as removed, with its copied files, which are found by it.
 
-    Not if its object is behind a delete marker: a deletion, and its expiry, find that while the row has its key.
+    Does nothing if its object is behind a delete marker: a deletion, and the expiry, find the object while the row
+    has its key.
     """
     if any(version.key == row.key for version in storage.versions(row.key)):
         return False

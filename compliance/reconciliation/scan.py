@@ -1,4 +1,4 @@
-"""Scan the hosted bucket and the rows that name its objects, without changing anything.
+"""Scan the hosted bucket and the rows of its objects, without changing anything.
 
 The listing is read key by key, and rows are looked up for a thousand keys at once. A bit per row records whether its
 object was seen, so ten million rows take some megabytes. (A temporary table would need the right to create tables.)
@@ -23,7 +23,7 @@ from common.storage import ObjectStorage, OpenUpload, Version
 from common.storage.listing import Listed
 from compliance.ledger import objects as ledger
 
-# Younger objects may be in the middle of being written, or their rows of being changed.
+# Younger objects may be being written, or their rows being changed.
 SAFETY_AGE = timedelta(days=1)
 _KEYS_AT_ONCE = 1_000
 # By service and day; releases before 0.2 wrote by day alone.
@@ -47,7 +47,7 @@ class Folder(StrEnum):
 
 
 class ObjectRow(NamedTuple):
-    """The row that names a key. `bytes` is the size its object must have, None while unfinished."""
+    """The row with a key. `bytes` is the size that its object must have, None while unfinished."""
 
     store: str
     id: int
@@ -99,7 +99,7 @@ class _Key(NamedTuple):
     other_service: str | None = None
 
 
-# The rows of each store that name an object in the hosted bucket. A finished one has an object of its size.
+# The rows of each store with an object in the hosted bucket. A finished one has an object of its size.
 _STORES = {
     "files": "SELECT id, chatbot_id, object_key AS key, size AS bytes, state = 'stored' AS is_finished"
     " FROM conversations_uploadedfile",
@@ -113,7 +113,7 @@ _STORES = {
 }
 STORES = tuple(_STORES)
 
-# By the indexes: files have one of their keys alone, the others begin with the chatbot.
+# By the indexes: that of files has only the key, the others begin with the chatbot.
 _OF_CHATBOT = " AND r.chatbot_id = n.chatbot_id"
 _BY_KEY = "WITH named AS MATERIALIZED (SELECT * FROM unnest(%s::text[], %s::bigint[]) AS n(key, chatbot_id))" + (
     " UNION ALL".join(
@@ -219,7 +219,7 @@ def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) ->
         orphaned = versions
     elif current is not None:
         orphaned = [one for one in versions if one is not current]
-    # Else a row's object is behind a delete marker: its versions may be all that is left of it, so they stay.
+    # Otherwise a row's object is behind a delete marker: its versions may be all that is left of it, so they stay.
     newest_at = max((one.modified_at for one in orphaned), default=None)
     scanned = ScannedKey(
         folder=place.folder,
@@ -245,7 +245,7 @@ def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) ->
 
 
 def _is_live_ledger(place: _Key) -> bool:
-    """The day in the key of a ledger object says whether it is live."""
+    """Return whether a ledger object is live, by the day in its key."""
     match = _LEDGER_KEY.fullmatch(place.key) or _OLD_LEDGER_KEY.fullmatch(place.key)
     return match is not None and "-".join(match.groups()[1:]) >= f"{ledger.expiry_cutoff() - SAFETY_AGE:%Y-%m-%d}"
 
