@@ -25,7 +25,7 @@ from compliance.requests.submit import submit
 
 Status = ComplianceRequest.Status
 
-# How a command that follows a request ends, by the state it ended in.
+# The outcomes of a command that follows a request, by the request's final state.
 EXIT_CODES = {
     Status.COMPLETED: 0,
     Status.FAILED: 3,
@@ -151,7 +151,7 @@ class DecidingCommand(RequestCommand):
     """Decide on one request."""
 
     decision: ClassVar[Decision]
-    # As argparse has it: "?" where a request need not be named.
+    # argparse's nargs: "?" if the request may be omitted.
     nargs: ClassVar[str | None] = None
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -169,7 +169,7 @@ class DecidingCommand(RequestCommand):
 
 
 def _about(options: dict[str, Any]) -> Selector:
-    """Return whom the request is about. Raises CommandError unless exactly one of the two ways was taken."""
+    """Return the selector of the request. Raises CommandError unless exactly one of the two kinds is given."""
     key, value, conversations = options["key"], options["value"], options["conversation"]
     if conversations and key is None:
         return ByConversations(tuple(one for given in conversations for one in _ids(given)))
@@ -183,7 +183,7 @@ def _ids(given: str) -> list[str]:
 
 
 def _follow(request: ComplianceRequest, *, timeout: float, log: Any) -> ComplianceRequest:
-    """Poll until the request has ended or is held; say each new state."""
+    """Poll until the request has ended or is held, and log each new state."""
     if not heartbeats.is_any_alive():
         log(_NO_WORKER)
     end = time.monotonic() + timeout

@@ -17,7 +17,7 @@ from compliance.models import JournalEntry, LedgerLine, LedgerObject, Service
 
 logger = logging.getLogger(__name__)
 
-# The ledger of the original names them. This one's has to, before anything is destroyed for them.
+# These requests are in the original's ledger. They must be in this one's before anything is destroyed for them.
 _OPEN_REQUESTS = """
 INSERT INTO compliance_journalentry (kind, request_id, at)
 SELECT 'accepted', id, clock_timestamp() FROM compliance_compliancerequest
@@ -86,7 +86,7 @@ exit codes: 0 done, 1 not confirmed, or a replay is under way, and nothing was c
 def _adopt() -> tuple[Service, UUID]:
     """Give this database a new identity, and open it; return the former one, and the new id.
 
-    A copy would write into its original's ledger otherwise, where the original finds objects that it does not know.
+    Otherwise a copy would write into its original's ledger, where the original finds objects without a row.
     """
     with transaction.atomic():
         [(is_alone,)] = fetch("SELECT pg_try_advisory_xact_lock(%s)", [service.REPLAY_LOCK])

@@ -16,7 +16,7 @@ from compliance.models.canary import canary_token_binding
 Category, Scope = Variable.Category, ApiKey.Scope
 
 _BY: Any = {"actor": "command"}
-# What a client's backend has. It cannot approve: a held deletion is to be noticed.
+# The scopes of a client's backend. It cannot approve, so that a held deletion is noticed.
 _SCOPES = (Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ, Scope.REQUESTS_READ, Scope.DELETIONS_WRITE)
 
 
@@ -63,7 +63,7 @@ exit codes: 0 created, or the keys are new; 1 refused: there is one already, or 
 
 
 def _new_chatbot(slug: str) -> Chatbot:
-    """Always a new chatbot: a client's would be billed for what the canary sends."""
+    """Return a new chatbot. An existing one of a client would be billed for the canary's conversations."""
     custom = [NewVariable(Category.CUSTOM, name) for name in (UCI, NOTE)]
     return create_chatbot(
         slug=slug,
@@ -78,7 +78,7 @@ def _new_chatbot(slug: str) -> Chatbot:
 
 
 def _new_keys(chatbot: Chatbot) -> str:
-    """Replace the keys by a signing key, which is read from its own row, and a token; return that one, encrypted."""
+    """Replace the keys by a signing key, which is read from its own row, and a token; return the token, encrypted."""
     of_both: Any = {"chatbot": chatbot, "label": "canary"}
     for prefix in list(ApiKey.objects.filter(**of_both, revoked_at=None).values_list("prefix", flat=True)):
         revoke_api_key(prefix=prefix, chatbot=chatbot, **_BY)

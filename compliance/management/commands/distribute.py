@@ -33,7 +33,7 @@ exit codes: 0 all is distributed (or would be), 1 nothing was begun, or it stopp
 do; what was done before stays done, 130 interrupted
 """
     refusals: ClassVar = {NotDistributable: 1}
-    # They refuse a database that is distributed in part, and this goes on with it.
+    # These checks refuse a database that is distributed in part. This command continues the distribution.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -83,7 +83,7 @@ do; what was done before stays done, 130 interrupted
 
 
 def _sizes(steps: list[Step]) -> str:
-    """Return how much is to be done, in a sentence."""
+    """Describe the remaining work in a sentence."""
     copied = sum(step.copies for step in steps) / _MEGABYTE
     return f"Steps: {len(steps)}. Data that is copied to other machines, without indexes: {copied:,.1f} MiB."
 

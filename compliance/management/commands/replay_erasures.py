@@ -189,7 +189,7 @@ def _line(one: dict[str, Any]) -> str:
     numbers = ", ".join(map(str, one["numbers"][:_NUMBERS])) + (", ..." if len(one["numbers"]) > _NUMBERS else "")
     about = f", {counted(one['conversations'], 'conversation')}" + (f" ({numbers})" if numbers else "")
     if one["kind"] == "export":
-        about = ""  # what it would have contained is not looked up
+        about = ""  # its conversations are not looked up
     done = f" -> {_outcome(one['plan'], one['outcome'])}" if one["outcome"] else ""
     why = f" ({one['error']})" if one["error"] else " (a client's bucket)" if "waits_for" in one else ""
     return f"{one['kind'] or 'request'} {one['request_id']} of {chatbot}: {Plan(one['plan']).label}{about}{done}{why}"
@@ -218,7 +218,7 @@ def _next_step(report: Report) -> str:
 
 
 def _open_problems(report: Report) -> Iterator[str]:
-    """Yield why the exit code is 3, and what to do about it."""
+    """Yield each reason for exit code 3, and what to do about it."""
     if report.refused:
         yield (
             f"LOOK: {counted(len(report.refused), 'object')} of the ledger not believed, and not used: "

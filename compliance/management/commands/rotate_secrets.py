@@ -9,7 +9,7 @@ from common.commands import ReportingCommand
 from compliance import rotation
 from compliance.rotation import Report
 
-# Of one store, in the text.
+# The number of rows of one store in the text.
 _MOST_NAMED = 20
 
 
