@@ -1,12 +1,12 @@
-"""Carry the ledger's lines into the database: requests written again under their ids, and their conversations closed.
+"""Write the ledger's lines into the database: rewrite the requests under their ids, and close their conversations.
 
-A conversation is meant if the line names it by its id's digest, since nothing is stored under an erased id. It is
-also meant if the line names its chatter, and it was stored when the restore was noticed (`reach`), or is open and
-began before the cutoff. A request that has marked in this database keeps its own cutoff: what its chatter said after
-that is new.
+A line covers a conversation if it has the digest of its id, since nothing is stored under an erased id. It also
+covers it if it has its chatter, and the conversation was stored when the restore was noticed (`reach`), or is open
+and began before the cutoff. A request that has marked in this database keeps its own cutoff: later messages of its
+chatter are new.
 
-What is closed is exactly what the plan names, and stays hidden from then on, whenever it is erased. The ledger has
-these requests already, so the journal forgets them.
+Exactly the planned conversations are closed, and stay hidden from then on, whenever they are erased. The ledger has
+these requests already, so their entries in the journal are deleted.
 """
 
 import json
@@ -41,7 +41,7 @@ FIRST = UUID(int=0)
 # Their conversations are closed.
 ERASING = {Plan.ERASE, Plan.LATE, Plan.RUN}
 
-# What this database has of lines whose chatbots live in one place. OFFSET 0 keeps PostgreSQL at one look-up for each.
+# The present data about lines whose chatbots live in one place. OFFSET 0 keeps PostgreSQL at one look-up for each.
 _READ = f"""
 WITH l AS MATERIALIZED (
     SELECT l.request_id, l.kind, l.line, l.chatbot_id, coalesce(b.four_eyes, FALSE) AS four_eyes,
@@ -102,18 +102,18 @@ UPDATE compliance_ledgerline l
          AS given(request_id uuid, plan text, outcome text, numbers bigint[], conversations int)
  WHERE l.request_id = given.request_id
 """
-# Of a request that is written again, what the database sets, as for any other. Its place in the queue is a new one.
+# The columns of a rewritten request that the database sets, as for any other. Its place in the queue is a new one.
 _NEW = {field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()} - {
     "received_at"
 }
-# A conversation keeps its mark, unless the ledger alone leads the request to it (`taken`). The marks are no list to
-# be joined (`erasure.rows`).
+# A conversation keeps its mark, unless only the ledger connects it with the request (`taken`). The marks are not
+# joined as a list (`erasure.rows`).
 _MARK = """
 UPDATE conversations_conversation c SET deletion_request_id = (%(marks)s::jsonb ->> c.id::text)::uuid
  WHERE c.id = ANY(%(numbers)s::bigint[]) AND c.chatbot_id = ANY(%(chatbots)s::bigint[]) AND c.deleted_at IS NULL
    AND (c.deletion_request_id IS NULL OR c.id = ANY(%(taken)s::bigint[]))
 """
-# With a deletion that is carried out again, which each meets, and whether it is of the same chatter.
+# Each export with a repeated deletion that has it in its scope, and whether it is of the same chatter.
 _MET = f"""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, variable_id, uci_digest, {digests_of("q")} AS conversation_digests
@@ -141,7 +141,7 @@ SELECT DISTINCT ON (met.id) met.id, met.deletion_id, met.is_own, r.seq
   JOIN r ON r.id = met.id AND r.seq < met.seq
  ORDER BY met.id, met.is_own DESC, met.seq
 """  # noqa: S608  (a text of ours)
-# They are in the report as lines of their own.
+# The cancelled exports are in the report as lines of their own.
 _NAME = """
 INSERT INTO compliance_ledgerline
        (request_id, kind, chatbot_id, line, conversation_digests, key, at, incarnation, plan, conversations, outcome)
@@ -168,7 +168,7 @@ def file_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_r
 
 
 def defer_next(*, incarnation: UUID, after: UUID) -> list[UUID]:
-    """Have the next line wait for a decision, since it cannot be filed; return it."""
+    """Let the next line wait for a decision, since it cannot be filed; return it."""
     ids = list(_next(incarnation, after, most=1))
     LedgerLine.objects.filter(pk__in=ids).update(plan=Plan.UNFILED, outcome=Outcome.UNDECIDED)
     return ids
@@ -181,7 +181,7 @@ def _next(incarnation: UUID, after: UUID, *, most: int) -> dict[UUID, int | None
 
 
 def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_run: bool) -> list[ReplayedLine]:
-    # A line of a chatbot that is unknown here is about nothing here, wherever that is looked for.
+    # A line of an unknown chatbot has no data here, in any place.
     chatbot_of = {pk: chatbot_id or 0 for pk, chatbot_id in _next(incarnation, after, most=most).items()}
     declare_ucis(list(chatbot_of))
     planned: list[ReplayedLine] = []
@@ -191,7 +191,7 @@ def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_
     planned.sort(key=attrgetter("request_id"))
     actors = lines_of_ledger.known_actors(one.line.get(by) for one in planned for by in ("filed_by", "approved_by"))
     requests = ComplianceRequest.objects.filter(pk__in=chatbot_of).order_by("seq")
-    if not is_dry_run:  # it would keep the locks to its end, and the service can be open
+    if not is_dry_run:  # which would hold the locks until its end, while the service can be open
         requests = requests.select_for_update(of=("self",))
     known = {request.pk: request for request in requests}
     for one in planned:
@@ -240,7 +240,7 @@ def _store(planned: Sequence[ReplayedLine]) -> None:
 
 
 def _mark(planned: Sequence[ReplayedLine]) -> None:
-    """Mark each conversation for the first request that the ledger alone leads to it, or else that means it."""
+    """Mark each conversation for the first request that only the ledger connects with it, or else that covers it."""
     marks: dict[int, str] = {}
     taken: set[int] = set()
     for one in planned:
@@ -256,10 +256,10 @@ def _mark(planned: Sequence[ReplayedLine]) -> None:
 
 
 def _remember(planned: Sequence[ReplayedLine]) -> None:
-    """Have intake refuse what was erased, or store it as redacted, where it has no row here.
+    """Have intake refuse erased data that has no row here, or store redacted messages as redacted.
 
-    Also of requests that are completed here: of Citus, a machine can have been restored alone. Not what waits for a
-    decision.
+    Also for requests that are completed here: a single machine of Citus can have been restored. Not for lines that
+    wait for a decision.
     """
     decided = [one for one in planned if one.decision.outcome not in {Outcome.UNDECIDED, Outcome.UNKNOWN_CHATBOT}]
     erased = {LineKind.EXACT, LineKind.RETENTION}
@@ -284,12 +284,12 @@ def _entry(one: ReplayedLine, request: ComplianceRequest) -> changelog.Entry:
 
 
 def end_exports(incarnation: UUID) -> None:
-    """Cancel and name open exports of the restored database of which the replay leaves nothing.
+    """Cancel and report open exports of the restored database that the replay leaves without data.
 
-    Once all is filed, and before anything of it is carried out. Each was delivered before the deletion that it meets,
-    or given up, in the former life. Carried out afterwards it would deliver an empty file as if it were all. One that
-    has something else to deliver goes on, as any export that a deletion meets; but the chatter's own, which the
-    deletion would wait for while the service is closed.
+    Call it once all is filed, and before any of it is carried out. In the former life each of these exports was given
+    up, or delivered before the deletion. Carried out afterwards it would deliver an empty file as if it were
+    complete. An export with other data continues, as any export in a deletion's scope. The chatter's own does not:
+    the deletion would wait for it while the service is closed.
     """
     erasing = LedgerLine.objects.filter(incarnation=incarnation, plan=Plan.ERASE, outcome=LedgerLine.Outcome.FILED)
     chatbots = {chatbot_id: chatbot_id for chatbot_id in erasing.values_list("chatbot", flat=True).distinct()}
@@ -310,7 +310,7 @@ def _left(exports: Mapping[UUID, int], chatbot_ids: Collection[int]) -> set[UUID
 
 
 def _cancel(deletion_of: Mapping[UUID, UUID]) -> None:
-    """Cancel these exports, given with the deletions that they meet, and name them."""
+    """Cancel these exports, given with their deletions, and report them."""
     exports = dict(
         ComplianceRequest.objects.filter(pk__in=deletion_of).order_by("seq").values_list("pk", "chatbot_id")
     )

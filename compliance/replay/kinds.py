@@ -1,7 +1,6 @@
-"""Decide what becomes of a line here, and write its request again: a function for each kind of line.
+"""Decide on a line, and rewrite its request: a function for each kind of line.
 
-A request comes back under its old id, with its old times. What the backup has of it goes on; what it does not have is
-made again.
+A request gets its old id and its old times. A request in the backup continues; any other is created again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +33,10 @@ _WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
 
 
 class Decision(NamedTuple):
-    """What becomes of a line. `request` is to be inserted unless this database has it, and `rows` after it.
+    """The decision on a line. `request` is to be inserted unless this database has it, and `rows` after it.
 
-    `is_announced`: the request has reached a state that nobody was told of. What the ledger says was erased or
-    redacted was announced in the life that was lost, and what is carried out again is announced when it completes.
+    `is_announced`: the request has reached a state that was not announced. Erasures and redactions in the ledger were
+    announced in the lost life, and repeated requests are announced when they complete.
     """
 
     plan: Plan
@@ -55,10 +54,10 @@ _UNKNOWN_VARIABLE = Decision(Plan.UNKNOWN_VARIABLE, Outcome.UNDECIDED)
 
 @dataclass
 class ReplayedLine:
-    """A line, and what this database has of it.
+    """A line, and the present data about it.
 
-    `numbers` are the conversations that it means, `of_others` those of them that bear another request's mark and are
-    named by the ledger alone. `names_any`: whether anything of it is here, erased or not. `reach` is the highest
+    `numbers` are the conversations that it covers, `of_others` those of them with another request's mark that only
+    the ledger contains. `names_any`: whether any of its data is here, erased or not. `reach` is the highest
     conversation number when the restore was noticed. Of a redaction, `lost_messages` have no row here.
     """
 
@@ -87,7 +86,7 @@ class ReplayedLine:
 
     @property
     def chatbot(self) -> int:
-        """The chatbot of a line that names a known one."""
+        """The chatbot of a line about a known one."""
         return self.chatbot_id or 0
 
     @property
@@ -105,7 +104,7 @@ class ReplayedLine:
 
     @property
     def named(self) -> list[bytes] | None:
-        """The conversations that the request names by their ids' digests, None for one of a chatter."""
+        """The conversations of the request by the digests of their ids, None for a chatter's request."""
         if self.kind == LineKind.EXACT:
             given = self.line["named"]
             return None if given is None else _bytes(given)
@@ -116,16 +115,16 @@ class ReplayedLine:
 
 
 def decide(one: ReplayedLine) -> Decision:
-    """Return what becomes of a line, in the transaction that files it, with its known request locked and saved."""
+    """Return the decision on a line, in the transaction that files it, with its known request locked and saved."""
     return _KINDS[one.kind](one)
 
 
 def _accepted(one: ReplayedLine) -> Decision:
-    """A request that was accepted, and maybe begun, but has not ended by what the ledger says."""
+    """Decide on a request that was accepted, and maybe begun, and has no end in the ledger."""
     kind = one.line["request_kind"]
     if one.known:
         one.numbers = []
-        # Whatever holds it here, or has failed it, was over in the life that was lost.
+        # The reason for which it is held or failed here was over in the lost life.
         return _file_again(one, one.known.kind) if one.had_begun and one.known.status in _OPEN else _LEAVE
     if one.chatbot_id is None:
         return _UNKNOWN_CHATBOT
@@ -151,7 +150,7 @@ def _accepted_deletion(one: ReplayedLine) -> Decision:
     about = _about(one)
     is_held = not one.had_begun and (one.four_eyes or len(one.numbers) > one.guard)
     if is_held or one.names_any or one.has_exports:
-        # No worker had taken it. Nobody could cancel it while the service was closed.
+        # No worker had taken it. No user could cancel it while the service was closed.
         grace = one.now + one.grace if one.grace and not one.had_begun else None
         return _file_again(one, Kind.DELETION, is_held=is_held, not_before=grace, uci_value=one.uci_value, **about)
     request = _build_request(one, Kind.DELETION, cutoff_number=one.reach, **about, **_found_nothing(one.now))
@@ -159,10 +158,10 @@ def _accepted_deletion(one: ReplayedLine) -> Decision:
 
 
 def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields: Any) -> Decision:
-    """A request that was accepted, to be decided on or carried out as any other.
+    """File an accepted request, to be decided on or carried out as any other.
 
-    Nobody has approved it in this life, unless a worker had begun it. Then nobody decides on it any more; but an
-    export that was filed before it is still delivered first.
+    It is not approved in this life, unless a worker had begun it. Then no decision is needed any more; but an export
+    that was filed before it is still delivered first.
     """
     known = one.known
     if one.had_begun:
@@ -183,7 +182,7 @@ def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields
 def _withdrawn(one: ReplayedLine) -> Decision:
     one.numbers = []
     known = one.known
-    # What has marked cannot be withdrawn: then this is of another life.
+    # A marked request cannot be withdrawn: then this line is of another life.
     if known is None or known.status not in _OPEN or (known.cutoff_at is not None and known.kind != Kind.EXPORT):
         return _LEAVE
     at = one.time("at")
@@ -207,7 +206,7 @@ def _exact(one: ReplayedLine) -> Decision:
     if known is None:
         fields = {**_about(one), "cutoff_number": one.reach}
         if not one.names_any and not one.has_exports:
-            # Completed when it was erased: its digests are kept from then on.
+            # Completed at the time of its erasure: its digests are kept from then on.
             request = _build_request(one, Kind.DELETION, **fields, **_found_nothing(at))
             return Decision(Plan.RECORD, Outcome.NOTHING_FOUND, request)
         fields |= {"uci_value": one.uci_value, "started_at": at, "cutoff_at": at}
@@ -227,25 +226,25 @@ def _redacted(one: ReplayedLine) -> Decision:
     messages, found = _find_messages(one)
     known = one.known
     if one.is_completed:
-        # Of Citus, a machine can have been restored alone.
+        # A single machine of Citus can have been restored.
         messages = [number for number in messages if number in found.with_text]
         if not messages:
             return _LEAVE
     elif not messages and (known is None or found.conversation is None):
         return _remember_redaction(one, is_announced=known is not None)
-    # It was approved, where that was needed: it has redacted.
+    # It was approved if that was needed, since it has redacted.
     approved = [str(HoldReason.AWAITING_APPROVAL)]
     if known is None:
         request = _build_request(one, Kind.REDACTION, approved_holds=approved)
         return Decision(Plan.REDACT, Outcome.FILED, request, [_redaction(one, messages)])
     known.approved_holds = list({*known.approved_holds, *approved})
     if one.is_completed:
-        known.cutoff_at = None  # what has a text again is emptied, and what was made of it since goes
+        known.cutoff_at = None  # restored texts are emptied, and exports with them since then are removed
     return Decision(Plan.REDACT, Outcome.FILED, _begin_again(one, known))
 
 
 def _remember_redaction(one: ReplayedLine, *, is_announced: bool) -> Decision:
-    """A redaction whose messages are not here, so that what is sent of them again is stored as redacted."""
+    """Remember a redaction whose messages are not here, so that they are stored as redacted if sent again."""
     at = one.time("cutoff_at") if one.kind == LineKind.REDACTED else one.now
     if request := one.known:
         for name, value in _found_nothing(at).items():
@@ -264,7 +263,8 @@ def _retention(one: ReplayedLine) -> Decision:
         return refused
     known = one.known
     if "up_to" in one.line:
-        # Lines of the former format do not say what was erased: a person decides whether to erase by age.
+        # Lines of the former format do not contain the erased conversations: a person decides whether to erase by
+        # age.
         if known:
             return _LEAVE
         return _file_again(one, Kind.RETENTION, is_held=True, lane=Lane.LARGE)._replace(rows=[_run(one)])
@@ -277,7 +277,7 @@ def _retention(one: ReplayedLine) -> Decision:
     if known is None and not one.conversation_digests:
         return _LEAVE
     run = _run(one)
-    # It has examined everything: it erases what it marks here, and nothing else.
+    # It has examined everything: it erases the conversations that it marks here, and no others.
     run.examined_number, run.left_out = one.reach, max(run.left_out, len(kept))
     request = known or _build_request(one, Kind.RETENTION)
     request.lane = Lane.LARGE
@@ -298,7 +298,7 @@ _KINDS: Mapping[str, Callable[[ReplayedLine], Decision]] = {
 
 
 def _unusable(one: ReplayedLine, kind: Kind) -> Decision | None:
-    """Return what becomes of a line that can be about nothing here, or contradicts this database; None for others."""
+    """Return the decision on a line that has no data here, or contradicts this database; None for others."""
     if one.chatbot_id is None:
         return _UNKNOWN_CHATBOT
     if one.known and (one.known.status in _WITHDRAWN or one.known.kind != kind):
@@ -308,7 +308,7 @@ def _unusable(one: ReplayedLine, kind: Kind) -> Decision | None:
 
 
 def _find_messages(one: ReplayedLine) -> tuple[list[int], FoundMessages]:
-    """Find the messages of a redaction by their ids' digests; note its conversation, and which are not here."""
+    """Find the messages of a redaction by their ids' digests; record its conversation, and the missing messages."""
     wanted = _bytes(one.line["messages"])
     chatbot = Chatbot.objects.get(pk=one.chatbot)
     found = find_messages(chatbot, bytes.fromhex(one.line["conversation"]), wanted)
@@ -335,26 +335,26 @@ def _build_request(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceReq
 
 
 def _about(one: ReplayedLine) -> dict[str, Any]:
-    """Return the fields of what a deletion is about."""
+    """Return the fields of a deletion's selector."""
     options = {"erase_exports": one.line["erase_exports"]}
     if one.line["variable"] is None:
         return options | {"conversation_digests": one.named}
     if one.variable_id is None:
-        # Conversations that the line names are here, but its variable is not.
+        # Conversations of the line are here, but its variable is not.
         return options | {"conversation_digests": one.conversation_digests}
     return options | {"variable_id": one.variable_id, "uci_digest": one.uci_digest}
 
 
 def _found_nothing(at: datetime) -> dict[str, Any]:
-    """Return the fields of a request that has found nothing. What is sent of it later is refused, as of any other."""
+    """Return the fields of a request that has found nothing. Its late data is refused, as of any other."""
     result = {"status": Status.COMPLETED, "result": ComplianceRequest.Result.NOTHING_FOUND}
     return result | dict.fromkeys(("completed_at", "started_at", "cutoff_at"), at)
 
 
 def _begin_again(one: ReplayedLine, request: ComplianceRequest) -> ComplianceRequest:
-    """Save a request that this database has as one that goes on."""
+    """Save a request of this database as one that continues."""
     if request.selector == ComplianceRequest.Selector.CONVERSATIONS and request.named_conversations is None:
-        request.conversation_digests = one.named  # forgotten, since nothing of them was left
+        request.conversation_digests = one.named  # they were deleted, since none of their data was left
     if request.status == Status.COMPLETED:
         request.messages = 0  # a redaction counts them again
     request.approved_by = request.approved_by or one.approved_by

@@ -1,8 +1,8 @@
-"""Read the objects of the ledger that this database does not know, and store their lines, merged by request.
+"""Read the objects of the ledger without a row in this database, and store their lines, merged by request.
 
-Whatever the order in which lines are merged, the same is left of a request: what it has erased before what was
-withdrawn, that before that it has begun, and that before that it was accepted; of several such lines the latest, with
-the conversations of all. What was accepted and what has begun name the same conversations, so these are added up too.
+The result does not depend on the order in which lines are merged. An erasure takes precedence over a withdrawal, that
+over a begun request, and that over an accepted one. Of several such lines the latest is kept, with the conversations
+of all. Accepted and begun lines have the same conversations, so these are added up too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +26,8 @@ ACTOR = "replay"
 _KEYS_AT_ONCE = 1_000
 _LOOKED_FOR = 10
 
-# What a line must have, by its kind and that of its request. All of an authentic object was written here, so what
-# lacks any of it is of a version that this one does not know.
+# The members of a line, by its kind and that of its request. This service has written every authentic object, so a
+# line without one of them is from an unknown version.
 _OF_REQUEST = {"request", "chatbot"}
 _FILED = {*_OF_REQUEST, "received_at", "due_at"}
 _NAMED = {*_FILED, "variable", "chatter", "erase_exports"}
@@ -45,12 +45,12 @@ _MEMBERS: Mapping[tuple[str, str | None], set[str]] = {
     ("key_revoked", None): {"chatbot", "key", "revoked_at"},
 }
 
-# What says more of a request; of all other kinds of lines, each says what was erased.
+# The order of precedence; a line of any other kind records erased data.
 _RANKS = {LineKind.ACCEPTED: 0, LineKind.INTENDED: 1, LineKind.WITHDRAWN: 2}
 _ENDED = 3
 _CHATTER = ("variable", "variable_name", "variable_category", "chatter")
 
-# A restore can have lost a UCI, or that it was designated. A lost export is not carried out: it erases nobody.
+# A restore can have lost a UCI, or its designation. A lost export is not carried out: it erases nothing.
 _UCIS = """
 SELECT DISTINCT chatbot_id, (line->>'variable')::uuid, line->>'variable_name', line->>'variable_category'
   FROM compliance_ledgerline
@@ -75,19 +75,16 @@ class LoadedObject(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """An object that is not believed. Nothing of it was used.
-
-    `key` is escaped as Python does: whoever wrote the object may have put a line break into it.
-    """
+    """A refused object. Nothing of it was used. `key` is escaped as in Python: it may contain a line break."""
 
     key: str
     fault: Fault
 
 
 def keys(*, since: datetime | None = None) -> Iterator[str]:
-    """Yield the keys in this service's folder that no row names, in the order of writing. Raises StorageError.
+    """Yield the keys in this service's folder without a row, in the order of writing. Raises StorageError.
 
-    With `since` all from then on, but for those that a copy of the database has written (`tripwire`).
+    With `since` all keys from then on, except those that a copy of the database has written (`tripwire`).
     """
     folder = objects.folder()
     every = objects.keys(folder, after=f"{folder}{since.astimezone(UTC):%Y/%m/%d}" if since else "")
@@ -100,9 +97,9 @@ def keys(*, since: datetime | None = None) -> Iterator[str]:
 
 
 def is_ledger_gone() -> bool:
-    """Return whether the bucket has none of the objects that this database knows of. Raises StorageError.
+    """Return whether the bucket has none of the objects in this database's rows. Raises StorageError.
 
-    Then it is another bucket, or it was lost as well. Looks at the newest and the oldest of them.
+    Then it is another bucket, or it was lost as well. Checks the newest and the oldest of them.
     """
     known = LedgerObject.objects.filter(written_at__isnull=False, at__gt=objects.expiry_cutoff()).order_by("at")
     ends = [each.values_list("key", flat=True)[:_LOOKED_FOR] for each in (known.reverse(), known)]
@@ -146,7 +143,7 @@ def load(found: LoadedObject, service: Service) -> list[RevokedKey]:
 
 
 def merge(found: LoadedObject, service: Service) -> None:
-    """Merge the lines of an object about requests with those that are known of them."""
+    """Merge the lines of an object about requests with the stored lines about them."""
     about = [line for line in found.lines if "request" in line]
     chatbots = Chatbot.objects.filter(public_id__in={line["chatbot"] for line in about})
     chatbot_of = {str(public_id): pk for public_id, pk in chatbots.values_list("public_id", "pk")}
@@ -166,7 +163,7 @@ def merge(found: LoadedObject, service: Service) -> None:
         if former and not _merge(former, into=new):
             new.conversation_digests = list({*former.conversation_digests, *new.conversation_digests})
         merged[new.request_id] = new
-    # There can be millions of digests, which PostgreSQL adds up.
+    # There can be millions of digests, so PostgreSQL merges them.
     known = LedgerLine.objects.defer("conversation_digests").in_bulk(merged)
     replaced = [pk for pk, one in known.items() if _merge(one, into=merged[pk])]
     LedgerLine.objects.filter(pk__in=replaced).update(conversation_digests=[])
@@ -174,10 +171,10 @@ def merge(found: LoadedObject, service: Service) -> None:
 
 
 def declare_ucis(request_ids: Sequence[UUID]) -> None:
-    """Declare the variables that these lines name as former UCIs, under their public ids, unless they are UCIs here.
+    """Declare the variables of these lines as former UCIs, under their public ids, unless they are UCIs here.
 
-    So intake refuses their erased chatters, whenever an officer designates them again. Where another variable has the
-    name by now it stays as it is, and a person decides about the line.
+    So intake refuses their erased chatters, whenever an officer designates them again. If another variable has the
+    name by now, it stays unchanged, and a person decides on the line.
     """
     entries = []
     for chatbot_id, public_id, name, category in fetch(_UCIS, [array(request_ids)]):
@@ -197,7 +194,7 @@ def declare_ucis(request_ids: Sequence[UUID]) -> None:
 
 
 def _members_of(line: Line) -> set[str]:
-    """Return what a line of this kind has. Raises InvalidLedgerObject for a kind that is not known here."""
+    """Return the members of a line of this kind. Raises InvalidLedgerObject for an unknown kind."""
     kind = str(line.get("kind"))
     members = _MEMBERS.get((kind, None)) or _MEMBERS.get((kind, line.get("request_kind")))
     if members is None:
@@ -221,9 +218,9 @@ def _revoke(lines: Sequence[Line]) -> list[RevokedKey]:
 
 
 def _merge(known: LedgerLine, *, into: LedgerLine) -> bool:
-    """Merge what is known of a request into a line about it that has no plan yet.
+    """Merge the stored line of a request into a line about it that has no plan yet.
 
-    Returns whether the line's conversations take the place of those that are known; otherwise they are added to them.
+    Returns whether the line's conversations replace the stored ones; otherwise they are added to them.
     """
     new = into
     ranks = [_RANKS.get(LineKind(one.kind), _ENDED) for one in (new, known)]
@@ -234,10 +231,10 @@ def _merge(known: LedgerLine, *, into: LedgerLine) -> bool:
     latest, other = (new, known) if (ranks[0], new.key) >= (ranks[1], known.key) else (known, new)
     line = latest.line
     if latest.kind == LineKind.EXACT and line.get("variable") is None and other.line.get("variable") is not None:
-        # A replay that does not find the variable writes what it erased by conversations alone.
+        # A replay that does not find the variable records the erased conversations only.
         line |= {name: other.line[name] for name in _CHATTER if name in other.line}
     new.kind, new.line, new.key, new.at = latest.kind, line, latest.key, latest.at
-    # What was accepted and what has begun are alike here.
+    # Accepted and begun lines are treated alike here.
     rank, rank_of_known = (max(each, _RANKS[LineKind.INTENDED]) for each in ranks)
     if rank < rank_of_known:
         new.conversation_digests = []

@@ -41,9 +41,9 @@ Progress = Callable[[str, int], object]
 # How long a command waits for another replay to end.
 PATIENCE_SECONDS = 15.0
 
-# Lines that one transaction plans and files.
+# The number of lines that one transaction plans and files.
 _LINES = 500
-# What a line says cannot be stored. Other errors are those of the database, or of a machine, and end the replay.
+# Errors of a line that cannot be stored. Other errors are those of the database, or of a machine, and end the replay.
 _REFUSALS = (IntegrityError, DataError)
 
 _LOCK_LOST = (
@@ -52,8 +52,8 @@ _LOCK_LOST = (
 )
 
 
-# Their conversations led to these deletions, and are erased. But their variable is not here, so that their chatter
-# cannot be remembered. What an operator has decided stays so.
+# Deletions that were found by their conversations, which are erased. Their variable is not here, so their chatter
+# cannot be remembered. Decisions of an operator stay.
 _WITHOUT_VARIABLE = """
 UPDATE compliance_ledgerline l SET outcome = 'undecided'
  WHERE incarnation = %s AND plan IN ('erase', 'late') AND outcome <> 'decided' AND line->>'variable' IS NOT NULL
@@ -68,7 +68,7 @@ _LEDGER_GONE = (
     "erasure_ledger/ back. If there is none: --without-ledger opens the service, with everybody in it who was erased "
     "since the backup."
 )
-# What a copy has erased must not be erased here.
+# Conversations that a copy has erased must not be erased here.
 _NOT_RESTORED = (
     "Nothing was done. The ledger has {unknown} that this database does not know, but the service is open: "
     "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
@@ -78,7 +78,7 @@ _NOT_RESTORED = (
 
 
 class ReplayRefused(Exception):
-    """Another replay is under way, or an operator has to decide first. The text says why, and what to do.
+    """Another replay is under way, or an operator has to decide first. The text contains the reason, and what to do.
 
     `needs_decision`: nothing was changed.
     """
@@ -98,17 +98,17 @@ def replay(
     is_without_ledger: bool = False,
     seconds: float | None = None,
 ) -> bool:
-    """Erase again what was erased since the backup, and open the service; return False if the time was over first.
+    """Repeat the erasures since the backup, and open the service; return False if the time was over first.
 
-    In an open service of which the ledger knows no more than the database, it does nothing, but for lines that wait
-    for a decision, which are tried again. `show` gets the report. `is_restored` declares that the database of an open
-    service, or a part of it, was restored: then all objects since the oldest backup that may be restored are read,
-    also those that the database knows. After `seconds`, or a kill, the next call goes on.
+    In an open service whose ledger has no unknown objects, it only retries lines that wait for a decision. `show`
+    gets the report. `is_restored` declares that the database of an open service, or a part of it, was restored: then
+    all objects since the oldest backup that may be restored are read, also those with a row. After `seconds`, or a
+    kill, the next call continues.
 
-    With `seconds` it is a worker's, for which nobody has asked: it repeats what this life of the database has lost
-    by a failover. Where the ledger has what another life wrote, maybe a copy, the service is left to its operator.
-    `is_without_ledger` declares that the bucket was lost as well, so that the service opens without it.
-    Raises ReplayRefused, and StorageError where the storage does not answer: the service stays closed.
+    With `seconds` it is the automatic catch-up by a worker: it repeats the requests that this life of the database
+    has lost in a failover. If the ledger has objects of another life, maybe a copy's, the service is left to its
+    operator. `is_without_ledger` declares that the bucket was lost as well, so that the service opens without it.
+    Raises ReplayRefused, and StorageError if the storage does not answer: the service stays closed.
     """
     deadline = time.monotonic() + seconds if seconds is not None else float("inf")
     with _alone(patience=PATIENCE_SECONDS if seconds is None else 0.0) as check:
@@ -132,7 +132,7 @@ def replay(
 def leave(request_ids: Collection[UUID]) -> None:
     """Decide that nothing more is done for these requests, and open the chatbots that wait for no other decision.
 
-    Raises ReplayRefused where one of them waits for no decision.
+    Raises ReplayRefused if one of them waits for no decision.
     """
     with _alone(patience=PATIENCE_SECONDS), transaction.atomic():
         lines = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED, chatbot__isnull=False)
@@ -166,12 +166,12 @@ class _Replay:
     def has_work(self) -> bool:
         """Return whether lines of an open service wait for a decision, and have them tried again.
 
-        Raises ReplayRefused where the ledger has more.
+        Raises ReplayRefused if the ledger has unknown objects.
         """
         if unknown := sum(1 for _ in self._read()):
             raise ReplayRefused(_NOT_RESTORED.format(unknown=counted(unknown, "object")), needs_decision=True)
         self._try_again()
-        # Also those of a trial that was stopped: any others belong to a life that is over.
+        # Also lines of a dry run that was stopped: any others belong to a life that is over.
         ours = LedgerLine.objects.filter(incarnation=self._service.incarnation)
         if not ours.filter(outcome__in=["", Outcome.FILED]).exists():
             return False
@@ -179,13 +179,13 @@ class _Replay:
         return True
 
     def rehearse(self) -> None:
-        """Do all that the replay does before it erases, in one transaction, and roll it back.
+        """Do all steps of the replay before the erasure in one transaction, and roll it back.
 
-        The objects are read before into a file of this machine, so that no transaction waits for the storage.
+        The objects are read into a local file first, so that no transaction waits for the storage.
         """
         with TemporaryFile("w+", encoding="utf-8") as spool:
             for found in self._read():
-                # Not `dump`, which writes it in very small pieces.
+                # Not `dump`, which writes in very small pieces.
                 spool.write(json.dumps([found.key, str(found.at), str(found.incarnation), found.lines]) + "\n")
             spool.seek(0)
             with transaction.atomic():
@@ -202,12 +202,12 @@ class _Replay:
         """Load, file and carry out, and open the service; return False if the time was over first."""
         if self._since:
             with transaction.atomic():
-                # Stored, so that a replay that was stopped goes on with the same objects.
+                # Stored, so that a stopped replay continues with the same objects.
                 Service.objects.update(reads_since=self._since)
                 services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
         self._service = services.current()
         self._report.reach = _reach(self._service)
-        # They came back with the backup, or are of a replay that was killed.
+        # These rows came back with the backup, or are of a replay that was killed.
         self._try_again()
         if not self._load(is_unasked=is_unasked):
             return False
@@ -221,7 +221,7 @@ class _Replay:
             execute(_WITHOUT_VARIABLE, [self._service.incarnation])
             _close_undecided()
         self._report.count()
-        # Before the service opens, after which nothing names them any more; so perhaps twice.
+        # Before the service opens, since nothing identifies them afterwards. So it may happen twice.
         for request_id, plan in self._report.unreported():
             logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
         self._check()
@@ -241,13 +241,13 @@ class _Replay:
         self._show(stage, number)
 
     def _try_again(self) -> None:
-        """Have undecided lines planned and filed again, of whatever life they are."""
+        """Plan and file undecided lines again, of any life."""
         undecided = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED)
         life = self._service.incarnation
         undecided.update(incarnation=life, plan="", outcome="", numbers=None, conversations=0)
 
     def _read(self) -> Iterator[LoadedObject]:
-        """Yield the authentic objects to be loaded; note all in the report."""
+        """Yield the authentic objects to be loaded; record all in the report."""
         for key in loading.keys(since=self._since):
             self._report.unknown += 1
             found = loading.read(key, self._service)
@@ -292,7 +292,10 @@ class _Replay:
             self._progress("filed", len(filed))
 
     def _file_page(self, after: UUID) -> list[UUID]:
-        """File the next lines; where that is refused, one by one. What cannot be filed alone waits for a decision."""
+        """File the next lines; if that is refused, one by one.
+
+        A line that cannot be filed alone waits for a decision.
+        """
         next_lines = partial(
             filing.file_next,
             reach=self._report.reach,
@@ -335,7 +338,7 @@ def _close_undecided() -> None:
     """Close the chatbots of lines that are undecided, and open all others."""
     lines = LedgerLine.objects.filter(chatbot__isnull=False).order_by()
     undecided = list(lines.filter(outcome=Outcome.UNDECIDED).values_list("chatbot", flat=True).distinct())
-    # Those of a trial that was stopped.
+    # Lines of a dry run that was stopped.
     ours = Q(incarnation=services.current().incarnation, outcome__in=["", Outcome.FILED])
     unended = list(lines.filter(ours).values_list("chatbot", flat=True).distinct())
     Chatbot.objects.filter(pk__in=undecided, closed_at=None).update(closed_at=Now())
@@ -344,12 +347,12 @@ def _close_undecided() -> None:
 
 @contextmanager
 def _alone(*, patience: float) -> Iterator[Callable[[], None]]:
-    """Keep other replays away; yield a check, which raises ReplayRefused once that is over.
+    """Exclude other replays; yield a check that raises ReplayRefused once the lock is lost.
 
-    Raises ReplayRefused unless this is the only replay, at the latest after so many seconds.
+    Raises ReplayRefused unless this is the only replay, after `patience` seconds at most.
 
-    The lock is that of a transaction, which a pooler leaves its session: one of its own, since a replay consists of
-    many. It says nothing in between, for as long as that takes, and holds no snapshot.
+    The lock belongs to a transaction, since a pooler keeps the session of one. It is a transaction of its own, since
+    a replay consists of many. It is idle for the whole replay, and holds no snapshot.
     """
     end = time.monotonic() + patience
     with closing(connection.copy()) as guard:

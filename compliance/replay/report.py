@@ -1,4 +1,4 @@
-"""What a replay has found, and done or would do: named by request ids, chatbots, and numbers of conversations."""
+"""The findings and actions of a replay or dry run, by request ids, chatbots, and numbers of conversations."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ Plan = LedgerLine.Plan
 
 _LINES_AT_ONCE = 500
 
-# What is of no consequence here, is not told one by one.
+# Plans without consequences here, which are not listed one by one.
 _QUIET = [str(Plan.LEAVE), str(Plan.RECORD)]
-# What is left alone, with what has to be told to the client.
+# Plans that change nothing, with the advice for the client.
 _ADVICE: Mapping[str, str] = {
     Plan.END_EXPORT: "Tell the client to file the export again, if the person still wants it.",
     Plan.LOST_EXPORT: "Tell the client to file the export again.",
@@ -57,10 +57,10 @@ SELECT json_build_object(
 
 @dataclass
 class Report:
-    """A replay, or what one would do (`is_dry_run`). `requests` reads its lines from the database.
+    """A replay, or a dry run of one (`is_dry_run`). `requests` reads its lines from the database.
 
-    `state` is that of the service before. `reach` is the highest number that it erases whatever its age. `lives` are
-    those of the database, by the objects that each has written.
+    `state` is the former state of the service. `reach` is the highest number that it erases whatever its age. `lives`
+    are those of the database, by the objects that each has written.
     """
 
     state: Service.State
@@ -79,17 +79,17 @@ class Report:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether nothing needs a look: no object was refused, and all was carried out, or is left for its bucket."""
+        """Whether no attention is needed: no object was refused, all was carried out or is left for its bucket."""
         failed = any(outcome in {Outcome.FAILED, Outcome.UNDECIDED} for _, outcome in self.counts)
         return not (self.refused or failed or self.failing)
 
     @property
     def are_lives_mixed(self) -> bool:
-        """Whether a life has written between two objects of another: one was a copy's that has the same name."""
+        """Whether a life has written between two objects of another: one belongs to a copy with the same name."""
         return len({life["incarnation"] for life in self.lives}) < len(self.lives)
 
     def note_object(self, incarnation: UUID, at: datetime) -> None:
-        """Note an authentic object, in the order of writing."""
+        """Record an authentic object, in the order of writing."""
         if not self.lives or self.lives[-1]["incarnation"] != str(incarnation):
             self.lives.append({"incarnation": str(incarnation), "objects": 0, "first_at": at.isoformat()})
         self.lives[-1]["objects"] += 1
@@ -104,11 +104,11 @@ class Report:
             self.failing += failing
 
     def keep(self) -> None:
-        """Keep what `requests` yields, before the transaction of a dry run is rolled back."""
+        """Keep the items of `requests`, before the transaction of a dry run is rolled back."""
         self._kept = list(self.requests())
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Yield what became, or would become, of each request that the ledger names, in the order of filing."""
+        """Yield the plan and outcome of each request in the ledger, in the order of filing."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -120,7 +120,7 @@ class Report:
             after = rows[-1][0]["request_id"]
 
     def unreported(self) -> Iterator[tuple[str, str]]:
-        """Yield the id and the plan of each request that somebody has to be told of: the report can get lost."""
+        """Yield the id and the plan of each request that an operator must learn of: the report can get lost."""
         for one in self.requests():
             if one["advice"] or one["outcome"] == Outcome.FAILED:
                 yield one["request_id"], one["plan"]

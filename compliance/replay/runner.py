@@ -1,7 +1,7 @@
-"""Carry out what a replay has filed, and nothing else: claim it by its ids, and do the work of a worker.
+"""Carry out the requests of a replay, and no others: claim them by their ids, and do the work of a worker.
 
-What a client's bucket is needed for, and what fails for now, is left to the workers: its conversations are closed, so
-nobody reads them, and it cannot be cancelled.
+Requests that need a client's bucket, or fail for now, are left to the workers: their conversations are closed, so
+they cannot be read, and the requests cannot be cancelled.
 """
 
 import time
@@ -25,11 +25,11 @@ Lane = ComplianceRequest.Lane
 # Carries out a claim until a `time.monotonic()` value, as a worker does (`compliance.worker.work`).
 Work = Callable[[HeldClaim, float], None]
 
-# What a claim may take at a time; large ones are requeued and go on.
+# The time of a claim, at most; large ones are requeued and continue.
 _TURN_SECONDS = 60.0
-# Somebody holds the rows of all requests that are next.
+# Other transactions have locked the rows of all next requests.
 _LOCKED_SECONDS = 0.2
-# How long to wait for what is tried again soon: rows in use, or a storage that does not answer.
+# How long to wait for requests that are retried soon: rows in use, or a storage that does not answer.
 PATIENCE_SECONDS = 60.0
 
 _OURS = """
@@ -49,7 +49,7 @@ SELECT extract(epoch FROM min(r.not_before) - clock_timestamp())::float {_OURS}
    AND r.status = 'accepted' AND r.lane <> 'client' AND r.not_before > clock_timestamp()
    AND r.waiting_for IS DISTINCT FROM 'extracts'
 """  # noqa: S608
-# Days of the chatbots of those that wait for days. Any of them is built from what is there: nothing is lost by it.
+# Days of the chatbots with requests that wait for days. Any of them is built from the stored data: nothing is lost.
 _DAYS = f"""
 SELECT e.id
   FROM (SELECT DISTINCT r.chatbot_id {_OURS} AND r.status = 'accepted' AND r.waiting_for = 'extracts') AS waiting
@@ -93,9 +93,9 @@ class ReplayRunner:
         self._patience = PATIENCE_SECONDS
 
     def run(self) -> bool:
-        """Carry out all that was filed; return False if the time was over first.
+        """Carry out all filed requests; return False if the time was over first.
 
-        What cannot be carried out here is left to the workers.
+        Requests that cannot be carried out here are left to the workers.
         """
         self._requeue_abandoned()
         while time.monotonic() < self.deadline:
@@ -108,7 +108,7 @@ class ReplayRunner:
         return False
 
     def _requeue_abandoned(self) -> None:
-        """Requeue what a replay that was killed has claimed. In a closed service nobody else works."""
+        """Requeue the claims of a replay that was killed. In a closed service no other process works."""
         if is_open():
             return
         if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
@@ -128,7 +128,7 @@ class ReplayRunner:
         self.progress(execute(_SETTLE, self._values))
 
     def _build_day(self) -> bool:
-        """Rebuild a daily extract that what was filed waits for; return whether there was one."""
+        """Rebuild a daily extract that a filed request waits for; return whether there was one."""
         leases.requeue_expired()
         found = fetch(_DAYS, self._values)
         held = leases.take_one(found[0][0]) if found else None
@@ -138,7 +138,7 @@ class ReplayRunner:
         return True
 
     def _wait(self) -> bool:
-        """Wait for what is tried again soon; return False if nothing is, or it was waited for long enough."""
+        """Wait for requests that are retried soon; return False if there are none, or the wait was long enough."""
         [(seconds,)] = fetch(_WAITING, self._values)
         if seconds is None or seconds > self._patience:
             return False
