@@ -1,7 +1,7 @@
-"""Which conversations of a chatbot are due: those whose last message is older than its period.
+"""Finds the due conversations of a chatbot: those whose last message is older than its period.
 
-A conversation without messages counts from its start, and so does one whose messages are all older than its start:
-an import can bring that about. A start in the future, from before intake refused that, says nothing.
+A conversation without messages counts from its start, and so does one whose messages are all older than its start, as
+after an import. A start in the future, from before intake refused that, is ignored.
 """
 
 import time
@@ -16,12 +16,12 @@ from common.times import MOST_AHEAD
 from compliance.work.sql import NAMING, OPEN
 from conversations.models.conversations import EARLIEST
 
-# Open conversations that one statement examines, and closes at most: a few tenths of a second.
+# The number of open conversations that one statement examines and closes at most: a few tenths of a second.
 SLICE = 2_500
-# An export that waits longer than this no longer keeps what it names.
+# An export that waits longer than this no longer keeps its conversations.
 EXPORT_KEEPS_DAYS = 30
 
-# Of a conversation `c`. The start alone rules out most of the young ones.
+# Whether a conversation `c` is due. The start alone excludes most of the young ones.
 _HAS_STARTED = f"c.started_at < statement_timestamp() + interval '{MOST_AHEAD.days} days'"
 _IS_DUE = f"""
 ((c.started_at < %(older_than)s OR NOT {_HAS_STARTED})
@@ -40,7 +40,8 @@ _NEXT = f"""
 """
 _EXAMINE = f"SELECT id, {_IS_DUE} FROM {_NEXT}"
 _COUNT = f"SELECT count(*) FILTER (WHERE {_IS_DUE}), max(id) FROM {_NEXT}"
-# What intake or a deletion has locked is left for the next run: it is in use, so it may not be due any more.
+# Conversations that intake or a deletion has locked are left for the next run: they are in use, so they may not be
+# due any more.
 _LOCK = f"""
 SELECT id FROM conversations_conversation AS c
  WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s AND deletion_request_id IS NULL AND {_IS_DUE}
@@ -78,7 +79,7 @@ SELECT c.id FROM c WHERE EXISTS (SELECT FROM {NAMING} AS by_ids WHERE {_IS_OWED}
 
 
 class ExaminedConversations(NamedTuple):
-    """Those that are due among some open conversations, and the last number of all of these."""
+    """The due ones among some open conversations, and the last number of all of these."""
 
     due: list[int]
     last: int
@@ -97,7 +98,7 @@ class Count(NamedTuple):
 
 
 def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> ExaminedConversations | None:
-    """Return what is due of the next SLICE open conversations, above `after` and up to `last`; None if none is left.
+    """Return the due ones of the next SLICE open conversations, above `after` and up to `last`; None if none is left.
 
     Outside a transaction.
     """
@@ -109,7 +110,7 @@ def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> 
 
 
 def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_than: datetime) -> Closed:
-    """Close those of these conversations that are due still, in the caller's transaction."""
+    """Close these conversations if they are still due, in the caller's transaction."""
     if not numbers:
         return Closed([], 0)
     values = {"chatbot": chatbot_id, "older_than": older_than, "request": request_id}
@@ -121,13 +122,13 @@ def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_
 
 
 def next_marked(request_id: UUID, *, chatbot_id: int) -> list[int]:
-    """Return the next SLICE conversations that bear the mark of a run and are not erased."""
+    """Return the next SLICE conversations with the mark of a run that are not erased."""
     values = {"request": request_id, "chatbot": chatbot_id, "most": SLICE}
     return [number for (number,) in fetch(_NEXT_MARKED, values)]
 
 
 def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = None) -> Count:
-    """Count what is due, also what an export keeps for now; for `seconds` at most."""
+    """Count the due conversations, including those that an export keeps for now; for `seconds` at most."""
     end = None if seconds is None else time.monotonic() + seconds
     number, after = 0, 0
     values = {**_open_conversations(chatbot.pk), "older_than": older_than, "most": 20 * SLICE}
@@ -141,7 +142,7 @@ def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = Non
 
 
 def any_due(chatbot_id: int, older_than: datetime) -> bool:
-    """Return whether anything is due, at once where there is something."""
+    """Return whether any conversation is due. Stops at the first one."""
     statement = f"SELECT EXISTS (SELECT FROM (SELECT started_at, last_message_at {_OPEN_ONES}) AS c WHERE {_IS_DUE})"
     return fetch_one(statement, {**_open_conversations(chatbot_id), "older_than": older_than}) == (True,)
 
@@ -151,9 +152,9 @@ def _open_conversations(chatbot_id: int) -> dict[str, Any]:
 
 
 def find_kept(chatbot_id: int, numbers: Collection[int]) -> set[int]:
-    """Return the conversations that stay for now, whatever their age. What else may keep one is asked here.
+    """Return the conversations that stay for now, whatever their age. Any further reason belongs here.
 
-    A retention run asks, and intake before it closes one for nothing but a name (`conversations.rows.kept`).
+    A retention run calls it, and intake before it closes one only because of an identity (`conversations.rows.kept`).
     """
     values = {"chatbot": chatbot_id, "numbers": array(numbers), "keeps": EXPORT_KEEPS_DAYS}
     return {number for (number,) in fetch(_OWED, values)}

@@ -1,14 +1,15 @@
-"""Carry out a retention run: close what is due and erase it, slice by slice, by the steps of a deletion.
+"""Carry out a retention run: close the due conversations and erase them, slice by slice, by the steps of a deletion.
 
 A run can name millions of conversations. So it closes at most `due.SLICE` at a time; each slice is erased in chunks
 and verified at every store before the next one is closed, and no statement grows with the run
-(`compliance.work.scope`). The conversations of the slice stand in the request, what was examined in the run's row,
-both written with the mark: after a kill the next claim goes on there. Attempts are counted for each slice: a run of
-hours may meet several short faults. The ledger names the conversations of a slice after they were closed and before
-anything of them is erased. A replayed run has examined everything: it erases what bears its mark, as the ledger says.
+(`compliance.work.scope`). The conversations of the slice are stored in the request, the progress in the run's row,
+both written with the mark: after a kill the next claim continues there. Attempts are counted for each slice: a run of
+hours may meet several short faults. The conversations of a slice are written to the ledger after they were closed and
+before any of their data is erased. A replayed run has examined everything: it erases the conversations with its mark,
+which are those of the ledger.
 
-Nothing keeps intake out: a document locks the row of its conversation before anything of it is stored. So either it
-comes first, and the conversation is not due any more, or it finds the mark and is refused.
+Intake is not excluded: a document locks the row of its conversation before any of it is stored. So either it comes
+first, and the conversation is not due any more, or it finds the mark and is refused.
 """
 
 import time
@@ -57,7 +58,8 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     else:
         with held.transaction():
             ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
-    # Nothing is closed while the ledger cannot be written. After a kill it is not known whether it names the slice.
+    # Nothing is closed while the ledger cannot be written. After a kill it is not known whether the ledger has the
+    # slice.
     is_new = not request.retention_run.examined_number
     if (is_new or request.slice) and not enter(held, [request_id], lambda _: _write_slice(request, request.slice)):
         return
@@ -68,7 +70,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
     """Return why a run must not begin: the first one, or one of a period that a restore has brought back.
 
-    All others need nobody, since the period was approved. A replayed run was carried out before.
+    All others need no approval, since the period was approved. A replayed run was carried out before.
     """
     run = request.retention_run
     if request.chatbot.retention_set_at is None and request.origin != ComplianceRequest.Origin.REPLAY:
@@ -84,7 +86,7 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
 
 
 def _is_held(held: HeldClaim, request: ComplianceRequest, reason: HoldReason) -> bool:
-    """Hold the run, and return True, unless its period was set anew meanwhile: then it ends once it begins."""
+    """Hold the run, and return True, unless its period was changed meanwhile: then it ends once it begins."""
     with transaction.atomic():
         chatbot = locks.locked(request.chatbot_id)
         if policy.is_replaced(request.retention_run, chatbot):
@@ -108,7 +110,7 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> None:
 
 
 def _write_slice(request: ComplianceRequest, numbers: Collection[int] | None) -> None:
-    """Have the ledger name the run, and the conversations that it erases next. Raises StepFailed."""
+    """Write the run, and the conversations that it erases next, to the ledger. Raises StepFailed."""
     named = lines.retention_slice(request.pk, chatbot_id=request.chatbot_id, numbers=numbers or ())
     journal.conclude(named).confirm()
 
@@ -120,14 +122,14 @@ class _RetentionErasure(ErasureRun):
         return lines.retention(clean)
 
     def _erase_chunk(self) -> bool:
-        # A replay has marked all that the run erases. Each slice is verified before the next one.
+        # A replay has marked all conversations of the run. Each slice is verified before the next one.
         [numbers] = ComplianceRequest.objects.filter(pk__in=self._active).values_list("slice", flat=True)
         counts = rows.erase_marked_chunk(self._active, of=numbers or ())
         completion.add_counts(counts)
         return bool(counts)
 
     def _note(self, found: Found) -> None:
-        """As of any request, but add up the daily extracts that were rebuilt for each slice."""
+        """Store the counts as for any request, but add up the daily extracts that were rebuilt for each slice."""
         ours = ComplianceRequest.objects.filter(pk__in=[each for each in self._active if each in found])
         before = dict(ours.values_list("pk", "extracts"))
         waited_for = dict(ours.values_list("pk", "extracts_left"))
@@ -139,7 +141,7 @@ class _RetentionErasure(ErasureRun):
             rows.forget_names(self._active)
 
     def _requeue(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
-        """As any request, but it waits anew from now: a run of hours has not waited since it was filed."""
+        """Requeue as any request, but with a wait from now: a run of hours has not waited since it was filed."""
         if not request_ids:
             return
         with self._held.transaction() as now:
@@ -165,7 +167,7 @@ class _RetentionErasure(ErasureRun):
     def _close_next(self) -> bool:
         """Close the next slice, or requeue the run past the deadline; return False if nothing is left to close.
 
-        Nor is there where the period was lengthened or turned off meanwhile, or is a backup's: then the run has
+        Returns False too if the period was lengthened or turned off meanwhile, or is a backup's: then the run has
         examined less than all.
         """
         [request_id] = self._active
@@ -191,7 +193,7 @@ class _RetentionErasure(ErasureRun):
             if not numbers and time.monotonic() > self._deadline:
                 self._requeue([request_id], WaitingFor.TURN)
                 return True
-        # Before anything of it is erased.
+        # Before any of its data is erased.
         if not enter(self._held, [request_id], lambda _: _write_slice(request, numbers)):
             self._drop([request_id])
         return True

@@ -1,11 +1,11 @@
-"""EXPIRY: the table of all that ends by age. What, after how long, kept while what, and what then becomes of it.
+"""EXPIRY: the table of all data that ends by age: the rows, the time, the exceptions and the action.
 
 `remove_expired` carries it out in bounded pieces, and `count_expired` counts the same. `unended` compares it with the
-inventory: a field that a deletion keeps for a while, and that no rule ends, stops the project from starting.
+inventory: a field that a deletion keeps for a while without a rule that ends it stops the project from starting.
 
 Rows are found first, among those of all chatbots, and then locked and changed place by place: where the conversation
 tables are distributed, no statement locks rows of several shards, or compares them with a local table
-(docs/explanation/citus.md). What somebody else has locked is left for the next sweep.
+(docs/explanation/citus.md). Rows that other transactions have locked are left for the next sweep.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -38,7 +38,7 @@ from conversations.placement import by_place, machines
 from conversations.placement.distribution import DISTRIBUTED
 
 _ALL = Q()
-# Rows that one transaction changes.
+# The number of rows that one transaction changes.
 _ROWS_AT_ONCE = 10_000
 
 
@@ -48,7 +48,7 @@ def _ledger_days() -> timedelta:
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects in storage, named by rows of these models. `remove` yields how many it has removed.
+    """Objects in storage with rows of these models. `remove` yields how many it has removed.
 
     All may raise StorageError.
     """
@@ -85,7 +85,7 @@ class Rows:
         return self.model, *self.goes_with
 
     def ends(self, model: type[Model], name: str) -> bool:
-        """Return whether it ends this field of a model."""
+        """Return whether this rule ends a field of a model."""
         return model in self.goes_with or (model is self.model and (not self.clears or name in self.clears))
 
     def count(self) -> int:
@@ -105,24 +105,24 @@ class Rows:
 
     @property
     def _is_placed(self) -> bool:
-        """Whether a chatbot's rows, or what keeps them, are in one place on Citus."""
+        """Whether a chatbot's rows, or the rows that keep them, are in one place on Citus."""
         return self.model in DISTRIBUTED or bool(self.kept)
 
     def due(self) -> QuerySet[Any]:
-        """Return the rows whose time is over, of the machines that answer: also those that something keeps."""
+        """Return the rows whose time is over, on the machines that answer, including those that are kept."""
         rows = self.model._default_manager.annotate(over_at=F(self.at) if isinstance(self.at, str) else self.at)
         due = rows.filter(self.only, over_at__lt=Now() - self.after())
         return machines.answering(due) if self._is_placed else due
 
     def _pages(self) -> Iterator[dict[Any, int]]:
-        """Yield what is due in pages: the keys with their chatbots."""
+        """Yield the due rows in pages: the keys with their chatbots."""
         chatbot = ["chatbot_id"] if self._is_placed else []
         due = self.due().values_list("over_at", self.key, *chatbot, named=True)
         for page in objects.pages(due, at="over_at", key=self.key, most=_ROWS_AT_ONCE):
             yield {getattr(row, self.key): getattr(row, "chatbot_id", 0) for row in page}
 
     def _removable(self, page: Mapping[Any, int], keys: Collection[Any]) -> set[Any]:
-        """Return which of these keys of one place nothing keeps."""
+        """Return the keys, of these in one place, that nothing keeps."""
         values = {"ids": array(keys), "chatbots": array({page[key] for key in keys}), "ledger_days": _ledger_days()}
         kept = fetch(self.kept.format(table=self.model._meta.db_table), values) if self.kept else ()
         return set(keys).difference(key for (key,) in kept)
@@ -133,7 +133,7 @@ class Rows:
             return rows.filter(chatbot__in={page[key] for key in keys}) if rows.model in DISTRIBUTED else rows
 
         with transaction.atomic():
-            # It may not be due any more: a look-up that is queued anew expires later.
+            # A row may not be due any more: a look-up that is queued anew expires later.
             going = of(self.due(), self.key, self._removable(page, keys)).select_for_update(skip_locked=True)
             locked = list(going.values_list(self.key, flat=True))
             for model, name in self.goes_with.items() if locked else ():
@@ -146,8 +146,8 @@ class Rows:
         return len(locked)
 
 
-# What leads from a conversation that was erased long ago to its people and copies stays while a deletion still has to
-# remove something of it, which it finds by these. Each export and day is looked up by itself: in a join, PostgreSQL
+# The links from a conversation that was erased long ago to its people and copies stay while a deletion still has to
+# remove some of its data, which it finds by them. Each export and day is looked up by itself: in a join, PostgreSQL
 # may read all of them for the few old rows. No copy of an erased conversation is made any more, so what has none here
 # has none when the row is locked.
 _HAS_COPIES = """
@@ -176,13 +176,13 @@ def _ended_at(request: str = "") -> Coalesce:
     return Coalesce(*(f"{request}{time}" for time in ("completed_at", "cancelled_at", "rejected_at", "failed_at")))
 
 
-# By dates, since PostgreSQL would look for a status in the index of all requests.
+# By dates, since PostgreSQL would search for a status in the index of all requests.
 _IS_FINAL = Q(completed_at__isnull=False) | Q(cancelled_at__isnull=False) | Q(rejected_at__isnull=False)
 
 # A later deletion finds the chatter's exports by the digest.
 _HAS_EXPORT = Exists(Export.objects.filter(request=OuterRef("pk"), key__isnull=False))
 
-# A request that can be retried names its conversations as long as one of them is left. Once everything is erased, no
+# A request that can be retried keeps its conversations as long as one of them is left. Once everything is erased, no
 # deletion needs to find it, and no retry delivers anything.
 _NAMES_WHAT_IS_LEFT = """
 WITH named AS MATERIALIZED (
@@ -200,8 +200,8 @@ SELECT DISTINCT named.request_id
  WHERE c.chatbot_id = ANY(%(chatbots)s)
 """
 
-# Intake refuses late data until the deletion is over, which a failed one is not, and for the ledger's days after. One
-# that is over stays so.
+# Intake refuses late data until the deletion is over (a failed one is not), and for the ledger's days after. A
+# deletion that is over stays over.
 _IS_OF_OPEN_DELETION = """
 WITH old AS MATERIALIZED (
     SELECT id, request_id FROM {table} WHERE id = ANY(%(ids)s) AND chatbot_id = ANY(%(chatbots)s)
@@ -228,7 +228,7 @@ def _is_awaited(request: str = "") -> Exists:
 
 _FAILED_DELETIONS = ComplianceRequest.objects.filter(~Q(kind="export"), chatbot__gt=0, status="failed")
 _HAS_FAILED_DELETION = Exists(_FAILED_DELETIONS.filter(chatbot=OuterRef("chatbot")))
-# The key of what lies in a client's bucket contains a value.
+# The key of an object in a client's bucket contains a value.
 _FORGET_KEY: dict[str, Any] = {
     "clears": {"key": None, "upload_id": None},
     "goes_with": {compliance.ExportFile: "export"},
@@ -263,8 +263,8 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         Q(~_HAS_EXPORT, uci_value=None, uci_digest__isnull=False),
         clears={"uci_digest": None},
     ),
-    # What a client's bucket has refused to have removed for so long is the client's; unless a deletion has failed,
-    # maybe by that.
+    # An object that a client's bucket has refused to remove for this time is the client's, unless a deletion has
+    # failed, maybe because of it.
     "given_up_keys": Rows(
         Export,
         _ended_at("request__"),
@@ -281,7 +281,7 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         Q(~_HAS_EXPORT, ~_is_awaited(), kind="export", status="failed", uci_value__isnull=False),
         clears={"uci_value": None, "uci_digest": None, "callback_url": ""},
     ),
-    # A deletion clears the keys of its chatter; later ones name the copy by what it holds.
+    # A deletion clears the keys of its chatter; later ones find the copy by its conversations.
     "delivered_keys": Rows(Export, "finished_at", _ledger_days, Q(hosting=CLIENT, key__isnull=False), **_FORGET_KEY),
     # Deletions clear the notes of their chatters; this clears the others.
     "notes": Rows(compliance.RequestNote, "created_at", _ledger_days, Q(text__isnull=False), clears={"text": None}),
@@ -315,7 +315,7 @@ EXPIRY: Mapping[str, Rows | Objects] = {
     "tombstones": Rows(conversations.Tombstone, "expires_at", kept=_IS_OF_OPEN_DELETION),
     # They expire with the chatter's tombstone.
     "refused_identities": Rows(conversations.RefusedIdentity, "expires_at", kept=_IS_OF_OPEN_DELETION),
-    # As long as the objects that they are from, and until they are decided.
+    # As long as the objects of these lines, and until they are decided.
     "ledger_lines": Rows(
         compliance.LedgerLine,
         "at",
@@ -335,7 +335,7 @@ EXPIRY: Mapping[str, Rows | Objects] = {
     # By their end: the workers' role may not read session keys.
     "sessions": Rows(Session, "expire_date", key="expire_date"),
     "log_ins": Rows(StaffLogin, "at", lambda: settings.LOGIN_RECORD_DAYS),
-    # Not those that still count towards a lock-out.
+    # Without those that still count towards a lock-out.
     "failed_log_ins": Rows(LoginFailures, "ends_at"),
 }
 
@@ -343,7 +343,7 @@ _FOR_A_WHILE = {Disposition.LEDGER, Disposition.EXPIRES}
 
 
 def unended() -> Iterator[str]:
-    """Yield an instruction for each field that a deletion keeps for a while, and that no rule ends."""
+    """Yield an instruction for each field that a deletion keeps for a while without a rule that ends it."""
     rules = [rule for rule in EXPIRY.values() if isinstance(rule, Rows)]
     for store in STORES:
         for name, (disposition, _) in store.fields.items():
@@ -355,12 +355,12 @@ def unended() -> Iterator[str]:
 
 
 def rules_of(model: type[Model]) -> list[str]:
-    """Return the names of the rules that end something of a model."""
+    """Return the names of the rules that end rows or fields of a model."""
     return [name for name, rule in EXPIRY.items() if model in rule.models]
 
 
 def remove_expired(run: Cleanup | None = None) -> Cleanup:
-    """Remove what has expired, by default a limited share; return the run. Raises PartsFailed after all was tried."""
+    """Remove expired data, by default a limited share; return the run. Raises PartsFailed after all was tried."""
     run = run or Cleanup()
     with Isolation() as isolated:
         for name, rule in EXPIRY.items():
@@ -375,5 +375,5 @@ def remove_expired(run: Cleanup | None = None) -> Cleanup:
 
 
 def count_expired() -> dict[str, int]:
-    """Count by rule what `remove_expired` would remove. Raises StorageError."""
+    """Count the data that `remove_expired` would remove, by rule. Raises StorageError."""
     return {name: rule.count() for name, rule in EXPIRY.items()}

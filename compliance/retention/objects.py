@@ -31,17 +31,17 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# Of an export: its days are over.
+# The days of an export are over.
 EXPIRED = Q(expires_at__lt=Now(), key__isnull=False)
-# It is unfinished, its request has ended, and may have left something under its key.
+# The export is unfinished, its request has ended, and may have left an object under its key.
 GIVEN_UP = Q(finished_at__isnull=True, request__status__in=("failed", "cancelled", "rejected"), key__isnull=False)
 
-# How long each task may take in a sweep; the next one goes on.
+# How long each task may take in a sweep; the next sweep continues.
 _SECONDS_PER_TASK = 10.0
 _PER_PAGE = 25
 _UPLOAD_ABANDONED = timedelta(days=1)
 _UPLOAD_FORGOTTEN = timedelta(hours=1)
-# The wait before the storage is asked again to remove an extract that it refused to.
+# The wait before the storage is called again to remove an extract that it refused to remove.
 _REFUSED_AGAIN = timedelta(hours=1)
 
 
@@ -84,7 +84,7 @@ class Cleanup:
 
 
 def pages(rows: QuerySet[Any], *, at: str, key: str = "pk", most: int) -> Iterator[list[Any]]:
-    """Yield all rows once, by time and key, so that those which cannot be removed now do not block the others."""
+    """Yield all rows once, by time and key, so that rows that cannot be removed now do not block the others."""
     found = list(rows.order_by(at, key)[:most])
     while found:
         yield found
@@ -95,7 +95,7 @@ def pages(rows: QuerySet[Any], *, at: str, key: str = "pk", most: int) -> Iterat
 
 
 def exports() -> QuerySet[Export]:
-    """Return the exports that have to go and whose object is not removed yet."""
+    """Return the exports that have to go, and whose objects are not removed yet."""
     return Export.objects.filter(EXPIRED | GIVEN_UP)
 
 
@@ -125,7 +125,7 @@ def remove_exports(run: Cleanup) -> Iterator[int]:
 
 
 def _remove_exports(run: Cleanup, *, hosting: str, **which: Any) -> Iterator[int]:
-    """After a client's bucket refuses or does not answer, or an error, nothing more is tried there."""
+    """Remove exports. Stops after a client's bucket refuses or does not answer, or after an error."""
 
     def erase(request_ids: list[UUID]) -> int:
         failures = objects.erase_expired(request_ids)
@@ -134,7 +134,7 @@ def _remove_exports(run: Cleanup, *, hosting: str, **which: Any) -> Iterator[int
         return len(request_ids) - len(failures)
 
     with Isolation() as isolated:
-        # Each in the order of an index that holds them.
+        # Each in the order of an index.
         for over, at in ((EXPIRED, "expires_at"), (GIVEN_UP, "pk")):
             found = Export.objects.filter(over, hosting=hosting, **which)
             for page in run.until_deadline(pages(found, at=at, most=1 if hosting == CLIENT else _PER_PAGE)):
@@ -148,7 +148,7 @@ def _remove_exports(run: Cleanup, *, hosting: str, **which: Any) -> Iterator[int
 
 
 def remove_extracts(run: Cleanup) -> Iterator[int]:
-    """Take each first, so that no worker rebuilds it meanwhile."""
+    """Remove extracts. Each is leased first, so that no worker rebuilds it meanwhile."""
     with Isolation() as isolated:
         for held in run.until_deadline(iter(leases.take_expired, None)):
             with isolated.chatbot(held.chatbot_id):
@@ -163,14 +163,14 @@ def remove_extracts(run: Cleanup) -> Iterator[int]:
 
 
 def abandoned_uploads() -> QuerySet[UploadedFile]:
-    """Return uploads that were begun a day ago and never finished, of the machines that answer."""
+    """Return uploads that began a day ago and never finished, on the machines that answer."""
     began = Now() - _UPLOAD_ABANDONED
     uploads = UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=began)
     return machines.answering(uploads)
 
 
 def remove_abandoned_uploads(run: Cleanup) -> Iterator[int]:
-    """Take the row, so that the upload can no longer finish; remove its object; delete the row."""
+    """Lease the row, so that the upload can no longer finish; remove its object; delete the row."""
     with Isolation() as isolated:
         for upload in run.until_deadline(
             chain.from_iterable(pages(abandoned_uploads(), at="created_at", most=_PER_PAGE))
@@ -184,12 +184,12 @@ def remove_abandoned_uploads(run: Cleanup) -> Iterator[int]:
 
 
 def forgotten_uploads() -> Iterator[OpenUpload]:
-    """Yield open uploads in the hosted bucket that no row names any more. Raises StorageError.
+    """Yield open uploads in the hosted bucket without a row. Raises StorageError.
 
-    A worker can be killed right after opening one, just when an erasure has deleted its row: nothing was sent, but
-    the key or the file's name identify the chatter.
+    A worker can be killed right after it has opened one, while an erasure deletes its row: nothing was sent, but the
+    key or the file's name identify the chatter.
     """
-    # A silent machine does not say which of them have rows.
+    # Rows on a silent machine cannot be read, so it is unknown which uploads have one.
     for upload, _, _ in () if machines.any_silent() else stale_uploads(hosted_storage()):
         if upload.begun_at < timezone.now() - _UPLOAD_FORGOTTEN:
             yield upload

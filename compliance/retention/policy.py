@@ -1,4 +1,4 @@
-"""Conversation Data Retention: a chatbot's period, and the runs that follow from it.
+"""Conversation Data Retention: a chatbot's period, and its runs.
 
 The first sweep after RUNS_AT in the chatbot's time zone files one run a day (`file_due_runs`). Setting or shortening
 the period files the first run at once, announced with its number; it waits FIRST_RUN_WAITS, and no other run is filed
@@ -35,26 +35,26 @@ Status = ComplianceRequest.Status
 RUNS_AT = time(3)
 FIRST_RUN_WAITS = timedelta(hours=24)
 FORECAST = timedelta(days=30)
-# More than was announced by this part needs an approval: meanwhile something else may have changed than time alone.
+# If the number exceeds the announced one by this part, the run needs an approval: more than time may have changed.
 TOLERANCE = 0.1
 # How long a page waits for the numbers.
 _COUNT_SECONDS = 3.0
 
 _NOW = "SELECT statement_timestamp()"
 _OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
-# A failed one can be retried.
+# A failed run can be retried.
 _NOT_ENDED = [*_OPEN, Status.FAILED]
-# One that was announced and cancelled is of a period that does not hold.
+# A run that was announced and cancelled is of a period that is not in force.
 _COUNTS = Q(announced=None) | ~Q(request__status__in=[Status.CANCELLED, Status.REJECTED])
 _NEWEST_FIRST = ("-day", "-pk")
 
 
 class NotFiled(Exception):
-    """No run was filed. Says why, and what comes next."""
+    """No run was filed. The text contains the reason, and what comes next."""
 
 
 class Forecast(NamedTuple):
-    """What a period would erase in its first run, and by FORECAST later. `is_whole`: see `due.Count`."""
+    """How much a period would erase in its first run, and by FORECAST later. `is_whole`: see `due.Count`."""
 
     first_run: int
     later: int
@@ -62,7 +62,7 @@ class Forecast(NamedTuple):
 
 
 def forecast(chatbot: Chatbot, days: int, *, is_quick: bool = True) -> Forecast:
-    """Count what the first run of this period would erase, and how many more become due within FORECAST.
+    """Count the conversations that the first run of this period would erase, and those due within FORECAST after it.
 
     For a few seconds, unless `is_quick` is false.
     """
@@ -100,7 +100,7 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
         data = {"setting": "retention_days", "value": days}
         changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
         if is_first:
-            # Of two changes in a row the first has not erased anything: what was before it still holds.
+            # Of two changes in a row the first has not erased anything: the period before it is still in force.
             _file_first(current, confirmed or 0, in_force, actor, set_at=set_at)
             notify.after_commit(notify.notify_workers)
     return current
@@ -117,7 +117,7 @@ def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
 def _in_force(chatbot: Chatbot) -> int | None:
     """Return the period by which conversations are erased now.
 
-    One whose first run waits has not erased anything yet, and of a backup's nobody knows whether it was ended since.
+    A period whose first run waits has not erased anything yet, and a backup's period may have been ended since.
     """
     if chatbot.retention_set_at is None:
         return None
@@ -126,10 +126,11 @@ def _in_force(chatbot: Chatbot) -> int | None:
 
 
 def holds(run: RetentionRun) -> bool:
-    """Return whether the chatbot still has the period that this run was filed for. One that was set anew is another.
+    """Return whether the chatbot still has the period that this run was filed for.
 
-    One that a restore has brought back holds once staff have confirmed it. A replayed run holds whatever the period
-    is: it erases what was erased before the database was restored.
+    A period that was set again is another one. A period that a restore has brought back holds once staff have
+    confirmed it. A replayed run holds whatever the period is: it erases what was erased before the database was
+    restored.
     """
     if _is_replayed(run.request):
         return True
@@ -152,7 +153,7 @@ def is_of_backup(request: ComplianceRequest) -> bool:
 def confirm(request: ComplianceRequest) -> None:
     """Confirm the period that a restore has brought back, in the transaction that approves its run.
 
-    Not the one before it: if the run is cancelled after all, there is none.
+    The one before it is not confirmed: if the run is cancelled after all, there is none.
     """
     run = request.retention_run
     restored = Chatbot.objects.filter(pk=run.chatbot_id, retention_set_at=None)
@@ -176,8 +177,8 @@ def count_due(chatbot: Chatbot) -> int | None:
 def file_due_runs() -> int:
     """File today's run for each chatbot whose time has come, and return how many. Called by every sweep.
 
-    Runs that have failed are tried again. Not where a machine is silent: whether anything is due stands there. Raises
-    PartsFailed after all chatbots.
+    Runs that have failed are retried. Chatbots on a silent machine are skipped, since their due conversations are
+    there. Raises PartsFailed after all chatbots.
     """
     filed = 0
     reachable = machines.reachable(Chatbot.objects.values_list("pk", flat=True))
@@ -192,7 +193,7 @@ def file_due_runs() -> int:
                 _retry(request)
         for chatbot in in_any_order(chatbots.annotate(latest=Subquery(runs.values("day")[:1]))):
             with isolated.chatbot(chatbot.pk):
-                # Here, not in SQL: PostgreSQL has time zones of its own, and may not know each of ours.
+                # Here, not in SQL: PostgreSQL has time zones of its own, and may lack some of ours.
                 zone, now = ZoneInfo(chatbot.timezone), _now()
                 if is_time(zone, now) and (chatbot.latest is None or chatbot.latest < now.astimezone(zone).date()):
                     filed += _file_if_due(chatbot.pk, actor="worker") is not None
@@ -271,8 +272,8 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
 def _retry(request: ComplianceRequest) -> None:
     """Queue a run that had begun, and has failed before this night, again.
 
-    No other run looks at what it has closed, and nobody can read it. It ends as soon as that is erased if its period
-    does not hold any more.
+    No other run examines the conversations that it has closed, and they cannot be read. It ends as soon as they are
+    erased if its period is not in force any more.
     """
     now, zone = _now(), ZoneInfo(request.chatbot.timezone)
     tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
@@ -288,7 +289,7 @@ def _retry(request: ComplianceRequest) -> None:
 
 
 def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> datetime:
-    """Set the period, which ends runs of another one, and return when."""
+    """Set the period, which ends runs of another one, and return the time."""
     now = _now()
     chatbot.retention_days, chatbot.retention_set_at = days, now if is_confirmed else None
     chatbot.save(update_fields=["retention_days", "retention_set_at"])
@@ -304,7 +305,7 @@ def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, act
         day=_day(chatbot, starts_at),
         announced=announced,
         previous_days=previous_days,
-        # Not another reading of the clock, which can have been set back.
+        # The clock is not read again, since it can have been set back.
         created_at=set_at,
     )
 
