@@ -1,4 +1,4 @@
-"""System checks: conditions for starting the service, and what to do where they fail."""
+"""System checks: conditions for starting the service, and advice if they fail."""
 
 import sys
 from collections.abc import Sequence
@@ -55,14 +55,14 @@ def hosted_bucket_can_be_used(**_: object) -> list[CheckMessage]:
     return [Error(f"The hosted bucket cannot be used. {result.error}", hint=hint, id="compliance.E013")]
 
 
-# Without its tag it would be called by each `check`. Django does not tell a check which tags were asked for.
+# Without its tag every `check` would run it. Django does not pass the requested tags to a check.
 if sys.argv[1:2] == ["check"] and {"storage", "--tag=storage"} & {*sys.argv}:
     register(hosted_bucket_can_be_used, "storage")
 
 
 @register(Tags.security, deploy=True)
 def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
-    """Check the identity that manages IAM users, and that it is only where it is used."""
+    """Check the identity that manages IAM users, and that only processes that use it have it."""
     key_id, secret = settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY
     problems: list[CheckMessage] = []
     if bool(key_id) != bool(secret):
@@ -107,7 +107,7 @@ def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
 
 @register
 def check_canary(**_: object) -> list[CheckMessage]:
-    """Check that a canary that is switched on has an address, and log files that are found from any folder."""
+    """Check that an active canary has an address, and absolute patterns of log files."""
     problems: list[CheckMessage] = []
     if settings.CANARY_EVERY is not None and not settings.CANARY_URL:
         hint = "Set CANARY_URL to the address at which clients reach it, or remove CANARY_MINUTES."
@@ -120,7 +120,7 @@ def check_canary(**_: object) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def hsts_can_be_raised(**_: object) -> list[CheckMessage]:
-    """Say so, as information, which fails no deployment. Django's `security.W004` warns where it is off."""
+    """Report it as information, which fails no deployment. Django's `security.W004` warns if it is off."""
     if not 0 < settings.SECURE_HSTS_SECONDS < _YEAR_SECONDS:
         return []
     return [
@@ -181,7 +181,7 @@ def tables_are_of_this_version(**_: object) -> list[CheckMessage]:
     return []
 
 
-# Not a database check either. It passes where `migrate` has something to do: that comes first.
+# Not a database check either. It passes if `migrate` has something to do: that comes first.
 @register
 def conversations_are_distributed(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
     """Check that a database of Citus is distributed as a whole."""
@@ -196,7 +196,7 @@ def conversations_are_distributed(*, databases: Sequence[str] | None = None, **_
 
 @register(Tags.database, deploy=True)
 def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
-    """Check, for `check --deploy --database default`, that what retention erases is in no hosted file any more."""
+    """Check, for `check --deploy --database default`, that retention keeps conversations longer than hosted files."""
     if DEFAULT_DB_ALIAS not in (databases or ()):
         return []
     shortest = Chatbot.objects.aggregate(days=Min("retention_days"))["days"]

@@ -13,7 +13,7 @@ The personal data in the database, and what a deletion does to each field. Print
 by `manage.py data_map`; erasure and its verification work from the same declarations.
 
 What is kept is **pseudonymous, not anonymous**. Each conversation that a deletion leaves bears the deletion's id, so
-whoever knows the id of a person's request can link that person's kept rows. As long as the client's `reference` is
+with the id of a person's request, that person's kept rows can be linked. As long as the client's `reference` is
 kept, it leads to the id.
 """
 

@@ -1,12 +1,12 @@
-"""What PostgreSQL lets the web server and the workers do: the rights of their roles, table by table.
+"""The rights of the web server's and the workers' roles in PostgreSQL, table by table.
 
-`manage.py grant_roles` gives exactly these and takes all others away. A third role migrates: it owns the tables, so
-it may do all, and no process that serves calls or works has it. The change log is its own too: neither of the others
-can change, empty or drop it, or switch its trigger off.
+`manage.py grant_roles` grants exactly these and revokes all others. A third role migrates: it owns the tables, so it
+may do everything, and no process that serves calls or works has it. It owns the change log too: the other roles
+cannot change, empty or drop it, or switch its trigger off.
 
-A new model needs a line in RIGHTS, a new statement perhaps one right more. The tests run as these roles, so what is
-missing fails there, by "permission denied for table ...". Give a right by columns where a table holds what the role
-must not read or write. To lock rows (FOR UPDATE, FOR NO KEY UPDATE), one column that may be updated is enough.
+A new model needs a line in RIGHTS, a new statement perhaps one more right. The tests run as these roles, so a missing
+right fails there with "permission denied for table ...". Grant a right by columns if the role must not read or write
+some columns of a table. To lock rows (FOR UPDATE, FOR NO KEY UPDATE), one column that may be updated is enough.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,14 +22,14 @@ from common.db import execute, fetch
 
 
 class Rights(NamedTuple):
-    """Privileges on a table as GRANT takes them; nothing where a role has no business there."""
+    """Privileges on a table in the syntax of GRANT; empty for a role that does not use the table."""
 
     web: str
     worker: str
 
 
 RIGHTS: Mapping[str, Rights] = {
-    # What is set up belongs to the console and its commands. A replay sets a retention period back, closes a chatbot,
+    # The console and its commands write the configuration. A replay sets a retention period back, closes a chatbot,
     # and declares a UCI that a restore has lost.
     "chatbots.Chatbot": Rights(
         "SELECT, INSERT, UPDATE", "SELECT, UPDATE (retention_days, retention_set_at, closed_at)"
@@ -43,7 +43,7 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT (id, chatbot_id, created_at, active_at, revoking_at, revoked_at)",
     ),
     "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),
-    # What is set belongs to the console, what became of the calls to the workers.
+    # The console writes the settings, the workers write the outcomes of calls.
     "chatbots.Resolver": Rights(
         "SELECT, INSERT, UPDATE, DELETE",
         "SELECT, UPDATE (called_at, failing_since, last_error, last_error_at)",
@@ -57,9 +57,9 @@ RIGHTS: Mapping[str, Rights] = {
         "SELECT, INSERT, UPDATE (last_used_at, rate_limit, revoked_at)", "SELECT, UPDATE (revoked_at)"
     ),
     "chatbots.RateLimitWindow": Rights("SELECT, INSERT, UPDATE", ""),
-    # Append-only, whatever its trigger does. The canary looks for its words in `data` of the newest.
+    # Append-only, even without its trigger. The canary searches for its words in `data` of the newest entries.
     "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "SELECT (id, chatbot_id, data), INSERT"),
-    # The web server takes in and marks what is late; it never erases.
+    # The web server stores conversations and marks late data; it never erases.
     "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "conversations.Message": Rights("SELECT, INSERT", "SELECT, UPDATE (kind, text), DELETE"),
     "conversations.Identity": Rights(
@@ -72,7 +72,7 @@ RIGHTS: Mapping[str, Rights] = {
     "conversations.IdentityLookup": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE, DELETE"),
     "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id, state, name), DELETE"),
     "conversations.Tombstone": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
-    # A worker lists what look-ups have found, and locks the expired ones.
+    # A worker lists the results of look-ups, and locks the expired ones.
     "conversations.RefusedIdentity": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
     "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),
     "conversations.ExtractConversation": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
@@ -106,7 +106,7 @@ RIGHTS: Mapping[str, Rights] = {
     "compliance.CanaryTurn": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     # Workers read staff e-mail addresses only, and remove expired rows: no password, no key of a session.
     "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff, date_joined)"),
-    # The canary looks for its words in what sessions hold.
+    # The canary searches the data of sessions for its words.
     "sessions.Session": Rights(
         "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date, session_data), UPDATE (expire_date), DELETE"
     ),
@@ -124,15 +124,15 @@ RIGHTS: Mapping[str, Rights] = {
     "auth.User_groups": Rights("", ""),
     "auth.User_user_permissions": Rights("", ""),
     "contenttypes.ContentType": Rights("SELECT", ""),
-    # Both insert tasks. Schedules are not used, and emptied.
+    # Both roles insert tasks. Schedules are not used, and are emptied.
     "django_q.OrmQ": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
     "django_q.Task": Rights("SELECT", "SELECT, INSERT, UPDATE"),
     "django_q.Schedule": Rights("", "SELECT, DELETE"),
 }
 
-# What nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables. Citus calls that
-# of a table by name where one statement inserts there and reads what is distributed, chatbots or variables. A mark
-# reads the number of the newest conversation.
+# The sequences that nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables.
+# Citus calls a table's sequence by name if a statement inserts into it and reads distributed tables, chatbots or
+# variables. A mark reads the number of the newest conversation.
 SEQUENCES = {
     "compliance_request_seq": Rights("USAGE", "USAGE"),
     "compliance_replay_id_seq": Rights("USAGE", ""),
@@ -145,7 +145,7 @@ SEQUENCES = {
 
 
 def undeclared() -> Iterator[str]:
-    """Yield one instruction for each table that RIGHTS do not name, and for each name that is no table of ours."""
+    """Yield an instruction for each table that RIGHTS lack, and for each name in RIGHTS that is no table of ours."""
     labels = {model._meta.label for model in apps.get_models(include_auto_created=True) if not model._meta.proxy}
     for label in sorted(labels - RIGHTS.keys()):
         yield (
@@ -157,10 +157,11 @@ def undeclared() -> Iterator[str]:
 
 
 class NotGranted(Exception):
-    """The rights were not given, and nothing was changed. Says what to do first."""
+    """The rights were not granted, and nothing was changed. The text contains what to do first."""
 
 
-# Who makes tables, be it temporary ones, also makes functions, and hides the real tables by others of their names.
+# A role that can create tables, even temporary ones, can also create functions, and hide tables behind others of the
+# same name.
 _OF_ALL = (
     "REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC, {both}",
     "GRANT CONNECT ON DATABASE {database} TO {both}",
@@ -176,7 +177,7 @@ def statements(*, web: str, worker: str) -> Iterator[str]:
     for text in _OF_ALL:
         yield _text(sql.SQL(text).format(database=database, both=both))
     tables = {apps.get_model(label)._meta.db_table: rights for label, rights in RIGHTS.items()}
-    # Some of Django's commands look whether all is migrated.
+    # Some of Django's commands check that all migrations are applied.
     tables[MigrationRecorder.Migration._meta.db_table] = Rights("SELECT", "SELECT")
     for kind, declared in (("TABLE", tables), ("SEQUENCE", SEQUENCES)):
         for name, rights in declared.items():
@@ -239,9 +240,9 @@ SELECT may.description
 
 
 def excess(role: str | None = None) -> list[str]:
-    """Return what a role, or the present one, may do that neither web server nor workers need: ends of a sentence.
+    """Return the rights of a role, or the present one, that neither web server nor workers need: ends of a sentence.
 
-    Of a superuser that alone; nothing while the database has no tables.
+    For a superuser only that fact; nothing while the database has no tables.
     """
     found = [one for (one,) in fetch(_EXCESS, [role, ChangeLogEntry._meta.db_table])]
     return found[:1] if "is a superuser" in found else found

@@ -1,6 +1,6 @@
-"""What the compliance operations refuse, and what can go wrong in a worker.
+"""Errors of the compliance operations, and of the workers.
 
-Codes are stable and documented; details are our own words and never hold a chatter's value or a library's text.
+Codes are stable and documented; details are our own words and never contain a chatter's value or a library's text.
 """
 
 from typing import Self
@@ -13,7 +13,7 @@ from conversations.placement import machines
 class Refused(Exception):
     """A call that cannot be carried out. `code` is one of the API's error codes.
 
-    `pointer` is the JSON pointer of the field at fault, where one is.
+    `pointer` is the JSON pointer of the field at fault, if there is one.
     """
 
     def __init__(self, code: str, detail: str, *, pointer: str = "") -> None:
@@ -50,4 +50,4 @@ class StepFailed(Exception):
 
 
 class ClaimLost(Exception):
-    """The claim expired and someone else took it: stop, write nothing more."""
+    """The claim expired and another worker took it: stop, and write nothing more."""

@@ -1,4 +1,4 @@
-"""What holds nothing of a chatter, and why: tables of ours with their free columns, and the exceptions.
+"""Tables without data of a chatter, with the reasons: our tables with their free columns, and the exceptions.
 
 A column is free unless its type or its choices limit it to numbers, times, references to rows and a closed list.
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Outside(NamedTuple):
-    """Why a table holds nothing of a chatter; `columns` are its free columns, separated by spaces."""
+    """The reason why a table has no data of a chatter; `columns` are its free columns, separated by spaces."""
 
     why: str
     columns: str = ""

@@ -24,14 +24,14 @@ from conversations.placement import machines
 
 @task
 def drain() -> None:
-    """Do waiting work. Notifies another worker of a backlog, and of work it leaves."""
+    """Do waiting work. Notifies another worker of a backlog, and of remaining work."""
     if worker.drain(on_backlog=notify.notify_workers, background=JOBS):
         notify.notify_workers()
 
 
 @task
 def sweep() -> None:
-    """Runs every minute: do what is due by time, and what lost tasks were for."""
+    """Do the work that is due by time, and the work of lost tasks. Runs every minute."""
     with Isolation() as isolated:
         with isolated.part("sweep"):
             worker.sweep(JOBS)
@@ -63,14 +63,14 @@ def send_mails() -> None:
 
 
 def requeue_from_cluster(name: str, blamed: str | None) -> bool:
-    """Requeue what the workers of a dead cluster were at. Only that of the `blamed` one loses an attempt."""
+    """Requeue the work of a dead cluster. Only the work of the `blamed` worker loses an attempt."""
     leases.requeue_from_cluster(name, blamed=blamed)
     bucket_checks.requeue_from_cluster(name)
     return claims.requeue_from_cluster(name, blamed=blamed)
 
 
 def enqueue_due_work() -> None:
-    """Insert tasks for what is due: some may have been lost, with their process or because the database failed."""
+    """Insert tasks for due work: some may have been lost, with their process or because the database failed."""
     if health.is_anything_due() or bucket_checks.is_any_waiting():
         notify.notify_workers()
     notify.enqueue_sweep()

@@ -1,4 +1,4 @@
-"""What a worker does: drain the queue of requests, and sweep up what is due by time.
+"""The work of a worker: drain the queue of requests, and do what is due by time.
 
 Both are loops over the database alone; django-q2, `process_requests` and the tests call the same functions.
 """
@@ -45,7 +45,7 @@ Lane = ComplianceRequest.Lane
 
 # About the longest that a task runs, so that a cluster stops soon and other tasks get their turn.
 DRAIN_SECONDS = 20.0
-# After this long, what is left of a claim is requeued, between two transactions.
+# After this long, the rest of a claim is requeued, between two transactions.
 TURN_SECONDS = 5.0
 # How long a worker waits for the database to requeue its claim: less than the lease.
 _PATIENCE_SECONDS = 30.0
@@ -61,7 +61,7 @@ def drain(
 
     Kinds and lanes take turns, so a backlog in one does not delay the others. `on_backlog` is called when a claim
     leaves work for other workers: once for full claims, and for each large one. Daily extracts are built when no
-    request can be taken; those that have waited long, between rounds.
+    request can be taken; those that have waited long are built between rounds.
 
     In a database that was restored from a backup it does nothing; after a failover it replays the ledger.
 
@@ -77,7 +77,7 @@ def drain(
         while time.monotonic() < end:
             if not _may_work():
                 return False
-            # First: what follows may be what tries a silent storage.
+            # First: the later steps may try a silent storage.
             silence.share_hosted()
             journal.write_due()
             requeue.release_export_pending()
@@ -92,7 +92,7 @@ def drain(
                     on_backlog()
                     called = True
                 work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
-            # What was worked on until now took a while.
+            # The work until now took a while.
             if time.monotonic() < end and _may_work() and extracts.build_next(settled=not idle):
                 idle = False
             if _start_client_work(background):
@@ -107,7 +107,7 @@ def _may_work() -> bool:
 
 
 def _catch_up(seconds: float) -> bool:
-    """Replay the ledger for so long if that needs nobody's decision; return whether work may be left."""
+    """Replay the ledger for `seconds` if no decision is needed; return whether work may be left."""
     if service.state() != service.State.CATCHING_UP:
         return False
     try:
@@ -201,14 +201,14 @@ def sweep(background: BackgroundJobs | None = None) -> None:
             for step in steps:
                 with isolated.part(f"{step.__module__}.{step.__name__}"):
                     step()
-        # Afterwards: its threads would be refused what this one may try and has not.
+        # Afterwards: otherwise its threads could be refused calls that this thread may try.
         if background is not None:
             with isolated.part("background"):
                 _remove_expired(background)
 
 
 def _remove_expired(background: BackgroundJobs) -> None:
-    """Start to remove expired data. There is nothing to requeue: the next sweep finds what is left."""
+    """Start to remove expired data. There is nothing to requeue: the next sweep finds the rest."""
 
     def nothing() -> None:
         pass
@@ -227,7 +227,7 @@ def _remove_expired(background: BackgroundJobs) -> None:
 
 
 def requeue_expired() -> None:
-    """Requeue what workers held whose lease has run out."""
+    """Requeue the work of workers whose lease has run out."""
     claims.requeue_expired()
     leases.requeue_expired()
 
@@ -254,8 +254,8 @@ def work(held: HeldClaim, deadline: float) -> None:
 def _isolate(held: HeldClaim, error: Exception) -> None:
     """After an unforeseen error, split the claim up, or fail an attempt of a single request.
 
-    Wait for a database that does not answer: otherwise the claim would have to expire. Where it refuses work for now,
-    rest.
+    Waits for a database that does not answer: otherwise the claim would have to expire. Pauses if the database
+    refuses work for now.
     """
     if was_refused_temporarily(error):
         logger.warning("claim.refused claim=%s %s", held.id, describe_kind(error))
