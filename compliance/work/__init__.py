@@ -1,1 +1,1 @@
-"""What the workers do: who takes which requests, in which order, and what becomes of them."""
+"""The work on requests: how workers claim them, in which order, and the changes of their states."""

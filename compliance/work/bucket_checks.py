@@ -1,6 +1,6 @@
-"""Checks of buckets by workers: of one that a user asks about in the console, and of the hosted bucket by the sweep.
+"""Checks of buckets by workers: on a user's request in the console, and of the hosted bucket by the sweep.
 
-A check that a user has requested is a row that a worker takes, and adds each step's result to. So no page waits for a
+A user's check is a row that a worker leases, and to which it adds the result of each step. So no page waits for a
 bucket, and a bucket has one check at a time. Commands check in their own process
 (`chatbots.operations.buckets.check_bucket`).
 """
@@ -24,7 +24,7 @@ from compliance.cluster import notify, occurrences
 
 logger = logging.getLogger(__name__)
 
-# Of the hosted bucket.
+# The interval of checks of the hosted bucket.
 _EVERY_SECONDS = 300
 _SECONDS = 10.0
 _MISSING = occurrences.Name.BUCKET_MISSING
@@ -44,15 +44,15 @@ def last(chatbot: Chatbot) -> BucketCheck | None:
 
 
 def take_next(busy: Collection[int] = ()) -> BucketCheck | None:
-    """Take the check that has waited longest, of none of the chatbots in `busy`. One that was lost starts over."""
+    """Lease the check that has waited longest, except for chatbots in `busy`. A lost check starts over."""
     waiting = BucketCheck.objects.filter(finished_at=None).exclude(chatbot__in=busy).order_by("asked_at")
     return leases.take(waiting, owner=proc.owner(), steps=[])
 
 
 def run(check: BucketCheck) -> None:
-    """Run a check that was taken, and write each step's result as it comes. Call it outside any transaction.
+    """Run a leased check, and write the result of each step at once. Call it outside any transaction.
 
-    One that is lost meanwhile goes on, to remove its test object, and writes nothing more.
+    A check that loses its lease continues, to remove its test object, and writes nothing more.
     """
 
     def add(step: Step) -> None:
@@ -74,12 +74,12 @@ def run(check: BucketCheck) -> None:
 
 
 def is_any_waiting() -> bool:
-    """Return whether a check waits that no worker holds."""
+    """Return whether a check waits without a worker."""
     return BucketCheck.objects.filter(finished_at=None, next_attempt_at__lte=Now()).exists()
 
 
 def requeue_from_cluster(cluster: str) -> None:
-    """Let others start over the checks of a dead cluster's workers."""
+    """Let other workers start over the checks of a dead cluster's workers."""
     held = BucketCheck.objects.filter(finished_at=None, owner__startswith=f"{cluster}:")
     held.update(token=None, next_attempt_at=Now())
 
@@ -87,15 +87,16 @@ def requeue_from_cluster(cluster: str) -> None:
 def check_hosted_if_due() -> None:
     """Write an object to the hosted bucket and remove it: every five minutes, and after a failure at each call.
 
-    So a missing bucket is known before a request needs it: `health` reports a failure. A storage that does not answer
-    is none: that is `storage_silent`. Call it outside any transaction.
+    So a missing bucket is noticed before a request needs it: `health` reports a failure. A storage that does not
+    answer is no failure of this check: it is `storage_silent`. Call it outside any transaction.
     """
     if not occurrences.ask(_MISSING, every=_EVERY_SECONDS):
         return
     storage = hosted_storage()
     try:
         with outbound.within(_SECONDS):
-            # Else each trial would leave a version more where versions are kept and may not be removed.
+            # Otherwise each trial would leave another version in a bucket that keeps versions and refuses their
+            # removal.
             storage.purge(KEY)
             storage.put(KEY, b"A check whether the service may write here.", "text/plain")
             storage.purge(KEY)

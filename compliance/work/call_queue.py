@@ -1,9 +1,10 @@
-"""Rows that are due for a call to a client, by a lease (`common.leases`): callbacks and look-ups, each in a table of
-its own. One worker at a time takes some, a fair share of each chatbot, and records what became of them.
+"""The queue of rows that are due for a call to a client: callbacks and look-ups, each in a table of its own.
 
-A table of conversations can be distributed (docs/explanation/citus.md). So each statement names the chatbots, those
-about rows of several are run place by place, and no volatile function stands in an UPDATE, and no time in its CASEs
-or its RETURNING: what depends on the time is decided where the rows are locked.
+One worker at a time leases some (`common.leases`), a fair share of each chatbot, and records the outcomes.
+
+A table of conversations can be distributed (docs/explanation/citus.md). So each statement has the chatbots in its
+conditions, and statements about rows of several chatbots are run place by place. An UPDATE has no volatile function,
+and no time in its CASEs or its RETURNING: conditions on the time are evaluated where the rows are locked.
 """
 
 import random
@@ -28,22 +29,22 @@ from common.storage.breaker import Breaker
 from compliance.work.sql import IS_OPEN
 from conversations.placement import by_place, find_by_index, machines
 
-# Of a chatbot: a host may serve several, with failures of their own.
+# By chatbot: a host may serve several, with failures of their own.
 Receiver = tuple[int, str]
 
-# Of one chatbot at a time: a slow receiver must not hold all threads.
+# The calls of one chatbot at a time: a slow receiver must not hold all threads.
 PER_CHATBOT = 4
-# Of those that go to a receiver that rests, how many are put off at a time.
+# The number of rows for a resting receiver that are postponed at a time.
 MOST_PUT_OFF = 5_000
 SECONDS_TO_TAKE = 1.0
 
-# One worker at a time looks whether it may call, and takes.
+# One worker at a time checks whether it may call, and leases rows.
 _MESSENGER_LOCK = 0x6463_636D  # "dccm"
 _TOKENS = """
 SELECT token FROM compliance_callback
  WHERE token IS NOT NULL AND token <> %(token)s AND next_attempt_at > clock_timestamp()
 """
-# In the order of the index of leased rows: PostgreSQL would read all of the chatbots otherwise.
+# In the order of the index of leased rows: otherwise PostgreSQL would read all rows of the chatbots.
 _TOKENS_OF_LOOKUPS = """
 SELECT token FROM conversations_identitylookup
  WHERE token IS NOT NULL AND token <> %(token)s AND next_attempt_at > clock_timestamp()
@@ -70,8 +71,8 @@ UPDATE {table} c
   FROM picked WHERE {in_place} AND c.id = picked.id
 RETURNING c.id, c.chatbot_id, c.attempts
 """
-# Skips what others have locked, so that it cannot deadlock with them: an erasure deletes look-ups in an order of its
-# own, and intake queues several anew. What they hold is not the worker's any more.
+# Skips locked rows to avoid a deadlock: an erasure deletes look-ups in an order of its own, and intake queues several
+# anew. The rows that they have locked are not the worker's any more.
 _RECORD = """
 WITH ending AS (
     SELECT * FROM unnest(%(ids)s::{key}[], %(states)s::text[], %(errors)s::text[], %(statuses)s::int[],
@@ -104,15 +105,15 @@ DELETE FROM {table}
 
 
 class Row(NamedTuple):
-    """What was taken, before it is read."""
+    """A leased row before it is read."""
 
     id: Any
     chatbot_id: int
     attempts: int
 
 
-# A leased row, with these of its columns, too, and a `url`. (A bound would not be met: mypy does not find a model's
-# in time.)
+# A leased row with these of its columns and a `url`. (Without a bound: mypy does not find a model's attributes in
+# time.)
 Due = Any
 _Due = TypeVar("_Due", bound=Due)
 _Outcome = TypeVar("_Outcome")
@@ -121,7 +122,7 @@ _Outcome = TypeVar("_Outcome")
 class Call(Generic[_Outcome]):
     """One signed call, which a thread makes. Nothing of it happens after its `deadline` (of `time.monotonic`).
 
-    `read` returns the outcome that an answer is, and raises nothing.
+    `read` returns the outcome of an answer, and raises nothing.
     """
 
     def __init__(
@@ -148,12 +149,12 @@ class Call(Generic[_Outcome]):
         return self._read(self._post.run(body=self._body, headers={"User-Agent": self._agent, **headers}))
 
     def partial_result(self) -> _Outcome:
-        """Return the outcome of a call that is not over at its deadline, since a name is still looked up."""
+        """Return the outcome of a call that is still running at its deadline, because its name is being resolved."""
         return self._read(self._post.partial_result())
 
 
 class Ending(NamedTuple):
-    """What becomes of a row. One that still waits is tried again, or given up once it was tried for long enough.
+    """The outcome of a row. A waiting one is retried, or given up once it was tried for long enough.
 
     Without an `error` the last one is kept.
     """
@@ -170,14 +171,14 @@ class Receivers:
         self._breakers: defaultdict[Receiver, Breaker] = defaultdict(Breaker)
 
     def pause_seconds(self, receiver: Receiver) -> float:
-        """Return for how many seconds a receiver must not be called; 0 if it may."""
+        """Return the seconds for which a receiver must not be called; 0 if it may be called."""
         return self._breakers[receiver].seconds_left if receiver in self._breakers else 0.0
 
     def answered(self, receiver: Receiver) -> None:
         self._breakers.pop(receiver, None)
 
     def failed(self, receiver: Receiver) -> None:
-        # Calls that were under way together count as one failure more.
+        # Calls that ran at the same time count as one more failure.
         if not self.pause_seconds(receiver):
             self._breakers[receiver].failed()
 
@@ -186,17 +187,17 @@ class Receivers:
 
 
 class Queue(ABC, Generic[_Due, _Outcome]):
-    """Rows that are due for a call. `token` is a turn's; what it has lost to another, it writes nothing to.
+    """The rows that are due for a call. `token` is a turn's; it writes nothing to rows that it has lost.
 
-    `c` is a row of the table in the texts of SQL, and `held` what is recorded of it.
+    `c` is a row of the table in the texts of SQL, and `held` its recorded outcome.
     """
 
     name: ClassVar[str]  # of the threads
     receivers: ClassVar[Receivers]
     model: ClassVar[type[Lease]]
-    waits: ClassVar[str]  # the states of what waits, and of what was given up
+    waits: ClassVar[str]  # the states of waiting rows, and of rows that were given up
     gives_up: ClassVar[str]
-    rests: ClassVar[str]  # the error of what was not tried, since its receiver rests
+    rests: ClassVar[str]  # the error of a row that was not tried, since its receiver rests
     first_wait: ClassVar[timedelta]
     longest_wait: ClassVar[timedelta]
     may_go: ClassVar[str] = "TRUE"
@@ -207,16 +208,16 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     @property
     def kept(self) -> timedelta:
-        """For how long a row is kept from its end, for `held.expires_at`."""
+        """The time for which a row is kept after its end, for `held.expires_at`."""
         return timedelta()
 
     @abstractmethod
     def due_chatbots(self) -> Collection[int]:
-        """Return the chatbots that have something due and may be called."""
+        """Return the chatbots with due rows that may be called."""
 
     @abstractmethod
     def read(self, token: UUID, rows: Sequence["Row"]) -> Sequence[_Due]:
-        """Return those of the rows just taken that are to be called, and end or drop the others."""
+        """Return those of the rows just leased that are to be called, and end or drop the others."""
 
     @abstractmethod
     def call(self, due: _Due, *, signers: Signers, tls: ssl.SSLContext) -> Call[_Outcome]:
@@ -224,7 +225,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     @abstractmethod
     def unsigned(self, code: str) -> _Outcome:
-        """Return the outcome of a call that is not made, since nothing can sign it."""
+        """Return the outcome of a call that is not made, since no key can sign it."""
 
     @abstractmethod
     def note(self, token: UUID, outcomes: Sequence[tuple[_Due, _Outcome]]) -> None:
@@ -232,20 +233,20 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
     @abstractmethod
     def recorded(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Do what follows from endings, in the transaction that has recorded them. Rows are as `reported`."""
+        """Process endings, in the transaction that has recorded them. Rows are as `reported`."""
 
     @abstractmethod
     def has_answered(self, outcome: _Outcome) -> bool | None:
-        """Return whether the receiver is well; None if the outcome does not tell."""
+        """Return whether the receiver works; None if the outcome does not show it."""
 
     def receiver_of(self, due: _Due) -> Receiver:
         return due.chatbot_id, receiver_of(due.url) or ""
 
     def take(self, token: UUID, *, room: int, busy: Mapping[int, int]) -> Sequence[_Due]:
-        """Lease rows, at most `room`; `busy` says how many calls each chatbot has on their way.
+        """Lease rows, at most `room`; `busy` is the number of running calls of each chatbot.
 
-        Nothing is taken while as many other workers call as may at a time. What needs no call is done with on the
-        way, as much as a second allows.
+        Nothing is leased while the maximum number of other workers call. Rows that need no call are ended on the way,
+        as many as a second allows.
         """
         end = time.monotonic() + SECONDS_TO_TAKE
         taken: Sequence[_Due] = []
@@ -260,7 +261,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         return taken
 
     def end(self, token: UUID, endings: Iterable[tuple[Due, Ending]], *, calls: int = 1) -> None:
-        """Record what became of rows, after so many `calls` of each."""
+        """Record the outcomes of rows, after this number of `calls` of each."""
         rows = {
             one.id: (one.chatbot_id, ending, random_wait(self._back_off(one.attempts))) for one, ending in endings
         }
@@ -268,15 +269,15 @@ class Queue(ABC, Generic[_Due, _Outcome]):
             self.recorded(self._record(token, rows, calls=calls))
 
     def release(self, token: UUID, rows: Iterable[Due]) -> None:
-        """Have others take them once the lease would be over: rows under lease would keep workers from calling."""
+        """Let other workers lease the rows at the end of the lease: leased rows would keep workers from calling."""
         lease = self.model.lease
         with transaction.atomic():
             self._record(token, {one.id: (one.chatbot_id, Ending(self.waits, None), lease) for one in rows}, calls=0)
 
     def postpone(self, token: UUID, taken: Iterable[Due], *, receiver: Receiver, seconds: float) -> None:
-        """Put off what would go to a receiver that rests: what was taken, and what else is due, many at a time.
+        """Postpone the rows of a resting receiver: leased ones and other due ones, many at a time.
 
-        No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
+        No attempt is lost. Rows that were tried for long enough are given up, though they were not tried just now.
         """
         chatbot_id, origin = receiver
         ending = chatbot_id, Ending(self.waits, self.rests), timedelta(seconds=seconds)
@@ -291,7 +292,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
             execute(self._sql(_DROP), {"token": token, "ids": array(ids), "chatbots": chatbots})
 
     def _lease(self, token: UUID, shares_of: Mapping[int, int], *, only: str, **values: str) -> list[Row]:
-        """Take what is due of these chatbots, of each so much at most. In the order of the index, not sorting all."""
+        """Lease due rows of these chatbots, a share of each at most, in the index's order without a sort."""
         rows = []
         for together in by_place({chatbot: chatbot for chatbot in shares_of}):
             values |= {"chatbots": array(together), "shares": array(shares_of[chatbot] for chatbot in together)}
@@ -308,7 +309,8 @@ class Queue(ABC, Generic[_Due, _Outcome]):
         if not rows:
             return []
         find_by_index()
-        # The rows of one token seem to be one: looked up for each of thousands put off, they would be read as often.
+        # PostgreSQL expects one row for a token. If it looked the rows up for each of thousands of postponed ones, it
+        # would read them as often.
         execute(local_settings(enable_hashjoin="on"))
         recorded = []
         for ids, chatbots in _places({one: chatbot_id for one, (chatbot_id, _, _) in rows.items()}):
@@ -324,7 +326,7 @@ class Queue(ABC, Generic[_Due, _Outcome]):
                 "statuses": [ending.status for ending in endings],
                 "waits": [rows[one][2] for one in ids],
             }
-            # By the token alone: without statistics PostgreSQL would combine that with all rows of the chatbots.
+            # By the token alone: without statistics PostgreSQL would combine it with all rows of the chatbots.
             recorded += fetch_in_index_order(self._sql(_RECORD), values)
         return recorded
 
@@ -342,9 +344,9 @@ class Queue(ABC, Generic[_Due, _Outcome]):
 
 
 def may_take(token: UUID) -> bool:
-    """Return whether a turn may take rows, in a transaction that takes them: one worker at a time does.
+    """Return whether a turn may lease rows, in the transaction that leases them: one worker at a time does.
 
-    As many workers call as may at a time, whatever the queues: one of a cluster's is always left for requests.
+    The number of calling workers is limited over all queues: one worker of a cluster is always left for requests.
     """
     lock_until_commit(_MESSENGER_LOCK)
     chatbots = machines.reachable(Resolver.objects.values_list("pk", flat=True))
@@ -360,9 +362,9 @@ def may_take(token: UUID) -> bool:
 
 
 def shares(due: Iterable[int], *, room: int, busy: Mapping[int, int]) -> dict[int, int]:
-    """Return how many rows may be taken of which of the chatbots. With more chatbots than room, a random sample.
+    """Return how many rows of which chatbots may be leased. With more chatbots than room, a random sample.
 
-    Each gives an equal share, so no backlog makes another chatbot wait.
+    Each chatbot gets an equal share, so no backlog delays another chatbot.
     """
     free = {chatbot: PER_CHATBOT - busy.get(chatbot, 0) for chatbot in due}
     waiting = [chatbot for chatbot, most in free.items() if most > 0]
@@ -371,6 +373,6 @@ def shares(due: Iterable[int], *, room: int, busy: Mapping[int, int]) -> dict[in
 
 
 def _places(chatbot_of: Mapping[Any, int]) -> Iterator[tuple[list[Any], str]]:
-    """Yield the ids of rows that live together, and their chatbots as an array."""
+    """Yield the ids of rows that live in one place, and their chatbots as an array."""
     for ids in by_place(chatbot_of):
         yield ids, array({chatbot_of[one] for one in ids})

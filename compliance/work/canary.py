@@ -1,4 +1,4 @@
-"""What the canary last found (`compliance.canary` takes the turns)."""
+"""The canary's last results (`compliance.canary` takes the turns)."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from django.conf import settings
 
 from compliance.models import Canary, CanaryTurn
 
-# Turns in a row may fail for a restart, or an hour's outage, before it is told.
+# The number of turns in a row that may fail, as in a restart or an hour's outage, before it is reported.
 _LATE_TURNS = 3
 _LATE_AT_LEAST = timedelta(hours=1)
 
 
 class CanaryState(NamedTuple):
-    """What the canary last said. `every` is None where it is off, `began_at` where it is not set up.
+    """The canary's last results. `every` is None if it is off, `began_at` if it is not set up.
 
-    `clean` is the last turn that was clean, `looked` the last that could tell, `last` the last that has ended.
+    `clean` is the last clean turn, `looked` the last with a result, `last` the last that has ended.
     """
 
     every: timedelta | None
@@ -36,7 +36,7 @@ class CanaryState(NamedTuple):
 
     @property
     def clean_since(self) -> datetime | None:
-        """Return when a turn was last clean, or since when one could have been."""
+        """Return the time of the last clean turn, or the time from which one could have been clean."""
         return self.clean_at or self.began_at
 
     @property
@@ -45,18 +45,18 @@ class CanaryState(NamedTuple):
 
     @property
     def findings(self) -> Mapping[str, int]:
-        """How many there are of each place; none where it was clean."""
+        """The number of findings by place; empty for a clean turn."""
         return Counter(one["place"] for one in self.looked.findings) if self.looked else {}
 
     def is_late(self, now: datetime) -> bool:
-        """Return whether it is on, and was not clean for several turns, or is not set up."""
+        """Return whether it is on, and either had no clean turn for several turns, or is not set up."""
         if self.every is None:
             return False
         return self.clean_since is None or now - self.clean_since > max(_LATE_AT_LEAST, _LATE_TURNS * self.every)
 
 
 def state() -> CanaryState:
-    """Return what the canary last said. No query where it is off."""
+    """Return the canary's last results. Makes no query if it is off."""
     canary = None if settings.CANARY_EVERY is None else Canary.objects.first()
     if canary is None:
         return CanaryState(settings.CANARY_EVERY)
@@ -64,7 +64,7 @@ def state() -> CanaryState:
     first = CanaryTurn.objects.order_by("began_at").first()
     return CanaryState(
         settings.CANARY_EVERY,
-        # It can be switched on long after it was set up.
+        # The canary can be switched on long after it was set up.
         began_at=first.began_at if first else canary.created_at,
         clean=ended.filter(state="clean").first(),
         looked=ended.filter(state__in=["clean", "found"]).first(),

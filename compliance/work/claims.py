@@ -62,7 +62,7 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
 RETURNING r.id, made.id
 """
 
-# Without looking at what waits before them: nothing else is carried out meanwhile.
+# Without a check of earlier requests: nothing else is carried out meanwhile.
 _CLAIM_THESE = f"""
 WITH picked AS (
     SELECT r.id FROM compliance_compliancerequest r
@@ -77,8 +77,8 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id FROM made, picked W
 RETURNING r.id, made.id
 """
 
-# The worker of a request is to blame if it was lost itself, not if it ended along with its cluster. Then the request
-# may be why: it loses an attempt, and has an error, if it was alone.
+# A lost worker is to blame, but not one that ended along with its cluster. Its request may be the cause: it loses an
+# attempt, and gets an error, if it was alone.
 _REQUEUE = f"""
 WITH lost AS (
     DELETE FROM compliance_claim WHERE id IN (SELECT id FROM compliance_claim WHERE {{which}} FOR UPDATE SKIP LOCKED)
@@ -127,7 +127,7 @@ class HeldClaim:
 
     @property
     def may_leave_work(self) -> bool:
-        """Whether work may wait that this worker cannot get to: elsewhere, or its claim is full. Large ones are."""
+        """Whether work for other workers may wait: in other places, or if the claim is full, as large ones are."""
         return self.others_wait or len(self.request_ids) == scheduling.claim_size(self.kind, self.lane)
 
     @contextmanager
@@ -204,9 +204,9 @@ class HeldClaim:
 def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
     """Claim the next requests of a kind that call no client's bucket; return None if there are none to take.
 
-    The normal lane gives many at once, a fair share for each chatbot; all are of chatbots of one place. The lane
-    `split` gives fewer, of claims that failed or were lost. If such a claim fails too, its requests are taken alone,
-    as a large one is; one worker of a cluster always stays free of large ones.
+    A claim of the normal lane has many, a fair share for each chatbot; all are of chatbots of one place. A claim of
+    the lane `split` has fewer, from claims that failed or were lost. If such a claim fails too, its requests are
+    taken alone, as a large one is; one worker of a cluster always stays free of large ones.
     """
     with transaction.atomic():
         chatbots = scheduling.waiting_chatbots(kind, lane)
@@ -217,9 +217,9 @@ def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
 
 
 def take_by_ids(kind: Kind, lane: Lane, request_ids: Sequence[UUID]) -> HeldClaim | None:
-    """Claim those of these requests of one kind and lane that wait; return None if none does.
+    """Claim the waiting ones of these requests of one kind and lane; return None if there is none.
 
-    For a replay alone: also while the database is closed, and whoever waits before them.
+    Only for a replay: also while the database is closed, and before earlier requests.
     """
     token = uuid4()
     values = {"owner": proc.owner(), "token": token, "lease": LEASE_SECONDS, "picked": array(request_ids)}
@@ -254,7 +254,7 @@ def _claim(
     }
     claimed = dict(fetch(_CLAIM, values))
     if not claimed:
-        # Another worker has just taken their predecessors, or the bucket. Or the database was restored.
+        # Another worker has just claimed their predecessors, or the bucket. Or the database was restored.
         transaction.set_rollback(True)
         return None
     request_ids = tuple(request_id for request_id in picked if request_id in claimed)
@@ -270,7 +270,7 @@ def requeue_expired() -> int:
 
 
 def requeue_by_ids(request_ids: Collection[UUID]) -> None:
-    """Requeue these requests out of the claims that a replay has left behind, without a lost attempt."""
+    """Requeue these requests from the claims that a replay has left behind, without a lost attempt."""
     _requeue(_REQUEUE_THESE, blamed="", picked=array(request_ids))
 
 

@@ -1,10 +1,10 @@
-"""A worker's turn at calling clients: a few threads call, one looks after the rows.
+"""A worker's turn at calling clients: a few threads call, one manages the rows.
 
-A receiver that is slow or gone holds up neither other receivers nor the worker: of one chatbot only so many calls are
-on their way at a time, a receiver that fails several times in a row is left alone for a while, and a turn is bounded.
+A slow or missing receiver delays neither other receivers nor the worker: the calls of one chatbot at a time are
+limited, a receiver that fails several times in a row is not called for a while, and a turn is bounded.
 
-What is called, and what becomes of it, is a `Queue`. One turn can serve several, each with threads of its own: calls
-of one do not wait for those of another, and all together keep no more workers busy than may be.
+The calls and their outcomes belong to a `Queue`. One turn can serve several, each with threads of its own: calls of
+one do not wait for those of another, and together they keep no more workers busy than allowed.
 """
 
 import logging
@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 _Due = TypeVar("_Due", bound=Due)
 _Outcome = TypeVar("_Outcome")
 
-# No new call is begun later in a turn; those on their way may take as long as a call may.
+# No new call begins later in a turn; running ones may take the time of a call.
 TURN_SECONDS = 10.0
 # For each queue.
 THREADS = 32
-# In its pool, for each of them. A call that is over may leave its thread to the name service, a few times in a turn;
-# one that found no thread would count as a call without an answer.
+# The threads in the pool for each call. A call that is over may leave its thread to the name service, a few times in
+# a turn; a call without a thread would count as one without an answer.
 _THREADS_EACH = 4
-# While calls are on their way, others are looked for so often.
+# The interval of searches for more calls while calls are running.
 _LOOK_SECONDS = 0.2
 
 
 def run(queues: Iterable[Queue[Any, Any]], *, seconds: float) -> bool:
     """Make the calls that are due until none is, or the time is over; return whether some may be left.
 
-    Nothing is called while other workers see to it. What was on its way when a worker was killed is called again when
-    its lease is over. An error with one queue leaves the others their turn, and is raised at its end.
+    Makes no call while enough other workers do. Calls of a killed worker are made again when their lease is over. An
+    error of one queue does not affect the others, and is raised at the end of the turn.
     """
     end, token = time.monotonic() + seconds, uuid4()
     lanes = [_Lane(queue, token) for queue in queues]
@@ -82,16 +82,16 @@ class _Lane(Generic[_Due, _Outcome]):
         self._threads = ThreadPoolExecutor(THREADS * _THREADS_EACH, thread_name_prefix=queue.name)
 
     def close(self) -> None:
-        """Leave what is still on its way to its threads: the leases run out."""
+        """Leave running calls to their threads: the leases run out."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """What trusts the certificates that this machine trusts."""
+        """A context with the trusted certificates of this machine."""
         return outbound.tls_context()
 
     def take(self, step: Callable[[], int]) -> int:
-        """Return what a step of this lane returns; 0 if it fails, or one has failed before."""
+        """Return the result of a step of this lane; 0 if it fails, or a step has failed before."""
         try:
             return 0 if self.error else step()
         except Exception as error:
@@ -101,7 +101,7 @@ class _Lane(Generic[_Due, _Outcome]):
             return 0
 
     def start_due(self) -> int:
-        """Take what is due, and return how many that were."""
+        """Lease due rows and start their calls; return their number."""
         room = THREADS - len(self.calls)
         if not room:
             return 0
@@ -136,7 +136,7 @@ class _Lane(Generic[_Due, _Outcome]):
             is_done = future.done()
             if is_done or now >= call.deadline:
                 del self.calls[future]
-                # A late one sends nothing more: what it still waits for is the name service.
+                # A late call sends nothing more: it is only waiting for the name service.
                 ended.append((due, future.result() if is_done else call.partial_result()))
         for due, outcome in ended:
             answered = self.queue.has_answered(outcome)

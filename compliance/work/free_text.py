@@ -1,9 +1,9 @@
 """Free text on requests: the client's `reference` and callback address, and the notes of staff.
 
-Filing refuses a reference or an address that contains what the request is about. What contains another erased value
-is cleared here. A note can say anything, so it goes with its subject, whatever it says:
+Filing refuses a reference or an address that contains the request's selector. Texts with another erased value are
+cleared here. A note can contain anything, so it is always cleared with its subject:
 
-- when a conversation is erased, on each request by conversation ids that names it, and each redaction of it. Of
+- when a conversation is erased, on each request with its id, and each redaction of it. Of
   these, references and addresses are cleared that contain the conversation's id or the value of a person in it;
 - when the deletion of a chatter completes, on each request of the chatter. Of these, references and addresses are
   cleared that contain the chatter's value: it is the last time that it is known.
@@ -27,8 +27,8 @@ SELECT other.id, other.reference, other.callback_url, r.uci_value
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS other
  WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND (other.reference <> '' OR other.callback_url <> '')
 """
-# One row for each request that names one of the conversations, or redacts it, and has a text. What the conversations
-# say is looked up anew: a WITH has no index, so each request would read all of it.
+# One row for each request with a text that is about one of the conversations, or redacts it. The conversations' data
+# is looked up again: a WITH has no index, so each request would read all of it.
 _OF_CONVERSATIONS = f"""
 WITH c AS MATERIALIZED (
     SELECT id, external_id_digest FROM conversations_conversation
@@ -72,10 +72,10 @@ UPDATE compliance_compliancerequest r
  WHERE r.id = ANY(%(references)s) OR r.id = ANY(%(addresses)s)
 """
 
-# Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
+# Mostly there are no notes: then nothing is looked up, and the long statement is not planned.
 _IS_ANY_NOTE = "SELECT TRUE FROM compliance_requestnote WHERE text IS NOT NULL ORDER BY created_at LIMIT 1"
-# Begins a statement: `about` has the deletion and the note. What was erased is found from the notes, since a deletion
-# may have erased any number of conversations. A redaction or a retention run has no chatter.
+# Begins a statement: `about` has the deletion and the note. Erased conversations are found from the notes, since a
+# deletion may have erased any number of them. A redaction or a retention run has no chatter.
 _ABOUT = f"""
 {sql.REQUESTS}, noted AS MATERIALIZED (
     SELECT id, request_id FROM compliance_requestnote WHERE text IS NOT NULL
@@ -128,7 +128,8 @@ UPDATE compliance_requestnote SET text = NULL
  WHERE id = ANY(ARRAY(SELECT id FROM compliance_requestnote WHERE id = ANY(%s) ORDER BY id FOR UPDATE))
 """
 
-# A decision under way, which the statement that empties does not see yet, writes what is new. None takes this long.
+# A concurrent decision, which the emptying statement does not see yet, writes a new note. No decision takes this
+# long.
 _MEANWHILE = "1 minute"
 _NOTES_LEFT = f"""
 {_ABOUT}
@@ -143,9 +144,9 @@ SELECT about.deletion_id, count(*)
 
 @dataclass
 class FreeText:
-    """What has to go: the requests of the references and addresses, and the numbers of the notes.
+    """The texts to clear: the requests of the references and addresses, and the numbers of the notes.
 
-    `conversations` has for each of these requests those whose id or person its text contains.
+    `conversations` has, for each of these requests, the conversations whose id or person its text contains.
     """
 
     references: set[UUID] = field(default_factory=set)
@@ -177,9 +178,9 @@ class FreeText:
 
 
 def of_chatters(deletion_ids: Sequence[UUID]) -> FreeText:
-    """Return the references and addresses that contain the value of these deletions' chatters, of their requests.
+    """Return the requests of these deletions' chatters whose references and addresses contain the value.
 
-    These never change but to be cleared, so what is returned holds until the caller locks the requests.
+    These texts are only ever cleared, so the result stays valid until the caller locks the requests.
     """
     found = FreeText()
     for row in fetch(_OF_CHATTERS, [array(deletion_ids)]):
@@ -188,19 +189,19 @@ def of_chatters(deletion_ids: Sequence[UUID]) -> FreeText:
 
 
 def clear_for_chatters(deletion_ids: Sequence[UUID]) -> None:
-    """Clear what `of_chatters` finds, in the completing transaction.
+    """Clear the texts that `of_chatters` finds, in the completing transaction.
 
-    That has locked the requests (`transitions.completion`).
+    It has locked the requests (`transitions.completion`).
     """
     if requests := (found := of_chatters(deletion_ids)).requests:
         found.clear(requests)
 
 
 def of_conversations(conversations: Mapping[int, int]) -> FreeText:
-    """Return what has to go with these conversations, which are given with their chatbots."""
+    """Return the texts to clear with these conversations, which are given with their chatbots."""
     found = FreeText()
     if not conversations:
-        return found  # Citus refuses the statement for no chatbot, which is of no shard
+        return found  # Citus refuses a statement without a chatbot, which has no shard
     given = {"conversations": array(conversations), "chatbots": array(set(conversations.values()))}
     for request_id, reference, address, notes, numbers, values in fetch(_OF_CONVERSATIONS, given):
         found.notes.update(notes)
@@ -213,13 +214,13 @@ def of_conversations(conversations: Mapping[int, int]) -> FreeText:
 
 
 def clear(found: FreeText, *, written: Collection[UUID]) -> set[int]:
-    """Clear what `of_conversations` found, in the transaction that erases.
+    """Clear the texts that `of_conversations` found, in the transaction that erases.
 
     `written` are the requests that the transaction writes; they are locked first. Returns the conversations that
     cannot be erased now, because another transaction has locked a request whose text must be cleared.
     """
-    # First ours, then others' without waiting: so two that erase never wait for each other. Notes come last, as in
-    # the transaction that completes.
+    # First our requests, then others' without waiting: so two erasing transactions never wait for each other. Notes
+    # come last, as in the transaction that completes.
     execute(_LOCK, [array(written)])
     locked = {request_id for (request_id,) in fetch(f"{_LOCK} SKIP LOCKED", [array(found.requests)])}
     found.clear(locked)
@@ -235,5 +236,5 @@ def empty_notes(deletion_ids: Sequence[UUID]) -> None:
 
 
 def count_remaining_notes(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Count the notes about these deletions' subjects that should be empty. What was written since is new."""
+    """Count the notes about these deletions' subjects that should be empty. Notes written since are not counted."""
     return dict(fetch(_NOTES_LEFT, sql.subjects(deletion_ids))) if fetch(_IS_ANY_NOTE) else {}

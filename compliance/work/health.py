@@ -1,8 +1,8 @@
-"""Is the service working? One answer for the console, for `manage.py health` and for monitoring systems.
+"""The health of the service, for the console, for `manage.py health` and for monitoring systems.
 
-The most telling number is the age of the oldest request that may be taken: it grows whatever the reason, be it a dead
-worker, a cluster that looks well and does nothing, or too much work. The rest helps to find the reason, and tells of
-what waits and may not be taken.
+The most important number is the age of the oldest request that may be taken: it grows for any cause, be it a dead
+worker, an idle cluster that seems to work, or too much work. The rest helps to find the cause, and reports requests
+that wait and may not be taken.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,19 +27,19 @@ from compliance.work.lookups import ResolverTrouble
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
 from conversations.placement import machines
 
-# Seconds are normal.
+# The age of the oldest request. Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)
-# A guard notifies every few seconds while requests wait, so idle workers after this are not for want of a task.
+# A guard notifies every few seconds while requests wait, so workers that are idle after this time do not lack a task.
 _IDLE_WAIT = timedelta(seconds=60)
-# The sweep is asked for every minute, and may wait for a worker and take its time.
+# The sweep is requested every minute, and may wait for a worker and take some time.
 _SWEEP_LATE = timedelta(minutes=3)
 # How long a lost or restarted cluster, and unexpected tasks, are reported.
 _CLUSTERS_REPORTED = timedelta(minutes=10)
 _TASKS_REPORTED = timedelta(days=1)
 _LEDGER_REPORTED = timedelta(days=1)
-# A request that was refused twice is tried again after two minutes, and may take some until it is refused.
+# A request that was refused twice is retried after two minutes, and may run for some time until it is refused.
 _REFUSAL_REPORTED = timedelta(minutes=10)
-# For so long after a refusal, workers that are not busy are not reported as idle: each rests for seconds.
+# The time after a refusal in which workers are not reported as idle: each pauses for seconds.
 _REFUSAL_IDLE = timedelta(seconds=15)
 # Workers write the journal every few seconds, and compare the ledger each minute.
 _JOURNAL_LATE = timedelta(minutes=1)
@@ -91,7 +91,7 @@ SELECT c.id, c.owner, c.is_large, c.created_at, c.expires_at, taken.requests, ta
  ORDER BY c.created_at, c.id
  LIMIT 200
 """
-# Of the service nothing in a database that was just emptied.
+# No row of the service in a database that was just emptied.
 _NOW = """
 SELECT statement_timestamp(),
        EXISTS (SELECT FROM compliance_claim WHERE expires_at > statement_timestamp())
@@ -103,9 +103,9 @@ SELECT statement_timestamp(),
        ARRAY(SELECT slug FROM chatbots_chatbot WHERE closed_at IS NOT NULL ORDER BY slug LIMIT 20)
   FROM (VALUES (1)) AS one(row) LEFT JOIN compliance_service s ON s.id = one.row
 """
-# Of younger entries most are done at once, and then need no line of their own.
+# Most younger entries are done at once, and then need no line of their own.
 JOURNAL_AGE_SECONDS = 2.0
-# For the operator's bucket, all exports wait, so they are not counted.
+# For the operator's bucket all exports wait, so they are not counted.
 _SILENT = f"""
 SELECT c.slug, s.since, s.rests_until, waiting.requests, waiting.days
   FROM chatbots_silentstorage s
@@ -146,7 +146,7 @@ class OldestRequest(NamedTuple):
 
 
 class RunningClaim(NamedTuple):
-    """A claim of a worker. `requests` counts those of the chatbots that were asked about."""
+    """A claim of a worker. `requests` counts those of the checked chatbots."""
 
     id: int
     owner: str
@@ -159,9 +159,10 @@ class RunningClaim(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """Whether the database was restored, and how the ledger stands. `journal_since`: what waits longest for it.
+    """Whether the database was restored, and the state of the ledger.
 
-    `closed_chatbots`: the slugs of those of which something could not be replayed, 20 at most.
+    `journal_since`: the time of the oldest waiting entry. `closed_chatbots`: the slugs of chatbots with lines that
+    could not be replayed, 20 at most.
     """
 
     state: str = Service.State.OPEN
@@ -204,7 +205,7 @@ class Health:
 
     @property
     def sweep_age(self) -> timedelta:
-        """The time since the last sweep or, before the first, since a cluster was there to run it."""
+        """The time since the last sweep or, before the first, since the start of a cluster that could run it."""
         began = [cluster.beat.started_at for cluster in self.clusters if cluster.condition is not Condition.STOPPED]
         return self.at - (self.last[Name.SWEEP].last_at or min(began, default=self.at))
 
@@ -238,7 +239,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         ledger=Ledger(*ledger) if ledger[0] else Ledger(),
         silent=[SilentBucket(*row) for row in fetch(_SILENT, _scope(chatbots))],
         interrupted_credentials=interrupted_chatbots(chatbots),
-        # After the look: look-ups lie on all machines, and those on silent ones are left out.
+        # After the check of the machines: look-ups lie on all of them, and those on silent ones are left out.
         resolvers=lookups.failing_resolvers(now, chatbots),
         silent_nodes=silent_nodes,
         canary=canary.state(),
@@ -246,7 +247,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
 
 
 def is_journal_due() -> bool:
-    """Return whether the ledger is to be told of something that was accepted, withdrawn or revoked."""
+    """Return whether accepted, withdrawn or revoked entries wait to be written to the ledger."""
     return JournalEntry.objects.filter(at__lt=Now() - timedelta(seconds=JOURNAL_AGE_SECONDS)).exists()
 
 
@@ -257,7 +258,7 @@ def oldest_waiting(chatbots: Collection[int] | None = None) -> OldestRequest | N
 
 
 def is_anything_due() -> bool:
-    """Return whether a worker can take a request, also one that will try a storage whose rest is over."""
+    """Return whether a worker can take a request, including one that will try a storage whose rest is over."""
     return fetch_one(_OLDEST, _scope(None) | {"trials": True}) is not None
 
 

@@ -1,11 +1,11 @@
-"""What can be wrong with the service, and what to do about it (`compliance.work.health`)."""
+"""The possible faults of the service, with advice (`compliance.work.health`)."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class Code(StrEnum):
-    """Everything that can be wrong. Monitoring systems match these codes, so they are never renamed."""
+    """All faults. Monitoring systems match these codes, so they are never renamed."""
 
     RESTORED_DATABASE = "restored_database"
     CATCHING_UP = "catching_up"
@@ -147,7 +147,7 @@ ADVICE = {
 
 
 class HealthProblem(NamedTuple):
-    """What is wrong, and what to do."""
+    """A fault, and what to do about it."""
 
     code: Code
     detail: str

@@ -1,4 +1,4 @@
-"""Which look-ups of identities may be made now, how long they wait, and what people see of them.
+"""The look-ups of identities: the due ones, their waits, and their overview for staff.
 
 `compliance.lookups` makes them.
 """
@@ -15,7 +15,7 @@ from conversations.placement import by_place, machines
 
 State = IdentityLookup.State
 
-# What is normal takes seconds; a resolver that is down is tried for a day.
+# A look-up normally takes seconds; a resolver that is down is tried for a day.
 LONGEST_WAIT = timedelta(hours=1)
 # In an overview.
 MOST_COUNTED = 1_000
@@ -30,7 +30,8 @@ SELECT each.id
           AND l.next_attempt_at <= statement_timestamp()
         ORDER BY l.next_attempt_at LIMIT 1) AS first
 """
-# One that was called and is tried again says nothing of the workers: it may be of a chatter whose token is refused.
+# A look-up that was called and is retried is not evidence about the workers: the receiver may refuse the chatter's
+# token.
 _OLDEST = """
 SELECT each.id, first.queued_at
   FROM unnest(%(chatbots)s::bigint[]) AS each(id)
@@ -70,7 +71,7 @@ def called_chatbots() -> list[int]:
 
 
 def due_chatbots(chatbots: Collection[int]) -> list[int]:
-    """Return those of the chatbots that have look-ups due.
+    """Return the chatbots among these that have due look-ups.
 
     In a transaction, the statements that follow read in the order of indexes too.
     """
@@ -82,7 +83,7 @@ def is_any_due() -> bool:
 
 
 def oldest(chatbots: Collection[int]) -> dict[int, datetime]:
-    """Return since when the first look-up of each chatbot waits for its first call, where one does."""
+    """Return the time since which the oldest uncalled look-up of each chatbot has waited, if there is one."""
     return dict(_of_each_place(_OLDEST, chatbots))
 
 
@@ -101,7 +102,7 @@ def failing_resolvers(now: datetime, chatbots: Collection[int] | None = None) ->
     troubles = []
     for one in found:
         since, first = one.failing_since, waiting.get(one.pk)
-        # What was not called for long may work again; waits between attempts are shorter.
+        # A resolver that was not called for long may work again; waits between attempts are shorter.
         is_called = one.called_at is not None and now - one.called_at < 2 * LONGEST_WAIT
         is_failing = one.is_on and is_called and since is not None and now - since > LONGEST_WAIT
         is_late = first is not None and now - first > LONGEST_WAIT
@@ -126,7 +127,7 @@ class ResolverOverview:
 
     @property
     def last_error(self) -> str:
-        """What the last failed call was about, in words; empty if none failed."""
+        """The error of the last failed call in words; empty if none failed."""
         error = self.resolver.last_error
         return str(IdentityLookup.Failure(error).label) if error in IdentityLookup.Failure.values else ""
 

@@ -34,7 +34,7 @@ _CHATBOTS = distinct(
 # Lanes whose requests can run without calling a client's bucket.
 _WORKERS_LANES = [Lane.NORMAL, Lane.SPLIT, Lane.ISOLATED, Lane.LARGE]
 
-# After a restore, what was erased may be in a closed chatbot again: nothing of it is exported.
+# After a restore, a closed chatbot may contain erased data again: nothing of it is exported.
 _CLOSED = "SELECT id FROM chatbots_chatbot WHERE closed_at IS NOT NULL"
 _NOT_HERE = f"""
 SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
@@ -43,7 +43,7 @@ SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND 
 """
 _IS_SILENT = "SELECT FROM chatbots_silentstorage WHERE chatbot_id = %s"
 # Exports to clients' buckets, and deletions in the lane for them. One claim at a time per bucket, so that no client
-# takes all threads. It starts from the clients' buckets, which are few; a deletion may name one that the chatbot no
+# takes all threads. It starts from the clients' buckets, which are few; a deletion may have one that the chatbot no
 # longer has, and then calls none.
 _FOR_BUCKETS = f"""
 SELECT each.kind, each.lane, array_agg(each.chatbot_id)
@@ -78,8 +78,8 @@ DELETE FROM chatbots_silentstorage s
 
 # An equal share per chatbot, in queue order. An earlier runnable request of the same chatter goes first. Exports may
 # share a claim with earlier ones that are due too; deletions may not, since one would complete while the earlier one,
-# which holds the marks, can still fail. Requests that name a common conversation run in order too. `blocked` finds
-# those for all at once, and only when a request by conversations is met: each of 10,000 would else search 10,000.
+# which holds the marks, can still fail. Requests with a common conversation run in order too. `blocked` finds them
+# for all at once, and only if there is a request by conversations: otherwise each of 10,000 would search 10,000.
 _PICK = f"""
 WITH blocked AS MATERIALIZED (
     SELECT id
@@ -159,7 +159,7 @@ def pick_requests(kind: Kind, lane: Lane, chatbots: list[int]) -> PickedRequests
         elsewhere = {chatbot for (chatbot,) in fetch(_NOT_HERE, [array(chatbots)])}
         chatbots = [chatbot for chatbot in chatbots if chatbot not in elsewhere]
     size = claim_size(kind, lane)
-    # In the order of chatbots drawn at random: so the share of each does not depend on how many live with it.
+    # In a random order of the chatbots, so that the share of each does not depend on how many live in its place.
     shuffled = random.sample(chatbots, len(chatbots))
     places = by_place({chatbot: chatbot for chatbot in shuffled})
     for number, together in enumerate(places, 1):
@@ -212,7 +212,7 @@ def large_lane_has_room() -> bool:
 
 
 def _one_with_work(kind: Kind, lane: Lane, chatbots: Collection[int]) -> int | None:
-    """Return a random one of the chatbots that have a request to take."""
+    """Return a random chatbot with a request to take."""
     left = random.sample(list(chatbots), len(chatbots))
     while left:
         asked, left = left[:_CHATBOTS_PER_QUERY], left[_CHATBOTS_PER_QUERY:]
@@ -224,14 +224,14 @@ def _one_with_work(kind: Kind, lane: Lane, chatbots: Collection[int]) -> int | N
 def _pick(kind: Kind, lane: Lane, chatbots: list[int], *, size: int) -> list[UUID]:
     """Lock and return up to `size` requests.
 
-    Each chatbot gets an equal share; room that some leave goes to those that may have more. With more chatbots than
+    Each chatbot gets an equal share; unused room goes to those that may have more. With more chatbots than
     room, a random sample gets a turn, so that no old backlog delays the others and no state is kept.
     """
     picked: list[UUID] = []
     left = random.sample(chatbots, len(chatbots))
     while left and len(picked) < size:
         room = size - len(picked)
-        # Ask many even for one request: most may have only blocked ones.
+        # Search many chatbots even for one request: most may have only blocked ones.
         step = max(room, _CHATBOTS_PER_QUERY)
         asked, left = left[:step], left[step:]
         share = -(-room // len(asked))

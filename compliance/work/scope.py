@@ -1,21 +1,22 @@
-"""The scope of a request, as SQL: what must be gone when it completes.
+"""The scope of a request, as SQL: the data that must be gone when it completes.
 
-No request owns a conversation, a file or an export, and none hands anything over to another. Each finds what it
-names, even if another deletion has marked or erased it. So two deletions that meet at worst do the same work twice,
-and neither completes before all of it is done.
+No request owns a conversation, a file or an export, and none passes its scope on to another. Each finds the data of
+its selector, even if another deletion has marked or erased it. So two deletions with common data at worst do the same
+work twice, and neither completes before all of it is done.
 
 For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`), a conversation is in scope
 
-- if the request names it (`conversations.sql`) and it was stored when the request marked. Its number decides, since
-  an erased conversation keeps only its day;
-- if a chatter's request names it, and it is live, began before the mark, and is not marked (after a restored backup);
+- if the request's selector matches it (`conversations.sql`) and it was stored when the request marked. Its number
+  decides, since an erased conversation keeps only its day;
+- if a chatter's request matches it, and it is live, began before the mark, and is not marked (after a restored
+  backup);
 - if it has the request's mark; of a retention run under way, only the slice that it works on.
 
 A redaction (`REDACTIONS`) has its messages in scope, with their files. Of their conversation it has the exports that
 began before it emptied the messages, and the days that may hold one of them.
 
 `%(chatbots)s` are the chatbots of all rows `r` (`compliance.work.sql.subjects`).
-OFFSET 0 makes PostgreSQL look up in indexes: it cannot know how few rows there are.
+OFFSET 0 makes PostgreSQL use indexes: it cannot know how few rows there are.
 """
 
 from typing import NamedTuple
@@ -23,8 +24,7 @@ from typing import NamedTuple
 from compliance.work.sql import GIVEN, REQUESTS
 from conversations.sql import SELECTED_CONVERSATIONS
 
-# To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`. IN_SCOPE_WITH takes the columns that are to be read of a
-# conversation `c`.
+# Used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`. IN_SCOPE_WITH takes the columns to read of a conversation `c`.
 NAMED_IN_SCOPE_WITH = f"""
 SELECT {{columns}}
   FROM ({SELECTED_CONVERSATIONS}) AS named
@@ -50,8 +50,8 @@ SELECT {{columns}}
 NAMED_IN_SCOPE = NAMED_IN_SCOPE_WITH.format(columns="c.id")
 IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")
 
-# The chatter's exports that were filed before, or begun before the deletion was, as while it was held. One without
-# findings holds no conversation, but its key contains the value.
+# The chatter's exports that were filed before, or begun before the deletion was, as while it was held. An export
+# without findings holds no conversation, but its key contains the value.
 OWN_EXPORTS = """
 SELECT own.id
   FROM (SELECT id FROM compliance_compliancerequest
@@ -66,7 +66,7 @@ SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id
 
 
 class Scope(NamedTuple):
-    """What requests of a kind, `ids`, have in their scope: SQL that a statement about it is made of.
+    """The scope of requests of a kind, `ids`, as parts of SQL statements.
 
     `head`: a WITH of the requests `r` and of `scope`: conversations, each with its request. `exports`: those that
     hold a conversation `s` in scope. `file`, `day`: whether a file `f`, or a daily extract `e`, of such a
@@ -80,7 +80,7 @@ class Scope(NamedTuple):
 
     @property
     def met(self) -> str:
-        """`head`, and a WITH `met` of the exports that the requests meet, the chatters' own among them."""
+        """`head`, and a WITH `met` of the exports in the requests' scope, including the chatters' own."""
         return f"""
 {self.head}, met AS MATERIALIZED (
     SELECT s.request_id, held.export_id FROM scope AS s CROSS JOIN LATERAL ({self.exports}) AS held
@@ -97,9 +97,9 @@ DELETIONS = Scope(
 )
 """
 )
-# With when the messages were sent, of those that are still stored. Where a deletion has erased them, their days are
-# not known any more, so it may be any. An export that starts over has a new time of its beginning before its former
-# object is removed; but it has expired. A finished one that expires keeps its time, and is clean if it began later.
+# With the times of the messages that are still stored. If a deletion has erased them, their days are unknown, so it
+# may be any day. An export that starts over has a new time of its beginning before its former object is removed; but
+# it has expired. A finished one that expires keeps its time, and is clean if it began later.
 REDACTIONS = Scope(
     """
 WITH r AS MATERIALIZED (
@@ -140,14 +140,14 @@ WITH r AS MATERIALIZED (SELECT * FROM {GIVEN}), scope AS MATERIALIZED (
 """
 )
 
-# Whether an export that was met, of the request `filed`, is the chatter's own. Where either side names conversations,
-# it is if it holds one.
+# Whether an export in scope, of the request `filed`, is the chatter's own. If either request is by conversations, it
+# is if the export holds one.
 IS_OWN = """
 (filed.variable_id IS NULL OR r.variable_id IS NULL
  OR (filed.variable_id = r.variable_id AND filed.uci_digest = r.uci_digest))
 """
 
-# Whether an export `e` that was met has to go. Finished ones in a client's bucket are the client's. With
+# Whether an export `e` in scope has to go. Finished ones in a client's bucket are the client's. With
 # `erase_exports` the chatter's own go at once.
 GOES = f"""
 (e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)

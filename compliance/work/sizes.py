@@ -19,7 +19,7 @@ from conversations.sql import SELECTED_CONVERSATIONS
 
 Kind = ComplianceRequest.Kind
 
-# More than this takes more than a few tenths of a second.
+# More rows than this take more than a few tenths of a second.
 LARGE_MESSAGES = 10_000
 LARGE_CONVERSATIONS = 1_000
 LARGE_TEXT_BYTES = 64 * 1024 * 1024
@@ -30,10 +30,10 @@ LARGE_FILE_BYTES = {Kind.EXPORT: 64 * 1024 * 1024, Kind.DELETION: None}
 # A character has up to 4 bytes in UTF-8.
 _MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
 
-# Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one shared by
-# 1,001. Most requests have no files and little text, and pay for neither. Files are looked up where a live
-# conversation has some, or an erased one may have some left. Texts, whose lengths are known without reading them, are
-# looked up where there are many messages, and neither of what is large anyway.
+# Counting stops one above the limit: a value shared by 100,000 conversations costs no more than one shared by 1,001.
+# Most requests have no files and little text, and pay for neither. Files are looked up if a live conversation has
+# some, or an erased one may have some left. Texts, whose lengths are known without reading them, are looked up if
+# there are many messages. Neither is looked up for requests that are large anyway.
 _MEASURE = f"""
 WITH r AS MATERIALIZED (
     SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
@@ -81,10 +81,10 @@ WITH r AS MATERIALIZED (
 
 
 class Size(NamedTuple):
-    """Live conversations of a request and their messages, counted up to what the guard needs.
+    """Live conversations of a request and their messages, counted up to the guard's limit.
 
-    `named` includes erased conversations, each of which may have something left. `load` is what there is of files to
-    copy or remove, or of text, in proportion to what makes a request large.
+    `named` includes erased conversations, each of which may have data left. `load` is the amount of files to copy or
+    remove, or of text, in proportion to that of a large request.
     """
 
     conversations: int
@@ -109,7 +109,7 @@ def measure(held: HeldClaim) -> dict[UUID, Size]:
         "copies": held.kind == Kind.EXPORT,
         "most": LARGE_CONVERSATIONS,
         "messages": LARGE_MESSAGES,
-        # Fewer are not that long.
+        # Fewer messages are not that long.
         "few_messages": LARGE_TEXT_BYTES // _MOST_BYTES_OF_TEXT,
         "text_bytes": LARGE_TEXT_BYTES,
         "files": LARGE_FILES[held.kind],

@@ -1,4 +1,4 @@
-"""SQL that several statements about requests share. `r` is the request that a statement is about."""
+"""SQL that several statements about requests share. `r` is the request of a statement."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -23,7 +23,7 @@ DUE_AT = "coalesce(r.not_before, r.queued_at)"
 # Joins the `earlier` requests of the same chatter.
 IS_EARLIER = "earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq"
 
-# Whether any request names conversations. Most chatbots never have one, so what only concerns those is skipped. Each
+# Whether any request is by conversations. Most chatbots never have one, so statements about those are skipped. Each
 # is in the order of an index, the second of a partial one: without statistics, PostgreSQL would read another.
 IS_ANY = "(SELECT TRUE FROM compliance_requestsubject ORDER BY id LIMIT 1)"
 IS_ANY_OPEN = f"""
@@ -34,7 +34,7 @@ IS_ANY_OPEN = f"""
 
 
 def ids_naming(digests: str) -> str:
-    """Return the SQL of an array: the ids of the requests that name one of these conversations, by an array, too."""
+    """Return the SQL of an array: the ids of the requests by one of these conversations, which are an array too."""
     return f"ARRAY(SELECT request_id FROM compliance_requestsubject WHERE digest = ANY({digests}))"
 
 
@@ -44,18 +44,18 @@ def naming(digests: str) -> str:
 
 
 def digests_of(request: str) -> str:
-    """Return the SQL of what `conversations.sql` reads as `conversation_digests`, for a row of the requests."""
+    """Return the SQL of `conversation_digests` for `conversations.sql`, for a row of the requests."""
     return f"""CASE WHEN {request}.named_conversations IS NOT NULL
             THEN ARRAY(SELECT digest FROM compliance_requestsubject WHERE request_id = {request}.id) END"""
 
 
-# The requests that name a conversation which `r` names too, `r` included; and those that name the conversation `c`.
+# The requests with a conversation in common with `r`, including `r`; and those by the conversation `c`.
 SHARING = naming(digests_of("r"))
 NAMING = naming("ARRAY[c.external_id_digest]")
 
 # The requests `ids` as the first WITH, `r`, of a statement that goes on with others. No part of a statement reads the
-# conversation tables and the requests' table, or others like it: where the former are distributed, they can be joined
-# with what a WITH has found, and with nothing else that is local (docs/explanation/citus.md).
+# conversation tables and the requests' table, or others like it: if the former are distributed, they can be joined
+# with the result of a WITH, and with nothing else that is local (docs/explanation/citus.md).
 REQUESTS = f"""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, kind, variable_id, uci_digest, {digests_of("q")} AS conversation_digests, slice,
@@ -64,8 +64,8 @@ WITH r AS MATERIALIZED (
 )
 """
 
-# The requests `r` as a parameter (`given`), for what locks or changes rows of the conversation tables. Where those
-# are distributed, no statement can do that and read the requests' table, too (docs/explanation/citus.md).
+# The requests `r` as a parameter (`given`), for statements that lock or change rows of the conversation tables. If
+# those are distributed, no such statement can also read the requests' table (docs/explanation/citus.md).
 GIVEN = """
 json_to_recordset(%(requests)s::json)
     AS r(id uuid, seq bigint, chatbot_id bigint, variable_id bigint, uci_digest bytea, conversation_digests bytea[],
@@ -78,12 +78,12 @@ SELECT coalesce(json_agg(r), '[]')::text
           FROM compliance_compliancerequest AS q WHERE id = ANY(%s)) AS r
 """
 
-# By request. A request never changes its chatbot, so what is known stays true.
+# The chatbots by request. A request never changes its chatbot, so an entry stays true.
 _chatbots: dict[UUID, int] = {}
 _MOST_KNOWN = 20_000
 
-# Stands for the chatbots of no request. None has it, but a statement about no chatbot would be of no shard, and Citus
-# refuses most of those.
+# Replaces the chatbots of no request. No chatbot has this number, but a statement without a chatbot would have no
+# shard, and Citus refuses most of those.
 _NO_CHATBOT = 0
 
 _OF_UNFILED = ("id", "chatbot_id", "variable_id", "uci_digest", "conversation_digests", "erase_exports")
@@ -96,7 +96,7 @@ def is_open() -> bool:
 
 
 def subjects(request_ids: Collection[UUID]) -> dict[str, str]:
-    """Return the parameters of a statement about these requests: `ids`, and the `chatbots` that they are of."""
+    """Return the parameters of a statement about these requests: `ids`, and their `chatbots`."""
     return {"ids": array(request_ids), "chatbots": _array_of_chatbots(request_ids)}
 
 
@@ -107,9 +107,9 @@ def given(request_ids: Collection[UUID]) -> dict[str, str]:
 
 
 def given_unfiled(chatbot_id: int, requests: Iterable[ComplianceRequest]) -> dict[str, str]:
-    """As `given`, of requests of a chatbot that are not filed or wait, as if they were carried out now.
+    """Return parameters as `given`, for requests of a chatbot that are not filed or wait, as if carried out now.
 
-    All that is stored is in their scope, and all that was filed comes before those that are not filed.
+    All stored data is in their scope, and all filed requests precede those that are not filed.
     """
     rows = [
         {name: as_json(getattr(one, name)) for name in _OF_UNFILED}
@@ -129,7 +129,7 @@ def chatbots_of(request_ids: Collection[UUID]) -> set[int]:
 
 
 def chatbot_of_each(request_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Return these requests in their order, with their chatbots; asks for those that this process has not met."""
+    """Return these requests in their order, with their chatbots; queries those that this process has not cached."""
     known = {each: _chatbots.get(each) for each in request_ids}
     if unknown := [each for each, chatbot_id in known.items() if chatbot_id is None]:
         found = dict(

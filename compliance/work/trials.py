@@ -1,4 +1,4 @@
-"""Calls that people and clients try: made at once, by the process that is asked, so that nothing is queued.
+"""Test calls of staff and clients: made at once, by the process that gets the request, so that nothing is queued.
 
 Such a call ends within seconds, whatever the address does, and only few can be made.
 """
@@ -19,7 +19,7 @@ _Outcome = TypeVar("_Outcome")
 
 
 def may_try(event: str, *, chatbot: Chatbot, actor: str, most: int, period: timedelta) -> bool:
-    """Record a trial in the change log, or return False: the period had `most` of this event already."""
+    """Record a trial in the change log, or return False if the period already had `most` of this event."""
     with transaction.atomic():
         # One at a time, or several at once would each find room.
         locks.lock(chatbot.pk)
@@ -31,7 +31,7 @@ def may_try(event: str, *, chatbot: Chatbot, actor: str, most: int, period: time
 
 
 def in_time(call: Call[_Outcome]) -> _Outcome:
-    """Make the call; leave it to its thread once its time is over, since a name may still be looked up."""
+    """Make the call; leave it to its thread once its time is over, since a name may still be being resolved."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="trial")
     try:
         running = thread.submit(call.run)

@@ -1,4 +1,4 @@
-"""A few threads that call the storage for one worker while it goes on reading.
+"""A few threads that call the storage for one worker while it continues to read.
 
 Only the worker's own thread uses the database, so it also renews the claim while it waits for the others.
 """

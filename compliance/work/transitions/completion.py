@@ -1,7 +1,7 @@
-"""Start exports, complete requests, and count what was erased or exported, in transactions that hold the claim.
+"""Start exports, complete requests, and count erased or exported data, in transactions that hold the claim.
 
-Counters are added in the transaction that did the work they count, so a kill neither loses nor repeats any.
-Completing clears the chatter's value.
+Counters are added in the transaction that did the counted work, so a kill neither loses nor repeats any. Completing
+clears the chatter's value.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from conversations.assurance import WAYS
 from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
 
-# Of a chatter's conversations, by how far the identity can be relied on; and of which each way of an identity counts.
+# The counts of a chatter's conversations by the reliability of the identity, and the sources of an identity for each.
 ASSURANCE_COUNTERS = tuple(f"assurance_{level}" for level in Assurance)
 COUNTER_OF_WAY = {way: f"assurance_{level}" for level, ways in WAYS.items() for way in ways}
 COUNTERS = (
@@ -56,7 +56,7 @@ UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added
 """
 
 # Marking does not count conversations that another deletion had erased before. They are added when found; the row
-# records what was added, since a worker can be killed in between.
+# records the added number, since a worker can be killed in between.
 _NOTE = """
 UPDATE compliance_compliancerequest r
    SET conversations_total = counted.total, erased_before = counted.before, extracts_left = noted.days,
@@ -70,7 +70,7 @@ UPDATE compliance_compliancerequest r
  WHERE r.id = noted.id
 """
 
-# Everything that completing changes, and nothing else, in one statement and one order: two workers can complete
+# Locks exactly the rows that completing changes, in one statement and one order: two workers can complete
 # requests of one chatter, each with the other's among those to change. It also keeps failed exports from being
 # retried meanwhile: an export goes first, and its file contains the chatter's value.
 _LOCK = f"""
@@ -93,8 +93,8 @@ SELECT FROM compliance_compliancerequest
        SELECT unnest(%s::uuid[])))
  ORDER BY seq FOR NO KEY UPDATE
 """
-# Of each request, whether it names conversations, and of its chatter, whether an export goes first and whether any
-# request has failed.
+# For each request whether it is by conversations, whether an export of its chatter goes first, and whether any
+# request of the chatter has failed.
 _MET = f"""
 SELECT r.id, r.named_conversations IS NOT NULL AS names,
        EXISTS (SELECT FROM compliance_compliancerequest earlier
@@ -107,8 +107,8 @@ SELECT r.id, r.named_conversations IS NOT NULL AS names,
 """
 # Also exports that were filed later, as while the deletion was held, and failed before the mark. Not deletions that
 # failed after a later mark: their scope is larger, and they can be retried. Intake closes late data for the latest
-# mark, even where nothing was stored between the two. What has failed since the lock is skipped if another worker has
-# it.
+# mark, even if nothing was stored between the two. Requests that failed since the lock are skipped if another worker
+# has locked them.
 _FORGET_FAILED = """
 UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
  WHERE id = ANY(ARRAY(
@@ -122,7 +122,7 @@ UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
         WHERE r.id = ANY(%s) AND r.claim_id = %s
         FOR NO KEY UPDATE OF other SKIP LOCKED))
 """
-# Requests that named conversations forget them once nothing of any is left: until then they can be retried.
+# Requests by conversations delete the ids once no data of any is left: until then they can be retried.
 _FAILED_BY_IDS = f"""
 WITH earlier AS MATERIALIZED (
     SELECT DISTINCT ON (earlier.id)
@@ -184,7 +184,7 @@ UPDATE compliance_compliancerequest r
   FROM claimed WHERE r.id = claimed.id AND claimed.chatbot_id = ANY(%(chatbots)s)
 """
 
-# Lock in order of id, as everyone who locks many of them. If the chatter's deletion has marked meanwhile, the file
+# Lock in order of id, as all code that locks many of them. If the chatter's deletion has marked meanwhile, the file
 # expires as if the deletion had found it.
 _FINISH_EXPORTS = """
 WITH delivered AS (
@@ -214,10 +214,10 @@ RETURNING e.request_id
 
 
 class Remainder(NamedTuple):
-    """What is left for a deletion to remove.
+    """The remaining data of a deletion.
 
-    `erased_before` counts conversations that another deletion erased but that left something. `extracts` are days
-    already rebuilt, `extracts_left` days still to rebuild.
+    `erased_before` counts conversations that another deletion erased but that left data. `extracts` are days already
+    rebuilt, `extracts_left` days still to rebuild.
     """
 
     erased_before: int
@@ -226,7 +226,7 @@ class Remainder(NamedTuple):
 
 
 def record_remainders(left: Mapping[UUID, Remainder]) -> None:
-    """Store how much is left of the claim's deletions, in the caller's transaction."""
+    """Store the amounts of remaining data of the claim's deletions, in the caller's transaction."""
     if left:
         columns = (array(count) for count in zip(*left.values(), strict=True))
         execute(_NOTE, [array(left), *columns])
@@ -240,7 +240,7 @@ def add_counts(counts: Mapping[UUID, Counts]) -> None:
 
 
 def columns_of(counts: Collection[Counts]) -> dict[str, str]:
-    """Return an array of each counter, as texts; most have counted nothing."""
+    """Return an array of each counter, as texts; most counters are 0."""
     counted = set[str]().union(*counts)
     nothing = array([0] * len(counts))
     return {name: array(one[name] for one in counts) if name in counted else nothing for name in COUNTERS}
@@ -255,11 +255,11 @@ def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
 
 
 class Obstacles(NamedTuple):
-    """What the completion of deletions meets, most of which meet nothing.
+    """The obstacles to the completion of deletions. Most have none.
 
     `blocked`: those that must wait for an earlier export of their chatter, which was retried since. `by_ids`: those
-    that name conversations. The others: whether any of their chatters has failed requests, or requests with free text
-    that contains the value.
+    by conversations. The flags: whether any of their chatters has failed requests, or requests with free text that
+    contains the value.
     """
 
     blocked: list[UUID]
@@ -282,9 +282,9 @@ def begin(held: HeldClaim, request_ids: Sequence[UUID]) -> Obstacles:
 
 
 def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
-    """Return earlier failed requests that name conversations of these and have no live one left.
+    """Return earlier failed requests with conversations of these that have no live one left.
 
-    In the caller's transaction. Other stores may still hold something of them.
+    In the caller's transaction. Other stores may still have data of them.
     """
     ids = list(request_ids)
     if not ids:
@@ -295,7 +295,7 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
 def complete_deletions(
     held: HeldClaim, request_ids: Sequence[UUID], met: Obstacles, *, done_by_ids: Sequence[UUID] = ()
 ) -> None:
-    """Complete deletions that passed verification; former failed requests of their chatters forget their subject.
+    """Complete verified deletions; former failed requests of their chatters lose their subject.
 
     In the transaction that `begin` began, which returned `met`.
     `done_by_ids` are those of `failed_by_ids` that have nothing left in any store.
@@ -342,7 +342,7 @@ def complete_exports(held: HeldClaim, files: Sequence[DeliveredFile]) -> list[UU
     """Complete exports whose files are under their keys. Raises ClaimLost.
 
     Returns the requests that cannot complete: a deletion has reached one of their conversations since, so the file
-    must be removed and the export rebuilt from what is left.
+    must be removed and the export rebuilt from the rest.
     """
 
     def publish(now: datetime, chatbots: set[int]) -> set[UUID]:

@@ -1,4 +1,4 @@
-"""Take requests out of a claim undone: requeue, move to another lane, hold or fail them. Release held ones."""
+"""Remove unfinished requests from a claim: requeue, move to another lane, hold or fail them. Release held ones."""
 
 import logging
 import random
@@ -80,28 +80,28 @@ def requeue(
 
 
 def retry_now(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> None:
-    """Requeue requests to be claimed at once, since what they were based on has changed meanwhile."""
+    """Requeue requests to be claimed at once, since the data that they started from has changed."""
     with held.transaction():
         _log_requeued(_requeue(held, request_ids, waiting_for=None, not_before=None), code)
 
 
 def split_up(held: HeldClaim, request_ids: Collection[UUID]) -> None:
-    """Requeue requests to be claimed with fewer others, after an error that none is known to have caused.
+    """Requeue requests to be claimed with fewer others, after an error of unknown cause.
 
-    Those of a claim of many go into claims of SPLIT_SIZE, those of such a claim into claims of one.
+    Requests of a claim of many go into claims of SPLIT_SIZE, requests of such a claim into claims of one.
     """
     lane = _lane_after_failure(held)
     _change_lane(held, request_ids, lane, code="split" if lane is Lane.SPLIT else "isolated")
 
 
 def keep_light(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
-    """Take what would hold up the others out of the claim, before any work on it, and return what stays.
+    """Remove requests that would delay the others from the claim, before any work, and return the rest.
 
-    Large requests move to their lane. Those with files to copy or remove, or with long texts, stay while there is in
-    all no more than what makes one request large: the first of each chatbot, drawn at random, before the second of
-    any. The others keep their places in the queue.
+    Large requests move to their lane. Those with files to copy or remove, or with long texts, stay while their total
+    is no more than that of one large request: the first of each chatbot, drawn at random, before the second of any.
+    The others keep their places in the queue.
 
-    Claims of one request, in the large lane or for a client's bucket, keep what they have.
+    Claims of one request, in the large lane or for a client's bucket, keep their requests.
     """
     if held.lane in {Lane.LARGE, Lane.CLIENT}:
         return list(request_ids)
@@ -129,7 +129,7 @@ def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Seq
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     """Record errors: each costs an attempt. Retry after a wait, or fail when none is left or a retry cannot help.
 
-    Where calls to the storage are suspended nothing was tried, so no attempt is lost.
+    If calls to the storage are suspended, nothing was tried, so no attempt is lost.
     """
     with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
@@ -162,8 +162,8 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
 def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
     """Requeue requests that were at work when a machine of the database was lost.
 
-    The first time they wait, without a lost attempt. Any that is at work when one is lost again may be why: so they
-    are split up, and one that was alone loses an attempt.
+    The first time they wait, without a lost attempt. If a machine is lost again, a request at work may be the cause:
+    so they are split up, and a request that was alone loses an attempt.
     """
     with held.transaction() as now:
         again = set(request_ids) - _wait_for_machine(held, request_ids, now)
@@ -176,8 +176,8 @@ def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
 def refused(held: HeldClaim, request_ids: Collection[UUID], failure: StepFailed) -> None:
     """Requeue requests whose work the database refused for now, without a lost attempt. Logged the first time only.
 
-    One that is refused again may itself be the reason, as when it needs more room than the disk has: from then on it
-    is claimed with fewer others or alone, and waits longer.
+    A request that is refused again may be the cause, as when it needs more room than the disk has: from then on it is
+    claimed with fewer others or alone, and waits longer.
     """
     lane = Case(When(error_code=failure.code, then=Value(_lane_after_failure(held))), default=F("lane"))
     with held.transaction() as now:
@@ -221,7 +221,8 @@ def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mappin
 def release_export_pending() -> int:
     """Release deletions that no failed or held export blocks any more, and return how many.
 
-    Whether the export was delivered, given up or requeued, queue order does the rest. Each drain begins with it.
+    The order of the queue does the rest, whether the export was delivered, given up or requeued. Each drain begins
+    with this.
     """
     released = fetch(_RELEASE)
     log(
@@ -232,7 +233,7 @@ def release_export_pending() -> int:
 
 
 def claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequest]:
-    """Lock those of the requests that are still in the claim, in the order all workers use, and return them."""
+    """Lock the requests that are still in the claim, in the common order of all workers, and return them."""
     return list(
         ComplianceRequest.objects.select_for_update(of=("self",))
         .filter(pk__in=list(request_ids), claim=held.id)
@@ -247,7 +248,7 @@ def _lane_after_failure(held: HeldClaim) -> Lane:
 
 
 def _requeue(held: HeldClaim, request_ids: Iterable[UUID], **changes: Any) -> list[ComplianceRequest]:
-    """Return the requests as they were before."""
+    """Requeue requests with these changes, and return them in their former state."""
     requests = claimed(held, request_ids)
     ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
         status=Status.ACCEPTED, claim=None, **changes
@@ -264,7 +265,7 @@ def _with_code(request: ComplianceRequest, code: str = "") -> tuple[UUID, int, c
 
 
 def _beyond_share(loads: Mapping[UUID, float]) -> set[UUID]:
-    """Return the requests for which a claim has no room. None is overtaken by a later one of its chatbot."""
+    """Return the requests for which a claim has no room. No later request of a chatbot overtakes them."""
     chatbots = chatbot_of_each([request_id for request_id, load in loads.items() if load])
     drawn = {chatbot_id: random.random() for chatbot_id in chatbots.values()}  # noqa: S311  (not a secret)
     before = Counter[int]()
@@ -288,7 +289,7 @@ def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, 
 
 
 def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
-    """Requeue those of the requests that lost no machine before, until it answers, and return them."""
+    """Requeue the requests that lost no machine before, until it answers, and return them."""
     first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
     _postpone(held, first, StepFailed.by_machine(), *[now + _BACK_OFF[0]] * 2)
     return first
@@ -302,9 +303,9 @@ def _postpone(
     again: datetime,
     **changes: Any,
 ) -> None:
-    """Requeue requests without a lost attempt, until `first`, or `again` if they waited for the same before.
+    """Requeue requests without a lost attempt, until `first`, or `again` after a wait of the same kind.
 
-    Logged the first time only: it can take days.
+    Logged the first time only: the wait can last days.
     """
     requests = _requeue(
         held,
