@@ -1,1 +1,1 @@
-"""How fast, each figure as a ratio to a floor of the same run: `make bench`, docs/explanation/benchmarks.md."""
+"""Benchmarks, each figure as a ratio to a floor of the same run: `make bench`, docs/explanation/benchmarks.md."""

@@ -67,14 +67,14 @@ def _run_all(run: Run, names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run_each(run: Run, names: Sequence[str], *, before: Callable[[], None]) -> list[str]:
-    """Run each program after `before`; return the names of those that failed. One that fails stops no other."""
+    """Run each program after `before`; return the names of those that failed. A failure does not stop the others."""
     failed = []
     for name in names:
         print(f"{name}: {describe(name)}", file=sys.stderr, flush=True)
         try:
             before()
             importlib.import_module(f"benchmarks.programs.{name}").run(run)
-        except Exception:  # whatever it was
+        except Exception:  # any error
             traceback.print_exc()
             _show_logs()
             failed.append(name)

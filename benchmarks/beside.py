@@ -1,4 +1,4 @@
-"""Small requests of a chatbot that go on beside something large."""
+"""Small requests of a chatbot beside a large request."""
 
 import time
 from collections.abc import Callable, Iterator

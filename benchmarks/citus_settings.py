@@ -1,4 +1,4 @@
-"""The settings of the service, with the database whose URL stands in BENCHMARK_DATABASE_URL."""
+"""The settings of the service, with the database of BENCHMARK_DATABASE_URL."""
 
 import os
 

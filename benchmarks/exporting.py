@@ -27,8 +27,8 @@ def _guarded(text: str) -> str:
                 THEN '''' || {text} ELSE coalesce({text}, '') END"""
 
 
-# The columns of the file. Written down here once more, so that a change of the product's own SELECT is measured
-# against what it was, while the bytes are compared to tell a floor that has been left behind.
+# The columns of the file. Repeated here, so that a change of the product's own SELECT is measured against the former
+# one. The bytes are compared to detect an outdated floor.
 CONVERSATION = {
     "conversation_id": _guarded("c.external_id"),
     "conversation_started_at": _time("c.started_at"),
@@ -91,7 +91,7 @@ COPY (
 
 
 class FloorDiffers(Exception):
-    """The floor did not write the file that ours wrote, so the two cannot be compared."""
+    """The floor and the product wrote different files, so they cannot be compared."""
 
 
 class Floor:
@@ -124,7 +124,7 @@ class Floor:
         self.sha256[value] = digest.hexdigest()
 
     def check(self, filled: FilledChatbot) -> None:
-        """Compare with the files that ours wrote of the same chatters. Raises FloorDiffers."""
+        """Compare with the product's files of the same chatters. Raises FloorDiffers."""
         ours = set(Export.objects.filter(chatbot=filled.chatbot).values_list("sha256", flat=True))
         if not ours or not ours <= set(self.sha256.values()):
             raise FloorDiffers("Ours and the floor have written different files.")

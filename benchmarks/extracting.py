@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KEY = "floor/day.csv"
 
-# Written down here once more, as that of the exports is.
+# Repeated here, as that of the exports.
 _COPY = f"""
 COPY (
     WITH said AS (

@@ -45,10 +45,10 @@ def file(filled: FilledChatbot, values: Iterable[str], kind: str = "deletion") -
 
 
 def wait(filled: FilledChatbot, kind: str = "deletion", *, every: float = 0.01, seconds: float = 2 * _HOURS) -> float:
-    """Return when the chatbot's requests of this kind are completed, after how many seconds. Raises NotCompleted.
+    """Wait until the chatbot's requests of this kind are completed; return the seconds. Raises NotCompleted.
 
-    Looks only at the last one in the queue, by its key, until that is done, and only then at all: looking at all
-    takes the database longer the more there are, and that time would be the workers'.
+    Polls only the last one in the queue, by its key, until it is done, and only then all: a query for all takes
+    longer the more there are, and would take the workers' time.
     """
     began = time.perf_counter()
     while rest := _uncompleted(filled, kind):
@@ -65,7 +65,7 @@ def are_completed(filled: FilledChatbot, kind: str = "deletion") -> bool:
 
 
 def filter_completed(ids: Iterable[UUID]) -> set[UUID]:
-    """Return those of these requests that are completed."""
+    """Return the completed ones of these requests."""
     return set(ComplianceRequest.objects.filter(pk__in=ids, status="completed").values_list("pk", flat=True))
 
 

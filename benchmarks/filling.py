@@ -14,7 +14,7 @@ from common.folding import look_hash
 _CHUNK_MESSAGES = 100_000
 _CONNECTIONS = 2
 
-# A chatter's conversations lie far apart, as they do where people come back after days.
+# A chatter's conversations lie far apart, as those of people who come back after days.
 _FILL = """
 WITH conversation AS (
     INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, uci_variable_id, channel,
@@ -76,7 +76,7 @@ def fill(
         enable_compliance=True,
         hosted_bucket=True,
     )
-    # A very large request is no accident here, and is not to wait for an approval.
+    # A very large request is intended here, and must not wait for an approval.
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1_000_000)
     uci = chatbot.variables.get()
     values = [f"member-{number}" for number in range(chatters)]
@@ -86,7 +86,7 @@ def fill(
 
 
 def insert(filled: FilledChatbot, numbers: range, *, messages: int, apart: int = 1, days: int = 60) -> None:
-    """Add conversations with these numbers, which are new. The chatters have one after the other."""
+    """Add conversations with these new numbers, to the chatters in turn."""
 
     def fill_range(some: range) -> None:
         with world.plain_connection() as connection:

@@ -1,4 +1,4 @@
-"""Where the benchmarks' own copy lies. Imports nothing of Django's, whose settings make files there."""
+"""The folder of the benchmarks' own copy. Does not import Django, whose settings create files there."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ class Busy(Exception):
 
 @contextmanager
 def exclusive_folder() -> Iterator[None]:
-    """Have the folder for us alone, empty, and leave none behind. Raises Busy."""
+    """Lock the empty folder for this process, and remove it at the end. Raises Busy."""
     VAR_DIR.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(VAR_DIR.parent, os.O_RDONLY)
     try:

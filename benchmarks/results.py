@@ -20,7 +20,7 @@ class Result:
     `cpu_s`: processor time of all our processes, of PostgreSQL and of the S3 server.
 
     `under`: the ratio is ours ÷ floor, and is to stay under the target. `over`: the ratio is that of the
-    rates, so floor ÷ ours, and is to be over it. None stands for what there is none of.
+    rates, so floor ÷ ours, and is to be over it. None means that there is no such value.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Run:
 
 
 def machine() -> list[str]:
-    """Return lines on the machine and the moment, to be asked for before anything is measured."""
+    """Return lines on the machine and the time. Call it before the measurements."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version")
         (postgresql,) = cursor.fetchone()

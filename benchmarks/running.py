@@ -1,4 +1,4 @@
-"""Run workers and web servers as in production, and read what they cost from /proc."""
+"""Run workers and web servers as in production, and read their costs from /proc."""
 
 import os
 import re

@@ -9,7 +9,7 @@ from django.db import connection
 
 from benchmarks import world
 
-# All sessions but ours and that of the floor.
+# All sessions except ours and that of the floor.
 _OLDEST = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND application_name <> 'benchmark' AND pid <> %s
@@ -25,7 +25,7 @@ class OldestTransaction:
 
 @contextmanager
 def longest_transaction() -> Iterator[OldestTransaction]:
-    """Look every 20 milliseconds how long the workers' transactions have been open."""
+    """Read the age of the workers' open transactions every 20 milliseconds."""
     connection.ensure_connection()
     ours = connection.connection.info.backend_pid
     longest, over = OldestTransaction(), Event()

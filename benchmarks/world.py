@@ -1,7 +1,7 @@
-"""What the benchmarks work on: the database and the servers of a copy of its own.
+"""The database and the servers of the benchmarks' own copy.
 
-Import this module with the place taken, and before any model: it settles the environment, for this process and
-for those it starts, and reads the settings, which makes keys in the place.
+Import this module with the folder locked, and before any model: it sets the environment of this process and its
+children, and reads the settings, which create keys in the folder.
 """
 
 import os
@@ -51,7 +51,7 @@ def servers() -> Iterator[None]:
 
 
 def empty() -> None:
-    """Empty every table of ours and the queue, so that two measurements meet the same database."""
+    """Empty all our tables and the queue, so that two measurements start with the same database."""
     models = [
         model
         for label in ("accounts", "chatbots", "conversations", "compliance")
@@ -67,10 +67,10 @@ def empty() -> None:
 
 @contextmanager
 def copies(names: Sequence[str]) -> Iterator[None]:
-    """Make databases of these names, each a copy of ours as it is, and drop them in the end. See `use`."""
+    """Create databases of these names, each a copy of our present one, and drop them in the end. See `use`."""
     ours = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
-        # A copy would take itself for a restored backup. Each gets an identity of its own.
+        # A copy would count as a restored backup. Each gets an identity of its own.
         cursor.execute("DELETE FROM compliance_service")
     try:
         use("postgres")
@@ -87,13 +87,13 @@ def copies(names: Sequence[str]) -> Iterator[None]:
 
 
 def use(database: str) -> None:
-    """Let this process work on another database of the same server. Those that it starts do not follow."""
+    """Let this process work on another database of the same server. Its child processes do not."""
     connection.close()
     connection.settings_dict["NAME"] = database
 
 
 def settle() -> None:
-    """Leave nothing of the filling to be paid for later: statistics, visibility, hint bits, dirty pages."""
+    """Finish the deferred work of the filling: statistics, visibility, hint bits, dirty pages."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE)")
         cursor.execute("CHECKPOINT")

@@ -1,7 +1,7 @@
-"""One module for each thing that is measured. `run(run)` measures it and adds its rows to the run's results.
+"""One module for each measurement. `run(run)` measures and adds its rows to the run's results.
 
-The first line of a module's docstring is what `--list` shows. Each is imported only when it is to run, so that
-one which no longer fits the product stops no other.
+`--list` shows the first line of a module's docstring. Each is imported only for its run, so that an outdated one does
+not stop the others.
 """
 
 # In the order in which they run: the quick ones first.

@@ -24,7 +24,7 @@ def run(run: Run) -> None:
         for side, number in ports.items():
             call_all(number, _requests(f"{side}-warm-up", 100))
         for turn in range(run.rounds(7, 3)):
-            # Who begins takes turns too.
+            # The first of the two alternates too.
             for side in sorted(ports, reverse=bool(turn % 2)):
                 filed = _requests(f"{side}-{turn}", requests)
                 world.settle()

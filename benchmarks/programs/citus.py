@@ -81,7 +81,7 @@ def _wait_for_all(filled: list[FilledChatbot]) -> float:
 
 @contextmanager
 def _database(*, is_plain: bool) -> Iterator[None]:
-    """A migrated database of the coordinator in which all work meanwhile: without Citus, or to be distributed yet."""
+    """Use a migrated database of the coordinator meanwhile: one without Citus, or one that is not distributed yet."""
     if is_plain:
         citus_nodes.create_plain(_DATABASE)
     else:

@@ -1,6 +1,6 @@
 """Queued deletions by two clusters on one database, against one cluster: the ratio of their rates.
 
-Where the machine has no cores left for the second one it can win little: the notes say who used the processor.
+If the machine has no cores left for the second one, it gains little: the notes list the use of the processor.
 """
 
 import time
@@ -16,7 +16,7 @@ from benchmarks.running import Program, cluster, database_cpu_seconds, machine_c
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds so far: of the clock, and of the processor by whom."""
+    """Seconds so far: of the clock, and of the processor by user."""
 
     clock: float
     workers: float

@@ -54,7 +54,7 @@ _ERASE_BY_ARRAY = (
      WHERE id = ANY(%(ids)s::bigint[])
     """,
 )
-# What keeps the planner at the indexes when a hundred chatters look like half of the table.
+# Keeps the planner at the indexes when a hundred chatters look like half of the table.
 _SESSION = {
     "as it is": (),
     "by index": ("SET enable_hashjoin = off", "SET enable_mergejoin = off", "SET enable_seqscan = off"),
@@ -104,7 +104,7 @@ def by_cluster(filled: FilledChatbot) -> tuple[float, float, float]:
 
 
 def find_fastest(run: Run, chatters: int) -> Way:
-    """Try each way of writing the floor twice, on tables of the size that counts; return the quickest."""
+    """Try each form of the floor twice, on tables of the real size; return the quickest."""
     if run.quick:
         return 100, "arrays", "by index"
     pace: dict[Way, float] = {}
@@ -123,7 +123,7 @@ def find_fastest(run: Run, chatters: int) -> Way:
 def seconds_of_floor(filled: FilledChatbot, way: Way, values: list[str] | None = None) -> float:
     """Erase these chatters, or all, in this way of writing it; return the seconds."""
     size, form, session = way
-    # As the requests have them before the clock starts.
+    # As in the requests before the clock starts.
     digests = [filled.digest_of(value) for value in values or filled.values]
     erase = _by_arrays if form == "arrays" else _at_once
     with world.plain_connection() as connection:

@@ -48,7 +48,7 @@ SELECT CASE WHEN n %% 5 = 4 THEN %(other)s ELSE %(chatbot)s END,
                             now() - interval '365 days' * (1 - n / %(rows)s::float) AS at) AS each
 """
 
-# Of a year, so that what is rare has to be looked for.
+# Of a year, so that rare entries have to be searched.
 _FILTERS = {
     "handover, 14 %": "handover=yes",
     "score 7 to 10, 17 %": "score=high",

@@ -1,8 +1,8 @@
-"""A replay of 100,000 lines of the erasure ledger in a database of a million identities, of which some are named.
+"""A replay of 100,000 lines of the erasure ledger in a database of a million identities, some of which are erased.
 
-The database looks restored: the objects have no rows. One line in twenty names a chatter who is there, with five
-conversations; the others name nobody. The command is run as an operator runs it, its start included. It is to take
-two minutes at most, and there is no floor.
+The database looks restored: the objects have no rows. One line in twenty is about a stored chatter, with five
+conversations; the others are about unknown ones. The command is run as an operator runs it, including its start. It
+may take two minutes at most, and there is no floor.
 """
 
 import os
@@ -45,11 +45,11 @@ def run(run: Run) -> None:
         if (erased, requests) != (named * _CONVERSATIONS, lines):
             raise NotCompleted(f"{erased} conversations of {named} chatters were erased, for {requests} requests.")
         run.add(Result("replay, lines", lines, None, seconds, None, peak_mib=peak))
-        run.note(f"replay: {named:,} of {lines:,} lines named somebody; to take at most {MOST_SECONDS} s")
+        run.note(f"replay: {named:,} of {lines:,} lines were about stored chatters; to take at most {MOST_SECONDS} s")
 
 
 def _write(filled: FilledChatbot, lines: int) -> int:
-    """Write the ledger's objects, without rows; return how many lines name somebody."""
+    """Write the ledger's objects, without rows; return the number of lines about stored chatters."""
     ours = service.current()
     chatbot = Chatbot.objects.get(pk=filled.chatbot)
     variable = chatbot.variables.get()
