@@ -1,7 +1,7 @@
-"""Databases of our own on the coordinator of Citus that CITUS_URL names, and on its machines.
+"""Databases of our own on the coordinator of Citus in CITUS_URL, and on its machines.
 
-CITUS_URL is the URL of any database there that knows the machines (`citus_add_node`), as a superuser who can log in
-to each of them in the same way.
+CITUS_URL is the URL of any database there to which the machines were added (`citus_add_node`), as a superuser who can
+log in to each of them in the same way.
 """
 
 import os
@@ -30,7 +30,7 @@ class Machine(NamedTuple):
 
 
 def machines() -> list[Machine]:
-    """Return the coordinator, under the name by which its machines know it, and then those."""
+    """Return the coordinator, under its name for the machines, and then the machines."""
     with connect() as session:
         members = session.execute(_MEMBERS).fetchall()
     if [group for group, *_ in members][:2] != [0, 1]:
@@ -47,7 +47,7 @@ def connect(name: str = "", machine: Machine | None = None) -> psycopg.Connectio
 
 
 def create(name: str, *, template: str = "template1") -> None:
-    """Make a database on the coordinator, a copy of a template without Citus, and add the machines to it."""
+    """Create a database on the coordinator, a copy of a template without Citus, and add the machines to it."""
     coordinator, *others = machines()
     drop(name)
     for machine in (None, *others):
@@ -55,7 +55,7 @@ def create(name: str, *, template: str = "template1") -> None:
         with connect(name, machine) as session:
             session.execute("CREATE EXTENSION citus")
     with connect() as turn, connect(name) as session:
-        # Adding a machine also makes our roles there, which all its databases share. Two at once can fail.
+        # Adding a machine also creates our roles there, which all its databases share. Two at once can fail.
         turn.execute("SELECT pg_advisory_lock(%s)", [_ADDING])
         session.execute("SELECT citus_set_coordinator_host(%s, %s)", coordinator)
         for machine in others:
@@ -63,20 +63,20 @@ def create(name: str, *, template: str = "template1") -> None:
 
 
 def create_plain(name: str) -> None:
-    """Make a database on the coordinator that has no Citus, such as a template for `create`."""
+    """Create a database on the coordinator without Citus, such as a template for `create`."""
     _run_alone(None, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
     _run_alone(None, "CREATE DATABASE {}", name)
 
 
 def drop(name: str) -> None:
-    """Drop a database on the coordinator and its machines, if it is there."""
+    """Drop a database on the coordinator and its machines, if it exists."""
     for machine in (None, *machines()[1:]):
         _run_alone(machine, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
 @contextmanager
 def connected(name: str, *, user: str = "") -> Iterator[None]:
-    """Have Django's connection go to a database of the coordinator, as another user if one is given."""
+    """Connect Django to a database of the coordinator meanwhile, as another user if one is given."""
     where = conninfo_to_dict(URL)
     changed = {
         "HOST": where.get("host", ""),
@@ -86,7 +86,7 @@ def connected(name: str, *, user: str = "") -> Iterator[None]:
         "NAME": name,
     }
     connection.close()
-    # What Django's connection and whoever starts programs read.
+    # Django's connection, and code that starts programs, read these settings.
     known = [connection.settings_dict, settings.DATABASES[connection.alias]]
     before = [{key: one.get(key) for key in changed} for one in known]
     for one in known:
@@ -100,8 +100,8 @@ def connected(name: str, *, user: str = "") -> Iterator[None]:
 
 
 def _run_alone(machine: Machine | None, statement: str, *names: str) -> None:
-    """Run a statement on one machine in a database that Citus does not know."""
+    """Run a statement on one machine in a database without Citus."""
     with connect("postgres", machine) as session:
-        # Citus 13 would carry it on to all machines that the database at hand knows.
+        # Citus 13 would run it on all machines of the connected database.
         session.execute("SET citus.enable_create_database_propagation = off")
         session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -120,7 +120,7 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     lines = [json.dumps(document, ensure_ascii=False) + "\n" for document in scene.documents]
     file.write_text("".join(lines), encoding="utf-8")
     done = _manage("import_conversations", SLUG, str(file))
-    # It was the client's copy, not ours.
+    # The file was the client's copy, not ours.
     file.unlink()
     require(done["created"] == len(scene.documents), f"The import created {done['created']} conversations.")
     story.fact(f"{done['created']} conversations with {done['messages']} messages are imported from a file")

@@ -1,4 +1,4 @@
-"""The chapters of the demo. Each does something as its users do, checks the result, and prints it."""
+"""The chapters of the demo. Each acts as a user, checks the result, and prints it."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from scripts.demo_client import Browser, Client
 from scripts.demo_conversations import NADIA, OMAR, RUTH, UCI, Document
 from scripts.demo_story import Story, require
 
-# How long one request may take here; it takes less than a second.
+# The longest time of a request here; it takes less than a second.
 PATIENCE = 30.0
 
 Request = dict[str, Any]
@@ -141,7 +141,7 @@ def delete(scene: Scene) -> None:
     _check_counts(scene, before, _counts())
     require(
         evidence.rows_of(_ids_of_others(scene)) == neighbours,
-        "A row of another person changed, though no request named them.",
+        "A row of another person changed, though no request was about them.",
     )
     scene.story.fact(f"Every row of {RUTH} and of the unknown person is what it was, {len(neighbours)} in all")
 
@@ -282,7 +282,7 @@ def send_late_documents(scene: Scene) -> None:
 def count_tasks(scene: Scene) -> None:
     filed = len(scene.exports) + len(scene.deletions)
     tasks = evidence.tasks_ever_queued()
-    require(tasks > 0, "No task was ever queued: who carried the requests out?")
+    require(tasks > 0, "No task was ever queued, but the requests were carried out.")
     scene.story.fact(
         f"The {filed} requests, and the sweep of each minute, took {tasks} django-q2 tasks; a task is only a nudge "
         "and carries no data"
@@ -334,7 +334,7 @@ def _check_counts(scene: Scene, before: dict[str, int], after: dict[str, int]) -
         "conversations": before["conversations"],
         "messages": left,
         "identities": len(scene.of(RUTH)),
-        # By these a later deletion of his finds the export that is kept.
+        # A later deletion of his finds the kept export by these.
         "digests of erased identities": len(scene.of(OMAR)),
         "other values": 0,
         "files": 0,

@@ -11,7 +11,7 @@ NADIA = "NF-2041"  # asks for her data, then has everything deleted, the export 
 OMAR = "OH-7719"  # asks for his data, then has it deleted, and keeps the export
 RUTH = "RC-3300"  # asks for nothing
 
-SESSION = "nadias-session-c0ffee5d41"  # of the web shop; only its server knows that it is hers
+SESSION = "nadias-session-c0ffee5d41"  # of the web shop; only its server can identify her by it
 
 Document = dict[str, Any]
 Line = tuple[str, str, str]  # sender, kind, text
@@ -107,7 +107,7 @@ def api_document(now: datetime) -> Document:
 
 
 def session_document(now: datetime) -> Document:
-    """A conversation of Nadia that does not say so: it came with the session of the web shop."""
+    """A conversation of Nadia without her number: it came with the session of the web shop."""
     lines = [
         ("user", "text", "Can my cello travel in the cabin with me?"),
         ("bot", "text", "It can, a cello counts as hand luggage."),

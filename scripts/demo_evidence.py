@@ -1,4 +1,4 @@
-"""What the demo searches without the API: the whole database, the whole bucket, the logs."""
+"""The places that the demo searches without the API: the whole database, the whole bucket, the logs."""
 
 import subprocess
 from collections.abc import Iterable, Mapping

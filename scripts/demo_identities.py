@@ -1,4 +1,4 @@
-"""The demo's client as a server that says whose session it is, and the chapter in which a worker asks it."""
+"""The demo's client as a server that identifies sessions, and the chapter in which a worker calls it."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from scripts.demo_chapters import Scene
 from scripts.demo_conversations import NADIA, SESSION, UCI, Document
 from scripts.demo_story import require
 
-# A worker looks every 5 seconds whether somebody is to be looked up.
+# A worker checks every 5 seconds whether look-ups are due.
 PATIENCE = 60.0
 
 
@@ -29,7 +29,7 @@ class ClientsServer:
         self._key = base64.b64decode(secret.removeprefix("whsec_"))
 
     def is_genuine(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Verify a call as Standard Webhooks says."""
+        """Verify a call as specified by Standard Webhooks."""
         timestamp = headers["webhook-timestamp"]
         signed = f"{headers['webhook-id']}.{timestamp}.".encode() + body
         expected = f"v1,{base64.b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()}"
@@ -58,7 +58,7 @@ def answering(secret: str) -> Iterator[ClientsServer]:
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its own name
-            """Say nothing: the demo's output is a story."""
+            """Log nothing: the demo's output is a story."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         clients.port = server.server_port
@@ -75,11 +75,11 @@ def look_up(scene: Scene, clients: ClientsServer, document: Document) -> None:
     number = answer.body["results"][0]["number"]
     began = time.monotonic()
     while not Identity.objects.filter(conversation=number).exists():
-        require(time.monotonic() < began + PATIENCE, "Nobody asked the client's server whose the session is.")
+        require(time.monotonic() < began + PATIENCE, "No worker called the client's server about the session.")
         time.sleep(0.1)
     found = Identity.objects.get(conversation=number)
-    require((found.value, found.established_by) == (NADIA, "resolved"), "The session was taken for somebody else's.")
-    require((clients.answered, clients.refused) == (1, 0), "The client's server was not asked exactly once, signed.")
+    require((found.value, found.established_by) == (NADIA, "resolved"), "The session was assigned to another person.")
+    require((clients.answered, clients.refused) == (1, 0), "The client's server did not get exactly one signed call.")
     scene.documents.append(document | {"custom_variables": {UCI: NADIA}})
     scene.numbers[document["id"]] = number
     require(Conversation.objects.count() == len(scene.documents), "Not every conversation has a row of its own.")

@@ -102,7 +102,7 @@ class Processes:
                     process.wait(max(0.0, deadline - time.monotonic()))
         finally:
             for process in self._running.values():
-                with suppress(ProcessLookupError):  # also what a dead parent left in its session
+                with suppress(ProcessLookupError):  # including processes that a dead parent left in its session
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             codes = {name: process.returncode for name, process in self._running.items()}
@@ -138,7 +138,7 @@ def exit_on_sigterm() -> None:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody uses.
+    """Return an unused loopback port.
 
     It is below those of outgoing connections (32768 and up), one of which could take it before it is listened on, and
     below those of the embedded servers.

@@ -1,6 +1,6 @@
 """`make release`: raise the version, tag it, and write the files of a release to `var/release/<version>/`.
 
-The version stands in `pyproject.toml` alone. A dry run writes the same files, but makes no commit and no tag.
+The version is only in `pyproject.toml`. A dry run writes the same files, but makes no commit and no tag.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _NOTED = ("Upgrading", "Changed", "Deprecated", "Removed", "Security")
 
 
 class Refused(Exception):
-    """No release can be made; says why."""
+    """No release can be made. The text contains the reason."""
 
 
 def git(*arguments: str) -> str:
@@ -95,7 +95,7 @@ def raise_version(version: str) -> None:
 
 
 def write_sbom(file: Path) -> None:
-    # It warns that a requirements file says nothing of what depends on what.
+    # It warns that a requirements file contains no dependencies between packages.
     argv = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", "requirements.txt"]
     # Validation takes 4 seconds each time, and this tool writes the document from its own model of the standard.
     options = ["--pyproject", PROJECT, "--output-reproducible", "--no-validate", "--output-file", str(file)]

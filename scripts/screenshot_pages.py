@@ -25,11 +25,11 @@ def _no_action(_page: "Page", _scene: "Scene") -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A page: who opens it, where, and the steps before the picture is taken."""
+    """A page: the user who opens it, the address, and the steps before the picture is taken."""
 
     name: str
     path: "Callable[[Scene], str]"
-    who: str = "officer"
+    user: str = "officer"
     then: "Callable[[Page, Scene], None]" = _no_action
     status: int = 200
 

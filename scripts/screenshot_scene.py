@@ -1,6 +1,7 @@
 """The data in the pictures: the sample companies, their staff, and requests in each state. All of it is invented.
 
-What workers do is done by workers' code; what cannot be had on command (a failure, a request in hand) is written.
+Work of workers is done by their code; states that cannot be reached on demand (a failure, a claimed request) are
+written.
 """
 
 import secrets
@@ -44,7 +45,7 @@ SCALE = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """The ids that pictures need, and the sessions of the people who look at them."""
+    """The ids that pictures need, and the sessions of the users who open the pages."""
 
     address: str
     cookie: str
@@ -205,7 +206,7 @@ def _take(request: ComplianceRequest) -> None:
 
 
 def _refuse(chatbot: Chatbot, erased: str) -> None:
-    """Name an erased chatter in conversations of others."""
+    """Identify an erased chatter in conversations of others."""
     others = Identity.objects.filter(chatbot=chatbot, conversation__deletion_request_id=None).order_by("pk")[:3]
     identities = [NamedIdentity(number=one.conversation_id, key=SHOWN.uci.name, value=erased) for one in others]
     for way in (Identity.EstablishedBy.ASSERTED, Identity.EstablishedBy.RESOLVED):

@@ -82,7 +82,7 @@ def _take_all(browser: "Browser", scene: "Scene") -> set[Path]:
                 timezone_id="UTC",
                 reduced_motion="reduce",
             )
-            session = scene.sessions[picture.who]
+            session = scene.sessions[picture.user]
             context.add_cookies([{"name": scene.cookie, "value": session, "url": scene.address}])
             page = context.new_page()
             page.set_default_timeout(30_000)
