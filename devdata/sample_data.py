@@ -1,7 +1,7 @@
 """Sample conversations of three invented companies, as the documents a platform would send.
 
 The n-th conversation of a company is always the same, so a later run produces the same data, or more of it. Times lie
-in the 60 days before an anchor. It includes what is odd in real data: people without an identity, two people in one
+in the 60 days before an anchor. It includes the oddities of real data: people without an identity, two people in one
 conversation, formulas, long letters, every channel and kind of message.
 """
 
@@ -135,7 +135,7 @@ def _conversation(company: Company, number: int, anchor: datetime) -> SampleConv
         first["user_name"] = chatter.name
     documents = [first]
     if random.random() < 0.05:
-        # Someone else took over the same window.
+        # Another person took over the same window.
         other = _chatter(company, number // 2 + 2)
         documents.append(
             _follow_up_document(company, random, other, first, at=transcript.now + timedelta(minutes=20))
@@ -157,7 +157,7 @@ def _moment(random: Random, anchor: datetime) -> datetime:
 
 
 def _identity(random: Random, chatter: _Chatter) -> str | None:
-    """Most people are known; some are not, and some integrations then send a placeholder."""
+    """Return the chatter's identity. Some people are unknown, and some integrations then send a placeholder."""
     return random.choices((chatter.uci_value, None, "undefined"), weights=(88, 8, 4))[0]
 
 
@@ -190,7 +190,7 @@ def _ratings(random: Random, phrases: Language) -> dict[str, Any]:
 def _follow_up_document(
     company: Company, random: Random, chatter: _Chatter, first: dict[str, Any], *, at: datetime
 ) -> dict[str, Any]:
-    """A further document of the same conversation, in which another person writes."""
+    """Return a further document of the same conversation, in which another person writes."""
     transcript = _Transcript(random, chatter, started_at=at, first_message=len(first["messages"]) + 1)
     transcript.run()
     return {
@@ -254,7 +254,7 @@ class _Transcript:
         self.file = SampleFile(self.messages[-1]["id"], name, content_type, content)
 
     def _long_letter(self) -> str:
-        """Some 20,000 characters: people paste whole letters into a chat."""
+        """Return some 20,000 characters: people paste whole letters into a chat."""
         sentences = [*self.phrases.asks, *self.phrases.answers, *self.phrases.thanks]
         letter = ""
         while len(letter) < 20_000:
