@@ -160,7 +160,7 @@ class DecidingCommand(RequestCommand):
             "--reason",
             choices=REASONS[self.decision].values,
             metavar="REASON",
-            help=f"Why, for the change log: {', '.join(REASONS[self.decision].values)}.",
+            help=f"The reason for the change log: {', '.join(REASONS[self.decision].values)}.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -174,7 +174,7 @@ def _about(options: dict[str, Any]) -> Selector:
     if conversations and key is None:
         return ByConversations(tuple(one for given in conversations for one in _ids(given)))
     if conversations or value is None:
-        raise CommandError("Name one chatter by key and value, or conversations by --conversation.")
+        raise CommandError("Give one chatter by key and value, or conversations by --conversation.")
     return ByUci(key, sys.stdin.readline().rstrip("\n") if value == "-" else value)
 
 

@@ -173,8 +173,8 @@ of a restore, 130 interrupted
 
 
 _INTERRUPTED = (
-    "Interrupted. What was done until now stays done: run it again, and it goes on. manage.py health says whether "
-    "the service is still closed."
+    "Interrupted. Finished steps stay done: run it again to continue. manage.py health shows whether the service is "
+    "still closed."
 )
 
 
