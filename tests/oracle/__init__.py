@@ -1,18 +1,18 @@
-"""The oracle: what clients sent and what they were answered, and what must and must not remain of it.
+"""The oracle: the clients' calls and their answers, and what must and must not remain of them.
 
-What is recorded:
+Recorded:
 
-    words.py         planted words: whatever is left of somebody says whose it is
-    model.py         conversations, chatters and requests, and what must follow from them
-    client_state.py  what one thread of a client knows
-    caller.py        calls of the API: one attempt, and repeated until it is known what became of it
-    sending.py       filing.py      following.py    what clients do
-    violations.py    what is not as it must be, and which faults there were
+    words.py         planted words: any remaining data identifies its chatter
+    model.py         conversations, chatters and requests, and their expected states
+    client_state.py  the state of one thread of a client
+    caller.py        calls of the API: one attempt, or repeated until the outcome is known
+    sending.py       filing.py      following.py    the acts of clients
+    violations.py    violations, and the faults of the run
 
-What is found, and compared with that:
+Found, and compared with that:
 
     evidence.py      rows, objects in every version, logs, usage, callbacks
-    comparison.py    what follows from the model and the evidence together
+    comparison.py    the results of model and evidence together
     checks.py        all checks
     conversations.py exports.py     leftovers.py    their parts
     scene.py         planted.py     a clean ending; each kind of violation, planted in it

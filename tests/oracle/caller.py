@@ -1,4 +1,4 @@
-"""A client company's program that calls the API: once, or repeatedly until it is known what became of a call."""
+"""A client company's program that calls the API: once, or repeatedly until the outcome of a call is known."""
 
 import hashlib
 import hmac
@@ -16,24 +16,24 @@ from urllib.parse import urlsplit
 from tests.oracle.model import now
 from tests.oracle.violations import Violations
 
-# What a service says that cannot serve a call for now: after a fault, or where the bot makes too many long ones.
+# The codes of a service that cannot serve a call for now: after a fault, or if the bot makes too many long ones.
 _TOO_MANY = 429
 _FOR_NOW = {503, _TOO_MANY}
-# For so long a call may have no answer that says what became of it, beside the time of faults; and so long after a
-# fault no call may have none at all.
+# The seconds, besides the time of faults, in which a call may have no answer with its outcome; and the seconds after
+# a fault from which each call must have an answer.
 _PATIENCE, _CALM = 60.0, 90.0
 
 
 class NoAnswer(OSError):
-    """The connection was refused or lost, or the answer did not come in time. What became of the call is unknown."""
+    """The connection was refused or lost, or the answer did not come in time. The outcome of the call is unknown."""
 
 
 class Silent(Exception):
-    """A call has had no answer that says what became of it, for longer than any fault explains."""
+    """A call has had no answer with its outcome for longer than any fault explains."""
 
 
 class Answer(NamedTuple):
-    """A response. `body` is its JSON, or None where it is none."""
+    """A response. `body` is its JSON, or None if it is not JSON."""
 
     status: int
     body: Any
@@ -134,9 +134,9 @@ class Traffic:
 
 
 class Caller:
-    """A refusal that the present fault excuses is repeated. Any other that `ok` does not name is a violation.
+    """Calls until the outcome is known. A refusal that the present fault excuses is repeated.
 
-    `longest_pause` are the seconds between two attempts.
+    Any other that is not in `ok` is a violation. `longest_pause` are the seconds between two attempts.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Caller:
         return self._surely(what, ok, lambda: self.client.get(path))
 
     def post(self, what: str, path: str, body: Any, *, ok: Collection[int] = (200,)) -> Answer:
-        """Call with a token what may be repeated as it is."""
+        """Make a repeatable call with a token."""
         return self._surely(what, ok, lambda: self.client.post(path, body))
 
     def lines(self, what: str, path: str, documents: Collection[Mapping[str, Any]]) -> Answer:
@@ -201,7 +201,7 @@ class Caller:
             pause = min(pause * 1.5, self._longest_pause)
 
     def _has_reason(self, what: str, said: str, asked: datetime) -> None:
-        """Look whether faults explain that a call must be repeated. Raises Silent where it need not be any more."""
+        """Check that faults explain why a call must be repeated. Raises Silent if they do not."""
         outages, which = self._violations.outages, f"{what} of {self.bot}"
         if not said.startswith(str(_TOO_MANY)) and not outages.lately(_CALM):
             told = f"{which} was answered with {said}, and the last fault was over {_CALM:.0f} s ago"

@@ -1,6 +1,6 @@
-"""What must be true in the end: the model against the evidence. Each check yields kind and text of what is not.
+"""The final checks: the model against the evidence. Each check yields kind and text of each violation.
 
-Nothing is expected that the documentation does not promise. What remains by promise is named where it is allowed.
+Nothing is expected that the documentation does not promise. Data that may remain is listed at its check.
 """
 
 from collections import defaultdict
@@ -12,13 +12,16 @@ from tests.oracle.evidence import Evidence
 from tests.oracle.model import FINAL, Expected, Model
 from tests.oracle.violations import Outages
 
-# Beside the time of faults, no request takes longer: the lease of a claim, and half a minute to be noticed.
+# Apart from the time of faults, no request takes longer: the lease of a claim, and half a minute to be noticed.
 _LATE = 120.0
 
 
 class Checks:
-    """All checks of one run, when all its requests are over. `sessions` has the value of each session that a resolver
-    has told the service, and never lied about; `callbacks` are the chatbots that have a receiver."""
+    """All checks of one run, when all its requests are over.
+
+    `sessions` has the value of each session that a resolver has answered, and always correctly; `callbacks` are the
+    chatbots with a receiver.
+    """
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class Checks:
         self.comparison.met["erased chatters who live in another chatbot"] += self.comparison.namesakes
 
     def of_contents(self) -> Findings:
-        """Check rows, objects and usage, whatever became of the time, the callbacks, and what programs log."""
+        """Check rows, objects and usage, but not times, callbacks and logs."""
         yield from conversations.stored(self.comparison)
         yield from self.requests_ended()
         yield from conversations.counts(self.comparison)
@@ -53,7 +56,7 @@ class Checks:
         yield from exports.extracts(self.comparison)
 
     def requests_ended(self) -> Findings:
-        """Each accepted request is there and over, with one final event; none is there that nobody filed."""
+        """Check that each accepted request is over, with one final event, and that no other request exists."""
         known, rows = self.comparison.filed, self.evidence.requests
         for name, filed in known.items():
             found = rows.get(name)
@@ -81,7 +84,7 @@ class Checks:
                 yield "doubled filing", f"{which} is there, and nobody filed it"
 
     def in_time(self) -> Findings:
-        """No request has taken longer than the faults of its time explain."""
+        """Check that no request has taken longer than the faults of its time explain."""
         for row in self.evidence.requests.values():
             if row.ended_at is None:
                 continue
@@ -92,7 +95,7 @@ class Checks:
                 yield "late", f"{which} took {seconds:.0f} s, {explained:.0f} of which there was a fault"
 
     def callbacks_came(self) -> Findings:
-        """Each end of a request was told, under one id, to the chatbot's receiver; none of what never was."""
+        """Check that the chatbot's receiver got each end of a request under one id, and no other ends."""
         for row in self.evidence.requests.values():
             if row.bot not in self._callbacks or row.status not in FINAL:
                 continue
@@ -109,7 +112,7 @@ class Checks:
             yield "wrong callback", f"a callback told of {request}, which is not there"
 
     def identities(self) -> Findings:
-        """Who the client's resolver has named is known."""
+        """Check that identities from the client's resolver are stored."""
         for each, expected in self.comparison.expected.items():
             row = self.evidence.conversations.get(each.number or 0)
             if row and each.session and each.session in self._sessions and expected is Expected.WHOLE:

@@ -1,6 +1,6 @@
-"""What a client works with: its own chatters and their conversations, each of which one thread alone touches.
+"""The state of a client: its own chatters and their conversations, each of which only one thread uses.
 
-So it knows in which order the calls about each were answered. Chatters of all clients are in one database.
+So the order of the answers about each is known. Chatters of all clients are in one database.
 """
 
 import base64
@@ -32,7 +32,7 @@ class IdentityKey:
     audience: str
 
     def token(self, conversation: str, value: str) -> str:
-        """Return a token that says who chatted in a conversation (docs/clients/identity-tokens.md)."""
+        """Return a token that identifies the chatter of a conversation (docs/clients/identity-tokens.md)."""
         issued_at = int(time.time()) - 5
         claims = {"sub": value, "uci_key": UCI, "aud": self.audience, "iat": issued_at, "exp": issued_at + 3600}
         header = {"alg": "HS256", "kid": self.kid}
@@ -45,8 +45,8 @@ class IdentityKey:
 @dataclass
 class ClientState:
     """`alive` are conversations that are stored, and which no request is about to erase. `waiting` are those whose
-    chatter is still looked up. `erased_at` says when a chatter's deletion was seen completed. `sessions` are what
-    the client's resolver knows: values by session."""
+    chatter is still looked up. `erased_at` is the time when a chatter's deletion was seen completed. `sessions`
+    are the data of the client's resolver: values by session."""
 
     model: Model
     caller: Caller
@@ -94,7 +94,7 @@ class ClientState:
         return self.caller.get("one conversation", f"conversations/{one.number}").body
 
     def conversations_of(self, value: str) -> list[Conversation]:
-        """Return the conversations that may be stored and name this value."""
+        """Return the conversations that may be stored with this value."""
         found = list(self.conversations.values())
         return [conversation for conversation in found if value in conversation.tried and conversation.documents]
 
@@ -110,13 +110,13 @@ class ClientState:
         return [request for request in list(self.open) if request.erases and is_about(request)]
 
     def free_people(self) -> list[Person]:
-        """Return the chatters with conversations, of whom no deletion is under way."""
+        """Return the chatters with conversations and without a deletion under way."""
         going = {request.value for request in self.open if request.erases}
         named = {value for conversation in self.alive for value in conversation.people}
         return [person for person in self.people if person.value in named - going]
 
     def may_join(self, person: Person, conversation: Conversation) -> bool:
-        """Return whether a document may name this chatter in this conversation without meeting an erasure."""
+        """Return whether this chatter can be added to this conversation without an erasure under way."""
         if self.open_erasures(value=person.value) or self.open_erasures(conversation=conversation):
             return False
         erased_at = self.erased_at.get(person.value)
@@ -131,7 +131,7 @@ class ClientState:
                 self.alive[conversation] = None
 
     def meets(self, conversation: Conversation, value: str) -> list[Request]:
-        """Note that a document is on its way, and return the erasures under way that it may meet.
+        """Record that a document is being sent, and return the erasures under way that it may meet.
 
         A later export may hold it.
         """
@@ -151,14 +151,14 @@ class ClientState:
 
 @dataclass
 class Known:
-    """What is known of all that was sent to a service, by whichever client."""
+    """The record of everything that any client has sent to a service."""
 
     model: Model = field(default_factory=lambda: Model(Words()))
     violations: Violations = field(default_factory=Violations)
     traffic: Traffic = field(default_factory=Traffic)
 
     def state(self, client: Client, seed: str, *, longest_pause: float = 2.0, **of: Any) -> ClientState:
-        """Return what one thread of a client works with, which waits for so long at most before it repeats a call."""
+        """Return the state for one thread of a client. `longest_pause` is the longest wait before a repetition."""
         caller = Caller(client, self.violations, self.traffic, longest_pause=longest_pause)
         return ClientState(self.model, caller, self.violations, Random(seed), **of)
 

@@ -8,12 +8,12 @@ from tests.oracle.evidence import Evidence
 from tests.oracle.model import Conversation, Expected, Model, Request
 from tests.oracle.words import Word, found_in
 
-# Kind and text of what is not as it must be.
+# Kind and text of each violation.
 Findings = Iterator[tuple[str, str]]
 
 
 class Comparison:
-    """`met` counts what the checks have looked at: a check that has met nothing has shown nothing."""
+    """The model and the evidence. `met` counts the checked items: a check without items has shown nothing."""
 
     def __init__(self, model: Model, evidence: Evidence) -> None:
         self.model = model
@@ -26,7 +26,7 @@ class Comparison:
 
     @cached_property
     def expected(self) -> dict[Conversation, Expected]:
-        """Of each stored conversation: whole or gone. Where it could be either, what it is."""
+        """For each stored conversation whether it must be whole or gone. If it may be either, its present state."""
         found = {}
         for each in self.model.conversations:
             expected = self.model.expected(each, self.erasures)
@@ -38,19 +38,19 @@ class Comparison:
 
     @cached_property
     def contents(self) -> dict[str, bytes]:
-        """What is in each object, by its key."""
+        """The content of each object, by its key."""
         versions = self.evidence.objects.versions
         return {one.key: one.body for one in versions if one.is_latest and one.body is not None}
 
     def strangers(self, words: Collection[Word], bots: Collection[str]) -> set[Word]:
-        """Return those of the words that were never sent to any of these chatbots."""
+        """Return the words that were never sent to any of these chatbots."""
         ours = [each for each in self.model.conversations if each.bot in bots]
         names, values = {each.index for each in ours}, {value for each in ours for value in each.tried}
         people = {one.number for one in self.model.people if one.value in values}
         return {word for word in words if word.number not in (people if word.is_person else names)}
 
     def gone(self, words: Collection[Word], *, bot: str = "", is_key: bool = False) -> set[Word]:
-        """Return those of the words that must be nowhere, or not in what is of this chatbot.
+        """Return the words that must be nowhere, or not in data of this chatbot.
 
         The key of a kept export has its chatter's value.
         """
@@ -68,7 +68,7 @@ class Comparison:
 
     @cached_property
     def _living(self) -> dict[int, set[str]]:
-        """The people who have a conversation that is not gone, each with its chatbots."""
+        """The people with a conversation that is not gone, each with its chatbots."""
         values: dict[str, set[str]] = {}
         for each, expected in self.expected.items():
             is_there = each.number is None or each.number in self.evidence.conversations
@@ -78,9 +78,9 @@ class Comparison:
 
     @cached_property
     def _kept(self) -> set[int]:
-        """The people whose value is in the key of a file that lives on: in its grace, or in the client's own bucket.
+        """The people whose value is in the key of a remaining file: in its grace, or in the client's own bucket.
 
-        There it is forgotten once the chatter's deletion is completed.
+        The latter key is deleted once the chatter's deletion is completed.
         """
         found: set[int] = set()
         for row in self.evidence.requests.values():
@@ -106,7 +106,7 @@ class Comparison:
 
     @property
     def namesakes(self) -> int:
-        """How many people were erased in one chatbot, and have a conversation in another."""
+        """The number of people who were erased in one chatbot, and have a conversation in another."""
         erased = {(one.value, one.bot) for one in self.erasures if one.value and one.status == "completed"}
         living = {one.value: self._living.get(one.number, set()) for one in self.model.people}
         return sum(any((value, bot) in erased for bot in self.bots - bots) for value, bots in living.items() if bots)

@@ -1,4 +1,4 @@
-"""Checks of conversations and of what is counted: each is whole, or gone and accounted for."""
+"""Checks of conversations and counts: each conversation is whole, or gone and accounted for."""
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from tests.oracle.model import ERASING, KEPT, Conversation, Expected
 
 
 def faults_of_texts(conversation: Conversation, found: Mapping[str, tuple[str, str]]) -> Findings:
-    """Find what is wrong with the messages; `found` are kind and text of each by its id."""
+    """Yield faults of the messages; `found` are kind and text of each by its id."""
     for message, text in conversation.texts.items():
         kind, shown = found.get(message, ("", None))
         redaction = conversation.redacted.get(message)
@@ -31,13 +31,13 @@ def faults_of_texts(conversation: Conversation, found: Mapping[str, tuple[str, s
 
 
 def differing(conversation: Conversation, facts: Mapping[str, Any], names: Collection[str] = ()) -> list[str]:
-    """Return the names of the facts, all that are known by default, that are not as they were sent."""
+    """Return the names of facts that differ from the sent ones, by default of all facts."""
     names = names or facts.keys() & conversation.facts.keys()
     return sorted(name for name in names if facts[name] != conversation.facts[name])
 
 
 def differing_of_kept(conversation: Conversation, facts: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with what a deletion leaves of a conversation: by name of what it keeps, or empties."""
+    """Return the faults of a deleted conversation: the names of fields that it should keep, or empty."""
     return differing(conversation, facts, KEPT) + sorted(name for name in facts.keys() - KEPT if facts[name])
 
 
@@ -47,7 +47,7 @@ def facts_shown(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def midnight_of(conversation: Conversation) -> datetime:
-    """Return what a deletion leaves of its beginning."""
+    """Return the beginning of a conversation as a deletion leaves it."""
     return conversation.began.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -69,7 +69,7 @@ def stored(comparison: Comparison) -> Findings:
         find = _faults_of_gone if expected is Expected.GONE else _faults_of_whole
         for kind, what in find(comparison, each, row):
             yield kind, f"{each.bot}: {what}"
-    # Rows of conversations that nobody has sent, or of which each document must have been refused.
+    # Rows of conversations that no client has sent, or of which each document must have been refused.
     sent = {(each.bot, each.id): each for each in comparison.model.conversations}
     for row in comparison.evidence.conversations.values():
         known = sent.get((row.bot, row.id or ""))
@@ -92,7 +92,7 @@ def _faults_of_gone(comparison: Comparison, conversation: Conversation, row: Con
 
 
 def _flag(conversation: Conversation, row: ConversationRow) -> Findings:
-    # Of a file whose answer was lost nobody knows whether it was stored.
+    # If the answer to a file was lost, it is unknown whether the file was stored.
     if row.has_file_upload not in {bool(conversation.files), bool(conversation.tried_files)}:
         stored = f"and {len(conversation.files)} were stored"
         yield "kept", f"{conversation.id} says {row.has_file_upload} of its files, {stored}"
@@ -122,7 +122,7 @@ def _faults_of_whole(comparison: Comparison, conversation: Conversation, row: Co
 
 
 def counts(comparison: Comparison) -> Findings:
-    """Usage is billed; the counts of deletions and retention runs are those of what is gone."""
+    """Check the usage, and that deletions and retention runs have counted the gone conversations."""
     for bot, usage in comparison.evidence.usage.items():
         ours = [each for each in comparison.expected if each.bot == bot]
         rows = [row for row in comparison.evidence.conversations.values() if row.bot == bot]
@@ -144,7 +144,7 @@ def counts(comparison: Comparison) -> Findings:
 def _faults_of_usage(comparison: Comparison, of: list[Conversation], count: Count, rows: int) -> Iterator[str]:
     stored = sum(1 + each.copies for each in of if each.number is not None)
     gone = sum(1 + each.copies for each in _gone(comparison, of))
-    # Those whose only answer was a refusal may have been stored by the call before, of which no answer came.
+    # A refused document may have been stored by the call before, which got no answer.
     unknown = sum(each.number is None and bool(each.tried_texts) and not each.is_barred for each in of)
     if not stored <= count.stored <= stored + unknown or count.stored != rows:
         yield f"{count.stored} conversations are in the usage, and {stored} were stored"

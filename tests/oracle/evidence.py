@@ -1,4 +1,4 @@
-"""What is there at the end, read past the service: rows, objects, logs, and what the receivers got."""
+"""The evidence at the end, read past the service: rows, objects, logs, and the calls to the receivers."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ EVER = "from=2025-01&to=2027-12"
 # Runs a statement, and returns its rows.
 Read = Callable[[str, Any], list[tuple[Any, ...]]]
 
-# What is not of the service's data is left out: who is connected, and how its tasks are queued.
+# Without tables that are not the service's data: sessions of users, and the queue of tasks.
 TABLES = """
 SELECT format('%I', c.relname)
   FROM pg_class c
@@ -75,7 +75,7 @@ SELECT request_id::text, event FROM chatbots_changelogentry
 
 class ConversationRow(NamedTuple):
     """The rows of a conversation. `texts` are kind and text by a message's id, `files` keys of stored objects by a
-    name, `values` the ways in which each was established, `facts` what is said of the conversation itself.
+    name, `values` the ways in which each was established, `facts` the fields of the conversation itself.
 
     `closed_by` is the request that erases it or has, `hidden_files` are rows of files that are not stored, or not any
     more, `refused` identities that were refused, `lookup` the state and error of its look-up.
@@ -98,14 +98,14 @@ class ConversationRow(NamedTuple):
 
     @property
     def left(self) -> list[str]:
-        """What of it is there beside the conversation's own row, but hidden files."""
+        """Its remaining data besides the conversation's own row, without hidden files."""
         parts = {"messages": self.texts, "files": self.files, "values": self.values}
         parts |= {"variables": self.facts["variables"], "refused values": self.refused, "its look-up": self.lookup}
         return [name for name, rows in parts.items() if rows]
 
     @property
     def is_wordless(self) -> bool:
-        """Whether it is erased but for files, which are hidden until the storage removes them."""
+        """Whether it is erased except for files, which are hidden until the storage removes them."""
         names = (self.id, self.facts["user_name"], self.facts["csat_comment"])
         return self.is_deleted and not any(names) and not self.left
 
@@ -117,7 +117,7 @@ class ConversationRow(NamedTuple):
 class RequestRow(NamedTuple):
     """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this.
 
-    `left_out` counts the conversations that an export did not hold, as nobody vouched for their chatters.
+    `left_out` counts the conversations that an export did not hold, since their chatters were not verified.
     """
 
     id: str
@@ -159,7 +159,7 @@ class ExtractRow(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How many conversations began in a month through a channel, and how many of them are deleted."""
+    """The number of conversations that began in a month through a channel, and of the deleted ones among them."""
 
     stored: int
     deleted: int
@@ -268,7 +268,7 @@ def gather(
 
 
 def of_database(connection: psycopg.Connection[Any]) -> Evidence:
-    """Return what is in the rows, and nothing else."""
+    """Return the evidence of the rows only."""
 
     def read(statement: str, values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(statement, values).fetchall()

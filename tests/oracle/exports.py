@@ -1,4 +1,4 @@
-"""Checks of objects: each file holds what it must and nothing else, and is there only as long as it may be."""
+"""Checks of objects: each file has exactly its expected content, and exists only as long as it may."""
 
 import csv
 import hashlib
@@ -26,7 +26,7 @@ _DIALECTS = {
 
 
 def lines_of(raw: bytes, dialect: str = "standard") -> Lines:
-    """Return the lines of a CSV by column. Raises ValueError where it is none, or where it ends within a line."""
+    """Return the lines of a CSV by column. Raises ValueError if it is not a CSV, or ends within a line."""
     begin, separator, other, line_end = _DIALECTS[dialect]
     text = raw.decode()
     if not text.startswith(f'{begin}"conversation_id"{separator}'):
@@ -45,7 +45,7 @@ def lines_of(raw: bytes, dialect: str = "standard") -> Lines:
 def faults_of(
     export: Request, raw: bytes, shown: Mapping[str, Any], conversations: Mapping[str, Conversation]
 ) -> Iterator[str]:
-    """Yield what is wrong with the file of a completed export.
+    """Yield the faults of the file of a completed export.
 
     `conversations` are all of its chatbot, by id; `shown` is the part `export` of the request object.
     """
@@ -87,7 +87,7 @@ def _wrong(lines: Lines, conversations: Mapping[str, Conversation]) -> Iterator[
 
 
 def hosted(comparison: Comparison) -> Findings:
-    """The file of each export holds its chatter's own, and it is there only as long as it may be."""
+    """Check that the file of each export has its chatter's own data, and exists only as long as it may."""
     rows = _rows_by_key(comparison, "hosted")
     for stored in comparison.evidence.objects.versions:
         if folder_of(stored.key) != "chatter_data_exports":
@@ -113,7 +113,7 @@ def hosted(comparison: Comparison) -> Findings:
 
 
 def delivered(comparison: Comparison) -> Findings:
-    """What was delivered into a client's bucket is the client's, and of nobody else."""
+    """Check that files in a client's bucket have only data of the client's chatbot."""
     rows = _rows_by_key(comparison, "client")
     there = {stored.key for stored in comparison.evidence.client_objects.versions if stored.body is not None}
     for key, row in rows.items():
@@ -129,7 +129,7 @@ def delivered(comparison: Comparison) -> Findings:
     for stored in comparison.evidence.client_objects.versions:
         if found := rows.get(_export_of(stored.key, rows)):
             yield from _faults_of_file(comparison, found, stored)
-        # Its key was forgotten with its chatter, and nobody knows any more whose it was.
+        # Its key was deleted with its chatter, so its owner is unknown.
         elif foreign := comparison.strangers(found_in(stored.key, stored.body), theirs):
             yield "foreign line", f"a file in the client's bucket has {told(foreign)}, of another chatbot"
 
@@ -171,7 +171,7 @@ def _holds_its_own(
     allowed = {conversation.index for conversation in held}
     people = {value for conversation in held for value in conversation.tried} | {export.value}
     numbers = {one.number for one in comparison.model.people if one.value in people}
-    # What is in the client's bucket is the client's; nobody could make the last copy of what is erased again.
+    # Files in the client's bucket are the client's; the last copy of erased data cannot be made again.
     is_kept = row.hosting != "hosted" or row.is_last_copy
     if left := [word for word in words if word.text in comparison.redacted and not is_kept]:
         yield "redaction", f"the file of {export} has a redacted text: {told(left)}"
@@ -180,9 +180,11 @@ def _holds_its_own(
 
 
 def _may_be_there(comparison: Comparison, export: Request, words: Collection[Word]) -> Findings:
-    """A deletion that says so removes the chatter's exports of before; one by ids, whatever holds one of them.
+    """Check whether a file may exist.
 
-    After the grace no file is left of what a deletion has erased; what a retention run has erased stays in it.
+    A deletion with `erase_exports` removes the chatter's earlier exports; one by ids, any export with one of the
+    conversations. After the grace no file is left of data that a deletion has erased; data that a retention run has
+    erased stays in it.
     """
     for word in words if export.is_aged else ():
         held = None if word.is_person else comparison.conversations[word.number]
@@ -206,7 +208,7 @@ def _export_of(key: str, keys: Collection[str | None]) -> str | None:
 
 
 def uploads(comparison: Comparison) -> Findings:
-    """The files of whoever is whole have the contents that were sent."""
+    """Check that the files of whole conversations have the sent contents."""
     for each, expected in comparison.expected.items():
         row = comparison.evidence.conversations.get(each.number or 0)
         for name, key in row.files.items() if row and expected is Expected.WHOLE else ():
@@ -217,7 +219,7 @@ def uploads(comparison: Comparison) -> Findings:
 
 
 def extracts(comparison: Comparison) -> Findings:
-    """Each daily extract that is done has the messages of its day, of all conversations of its chatbot."""
+    """Check that each finished daily extract has the messages of its day, of all conversations of its chatbot."""
     for extract in comparison.evidence.extracts:
         which = f"{extract.bot}: the extract of {extract.day}"
         if extract.state != "done":

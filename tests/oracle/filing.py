@@ -1,4 +1,4 @@
-"""Files requests of all kinds, repeats and withdraws them, and notes in the model what must follow."""
+"""Files requests of all kinds, repeats and withdraws them, and records the expected results in the model."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
@@ -71,7 +71,7 @@ def _by_ids(state: ClientState, kind: str, conversations: Collection[Conversatio
 
 
 def file(state: ClientState, request: Request, *, called: str = "", **options: Any) -> Request:
-    """File a request, with these options of the call beside its flags. It has no id where it was refused."""
+    """File a request, with these options of the call beside its flags. A refused request has no id."""
     _begin(state, request)
     request.body = _body(state, request) | options
     shown = state.caller.file(called or request.kind, _PATHS[request.kind], request.body, request.key).body
@@ -170,10 +170,10 @@ def _reference() -> str:
 
 
 def _begin(state: ClientState, request: Request) -> None:
-    """Note that it is about to be asked for.
+    """Record that a request is about to be filed.
 
-    Others' waiting exports may find a shared conversation gone by it: nothing is promised of their order. Also one
-    that is on its way to be erased, by a deletion that waits for such an export: this one may come first.
+    It may remove a shared conversation before other chatters' waiting exports read it: their order is not promised.
+    This includes a conversation that another deletion will erase after such an export: this one may come first.
     """
     state.model.file(request)
     erased = request.surely | request.possibly if request.kind == "deletion" else set()
@@ -202,7 +202,7 @@ def _took(state: ClientState, request: Request, shown: Mapping[str, Any]) -> Non
 
 
 def _merge(state: ClientState, request: Request, known: Request) -> None:
-    """Note that an equal export that waits is the answer to this one, too: it holds what was sent before either."""
+    """Record that an equal waiting export is the answer to this one too: it has the data sent before either."""
     state.model.forget(request)
     known.possibly |= request.possibly | request.surely
     known.surely |= request.surely

@@ -1,4 +1,4 @@
-"""Follows requests until they are over, and then looks whether what they promise is true."""
+"""Follows requests until they are over, and then checks their promises."""
 
 import time
 from datetime import datetime
@@ -10,9 +10,9 @@ from tests.oracle.exports import faults_of
 from tests.oracle.filing import see
 from tests.oracle.model import Conversation, Expected, Request
 
-# Of a request's conversations so many are looked at when it is over. All are, at the end.
+# The number of a request's conversations that are checked when it is over. All are checked at the end.
 _MOST_LOOKS = 4
-# So long after a fault a storage that was left alone may still be down.
+# The time after a fault in which a resting storage may still be down.
 _REST = 90.0
 
 
@@ -30,9 +30,9 @@ def follow(state: ClientState, most: int) -> None:
 
 
 def follow_to_end(state: ClientState, *, seconds: float = 180.0) -> None:
-    """Ask for everything that is open until it is over, or the time is, and look at all that is over.
+    """Poll all open requests until they or the time are over, and check all that are over.
 
-    What could not be fetched after a fault is fetched again.
+    Files that could not be fetched after a fault are fetched again.
     """
     end = time.monotonic() + seconds
     while (state.open or state.unsettled) and time.monotonic() < end:
@@ -41,7 +41,7 @@ def follow_to_end(state: ClientState, *, seconds: float = 180.0) -> None:
 
 
 def settle(state: ClientState, request: Request) -> None:
-    """Look whether a request that has just been seen completed has done what it promises."""
+    """Check the promises of a request that has just been seen completed."""
     if request.kind == "deletion":
         for conversation in request.in_order[:_MOST_LOOKS]:
             _is_deleted(state, request, conversation)
@@ -55,7 +55,7 @@ def settle(state: ClientState, request: Request) -> None:
 
 
 def is_whole(state: ClientState, conversation: Conversation) -> None:
-    """Look over the API whether a conversation that nobody erases is there, message by message."""
+    """Check over the API that a conversation without an erasure is complete, message by message."""
     shown = state.shown(conversation)
     if shown.get("id") != conversation.id:
         state.report("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
@@ -139,12 +139,12 @@ def _explain_loss(state: ClientState, request: Request, how: str) -> None:
 
 
 def _is_removed(state: ClientState, request: Request) -> bool:
-    """Return whether something may have removed the file of a completed export."""
+    """Return whether the file of a completed export may have been removed."""
     return state.model.may_be_removed(request, list(state.filed.values()))
 
 
 def look_at_whole_ones(state: ClientState, most: int) -> None:
-    """Look at some of the conversations that nobody erases."""
+    """Check some of the conversations without an erasure."""
     stored = [each for each in state.conversations.values() if each.number is not None]
     for conversation in state.chance.sample(stored, min(len(stored), most)):
         expected = state.model.expected(conversation, state.filed.values())

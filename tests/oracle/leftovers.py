@@ -1,4 +1,4 @@
-"""Checks of words: nothing of what is gone is in any row, in any version of an object, or in anybody's log."""
+"""Checks of words: no word of gone data is in any row, in any version of an object, or in any log."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,7 @@ from tests.oracle.comparison import Comparison, Findings
 from tests.oracle.violations import Outages
 from tests.oracle.words import Word, found_anyhow, found_in, told
 
-# The tables in which words of the living may stand, once all requests are over. In every other there is none at all.
+# The tables that may contain words of chatters who are not erased, once all requests are over. Every other has none.
 _PERSONAL = {
     *("conversations_conversation", "conversations_message", "conversations_identity"),
     *("conversations_variablevalue", "conversations_nameword", "conversations_uploadedfile"),
@@ -18,7 +18,7 @@ _PERSONAL = {
 # The tables of exports and of the copies of files beside them.
 _KEYS = {"compliance_export", "compliance_exportfile"}
 _FOLDERS = ("chatter_data_exports", "daily_conversations_extracts", "uploads", "erasure_ledger")
-# Where words of the living may stand in an object.
+# The objects that may contain words of chatters who are not erased.
 _WITH_WORDS = {"daily_conversations_extracts", "uploads"}
 
 _RECORD = re.compile(r"^(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
@@ -27,7 +27,7 @@ _SQLSTATE = re.compile(r"SQLSTATE (\w+)")
 
 
 class _Reason(NamedTuple):
-    """What a log may say after some faults, and for how many seconds: `faults` are parts of their names."""
+    """Lines that a log may have after some faults, and for how many seconds: `faults` are parts of their names."""
 
     faults: tuple[str, ...]
     seconds: float
@@ -37,7 +37,7 @@ class _Reason(NamedTuple):
 # A connection that broke or was ended, a server that starts or ends, a statement that was given up, a full disk.
 _LOST = {"none", "08000", "08003", "08006", "25P03", "53100", "57014", "57P01", "57P02", "57P03", "57P05"}
 _SERVERS = ("PostgreSQL", "backends", "its ", "frozen", "everything")
-# A connection that it broke is met when it is used next.
+# A broken connection is noticed at its next use.
 _DATABASE = _Reason(_SERVERS, 120.0)
 _OTHERS = (
     _Reason((*_SERVERS, "S3", "client's bucket"), 60.0, ("answered with 503", "could not be stored: storage_")),
@@ -72,7 +72,7 @@ def words(comparison: Comparison) -> Findings:
 
 
 def errors_logged(comparison: Comparison, outages: Outages) -> Findings:
-    """No program calls anything an error but servers and processes that were lost, and these only after a fault."""
+    """Check that programs log errors only about lost servers and processes, and only after a fault."""
     for name, text in comparison.evidence.logs.items():
         # Each record, with the lines that follow it.
         for record in filter(_LEVEL.match, _RECORD.split(text)):

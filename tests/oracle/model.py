@@ -1,7 +1,7 @@
-"""What clients know: what they sent, what was answered, and what must follow from it.
+"""The model of the clients: their calls, the answers, and the expected results.
 
-Only what was answered before something else was asked is held to be in that order. What an answer was lost of is
-asked again until it is known, so a conversation or a request is either stored for certain or not at all.
+Only calls that were answered before another one began count as ordered. A call without an answer is repeated until
+its outcome is known, so a conversation or a request is either stored for certain or not at all.
 """
 
 import threading
@@ -17,12 +17,12 @@ from tests.oracle.words import Words
 FINAL = {"completed", "cancelled", "rejected"}
 OPEN = {"accepted", "on_hold", "processing", "failed"}
 ERASING = {"deletion", "retention"}
-# What a deletion leaves of a conversation (docs/reference/data-map.md).
+# The fields that a deletion leaves of a conversation (docs/reference/data-map.md).
 KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
 
 
 class Expected(Enum):
-    """What must be of a conversation when all requests are final."""
+    """The expected state of a conversation when all requests are final."""
 
     WHOLE = "whole"
     GONE = "gone"
@@ -35,7 +35,7 @@ def now() -> datetime:
 
 @dataclass(eq=False)
 class Person:
-    """A chatter: of one chatbot, or of several, if they use the same value."""
+    """A chatter: of one chatbot, or of several with the same value."""
 
     number: int
     value: str
@@ -45,9 +45,9 @@ class Person:
 class Conversation:
     """A conversation. `people` are the values in its stored documents; `tried` also those of documents that were
     refused, or are on their way. `texts` are stored messages by their ids, `tried_texts` all that were ever sent.
-    `facts` are what each of its documents says of it, by the names of the evidence."""
+    `facts` are the fields of its documents, by the names of the evidence."""
 
-    # What of it a database has, and a backup.
+    # Its data in a database, and in a backup.
     STORED: ClassVar[tuple[str, ...]] = ("number", "people", "texts", "files", "documents")
 
     bot: str
@@ -68,12 +68,12 @@ class Conversation:
     # Whose messages are redacted, or being redacted, by which request.
     redacted: dict[str, "Request"] = field(default_factory=dict)
     documents: list[dict[str, Any]] = field(default_factory=list)
-    # What was stored past the API: more messages of it, and copies of its row with a message each.
+    # Data that was stored past the API: more messages of it, and copies of its row with a message each.
     stuffed: int = 0
     copies: int = 0
-    # Its chatter is looked up by a session, and not known before the service says so.
+    # Its chatter is looked up by a session, and is unknown until the service shows it.
     session: str = ""
-    # Of somebody who was erased after it began, or erased before a database was lost: it must not be stored.
+    # Its chatter was erased after it began, or before a database was lost: it must not be stored.
     is_barred: bool = False
     # Whether an identity of it was refused, where that is known.
     is_refused: bool | None = None
@@ -92,20 +92,20 @@ class Request:
     flags: frozenset[str] = frozenset()
     surely: set[Conversation] = field(default_factory=set)
     possibly: set[Conversation] = field(default_factory=set)
-    # What the file of an export must hold, by conversation: the texts of then.
+    # The texts that the file of an export must hold, by conversation, as they were at that time.
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
     id: str = ""
     status: str = ""
     statuses: list[str] = field(default_factory=list)
-    # Before it was asked, and after it was seen to be over.
+    # Before it was filed, and after it was seen to be over.
     asked_at: datetime = field(default_factory=now)
     ended_at: datetime | None = None
     finished_at: str | None = None
-    # Somebody has asked to withdraw or reject it.
+    # A withdrawal or rejection was requested.
     may_be_cancelled: bool = False
     # As it was sent, where it may be sent again.
     body: dict[str, Any] = field(default_factory=dict)
-    # Its failure cannot be mended: what it is about is forgotten.
+    # Its failure cannot be repaired: its selector is deleted.
     may_stay_failed: bool = False
     # Of an export: its grace is over, so that its file goes with what it holds.
     is_aged: bool = False
@@ -145,7 +145,7 @@ def options_of(flags: Iterable[str]) -> dict[str, Any]:
 
 
 def is_allowed(one: Request, after: str) -> bool:
-    """Return whether a request may be seen in this status now, whatever was between that nobody saw."""
+    """Return whether a request may be seen in this status now, after any unseen statuses in between."""
     if one.is_final:
         return after == one.status
     has_marked = one.kind in ERASING and "processing" in one.statuses
@@ -153,7 +153,7 @@ def is_allowed(one: Request, after: str) -> bool:
 
 
 class Model:
-    """All that was sent and filed. Each conversation and request is changed by one thread alone."""
+    """All sent and filed data. Only one thread changes a conversation or a request."""
 
     def __init__(self, words: Words) -> None:
         self.words = words
@@ -187,11 +187,11 @@ class Model:
             self._filed.remove(one)
 
     def stored(self) -> dict[Conversation, dict[str, Any]]:
-        """Return what is stored of each conversation now, to `put_back`."""
+        """Return the stored data of each conversation now, to `put_back`."""
         return {each: {name: deepcopy(getattr(each, name)) for name in each.STORED} for each in self.conversations}
 
     def put_back(self, backup: Mapping[Conversation, Mapping[str, Any]]) -> None:
-        """Note that the database was restored, so that it has what the backup has. Requests are left alone."""
+        """Record that the database was restored to the state of the backup. Requests are left unchanged."""
         for each in self.conversations:
             empty = vars(type(each)(each.bot, each.index, each.id, each.name, each.began))
             for name in each.STORED:
@@ -211,7 +211,7 @@ class Model:
     # --- What follows ------------------------------------------------------------------------------------
 
     def erasures_of(self, conversation: Conversation, erasures: Iterable[Request] | None = None) -> Iterator[Request]:
-        """Yield what may erase, or have erased, this conversation."""
+        """Yield the requests that may erase, or have erased, this conversation."""
         for one in self.filed if erasures is None else erasures:
             if (
                 one.erases
@@ -221,7 +221,7 @@ class Model:
                 yield one
 
     def expected(self, conversation: Conversation, erasures: Collection[Request] | None = None) -> Expected:
-        """Return what must be of a conversation now. It is either while a request about it is under way."""
+        """Return the expected state of a conversation now. It may be either while a request about it is under way."""
         if conversation.is_barred:
             return Expected.GONE
         found = list(self.erasures_of(conversation, erasures))

@@ -1,4 +1,4 @@
-"""PLANTED: each kind of violation, and what makes it of a clean ending. Whichever driver looks must find it."""
+"""PLANTED: each kind of violation, and the changes of a clean ending that cause it. Every driver must find it."""
 
 import base64
 import zlib

@@ -42,7 +42,7 @@ def line_of(conversation: Conversation, **changes: str) -> dict[str, str]:
 
 @dataclass
 class Scene:
-    """Somebody who was erased, with a request that says so, and somebody who was exported and is whole."""
+    """A chatter who was erased, with the request, and a chatter who was exported and is whole."""
 
     model: Model
     evidence: Evidence
@@ -53,7 +53,7 @@ class Scene:
 
     @property
     def message(self) -> str:
-        """The id of the message of who is whole."""
+        """The id of the message of the whole chatter."""
         return min(self.whole.texts)
 
     def checks(self, **options: Any) -> Checks:
@@ -70,12 +70,12 @@ class Scene:
         self.evidence.conversations[number] = self.evidence.conversations[number]._replace(**changes)
 
     def refuse_without_reason(self) -> None:
-        """Have an identity refused, of which the model knows that there was none."""
+        """Add a refused identity that the model does not have."""
         self.whole.is_refused = False
         self.conversation(self.whole, refused=1)
 
     def facts(self, conversation: Conversation, **changes: object) -> None:
-        """Change what the rows of a conversation say of it."""
+        """Change fields in the rows of a conversation."""
         self.conversation(conversation, facts=self.evidence.conversations[conversation.number or 0].facts | changes)
 
     def add(self, key: str, body: str | bytes) -> None:
@@ -88,7 +88,7 @@ class Scene:
         self.add(key, body)
 
     def exported(self, raw: bytes, *, rows: int = 1) -> None:
-        """Have the file of the export hold this, as the request says."""
+        """Set the content of the export's file, with matching fields of the request."""
         self.put(KEY, raw)
         self.row(self.export, **_file_at(KEY, raw) | {"rows": rows})
 
@@ -99,14 +99,14 @@ class Scene:
         self.evidence.logs["web.log"] = text
 
     def end_as(self, status: str) -> None:
-        """Have the export end so, and everybody know it."""
+        """End the export with this status, in the model and in the evidence."""
         self.export.status = status
         self.row(self.export, status=status)
 
     # --- What is planted ---------------------------------------------------------------------------------
 
     def of_another_bot(self) -> Conversation:
-        """Add somebody who lives in another chatbot."""
+        """Add a chatter with a conversation in another chatbot."""
         conversation = new_conversation(self.model, OTHER_BOT, 9)
         self.evidence.conversations[9] = row_of(conversation)
         self.evidence.usage[OTHER_BOT] = {MONTH: Count(1, 0)}
@@ -122,7 +122,7 @@ class Scene:
         self.evidence.usage[BOT] = {MONTH: Count(3, 1)}
 
     def remove_after(self, request: Request) -> None:
-        """Remove the export of whom a request concerned that was over before."""
+        """Remove the export of a chatter whose request was over before."""
         self.export.asked_at = self.export.ended_at = now()
         self.row(self.export, key=None)
         self._drop(KEY)
@@ -135,7 +135,7 @@ class Scene:
         request.asked_at = request.ended_at = self.export.asked_at - timedelta(hours=1)
 
     def outlive_grace(self) -> None:
-        """Have the file of the export hold who was erased meanwhile, after its grace."""
+        """Let the file of the export contain a chatter who was erased meanwhile, after its grace."""
         self.export.possibly, self.export.is_aged = {self.gone}, True
         self.exported(csv_of(line_of(self.whole), line_of(self.gone)), rows=2)
 
@@ -152,7 +152,7 @@ class Scene:
         self.evidence.client_objects.versions.append(ObjectVersion(CLIENT_KEY, "1", csv_of(line_of(conversation))))
 
     def repeat_for(self, conversation: Conversation) -> None:
-        """Have a redaction file an export again, and let the new file hold somebody else."""
+        """Let a redaction file an export again, and let the new file contain another chatter."""
         raw, key = csv_of(line_of(conversation)), KEY.replace("120000", "130000")
         self._also("e2", repeats="e", **_file_at(key, raw))
         self.add(key, raw)
@@ -161,7 +161,7 @@ class Scene:
         self.evidence.objects.versions[:] = [stored for stored in self.evidence.objects.versions if stored.key != key]
 
     def _also(self, name: str, **changes: object) -> None:
-        """Add the row of an export that is completed, logged as that, and told."""
+        """Add the row of a completed export, with its log entry and callback."""
         self.evidence.requests[name] = request_of(name, "export", **changes)
         self.evidence.events.append((name, "request.completed"))
         self.evidence.taken[name] = {"request.completed": {f"c-{name}"}}

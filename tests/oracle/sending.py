@@ -1,4 +1,4 @@
-"""Sends conversations, files and identities, and notes in the model what of it is stored."""
+"""Sends conversations, files and identities, and records in the model which of them are stored."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _CHANNELS = ("widget", "whatsapp", "messenger", "wechat", "messaging_api", "othe
 
 
 class Sent(NamedTuple):
-    """A document, and what it would store. `erasures` are those under way that it may meet."""
+    """A document, and the data that it would store. `erasures` are those under way that it may meet."""
 
     conversation: Conversation
     value: str
@@ -31,7 +31,7 @@ def store(state: ClientState, value: str, began: datetime | None = None, **optio
 
 
 def begin(state: ClientState) -> None:
-    """Begin conversations of a new chatter, or of one who is known; some at once, some as lines."""
+    """Begin conversations of a new chatter, or of a known one; some at once, some as lines."""
     person = state.pick(state.people) if state.chance.random() < 0.5 else None
     person = person or state.new_person()
     if not state.open_erasures(value=person.value):
@@ -91,7 +91,7 @@ def send_late(
 
 
 def send_for_erased_chatter(state: ClientState) -> None:
-    """Send, of a chatter who was erased, a conversation that began before that: nothing may be stored."""
+    """Send a conversation of an erased chatter that began before the erasure: nothing may be stored."""
     value = state.pick(list(state.erased_at)[-20:])
     if value is None:
         return
@@ -104,9 +104,9 @@ def send_for_erased_chatter(state: ClientState) -> None:
 
 
 def assert_erased_chatter(state: ClientState) -> None:
-    """Send a conversation of nobody that began before somebody was erased, and then say that it is theirs.
+    """Send a conversation without a chatter that began before an erasure, and then assert the erased chatter.
 
-    That is refused, and the conversation goes too (docs/clients/assert-who-chatted.md).
+    That is refused, and the conversation is erased too (docs/clients/assert-who-chatted.md).
     """
     deletion = state.pick([deletion for deletion in _completed(state) if deletion.value])
     if deletion is None:
@@ -114,7 +114,7 @@ def assert_erased_chatter(state: ClientState) -> None:
     conversation = store(state, "", state.erased_at[deletion.value] - timedelta(hours=1))
     if conversation.number is None:
         return
-    # The last deletion of a chatter closes it, whichever was meant.
+    # The last deletion of a chatter closes it, whichever `deletion` is.
     for other in state.filed.values():
         if other.kind == "deletion" and other.value == deletion.value:
             other.possibly.add(conversation)
@@ -138,7 +138,7 @@ def _must_be_refused(state: ClientState, sent: Sent, code: str, request: Request
 
 
 def upload(state: ClientState, conversation: Conversation, size: int = 10) -> None:
-    """Send a file of a conversation that is stored. Whether it was stored is unknown where no answer came."""
+    """Send a file of a stored conversation. Without an answer it is unknown whether the file was stored."""
     assert conversation.number is not None
     word = state.word(conversation)
     content = word.encode() + b"\n" + state.chance.randbytes(size).hex().encode()
@@ -152,12 +152,12 @@ def upload(state: ClientState, conversation: Conversation, size: int = 10) -> No
 
 
 def _joining_chatter(state: ClientState, conversation: Conversation) -> Person:
-    """Return a chatter who may be named in a new conversation."""
+    """Return a chatter who may be identified in a new conversation."""
     return state.pick([one for one in state.people if state.may_join(one, conversation)]) or state.new_person()
 
 
 def identify(state: ClientState) -> None:
-    """Begin a conversation of nobody, and say afterwards whose it is."""
+    """Begin a conversation without a chatter, and identify the chatter afterwards."""
     conversation = store(state, "")
     value = _joining_chatter(state, conversation).value
     conversation.tried.add(value)
@@ -178,7 +178,7 @@ def _name(state: ClientState, conversation: Conversation, value: str) -> Mapping
 
 
 def sign(state: ClientState) -> None:
-    """Begin a conversation whose chatter a token names."""
+    """Begin a conversation whose chatter is identified by a token."""
     if state.identity_key and not state.violations.outages.excuses:
         conversation = state.new_conversation()
         sent = prepared(state, conversation, _joining_chatter(state, conversation).value)
@@ -187,14 +187,14 @@ def sign(state: ClientState) -> None:
 
 
 def _sign(state: ClientState, sent: Sent) -> None:
-    """Let a token say who the chatter is, and no variable."""
+    """Identify the chatter by a token instead of a variable."""
     assert state.identity_key
     del sent.body["custom_variables"][UCI]
     sent.body["identity_token"] = state.identity_key.token(sent.conversation.id, sent.value)
 
 
 def arrive(state: ClientState) -> None:
-    """Begin a conversation of a new chatter, of whom only the client's resolver knows who it is."""
+    """Begin a conversation of a new chatter who is known only to the client's resolver."""
     person, conversation = state.new_person(), state.new_conversation()
     conversation.session = state.word(conversation)
     state.sessions[conversation.session] = person.value
@@ -208,7 +208,7 @@ def arrive(state: ClientState) -> None:
 
 
 def check_resolved_identity(state: ClientState) -> None:
-    """Look whether a conversation has got its identity from the resolver."""
+    """Check whether a conversation has got its identity from the resolver."""
     conversation = state.pick(state.waiting)
     if conversation is None:
         return
@@ -223,7 +223,7 @@ def check_resolved_identity(state: ClientState) -> None:
 
 
 def race(state: ClientState, deletion: Request) -> None:
-    """Send something of a chatter whose deletion has just been filed: before, during or after its mark."""
+    """Send a document of a chatter whose deletion has just been filed: before, during or after its mark."""
     known = state.pick(deletion.in_order) if state.chance.random() < 0.5 else None
     send(state, [prepared(state, known or state.new_conversation(), deletion.value)])
 
@@ -239,7 +239,7 @@ def prepared(
 ) -> Sent:
     """Return a document with new messages, some of today or yesterday by default.
 
-    It is noted in the model that it is on its way.
+    The model records that it is being sent.
     """
     chance = state.chance
     # The id of a message outlives its text, where it is redacted.
@@ -256,7 +256,7 @@ def prepared(
 def _document(
     state: ClientState, conversation: Conversation, value: str, texts: Mapping[str, str], sent_at: datetime
 ) -> dict[str, Any]:
-    # The same in each document: of two that are on their way at once, nobody knows which is the later one.
+    # The same in each document: if two are sent at once, their order is unknown.
     facts = conversation.facts = conversation.facts or _facts(state, conversation)
     body: dict[str, Any] = {"id": conversation.id}
     body |= {name: facts[name] for name in ("user_name", "language", "push", "agent_handover", "score")}
@@ -289,7 +289,7 @@ def _facts(state: ClientState, conversation: Conversation) -> dict[str, Any]:
 
 
 def send(state: ClientState, sent: Sequence[Sent], *, as_lines: bool = False) -> None:
-    """Send documents, and note what of them is stored."""
+    """Send documents, and record which of them are stored."""
     bodies = [each.body for each in sent]
     if as_lines:
         answer = state.caller.lines("lines of documents", "conversations", bodies)
@@ -304,7 +304,7 @@ def send(state: ClientState, sent: Sequence[Sent], *, as_lines: bool = False) ->
 
 
 def note(state: ClientState, sent: Sent, result: Mapping[str, Any]) -> None:
-    """Note in the model how a document was answered."""
+    """Record the answer to a document in the model."""
     conversation = sent.conversation
     if result["outcome"] == "refused":
         is_explained = result["error"]["code"] in ERASED and sent.erasures

@@ -1,4 +1,4 @@
-"""What clients hold to be wrong when they see it: each with a service that answers wrongly."""
+"""The faults that clients detect: each with a service that answers wrongly."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ Say = Callable[[str, Any], Answer]
 
 
 class Wrong(Client):
-    """A service that answers as a test says."""
+    """A service with the answers of a test."""
 
     def __init__(self, say: Say) -> None:
         super().__init__("http://127.0.0.1:1", "acme", secret="", token="")
@@ -43,7 +43,7 @@ def _answer(body: Any, status: int = 200) -> Answer:
 
 
 def _stored(path: str, body: Any) -> Answer:
-    """Store whatever comes."""
+    """Store any document."""
     documents = body if isinstance(body, list) else body.get("identities", [body])
     return _answer(
         {"results": [{"id": one["id"], "number": 1, "outcome": "created", "error": None} for one in documents]}
@@ -51,7 +51,7 @@ def _stored(path: str, body: Any) -> Answer:
 
 
 def _erase(state: ClientState) -> None:
-    """Note that somebody was erased."""
+    """Record that a chatter was erased."""
     person = state.new_person()
     deletion = state.model.file(Request("acme", "deletion", "k", value=person.value, id="d", status="completed"))
     state.filed[deletion.id] = deletion

@@ -1,4 +1,4 @@
-"""What is not as promised, and the faults of that time, which explain some of what clients see."""
+"""The violations of promises, and the faults of that time, which explain some answers to clients."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.oracle.model import now
 
-# Of one kind: the first tell enough.
+# The number of violations of one kind that are kept.
 _MOST = 25
 
 
@@ -24,7 +24,7 @@ class Outage(NamedTuple):
 
 
 class Outages:
-    """One fault after another, noted by one thread, and asked for by all.
+    """One fault after another, recorded by one thread, and read by all.
 
     `excuses` are codes of refusals that the present one explains, such as a clock that is wrong.
     """
@@ -46,7 +46,7 @@ class Outages:
             self.present, self.excuses = "", ()
 
     def within(self, since: datetime, until: datetime) -> float:
-        """Return for how many seconds of this time there was a fault."""
+        """Return the number of seconds of this time with a fault."""
         spans = [(max(one.since, since), min(one.until, until)) for one in self._all()]
         return sum(max(timedelta(0), end - begin).total_seconds() for begin, end in spans)
 
@@ -55,7 +55,7 @@ class Outages:
         return {one.name for one in self._all() if one.since <= until and one.until >= since}
 
     def lately(self, seconds: float) -> bool:
-        """Return whether there is a fault, or was one so many seconds ago."""
+        """Return whether there is a fault, or was one within these seconds."""
         return self.within(now() - timedelta(seconds=seconds), now()) > 0
 
     def _all(self) -> list[Outage]:
@@ -65,7 +65,7 @@ class Outages:
 
 
 class Violation(NamedTuple):
-    """`kind` is the same for violations of one promise; `told` says of whom or what; `seconds` is when it was seen,
+    """`kind` is the same for violations of one promise; `told` describes it; `seconds` is the time when it was seen,
     counted from the beginning, and `during` the fault of then, if there was one."""
 
     kind: str
@@ -79,9 +79,9 @@ class Violation(NamedTuple):
 
 
 class Violations:
-    """Collects them, from any thread. Of each kind the first are kept, the others counted.
+    """Collects violations from any thread. The first of each kind are kept, the others counted.
 
-    `outages` says which faults there were, so that what one of them explains is no violation.
+    `outages` are the faults: an effect that one of them explains is no violation.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Violations:
                 self.kept.append(Violation(kind, told, time.monotonic() - self.began, self.outages.present))
 
     def at_fault(self, what: str, error: Exception) -> None:
-        """Note that who looks is at fault, where all else goes on."""
+        """Record an error of the check itself, while everything else continues."""
         place = traceback.extract_tb(error.__traceback__)[-1]
         told = f"{what}: {type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}"
         self.add("the soak itself", told)

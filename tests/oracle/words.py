@@ -1,6 +1,6 @@
-"""The planted words: each is one of its kind, so whatever is left of somebody says whose it is, wherever it lies.
+"""The planted words: each is unique, so any remaining data identifies its chatter, wherever it lies.
 
-A word stands in every personal text that clients send: values, ids, names, messages, comments, files.
+A word is in every personal text that clients send: values, ids, names, messages, comments, files.
 """
 
 import base64
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 _PERSON, _CONVERSATION = "a", "b"
 _WORD = re.compile(f"zq([{_PERSON}{_CONVERSATION}])([0-9a-f]{{5}})[0-9a-f]{{6}}")
-# What breaks careless code: quotes, formulas, separators, line ends, other scripts, markup.
+# Texts that break careless code: quotes, formulas, separators, line ends, other scripts, markup.
 _DRESSES = (
     "{}",
     "=1+{}",
@@ -30,7 +30,7 @@ _DRESSES = (
 )
 
 
-# What may be bytes in Base64, plain or for addresses, and in hex, as PostgreSQL writes them.
+# Texts that may be bytes in Base64, plain or for addresses, and in hex, as PostgreSQL writes them.
 _BASE64, _HEX = re.compile(r"[A-Za-z0-9+/_-]{20,}"), re.compile(r"(?:[0-9a-f]{2}){14,}")
 _URLSAFE = str.maketrans("-_", "+/")
 
@@ -60,14 +60,14 @@ class Words:
 
 
 def found_in(*texts: str | bytes | None) -> set[Word]:
-    """Return the planted words in texts, or in what an object holds."""
+    """Return the planted words in texts, or in the contents of an object."""
     plain = (text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts)
     found = (match for text in plain if text for match in _WORD.finditer(text))
     return {Word(match[1] == _PERSON, int(match[2], 16), match[0]) for match in found}
 
 
 def found_anyhow(text: str) -> set[Word]:
-    """Return the planted words in a text, also in what it has in hex, in Base64, or compressed in either."""
+    """Return the planted words in a text, also in its parts in hex or Base64, compressed or not."""
     return found_in(text, *_decoded(text))
 
 
@@ -75,7 +75,7 @@ def _decoded(text: str) -> Iterator[str]:
     for token in _HEX.findall(text):
         yield from _unpacked(bytes.fromhex(token))
     for token in _BASE64.findall(text):
-        # Its end may lack what fills it up, or have a piece of what follows.
+        # Its end may lack the padding, or have a piece of the following text.
         whole = token[: len(token) - (len(token) % 4 == 1)].translate(_URLSAFE)
         try:
             yield from _unpacked(base64.b64decode(whole + "=" * (-len(whole) % 4)))
@@ -92,7 +92,7 @@ def _unpacked(raw: bytes) -> Iterator[str]:
 
 
 def dressed(word: str, chance: Random) -> str:
-    """Return a text around a word, as hostile as texts can be. The word itself stays as it is."""
+    """Return a hostile text around a word. The word itself stays unchanged."""
     return chance.choice(_DRESSES).replace("{}", word)
 
 
