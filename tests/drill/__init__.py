@@ -1,4 +1,4 @@
-"""The drill: lose the database, restore it, and look for who was erased (`make drill`).
+"""The drill: lose the database, restore it, and search for erased chatters (`make drill`).
 
 scene.py        the people of a service        happenings.py   what happens before and after the backup
 ways.py         the ways to restore            checks.py       what must hold

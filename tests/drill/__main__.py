@@ -1,7 +1,7 @@
-"""`make drill`: lose the database, restore it in each way, and check that nobody who was erased comes back.
+"""`make drill`: lose the database, restore it in each way, and check that no erased chatter comes back.
 
-Everything is real and its own: PostgreSQL servers, an S3 server, a web server and workers, below var/drill. What is
-done is what docs/operators/restore.md says. Exit code 0 if every check holds; 1 with the first that does not.
+Everything is real and its own: PostgreSQL servers, an S3 server, a web server and workers, below var/drill. The steps
+are those of docs/operators/restore.md. Exit code 0 if every check holds; 1 with the first that does not.
 
     dump      pg_dump, and pg_restore into an empty server
     copy      pg_basebackup, a physical copy, which is started in the place of the lost server

@@ -19,8 +19,8 @@ from tests.oracle.evidence import Evidence, gather
 from tests.oracle.following import is_whole
 from tests.oracle.model import Model
 
-# By the name of the person: what a replay does with their request. Three are not named: Gus's is neither in the
-# database nor to be carried out, Kai's is not in the ledger, and nothing of Wim is in the backup.
+# The plan of a replay for each person's request. Three are missing: Gus's is neither in the database nor to be
+# carried out, Kai's is not in the ledger, and no data of Wim is in the backup.
 PLANS = {
     **dict.fromkeys(("ada", "ben", "emil", "olga"), "erase"),
     "eve": "redact",
@@ -36,8 +36,8 @@ PLANS = {
     "gita": "lost_export",
     "mia": "unknown_chatbot",
 }
-# What another replay of the same backup does otherwise: the first four were carried out after the first, and what
-# was filed again is lost again.
+# The other plans of a second replay of the same backup: the first four were carried out after the first, and requests
+# that were filed again are lost again.
 PLANS_AGAIN = {
     **PLANS,
     **dict.fromkeys(("jon", "otto", "dora", "kai"), "erase"),
@@ -55,7 +55,7 @@ SELECT (SELECT count(*) FROM conversations_message), (SELECT count(*) FROM conve
 
 
 def state_of(service: Site) -> list[tuple[Any, ...]]:
-    """Return what would change if the service did anything for a request."""
+    """Return the data that would change if the service worked on a request."""
     return service.sql(_REQUESTS) + service.sql(_COUNTS)
 
 
@@ -131,7 +131,7 @@ def dry_run_again(scene: Scene) -> str:
 
 
 def _plans(scene: Scene, expected: dict[str, str]) -> tuple[Said, dict[str, str]]:
-    """Return what a dry run says, which must be these plans, and the names by the ids of requests."""
+    """Return the output of a dry run, which must have these plans, and the names by the ids of requests."""
     said = scene.service.manage("replay_erasures", "--dry-run", "--json", ends=(0, 3))
     names = {request.id: name for name, request in scene.requests.items()}
     found = {names.get(each["request_id"], each["request_id"]): each["plan"] for each in said.document["requests"]}
@@ -155,7 +155,7 @@ def replay(scene: Scene, kills: int) -> str:
 
 
 def _kill_during(service: Site, went_on: Callable[[], bool], seconds: float) -> bool:
-    """Replay, and kill that so many seconds after it went on. Return whether it was still running."""
+    """Replay, and kill it `seconds` after it has continued. Return whether it was still running."""
     with service.commanding("replay_erasures") as process:
         while process.poll() is None and not went_on():
             time.sleep(0.02)
@@ -169,7 +169,7 @@ def _kill_during(service: Site, went_on: Callable[[], bool], seconds: float) -> 
 
 
 def _progress(scene: Scene) -> tuple[int, int, int]:
-    """Return how many objects a replay has read, the requests that they name, and how many of these are done."""
+    """Return the numbers of objects that a replay has read, of their requests, and of the finished ones."""
     [(objects, lines, done)] = scene.service.sql(
         "SELECT (SELECT count(*) FROM compliance_ledgerobject WHERE written_at IS NOT NULL), count(*),"
         " count(*) FILTER (WHERE outcome NOT IN ('', 'filed')) FROM compliance_ledgerline"
@@ -238,12 +238,12 @@ def all_is_as_promised(scene: Scene) -> str:
 
 
 def faults_of(model: Model, evidence: Evidence, waiting: Collection[str] = ()) -> tuple[list[str], Counter[str]]:
-    """Return what is not as it must be, and how much of what was looked at.
+    """Return the violations, and the counts of the checked items.
 
-    `waiting` are the ids of requests that wait for a decision: they have erased nothing, and say whom they are about.
+    `waiting` are the ids of requests that wait for a decision: they have erased nothing, and keep their selector.
     """
     lines = [(table, line) for table, line in evidence.tables if not any(each in line for each in waiting)]
-    # New messages of a day are gathered before its extract is built again.
+    # New messages of a day are collected before its extract is rebuilt.
     extracts = [extract for extract in evidence.extracts if extract.state != "stale"]
     checks = Checks(model, replace(evidence, tables=lines, extracts=extracts), callbacks=())
     comparison = checks.comparison

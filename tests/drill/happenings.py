@@ -1,4 +1,4 @@
-"""What happens before the backup, after it, and before a restore is noticed."""
+"""The events before the backup, after it, and before a restore is noticed."""
 
 from datetime import timedelta
 
@@ -133,7 +133,7 @@ def _apply_retention(scene: Scene) -> str:
 def _create_what_is_lost(scene: Scene) -> None:
     """A new chatbot has a person, Mia, who is erased."""
     scene.chatbot(BAKERY, "--variable", "custom:table")
-    # With the same value as Ida of the ferries, and as somebody who comes later.
+    # With the same value as Ida of the ferries, and as a later chatter.
     scene.person("mia", slug=BAKERY, like="ida")
     scene.carry_out("mia", "deletion")
     which = "chatbot_id = (SELECT id FROM chatbots_chatbot WHERE slug = %s)"

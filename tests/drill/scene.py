@@ -1,6 +1,6 @@
-"""The drill's service, its people, and what clients send and file. All are invented.
+"""The drill's service, its people, and the clients' calls. All are invented.
 
-What clients send, and what follows from it, is in the oracle's model: each text has a planted word.
+The calls, and their expected results, are in the oracle's model: each text has a planted word.
 """
 
 import inspect
@@ -42,7 +42,7 @@ class Log(Story):
 
 
 def told(do: Callable[Concatenate["Scene", P], object]) -> Callable[Concatenate["Scene", P], None]:
-    """Tell what was done or checked, once it has succeeded, by its docstring and what it returns."""
+    """Print the step's docstring and result, once it has succeeded."""
 
     @wraps(do)
     def tell(scene: "Scene", /, *args: P.args, **options: P.kwargs) -> None:
@@ -55,7 +55,7 @@ def told(do: Callable[Concatenate["Scene", P], object]) -> Callable[Concatenate[
 
 @dataclass
 class Chatter:
-    """Somebody who chatted with a chatbot. The same `person` in another chatbot is somebody with the same value."""
+    """A chatter of a chatbot. The same `person` in another chatbot is a chatter with the same value."""
 
     slug: str
     person: Person
@@ -63,7 +63,7 @@ class Chatter:
 
 
 class Scene:
-    """What was stored, filed and done, by name of the person."""
+    """The stored data and the requests, by name of the person."""
 
     def __init__(self, service: Site, story: Log, known: Known) -> None:
         self.service = service
@@ -95,7 +95,7 @@ class Scene:
         self.use(self.service.create_chatbot(slug, *words, timeout=30))
 
     def let_leak(self, slug: str) -> None:
-        """Have the token of a chatbot leak, and create another, which is used from now on."""
+        """Let the token of a chatbot leak, and create another, which is used from now on."""
         self.leaked = self.client(slug)
         scopes = [word for scope in SCOPES for word in ("--scope", scope)]
         key = ("create_api_key", slug, "--type", "token", "--label", "new", "--json", *scopes)
@@ -107,7 +107,7 @@ class Scene:
         return self.leaked.token.split("_")[1] if self.leaked else ""
 
     def use(self, client: Client) -> None:
-        """Have a chatbot's client call with these keys, and know of it what the model knows."""
+        """Let a chatbot's client call with these keys, with the state of the model."""
         state = self.known.state(client, "drill")
         ours = [conversation for conversation in self.model.conversations if conversation.bot == client.slug]
         state.conversations = {conversation.id: conversation for conversation in ours}
@@ -133,7 +133,7 @@ class Scene:
         return conversation
 
     def send(self, conversation: Conversation, name: str) -> None:
-        """Store more of a conversation, said by this person."""
+        """Store more messages of a conversation, from this person."""
         state = self.states[conversation.bot]
         self.sent.append(prepared(state, conversation, self.people[name].person.value, sent_at=conversation.began))
         send(state, self.sent[-1:])
@@ -145,7 +145,7 @@ class Scene:
         self.sent.append(first)
 
     def again(self, *documents: Sent) -> str:
-        """Send documents again, and return how many are answered how, which must follow from the model."""
+        """Send documents again, and return the counts of the answers, which must match the model."""
         answers = Counter(self._again(sent) for sent in documents)
         return ", ".join(f"{number} {answer}" for answer, number in sorted(answers.items()))
 
@@ -197,7 +197,7 @@ class Scene:
         self.reaches(name, "completed")
 
     def reaches(self, *names: str) -> dict[str, Any]:
-        """Wait until a person's request, or those of several, have the status that is named last."""
+        """Wait until the requests of these people have the status that is the last argument."""
         *people, status = names
         shown: dict[str, Any] = {}
         for name in people:
@@ -213,19 +213,22 @@ class Scene:
         return shown
 
     def waiting(self) -> set[str]:
-        """Return the ids of the requests that wait for somebody's decision."""
+        """Return the ids of the requests that wait for a decision."""
         return {request.id for request in self.model.filed if request.status == "on_hold"}
 
     # --- What is lost --------------------------------------------------------------------------------
 
     def is_backed_up(self) -> None:
-        """Note that a backup is taken of what is stored now."""
+        """Record that a backup is taken of the data stored now."""
         self._backup, self._backed_up_at = self.model.stored(), now()
         self.backed_up = len(self.sent)
 
     def is_lost(self, *names: str) -> None:
-        """Note that only the backup is left, and what the ledger brings back: no export, no redaction that was not
-        approved, nothing of a chatbot that the backup does not have, and not the requests of these people."""
+        """Record that only the backup is left, and the data that the ledger brings back.
+
+        It brings back no export, no redaction that was not approved, nothing of a chatbot that is not in the backup,
+        and not the requests of these people.
+        """
         self.model.put_back(self._backup)
         named = {self.requests[name] for name in names}
         for request in self.model.filed:

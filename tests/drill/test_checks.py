@@ -1,4 +1,4 @@
-"""The drill must be able to fail: what a restore may do wrong is planted in evidence in which all is as promised."""
+"""The drill must be able to fail: faults of a restore are planted in evidence without violations."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.oracle.model import Request
 from tests.oracle.planted import CASES, PLANTED
 from tests.oracle.scene import BOT, Scene, a_scene, request_of
 
-# What the drill does not look at, and what a restore explains.
+# Kinds that the drill does not check, and kinds that a restore explains.
 _BESIDE = {"late", "error logged", "lost callback", "doubled callback", "wrong callback", "orphan"}
 _EXPLAINED = {("ended twice", 1), ("not ended", 1)}
 _CASES = [case for case in CASES if case[0] not in _BESIDE and case not in _EXPLAINED]

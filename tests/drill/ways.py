@@ -15,12 +15,13 @@ from tests.faults.site import Site
 from tests.operated import GRANT, Database, wait_until
 from tests.oracle.client_state import Known
 
-# How long workers may take to notice a restore: they look at their start and each minute. With the time of a start.
+# How long workers may take to notice a restore: they check at their start and each minute. Includes the time of a
+# start.
 NOTICED_SECONDS = 60.0
 _STARTING_SECONDS = 30.0
 
 
-# So that what is lost is older than what a failover loses.
+# So that the lost time is longer than that of a failover.
 _TWO_HOURS_AGO = """
 CREATE FUNCTION drill_two_hours_ago() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -55,7 +56,7 @@ class Drill:
         return database
 
     def copy(self, name: str, database: Database) -> Site:
-        """Return a service on a copy of the live database, of which nothing is started."""
+        """Return a service on a copy of the live database. None of its programs is started."""
         copy_of = (self.service, database)
         return self._exits.enter_context(Site(self._folder / name, clusters=1, copy_of=copy_of))
 
@@ -283,7 +284,7 @@ def _work_apart(copied: Scene, live: Scene) -> None:
     copied.carry_out("ida", "deletion")
     copied.service.wait_for_journal()
     live.carry_out("ida", "export")
-    # As long as a look can take to come round.
+    # The longest time until the next check.
     time.sleep(NOTICED_SECONDS + 5)
     check.is_served(copied)
     check.is_served(live)
