@@ -1,4 +1,4 @@
-"""Faults of a whole service: a site with servers and processes of its own, what breaks of it, what must hold after.
+"""Faults of a whole service: a site with its own servers and processes, the faults, and the checks after them.
 
     site.py        the site: PostgreSQL, an S3 server, a web server, clusters
     processes.py   what runs on this machine

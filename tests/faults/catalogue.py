@@ -1,6 +1,7 @@
-"""FAULTS: what can happen to a site, how it is caused, and how it is mended, as an operator would.
+"""FAULTS: the faults of a site, how to cause them, and how to repair them, as an operator would.
 
-The tests cause each while requests run. The soak causes one after another, and measures how soon all is as before.
+The tests cause each while requests run. The soak causes one after another, and measures the time until the site has
+recovered.
 """
 
 import os
@@ -24,9 +25,9 @@ Mend = Callable[[Site], object]
 
 # Promised from the mend of a fault until everything runs and all that was filed meanwhile is completed.
 SOON = 15.0
-# A storage that has not answered is left alone for half a minute, and for longer each time (ADR 0018).
+# A storage that has not answered is not called for half a minute, and for longer each time (ADR 0018).
 _REST = 75.0
-# For how long tasks are lost, doubled or delayed, and one that is delayed is.
+# How long tasks are lost, doubled or delayed, and how long a delayed task waits.
 _TASKS_SECONDS = 2.0
 _LATE_SECONDS = 1.0
 # A call of S3 has some 1,200 bytes one way and 500 the other: it takes seconds, and not its time limit.
@@ -43,7 +44,7 @@ def _nothing(_: Site) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a site.
+    """A fault of a site.
 
     `cause` returns when it has happened. It lasts until `mend`, if there is one. `recovers_within` are the seconds
     from the mend, or the cause, until the site is as before.
@@ -51,10 +52,10 @@ class Fault:
 
     cause: Cause
     mend: Mend = _nothing
-    # At least for so long, where it is to outlast a limit of the service.
+    # The least duration of a fault that must outlast a limit of the service.
     least: float = 0.0
     recovers_within: float = SOON
-    # Why it is not possible at a site, or "".
+    # The reason why it is not possible at a site, or "".
     prevented: Callable[[Site], str] = lambda _: ""
     # Codes of refusals that are right while it lasts.
     excuses: frozenset[str] = frozenset()
@@ -108,7 +109,7 @@ def _change_tasks(statement: str) -> Cause:
 
 
 def _delay_tasks(site: Site, _: random.Random) -> None:
-    """Let nobody take the tasks that wait: because they wait, nobody inserts others."""
+    """Prevent that waiting tasks are taken: because they wait, no others are inserted."""
     end = time.monotonic() + _TASKS_SECONDS
     with site.database.connect() as connection:
         while time.monotonic() < end:
@@ -125,7 +126,7 @@ def _fill_disk(site: Site, _: random.Random) -> None:
 def _free_disk(site: Site) -> None:
     if site.disk:
         site.disk.free()
-    # It ends itself where it cannot write its log.
+    # It ends itself if it cannot write its log.
     with suppress(psycopg.Error):
         site.sql("CHECKPOINT")
         return
@@ -139,7 +140,7 @@ def fake_time() -> Path | None:
 
 def _skew(program: str, by: str, site: Site, random: random.Random) -> None:
     name = program if program == "web" else random.choice(site.clusters)
-    # Only what tells the date is wrong on a machine whose clock is.
+    # On a machine with a wrong clock only the date is wrong.
     rest = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
     site.restart(name, LD_PRELOAD=str(fake_time()), FAKETIME=by, **rest)
     site.skewed.add(name)
@@ -153,7 +154,7 @@ def _right_clocks(site: Site) -> None:
 
 
 def mend_everything(site: Site) -> None:
-    """Mend whatever was caused, also by somebody who then failed."""
+    """Repair all faults, also those of a test that then failed."""
     site.resume()
     site.s3_wire.restore()
     site.database_wire.restore()

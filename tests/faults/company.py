@@ -22,7 +22,7 @@ _THREADS = 2
 _MESSAGES = 3
 # How long a fault lasts before it is mended, unless it is to outlast a limit.
 _LASTS_SECONDS = 4.0
-# Of those that nobody erases so many are looked at over the API. All rows are looked at.
+# The number of conversations without an erasure that are checked over the API. All rows are checked.
 _LOOKS = 20
 
 # As many as no test could send.
@@ -39,7 +39,7 @@ SELECT s.chatbot_id, s.id, 'stuffed-' || n, 'user', 'text', 'message ' || n || r
 
 @dataclass
 class Company:
-    """`ours` is the chatbot of which requests are filed, `neighbour` one of which nobody asks for anything."""
+    """Two chatbots: `ours` gets requests, `neighbour` gets none."""
 
     site: Site
     known: Known
@@ -50,7 +50,7 @@ class Company:
     # --- People ------------------------------------------------------------------------------------------
 
     def person(self, *, conversations: int = 1) -> Person:
-        """Invent somebody and store their conversations."""
+        """Invent a chatter and store their conversations."""
         person = self.ours.new_person()
         self._store(self.ours, person, conversations)
         return person
@@ -67,7 +67,7 @@ class Company:
         return [each.number for each in self.conversations_of(*people) if each.number is not None]
 
     def upload(self, person: Person) -> None:
-        """Send files of somebody's first conversation until one is known to be stored."""
+        """Send files of a chatter's first conversation until one is known to be stored."""
         conversation = self.conversations_of(person)[0]
         while not conversation.files:
             sending.upload(self.ours, conversation)
@@ -78,7 +78,7 @@ class Company:
         sending.send(self.ours, [sending.prepared(self.ours, conversation, guest.value)])
 
     def add_messages(self, person: Person, messages_each: int) -> None:
-        """Add many messages to each conversation of somebody, past the API."""
+        """Add many messages to each conversation of a chatter, past the API."""
         self.site.sql(_STUFF, {"each": messages_each, "numbers": self.numbers_of(person)})
         for conversation in self.conversations_of(person):
             conversation.stuffed += messages_each
@@ -86,28 +86,28 @@ class Company:
     # --- Requests ----------------------------------------------------------------------------------------
 
     def delete(self, person: Person, **options: Any) -> Request:
-        """File the deletion of somebody, with their exports. `options` are of the call."""
+        """File the deletion of a chatter, with their exports. `options` are of the call."""
         return filing.file(self.ours, filing.deletion_of(self.ours, person.value, "erase_exports"), **options)
 
     def export(self, person: Person, *flags: str, **options: Any) -> Request:
-        """File an export of somebody. `options` are of the call, and `flags` those that are true."""
+        """File an export of a chatter. `options` are of the call, and `flags` those that are true."""
         return filing.file(self.ours, filing.export_of(self.ours, person.value, *flags), **options)
 
     def filed(self, kind: str) -> list[Request]:
         return [request for request in self.ours.filed.values() if request.kind == kind]
 
     def forget(self, request: Request) -> None:
-        """Forget a request as the database has that was put back to a time before it."""
+        """Forget a request that a restored database has lost."""
         self.known.model.forget(request)
         del self.ours.filed[request.id]
         for requests in (self.ours.open, self.ours.unsettled):
             requests.pop(request, None)
 
     def begin_round(self, *, to_erase: int, to_export: int) -> "Round":
-        """Store people of whom nobody asks for anything, and return a round of requests about others.
+        """Store people without requests, and return a round of requests about others.
 
-        One of those to be erased has a file, another shares a conversation with somebody who stays. The neighbour has
-        somebody with the same UCI value as one who is erased.
+        One of the people to be erased has a file, another shares a conversation with a person who stays. The
+        neighbour has a chatter with the same UCI value as an erased one.
         """
         erased = [self.person() for _ in range(to_erase)]
         exported = [self.person() for _ in range(to_export)]
@@ -122,7 +122,7 @@ class Company:
 
     @contextmanager
     def fault(self, name: str, excuses: Collection[str] = ()) -> Iterator[None]:
-        """Note that there is a fault, which explains why calls are not answered, and what programs log."""
+        """Record a fault, which explains missing answers and logged errors."""
         self.known.violations.outages.begin(name, excuses)
         try:
             yield
@@ -141,23 +141,23 @@ class Company:
                 fault.mend(self.site)
 
     def follow(self, *, seconds: float = 180.0) -> None:
-        """Wait until all requests have ended, for so long at most, and look at what they have done."""
+        """Wait until all requests have ended, for `seconds` at most, and check their results."""
         follow_to_end(self.ours, seconds=seconds)
 
     def left(self) -> set[Request]:
-        """Ask for all requests that are open, and return those that still are."""
+        """Poll all open requests, and return those that are still open."""
         follow(self.ours, most=1000)
         return set(self.ours.open)
 
     def wrong(self, *, seconds: float = 180.0, is_restored: bool = False) -> list[str]:
-        """Wait until all requests have ended, and return what is wrong, of all that was ever sent to the site.
+        """Wait until all requests have ended, and return all violations of data ever sent to the site.
 
-        A restored database has rightly forgotten some objects and uploads, and erases again what was erased before.
+        A restored database rightly lacks some objects and uploads, and repeats erasures.
         """
         self.follow(seconds=seconds)
         for state in (self.ours, self.neighbour):
             look_at_whole_ones(state, _LOOKS)
-        with suppress(TimeoutError):  # what is missing is told below
+        with suppress(TimeoutError):  # missing programs are reported below
             self.site.wait_for_all()
         callers = {state.bot: state.caller for state in (self.ours, self.neighbour)}
         found = evidence.gather(self.site, callers)
@@ -177,7 +177,7 @@ class Round:
     exported: list[Person]
 
     def run(self, during: Callable[[], None] = lambda: None) -> None:
-        """File a third of the requests, then the others while `during` runs. Raises what a thread has raised."""
+        """File a third of the requests, then the others while `during` runs. Raises the error of a thread."""
         people = [*self.erased, *self.exported]
         self.company.chance.shuffle(people)
         third = len(people) // 3

@@ -36,7 +36,7 @@ def known() -> Known:
 
 @pytest.fixture
 def site(running_site: Site) -> Iterator[Site]:
-    """A site of which nothing is broken at the end, also where a test has failed."""
+    """Yield a site, and repair it at the end, also after a failed test."""
     yield running_site
     catalogue.mend_everything(running_site)
 

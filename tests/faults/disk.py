@@ -1,4 +1,4 @@
-"""A small file system of its own, which can be filled: a tmpfs, where this process may mount one."""
+"""A small file system that can be filled: a tmpfs, if this process may mount one."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class SmallDisk:
-    """A context in which `folder` is a file system of so many bytes. Raises OSError where it must not be mounted."""
+    """A context in which `folder` is a file system of a given size. Raises OSError if it must not be mounted."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
@@ -24,8 +24,8 @@ class SmallDisk:
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
 
     def fill(self) -> None:
-        """Leave no room, by making the disk as small as what it holds. What is deleted later makes room again."""
-        # What it holds may grow meanwhile.
+        """Leave no room, by making the disk as small as its contents. Later deletions make room again."""
+        # Its contents may grow meanwhile.
         if not any(self._resize(self.used()) for _ in range(100)):
             raise OSError("The small disk cannot be filled.")
 

@@ -1,8 +1,8 @@
 """A cluster whose workers kill themselves at given steps of their work: `python -m tests.faults.dying <folder>`.
 
-Each file of the folder is named by a step, `before` or `after` a function of the service, and by the request at whose
-claim a worker is to die there: ANYBODY's is that of whoever has something to do there. A worker renames the file
-before it dies, so that it is the only one.
+The name of each file in the folder contains a step, `before` or `after` a function of the service, and the request
+whose claim kills a worker there: ANYBODY is the first claim with work there. A worker renames the file before it
+dies, so that it is the only one.
 """
 
 import importlib
@@ -18,13 +18,13 @@ from typing import Any
 
 ANYBODY = "anybody"
 _MODULE = "tests.faults.dying"
-# It says whose claim is at work.
+# It identifies the claim at work.
 _TAKE = "compliance.work.claims.take"
 _DIED = ".died"
 
 
 def prepare(folder: Path, steps: Iterable[tuple[str, str]]) -> list[str]:
-    """Write steps, such as `after compliance.worker.work`, with their requests; return how to start a cluster."""
+    """Write steps, such as `after compliance.worker.work`, with their requests; return the command of a cluster."""
     for step, request in steps:
         (folder / f"{step} {request}").touch()
     return [sys.executable, "-m", _MODULE, str(folder)]
@@ -67,7 +67,7 @@ class _Steps:
     def _die_if_asked(self, step: str, *, has_something: bool) -> None:
         for request, file in self._files.get(step, {}).items():
             if request in self._at_work or (request == ANYBODY and has_something):
-                with suppress(FileNotFoundError):  # somebody has died here
+                with suppress(FileNotFoundError):  # another worker has died here
                     file.rename(file.with_name(f"{file.name}{_DIED}"))
                     os.kill(os.getpid(), signal.SIGKILL)
 

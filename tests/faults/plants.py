@@ -1,11 +1,12 @@
-"""What no fault may do to a site, done past the service: each must be found wherever a driver looks at a site."""
+"""Violations planted past the service: each must be found by every driver that checks a site."""
 
 from collections.abc import Sequence
 
 from tests.faults.site import Site
 from tests.oracle.model import Conversation, Request
 
-# By what is told of it. `whole` are conversations that nobody erases, `gone` is one that `deletion` has erased.
+# By the text of the violation. `whole` are conversations without an erasure, `gone` is one that `deletion` has
+# erased.
 _ROWS = {
     "row left": """
         INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
@@ -39,7 +40,7 @@ _ALSO = ("ended twice", "table conversations_message has zq", "has lost message"
 
 
 def rows(site: Site, deletion: Request, gone: Conversation, whole: Sequence[Conversation]) -> list[str]:
-    """Change rows past all triggers, and return what must be told of it."""
+    """Change rows past all triggers, and return the expected texts."""
     values = {"gone": gone.number, "deletion": deletion.id, "word": gone.name}
     with site.database.connect() as connection, connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
@@ -51,7 +52,7 @@ def rows(site: Site, deletion: Request, gone: Conversation, whole: Sequence[Conv
 
 
 def objects(site: Site, gone: Conversation, export: Request, upload: Conversation) -> list[str]:
-    """Add objects, versions and a log, leave an upload open, and return what must be told of it."""
+    """Add objects, versions and a log, leave an upload open, and return the expected texts."""
     word = gone.name.encode()
     [(key,)] = site.sql("SELECT key FROM compliance_export WHERE request_id = %s", [export.id])
     [(file,)] = site.sql(

@@ -22,7 +22,7 @@ def running() -> dict[int, int]:
 
 
 def family_of(pid: int) -> list[int]:
-    """Return a process and all below it, the first one first."""
+    """Return a process and all its descendants, beginning with the process."""
     return [pid, *(each for child in children_of(pid) for each in family_of(child))]
 
 

@@ -2,7 +2,7 @@
 
 PostgreSQL (whose files can lie on a small disk), an S3 server behind a wire, a web server with two processes, and two
 clusters of two workers, each with a role of its own in the database. It depends on no settings and no environment.
-No fault is aimed at a further web server and cluster, if they are wanted: they live through all of it.
+A further web server and cluster are optional. No fault affects them, so they run the whole time.
 """
 
 import os
@@ -26,15 +26,15 @@ from tests.faults.processes import kill_server, running
 from tests.faults.wire import Wire
 from tests.operated import GRANT, PATIENCE, Database, Operated, new_keys, wait_until
 
-# Those that no fault is aimed at.
+# The programs that no fault affects.
 _STEADY_WEB, _STEADY_CLUSTER = "steady-web", "steady-cluster"
-# Of these a process is made that kills its children when it dies; a reader of /proc meets them half-way.
+# Parts of a process that kills its children when it dies; a reader of /proc may see them half-way.
 KINDS = ("worker", "monitor", "pusher")
 _SAID = {"ready for work": "worker", "monitoring": "monitor", "pushing tasks": "pusher"}
 _READY = re.compile(rf" ({'|'.join(_SAID)}) at (\d+)\n")
 # Below the first process of a web server, and below the guard of a cluster: two workers and one of each other kind.
 _WEB_PROCESSES, _CLUSTER_PROCESSES = 2, 4
-# Of guards, which beat every 5 seconds.
+# The age of a guard's heartbeat, which is written every 5 seconds.
 _BEATS = """
 SELECT pid FROM compliance_heartbeat
  WHERE stopped_at IS NULL AND died_at IS NULL AND seen_at > clock_timestamp() - interval '12 seconds'
@@ -134,7 +134,7 @@ class Site(Operated):
         return self.database.runtime / f".s.PGSQL.{PORT}"
 
     def turn_to(self, database: Database) -> None:
-        """Have the programs connect to another server from now on, as a name in DNS can."""
+        """Let the programs connect to another server from now on, as a change in DNS would."""
         self.database = database
         self.database_wire.target = self._socket
 
@@ -152,7 +152,7 @@ class Site(Operated):
     # --- Programs ----------------------------------------------------------------------------------------
 
     def missing(self) -> list[str]:
-        """Return what does not run as it was started: programs, their processes, and clusters that do not beat."""
+        """Return what is missing: programs, their processes, and heartbeats of clusters."""
         found = running()
         try:
             beats = {pid for (pid,) in self.sql(_BEATS)}
@@ -175,7 +175,7 @@ class Site(Operated):
         wait_until(lambda: not self.missing(), "all programs run", seconds=PATIENCE)
 
     def wait_for_journal(self) -> None:
-        """Wait until workers have written to the ledger what was accepted and withdrawn."""
+        """Wait until workers have written accepted and withdrawn requests to the ledger."""
         waiting = "SELECT count(*) FROM compliance_journalentry"
         wait_until(lambda: self.sql(waiting) == [(0,)], "the journal is written")
 
@@ -205,7 +205,7 @@ class Site(Operated):
         return found[0]
 
     def kinds(self, cluster: str) -> dict[int, str]:
-        """Return of which of KINDS each process is that a cluster ever had."""
+        """Return the kind, one of KINDS, of each process that a cluster ever had."""
         return {int(pid): _SAID[said] for said, pid in _READY.findall(self.log(cluster))}
 
     def freeze(self, pid: int, *, alone: bool = False) -> None:

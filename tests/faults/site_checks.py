@@ -1,16 +1,16 @@
-"""Looks at a site as a whole, once all faults are mended and all work is done."""
+"""Checks of a site as a whole, once all faults are repaired and all work is done."""
 
 from tests.faults.site import Site
 from tests.oracle.comparison import Findings
 from tests.oracle.evidence import Evidence
 
-# What health reports for some minutes after it is over.
+# Codes that health reports for some minutes after the fault.
 _TOLD_LATER = {"cluster_gone", "cluster_restarted", "database_refused"}
 _KINDS = ("orphans", "old_versions", "young", "missing", "of_another_size", "rows")
 
 
 def of_site(site: Site, found: Evidence) -> Findings:
-    """Yield kind and text of what does not run, what health reports, and what is in the buckets by no right."""
+    """Yield kind and text of missing programs, of health's problems, and of unexpected objects in the buckets."""
     for what in site.missing():
         yield "ended process", f"{what}, though all faults are mended"
     for code in sorted(site.health() - _TOLD_LATER):

@@ -58,10 +58,10 @@ OF_EXPORTS = [
         "compliance.work.transitions.completion.complete_exports",
     ),
 ]
-# Of whoever has a callback on its way.
+# The steps of any request with a callback being sent.
 _CALLBACKS = "compliance.callbacks.queue.Callbacks"
 OF_CALLBACKS = [f"after {_CALLBACKS}.take", *_around(f"{_CALLBACKS}.note")]
-# Between the objects and their rows, and where all is done but for the commit.
+# Between the objects and their rows, and right before the commit.
 _SHORT = [
     "after compliance.erasure.objects._purge",
     "after compliance.work.transitions.completion.complete_deletions",
@@ -69,7 +69,7 @@ _SHORT = [
 ]
 _MORE_THAN_A_CHUNK = 30_000
 _IS_WHOLE = os.environ.get("FAULTS") == "all"
-# A request that is taken up again may find a step done, and then nobody dies there: another tries it.
+# A request that is resumed may find a step done, and then no worker dies there: another request tries it.
 _ROUNDS = 3
 
 # A sweep takes what a worker died with once its lease is over: a minute for each of the three steps, and some more.
@@ -95,7 +95,7 @@ def test_workers_that_are_killed_there_lose_and_double_nothing(site: Site, compa
 
 
 def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
-    """Kill a worker at each step, look at everything, and return the steps at which nobody was to be killed."""
+    """Kill a worker at each step, check everything, and return the steps at which no worker was killed."""
     to_erase, to_export = len(steps["deletions"]), len(steps["exports"])
     begun = company.begin_round(to_erase=max(2, to_erase), to_export=to_export)
     for person in (*begun.erased, *begun.exported):
@@ -105,7 +105,7 @@ def _kill_at(steps: Steps, site: Site, company: Company, folder: Path) -> Steps:
         company.export(person, "include_files")
     company.follow()
     for step, person in zip(steps["deletions"], begun.erased, strict=False):
-        # What fits a chunk is in the ledger as erased before its files go.
+        # Data that fits one chunk is in the ledger as erased before its files go.
         if step.endswith("ledger.journal.intend"):
             company.add_messages(person, _MORE_THAN_A_CHUNK)
     for cluster in site.clusters:

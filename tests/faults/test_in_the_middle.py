@@ -1,4 +1,4 @@
-"""A deletion is hit in the middle of its rows, or before it may begin: it goes on, and has counted each row once."""
+"""A deletion is interrupted amid its rows, or before it may begin: it resumes and counts each row once."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def is_completed(site: Site, request: str) -> bool:
 
 
 def worker_of(site: Site, request: str) -> tuple[str, int]:
-    """Return the cluster and the process that carry a request out."""
+    """Return the cluster and the process that carry out a request."""
     [(owner,)] = site.sql(_OWNERS, [request])
     name, _, pid = owner.rpartition(":")
     guard = int(name.partition(":")[2].partition("-")[0])
@@ -50,7 +50,7 @@ def worker_of(site: Site, request: str) -> tuple[str, int]:
 
 
 def large_deletion(site: Site, company: Company) -> str:
-    """File the deletion of somebody with many messages, and return its id once some of them are erased."""
+    """File the deletion of a chatter with many messages, and return its id once some of them are erased."""
     person = company.person(conversations=_CONVERSATIONS)
     company.add_messages(person, _MESSAGES_EACH)
     company.upload(person)

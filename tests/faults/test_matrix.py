@@ -1,4 +1,4 @@
-"""Whatever happens while requests of both kinds are filed and carried out, each ends once, and all else holds."""
+"""With any fault while requests of both kinds are filed and carried out, each ends once, and all promises hold."""
 
 import os
 
@@ -8,7 +8,7 @@ from tests.faults.catalogue import FAULTS
 from tests.faults.company import Company
 from tests.faults.site import Site
 
-# `make faults` causes all. These are of each kind one, and take a minute.
+# `make faults` causes all. These are one of each kind, and take a minute.
 SHORT = [
     *("worker killed", "PostgreSQL killed, started again", "S3's answers lost", "tasks lost"),
     "clock of a cluster ahead",

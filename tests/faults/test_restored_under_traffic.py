@@ -1,4 +1,4 @@
-"""The database is put back to a copy some minutes old while clients call: nobody who was erased stays."""
+"""The database is restored to a copy some minutes old while clients call: no erased chatter stays."""
 
 import shutil
 import threading
@@ -24,7 +24,7 @@ _NOTICED_SECONDS = 150.0
 
 @contextmanager
 def traffic(company: Company, person: Person) -> Iterator[None]:
-    """File exports of somebody without a pause."""
+    """File exports of a chatter without a pause."""
     is_over = threading.Event()
 
     def file() -> None:
@@ -68,7 +68,7 @@ def test_it_is_noticed_and_who_was_erased_is_erased_again(tmp_path: Path) -> Non
             return len(company.filed("export"))
 
         def forget() -> None:
-            """Forget the exports that were filed after the copy was made, as the database has."""
+            """Forget the exports that were filed after the copy was made, as they are lost in the database."""
             for export in set(company.filed("export")) - set(kept):
                 company.forget(export)
 
@@ -81,6 +81,6 @@ def test_it_is_noticed_and_who_was_erased_is_erased_again(tmp_path: Path) -> Non
             seen = accepted()
             wait_until(lambda: accepted() > seen, "it has caught up", seconds=_NOTICED_SECONDS)
 
-        # Whoever wants an export that was forgotten files it again.
+        # A client files a lost export again.
         Round(company, [waits], after.exported).run()
         assert company.wrong(is_restored=True) == []

@@ -1,4 +1,4 @@
-"""What is wrong at a site is found: looks that see nothing would let every fault pass."""
+"""The checks of a site find violations: blind checks would let every fault pass."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The soak in its short form: with faults nothing is violated, and what is planted afterwards is found."""
+"""The short soak: with faults no promise is violated, and violations planted afterwards are found."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def test_it_finds_nothing_until_something_is_wrong(tmp_path: Path) -> None:
         assert found["violations"] == []
         assert found["requests"]["deletion completed"] > 0
         assert soak.driver.caused.total() > 0
-        # The programs at which no fault is aimed were seen every five seconds.
+        # The programs that no fault affects were seen every five seconds.
         for name in soak.site.steady:
             assert max(len(sizes) for who, sizes in soak.watcher.memory.items() if name in who) > soak.seconds / 10
 
@@ -44,7 +44,7 @@ def test_it_finds_nothing_until_something_is_wrong(tmp_path: Path) -> None:
 
 
 def plant(soak: Soak) -> list[str]:
-    """Do at the service what none of its faults may do, and return what must be told of it."""
+    """Plant violations that no fault may cause, and return the expected texts."""
     os.kill(soak.site.pid("steady-cluster"), signal.SIGKILL)
     completed = [request for request in soak.model.filed if request.status == "completed"]
     deletion = next(request for request in completed if request.kind == "deletion" and request.surely)
@@ -53,7 +53,7 @@ def plant(soak: Soak) -> list[str]:
     states = [*soak.states.values(), *(actor.state for actor in soak.actors)]
     sending.send_for_erased_chatter(next(state for state in states if state.erased_at))
     del soak.receivers.taken[deletion.id]
-    # Among them is that of a namesake, which nothing has removed.
+    # The export of a namesake is among them, which was not removed.
     exports = {request.id: request for request in completed if request.kind == "export"}
     export = exports[soak.site.sql(_EXPORTS, [list(exports)])[0][0]]
     held = export.surely | export.possibly

@@ -1,4 +1,4 @@
-"""The table of docs/explanation/failure-modes.md names tests and faults that there are, and all faults."""
+"""The table of docs/explanation/failure-modes.md contains only existing tests and faults, and all faults."""
 
 import ast
 import re

@@ -69,7 +69,7 @@ _ATTEMPTS = "SELECT max(attempts) FROM compliance_compliancerequest WHERE id = A
 
 
 def test_requests_wait_for_a_full_disk(site: Site, company: Company) -> None:
-    """They are refused again and again, lose no attempt, and go on by themselves."""
+    """They are refused repeatedly, lose no attempt, and continue by themselves."""
     if not site.disk:
         pytest.skip(FAULTS["its disk full"].prevented(site))
     # With the connections that they have: PostgreSQL may take no other one.
@@ -82,7 +82,7 @@ def test_requests_wait_for_a_full_disk(site: Site, company: Company) -> None:
     company.add_messages(large, 2_000)
     waiting.run()
     company.delete(large)
-    # Without a file in which to go on with its log it would end itself.
+    # Without a file for its log it would end itself.
     for _ in range(_FILES_OF_LOG):
         site.sql("SELECT pg_logical_emit_message(false, 'next', 'file'), pg_switch_wal()")
     site.sql("CHECKPOINT")
@@ -105,7 +105,7 @@ def test_requests_wait_for_a_full_disk(site: Site, company: Company) -> None:
 def test_one_value_has_a_hundred_thousand_conversations(tmp_path: Path) -> None:
     """The guard holds its deletion until it is approved; those of others do not wait for it.
 
-    At a site of its own: at another all looks that follow would take long.
+    At a site of its own: at a shared one all later checks would take long.
     """
     with Site(tmp_path / "site") as site:
         company = companies.found(site, Known(), seed=2)

@@ -1,4 +1,4 @@
-"""The wire does to connections what it says, and no more: else a test of a fault would show nothing."""
+"""The wire changes connections exactly as documented: otherwise a test of a fault would show nothing."""
 
 import socket
 import socketserver
@@ -15,7 +15,7 @@ HEARD: list[bytes] = []
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Sends back what it gets, which is in HEARD."""
+    """Sends back received data, which is in HEARD."""
 
     def handle(self) -> None:
         try:
@@ -117,7 +117,7 @@ def test_it_slows_down_without_losing_anything(wire: Wire) -> None:
     began = time.monotonic()
     with connect(wire) as connection:
         assert echo(connection, b"x" * 1_000) == b"x" * 1_000
-    # At that rate it cannot be faster; how much slower it is says nothing.
+    # At that rate it cannot be faster; it may be slower.
     assert time.monotonic() - began > 0.4
 
 

@@ -22,8 +22,7 @@ _PORTIONS = 20
 class Wire:
     """A context in which `port` leads to the target: host and port, or a unix socket.
 
-    What is done to connections stays so until the next method is called, or `restore`. All may be called from any
-    thread.
+    The effect on connections lasts until the next method is called, or `restore`. All may be called from any thread.
     """
 
     def __init__(self, target: tuple[str, int] | Path) -> None:
@@ -40,7 +39,7 @@ class Wire:
         self._flows = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        # Those of clients whose next answer is to be lost.
+        # The connections of clients whose next answer is to be lost.
         self._losing: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,7 +60,7 @@ class Wire:
         self._holder.close()
 
     def restore(self) -> None:
-        """Pass everything on again. Connections that were silent go on where they were."""
+        """Pass everything on again. Silent connections continue where they stopped."""
         self._do(self._set())
 
     def refuse(self) -> None:
@@ -73,7 +72,7 @@ class Wire:
         self._do(self._cut())
 
     def slow(self, rate: int) -> None:
-        """Pass on so many bytes a second, each way of each connection."""
+        """Pass on `rate` bytes a second, each way of each connection."""
         self._do(self._set(rate=rate))
 
     def hang(self) -> None:
@@ -81,7 +80,7 @@ class Wire:
         self._do(self._set(flows=False))
 
     def lose_answers(self) -> None:
-        """Pass on what is asked, and cut the connection when the answer comes."""
+        """Pass on calls, and cut the connection when the answer comes."""
         self._do(self._set(loses_answers=True))
 
     def lose_next_answers(self) -> None:
@@ -159,7 +158,7 @@ class Wire:
         return await asyncio.open_connection(*self.target, limit=_PIECE)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool) -> None:
-        """Pass on what comes until its end, and then the end."""
+        """Pass on data until its end, and then the end."""
         while True:
             rate = self._rate
             piece = await source.read(max(1, rate // _PORTIONS) if rate else _PIECE)

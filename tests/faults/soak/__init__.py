@@ -1,4 +1,4 @@
-"""The soak: clients and faults side by side for minutes or hours, and the oracle's judgement of what came of it.
+"""The soak: clients and faults side by side for minutes or hours, and the oracle's judgement of the result.
 
     acting.py      threads that do one thing of a client after another
     receivers.py   the clients' own servers: callbacks, look-ups

@@ -1,17 +1,17 @@
-"""`make soak`: the whole service under traffic and one fault after another, and then a look at everything.
+"""`make soak`: the whole service under traffic and one fault after another, and then a check of everything.
 
 Clients send, file, withdraw, read and download over HTTP. A seeded driver kills, freezes, cuts and fills; each fault
-is mended after a while. At the end nothing may be lost, done twice, mixed up, or left of anybody who was erased.
+is mended after a while. At the end no data may be lost, doubled or mixed up, and none may be left of erased chatters.
 
 It runs on servers of its own below var/soak, in two cores and some 2 GB of memory. Progress goes to stderr each 30
-seconds, the report, a JSON document, to stdout. docs/explanation/reliability.md says how to read it.
+seconds, the report, a JSON document, to stdout. docs/explanation/reliability.md explains it.
 
     make soak MINUTES=20 SEED=7
     make soak SECONDS=60                       the shortest that means something
     make soak MINUTES=5 ARGS="--only S3"
 
 The seed decides what clients do and which faults come in which order; how they meet depends on the machine. Exit code
-1 says that there are violations.
+1 means that there are violations.
 """
 
 import argparse

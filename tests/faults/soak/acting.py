@@ -1,4 +1,4 @@
-"""What a client does by chance, one thing after another: it sends, files and withdraws, and reads beside that."""
+"""The random acts of a client, one after another: it sends, files, withdraws and reads."""
 
 import threading
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from tests.oracle.model import Conversation, Request
 
 Action = Callable[[ClientState], None]
 
-# More are not filed before some are over: a service that is down is not to be buried.
+# The number of open requests: more are not filed before some are over, so that a stopped service is not overloaded.
 _MOST_OPEN = 25
-# For what is left when all is over: a storage that was left alone may still be down.
+# The time for the remaining work at the end: a resting storage may still be down.
 _LAST_SECONDS = 120.0
 
 
@@ -27,7 +27,7 @@ def upload(state: ClientState) -> None:
 
 
 def delete(state: ClientState) -> None:
-    """File the deletion of a chatter. Some are withdrawn at once, some meet what is sent meanwhile."""
+    """File the deletion of a chatter. Some are withdrawn at once, some run while documents are sent."""
     if person := state.pick(state.free_people()):
         request = filing.file(state, filing.deletion_of(state, person.value, *_flags(state, erase_exports=0.6)))
         if state.chance.random() < 0.2:
@@ -119,7 +119,7 @@ def read_one_request(state: ClientState) -> None:
 
 
 def look_up(state: ClientState) -> None:
-    """Find the requests about a chatter: all that were answered must be there."""
+    """Find the requests about a chatter: all answered ones must be found."""
     named = [request for request in state.filed.values() if request.value]
     if not named:
         return
@@ -187,7 +187,7 @@ _READING: dict[int, list[Action]] = {
     3: [file_again, read_log, read_one_request, find_conversations, read_some],
     2: [read_requests, look_up, preview, read_usage],
 }
-# What needs a resolver and an identity key.
+# Acts that need a resolver and an identity key.
 _IDENTIFYING: set[Action] = {sending.sign, sending.arrive, sending.check_resolved_identity}
 
 
@@ -204,11 +204,11 @@ class Actor(threading.Thread):
             self.attempt(self._act)
 
     def attempt(self, act: Callable[[], None]) -> None:
-        """Do something; what goes wrong in the soak itself is told as such."""
+        """Perform an act; an error of the soak itself is recorded as such."""
         try:
             act()
         except Silent:
-            pass  # told already
+            pass  # recorded already
         except Exception as error:
             self.state.violations.at_fault(f"a client of {self.state.bot}", error)
 

@@ -1,4 +1,4 @@
-"""Causes one fault after another, mends each, and measures how soon everything is as before."""
+"""Causes one fault after another, repairs each, and measures the time of the recovery."""
 
 import threading
 import time
@@ -15,18 +15,18 @@ from tests.oracle.client_state import ClientState
 from tests.oracle.following import settle
 from tests.oracle.model import Request
 
-# How long a fault lasts that lasts until it is mended, unless it is to outlast a limit.
+# The duration of a fault that lasts until its repair, unless it must outlast a limit.
 _LASTS = (1.0, 6.0)
-# Longer than anything may take.
+# Longer than any recovery may take.
 _LONGEST = 240.0
-# So many bytes a second that no call ends in its time.
+# Bytes a second: so few that no call ends in its time.
 _DRIPS = 100
-# Between two requests that are filed to see whether work goes on.
+# The pause between two requests that test whether work continues.
 _PROBE_SECONDS = 0.5
 
 
 def faults_of(receivers: Receivers, client_wire: Wire) -> dict[str, Fault]:
-    """Return the faults of the clients' own servers, which must hold up nobody else's requests."""
+    """Return the faults of the clients' own servers, which must not delay the requests of others."""
 
     def mood(what: str, mood: str) -> Fault:
         return Fault(lambda *_: receivers.mood.update({what: mood}), lambda _: receivers.mood.update({what: WELL}))
@@ -47,7 +47,7 @@ class Driver(threading.Thread):
     """`recoveries` has, by fault, the seconds from the mend, or the cause where nothing is mended, until all was as
     before: everything ran, and what was filed meanwhile, one request after another, was completed.
 
-    `state` is of a chatbot of whose chatters nobody else asks for anything.
+    `state` is of a chatbot whose chatters get no other requests.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Driver(threading.Thread):
         while not self._over.wait(self._chance.uniform(*self._pause)):
             names = names or self._chance.sample(list(self._faults), len(self._faults))
             name = names.pop()
-            # Whatever happens, the rest of the run has faults.
+            # After any error the rest of the run still has faults.
             for do in (lambda name=name: self._round(name), lambda name=name: self._faults[name].mend(self._site)):
                 try:
                     do()
@@ -106,16 +106,16 @@ class Driver(threading.Thread):
                 settle(self._state, probe)
 
     def _new_chatter(self) -> str:
-        """Store a conversation of somebody, and return their value."""
+        """Store a conversation of a new chatter, and return the value."""
         value = self._state.new_person().value
         sending.store(self._state, value)
         return value
 
     def _recover(self, value: str) -> tuple[list[Request], float]:
-        """File one request after another until all is as before. Return them, and the seconds that it took.
+        """File one request after another until the site has recovered. Return them, and the seconds.
 
-        Before a fault is noticed all may seem well, so it must be so both before a request is filed and after it is
-        completed.
+        Before a fault is noticed the site may seem to work, so it must work both before a request is filed and after
+        it is completed.
         """
         began = time.monotonic()
         probes = []

@@ -1,4 +1,4 @@
-"""What the operator does meanwhile: retries what has failed, sets a retention period, orders daily extracts."""
+"""The operator's acts: retries failed requests, sets a retention period, orders daily extracts."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from tests.oracle.model import Conversation, Request, now
 RETENTION_DAYS = 90
 # After faults of the storages, the processes and the clocks (S3 refuses a signature of another time) a retry helps.
 EXPECTED = {"storage_unavailable", "storage_incomplete", "storage_access_denied", "worker_lost", "database_lost"}
-# So long after a fault a command may still fail, and a request by it: a storage is left alone, and attempts are few.
+# The time after a fault in which a command, and its request, may still fail: a storage rests, and attempts are few.
 _CALM, _REST = 60.0, 180.0
 _FAILED = "SELECT DISTINCT error_code, error_detail FROM compliance_compliancerequest WHERE status = 'failed'"
 # A day passes for the runs of a chatbot: it gets one a day.
@@ -38,14 +38,14 @@ class Operator(threading.Thread):
     def __init__(self, site: Site, state: ClientState, *, over: threading.Event, every: float) -> None:
         super().__init__(name="operator", daemon=True)
         self.retried: Counter[str] = Counter()
-        # What has succeeded, and how often.
+        # The acts that have succeeded, and how often.
         self.done: Counter[str] = Counter()
         self._site, self._state, self._violations = site, state, state.violations
         self._every, self._over = every, over
         self._old: list[Conversation] = []
 
     def run(self) -> None:
-        """Retry what has failed every ten seconds, and by turns retain and make days."""
+        """Retry failed requests every ten seconds, and by turns retain and make days."""
         turns = cycle((self.retain, self.make_days))
         due = time.monotonic() + self._every
         while not self._over.wait(10):
@@ -55,11 +55,11 @@ class Operator(threading.Thread):
                 due = time.monotonic() + self._every
 
     def attempt(self, what: Callable[[], None]) -> None:
-        """Do what a fault may prevent: then it is done the next time."""
+        """Perform an act that a fault may prevent: then it is done the next time."""
         try:
             what()
         except Silent:
-            pass  # told already
+            pass  # recorded already
         except (psycopg.Error, RuntimeError, OSError) as error:
             if not self._violations.outages.lately(_CALM):
                 told = f"{what.__name__} has failed, and no fault explains that: {type(error).__name__}"
@@ -76,7 +76,7 @@ class Operator(threading.Thread):
         self._site.sql(_FIRST_RUN_IS_DUE)
 
     def retain(self) -> None:
-        """Send more that is too old, and let the next day's run begin: by a sweep or by our command."""
+        """Send more old conversations, and let the next day's run begin: by a sweep or by our command."""
         self._send_old()
         state, conversation = self._state, self._state.pick(self._old)
         if conversation:
@@ -103,7 +103,7 @@ class Operator(threading.Thread):
             self.retried[code] += said.document["retried"] if said.code == 0 else 0
 
     def note_run(self, status: str) -> None:
-        """Note in the model that what is old is erased: a run that was filed after it was sent is over."""
+        """Record in the model that old conversations are erased: a run filed after they were sent is over."""
         run = Request(self._state.bot, "retention", "the runs of the period", surely=set(self._old), status=status)
         self._state.model.file(run)
 

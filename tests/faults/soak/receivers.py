@@ -1,6 +1,6 @@
-"""The servers of the clients: a receiver of callbacks, and a resolver that knows whose session it is.
+"""The servers of the clients: a receiver of callbacks, and a resolver that identifies the chatter of a session.
 
-Both can be told to misbehave. What they receive is verified here, without the service's code.
+Both can be made to misbehave. They verify calls without the service's code.
 """
 
 import json
@@ -20,15 +20,16 @@ from tests.receivers import Received
 
 WELL = "well"
 _SIGNING = {"webhook-id", "webhook-timestamp", "webhook-signature"}
-# For longer than anybody waits.
+# Longer than any caller waits.
 _SECONDS = 20
 _LIES = (b'{"value": 42}', b"no JSON", b'{"other": "x"}', b'{"value": "null"}', b'{"value": ""}', b"[]")
 
 
 class Receivers:
-    """What both servers know. Callbacks come to `/hook/<chatbot>`, look-ups to `/who/<chatbot>`.
+    """The state of both servers. Callbacks come to `/hook/<chatbot>`, look-ups to `/who/<chatbot>`.
 
-    `mood` is how a server is, by what comes to it: WELL, or `errors`, `silent`, `drips`, and of the resolver `lies`.
+    `mood` is the behaviour of a server, by kind of call: WELL, or `errors`, `silent`, `drips`, and of the resolver
+    `lies`.
     """
 
     def __init__(self, violations: Violations, *, seed: int) -> None:
@@ -51,7 +52,7 @@ class Receivers:
         return f"http://127.0.0.1:{self.port}/{what}/{bot}"
 
     def handle(self, received: Received, handler: BaseHTTPRequestHandler) -> None:
-        """Verify what came, note it, and answer as the mood is."""
+        """Verify a call, record it, and answer by the mood."""
         _, what, bot = received.path.split("/")
         mood = self.mood[what]
         found = self._verified(what, bot, received)
@@ -75,13 +76,13 @@ class Receivers:
         handler.wfile.write(answer)
 
     def _verified(self, what: str, bot: str, received: Received) -> dict[str, Any] | None:
-        """Return what came, or None where it is not from the service."""
+        """Return the body of a call, or None if it is not from the service."""
         headers = {name.lower(): value for name, value in received.headers.items()}
         genuine = Received(received.path, headers, received.body)
         if not (headers.keys() >= _SIGNING and genuine.is_webhook_of(self.secrets.get(bot, ""))):
             self._violations.add("forged call", f"a call of {what} of {bot} is not signed with its secret")
             return None
-        # A cluster whose clock is wrong sends the time that it has.
+        # A cluster with a wrong clock sends a wrong time.
         is_excused = "clock" in self._violations.outages.present
         if abs(time.time() - int(headers["webhook-timestamp"])) > 300 and not is_excused:
             self._violations.add("forged call", f"a call of {what} of {bot} has a timestamp of another time")

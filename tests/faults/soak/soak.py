@@ -1,4 +1,4 @@
-"""One run: the chatbots and their clients, the faults, the quiet at the end, and the looks that follow."""
+"""One run: the chatbots and their clients, the faults, the quiet at the end, and the checks."""
 
 import statistics
 import sys
@@ -34,16 +34,16 @@ from tests.oracle.comparison import Findings
 HOSTED, CLIENT, AGED, STILL = BOTS = ("hosted", "client", "aged", "still")
 CLIENT_BUCKET = "client-files"
 DISK_BYTES = 768 * 1024 * 1024
-# By so many MiB a process may grow, once it has done some work.
+# The MiB by which a process may grow, once it has done some work.
 _MOST_GROWTH = 128
 _MOST_TASKS = 50
 _QUIET_SECONDS, _PROGRESS_SECONDS = 300.0, 30.0
-# Threads of clients, beside one more.
+# The number of threads of clients, besides one more.
 _CLIENTS = 3
 _NAMESAKES = 3
 _OPEN = "SELECT count(*) FROM compliance_compliancerequest WHERE status NOT IN ('completed', 'cancelled', 'rejected')"
-# What must be done in the end by itself: which rows wait for it, and what passes of their pauses. What is said of
-# callbacks is that they come, not how soon.
+# Work that must be done in the end by itself: its waiting rows, and the change that skips their pauses. Callbacks are
+# promised, but not their time.
 _WAITS = {
     "what came late is erased": (
         "conversations_conversation",
@@ -59,8 +59,8 @@ _WAITS = {
     ),
 }
 
-# What a run must have done and met: a check that has met nothing has shown nothing. Shorter runs, and those with few
-# faults, need not meet everything.
+# The acts and checks that a run must contain: a check without items has shown nothing. Shorter runs, and runs with
+# few faults, need not contain all.
 _LONG = 600.0
 _CALLS = (
     *("documents", "lines of documents", "resent document", "late document", "document of an erased chatter"),
@@ -79,7 +79,7 @@ _DONE = ("retain", "make_days")
 
 
 class Watcher(threading.Thread):
-    """Looks every five seconds at the memory of the programs at which no fault is aimed. `memory` are MiB."""
+    """Reads the memory of the programs that no fault affects every five seconds. `memory` are MiB."""
 
     def __init__(self, site: Site, over: threading.Event) -> None:
         super().__init__(name="watcher", daemon=True)
@@ -148,7 +148,7 @@ class Soak:
         self.driver = Driver(self.site, still, chosen, seed=self.seed + 1, pause=self.pause, over=over)
         self.operator = Operator(self.site, self.states[AGED], over=over, every=max(15.0, self.seconds / 16))
         self.operator.begin()
-        # Chatters of the one chatbot have namesakes in the other, of whom nobody asks for anything but one export.
+        # Chatters of one chatbot have namesakes in the other, who get no request but one export.
         for _ in range(_NAMESAKES):
             value = hosted.new_person().value
             for state in (still, hosted):
@@ -161,7 +161,7 @@ class Soak:
         site, words = self.site, ["--variable", "user_channel:session"]
         client = site.create_chatbot(bot, *words, *(["--enable-extracts"] if bot == HOSTED else []))
         self.receivers.secrets[bot] = site.manage("create_callback_secret", bot, "--json").document["secret"]
-        # What was signed as before is not checked.
+        # Repeated signatures are not checked.
         site.manage("set_chatbot", bot, "--callback-url", self.receivers.url("hook", bot))
         key = None
         if bot == HOSTED:
@@ -177,7 +177,7 @@ class Soak:
         return self._state(client, key)
 
     def _state(self, client: Client, key: IdentityKey | None, number: int = 0) -> ClientState:
-        # The times of those who ask whether work goes on are measured.
+        # The times of the driver's requests are measured.
         longest_pause = 0.2 if client.slug == STILL else 2.0
         seed = f"{self.seed} {client.slug} {number}"
         of = {"identity_key": key, "sessions": self.receivers.sessions, "read": self._read}
@@ -212,7 +212,7 @@ class Soak:
     # --- During ------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Let everything go on for the time of the plan, then be quiet until all requests are over."""
+        """Run everything for the planned time, then be quiet until all requests are over."""
         began = time.monotonic()
         self.violations.began = began
         threads = [self.watcher, *self.actors, self.operator, self.driver]
@@ -236,9 +236,9 @@ class Soak:
         sys.stderr.write(f"{told}{', now: ' * bool(present)}{present}\n")
 
     def _be_quiet(self) -> None:
-        """Wait until all requests are over, failed ones retried, and all that waits for a time is done."""
+        """Wait until all requests are over, failed ones are retried, and all timed work is done."""
         self._wait_for_requests()
-        # Of a day after all that was sent to be too old.
+        # The run of a day after the last old conversation was sent.
         self.operator.end_day()
         self.operator.make_days()
         self.operator.note_run("completed" if self._wait_for_requests() else "failed")
@@ -258,7 +258,7 @@ class Soak:
         self.watcher.look()
 
     def _wait_for_requests(self) -> bool:
-        """Wait until all requests are over, and return whether they are. What has failed is retried."""
+        """Wait until all requests are over, and return whether they are. Failed ones are retried."""
         end = time.monotonic() + _QUIET_SECONDS
         while time.monotonic() < end:
             if self.site.sql(_OPEN) == [(0,)]:
@@ -270,7 +270,7 @@ class Soak:
     # --- After -------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Compare everything with the model, and note what is not as it must be."""
+        """Compare everything with the model, and record the violations."""
         callers = {bot: state.caller for bot, state in self.states.items()}
         found = evidence.gather(self.site, callers, taken=self.receivers.taken, client_bucket=CLIENT_BUCKET)
         sessions = self.receivers.told.keys() - self.receivers.lied_to
@@ -286,7 +286,7 @@ class Soak:
 
     def _of_resources(self) -> Findings:
         for name, sizes in self.watcher.memory.items():
-            # What it has in its first 20 seconds is not yet what it needs.
+            # In its first 20 seconds a process does not yet have the memory that it needs.
             if max(sizes) - max(sizes[:4]) > _MOST_GROWTH:
                 yield "memory", f"a process ({name}) has grown from {max(sizes[:4])} to {max(sizes)} MiB"
         for name, most in (("compliance_claim", 0), ("django_q_ormq", _MOST_TASKS)):
