@@ -1,4 +1,4 @@
-"""Threads with a database connection each, that go on step by step.
+"""Threads with a database connection each that run step by step.
 
 A step is a statement, or a call to the storage.
 """
@@ -51,7 +51,7 @@ class Actor:
         return self._is_busy and self._is_stopped
 
     def begin(self, work: Work, *, steps: int | None = None) -> None:
-        """Let it do this; with `steps`, stop before the step after so many."""
+        """Begin a piece of work; with `steps`, stop after this number of steps."""
         with self._changed:
             assert not self._is_busy
             self._is_busy, self._is_dead, self._left = True, False, steps
@@ -78,7 +78,7 @@ class Actor:
         self._thread.join(10)
 
     def step(self) -> None:
-        """Come to a step, also of a thread that works for this one."""
+        """Wait before a step until it is allowed, also for a thread that works for this actor."""
         with self._changed:
             while self._left == 0 and not self._is_dead:
                 self._is_stopped = True
@@ -106,7 +106,7 @@ class Actor:
         connection.close()
 
     def _statement(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        # What others see changes when a transaction has ended.
+        # The data visible to others changes when a transaction has ended.
         if self._was_inside and not connection.in_atomic_block:
             self._watch()
         self._was_inside = connection.in_atomic_block
@@ -139,7 +139,7 @@ class ErrorsLogged(logging.Handler):
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Without its values: the first word says what happened, or a sentence, up to a status.
+        # Without its values: the first word is the event, or a sentence up to a status.
         kind = f" {record.exc_info[0].__name__}" if record.exc_info and record.exc_info[0] else ""
         words = record.getMessage().split()
         self._report(f"logged {' '.join(words[: 6 if words[0] == 'A' else 1])}{kind}")

@@ -1,4 +1,4 @@
-"""What happens to the service: time passes for what waits, for claims and for an export, and the storage refuses."""
+"""Circumstances: time passes for waiting rows, for claims and for an export, and the storage refuses calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ _PAST = "clock_timestamp() - interval '1 second'"
 
 
 def _change(table: str, change: str, where: str = "TRUE", *, of: str = "TRUE") -> None:
-    """Change rows but those that are locked: they are in use, and wait for nothing."""
+    """Change rows except locked ones, which are in use and do not wait."""
     rows = f"SELECT id FROM {table} WHERE {of} AND {where} FOR UPDATE SKIP LOCKED"
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE {table} SET {change} WHERE {of} AND id IN ({rows})")
 
 
 def hour() -> None:
-    """Let an hour pass for everything that waits."""
+    """Let an hour pass for all waiting rows."""
     waits = "status = 'accepted' AND not_before > clock_timestamp()"
     _change("compliance_compliancerequest", f"not_before = {_PAST}", waits)
     ages = ", ".join(f"{name} = {name} - interval '1 hour'" for name in ("stale_at", "created_at"))
@@ -56,7 +56,7 @@ def _make_lookups_due(which: str) -> None:
 
 # --- A storage that refuses some calls, below some prefix, for some time: between botocore and the network ---
 
-# Denied for good until somebody mends it, or such that trying again may help. Neither opens the breaker.
+# Denied until the rights are repaired, or such that a retry may help. Neither opens the breaker.
 ANSWERS = {"denied": (403, "AccessDenied"), "busy": (409, "OperationAborted")}
 
 
@@ -84,7 +84,7 @@ class Faults:
         self._root = f"/{bucket}/"
 
     def before_send(self, request: Any, **_options: Any) -> AWSResponse | None:
-        """Answer in place of the storage, or let the call go on by returning None."""
+        """Answer in place of the storage, or return None to let the call pass."""
         actor = ACTING.get()
         if actor is None:
             return None
@@ -99,10 +99,10 @@ class Faults:
 
     def _meets(self, refusal: Refusal, request: Any, query: dict[str, list[str]], key: str) -> bool:
         if refusal.does == "write":
-            # The last call of a multipart upload among them: what is sent is then not published.
+            # Including the last call of a multipart upload: the sent parts are then not published.
             return request.method in {"PUT", "POST"} and "delete" not in query and key.startswith(refusal.prefix)
         if "versions" in query:
-            # Asked key by key, so that one key alone can be refused.
+            # Evaluated key by key, so that a single key can be refused.
             return query.get("prefix", [""])[0].startswith(refusal.prefix)
         return "delete" in query and refusal.prefix.encode() in bytes(request.body or b"")
 

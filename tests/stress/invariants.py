@@ -1,4 +1,4 @@
-"""What must hold: at the moment when a request is seen completed, after a replay, and at the end.
+"""The invariants: at the moment when a request is seen completed, after a replay, and at the end.
 
 At the end the oracle judges: each request is over, with one final event; each conversation is whole, or gone,
 accounted for and counted; of what is gone nothing is in any row or object. It is not told of callbacks, logs and
@@ -18,7 +18,7 @@ from tests.stress.truth import AGAIN, FiledRequest, ModelConversation, Truth
 
 
 class Broken(Exception):
-    """Something does not hold. `kind` is the same for failures of one kind; `told` says more."""
+    """An invariant is violated. `kind` is the same for failures of one kind; `told` has the details."""
 
     def __init__(self, kind: str, told: str) -> None:
         super().__init__(f"{kind}: {told}")
@@ -29,7 +29,7 @@ class Broken(Exception):
 
 
 def at_completion(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
-    """Check what a request has to have erased, and done about copies, at the moment it is seen completed."""
+    """Check the erasures of a request, and its handling of copies, at the moment it is seen completed."""
     if one.kind == "deletion":
         _is_erased(truth, one, look)
     elif one.text:
@@ -47,7 +47,7 @@ def at_completion(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
 
 
 def _is_reliable(truth: Truth, export: FiledRequest) -> None:
-    """Check that an export by UCI has what the chatbot's setting lets in, and nothing else."""
+    """Check that an export by UCI has exactly the conversations that the chatbot's setting allows."""
     assert export.ended_at
     demanded = truth.demanded(export)
     doubtful = {entry for entry in truth.entries if entry.may_be_in_doubt}
@@ -59,7 +59,7 @@ def _is_reliable(truth: Truth, export: FiledRequest) -> None:
         vouched = entry.vouched.get(export.value)
         if vouched is None or vouched.asked_at > export.ended_at:
             raise Broken("weak", f"{export} holds {entry}, in which nobody vouched for the chatter")
-        # Nobody else's session is in what an export took for its chatter's own conversation.
+        # No other chatter has a session in a conversation that an export took for its chatter's own.
         others = [who for who, at in entry.sessions.items() if who != export.value and at < export.asked_at]
         if others and entry.session and not entry.claimed and "include_shared" not in export.flags:
             raise Broken("somebody else", f"{export} holds {entry}, in which {others} had a session")
@@ -105,9 +105,9 @@ def _may_be_in_grace(deletion: FiledRequest, export: FiledRequest) -> bool:
 
 
 def is_redacted(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
-    """Check that the text of a completed redaction is nowhere but in copies that it names.
+    """Check that the text of a completed redaction is only in copies that it lists.
 
-    It keeps those that hold a conversation which a deletion has closed: nobody could make them again.
+    It keeps copies with a conversation that a deletion has closed: they could not be made again.
     """
     rows = look.rows(truth.entries)
     closed = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.closed_by}
@@ -122,7 +122,7 @@ def is_redacted(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
 
 
 def _are_named(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
-    """Check that a request that has just erased something names each copy that was delivered before it was filed."""
+    """Check that a request that has just erased data lists each copy that was delivered before it was filed."""
     delivered = [each for each in truth.of("export") if each.is_delivered and each.ended_at]
     delivered = [each for each in delivered if each.ended_at and each.ended_at < one.asked_at]
     if not delivered or not (one.kind == "deletion" or one.text):
@@ -155,16 +155,16 @@ def note_key(truth: Truth, export: FiledRequest, key: str) -> None:
 
 
 def note_removed(truth: Truth, with_keys: Collection[str]) -> None:
-    """Note which exports are gone now, of those that had a key."""
+    """Record which exports with a key are gone now."""
     for export in truth.of("export"):
         if export.object_key and export.gone_with is None and export.id not in with_keys:
             export.gone_with = frozenset(one.name for one in truth.of("deletion") if one.has_begun)
 
 
 def note_deletions(truth: Truth, removed: FiledRequest, repeat: FiledRequest) -> None:
-    """Note which later deletions of the chatter have to wait for an export that is made again.
+    """Record which later deletions of the chatter have to wait for an export that is made again.
 
-    Raises Broken if one has marked: then nothing is to be made again.
+    Raises Broken if one has marked: then no export may be made again.
     """
     later = [one for one in truth.of("deletion") if one.is_of_chatter(removed) and one.asked_at > removed.asked_at]
     for one in later:
@@ -174,7 +174,7 @@ def note_deletions(truth: Truth, removed: FiledRequest, repeat: FiledRequest) ->
 
 
 def note_kept(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
-    """Note which finished exports a redaction that has just begun must keep: something of them is erased."""
+    """Record which finished exports a redaction that has just begun must keep: some of their data is erased."""
     rows = look.rows(truth.entries)
     erased = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.is_deleted}
     for export in truth.of("export"):
@@ -186,7 +186,7 @@ def note_kept(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
 
 
 def after_replay(truth: Truth, look: Onlooker) -> None:
-    """Check that a replay has erased what it had to, and nothing else."""
+    """Check that a replay has erased exactly the required data."""
     for one in truth.of("deletion"):
         if one.is_lost and not one.is_withdrawn:
             raise Broken("lost request", f"{one} was accepted before a restore, and is not here")
@@ -201,7 +201,7 @@ def after_replay(truth: Truth, look: Onlooker) -> None:
 
 
 def after_sending_again(truth: Truth, look: Onlooker, lost: dict[ModelConversation, set[str]]) -> None:
-    """Check what has become of all that clients have sent since the backup and send again."""
+    """Check the results of the documents that clients have sent since the backup and send again."""
     here = truth.of_words(found_in(*(line for _, line in look.lines())))
     if back := [str(entry) for entry in here if entry.is_barred]:
         raise Broken("came back", f"{back} was erased before a restore, and was stored when it was sent again")
@@ -225,15 +225,15 @@ def late(truth: Truth, look: Onlooker) -> list[ModelConversation]:
 
 
 def late_words_are_gone(late: list[ModelConversation], look: Onlooker) -> None:
-    """Check that a sweep has erased these, whatever the storage says of their files."""
+    """Check that a sweep has erased these, even if the storage refuses to remove their files."""
     for row in look.rows(late).values() if late else ():
         if not row.is_deleted:
             raise Broken("late words", f"a whole sweep has left {row}")
 
 
 def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker) -> None:
-    """Check all that must hold when each request is over and all is swept."""
-    # Who is looked up is always known to the client's server.
+    """Check all invariants when each request is over and all is swept."""
+    # The client's server always knows the chatter of a look-up.
     sessions = {entry.session for entry in truth.entries if entry.session}
     for kind, told in Checks(truth, evidence, sessions=sessions, callbacks=()).of_contents():
         raise Broken(kind, told)

@@ -55,7 +55,7 @@ class Onlooker:
         return evidence.requests(self._read)
 
     def rows(self, entries: Iterable[Conversation]) -> dict[int, ConversationRow]:
-        """Return the rows of those of these conversations that are stored, by their numbers."""
+        """Return the rows of the stored ones of these conversations, by their numbers."""
         return evidence.conversations(self._read, [one.number for one in entries if one.number is not None])
 
     def lines(self) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ class Onlooker:
             return evidence.lines(self._reader)
 
     def all(self) -> Evidence:
-        """Return what the oracle compares with the model, but for what only a running service has."""
+        """Return the oracle's evidence, without that of a running service."""
         with self.lock:
             found = evidence.of_database(self._reader)
         found.objects, found.client_objects = Objects(self._objects(self._storage), []), Objects(self.delivered(), [])
@@ -73,11 +73,11 @@ class Onlooker:
         return {key for (key,) in self._read(_KEYS)}
 
     def left(self, request_id: str) -> dict[str, str | None]:
-        """Return the keys of the exports that a request says it has left, by their requests."""
+        """Return the keys of the exports that a request lists as left, by their requests."""
         return dict(self._read(_LEFT, [request_id]))
 
     def written(self) -> dict[tuple[str, str], set[str]]:
-        """Return the texts on requests, by the request and what they are."""
+        """Return the texts on requests, by the request and the field."""
         found: dict[tuple[str, str], set[str]] = defaultdict(set)
         for request_id, what, text in self._read(_WRITTEN):
             found[request_id, what].add(text)

@@ -1,5 +1,7 @@
-"""What staff do: they set how reliable exports are, four eyes, the Unique Chatter Identifier and retention, and they
-redact messages."""
+"""The acts of staff on a chatbot's settings and messages.
+
+They set the reliability of exports, four eyes, the Unique Chatter Identifier and retention, and redact messages.
+"""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -26,7 +28,7 @@ from tests.clients import use_bucket_at, use_hosted_bucket
 from tests.oracle.model import now
 from tests.stress.truth import RETAINED_FOR, Demand, FiledRequest, Truth
 
-# Who sets a period is another one than who approves its first run.
+# The user who sets a period is not the one who approves its first run.
 _OFFICER = "user:1"
 _OTHER = NewVariable("custom", "account_id")
 _BROKEN = "no-such-bucket"
@@ -53,7 +55,7 @@ class Officers:
         change_chatbot(chatbot=Chatbot.objects.get(slug=bot), changes={"four_eyes": state == "on"}, actor=_OFFICER)
 
     def bucket(self, bot: str, which: str) -> None:
-        """Have exports delivered to the client's own bucket, to none (`broken`), or hosted again."""
+        """Let exports be delivered to the client's own bucket, to none (`broken`), or hosted again."""
         chatbot = Chatbot.objects.get(slug=bot)
         if which == "hosted":
             use_hosted_bucket(chatbot)
@@ -86,7 +88,7 @@ class Officers:
             request = filing.redact(chatbot=chatbot, number=number, **what)
         except Refused as refused:
             self.truth.drop(filed)
-            # One that is not over yet may name the same message.
+            # An unfinished redaction may be about the same message.
             others = [one for one in self.truth.named.values() if one.ids == filed.ids and one.kind == filed.kind]
             is_waited_for = refused.code == "invalid" and not all(one.is_final for one in others)
             if refused.code != "conversation_deleted" and not is_waited_for:
@@ -95,7 +97,7 @@ class Officers:
         filed.received_at, filed.id, filed.is_by_staff = request.received_at, str(request.pk), True
 
     def start(self, name: str) -> None:
-        """End the time that staff have to cancel it."""
+        """End the time in which staff can cancel a request."""
         filed = self.truth.named.get(name)
         if filed and filed.id:
             with suppress(Refused):

@@ -1,4 +1,4 @@
-"""A backup of the database, its loss, and what the model makes of that: what the backup had, and what is promised.
+"""A backup of the database, its loss, and the resulting model: the data of the backup, and the promises.
 
 The bucket is not restored, so the ledger is what it was. Only stories that are played rule by rule have restores.
 """
@@ -29,7 +29,7 @@ SELECT format('%I.%I', schemaname, sequencename), coalesce(last_value, start_val
 
 @dataclass
 class _Taken:
-    """What a backup has, and what the model knew then; `sent` is how much was sent until then."""
+    """The data of a backup, and the model of that time; `sent` is the number of documents sent until then."""
 
     rows: Backup
     sequences: list[tuple[str, int, bool]]
@@ -102,7 +102,7 @@ class Restores:
             self._truth.demands.append(Demand(now(), now(), chatbot.slug, chatbot.export_assurance))
 
     def replay(self) -> None:
-        """Replay the ledger, as its dry run says. Raises SystemExit where something could not be resolved."""
+        """Replay the ledger by its dry run. Raises SystemExit if some line could not be resolved."""
         planned, done = _report("--dry-run"), _report()
         assert done["opened"]
         assert service.is_open()
@@ -118,7 +118,7 @@ class Restores:
                 one.status = "rejected" if is_lost else "completed"
 
     def send_again(self) -> None:
-        """Send all that was sent since the backup, but for files."""
+        """Send everything again that was sent since the backup, except files."""
         assert self._taken
         for send in self._world.sent[self._taken.sent :]:
             send()
@@ -127,7 +127,7 @@ class Restores:
         return {(found.key, found.version) for found in (*self._look.objects(), *self._look.delivered())}
 
     def _promise(self, rows: dict[int, ConversationRow]) -> None:
-        """Note what is gone for good, what retention runs have left, and what else was open."""
+        """Record which conversations are gone for good, left by retention runs, or open."""
         truth = self._truth
         stored = {entry: rows[entry.number] for entry in truth.entries if entry.number is not None}
         for run in truth.of("retention"):

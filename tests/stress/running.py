@@ -1,4 +1,4 @@
-"""Play stories rule by rule, with workers that stop where the story says, and look for the shortest that fails."""
+"""Play stories rule by rule, with workers that stop at the story's steps, and search for the shortest that fails."""
 
 import logging
 import threading
@@ -66,9 +66,9 @@ class Play:
     # --- Its parts -------------------------------------------------------------------------------------
 
     def run(self, *, to_the_end: bool = True) -> None:
-        """Play it, then heal what is broken, and look. Raises Broken.
+        """Play the story, then repair all faults, and check. Raises Broken.
 
-        Not `to_the_end` only what is seen on the way counts.
+        Without `to_the_end` only the checks on the way count.
         """
         logged = ErrorsLogged(self._report)
         logging.getLogger().addHandler(logged)
@@ -106,7 +106,7 @@ class Play:
             self._call(partial(self._do, kind, *rest))
 
     def _turn(self, kind: str, name: str, steps: int | str | None = None) -> None:
-        """Let a worker drain, sweep or look up, or go on with that."""
+        """Let a worker drain, sweep or look up, or resume it."""
         actor, work = self._actor(name), self.world.turns[kind]
         if steps == "begun":
             # It stops where a request is seen to have begun.
@@ -117,7 +117,7 @@ class Play:
                 actor.resume(1)
                 self._settled(actor)
             return
-        # Unless somebody has locked some of it, or nothing may be erased.
+        # Unless another transaction has locked some of it, or nothing may be erased.
         is_alone = not any(each.is_stopped for each in self._actors.values())
         late = invariants.late(self.truth, self._look) if kind == "sweep" and is_alone else []
         most = None if steps is None else int(steps)
@@ -135,7 +135,7 @@ class Play:
         self._settled(actor)
 
     def _do(self, kind: str, *rest: Any) -> None:
-        """Do what a rule says, which is not a worker's turn: most are named as a method is."""
+        """Carry out a rule that is not a worker's turn: most have the name of a method."""
         world = self.world
         if kind in {"cancel", "approve", "reject", *COMMANDS}:
             world.decide(kind, *rest)
@@ -146,7 +146,7 @@ class Play:
             next(getattr(owner, kind) for owner in owners if hasattr(owner, kind))(*rest)
 
     def _restore(self, how: str = "") -> None:
-        """Lose the database with all who work on it, replay the ledger, and send again what was lost."""
+        """Lose the database with all its actors, replay the ledger, and send lost data again."""
         for actor in self._actors.values():
             if actor.is_busy:
                 actor.kill()
@@ -227,7 +227,7 @@ class Play:
     # --- Looking on ------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """See what has become of requests, and check each deletion that is completed now. Raises nothing."""
+        """Read the states of requests, and check each deletion that is completed now. Raises nothing."""
         if self.broken or not self._watching.acquire(blocking=False):
             return
         try:
@@ -317,7 +317,7 @@ class Play:
 
 @dataclass
 class Stage:
-    """Where stories are played, one after another. `performed` are the rules that were played of one that failed."""
+    """Plays stories, one after another. `performed` are the rules that were played of a failed one."""
 
     storage: ObjectStorage
     clients: ObjectStorage
@@ -339,7 +339,7 @@ class Stage:
         return None
 
     def search(self, *, seed: int, seconds: float, most: int = 1) -> list[str]:
-        """Play stories for so long, and tell failures of different kinds, each as short as it could be made."""
+        """Play stories for `seconds`, and report failures of different kinds, each as short as possible."""
         end = time.monotonic() + seconds
         found: dict[str, str] = {}
         number = 0
@@ -376,7 +376,7 @@ class Stage:
 
 @contextmanager
 def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Iterator[Stage]:
-    # Only errors are looked at, and there are many lines.
+    # Only errors are read, and there are many lines.
     logging.disable(logging.WARNING)
     try:
         # Retention runs have several slices, however little is stored.

@@ -1,4 +1,4 @@
-"""The client's server that says whose session it is, and what the service has made of its answers."""
+"""The client's server that identifies sessions, and the results of its answers in the service."""
 
 import json
 from contextlib import ExitStack
@@ -16,10 +16,10 @@ _REFUSED = "failed not_stored"
 
 
 class Sessions:
-    """What the server knows, and a record of what it was asked. It runs from `open` to `close`.
+    """The data of the server, and a record of its calls. It runs from `open` to `close`.
 
-    What it answered may be stored from the moment it was asked; that it was stored, the service says afterwards
-    (`see`). It knows one chatter of each session.
+    An answer may be stored from the moment of the call; whether it was stored, the service shows afterwards (`see`).
+    Each session has one chatter.
     """
 
     def __init__(self, truth: Truth, look: Onlooker) -> None:
@@ -47,7 +47,7 @@ class Sessions:
         return self._whose[variables[SESSION]][1] if SESSION in variables else None
 
     def see(self) -> None:
-        """Note which answers are stored by now, and which have closed a conversation."""
+        """Record which answers are stored by now, and which have closed a conversation."""
         asked = {entry.number: entry for entry in self._truth.entries if entry.asked}
         for number, row in self._look.rows(asked.values()).items() if asked else ():
             entry = asked[number]
@@ -55,7 +55,7 @@ class Sessions:
                 entry.names(chatter)
                 if row.values[chatter] == "resolved":
                     entry.vouched[chatter].answered_at = entry.vouched[chatter].answered_at or now()
-            # Nobody else can have been named before.
+            # No other chatter can have been identified before.
             is_only = len(entry.asked) == 1 and entry.tried == entry.asked and not entry.claimed
             if row.lookup == _REFUSED and is_only and not self._truth.may_be_kept(entry):
                 entry.named |= entry.asked

@@ -36,7 +36,7 @@ from typing import Any
 Rule = tuple[Any, ...]
 Story = list[Rule]
 
-# What a worker does that can stop after some steps.
+# The turns of a worker, which can stop after some steps.
 TURNS = {"work", "sweep", "look"}
 FILED = {"delete", "export", "delete_ids", "export_ids"}
 # How many words of a rule are not optional.
@@ -81,12 +81,12 @@ _WAYS: dict[str, list[tuple[float, str]]] = {
     "days": [(1, "days acme")],
     "age": [(4, "retain {r} acme; ?{work}")],
     "redactions": [(4, "{redact} {r} acme {c} {place}; ?start {r}; ?{work}")],
-    # Somebody is named in a window of others or of nobody, before or after a deletion.
+    # A chatter is identified in a conversation of others or of an unknown one, before or after a deletion.
     "identities": [
         (2, "?forge acme {anon} {p}; {identify} acme {anon} {p}; {delete_p}"),
         (3, "{delete_p}; {work}; {identify} acme {anon} {p}"),
     ],
-    # Somebody is found out before a deletion, after it, or while it is worked on.
+    # A chatter is identified before a deletion, after it, or during it.
     "lookups": [
         (3, "arrive acme {v} {p} {now} {day}; {look}; ?{look2}; {delete_p}; ?{work}; ?{look3}"),
         (3, "arrive acme {v} {p} {now} {day}; {delete_p}; ?{work}; {look}; ?{look2}"),
@@ -124,7 +124,7 @@ _EPISODES: list[tuple[float, str, list[str]]] = [
             ?delete {r4} acme {p} {erase}; ?delete_ids {r5} acme c1; ?redact {r6} acme {c} 0; work w1"""
         ],
     ),
-    # Words and a file of somebody are of a chatter who was erased, and the storage refuses to remove the file.
+    # Words and a file belong to an erased chatter, and the storage refuses to remove the file.
     (
         0.2,
         "delete {r} acme ann; work w1; say acme late bob lately 1; upload acme late",
@@ -225,7 +225,7 @@ class Author:
             place += 1
 
     def _with_texts(self, rules: Story) -> Story:
-        """Let requests have references and addresses that contain somebody, and staff write notes."""
+        """Let requests have references and addresses that contain a chatter, and staff write notes."""
         names = [rule[1] for rule in rules if rule[0] in FILED | {"redact"}]
         lines = [f"write {name} {what} {{about}}" for name in names for what in ("reference", "callback_url")]
         written = [rule for line in lines if self._luck(0.6) for rule in self._written(line)]

@@ -1,8 +1,8 @@
-"""Free text on requests: what clients and staff write, and what must have become of it at the end.
+"""Free text on requests: the texts of clients and staff, and their expected state at the end.
 
-A reference or an address of a request by conversation ids, or of a redaction, goes with the erasure of a conversation
-that the request names, if it contains that one's id or a chatter in it. A note goes also with the deletion of its
-request's chatter, whatever it says. Everything else stays.
+A reference or an address of a request by conversation ids, or of a redaction, is cleared with the erasure of a
+conversation of the request, if it contains that conversation's id or a chatter in it. A note is also cleared with the
+deletion of its request's chatter, whatever it contains. Everything else stays.
 """
 
 from contextlib import suppress
@@ -29,7 +29,7 @@ class Writer:
         self._of[name, what] = of
 
     def written(self, name: str, subjects: tuple[str, ...]) -> dict[str, str]:
-        """Return what the body of a request has, without what filing refuses: what the request is about."""
+        """Return the texts for the body of a request, without its selector, which filing refuses."""
         texts = {"reference": f"T-{name}.{{}}", "callback_url": f"https://hooks.example.com/{name}/{{}}"}
         return {
             what: text.format(of)
@@ -54,7 +54,7 @@ class Writer:
 
 
 def are_right(truth: Truth, look: Onlooker) -> None:
-    """Check at the end that each text that has to be gone is, and that no other is."""
+    """Check at the end that exactly the expected texts are gone."""
     stored = look.written()
     requests = look.requests()
     rows = look.rows(truth.entries)
@@ -85,7 +85,7 @@ def _takes(
         return False
     if text.what == "note":
         return by.completed_at is not None and text.at < by.completed_at
-    # What is written while a conversation is being erased may come too late.
+    # A text that is written while a conversation is being erased may come too late.
     return text.of in {entry.id, *entry.people} and by.cutoff_at is not None and text.at < by.cutoff_at
 
 
@@ -93,7 +93,7 @@ def _may_be_gone(
     truth: Truth, one: FiledRequest, text: Text, gone: list[ModelConversation], of_chatter: list[FiledRequest]
 ) -> bool:
     if text.what == "note":
-        # Also the notes of what has ended, and of what names the same without finding anything.
+        # Includes the notes of ended requests, and of requests with the same selector that found nothing.
         same = [each for each in truth.of("deletion") if each.bot == one.bot and set(each.ids) & set(one.ids)]
         itself = [] if one.kind == "export" else [one]
         return bool(gone) or any(each.done_at for each in [*itself, *same, *of_chatter])

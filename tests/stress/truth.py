@@ -1,7 +1,7 @@
-"""The model of a story: the oracle's, with the times at which things were asked and answered.
+"""The model of a story: the oracle's, with the times of calls and answers.
 
-Of what happens side by side only that is held to be certain which was answered before the other was asked. From that
-follows, when all is over, what each request must have erased, and what it may have (`Truth.judge`).
+Of two concurrent calls the order is certain only if one was answered before the other began. From this follows, when
+all is over, what each request must have erased, and what it may have erased (`Truth.judge`).
 """
 
 from collections import Counter
@@ -14,11 +14,11 @@ from tests.oracle.model import ERASING, Conversation, Model, Request, now
 from tests.oracle.words import Word, Words, found_in
 
 RETAINED_FOR = timedelta(days=90)
-# What each document says of its conversation, and what none says.
+# The fields of each document about its conversation, and the fields that none has.
 _FACTS = {"channel": "widget", "push": False, "agent_handover": False} | dict.fromkeys(
     ("language", "score", "csat_score", "csat_vote")
 )
-# In the name of an export that was filed again: of what was certain then, nothing is known.
+# In the name of an export that was filed again: nothing is certain about its scope.
 AGAIN = " again"
 
 
@@ -40,7 +40,7 @@ class Text:
 
 @dataclass
 class Demand(Span):
-    """What a chatbot's exports demand from then on."""
+    """The demand of a chatbot's exports from then on."""
 
     bot: str = ""
     least: str = ""
@@ -69,7 +69,7 @@ class ModelConversation(Conversation):
     # Documents with a session, answered or not; and since when a document of a chatter's session is surely stored.
     arrivals: int = 0
     sessions: dict[str, datetime] = field(default_factory=dict)
-    # For whose identity the client's server vouched: from when on it may have, and surely had.
+    # The chatters that the client's server has identified: since when it may have, and surely had.
     vouched: dict[str, Span] = field(default_factory=dict)
 
     @property
@@ -78,7 +78,7 @@ class ModelConversation(Conversation):
         return self.arrivals > 1 or bool(self.arrivals and self.claimed)
 
     def names(self, chatter: str) -> None:
-        """Note that a chatter was named, and is one of its people."""
+        """Record that a chatter was identified, and is one of its people."""
         for names in (self.tried, self.named, self.people):
             names.add(chatter)
 
@@ -147,7 +147,7 @@ class Truth(Model):
         self.demands: list[Demand] = []
 
     def at(self, bot: str, name: str) -> ModelConversation:
-        """Return a conversation, which is made up when it is asked for first."""
+        """Return a conversation, which is invented at its first use."""
         with self._lock:
             if (bot, name) not in self._places:
                 entry = ModelConversation(bot, len(self._places), name, name, now())
@@ -170,7 +170,7 @@ class Truth(Model):
     def ask(
         self, name: str, kind: str, bot: str, *, value: str = "", ids: tuple[str, ...] = (), flags: Iterable[str] = ()
     ) -> FiledRequest:
-        """Note a request that is about to be asked for."""
+        """Record a request that is about to be filed."""
         known = [entry for entry in self.entries if entry.number is not None and entry.bot == bot]
         certain = frozenset(entry for entry in known if (value in entry.people if value else entry.id in ids))
         one = FiledRequest(bot, kind, name, value, ids, frozenset(flags), certain=certain)
@@ -180,7 +180,7 @@ class Truth(Model):
         return one
 
     def ask_redaction(self, name: str, bot: str, conversation: str, place: int) -> FiledRequest | None:
-        """Note that one of the messages of a conversation is about to be redacted, if it has any."""
+        """Record that one of the messages of a conversation is about to be redacted, if it has any."""
         entry = self.at(bot, conversation)
         if name in self.named or entry.number is None or not entry.texts:
             return None
@@ -211,7 +211,7 @@ class Truth(Model):
     # --- What follows ------------------------------------------------------------------------------------
 
     def may_be_kept(self, entry: ModelConversation) -> bool:
-        """Return whether an export may wait for this conversation by its id: then naming somebody closes nothing."""
+        """Return whether an export may wait for this conversation by its id: then an identity closes nothing."""
         exports = (one for one in list(self.named.values()) if one.kind == "export" and one.bot == entry.bot)
         return any(entry.id in one.ids for one in exports)
 
@@ -240,7 +240,7 @@ class Truth(Model):
         return deletion.value in entry.named and entry.began < deletion.received_at
 
     def judge(self, *, stay_failed: Collection[str] = ()) -> None:
-        """Note, when all is over, what each request must have erased or held, and what it may have.
+        """Record, when all is over, what each request must have erased or held, and what it may have.
 
         `stay_failed` are the names of those that cannot be retried any more.
         """
@@ -263,12 +263,12 @@ class Truth(Model):
             entry.redacted[one.message] = one
             entry.tried_texts.setdefault(one.message, one.text)
         for entry in self.entries:
-            # Of who was looked up nobody is told that it was refused, nor whether an export kept the conversation.
+            # No answer shows that a looked-up identity was refused, nor whether an export kept the conversation.
             is_known = not (entry.asked or entry.may_be_refused) or bool(entry.refused)
             entry.is_refused = bool(entry.refused) if is_known else None
 
     def demanded(self, export: FiledRequest) -> set[str]:
-        """Return what a completed export's chatbot may have demanded at its snapshot."""
+        """Return the demands that a completed export's chatbot may have had at its snapshot."""
         ours = [one for one in list(self.demands) if one.bot == export.bot]
         before = [one for one in ours if one.answered_at and one.answered_at <= export.asked_at]
         latest = max((one.asked_at for one in before), default=None)

@@ -41,7 +41,7 @@ _BEGINNINGS: dict[str, Callable[[], datetime]] = {
     "soon": lambda: now() + timedelta(hours=1),
 }
 _PREFIXES = {"uploads": "uploads/", "ledger": "erasure_ledger/"}
-# What refuses a decision that comes too late or too early.
+# The codes of decisions that come too late or too early.
 COMMANDS = {"retry": ("retry_request", "not_retryable"), "officer": ("approve_request", "not_held")}
 
 
@@ -55,7 +55,7 @@ def _naming(chatter: str) -> dict[str, str]:
 
 
 class World:
-    """Two chatbots, and what their owners' programs do. All of it may be called in any thread."""
+    """Two chatbots, and the calls of their owners' programs. All methods may be called in any thread."""
 
     def __init__(self, truth: Truth, faults: Faults, sessions: Sessions, report: Callable[[str], None]) -> None:
         self.truth = truth
@@ -85,7 +85,7 @@ class World:
         self._say(bot, name, began, day, {"custom_variables": {"member_id": chatter}} if chatter else {})
 
     def arrive(self, bot: str, name: str, chatter: str, began: str, day: int) -> None:
-        """Send such a document with a session, of which the owner's server knows that it is this chatter's."""
+        """Send such a document with a session that the owner's server identifies as this chatter's."""
         entry = self.truth.at(bot, name)
         variables = {"user_channel_variables": self._sessions.new(entry, chatter)}
         self._say(bot, name, began, day, variables)
@@ -139,17 +139,17 @@ class World:
             entry.sessions.setdefault(visitor, now())
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
-        """Say who chatted in a conversation, and compare the outcome with what the model expects."""
+        """Identify the chatter of a conversation, and compare the outcome with the model."""
         body = {"identities": [{"id": name} | _naming(chatter)]}
         self._name(bot, name, chatter, "conversations/identify", body)
 
     def sign(self, bot: str, name: str, chatter: str) -> None:
-        """Send a document with nothing but a token that names a chatter, as `identify` does otherwise."""
+        """Send a document with only a token for a chatter, as `identify` otherwise."""
         body = {"id": name, "identity_token": self._backends[bot].token(chatter)}
         self._name(bot, name, chatter, "conversations", body)
 
     def forge(self, bot: str, name: str, chatter: str) -> None:
-        """Send such a document with a token that others made: nothing may come of it."""
+        """Send such a document with a forged token: nothing may be stored from it."""
         [other] = set(BOTS) - {bot}
         token = self._backends[other].token(chatter, header={"kid": self._backends[bot].key.prefix})
         [result] = self._post(bot, "conversations", {"id": name, "identity_token": token})["results"]
@@ -173,7 +173,7 @@ class World:
         expected = {
             "created": entry.is_sent and chatter not in before,
             "confirmed": was_named,
-            # By a document: of a value that was only said before, the way has changed.
+            # By a document: the source of a value that was only asserted before has changed.
             "updated": entry.is_sent,
             "unchanged": was_named,
             # A document of a new conversation would need more.
@@ -188,7 +188,7 @@ class World:
             entry.names(chatter)
             vouched.answered_at = vouched.answered_at or now()
         elif outcome == "chatter_erased":
-            # Nobody else can have been named meanwhile.
+            # No other chatter can have been identified meanwhile.
             is_only = not entry.tried and set(entry.claimed) == {chatter}
             if is_only and not self.truth.may_be_kept(entry):
                 entry.tried.add(chatter)
