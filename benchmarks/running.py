@@ -89,9 +89,9 @@ def command(*words: str) -> tuple[float, float]:
 def warm_up(slug: str) -> None:
     """Give the workers requests that find nothing, enough for each of them."""
     empty = fill(slug, chatters=0)
-    file(empty, [f"nobody-{number}" for number in range(500)])
+    file(empty, [f"unknown-{number}" for number in range(500)])
     wait(empty, seconds=60)
-    file(empty, [f"nobody-{number}" for number in range(500, 530)], "export")
+    file(empty, [f"unknown-{number}" for number in range(500, 530)], "export")
     wait(empty, "export", seconds=60)
 
 
