@@ -65,7 +65,7 @@ UPDATE compliance_ledgerline l SET outcome = 'undecided'
 _LEDGER_GONE = (
     "Nothing was done. The bucket has none of the ledger's objects that this database knows of, so S3_BUCKET names "
     "another bucket, or it was lost, too. Set it to the bucket that has the ledger, or copy a replica of "
-    "erasure_ledger/ back. If there is none: --without-ledger opens the service, with everybody in it who was erased "
+    "erasure_ledger/ back. If there is none: --without-ledger opens the service, with the data of people erased "
     "since the backup."
 )
 # Conversations that a copy has erased must not be erased here.
@@ -73,7 +73,7 @@ _NOT_RESTORED = (
     "Nothing was done. The ledger has {unknown} that this database does not know, but the service is open: "
     "no worker has found that it was restored. If a copy of the database wrote them (staging), erasing here what was "
     "erased there would be wrong: give the copy an identity of its own (adopt --new-service). If this database was "
-    "restored from a backup, say so with --restored; --dry-run shows whom it would erase."
+    "restored from a backup, use --restored; --dry-run shows what it would erase."
 )
 
 

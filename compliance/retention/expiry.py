@@ -298,7 +298,7 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         goes_with={compliance.RequestSubject: "request"},
         kept=_NAMES_WHAT_IS_LEFT,
     ),
-    # A reference leads from a request, and so from the rows that it left, to a person whom the client knows. A failed
+    # A reference leads from a request, and so from the rows that it left, to a person known to the client. A failed
     # request, which may be retried, keeps it as long as a digest (so these come after the digests). A redaction never
     # has one, and keeps it as long as it is failed. (As the index says it, but for the last condition.)
     "references": Rows(

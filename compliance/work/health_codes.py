@@ -53,7 +53,7 @@ ADVICE = {
     ),
     Code.LEDGER_MISSING: (
         "Objects of the erasure ledger, which the database says were written, are gone from the hosted bucket: it "
-        "was rolled back, or somebody removed them. They are written again by themselves. Find out why."
+        "was rolled back, or they were removed. They are rewritten automatically. Find out why."
     ),
     Code.LEDGER_FOREIGN: (
         "The erasure ledger has objects that this database has not written. They close nothing. Look for "

@@ -138,7 +138,7 @@ def test_refusals_are_explained(chatbot) -> None:
     assert not ComplianceRequest.objects.exists()
     assert refused("approve_request", str(uuid4())).returncode == 2
     assert "a request id is a UUID" in str(refused("approve_request", "7"))
-    assert str(refused("verify_erasure")) == "Name one request, or say --all."
+    assert str(refused("verify_erasure")) == "Give one request, or --all."
     assert "no completed deletion, retention run or redaction" in str(refused("verify_erasure", str(uuid4())))
 
 
@@ -203,7 +203,7 @@ def test_verification_reports_deletions_too_old_to_be_checked_by_digest(chatbot,
     code, out, _ = run("verify_erasure", "--all")
     assert (code, out.splitlines()[0]) == (0, "Verified: 2. Left something: 0.")
     assert out.splitlines()[1:] == [
-        "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone."
+        "1 of them is so old that its digests are forgotten: it was checked only by its marks."
     ]
     assert report("verify_erasure", "--all")["by_marks_alone"] == 1
 

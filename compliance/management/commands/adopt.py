@@ -27,7 +27,7 @@ SELECT 'accepted', id, clock_timestamp() FROM compliance_compliancerequest
 _WHAT = """\
 This database becomes a service of its own, with a new id and a ledger of its own, and is opened. This is for copies,
 such as one for tests, and cannot be undone. People who were erased in the original since the copy was made are still
-in it, and no command finds them here. Backups of before do not know whom this service erases from now on. If it is
+in it, and no command finds them here. Older backups lack the erasures of this service from now on. If it is
 the original, restored from a backup, run replay_erasures instead.
 """
 

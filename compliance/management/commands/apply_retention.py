@@ -34,7 +34,7 @@ period is set, a run waits or is under way, or today's was filed already
 
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["slug"]) == options["all"]:
-            raise CommandError("Name a chatbot, or say --all.", returncode=2)
+            raise CommandError("Give a chatbot, or --all.", returncode=2)
         outcomes = [self._one(chatbot, dry_run=options["dry_run"]) for chatbot in _chatbots(options["slug"])]
         self.report({"chatbots": outcomes}, *(f"{one['chatbot']}: {_sentence(one)}" for one in outcomes))
         if any(one["refused"] for one in outcomes):

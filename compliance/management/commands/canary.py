@@ -27,7 +27,7 @@ class Command(TeachingCommand):
 examples:
   manage.py canary
   manage.py canary --json
-  manage.py canary --last          what the last turn said, without taking one
+  manage.py canary --last          the last turn's result, without taking one
 
 Needs the canary (create_canary), CANARY_URL, a web server and workers. If a turn is under way it follows that one. It
 touches no other chatbot. What it finds is named by place, never by content: docs/operators/runbooks/canary.md.
@@ -86,9 +86,7 @@ exit codes:
             where = f": {turn.trouble_at}" if turn.trouble_at else ""
             self.stdout.write(f"{turn.trouble}: {turn.get_trouble_display()}{where}")
         if turn.state == State.RUNNING:
-            self.stdout.write(
-                "Still running. Are web server and workers up? Workers that have CANARY_URL go on with it."
-            )
+            self.stdout.write("Still running. Are web server and workers up? Workers with CANARY_URL continue it.")
         else:
             self.stdout.write(f"{turn.state}: {turn.get_state_display()}.")
 

@@ -53,7 +53,7 @@ exit codes:
 
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["slug"]) == options["all"]:
-            raise CommandError("Name a chatbot, or say --all.", returncode=2)
+            raise CommandError("Give a chatbot, or --all.", returncode=2)
         if options["date"] and (options["first"] or options["last"]):
             raise CommandError("Either --date, or --from and --to.", returncode=2)
         if options["last"] and not options["first"]:

@@ -26,7 +26,7 @@ _NUMBERS = 20
 
 class Command(ReportingCommand):
     help = (
-        "After the database was restored from a backup: erase again whom the erasure ledger names, file again what "
+        "After the database was restored from a backup: repeat the erasures of the ledger, file again what "
         "was accepted since, and open the service. It cannot be undone: try --dry-run first."
     )
     examples = """\
@@ -233,8 +233,8 @@ def _open_problems(report: Report) -> Iterator[str]:
     undecided = sum(number for (_, outcome), number in report.counts.items() if outcome == Outcome.UNDECIDED)
     if undecided:
         yield (
-            f'LOOK: {counted(undecided, "request")} to be decided, marked "Decide". Until then nobody reaches their '
-            "chatbots: --leave REQUEST leaves one as it is, and the command tries them again."
+            f'LOOK: {counted(undecided, "request")} to be decided, marked "Decide". Until then their chatbots are '
+            "closed: --leave REQUEST leaves one as it is, and the command tries them again."
         )
     if any(plan == Plan.LOST_REDACTION for plan, _ in report.counts):
         yield "Tell clients of each lost redaction."

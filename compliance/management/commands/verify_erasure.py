@@ -22,8 +22,8 @@ examples:
   manage.py verify_erasure --all --json
 
 Chatters and conversations are found by their keyed digests, so what a restored backup brought back is noticed.
-Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at by the marks that it has set, alone. The
-bucket is not looked into: reconcile_storage does that.
+Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is checked only by its marks. The bucket is not
+searched: reconcile_storage does that.
 
 exit codes: 0 nothing is left, 1 there is no such completed request, 3 something is left
 """
@@ -35,7 +35,7 @@ exit codes: 0 nothing is left, 1 there is no such completed request, 3 something
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         if (options["request_id"] is None) == (not options["all"]):
-            raise CommandError("Name one request, or say --all.")
+            raise CommandError("Give one request, or --all.")
         outcome = verify.audit(self._deletions(options["request_id"]))
         left = {str(request_id): leftovers.rows for request_id, leftovers in outcome.left.items()}
         self.report(
@@ -60,8 +60,6 @@ exit codes: 0 nothing is left, 1 there is no such completed request, 3 something
 
 def _by_marks(count: int) -> Iterator[str]:
     if count == 1:
-        yield "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone."
+        yield "1 of them is so old that its digests are forgotten: it was checked only by its marks."
     elif count:
-        yield (
-            f"{count} of them are so old that their digests are forgotten: they were looked at by their marks alone."
-        )
+        yield (f"{count} of them are so old that their digests are forgotten: they were checked only by their marks.")

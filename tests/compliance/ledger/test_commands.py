@@ -103,7 +103,7 @@ def test_a_confirmation_is_asked_for(chatbot: Chatbot, storage: ObjectStorage, m
     asked = answer("new service\n")
     assert "are still in it" in " ".join(asked.split())
     # What the original's operator would lose by it.
-    assert "Backups of before do not know whom this service erases from now on." in " ".join(asked.split())
+    assert "Older backups lack the erasures of this service from now on." in " ".join(asked.split())
     assert str(before.service_id) in asked
     assert service.current().service_id != before.service_id
 
