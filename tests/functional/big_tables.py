@@ -43,7 +43,7 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many rows there are. Every fifth request is an export, the others deletions; every fourth names
+    """The numbers of rows. Every fifth request is an export, the others deletions; every fourth has
     conversations, every second has a reference."""
 
     live: int = 100_000  # conversations, of ten messages each
@@ -154,7 +154,7 @@ SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
 INSERT INTO conversations_nameword (chatbot_id, conversation_id, word)
 SELECT chatbot_id, id, user_name FROM conversations_conversation WHERE user_name IS NOT NULL ORDER BY id
 """,
-    # Each erased chatter was named in a conversation of somebody else.
+    # Each erased chatter was identified in a conversation of another chatter.
     "refused identities": """
 INSERT INTO conversations_refusedidentity (chatbot_id, conversation_id, request_id, way, expires_at)
 SELECT e.chatbot_id, c.id, e.request_id, 'asserted', e.expires_at

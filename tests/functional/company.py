@@ -41,7 +41,7 @@ def words_in(conversation_id: str) -> str:
 
 
 def document(conversation_id: str, *people: str, at: datetime = NOON, **fields: Any) -> dict[str, Any]:
-    """Return a document with one message, that names one person or none."""
+    """Return a document with one message, of one person or an unknown one."""
     variables = {"custom_variables": {"member_id": people[0]}} if people else {}
     message = {
         "id": "m1",

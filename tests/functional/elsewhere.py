@@ -47,7 +47,7 @@ class Elsewhere:
 
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-# Whoever waits on a machine does not wait for a lock here.
+# A transaction that waits on a machine does not wait for a lock here.
 _WAITING_ANYWHERE = """
 SELECT count(DISTINCT w.waiting_gpid) FROM citus_lock_waits w
   JOIN pg_stat_activity a ON a.pid = citus_pid_for_gpid(w.waiting_gpid) AND a.datname = current_database()
@@ -66,7 +66,7 @@ def wait_until_blocked(number: int = 1) -> None:
     """Wait until so many sessions of this database wait for a lock."""
     end = time.monotonic() + PATIENCE
     while number_of_blocked() < number:
-        assert time.monotonic() < end, "Nobody waited."
+        assert time.monotonic() < end, "No caller waited."
         time.sleep(0.02)
 
 

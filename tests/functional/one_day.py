@@ -164,7 +164,7 @@ class Day(DayOfReaders):
         failed = factories.export_of(
             self.chatbot, f"{self.name} failed", status=Status.FAILED, failed_at=now, error_code="x"
         )
-        decisions.approve(request_id=held[0].pk, actor="command", note="of somebody who will be erased")
+        decisions.approve(request_id=held[0].pk, actor="command", note="of a chatter who will be erased")
         decisions.reject(request_id=held[1].pk, actor="command")
         decisions.cancel(request_id=held[2].pk, actor="command")
         decisions.approve(request_id=held[3].pk, actor="command", note="filed again")

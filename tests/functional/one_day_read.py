@@ -32,7 +32,7 @@ CHATTERS = 60
 
 
 class DayOfReaders:
-    """The day of those who read one chatbot, by API, console and Prometheus: each kind of page and call once."""
+    """The day of the readers of one chatbot, by API, console and Prometheus: each kind of page and call once."""
 
     def __init__(self, watch: Watch, chatbot: Chatbot, superuser: Client, name: str) -> None:
         self.watch, self.chatbot, self.admin, self.name = watch, chatbot, superuser, name

@@ -79,7 +79,7 @@ def proxy_to(web_port: int, name: str, folder: Path) -> Iterator[Proxy]:
 def _caddy(folder: Path) -> list[str]:
     text = (ROOT / "deploy/proxy/Caddyfile").read_text()
     if subprocess.check_output(["caddy", "version"], text=True).lstrip("v").startswith("2.6."):
-        # Debian's has other names for it, and one size for both.
+        # Debian's nginx has other names for it, and one size for both.
         text = re.sub(r"(request|response)_buffers (\S+)", r"buffer_\1s\nmax_buffer_size 27MiB", text)
     file = folder / "Caddyfile"
     file.write_text(text)

@@ -32,7 +32,7 @@ _DRIPS = {signed_body}
 def slow_callers(
     connect: Callable[[str], socket.socket], kinds: list[Callable[[socket.socket], None]], *, each: int
 ) -> Iterator[None]:
-    """Run this many callers of each kind, each kind from an address of its own; who drips sends a byte a second."""
+    """Run this many callers of each kind, each kind from an address of its own; a dripping one a byte a second."""
     over, sent = Event(), Semaphore(0)
 
     def hold(kind: Callable[[socket.socket], None], source: str) -> None:

@@ -32,7 +32,7 @@ def shared_documents() -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-# Also those that no model knows.
+# Including tables without a model.
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -29,7 +29,7 @@ def run(*words: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 def accept(settings: Settings) -> Iterator[Callable[[], None]]:
-    """Accept another key, as docs/operators/digest-key.md says: the fingerprint of the former is replaced."""
+    """Accept another key, as in docs/operators/digest-key.md: the fingerprint of the former is replaced."""
     key = settings.DIGEST_KEY
 
     def take_over(key: bytes = b"\7" * 32) -> None:

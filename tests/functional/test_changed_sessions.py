@@ -1,4 +1,4 @@
-"""Somebody else goes on in a conversation: the client's server is asked again, and no export has it meanwhile."""
+"""Another person continues a conversation: the client's server is called again, and no export has it meanwhile."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.functional.refusing import EXPORTS, Refusals
 from tests.looking_up import SESSION, identities, make_due, with_resolver
 from tests.receivers import Received, Receiver, receiving
 
-# What the client's server says of a session: whose it is, that it is nobody's, or nothing usable.
+# The answers of the client's server about a session: a chatter, no chatter, or nothing usable.
 ANSWERS = {"a": b'{"value": "alice"}', "b": b'{"value": "bob"}', "nobody": b'{"value": null}', "bad": b"garbage"}
 
 
@@ -36,7 +36,7 @@ def receiver(chatbot: Chatbot) -> Iterator[Receiver]:
 
 @pytest.fixture
 def talk(company: Company, receiver: Receiver) -> Conversation:
-    """A conversation of Alice, whom the client's server named."""
+    """A conversation of Alice, identified by the client's server."""
     say(company, "a")
     look_up()
     [one] = Conversation.objects.all()
@@ -144,7 +144,7 @@ def test_who_begins_a_conversation_is_named_by_its_document(company, receiver) -
     say(company, "a", None, custom_variables={"member_id": "alice"})
     assert not IdentityLookup.objects.exists()
     say(company, "b", custom_variables={"member_id": "alice"})
-    assert previewed(company, "alice") == [0, 1, 0], "a stale variable of the platform names nobody anew"
+    assert previewed(company, "alice") == [0, 1, 0], "a stale variable of the platform identifies no chatter again"
     look_up()
     assert [one.payload["variables"][SESSION] for one in receiver.received] == ["b"]
 
@@ -200,7 +200,7 @@ def test_an_old_conversation_is_looked_up_again_as_well(company, talk, storage) 
     Conversation.objects.update(started_at=timezone.now() - timedelta(days=3))
     say(company, "b")
     assert previewed(company, "alice") == [0, 1, 0]
-    assert exported(company, storage, ["c-1"]) == [1, 0, 0], "by ids it is whole, whoever chatted"
+    assert exported(company, storage, ["c-1"]) == [1, 0, 0], "by ids it is whole, for any chatter"
 
 
 def test_the_person_who_was_erased_meanwhile_is_listed_and_in_no_verified_export(company, talk, storage) -> None:

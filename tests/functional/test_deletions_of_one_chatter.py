@@ -177,7 +177,7 @@ def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
 
 
 def test_a_retried_deletion_keeps_conversations_after_its_cutoff_for_the_next(company, storage, refusals) -> None:
-    """On one UTC day, to which an erased conversation's beginning is reduced: only its number tells what is later."""
+    """On one UTC day, to which an erased conversation's beginning is reduced: only its number shows the order."""
     now = datetime.now(tz=UTC)
     earlier = company.talk("c-1", "alice", at=now - timedelta(seconds=1), has_file=True)
     refusals.locked.add(FILES)

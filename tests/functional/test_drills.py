@@ -1,4 +1,4 @@
-"""Whoever was erased stays erased after the database is restored: the drill of `make drill`, one way at a time."""
+"""Erased chatters stay erased after the database is restored: the drill of `make drill`, one way at a time."""
 
 import os
 import subprocess

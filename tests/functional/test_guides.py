@@ -187,7 +187,7 @@ _AROUND = {
 
 
 def clients_steps() -> Iterator[str]:
-    """Yield what a client's developer types who follows all pages. A refused call ends the script."""
+    """Yield the input of a client's developer who follows all pages. A refused call ends the script."""
     yield 'manage() { .venv/bin/python manage.py "$@"; }; curl() { command curl --fail-with-body "$@"; }'
     for name, path in guide.files().items():
         if name not in OF_IDENTITIES:

@@ -91,7 +91,7 @@ def test_a_conversation_that_an_export_waits_for_is_not_erased_by_naming(company
     assert words_in("c-late") in storage.read(company.request_object(export)["export"]["key"]).decode()
     assert not is_erased(number)
     assert RefusedIdentity.objects.get().conversation_id == number, "an officer decides"
-    # Nobody waits for it any more.
+    # No caller waits for it any more.
     assert named(identifier, "c-late", "alice") == "chatter_erased"
     settle()
     assert is_erased(number)

@@ -1,4 +1,4 @@
-"""A document that names an erased chatter late, in a conversation that is stored already.
+"""A late document of an erased chatter, in a conversation that is stored already.
 
 It is refused, and the next sweep erases the conversation as the deletion would have: with its files, its days
 and the exports that contain it. The completed deletion counts it. A second deletion of the chatter finds it, too.
@@ -47,7 +47,7 @@ def erased_alice(company: Company, **options: bool) -> str:
 
 
 def name_late(company: Company, conversation_id: str = "c-late") -> None:
-    """Send the document that names Alice in the conversation."""
+    """Send the document that identifies Alice in the conversation."""
     assert became(company.send(document(conversation_id, "alice"))) == ["chatter_erased"]
 
 

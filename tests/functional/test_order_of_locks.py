@@ -145,7 +145,7 @@ def finished_export(chatbot: Chatbot) -> Export:
 def both_at_work(chatbot: Chatbot) -> tuple[HeldClaim, HeldClaim]:
     """Claims of two deletions of one chatter: the earlier was approved while the later was being completed.
 
-    The earlier has a reference, which says nothing of the chatter.
+    The earlier has a reference, which does not contain the chatter.
     """
     now = timezone.now()
     earlier = deletion_of(

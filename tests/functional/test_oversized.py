@@ -74,7 +74,7 @@ def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(com
     result = company.request_object(deletion)
     assert (result["status"], result["counts"]["conversations"]) == ("completed", rows.CHUNK_CONVERSATIONS + 1)
     with connection.cursor() as cursor:
-        # Each row names the transaction that wrote it.
+        # Each row has the id of the transaction that wrote it.
         cursor.execute(
             f"SELECT count(*) FROM {Conversation._meta.db_table} WHERE deleted_at IS NOT NULL GROUP BY xmin::text"
         )

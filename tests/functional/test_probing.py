@@ -27,7 +27,7 @@ CALLERS = pytest.mark.parametrize(
     "caller_type", [TokenCaller, *(pytest.param(one, marks=_EACH_CALLER) for one in (SigningCaller, Caller))]
 )
 
-# What gets a call as far as to look for what its path names, where an empty object does not.
+# Bodies for calls that refuse an empty object before they search the object in the path.
 _BODIES: Mapping[str, tuple[bytes, str]] = {
     "conversations/<int:number>/files": (
         f"--{BOUNDARY}\r\n".encode() + file(b"x") + f"\r\n--{BOUNDARY}--\r\n".encode(),

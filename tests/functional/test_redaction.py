@@ -92,7 +92,7 @@ def test_nothing_of_the_message_is_left_and_all_else_is_as_it_was(company, neigh
     assert events(redaction)[0] == "request.accepted"
     entry = ChangeLogEntry.objects.filter(request_id=redaction).earliest("pk")
     assert entry.data == {"kind": "redaction", "origin": "api", "reason": "payment_data"}
-    # The ledger names the message by its digest.
+    # The ledger has the digest of the message.
     accepted, intended, redacted = (line for line in lines_of(versioned) if "messages" in line)
     assert [one["kind"] for one in (accepted, intended, redacted)] == ["accepted", "intended", "redacted"]
     assert len(redacted["messages"]) == 1
@@ -221,7 +221,7 @@ def test_four_eyes_hold_it_until_an_officer_approves(company: Company, storage: 
 
 
 def test_an_export_that_has_nowhere_to_go_is_not_filed_again(company: Company, storage: ObjectStorage) -> None:
-    """It would fail, and hold the chatter's deletion for a file that nobody waits for."""
+    """It would fail, and hold the chatter's deletion for a file that is not needed."""
     number = talk(company, "c-1", "alice")
     export = company.exported("alice")
     Bucket.objects.filter(chatbot=company.chatbot).delete()

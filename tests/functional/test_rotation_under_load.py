@@ -152,7 +152,7 @@ def test_no_call_fails_and_no_secret_is_lost(chatbot, neighbour, receiver, serve
     requests = ComplianceRequest.objects.all()
 
     with Fleet(clients.turn, with_("1", OLD)) as fleet:
-        # First everybody can read with the new keys, and only then they are used.
+        # First all processes can read with the new keys, and only then they are used.
         fleet.restart(with_("12", OLD, NEW))
         fleet.restart(with_("21", NEW, OLD))
         kill_half_way(with_("21", NEW, OLD))

@@ -151,7 +151,7 @@ def test_nothing_of_an_erased_chatter_is_in_the_files_after_the_runbook(server, 
     ada, eve, neighbour = (Planted(name) for name in ("ada", "eve", "bob"))
     base, log = server.data / "base", server.data / "pg_wal"
     company = Company(factories.ready_chatbot(slug="acme"))
-    # Nobody else has a value of this variable: its table is empty when she is erased.
+    # No other chatter has a value of this variable: its table is empty when she is erased.
     company.send(*ada.documents(user_channel_variables={"plan": ada.plan}))
     company.send(*eve.documents(), *neighbour.documents())
     # As time does: statistics, and segments of the log that are kept for reuse.

@@ -41,7 +41,7 @@ def texts_in(company: Company, storage: ObjectStorage, request_id: str) -> set[s
 
 @pytest.fixture
 def alice(company: Company) -> dict[str, int]:
-    """Alice's conversations: one that names her through the user channel, one by the platform, one verified."""
+    """Alice's conversations: identified through the user channel, by the platform, and verified."""
     return {
         "c-forged": establish(company.talk("c-forged", "alice", has_file=True), Way.USER_CHANNEL),
         "c-said": establish(company.talk("c-said", "alice", has_file=True), Way.CUSTOM),
@@ -104,11 +104,11 @@ def test_what_is_left_out_is_not_copied_and_not_recorded(company, storage, alice
         "conversation_id", flat=True
     )
     assert set(recorded) == {alice[one] for one in held}
-    # By ids it relies on nobody's claim.
+    # By ids it relies on no claim.
     by_ids = company.request_object(str(company.exported(list(alice)).request_id))
     assert texts_in(company, storage, by_ids["request_id"]) == set(alice)
     assert (by_ids["unverified_left_out"], by_ids["assurance"]) == (0, None)
-    # A file of which all is left out is empty, and says so.
+    # If all is left out, the file is empty, and the status shows it.
     Identity.objects.update(established_by=Way.USER_CHANNEL)
     if least != "any":
         shown = company.request_object(str(company.exported("alice").request_id))

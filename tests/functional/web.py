@@ -56,7 +56,7 @@ class WebServer:
 def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) -> Iterator[WebServer]:
     """Start it by the command in the Procfile, with processes of four threads each; stop it at the end.
 
-    It takes seconds: share it where you can. What it says goes to `log`, where one is named.
+    It takes seconds: share it where you can. Its output goes to `log`, if given.
     """
     port = free_port()
     ours = {
@@ -91,7 +91,7 @@ def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) ->
 def wait_until_connected(
     connect: Callable[[], http.client.HTTPConnection], process: "subprocess.Popen[bytes] | None" = None
 ) -> None:
-    """Wait until a server answers, whatever it says. Raises AssertionError."""
+    """Wait until a server answers, with any status. Raises AssertionError."""
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end and (process is None or process.poll() is None):
         connection = connect()
