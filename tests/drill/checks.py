@@ -276,7 +276,7 @@ def numbers_hit_nobody(scene: Scene) -> None:
 @told
 def clients_do_their_part(scene: Scene) -> str:
     """As docs/operators/after-a-restore.md says, a chatbot is created again, and clients send again what they sent
-    since the backup, and a file. Eve's and Vera's messages come back as `redacted`, Ugo's, which nobody had approved,
+    since the backup, and a file. Eve's and Vera's messages come back as `redacted`, Ugo's, which was not approved,
     as it was sent. They file again what was lost: Ugo's redaction, the deletions of Kai and Mia, exports."""
     filed = dict(scene.requests)
     scene.chatbot(BAKERY, "--variable", "custom:table")

@@ -160,8 +160,8 @@ def _file_what_waits(scene: Scene) -> None:
 
 @told
 def work_on_unaware(scene: Scene) -> None:
-    """Before anybody notices, somebody creates a chatbot, which gets the number of one that was lost, and stores a
-    conversation of a person with the same value as Mia's."""
+    """Before the restore is noticed, a chatbot is created, which gets the number of a lost one. A conversation of a
+    person with the same value as Mia's is stored in it."""
     require(scene.client(FERRIES).get("conversations").status == 200, "The web server does not serve yet.")
     # A dump sets its sequences back; in a physical copy they are past the numbers of what was lost.
     for table, number in scene.lost_numbers.items():

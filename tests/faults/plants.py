@@ -27,7 +27,7 @@ _ROWS = {
         SELECT chatbot_id, request_id, event, %(word)s, at, data FROM chatbots_changelogentry
          WHERE request_id = %(deletion)s AND event = 'request.completed'
         """,
-    " messages that nobody sent": """
+    " messages that were not sent": """
         UPDATE conversations_message SET external_id = 'x' || external_id WHERE conversation_id = {0}
         """,
     " has another language": "UPDATE conversations_conversation SET language = 'fr' WHERE id = {1}",

@@ -108,7 +108,7 @@ def bringing_back(patch: pytest.MonkeyPatch) -> None:
 
 
 def asking_once(patch: pytest.MonkeyPatch) -> None:
-    """Nobody is looked up again when the session changes."""
+    """No chatter is looked up again when the session changes."""
     queue = lookups.queue
 
     def queue_first(*, conversations: Any, **options: Any) -> None:
@@ -183,7 +183,7 @@ def _execute(statement: str, *values: object) -> None:
         (forgetting, ERASED, "came back"),
         (erasing_more, RETAINED, "too much"),
         (bringing_back, REDACTED, "redacted rows"),
-        (asking_once, SHARED, "somebody else"),
+        (asking_once, SHARED, "another chatter"),
         (replacing(free_text.FreeText, "clear", lambda *_: None), WRITTEN, "reference left"),
         (clearing_references_alone, WRITTEN, "callback_url left"),
         (replacing(free_text, "holds", lambda *_: True), WRITTEN, "reference gone"),

@@ -65,7 +65,7 @@ class Checks:
             elif filed.is_final and found.status != filed.status:
                 yield "ended twice", f"{filed} was {filed.status}, and is {found.status}"
             elif found.status in {"cancelled", "rejected"} and not filed.may_be_cancelled:
-                yield "wrong end", f"{filed} is {found.status}, and nobody asked for that"
+                yield "wrong end", f"{filed} is {found.status}, without a decision"
         events = defaultdict(list)
         for request, event in self.evidence.events:
             events[request].append(event)
@@ -81,7 +81,7 @@ class Checks:
                 yield "ended twice", f"{which} is {row.status}, and the change log has {events.get(name, [])}"
             # A redaction whose answer was lost is filed again, and is two. An export is repeated by a redaction.
             if name not in known and row.kind not in {"redaction", "retention"} and not row.repeats:
-                yield "doubled filing", f"{which} is there, and nobody filed it"
+                yield "doubled filing", f"{which} is there, and was not filed"
 
     def in_time(self) -> Findings:
         """Check that no request has taken longer than the faults of its time explain."""
@@ -103,7 +103,7 @@ class Checks:
             ids = taken.get(f"request.{row.status}", set())
             self.comparison.met["callbacks"] += len(ids)
             if not ids:
-                yield "lost callback", f"nobody was told that {which} is {row.status}"
+                yield "lost callback", f"no callback came for {which}, which is {row.status}"
             elif len(ids) > 1:
                 yield "doubled callback", f"{which} was told as {row.status} under {len(ids)} ids"
             if wrong := {f"request.{end}" for end in FINAL - {row.status}} & set(taken):

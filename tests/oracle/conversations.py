@@ -17,17 +17,17 @@ def faults_of_texts(conversation: Conversation, found: Mapping[str, tuple[str, s
         kind, shown = found.get(message, ("", None))
         redaction = conversation.redacted.get(message)
         if shown is None:
-            yield "neighbour", f"{conversation.id}, which nobody erases, has lost message {message}"
+            yield "neighbour", f"{conversation.id}, which must stay, has lost message {message}"
         elif kind == "redacted" or (redaction and redaction.status == "completed"):
             if redaction is None or redaction.is_withdrawn:
-                yield "neighbour", f"message {message} of {conversation.id} was redacted, and nobody asked for that"
+                yield "neighbour", f"message {message} of {conversation.id} was redacted without a request"
             elif kind != "redacted" or shown:
                 yield "redaction", f"message {message} of {conversation.id} still has its text: {redaction}"
         elif shown != text:
             yield "neighbour", f"message {message} of {conversation.id} is not as it was sent"
     foreign = sorted(set(found) - set(conversation.tried_texts))
     if len(foreign) != conversation.stuffed:
-        yield "neighbour", f"{conversation.id} has {len(foreign)} messages that nobody sent: {foreign[:1]}"
+        yield "neighbour", f"{conversation.id} has {len(foreign)} messages that were not sent: {foreign[:1]}"
 
 
 def differing(conversation: Conversation, facts: Mapping[str, Any], names: Collection[str] = ()) -> list[str]:
@@ -74,7 +74,7 @@ def stored(comparison: Comparison) -> Findings:
     for row in comparison.evidence.conversations.values():
         known = sent.get((row.bot, row.id or ""))
         if row.id is not None and (known is None or known.is_barred):
-            whose = "that nobody has sent" if known is None else "of somebody who was erased before it came"
+            whose = "that was never sent" if known is None else "of a chatter who was erased before it came"
             yield "row left", f"{row.bot}: there is a conversation {whose}: {row.id}"
 
 
@@ -100,7 +100,7 @@ def _flag(conversation: Conversation, row: ConversationRow) -> Findings:
 
 def _faults_of_whole(comparison: Comparison, conversation: Conversation, row: ConversationRow) -> Findings:
     if row.is_deleted or row.id != conversation.id:
-        yield "neighbour", f"{conversation.id}, which nobody erases, is deleted"
+        yield "neighbour", f"{conversation.id}, which must stay, is deleted"
         return
     yield from faults_of_texts(conversation, row.texts)
     if wrong := differing(conversation, row.facts) + ["beginning"] * (row.began != conversation.began):

@@ -60,7 +60,7 @@ def faults_of(
         yield f"it has {len(lines)} rows, and the request says {shown['rows']}"
     for name in {line["conversation_id"] for line in lines} - {each.id for each in export.surely | export.possibly}:
         whose = "+".join(sorted(conversations[name].tried)) if name in conversations else ""
-        yield f"a foreign line: it holds {whose or 'nobody'}'s conversation {name or '(without an id)'}"
+        yield f"a foreign line: it holds {whose or 'an unknown chatter'}'s conversation {name or '(without an id)'}"
     yield from _wrong(lines, conversations)
     there = {(line["conversation_id"], line["message_id"]) for line in lines}
     for conversation in export.surely:
@@ -215,7 +215,7 @@ def uploads(comparison: Comparison) -> Findings:
             digest = hashlib.sha256(comparison.contents.get(key, b"")).hexdigest()
             comparison.met["uploaded files"] += 1
             if digest != each.tried_files.get(name.removesuffix(".txt")):
-                yield "neighbour", f"{each.bot}: a file of {each.id}, which nobody erases, is not as it was sent"
+                yield "neighbour", f"{each.bot}: a file of {each.id}, which must stay, is not as it was sent"
 
 
 def extracts(comparison: Comparison) -> Findings:

@@ -58,7 +58,7 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
     """Check over the API that a conversation without an erasure is complete, message by message."""
     shown = state.shown(conversation)
     if shown.get("id") != conversation.id:
-        state.report("neighbour", f"{conversation.id}, which nobody erases, is shown as {shown.get('id')}")
+        state.report("neighbour", f"{conversation.id}, which must stay, is shown as {shown.get('id')}")
         return
     is_another = datetime.fromisoformat(shown["started_at"]) != conversation.began
     if wrong := differing(conversation, facts_shown(shown)) + ["beginning"] * is_another:
@@ -66,7 +66,7 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
     path = f"conversations/{conversation.number}/messages?limit=1000"
     answer = state.caller.get("messages", path, ok=(200, 410, 404))
     if answer.status != 200:
-        state.report("neighbour", f"{conversation.id}, which nobody erases, is answered with {answer.status}")
+        state.report("neighbour", f"{conversation.id}, which must stay, is answered with {answer.status}")
         return
     found = {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
     for kind, what in faults_of_texts(conversation, found):

@@ -147,7 +147,7 @@ def upload(state: ClientState, conversation: Conversation, size: int = 10) -> No
     if answer and answer.status == 201:
         conversation.files.add(word)
     elif answer and answer.status in {404, 410}:
-        told = f"a file of {conversation.id}, which nobody erases, was refused with {answer.status}"
+        told = f"a file of {conversation.id}, which must stay, was refused with {answer.status}"
         state.report("wrong answer", told)
 
 

@@ -94,7 +94,7 @@ def test_a_neighbour_must_be_shown_as_it_was_sent() -> None:
     assert told(lines, started_at="2026-01-01T00:00:00Z") == ["is shown with another beginning"]
     assert told(lines[::-1]) == [f"acme: the messages of {conversation.id} are shown in another order"]
     assert len(told([])) == len(lines)
-    assert told([], id=None) == [f"acme: {conversation.id}, which nobody erases, is shown as None"]
+    assert told([], id=None) == [f"acme: {conversation.id}, which must stay, is shown as None"]
 
 
 @pytest.mark.parametrize("status", [503, 0])

@@ -6,7 +6,7 @@
     officers        carries out what officers change
     circumstances   time that passes, and a storage that refuses
     restores        a backup, the loss of the database, and what the model makes of it
-    sessions        a client's server that is asked who somebody is, and what became of its answers
+    sessions        a client's server that identifies chatters, and the results of its answers
     actors          threads that can be stopped between any two statements or calls to the storage, and killed there
     looking         the evidence: what is in the database and in the bucket
     invariants      what must hold, when a request is seen completed, after a restore, and at the end

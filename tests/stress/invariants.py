@@ -58,11 +58,11 @@ def _is_reliable(truth: Truth, export: FiledRequest) -> None:
     for entry in export.held if demanded == {"verified"} else ():
         vouched = entry.vouched.get(export.value)
         if vouched is None or vouched.asked_at > export.ended_at:
-            raise Broken("weak", f"{export} holds {entry}, in which nobody vouched for the chatter")
+            raise Broken("weak", f"{export} holds {entry}, without a verified chatter")
         # No other chatter has a session in a conversation that an export took for its chatter's own.
         others = [who for who, at in entry.sessions.items() if who != export.value and at < export.asked_at]
         if others and entry.session and not entry.claimed and "include_shared" not in export.flags:
-            raise Broken("somebody else", f"{export} holds {entry}, in which {others} had a session")
+            raise Broken("another chatter", f"{export} holds {entry}, in which {others} had a session")
     for entry in export.certain - export.held - doubtful:
         vouched = entry.vouched.get(export.value)
         is_sure = vouched is not None and vouched.answered_at is not None and vouched.answered_at <= export.asked_at
@@ -254,4 +254,4 @@ def at_the_end(truth: Truth, evidence: Evidence, look: Onlooker) -> None:
         is_own = any(export.is_of_chatter(one) and one.done_at for one in truth.of("deletion"))
         row = evidence.requests.get(export.id)
         if export.object_key and row and not row.key and not is_own:
-            raise Broken("forgotten", f"the key of {export} is gone, though nobody erased its chatter")
+            raise Broken("forgotten", f"the key of {export} is gone, though its chatter was not erased")

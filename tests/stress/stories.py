@@ -1,6 +1,6 @@
 """A story is a list of rules, written as lines of words, that stay sensible when others are left out.
 
-say BOT CONVERSATION CHATTER BEGAN DAY      a document with one more message; `-` is nobody, and no beginning
+say BOT CONVERSATION CHATTER BEGAN DAY      a document with one more message; `-` is no chatter, and no beginning
 arrive BOT CONVERSATION CHATTER BEGAN DAY   a document with a session of this chatter's
 identify|sign|forge BOT CONVERSATION CHATTER    by a call, by a token, by a wrong token
 upload BOT CONVERSATION
@@ -17,7 +17,7 @@ bucket BOT client|broken|hosted     where exports go: to the client's own, to no
 write REQUEST reference|callback_url TEXT       what it contains once it is filed
 note REQUEST DECISION TEXT          of staff, who decide
 cancel|approve|reject|retry REQUEST     by a key
-officer REQUEST                     approved by somebody else
+officer REQUEST                     approved by another user
 backup                              of the database, without the bucket
 restore [sudden]                    of the last backup; the ledger is replayed, and clients send all again
 days BOT                            the extracts of two days are made

@@ -49,9 +49,9 @@ class Demand(Span):
 @dataclass(eq=False)
 class ModelConversation(Conversation):
     """A conversation. `named` are `people`, and the chatters that closed it because a document or an identity named
-    them. `claimed` counts the calls that identify somebody; `refused` are the erased ones of these who closed
-    nothing. `asked` are the values that the client's server returned; it surely is if there is a `session`
-    and nobody was named otherwise. `is_barred`: what had erased it had ended when the database was lost."""
+    them. `claimed` counts the calls that identify a chatter; `refused` are the erased ones of these that closed
+    nothing. `asked` are the values that the client's server returned; it surely was if there is a `session` and no
+    chatter was identified otherwise. `is_barred`: what had erased it had ended when the database was lost."""
 
     STORED = (
         *(*Conversation.STORED, "is_sent", "named", "refused", "may_be_refused", "asked", "session"),

@@ -151,7 +151,7 @@ def find_conversations(state: ClientState) -> None:
     results = state.caller.post("lookup of conversations", "conversations/lookup", body).body["results"]
     for conversation, found in zip(conversations, results, strict=True):
         if found["conversation"] is None or found["conversation"]["number"] != conversation.number:
-            state.report("neighbour", f"{conversation.id}, which nobody erases, is not found by its id")
+            state.report("neighbour", f"{conversation.id}, which must stay, is not found by its id")
 
 
 def read_usage(state: ClientState) -> None:
