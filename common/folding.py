@@ -63,6 +63,8 @@ MOST_WORDS = 16
 _PLAIN = str.maketrans(
     {"æ": "ae", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ø": "o", "œ": "oe", "ŧ": "t", "þ": "th"}
 )
+# The usual accents, which are removed at once: most names are ASCII then.
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -114,6 +116,9 @@ def words(name: str) -> list[str]:
 
 
 def _letters(name: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", without_invisible(name))
-    letters = "".join([one for one in decomposed if not unicodedata.category(one).startswith("M")])
+    decomposed = _ACCENTS.sub("", unicodedata.normalize("NFKD", name))
+    if decomposed.isascii():
+        return decomposed.lower()
+    seen = without_invisible(decomposed)
+    letters = "".join([one for one in seen if not unicodedata.category(one).startswith("M")])
     return letters.casefold().translate(_PLAIN)

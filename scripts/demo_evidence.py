@@ -10,7 +10,7 @@ from django.db import connection
 from chatbots.buckets import hosted_storage
 from devservers.postgres import postgres_program
 
-TABLES = ("message", "identity", "variablevalue", "uploadedfile")
+TABLES = ("message", "identity", "variablevalue", "nameword", "uploadedfile")
 
 
 def dump() -> str:
@@ -63,7 +63,7 @@ def rows_of(conversation_ids: Iterable[str]) -> list[str]:
         conversations = cursor.fetchall()
         for table in TABLES:
             cursor.execute(
-                f"SELECT t::text FROM conversations_{table} t WHERE conversation_id = ANY(%s) ORDER BY id",  # noqa: S608
+                f"SELECT t::text FROM conversations_{table} t WHERE conversation_id = ANY(%s) ORDER BY 1",  # noqa: S608
                 [[number for number, _ in conversations]],
             )
             rows += [f"{table} {text}" for (text,) in cursor.fetchall()]

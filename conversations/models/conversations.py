@@ -1,9 +1,9 @@
 """The personal data: conversations with their identities, messages and variables' values.
 
 Every table has `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of its
-conversation. So the data can be distributed by chatbot (docs/explanation/citus.md): unique rules hold it as their
-last column, and every statement names it. `compliance/inventory.py` declares what erasure does to each field; the
-constraint `conversation_erased_holds_nothing` is the last line of defence.
+conversation, but for `NameWord`. So the data can be distributed by chatbot (docs/explanation/citus.md): unique rules
+hold it as their last column, and every statement names it. `compliance/inventory.py` declares what erasure does to
+each field; the constraint `conversation_erased_holds_nothing` is the last line of defence.
 """
 
 from datetime import UTC, datetime
@@ -367,7 +367,8 @@ class NameWord(_OfConversation):
     """A word of the conversation's user name, folded (`common.folding`), by which the console's look-up finds it.
 
     Written with the name, and replaced with it. The order of bytes makes a beginning of a word a range of an index.
-    Migration 0005 keeps words out of PostgreSQL's statistics.
+    Migration 0005 keeps words out of PostgreSQL's statistics. It has no foreign key, whose check takes more time than
+    the rest of storing a word: intake writes words of conversations alone that it has just locked or stored.
     """
 
     pk = models.CompositePrimaryKey("conversation_id", "word", "chatbot_id")
