@@ -121,7 +121,7 @@ class LookupResult:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.found.rows or self.requests or self.similar)
+        return not (self.found.rows or self.found.has_more or self.requests or self.similar)
 
     def _newest(self, fits: Callable[[ComplianceRequest], bool]) -> ComplianceRequest | None:
         return next((one for one in self.requests if one.kind != Kind.EXPORT and fits(one)), None)

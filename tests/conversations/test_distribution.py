@@ -196,7 +196,7 @@ def _beat() -> dict[str, Any]:
 
 def test_it_asks_before_it_begins(catalogue: None, monkeypatch: Any) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("distribute\n"))
-    with pytest.raises(CommandError, match="say --yes"):
+    with pytest.raises(CommandError, match="or --yes"):
         distribute()
 
     class Terminal(io.StringIO):

@@ -29,7 +29,7 @@ from tests.functional.support import dump, everything_in
 ALICE, BOB = "MARK-alice-5813", "MARK-bob-5813"
 
 # By which an object, a person or another row is found.
-_FINDING = {"key", "object_key", "upload_id", "external_id", "line"}
+_FINDING = {"key", "object_key", "upload_id", "external_id", "line", "word"}
 _FORMS = "{}", "https://hooks.example.com/{}"
 
 Planted = dict[tuple[str, str], set[Any]]
