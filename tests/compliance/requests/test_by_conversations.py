@@ -204,7 +204,7 @@ def test_commands_name_conversations_too(chatbot, storage, monkeypatch) -> None:
     assert run("reconcile_storage").code == 0
 
     for words in (["member_id", "42", "--conversation", "c-1"], [], ["member_id"]):
-        with pytest.raises(CommandError, match="Name one chatter"):
+        with pytest.raises(CommandError, match="Give one chatter"):
             run("request_deletion", "acme", *words)
     with pytest.raises(CommandError, match=r"^invalid: ") as refused:
         run("request_deletion", "acme", "--conversation", "c-1", "--conversation", "c-1")
