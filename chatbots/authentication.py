@@ -81,10 +81,10 @@ class SignatureAuthentication(BaseAuthentication):
         if signed is None:
             return None
         timestamp, signature = signed
-        key = _key_that_signed(timestamp.encode(), body_of(request), signature, slug=_slug(request))
+        key = _find_signing_key(timestamp.encode(), body_of(request), signature, slug=_slug(request))
         if key is None:
             raise Problem("invalid_signature", "No active signing key of this chatbot made this signature.")
-        _note_use(key)
+        _record_use(key)
         return AnonymousUser(), Caller(key.chatbot, key, "signature")
 
     def _headers(self, request: Request) -> tuple[str, str] | None:
@@ -112,7 +112,7 @@ class TokenAuthentication(BaseAuthentication):
         key = _key_of_token(token)
         if key is None:
             raise Problem("not_authenticated", "The token is unknown, expired or revoked.")
-        _note_use(key)
+        _record_use(key)
         if key.chatbot.slug != _slug(request):
             raise Problem("not_found", "The token's chatbot has nothing at this path.")
         return AnonymousUser(), Caller(key.chatbot, key, "token")
@@ -124,7 +124,7 @@ def caller_of(request: Request) -> Caller:
 
 def body_of(request: Request) -> bytes:
     """Return the exact bytes of the body, up to the limit of the view. Raises Problem."""
-    limit = getattr(request.parser_context["view"], "most_body_bytes", None)
+    limit = getattr(request.parser_context["view"], "max_body_bytes", None)
     most = limit() if limit else SMALL_BODY_BYTES
     is_signed = SIGNATURE_HEADER in request.headers
     return raw_body(request._request, most=min(most, MOST_SIGNED_BYTES) if is_signed else most)
@@ -140,7 +140,7 @@ def _refuse_stale(timestamp: str) -> None:
         raise Problem("stale_timestamp", f"{TIMESTAMP_HEADER} must be Unix seconds within 5 minutes of now.")
 
 
-def _key_that_signed(timestamp: bytes, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
+def _find_signing_key(timestamp: bytes, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
     """Return the active key that made the signature. All are tried, so that timing does not reveal which one fits.
 
     If none fits, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist. Raises
@@ -226,7 +226,7 @@ def has_signing_key(chatbot: Chatbot) -> bool:
     return active_keys(ApiKey.Type.SIGNING).filter(chatbot=chatbot).exists()
 
 
-def _note_use(key: ApiKey) -> None:
+def _record_use(key: ApiKey) -> None:
     """Update last_used_at, at most once a minute even for simultaneous calls."""
     # Our clock decides whether to ask; the database's decides whether to write.
     if key.last_used_at is None or key.last_used_at < timezone.now() - LAST_USED_EVERY:

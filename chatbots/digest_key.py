@@ -26,7 +26,7 @@ HOW_TO_MEND = (
 _KEPT = "SELECT fingerprint FROM chatbots_digestkey"
 
 
-class AnotherDigestKey(ImproperlyConfigured):
+class DigestKeyMismatch(ImproperlyConfigured):
     """The database has the fingerprint of another key. Nothing was read or written."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class AnotherDigestKey(ImproperlyConfigured):
 
 
 def check() -> None:
-    """Raise AnotherDigestKey if the key differs. An unreachable database is checked at its first connection.
+    """Raise DigestKeyMismatch if the key differs. An unreachable database is checked at its first connection.
 
     Leaves no new connection open: the caller may fork afterwards.
     """
@@ -42,8 +42,8 @@ def check() -> None:
     was_open = connection.connection is not None
     try:
         connection.ensure_connection()
-        if not _fits(connection):
-            raise AnotherDigestKey
+        if not _matches(connection):
+            raise DigestKeyMismatch
     except OperationalError:
         return
     finally:
@@ -52,11 +52,11 @@ def check() -> None:
 
 
 def compare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Check a new connection (receiver of `connection_created`). Raises AnotherDigestKey."""
-    if connection.alias == DEFAULT_DB_ALIAS and not _fits(connection):
+    """Check a new connection (receiver of `connection_created`). Raises DigestKeyMismatch."""
+    if connection.alias == DEFAULT_DB_ALIAS and not _matches(connection):
         # Otherwise the next query would use it.
         connection.close()
-        raise AnotherDigestKey
+        raise DigestKeyMismatch
 
 
 def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) -> None:
@@ -68,7 +68,7 @@ def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) 
     model.objects.using(using).bulk_create([model(fingerprint=crypto.fingerprint())], ignore_conflicts=True)
 
 
-def _fits(connection: BaseDatabaseWrapper) -> bool:
+def _matches(connection: BaseDatabaseWrapper) -> bool:
     with connection.wrap_database_errors:
         try:
             kept = connection.connection.execute(_KEPT).fetchone()

@@ -39,7 +39,7 @@ def read_identity_keys(chatbot: Chatbot, kids: Collection[str]) -> IdentityKeys:
     return IdentityKeys({one.prefix: _key_of(one) for one in records}, at, frozenset(unnoted))
 
 
-def note_use(chatbot: Chatbot, kids: Collection[str]) -> None:
+def record_use(chatbot: Chatbot, kids: Collection[str]) -> None:
     """Update last_used_at of these keys where it is a minute old. Waits for no other call that does the same."""
     due = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - LAST_USED_EVERY)
     found = _active(chatbot, kids).filter(due).select_for_update(skip_locked=True, of=("self",))

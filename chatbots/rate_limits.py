@@ -66,14 +66,14 @@ class _Window:
     """What this process knows of a key's minute.
 
     `taken` counts the permits of all processes when last asked, `ours` those that this process has not spent. `ends`
-    and `ask_again` are in monotonic time.
+    and `next_check` are in monotonic time.
     """
 
     began_at: datetime
     ends: float
     taken: int
     ours: int
-    ask_again: float
+    next_check: float
 
     def allowance(self, limit: int, *, allowed: bool, now: float) -> Allowance:
         remaining = min(limit, self.ours + max(0, limit - self.taken))
@@ -101,7 +101,7 @@ class RateLimiter:
         if limit is None or asked < self._blind_until:
             return None
         with self._lock:
-            if known := self._from_what_we_know(api_key.pk, limit, asked):
+            if known := self._decide_locally(api_key.pk, limit, asked):
                 return known
         block = max(1, limit // BLOCKS)
         try:
@@ -116,14 +116,14 @@ class RateLimiter:
         with self._lock:
             return self._spend(api_key.pk, window, limit)
 
-    def _from_what_we_know(self, key: int, limit: int, now: float) -> Allowance | None:
+    def _decide_locally(self, key: int, limit: int, now: float) -> Allowance | None:
         window = self._windows.get(key)
         if window is None or now >= window.ends:
             return None
         if window.ours:
             window.ours -= 1
             return window.allowance(limit, allowed=True, now=now)
-        if window.taken >= limit and now < window.ask_again:
+        if window.taken >= limit and now < window.next_check:
             return window.allowance(limit, allowed=False, now=now)
         return None
 
@@ -138,7 +138,7 @@ class RateLimiter:
         elif known.began_at == new.began_at:
             known.ours += new.ours
             known.taken = max(known.taken, new.taken)
-            known.ask_again = max(known.ask_again, new.ask_again)
+            known.next_check = max(known.next_check, new.next_check)
         else:
             known = new
         return known.allowance(limit, allowed=allowed, now=now)

@@ -164,10 +164,10 @@ def second_factor_is_required(**_: object) -> list[CheckMessage]:
 
 # Not a database check, since `qcluster` and most commands skip those.
 @register
-def digest_key_fits(**_: object) -> list[CheckMessage]:
+def digest_key_matches(**_: object) -> list[CheckMessage]:
     try:
         digest_key.check()
-    except digest_key.AnotherDigestKey:
+    except digest_key.DigestKeyMismatch:
         return [Error(digest_key.FAULT, hint=digest_key.HOW_TO_MEND, id="compliance.E004")]
     return []
 

@@ -75,7 +75,7 @@ def enqueue_due_work() -> None:
         notify.notify_workers()
     notify.enqueue_sweep()
     # Intake queues look-ups without a task. Late, and not of a silent machine of Citus, where this would fail.
-    machines.look_if_due()
+    machines.ask_if_due()
     if lookups.is_any_due():
         notify.enqueue_callbacks()
 

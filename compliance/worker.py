@@ -81,7 +81,7 @@ def drain(
             silence.share_hosted()
             journal.write_due()
             requeue.release_export_pending()
-            machines.look_if_due()
+            machines.ask_if_due()
             idle = True
             for kind, lane in scheduling.waiting_lanes():
                 held = claims.take(kind, lane) if _may_work() else None
@@ -183,7 +183,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     of a database that is lost or refuses work at once.
     """
     steps: list[Callable[[], object]] = [
-        *(claims.requeue_expired, leases.requeue_expired, machines.look_if_due, journal.write_due),
+        *(claims.requeue_expired, leases.requeue_expired, machines.ask_if_due, journal.write_due),
         *(scheduling.forget_silence, requeue.release_export_pending, days.plan_due, policy.file_due_runs),
         *(late_data.erase, uci_values.erase),
     ]

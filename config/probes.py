@@ -9,7 +9,7 @@ from collections.abc import Callable
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
-from chatbots.digest_key import AnotherDigestKey
+from chatbots.digest_key import DigestKeyMismatch
 from common.db import execute
 from compliance.metrics import views as metrics
 
@@ -33,7 +33,7 @@ class ProbesMiddleware:
 def _database_answers() -> bool:
     try:
         execute("SELECT 1")
-    except (Error, AnotherDigestKey):
+    except (Error, DigestKeyMismatch):
         connection.close()  # so that the next probe opens another
         return False
     return True

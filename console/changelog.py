@@ -62,7 +62,7 @@ def changelog(request: HttpRequest) -> HttpResponse:
 
 
 def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
-    """Return the chatbot that the URL names, or the first. An index serves one chatbot at a time."""
+    """Return the chatbot in the URL, or the first. An index serves one chatbot at a time."""
     if not readable:
         raise PermissionDenied
     slug = request.GET.get("chatbot")
@@ -90,7 +90,7 @@ def _rows(entries: list[ChangeLogEntry]) -> list[EntryRow]:
 
 
 def _people(entry: ChangeLogEntry) -> Iterable[str]:
-    """Yield the actor, and the user whom the entry is about."""
+    """Yield the actor, and the user that the entry is about."""
     yield entry.actor
     if isinstance(entry.data.get("user"), int):
         yield f"user:{entry.data['user']}"

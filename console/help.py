@@ -119,9 +119,9 @@ def read_index() -> list[Group]:
 
 
 def read_page(name: str, *, origin: str, chatbot: Chatbot | None = None) -> Article:
-    """Return a page for the service at `origin`; about a chatbot if one is given.
+    """Return a page for the service at `origin`, with the slug of the chatbot if one is given.
 
-    Raises ValueError for a link to no page of ours.
+    Raises ValueError for a link to a page that the service does not have.
     """
     return markdown.render(
         _text(name),
@@ -133,7 +133,7 @@ def read_page(name: str, *, origin: str, chatbot: Chatbot | None = None) -> Arti
 
 
 def _target(href: str, chatbot: Chatbot | None) -> str:
-    """Return the address of what a page links to: a section, another page, or a page for clients."""
+    """Return the address of a link on a page: a section, another page, or a page for clients."""
     path, hash_sign, anchor = href.partition("#")
     if not path:
         return href
@@ -147,7 +147,7 @@ def _target(href: str, chatbot: Chatbot | None) -> str:
 
 
 def page_url(name: str, chatbot: Chatbot | None = None) -> str:
-    """Return the address of a page; of a guide, below the chatbot if one is given."""
+    """Return the address of a page. The address of a guide is below the chatbot if one is given."""
     if chatbot is not None and name in GUIDES:
         return reverse("console:guide", kwargs={"slug": chatbot.slug, "guide": name})
     return reverse("console:help_page", kwargs={"name": name})

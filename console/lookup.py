@@ -13,7 +13,7 @@ from compliance.errors import Refused
 from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, look_up
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
-from console.common.scope import MANAGE_REQUESTS, actor_of, may, one_of, visible_chatbots
+from console.common.scope import MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
 from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"
@@ -53,10 +53,10 @@ class LookUpForm(forms.Form):
 
 @form
 def look_up_page(request: HttpRequest) -> HttpResponse:
-    """Show what the chatbots of a user, or one of them, hold about a text."""
+    """Show the conversations and requests that match a text, in all chatbots of the user or in one."""
     chatbots = visible_chatbots(request)
     given = request.POST if request.method == "POST" else request.GET
-    chosen = one_of(chatbots, given) if given.get("chatbot") else None
+    chosen = choose_chatbot(chatbots, given) if given.get("chatbot") else None
     initial = {"chatbot": chosen.slug if chosen else ""}
     look_up_form = LookUpForm(request.POST if request.method == "POST" else None, chatbots=chatbots, initial=initial)
     lookup: Lookup | None = None
@@ -65,7 +65,7 @@ def look_up_page(request: HttpRequest) -> HttpResponse:
         try:
             lookup = look_up(
                 chatbots=[chosen] if chosen else chatbots,
-                what=LookupKind(asked["what"]),
+                kind=LookupKind(asked["what"]),
                 text=asked["text"],
                 key=asked["key"],
                 actor=actor_of(request),

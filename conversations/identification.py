@@ -38,7 +38,7 @@ KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedIdentity:
+class GivenIdentity:
     """Who chatted in a conversation: the name of its UCI, and the exact value.
 
     The conversation is named by the platform's `id`, or by our `number`.
@@ -73,7 +73,7 @@ class IdentifyResult:
 def identify(
     *,
     chatbot: Chatbot,
-    identities: Sequence[NamedIdentity | DocumentInvalid],
+    identities: Sequence[GivenIdentity | DocumentInvalid],
     way: EstablishedBy = EstablishedBy.ASSERTED,
 ) -> list[IdentifyResult]:
     """Store identities in one transaction, and return their results in order. Safe to repeat.
@@ -94,7 +94,7 @@ def identify(
     raise IntakeFailed(failure)
 
 
-def _checked(identity: NamedIdentity | DocumentInvalid) -> NamedIdentity | DocumentInvalid:
+def _checked(identity: GivenIdentity | DocumentInvalid) -> GivenIdentity | DocumentInvalid:
     """Return the identity, or what is wrong with its value."""
     if isinstance(identity, DocumentInvalid):
         return identity
@@ -111,7 +111,7 @@ class _Incoming:
     Without `chatter` its key is not a UCI.
     """
 
-    named: NamedIdentity
+    named: GivenIdentity
     digest: bytes | None
     chatter: Chatter | None
     conversation: MergedConversation | None = None
@@ -119,7 +119,7 @@ class _Incoming:
     erasure: Erasure | None = None
 
     @classmethod
-    def resolve(cls, named: NamedIdentity, declared: DeclaredVariables) -> "_Incoming":
+    def resolve(cls, named: GivenIdentity, declared: DeclaredVariables) -> "_Incoming":
         variable = declared.by_name.get(named.key)
         public_id = declared.uci_public_ids.get(variable.pk) if variable else None
         return cls(
@@ -138,7 +138,7 @@ class _Incoming:
 
 
 def _identify(
-    chatbot: Chatbot, identities: Sequence[NamedIdentity | DocumentInvalid], way: EstablishedBy
+    chatbot: Chatbot, identities: Sequence[GivenIdentity | DocumentInvalid], way: EstablishedBy
 ) -> list[IdentifyResult]:
     share_with_intake(chatbot.pk)
     declared = DeclaredVariables.read(chatbot)
@@ -158,7 +158,7 @@ def _identify(
     _find(valid, conversations, tombstones)
     rows.read_identities((one.target for one in valid if one.target), chatbot_id=chatbot.pk)
     of_erased = [one.target[0] for one in valid if one.target and one.erasure]
-    kept = rows.kept(of_erased, chatbot_id=chatbot.pk)
+    kept = rows.find_kept(of_erased, chatbot_id=chatbot.pk)
 
     refusals: list[rows.Refusal] = []
     results = [

@@ -28,7 +28,7 @@ from enum import StrEnum
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from chatbots.identity_keys import IdentityKeys, note_use, read_identity_keys
+from chatbots.identity_keys import IdentityKeys, read_identity_keys, record_use
 from chatbots.identity_tokens import IdentityClaims, TokenRefused, UnverifiedToken, parse, verify
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
@@ -140,7 +140,7 @@ def _verify_tokens(chatbot: Chatbot, documents: Sequence[Document | DocumentInva
         except TokenRefused as refused:
             results[place] = token_error(refused.detail)
     if due := used & keys.unnoted:
-        note_use(chatbot, due)
+        record_use(chatbot, due)
     return results
 
 
@@ -175,11 +175,11 @@ def _store(
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
     rows.read_known(conversations, incoming, chatbot_id=chatbot.pk)
 
-    kept = rows.kept(
+    kept = rows.find_kept(
         [
             conversations[one.digest]
             for one in incoming
-            if one.digest in conversations and _is_of_erased(one, tombstones)
+            if one.digest in conversations and _is_about_erased(one, tombstones)
         ],
         chatbot_id=chatbot.pk,
     )
@@ -281,7 +281,7 @@ def _refused_token(
     return None
 
 
-def _is_of_erased(incoming: IncomingDocument, tombstones: Tombstones) -> bool:
+def _is_about_erased(incoming: IncomingDocument, tombstones: Tombstones) -> bool:
     return any(
         incoming.is_only_signed(chatter) and tombstones.has_chatter(chatter) for chatter in incoming.chatters.items()
     )

@@ -52,7 +52,7 @@ def exclude_intake(chatbot_id: int, *, number: int | None) -> None:
     try:
         _lock("pg_advisory_xact_lock", [chatbot_id], range(PARTS) if number is None else [number % PARTS])
     except OperationalError as error:
-        if not was_not_free(error):
+        if not is_lock_unavailable(error):
             raise
         is_busy = True
     if is_busy:
@@ -60,7 +60,7 @@ def exclude_intake(chatbot_id: int, *, number: int | None) -> None:
     execute("SELECT set_config('lock_timeout', '0', TRUE)")
 
 
-def was_not_free(error: OperationalError) -> bool:
+def is_lock_unavailable(error: OperationalError) -> bool:
     """Return whether a lock was not to be had, at once or in time."""
     return getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
@@ -70,7 +70,7 @@ def try_to_exclude_intake(chatbot_ids: Collection[int], *, number: int) -> set[i
     return _free(_lock("pg_try_advisory_xact_lock", chatbot_ids, [number % PARTS]), chatbot_ids)
 
 
-def await_running(chatbot_id: int) -> None:
+def wait_for_intake(chatbot_id: int) -> None:
     """Wait for the chatbot's running intakes and marks, and keep new ones out until all have ended.
 
     Every intake and mark after it sees what was committed before the call. Call it in a transaction of its own, and

@@ -45,7 +45,7 @@ class IncomingDocument:
 
     def is_only_signed(self, chatter: Chatter) -> bool:
         """Return whether the token names this chatter of the document, and its variables do not."""
-        return self.signed is not None and not self.signed.is_said and self.signed.variable_id == chatter[0]
+        return self.signed is not None and not self.signed.is_declared and self.signed.variable_id == chatter[0]
 
     def redact(self, tombstones: Tombstones, chatbot: UUID) -> "IncomingDocument":
         """Return the document with the messages that were redacted before their row was lost."""
@@ -55,11 +55,11 @@ class IncomingDocument:
 
 
 class SignedChatter(NamedTuple):
-    """A chatter whom a verified identity token names; `is_said` if the document's variables do so as well."""
+    """A chatter whom a verified identity token names; `is_declared` if the document's variables do so as well."""
 
     variable_id: int
     has_expired: bool
-    is_said: bool
+    is_declared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,13 @@ class DeclaredVariables:
             errors.append(token_error("The token's uci_key names no Unique Chatter Identifier of this chatbot."))
             return None
         said = values.get(variable.pk)
-        is_said = said is not None and said not in settings.UCI_PLACEHOLDERS
-        if is_said and said != token.value:
+        is_declared = said is not None and said not in settings.UCI_PLACEHOLDERS
+        if is_declared and said != token.value:
             detail = "The token names another chatter than the document's variables do."
             errors.append(error_at(("identity_token",), "identity_mismatch", detail))
             return None
         values[variable.pk] = token.value
-        return SignedChatter(variable.pk, has_expired=token.has_expired, is_said=is_said)
+        return SignedChatter(variable.pk, has_expired=token.has_expired, is_declared=is_declared)
 
 
 def _variables_of(document: Document) -> Iterator[tuple[str, str, str, str]]:

@@ -31,7 +31,7 @@ class ConversationClosed(Exception):
     """The conversation is being deleted, or was."""
 
 
-class FileGone(Exception):
+class FileDeleted(Exception):
     """The conversation is being deleted, or was; or the file was removed meanwhile."""
 
 
@@ -136,14 +136,14 @@ def download_link(*, file: UploadedFile, actor: str) -> str:
     """Return a link to a file, valid for some minutes, and record in the change log that `actor` asked for it.
 
     The file downloads, and never opens in the browser's page. The link contains neither a name nor a value. Raises
-    FileGone, and StorageError if the storage's settings cannot be used.
+    FileDeleted, and StorageError if the storage's settings cannot be used.
     """
     link = hosted_storage().link(file.object_key, content_type=file.content_type)
     with transaction.atomic():
         found = _open(file.chatbot_id, file.conversation_id)
         stored = UploadedFile.objects.filter(chatbot=file.chatbot_id, pk=file.pk, state=UploadedFile.State.STORED)
         if not (list(found.select_for_update()) and stored.exists()):
-            raise FileGone
+            raise FileDeleted
         data = {"file": file.pk, "conversation": file.conversation_id}
         changelog.record("file.downloaded", chatbot_id=file.chatbot_id, actor=actor, data=data)
     return link

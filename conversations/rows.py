@@ -182,7 +182,7 @@ def read_known(
             messages.append({"number": number, "items": [message["id"] for message in carried]})
         if uci_id in one.chatters:
             chatters.append((conversation, one.chatters[uci_id]))
-    for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages, chatbot_id):
+    for number, message_id in _find_stored(_WHICH_MESSAGES, messages, chatbot_id):
         by_number[number].known_messages.add(message_id)
     read_identities(chatters, chatbot_id=chatbot_id)
     latest_expiry = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
@@ -199,11 +199,11 @@ def read_identities(chatters: Iterable[tuple[MergedConversation, bytes]], *, cha
         by_number[conversation.number] = conversation
         variable_id = conversation.row.uci_variable_id
         wanted.append({"number": conversation.number, "variable": variable_id, "digest": digest})
-    for number, digest, established_by in _which_are_stored(_WHICH_IDENTITIES, wanted, chatbot_id):
+    for number, digest, established_by in _find_stored(_WHICH_IDENTITIES, wanted, chatbot_id):
         by_number[number].known_identities[bytes(digest)] = EstablishedBy(established_by)
 
 
-def kept(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
+def find_kept(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
     """Return the numbers of those of these stored conversations that naming an erased chatter does not close.
 
     They have an identity, of whatever chatter, or a request waits for them.
@@ -230,7 +230,7 @@ def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:
         execute(_LIST_REFUSED, [chatbot_id, json_rows(listed)])
 
 
-def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot_id: int) -> list[tuple[Any, ...]]:
+def _find_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot_id: int) -> list[tuple[Any, ...]]:
     return fetch(statement, [json_rows(rows), chatbot_id]) if rows else []
 
 

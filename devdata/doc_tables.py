@@ -17,7 +17,7 @@ from compliance.data_map import table
 from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests.decisions import REASONS, Decision
-from compliance.requests.queries import MOST_OF_CHATTER
+from compliance.requests.queries import MAX_CHATTER_REQUESTS
 from compliance.requests.results import MOST_FILES
 from compliance.requests.selectors import MOST_CONVERSATIONS
 from compliance.requests.submit import MAX_BATCH
@@ -123,7 +123,7 @@ def _limits() -> Iterator[str]:
         "Values in a body; well-formed messages are not counted": MAX_BODY_VALUES,
         "Requests in a batch": MAX_BATCH,
         "Conversations named by one request": MOST_CONVERSATIONS,
-        "Requests in a response of `requests/lookup`": MOST_OF_CHATTER,
+        "Requests in a response of `requests/lookup`": MAX_CHATTER_REQUESTS,
         "Copied files in a request object": MOST_FILES,
         "Documents in `POST conversations`": MAX_DOCUMENTS,
         "Messages in a document": MAX_MESSAGES,

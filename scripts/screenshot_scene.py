@@ -33,7 +33,7 @@ from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
 from conversations.extracts import days
-from conversations.identification import NamedIdentity, identify
+from conversations.identification import GivenIdentity, identify
 from conversations.models import Conversation, DailyExtract, Identity
 from devdata.sample_data import COMPANIES
 
@@ -138,7 +138,7 @@ def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict
     ) -> ComplianceRequest:
         actor = mira if origin == Origin.CONSOLE else client
         about = ByUci(SHOWN.uci.name, value)
-        return submit(chatbot=chatbot, kind=kind, about=about, origin=origin, actor=actor, reference=reference)
+        return submit(chatbot=chatbot, kind=kind, selector=about, origin=origin, actor=actor, reference=reference)
 
     made = {
         "completed": file(Kind.DELETION, values[0], reference="CASE-20417"),
@@ -208,7 +208,7 @@ def _take(request: ComplianceRequest) -> None:
 def _refuse(chatbot: Chatbot, erased: str) -> None:
     """Identify an erased chatter in conversations of others."""
     others = Identity.objects.filter(chatbot=chatbot, conversation__deletion_request_id=None).order_by("pk")[:3]
-    identities = [NamedIdentity(number=one.conversation_id, key=SHOWN.uci.name, value=erased) for one in others]
+    identities = [GivenIdentity(number=one.conversation_id, key=SHOWN.uci.name, value=erased) for one in others]
     for way in (Identity.EstablishedBy.ASSERTED, Identity.EstablishedBy.RESOLVED):
         identify(chatbot=chatbot, identities=identities[:2] if way == "asserted" else identities, way=way)
 

@@ -50,7 +50,7 @@ def shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shards]:
         with connection.cursor() as cursor:
             cursor.execute(_SHARD_OF.format(", ".join(lives)))
             cursor.execute(_MACHINES.format(last=len(places) - 1))
-        monkeypatch.setattr(machines, "_known", machines._Known())
+        monkeypatch.setattr(machines, "_last", machines._LastAnswers())
         monkeypatch.setattr(machines, "silent_nodes", list)
         monkeypatch.setattr(placement, "is_distributed", lambda: True)
 
@@ -66,7 +66,7 @@ def silence(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> Silence:
 
     def silent(*places: int) -> None:
         monkeypatch.setattr(machines, "silent_nodes", lambda: [f"machine:{place}" for place in places])
-        monkeypatch.setattr(machines, "_known", machines._Known())
+        monkeypatch.setattr(machines, "_last", machines._LastAnswers())
 
     return silent
 

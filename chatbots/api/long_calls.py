@@ -31,7 +31,7 @@ class LongCalls:
         self._began: defaultdict[int, list[float]] = defaultdict(list)
 
     @contextmanager
-    def under_way(self, chatbot_id: int) -> Iterator[None]:
+    def limit(self, chatbot_id: int) -> Iterator[None]:
         """Count a call until it ends. Raises Problem(`rate_limited`), after PATIENCE_SECONDS at most."""
         with self._changed:
             began, now = self._began[chatbot_id], time.monotonic()

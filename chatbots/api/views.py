@@ -39,7 +39,7 @@ class ChatbotView(APIView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         # No view streams its response, so the call is over but for rendering what was found.
-        with ExitStack() as self._until_over:
+        with ExitStack() as self._call_contexts:
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -47,15 +47,15 @@ class ChatbotView(APIView):
             self.http_method_not_allowed(request, *args, **kwargs)
         super().initial(request, *args, **kwargs)
         if request.auth is None:
-            raise Problem("not_authenticated", self._how_to_authenticate())
+            raise Problem("not_authenticated", self._authentication_advice())
         self._count_call(caller_of(request))
         caller_of(request).require_scope(*self.scopes_of(request.method))
         if caller_of(request).chatbot.closed_at:
             raise Problem("restored_database", "Something that was erased may be here again: the operator decides.")
         if request.method in self.takes_long:
-            self._until_over.enter_context(LONG_CALLS.under_way(caller_of(request).chatbot.pk))
+            self._call_contexts.enter_context(LONG_CALLS.limit(caller_of(request).chatbot.pk))
 
-    def most_body_bytes(self) -> int:
+    def max_body_bytes(self) -> int:
         return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)
 
     def scopes_of(self, method: str | None) -> Sequence[str]:
@@ -73,7 +73,7 @@ class ChatbotView(APIView):
                 "rate_limited", f"This key may make {allowance.limit:,} calls a minute. Wait for Retry-After."
             )
 
-    def _how_to_authenticate(self) -> str:
+    def _authentication_advice(self) -> str:
         how = "Send the header Authorization: Bearer with a token"
         if self.authentication_classes == [TokenAuthentication]:
             return f"{how}."

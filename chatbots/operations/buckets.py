@@ -136,7 +136,7 @@ def check_bucket(*, chatbot: Chatbot, on_step: Callable[[Step], object] = lambda
     bucket is set.
     """
     bucket = require_bucket(chatbot)
-    result = _tried(lambda: location_of(bucket), on_step)
+    result = _probe_location(lambda: location_of(bucket), on_step)
     # Unless the settings have changed meanwhile.
     same = {name: getattr(bucket, name) for name in SETTINGS}
     Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=result.error[:500])
@@ -147,10 +147,10 @@ def check_bucket(*, chatbot: Chatbot, on_step: Callable[[Step], object] = lambda
 
 def check_hosted_bucket() -> BucketCheckResult:
     """Try each call that the service makes to the operator's bucket, as `check_bucket` does. Needs no database."""
-    return _tried(lambda: StorageLocation(Hosting.HOSTED, settings.S3_BUCKET, "", hosted_storage()))
+    return _probe_location(lambda: StorageLocation(Hosting.HOSTED, settings.S3_BUCKET, "", hosted_storage()))
 
 
-def _tried(
+def _probe_location(
     locate: Callable[[], StorageLocation], on_step: Callable[[Step], object] = lambda _step: None
 ) -> BucketCheckResult:
     steps: list[Step] = []

@@ -76,7 +76,7 @@ def create_api_key(
         expires_at=expires_at,
         rate_limit=rate_limit,
     )
-    secret = _give_secret(api_key, taken_over_secret)
+    secret = _assign_secret(api_key, taken_over_secret)
     check_key(api_key)
     _check_rate_limit(api_key)
     store_key(api_key, actor=actor)
@@ -191,15 +191,15 @@ def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:
     return [scope for scope in offered if scope in scopes]
 
 
-def _give_secret(api_key: ApiKey, taken_over: str | None) -> str:
+def _assign_secret(api_key: ApiKey, given_secret: str | None) -> str:
     """Set the secret of the key as its type stores it, and return it."""
     if api_key.type == ApiKey.Type.TOKEN:
-        if taken_over is not None:
+        if given_secret is not None:
             raise ValidationError({"secret": "Only a signing key can take over a secret."})
         token = f"dca_{api_key.prefix}_{secrets.token_hex(32)}"
         api_key.secret_sha256 = token_digest(token)
         return token
-    secret = secrets.token_urlsafe(32) if taken_over is None else taken_over
+    secret = secrets.token_urlsafe(32) if given_secret is None else given_secret
     if not 8 <= len(secret) <= 512 or not secret.isprintable():
         raise ValidationError({"secret": "The secret must have 8 to 512 printable characters."})
     api_key.secret_encrypted = encrypt(secret, bound_to=secret_binding(api_key.prefix))

@@ -61,7 +61,7 @@ class _SelectorBase(BaseModel):
     """Instead of a chatter: the platform's ids of the conversations."""
 
     @property
-    def about(self) -> Selector:
+    def selector(self) -> Selector:
         """The selector of a body that `validate` has returned."""
         if self.conversation_ids is not None:
             return ByConversations(tuple(self.conversation_ids))
@@ -135,7 +135,7 @@ class _RequestBody(_SelectorBase, _FiledBody):
     def _as_input(self, kind: Kind, **options: Any) -> RequestInput:
         return RequestInput(
             kind=kind,
-            about=self.about,
+            selector=self.selector,
             reference=self.reference or "",
             callback_url=self.callback_url or "",
             requested_at=self.requested_at or "",

@@ -196,7 +196,7 @@ class PreviewView(WritingView):
         caller = caller_of(request)
         asked = RequestInput(
             Kind.DELETION,
-            body.about,
+            body.selector,
             body.reference or "",
             body.callback_url or "",
             body.requested_at or "",

@@ -127,7 +127,7 @@ class LookupView(ComplianceView):
     )
     def post(self, request: Request, **_path: str) -> Response:
         body = parse(SelectorBody, json_body(request))
-        found = queries.about(caller_of(request).chatbot, body.about)
+        found = queries.find_by_selector(caller_of(request).chatbot, body.selector)
         return Response(
             {"results": request_objects(request, RequestObject, found.requests), "left_out": found.left_out}
         )

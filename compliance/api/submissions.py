@@ -146,7 +146,7 @@ class BatchView(WritingView):
     authentication_classes = [SignatureAuthentication, TokenAuthentication]
     takes_long = ["POST"]
 
-    def most_body_bytes(self) -> int:
+    def max_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES
 
     @describe(

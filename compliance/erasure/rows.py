@@ -220,7 +220,7 @@ def lock_named(request_ids: Sequence[UUID]) -> tuple[list[LockedConversation], b
         with transaction.atomic():
             return [LockedConversation(*row) for row in fetch(_LOCK_NAMED.format(or_else="NOWAIT"), values)], True
     except OperationalError as error:
-        if not locks.was_not_free(error):
+        if not locks.is_lock_unavailable(error):
             raise
     return [LockedConversation(*row) for row in fetch(_LOCK_NAMED.format(or_else="SKIP LOCKED"), values)], False
 

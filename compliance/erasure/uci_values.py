@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from chatbots.models import Variable
 from common.db import array, execute, fetch
 from common.isolation import Isolation, in_any_order
-from conversations.locks import await_running
+from conversations.locks import wait_for_intake
 from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def erase() -> None:
         for chatbot_id in in_any_order(set(variables.values())):
             with isolated.chatbot(chatbot_id), transaction.atomic():
                 # An intake that began before the designation may be about to store one.
-                await_running(chatbot_id)
+                wait_for_intake(chatbot_id)
                 ready.add(chatbot_id)
         if ready:
             left = _erase(array(pk for pk, owner in variables.items() if owner in ready), isolated)

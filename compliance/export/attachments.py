@@ -53,7 +53,7 @@ class Copy:
     key: str
 
 
-class Copying:
+class FileCopier:
     """Copies the files of some exports of a claim. `failed` gives reasons; a deletion has met those `overtaken`."""
 
     def __init__(self, held: HeldClaim, renewer: LeaseRenewer, storage: ObjectStorage) -> None:
@@ -74,20 +74,20 @@ class Copying:
                 self._copy([_copy_of(file, wanted[file.place]) for file in files])
 
     def _copy(self, copies: Collection[Copy]) -> None:
-        copies = list(self._unfailed(copies))
+        copies = list(self._without_failed(copies))
         if not copies:
             return
-        self._keep_only(copies, record=True)
+        self._drop_overtaken(copies, record=True)
         opening = UploadPool[Copy, str](self._renewer)
         sending = UploadPool[Copy, Written](self._renewer, waiting=THREADS, most_bytes=_MOST_BYTES)
         try:
             with opening:
-                for copy in self._unfailed(copies):
+                for copy in self._without_failed(copies):
                     opening.submit(copy, partial(self._open, copy))
             self._note_failed(opening)
-            self._keep_only(copies)
+            self._drop_overtaken(copies)
             with sending:
-                for copy in self._unfailed(opening.done):
+                for copy in self._without_failed(opening.done):
                     size = min(copy.file.size, _BYTES_OF_LARGE)
                     sending.submit(copy, partial(self._send, copy, opening.done[copy]), size=size)
         finally:
@@ -98,7 +98,7 @@ class Copying:
             _note(sending.done)
         self.copied.update(copy.target for copy in sending.done)
 
-    def _unfailed(self, copies: Iterable[Copy]) -> Iterator[Copy]:
+    def _without_failed(self, copies: Iterable[Copy]) -> Iterator[Copy]:
         """Yield those that are still needed when their turn comes."""
         for copy in copies:
             if time.monotonic() > self._until:
@@ -106,7 +106,7 @@ class Copying:
             if copy.target not in self.failed and copy.target not in self.overtaken:
                 yield copy
 
-    def _keep_only(self, copies: Collection[Copy], *, record: bool = False) -> None:
+    def _drop_overtaken(self, copies: Collection[Copy], *, record: bool = False) -> None:
         """Leave out what a deletion has met by now, under intake's locks; with `record`, record the other copies."""
 
         def overtaken(_now: datetime, chatbots: set[int]) -> set[Target]:
@@ -138,7 +138,7 @@ class Copying:
 
         def compare() -> None:
             if digest.hexdigest() != copy.file.sha256:
-                raise _lost()
+                raise _source_lost()
 
         return self._storage.write_parts(copy.key, upload_id, pieces(), before_complete=compare)
 
@@ -166,10 +166,10 @@ def _read(file: StoredFile) -> Iterator[bytes]:
             raise
         missing = True
     if missing:
-        raise _lost()
+        raise _source_lost()
 
 
-def _lost() -> StorageError:
+def _source_lost() -> StorageError:
     detail = "An uploaded file that was to be copied is not in the hosted bucket, or not as it was stored."
     # A deletion may be erasing it; then the next attempt leaves it out.
     return StorageError("export_file_lost", detail, retryable=True)

@@ -20,7 +20,7 @@ from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.cluster import occurrences
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
-from compliance.export.attachments import Copying
+from compliance.export.attachments import FileCopier
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
@@ -79,7 +79,7 @@ class Reporter:
             requeue.step_failed(self._held, failed)
         self.settled |= failures.keys()
 
-    def untouched(self, targets: Collection[Target]) -> None:
+    def unchanged(self, targets: Collection[Target]) -> None:
         """Requeue exports that left nothing to purge."""
         if targets:
             with self._held.transaction():
@@ -119,7 +119,7 @@ class Delivery:
         unread: StepFailed | None = None
         try:
             with self._pool, snapshot() as reader:
-                # Copying files can take long: exports without any do not wait for it. A COPY has one dialect.
+                # FileCopier files can take long: exports without any do not wait for it. A COPY has one dialect.
                 for with_files, dialect in sorted({each.reading_group for each in self._uploads}):
                     self._read_and_send(reader, deadline, with_files=with_files, dialect=dialect)
         except psycopg.Error as error:
@@ -198,7 +198,7 @@ class Delivery:
                 yield piece
 
     def _copy_files(self, transcripts: Transcripts, targets: Iterable[Target]) -> None:
-        copying = Copying(self._held, self._renewer, self._storage)
+        copying = FileCopier(self._held, self._renewer, self._storage)
         copying.run(transcripts, [target for target in targets if target not in self._report.settled])
         self._copied = copying.copied
         self._report.overtaken(copying.overtaken)

@@ -68,13 +68,13 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     opening = UploadPool[Target, str](renewer)
     try:
         _open_uploads(held, report, opening, storage, targets, until=until)
-        report.untouched([target for target in targets if target not in opening.begun])
+        report.unchanged([target for target in targets if target not in opening.begun])
         if opening.done:
             Delivery(held, renewer, report, storage, opening.done).run(deadline=deadline)
     finally:
         # The delivery has removed what it has sent, or tried to.
         aborted = _abort(storage, opening.done)
-    report.untouched(aborted)
+    report.unchanged(aborted)
 
 
 def _choose_destination(held: HeldClaim) -> dict[int, StorageLocation]:

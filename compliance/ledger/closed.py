@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 
-from chatbots.digest_key import AnotherDigestKey
+from chatbots.digest_key import DigestKeyMismatch
 from common import problems
 from common.database_errors import was_not_served
 from common.problems import Problem
@@ -78,7 +78,7 @@ class ClosedMiddleware:
             return self._get_response(request)
         try:
             state = service.state()
-        except (Error, AnotherDigestKey) as error:
+        except (Error, DigestKeyMismatch) as error:
             if was_not_served(error):
                 return problems.unserved_response(request, error)
             if problems.is_api(request):

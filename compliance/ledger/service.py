@@ -177,7 +177,7 @@ def trip(state: State, reason: Reason, *, life: UUID | None = None) -> bool:
             return False
         for statement in (_LOCK_CLAIMS, _REQUEUE, _END_CLAIMS, _END_SESSIONS):
             execute(statement)
-        leases.end_all()
+        leases.release_all()
     logger.critical("service.restored state=%s reason=%s", state, reason)
     return True
 

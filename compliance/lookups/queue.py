@@ -27,7 +27,7 @@ from compliance.lookups.client import Failure, LookupResult, call_to
 from compliance.work import dispatcher
 from compliance.work.call_queue import Call, Ending, Queue, Receivers, Row
 from compliance.work.lookups import called_chatbots, due_chatbots
-from conversations.identification import IdentifyResult, IdentityOutcome, NamedIdentity, identify
+from conversations.identification import GivenIdentity, IdentifyResult, IdentityOutcome, identify
 from conversations.intake import IntakeFailed
 from conversations.models import Conversation, Identity, IdentityLookup, VariableValue
 from conversations.placement import by_place
@@ -277,7 +277,7 @@ def _store(token: UUID, values: Mapping[LeasedLookup, str]) -> list[tuple[Leased
             groups[one.chatbot_id, one.target.established_by].append(one)
     chatbots = Chatbot.objects.in_bulk({chatbot_id for chatbot_id, _ in groups})
     for (chatbot_id, way), some in groups.items():
-        named = [NamedIdentity(number=one.conversation, key=one.target.uci_name, value=values[one]) for one in some]
+        named = [GivenIdentity(number=one.conversation, key=one.target.uci_name, value=values[one]) for one in some]
         try:
             results = identify(chatbot=chatbots[chatbot_id], identities=named, way=way)
         except IntakeFailed as failed:

@@ -113,12 +113,12 @@ class FilingCommand(RequestCommand):
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=meaning)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        about = _about(options)
+        selector = _about(options)
         find = find_open_chatbot if self.kind == ComplianceRequest.Kind.EXPORT else find_chatbot
         request = submit(
             chatbot=find(options["slug"]),
             kind=self.kind,
-            about=about,
+            selector=selector,
             origin=ComplianceRequest.Origin.COMMAND,
             actor=ACTOR,
             reference=options["reference"],
@@ -130,18 +130,18 @@ class FilingCommand(RequestCommand):
         )
         if request.existing:
             self.stderr.write("Nothing was filed: an equal export waits, and answers for this one. See --again.")
-        self._point_out_similar(request, about)
+        self._point_out_similar(request, selector)
         if options["wait"]:
             request = _follow(request, timeout=options["timeout"], log=self.stderr.write)
         self.show(request)
         if options["wait"]:
             sys.exit(EXIT_CODES.get(Status(request.status), STILL_WAITING))
 
-    def _point_out_similar(self, request: ComplianceRequest, about: Selector) -> None:
+    def _point_out_similar(self, request: ComplianceRequest, selector: Selector) -> None:
         """Print how other chatters' values differ that look like this one, and not the values."""
-        if isinstance(about, ByUci) and request.variable_id:
+        if isinstance(selector, ByUci) and request.variable_id:
             chatbot_id, variable_id = request.chatbot_id, request.variable_id
-            [alike] = similar.find(chatbot_id=chatbot_id, variable_id=variable_id, values=[about.value])
+            [alike] = similar.find(chatbot_id=chatbot_id, variable_id=variable_id, values=[selector.value])
             for one in alike:
                 held = counted(one.conversations, "conversation")
                 self.stderr.write(f"Another chatter's value looks similar: {one.key}, {held}, differs {one.differs}.")

@@ -9,7 +9,7 @@ from django.db import Error, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from chatbots.digest_key import AnotherDigestKey
+from chatbots.digest_key import DigestKeyMismatch
 from chatbots.models import Chatbot
 from common.db import execute
 from common.logs import describe_kind
@@ -52,14 +52,14 @@ def _metrics(slug: str | None) -> HttpResponse:
     if not _one_at_a_time.acquire(timeout=_PATIENCE_SECONDS):
         return _plain("unavailable\n", 503)
     try:
-        machines.look_if_due()
+        machines.ask_if_due()
         with transaction.atomic():
             execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
             collector = Service() if slug is None else OneChatbot(Chatbot.objects.get(slug=slug))
             return HttpResponse(generate_latest(collector), content_type=CONTENT_TYPE_PLAIN_0_0_4)
     except Chatbot.DoesNotExist:
         return _plain("not found\n", 404)
-    except (Error, AnotherDigestKey) as error:
+    except (Error, DigestKeyMismatch) as error:
         logger.warning("metrics.failed kind=%s", describe_kind(error))
         connection.close()  # it may be broken
         return _plain("unavailable\n", 503)

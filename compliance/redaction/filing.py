@@ -51,8 +51,8 @@ def redact(
         raise Refused("invalid", detail, pointer="/reason")
     _require_open(chatbot, number)
     numbers = _numbers_of(chatbot, number, ids) if ids else _ours(chatbot, number, message_numbers)
-    about = ByMessages(tuple(ids))
-    check_reference(reference, about)
+    selector = ByMessages(tuple(ids))
+    check_reference(reference, selector)
     asked = read_requested_at(requested_at, chatbot)
     request = ComplianceRequest(
         id=uuid7(),
@@ -61,7 +61,7 @@ def redact(
         origin=origin,
         filed_by=actor,
         reference=reference,
-        callback_url=checked_callback_url(callback_url, about, config),
+        callback_url=checked_callback_url(callback_url, selector, config),
         requested_at=asked,
         not_before=Now() + CONSOLE_GRACE if origin == ComplianceRequest.Origin.CONSOLE else None,
         due_at=(asked or Now()) + settings.DUE_DAYS,

@@ -28,7 +28,7 @@ from compliance.replay import filing, loading
 from compliance.replay.loading import LoadedObject, Refused
 from compliance.replay.report import Report
 from compliance.replay.runner import ReplayRunner, Work
-from conversations.locks import await_running
+from conversations.locks import wait_for_intake
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ class _Replay:
             # keep the lock.
             if not self._report.is_dry_run:
                 with transaction.atomic():
-                    await_running(chatbot_id)
+                    wait_for_intake(chatbot_id)
         after = filing.FIRST
         while time.monotonic() < self._deadline:
             filed = self._file_page(after)

@@ -113,7 +113,7 @@ class ReplayRunner:
             return
         if claimed := [request_id for (request_id,) in fetch(_CLAIMED, self._values)]:
             claims.requeue_by_ids(claimed)
-        leases.end_all()
+        leases.release_all()
 
     def _carry_out(self, found: Sequence[tuple[UUID, str, str]]) -> None:
         """Claim the first of these requests and others of its kind, lane and place, and work on them."""

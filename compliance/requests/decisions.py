@@ -115,7 +115,7 @@ def approve(
             _require_held(request)
         if held_for not in {None, request.hold_reason or request.status}:
             raise Refused("not_held", "It is held for another reason by now. Check it again.")
-        if needs_another(request, actor):
+        if needs_second_person(request, actor):
             raise Refused("own_request", _OWN_BY_API if _party(actor) == "api" else _OWN)
         if policy.is_of_backup(request):
             policy.confirm(request)
@@ -201,8 +201,8 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
         if not sql.is_open():
             raise Refused("not_waiting", "The database was restored from a backup. Nothing starts before its replay.")
         [(now,)] = fetch("SELECT clock_timestamp()")
-        if why_not := why_not_now(request, now):
-            raise Refused("not_waiting", why_not)
+        if refusal := find_start_refusal(request, now):
+            raise Refused("not_waiting", refusal)
         request.not_before = end_of_own_grace(request, now)
         request.save(update_fields=["not_before"])
         changelog.record("request.started_early", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
@@ -210,7 +210,7 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
     return request
 
 
-def why_not_now(request: ComplianceRequest, now: datetime) -> str:
+def find_start_refusal(request: ComplianceRequest, now: datetime) -> str:
     """Return why nothing is left of the console's time to cancel, or an empty text where something is."""
     until = request.not_before if request.not_before and request.not_before > now else None
     own = end_of_own_grace(request, now)
@@ -248,7 +248,7 @@ def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
     return True
 
 
-def needs_another(request: ComplianceRequest, actor: str) -> bool:
+def needs_second_person(request: ComplianceRequest, actor: str) -> bool:
     """Return whether someone other than the actor has to approve (four eyes)."""
     filer, party = _party(request.filed_by), _party(actor)
     # A restored database may not know who filed it: it can have been a key.
@@ -282,10 +282,10 @@ def is_cancellable(request: ComplianceRequest) -> bool:
 
 
 def is_retryable(request: ComplianceRequest) -> bool:
-    names_somebody = request.uci_value is not None or request.named_conversations is not None
+    has_subject = request.uci_value is not None or request.named_conversations is not None
     if request.origin == ComplianceRequest.Origin.REPLAY:
-        names_somebody = names_somebody or request.uci_digest is not None
-    return request.status == Status.FAILED and (names_somebody or request.kind in {Kind.RETENTION, Kind.REDACTION})
+        has_subject = has_subject or request.uci_digest is not None
+    return request.status == Status.FAILED and (has_subject or request.kind in {Kind.RETENTION, Kind.REDACTION})
 
 
 # The second half of `is_retryable`, for queries that do not read the subject.

@@ -1,4 +1,4 @@
-"""Whom a deletion is about, for staff who decide on it. The change log records each look, without the value."""
+"""The subject of a deletion, for staff who decide on it. The change log records each view, without the value."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from conversations.snapshots import one_instant
 
 
 @dataclass(frozen=True)
-class Whom:
-    """`key`: the UCI, None for a deletion by ids. `value` is None also where only its digest is kept.
+class DisclosedSubject:
+    """`key`: the UCI, None for a deletion by ids. `value` is also None if only its digest is kept.
 
     `extent`: its live conversations.
     """
@@ -27,36 +27,38 @@ class Whom:
     extent: Extent
 
 
-def is_shown(request: ComplianceRequest) -> bool:
-    """Return whether it is a deletion that waits for a decision; of others, nobody is shown whom they concern."""
+def is_disclosable(request: ComplianceRequest) -> bool:
+    """Return whether it is a deletion that waits for a decision. The subjects of other requests are never shown."""
     is_held = request.status == ComplianceRequest.Status.ON_HOLD
     return request.kind == ComplianceRequest.Kind.DELETION and (is_held or awaits_approval(request))
 
 
-def show(*, request_id: UUID, actor: str) -> tuple[Whom, Preview]:
-    """Return whom a deletion is about, and what it would do now, with similar values.
+def disclose(*, request_id: UUID, actor: str) -> tuple[DisclosedSubject, Preview]:
+    """Return the subject of a deletion, and a preview of its effects now, with similar values.
 
-    Raises Refused (`not_held`: it waits for no decision).
+    Raises Refused (`not_held`: the request does not wait for a decision).
     """
-    looked_at = _look([request_id], actor)
-    if not looked_at:
-        raise Refused("not_held", "It waits for no decision any more, so it is not shown whom it concerns.")
+    disclosed = _record_disclosure([request_id], actor)
+    if not disclosed:
+        raise Refused(
+            "not_held", "The request does not wait for a decision any more, so the person it concerns is not shown."
+        )
     with one_instant():
-        return _whom(looked_at[request_id]), preview_filed(looked_at[request_id], with_similar=True)
+        return _read_subject(disclosed[request_id]), preview_filed(disclosed[request_id], with_similar=True)
 
 
-def show_all(*, request_ids: Collection[UUID], actor: str) -> Mapping[UUID, Whom]:
-    """Return whom each of these deletions is about. What waits for no decision is left out, and not recorded."""
-    looked_at = _look(request_ids, actor)
+def disclose_all(*, request_ids: Collection[UUID], actor: str) -> Mapping[UUID, DisclosedSubject]:
+    """Return the subjects of these deletions. Requests that wait for no decision are left out, and not recorded."""
+    disclosed = _record_disclosure(request_ids, actor)
     with one_instant():
-        return {request_id: _whom(request) for request_id, request in looked_at.items()}
+        return {request_id: _read_subject(request) for request_id, request in disclosed.items()}
 
 
-def _look(request_ids: Collection[UUID], actor: str) -> dict[UUID, ComplianceRequest]:
-    """Return the deletions with whom they name. The entries are committed before anybody sees them."""
+def _record_disclosure(request_ids: Collection[UUID], actor: str) -> dict[UUID, ComplianceRequest]:
+    """Return the deletions with their subjects. The log entries are committed before the subjects are returned."""
     with transaction.atomic():
         asked = ComplianceRequest.objects.filter(pk__in=request_ids).select_related("chatbot", "variable")
-        found = {one.pk: one for one in asked.order_by("seq") if is_shown(one)}
+        found = {one.pk: one for one in asked.order_by("seq") if is_disclosable(one)}
         changelog.record_all(
             changelog.entry("request.shown", chatbot_id=one.chatbot_id, request_id=one.pk, actor=actor)
             for one in found.values()
@@ -64,6 +66,6 @@ def _look(request_ids: Collection[UUID], actor: str) -> dict[UUID, ComplianceReq
     return found
 
 
-def _whom(request: ComplianceRequest) -> Whom:
+def _read_subject(request: ComplianceRequest) -> DisclosedSubject:
     key = request.variable.name if request.variable else None
-    return Whom(key, request.uci_value, extent_of(request))
+    return DisclosedSubject(key, request.uci_value, extent_of(request))

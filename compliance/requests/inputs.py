@@ -19,7 +19,7 @@ from common.network_guard import UrlRefused
 from common.texts import REFERENCE, RULES
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests.selectors import ByUci, Names, Selector
+from compliance.requests.selectors import ByUci, Identifiers, Selector
 
 Kind = ComplianceRequest.Kind
 
@@ -111,7 +111,7 @@ class RequestInput:
     """
 
     kind: Kind
-    about: Selector
+    selector: Selector
     reference: str = ""
     callback_url: str = ""
     requested_at: str = ""
@@ -128,7 +128,7 @@ class RequestInput:
 
     def validate(self, config: ChatbotConfig, *, origin: ComplianceRequest.Origin, actor: str) -> ComplianceRequest:
         """Return the request, not stored yet. Raises Refused as `check` does."""
-        subject, callback_url = check(config, self.about, self.reference, self.callback_url)
+        subject, callback_url = check(config, self.selector, self.reference, self.callback_url)
         return ComplianceRequest(
             id=uuid7(),
             chatbot=config.chatbot,
@@ -136,7 +136,7 @@ class RequestInput:
             origin=origin,
             filed_by=actor,
             **subject._asdict(),
-            uci_value=self.about.value if isinstance(self.about, ByUci) else None,
+            uci_value=self.selector.value if isinstance(self.selector, ByUci) else None,
             reference=self.reference,
             callback_url=callback_url,
             requested_at=read_requested_at(self.requested_at, config.chatbot),
@@ -153,22 +153,24 @@ class RequestInput:
         return self.csv_dialect or chatbot.csv_dialect
 
 
-def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_url: str = "") -> tuple[Subject, str]:
+def check(
+    config: ChatbotConfig, selector: Selector, reference: str = "", callback_url: str = ""
+) -> tuple[Subject, str]:
     """Return whom a request is about, and the normalized URL of its callbacks.
 
     Raises Refused (`compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `signing_key_missing`).
     """
     config.require_compliance()
-    if isinstance(about, ByUci):
-        config.find_uci(about.key)
-    about.check()
-    check_reference(reference, about)
-    checked_url = checked_callback_url(callback_url, about, config)
-    if isinstance(about, ByUci):
-        uci = config.find_uci(about.key)
-        return Subject(uci, digest("chatter", uci.public_id, about.value)), checked_url
+    if isinstance(selector, ByUci):
+        config.find_uci(selector.key)
+    selector.check()
+    check_reference(reference, selector)
+    checked_url = checked_callback_url(callback_url, selector, config)
+    if isinstance(selector, ByUci):
+        uci = config.find_uci(selector.key)
+        return Subject(uci, digest("chatter", uci.public_id, selector.value)), checked_url
     public_id = config.chatbot.public_id
-    return Subject(None, None, [digest("conversation", public_id, one) for one in about.ids]), checked_url
+    return Subject(None, None, [digest("conversation", public_id, one) for one in selector.ids]), checked_url
 
 
 def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
@@ -206,19 +208,19 @@ def _beginning(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
-def check_reference(reference: str, about: Names) -> None:
+def check_reference(reference: str, selector: Identifiers) -> None:
     """Raise Refused(`invalid`) for a reference of another form, or one that says whom the request is about."""
     if reference and not re.fullmatch(REFERENCE, reference):
         raise Refused("invalid", f"The reference must be {RULES[REFERENCE]}", pointer="/reference")
-    if reference and about.is_in(reference):
+    if reference and selector.is_in(reference):
         raise Refused(
             "invalid",
-            f"The reference must not contain {about.what}, in any form: it is kept longer.",
+            f"The reference must not contain {selector.description}, in any form: it is kept longer.",
             pointer="/reference",
         )
 
 
-def checked_callback_url(url: str, about: Names, config: ChatbotConfig) -> str:
+def checked_callback_url(url: str, selector: Identifiers, config: ChatbotConfig) -> str:
     """Return the normalized URL. Its address is checked when it is called: the name service may be slow.
 
     Raises Refused (`invalid`, `signing_key_missing`).
@@ -230,7 +232,7 @@ def checked_callback_url(url: str, about: Names, config: ChatbotConfig) -> str:
     except UrlRefused as error:
         fault = str(error)
     else:
-        fault = f"The address must not contain {about.what}." if about.is_in(checked) else ""
+        fault = f"The address must not contain {selector.description}." if selector.is_in(checked) else ""
     if fault:
         raise Refused("invalid", fault, pointer="/callback_url")
     if not config.signs_callbacks:

@@ -21,7 +21,7 @@ from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests import similar
 from compliance.requests.decisions import is_retryable
 from compliance.requests.inputs import ChatbotConfig
-from compliance.requests.queries import about
+from compliance.requests.queries import find_by_selector
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci
 from compliance.requests.similar import Similar
 from conversations import search
@@ -123,8 +123,8 @@ class LookupResult:
     def is_empty(self) -> bool:
         return not (self.found.rows or self.found.has_more or self.requests or self.similar)
 
-    def _newest(self, fits: Callable[[ComplianceRequest], bool]) -> ComplianceRequest | None:
-        return next((one for one in self.requests if one.kind != Kind.EXPORT and fits(one)), None)
+    def _newest(self, matches: Callable[[ComplianceRequest], bool]) -> ComplianceRequest | None:
+        return next((one for one in self.requests if one.kind != Kind.EXPORT and matches(one)), None)
 
 
 class Lookup(NamedTuple):
@@ -134,15 +134,15 @@ class Lookup(NamedTuple):
     has_more: bool
 
 
-def look_up(*, chatbots: Sequence[Chatbot], what: LookupKind, text: str, actor: str, key: str = "") -> Lookup:
+def look_up(*, chatbots: Sequence[Chatbot], kind: LookupKind, text: str, actor: str, key: str = "") -> Lookup:
     """Return what chatbots hold about a text, and write an entry without the text to the change log of each.
 
     `key` names the UCI of a value; empty stands for every UCI. If a single chatbot is asked, its result is returned
     even if it is empty. Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`), without the text.
     """
     with reading_in_index_order():
-        asked = _asked(chatbots, what, text, key)
-    read = (_look_up(chatbot, what, text, uci) for chatbot, uci in asked)
+        asked = _find_chatbots(chatbots, kind, text, key)
+    read = (_look_up(chatbot, kind, text, uci) for chatbot, uci in asked)
     wanted = (one for one in read if len(chatbots) == 1 or not one.is_empty)
     results = list(islice(wanted, MOST_SHOWN + 1))
     shown = results[:MOST_SHOWN]
@@ -154,16 +154,16 @@ def look_up(*, chatbots: Sequence[Chatbot], what: LookupKind, text: str, actor: 
             "conversations.looked_up",
             chatbot_id=one.pk,
             actor=actor,
-            data={"by": str(what), "conversations": rows[one.pk]},
+            data={"by": str(kind), "conversations": rows[one.pk]},
         )
         for one in chatbots
     )
     return Lookup(shown, has_more=len(results) > MOST_SHOWN)
 
 
-def _asked(chatbots: Sequence[Chatbot], what: LookupKind, text: str, key: str) -> list[tuple[Chatbot, str]]:
+def _find_chatbots(chatbots: Sequence[Chatbot], kind: LookupKind, text: str, key: str) -> list[tuple[Chatbot, str]]:
     """Return the chatbots to read, each with the UCI of a value; a single chatbot even if it holds nothing."""
-    match what:
+    match kind:
         case LookupKind.VALUE:
             found = list(_with_value(chatbots, text, key))
         case LookupKind.NAME:
@@ -235,8 +235,8 @@ def _request_id(text: str) -> UUID:
         raise Refused("invalid", "The id of a request looks like 01a20e4f-2ccd-727b-ad28-e544e31ea60e.") from None
 
 
-def _look_up(chatbot: Chatbot, what: LookupKind, text: str, key: str) -> LookupResult:
-    match what:
+def _look_up(chatbot: Chatbot, kind: LookupKind, text: str, key: str) -> LookupResult:
+    match kind:
         case LookupKind.VALUE:
             return _by_value(chatbot, ByUci(key, text))
         case LookupKind.NAME:
@@ -249,7 +249,7 @@ def _look_up(chatbot: Chatbot, what: LookupKind, text: str, key: str) -> LookupR
 
 
 def _by_value(chatbot: Chatbot, chatter: ByUci) -> LookupResult:
-    requests = about(chatbot, chatter)
+    requests = find_by_selector(chatbot, chatter)
     variable = ChatbotConfig(chatbot).find_uci(chatter.key)
     [alike] = similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, values=[chatter.value])
     found = search.by_value(chatbot=chatbot, variable=variable, value=chatter.value)
@@ -270,7 +270,7 @@ def _by_name(chatbot: Chatbot, text: str) -> LookupResult:
 
 
 def _by_conversation(chatbot: Chatbot, text: str) -> LookupResult:
-    requests_about = about(chatbot, ByConversations((text,)))
+    requests_about = find_by_selector(chatbot, ByConversations((text,)))
     rows = search.by_id(chatbot=chatbot, external_id=text).rows
     if (number := _number(text)) is not None:
         by_number = search.by_number(chatbot=chatbot, number=number).rows

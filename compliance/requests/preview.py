@@ -185,18 +185,18 @@ def preview_many(*, chatbot: Chatbot, key: str, asked: Sequence[RequestInput]) -
             try:
                 requests.append(_unfiled(config, one))
             except Refused as refusal:
-                nobody = ComplianceRequest(chatbot=chatbot, kind=kind)
-                refused[place] = Finds(nobody, refused=refusal.with_traceback(None))
+                without_subject = ComplianceRequest(chatbot=chatbot, kind=kind)
+                refused[place] = Finds(without_subject, refused=refusal.with_traceback(None))
         found = _examine(chatbot, requests, [kind])
-        alike = similar.find(
+        similar_chatters = similar.find(
             chatbot_id=chatbot.pk,
             variable_id=variable.pk,
             values=[one.uci_value or "" for one in requests],
             most=MOST_ALIKE,
             most_counted=MOST_ALIKE_COUNTED,
         )
-    for finds, its_alike in zip(found.each, alike, strict=True):
-        finds.similar = its_alike
+    for finds, similar_to_one in zip(found.each, similar_chatters, strict=True):
+        finds.similar = similar_to_one
     filed = iter(found.each)
     return replace(found, each=[refused.get(place) or next(filed) for place in range(len(asked))])
 
@@ -206,18 +206,20 @@ def _unfiled(config: ChatbotConfig, asked: RequestInput) -> ComplianceRequest:
 
 
 def _examine_one(request: ComplianceRequest, kinds: Sequence[Kind], *, with_similar: bool) -> Preview:
-    alike: list[Similar] = []
+    similar_chatters: list[Similar] = []
     if with_similar and request.variable_id and request.uci_value is not None:
         values = [request.uci_value]
-        [alike] = similar.find(chatbot_id=request.chatbot_id, variable_id=request.variable_id, values=values)
+        [similar_chatters] = similar.find(
+            chatbot_id=request.chatbot_id, variable_id=request.variable_id, values=values
+        )
     found = _examine(request.chatbot, [request], kinds)
-    found.only.similar = alike
+    found.only.similar = similar_chatters
     return found
 
 
 def _examine(chatbot: Chatbot, requests: Sequence[ComplianceRequest], kinds: Sequence[Kind]) -> Preview:
     each = find(chatbot, requests)
-    together = _united(chatbot, each)
+    together = _merge(chatbot, each)
     return Preview(
         each,
         _count_deletion(chatbot, requests, together) if Kind.DELETION in kinds else None,
@@ -225,7 +227,7 @@ def _examine(chatbot: Chatbot, requests: Sequence[ComplianceRequest], kinds: Seq
     )
 
 
-def _united(chatbot: Chatbot, each: Sequence[Finds]) -> Finds:
+def _merge(chatbot: Chatbot, each: Sequence[Finds]) -> Finds:
     """Return the conversations of all of these: one that several have is there once, with its strongest identity."""
     live: dict[int, Found] = {}
     for one in (conversation for finds in each for conversation in finds.live):

@@ -14,8 +14,8 @@ from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.selectors import ByConversations, Selector
 
 # Of one chatter: the newest are returned, and this many are read to say how many more there are.
-MOST_OF_CHATTER = 200
-_MOST_COUNTED = 10_000
+MAX_CHATTER_REQUESTS = 200
+_MAX_COUNTED = 10_000
 
 # How far the clock that made a request's id may be from the database's.
 CLOCKS_APART = timedelta(hours=1)
@@ -51,7 +51,7 @@ def matching(
     return condition
 
 
-class OfChatter(NamedTuple):
+class ChatterRequests(NamedTuple):
     """The newest requests about a chatter, the newest first, and how many older ones are left out.
 
     Beyond 10,000 the count stops.
@@ -61,26 +61,26 @@ class OfChatter(NamedTuple):
     left_out: int
 
 
-def about(chatbot: Chatbot, who: Selector) -> OfChatter:
+def find_by_selector(chatbot: Chatbot, selector: Selector) -> ChatterRequests:
     """Return the requests about a chatter, or that name one of these conversations, as long as digests are kept.
 
     Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`).
     """
-    who.check()
-    if isinstance(who, ByConversations):
+    selector.check()
+    if isinstance(selector, ByConversations):
         # Digests are those of this chatbot's ids.
-        digests = [digest("conversation", chatbot.public_id, one) for one in who.ids]
+        digests = [digest("conversation", chatbot.public_id, one) for one in selector.ids]
         naming = RequestSubject.objects.filter(digest__in=digests)
         found = ComplianceRequest.objects.filter(pk__in=naming.values("request"))
     else:
-        uci = ChatbotConfig(chatbot).find_uci(who.key)
+        uci = ChatbotConfig(chatbot).find_uci(selector.key)
         found = ComplianceRequest.objects.filter(
-            chatbot=chatbot, variable=uci, uci_digest=digest("chatter", uci.public_id, who.value)
+            chatbot=chatbot, variable=uci, uci_digest=digest("chatter", uci.public_id, selector.value)
         )
-    ids = list(found.order_by("-seq").values_list("pk", flat=True)[:_MOST_COUNTED])
-    shown = ids[:MOST_OF_CHATTER]
+    ids = list(found.order_by("-seq").values_list("pk", flat=True)[:_MAX_COUNTED])
+    shown = ids[:MAX_CHATTER_REQUESTS]
     requests = ComplianceRequest.objects.filter(pk__in=shown).select_related("export").order_by("-seq")
-    return OfChatter(list(requests), len(ids) - len(shown))
+    return ChatterRequests(list(requests), len(ids) - len(shown))
 
 
 def first_id(at: datetime) -> UUID:

@@ -20,7 +20,7 @@ class ByUci:
     key: str
     value: str
 
-    what: ClassVar[str] = "the chatter's value"
+    description: ClassVar[str] = "the chatter's value"
 
     def check(self) -> None:
         """Raise Refused(`invalid`) unless the value can name a chatter; the detail never quotes it."""
@@ -38,9 +38,9 @@ class _ByIds:
 
     ids: tuple[str, ...]
 
-    what: ClassVar[str]
+    description: ClassVar[str]
     _pointer: ClassVar[str]
-    _things: ClassVar[str]
+    _plural: ClassVar[str]
 
     def check(self) -> None:
         """Raise Refused(`invalid`) at the first fault; see `faults`."""
@@ -50,7 +50,7 @@ class _ByIds:
     def faults(self) -> Iterator[Refused]:
         """Yield what is wrong with the ids, each with a pointer; no detail quotes one."""
         if not 1 <= len(self.ids) <= MOST_IDS:
-            yield Refused("invalid", f"Name 1 to {MOST_IDS} {self._things}.", pointer=self._pointer)
+            yield Refused("invalid", f"Name 1 to {MOST_IDS} {self._plural}.", pointer=self._pointer)
             return
         seen: Counter[str] = Counter()
         for place, one in enumerate(self.ids):
@@ -70,26 +70,26 @@ class _ByIds:
 class ByConversations(_ByIds):
     """Certain conversations, by the platform's ids. An id that no conversation has is no error."""
 
-    what = "a conversation's id"
+    description = "a conversation's id"
     _pointer = "/conversation_ids"
-    _things = "conversations"
+    _plural = "conversations"
 
 
 @dataclass(frozen=True)
 class ByMessages(_ByIds):
     """Certain messages of one conversation, by the platform's ids."""
 
-    what = "a message's id"
+    description = "a message's id"
     _pointer = "/ids"
-    _things = "messages"
+    _plural = "messages"
 
 
 Selector = ByUci | ByConversations
 
 
-class Names(Protocol):
-    """Whom or what a request is about, by `what`: what we keep of the request must not contain it."""
+class Identifiers(Protocol):
+    """Whom or what a request is about, by `description`: what we keep of the request must not contain it."""
 
-    what: ClassVar[str]
+    description: ClassVar[str]
 
     def is_in(self, text: str) -> bool: ...

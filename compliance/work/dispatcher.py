@@ -106,7 +106,7 @@ class _Lane(Generic[_Due, _Outcome]):
         if not room:
             return 0
         busy = Counter(due.chatbot_id for due, _ in self.calls.values())
-        machines.look_if_due()
+        machines.ask_if_due()
         taken = self.queue.take(self._token, room=room, busy=busy)
         signers = signers_of({due.chatbot_id for due in taken}) if taken else {}
         unsigned: list[tuple[_Due, _Outcome]] = []

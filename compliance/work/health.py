@@ -226,7 +226,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
     """Check the service, for all chatbots or for these. A few statements, which read few rows."""
     [(now, is_any_worker_busy, *ledger)] = fetch(_NOW)
     tasks, oldest_task = notify.tasks_waiting()
-    silent_nodes = machines.look()
+    silent_nodes = machines.ask()
     return Health(
         at=now,
         clusters=heartbeats.clusters(),

@@ -1,4 +1,4 @@
-"""Shared by Django's admin pages: for superusers, read-only unless a class says otherwise, and nothing is counted."""
+"""Shared by Django's admin pages: for superusers, without counts of rows, and read-only by default."""
 
 import json
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class ShortPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        # In the list's order, so that the index which serves a page serves the count too.
+        # In the list's order, so that the index that serves a page also serves the count.
         return len(self.object_list.values_list("pk", flat=True)[: self.most])
 
 

@@ -1,4 +1,4 @@
-"""The form that adds a user: who, with which role, in which chatbots."""
+"""The form that adds a user with a role in chatbots."""
 
 from typing import Any
 

@@ -52,7 +52,7 @@ class NewestFilter(admin.ChoicesFieldListFilter):
 
 class NewestFirst(ChangeList):
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:  # noqa: ARG002
-        # Django would sort by any column that the URL names.
+        # Django would sort by any column in the URL.
         return ["-pk"]
 
 
@@ -72,7 +72,7 @@ class RecordAdmin(SuperusersOnly):
         return format_html('<a href="{}">{}</a>', reverse("console:request", args=[request_id]), request_id)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        # Not `search_help_text`: Django's search field has no visible label, and a description is none.
+        # Not `search_help_text`: Django's search field has no visible label, and a description does not replace it.
         newest = f"The newest {ShortPaginator.most:,}. Filters search only these. Search for the id of an older one."
         return super().changelist_view(request, {"subtitle": newest} | (extra_context or {}))
 
@@ -92,7 +92,7 @@ class RecordAdmin(SuperusersOnly):
         return [(name, NewestFilter) for name in self.filters]
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:  # noqa: ARG002
-        # Django would filter by any column that the URL names, personal ones included.
+        # Django would filter by any column in the URL, personal ones included.
         return lookup.removesuffix("__exact") in self.filters
 
     def get_search_results(

@@ -100,7 +100,7 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
         return super().changeform_view(request, *args, **kwargs)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:  # noqa: ARG002
-        """Add a user, and make them a link by which they set their password."""
+        """Add a user, and create a link by which they set their password."""
         _require_superuser(request)
         form = NewUserForm(request.POST or None, request=request)
         if form.is_valid():
@@ -114,7 +114,7 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
         return render(request, "console/users/new.html", title="New user", form=form, mails=settings.MAILS)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002, ARG002
-        """Make a user a link, after a confirmation. Django's page would have one type another's password."""
+        """Create a link for a user, after a confirmation. Django's page would ask the superuser for a password."""
         _require_superuser(request)
         user = self.get_object(request, unquote(id))
         if user is None:
@@ -138,13 +138,13 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
             if not settings.MAILS:
                 return render(request, "console/users/invited.html", title="Link for a user", person=user, link=link)
             if code := invitations.send(user=user, link=link):
-                messages.error(request, f"The link could not be mailed ({code}). Send a new one when this is mended.")
+                messages.error(request, f"The link could not be mailed ({code}). Send a new one when this is fixed.")
             else:
                 messages.success(request, "The link was mailed to the user.")
         return redirect("admin:auth_user_change", user.pk)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        # A link does not come back with the access.
+        # A user whose access is restored needs a new link.
         if not (obj.is_active and obj.is_staff):
             invitations.end(obj)
         super().save_model(request, obj, form, change)

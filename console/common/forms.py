@@ -1,4 +1,4 @@
-"""The forms of the console: one whose errors an operation finds, and the field "Person asked on"."""
+"""Base forms of the console: one that an operation validates, and one with the field "Person asked on"."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -28,7 +28,7 @@ class Errors(ErrorList):
 class ConsoleForm(forms.Form):
     """A form that an operation validates: call it if the form is valid, and pass its errors to `refuse`."""
 
-    # The operation's name of a field -> the form's, where they differ.
+    # The operation's name of a field -> the form's name of it, where they differ.
     names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,8 +63,8 @@ class ConsoleForm(forms.Form):
         ]
 
 
-class AskedOnForm(forms.Form):
-    """A form that files: when the person asked, if that was earlier."""
+class RequestedAtForm(forms.Form):
+    """A form that files a request, with the day on which the person asked if that was earlier."""
 
     requested_at = forms.CharField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
 

@@ -43,9 +43,9 @@ def paginate(
     size: int = PAGE_SIZE,
     kind: type[CursorPages] = CursorPages,
 ) -> ListPage[_Item]:
-    """Return the page that the parameter `cursor` of the URL names. Raises Http404 for a cursor of another list.
+    """Return the page of the parameter `cursor` of the URL. Raises Http404 for a cursor of another list.
 
-    `ordering` is all ascending or all descending, its last column unique; an index of it makes each page cheap.
+    `ordering` is all ascending or all descending, and its last column is unique. An index makes each page cheap.
     `kind` is for pages with a limit of their own.
     """
     pages = kind(page_query(request, size=size))
@@ -67,7 +67,7 @@ def page_query(request: HttpRequest, *, size: int = PAGE_SIZE) -> PageQuery:
 
 
 class _IsOfChatbot(Func):
-    """`chatbot_id = ANY(ARRAY[c.id])`: the same as `chatbot_id = c.id` for people, but not for PostgreSQL.
+    """`chatbot_id = ANY(ARRAY[c.id])`: equals `chatbot_id = c.id`, but PostgreSQL plans it differently.
 
     It drops a column with a plain equation from the order, and may then choose the index of the primary key, which
     has the rest of the order but reads the rows of all chatbots.
@@ -101,11 +101,11 @@ class MergedQuery(Generic[_Row]):
     branches: Sequence[Q] = (Q(),)
     conditions: tuple[Any, ...] = ()
     order: tuple[str, ...] = ("-id",)
-    # How the index has the chatbot where its other columns descend.
+    # The direction of the chatbot in the index where its other columns descend.
     chatbot_order: str = "chatbot_id"
-    # Whether the first column of the order, which ends the index then, differs between a chatbot's rows.
+    # Whether the first column of the order differs between the rows of a chatbot. The index ends with it then.
     first_is_unique: bool = False
-    # Whether the rows are of a conversation table, whose chatbots may live in several places.
+    # Whether the rows belong to a conversation table, whose chatbots may be stored in several places.
     of_conversations: bool = False
 
     def page(self, request: HttpRequest, *, ordering: tuple[str, ...] = ("-id",)) -> ListPage[_Row]:

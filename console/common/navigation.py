@@ -23,7 +23,7 @@ class Group:
     entries: list[Entry]
 
 
-# None: every staff user, also without a role.
+# None: every staff user, even without a role.
 _Declared = tuple[str, str, str, tuple[Role, ...] | None]
 
 _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (

@@ -52,7 +52,7 @@ def page(view: View[_Given]) -> View[_Given]:
 
 
 def staff_page(view: View[_Given]) -> View[_Given]:
-    """As `page`, for every staff user, also without access to a chatbot."""
+    """As `page`, for every staff user, even without access to a chatbot."""
     return _of_console(require_safe(view), needs_chatbot=False)
 
 
@@ -130,7 +130,7 @@ def _not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
 def chatbot_or_404(request: HttpRequest, slug: str, *, roles: Collection[Role] = READ) -> Chatbot:
     """Return the chatbot of a page.
 
-    Raises Http404 if it does not exist or the user may not see it, PermissionDenied if they have none of the roles.
+    Raises Http404 if it does not exist or the user may not see it, and PermissionDenied if the user has no such role.
     """
     chatbot = within_scope(Chatbot.objects.filter(slug=slug), request, chatbot="id").first()
     if chatbot is None:
@@ -146,6 +146,6 @@ def require(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> 
 
 
 def back_to(request: HttpRequest, name: str) -> str:
-    """Return the URL of a list as it was when its form was sent (`back`), or the list's own."""
+    """Return the URL that a list had when its form was sent (`back`), or the list's own URL."""
     here, asked = reverse(name), request.POST.get("back", "")
     return asked if asked == here or asked.startswith(f"{here}?") else here

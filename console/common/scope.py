@@ -1,4 +1,4 @@
-"""Who may see and do what in the console: superusers everything, other staff what their Memberships allow.
+"""Permissions in the console: superusers may do everything, other staff what their Memberships allow.
 
 Django's model permissions grant nothing here. To give a user access, give them a Membership.
 """
@@ -28,7 +28,7 @@ _Row = TypeVar("_Row", bound=Model)
 
 
 def actor_of(request: HttpRequest) -> str:
-    """Return the user of a request as the change log names them."""
+    """Return the user of a request in the form of the change log's actors."""
     return f"user:{request.user.pk}"
 
 
@@ -56,8 +56,8 @@ def within_scope(
 ) -> QuerySet[_Row]:
     """Return the rows of the chatbots in which the user has one of the roles.
 
-    `chatbot` is the lookup from a row to the id of its chatbot, such as `chatbot_id`. After a restore, a chatbot that
-    waits for an operator's decision is shown to nobody.
+    `chatbot` is the lookup from a row to the id of its chatbot, such as `chatbot_id`. Rows of a chatbot that
+    waits for an operator's decision after a restore are left out.
     """
     if chatbot == "id":
         queryset = queryset.filter(closed_at=None)
@@ -99,7 +99,7 @@ def selected(request: HttpRequest, rows: QuerySet[_Row], roles: Collection[Role]
 
 @dataclass(frozen=True)
 class ChatbotScope:
-    """The chatbots of a page: `chosen` is the one that the URL names, or the only one that the user may see."""
+    """The chatbots of a page: `chosen` is the one in the URL, or the only one that the user may see."""
 
     visible: list[Chatbot]
     chosen: Chatbot | None
@@ -119,32 +119,32 @@ class ChatbotScope:
 
 
 def scope_of(request: HttpRequest, *, roles: Collection[Role] = READ) -> ChatbotScope:
-    """Return the chatbots of `?chatbot=`; without it all in which the user has one of the roles.
+    """Return the chatbot of `?chatbot=`, or all chatbots in which the user has one of the roles.
 
-    Raises Http404 for one that the user may not see, PermissionDenied where they have none of the roles.
+    Raises Http404 if the user may not see the chatbot, and PermissionDenied if they have none of the roles.
     """
     seen = visible_chatbots(request)
     wanted = request.GET.get("chatbot", "")
-    chosen = _named(seen, wanted) if wanted else None
+    chosen = _find_visible(seen, wanted) if wanted else None
     visible = [one for one in seen if may(request, one, roles)]
     if (chosen and chosen not in visible) or not (visible or is_superuser(request)):
         raise PermissionDenied
     return ChatbotScope(visible, visible[0] if chosen is None and len(visible) == 1 else chosen)
 
 
-def one_of(visible: list[Chatbot], given: QueryDict) -> Chatbot | None:
-    """Return the chatbot that the parameters name, else the first; None if the user may see none.
+def choose_chatbot(visible: list[Chatbot], given: QueryDict) -> Chatbot | None:
+    """Return the chatbot of the parameters, or else the first. None if the user may see no chatbot.
 
-    Raises Http404 for one that the user may not see.
+    Raises Http404 for a chatbot that the user may not see.
     """
     slug = given.get("chatbot")
     if slug is None:
         return visible[0] if visible else None
-    return _named(visible, slug)
+    return _find_visible(visible, slug)
 
 
-def _named(visible: list[Chatbot], slug: str) -> Chatbot:
-    # Not by a query: the parameter may be anything, and the chatbots were read already.
+def _find_visible(visible: list[Chatbot], slug: str) -> Chatbot:
+    # Without a query: the parameter may be any text, and the chatbots were read already.
     for chatbot in visible:
         if chatbot.slug == slug:
             return chatbot

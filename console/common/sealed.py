@@ -1,4 +1,4 @@
-"""What a form carries through the browser: encrypted, and valid for one purpose, chatbot and user."""
+"""Encrypted values that a form carries through the browser, valid for one purpose, chatbot and user."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class InvalidToken(Exception):
 
 @dataclass(frozen=True)
 class Seal:
-    """`actor` is the user as the change log names them."""
+    """`actor` is the user, in the form of the change log's actors."""
 
     purpose: str
     chatbot: Chatbot
@@ -37,12 +37,12 @@ class Seal:
             pass
         else:
             return Opened(value, at)
-        # Raised outside the except block: its context would hold what was sent.
+        # Raised outside the except block: its context would contain the text that was sent.
         raise InvalidToken
 
     @property
     def _bound_to(self) -> str:
-        # With the form of what is sealed: during an upgrade, pages of another version are open and refused.
+        # Includes the form of the sealed value: during an upgrade, tokens from pages of another version are refused.
         return f"console:sealed-1:{self.purpose}:{self.chatbot.pk}:{self.actor}"
 
 

@@ -25,7 +25,7 @@ from common.problems import Problem
 from common.times import EARLIEST, LATEST, midnight
 from console.common.lists import choice_filter, day_filter, page_query
 from console.common.pages import page, render
-from console.common.scope import one_of, visible_chatbots
+from console.common.scope import choose_chatbot, visible_chatbots
 from conversations import filtered_log
 from conversations.filtered_log import CsatFilter, LogFilters, LogPosition, ScoreFilter, StateFilter
 from conversations.models import Conversation
@@ -49,7 +49,7 @@ _DAYS = [MinValueValidator(EARLIEST.date()), MaxValueValidator(LATEST.date() - 2
 
 
 class LogFilterForm(forms.Form):
-    """An unknown filter is reported and not applied; the others are."""
+    """An unknown filter is reported and not applied. The others are applied."""
 
     since = day_filter(label="From day", validators=_DAYS)
     until = day_filter(label="To day", validators=_DAYS)
@@ -136,7 +136,7 @@ class Link(NamedTuple):
 @page
 def log(request: HttpRequest) -> HttpResponse:
     chatbots = visible_chatbots(request)
-    chatbot = one_of(chatbots, request.GET)
+    chatbot = choose_chatbot(chatbots, request.GET)
     if chatbot is None:
         return render(request, "console/conversations/none.html", title="Conversations")
     chosen = _read_query(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
@@ -168,7 +168,7 @@ def log(request: HttpRequest) -> HttpResponse:
 
 
 class LogCursors(CursorPages):
-    """Where a page of the log begins, and the URLs of the pages beside it. Raises Http404 for an invalid cursor."""
+    """The start of a page of the log, and the URLs of the pages beside it. Raises Http404 for an invalid cursor."""
 
     ordering = ("-started_at", "-id")
 
@@ -184,7 +184,7 @@ class LogCursors(CursorPages):
         self.is_backwards = cursor is not None and cursor.reverse
 
     def url_of(self, place: LogPosition | None, *, is_backwards: bool) -> str | None:
-        """Return the URL of the page that begins behind a place; None without a place."""
+        """Return the URL of the page that begins after a place, or None without a place."""
         if place is None:
             return None
         position: Any = json.dumps([place.started_at.isoformat(), place.number])
@@ -197,7 +197,7 @@ def _place(cursor: Cursor) -> LogPosition:
 
 
 def log_url(chatbot: Chatbot, chosen: LogQuery | None = None, *, without: str = "", **also: str) -> str:
-    """Return the URL of a chatbot's log with the chosen filters, but one."""
+    """Return the URL of a chatbot's log with the chosen filters, except the one in `without`."""
     parameters = {"chatbot": chatbot.slug, **(chosen.parameters if chosen else {}), **also}
     parameters.pop(without, None)
     return f"{reverse('console:conversations')}?{urlencode(parameters)}"

@@ -1,4 +1,4 @@
-"""Redact selected messages of a transcript: show their texts, and file the redaction when it is confirmed."""
+"""Redact selected messages of a transcript. Their texts are shown first, and a confirmation files the redaction."""
 
 import re
 from http import HTTPStatus
@@ -16,10 +16,10 @@ from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
 from compliance.redaction import filing
 from compliance.requests.submit import CONSOLE_GRACE
-from console.common.forms import AskedOnForm
+from console.common.forms import RequestedAtForm
 from console.common.pages import action, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of
-from console.conversations.transcript_page import by_day, conversation_or_404, gone
+from console.conversations.transcript_page import by_day, closed_conversation, conversation_or_404
 from console.requests.labels import APPROVED_FIRST
 from conversations import messages
 from conversations.models import Conversation
@@ -27,7 +27,7 @@ from conversations.models import Conversation
 _MINUTES = counted(int(CONSOLE_GRACE.total_seconds() // 60), "minute")
 
 
-class RedactionForm(AskedOnForm):
+class RedactionForm(RequestedAtForm):
     reason = forms.ChoiceField(error_messages={"required": "Choose a reason."})
 
     def __init__(self, *data: Any, **options: Any) -> None:
@@ -43,7 +43,7 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
     # In the order of their numbers, whatever the order in the form.
     chosen = {int(one) for one in request.POST.getlist("messages") if re.fullmatch(r"[0-9]{1,18}", one)}
     if conversation.is_closed:
-        return gone(request, conversation)
+        return closed_conversation(request, conversation)
     if not 1 <= len(chosen) <= MOST_MESSAGES:
         return _select_others(request, conversation, f"Select 1 to {MOST_MESSAGES} messages.")
     is_confirmed = "confirmed" in request.POST
@@ -51,7 +51,7 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
     try:
         filing.refuse_waiting(chatbot=chatbot, number=conversation.pk, message_numbers=chosen)
         if not form.is_valid():
-            return _ask(request, conversation, sorted(chosen), form)
+            return _confirmation_page(request, conversation, sorted(chosen), form)
         filed = filing.redact(
             chatbot=chatbot,
             number=conversation.pk,
@@ -61,13 +61,15 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
             **form.cleaned_data,
         )
     except Refused as refused:
-        return _refused(request, conversation, refused)
+        return _refusal_page(request, conversation, refused)
     text = f"The redaction is filed. It starts in {_MINUTES}; until then it can be cancelled, or started at once."
     notices.success(request, text + (APPROVED_FIRST if chatbot.four_eyes else ""))
     return redirect("console:request", filed.pk)
 
 
-def _ask(request: HttpRequest, conversation: Conversation, numbers: list[int], form: RedactionForm) -> HttpResponse:
+def _confirmation_page(
+    request: HttpRequest, conversation: Conversation, numbers: list[int], form: RedactionForm
+) -> HttpResponse:
     """Show what would be redacted. The change log records it as a view of the conversation."""
     chatbot = conversation.chatbot
     try:
@@ -75,7 +77,7 @@ def _ask(request: HttpRequest, conversation: Conversation, numbers: list[int], f
             found = messages.read(numbers, conversation=open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
-        return gone(request, conversation)
+        return closed_conversation(request, conversation)
     if len(found) < len(numbers):
         raise Http404
     in_order = sorted(found, key=lambda one: (one.message.sent_at, one.message.pk))
@@ -99,11 +101,11 @@ def _select_others(request: HttpRequest, conversation: Conversation, why: str) -
     return redirect("console:conversation", conversation.pk)
 
 
-def _refused(request: HttpRequest, conversation: Conversation, refused: Refused) -> HttpResponse:
+def _refusal_page(request: HttpRequest, conversation: Conversation, refused: Refused) -> HttpResponse:
     if refused.code == "not_found":
         raise Http404
     if refused.code == "conversation_deleted":
-        return gone(request, conversation)
+        return closed_conversation(request, conversation)
     if refused.code == "invalid":
         return _select_others(request, conversation, refused.detail)
     return refusal(request, status=HTTPStatus.CONFLICT, title="Not filed", text=refused.detail)

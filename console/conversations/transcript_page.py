@@ -47,7 +47,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
     """Show a conversation's messages. The change log records each view."""
     conversation, chatbot = conversation_or_404(request, number)
     if conversation.is_closed:
-        return gone(request, conversation)
+        return closed_conversation(request, conversation)
     try:
         with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
             places = paginate(
@@ -62,7 +62,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
             facts = messages.details(open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
-        return gone(request, conversation)
+        return closed_conversation(request, conversation)
     return render(
         request,
         "console/conversations/transcript.html",
@@ -88,13 +88,13 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     conversation, chatbot = conversation_or_404(request, number)
     require(request, chatbot, MANAGE_REQUESTS)
     if conversation.is_closed:
-        return gone(request, conversation)
+        return closed_conversation(request, conversation)
     found = UploadedFile.objects.filter(chatbot=chatbot, conversation=conversation, pk=file_id).first()
     if found is None:
         raise Http404
     try:
         return HttpResponseRedirect(messages.download_link(file=found, actor=actor_of(request)))
-    except messages.FileGone:
+    except messages.FileDeleted:
         text = "The file was deleted, or its upload has not finished."
         return refusal(request, status=HTTPStatus.GONE, title="File not available", text=text)
     except StorageError as error:
@@ -112,8 +112,8 @@ def conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation
     return conversation, conversation.chatbot
 
 
-def gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
-    """Answer in place of a page of a conversation that is closed, 410."""
+def closed_conversation(request: HttpRequest, conversation: Conversation) -> HttpResponse:
+    """Return the page (410) that replaces each page of a closed conversation."""
     return render(
         request,
         "console/conversations/gone.html",
@@ -130,7 +130,7 @@ def gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
 class Bubble(NamedTuple):
     number: int
     is_redacted: bool
-    redaction_id: UUID | None  # of the open one that it waits for
+    redaction_id: UUID | None  # of the open redaction that it waits for
     sender: str
     sender_label: str
     kind: str
@@ -150,7 +150,7 @@ class Day(NamedTuple):
 def by_day(
     found: Sequence[MessageWithFiles], *, zone: ZoneInfo, waiting: Mapping[int, UUID] | None = None
 ) -> list[Day]:
-    """Return messages in the order of time by days of a time zone; `waiting` as of `compliance.redaction.filing`."""
+    """Return messages by day of a time zone, in the order of time. `waiting`: see `compliance.redaction.filing`."""
     days = groupby(found, key=lambda one: one.message.sent_at.astimezone(zone).date())
     return [Day(day, [_bubble(one, waiting or {}) for one in of_day]) for day, of_day in days]
 
@@ -177,7 +177,7 @@ def _bubble(found: MessageWithFiles, waiting: Mapping[int, UUID]) -> Bubble:
 
 
 def _folded(text: str) -> tuple[str, str]:
-    """Return the beginning and the rest of a long text, cut at a space where there is one."""
+    """Return the beginning and the rest of a long text, cut at a space if there is one."""
     if len(text) <= LONGEST:
         return text, ""
     cut = max(text.rfind(" ", _BEGINNING - _BACK, _BEGINNING), text.rfind("\n", _BEGINNING - _BACK, _BEGINNING))

@@ -1,7 +1,7 @@
 """Drafts of requests, the encrypted token that carries a preview through the browser, and its confirmation.
 
-A token is valid for one chatbot, one user and 15 minutes. Confirming files exactly the draft in the token; of the
-rest of the form only the typed text counts.
+A token is valid for one chatbot, one user and 15 minutes. Confirming files exactly the draft in the token. Of the
+rest of the form, only the typed text is used.
 """
 
 import json
@@ -36,7 +36,7 @@ _REPLAY_PATH = "console:filing"
 class Draft:
     """Requests to be filed: one, or one for each of many chatters in the order of `rows`.
 
-    `values` belong to one UCI key; `ids` name the conversations of a single request instead.
+    `values` belong to one UCI key. `ids` are the conversations of a single request instead.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Draft:
         return self.kind == Kind.DELETION
 
     @property
-    def about(self) -> Selector:
+    def selector(self) -> Selector:
         """The subject of a single request."""
         return ByConversations(self.ids) if self.ids else ByUci(self.key, self.values[0])
 
@@ -67,7 +67,7 @@ class Draft:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of its kind."""
+        """The options of the draft's kind."""
         if self.is_deletion:
             return {"erase_exports": self.erase_exports}
         names = ("include_shared", "include_files", "csv_dialect")
@@ -78,12 +78,12 @@ class Draft:
         return str(Chatbot.CsvDialect(self.csv_dialect).label)
 
     def inputs(self) -> dict[int, RequestInput]:
-        selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.about]
+        selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.selector]
         references = self.references or ("",) * len(selectors)
         pairs = zip(selectors, references, strict=True)
         return {
-            place: RequestInput(Kind(self.kind), about, reference, requested_at=self.requested_at, **self.options)
-            for place, (about, reference) in enumerate(pairs)
+            place: RequestInput(Kind(self.kind), selector, reference, requested_at=self.requested_at, **self.options)
+            for place, (selector, reference) in enumerate(pairs)
         }
 
 
@@ -122,7 +122,7 @@ class PreviewToken:
 
 
 def minutes_left(request: ComplianceRequest) -> int | None:
-    """Return for how many minutes a request is certain to be cancellable, 0 if it starts at once.
+    """Return the minutes for which a request can certainly be cancelled, or 0 if it starts at once.
 
     None means that the preview was confirmed before: a request filed just now has all of its minutes.
     """
@@ -142,26 +142,26 @@ class NotConfirmed(Exception):
         self.reason = reason
 
 
-def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, PreviewCounts]:
+def preview_draft(chatbot: Chatbot, draft: Draft) -> tuple[Preview, PreviewCounts]:
     """Return the preview of a draft, and the counts to compare when it is confirmed. Raises Refused."""
     asked = list(draft.inputs().values())
     if draft.is_many:
         found = preview_many(chatbot=chatbot, key=draft.key, asked=asked)
     else:
         found = preview(chatbot=chatbot, asked=asked[0], kinds=[asked[0].kind])
-    totals = part_of(found).found
+    totals = requested_part(found).found
     counts = tuple(finds.total.conversations for finds in found.each)
     return found, PreviewCounts(counts, totals.conversations, totals.highest)
 
 
-def part_of(found: Preview) -> Deletion | Export:
-    """Return the part of a preview for its draft's kind."""
+def requested_part(found: Preview) -> Deletion | Export:
+    """Return the deletion or the export of a preview that has one of them."""
     [part] = [one for one in (found.deletion, found.export) if one]
     return part
 
 
 def dump(chatbot: Chatbot, actor: str, draft: Draft, seen: PreviewCounts, *, nonce: str = "") -> str:
-    """Return a token for the form that confirms a preview. `nonce` is that of the preview which this one replaces."""
+    """Return a token for the form that confirms a preview. `nonce` is that of the preview that this one replaces."""
     value = {"draft": asdict(draft), "seen": asdict(seen), "nonce": nonce or token_hex(16)}
     return Seal("filing", chatbot, actor).seal(value)
 
@@ -174,7 +174,7 @@ def load(chatbot: Chatbot, actor: str, text: str) -> PreviewToken:
 
 
 def dump_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
-    """Return a token for the subject of a draft, for a form in which it is chosen instead of typed."""
+    """Return a token for the subject of a draft, for a form in which subjects are chosen instead of typed."""
     subject = replace(Draft(draft.kind), key=draft.key, values=draft.values[:1], ids=draft.ids)
     return Seal("subject", chatbot, actor).seal(asdict(subject))
 
@@ -211,7 +211,7 @@ def _require_confirmation(chatbot: Chatbot, token: PreviewToken, typed: str) -> 
         return
     if " ".join(typed.split()) != token.seen.phrase:
         raise NotConfirmed("mistyped")
-    _, now = look(chatbot, token.draft)
+    _, now = preview_draft(chatbot, token.draft)
     if token.seen.is_less_than(now):
         raise NotConfirmed("changed")
 

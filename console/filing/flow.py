@@ -19,8 +19,8 @@ from console.filing.drafts import (
     confirm,
     dump,
     load,
-    look,
-    part_of,
+    preview_draft,
+    requested_part,
 )
 from console.filing.forms import KINDS, FilingForm
 
@@ -50,7 +50,7 @@ class FilingFlow(ABC, Generic[_Form]):
         self.actor = actor_of(request)
 
     def respond(self) -> HttpResponse:
-        """Answer the step that the request asks for."""
+        """Return the page of the step in the request."""
         if self.request.method != "POST":
             return self.ask(self.form())
         if self.request.POST.get("step") == "file":
@@ -81,8 +81,8 @@ class FilingFlow(ABC, Generic[_Form]):
         return self.ask(form)
 
     def _show(self, draft: Draft, *, form: _Form | None = None, nonce: str = "", error: str = "") -> HttpResponse:
-        """Answer with the preview. `nonce` is that of the preview which this one replaces. Raises Refused."""
-        found, seen = look(self.chatbot, draft)
+        """Return the page of the preview. `nonce` is that of the preview that this one replaces. Raises Refused."""
+        found, seen = preview_draft(self.chatbot, draft)
         kind = "deletion" if draft.is_deletion else "export"
         return render(
             self.request,
@@ -93,7 +93,7 @@ class FilingFlow(ABC, Generic[_Form]):
             chatbot=self.chatbot,
             draft=draft,
             preview=found,
-            part=part_of(found),
+            part=requested_part(found),
             stores=presenters.stores(found.deletion) if found.deletion else [],
             token=dump(self.chatbot, self.actor, draft, seen, nonce=nonce),
             phrase=seen.phrase,
@@ -119,7 +119,7 @@ class FilingFlow(ABC, Generic[_Form]):
         return self.filed(token, outcomes)
 
     def show_again(self, token: PreviewToken, error: str) -> HttpResponse:
-        """Answer with a new preview of the same draft, or with the reason why there is none."""
+        """Return the page with a new preview of the same draft, or with the reason why there is none."""
         try:
             return self._show(token.draft, nonce=token.nonce, error=error)
         except Refused as refused:
@@ -132,8 +132,8 @@ class FilingFlow(ABC, Generic[_Form]):
 
     @abstractmethod
     def preview_context(self, draft: Draft, found: Any, form: _Form | None) -> dict[str, Any]:
-        """Return what the preview's template needs beside the common context."""
+        """Return the context of the preview's template that is added to the common one."""
 
     @abstractmethod
     def filed(self, token: PreviewToken, outcomes: Outcomes) -> HttpResponse:
-        """Answer with the result."""
+        """Return the page of the result."""

@@ -11,7 +11,7 @@ from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import MOST_CONVERSATIONS
-from console.common.forms import AS_TYPED, AskedOnForm
+from console.common.forms import AS_TYPED, RequestedAtForm
 from console.common.sealed import InvalidToken
 from console.filing import pasted_values
 from console.filing.drafts import Draft, load_subject
@@ -35,7 +35,7 @@ _FIELDS = {
 }
 
 
-class FilingForm(AskedOnForm):
+class FilingForm(RequestedAtForm):
     """The fields of both forms. They have no maximum length: browsers cut pasted text silently."""
 
     action = forms.ChoiceField(
@@ -71,7 +71,7 @@ class FilingForm(AskedOnForm):
         self.add_error(field if field in self.fields else None, refusal.detail)
 
     def clean_csv_dialect(self) -> str:
-        """Return what the preview shows, whatever becomes of the chatbot's setting until it is confirmed."""
+        """Return the dialect of the preview, which stays if the chatbot's setting changes before the confirmation."""
         return self.cleaned_data["csv_dialect"] or self.chatbot.csv_dialect
 
     def options(self) -> dict[str, Any]:
@@ -114,13 +114,13 @@ class OneForm(FilingForm):
 
     def _subject(self, given: dict[str, Any]) -> Draft | None:
         if given["subject"]:
-            return self._from_token(given["subject"])
+            return self._subject_from_token(given["subject"])
         if self.data.get("offered"):
             self.add_error("subject", "Choose the subject of the request.")
             return None
-        return self._named(given)
+        return self._typed_subject(given)
 
-    def _from_token(self, text: str) -> Draft | None:
+    def _subject_from_token(self, text: str) -> Draft | None:
         try:
             return load_subject(self.chatbot, self.actor, text)
         except InvalidToken:
@@ -129,12 +129,12 @@ class OneForm(FilingForm):
             )
             return None
 
-    def _named(self, given: dict[str, Any]) -> Draft | None:
+    def _typed_subject(self, given: dict[str, Any]) -> Draft | None:
         match given["whom"]:
             case "ids":
-                return self._by_ids(given["ids"])
+                return self._subject_by_ids(given["ids"])
             case "numbers":
-                return self._by_numbers(given["numbers"])
+                return self._subject_by_numbers(given["numbers"])
         if not given["value"]:
             self.add_error("value", "Enter the value exactly as it is stored.")
         elif not self.ucis:
@@ -145,21 +145,21 @@ class OneForm(FilingForm):
             return Draft("", key=given["key"], values=(given["value"],))
         return None
 
-    def _by_ids(self, text: str) -> Draft | None:
+    def _subject_by_ids(self, text: str) -> Draft | None:
         ids = [line for line in re.split(r"\r\n|\r|\n", text) if line]
         if not ids:
             self.add_error("ids", "Enter the IDs, one per line.")
             return None
         return Draft("", ids=tuple(ids))
 
-    def _by_numbers(self, text: str) -> Draft | None:
+    def _subject_by_numbers(self, text: str) -> Draft | None:
         words = re.split(r"[\s,;]+", text.strip())
         if not all(map(_NUMBER.fullmatch, words)) or len(words) > MOST_CONVERSATIONS:
             self.add_error("numbers", f"Enter 1 to {MOST_CONVERSATIONS} numbers separated by spaces.")
             return None
         numbers = list(dict.fromkeys(map(int, words)))
         try:
-            return Draft("", ids=tuple(ids_of(self.chatbot, numbers)))
+            return Draft("", ids=tuple(platform_ids(self.chatbot, numbers)))
         except NoConversation as missing:
             self.add_error("numbers", f"This chatbot has no open conversation {missing}.")
         return None
@@ -240,8 +240,8 @@ def uci_names(chatbot: Chatbot) -> list[tuple[str, str]]:
     return [(uci.name, uci.name if uci.is_uci else f"{uci.name} (former)") for uci in ucis]
 
 
-def subjects_of(chatbot: Chatbot, number: int) -> list[Draft]:
-    """Return the first MAX_IDENTITIES chatters of a conversation, then it alone, as drafts without a kind.
+def subject_drafts(chatbot: Chatbot, number: int) -> list[Draft]:
+    """Return drafts without a kind for the first MAX_IDENTITIES chatters of a conversation, then one for it alone.
 
     Raises NoConversation, ClosedConversation.
     """
@@ -252,17 +252,17 @@ def subjects_of(chatbot: Chatbot, number: int) -> list[Draft]:
         raise ClosedConversation
     ucis = dict(Variable.objects.filter(chatbot=chatbot).values_list("pk", "name"))
     identities = Identity.objects.filter(chatbot=chatbot, conversation=conversation, value__isnull=False)
-    # Those that its page shows. Who may say who chatted can add thousands, and a form has 1,000 fields at most.
+    # The same as on the conversation's page. A caller can add thousands, and a form has 1,000 fields at most.
     shown = identities.order_by("variable_id", "value")[:MAX_IDENTITIES]
     people = ((uci, str(value)) for uci, value in shown.values_list("variable_id", "value"))
     alone = Draft("", ids=(conversation.external_id,))
     return [*(Draft("", key=ucis[uci], values=(value,)) for uci, value in people), alone]
 
 
-def ids_of(chatbot: Chatbot, numbers: Sequence[int]) -> list[str]:
-    """Return the platform's ids of open conversations, in this order.
+def platform_ids(chatbot: Chatbot, numbers: Sequence[int]) -> list[str]:
+    """Return the platform's ids of open conversations, in the order of their numbers in `numbers`.
 
-    Raises NoConversation with the first number that has none.
+    Raises NoConversation with the first number that has no open conversation.
     """
     open_ones = Conversation.objects.filter(chatbot=chatbot, pk__in=numbers, deletion_request_id__isnull=True)
     known = dict(open_ones.values_list("pk", "external_id"))

@@ -1,7 +1,7 @@
 """Read many values from pasted text or a CSV file, as exact strings.
 
 Probable mistakes (spaces around a value, a spreadsheet's apostrophe, invisible characters) are reported but
-kept. Errors name rows and columns, never a value.
+kept. Errors contain rows and columns, never a value.
 """
 
 import csv
@@ -25,7 +25,7 @@ _DIRECTION = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u
 
 
 class UnreadableValues(Exception):
-    """Not a list of values. `where` is the form's field. `headings` are the cells of a heading row."""
+    """The input is no list of values. `where` is the form's field. `headings` are the cells of a heading row."""
 
     def __init__(self, where: str, text: str, *, headings: Sequence[str] = ()) -> None:
         super().__init__(text)
@@ -36,7 +36,7 @@ class UnreadableValues(Exception):
 
 @dataclass(frozen=True)
 class PastedRow:
-    """A value, its row (from 1), and its reference if there is a column of them."""
+    """A value, its row (from 1), and its reference if there is a column of references."""
 
     number: int
     value: str
@@ -58,7 +58,7 @@ def read_lines(text: str) -> PastedValues:
 
 
 def read_file(content: bytes, *, column: str = "", reference_column: str = "") -> PastedValues:
-    """Read a CSV file; with one column it needs no heading. Raises UnreadableValues."""
+    """Read a CSV file. A file with one column needs no heading. Raises UnreadableValues."""
     if len(content) > MAX_BYTES:
         raise too_large("file")
     text = ""
@@ -123,7 +123,7 @@ def _is_unseen(character: str) -> bool:
 
 
 def _scripts(value: str) -> set[str]:
-    """Return which of the scripts with letters in common the value has."""
+    """Return the scripts of a value, among those that have similar letters."""
     return {unicodedata.name(one, "").split(" ")[0] for one in value} & {"LATIN", "CYRILLIC", "GREEK"}
 
 
@@ -151,7 +151,7 @@ def _without_line_breaks(pasted: PastedValues) -> PastedValues:
 
 
 def _heading(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the delimiter with which the first row has these columns, and that row."""
+    """Return the delimiter that gives the first row these columns, and that row."""
     for delimiter in _DELIMITERS:
         heading = _first(text, delimiter)
         if all(heading.count(name) == 1 for name in wanted):
@@ -201,7 +201,7 @@ def _cell(record: Sequence[str], place: int) -> str:
 
 
 def _once(rows: Iterator[PastedRow]) -> PastedValues:
-    """Return each value once. Raises UnreadableValues for no values, or too many."""
+    """Return each value once. Raises UnreadableValues if there are no values, or too many."""
     pasted = PastedValues()
     first: dict[str, int] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Previews as the pages show them."""
+"""The parts of a preview for the pages that show it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _HELD = {
 
 @dataclass(frozen=True)
 class StoreRow:
-    """A kind of data: how many rows are erased, and what is kept."""
+    """A kind of data, with the number of erased rows and the rows that are kept."""
 
     name: str
     erased: int
@@ -91,12 +91,12 @@ def stores(deletion: Deletion) -> list[StoreRow]:
     ]
 
 
-def holds(reasons: Sequence[HoldReason]) -> list[str]:
-    """Return why a deletion will be on hold, and what releases it."""
+def hold_texts(reasons: Sequence[HoldReason]) -> list[str]:
+    """Return a sentence for each reason to hold a deletion, and how it is released."""
     return [_HELD[reason] for reason in reasons]
 
 
-def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[SimilarValue]:
+def similar_values(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[SimilarValue]:
     return [
         SimilarValue(
             key=one.key,
@@ -119,7 +119,7 @@ def lines(draft: Draft, found: Preview) -> list[PreviewLine]:
             finds,
             _notes(draft, row, value),
             finds.similar,
-            holds(finds.held_by),
+            hold_texts(finds.held_by),
         )
         for row, value, reference, finds in zip(draft.rows, draft.values, draft.references, found.each, strict=True)
     ]
@@ -132,7 +132,7 @@ def _notes(draft: Draft, row: int, value: str) -> list[str]:
 
 
 def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str, int]:
-    """Return how many rows there are of each sort."""
+    """Return the number of rows of each sort."""
     return {
         "filed": sum(not line.finds.refused for line in lines),
         "refused": sum(bool(line.finds.refused) for line in lines),
@@ -149,5 +149,5 @@ def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str
 
 
 def grace(chatbot: Chatbot, kind: str) -> int:
-    """Return how many minutes after filing in the console a request starts; it can be cancelled until then."""
+    """Return the minutes from filing in the console to the start of a request. It can be cancelled until then."""
     return int(grace_of(chatbot, kind, ComplianceRequest.Origin.CONSOLE).total_seconds() // 60)

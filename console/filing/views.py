@@ -1,4 +1,4 @@
-"""File requests: choose the chatbot, name the subjects, see the preview, confirm, see the results."""
+"""File requests: choose the chatbot, enter the subjects, check the preview, confirm, see the results."""
 
 import csv
 import io
@@ -27,10 +27,10 @@ from console.filing.drafts import (
     dump_subject,
     load_subject,
     minutes_left,
-    part_of,
+    requested_part,
 )
 from console.filing.flow import FILED_BEFORE, FilingFlow
-from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subjects_of
+from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subject_drafts
 from console.filing.pasted_values import peculiarities
 from console.requests.labels import APPROVED_FIRST
 from conversations.messages import MAX_IDENTITIES
@@ -72,7 +72,7 @@ class FileOne(FilingFlow[OneForm]):
         return super().ask(form, subjects=self._offered(form), most_chatters=MAX_IDENTITIES, **context)
 
     def _offered(self, form: OneForm) -> list[dict[str, Any]]:
-        """Return the subjects to choose from, if the form came with some."""
+        """Return the subjects that the submitted form let the user choose from, if it did."""
         offered = self.request.POST.getlist("offered") or form.initial.get("offered", [])
         chosen = form["subject"].value()
         found = []
@@ -85,12 +85,12 @@ class FileOne(FilingFlow[OneForm]):
         return found
 
     def _about_conversation(self) -> HttpResponse:
-        """Show the form for the chatters of a conversation, whose number was sent; `alone` selects it alone."""
+        """Show the form for the chatters of the conversation whose number was sent. `alone` selects only that."""
         number = self.request.POST.get("conversation", "")
         if not (number.isascii() and number.isdigit() and len(number) <= 18):
             raise Http404
         try:
-            subjects = subjects_of(self.chatbot, int(number))
+            subjects = subject_drafts(self.chatbot, int(number))
         except NoConversation:
             raise Http404 from None
         except ClosedConversation:
@@ -107,10 +107,10 @@ class FileOne(FilingFlow[OneForm]):
 
     def preview_context(self, draft: Draft, found: Preview, form: OneForm | None) -> dict[str, Any]:  # noqa: ARG002
         return {
-            "conversations": part_of(found).found.conversations,
+            "conversations": requested_part(found).found.conversations,
             "notes": _notes(draft),
-            "holds": presenters.holds(found.only.held_by),
-            "alike": presenters.alike(self.chatbot, self.actor, found.only.similar),
+            "holds": presenters.hold_texts(found.only.held_by),
+            "alike": presenters.similar_values(self.chatbot, self.actor, found.only.similar),
             "subject": dump_subject(self.chatbot, self.actor, draft),
         }
 

@@ -1,4 +1,4 @@
-"""The dashboard (requests by state, what needs attention), and the page of the workers and what they are running."""
+"""The dashboard (requests by state, and those that need attention), and the page of the workers and their work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class KindRow:
-    """The requests of a kind by their present state, and how long they took."""
+    """The requests of a kind by their present state, and their durations."""
 
     kind: str
     cells: Sequence[tuple[str, int, str]]

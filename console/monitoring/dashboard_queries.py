@@ -15,7 +15,7 @@ from conversations.models.conversations import EARLIEST
 
 Status = ComplianceRequest.Status
 
-# Of each state of one chatbot, the oldest, so that those that are due are among them.
+# The oldest requests of each state of one chatbot, so that those that are due are among them.
 MOST_COUNTED = 10_000
 # Of all chatbots together, roughly.
 _MOST_READ = 40_000
@@ -38,7 +38,7 @@ _OPEN_OF_CHATBOTS = """
              ORDER BY r.id LIMIT %(most)s) AS o
  ) AS r
 """
-# The last one read is not counted: it says whether there is more.
+# The last row read is not counted: it only shows that there are more.
 _OPEN = f"""
 SELECT r.status, r.kind, count(*) FILTER (WHERE NOT r.is_last), bool_or(r.is_last),
        count(*) FILTER (WHERE NOT r.is_last AND r.is_late), coalesce(bool_or(r.is_last AND r.is_late), FALSE),
@@ -57,8 +57,8 @@ SELECT r.id, b.slug, b.name, r.kind, r.status, r.hold_reason, r.error_code, r.re
  ORDER BY is_overdue DESC, r.due_at, r.id LIMIT %(shown)s
 """
 
-# One pass over the period: ids begin with the time. All chatbots in one condition, whose values PostgreSQL knows: it
-# then goes by chatbot where they have little of the period, and by time alone where they have most of it.
+# One pass over the period: ids begin with the time. All chatbots are in one condition with values that PostgreSQL
+# knows. It then reads by chatbot if they have little of the period, and by time alone if they have most of it.
 _PERIOD = """
 WITH seen AS MATERIALIZED (
     SELECT r.kind, r.status, (r.received_at AT TIME ZONE %(zone)s)::date AS day,
@@ -86,7 +86,7 @@ SELECT count(*) FROM (
 
 
 class Number(NamedTuple):
-    """A number, or the most that was counted."""
+    """A number, or the limit at which counting stopped."""
 
     value: int
     is_whole: bool
@@ -97,7 +97,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class OpenRequests:
-    """What is not over now, by state, and how much of it is late."""
+    """The requests that have not ended, by state, and how many of them are late."""
 
     by_status: dict[Status, Number]
     overdue: Number
@@ -132,7 +132,7 @@ class AttentionItem:
 
 
 class Duration(NamedTuple):
-    """Of the completed requests of a kind: from the filing to the completion."""
+    """The time from filing to completion, of the completed requests of a kind."""
 
     number: int
     median: timedelta
@@ -141,10 +141,10 @@ class Duration(NamedTuple):
 
 @dataclass(frozen=True)
 class Period:
-    """What was filed in a period: by day, by state as it is now, and how long it took where it is completed.
+    """The requests filed in a period: by day, by present state, and the durations of the completed ones.
 
-    What a request takes is counted from its filing, all included: a grace period, a hold, the wait for a worker. That
-    is what the person waited. `is_whole` says whether all were looked at, or MOST_OF_PERIOD of them.
+    A duration begins with the filing. It includes a grace period, a hold and the wait for a worker, since the person
+    waited for all of these. `is_whole` is false if only MOST_OF_PERIOD of the requests were read.
     """
 
     per_day: dict[tuple[str, date], int]
@@ -155,7 +155,7 @@ class Period:
 
 
 def open_now(chatbots: Collection[int]) -> OpenRequests:
-    """Count what is not over. Of each state of a chatbot the oldest are counted, up to a limit."""
+    """Count the requests that have not ended: the oldest of each state of a chatbot, up to a limit."""
     most = MOST_COUNTED if len(chatbots) <= 1 else min(MOST_COUNTED, max(500, _MOST_READ // len(chatbots)))
     rows = fetch(_OPEN, _of(chatbots) | {"most": most + 1})
     return OpenRequests(
@@ -166,7 +166,7 @@ def open_now(chatbots: Collection[int]) -> OpenRequests:
 
 
 def needs_attention(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> list[AttentionItem]:
-    """Return what needs attention: what is overdue first, then what is held or failed, the first due first."""
+    """Return the requests that need attention: first overdue ones, then held or failed ones, each by due time."""
     values = _of(chatbots) | {"most": most, "shown": most}
     return [AttentionItem(*row) for row in fetch(_NEEDS_ATTENTION, values)]
 
@@ -178,7 +178,7 @@ def refused_identities(chatbots: Collection[int]) -> Number:
 
 
 def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Period:
-    """Return the numbers of what was filed since then, its days in a time zone."""
+    """Return the numbers of the requests filed since then, by day of a time zone."""
     values = {
         "chatbots": array(chatbots),
         "zone": zone,
@@ -204,7 +204,7 @@ def _of(chatbots: Collection[int]) -> dict[str, Any]:
 
 
 def _sum(rows: Sequence[tuple[Any, ...]], place: int) -> Number:
-    """Sum a column of _OPEN; the next one says whether there is more."""
+    """Sum a column of _OPEN. The next column tells whether there are more."""
     return Number(sum(row[place] for row in rows), not any(row[place + 1] for row in rows))
 
 

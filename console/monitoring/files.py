@@ -82,7 +82,7 @@ def _location(export: Export) -> tuple[str, str]:
 
 
 def _is_shortened(export: Export) -> bool:
-    """Return whether a deletion has reduced the time for which it is kept."""
+    """Return whether a deletion has shortened the time for which the export is kept."""
     finished, expires = export.finished_at, export.expires_at
     return finished is not None and expires is not None and expires <= finished + settings.EXPORT_GRACE_DAYS
 
@@ -147,7 +147,7 @@ def _extract_row(request: HttpRequest, extract: DailyExtract) -> ExtractRow:
 
 @action
 def rebuild(request: HttpRequest) -> HttpResponse:
-    """Order the selected days to be rebuilt, and report how many were."""
+    """Order a rebuild of the selected days, and report how many are rebuilt."""
     chosen = selected(request, DailyExtract.objects.all(), DECIDE)
     number = chosen.count()
     ordered = days.order_extracts(chosen, actor=actor_of(request))

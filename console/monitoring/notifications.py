@@ -43,14 +43,14 @@ class CallbackRow:
 
 
 class CallbackFilterForm(forms.Form):
-    """The filters in the URL; with an invalid one the list is empty."""
+    """The filters in the URL. The list is empty if one of them is invalid."""
 
     state = choice_filter(State.choices)
     event = choice_filter((one, f"request.{one}") for one in _EVENTS)
     error = choice_filter(((one.value, one.value) for one in Callback.Failure), label="Last error")
 
     def branches(self) -> list[Q]:
-        """Return a condition for each state. Delivered callbacks have no error, and are most of the rows."""
+        """Return a condition for each state. Most of the rows are delivered callbacks, which have no error."""
         given = self.cleaned_data
         states = [given["state"]] if given["state"] else []
         if given["error"]:
@@ -124,7 +124,7 @@ def mails(request: HttpRequest) -> HttpResponse:
     memberships = Membership.objects.filter(user=user, role=Role.OFFICER).select_related("chatbot")
     roles = list(memberships.order_by("chatbot__name", "pk"))
     if request.method == "POST":
-        # A role given after the page was loaded is not in `shown`, and stays as it is.
+        # A role that was given after the page was loaded is not in `shown`. Its setting is not changed.
         shown, chosen = request.POST.getlist("shown"), request.POST.getlist("wanted")
         wanted = {one.chatbot_id: str(one.chatbot_id) in chosen for one in roles if str(one.chatbot_id) in shown}
         set_mails(user=user, wanted=wanted, actor=actor_of(request))

@@ -1,1 +1,1 @@
-"""The pages of requests: the list, and each request with its history and what can be decided of it now."""
+"""The pages of requests: the list, and each request with its history and the decisions that are possible now."""

@@ -71,7 +71,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
 }
 
 
-def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) -> bool:
+def is_possible(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) -> bool:
     """Return whether the request's state allows the decision. The operation checks again."""
     if decision is Decision.APPROVE:
         return request.status == Status.ON_HOLD or decisions.awaits_approval(request)
@@ -82,17 +82,17 @@ def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) 
     return decisions.is_cancellable(request)
 
 
-def offered(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool) -> list[Decision]:
+def available(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool) -> list[Decision]:
     """Return the decisions that the user can make on the request now."""
-    fitting = [one for one in OPTIONS if fits(one, request, is_retryable=is_retryable)]
-    allowed = [one for one in fitting if may(call, request.chatbot, roles_for(one, request))]
-    if Decision.APPROVE in allowed and decisions.needs_another(request, actor_of(call)):
+    possible = [one for one in OPTIONS if is_possible(one, request, is_retryable=is_retryable)]
+    allowed = [one for one in possible if may(call, request.chatbot, roles_for(one, request))]
+    if Decision.APPROVE in allowed and decisions.needs_second_person(request, actor_of(call)):
         allowed.remove(Decision.APPROVE)
     return allowed
 
 
 def roles_for(decision: Decision, request: ComplianceRequest) -> tuple[Role, ...]:
-    """Return the roles that may make the decision. On a retention run, as on its period, officers decide."""
+    """Return the roles that may make the decision. Officers decide on a retention run, as they do on its period."""
     return DECIDE if request.kind == ComplianceRequest.Kind.RETENTION else OPTIONS[decision].roles
 
 
@@ -101,7 +101,7 @@ def roles_to_start(request: ComplianceRequest) -> tuple[Role, ...]:
     return MANAGE_REQUESTS if request.kind == ComplianceRequest.Kind.REDACTION else DECIDE
 
 
-def offered_in_bulk(call: HttpRequest) -> list[Decision]:
+def available_in_bulk(call: HttpRequest) -> list[Decision]:
     """Return the decisions that the user can make in at least one chatbot."""
     return [one for one, option in OPTIONS.items() if has_role(call, option.roles)]
 
@@ -115,7 +115,7 @@ def decide(
     note: str = "",
     held_for: str | None = None,
 ) -> ComplianceRequest:
-    """Carry out a decision in the user's name. `held_for` is the hold, or the status, that they were shown.
+    """Carry out a decision in the user's name. `held_for` is the hold, or the status, that the page showed.
 
     Raises Refused.
     """
@@ -131,9 +131,9 @@ def decide_all(
     reason: str,
     held_for: Mapping[str, str],
 ) -> tuple[int, Counter[str]]:
-    """Decide on each request, in the order given. Returns how many were decided, and the errors of the others.
+    """Decide on each request, in the order given. Returns the number of decided ones, and the errors of the others.
 
-    `held_for`: a request's id -> the hold that the user was shown, or the status of what was not on hold.
+    `held_for`: a request's id -> the hold that the page showed, or the status if it was not on hold.
     """
     decided, refused = 0, Counter[str]()
     for request in requests:

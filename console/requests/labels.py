@@ -50,7 +50,7 @@ SHORT_HOLDS = {
     HoldReason.RESTORED: "After a restore",
 }
 
-# With "four eyes", after a sentence that says when a deletion or redaction starts.
+# With "four eyes", after the sentence about the start of a deletion or redaction.
 APPROVED_FIRST = " In this chatbot, a second person approves it first."
 
 
@@ -77,8 +77,8 @@ def due_mark(request: ComplianceRequest) -> str:
     return "soon" if left <= DUE_SOON_WITHIN and had_longer else ""
 
 
-def what_next(request: ComplianceRequest) -> str:
-    """Return a sentence on what the request waits for and what happens next."""
+def next_step(request: ComplianceRequest) -> str:
+    """Return a sentence on the next step of the request, and what it waits for."""
     status = Status(request.status)
     if status == Status.ACCEPTED:
         return _accepted(request)
@@ -160,7 +160,7 @@ _BEFOREHAND = "An officer who did not file it can approve it already."
 
 
 def _starts(request: ComplianceRequest) -> str:
-    """Return when a request starts that waits for its time, and what can hold it then."""
+    """Return when a request with a start time starts, and what can hold it then."""
     clock, is_approved = _clock(request), HoldReason.AWAITING_APPROVAL in request.approved_holds
     if awaits_approval(request):
         text = (
@@ -213,28 +213,28 @@ def _held(request: ComplianceRequest) -> str:
         reason = _RUN_FILED_AGAIN if is_replayed else _WHY_RUN_HELD[HoldReason(str(request.hold_reason))]
         reason = reason.format(announced=run.announced or 0)
         sets_back = "" if run.announced is None else "; rejecting it sets the retention period back"
-        return f"{reason} Nothing has been erased. {_who(request)} must approve or reject it{sets_back}."
+        return f"{reason} Nothing has been erased. {_decider(request)} must approve or reject it{sets_back}."
     reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
         guard=request.chatbot.max_conversations_per_deletion, kind=request.get_kind_display().lower()
     )
-    return f"{reason} Nothing has been erased. {_who(request)} must approve or reject it."
+    return f"{reason} Nothing has been erased. {_decider(request)} must approve or reject it."
 
 
-_HOLDS_AGAIN = {
+_REMAINING_HOLDS = {
     HoldReason.EXPORT_PENDING: "an earlier export of the same data has not been delivered",
     HoldReason.TOO_MANY_CONVERSATIONS: "it names more conversations now than the chatbot's guard allows ({guard:,})",
     HoldReason.AWAITING_APPROVAL: "each deletion needs the approval of a second person",
 }
 
 
-def holds_again(request: ComplianceRequest, held_by: Sequence[HoldReason]) -> list[str]:
-    """Return why a deletion would be put on hold after this approval. `held_by`: what would hold any like it now."""
+def remaining_holds(request: ComplianceRequest, held_by: Sequence[HoldReason]) -> list[str]:
+    """Return the reasons to hold a deletion after this approval. `held_by` are those for a new one like it now."""
     approved = {*request.approved_holds, *approved_with(request)}
     guard = request.chatbot.max_conversations_per_deletion
-    return [_HOLDS_AGAIN[reason].format(guard=guard) for reason in held_by if reason not in approved]
+    return [_REMAINING_HOLDS[reason].format(guard=guard) for reason in held_by if reason not in approved]
 
 
-def _who(request: ComplianceRequest) -> str:
+def _decider(request: ComplianceRequest) -> str:
     return "An officer who did not file it" if request.chatbot.four_eyes else "An officer"
 
 

@@ -22,15 +22,15 @@ from common.texts import REFERENCE, RULES, counted
 from common.times import EARLIEST, LATEST, midnight
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
-from compliance.requests import whom
+from compliance.requests import disclosure
 from compliance.requests.decisions import HAS_SUBJECT, REASONS, Decision
 from compliance.requests.queries import matching
 from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
 from console.common.pages import action, back_to, page, render
 from console.common.scope import DECIDE, actor_of, may, scope_of, within_scope
 from console.requests import labels
-from console.requests.decisions import OPTIONS, BulkForm, decide_all, offered_in_bulk
-from console.requests.presenters import ShownWhom
+from console.requests.decisions import OPTIONS, BulkForm, available_in_bulk, decide_all
+from console.requests.presenters import ShownSubject
 
 Status = ComplianceRequest.Status
 
@@ -49,7 +49,7 @@ _DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON}
 
 
 class RequestFilterForm(forms.Form):
-    """The filters in the URL, none of which names a chatter. Dates are days in `zone`."""
+    """The filters in the URL. None identifies a chatter. Dates are days in `zone`."""
 
     kind = choice_filter(ComplianceRequest.Kind.choices)
     status = choice_filter(Status.choices)
@@ -97,7 +97,7 @@ class RequestFilterForm(forms.Form):
     def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
         if day is None:
             return None
-        # There are no requests beyond, and days without a next one.
+        # There are no requests outside of these days, and the last day of the calendar has no next one.
         within = min(max(day, EARLIEST.date()), LATEST.date())
         return midnight(within + timedelta(days=days), self._zone)
 
@@ -113,7 +113,7 @@ def requests(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         rows = ComplianceRequest.objects.defer(*UNREAD)
         found = MergedQuery(rows, scope.ids, form.branches(view)).page(request)
-    offered = offered_in_bulk(request)
+    available = available_in_bulk(request)
     return render(
         request,
         "console/requests/list.html",
@@ -124,7 +124,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         rows=request_rows(found.rows, scope.visible),
         views=[_tab(name, view, scope.slug) for name in _VIEWS],
         view=view,
-        bulk=BulkForm(decisions=offered) if offered else None,
+        bulk=BulkForm(decisions=available) if available else None,
         here=request.get_full_path(),
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )
@@ -137,7 +137,7 @@ class RequestRow(NamedTuple):
     hold: str
     due: str
     age: str
-    shown: ShownWhom | None = None
+    shown: ShownSubject | None = None
 
 
 def request_rows(found: list[ComplianceRequest], chatbots: list[Chatbot]) -> list[RequestRow]:
@@ -174,10 +174,10 @@ MOST_SELECTED = 100
 def decide(request: HttpRequest) -> HttpResponse:
     """Show the selected requests; with `confirmed`, decide on each and report the results."""
     back = back_to(request, "console:requests")
-    offered = offered_in_bulk(request)
-    if not offered:
+    available = available_in_bulk(request)
+    if not available:
         raise PermissionDenied
-    form = BulkForm(request.POST, decisions=offered)
+    form = BulkForm(request.POST, decisions=available)
     selected = list(_chosen(request))
     if not form.is_valid() or not selected:
         errors = [str(error) for errors in form.errors.values() for error in errors]
@@ -195,7 +195,7 @@ def decide(request: HttpRequest) -> HttpResponse:
             reason=REASONS[decision](reason).label,
             choice=form.cleaned_data["choice"],
             rows=_to_confirm(request, decision, selected),
-            shows_whom=decision is Decision.APPROVE,
+            shows_subject=decision is Decision.APPROVE,
             back=back,
         )
     decided, refused = decide_all(request, decision, selected, reason=reason, held_for=_held_for(request))
@@ -207,13 +207,14 @@ def decide(request: HttpRequest) -> HttpResponse:
 
 
 def _to_confirm(request: HttpRequest, decision: Decision, selected: list[ComplianceRequest]) -> list[RequestRow]:
-    """Return the rows to confirm; before an approval, with whom the deletions are about that the user decides on."""
+    """Return the rows to confirm; for an approval, with the subjects of the deletions that the user may decide on."""
     rows = request_rows(selected, [one.chatbot for one in selected])
     if decision is not Decision.APPROVE:
         return rows
-    theirs = [one.pk for one in selected if whom.is_shown(one) and may(request, one.chatbot, DECIDE)]
-    shown = whom.show_all(request_ids=theirs, actor=actor_of(request))
-    return [row._replace(shown=ShownWhom(shown[row.request.pk])) if row.request.pk in shown else row for row in rows]
+    theirs = [one.pk for one in selected if disclosure.is_disclosable(one) and may(request, one.chatbot, DECIDE)]
+    shown = disclosure.disclose_all(request_ids=theirs, actor=actor_of(request))
+    subjects = {request_id: ShownSubject(subject) for request_id, subject in shown.items()}
+    return [row._replace(shown=subjects.get(row.request.pk)) for row in rows]
 
 
 def _held_for(request: HttpRequest) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the page of a request shows of its results."""
+"""The parts of a request's results for the page of the request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision
+from compliance.requests.disclosure import DisclosedSubject
 from compliance.requests.preview import Preview
 from compliance.requests.results import (
     COUNTED,
@@ -22,7 +23,6 @@ from compliance.requests.results import (
     Outcomes,
     counts_of,
 )
-from compliance.requests.whom import Whom
 from compliance.work.sql import SHARING
 from console.filing.pasted_values import peculiarities
 from console.requests.decisions import DecisionForm, DecisionOption
@@ -44,21 +44,21 @@ class Choice(NamedTuple):
     form: DecisionForm
 
 
-class ShownWhom(NamedTuple):
-    """Whom a deletion is about, to a user who decides on it; without `preview` in a list."""
+class ShownSubject(NamedTuple):
+    """The subject of a deletion, for a user who decides on it. A list has no `preview`."""
 
-    whom: Whom
+    subject: DisclosedSubject
     preview: Preview | None = None
 
     @property
     def notes(self) -> list[str]:
-        return peculiarities(self.whom.value or "")
+        return peculiarities(self.subject.value or "")
 
 
 class StoreCount(NamedTuple):
     label: str
     number: int
-    kept: str  # what is left of them, or how many; empty if nothing is
+    kept: str  # which rows are kept, or how many; empty if none are
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ExportedFile:
 
 
 def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
-    """Return what a deletion erased and kept, or what an export contains, by store."""
+    """Return the rows that a deletion erased and kept, or those in an export, by store."""
     numbers = counts_of(request)
     if request.kind == Kind.EXPORT:
         return [StoreCount(COUNTED[name], numbers[name], "") for name in EXPORTED]
@@ -107,7 +107,7 @@ def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | N
 
 
 def failure_of(request: ComplianceRequest) -> Help | None:
-    """Return what the error of a failed request or attempt means, and what to do."""
+    """Return the meaning of the error of a failed request or attempt, and how to fix it."""
     is_requeued = request.status != Status.FAILED and request.error_code in REQUEUE_REASONS
     if not request.error_code or is_requeued or request.status == Status.CANCELLED:
         return None
@@ -116,7 +116,7 @@ def failure_of(request: ComplianceRequest) -> Help | None:
 
 
 def pending_exports(request: ComplianceRequest) -> list[ComplianceRequest]:
-    """Return the exports that a deletion is on hold for: of the same chatter, and the one that it names."""
+    """Return the exports for which a deletion is on hold: those of the same chatter, and the one it refers to."""
     others = ComplianceRequest.objects.filter(kind=Kind.EXPORT).only("kind", "status", "received_at", "error_code")
     noted = others.filter(pk__in=[one for one in [request.pending_export_id] if one])
     chatter = ComplianceRequest.objects.filter(pk=request.pk)

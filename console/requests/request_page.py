@@ -1,4 +1,4 @@
-"""The page of a request: its state, its history, and the decisions that can be made."""
+"""The page of a request: its state, its history, and the possible decisions."""
 
 from http import HTTPStatus
 from typing import Any
@@ -15,15 +15,15 @@ from common.texts import counted
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import results, whom
+from compliance.requests import disclosure, results
 from compliance.requests.decisions import (
     HAS_SUBJECT,
     Decision,
     awaits_approval,
     end_of_own_grace,
-    needs_another,
+    find_start_refusal,
+    needs_second_person,
     start_now,
-    why_not_now,
 )
 from compliance.requests.preview import preview_filed
 from compliance.requests.results import conversations_done, download_link
@@ -37,7 +37,7 @@ from console.requests.history import timeline
 from console.requests.list_page import UNREAD
 from console.requests.presenters import (
     Choice,
-    ShownWhom,
+    ShownSubject,
     ahead_of,
     conversations_of,
     counts,
@@ -73,7 +73,7 @@ def download(request: HttpRequest, request_id: UUID, file_id: int | None = None)
     try:
         link = download_link(found, actor=actor_of(request), file_id=file_id)
     except Refused as refused:
-        # An unfinished export has no copies either.
+        # An unfinished export has no copies of files either.
         if refused.code in ({"not_found", "not_ready"} if file_id is not None else {"not_found"}):
             raise Http404 from None
         status = int(_REFUSALS.get(refused.code, HTTPStatus.CONFLICT))
@@ -107,12 +107,12 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
 
 
 @action
-def show_whom(request: HttpRequest, request_id: UUID) -> HttpResponse:
-    """Show whom a deletion is about that waits for a decision, in this answer only."""
+def show_subject(request: HttpRequest, request_id: UUID) -> HttpResponse:
+    """Show the subject of a deletion that waits for a decision, in this response only."""
     found = _find(request, request_id)
     pages.require(request, found.chatbot, DECIDE)
     try:
-        shown = ShownWhom(*whom.show(request_id=found.pk, actor=actor_of(request)))
+        shown = ShownSubject(*disclosure.disclose(request_id=found.pk, actor=actor_of(request)))
     except Refused as refused:
         return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
     return _answer(request, found, shown=shown)
@@ -161,7 +161,7 @@ def _answer(
     decision: Decision | None = None,
     refused: str = "",
     status: int = HTTPStatus.OK,
-    shown: ShownWhom | None = None,
+    shown: ShownSubject | None = None,
 ) -> HttpResponse:
     outcomes, now = results.read([found]), timezone.now()
     manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
@@ -172,7 +172,7 @@ def _answer(
             decisions.OPTIONS[one],
             form if form and one == decision else DecisionForm(decision=one, initial=held_for),
         )
-        for one in decisions.offered(request, found, is_retryable=_is_retryable(found))
+        for one in decisions.available(request, found, is_retryable=_is_retryable(found))
     ]
     waits_for_approval = found.status == Status.ON_HOLD or awaits_approval(found)
     may_approve = any(one.decision is Decision.APPROVE for one in choices)
@@ -185,13 +185,13 @@ def _answer(
         chatbot=found.chatbot,
         **_progress(found),
         choices=choices,
-        may_start=not why_not_now(found, now) and may(request, found.chatbot, decisions.roles_to_start(found)),
+        may_start=not find_start_refusal(found, now) and may(request, found.chatbot, decisions.roles_to_start(found)),
         has_own_grace=end_of_own_grace(found, now) is not None,
         refused=refused,
-        filed_by_user=waits_for_approval and decides and needs_another(found, actor_of(request)),
+        filed_by_user=waits_for_approval and decides and needs_second_person(found, actor_of(request)),
         preview=preview,
-        holds_again=labels.holds_again(found, preview.only.held_by) if preview else [],
-        shows_whom=decides and whom.is_shown(found),
+        remaining_holds=labels.remaining_holds(found, preview.only.held_by) if preview else [],
+        shows_subject=decides and disclosure.is_disclosable(found),
         shown=shown,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
         ahead=ahead_of(found),
@@ -224,7 +224,7 @@ def _progress(found: ComplianceRequest) -> dict[str, Any]:
     return {
         "found": found,
         "state": labels.state_of(found),
-        "next": labels.what_next(found),
+        "next": labels.next_step(found),
         "done": conversations_done(found),
         "days": found.extracts + found.extracts_left,
         "is_live": found.status not in labels.AT_REST,

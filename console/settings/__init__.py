@@ -1,1 +1,1 @@
-"""User data settings: the pages of a chatbot's settings, and an action for each save."""
+"""User data settings: the pages of a chatbot's settings, and an action for each form."""

@@ -71,7 +71,7 @@ def action(
 
     It is called once the form is valid, with the variables of the URL, and returns a response, or a message with
     which to redirect to the section. Errors of the form, and a ValidationError, are shown on the section's page at
-    `form`, by its name there; it is that of the section unless given. The form that has the name of a page is
+    the form with the name `form`, by default the name of the section. The form that has the name of a page is
     submitted to the page's address, where a GET shows the page.
     """
     page = PAGE_OF[section]
@@ -166,7 +166,7 @@ def set_member(submitted: Submitted[forms.MemberForm]) -> str:
 
 @action(forms.RetentionForm, "retention", roles=DECIDE)
 def set_retention(submitted: Submitted[forms.RetentionForm]) -> Answer:
-    """Save a longer period, or none, at once. Of another one show first what it would erase."""
+    """Save a longer period, or none, at once. For any other period, show first what it would erase."""
     chatbot, days = submitted.chatbot, submitted.form.chosen
     if days is not None and policy.needs_confirmation(chatbot, days):
         return _confirm(submitted, days)
@@ -175,7 +175,7 @@ def set_retention(submitted: Submitted[forms.RetentionForm]) -> Answer:
 
 
 def _confirm(submitted: Submitted[forms.RetentionForm], days: int) -> Answer:
-    """Save the period if the number was typed as shown, else show it."""
+    """Save the period if the shown number was typed, or else show the number."""
     request, chatbot, actor = submitted.request, submitted.chatbot, submitted.actor
     typed = request.POST if "confirmed" in request.POST else None
     form = forms.RetentionConfirmationForm(typed, chatbot=chatbot, actor=actor, days=days)
@@ -224,7 +224,7 @@ def check_access(submitted: Submitted[ConsoleForm]) -> HttpResponse:
 @action(bucket.NewCredentialForm, "bucket", form="credentials")
 @sensitive_variables("new")
 def issue_credentials(submitted: Submitted[bucket.NewCredentialForm]) -> HttpResponse:
-    """Answer with the secret, once, as `create_key` does. Calls IAM and the hosted bucket, for a minute at most."""
+    """Return the page with the secret, once, as `create_key` does. Calls IAM and the bucket for up to a minute."""
     if not bucket.may_issue():
         raise ValidationError("The console does not issue credentials here. Use issue_bucket_credentials.")
     label, chatbot = submitted.form.cleaned_data["label"], submitted.chatbot
@@ -253,7 +253,7 @@ def revoke_credentials(submitted: Submitted[bucket.RevokeCredentialForm], *, cre
 @action(key_forms.NewApiKeyForm, "keys")
 @sensitive_variables("created")
 def create_key(submitted: Submitted[key_forms.NewApiKeyForm]) -> HttpResponse:
-    """Answer with the secret, once. The answer must not be stored."""
+    """Return the page with the secret, once. The response must not be stored."""
     arguments = submitted.form.arguments()
     created = keys.create_api_key(chatbot=submitted.chatbot, actor=submitted.actor, **arguments)
     return submitted.show("new_key.html", "New API key", created=created)
@@ -263,7 +263,7 @@ def create_key(submitted: Submitted[key_forms.NewApiKeyForm]) -> HttpResponse:
 @action(key_forms.NewIdentityKeyForm, "keys", form="identity_keys")
 @sensitive_variables("created")
 def create_identity_key(submitted: Submitted[key_forms.NewIdentityKeyForm]) -> HttpResponse:
-    """Answer with what tokens have to name, and with a secret of ours, once, as `create_key` does."""
+    """Return the page with the claims that tokens need and, once, a secret of ours, as `create_key` does."""
     arguments = submitted.form.arguments()
     created = identity_keys.create_identity_key(chatbot=submitted.chatbot, actor=submitted.actor, **arguments)
     return submitted.show("new_identity_key.html", "New identity key", created=created)
@@ -272,7 +272,7 @@ def create_identity_key(submitted: Submitted[key_forms.NewIdentityKeyForm]) -> H
 @action(key_forms.CallbackSecretForm, "callbacks")
 @sensitive_variables("created")
 def create_callback_secret(submitted: Submitted[key_forms.CallbackSecretForm]) -> HttpResponse:
-    """Answer with the secret, once, as `create_key` does."""
+    """Return the page with the secret, once, as `create_key` does."""
     hours = submitted.form.cleaned_data["overlap_hours"]
     created = keys.create_callback_secret(chatbot=submitted.chatbot, overlap_hours=hours, actor=submitted.actor)
     return submitted.show("new_callback_secret.html", "New callback secret", created=created)
@@ -280,7 +280,7 @@ def create_callback_secret(submitted: Submitted[key_forms.CallbackSecretForm]) -
 
 @action(ConsoleForm, "callbacks", form="test_callback", roles=DECIDE, asks_password=False)
 def send_test_callback(submitted: Submitted[ConsoleForm]) -> Answer:
-    """Call the chatbot's callback URL, for five seconds at most, and show the outcome."""
+    """Call the chatbot's callback URL for up to five seconds, and show the outcome."""
     try:
         sent = callback_trial.send(chatbot=submitted.chatbot, actor=submitted.actor)
     except Refused as refused:
@@ -311,6 +311,6 @@ def change_limit(submitted: Submitted[key_forms.RateLimitForm], *, prefix: str) 
 @sensitive_post_parameters()
 @action(forms.TrialForm, "resolver", roles=DECIDE, asks_password=False)
 def try_resolver(submitted: Submitted[forms.TrialForm]) -> str:
-    """Call the client's address with the typed values, for five seconds at most. The message is its outcome."""
+    """Call the client's address with the typed values for up to five seconds. The message is the outcome."""
     outcome = trial.run(chatbot=submitted.chatbot, values=submitted.form.values(), actor=submitted.actor)
     return f"{outcome}."

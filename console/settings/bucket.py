@@ -17,7 +17,7 @@ from chatbots.operations.credentials import can_issue
 from console.changelog import names_of
 from console.common.forms import AS_TYPED, ConsoleForm
 
-_CHANGED = "Someone else has changed the bucket since you loaded this page. Reload it and check the settings again."
+_CHANGED = "Another user has changed the bucket since you loaded this page. Reload it and check the settings again."
 
 _OF_CLIENT = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
 
@@ -33,7 +33,7 @@ class BucketForm(ConsoleForm):
     )
     bucket = _text("Bucket", "The bucket name.", 63)
     region = _text("Region", "For example eu-west-3.", 64)
-    # Django removes fields from the class, so its own `prefix` stays.
+    # Django removes fields from the class, so the form keeps its own `prefix`.
     prefix = _text(  # type: ignore[assignment]
         "Prefix", "Folder for all files, for example exports/acme. Leave empty for the top level.", 200
     )

@@ -103,7 +103,7 @@ class RulesForm(ConsoleForm):
     max_conversations_per_deletion = forms.IntegerField(
         label="Guard",
         min_value=0,
-        help_text="A deletion of more conversations than this is put on hold until someone approves it. The value "
+        help_text="A deletion of more conversations than this is put on hold until it is approved. The value "
         "is often a placeholder or shared by many people.",
     )
     four_eyes = forms.BooleanField(
@@ -270,12 +270,12 @@ class RetentionForm(ConsoleForm):
         return int(self.cleaned_data["days"]) if self.cleaned_data["days"] else None
 
 
-# A number that was shown holds for so long: then it has to be counted again.
+# A number on the page is valid for this long. Then it has to be counted again.
 _NUMBER_HOLDS = timedelta(minutes=30)
 
 
 class ShownNumberField(forms.IntegerField):
-    """A whole number that may be typed as pages show it, with a comma or a space before each three digits."""
+    """A whole number that may be typed as pages show it, with commas or spaces between groups of three digits."""
 
     def to_python(self, value: Any) -> int | None:
         text = str(value or "").strip()
@@ -286,7 +286,7 @@ _GROUPED = re.compile(r"[0-9]{1,3}(?:[,\s][0-9]{3})+")
 
 
 class RetentionConfirmationForm(ConsoleForm):
-    """The number that the page has shown, typed. `shown` holds it, sealed."""
+    """The number on the page, typed by the user. `shown` contains it, sealed."""
 
     shown = forms.CharField(widget=forms.HiddenInput)
     confirmed = ShownNumberField(

@@ -1,6 +1,6 @@
-"""The pages of a chatbot's settings, also with a form that was refused, and the overview of them.
+"""The pages of a chatbot's settings and their overview. A page can show a form that was refused.
 
-`PAGES` has each page with its sections; a section has a template of its name, and the anchor.
+`PAGES` has each page with its sections. A section has a template and an anchor of its name.
 """
 
 import json
@@ -55,7 +55,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class RefusedForm:
-    """A form with errors: its name on the page, and what identifies the API key or credentials it is about."""
+    """A form with errors: its name on the page, and the prefix or id of its API key or credentials."""
 
     name: str
     form: ConsoleForm
@@ -197,7 +197,7 @@ def _members(shown: Shown) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SettingsPage:
-    """A page: its title, what it is for, its sections, its page of help, and what its sections show."""
+    """A page: its title, purpose, sections, page of help, and the context of its sections."""
 
     title: str
     purpose: str
@@ -265,7 +265,7 @@ def settings_page(request: HttpRequest, slug: str, name: str) -> HttpResponse:
 def show(
     request: HttpRequest, chatbot: Chatbot, name: str | None = None, refused: RefusedForm | None = None
 ) -> HttpResponse:
-    """Answer with a page of the settings, or with their overview. A refused form is in place of an empty one."""
+    """Return a page of the settings, or their overview. A refused form replaces an empty one."""
     overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
     here = PAGES[name] if name else None
     return render(

@@ -31,7 +31,7 @@ def icon(name: str, label: str = "") -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M") -> SafeString:
-    """Render an instant in a time zone, which the page names elsewhere."""
+    """Render an instant in a time zone, which the page shows elsewhere."""
     if at is None:
         return SafeString("")
     local = timezone.localtime(at, ZoneInfo(zone))
@@ -85,7 +85,7 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 @register.filter
 def duration(length: object) -> str:
-    """Return a timedelta by its two largest units: `3 d 4 h`, `2 min 10 s`, `0.4 s`; else an empty string."""
+    """Return a timedelta in its two largest units: `3 d 4 h`, `2 min 10 s`, `0.4 s`. Empty for other values."""
     if not isinstance(length, timedelta):
         return ""
     seconds = length.total_seconds()
@@ -102,7 +102,7 @@ def duration(length: object) -> str:
 
 @register.filter
 def short_id(identifier: object) -> str:
-    """Return the last characters of a UUID, which differ; the first ones are a time."""
+    """Return the last characters of a UUID. The first ones are a time, and differ little."""
     return str(identifier)[-8:]
 
 

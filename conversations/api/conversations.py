@@ -70,7 +70,7 @@ class ConversationsView(ChatbotView):
     post_scope = Scope.CONVERSATIONS_WRITE
     takes_long = ["POST"]
 
-    def most_body_bytes(self) -> int:
+    def max_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES
 
     @describe(
@@ -203,7 +203,7 @@ class LookUpView(ChatbotView):
     scope = Scope.CONVERSATIONS_READ
     takes_long = ["POST"]
 
-    def most_body_bytes(self) -> int:
+    def max_body_bytes(self) -> int:
         # A thousand ids of 200 characters, each written as an escape of 4 bytes or so.
         return min(_MAX_LOOK_UP_BYTES, settings.MAX_BODY_BYTES)
 

@@ -20,7 +20,7 @@ from conversations import identification
 from conversations.api import examples, shapes
 from conversations.api.conversations import unavailable
 from conversations.documents import DocumentError, DocumentInvalid, at_most, errors_of
-from conversations.identification import NamedIdentity
+from conversations.identification import GivenIdentity
 from conversations.intake import IntakeFailed
 
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -35,7 +35,7 @@ class IdentifyView(ChatbotView):
     scope = ApiKey.Scope.IDENTITIES_WRITE
     takes_long = ["POST"]
 
-    def most_body_bytes(self) -> int:
+    def max_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES
 
     @describe(
@@ -94,10 +94,10 @@ def _parse(raw: bytes) -> shapes.IdentitiesBody:
     raise Problem("invalid", detail, errors=shapes.field_errors(body))
 
 
-def _identity(item: Any) -> NamedIdentity | DocumentInvalid:
+def _identity(item: Any) -> GivenIdentity | DocumentInvalid:
     valid = _validated(shapes.IdentityItem, item)
     if isinstance(valid, shapes.IdentityItem):
-        return NamedIdentity(
+        return GivenIdentity(
             id=valid.id, key=valid.unique_chatter_identifier_key, value=valid.unique_chatter_identifier_value
         )
     given = item.get("id") if isinstance(item, dict) else None

@@ -25,7 +25,7 @@ from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import answer, describe, link, location_header, parameters_of
 from conversations import messages, uploads
 from conversations.api import examples, shapes
-from conversations.api.upload_form import most_body_bytes, read_upload_form
+from conversations.api.upload_form import max_body_bytes, read_upload_form
 from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,8 @@ class FilesView(ChatbotView):
     post_scope = Scope.CONVERSATIONS_WRITE
     takes_long = ["POST"]
 
-    def most_body_bytes(self) -> int:
-        return most_body_bytes()
+    def max_body_bytes(self) -> int:
+        return max_body_bytes()
 
     @describe(
         operation_id="listFiles",
@@ -201,7 +201,7 @@ class FileDownloadView(ChatbotView):
             raise Problem("not_found", "The conversation has no file with this number.")
         try:
             link = messages.download_link(file=file, actor=caller_of(request).actor)
-        except messages.FileGone:
+        except messages.FileDeleted:
             raise Problem("conversation_deleted") from None
         except StorageError:
             raise Problem("unavailable", "The storage cannot be used for now.") from None

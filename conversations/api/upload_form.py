@@ -55,7 +55,7 @@ def read_upload_form(request: HttpRequest) -> UploadForm:
     raise invalid_field("/file", "missing", "Send one file.")
 
 
-def most_body_bytes() -> int:
+def max_body_bytes() -> int:
     return settings.UPLOAD_MAX_BYTES + _BYTES_AROUND_FILE
 
 
@@ -67,7 +67,7 @@ def _events(request: HttpRequest) -> Iterator[_Event]:
         raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
     if not _BOUNDARY.fullmatch(boundary):
         raise Problem("invalid", "The header Content-Type must name the boundary of the form's parts.")
-    return _parse(boundary, body_as_it_arrives(request, most=most_body_bytes()))
+    return _parse(boundary, body_as_it_arrives(request, most=max_body_bytes()))
 
 
 def _parse(boundary: str, pieces: Iterator[bytes]) -> Iterator[_Event]:

@@ -33,7 +33,7 @@ from common.logs import describe_kind
 from common.storage import StorageError, Written
 from conversations.extracts import leases
 from conversations.extracts.leases import SETTLING
-from conversations.locks import await_running
+from conversations.locks import wait_for_intake
 from conversations.models import DailyExtract
 from conversations.placement import machines
 from conversations.snapshots import read_patiently, snapshot
@@ -106,7 +106,7 @@ def build(
             detail = describe_refusal(error)
             logger.warning("extract.refused extract=%s %s", extract.id, detail)
             on_refused()
-            leases.put_off(extract, REFUSED, detail, wait=_WAIT)
+            leases.postpone(extract, REFUSED, detail, wait=_WAIT)
         elif isinstance(error, psycopg.Error):  # of the reader, since Django's raises Django's errors
             detail = f"The conversations could not be read: {describe_database_error(error)}."
             leases.fail(extract, "extract_not_read", detail, retryable=True)
@@ -122,7 +122,7 @@ def _lose_machine(extract: DailyExtract) -> None:
     if extract.error_code == machines.SILENT:
         leases.fail(extract, machines.SILENT, machines.LOST, retryable=True)
     else:
-        leases.put_off(extract, machines.SILENT, machines.LOST, wait=_WAIT)
+        leases.postpone(extract, machines.SILENT, machines.LOST, wait=_WAIT)
 
 
 def _build(extract: DailyExtract, on_read: OnRead, *, may_call_client: bool) -> bool:
@@ -142,7 +142,7 @@ def _build(extract: DailyExtract, on_read: OnRead, *, may_call_client: bool) -> 
         if extract.state == "pending":
             # Intakes and marks that may not have seen the row of a new day; later ones see it, and flag it.
             with transaction.atomic():
-                await_running(extract.chatbot_id)
+                wait_for_intake(extract.chatbot_id)
     except BaseException:
         location.storage.abort_after_error(key, upload_id)
         raise

@@ -135,7 +135,7 @@ def requeue(extract: DailyExtract, *, wait: timedelta = timedelta()) -> None:
     extract.release(wait=wait)
 
 
-def put_off(extract: DailyExtract, code: str, detail: str, *, wait: timedelta) -> None:
+def postpone(extract: DailyExtract, code: str, detail: str, *, wait: timedelta) -> None:
     """As `requeue`, once the database answers, and record why."""
     retry_while_unavailable(lambda: extract.release(wait=wait, **_error(code, detail)))
 
@@ -164,7 +164,7 @@ def expire(extract: DailyExtract) -> None:
     extract.release(state=State.EXPIRED, key=None, upload_id=None, stale_at=None, **_FRESH)
 
 
-def end_all() -> None:
+def release_all() -> None:
     """Take all days from whoever builds them."""
     DailyExtract.objects.exclude(token=None).update(token=None, next_attempt_at=Now())
 

@@ -100,7 +100,7 @@ SELECT count(*) FROM pg_stat_activity
 class Step(NamedTuple):
     """A piece of the conversion that is committed by itself: in words, as SQL, and the bytes that it copies."""
 
-    what: str
+    summary: str
     statement: str
     copies: int = 0
 
@@ -138,7 +138,7 @@ def plan(*, shards: int = SHARDS) -> list[Step]:
     coordinator.refuse_unless_coordinator()
     if has_migrations_to_apply():
         raise NotDistributable("There are migrations to apply: run manage.py migrate first.")
-    return list(_left(shards))
+    return list(_remaining_steps(shards))
 
 
 def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractContextManager[None]]) -> None:
@@ -146,7 +146,7 @@ def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractConte
 
     To be called as the tables' owner, outside a transaction. Can be repeated. Raises NotDistributable.
     """
-    with _alone():
+    with _lock():
         steps = plan(shards=shards)
         if not steps:
             return
@@ -155,7 +155,7 @@ def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractConte
             execute(statement)
         for step in steps:
             with progress(step):
-                _take(step)
+                _run(step)
 
 
 def check() -> None:
@@ -165,7 +165,7 @@ def check() -> None:
     """
     was_open = connection.connection is not None
     try:
-        if coordinator.version() and any(_left(SHARDS)):
+        if coordinator.version() and any(_remaining_steps(SHARDS)):
             raise NotDistributed
     except NotDistributable:
         raise NotDistributed from None
@@ -189,7 +189,7 @@ def foreign_keys() -> Iterator[Key]:
                 continue
             target = field.target_field.model
             if field.db_constraint:  # type: ignore[attr-defined]  # not in Django's stubs
-                yield _of_django(model, field, target)
+                yield _django_key(model, field, target)
             elif target is not Chatbot:
                 yield Key(
                     model._meta.db_table,
@@ -199,7 +199,7 @@ def foreign_keys() -> Iterator[Key]:
                 )
 
 
-def _of_django(model: type[Model], field: Any, target: type[Model]) -> Key:
+def _django_key(model: type[Model], field: Any, target: type[Model]) -> Key:
     """Return the key that Django makes for a field."""
     editor: Any = connection.schema_editor(collect_sql=True)
     # The last argument as in Django's `create_model` and `add_field`.
@@ -216,12 +216,12 @@ def _names(models: tuple[type[Model], ...]) -> list[str]:
     return [model._meta.db_table for model in models]
 
 
-def _of(tables: dict[str, _Table], models: tuple[type[Model], ...]) -> list[_Table]:
+def _present(tables: dict[str, _Table], models: tuple[type[Model], ...]) -> list[_Table]:
     """Return those of the tables that there are. One may come with a migration that is to be applied."""
     return [tables[name] for name in _names(models) if name in tables]
 
 
-def _left(shards: int) -> Iterator[Step]:
+def _remaining_steps(shards: int) -> Iterator[Step]:
     """Yield the steps that are left, in their order. None in a database without the tables."""
     tables = _tables()
     if not tables:
@@ -231,14 +231,14 @@ def _left(shards: int) -> Iterator[Step]:
     in_the_way = [key for key in keys if key.name in present and local & {key.table, key.target}]
     yield from _drop_keys(in_the_way)
     yield from _change_primary_keys(tables)
-    for table in _of(tables, REFERENCE):
+    for table in _present(tables, REFERENCE):
         if table.kind == _LOCAL:
             statement = f"SELECT create_reference_table('{table.name}')"
             yield Step(f"Copy {table.name} to each machine", statement, table.local_bytes)
-    for table in _of(tables, DISTRIBUTED):
+    for table in _present(tables, DISTRIBUTED):
         yield from _distribute_table(table, shards)
-    for table in reversed(_of(tables, REFERENCE)):  # chatbots last: variables refer to them
-        yield from _remove_what_is_left(table)
+    for table in reversed(_present(tables, REFERENCE)):  # chatbots last: variables refer to them
+        yield from _remove_what_is_remaining_steps(table)
     for key in keys:
         if key.name not in present or key in in_the_way:
             yield Step(
@@ -263,7 +263,7 @@ def _drop_keys(in_the_way: list[Key]) -> Iterator[Step]:
 
 
 def _change_primary_keys(tables: dict[str, _Table]) -> Iterator[Step]:
-    for table in _of(tables, DISTRIBUTED):
+    for table in _present(tables, DISTRIBUTED):
         if table.columns_of_primary_key == 1:
             yield Step(
                 f"Put the chatbot into the primary key of {table.name}",
@@ -281,10 +281,10 @@ def _distribute_table(table: _Table, shards: int) -> Iterator[Step]:
             f"SELECT create_distributed_table('{table.name}', 'chatbot_id', {where})",
             table.local_bytes,
         )
-    yield from _remove_what_is_left(table)
+    yield from _remove_what_is_remaining_steps(table)
 
 
-def _remove_what_is_left(table: _Table) -> Iterator[Step]:
+def _remove_what_is_remaining_steps(table: _Table) -> Iterator[Step]:
     if table.local_bytes:
         # Citus hides them, but they are on the disk, where no erasure would reach them.
         yield Step(
@@ -319,7 +319,7 @@ def _keys() -> tuple[list[Key], set[str]]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _lock() -> Iterator[None]:
     """Hold the lock of a conversion, and refuse while this service is at work."""
     if not fetch("SELECT pg_try_advisory_lock(%s)", [LOCK])[0][0]:
         raise NotDistributable(
@@ -339,7 +339,7 @@ def _alone() -> Iterator[None]:
             fetch("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
-def _take(step: Step) -> None:
+def _run(step: Step) -> None:
     try:
         execute(step.statement)
     except DatabaseError as error:
@@ -348,5 +348,5 @@ def _take(step: Step) -> None:
     else:
         return
     raise NotDistributable(
-        f"{step.what}: not done, {why}. What was done before stays done. Mend that, and run it again."
+        f"{step.summary}: not done, {why}. What was done before stays done. Mend that, and run it again."
     )

@@ -24,7 +24,7 @@ SILENT = "machine_silent"
 LOST = "A machine of the database was lost in the middle of the work."
 
 # A machine that stops is met by the work of so long at most; one that is back waits as long.
-LOOK_SECONDS = 5.0
+ASK_SECONDS = 5.0
 
 _ALL = "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE isactive AND noderole = 'primary' ORDER BY nodeid"
 _GROUPS = "SELECT groupid FROM pg_dist_node WHERE nodename || ':' || nodeport = ANY(%s)"
@@ -42,30 +42,30 @@ _LOST = ("failure on connection marked as essential", "could not commit transact
 
 
 @dataclass
-class _Known:
+class _LastAnswers:
     """What this process knows: which machines, by their groups, were silent when it asked last."""
 
     silent: list[int] = field(default_factory=list)
     asked_at: float = float("-inf")
 
 
-_known = _Known()
+_last = _LastAnswers()
 
 
-def look_if_due() -> None:
+def ask_if_due() -> None:
     """Ask the machines whether they answer, unless they were asked just now.
 
     Outside a transaction: it sets timeouts, and can take some seconds.
     """
-    if time.monotonic() - _known.asked_at >= LOOK_SECONDS:
-        look()
+    if time.monotonic() - _last.asked_at >= ASK_SECONDS:
+        ask()
 
 
-def look() -> list[str]:
-    """As `look_if_due`, in any case. Return which are silent, as "host:port"."""
+def ask() -> list[str]:
+    """As `ask_if_due`, in any case. Return which are silent, as "host:port"."""
     names = silent_nodes()
-    _known.silent = [group for (group,) in fetch(_GROUPS, [names])] if names else []
-    _known.asked_at = time.monotonic()
+    _last.silent = [group for (group,) in fetch(_GROUPS, [names])] if names else []
+    _last.asked_at = time.monotonic()
     return names
 
 
@@ -86,20 +86,20 @@ def silent_nodes() -> list[str]:
 
 def any_silent() -> bool:
     """Return whether a machine was silent when this process looked last."""
-    return bool(_known.silent)
+    return bool(_last.silent)
 
 
 def reachable(chatbots: Collection[int]) -> list[int]:
     """Return those of the chatbots, in their order, that live on a machine that was not silent."""
-    if not _known.silent:
+    if not _last.silent:
         return list(chatbots)
-    found = {chatbot for (chatbot,) in fetch(_ELSEWHERE, [array(chatbots), TABLE, array(_known.silent)])}
+    found = {chatbot for (chatbot,) in fetch(_ELSEWHERE, [array(chatbots), TABLE, array(_last.silent)])}
     return [chatbot for chatbot in chatbots if chatbot in found]
 
 
 def answering(rows: QuerySet[Any]) -> QuerySet[Any]:
     """Return those of the rows whose chatbots live on a machine that was not silent."""
-    return rows.filter(chatbot__in=_of_answering()) if _known.silent else rows
+    return rows.filter(chatbot__in=_reachable_chatbots()) if _last.silent else rows
 
 
 def on_answering() -> str:
@@ -107,21 +107,23 @@ def on_answering() -> str:
 
     It begins with the column, so the name of a table can stand before it.
     """
-    return f"chatbot_id = ANY('{array(_of_answering())}'::bigint[])" if _known.silent else "chatbot_id IS NOT NULL"
+    if not _last.silent:
+        return "chatbot_id IS NOT NULL"
+    return f"chatbot_id = ANY('{array(_reachable_chatbots())}'::bigint[])"
 
 
-def _of_answering() -> list[int]:
+def _reachable_chatbots() -> list[int]:
     return reachable(Chatbot.objects.values_list("pk", flat=True))
 
 
 def are_behind(error: BaseException, chatbots: Collection[int]) -> bool:
     """Return whether an error comes from a machine that failed, or that of these chatbots is silent now.
 
-    Outside a transaction, as `look`.
+    Outside a transaction, as `ask`.
     """
     if not placement.is_distributed():
         return False
-    look()
+    ask()
     return has_failed(error) or len(reachable(chatbots)) < len(chatbots)
 
 

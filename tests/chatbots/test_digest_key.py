@@ -39,10 +39,10 @@ def test_the_fingerprint_is_written_once() -> None:
 
 @pytest.mark.django_db
 def test_a_check_refuses_another_key_with_instructions(settings) -> None:
-    assert checks.digest_key_fits() == []
+    assert checks.digest_key_matches() == []
     settings.DIGEST_KEY = ANOTHER
 
-    (error,) = checks.digest_key_fits()
+    (error,) = checks.digest_key_matches()
 
     assert error.id == "compliance.E004"
     assert HOW in f"{error.hint}"
@@ -54,7 +54,7 @@ def test_no_new_connection_is_used_with_another_key(settings) -> None:
     connection.close()
 
     for _ in range(2):
-        with pytest.raises(digest_key.AnotherDigestKey), connection.cursor():
+        with pytest.raises(digest_key.DigestKeyMismatch), connection.cursor():
             pass
 
 

@@ -17,16 +17,16 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> LongCalls:
 
 
 def test_each_chatbot_has_calls_of_its_own(calls: LongCalls) -> None:
-    with calls.under_way(1), calls.under_way(2), pytest.raises(Problem), calls.under_way(1):
+    with calls.limit(1), calls.limit(2), pytest.raises(Problem), calls.limit(1):
         raise AssertionError
-    with calls.under_way(1), calls.under_way(2):
+    with calls.limit(1), calls.limit(2):
         pass
 
 
 @pytest.mark.django_db
 def test_a_refused_call_counts_no_longer(chatbot: Chatbot, calls: LongCalls) -> None:
     caller = TokenCaller(chatbot)
-    with calls.under_way(chatbot.pk):
+    with calls.limit(chatbot.pk):
         refused = caller.post("preview", ALICE)
         assert problem(refused, 429, "rate_limited")
         assert refused.headers["Retry-After"] == "1"

@@ -30,7 +30,7 @@ OFFERED = 'data-opens="decide-start"'
 
 def deletion(chatbot: Chatbot, *, origin: str = "console", kind: Kind = Kind.DELETION) -> ComplianceRequest:
     about = ByUci("member_id", "42")
-    return submit(chatbot=chatbot, kind=kind, about=about, origin=ComplianceRequest.Origin(origin), actor="user:0")
+    return submit(chatbot=chatbot, kind=kind, selector=about, origin=ComplianceRequest.Origin(origin), actor="user:0")
 
 
 def redaction(chatbot: Chatbot) -> ComplianceRequest:

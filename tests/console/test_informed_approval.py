@@ -133,7 +133,7 @@ def test_only_deletions_that_wait_for_a_decision_are_shown(chatbot: Chatbot, off
         assert 'id="whom"' not in text_of(officer, request)
         answer = show(officer, request)
         assert answer.status_code == 409
-        assert "It waits for no decision" in answer.text
+        assert "does not wait for a decision" in answer.text
         assert VALUE not in answer.text
     assert not shown_to()
     assert show(officer, waiting(chatbot)).status_code == 200

@@ -11,7 +11,7 @@ from chatbots.models import Chatbot
 from chatbots.operations.chatbots import change_chatbot
 from common.storage import ObjectStorage
 from compliance.lookups.queue import RESOLVERS, Lookups, look_up
-from conversations.identification import NamedIdentity, identify
+from conversations.identification import GivenIdentity, identify
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity
 from tests.functional.company import Company, document, found_anywhere, is_erased, settle, words_in, work
 from tests.functional.refusing import EXPORTS, Refusals
@@ -132,7 +132,7 @@ def test_the_answer_makes_it_a_conversation_of_two(company, talk, storage) -> No
 
 def test_an_identity_that_is_said_meanwhile_answers_nothing(company, talk, receiver, storage) -> None:
     say(company, "b")
-    identify(chatbot=company.chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value="alice")])
+    identify(chatbot=company.chatbot, identities=[GivenIdentity(id="c-1", key="member_id", value="alice")])
     assert exported(company, storage, "alice", include_shared=True) == [0, 1, 0]
     look_up()
     assert len(receiver.received) == 2
@@ -191,7 +191,7 @@ def test_a_first_look_up_leaves_nothing_out(company: Company, receiver: Receiver
     say(company, "nobody")
     look_up()
     say(company, "a")
-    identify(chatbot=company.chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value="alice")])
+    identify(chatbot=company.chatbot, identities=[GivenIdentity(id="c-1", key="member_id", value="alice")])
     demand(company, "verified")
     assert previewed(company, "alice") == [1, 0, 0]
 

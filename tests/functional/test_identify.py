@@ -13,7 +13,7 @@ from compliance import worker
 from compliance.erasure import rows
 from compliance.models import ComplianceRequest
 from conversations import rows as intake_rows
-from conversations.identification import IdentifyResult, NamedIdentity, identify
+from conversations.identification import GivenIdentity, IdentifyResult, identify
 from conversations.models import Conversation, Identity, RefusedIdentity, Tombstone
 from tests.calls import TokenCaller
 from tests.factories import conversation_of, deletion_of
@@ -134,7 +134,7 @@ def test_what_is_listed_expires_with_the_erased_chatter(company: Company, identi
 
 
 def identified(chatbot: Chatbot, conversation: Conversation, value: str = "42") -> list[IdentifyResult]:
-    return identify(chatbot=chatbot, identities=[NamedIdentity(number=conversation.pk, key="member_id", value=value)])
+    return identify(chatbot=chatbot, identities=[GivenIdentity(number=conversation.pk, key="member_id", value=value)])
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_two_that_name_the_same_conversations_in_other_orders_end_with_one_ident
     conversations = [conversation_of(chatbot, messages=0) for _ in range(20)]
 
     def name_all(step: int) -> list[str]:
-        identities = [NamedIdentity(number=one.pk, key="member_id", value="42") for one in conversations[::step]]
+        identities = [GivenIdentity(number=one.pk, key="member_id", value="42") for one in conversations[::step]]
         return [result.outcome for result in identify(chatbot=chatbot, identities=identities)]
 
     both = [Elsewhere(partial(name_all, step)) for step in (1, -1)]

@@ -217,7 +217,7 @@ def test_an_equal_export_is_found_while_a_deletion_of_its_chatter_completes(chat
     def file() -> UUID:
         about = ByUci("member_id", "42")
         origin, kind = ComplianceRequest.Origin.API, ComplianceRequest.Kind.EXPORT
-        return submit(chatbot=chatbot, origin=origin, actor="api:x", kind=kind, about=about, reference="T-9").pk
+        return submit(chatbot=chatbot, origin=origin, actor="api:x", kind=kind, selector=about, reference="T-9").pk
 
     first = file()
     completing = Elsewhere(lambda: begin_completing(later, gate))

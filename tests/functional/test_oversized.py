@@ -145,8 +145,8 @@ def test_many_requests_are_erased_set_wise(
             worker.drain(seconds=60)
         return len(queries)
 
-    machines.look()
-    monkeypatch.setattr(machines, "LOOK_SECONDS", math.inf)  # nor are machines of Citus asked again meanwhile
+    machines.ask()
+    monkeypatch.setattr(machines, "ASK_SECONDS", math.inf)  # nor are machines of Citus asked again meanwhile
     worker.drain()  # shares the storage state learned while emptying the bucket
     service.current()
     assert statements(60) == statements(3)

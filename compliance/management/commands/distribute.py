@@ -67,7 +67,7 @@ do; what was done before stays done, 130 interrupted
 
     def _list(self, steps: list[Step]) -> None:
         for number, step in enumerate(steps, start=1):
-            self.stdout.write(f"{number}. {step.what}\n   {step.statement};")
+            self.stdout.write(f"{number}. {step.summary}\n   {step.statement};")
         if steps:
             self.stdout.write(f"{_sizes(steps)} Nothing was changed.")
         else:
@@ -75,7 +75,7 @@ do; what was done before stays done, 130 interrupted
 
     @contextmanager
     def _progress(self, step: Step) -> Iterator[None]:
-        self.stdout.write(f"{step.what}{_size(step)} ... ", ending="")
+        self.stdout.write(f"{step.summary}{_size(step)} ... ", ending="")
         self.stdout.flush()
         begun = time.monotonic()
         yield

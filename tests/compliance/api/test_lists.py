@@ -150,7 +150,7 @@ def test_a_lookup_finds_the_requests_about_one_chatter(caller, chatbot, neighbou
 
 
 def test_a_lookup_reports_how_many_requests_it_leaves_out(caller, chatbot, monkeypatch):
-    monkeypatch.setattr(queries, "MOST_OF_CHATTER", 2)
+    monkeypatch.setattr(queries, "MAX_CHATTER_REQUESTS", 2)
     requests = [deletion_of(chatbot, "alice-77") for _ in range(5)]
     response = caller.post("requests/lookup", ALICE)
     assert ids(response) == of(requests[4], requests[3])

@@ -278,11 +278,11 @@ def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(chatbot, storage, m
     slow, quick = export_with_files(chatbot), export_of(chatbot, "43")
     copied: list[attachments.Copy] = []
 
-    def late(self: attachments.Copying, copy: attachments.Copy, upload_id: str) -> None:
+    def late(self: attachments.FileCopier, copy: attachments.Copy, upload_id: str) -> None:
         self._until = 0
         copied.append(copy)
 
-    before(monkeypatch, attachments.Copying, "_send", late)
+    before(monkeypatch, attachments.FileCopier, "_send", late)
     monkeypatch.setattr(upload_pool, "THREADS", 1)
     monkeypatch.setattr(attachments, "THREADS", 0)  # none waits for a thread
     carry_out(taken(slow, quick))

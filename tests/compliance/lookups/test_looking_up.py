@@ -13,7 +13,7 @@ from chatbots.operations.chatbots import NewVariable, add_variable, change_chatb
 from chatbots.operations.resolvers import remove_resolver
 from compliance.lookups import queue
 from compliance.lookups.queue import Lookups, look_up
-from conversations.identification import NamedIdentity, identify
+from conversations.identification import GivenIdentity, identify
 from conversations.intake import store
 from conversations.models import Conversation, IdentityLookup, RefusedIdentity, VariableValue
 from tests.conversations.documents import update
@@ -153,7 +153,7 @@ def test_a_changed_value_is_sent(chatbot: Chatbot, secret: str, receiver: Receiv
 def test_nothing_is_called_once_the_identity_is_known(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
     [one, _, three] = begin(chatbot, "c-1", "c-2", "c-3")
     store(chatbot=chatbot, documents=[update("c-1", custom_variables={"member_id": "7"})])
-    identify(chatbot=chatbot, identities=[NamedIdentity(id="c-2", key="member_id", value="8")])
+    identify(chatbot=chatbot, identities=[GivenIdentity(id="c-2", key="member_id", value="8")])
     Conversation.objects.filter(pk=three.pk).update(deletion_request_id=uuid4())
     look_up()
     assert receiver.received == []
@@ -164,7 +164,7 @@ def test_nothing_is_called_once_the_identity_is_known(chatbot: Chatbot, secret: 
 def test_many_that_need_no_call_hold_up_none(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
     ids = [f"c-{number}" for number in range(20)]
     begin(chatbot, *ids)
-    identify(chatbot=chatbot, identities=[NamedIdentity(id=one, key="member_id", value="7") for one in ids])
+    identify(chatbot=chatbot, identities=[GivenIdentity(id=one, key="member_id", value="7") for one in ids])
     [last] = begin(chatbot, "last")
     look_up()
     assert identities(last) == [("42", "resolved")]
@@ -207,7 +207,7 @@ def test_an_erased_chatter_is_refused_and_listed(chatbot: Chatbot, secret: str, 
 def test_a_deletion_removes_the_look_ups_of_its_conversations_alone(chatbot, secret, receiver, drain) -> None:
     [one, _] = begin(chatbot, "c-1", "c-2")
     look_up()
-    identify(chatbot=chatbot, identities=[NamedIdentity(id="c-2", key="member_id", value="43")])
+    identify(chatbot=chatbot, identities=[GivenIdentity(id="c-2", key="member_id", value="43")])
     deletion_of(chatbot, "43")
     drain()
     assert list(IdentityLookup.objects.values_list("conversation_id", flat=True)) == [one.pk]
@@ -240,7 +240,7 @@ def test_what_is_answered_too_late_is_not_stored(chatbot, receiver, monkeypatch,
             if way == "erased":
                 IdentityLookup.objects.all().delete()
             elif way == "identified":
-                identify(chatbot=chatbot, identities=[NamedIdentity(id="c-1", key="member_id", value="7")])
+                identify(chatbot=chatbot, identities=[GivenIdentity(id="c-1", key="member_id", value="7")])
             else:
                 begin(chatbot, "c-1", session="another")
                 receiver.body = b'{"value": "of another"}'

@@ -38,7 +38,7 @@ def test_nobody_approves_what_they_have_filed_themselves(company: Company, numbe
     with restored():
         by_console = {"origin": ComplianceRequest.Origin.CONSOLE, "actor": filer}
         about = ByUci("member_id", "alice")
-        deletion = submit(chatbot=company.chatbot, kind="deletion", about=about, **by_console).pk
+        deletion = submit(chatbot=company.chatbot, kind="deletion", selector=about, **by_console).pk
         write_journal()
     assert became_of(replay()) == {str(deletion): "on_hold"}
 

@@ -176,7 +176,7 @@ def test_a_retention_run_is_filed_again_on_hold(company: Company, storage: Objec
     work()
     assert gone(old.pk) == [False]
     run.refresh_from_db()
-    assert "not what it had erased" in labels.what_next(run)
+    assert "not what it had erased" in labels.next_step(run)
     decisions.approve(request_id=run.pk, actor="user:7")
     work()
     assert gone(old.pk) == [True]

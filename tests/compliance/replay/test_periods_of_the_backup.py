@@ -149,7 +149,7 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
     [old] = several_old(company, 1)
     keep_for(company.chatbot, 90)
     come_back()
-    said = labels.what_next(held_run(company))
+    said = labels.next_step(held_run(company))
     assert "set it again in the settings of the chatbot: this cancels the run" in said
     assert "sets the retention period back" not in said
     decisions.reject(request_id=held_run(company).pk, actor="user:9")
@@ -289,4 +289,4 @@ def test_the_console_does_not_promise_a_first_run_that_will_be_held(company: Com
     page = officer.get(f"/admin/settings/{company.chatbot.slug}/retention/").content.decode()
     assert "It deletes nothing until an officer confirms it" in page
     assert "The first run will be held" in page
-    assert "until an officer confirms the period" in labels.what_next(first_run(company.chatbot))
+    assert "until an officer confirms the period" in labels.next_step(first_run(company.chatbot))

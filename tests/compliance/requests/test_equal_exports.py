@@ -36,7 +36,7 @@ def export(caller: Any, fields: dict[str, Any] | None = None, **headers: Any) ->
 
 def submit(chatbot: Chatbot, about: Any = None, kind: Kind = Kind.EXPORT, **fields: Any) -> Request:
     given = {"origin": Origin.API, "actor": "api:1", **fields}
-    return submit_request(chatbot=chatbot, kind=kind, about=about or ByUci("member_id", "alice-77"), **given)
+    return submit_request(chatbot=chatbot, kind=kind, selector=about or ByUci("member_id", "alice-77"), **given)
 
 
 def exports() -> int:

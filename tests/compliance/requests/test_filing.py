@@ -24,7 +24,7 @@ def submit(
     chatbot, kind=Kind.DELETION, uci_key="member_id", origin=Origin.COMMAND, **options: bool
 ) -> ComplianceRequest:
     about = ByUci(uci_key, "42")
-    return submit_request(chatbot=chatbot, kind=kind, about=about, origin=origin, actor="command", **options)
+    return submit_request(chatbot=chatbot, kind=kind, selector=about, origin=origin, actor="command", **options)
 
 
 def refused(chatbot, **changes) -> str:

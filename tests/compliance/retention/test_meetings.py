@@ -76,7 +76,7 @@ def test_an_export_that_is_being_written_has_all_or_what_the_run_left(
     old = conversation_aged(chatbot, 91, external_id="c-old", text="old words")
     young = conversation_aged(chatbot, 5, external_id="c-young", text="young words")
     about = ByConversations(("c-old", "c-young")) if by_ids else ByUci("member_id", "42")
-    export = submit(chatbot=chatbot, kind=Kind.EXPORT, about=about, origin="api", actor="command")
+    export = submit(chatbot=chatbot, kind=Kind.EXPORT, selector=about, origin="api", actor="command")
     ComplianceRequest.objects.filter(pk=export.pk).update(received_at=ago(days), queued_at=ago(days))
     held = taken(export)
     request = file_run(chatbot)
@@ -323,7 +323,7 @@ def test_a_failed_retention_run_of_a_silent_machine_stops_no_other_chatbots_nigh
     )
     keep_for(here, 90)
     silence(1)
-    machines.look_if_due()
+    machines.ask_if_due()
     tried: list[Any] = []
     monkeypatch.setattr(extracts, "retry", lambda ids, **_: tried.append(ids))  # reads the run's scope
     worker.sweep()

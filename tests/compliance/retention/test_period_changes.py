@@ -9,7 +9,7 @@ from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, policy
 from compliance.work import claims
-from console.requests.labels import what_next
+from console.requests.labels import next_step
 from tests.compliance.retention.runs import (
     ago,
     begin_now,
@@ -81,7 +81,7 @@ def test_a_run_under_way_ends_when_its_period_no_longer_holds(chatbot, drain, st
     assert deleted(*conversations) == [True] * 4 + [False] * 2
     request.refresh_from_db()
     assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 4, 4)
-    assert "ended early" in what_next(request)
+    assert "ended early" in next_step(request)
     named = [digest for line in lines_of(storage) for digest in line["conversations"]]
     assert named == [as_bytes(one.external_id_digest).hex() for one in conversations[:4]]
 

@@ -18,7 +18,7 @@ from compliance.metrics.queries import chatbot_stats
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, engine, policy
-from console.requests.labels import what_next
+from console.requests.labels import next_step
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
     ago,
@@ -135,7 +135,7 @@ def test_with_four_eyes_a_second_person_approves_the_first_run(chatbot: Chatbot,
 
     request.refresh_from_db()
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
-    assert "the approval of a second person" in what_next(request)
+    assert "the approval of a second person" in next_step(request)
     with pytest.raises(Refused, match="someone other"):
         decisions.approve(request_id=request.pk, actor="user:7")
     assert deleted(old) == [False]

@@ -111,7 +111,7 @@ def test_what_an_open_export_names_is_left_out_and_counted(chatbot, drain, field
     named = conversation_aged(chatbot, 91, "42", external_id="c-1")
     other = conversation_aged(chatbot, 91, "43")
     about = ByConversations(("c-1",)) if by_conversation else ByUci("member_id", "42")
-    export = submit(chatbot=chatbot, kind=Kind.EXPORT, about=about, origin="api", actor="command")
+    export = submit(chatbot=chatbot, kind=Kind.EXPORT, selector=about, origin="api", actor="command")
     # It is not taken before the run.
     ComplianceRequest.objects.filter(pk=export.pk).update(**({"not_before": ago(-1)} | fields))
     request = file_run(chatbot)

@@ -117,7 +117,7 @@ def no_more_waits() -> None:
 def test_on_one_postgresql_nothing_is_asked(django_assert_num_queries: Callable[[int], Any]) -> None:
     assert not placement.is_distributed()  # asked once in a process
     with django_assert_num_queries(0):
-        machines.look()
+        machines.ask()
         assert machines.reachable([3, 1, 2]) == [3, 1, 2]
         rows = Conversation.objects.all()
         assert machines.answering(rows) is rows
@@ -131,12 +131,12 @@ def test_settings_of_a_transaction_reach_the_machines(two: tuple[Chatbot, Chatbo
 def test_chatbots_of_a_silent_machine_are_left_out_until_it_answers(two, silence) -> None:
     here, there = two
     silence(1)
-    machines.look_if_due()
+    machines.ask_if_due()
     assert machines.reachable([there.pk, here.pk]) == [here.pk]
     assert machines.on_answering() == f"chatbot_id = ANY('{{{here.pk}}}'::bigint[])"
 
     silence()
-    machines.look_if_due()
+    machines.ask_if_due()
     assert machines.reachable([there.pk, here.pk]) == [there.pk, here.pk]
 
 
@@ -144,7 +144,7 @@ def test_machines_are_not_asked_again_at_once(two: tuple[Chatbot, Chatbot], monk
     asked = Counter[str]()
     monkeypatch.setattr("conversations.placement.machines.silent_nodes", lambda: asked.update(["all"]) or [])
     for _ in range(3):
-        machines.look_if_due()
+        machines.ask_if_due()
     assert asked.total() == 1
 
 
@@ -241,7 +241,7 @@ def test_days_of_a_silent_machine_wait(two, silence, storage) -> None:
     for chatbot in two:
         planned(chatbot)
     silence(1)
-    machines.look()
+    machines.ask()
     assert make_all() == 1
     assert extract_states() == [("done", 0, ""), ("pending", 0, "")]
 
@@ -255,7 +255,7 @@ def test_days_of_a_silent_machine_wait(two, silence, storage) -> None:
         planned(chatbot)
         use_bucket_at(chatbot, "")
     silence(1)
-    machines.look()
+    machines.ask()
     held = leases.take_for_bucket()
     assert held
     assert held.chatbot_id == two[0].pk

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
-from conversations.identification import NamedIdentity, identify
+from conversations.identification import GivenIdentity, identify
 from conversations.models import Conversation, DailyExtract, RefusedIdentity
 from tests.console.filing_pages import Answer, Filer
 from tests.conversations.intakes import erase
@@ -138,7 +138,7 @@ def refused(chatbot: Chatbot) -> tuple[Conversation, UUID]:
     """Name an erased chatter in a stranger's conversation; return it, and the request of the erasure."""
     request_id = erase(chatbot, ERASED, cutoff_at=NOON.replace(year=2027))
     conversation = conversation_of(chatbot, STRANGER, external_id="the-platforms-id")
-    identify(chatbot=chatbot, identities=[NamedIdentity(id="the-platforms-id", key="member_id", value=ERASED)])
+    identify(chatbot=chatbot, identities=[GivenIdentity(id="the-platforms-id", key="member_id", value=ERASED)])
     return conversation, request_id
 
 

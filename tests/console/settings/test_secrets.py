@@ -169,7 +169,7 @@ def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Clien
 
         answer = save(admin_client, chatbot, "bucket", **filled | seen)
 
-        assert_refused(answer, "Someone else has changed the bucket since you loaded this page.")
+        assert_refused(answer, "Another user has changed the bucket since you loaded this page.")
         assert Bucket.objects.get(chatbot=chatbot).prefix == "new/"
         save(admin_client, chatbot, "bucket", **FILLED)
 
