@@ -14,6 +14,7 @@ from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, look_up
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
 from console.common.scope import MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
+from console.filing.pasted_values import peculiarities
 from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"
@@ -28,7 +29,7 @@ class LookUpForm(forms.Form):
         max_length=512,
         # A UCI value is exact, spaces included.
         strip=False,
-        widget=forms.TextInput(attrs=AS_TYPED),
+        widget=forms.TextInput(attrs=AS_TYPED | {"autofocus": True}),
         help_text="The exact text. For a user name, any of its words or their beginnings.",
     )
     key = forms.ChoiceField(label="UCI key", required=False, help_text="Only for a UCI value.")
@@ -60,16 +61,20 @@ def look_up_page(request: HttpRequest) -> HttpResponse:
     initial = {"chatbot": chosen.slug if chosen else ""}
     look_up_form = LookUpForm(request.POST if request.method == "POST" else None, chatbots=chatbots, initial=initial)
     lookup: Lookup | None = None
+    kind: LookupKind | None = None
+    notes: list[str] = []
     if look_up_form.is_valid():
         asked = look_up_form.cleaned_data
+        kind = LookupKind(asked["what"])
         try:
             lookup = look_up(
                 chatbots=[chosen] if chosen else chatbots,
-                kind=LookupKind(asked["what"]),
+                kind=kind,
                 text=asked["text"],
                 key=asked["key"],
                 actor=actor_of(request),
             )
+            notes = peculiarities(asked["text"]) if kind == LookupKind.VALUE else []
         except Refused as refused:
             look_up_form.add_error("text", refused.detail)
     return render(
@@ -80,7 +85,8 @@ def look_up_page(request: HttpRequest) -> HttpResponse:
         form=look_up_form,
         lookup=lookup,
         may_file=[one for one in chatbots if may(request, one, MANAGE_REQUESTS)],
-        what=look_up_form.cleaned_data.get("what") if lookup else None,
+        kind=kind,
+        notes=notes,
         most=MAX_RESULTS,
         most_chatbots=MOST_SHOWN,
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,

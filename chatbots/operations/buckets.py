@@ -230,7 +230,7 @@ def _faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]
     elif client.kms_key_id and not _KMS_KEY.fullmatch(client.kms_key_id):
         yield "kms_key_id", "Use the id, alias or ARN of a KMS key."
     same_location = Bucket.objects.filter(bucket=client.bucket, endpoint=client.endpoint, prefix=client.prefix)
-    if same_location.exclude(chatbot=chatbot).exists():
+    if client.bucket and same_location.exclude(chatbot=chatbot).exists():
         yield "prefix", _LOCATION_TAKEN
     yield from _access_faults(chatbot, client)
 

@@ -25,7 +25,6 @@ from compliance.requests.queries import find_by_selector
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci
 from compliance.requests.similar import Similar
 from conversations import search
-from conversations.models import Identity
 from conversations.search import MIN_NAME_LENGTH, NO_RESULT, SearchResult
 
 Kind = ComplianceRequest.Kind
@@ -35,11 +34,10 @@ _UNDER_WAY = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING}
 _WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
 _LONGEST_NUMBER = 18
 
-# Results of one look-up, and chatters of one result.
+# Results of one look-up, chatters of one result, and UCI values of one conversation, which can have thousands.
 MOST_SHOWN = 20
 MOST_CHATTERS = 20
-# Identities that are read for them: a conversation can have thousands.
-_MOST_IDENTITIES = 1_000
+_MOST_VALUES = 10
 
 # The places of what is asked for that a table has: of UCI values, or of the platform's ids of conversations.
 _VALUES = """
@@ -67,6 +65,17 @@ SELECT asked.place
         WHERE chatbot_id = asked.chatbot_id AND chatbot_id = ANY(%(chatbots)s) AND id = %(number)s OFFSET 0)
 """
 
+# Without the condition `variable_id > 0` only the index of a conversation's identities has this order.
+_VALUES_OF = """
+SELECT asked.number, variable.name, identity.value
+  FROM unnest(%(numbers)s::bigint[]) AS asked(number)
+ CROSS JOIN LATERAL (
+       SELECT variable_id, value FROM conversations_identity
+        WHERE chatbot_id = %(chatbot)s AND conversation_id = asked.number AND value IS NOT NULL
+        ORDER BY variable_id, digest LIMIT %(most)s) AS identity
+ CROSS JOIN LATERAL (SELECT name FROM chatbots_variable WHERE id = identity.variable_id OFFSET 0) AS variable
+"""
+
 
 class LookupKind(TextChoices):
     VALUE = "value", "UCI value"
@@ -75,22 +84,19 @@ class LookupKind(TextChoices):
     REQUEST = "request", "Request ID"
 
 
-class Chatter(NamedTuple):
-    """A UCI value of conversations that were found, and how many of these have it."""
-
+class UciValue(NamedTuple):
     key: str
     value: str
-    conversations: int
 
 
 @dataclass(frozen=True)
 class LookupResult:
     """What one chatbot holds: conversations as the log shows them, and requests, the newest first.
 
-    `key` is the UCI of a value. `chatters` are those of the open conversations that were found, MAX_CHATTERS at most;
-    `without_chatter` are the numbers of the open conversations without one. `deleted_by` is the newest deletion that
-    has ended, `to_be_deleted_by` the newest that can still be carried out, `withdrawn` the newest that was cancelled
-    or rejected.
+    `key` is the UCI of a value. `values` are those of each open conversation that was found, by its number, 10 at
+    most. `chatters` have the number of these conversations, the highest first, MOST_CHATTERS at most.
+    `deleted_by` is the newest deletion that has ended, `to_be_deleted_by` the newest that can still be carried out,
+    `withdrawn` the newest that was cancelled or rejected.
     """
 
     chatbot: Chatbot
@@ -99,8 +105,14 @@ class LookupResult:
     requests: list[ComplianceRequest] = field(default_factory=list)
     left_out: int = 0
     similar: list[Similar] = field(default_factory=list)
-    chatters: list[Chatter] = field(default_factory=list)
-    without_chatter: list[int] = field(default_factory=list)
+    values: dict[int, list[UciValue]] = field(default_factory=dict)
+    chatters: list[tuple[UciValue, int]] = field(default_factory=list)
+    chatters_left_out: int = 0
+
+    @property
+    def without_chatter(self) -> list[int]:
+        """The numbers of the open conversations without a UCI value."""
+        return [number for number, values in self.values.items() if not values]
 
     @property
     def deleted_by(self) -> ComplianceRequest | None:
@@ -114,6 +126,11 @@ class LookupResult:
     @property
     def withdrawn(self) -> ComplianceRequest | None:
         return self._newest(lambda one: one.status in _WITHDRAWN)
+
+    @property
+    def is_export(self) -> bool:
+        """Return whether there is a single request, and it is an export."""
+        return [one.kind for one in self.requests] == [Kind.EXPORT]
 
     @property
     def has_open_ones(self) -> bool:
@@ -232,13 +249,16 @@ def _request_id(text: str) -> UUID:
     try:
         return UUID(text.strip())
     except ValueError:
-        raise Refused("invalid", "The id of a request looks like 01a20e4f-2ccd-727b-ad28-e544e31ea60e.") from None
+        raise Refused(
+            "invalid",
+            "Enter the whole ID, as the page of the request shows it, such as 01a20e4f-2ccd-727b-ad28-e544e31ea60e.",
+        ) from None
 
 
 def _look_up(chatbot: Chatbot, kind: LookupKind, text: str, key: str) -> LookupResult:
     match kind:
         case LookupKind.VALUE:
-            return _by_value(chatbot, ByUci(key, text))
+            return _with_chatters(_by_value(chatbot, ByUci(key, text)), asked=UciValue(key, text))
         case LookupKind.NAME:
             result = _by_name(chatbot, text)
         case LookupKind.CONVERSATION:
@@ -253,9 +273,7 @@ def _by_value(chatbot: Chatbot, chatter: ByUci) -> LookupResult:
     variable = ChatbotConfig(chatbot).find_uci(chatter.key)
     [alike] = similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, values=[chatter.value])
     found = search.by_value(chatbot=chatbot, variable=variable, value=chatter.value)
-    open_ones = sum(not row.is_closed for row in found.rows)
-    chatters = [Chatter(chatter.key, chatter.value, open_ones)] if open_ones else []
-    result = LookupResult(chatbot, chatter.key, found, requests.requests, requests.left_out, alike, chatters)
+    result = LookupResult(chatbot, chatter.key, found, requests.requests, requests.left_out, alike)
     if result.deleted_by is None:
         return result
     # Erased conversations have no identity any more, but they have the id of the request that erased them.
@@ -290,20 +308,16 @@ def _by_request(chatbot: Chatbot, text: str) -> LookupResult:
     return LookupResult(chatbot, found=found, requests=requests)
 
 
-def _with_chatters(result: LookupResult) -> LookupResult:
-    """Add the chatters of the open conversations that were found, those with the most of them first."""
-    numbers = [row.number for row in result.found.rows if not row.is_closed]
-    if not numbers:
-        return result
-    identities = Identity.objects.filter(chatbot=result.chatbot, conversation__in=numbers, value__isnull=False)
-    conversations: dict[tuple[str, str], set[int]] = {}
-    read = identities.order_by("conversation", "variable", "value")[:_MOST_IDENTITIES]
-    for key, value, number in read.values_list("variable__name", "value", "conversation_id"):
-        conversations.setdefault((key, str(value)), set()).add(number)
-    chatters = [Chatter(key, value, len(of_chatter)) for (key, value), of_chatter in conversations.items()]
-    identified = set().union(*conversations.values())
-    return replace(
-        result,
-        chatters=sorted(chatters, key=lambda one: (-one.conversations, one.key, one.value))[:MOST_CHATTERS],
-        without_chatter=[number for number in numbers if number not in identified],
-    )
+def _with_chatters(result: LookupResult, asked: UciValue | None = None) -> LookupResult:
+    """Add the UCI values of the open conversations, and their chatters: the one that was `asked` for, or all."""
+    values: dict[int, list[UciValue]] = {row.number: [] for row in result.found.rows if not row.is_closed}
+    given = {"chatbot": result.chatbot.pk, "numbers": list(values), "most": _MOST_VALUES}
+    for number, key, value in fetch(_VALUES_OF, given):
+        values[number].append(UciValue(key, value))
+    counted = Counter(one for of_one in values.values() for one in of_one)
+    if asked:
+        # It may not be among the first values of a conversation.
+        counted = Counter({asked: len(values)} if values else {})
+    chatters = sorted(counted.items(), key=lambda one: (-one[1], one[0]))
+    left_out = max(0, len(chatters) - MOST_CHATTERS)
+    return replace(result, values=values, chatters=chatters[:MOST_CHATTERS], chatters_left_out=left_out)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -110,6 +111,12 @@ def short_id(identifier: object) -> str:
 def of(names: Mapping[str, str], key: str) -> str:
     """Return the value of a key in a mapping, or the key itself."""
     return names.get(key, key)
+
+
+@register.filter
+def list_of(lists: Mapping[int, list[Any]] | None, key: int) -> list[Any]:
+    """Return the list of a key in a mapping, or an empty one."""
+    return (lists or {}).get(key, [])
 
 
 @register.simple_tag
