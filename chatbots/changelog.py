@@ -35,7 +35,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "resolver.tried": frozenset(),
     "resolver.trial_ended": frozenset({"outcome"}),
     # A look-up in the console: by what, and how many conversations it showed. The text names a person.
-    "conversations.looked_up": frozenset({"by", "conversations"}),
+    "conversations.looked_up": frozenset({"by", "shown"}),
     "conversation.opened": frozenset({"conversation"}),
     "file.downloaded": frozenset({"file", "conversation"}),
     "export.downloaded": frozenset({"file"}),

@@ -1,6 +1,8 @@
 """The look-up page. The search text is sent by POST and is in no URL or session."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django import forms
@@ -10,10 +12,11 @@ from django.http import HttpRequest, HttpResponse
 
 from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
-from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, look_up
+from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, LookupResult, look_up
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
 from console.common.scope import MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
+from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import peculiarities
 from conversations.search import MAX_RESULTS
 
@@ -52,6 +55,42 @@ class LookUpForm(forms.Form):
             field.widget = field.hidden_widget()
 
 
+@dataclass(frozen=True)
+class Offer:
+    """A chatter to act on: `subject` is a token for the form that files."""
+
+    key: str
+    value: str
+    conversations: int
+    subject: str
+    differs: str = ""
+
+    @property
+    def can_be_typed(self) -> bool:
+        """Return whether a form sends the value back unchanged: browsers change line ends."""
+        return "\r" not in self.value and "\n" not in self.value
+
+
+@dataclass(frozen=True)
+class Section:
+    """A result, with its chatters and similar values to act on."""
+
+    result: LookupResult
+    actor: str
+
+    @cached_property
+    def chatters(self) -> list[Offer]:
+        return [self._offer(*uci_value, number) for uci_value, number in self.result.chatters]
+
+    @cached_property
+    def similar(self) -> list[Offer]:
+        return [self._offer(one.key, one.value, one.conversations, one.differs) for one in self.result.similar]
+
+    def _offer(self, key: str, value: str, conversations: int, differs: str = "") -> Offer:
+        subject = dump_subject(self.result.chatbot, self.actor, Draft("", key=key, values=(value,)))
+        return Offer(key, value, conversations, subject, differs)
+
+
 @form
 def look_up_page(request: HttpRequest) -> HttpResponse:
     """Show the conversations and requests that match a text, in all chatbots of the user or in one."""
@@ -84,6 +123,7 @@ def look_up_page(request: HttpRequest) -> HttpResponse:
         chatbots=chatbots,
         form=look_up_form,
         lookup=lookup,
+        sections=[Section(one, actor_of(request)) for one in lookup.results] if lookup else [],
         may_file=[one for one in chatbots if may(request, one, MANAGE_REQUESTS)],
         kind=kind,
         notes=notes,

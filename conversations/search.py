@@ -4,6 +4,7 @@ Each search is bounded, and takes one or two statements. Rows show only what the
 """
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -83,6 +84,17 @@ SELECT greatest((SELECT count(*) FROM exact), (SELECT count(*) FROM longer)), AR
                       WHERE chatbot_id = %(chatbot)s AND conversation_id = candidate.id
                         AND word >= given.word AND word < given.word || {_LAST})))
 """  # noqa: S608
+# The chatbots that have each of these words, or a longer one, in some name.
+_CHATBOTS_WITH_WORDS = f"""
+SELECT asked.id
+  FROM unnest(%(chatbots)s::bigint[]) AS asked(id)
+ WHERE NOT EXISTS (
+       SELECT FROM unnest(%(words)s::text[]) AS given(word)
+        WHERE NOT EXISTS (
+              SELECT FROM conversations_nameword
+               WHERE chatbot_id = asked.id AND chatbot_id = ANY(%(chatbots)s) AND word > ''
+                 AND word >= given.word AND word < given.word || {_LAST} OFFSET 0) OFFSET 0)
+"""  # noqa: S608
 _BY_REQUEST = """
 SELECT id FROM conversations_conversation
  WHERE chatbot_id = %(chatbot)s AND deletion_request_id = %(request)s LIMIT %(candidates)s
@@ -109,6 +121,12 @@ def by_name(*, chatbot: Chatbot, name: str) -> SearchResult:
         named=array(numbers),
     )
     return found._replace(has_more=found.has_more or most_read >= MAX_CANDIDATES)
+
+
+def chatbots_with_words(name: str, *, chatbot_ids: Sequence[int]) -> set[int]:
+    """Return the chatbots in which `by_name` may find something."""
+    given = {"chatbots": list(chatbot_ids), "words": _sought(name)}
+    return {number for (number,) in fetch_in_index_order(_CHATBOTS_WITH_WORDS, given)}
 
 
 def is_long_enough(name: str) -> bool:

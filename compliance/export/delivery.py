@@ -121,6 +121,8 @@ class Delivery:
             with self._pool, snapshot() as reader:
                 # FileCopier files can take long: exports without any do not wait for it. A COPY has one dialect.
                 for with_files, dialect in sorted({each.reading_group for each in self._uploads}):
+                    if self._pool.begun and time.monotonic() > deadline:
+                        break
                     self._read_and_send(reader, deadline, with_files=with_files, dialect=dialect)
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.

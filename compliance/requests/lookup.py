@@ -67,13 +67,16 @@ SELECT asked.place
 
 # Without the condition `variable_id > 0` only the index of a conversation's identities has this order.
 _VALUES_OF = """
-SELECT asked.number, variable.name, identity.value
+SELECT asked.number, identity.name, identity.value
   FROM unnest(%(numbers)s::bigint[]) AS asked(number)
  CROSS JOIN LATERAL (
-       SELECT variable_id, value FROM conversations_identity
-        WHERE chatbot_id = %(chatbot)s AND conversation_id = asked.number AND value IS NOT NULL
-        ORDER BY variable_id, digest LIMIT %(most)s) AS identity
- CROSS JOIN LATERAL (SELECT name FROM chatbots_variable WHERE id = identity.variable_id OFFSET 0) AS variable
+       SELECT FROM conversations_conversation
+        WHERE chatbot_id = %(chatbot)s AND id = asked.number AND deletion_request_id IS NULL OFFSET 0) AS is_open
+  LEFT JOIN LATERAL (
+       SELECT (SELECT name FROM chatbots_variable WHERE id = i.variable_id) AS name, i.value
+         FROM conversations_identity i
+        WHERE i.chatbot_id = %(chatbot)s AND i.conversation_id = asked.number AND i.value IS NOT NULL
+        ORDER BY i.variable_id, i.digest LIMIT %(most)s) AS identity ON TRUE
 """
 
 
@@ -158,24 +161,23 @@ def look_up(*, chatbots: Sequence[Chatbot], kind: LookupKind, text: str, actor: 
     even if it is empty. Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`), without the text.
     """
     with reading_in_index_order():
-        asked = _find_chatbots(chatbots, kind, text, key)
-    read = (_look_up(chatbot, kind, text, uci) for chatbot, uci in asked)
+        found = _find_chatbots(chatbots, kind, text, key)
+    read = (_look_up(chatbot, kind, text, uci) for chatbot, uci in found)
     wanted = (one for one in read if len(chatbots) == 1 or not one.is_empty)
     results = list(islice(wanted, MOST_SHOWN + 1))
-    shown = results[:MOST_SHOWN]
-    rows = Counter[int]()
-    for one in shown:
-        rows[one.chatbot.pk] += len(one.found.rows)
+    shown = Counter[int]()
+    for one in results[:MOST_SHOWN]:
+        shown[one.chatbot.pk] += len(one.found.rows)
     changelog.record_all(
         changelog.entry(
             "conversations.looked_up",
             chatbot_id=one.pk,
             actor=actor,
-            data={"by": str(kind), "conversations": rows[one.pk]},
+            data={"by": str(kind), "shown": shown[one.pk]},
         )
         for one in chatbots
     )
-    return Lookup(shown, has_more=len(results) > MOST_SHOWN)
+    return Lookup(results[:MOST_SHOWN], has_more=len(results) > MOST_SHOWN)
 
 
 def _find_chatbots(chatbots: Sequence[Chatbot], kind: LookupKind, text: str, key: str) -> list[tuple[Chatbot, str]]:
@@ -184,7 +186,7 @@ def _find_chatbots(chatbots: Sequence[Chatbot], kind: LookupKind, text: str, key
         case LookupKind.VALUE:
             found = list(_with_value(chatbots, text, key))
         case LookupKind.NAME:
-            found = [(chatbot, "") for chatbot in chatbots]
+            found = [(chatbot, "") for chatbot in _with_name(chatbots, text)]
         case LookupKind.CONVERSATION:
             found = [(chatbot, "") for chatbot in _with_conversation(chatbots, text)]
         case LookupKind.REQUEST:
@@ -215,6 +217,13 @@ def _with_value(chatbots: Sequence[Chatbot], value: str, key: str) -> Iterator[t
         held = [uci.name for uci in asked if uci.chatbot_id == chatbot.pk and uci in exact]
         for name in held or (names[:1] if chatbot.pk in alike else []):
             yield chatbot, name
+
+
+def _with_name(chatbots: Sequence[Chatbot], name: str) -> list[Chatbot]:
+    if not search.is_long_enough(name):
+        raise Refused("invalid", f"Type {MIN_NAME_LENGTH} characters of the name or more: fewer would find too many.")
+    holding = search.chatbots_with_words(name, chatbot_ids=[one.pk for one in chatbots])
+    return [one for one in chatbots if one.pk in holding]
 
 
 def _with_conversation(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
@@ -260,7 +269,7 @@ def _look_up(chatbot: Chatbot, kind: LookupKind, text: str, key: str) -> LookupR
         case LookupKind.VALUE:
             return _with_chatters(_by_value(chatbot, ByUci(key, text)), asked=UciValue(key, text))
         case LookupKind.NAME:
-            result = _by_name(chatbot, text)
+            result = LookupResult(chatbot, found=search.by_name(chatbot=chatbot, name=text))
         case LookupKind.CONVERSATION:
             result = _by_conversation(chatbot, text)
         case LookupKind.REQUEST:
@@ -279,12 +288,6 @@ def _by_value(chatbot: Chatbot, chatter: ByUci) -> LookupResult:
     # Erased conversations have no identity any more, but they have the id of the request that erased them.
     erased = search.by_request(chatbot=chatbot, request_id=result.deleted_by.pk)
     return replace(result, found=search.combine(found, erased))
-
-
-def _by_name(chatbot: Chatbot, text: str) -> LookupResult:
-    if not search.is_long_enough(text):
-        raise Refused("invalid", f"Type {MIN_NAME_LENGTH} characters of the name or more: fewer would find too many.")
-    return LookupResult(chatbot, found=search.by_name(chatbot=chatbot, name=text))
 
 
 def _by_conversation(chatbot: Chatbot, text: str) -> LookupResult:
@@ -310,10 +313,12 @@ def _by_request(chatbot: Chatbot, text: str) -> LookupResult:
 
 def _with_chatters(result: LookupResult, asked: UciValue | None = None) -> LookupResult:
     """Add the UCI values of the open conversations, and their chatters: the one that was `asked` for, or all."""
-    values: dict[int, list[UciValue]] = {row.number: [] for row in result.found.rows if not row.is_closed}
-    given = {"chatbot": result.chatbot.pk, "numbers": list(values), "most": _MOST_VALUES}
+    numbers = [row.number for row in result.found.rows if not row.is_closed]
+    given = {"chatbot": result.chatbot.pk, "numbers": numbers, "most": _MOST_VALUES}
+    # A conversation that was marked since it was found is left out.
+    values: dict[int, list[UciValue]] = {}
     for number, key, value in fetch(_VALUES_OF, given):
-        values[number].append(UciValue(key, value))
+        values.setdefault(number, []).extend([] if value is None else [UciValue(key, value)])
     counted = Counter(one for of_one in values.values() for one in of_one)
     if asked:
         # It may not be among the first values of a conversation.
