@@ -76,10 +76,10 @@ class CanaryTurn(Lease):
         EXTRACT = "extract", "Wait for the daily extract"
         CONTROL = "control", "See that the search finds what is there"
         ERASE = "erase", "Have them erased"
-        LOOK_API = "scan_api", "Look through the API"
-        LOOK_BUCKET = "scan_bucket", "Look in the bucket"
-        LOOK_ROWS = "scan_rows", "Look in the database"
-        LOOK_LOGS = "scan_logs", "Look in the logs"
+        LOOK_API = "look_api", "Look through the API"
+        LOOK_BUCKET = "look_bucket", "Look in the bucket"
+        LOOK_ROWS = "look_rows", "Look in the database"
+        LOOK_LOGS = "look_logs", "Look in the logs"
 
     class Trouble(models.TextChoices):
         """Why it could not do or see something. That is neither clean nor a finding."""

@@ -203,7 +203,7 @@ def test_a_process_without_logs_leaves_them_to_one_that_has_them(
     settings.CANARY_LOG_FILES = []
     turn = begun_after(canary, former)
     log.write_text(f"before\na line with {Planted(turn.pk).value}\n")
-    CanaryTurn.objects.filter(pk=turn.pk).update(step="scan_logs", next_attempt_at=timezone.now())
+    CanaryTurn.objects.filter(pk=turn.pk).update(step="look_logs", next_attempt_at=timezone.now())
     turns.resume()
 
     settings.CANARY_LOG_FILES = patterns

@@ -42,5 +42,5 @@ def canary(place: tuple[str, WebServer, Path], settings: Settings, tmp_path: Pat
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be searched is not tried again."""
-    once = dict.fromkeys(["control", "scan_api", "scan_bucket", "scan_rows", "scan_logs"], 0)
+    once = dict.fromkeys(["control", "look_api", "look_bucket", "look_rows", "look_logs"], 0)
     monkeypatch.setattr(turns, "_PATIENCE", turns._PATIENCE | once)
