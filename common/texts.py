@@ -1,4 +1,4 @@
-"""Texts: what a call may hold, what a text contains, and words that depend on a number."""
+"""Rules for texts in calls, a search for values in texts, and words that depend on a number."""
 
 from urllib.parse import unquote
 

@@ -1,7 +1,7 @@
 """THE MAP of each model and field that can hold personal data: how its rows are reached, and their disposition.
 
-The erasure engine deletes and empties what is declared here, `verify` checks what is declared here, and
-`manage.py data_map` prints it. A system check and a test walk the app registry: a model or field that is declared
+The erasure engine deletes and empties the declared fields, `verify` checks them, and `manage.py data_map` prints
+them. A system check and a test walk the app registry: a model or field that is declared
 nowhere stops the project from starting, with instructions. So:
 
 - a new model with personal data gets a `Store`; say how its rows are reached and what happens to each field;
@@ -25,7 +25,7 @@ from conversations import models as conversations
 
 
 class ReachedBy(StrEnum):
-    """How a row is reached from what a request names."""
+    """How a row is reached from the subject of a request."""
 
     ITSELF = "is the conversation"
     CONVERSATION = "by its conversation"
@@ -54,7 +54,7 @@ class Store:
     model: type[Model]
     way: ReachedBy
     fields: Mapping[str, Declared]
-    counter: str = ""  # the request's counter that says how many were erased; empty if none counts them
+    counter: str = ""  # the request's counter of erased rows; empty if they are not counted
 
     @property
     def table(self) -> str:

@@ -25,7 +25,7 @@ WRITE_SCOPES = {
     ComplianceRequest.Kind.DELETION: Scope.DELETIONS_WRITE,
     ComplianceRequest.Kind.EXPORT: Scope.EXPORTS_WRITE,
 }
-# Of every kind: what it takes to change a request, or to have its callbacks sent again.
+# For every kind: the scope that a key needs to change a request, or to send its callbacks again.
 _SCOPES_OF_KINDS = {
     **WRITE_SCOPES,
     ComplianceRequest.Kind.RETENTION: Scope.DELETIONS_WRITE,
@@ -48,7 +48,7 @@ def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
 
 
 def find_writable(call: Request, request_id: UUID) -> ComplianceRequest:
-    """Return a request as `find_request`, if the key may file such ones; a retention run, if it may file deletions.
+    """Return a request as `find_request`, if the key may file its kind. A retention run needs the scope of deletions.
 
     Raises Problem (`scope_missing`).
     """

@@ -1,4 +1,4 @@
-"""Request bodies: strict, so that nothing is guessed about whom to erase."""
+"""Request bodies. They are strict, so that the subject of an erasure is never guessed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -25,7 +25,7 @@ from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind
 
-# The limits of `ByConversations` and `ByMessages`, so that errors name the item.
+# The limits of `ByConversations` and `ByMessages`, so that errors point to the item.
 _Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=WITHOUT_NUL)]
 
 # The two selectors. A condition in place of two alternatives: client generators would make a class of each of those,
@@ -107,7 +107,7 @@ class _FiledBody(AddressBody):
 
     reference: str | None = Field(None, pattern=REFERENCE)
     """Your own ticket. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended, so it must not
-    contain whom the request is about."""
+    contain the chatter's value or ids in the request."""
     requested_at: str | None = Field(
         None,
         min_length=1,
@@ -180,7 +180,7 @@ class ExportBody(_RequestBody):
         )
 
 
-# With an action, a preview takes the options of that kind alone.
+# With an action, a preview takes only the options of that kind.
 _OPTIONS_OF_AN_ACTION: list[JsonValue] = [
     {"properties": {"action": {"type": "null"}}},
     {
@@ -209,7 +209,7 @@ class PreviewBody(_RequestBody):
     include_files: bool | None = None
     """Of an export."""
     csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
-    """Of an export. It changes nothing of the preview."""
+    """An option of an export. It does not change the preview."""
 
 
 # The body of a request, by its `action`.
@@ -291,7 +291,7 @@ class RejectBody(DecisionBody):
 
 
 def parse_body(model: type[DeletionBody | ExportBody], raw: bytes, *, chatbot: Chatbot) -> DeletionBody | ExportBody:
-    """Read the body of a deletion or export. Raises Problem(`invalid`) that names the fields at fault.
+    """Read the body of a deletion or export. Raises Problem(`invalid`) with the invalid fields.
 
     A chatbot can require `action`, so that a captured call cannot be sent to the other path.
     """
@@ -302,12 +302,12 @@ def parse_body(model: type[DeletionBody | ExportBody], raw: bytes, *, chatbot: C
 
 
 def parse(model: type[Model], raw: bytes) -> Model:
-    """Read a body. Raises Problem(`invalid`) that names the fields at fault."""
+    """Read a body. Raises Problem(`invalid`) with the invalid fields."""
     return validate(model, parse_json(raw))
 
 
 def validate(model: type[Model], value: Any) -> Model:
-    """Validate a body, or a part of one. Raises Problem(`invalid`) that names the fields at fault."""
+    """Validate a body, or a part of one. Raises Problem(`invalid`) with the invalid fields."""
     errors: list[FieldError] = []
     body = None
     try:
@@ -323,13 +323,13 @@ def validate(model: type[Model], value: Any) -> Model:
         known = {error["pointer"] for error in errors}
         errors[:0] = [error for error in _selector_errors(value) if error["pointer"] not in known]
     if body is None or errors:
-        # Raised outside the except block: its context would hold what was sent.
+        # Raised outside the except block: its context would contain the body.
         raise invalid_body(errors)
     return body
 
 
 def _selector_errors(given: Any) -> list[FieldError]:
-    """Return what is wrong with the selector; exactly one has to be given."""
+    """Return the errors of the selector. Exactly one selector is required."""
     if not isinstance(given, dict):
         return []
     ids = given.get(_BY_CONVERSATIONS)
@@ -346,7 +346,7 @@ def _selector_errors(given: Any) -> list[FieldError]:
         return [FieldError(pointer=f"/{_BY_CONVERSATIONS}", code="conflict", detail=detail)]
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         return []
-    # What is too long, or cannot be stored, is among the errors already.
+    # Texts that are too long, or cannot be stored, are among the errors already.
     return [
         FieldError(pointer=fault.pointer, code="repeated_id", detail=fault.detail)
         for fault in ByConversations(tuple(ids)).faults()
@@ -366,7 +366,7 @@ def read_reason(request: Request, model: type[DecisionBody]) -> str | None:
 
 
 def invalid_body(errors: Sequence[FieldError]) -> Problem:
-    """Return the error for a body, or a part of one, with these fields at fault."""
+    """Return the error for a body, or a part of one, with these invalid fields."""
     return Problem("invalid", "The body is not valid for this call: see errors.", errors=errors)
 
 

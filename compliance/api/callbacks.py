@@ -45,7 +45,7 @@ class CallbackObject(ResponseModel):
 
     @classmethod
     def of(cls, callback: Callback) -> Self:
-        """Return a callback. Of its address scheme and host alone: the path can be a secret."""
+        """Return a callback with only the scheme and host of its address: the path can be a secret."""
         return cls.model_validate(
             {
                 "callback_id": callback.pk,
@@ -69,7 +69,7 @@ class RequestCallbacks(ResponseModel):
 
 
 class CallbackBody(ResponseModel):
-    """The body of a callback. Nothing of the chatter."""
+    """The body of a callback. It contains nothing of the chatter."""
 
     callback_id: str
     """The same in each attempt: drop repeats by it."""
@@ -92,7 +92,7 @@ class CallbackBody(ResponseModel):
 
 
 class CallbackTestResult(ResponseModel):
-    """A test callback, and what became of it."""
+    """A test callback and its outcome."""
 
     callback_id: UUID
     """That of the body, and the header `webhook-id`."""
@@ -157,7 +157,7 @@ class CallbacksView(ComplianceView):
         summary="List the callbacks of a request",
         description="""
             The callbacks on record, in the order of events; empty if neither the request nor the chatbot has an
-            address. They are kept for 30 days, unless the operator says otherwise.
+            address. They are kept for 30 days, unless the operator has set another period.
             """,
         tag=REQUESTS,
         responses={
@@ -177,7 +177,7 @@ class ResendView(ChangingView):
         operation_id="resendCallbacks",
         summary="Send the callbacks of a request again",
         description="""
-            Sends all callbacks of the request again, also delivered ones, with the same `callback_id`. Needs the
+            Sends all callbacks of the request again, including delivered ones, with the same `callback_id`. Needs the
             write scope of the request's kind, for a retention run that of deletions. They go to the request's own
             address; once that is forgotten, to the chatbot's.
             """,
@@ -201,7 +201,7 @@ class ResendView(ChangingView):
 
 
 class SendTestView(ComplianceView):
-    # Any key that can give a request a `callback_url`.
+    # Every key that can file a request with a `callback_url`.
     either_scope = ChangingView.either_scope
     takes_long = ["POST"]
 

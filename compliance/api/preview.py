@@ -1,4 +1,4 @@
-"""Show what a request would do, before it is filed."""
+"""Preview the effects of a request before it is filed."""
 
 from typing import Literal, Self
 from uuid import UUID
@@ -127,9 +127,9 @@ class PreviewResponse(ResponseModel):
     deletion: PreviewedDeletion | None
     export: PreviewedExport | None
     at_least: bool
-    """There are more conversations than were looked at (10,000): the numbers are lower bounds."""
+    """There are more conversations than were read (10,000): the numbers are lower bounds."""
     open_requests: list[UUID]
-    """Requests about the chatter that are not over; they go first. The oldest 100."""
+    """Open requests about the chatter, which are processed first. The oldest 100."""
     similar: list[SimilarChatter]
     """At most 20."""
 
@@ -210,7 +210,7 @@ class PreviewView(WritingView):
 
 
 def _parse(raw: bytes) -> DeletionBody | ExportBody | PreviewBody:
-    """Read the body: with `action` as that of the request, without with the options of both."""
+    """Read the body: with `action` the body of that kind, without it the one with the options of both kinds."""
     value = parse_json(raw)
     action = value.get("action") if isinstance(value, dict) else None
     if isinstance(action, str) and action in BODIES:
@@ -219,7 +219,7 @@ def _parse(raw: bytes) -> DeletionBody | ExportBody | PreviewBody:
 
 
 def _kinds(caller: Caller, action: str | None) -> list[Kind]:
-    """Return the kinds to show: the one that is named, else those that the key may file. Raises Problem."""
+    """Return the kinds to show: the kind of the action, or else those that the key may file. Raises Problem."""
     if action is None:
         return [kind for kind, scope in WRITE_SCOPES.items() if caller.has_scope(scope)]
     kind = Kind.DELETION if action == "delete" else Kind.EXPORT

@@ -31,7 +31,7 @@ _FILED = example(
 
 
 class RedactView(ComplianceView):
-    """Tokens alone: a signature does not cover the path, which names the conversation."""
+    """Accepts tokens only: a signature does not cover the path, which identifies the conversation."""
 
     scope = ApiKey.Scope.MESSAGES_REDACT
 
@@ -42,7 +42,7 @@ class RedactView(ComplianceView):
             Removes the text and the files of single messages, such as one with a card number. The messages stay, with
             time and sender, as `"kind": "redacted"`; sent again they stay so. The response comes at once; workers do
             the rest. Hosted exports that hold the conversation are removed and filed again, and hosted daily extracts
-            are rebuilt. A message that is redacted already is no error.
+            are rebuilt. It is not an error if a message is redacted already.
             """,
         tag=CONVERSATIONS,
         request=takes(

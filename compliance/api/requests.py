@@ -50,7 +50,7 @@ Scope = ApiKey.Scope
 
 
 class RequestsQuery(PageQuery):
-    """`received_after` is included, `received_before` is not: consecutive windows share nothing."""
+    """`received_after` is included, `received_before` is not, so consecutive windows do not overlap."""
 
     status: ComplianceRequest.Status | None = Field(None, examples=["on_hold"])
     """Requests in this state now."""
@@ -77,7 +77,7 @@ class RequestsView(ComplianceView):
         summary="List requests",
         description="""
             The chatbot's requests, the newest first, a page at a time: follow `next` until it is null. Filters are
-            combined. Requests that come meanwhile shift nothing.
+            combined. Requests filed while you read do not shift the pages.
             """,
         tag=REQUESTS,
         parameters=parameters_of(RequestsQuery),
@@ -108,10 +108,10 @@ class LookupView(ComplianceView):
         operation_id="lookUpRequests",
         summary="Find the requests about a chatter, or about conversations",
         description="""
-            The newest first, 200 at most. With `conversation_ids`: those that name one of these conversations by its
-            id. Found are those whose digests are kept: all open ones, and those that ended in the last 90 days,
-            unless the operator says otherwise. A POST, since neither a value nor an id belongs in an address; it
-            changes nothing.
+            The newest first, 200 at most. With `conversation_ids`: those about one of these conversations by its
+            id. Requests are found as long as their digests are kept: all open ones, and those that ended in the
+            last 90 days, unless the operator has set another period. It is a POST, since neither a value nor an id
+            belongs in an address. It changes nothing.
             """,
         tag=REQUESTS,
         request=takes(SelectorBody, *BOTH_SELECTORS),
@@ -170,8 +170,8 @@ class DownloadView(ComplianceView):
         summary="Fetch the file of an export",
         description="""
             Redirects to a hosted file by a link that works for 5 minutes and needs no key. The link contains the
-            chatter's value: keep it out of logs. The change log records which key asked for it. Fetch what is in your
-            own bucket there.
+            chatter's value: keep it out of logs. The change log records the key that fetched it. Files in your own
+            bucket are fetched there.
             """,
         tag=REQUESTS,
         parameters=[
@@ -263,8 +263,8 @@ class RejectView(ComplianceView):
         operation_id="rejectRequest",
         summary="End a held request",
         description="""
-            It is not carried out, and forgets whom it named. A retention run is rejected in the console, and so
-            is what is held as `restored`.
+            It is not carried out, and any value it contains is erased. Retention runs, and requests held as
+            `restored`, are rejected in the console.
             """,
         refuses=["not_cancellable", "not_held", "officers_only"],
     )

@@ -21,7 +21,7 @@ Status = ComplianceRequest.Status
 
 
 class Progress(ResponseModel):
-    """How far a request is."""
+    """The progress of a request."""
 
     conversations_done: int
     conversations_total: int | None
@@ -147,7 +147,7 @@ class Retention(ResponseModel):
     older_than: UtcInstant
     """Conversations whose last message is older were due."""
     left_out: int
-    """Conversations that were due and kept, since an export that has not ended names them: for 30 days at most."""
+    """Conversations that were due but kept for an export that has not ended, for 30 days at most."""
 
 
 class RemovedExport(ResponseModel):
@@ -165,7 +165,7 @@ class Redacted(ResponseModel):
     number: int
     """Of the conversation."""
     messages: int
-    """How many it names; `counts` says how many still had a text."""
+    """The number of selected messages; `counts` has the number of those that still had a text."""
     reason: Stored[Redaction.Reason]
     removed_exports: list[RemovedExport]
     """The finished hosted exports that held the conversation, the first 100 of them."""
@@ -174,7 +174,7 @@ class Redacted(ResponseModel):
 
 
 class RequestObject(ResponseModel):
-    """A deletion, an export, a retention run or a redaction, and how far it is."""
+    """A deletion, an export, a retention run or a redaction, and its progress."""
 
     request_id: UUID
     kind: Stored[ComplianceRequest.Kind]
@@ -184,8 +184,8 @@ class RequestObject(ResponseModel):
     hold_reason: Stored[ComplianceRequest.HoldReason] | None
     """While on hold."""
     selector: ComplianceRequest.Selector
-    """By what it names whom it is about: a chatter's UCI value, or conversations' ids. A retention run names nobody:
-    `age`, a redaction messages of a conversation: `messages`."""
+    """How it selects its data: by a chatter's UCI value, or by conversations' ids. `age` is that of a retention run,
+    `messages` that of a redaction, which selects messages of a conversation."""
     result: Stored[ComplianceRequest.Result] | None
     """Once completed."""
     reference: str
@@ -194,13 +194,13 @@ class RequestObject(ResponseModel):
     requested_at: UtcInstant
     """When the person asked: as filed, otherwise `received_at`."""
     not_before: UtcInstant | None
-    """It is not taken up earlier: a time to think again, or a pause after an error."""
+    """No worker takes it earlier: a time to cancel it, or a pause after an error."""
     due_at: UtcInstant
-    """30 days after `requested_at`, unless the operator says otherwise."""
+    """30 days after `requested_at`, unless the operator has set another period."""
     started_at: UtcInstant | None
     finished_at: UtcInstant | None
     status_url: str
-    """Ask here how far it is, with a token."""
+    """The address of its status, which is read with a token."""
     progress: Progress
     waiting_for: Stored[ComplianceRequest.WaitingFor] | None
     """While a request that was begun waits. `extracts`: a deletion has erased the rows, and daily extracts that held
@@ -241,10 +241,10 @@ class RequestObject(ResponseModel):
     def all_of(
         cls, requests: Sequence[ComplianceRequest], *, status_url: Callable[[ComplianceRequest], str], shows_key: bool
     ) -> list[Self]:
-        """Return the objects of requests, in order, by a number of queries that does not grow with theirs.
+        """Return the objects of requests, in order, by a number of queries that does not grow with the requests.
 
-        They never name the chatter, except by the key of a hosted export, which contains the value: `shows_key` says
-        whether the caller may read it (scope `requests:read`).
+        They never contain the chatter's value, except in the key of a hosted export. `shows_key`: the caller may read
+        the key (scope `requests:read`).
         """
         outcomes = results.read(requests)
         return [
@@ -291,7 +291,7 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "repeated_by": outcomes.repeated_by.get(request.pk),
         "repeats": outcomes.repeats.get(request.pk),
         "error": error if request.status == Status.FAILED else None,
-        # Of a request that was just filed.
+        # For a request that was just filed.
         "existing": request.existing,
     }
 
@@ -344,13 +344,13 @@ class RequestLookup(ResponseModel):
 
 
 class RefusedItem(ResponseModel):
-    """Why an item of a batch was refused."""
+    """The error of a refused item of a batch."""
 
     error: Problem
     """Its pointers begin at the item."""
 
 
 class BatchResponse(ResponseModel):
-    """What became of each item of a batch, in order."""
+    """The result of each item of a batch, in order."""
 
     results: list[SubmittedRequest | RefusedItem]

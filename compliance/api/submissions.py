@@ -73,9 +73,9 @@ class DataDeletionView(ComplianceView):
         summary="File a deletion",
         description="""
             Erases the chatter's conversations, or the conversations with these ids, no matter who took part in them.
-            The response comes at once, with `"status": "accepted"`: the request is stored, not done. A request that
-            finds nothing is no error: it completes with `"result": "nothing_found"`. Conversations in which another
-            chatter took part are erased too.
+            The response comes at once, with `"status": "accepted"`: the request is stored, not done. It is not an
+            error if a request finds nothing: it completes with `"result": "nothing_found"`. Conversations in
+            which another chatter took part are erased too.
             """,
         tag=REQUESTS,
         parameters=[_IDEMPOTENCY_KEY_HEADER],
@@ -106,7 +106,7 @@ class DataExportView(ComplianceView):
         summary="File an export",
         description="""
             Writes the chatter's conversations, or those with these ids, into a CSV file in the operator's bucket or
-            in yours. The response comes at once; once the request is completed, its `export` says where the file is.
+            in yours. The response comes at once; once the request is completed, its `export` has the file's place.
             If nothing is found, the file has the header alone.
 
             An equal export that waits and has not started is returned instead, as `existing`: for the same chatter or
@@ -233,11 +233,11 @@ def _submit(call: Request, model: type[DeletionBody | ExportBody]) -> Response:
 
 
 def _item(item: Any, caller: Caller) -> RequestInput | Problem:
-    """Return the request of an item, or what is wrong with it; pointers begin at the item."""
+    """Return the request of an item, or its error. Pointers begin at the item."""
     try:
         return _item_input(item, caller)
     except Problem as problem:
-        # Without its traceback, which would hold what was sent.
+        # Without its traceback, which would contain the body.
         return problem.with_traceback(None)
 
 
@@ -254,7 +254,7 @@ def _item_input(item: Any, caller: Caller) -> RequestInput:
 
 
 def _replay_key(call: Request, raw: bytes, *, has_items: bool = False) -> ReplayKey | None:
-    """Return what makes this call the same as another. Raises Problem(`invalid`)."""
+    """Return the key by which a repeated call is recognised. Raises Problem(`invalid`)."""
     caller = caller_of(call)
     idempotency_key = call.headers.get("Idempotency-Key")
     if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):

@@ -31,7 +31,7 @@ from conversations.uploads import download_name
 logger = logging.getLogger(__name__)
 
 COPIES_AT_ONCE = 100
-# What all threads may hold. A single file holds the part being read and the part being sent.
+# The most memory of all threads. One file needs the part being read and the part being sent.
 _MOST_BYTES = 4 * PART_BYTES
 _BYTES_OF_LARGE = 2 * PART_BYTES
 
@@ -54,7 +54,10 @@ class Copy:
 
 
 class FileCopier:
-    """Copies the files of some exports of a claim. `failed` gives reasons; a deletion has met those `overtaken`."""
+    """Copies the files of some exports of a claim.
+
+    `failed` contains reasons. `overtaken` are the exports that a deletion has met.
+    """
 
     def __init__(self, held: HeldClaim, renewer: LeaseRenewer, storage: ObjectStorage) -> None:
         self.failed: dict[Target, StepFailed] = {}
@@ -91,7 +94,7 @@ class FileCopier:
                     size = min(copy.file.size, _BYTES_OF_LARGE)
                     sending.submit(copy, partial(self._send, copy, opening.done[copy]), size=size)
         finally:
-            # Those handed to the pool abort by themselves.
+            # Uploads that the pool has taken abort by themselves.
             self._abort({copy: upload for copy, upload in opening.done.items() if copy not in sending.begun})
         self._note_failed(sending)
         with self._held.transaction():
@@ -99,7 +102,7 @@ class FileCopier:
         self.copied.update(copy.target for copy in sending.done)
 
     def _without_failed(self, copies: Iterable[Copy]) -> Iterator[Copy]:
-        """Yield those that are still needed when their turn comes."""
+        """Yield the copies whose export has not failed when their turn comes."""
         for copy in copies:
             if time.monotonic() > self._until:
                 self.failed.setdefault(copy.target, _too_slow())
@@ -107,7 +110,7 @@ class FileCopier:
                 yield copy
 
     def _drop_overtaken(self, copies: Collection[Copy], *, record: bool = False) -> None:
-        """Leave out what a deletion has met by now, under intake's locks; with `record`, record the other copies."""
+        """Drop copies for exports that a deletion has met, under intake's locks. With `record`, record the others."""
 
         def overtaken(_now: datetime, chatbots: set[int]) -> set[Target]:
             ours = [copy for copy in copies if copy.target.chatbot_id in chatbots]
@@ -157,7 +160,7 @@ def _copy_of(file: StoredFile, target: Target) -> Copy:
 
 
 def _read(file: StoredFile) -> Iterator[bytes]:
-    """Yield the uploaded file. Raises StorageError, `export_file_lost` if there is no such object."""
+    """Yield the uploaded file. Raises StorageError, with `export_file_lost` if there is no such object."""
     missing = False
     try:
         yield from hosted_storage().stream(file.object_key)

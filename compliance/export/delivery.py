@@ -34,16 +34,16 @@ from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcr
 logger = logging.getLogger(__name__)
 
 # A file of less than a part is read whole and handed to the pool; a larger one is sent in parts when the pool is
-# idle. So beside the file that is being read (16 MiB) memory holds at most this much, and once more as HTTP's copy.
+# idle. So memory contains the file that is being read (16 MiB), at most this much besides, and once more HTTP's copy.
 POOL_BYTES = 2 * PART_BYTES
-# Completed together: after a kill no more finished files than these are repeated.
+# Files that are completed together. After a kill, at most this many finished files are repeated.
 FILES_PER_COMPLETION = 50
-# Nor does a finished file wait longer than this for the others.
+# The longest wait of a finished file for the others.
 SECONDS_TO_COMPLETION = 2.0
-# In the change log, when a deletion has met one of the conversations: the export runs again.
+# The code in the change log of an export that runs again, since a deletion has met one of its conversations.
 _OVERTAKEN = "export_overtaken"
 
-# The chatbot's setting as of the snapshot, in which all of it is read.
+# The chatbot's setting in the snapshot, like all other data.
 _WANTED = sql.SQL(f"""
 SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
        r.include_shared, b.export_assurance
@@ -56,20 +56,20 @@ _OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.include_files = {with_files} AND
 
 
 class Reporter:
-    """Reports what is not completed, in transactions of the claim; `settled` have left it. Raises ClaimLost."""
+    """Reports uncompleted exports, in transactions of the claim. `settled` have left it. Raises ClaimLost."""
 
     def __init__(self, held: HeldClaim) -> None:
         self.settled: set[Target] = set()
         self._held = held
 
     def overtaken(self, targets: Collection[Target]) -> None:
-        """Let exports run again on what is left: a deletion has met one of their conversations."""
+        """Requeue exports of which a deletion has met a conversation: they run again on the remaining ones."""
         if targets:
             requeue.retry_now(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
             self.settled.update(targets)
 
     def failed(self, failures: Mapping[Target, StepFailed]) -> None:
-        """Fail exports. Those that a deletion has met by now fail because of its removal: they are overtaken."""
+        """Fail exports. Those that a deletion has met are overtaken instead: they failed because of its removal."""
         if not failures:
             return
         met = records.met_since(failures)
@@ -91,7 +91,7 @@ class Reporter:
 class Delivery:
     """Sends the files of the claim's exports into open, recorded uploads, and completes them.
 
-    Removes from `uploads` what it has sent, or tried to; the rest is to be aborted.
+    Removes from `uploads` those that it has sent, or tried to send. The caller aborts the others.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Delivery:
                         break
 
     def _record_conversations(self, transcripts: Transcripts) -> None:
-        """Record what the files will hold, and leave out those that a deletion has met."""
+        """Record the conversations of the files, and leave out files that a deletion has met."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
                 self._report.overtaken(self._record_some([(self._targets[place], number) for place, number in some]))
@@ -259,7 +259,7 @@ class Delivery:
         )
 
     def _fail_unread(self, failure: StepFailed) -> None:
-        """Split them up, without losing an attempt: one of them may be why none could be read."""
+        """Requeue the exports in smaller sets, without losing an attempt: one may be why none could be read."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if failure.code == machines.SILENT:
             requeue.machine_lost(self._held, unread)
@@ -294,7 +294,7 @@ def _read_part(data: Iterator[bytes]) -> bytes:
 def wanted(which: sql.Composable) -> sql.Composed:
     """Return the query that Transcripts takes, for the requests `r` that meet a condition, with `seq` as the place.
 
-    So no value is in a statement. Not by the seq of a single request: `place` would be a constant to the planner,
-    which then sorts all lines at once and takes half as long again.
+    So no statement contains a value. It is not restricted to the seq of a single request: `place` would be a constant
+    for the planner, which would sort all lines at once and take half as long again.
     """
     return _WANTED.format(which=which)

@@ -7,8 +7,8 @@ Set-wise, so that many small exports cost little more than their calls to the st
 
 All go to one storage: the hosted bucket, or the bucket of one client.
 
-After a kill the Export rows name the keys, so the next attempt or a deletion can remove what is there. A worker that
-has lost its claim publishes nothing: its upload was aborted when the key was purged, or it finds its claim gone
+After a kill, the Export rows contain the keys, so the next attempt or a deletion can remove the objects. A worker
+that has lost its claim publishes nothing: its upload was aborted when the key was purged, or it finds its claim gone
 first. Only a small file that it was sending at that moment may appear, under a recorded key, until the key is purged.
 
 A deletion may mark one of the conversations meanwhile. The snapshot's conversations are recorded under the chatbot's
@@ -57,7 +57,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     """
     places = _choose_destination(held)
     if not places:
-        # Nothing is left of the claim, or it was lost.
+        # No request is left in the claim, or it was lost.
         held.renew()
         return
     storage = next(iter(places.values())).storage
@@ -72,7 +72,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         if opening.done:
             Delivery(held, renewer, report, storage, opening.done).run(deadline=deadline)
     finally:
-        # The delivery has removed what it has sent, or tried to.
+        # The delivery has removed the uploads that it has sent, or tried to send.
         aborted = _abort(storage, opening.done)
     report.unchanged(aborted)
 
@@ -89,7 +89,7 @@ def _choose_destination(held: HeldClaim) -> dict[int, StorageLocation]:
     failures: dict[int, StepFailed] = {}
     places: dict[int, StorageLocation] = {}
     for chatbot_id, bucket in buckets.items():
-        # Only a claim on a client's bucket may call one; it is of one chatbot.
+        # Only a claim on a client's bucket may call that bucket. The claim has one chatbot.
         if held.bucket_of is not None or bucket.hosting == HOSTED:
             try:
                 places[chatbot_id] = open_location(bucket)
@@ -111,7 +111,7 @@ def _choose_destination(held: HeldClaim) -> dict[int, StorageLocation]:
 def _start(
     held: HeldClaim, renewer: LeaseRenewer, places: Mapping[int, StorageLocation], *, until: float
 ) -> list[Target]:
-    """Start all exports and record their keys, once what earlier attempts left is removed."""
+    """Start all exports and record their keys, after the files of earlier attempts are removed."""
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
         started = completion.start_exports(held, now, chatbots)
@@ -134,7 +134,7 @@ def _start(
 
 
 def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *, until: float) -> set[Leftover]:
-    """Remove what earlier attempts left; return those of which nothing is left."""
+    """Remove the files of earlier attempts. Return the leftovers that are removed entirely."""
     failures = objects.erase_copies(
         held.transaction, [each.request.pk for each in left if each.request.include_files]
     )
@@ -182,7 +182,7 @@ def _open_uploads(
 
 
 def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:
-    """Abort uploads that will not be sent; return those of which nothing is left.
+    """Abort uploads that will not be sent. Return the targets whose uploads are aborted.
 
     Stops at the first failure: the next attempt purges the keys.
     """

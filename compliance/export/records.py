@@ -43,7 +43,7 @@ class Target:
 
     @property
     def reading_group(self) -> tuple[bool, str]:
-        """What exports that are read together have in common."""
+        """The options that exports must share to be read together."""
         return self.include_files, self.csv_dialect
 
 
@@ -55,8 +55,8 @@ class Leftover(NamedTuple):
     key: str
 
 
-# Without those that a deletion has met, and those that another worker has under its own key by now. The keys are not
-# joined: without statistics all exports that never expire would be compared with each.
+# Excludes exports that a deletion has met, and those that another worker has under its own key by now. The keys are
+# not joined: without statistics, all exports that never expire would be compared with each.
 _OURS = """
 SELECT id FROM compliance_export
  WHERE id = ANY(%(ids)s::bigint[]) AND key = (%(keys)s::text[])[array_position(%(ids)s::bigint[], id)]
@@ -70,7 +70,7 @@ UPDATE compliance_export e SET upload_id = opened.upload_id
  WHERE e.id = opened.id
 """
 
-# Unless there are copies of files beside it, which are found by it.
+# Except the key of an export with copies of files, which are found by it.
 _FORGET_KEYS = """
 WITH given_up AS (
     SELECT e.id FROM compliance_export e
@@ -84,15 +84,16 @@ WITH given_up AS (
 UPDATE compliance_export e SET key = NULL, upload_id = NULL, expires_at = NULL FROM given_up WHERE e.id = given_up.id
 """
 
-# Retention runs and sweeps take the rows that they erase, and leave those that are locked. Intake waits for a moment.
+# Retention runs and sweeps take the rows that they erase, and leave those that are locked. Intake waits briefly.
 _KEEP = """
 SELECT FROM conversations_conversation
  WHERE id = ANY(%(conversations)s::bigint[]) AND chatbot_id = ANY(%(chatbots)s::bigint[])
  ORDER BY id
    FOR KEY SHARE
 """
-# Closed by a deletion, or with messages that were redacted after the export began: its snapshot may still have them.
-# OFFSET 0: where statistics show no mark, all marked ones would be read for each (`test_stale_statistics`).
+# Conversations that a deletion closed, or with messages that were redacted after the export began, which its snapshot
+# may contain.
+# OFFSET 0: if statistics show no mark, all marked ones would be read for each (`test_stale_statistics`).
 _CLOSED = """
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
@@ -162,9 +163,9 @@ def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | N
 
 
 def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]:
-    """Return those that a deletion has met by now: their failures come from their removal.
+    """Return the targets that a deletion has met by now: their failures come from their removal.
 
-    With `lock`, lock the others in the caller's transaction, to record something of them.
+    With `lock`, lock the others in the caller's transaction, so that it can write to them.
     """
     ours = {export_id for (export_id,) in fetch(_LOCK_OURS if lock else _OURS, _located(targets))}
     return {target for target in targets if target.export_id not in ours}
@@ -181,10 +182,10 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
 def record_conversations(contents: Collection[tuple[Target, int]]) -> set[Target]:
     """Record which conversations exports will hold, in the caller's transaction and under the intake locks.
 
-    Before anything of them is sent: so a mark or an erasure comes either before, and the conversation is found closed
-    here, or after, and finds the record. A redaction comes before, and the export has begun after it, or else must
-    not be sent; or it finds the record as well. Returns the targets with a closed conversation, or that have expired:
-    they must not be sent.
+    This happens before any of their data is sent. A mark or an erasure comes either before, and the conversation is
+    found closed here, or after, and finds the record. A redaction comes either before, and the export is sent only if
+    it began after the redaction, or after, and finds the record as well. Returns the targets with a closed
+    conversation, or that have expired: they must not be sent.
     """
     if not contents:
         return set()  # Citus refuses the statement for no chatbot, which is of no shard
@@ -205,7 +206,7 @@ def record_conversations(contents: Collection[tuple[Target, int]]) -> set[Target
 
 
 def forget_keys(targets: Collection[Target]) -> None:
-    """Clear keys under which nothing is and nothing can come, in the caller's transaction."""
+    """Clear keys that have no object and cannot get one, in the caller's transaction."""
     execute(_FORGET_KEYS, _located(targets))
 
 
@@ -243,7 +244,7 @@ def _save(
     keys: Mapping[ComplianceRequest, str],
     places: Mapping[int, StorageLocation],
 ) -> list[Target]:
-    # Those of an earlier attempt, whose file is gone.
+    # Conversations of an earlier attempt, whose file is removed.
     ExportConversation.objects.filter(export__request__in=requests).delete()
     exports = Export.objects.bulk_create(
         [
@@ -300,12 +301,12 @@ def _folder(value: str, room: int) -> str:
     """
     encoded = quote(value, safe="@").replace("~", "%7E")
     if encoded in {".", ".."}:
-        # These would name another folder.
+        # These would be other folders.
         encoded = encoded.replace(".", "%2E")
     if len(encoded) <= room:
         return encoded
     digest = hashlib.sha256(value.encode()).hexdigest()
     kept = encoded[: room - len(digest) - 1]
-    # Not in the middle of an escape.
+    # The cut is not inside of an escape.
     cut = kept.rfind("%", len(kept) - 2)
     return f"{kept[:cut] if cut >= 0 else kept}-{digest}"

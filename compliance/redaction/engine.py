@@ -1,4 +1,4 @@
-"""Carry out a redaction: empty its messages, then remove what else holds their text, by the steps of a deletion.
+"""Carry out a redaction: empty its messages, then remove other copies of their text, by the steps of a deletion.
 
     hold? -> ledger -> empty the messages, flag days, expire exports and file them again (one transaction)
           -> verify -> files, exports -> verify -> ledger -> verify and complete
@@ -73,7 +73,7 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
 
 def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
-    """Return why the redaction must not begin, unless that was approved. All that can hold one is asked here."""
+    """Return the reason to hold the redaction, unless it was approved. This is the only check for holds."""
     reason = HoldReason.AWAITING_APPROVAL
     return reason if request.chatbot.four_eyes and reason not in request.approved_holds else None
 
@@ -82,7 +82,7 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
     """Empty the messages; return False if the conversation or intake's lock was not free in time."""
     try:
         with held.transaction():
-            # No deletion marks between the look for one and the export that is filed before it.
+            # No deletion marks between the search for one and the export that is filed before it.
             locks.exclude_intake(request.chatbot_id, number=None)
             if not messages.lock(request.redaction):
                 return False
@@ -90,7 +90,7 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
             if request.origin == ComplianceRequest.Origin.REPLAY:
                 messages.find_lost(request.redaction, now)
             if earlier := messages.redacted_at(request.redaction):
-                # What holds the texts began before then, and has expired; what began since is clean.
+                # Exports that contain the texts began before then, and have expired. Later ones are clean.
                 cutoff, emptied = earlier, 0
             else:
                 cutoff, emptied = now, messages.empty(request.redaction)
@@ -110,9 +110,8 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
 def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> None:
     """File these exports again, for the same subjects with the same options, in the caller's transaction.
 
-    In their places: a deletion that was filed since waits for the repeat, as it would have for the export.
-
-    Not where the chatbot has no bucket any more: they would fail, and hold the chatter's deletion.
+    They take the places of the originals: a deletion that was filed since waits for the repeat, as it would have for
+    the export. None is filed if the chatbot has no bucket any more: they would fail, and hold the chatter's deletion.
     """
     every = list(ComplianceRequest.objects.filter(pk__in=removed_ids).order_by("seq"))
     has_bucket = Bucket.objects.filter(chatbot=redaction.chatbot_id).exists()
@@ -145,7 +144,7 @@ def _subject(request: ComplianceRequest) -> tuple[int, int | None, bytes]:
 
 
 def _value_of(chatbot_id: int, variable_id: int | None, digest: bytes) -> str | None:
-    """Return a chatter's value from the chatter's conversations: a completed request has forgotten it."""
+    """Return a chatter's value from the chatter's conversations: a completed request does not contain it any more."""
     identities = Identity.objects.filter(
         chatbot=chatbot_id, variable=variable_id, variable__gt=0, digest=digest, value__isnull=False
     )
@@ -183,7 +182,7 @@ class _RedactionErasure(ErasureRun):
     of = REDACTIONS
 
     def _erase_chunk(self) -> bool:
-        """Empty what still has a text: a restored backup can bring that about."""
+        """Empty messages that still have a text, for example after a restored backup."""
         [redaction] = Redaction.objects.filter(request__in=self._active)
         emptied = messages.empty(redaction) if messages.lock(redaction) else 0
         completion.add_counts({redaction.request_id: Counter(messages=emptied)} if emptied else {})

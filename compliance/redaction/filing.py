@@ -1,4 +1,4 @@
-"""File a redaction: check the conversation and its messages, and store the request with what it names."""
+"""File a redaction: check the conversation and its messages, and store the request with its subject."""
 
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
@@ -37,9 +37,9 @@ def redact(
     """File the redaction of messages of the conversation with this number, and return its request.
 
     The messages are given by the platform's `ids`, or by numbers of ours; `requested_at` is as in RequestInput.
-    Workers take it at once, without the chatbot's grace period, and from the console after the console's own: what
-    was selected by mistake cannot be brought back. A message that is redacted already is no error. One for which an
-    open redaction waits is, in the console alone. `actor` is as in the change log.
+    Workers take it at once, without the chatbot's grace period, and from the console after the console's own:
+    messages that were selected by mistake cannot be restored. It is not an error if a message is redacted already. In
+    the console, it is an error if an open redaction includes the message. `actor` is as in the change log.
 
     Raises Refused with the codes `compliance_disabled`, `not_found`, `conversation_deleted`, `invalid`,
     `signing_key_missing`; nothing is stored then.
@@ -83,16 +83,16 @@ def redact(
 
 
 def waiting(*, chatbot: Chatbot, number: int) -> dict[int, UUID]:
-    """Return the messages of a conversation that an open redaction names, each with the request of the first one."""
+    """Return the messages of a conversation in open redactions, each with the request of the first one."""
     named = Redaction.objects.filter(chatbot=chatbot, conversation_id=number, request__status__in=OPEN)
     found = named.order_by("-pk").values_list("request", "message_numbers")
     return {one: request_id for request_id, numbers in found for one in numbers}
 
 
 def refuse_waiting(*, chatbot: Chatbot, number: int, message_numbers: Collection[int]) -> None:
-    """Raise Refused(`invalid`) if an open redaction names one of these messages."""
+    """Raise Refused(`invalid`) if an open redaction includes one of these messages."""
     if not waiting(chatbot=chatbot, number=number).keys().isdisjoint(message_numbers):
-        detail = "An open redaction names a selected message already. The transcript marks which."
+        detail = "An open redaction includes a selected message already. The transcript marks it."
         raise Refused("invalid", detail)
 
 

@@ -1,4 +1,4 @@
-"""The messages of redactions, by their conversation and numbers: found by what the ledger says, and emptied."""
+"""The messages of redactions, by their conversation and numbers: found by the ledger's digests, and emptied."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -17,9 +17,9 @@ from conversations.tombstones import NewTombstone, message_digest
 
 
 class FoundMessages(NamedTuple):
-    """The number of an open conversation, None if there is none, and those of messages that it has, by digest.
+    """The number of an open conversation (None if there is none) and the numbers of its messages, by digest.
 
-    `with_text` are the numbers of those that are not redacted. `is_closed`: the conversation is marked or erased.
+    `with_text` are the numbers of messages that are not redacted. `is_closed`: the conversation is marked or erased.
     """
 
     conversation: int | None
@@ -29,7 +29,7 @@ class FoundMessages(NamedTuple):
 
 
 def find(chatbot: Chatbot, conversation: bytes, digests: Collection[bytes]) -> FoundMessages:
-    """Find messages of a conversation by the digests of their ids, as lines of the ledger name them."""
+    """Find messages of a conversation by the digests of their ids, as lines of the ledger contain them."""
     conversations = Conversation.objects.filter(chatbot=chatbot, external_id_digest=conversation)
     number, mark = conversations.values_list("pk", "deletion_request_id").first() or (None, None)
     if mark is not None:
@@ -51,8 +51,8 @@ def find(chatbot: Chatbot, conversation: bytes, digests: Collection[bytes]) -> F
 def find_lost(redaction: Redaction, now: datetime) -> None:
     """Add to a replayed redaction the messages that were sent again since it was filed, and remember the others.
 
-    In the transaction that empties, under intake's lock. Messages whose rows a restore has lost are stored as
-    redacted from then on.
+    Call it in the transaction that empties them, under intake's lock. Messages whose rows a restore has lost are
+    stored as redacted from then on.
     """
     line = LedgerLine.objects.filter(request_id=redaction.request_id).values_list("line", flat=True).first()
     if line is None:
@@ -68,7 +68,7 @@ def find_lost(redaction: Redaction, now: datetime) -> None:
 def remember(
     chatbot: Chatbot, request_id: UUID, conversation: bytes, messages: Collection[bytes], now: datetime
 ) -> None:
-    """Have intake store messages of a conversation as redacted: their digests, and that of the conversation."""
+    """Store digests of a conversation and its messages, so that intake stores these messages as redacted."""
     rows = [NewTombstone(message, conversation, request_id, now) for message in messages]
     tombstones.write(rows, chatbot_id=chatbot.pk)
 
@@ -80,7 +80,10 @@ def lock(redaction: Redaction) -> bool:
 
 
 def redacted_at(redaction: Redaction) -> datetime | None:
-    """Return when the last of the messages of a locked conversation was redacted, if all were. They may be erased."""
+    """Return when the last message of the redaction was redacted, if all were; they may be erased since.
+
+    The caller has locked the conversation.
+    """
     if _with_text(redaction).exists():
         return None
     begun = Redaction.objects.filter(
@@ -96,10 +99,10 @@ def redacted_at(redaction: Redaction) -> datetime | None:
 def empty(redaction: Redaction) -> int:
     """Empty the messages of a locked conversation, hide their files, and flag the extracts of their days.
 
-    Returns how many messages had not been redacted. In the caller's transaction. Messages that are gone, or redacted
-    already, are passed over.
+    Returns the number of messages that had not been redacted. Call it in a transaction. Messages that do not exist
+    any more, or are redacted already, are skipped.
     """
-    # Nothing reads them any more, and no export that begins now names them.
+    # No reader uses them any more, and no export that begins now includes them.
     UploadedFile.objects.filter(
         chatbot=redaction.chatbot_id,
         conversation=redaction.conversation_id,

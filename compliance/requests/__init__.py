@@ -1,7 +1,7 @@
 """Requests: file (`submit`), decide (`decisions`), find and preview.
 
-API, console and commands each make one call into here. Each operation is one transaction: the request, its
-change-log entry, and after commit a nudge to the workers. Changes by workers are in `compliance/work/transitions/`.
+API, console and commands each make one call into here. Each operation is one transaction: the request and its
+change-log entry. The workers are notified after the commit. Changes by workers are in `compliance/work/transitions/`.
 
     accepted -> processing -> completed | failed       (workers)
     accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)

@@ -78,7 +78,7 @@ REASONS: Mapping[Decision, type[TextChoices]] = {
     Decision.RETRY: RetryReason,
 }
 
-# Every code's words; a code means the same in each list.
+# The text of every code. A code means the same in each list.
 WORDS: Mapping[str, str] = {code: words for reasons in REASONS.values() for code, words in reasons.choices}
 
 _EVENTS = {
@@ -88,10 +88,10 @@ _EVENTS = {
     Decision.RETRY: "request.retried",
 }
 
-# What staff can start before the console's time to cancel is over.
+# The kinds that staff can start before the console's time to cancel is over.
 _STARTED_EARLY = (Kind.DELETION, Kind.REDACTION)
 
-_OWN = "This chatbot requires four eyes: someone other than the filer must approve."
+_OWN = "This chatbot requires four eyes: a person other than the filer must approve."
 _RESTORED = "It was filed again after a restore: an officer decides on it in the console. A key can only cancel it."
 _BEGUN = (
     "It had begun to erase before the database was restored. It goes on when the export that it waits for has ended, "
@@ -105,8 +105,8 @@ def approve(
 ) -> ComplianceRequest:
     """Let a held request continue past this hold. It can be held again for another reason.
 
-    One that waits in a chatbot with four eyes is approved for these in advance, and keeps its time. `held_for` is
-    what the approver has seen: the hold reason, or the status of a request that was not on hold. Raises Refused
+    A request that waits in a chatbot with four eyes is approved in advance, and keeps its time. `held_for` is what
+    the approver has seen: the hold reason, or the status of a request that was not on hold. Raises Refused
     (`not_found`; `officers_only`; `not_held`, also if it is held for another reason by now; `own_request`).
     """
     with _decide(Decision.APPROVE, request_id, actor, reason, note) as request:
@@ -141,7 +141,7 @@ def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 
 
 def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """Withdraw a request that has not begun, or a failed export. One that is cancelled already is returned as it is.
+    """Withdraw a request that has not begun, or a failed export. A cancelled request is returned unchanged.
 
     Raises Refused (`not_found`, `not_cancellable`).
     """
@@ -154,7 +154,7 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 
 
 def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """Queue a failed request again, with fresh attempts, and the daily extracts that it waits for.
+    """Queue a failed request and the daily extracts that it waits for again, with fresh attempts.
 
     Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased or forgotten since).
     """
@@ -172,7 +172,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
 def retry_all_failed(
     *, code: str, actor: str, chatbot: Chatbot | None = None, reason: str | None = None, dry_run: bool = False
 ) -> int:
-    """Retry the requests that failed with this code, each in its own transaction; return how many.
+    """Retry the requests that failed with this code, each in its own transaction. Return their number.
 
     In the order of filing. Requests retried by others meanwhile are skipped. Raises Refused(`invalid`).
     """
@@ -189,8 +189,8 @@ def retry_all_failed(
 def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
     """End the time that the console gives to cancel a deletion or redaction, and return the request.
 
-    This ends the console's time alone: not the chatbot's own grace period, which a deletion of the API waits for too,
-    not four eyes, and not the wait after an error. Raises Refused
+    It ends only the console's time. It does not end the chatbot's own grace period, for which a deletion of the API
+    waits too, the wait for four eyes, or the wait after an error. Raises Refused
     (`not_found`; `not_waiting`, with the reason).
     """
     with transaction.atomic():
@@ -211,12 +211,12 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
 
 
 def find_start_refusal(request: ComplianceRequest, now: datetime) -> str:
-    """Return why nothing is left of the console's time to cancel, or an empty text where something is."""
+    """Return the reason why the console's time to cancel cannot be ended, or an empty text if it can be."""
     until = request.not_before if request.not_before and request.not_before > now else None
     own = end_of_own_grace(request, now)
     is_own = request.origin != ComplianceRequest.Origin.CONSOLE
     if until and not is_own:
-        # A period that was longer when it was filed counts, too.
+        # The period at the time of filing also counts, if it was longer then.
         is_own = until > request.received_at + CONSOLE_GRACE or bool(own and own >= until)
     reasons = {
         "It is on hold: it needs a decision.": request.status == Status.ON_HOLD,
@@ -233,7 +233,7 @@ def find_start_refusal(request: ComplianceRequest, now: datetime) -> str:
 
 
 def end_of_own_grace(request: ComplianceRequest, now: datetime) -> datetime | None:
-    """Return when the chatbot's own grace period ends, which redactions do not have; None if it is over."""
+    """Return the end of the chatbot's own grace period, or None if it is over. Redactions have none."""
     if request.kind == Kind.REDACTION:
         return None
     end = request.received_at + timedelta(minutes=request.chatbot.grace_minutes)
@@ -249,9 +249,9 @@ def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
 
 
 def needs_second_person(request: ComplianceRequest, actor: str) -> bool:
-    """Return whether someone other than the actor has to approve (four eyes)."""
+    """Return whether a person other than the actor has to approve (four eyes)."""
     filer, party = _party(request.filed_by), _party(actor)
-    # A restored database may not know who filed it: it can have been a key.
+    # A restored database may not contain the filer, which can have been a key.
     return request.chatbot.four_eyes and (filer == party or (filer == "replay" and party == "api"))
 
 
@@ -267,7 +267,7 @@ def awaits_approval(request: ComplianceRequest) -> bool:
 
 
 def approved_with(request: ComplianceRequest) -> list[str]:
-    """Return the holds that an approval of this one ends. What was filed again is held for any of the others."""
+    """Return the holds that an approval of the request ends. For one that was filed again, these are all holds."""
     if request.hold_reason == HoldReason.RESTORED and not policy.is_of_backup(request):
         return [HoldReason.RESTORED, HoldReason.AWAITING_APPROVAL, HoldReason.TOO_MANY_CONVERSATIONS]
     return [str(request.hold_reason or HoldReason.AWAITING_APPROVAL)]
@@ -275,9 +275,9 @@ def approved_with(request: ComplianceRequest) -> list[str]:
 
 def is_cancellable(request: ComplianceRequest) -> bool:
     if request.kind == Kind.EXPORT and request.status == Status.FAILED:
-        return True  # somebody may not want it any more, and a later deletion waits for it
+        return True  # it may not be wanted any more, and a later deletion waits for it
     waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
-    # A replayed one may have erased files before the database was restored, and does not know its mark any more.
+    # A replayed request may have erased files before the restore of the database, and its mark is lost.
     return waits and (request.kind == Kind.EXPORT or (request.started_at or request.cutoff_at) is None)
 
 
@@ -340,7 +340,7 @@ def _check_reason(decision: Decision, reason: str | None) -> None:
 
 
 def _checked_note(text: str) -> str:
-    """Return a note as it is kept, without space around it. Raises Refused(`invalid`)."""
+    """Return a note without spaces around it, as it is stored. Raises Refused(`invalid`)."""
     text = text.replace("\r\n", "\n").strip()
     if len(text) > MOST_CHARACTERS_OF_NOTE:
         raise Refused("invalid", f"A note may have {MOST_CHARACTERS_OF_NOTE:,} characters.", pointer="/note")
@@ -352,8 +352,8 @@ def _checked_note(text: str) -> str:
 def _require_staff(request: ComplianceRequest, actor: str) -> None:
     """Refuse a key where only staff decide.
 
-    A retention run puts a period of the officers into force or sets it back. And what was filed again after a restore
-    can have been filed by a key: four eyes would not notice.
+    A retention run applies a period that officers have set, or restores the former one. A request that was filed
+    again after a restore can have been filed by a key, which four eyes would not detect.
     """
     if _party(actor) != "api":
         return
@@ -369,7 +369,7 @@ def _require_held(request: ComplianceRequest) -> None:
 
 
 def _end(request: ComplianceRequest, status: Status, actor: str) -> None:
-    """Set a final state without carrying anything out, and clear the value."""
+    """Set a final state of a request that is not carried out, and clear the value."""
     request.status, request.hold_reason, request.uci_value = status, None, None
     field = "rejected_at" if status == Status.REJECTED else "cancelled_at"
     setattr(request, field, Now())

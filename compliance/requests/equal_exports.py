@@ -1,8 +1,8 @@
 """Return a waiting export in place of filing an equal one.
 
-Its file will show what is stored when a worker starts it, which is as good for every call before that. An export that
-has started is no answer, since it shows an earlier instant. Nor is one that was filed before a deletion of the same
-subject: it runs first, and shows what the deletion erases.
+Its file will contain the data at the time a worker starts it, which is right for every call before that. An export
+that has started is not returned, since it contains the data of an earlier instant. An export that was filed before a
+deletion of the same subject is not returned either: it runs first, and contains the data that the deletion erases.
 """
 
 import json
@@ -18,7 +18,7 @@ from compliance.requests.inputs import RequestInput
 from compliance.work.sql import digests_of, ids_naming
 
 _NAMING = ids_naming("given.conversation_digests")
-# Of one subject, by the selector's columns: (same, a deletion that is about the same).
+# Conditions for one subject, by the selector's columns: (the same export, a deletion of the same subject).
 _UCI = (
     "r.variable_id = given.variable_id AND r.uci_digest = given.uci_digest",
     "d.variable_id = given.variable_id AND d.uci_digest = given.uci_digest",
@@ -29,8 +29,8 @@ _CONVERSATIONS = (
     f"d.id = ANY({_NAMING})",
 )
 
-# Locked, it can neither start nor be cancelled before the call is answered; rows that others have locked may be about
-# to. One of another origin may wait longer, and be cancelled by other people.
+# The lock keeps the export from starting or being cancelled before the call is answered. Rows that others have locked
+# may be about to do either. An export of another origin may wait longer, and be cancelled by other people.
 _FIND = """
 SELECT given.id AS asked_id, found.*
   FROM jsonb_to_recordset(%s::jsonb)
@@ -83,9 +83,9 @@ def answers(
     unsaved: Mapping[int, ComplianceRequest],
     waiting: Mapping[UUID, ComplianceRequest],
 ) -> dict[int, Answer]:
-    """Return what answers each item of a call, in order: the request itself or, of exports, an equal one.
+    """Return the answer of each item of a call, in order: the request itself or, for an export, an equal one.
 
-    `waiting` are those that `find` has returned. A deletion between two equal exports separates them.
+    `waiting` is the result of `find`. A deletion between two equal exports separates them.
     """
     filed: dict[object, ComplianceRequest] = {}
     deleted: set[bytes] = set()
@@ -108,13 +108,13 @@ def answers(
 
 
 def _subject(request: ComplianceRequest) -> frozenset[bytes]:
-    """Return the digests of whom it is about: no two selectors have one in common."""
+    """Return the digests of the request's subject. A chatter and a conversation never share a digest."""
     digests = [request.uci_digest] if request.uci_digest else request.conversation_digests or []
     return frozenset(map(bytes, digests))
 
 
 def entries(equals: Iterable[ComplianceRequest], *, origin: str, actor: str) -> list[changelog.Entry]:
-    """Return the change-log entries of exports that answer for others: one for each, with how often it does."""
+    """Return the change-log entries of exports that answer for others: one for each, with the number of answers."""
     times = Counter((one.chatbot_id, one.pk) for one in equals)
     return [
         changelog.entry(

@@ -1,7 +1,8 @@
-"""The conversations of requests that are not filed, or wait, and the open requests about the same.
+"""The conversations of unfiled or waiting requests, and the open requests about the same subjects.
 
-A request is what filing would store (`RequestInput.validate`), or a stored one. Its conversations are those that its
-mark would find (`work/scope.py`). Messages are not counted one by one: each conversation stores how many it has.
+A request is an unsaved one as filing would store it (`RequestInput.validate`), or a stored one. Its conversations are
+those that its mark would find (`work/scope.py`). Messages are not counted one by one: each conversation stores how
+many it has.
 """
 
 from collections import Counter
@@ -29,12 +30,12 @@ HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
 ByAssurance = Mapping[Assurance, int]
 
-# Conversations that are looked at; more of them only where the chatbot's guard lets a deletion have more.
+# Conversations that are read. More are read only if the chatbot's guard lets a deletion have more.
 MOST_FOUND = 10_000
-# Of many requests together, and the requests about each of their subjects.
+# The limit for many requests together, and that for the requests about each of their subjects.
 MOST_IN_ALL = 100_000
 MOST_REQUESTS_OF_EACH = 1_000
-# Of the ids and conversations that an answer names.
+# The limit for the ids and conversations in an answer.
 MOST_NAMED = 100
 
 _IS_ENOUGH = is_enough_sql("s.established_by", "%(least)s::text", conversation="s.id", chatbots="%(chatbots)s")
@@ -83,11 +84,11 @@ _BLOCKED = blocking(head=f"WITH r AS MATERIALIZED (SELECT * FROM {GIVEN})", stat
 
 
 class Found(NamedTuple):
-    """A live conversation: what its counters say, and from when to when it went.
+    """A live conversation: its counters, its beginning and its end.
 
-    `is_shared`: several took part in it. `is_marked`: a deletion has marked it, so no export has it any more.
-    `established_by`: how the identity came by which it was found; None if it is named by its id. `is_enough`: an
-    export could have it.
+    `is_shared`: several chatters took part in it. `is_marked`: a deletion has marked it, so no export has it any
+    more. `established_by`: the source of the identity by which it was found; None if it was found by its id.
+    `is_enough`: an export could include it.
     """
 
     number: int
@@ -108,9 +109,9 @@ class Found(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Conversations together: how many there are, the newest of them, and the highest number of all.
+    """A summary of conversations: their number, the newest of them, and the highest number of all.
 
-    `claimed`: those that were found by a value which came through the user channel.
+    `claimed`: the conversations that were found by a value from the user channel.
     """
 
     conversations: int
@@ -126,7 +127,7 @@ class Totals(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How many live conversations there are, or `at_least` so many; from when to when they went, if there are any."""
+    """The number of live conversations, or a lower bound (`at_least`), and their beginning and end if any."""
 
     conversations: int
     first: datetime | None
@@ -136,10 +137,10 @@ class Extent(NamedTuple):
 
 @dataclass
 class Finds:
-    """What is found of a request: live conversations, and the numbers of erased ones, of which copies may be left.
+    """The finds of a request: live conversations, and the numbers of erased ones, of which copies may exist.
 
     `at_least`: there are more conversations than were read. `is_blocked`: an export, which would run first, waits for
-    a decision. `refused`: why it could not be filed; nothing is found then.
+    a decision. `refused`: the reason why the request could not be filed; it has no finds then.
     """
 
     request: ComplianceRequest
@@ -161,28 +162,28 @@ class Finds:
 
     @property
     def reliable(self) -> list[Found]:
-        """What an export could hold, shared conversations included."""
+        """The conversations that an export could contain, including shared ones."""
         return [one for one in self.unmarked if one.is_enough]
 
     @property
     def in_file(self) -> list[Found]:
-        """What an export would hold: shared conversations where it says so, or names them by id."""
+        """The conversations that an export would contain. Shared ones are included by its option, or by their ids."""
         is_all = self.request.include_shared or self.request.named_conversations
         return [one for one in self.reliable if is_all or not one.is_shared]
 
     @property
     def unverified_left_out(self) -> int:
-        """How many conversations an export would leave out as unverified, shared ones included."""
+        """The number of conversations that an export would leave out as unverified, including shared ones."""
         return 0 if self.is_deletion else len(self.unmarked) - len(self.reliable)
 
     @cached_property
     def total(self) -> Totals:
-        """What the request would erase, or write to a file."""
+        """The summary of the conversations that the request would erase, or write to a file."""
         return total(self.live if self.is_deletion else self.in_file)
 
     @property
     def held_by(self) -> list[HoldReason]:
-        """What would hold it. Only deletions are held."""
+        """The reasons that would hold the request. Only deletions are held."""
         if not self.is_deletion or self.refused:
             return []
         chatbot = self.request.chatbot
@@ -190,7 +191,7 @@ class Finds:
         return holds_of(is_blocked=self.is_blocked, is_too_large=is_too_large, four_eyes=chatbot.four_eyes)
 
     def by_assurance(self, conversations: Sequence[Found]) -> ByAssurance | None:
-        """Return how many of a chatter's conversations there are by assurance; None if they are named by ids."""
+        """Return the numbers of a chatter's conversations by assurance; None if they were found by ids."""
         if self.request.named_conversations:
             return None
         found = Counter(one.assurance for one in conversations)
@@ -198,7 +199,7 @@ class Finds:
 
 
 def find(chatbot: Chatbot, requests: Sequence[ComplianceRequest]) -> list[Finds]:
-    """Return what is found of each of these requests of a chatbot, in their order.
+    """Return the finds of each of these requests of a chatbot, in their order.
 
     Raises Refused if several have more than MOST_IN_ALL conversations together.
     """
@@ -219,7 +220,7 @@ def find(chatbot: Chatbot, requests: Sequence[ComplianceRequest]) -> list[Finds]
         each[request_id].is_blocked |= is_blocked
         if is_open:
             each[request_id].open_requests.append(asked_id)
-    # By an export by the other selector.
+    # Blocked by an export with the other selector.
     for request_id, _ in fetch(_BLOCKED, values):
         each[request_id].is_blocked = True
     for finds in each.values():
@@ -228,7 +229,7 @@ def find(chatbot: Chatbot, requests: Sequence[ComplianceRequest]) -> list[Finds]
 
 
 def extent_of(request: ComplianceRequest) -> Extent:
-    """Return how much is found of a request. Far quicker than `find`."""
+    """Return the extent of a request's conversations. Far quicker than `find`."""
     chatbot = request.chatbot
     [found] = fetch(_EXTENT, {**given_unfiled(chatbot.pk, [request]), "most": _most(chatbot)})
     return Extent(*found)
@@ -246,5 +247,5 @@ def total(conversations: Sequence[Found]) -> Totals:
 
 
 def _most(chatbot: Chatbot) -> int:
-    """Return how many conversations of a request are read."""
+    """Return the maximum number of conversations that are read for a request."""
     return max(MOST_FOUND, chatbot.max_conversations_per_deletion) + 1

@@ -1,12 +1,12 @@
-"""Remember calls that were answered, so that the same call again gets the same requests.
+"""Remember answered calls, so that a repeated call gets the same requests.
 
-Two things make calls "the same": the signature (kept longer than its timestamp is accepted, so a captured call cannot
-be filed twice) and the header `Idempotency-Key` (24 hours, chosen by the client). A signed call with the header is
-known by both, so a captured call that is sent under another key, or without one, still meets the signature.
+A repeated call is recognised by the signature (kept longer than its timestamp is accepted, so a captured call cannot
+be filed twice) or by the header `Idempotency-Key` (24 hours, chosen by the client). A signed call with the header is
+recognised by both, so a captured call that is sent with another key, or without one, is still found by its signature.
 
-An item of a batch is known by the call's keys and its place in the list. Besides, the batch itself is known, by its
-first request: another body under its key is a conflict whatever its items are, and of two equal calls at once the
-later waits there. Refused items are not remembered: sent again, they are filed if nothing prevents it any more.
+An item of a batch is recognised by the call's keys and its place in the list. The batch itself is also recorded, with
+its first request: another body with its key is a conflict whatever its items are, and of two equal simultaneous calls
+the later waits there. Refused items are not remembered: sent again, they are filed if nothing prevents it any more.
 
 Only keyed digests of keys and bodies are stored. Expired rows are ignored and overwritten.
 """
@@ -26,7 +26,7 @@ from compliance.models import ComplianceRequest
 SIGNATURE_KEPT = timedelta(minutes=10)
 IDEMPOTENCY_KEY_KEPT = timedelta(hours=24)
 
-# OFFSET 0 keeps PostgreSQL at one look-up for each digest.
+# OFFSET 0 makes PostgreSQL do one look-up for each digest.
 _RECALL = """
 SELECT asked.digest, found.body_digest, found.request_id, found.existing
   FROM unnest(%s::bytea[]) AS asked(digest)
@@ -42,14 +42,14 @@ SELECT r.* FROM unnest(%s::uuid[]) AS ours(id)
 
 
 class Answer(NamedTuple):
-    """The request that answers a call, or an item of it. `existing`: it was filed by an earlier one."""
+    """The request that answers a call, or an item of it. `existing`: an earlier call filed it."""
 
     request: ComplianceRequest
     existing: bool = False
 
 
 class Key(NamedTuple):
-    """The digest by which a call, or the item at this place, is known, and for how long."""
+    """The digest by which a call, or the item at this place, is recognised, and its lifetime."""
 
     digest: bytes
     place: int
@@ -58,7 +58,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class ReplayKey:
-    """What makes a call the same as an earlier one. Built by `replay_key`.
+    """The key by which a repeated call is recognised. Built by `replay_key`.
 
     `digests` are those of the Idempotency-Key and the signature, the former first, with the time for which each is
     kept. `has_items`: the call is a batch.
@@ -83,7 +83,7 @@ class ReplayKey:
     def all(self, places: Collection[int]) -> list[Key]:
         """Return the keys of the call and of its items, in the order in which every call stores them.
 
-        So no two calls can each hold what the other waits for.
+        The common order prevents deadlocks between calls.
         """
         call = [Key(digest, min(places), kept) for digest, kept in self.digests.items()] if places else []
         return [*call, *self.items(places)] if self.has_items else call
@@ -109,14 +109,14 @@ def replay_key(
 
 @dataclass
 class Recalled:
-    """What is remembered of a call: its answers by place, and the digests that were found."""
+    """The stored answers of a call by place, and the digests that were found."""
 
     answers: dict[int, Answer] = field(default_factory=dict)
     digests: set[bytes] = field(default_factory=set)
 
 
 def recall(key: ReplayKey, places: Collection[int]) -> Recalled:
-    """Return what is remembered of a call. Raises Refused(`idempotency_conflict`) if its key had another body."""
+    """Return the stored answers of a call. Raises Refused(`idempotency_conflict`) if its key had another body."""
     digests = {one.digest for one in key.all(places)} | set(key.digests)
     found = fetch(_RECALL, [list(digests), key.chatbot.pk, key.path])
     if any(bytes(body) != key.body_digest for _, body, *_ in found):
@@ -128,6 +128,6 @@ def recall(key: ReplayKey, places: Collection[int]) -> Recalled:
     for one in key.items(places):
         if one.digest in answer_of:
             pk, existing = answer_of[one.digest]
-            # The Idempotency-Key, which comes first, counts before the signature.
+            # The Idempotency-Key comes first, and takes precedence over the signature.
             recalled.answers.setdefault(one.place, Answer(requests[pk], existing))
     return recalled

@@ -1,4 +1,4 @@
-"""What a request asks for, and its validation against the settings of its chatbot."""
+"""The input of a request, and its validation against the settings of its chatbot."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ from compliance.requests.selectors import ByUci, Identifiers, Selector
 
 Kind = ComplianceRequest.Kind
 
-# When a person asked. What would be older is a mistyped year; a client's clock may be ahead, as with signatures.
+# Limits of the time at which a person asked. An older time is a mistyped year. A client's clock may be ahead, as with
+# signatures.
 LONGEST_AGO = timedelta(days=365)
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _DATE, _INSTANT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"\d{4}-\d\d-\d\dT\S+(Z|[+-]\d\d:\d\d)")
@@ -35,7 +36,7 @@ _VARIABLES: dict[tuple[int, str], Variable] = {}
 class ChatbotConfig:
     """The settings of a chatbot that requests need, each read once, on first use.
 
-    With `remembers`, a UCI that this process knows is not read again: `insert` checks it.
+    With `remembers`, a UCI that this process has read before is not read again: `insert` checks it.
     """
 
     def __init__(self, chatbot: Chatbot, *, remembers: bool = False) -> None:
@@ -50,7 +51,7 @@ class ChatbotConfig:
 
     @cached_property
     def has_bucket(self) -> bool:
-        """Whether exports have somewhere to go."""
+        """Whether the chatbot has a bucket for exports."""
         return Bucket.objects.filter(chatbot=self.chatbot).exists()
 
     @cached_property
@@ -58,7 +59,7 @@ class ChatbotConfig:
         return can_sign(self.chatbot)
 
     def require_compliance(self) -> None:
-        """Raise Refused(`compliance_disabled`) where data compliance is switched off."""
+        """Raise Refused(`compliance_disabled`) if data compliance is switched off."""
         if not self.chatbot.compliance_enabled:
             raise Refused(
                 "compliance_disabled",
@@ -66,7 +67,7 @@ class ChatbotConfig:
             )
 
     def require_bucket(self) -> None:
-        """Raise Refused(`export_destination_missing`) if exports have nowhere to go."""
+        """Raise Refused(`export_destination_missing`) if the chatbot has no bucket for exports."""
         if not self.has_bucket:
             raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
 
@@ -94,8 +95,7 @@ class ChatbotConfig:
 
 
 class Subject(NamedTuple):
-    """Whom a request is about, as it is stored: a chatter by one variable, or conversations. Of their ids no id is
-    kept, only its digest."""
+    """The subject of a request as it is stored: a chatter by one variable, or conversations by their ids' digests."""
 
     variable: Variable | None
     uci_digest: bytes | None = None
@@ -104,10 +104,10 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True)
 class RequestInput:
-    """A request to be filed: its kind, whom it is about, and its options.
+    """A request to be filed: its kind, its selector, and its options.
 
-    `requested_at`: when the person asked, as `read_requested_at` takes it. `csv_dialect`: of an export; empty for the
-    chatbot's. `again`: an export is filed also where an equal one waits (`equal_exports`).
+    `requested_at`: when the person asked, in a form for `read_requested_at`. `csv_dialect`: for an export; empty for
+    the chatbot's dialect. `again`: file an export even if an equal one waits (`equal_exports`).
     """
 
     kind: Kind
@@ -147,7 +147,7 @@ class RequestInput:
         )
 
     def _dialect(self, chatbot: Chatbot) -> str:
-        """Return the dialect that the file will have, whatever becomes of the chatbot's setting."""
+        """Return the dialect of the file, which stays if the chatbot's setting changes."""
         if self.kind != Kind.EXPORT:
             return Chatbot.CsvDialect.STANDARD
         return self.csv_dialect or chatbot.csv_dialect
@@ -156,7 +156,7 @@ class RequestInput:
 def check(
     config: ChatbotConfig, selector: Selector, reference: str = "", callback_url: str = ""
 ) -> tuple[Subject, str]:
-    """Return whom a request is about, and the normalized URL of its callbacks.
+    """Return the subject of a request, and the normalized URL of its callbacks.
 
     Raises Refused (`compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `signing_key_missing`).
     """
@@ -174,8 +174,8 @@ def check(
 
 
 def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
-    """Return when a person asked, in UTC: at an instant with an offset, or on a date, which begins in the chatbot's
-    time zone. None for an empty text.
+    """Return when a person asked, in UTC. The text is an instant with an offset, or a date, which begins in the
+    chatbot's time zone. None for an empty text.
 
     Raises Refused(`invalid`) for another form, a time of the future, or one of more than 365 days ago.
     """
@@ -209,7 +209,7 @@ def _beginning(day: date, zone: ZoneInfo) -> datetime:
 
 
 def check_reference(reference: str, selector: Identifiers) -> None:
-    """Raise Refused(`invalid`) for a reference of another form, or one that says whom the request is about."""
+    """Raise Refused(`invalid`) for a reference of another form, or one that contains the subject of the request."""
     if reference and not re.fullmatch(REFERENCE, reference):
         raise Refused("invalid", f"The reference must be {RULES[REFERENCE]}", pointer="/reference")
     if reference and selector.is_in(reference):

@@ -1,11 +1,11 @@
-"""Store the requests of a call, the keys by which it is known, and the change-log entries, by one statement.
+"""Store the requests of a call, its keys, and the change-log entries, by one statement.
 
 One round trip to the database, and no more waiting than necessary: of two calls with one key, the later waits at the
 unique index of Replay until the first has ended. If that one committed, the later stores nothing; if it rolled back,
 the later stores its own.
 
-The statement also checks what its caller may only remember: that each variable is still the same one and is or was
-the UCI, and that exports have a bucket. So what is remembered between calls is never relied on.
+The statement also checks facts that its caller may have cached: that each variable is still the same one and is or
+was the UCI, and that exports have a bucket. So cached facts are never relied on.
 """
 
 import json
@@ -36,13 +36,13 @@ _KEY_TYPES = {"place": "int", "digest": "bytea", "request_id": "uuid", "existing
 _FEW = 2
 _EMPTY: tuple[Any, ...] = (None, "", False)
 _EVENT = "request.accepted"
-# Counted from now by the database's clock, the deadline from when the person asked; null where no time is given.
+# Counted from now by the database's clock. The deadline counts from when the person asked. Null without a time.
 _FROM_NOW = ("not_before", "due_at")
 _AFTER = "{} + make_interval(secs => %s)"
 _NOW = "statement_timestamp()"
 
 # All or nothing: no change-log entry without its request, and no request unless all fit and each key was new. `seq`
-# is drawn in the order of the places. A key whose row has not expired is left alone, and no row comes back for it.
+# is drawn in the order of the places. A key whose row has not expired is unchanged, and returns no row.
 _STORE = """
 WITH fits AS MATERIALIZED (
     SELECT * FROM {given} WHERE {fits}
@@ -80,7 +80,7 @@ _HAS_UCI = """(given.variable_id IS NULL OR EXISTS (
        AND public_id = given.uci_public_id AND (is_uci OR was_uci) OFFSET 0))"""
 _HAS_BUCKET = """(given.kind <> 'export' OR EXISTS (
     SELECT FROM chatbots_bucket WHERE chatbot_id = given.chatbot_id OFFSET 0))"""
-# The caller then looks whether it is an equal one (`equal_exports`).
+# The caller then checks whether that export is an equal one (`equal_exports`).
 _NONE_WAITS = """(NOT given.unless_one_waits OR NOT EXISTS (
     SELECT FROM compliance_compliancerequest
      WHERE {same} AND kind = 'export' AND status = 'accepted' AND claim_id IS NULL OFFSET 0))"""
@@ -99,10 +99,10 @@ def store(
 ) -> bool:
     """Store unsaved requests of one chatbot, and fill in what the database gave them. They are queued in this order.
 
-    `keys` are those of the call that are not remembered yet, with their answers. Return False, and store no request,
+    `keys` are the keys of the call that are not stored yet, with their answers. Return False, and store no request,
     if a variable does not fit, exports have no bucket, one of the keys has its answer already, or an export waits for
-    the same subject as one in `unless_one_waits`. Some of several keys may be stored then: the caller rolls back. Of
-    a request, only the fields in `_GIVEN` may differ from their defaults.
+    the same subject as one in `unless_one_waits`. Some of several keys may be stored then: the caller rolls back.
+    Only the fields of a request in `_GIVEN` may differ from their defaults.
     """
     rows = [_row(place, one, one.pk in unless_one_waits) for place, one in enumerate(requests, start=1)]
     types = {name: kind for name, kind in _column_types().items() if any(row[name] not in _EMPTY for row in rows)}
@@ -138,7 +138,7 @@ def store(
 
 
 def store_subjects(requests: Iterable[ComplianceRequest]) -> None:
-    """Store which conversations these were given, in the transaction that stores the requests themselves."""
+    """Store the digests of the requests' conversations, in the transaction that stores the requests."""
     RequestSubject.objects.bulk_create(
         RequestSubject(request_id=one.pk, chatbot_id=one.chatbot_id, digest=digest)
         for one in requests
@@ -183,15 +183,15 @@ def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
     for name, value in zip(_returned(), given, strict=True):
         setattr(request, name, value)
     request._state.adding, request._state.db = False, connection.alias
-    # No worker can have begun to export what was filed just now: spares the reader a query.
+    # No worker can have begun an export that was filed just now. This saves the reader a query.
     ComplianceRequest._meta.get_field("export").set_cached_value(request, None)
 
 
 @cache
 def _column_types() -> dict[str, str]:
-    """Return the types of `given`: what is stored, and what the statement needs besides."""
+    """Return the types of the columns of `given`: the stored ones, and others that the statement needs."""
     fields = {field.attname: field for field in ComplianceRequest._meta.concrete_fields}
-    # Without their lengths: a cast to `varchar(64)` would shorten what is too long, where the column refuses it.
+    # Without their lengths: a cast to `varchar(64)` would cut a text that is too long, which the column refuses.
     types = {name: str(fields[name].rel_db_type(connection)).partition("(")[0] for name in _GIVEN}
     types |= {"place": "int", "data": "jsonb", "unless_one_waits": "bool", "conversation_digests": "bytea[]"}
     return types | {"uci_key": "text", "uci_public_id": "uuid"}
@@ -199,7 +199,7 @@ def _column_types() -> dict[str, str]:
 
 @cache
 def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: bool, has_keys: bool) -> str:
-    """Return the statement, with what is the same in every call as literals, and no check that is not needed."""
+    """Return the statement, with the values that are constant as literals, and only the necessary checks."""
     stored = [name for name in _GIVEN if name in columns]
     defaults = {
         field.attname: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()

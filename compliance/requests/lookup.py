@@ -1,6 +1,6 @@
 """Look up a UCI value, a user name, a conversation or a request in several chatbots at once.
 
-A few statements find the chatbots that hold something, however many there are; then each of these is read.
+A fixed number of statements finds the chatbots that have a match. Then each of these is read.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ MOST_SHOWN = 20
 MOST_CHATTERS = 20
 _MOST_VALUES = 10
 
-# The places of what is asked for that a table has: of UCI values, or of the platform's ids of conversations.
+# Returns the places of the UCI values, or of the platform's ids of conversations, that a table contains.
 _VALUES = """
 SELECT asked.place
   FROM unnest(%(chatbots)s::bigint[], %(variables)s::bigint[], %(digests)s::bytea[]) WITH ORDINALITY
@@ -94,7 +94,7 @@ class UciValue(NamedTuple):
 
 @dataclass(frozen=True)
 class LookupResult:
-    """What one chatbot holds: conversations as the log shows them, and requests, the newest first.
+    """The matches in one chatbot: conversations as the log shows them, and requests, the newest first.
 
     `key` is the UCI of a value. `values` are those of each open conversation that was found, by its number, 10 at
     most. `chatters` have the number of these conversations, the highest first, MOST_CHATTERS at most.
@@ -123,7 +123,7 @@ class LookupResult:
 
     @property
     def to_be_deleted_by(self) -> ComplianceRequest | None:
-        # A failed one whose chatter another deletion has erased since has no subject any more.
+        # A failed deletion whose chatter another deletion has erased since has no subject any more.
         return self._newest(lambda one: one.status in _UNDER_WAY or is_retryable(one))
 
     @property
@@ -155,10 +155,10 @@ class Lookup(NamedTuple):
 
 
 def look_up(*, chatbots: Sequence[Chatbot], kind: LookupKind, text: str, actor: str, key: str = "") -> Lookup:
-    """Return what chatbots hold about a text, and write an entry without the text to the change log of each.
+    """Return the matches of a text in chatbots, and write an entry without the text to the change log of each.
 
-    `key` names the UCI of a value; empty stands for every UCI. If a single chatbot is asked, its result is returned
-    even if it is empty. Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`), without the text.
+    `key` is the UCI of a value; empty stands for every UCI. The result of a single chatbot is returned even if it is
+    empty. Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`), without the text.
     """
     with reading_in_index_order():
         found = _find_chatbots(chatbots, kind, text, key)
@@ -181,7 +181,7 @@ def look_up(*, chatbots: Sequence[Chatbot], kind: LookupKind, text: str, actor: 
 
 
 def _find_chatbots(chatbots: Sequence[Chatbot], kind: LookupKind, text: str, key: str) -> list[tuple[Chatbot, str]]:
-    """Return the chatbots to read, each with the UCI of a value; a single chatbot even if it holds nothing."""
+    """Return the chatbots to read, each with the UCI of a value. A single chatbot is returned without a match too."""
     match kind:
         case LookupKind.VALUE:
             found = list(_with_value(chatbots, text, key))
@@ -197,9 +197,9 @@ def _find_chatbots(chatbots: Sequence[Chatbot], kind: LookupKind, text: str, key
 
 
 def _with_value(chatbots: Sequence[Chatbot], value: str, key: str) -> Iterator[tuple[Chatbot, str]]:
-    """Yield the chatbots that hold a value, or similar ones, with each UCI under which they hold it.
+    """Yield the chatbots that have a value, or similar ones, with each UCI that has the value.
 
-    Where they hold similar ones only, the UCI is the present one.
+    For a chatbot with only similar values, the UCI is the present one.
     """
     ByUci(key, value).check()
     ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot__in=chatbots).order_by("-is_uci", "name")
@@ -235,14 +235,14 @@ def _with_conversation(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
         "number": _number(text),
     }
     holding = {chatbots[place - 1].pk for (place,) in fetch(_IDS_HELD, given)}
-    # A digest is of one chatbot.
+    # A digest belongs to one chatbot.
     named = RequestSubject.objects.filter(chatbot__in=chatbots, digest__in=given["digests"])
     holding |= set(named.values_list("chatbot_id", flat=True))
     return [one for one in chatbots if one.pk in holding]
 
 
 def _number(text: str) -> int | None:
-    """Return the number of a conversation that a text may be."""
+    """Return the text as the number of a conversation, or None if it cannot be one."""
     number = text.strip()
     is_number = number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER
     return int(number) if is_number else None

@@ -1,8 +1,8 @@
-"""What deletions and exports would do now: the searches of requests that are not filed, without doing any of it.
+"""The effects that deletions and exports would have now: the searches of unfiled requests, without any change.
 
-What they reach is found as for those that are carried out (`finds`, `work/scope.py`). What becomes of exports, days
-and files is asked as `erasure/` does it, and of a file as `conversations/transcripts.py` does. Tests file what they
-preview, and compare. What is read is bounded.
+Conversations are found as for requests that are carried out (`finds`, `work/scope.py`). The effects on exports, days
+and files are computed as in `erasure/`, and those on a file as in `conversations/transcripts.py`. Tests preview
+requests, file them, and compare. The number of rows read is bounded.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,11 +31,11 @@ from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
 
-# Of each of many chatters: similar values, and how far their conversations are counted.
+# Limits for each of many chatters: similar values, and counted conversations.
 MOST_ALIKE = 3
 MOST_ALIKE_COUNTED = 100
-# Messages whose days are looked up one by one: as many as a deletion erases in one chunk. With more, a conversation
-# counts for each day from its beginning to its last message.
+# The number of messages whose days are looked up one by one: as many as a deletion erases in one chunk. With more
+# messages, a conversation counts for each day from its beginning to its last message.
 EXACT_MESSAGES = 25_000
 
 _COUNT_ROWS = sql.SQL("""
@@ -48,7 +48,7 @@ SELECT count(*)
 _ALL, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("value IS NOT NULL")
 _STORED, _WHOLE = sql.SQL("state = 'stored'"), sql.SQL("size IS NOT NULL")
 
-# What a mark would set. An earlier deletion may have emptied the key of what is in a client's bucket.
+# The expiry that a mark would set. An earlier deletion may have emptied the key of an export in a client's bucket.
 _GOES_NOW = f"EXISTS (SELECT FROM r WHERE r.erase_exports AND {IS_OWN})"
 _EXPORTS = f"""
 {UNFILED.met}
@@ -73,9 +73,9 @@ SELECT min(m.sent_at), max(m.sent_at)
         WHERE conversation_id = ours.id AND chatbot_id = %(chatbot)s OFFSET 0) AS m
  GROUP BY date_trunc('hour', m.sent_at)
 """
-# The extracts that `erasure.extracts` would flag, and those that it has flagged for what is erased. A day without a
-# file is made without what is erased, and is not counted. Overlapping spans are united first, so that a day is not
-# looked up for each of them.
+# The extracts that `erasure.extracts` would flag, and those that it has flagged for erased conversations. A day
+# without a file is built without the erased data, and is not counted. Overlapping spans are united first, so that a
+# day is not looked up for each of them.
 _DAYS = f"""
 WITH met AS (
     SELECT e.id, NULL::bigint AS version
@@ -103,9 +103,9 @@ SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT 
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion would erase, by the request's counters, and keep. `found`: its conversations.
+    """The data that a deletion would erase, by the request's counters, and keep. `found`: its conversations.
 
-    `assurance`: of these, by how far the chatter's identity can be relied on; None if they are named by their ids.
+    `assurance`: their numbers by the reliability of the chatter's identity; None if they were selected by ids.
     """
 
     erased: dict[str, int]
@@ -119,9 +119,9 @@ class Deletion:
 
 @dataclass(frozen=True)
 class Export:
-    """What an export would hold. `refused` is the code by which its filing would be refused now.
+    """The contents of an export. `refused` is the code with which its filing would be refused now.
 
-    `assurance` is as for a deletion, also of what is left out.
+    `assurance` is as for a deletion, and includes the conversations that are left out.
     """
 
     found: Totals
@@ -134,7 +134,8 @@ class Export:
 
 @dataclass(frozen=True)
 class Preview:
-    """What requests would do: each by itself, in their order, and all together, by kind; None for one not meant.
+    """The effects of requests: of each by itself, in their order, and of all together, by kind (None if not asked
+    for).
 
     Together, a conversation of several chatters is counted once, by its strongest identity.
     """
@@ -145,15 +146,15 @@ class Preview:
 
     @property
     def only(self) -> Finds:
-        """What is found of a single request."""
+        """The finds of a single request."""
         [finds] = self.each
         return finds
 
 
 def preview(*, chatbot: Chatbot, asked: RequestInput, kinds: Sequence[Kind]) -> Preview:
-    """Return what a request of each kind would do if it were carried out now.
+    """Return the effects of a request of each kind if it were carried out now.
 
-    All of it is of one instant. Raises Refused as `submit` does, except for an export without a bucket.
+    All data is of one instant. Raises Refused as `submit` does, except for an export without a bucket.
     """
     with one_instant():
         request = _unfiled(ChatbotConfig(chatbot), asked)
@@ -161,18 +162,18 @@ def preview(*, chatbot: Chatbot, asked: RequestInput, kinds: Sequence[Kind]) -> 
 
 
 def preview_filed(request: ComplianceRequest, *, with_similar: bool = False) -> Preview:
-    """Return what a waiting deletion would do if it were carried out now; it still has its subject.
+    """Return the effects of a waiting deletion, which still has its subject, if it were carried out now.
 
-    Its value is read only `with_similar`. Where just its digest is kept, nothing similar is found.
+    Its value is read only `with_similar`. If only its digest is stored, nothing similar is found.
     """
     with one_instant():
         return _examine_one(request, [Kind.DELETION], with_similar=with_similar)
 
 
 def preview_many(*, chatbot: Chatbot, key: str, asked: Sequence[RequestInput]) -> Preview:
-    """Return what requests of one kind about chatters by this UCI key would do now.
+    """Return the effects of requests of one kind about chatters by this UCI key if they were carried out now.
 
-    All of it is of one instant. Raises Refused for the whole: `compliance_disabled`, `uci_not_designated`,
+    All data is of one instant. Raises Refused for the whole: `compliance_disabled`, `uci_not_designated`,
     `unknown_uci_key`, and `invalid` if they have more conversations together than a preview reads.
     """
     kind = asked[0].kind
@@ -228,7 +229,7 @@ def _examine(chatbot: Chatbot, requests: Sequence[ComplianceRequest], kinds: Seq
 
 
 def _merge(chatbot: Chatbot, each: Sequence[Finds]) -> Finds:
-    """Return the conversations of all of these: one that several have is there once, with its strongest identity."""
+    """Return the conversations of all finds, each once, with its strongest identity."""
     live: dict[int, Found] = {}
     for one in (conversation for finds in each for conversation in finds.live):
         if live.setdefault(one.number, one) is not one and one.is_surer_than(live[one.number]):
@@ -248,7 +249,7 @@ def _count_deletion(chatbot: Chatbot, requests: Sequence[ComplianceRequest], fin
         if store.counter not in {"", "messages"}:
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, chatbot, numbers, condition)
-    # Also those of which only the object is left. One that is not whole counts for nothing.
+    # Includes files of which only the object exists. A file that is not whole is not counted.
     numbers += finds.erased
     erased["files"] = _count_rows(UploadedFile._meta.db_table, chatbot, numbers, _WHOLE)
     values = {"numbers": array(numbers), "grace": settings.EXPORT_GRACE_DAYS.total_seconds()}
@@ -288,7 +289,7 @@ def _count_rows(table: str, chatbot: Chatbot, numbers: Collection[int], conditio
 
 
 def _count_days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
-    """Return how many hosted days would be rebuilt, and how many delivered ones would be left."""
+    """Return the numbers of hosted days that would be rebuilt, and of delivered ones that would be kept."""
     if not extracts.has_any([chatbot.pk]):
         return 0, 0
     if sum(one.message_count for one in finds.live) <= EXACT_MESSAGES:

@@ -13,11 +13,11 @@ from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.selectors import ByConversations, Selector
 
-# Of one chatter: the newest are returned, and this many are read to say how many more there are.
+# For one chatter: the newest requests are returned, and this many are read to count the others.
 MAX_CHATTER_REQUESTS = 200
 _MAX_COUNTED = 10_000
 
-# How far the clock that made a request's id may be from the database's.
+# The largest difference between the clock that made a request's id and the database's clock.
 CLOCKS_APART = timedelta(hours=1)
 
 
@@ -52,9 +52,9 @@ def matching(
 
 
 class ChatterRequests(NamedTuple):
-    """The newest requests about a chatter, the newest first, and how many older ones are left out.
+    """The newest requests about a chatter, the newest first, and the number of older ones that are left out.
 
-    Beyond 10,000 the count stops.
+    Counting stops at 10,000 requests.
     """
 
     requests: list[ComplianceRequest]
@@ -62,13 +62,13 @@ class ChatterRequests(NamedTuple):
 
 
 def find_by_selector(chatbot: Chatbot, selector: Selector) -> ChatterRequests:
-    """Return the requests about a chatter, or that name one of these conversations, as long as digests are kept.
+    """Return the requests about a chatter, or about one of these conversations, as long as digests are kept.
 
     Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`).
     """
     selector.check()
     if isinstance(selector, ByConversations):
-        # Digests are those of this chatbot's ids.
+        # The digests include the chatbot's public id.
         digests = [digest("conversation", chatbot.public_id, one) for one in selector.ids]
         naming = RequestSubject.objects.filter(digest__in=digests)
         found = ComplianceRequest.objects.filter(pk__in=naming.values("request"))

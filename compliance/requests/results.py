@@ -1,4 +1,4 @@
-"""What requests have led to: what they count and wait for, their exports, and the copies that deletions left."""
+"""The results of requests: their counts, their exports, and the copies that deletions left."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -22,10 +22,10 @@ from conversations.models import Assurance, DailyExtract
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-# Who files an export again.
+# The actor that files an export again.
 BY_WORKER = "worker"
 
-# The request's counter, and what it counts.
+# The request's counters, and their labels.
 COUNTED: Mapping[str, str] = {
     "conversations": "Conversations",
     "messages": "Messages",
@@ -36,19 +36,19 @@ COUNTED: Mapping[str, str] = {
     "extracts": "Daily extracts rebuilt",
 }
 
-# What is kept of an erased conversation.
+# The data that is kept of an erased conversation.
 KEPT_OF_CONVERSATION = "number, day, channel, flags and scores"
 
-# What a redaction removes.
+# The data that a redaction removes.
 REDACTED = ("messages", "files", "exports", "extracts")
 
-# What an export's file can hold.
+# The data that an export's file can contain.
 EXPORTED = ("conversations", "messages", "files")
 
-# An export can have any number of files, and a conversation be in any number of exports; the answer stays small.
+# Limits that keep the answer small: an export can have any number of files, and a conversation be in many exports.
 MOST_FILES = MOST_REMOVED = 100
 
-# OFFSET 0 keeps PostgreSQL at look-ups.
+# OFFSET 0 makes PostgreSQL use look-ups.
 _EXPORTS = """
 SELECT e.* FROM unnest(%s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE request_id = ours.id OFFSET 0) AS e
@@ -59,7 +59,7 @@ SELECT f.* FROM unnest(%s::bigint[]) AS ours(id)
        SELECT * FROM compliance_exportfile WHERE export_id = ours.id ORDER BY file_id LIMIT %s) AS f
  ORDER BY f.export_id, f.file_id
 """
-# By one of two indexes each.
+# Each branch uses an index of its own.
 _REPEATED = """
 SELECT * FROM compliance_repeatedexport WHERE removed_id = ANY(%(removed)s::uuid[])
  UNION
@@ -68,7 +68,7 @@ SELECT * FROM compliance_repeatedexport WHERE repeat_id = ANY(%(repeats)s::uuid[
 
 
 class RemovedExports(NamedTuple):
-    """The first exports that a redaction removed, MOST_REMOVED at most, and how many there are in `all`."""
+    """The first exports that a redaction removed, MOST_REMOVED at most, and the number of `all` of them."""
 
     first: Sequence[RepeatedExport] = ()
     all: int = 0
@@ -76,10 +76,12 @@ class RemovedExports(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """By the request's id, copied files by the export's: exports, the copies of uploaded files beside them, and the
-    exports and daily extracts that deletions left where they are. Some may have been removed since. `runs` are of
-    retention runs. Of redactions, what they name and the exports they `removed`; of those exports the ones that were
-    filed in their place (`repeated_by`, and `repeats` from there)."""
+    """The results of requests, by the request's id. Copies of uploaded files are by the export's id.
+
+    `kept` and `delivered` are the exports and daily extracts that deletions left where they are. Some may have been
+    removed since. `removed` are the exports that redactions removed. `repeated_by` maps such an export to the one
+    that was filed in its place, and `repeats` the latter to the former.
+    """
 
     exports: Mapping[UUID, Export]
     copies: Mapping[int, Sequence[ExportFile]]
@@ -121,7 +123,7 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
 
 
 def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Export]]:
-    """Return the exports that these deletions left where they are, also those that were removed since."""
+    """Return the exports that these deletions left where they are, including those that were removed since."""
     left = LeftCopy.objects.filter(deletion__in=request_ids, export__isnull=False).select_related("export")
     kept: dict[UUID, list[Export]] = defaultdict(list)
     for copy in left.order_by(F("export__finished_at").asc(nulls_last=True), "export"):
@@ -131,20 +133,20 @@ def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Export]]:
 
 
 def counts_of(request: ComplianceRequest) -> dict[str, int]:
-    """Return by store what a deletion has erased so far, or what an export holds."""
+    """Return the numbers of rows that a deletion has erased so far, or that an export contains, by store."""
     return {name: getattr(request, name) for name in COUNTED}
 
 
 def unverified_left_out(request: ComplianceRequest) -> int | None:
-    """Return how many conversations a completed export left out for a weak identity; None of other requests."""
+    """Return the number of conversations that a completed export left out for a weak identity, or else None."""
     is_known = request.kind == Kind.EXPORT and request.status == Status.COMPLETED
     return request.unverified_left_out if is_known else None
 
 
 def assurance_of(request: ComplianceRequest) -> dict[Assurance, int] | None:
-    """Return a chatter's conversations by assurance: of a deletion at the mark, of an export in the snapshot.
+    """Return a chatter's conversations by assurance: for a deletion at the mark, for an export in the snapshot.
 
-    None before that is known, of requests that name no chatter, and of those from before it was counted.
+    None before that is known, for requests that are not about a chatter, and for those from before it was counted.
     """
     is_export = request.kind == Kind.EXPORT
     is_known = request.status == Status.COMPLETED if is_export else request.cutoff_at is not None
@@ -156,9 +158,9 @@ def assurance_of(request: ComplianceRequest) -> dict[Assurance, int] | None:
 
 
 def conversations_done(request: ComplianceRequest) -> int:
-    """Return how many of the conversations in a deletion's scope are erased, or how many an export holds.
+    """Return the number of erased conversations in a deletion's scope, or of conversations in an export.
 
-    While it is under way, those that it has erased itself: what another deletion erases counts there.
+    While a deletion runs, only its own erasures count: those of another deletion count there.
     """
     if request.kind != ComplianceRequest.Kind.EXPORT and request.status == ComplianceRequest.Status.COMPLETED:
         return request.conversations_total
@@ -166,7 +168,7 @@ def conversations_done(request: ComplianceRequest) -> int:
 
 
 def waits_for(request: ComplianceRequest) -> str | None:
-    """Return what a request that was begun waits for, one of `ComplianceRequest.WaitingFor`, while it waits."""
+    """Return the `ComplianceRequest.WaitingFor` of a begun request while it waits."""
     waits = request.status == ComplianceRequest.Status.ACCEPTED and request.claim_id is None
     return request.waiting_for if waits else None
 
@@ -210,7 +212,7 @@ def _link(export: Export, key: str, file_id: int | None) -> str:
     copy = export.copies.filter(file_id=file_id).first()
     if copy is None:
         raise Refused("not_found", "There is no copy of this file beside the export.")
-    # The object's metadata has its name, so the link need not.
+    # The object's metadata has the file's name, so the link does not need it.
     return hosted_storage().link(copy.key)
 
 
@@ -263,7 +265,7 @@ def _removed(request_ids: Collection[UUID]) -> dict[UUID, RemovedExports]:
 
 
 def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Export]) -> list[RepeatedExport]:
-    """Return what was filed again of these exports, and what these were filed for. Asks only where that can be."""
+    """Return the repeats of these exports, and the exports that these repeat. Queries only if there can be any."""
     gone = [one.request_id for one in exports.values() if one.finished_at and (one.key is None or one.is_due)]
     made = [one.pk for one in requests if one.kind == Kind.EXPORT and one.filed_by == BY_WORKER]
     if not gone and not made:

@@ -1,4 +1,4 @@
-"""Whom a request is about: one chatter, or certain conversations."""
+"""The selector of a request: one chatter, or certain conversations."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class ByUci:
     description: ClassVar[str] = "the chatter's value"
 
     def check(self) -> None:
-        """Raise Refused(`invalid`) unless the value can name a chatter; the detail never quotes it."""
+        """Raise Refused(`invalid`) unless the value can belong to a chatter. The detail never quotes it."""
         if fault := uci_value_fault(self.value):
             raise Refused("invalid", fault, pointer="/unique_chatter_identifier_value")
 
@@ -34,7 +34,7 @@ class ByUci:
 
 @dataclass(frozen=True)
 class _ByIds:
-    """Things by the platform's ids, in a field of the body at `_pointer`."""
+    """Rows by the platform's ids, in a field of the body at `_pointer`."""
 
     ids: tuple[str, ...]
 
@@ -48,7 +48,7 @@ class _ByIds:
             raise fault
 
     def faults(self) -> Iterator[Refused]:
-        """Yield what is wrong with the ids, each with a pointer; no detail quotes one."""
+        """Yield the faults of the ids, each with a pointer. No detail quotes an id."""
         if not 1 <= len(self.ids) <= MOST_IDS:
             yield Refused("invalid", f"Name 1 to {MOST_IDS} {self._plural}.", pointer=self._pointer)
             return
@@ -68,7 +68,7 @@ class _ByIds:
 
 @dataclass(frozen=True)
 class ByConversations(_ByIds):
-    """Certain conversations, by the platform's ids. An id that no conversation has is no error."""
+    """Certain conversations, by the platform's ids. Unknown ids are ignored."""
 
     description = "a conversation's id"
     _pointer = "/conversation_ids"
@@ -88,7 +88,7 @@ Selector = ByUci | ByConversations
 
 
 class Identifiers(Protocol):
-    """Whom or what a request is about, by `description`: what we keep of the request must not contain it."""
+    """The value or ids of a request, with a description. Texts that are kept of the request must not contain them."""
 
     description: ClassVar[str]
 

@@ -1,7 +1,7 @@
 """Values that look like the one of a request: the most common mistake in filing one.
 
-Another key, another case, spaces around it, leading zeros or a letter of another script make another chatter. Found
-by an index of `Identity.look`: one look-up for each value that is found, however many conversations have it.
+Another key, another case, spaces around it, leading zeros or a letter of another script make another chatter. Values
+are found by an index of `Identity.look`, with one look-up for each value, however many conversations have it.
 """
 
 import unicodedata
@@ -23,11 +23,11 @@ _DIFFERS = {
     "look": "in characters that look the same or are invisible",
 }
 
-# As the index has it.
+# In the form of the index.
 _LOOKS_SO = "i.variable_id > 0 AND i.look = asked.look"
 
-# From one value to the next, by skipping along the index. The own one is among them, and what only shares the hash.
-# The conversations of each are found by its digest, as everywhere.
+# Skips along the index from one value to the next. This includes the own value, and values that only share the hash.
+# The conversations of each value are found by its digest, as everywhere.
 _SIMILAR = f"""
 WITH RECURSIVE alike(variable_id, hash, value, digest, steps) AS (
     (SELECT i.variable_id, {value_hash("i.value")}, i.value, i.digest, 1
@@ -78,7 +78,7 @@ SELECT asked.chatbot_id
 
 
 class Similar(NamedTuple):
-    """Another chatter with a value that looks similar; `differs_in` says how it differs."""
+    """Another chatter with a value that looks similar; `differs_in` are the kinds of differences."""
 
     key: str
     value: str
@@ -87,7 +87,7 @@ class Similar(NamedTuple):
 
     @property
     def differs(self) -> str:
-        """How it differs, in words."""
+        """A description of the differences."""
         return ", ".join(_DIFFERS[way] for way in self.differs_in)
 
 
@@ -118,7 +118,7 @@ def find(
 
 
 def chatbots_with(value: str, *, chatbot_ids: Sequence[int]) -> set[int]:
-    """Return the chatbots that hold this value or one that looks like it."""
+    """Return the chatbots that have this value or one that looks like it."""
     given = {"chatbots": list(chatbot_ids), "look": look_hash(value)}
     return {number for (number,) in fetch(_CHATBOTS_WITH, given)}
 
@@ -137,7 +137,7 @@ def _differences(value: str, other: str, *, is_other_key: bool) -> list[str]:
 
 
 def _parts(value: str) -> tuple[str, str, str]:
-    """Return the padding before a value, what it pads, and the padding after it; of zeros alone one is left."""
+    """Return the padding before a value, its core, and the padding after it. The core of zeros alone is one zero."""
     bare = value.strip(SPACES)
     core = bare.lstrip("0" + SPACES) or bare[:1]
     before, _, after = value.partition(core) if core else (value, "", "")
@@ -145,6 +145,6 @@ def _parts(value: str) -> tuple[str, str, str]:
 
 
 def _capitals(core: str) -> list[bool]:
-    """Return of each letter whether it is a capital."""
+    """Return whether each letter is a capital."""
     drawn = unicodedata.normalize("NFKD", without_invisible(core))
     return [character.isupper() for character in drawn if character.isalpha()]

@@ -20,13 +20,13 @@ from compliance.requests.inputs import ChatbotConfig, Kind, RequestInput
 
 Outcomes = dict[int, ComplianceRequest | Refused]
 
-# What one call may file: as many as one transaction may store.
+# The most requests that one call may file: as many as one transaction may store.
 MAX_BATCH = 1_000
 
-# Another call with the same key can come in between each time.
+# Another call with the same key can come in between at each attempt.
 _ATTEMPTS = 5
 
-# Who files a deletion or a redaction in the console can always cancel for this long.
+# A user who files a deletion or a redaction in the console can always cancel it for this long.
 CONSOLE_GRACE = timedelta(minutes=15)
 
 
@@ -58,13 +58,13 @@ def submit_many(
     actor: str,
     replay: ReplayKey | None = None,
 ) -> Outcomes:
-    """File requests and return each, or why it is refused, by its place in the call. MAX_BATCH at most.
+    """File requests and return each request, or its refusal, by its place in the call. MAX_BATCH at most.
 
     They are queued in the order of their places. Those that can be filed are stored in one transaction: all of them
     or, if it fails, none. An equal export that waits, or that the call files before, answers as `existing`
     (`equal_exports`). Two equal deletions are two requests.
 
-    With `replay`, the same call returns the same requests; what was refused before is tried again. `actor` is kind
+    With `replay`, the same call returns the same requests, and refused ones are tried again. `actor` is kind
     and id, as in the change log (`api:<key prefix>`, `command`). Raises Refused for all (`idempotency_conflict`, or
     `compliance_disabled` unless the call was answered before); nothing is stored then.
     """
@@ -91,8 +91,8 @@ def _attempt(
 ) -> Outcomes | None:
     """Return the outcomes, or None if nothing was stored and a further attempt is needed.
 
-    Nearly every call is new, and nothing equal to it waits. So an optimistic attempt skips these look-ups and trusts
-    what this process remembers of the chatbot; the statement that stores checks both.
+    Nearly every call is new, and nothing equal to it waits. So an optimistic attempt skips these look-ups and uses
+    the cached settings of the chatbot. The statement that stores checks both.
     """
     if is_optimistic and replay and not chatbot.compliance_enabled:
         return None
@@ -112,7 +112,7 @@ def _attempt(
             unsaved.pop(place, None)
             refused[place] = refusal
     if is_optimistic and replay and (refused or not unsaved):
-        # It may have been answered before: then it is answered alike, whatever has changed since.
+        # The call may have been answered before. Then it gets the same answer, whatever has changed since.
         return None
     accepts_equal = [request for place, request in unsaved.items() if new[place].accepts_equal]
     waiting = {} if is_optimistic else equal_exports.find(accepts_equal)
@@ -133,7 +133,7 @@ def _store(
     *,
     unless_equal: Collection[ComplianceRequest],
 ) -> bool:
-    """Store the requests among the answers, and the keys of the call that are not remembered; see `insert.store`."""
+    """Store the requests among the answers, and the keys of the call that are not stored yet; see `insert.store`."""
     requests = [answer.request for answer in answers.values() if not answer.existing]
     all_answers = recalled.answers | answers
     all_keys = replay.all(all_answers) if replay else []
@@ -162,7 +162,7 @@ def _outcome(answer: Answer) -> ComplianceRequest:
 
 
 def grace_of(chatbot: Chatbot, kind: str, origin: ComplianceRequest.Origin) -> timedelta:
-    """Return how long a deletion or export that is filed now waits before workers may take it."""
+    """Return the time that a deletion or export filed now waits before workers may take it."""
     grace = timedelta(minutes=chatbot.grace_minutes)
     is_by_person = kind == Kind.DELETION and origin == ComplianceRequest.Origin.CONSOLE
     return max(grace, CONSOLE_GRACE) if is_by_person else grace

@@ -136,7 +136,7 @@ def test_with_four_eyes_a_second_person_approves_the_first_run(chatbot: Chatbot,
     request.refresh_from_db()
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
     assert "the approval of a second person" in next_step(request)
-    with pytest.raises(Refused, match="someone other"):
+    with pytest.raises(Refused, match="a person other"):
         decisions.approve(request_id=request.pk, actor="user:7")
     assert deleted(old) == [False]
     decisions.approve(request_id=request.pk, actor="user:8")

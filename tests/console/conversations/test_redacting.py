@@ -119,7 +119,7 @@ def test_a_waiting_redaction_is_seen_and_not_filed_again(support, chatbot, conve
     for ask in (select, redact):
         answer = ask(support, conversation, first.pk, second.pk)
         assert answer["Location"] == reverse("console:conversation", args=[conversation.pk])
-        assert "Nothing was filed. An open redaction names a selected message" in page_of(support, conversation)
+        assert "Nothing was filed. An open redaction includes a selected message" in page_of(support, conversation)
     assert ComplianceRequest.objects.count() == 1
 
     assert redact(support, conversation, second.pk).status_code == 302
